@@ -1,0 +1,290 @@
+"""Settings: three frozen dataclasses, one for each stage that has any.
+
+A setting marked *per slice* is one value for all slices, or a list with one for
+each.  The equation that lives here is the map's membership curve
+
+    q(d) = 1 / (1 + a d^(2 b)),
+
+whose a and b `find_ab_params` fits to `min_dist` and `spread`.
+"""
+
+import dataclasses
+import difflib
+import math
+import numbers
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Self
+
+import numpy as np
+
+PerSliceFloat = float | Sequence[float]
+PerSliceInt = int | Sequence[int]
+Check = Callable[[str, Any], None]
+
+
+def nearest_name(name: str, known: Sequence[str]) -> str:
+    """A hint for an error message: the known name most like `name`, else all."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"did you mean `{close[0]}`?" if close else f"known: {', '.join(known)}."
+
+
+def is_listed(value: Any) -> bool:
+    """Whether a per-slice setting was given as a list, one value for each slice."""
+    return isinstance(value, Sequence | np.ndarray) and not isinstance(value, str)
+
+
+def _reject(name: str, value: Any, expected: str) -> None:
+    raise ValueError(f"`{name}` is {value!r}; expected {expected}.")
+
+
+def _is_number(value: Any, whole: bool) -> bool:
+    kind = numbers.Integral if whole else numbers.Real
+    if not isinstance(value, kind) or isinstance(value, bool | np.bool_):
+        return False
+    return math.isfinite(float(value))  # pyright: ignore[reportArgumentType]
+
+
+def _number(
+    low: float,
+    *,
+    high: float = math.inf,
+    whole: bool = False,
+    open_low: bool = False,
+    per_slice: bool = False,
+    optional: bool = False,
+) -> Check:
+    """A check that a value is a number in [low, high], or a list of such."""
+    expected = "a whole number" if whole else "a finite number"
+    expected += f" above {low:g}" if open_low else f" of at least {low:g}"
+    expected += f" and at most {high:g}" if high < math.inf else ""
+    expected += ", or a list with one for each slice" if per_slice else ""
+    expected += ", or None" if optional else ""
+
+    def inside(value: Any) -> bool:
+        if not _is_number(value, whole):
+            return False
+        return (value > low if open_low else value >= low) and value <= high
+
+    def check(name: str, value: Any) -> None:
+        if value is None and optional:
+            return
+        values = list(value) if per_slice and is_listed(value) else [value]
+        if not values or not all(inside(v) for v in values):
+            _reject(name, value, expected)
+
+    return check
+
+
+def _one_of(*choices: str) -> Check:
+    def check(name: str, value: Any) -> None:
+        if not isinstance(value, str) or value not in choices:
+            hint = nearest_name(str(value), choices)
+            _reject(name, value, f"one of {', '.join(choices)} ({hint.rstrip('.')})")
+
+    return check
+
+
+def _metric(name: str, value: Any) -> None:
+    if not isinstance(value, str) or not value:
+        _reject(name, value, "the name of a metric, such as 'euclidean'")
+
+
+def _optional_mapping(name: str, value: Any) -> None:
+    if value is not None and not isinstance(value, Mapping):
+        _reject(name, value, "a dict of keyword arguments for the metric, or None")
+
+
+def _start(name: str, value: Any) -> None:
+    if is_listed(value) and len(value):
+        return  # positions: `layout.initialize` checks them against the slices
+    _one_of("spectral", "pca", "random")(name, value)
+
+
+def _setting(default: Any, check: Check, **options: Any) -> Any:
+    return field(default=default, metadata={"check": check}, **options)
+
+
+class _Settings:
+    """What the three dataclasses share: strict names, types and ranges."""
+
+    def __new__(cls, *_: Any, **settings: Any) -> Self:
+        known = [f.name for f in dataclasses.fields(cls)]  # pyright: ignore[reportArgumentType]
+        for name in settings:
+            if name not in known:
+                raise ValueError(
+                    f"`{name}` is not a setting of {cls.__name__}: "
+                    f"{nearest_name(name, known)}"
+                )
+        return super().__new__(cls)
+
+    def __post_init__(self) -> None:
+        for spec in dataclasses.fields(self):  # pyright: ignore[reportArgumentType]
+            spec.metadata["check"](spec.name, getattr(self, spec.name))
+
+
+@dataclass(frozen=True)
+class GraphConfig(_Settings):
+    """How each slice's data becomes a weighted neighbour graph.
+
+    Attributes:
+        n_neighbors: How many neighbours a row is compared with, itself included
+            (per slice; whole, at least 2, less than the rows of the slice).
+            Small values show detail, large ones the overall arrangement.
+        metric: The distance between rows: euclidean or cosine (exact or
+            approximate), or any other name that pynndescent knows (approximate).
+        metric_kwds: Keyword arguments for the metric, such as `{"p": 3}`.
+        local_connectivity: How many nearest neighbours count as fully connected
+            (per slice; at least 0, fractions interpolate).
+        set_op_mix_ratio: 1 joins the two directions of an edge by fuzzy union, 0 by
+            fuzzy intersection, values between mix them (per slice; 0 to 1).
+        knn_method: "exact", "approximate" (pynndescent), or "auto": exact as long
+            as it is expected to be the faster of the two.
+
+    Raises:
+        ValueError: A name, type or value that is none of the above.
+    """
+
+    n_neighbors: PerSliceInt = _setting(15, _number(2, whole=True, per_slice=True))
+    metric: str = _setting("euclidean", _metric)
+    metric_kwds: Mapping[str, Any] | None = _setting(None, _optional_mapping)
+    local_connectivity: PerSliceFloat = _setting(1.0, _number(0, per_slice=True))
+    set_op_mix_ratio: PerSliceFloat = _setting(1.0, _number(0, high=1, per_slice=True))
+    knn_method: str = _setting("auto", _one_of("auto", "exact", "approximate"))
+
+
+@dataclass(frozen=True)
+class LayoutConfig(_Settings):
+    """How the graphs become maps.
+
+    Attributes:
+        n_components: Dimensions of the maps (whole, at least 1).
+        min_dist: How close points may lie in the map (per slice; map units, at
+            least 0, at most `spread`).
+        spread: The scale of the map's membership curve (per slice; map units,
+            above 0).
+        a, b: The membership curve itself, instead of `min_dist` and `spread` (per
+            slice; a above 0, b at least 0.5; both or neither).
+        n_epochs: Steps of the optimiser (whole; 0 returns the start).
+        learning_rate: Length of the first step, in map units for each coordinate;
+            it falls linearly to 0 (per slice; above 0).
+        init: The start: "spectral", "pca", "random", or a list with one array
+            `(points, components)` for each slice.
+        repulsion_strength: Weight of the repulsion (per slice; at least 0).
+        negative_sample_rate: Repelling pairs for each attracting one, on average
+            (per slice; at least 0, fractions allowed).
+        n_shifts: How many circular shifts estimate the repulsion in each epoch
+            (whole).  It changes the noise of the estimate, never its mean; half
+            the number of points makes it exact.  None chooses by size.
+
+    Raises:
+        ValueError: A name, type or value that is none of the above.
+    """
+
+    n_components: int = _setting(2, _number(1, whole=True))
+    min_dist: PerSliceFloat = _setting(0.1, _number(0, per_slice=True))
+    spread: PerSliceFloat = _setting(1.0, _number(0, open_low=True, per_slice=True))
+    a: PerSliceFloat | None = _setting(
+        None, _number(0, open_low=True, per_slice=True, optional=True)
+    )
+    b: PerSliceFloat | None = _setting(
+        None, _number(0.5, per_slice=True, optional=True)
+    )
+    n_epochs: int = _setting(500, _number(0, whole=True))
+    learning_rate: PerSliceFloat = _setting(
+        1.0, _number(0, open_low=True, per_slice=True)
+    )
+    init: str | Sequence[Any] = _setting("spectral", _start, compare=False)
+    repulsion_strength: PerSliceFloat = _setting(1.0, _number(0, per_slice=True))
+    negative_sample_rate: PerSliceFloat = _setting(5.0, _number(0, per_slice=True))
+    n_shifts: int | None = _setting(None, _number(1, whole=True, optional=True))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.a is None) != (self.b is None):
+            missing = "a" if self.a is None else "b"
+            raise ValueError(
+                f"`{missing}` is None although its partner is given; give both `a` and "
+                "`b`, or neither to have them fitted to `min_dist` and `spread`."
+            )
+
+
+@dataclass(frozen=True)
+class AlignmentConfig(_Settings):
+    """How strongly, and how far along the sequence, mates are held together.
+
+    Attributes:
+        alignment_regularisation: Weight of the pull between mates (at least 0;
+            0 lays the slices out independently).
+        alignment_window_size: The farthest slice, before and after, in which a row
+            has mates (slices; whole, at least 1).
+
+    Raises:
+        ValueError: A name, type or value that is none of the above.
+    """
+
+    alignment_regularisation: float = _setting(0.07, _number(0))
+    alignment_window_size: int = _setting(3, _number(1, whole=True))
+
+
+def per_slice(name: str, value: Any, slices: int) -> list[Any]:
+    """One value for each slice, from one for all or a list of the right length.
+
+    Raises:
+        ValueError: The list's length is not the number of slices.
+    """
+    if not is_listed(value):
+        return [value] * slices
+    if len(value) != slices:
+        raise ValueError(
+            f"`{name}` has {len(value)} values, but there are {slices} slices; give "
+            "one value for each slice, or a single value for all."
+        )
+    return list(value)
+
+
+@lru_cache(maxsize=256)
+def find_ab_params(spread: float, min_dist: float) -> tuple[float, float]:
+    """The curve 1 / (1 + a d^(2b)) nearest to the one `min_dist` asks for.
+
+    The target is 1 up to `min_dist` and exp(-(d - min_dist) / spread) beyond, fitted
+    by least squares at 300 distances up to 3 `spread`.  The fit is in units of
+    `spread` and over log a and log b, so neither can turn negative.
+
+    Args:
+        spread: Scale of the curve (map units, above 0).
+        min_dist: Distance up to which points count as together (map units, 0 to
+            `spread`).
+
+    Returns:
+        a and b.
+
+    Raises:
+        ValueError: `min_dist` above `spread`, or a fit with b below 0.5, for which
+            the attraction of nearly coincident points has no bound.
+
+    Source: McInnes, Healy & Melville (2018), arXiv:1802.03426, section 3.2 and
+        appendix C (the membership function's smooth approximation).
+    """
+    from scipy.optimize import least_squares
+
+    if not 0 <= min_dist <= spread:
+        raise ValueError(
+            f"`min_dist` is {min_dist:g} and `spread` is {spread:g}; expected "
+            "0 <= min_dist <= spread. Lower `min_dist` or raise `spread`."
+        )
+    distance = np.linspace(0, 3, 300)[1:]
+    target = np.exp(-np.maximum(distance - min_dist / spread, 0))
+
+    def residual(log_ab: np.ndarray) -> np.ndarray:
+        log_a, log_b = log_ab
+        return 1 / (1 + np.exp(log_a + 2 * np.exp(log_b) * np.log(distance))) - target
+
+    a, b = np.exp(least_squares(residual, x0=[0.0, 0.0]).x)
+    if b < 0.5:
+        raise ValueError(
+            f"`min_dist`={min_dist:g} and `spread`={spread:g} give b={b:.3f}; expected "
+            "b >= 0.5. Raise `min_dist` or change `spread`, or give `a` and `b`."
+        )
+    return float(a * spread ** (-2 * b)), float(b)

@@ -1,0 +1,185 @@
+"""The fuzzy graph: neighbour distances in, edge memberships out.
+
+    v(i, j) = exp(-max(0, d_ij - rho_i) / sigma_i),    sum_j v(i, j) = log2 k
+    w(i, j) = v(i, j) + v(j, i) - v(i, j) v(j, i)
+
+Source: McInnes, Healy & Melville (2018), arXiv:1802.03426, section 3.1 and
+algorithms 2 and 3; the tolerances are umap-learn's.
+"""
+
+from functools import partial
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse
+from jaxtyping import Array, Bool, Float, Int
+
+from aljax.graph.neighbors import KNN
+
+BISECTIONS = 64
+TOLERANCE = 1e-5
+SMALLEST_SIGMA = 1e-3  # times the mean distance
+
+
+class FuzzyGraph(eqx.Module):
+    """A symmetric weighted graph, kept on each point's fixed list of neighbours.
+
+    An edge that stands in both its ends' lists carries half of its weight in each,
+    so a sum over all entries is the sum over undirected edges, no row is wider
+    than `n_neighbors` whatever its degree, and padding has weight 0.
+    """
+
+    neighbors: Int[Array, "neighbors points"]
+    weights: Float[Array, "neighbors points"]
+    degrees: Float[Array, "points"]
+
+    def to_sparse(self) -> scipy.sparse.csr_matrix:
+        """The symmetric matrix of memberships, as umap-learn's `graph_`."""
+        neighbors, points = self.neighbors.shape
+        heads = np.tile(np.arange(points), neighbors)
+        entries = (np.asarray(self.weights).ravel(), np.asarray(self.neighbors).ravel())
+        directed = scipy.sparse.csr_matrix(
+            (entries[0], (heads, entries[1])), shape=(points, points)
+        )
+        directed.eliminate_zeros()
+        return (directed + directed.T).tocsr()
+
+
+def smooth_knn_dist(
+    knn: KNN,
+    *,
+    local_connectivity: Float[Array, ""] | float = 1.0,
+    n_points: Int[Array, ""] | int | None = None,
+) -> tuple[Float[Array, "points"], Float[Array, "points"]]:
+    """Each point's bandwidth sigma and distance rho to its nearest neighbours.
+
+    sigma solves sum_j exp(-max(0, d_j - rho) / sigma) = log2 k over the k - 1
+    neighbours beside the point itself, by bisection.
+
+    Args:
+        knn: The neighbours.
+        local_connectivity: Which nearest neighbour at a positive distance sets rho
+            (at least 0; fractions interpolate, 0 gives rho = 0).
+        n_points: How many of the table's columns are points, if not all.
+
+    Returns:
+        sigma and rho, in units of the metric.  sigma is at least 1e-3 times the mean
+        distance of the point (of all points, where rho is 0).
+    """
+    # The search starts at 1 and doubles: in units of the mean, any scale converges.
+    neighbors, points = knn.distances.shape
+    points = points if n_points is None else n_points
+    unit = jnp.sum(knn.distances) / (neighbors * points)
+    unit = jnp.where(unit > 0, unit, 1.0)
+    distances = knn.distances / unit
+    rho = _nearest(distances, jnp.asarray(local_connectivity, distances.dtype))
+    excess = jnp.maximum(distances[1:] - rho, 0.0)
+    target = jnp.log2(jnp.asarray(neighbors, distances.dtype))
+    sigma = _bisect(excess, target)
+    mean = jnp.where(rho > 0, jnp.mean(distances, axis=0), 1.0)
+    return jnp.maximum(sigma, SMALLEST_SIGMA * mean) * unit, rho * unit
+
+
+def _nearest(
+    distances: Float[Array, "neighbors points"], local_connectivity: Float[Array, ""]
+) -> Float[Array, "points"]:
+    """The `local_connectivity`-th smallest positive distance, interpolated."""
+    positive = jnp.sort(jnp.where(distances > 0, distances, jnp.inf), axis=0)
+    count = jnp.sum(jnp.isfinite(positive), axis=0)
+    padded = jnp.vstack([jnp.zeros_like(positive[:1]), positive])
+    padded = jnp.where(jnp.isfinite(padded), padded, 0.0)
+    whole = jnp.floor(local_connectivity).astype(jnp.int32)
+    part = local_connectivity - whole
+    low = padded[jnp.minimum(whole, padded.shape[0] - 1)]
+    high = padded[jnp.minimum(whole + 1, padded.shape[0] - 1)]
+    between = low + jnp.where(part > TOLERANCE, part, 0.0) * (high - low)
+    return jnp.where(count >= local_connectivity, between, jnp.max(padded, axis=0))
+
+
+def _bisect(
+    excess: Float[Array, "neighbors points"], target: Float[Array, ""]
+) -> Float[Array, "points"]:
+    def halve(_: int, bounds: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        low, high, sigma = bounds
+        total = jnp.sum(jnp.exp(-excess / sigma), axis=0)
+        done = jnp.abs(total - target) < TOLERANCE
+        above = total > target
+        high = jnp.where(above & ~done, sigma, high)
+        low = jnp.where(above | done, low, sigma)
+        middle = jnp.where(jnp.isinf(high), sigma * 2, (low + high) / 2)
+        return low, high, jnp.where(done, sigma, middle)
+
+    ones = jnp.ones_like(excess[0])
+    start = (jnp.zeros_like(ones), jnp.full_like(ones, jnp.inf), ones)
+    return jax.lax.fori_loop(0, BISECTIONS, halve, start)[2]
+
+
+def membership_strengths(
+    knn: KNN, sigma: Float[Array, "points"], rho: Float[Array, "points"]
+) -> Float[Array, "neighbors points"]:
+    """The directed memberships v(i, j): 1 up to rho, then falling with sigma.
+
+    Args:
+        knn: The neighbours.
+        sigma: Bandwidths (units of the metric, above 0).
+        rho: Distances up to which membership is full (units of the metric).
+
+    Returns:
+        Probabilities; 0 for the point itself and for entries that are no neighbour.
+    """
+    own = jnp.arange(knn.indices.shape[1])
+    strengths = jnp.exp(-jnp.maximum(knn.distances - rho, 0.0) / sigma)
+    return jnp.where(knn.indices == own, 0.0, strengths)
+
+
+@jax.jit
+def fuzzy_simplicial_set(
+    knn: KNN,
+    *,
+    local_connectivity: Float[Array, ""] | float = 1.0,
+    set_op_mix_ratio: Float[Array, ""] | float = 1.0,
+    n_points: Int[Array, ""] | int | None = None,
+) -> FuzzyGraph:
+    """The fuzzy graph of one slice, from its nearest neighbours.
+
+    Args:
+        knn: The neighbours, in normal form.
+        local_connectivity: See `smooth_knn_dist`.
+        set_op_mix_ratio: 1 for the fuzzy union of the two directions of an edge, 0
+            for their intersection, mixtures between.
+
+    Returns:
+        The graph; equal to umap-learn's to 1e-4 on the same neighbours.
+    """
+    sigma, rho = smooth_knn_dist(
+        knn, local_connectivity=local_connectivity, n_points=n_points
+    )
+    forward = membership_strengths(knn, sigma, rho)
+    backward, mutual = _reverse(knn.indices, forward)
+    product = forward * backward
+    union = forward + backward - product
+    weights = set_op_mix_ratio * union + (1 - set_op_mix_ratio) * product
+    weights = weights / (1 + mutual)
+    return FuzzyGraph(knn.indices, weights, edge_degrees(knn.indices, weights))
+
+
+def _reverse(
+    indices: Int[Array, "neighbors points"], forward: Float[Array, "neighbors points"]
+) -> tuple[Float[Array, "neighbors points"], Bool[Array, "neighbors points"]]:
+    """v(j, i) for each entry (i, j), and whether i stands in j's list at all."""
+    own = jnp.arange(indices.shape[1])
+
+    def column(to: Int[Array, "points"]) -> tuple[Array, Array]:
+        match = (indices[:, to] == own) & (to != own)
+        return jnp.sum(jnp.where(match, forward[:, to], 0.0), axis=0), match.any(axis=0)
+
+    return jax.lax.map(column, indices)
+
+
+def edge_degrees(
+    neighbors: Int[Array, "neighbors points"], weights: Float[Array, "neighbors points"]
+) -> Float[Array, "points"]:
+    """Row sums of the symmetric graph: every entry counts at both of its ends."""
+    return jnp.sum(weights, axis=0).at[neighbors].add(weights)

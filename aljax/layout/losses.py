@@ -1,0 +1,164 @@
+"""The objective: maps in, one number out, every end free in every term.
+
+    L = 2 sum_edges w_ij log(1 + a |y_i - y_j|^(2b))                      attraction
+      + gamma m sum_{i<k} (d_i + d_k) / (2(n - 1)) log(1 + 1 / p_ik)      repulsion
+      + lambda sum_mates (d_i (2 + m) + d_i' (2 + m')) / 4 s |y_i - z_i'|^2  alignment
+
+with p = a (|y_i - y_k|^2 + 1e-3)^b, d the degrees, m = negative_sample_rate,
+gamma = repulsion_strength, s the mates' strengths.  The functions of one slice
+(or one pair of slices) are written for one and mapped over the stack.
+
+Source: attraction and repulsion are the loss that umap-learn's sampling follows
+(Damrich & Hamprecht 2021, arXiv:2103.14608, eq. 10), with negatives free to move.
+"""
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from aljax.layout.problem import AlignedProblem, LayoutParams
+
+SOFTENING = 1e-3  # umap-learn's: keeps the repulsion finite for coincident points
+TINY = 1e-12  # keeps the gradient of |y|^(2b) finite there
+
+
+class LossTerms(eqx.Module):
+    """The three terms of the objective, each one number for each slice.
+
+    The alignment of a pair of slices counts for the earlier.
+    """
+
+    attraction: Float[Array, "*epochs slices"]
+    repulsion: Float[Array, "*epochs slices"]
+    alignment: Float[Array, "*epochs slices"]
+
+    def total(self) -> Float[Array, "*epochs"]:
+        """The objective: all terms of all slices."""
+        return jnp.sum(self.attraction + self.repulsion + self.alignment, axis=-1)
+
+
+class Shifts(NamedTuple):
+    """Circular shifts that stand for all pairs, and the pairs each stands for."""
+
+    steps: Int[Array, "*slices shifts"]
+    weights: Float[Array, "*slices shifts"]
+
+
+def power(squared: Float[Array, "..."], b: Float[Array, ""]) -> Float[Array, "..."]:
+    """squared^b, with a finite gradient at 0."""
+    return jnp.exp(b * jnp.log(squared + TINY))
+
+
+def attraction(
+    embedding: Float[Array, "components points"],
+    neighbors: Int[Array, "neighbors points"],
+    weights: Float[Array, "neighbors points"],
+    a: Float[Array, ""],
+    b: Float[Array, ""],
+) -> Float[Array, ""]:
+    """2 sum_edges w_ij log(1 + a |y_i - y_j|^(2b)) over one slice's directed list."""
+    difference = embedding[:, None, :] - embedding[:, neighbors]
+    squared = jnp.sum(difference**2, axis=0)
+    return 2 * jnp.sum(weights * jnp.log1p(a * power(squared, b)))
+
+
+def draw_shifts(key: jax.Array, n_points: Int[Array, ""], *, n_shifts: int) -> Shifts:
+    """Shifts 1..h, h = floor(n / 2), one drawn from each of `n_shifts` equal strata.
+
+    Shift s pairs row i with row (i + s) mod n: together 1..h meet every pair once
+    (h itself twice, where 2h = n).  A shift's weight is the width of its stratum, so
+    the estimate has no bias, and `n_shifts` >= h is exact.
+    """
+    half = n_points // 2
+    edges = jnp.arange(n_shifts + 1, dtype=jnp.int32) * half // n_shifts
+    low, width = edges[:-1], jnp.diff(edges)
+    # Strata differ by at most one, so the largest width serves all the draws.
+    drawn = jax.random.uniform(key, (n_shifts,)) * width
+    steps = low + 1 + jnp.minimum(drawn.astype(jnp.int32), jnp.maximum(width - 1, 0))
+    twice = 2 * steps == n_points
+    return Shifts(steps, jnp.where(twice, 0.5, 1.0) * width)
+
+
+def _cyclic(
+    values: Float[Array, "rows points"], n_points: Int[Array, ""]
+) -> Float[Array, "rows points*2"]:
+    """Rows whose first `n_points` entries stand twice in a row."""
+    twice = jnp.concatenate([values, values], axis=1)
+    return jax.lax.dynamic_update_slice(twice, values, (0, n_points))
+
+
+def repulsion(
+    embedding: Float[Array, "components points"],
+    degrees: Float[Array, "points"],
+    n_points: Int[Array, ""],
+    shifts: Shifts,
+    a: Float[Array, ""],
+    b: Float[Array, ""],
+) -> Float[Array, ""]:
+    """sum_{i<k} (d_i + d_k) / (2(n - 1)) log(1 + 1 / p_ik), estimated on shifts."""
+    extended = _cyclic(embedding, n_points)
+    extended_degrees = _cyclic(degrees[None], n_points)
+
+    def met(step: Int[Array, ""]) -> tuple[Array, Array]:
+        partner = jax.lax.dynamic_slice(extended, (0, step), embedding.shape)
+        degree = jax.lax.dynamic_slice(extended_degrees, (0, step), (1, degrees.size))
+        return jnp.sum((embedding - partner) ** 2, axis=0), degree[0]
+
+    squared, degree = jax.vmap(met)(shifts.steps)
+    inside = jnp.arange(degrees.size) < n_points
+    weights = jnp.where(inside, degrees + degree, 0.0) * shifts.weights[:, None]
+    p = a * jnp.exp(b * jnp.log(squared + SOFTENING))
+    pairs = jnp.sum(weights * jnp.log1p(1 / p))
+    return pairs / (2 * jnp.maximum(n_points - 1, 1))
+
+
+def alignment(
+    embedding: Float[Array, "components points"],
+    other: Float[Array, "components points"],
+    mates: Int[Array, "mates points"],
+    strengths: Float[Array, "mates points"],
+    pull: Float[Array, "points"],
+    other_pull: Float[Array, "points"],
+) -> Float[Array, ""]:
+    """sum_mates (pull_i + pull'_i') / 4 s |y_i - z_i'|^2 between two slices.
+
+    A point's pull is d_i (2 + m): umap-learn moves mates together once for every
+    end of an edge and every negative sample that touches a point.
+    """
+    squared = jnp.sum((embedding[:, None, :] - other[:, mates]) ** 2, axis=0)
+    return jnp.sum((pull + other_pull[mates]) / 4 * strengths * squared)
+
+
+def aligned_loss(
+    maps: Float[Array, "slices components points"],
+    problem: AlignedProblem,
+    params: LayoutParams,
+    shifts: Shifts,
+) -> LossTerms:
+    """The objective of a whole sequence, term by term and slice by slice."""
+    attracted = jax.vmap(attraction)(
+        maps, problem.neighbors, problem.weights, params.a, params.b
+    )
+    repelled = jax.vmap(repulsion)(
+        maps, problem.degrees, problem.n_points, shifts, params.a, params.b
+    )
+    rate = params.negative_sample_rate
+    pull = problem.degrees * (2 + rate)[:, None]
+    aligned = jnp.zeros_like(attracted)
+    for o in range(problem.mates.shape[1]):
+        aligned += jax.vmap(alignment)(
+            maps,
+            jnp.roll(maps, -(o + 1), axis=0),
+            problem.mates[:, o],
+            problem.strengths[:, o],
+            pull,
+            jnp.roll(pull, -(o + 1), axis=0),
+        )
+    return LossTerms(
+        attraction=attracted,
+        repulsion=params.repulsion_strength * rate * repelled,
+        alignment=params.alignment_regularisation * aligned,
+    )

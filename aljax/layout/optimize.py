@@ -1,0 +1,134 @@
+"""The layout: a problem and a start in, optimised maps out.
+
+    y <- y - rate (1 - epoch / n_epochs) u(grad L)
+
+where u is an optax update rule, Adam by default.  `step` is one epoch; `run` is a
+loop of steps with bounds that are no part of its compilation, so a run in chunks
+of any length has the same bits as an unbroken one.
+"""
+
+from functools import partial
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int
+
+from aljax.layout.losses import LossTerms, Shifts, aligned_loss, draw_shifts
+from aljax.layout.problem import AlignedProblem, LayoutParams
+
+# Made once: a transformation made anew for every call would compile anew.
+ADAM = optax.scale_by_adam(b1=0.5, b2=0.9)
+
+
+class LayoutState(eqx.Module):
+    """What an epoch hands to the next, and the loss terms of all epochs so far."""
+
+    maps: Float[Array, "slices components points"]
+    moments: optax.OptState
+    epoch: Int[Array, ""]
+    history: LossTerms
+
+
+def default_shifts(points: int) -> int:
+    """How many shifts estimate the repulsion well: 40 for small slices, 10 for large.
+
+    Args:
+        points: The largest slice.
+    """
+    return max(10, min(40, 16_000 // max(points, 1), -(-points // 2)))
+
+
+def init(
+    maps: Float[Array, "slices components points"],
+    *,
+    n_epochs: int,
+    optimizer: optax.GradientTransformation = ADAM,
+) -> LayoutState:
+    """The state before the first of `n_epochs` epochs."""
+    blank = jnp.zeros((n_epochs, maps.shape[0]), maps.dtype)
+    return LayoutState(
+        maps=maps,
+        moments=optimizer.init(maps),
+        epoch=jnp.asarray(0, dtype=jnp.int32),
+        history=LossTerms(blank, blank, blank),
+    )
+
+
+def step(
+    problem: AlignedProblem,
+    params: LayoutParams,
+    state: LayoutState,
+    *,
+    key: jax.Array,
+    n_shifts: int,
+    optimizer: optax.GradientTransformation = ADAM,
+) -> LayoutState:
+    """One epoch: draw the pairs that repel, and follow the gradient.
+
+    Args:
+        problem: The graphs and mates.
+        params: The settings that change no shape.
+        state: The maps so far.
+        key: The run's key; the epoch's own is folded from it.
+        n_shifts: Shifts that estimate the repulsion.
+        optimizer: An optax transformation without a learning rate.
+    """
+    epoch_key = jax.random.fold_in(key, state.epoch)
+
+    def draw(t: Int[Array, ""], n_points: Int[Array, ""]) -> Shifts:
+        slice_key = jax.random.fold_in(epoch_key, t)
+        return draw_shifts(slice_key, n_points, n_shifts=n_shifts)
+
+    slices = problem.n_points.shape[0]
+    shifts = jax.vmap(draw)(jnp.arange(slices), problem.n_points)
+
+    def loss(maps: Array) -> tuple[Array, LossTerms]:
+        terms = aligned_loss(maps, problem, params, shifts)
+        return terms.total(), terms
+
+    gradient, terms = jax.grad(loss, has_aux=True)(state.maps)
+    updates, moments = optimizer.update(gradient, state.moments, state.maps)
+    n_epochs = state.history.attraction.shape[0]
+    rate = params.learning_rate * (1 - state.epoch / n_epochs)
+    return LayoutState(
+        maps=optax.apply_updates(state.maps, -rate[:, None, None] * updates),
+        moments=moments,
+        epoch=state.epoch + 1,
+        history=jax.tree.map(
+            lambda all, now: all.at[state.epoch].set(now), state.history, terms
+        ),
+    )
+
+
+@partial(jax.jit, static_argnames=("n_shifts", "optimizer"))
+def run(
+    problem: AlignedProblem,
+    params: LayoutParams,
+    state: LayoutState,
+    stop: Int[Array, ""] | int,
+    *,
+    key: jax.Array,
+    n_shifts: int,
+    optimizer: optax.GradientTransformation = ADAM,
+) -> LayoutState:
+    """Epochs from the state's own up to `stop`.
+
+    Args:
+        problem: The graphs and mates.
+        params: The settings that change no shape.
+        state: The maps so far.
+        stop: The epoch to stop before (at most the state's `n_epochs`).
+        key: The run's key, the same for every chunk.
+        n_shifts: Shifts that estimate the repulsion.
+        optimizer: An optax transformation without a learning rate; a new object
+            compiles anew.
+    """
+
+    def epoch(_: Int[Array, ""], state: LayoutState) -> LayoutState:
+        return step(
+            problem, params, state, key=key, n_shifts=n_shifts, optimizer=optimizer
+        )
+
+    return jax.lax.fori_loop(state.epoch, stop, epoch, state)

@@ -1,0 +1,194 @@
+"""The problem: ragged graphs and relations in, stacked arrays out, and back.
+
+A slice's points stand first, in an order shuffled once; entries beyond them point
+to themselves with weight 0.  Negatives can then be circular shifts of the array:
+contiguous reads that meet every pair of points equally often.
+"""
+
+from collections.abc import Sequence
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from aljax.config import AlignmentConfig, LayoutConfig, find_ab_params, per_slice
+from aljax.graph.fuzzy import FuzzyGraph
+from aljax.graph.neighbors import round_up
+from aljax.graph.relations import Relations
+
+
+class AlignedProblem(eqx.Module):
+    """What a layout has to satisfy: every slice's graph, and the mates between them.
+
+    `order[t, j]` is the user's row at place j of slice t; `mates[t, o]` are places in
+    slice t + o + 1, with `strengths` 0 where there is none.
+    """
+
+    neighbors: Int[Array, "slices neighbors points"]
+    weights: Float[Array, "slices neighbors points"]
+    degrees: Float[Array, "slices points"]
+    n_points: Int[Array, "slices"]
+    mates: Int[Array, "slices offsets mates points"]
+    strengths: Float[Array, "slices offsets mates points"]
+    order: Int[Array, "slices points"]
+
+
+class LayoutParams(eqx.Module):
+    """Settings that change no shape: swept, differentiated, never recompiled."""
+
+    a: Float[Array, "slices"]
+    b: Float[Array, "slices"]
+    repulsion_strength: Float[Array, "slices"]
+    negative_sample_rate: Float[Array, "slices"]
+    learning_rate: Float[Array, "slices"]
+    alignment_regularisation: Float[Array, ""]
+
+
+def layout_params(
+    layout: LayoutConfig, alignment: AlignmentConfig, *, slices: int
+) -> LayoutParams:
+    """The array leaves of a configuration, one value for each slice.
+
+    Raises:
+        ValueError: A list of the wrong length, or a curve that cannot be fitted.
+    """
+
+    def leaf(name: str) -> Float[Array, "slices"]:
+        return jnp.asarray(per_slice(name, getattr(layout, name), slices), dtype=float)
+
+    if layout.a is None:
+        curves = [
+            find_ab_params(float(spread), float(min_dist))
+            for spread, min_dist in zip(
+                per_slice("spread", layout.spread, slices),
+                per_slice("min_dist", layout.min_dist, slices),
+                strict=True,
+            )
+        ]
+        a, b = (jnp.asarray(curve, dtype=float) for curve in zip(*curves, strict=True))
+    else:
+        a, b = leaf("a"), leaf("b")
+    return LayoutParams(
+        a=a,
+        b=b,
+        repulsion_strength=leaf("repulsion_strength"),
+        negative_sample_rate=leaf("negative_sample_rate"),
+        learning_rate=leaf("learning_rate"),
+        alignment_regularisation=jnp.asarray(
+            alignment.alignment_regularisation, dtype=float
+        ),
+    )
+
+
+def stack(
+    graphs: Sequence[FuzzyGraph],
+    relations: Relations,
+    *,
+    key: jax.Array,
+    capacity: int | None = None,
+) -> AlignedProblem:
+    """One problem from the slices' graphs: padded, and each slice shuffled once.
+
+    Args:
+        graphs: One for each slice.
+        relations: Mates, keyed by (earlier slice, offset).
+        key: Shuffles the points.
+        capacity: Points to pad each slice to; None rounds the largest slice up a
+            little, so that near sizes share a compiled program.
+
+    Raises:
+        ValueError: A capacity below the largest slice.
+    """
+    sizes = [graph.degrees.shape[0] for graph in graphs]
+    capacity = round_up(max(sizes)) if capacity is None else capacity
+    if capacity < max(sizes):
+        raise ValueError(
+            f"`capacity` is {capacity}, but a slice has {max(sizes)} points; expected "
+            "at least that, or None."
+        )
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
+    order = np.tile(np.arange(capacity), (len(sizes), 1))
+    for t, size in enumerate(sizes):
+        order[t, :size] = rng.permutation(size)
+    place = np.argsort(order, axis=1)
+    neighbors, weights, degrees = _stack_graphs(graphs, order, place)
+    mates, strengths = _stack_mates(relations, place)
+    return AlignedProblem(
+        neighbors=jnp.asarray(neighbors),
+        weights=jnp.asarray(weights, dtype=float),
+        degrees=jnp.asarray(degrees, dtype=float),
+        n_points=jnp.asarray(sizes, dtype=jnp.int32),
+        mates=jnp.asarray(mates),
+        strengths=jnp.asarray(strengths, dtype=float),
+        order=jnp.asarray(order, dtype=jnp.int32),
+    )
+
+
+def _stack_graphs(
+    graphs: Sequence[FuzzyGraph], order: np.ndarray, place: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    slices, capacity = order.shape
+    # Column 0 of every list is the point itself: it weighs nothing, so it is left out.
+    width = max(graph.neighbors.shape[0] for graph in graphs) - 1
+    neighbors = np.tile(np.arange(capacity, dtype=np.int32), (slices, width, 1))
+    weights, degrees = np.zeros((slices, width, capacity)), np.zeros((slices, capacity))
+    for t, graph in enumerate(graphs):
+        size, entries = graph.degrees.shape[0], graph.neighbors.shape[0] - 1
+        rows = order[t, :size]
+        listed = np.asarray(graph.neighbors)[1:, rows]
+        neighbors[t, :entries, :size] = place[t, listed]
+        weights[t, :entries, :size] = np.asarray(graph.weights)[1:, rows]
+        degrees[t, :size] = np.asarray(graph.degrees)[rows]
+    return neighbors, weights, degrees
+
+
+def _stack_mates(
+    relations: Relations, place: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    slices, capacity = place.shape
+    offsets = max((offset for _, offset in relations), default=0)
+    ranks = {key: _rank(mates.rows) for key, mates in relations.items()}
+    width = max((int(r.max(initial=0)) + 1 for r in ranks.values()), default=1)
+    mates = np.tile(np.arange(capacity, dtype=np.int32), (slices, offsets, width, 1))
+    strengths = np.zeros(mates.shape)
+    for (t, offset), pair in relations.items():
+        entry = (t, offset - 1, ranks[t, offset], place[t, pair.rows])
+        mates[entry] = place[t + offset, pair.others]
+        strengths[entry] = pair.strengths
+    return mates, strengths
+
+
+def _rank(rows: np.ndarray) -> np.ndarray:
+    """How many times each entry's value stands before it."""
+    order = np.argsort(rows, kind="stable")
+    ordered = rows[order]
+    first = np.searchsorted(ordered, ordered)
+    ranks = np.empty(rows.size, dtype=int)
+    ranks[order] = np.arange(rows.size) - first
+    return ranks
+
+
+def stack_maps(
+    maps: Sequence[Float[np.ndarray, "points components"]], problem: AlignedProblem
+) -> Float[Array, "slices components points"]:
+    """Maps in the user's order, shuffled and padded (with 0) as the problem is."""
+    order = np.asarray(problem.order)
+    stacked = np.zeros((len(maps), maps[0].shape[1], order.shape[1]))
+    for t, positions in enumerate(maps):
+        stacked[t, :, : len(positions)] = positions[order[t, : len(positions)]].T
+    return jnp.asarray(stacked, dtype=float)
+
+
+def unstack_maps(
+    maps: Float[Array, "slices components points"], problem: AlignedProblem
+) -> list[Float[np.ndarray, "points components"]]:
+    """The maps in the user's order, each `(points, components)`."""
+    stacked, order = np.asarray(maps), np.asarray(problem.order)
+    unstacked = []
+    for t, size in enumerate(np.asarray(problem.n_points)):
+        positions = np.empty((size, stacked.shape[1]), dtype=stacked.dtype)
+        positions[order[t, :size]] = stacked[t, :, :size].T
+        unstacked.append(positions)
+    return unstacked
