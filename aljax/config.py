@@ -15,7 +15,7 @@ import numbers
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Self
+from typing import Any, Self, TypeGuard
 
 import numpy as np
 
@@ -30,7 +30,7 @@ def nearest_name(name: str, known: Sequence[str]) -> str:
     return f"did you mean `{close[0]}`?" if close else f"known: {', '.join(known)}."
 
 
-def is_listed(value: Any) -> bool:
+def is_listed(value: Any) -> TypeGuard[Sequence[Any]]:
     """Whether a per-slice setting was given as a list, one value for each slice."""
     return isinstance(value, Sequence | np.ndarray) and not isinstance(value, str)
 

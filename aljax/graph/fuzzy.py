@@ -7,8 +7,6 @@ Source: McInnes, Healy & Melville (2018), arXiv:1802.03426, section 3.1 and
 algorithms 2 and 3; the tolerances are umap-learn's.
 """
 
-from functools import partial
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp

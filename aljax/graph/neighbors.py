@@ -243,11 +243,13 @@ def approximate_knn(
             f"`metric` is {metric!r}, which pynndescent does not know; "
             f"{nearest_name(metric, sorted(named_distances))}"
         )
-    index = NNDescent(
+    search = NNDescent(
         np.asarray(data, dtype=np.float32),
         metric=metric,
         metric_kwds=dict(metric_kwds or {}),
         n_neighbors=n_neighbors,
         random_state=seed,
     )
-    return as_knn(*index.neighbor_graph)
+    found = search.neighbor_graph
+    assert found is not None
+    return as_knn(*found)

@@ -160,7 +160,7 @@ def _eigenvectors(adjacency: scipy.sparse.csr_matrix, n_components: int) -> Star
             k=n_components + 1,
             which="LA",
             v0=rng.normal(size=points),
-            tol=EIGEN_TOLERANCE,
+            tol=EIGEN_TOLERANCE,  # pyright: ignore[reportArgumentType]
         )
     except ArpackError:
         warnings.warn(

@@ -92,14 +92,11 @@ def step(
     updates, moments = optimizer.update(gradient, state.moments, state.maps)
     n_epochs = state.history.attraction.shape[0]
     rate = params.learning_rate * (1 - state.epoch / n_epochs)
-    return LayoutState(
-        maps=optax.apply_updates(state.maps, -rate[:, None, None] * updates),
-        moments=moments,
-        epoch=state.epoch + 1,
-        history=jax.tree.map(
-            lambda all, now: all.at[state.epoch].set(now), state.history, terms
-        ),
+    history = jax.tree.map(
+        lambda past, now: past.at[state.epoch].set(now), state.history, terms
     )
+    maps = state.maps - rate[:, None, None] * jnp.asarray(updates)
+    return LayoutState(maps, moments, state.epoch + 1, history)
 
 
 @partial(jax.jit, static_argnames=("n_shifts", "optimizer"))
