@@ -147,6 +147,7 @@ def fuzzy_simplicial_set(
         local_connectivity: See `smooth_knn_dist`.
         set_op_mix_ratio: 1 for the fuzzy union of the two directions of an edge, 0
             for their intersection, mixtures between.
+        n_points: How many of the table's columns are points, if not all.
 
     Returns:
         The graph; equal to umap-learn's to 1e-4 on the same neighbours.
