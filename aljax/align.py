@@ -94,10 +94,10 @@ def fit(
     _check_key(key)
     given = read_slices(slices)
     data = [one if isinstance(one, np.ndarray) else None for one in given]
-    order_key, start_key, run_key, knn_key = jax.random.split(key, 4)
+    knn_seed, start_seed = _seeds(key, 2)
     params = layout_params(layout, alignment, slices=len(given))
     pairs = read_relations(relations, [_rows(one) for one in given], data)
-    graphs = build_graphs(given, graph, seed=_seed(knn_key))
+    graphs = build_graphs(given, graph, seed=knn_seed)
     related = relate(
         pairs, graphs, alignment_window_size=alignment.alignment_window_size
     )
@@ -107,11 +107,11 @@ def fit(
         data,
         related,
         n_components=layout.n_components,
-        seed=_seed(start_key),
+        seed=start_seed,
     )
-    problem = stack(graphs, related, key=order_key)
+    problem = stack(graphs, related, key=key)
     state = init(stack_maps(start, problem), n_epochs=layout.n_epochs)
-    state = optimize(problem, params, state, layout, key=run_key, progress=progress)
+    state = optimize(problem, params, state, layout, key=key, progress=progress)
     return AlignedEmbedding(
         state.maps,
         problem,
@@ -139,14 +139,14 @@ def optimize(
     Raises:
         ValueError: The maps are no longer finite.
     """
-    n_shifts = layout.n_shifts or default_shifts(int(problem.n_points.max()))
+    n_shifts = layout.n_shifts or default_shifts(np.asarray(problem.n_points).max())
     chunk = max(1, -(-layout.n_epochs // (CHUNKS if progress else 1)))
     for stop in range(chunk, layout.n_epochs + chunk, chunk):
         stop = min(stop, layout.n_epochs)
         state = run(problem, params, state, stop, key=key, n_shifts=n_shifts)
         if progress:
             progress(state)
-    if not bool(jnp.isfinite(state.maps).all()):
+    if not np.isfinite(np.asarray(state.maps)).all():
         raise ValueError(
             "the maps are not finite; `learning_rate`, `repulsion_strength` or "
             "`alignment_regularisation` may be far too large, or `init` too wide."
@@ -232,5 +232,7 @@ def _check_key(key: Any) -> None:
         raise ValueError(f"`key` is {key!r}; expected a key, as jax.random.key(0).")
 
 
-def _seed(key: jax.Array) -> int:
-    return int(jax.random.bits(key, dtype=jnp.uint32))
+def _seeds(key: jax.Array, count: int) -> list[int]:
+    """Seeds for the host's own generators, without a program to compile."""
+    data = np.asarray(jax.random.key_data(key)).ravel()
+    return np.random.SeedSequence(data.tolist()).generate_state(count).tolist()

@@ -65,20 +65,21 @@ def attraction(
     return 2 * jnp.sum(weights * jnp.log1p(a * power(squared, b)))
 
 
-def draw_shifts(key: jax.Array, n_points: Int[Array, ""], *, n_shifts: int) -> Shifts:
+def draw_shifts(
+    key: jax.Array, n_points: Int[Array, "*slices"], *, n_shifts: int
+) -> Shifts:
     """Shifts 1..h, h = floor(n / 2), one drawn from each of `n_shifts` equal strata.
 
     Shift s pairs row i with row (i + s) mod n: together 1..h meet every pair once
     (h itself twice, where 2h = n).  A shift's weight is the width of its stratum, so
     the estimate has no bias, and `n_shifts` >= h is exact.
     """
-    half = n_points // 2
+    half = n_points[..., None] // 2
     edges = jnp.arange(n_shifts + 1, dtype=jnp.int32) * half // n_shifts
-    low, width = edges[:-1], jnp.diff(edges)
-    # Strata differ by at most one, so the largest width serves all the draws.
-    drawn = jax.random.uniform(key, (n_shifts,)) * width
-    steps = low + 1 + jnp.minimum(drawn.astype(jnp.int32), jnp.maximum(width - 1, 0))
-    twice = 2 * steps == n_points
+    low, width = edges[..., :-1], jnp.diff(edges)
+    drawn = (jax.random.uniform(key, width.shape) * width).astype(jnp.int32)
+    steps = low + 1 + jnp.clip(drawn, 0, jnp.maximum(width - 1, 0))
+    twice = 2 * steps == n_points[..., None]
     return Shifts(steps, jnp.where(twice, 0.5, 1.0) * width)
 
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from aljax.layout.losses import LossTerms, Shifts, aligned_loss, draw_shifts
+from aljax.layout.losses import LossTerms, aligned_loss, draw_shifts
 from aljax.layout.problem import AlignedProblem, LayoutParams
 
 # Made once: a transformation made anew for every call would compile anew.
@@ -76,13 +76,7 @@ def step(
         optimizer: An optax transformation without a learning rate.
     """
     epoch_key = jax.random.fold_in(key, state.epoch)
-
-    def draw(t: Int[Array, ""], n_points: Int[Array, ""]) -> Shifts:
-        slice_key = jax.random.fold_in(epoch_key, t)
-        return draw_shifts(slice_key, n_points, n_shifts=n_shifts)
-
-    slices = problem.n_points.shape[0]
-    shifts = jax.vmap(draw)(jnp.arange(slices), problem.n_points)
+    shifts = draw_shifts(epoch_key, problem.n_points, n_shifts=n_shifts)
 
     def loss(maps: Array) -> tuple[Array, LossTerms]:
         terms = aligned_loss(maps, problem, params, shifts)
