@@ -1,14 +1,21 @@
 """aljax: sequences of maps that stay comparable."""
 
+from typing import TYPE_CHECKING, Any
+
 from aljax.align import AlignedEmbedding, fit
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.neighbors import KNN, as_knn
 from aljax.tables import sliding_windows
 
+if TYPE_CHECKING:
+    from aljax.estimator import UMAP, AlignedUMAP
+
 __all__ = [
     "KNN",
+    "UMAP",
     "AlignedEmbedding",
+    "AlignedUMAP",
     "AlignmentConfig",
     "FuzzyGraph",
     "GraphConfig",
@@ -17,3 +24,12 @@ __all__ = [
     "fit",
     "sliding_windows",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Load the estimators, and scikit-learn with them, on first use."""
+    if name in ("AlignedUMAP", "UMAP"):
+        from aljax import estimator
+
+        return getattr(estimator, name)
+    raise AttributeError(f"module 'aljax' has no attribute {name!r}")

@@ -37,7 +37,7 @@ class AlignedEmbedding(eqx.Module):
         maps: The maps, padded and shuffled; `slices()` gives them in the order given.
         problem: The graphs and mates that the maps were fitted to.
         params: The settings that change no shape.
-        history: The loss terms of every epoch, `(epochs, slices)`.
+        history: The loss terms of every tenth epoch, `(epochs, slices)`.
         relations: The mates between slices, in the rows of the user.
         data: Each slice's data; None where only its graph was given.
         graph: The settings of the graphs.
@@ -85,7 +85,7 @@ def fit(
         progress: Called about 20 times during the layout with the state so far.
 
     Returns:
-        The maps, with the problem they solve and the loss of every epoch.
+        The maps, with the problem they solve and the loss on the way.
 
     Raises:
         ValueError: Input that does not fit together; the message names the argument,

@@ -12,7 +12,7 @@ import dataclasses
 import difflib
 import math
 import numbers
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Self, TypeGuard
@@ -106,17 +106,26 @@ def _setting(default: Any, check: Check, **options: Any) -> Any:
     return field(default=default, metadata={"check": check}, **options)
 
 
+def check_names(cls: type, names: Iterable[str]) -> None:
+    """Refuse names that are not fields of a dataclass, with the nearest that is.
+
+    Raises:
+        ValueError: One is not.
+    """
+    known = [field.name for field in dataclasses.fields(cls)]
+    for name in names:
+        if name not in known:
+            raise ValueError(
+                f"`{name}` is not a setting of {cls.__name__}: "
+                f"{nearest_name(name, known)}"
+            )
+
+
 class _Settings:
     """What the three dataclasses share: strict names, types and ranges."""
 
     def __new__(cls, *_: Any, **settings: Any) -> Self:
-        known = [f.name for f in dataclasses.fields(cls)]  # pyright: ignore[reportArgumentType]
-        for name in settings:
-            if name not in known:
-                raise ValueError(
-                    f"`{name}` is not a setting of {cls.__name__}: "
-                    f"{nearest_name(name, known)}"
-                )
+        check_names(cls, settings)
         return super().__new__(cls)
 
     def __post_init__(self) -> None:

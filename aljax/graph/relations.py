@@ -63,7 +63,7 @@ def read_relations(
     relations = _check_count(relations, gaps)
     pairs = []
     for t, relation in enumerate(relations):
-        pair = _as_pairs(relation, t)
+        pair = as_pairs(relation, t)
         if is_reversed(pair, sizes[t : t + 2], data[t : t + 2]):
             raise ValueError(
                 f"`relations[{t}]` is reversed: read from slice {t + 1} to slice {t} "
@@ -98,7 +98,13 @@ def _check_count(
     return relations
 
 
-def _as_pairs(relation: RelationDict, t: int) -> Int[np.ndarray, "mates 2"]:
+def as_pairs(relation: RelationDict, t: int) -> Int[np.ndarray, "mates 2"]:
+    """The rows of one dict as an array, in the order given.
+
+    Raises:
+        ValueError: Not a dict, a row that is no whole number, or two rows mapped to
+            the same one.
+    """
     if not isinstance(relation, Mapping):
         raise ValueError(
             f"`relations[{t}]` is a {type(relation).__name__}; expected a dict "

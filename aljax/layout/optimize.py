@@ -18,17 +18,26 @@ from jaxtyping import Array, Float, Int
 from aljax.layout.losses import LossTerms, aligned_loss, draw_shifts
 from aljax.layout.problem import AlignedProblem, LayoutParams
 
+RECORD_EVERY = 10  # epochs; the value costs a third of what the gradient does
 # Made once: a transformation made anew for every call would compile anew.
 ADAM = optax.scale_by_adam(b1=0.5, b2=0.9)
 
 
 class LayoutState(eqx.Module):
-    """What an epoch hands to the next, and the loss terms of all epochs so far."""
+    """What an epoch hands to the next, and the loss terms recorded so far.
+
+    `history` has a row for every tenth epoch from the first on.
+    """
 
     maps: Float[Array, "slices components points"]
     moments: optax.OptState
     epoch: Int[Array, ""]
+    n_epochs: Int[Array, ""]
     history: LossTerms
+
+    def recorded(self) -> int:
+        """How many rows of `history` are filled."""
+        return -(-int(self.epoch) // RECORD_EVERY)
 
 
 def default_shifts(points: int) -> int:
@@ -47,11 +56,13 @@ def init(
     optimizer: optax.GradientTransformation = ADAM,
 ) -> LayoutState:
     """The state before the first of `n_epochs` epochs."""
-    blank = jnp.zeros((n_epochs, maps.shape[0]), maps.dtype)
+    records = -(-n_epochs // RECORD_EVERY)
+    blank = jnp.zeros((records, maps.shape[0]), maps.dtype)
     return LayoutState(
         maps=maps,
         moments=optimizer.init(maps),
         epoch=jnp.asarray(0, dtype=jnp.int32),
+        n_epochs=jnp.asarray(n_epochs, dtype=jnp.int32),
         history=LossTerms(blank, blank, blank),
     )
 
@@ -78,19 +89,22 @@ def step(
     epoch_key = jax.random.fold_in(key, state.epoch)
     shifts = draw_shifts(epoch_key, problem.n_points, n_shifts=n_shifts)
 
-    def loss(maps: Array) -> tuple[Array, LossTerms]:
-        terms = aligned_loss(maps, problem, params, shifts)
-        return terms.total(), terms
+    def terms(maps: Array) -> LossTerms:
+        return aligned_loss(maps, problem, params, shifts)
 
-    gradient, terms = jax.grad(loss, has_aux=True)(state.maps)
+    def record() -> LossTerms:
+        row = state.epoch // RECORD_EVERY
+        return jax.tree.map(
+            lambda past, now: past.at[row].set(now), state.history, terms(state.maps)
+        )
+
+    gradient = jax.grad(lambda maps: terms(maps).total())(state.maps)
     updates, moments = optimizer.update(gradient, state.moments, state.maps)
-    n_epochs = state.history.attraction.shape[0]
-    rate = params.learning_rate * (1 - state.epoch / n_epochs)
-    history = jax.tree.map(
-        lambda past, now: past.at[state.epoch].set(now), state.history, terms
-    )
+    rate = params.learning_rate * (1 - state.epoch / state.n_epochs)
     maps = state.maps - rate[:, None, None] * jnp.asarray(updates)
-    return LayoutState(maps, moments, state.epoch + 1, history)
+    due = state.epoch % RECORD_EVERY == 0
+    history = jax.lax.cond(due, record, lambda: state.history)
+    return LayoutState(maps, moments, state.epoch + 1, state.n_epochs, history)
 
 
 @partial(jax.jit, static_argnames=("n_shifts", "optimizer"))
