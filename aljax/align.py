@@ -1,6 +1,8 @@
 """The whole flow, composed: slices and relations in, an `AlignedEmbedding` out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from time import perf_counter
 from typing import Any
 
 import equinox as eqx
@@ -40,6 +42,7 @@ class AlignedEmbedding(eqx.Module):
         history: The loss terms of every tenth epoch, `(epochs, slices)`.
         relations: The mates between slices, in the rows of the user.
         data: Each slice's data; None where only its graph was given.
+        seconds: How long each stage took, compilation included.
         graph: The settings of the graphs.
         layout: The settings of the layout.
         alignment: The settings of the alignment.
@@ -51,6 +54,7 @@ class AlignedEmbedding(eqx.Module):
     history: LossTerms
     relations: Relations
     data: list[np.ndarray | None]
+    seconds: dict[str, float]
     graph: GraphConfig = eqx.field(static=True)
     layout: LayoutConfig = eqx.field(static=True)
     alignment: AlignmentConfig = eqx.field(static=True)
@@ -97,21 +101,26 @@ def fit(
     knn_seed, start_seed = _seeds(key, 2)
     params = layout_params(layout, alignment, slices=len(given))
     pairs = read_relations(relations, [_rows(one) for one in given], data)
-    graphs = build_graphs(given, graph, seed=knn_seed)
-    related = relate(
-        pairs, graphs, alignment_window_size=alignment.alignment_window_size
-    )
-    start = initial_maps(
-        layout.init,
-        [one.to_sparse() for one in graphs],
-        data,
-        related,
-        n_components=layout.n_components,
-        seed=start_seed,
-    )
-    problem = stack(graphs, related, key=key)
-    state = init(stack_maps(start, problem), n_epochs=layout.n_epochs)
-    state = optimize(problem, params, state, layout, key=key, progress=progress)
+    seconds: dict[str, float] = {}
+    with _timed("graph", seconds):
+        graphs = build_graphs(given, graph, seed=knn_seed)
+    with _timed("relations", seconds):
+        related = relate(
+            pairs, graphs, alignment_window_size=alignment.alignment_window_size
+        )
+    with _timed("start", seconds):
+        start = initial_maps(
+            layout.init,
+            [one.to_sparse() for one in graphs],
+            data,
+            related,
+            n_components=layout.n_components,
+            seed=start_seed,
+        )
+    with _timed("layout", seconds):
+        problem = stack(graphs, related, key=key)
+        state = init(stack_maps(start, problem), n_epochs=layout.n_epochs)
+        state = optimize(problem, params, state, layout, key=key, progress=progress)
     return AlignedEmbedding(
         state.maps,
         problem,
@@ -119,10 +128,18 @@ def fit(
         state.history,
         related,
         data,
+        seconds,
         graph,
         layout,
         alignment,
     )
+
+
+@contextmanager
+def _timed(stage: str, seconds: dict[str, float]) -> Iterator[None]:
+    began = perf_counter()
+    yield
+    seconds[stage] = perf_counter() - began
 
 
 def optimize(
