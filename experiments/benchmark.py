@@ -1,0 +1,204 @@
+"""Every claim of speed and quality: rivals and ours in one run, on the same data.
+
+    python -m experiments.benchmark digits_sequence
+
+runs each method of a case once in a fresh process of its own (import, first
+compilation and peak memory included), then warm in this one (median of repeats,
+after a first fit that is not counted), measures the maps of every seed, prints a
+table and writes `results/benchmarks/<case>.json`.
+"""
+
+import argparse
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aljax.config import nearest_name
+from aljax.graph.relations import Mates
+from aljax.metrics import displacement, knn_accuracy, knn_recall, trustworthiness
+from experiments import fresh
+from experiments.cases import CASES, Case
+from experiments.datasets import Dataset
+from experiments.peers import METHODS, Maps, MissingPeerError, Problem
+
+PACKAGES = ("aljax", "jax", "jaxlib", "numpy", "scipy", "pynndescent", "numba")
+RIVALS = ("umap-learn", "manifolds-rs", "openTSNE")
+
+
+def machine() -> dict[str, Any]:
+    """Where and with what a figure was read."""
+    versions = {}
+    for package in PACKAGES + RIVALS:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = None
+    import jax
+
+    return {
+        "cores": len(os.sched_getaffinity(0)),
+        "processor": _processor(),
+        "devices": [device.device_kind for device in jax.devices()],
+        "python": platform.python_version(),
+        "versions": versions,
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def _processor() -> str:
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if "model name" in line]
+    return names[0] if names else platform.processor()
+
+
+def measure(case: Case, dataset: Dataset, maps: Maps) -> dict[str, float]:
+    """The quality of one method's maps, as the means over slices."""
+    rows = [_rows(case, len(data)) for data in dataset.slices]
+    each = list(zip(dataset.slices, maps, rows, strict=True))
+    k = case.n_neighbors
+    trust = [trustworthiness(x, y, n_neighbors=k, rows=r) for x, y, r in each]
+    recall = [knn_recall(x, y, n_neighbors=k, rows=r) for x, y, r in each]
+    measured = {
+        "trustworthiness": float(np.mean(trust)),
+        "trustworthiness_min": float(np.min(trust)),
+        "knn_recall": float(np.mean(recall)),
+    }
+    if dataset.labels is not None:
+        accuracy = [
+            knn_accuracy(y, labels, n_neighbors=case.accuracy_neighbors, rows=r)
+            for y, labels, r in zip(maps, dataset.labels, rows, strict=True)
+        ]
+        measured["knn_accuracy"] = float(np.mean(accuracy))
+    if len(maps) > 1:
+        mates = {}
+        for t, relation in enumerate(dataset.relations):
+            rows_of_t, others = np.array([*relation.items()]).T
+            mates[t, 1] = Mates(rows_of_t, others, np.ones(len(relation)))
+        measured["displacement"] = displacement(maps, mates)
+    return measured
+
+
+def _rows(case: Case, points: int) -> np.ndarray | None:
+    """The rows that quality is measured on: the same for every method and seed."""
+    if case.rows is None or case.rows >= points:
+        return None
+    return np.random.default_rng(0).choice(points, case.rows, replace=False)
+
+
+def run_fresh(case: Case, problem: Problem, method: str) -> dict[str, float]:
+    """One fit in a process of its own: seconds from start to end, and peak memory."""
+    with tempfile.TemporaryDirectory() as folder:
+        data, settings = Path(folder, "data.npz"), Path(folder, "settings.json")
+        fresh.save(problem, data)
+        settings.write_text(json.dumps(case.settings_of(method)))
+        command = [sys.executable, "-W", "ignore", "-m", "experiments.fresh"]
+        command += [method, str(data), str(settings), str(case.seeds[0])]
+        began = time.perf_counter()
+        process = subprocess.Popen(command)
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - began
+    if status:
+        raise RuntimeError(f"{method} failed in a fresh process (status {status}).")
+    return {"fresh_seconds": seconds, "peak_mib": usage.ru_maxrss / 1024}
+
+
+def run_warm(case: Case, dataset: Dataset, method: str) -> dict[str, Any]:
+    """Fits in this process: the first, then one for each seed, and their quality."""
+    timed, quality = [], []
+    fit = METHODS[method]
+    problem = Problem(dataset.slices, dataset.relations)
+    for seed in (case.seeds[0], *case.seeds):
+        began = time.perf_counter()
+        maps, stages = fit(problem, case.settings_of(method), seed)
+        timed.append({"fit": time.perf_counter() - began} | stages)
+        quality.append(measure(case, dataset, maps))
+        print(f"  {method}, seed {seed}: {timed[-1]['fit']:.2f} s", flush=True)
+    first, warm, quality = timed[0], timed[1:], quality[1:]
+    seconds = {stage: float(np.median([t[stage] for t in warm])) for stage in first}
+    return {
+        "first_seconds": first["fit"],
+        "seconds": seconds,
+        "compile_seconds": {s: first[s] - seconds[s] for s in first},
+        "quality": {n: float(np.mean([q[n] for q in quality])) for n in quality[0]},
+        "spread": {n: float(np.std([q[n] for q in quality])) for n in quality[0]},
+        "seeds": list(case.seeds),
+    }
+
+
+def run_case(
+    case: Case, methods: Sequence[str], *, in_fresh: bool = True
+) -> dict[str, Any]:
+    """All methods of a case, those not installed left out with a word on it."""
+    dataset = case.load()
+    results: dict[str, Any] = {}
+    for method in methods:
+        print(f"{case.name}: {method}", flush=True)
+        try:
+            warm = run_warm(case, dataset, method)
+        except MissingPeerError as missing:
+            print(f"  left out: {missing}")
+            continue
+        problem = Problem(dataset.slices, dataset.relations)
+        cold = run_fresh(case, problem, method) if in_fresh else {}
+        results[method] = warm | cold
+    return {"case": case.name, "machine": machine(), "methods": results}
+
+
+def table(results: dict[str, Any]) -> str:
+    """The results of a case as a Markdown table; ratios are to ours."""
+    methods = results["methods"]
+    names = list(next(iter(methods.values()))["quality"]) if methods else []
+    head = ["method", "warm fit s", "ratio", "fresh process s", "ratio", "peak MiB"]
+    ours = methods.get("aljax", {})
+    lines = [head + names, ["---"] * (len(head) + len(names))]
+    for method, result in methods.items():
+        warm, cold = result["seconds"]["fit"], result.get("fresh_seconds")
+        row = [method, f"{warm:.2f}"]
+        row += [f"{warm / ours['seconds']['fit']:.1f}" if ours else ""]
+        row += [f"{cold:.1f}" if cold else ""]
+        known = cold and ours.get("fresh_seconds")
+        row += [f"{cold / ours['fresh_seconds']:.1f}" if known else ""]
+        row += [f"{result['peak_mib']:.0f}" if cold else ""]
+        row += [f"{result['quality'].get(name, np.nan):.4f}" for name in names]
+        lines.append(row)
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a case from the command line."""
+    parser = argparse.ArgumentParser(prog="python -m experiments.benchmark")
+    parser.add_argument("case", help=", ".join(CASES))
+    parser.add_argument("--methods", nargs="+", help=f"of {', '.join(METHODS)}")
+    parser.add_argument("--no-fresh", action="store_true", help="warm fits only")
+    parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
+    asked = parser.parse_args(arguments)
+    if asked.case not in CASES:
+        parser.error(f"no case `{asked.case}`: {nearest_name(asked.case, [*CASES])}")
+    case = CASES[asked.case]
+    methods = asked.methods or case.methods
+    for method in methods:
+        if method not in METHODS:
+            parser.error(f"no method `{method}`: {nearest_name(method, [*METHODS])}")
+    warnings.simplefilter("ignore")
+    results = run_case(case, methods, in_fresh=not asked.no_fresh)
+    asked.out.mkdir(parents=True, exist_ok=True)
+    path = asked.out / f"{case.name}.json"
+    path.write_text(json.dumps(results, indent=2) + "\n")
+    print(f"\n{table(results)}\n\nwritten to {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,150 @@
+"""Rivals: one small adapter each, from data and settings to maps.
+
+Settings carry umap-learn's names; an adapter passes on those that its method has.
+A method that is not installed raises `MissingPeerError`, which says how to get it.
+"""
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+Maps = list[np.ndarray]
+Stages = dict[str, float]
+
+
+class Problem(NamedTuple):
+    """What every method is given: the slices, and how they relate."""
+
+    slices: Sequence[np.ndarray]
+    relations: Sequence[Mapping[int, int]]
+
+
+Method = Callable[[Problem, Mapping[str, Any], int], tuple[Maps, Stages]]
+
+
+class MissingPeerError(ImportError):
+    """A rival that is not installed, with the command that installs it."""
+
+
+def _load(module: str, package: str) -> ModuleType:
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise MissingPeerError(
+            f"{package} is not installed; run: pip install '{package}' (or all rivals: "
+            "pip install -e '.[peers]')"
+        ) from error
+
+
+def aljax_fit(
+    data: Problem, settings: Mapping[str, Any], seed: int
+) -> tuple[Maps, Stages]:
+    """Fit aljax, with its own defaults for what the settings leave open."""
+    import dataclasses
+
+    import jax
+
+    import aljax
+
+    def config(cls: type) -> Any:
+        names = {field.name for field in dataclasses.fields(cls)}
+        return cls(**{name: v for name, v in settings.items() if name in names})
+
+    fitted = aljax.fit(
+        data.slices,
+        data.relations,
+        key=jax.random.key(seed),
+        graph=config(aljax.GraphConfig),
+        layout=config(aljax.LayoutConfig),
+        alignment=config(aljax.AlignmentConfig),
+    )
+    return fitted.slices(), fitted.seconds
+
+
+def umap_learn(
+    data: Problem, settings: Mapping[str, Any], seed: int
+) -> tuple[Maps, Stages]:
+    """umap-learn: `AlignedUMAP` for a sequence, `UMAP` for a single slice."""
+    umap = _load("umap", "umap-learn==0.5.12")
+    if len(data.slices) == 1:
+        model = umap.UMAP(random_state=seed, n_jobs=1, **settings)
+        return [model.fit_transform(data.slices[0])], {}
+    # `random_state` does not reach its joint stage, `transform_seed` does.
+    model = umap.AlignedUMAP(random_state=seed, transform_seed=seed, **settings)
+    model.fit(list(data.slices), relations=[dict(r) for r in data.relations])
+    return [np.asarray(one) for one in model.embeddings_], {}
+
+
+def umap_procrustes(
+    data: Problem, settings: Mapping[str, Any], seed: int
+) -> tuple[Maps, Stages]:
+    """umap-learn slice by slice, each map turned onto the one before by its mates."""
+    umap = _load("umap", "umap-learn==0.5.12")
+    maps: Maps = []
+    for t, rows in enumerate(data.slices):
+        own = {
+            name: value[t] if isinstance(value, list) else value
+            for name, value in settings.items()
+            if not name.startswith("alignment_")
+        }
+        one = umap.UMAP(random_state=seed, n_jobs=1, **own).fit_transform(rows)
+        if t:
+            mates = data.relations[t - 1]
+            one = _turn(one, list(mates.values()), maps[-1][list(mates)])
+        maps.append(one)
+    return maps, {}
+
+
+def _turn(one: np.ndarray, rows: list[int], onto: np.ndarray) -> np.ndarray:
+    here = one[rows]
+    left, _, right = np.linalg.svd(
+        (here - here.mean(axis=0)).T @ (onto - onto.mean(axis=0))
+    )
+    return (one - here.mean(axis=0)) @ (left @ right) + onto.mean(axis=0)
+
+
+def manifolds_rs(
+    data: Problem, settings: Mapping[str, Any], seed: int
+) -> tuple[Maps, Stages]:
+    """manifolds-rs (Rust), slice by slice: parallel Adam, nearest-neighbour descent.
+
+    500 epochs and umap-learn's min_dist, unless the settings say otherwise.
+    """
+    manifolds = _load("manifolds_rs", "manifolds-rs")
+    maps = [
+        manifolds.UMAP(
+            ann="nndescent",
+            optimiser="adam_parallel",
+            n_neighbors=settings.get("n_neighbors", 15),
+            min_dist=settings.get("min_dist", 0.1),
+            n_epochs=settings.get("n_epochs", 500),
+            seed=seed,
+        ).fit_transform(np.ascontiguousarray(rows, dtype=np.float32))
+        for rows in data.slices
+    ]
+    return [np.asarray(one) for one in maps], {}
+
+
+def open_tsne(
+    data: Problem, settings: Mapping[str, Any], seed: int
+) -> tuple[Maps, Stages]:
+    """Fit openTSNE with its defaults, slice by slice."""
+    del settings
+    opentsne = _load("openTSNE", "openTSNE")
+    maps = [
+        np.asarray(opentsne.TSNE(random_state=seed, n_jobs=-1).fit(rows))
+        for rows in data.slices
+    ]
+    return maps, {}
+
+
+METHODS: dict[str, Method] = {
+    "aljax": aljax_fit,
+    "umap-learn": umap_learn,
+    "umap-learn + Procrustes": umap_procrustes,
+    "manifolds-rs": manifolds_rs,
+    "openTSNE": open_tsne,
+}
