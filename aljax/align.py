@@ -59,7 +59,7 @@ class AlignedEmbedding(eqx.Module):
     layout: LayoutConfig = eqx.field(static=True)
     alignment: AlignmentConfig = eqx.field(static=True)
 
-    def slices(self) -> list[Float[np.ndarray, "points components"]]:
+    def slices(self) -> list[Float[np.ndarray, "_ components"]]:
         """The maps, `(points, components)` each, in the order of the rows given."""
         return unstack_maps(self.maps, self.problem)
 
@@ -156,7 +156,9 @@ def optimize(
     Raises:
         ValueError: The maps are no longer finite.
     """
-    n_shifts = layout.n_shifts or default_shifts(np.asarray(problem.n_points).max())
+    n_shifts = layout.n_shifts or default_shifts(
+        int(np.asarray(problem.n_points).max())
+    )
     chunk = max(1, -(-layout.n_epochs // (CHUNKS if progress else 1)))
     for stop in range(chunk, layout.n_epochs + chunk, chunk):
         stop = min(stop, layout.n_epochs)

@@ -15,7 +15,7 @@ import numbers
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Self, TypeGuard
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -124,7 +124,7 @@ def check_names(cls: type, names: Iterable[str]) -> None:
 class _Settings:
     """What the three dataclasses share: strict names, types and ranges."""
 
-    def __new__(cls, *_: Any, **settings: Any) -> Self:
+    def __new__(cls, *_: Any, **settings: Any) -> Any:
         check_names(cls, settings)
         return super().__new__(cls)
 

@@ -51,7 +51,7 @@ class _Settings(BaseEstimator):
     knn_method: str = GraphConfig.knn_method
     n_shifts: int | None = LayoutConfig.n_shifts
 
-    def __new__(cls, *_: Any, **parameters: Any) -> Self:
+    def __new__(cls, *_: Any, **parameters: Any) -> Any:
         check_names(cls, parameters)
         return super().__new__(cls)
 

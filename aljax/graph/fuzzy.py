@@ -7,6 +7,8 @@ Source: McInnes, Healy & Melville (2018), arXiv:1802.03426, section 3.1 and
 algorithms 2 and 3; the tolerances are umap-learn's.
 """
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -99,7 +101,7 @@ def _nearest(
 def _bisect(
     excess: Float[Array, "neighbors points"], target: Float[Array, ""]
 ) -> Float[Array, "points"]:
-    def halve(_: int, bounds: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+    def halve(_: Any, bounds: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         low, high, sigma = bounds
         total = jnp.sum(jnp.exp(-excess / sigma), axis=0)
         done = jnp.abs(total - target) < TOLERANCE

@@ -228,11 +228,13 @@ def approximate_knn(
         seed: Seeds the search.
 
     Raises:
-        ValueError: A metric that pynndescent does not know.
+        ValueError: A metric that pynndescent does not know, or keyword arguments
+            that the metric does not take.
 
     Source: Dong, Charikar & Li (2011), "Efficient k-nearest neighbor graph
         construction for generic similarity measures".
     """
+    from numba.core.errors import NumbaError
     from pynndescent import NNDescent
     from pynndescent.distances import named_distances
 
@@ -243,13 +245,19 @@ def approximate_knn(
             f"`metric` is {metric!r}, which pynndescent does not know; "
             f"{nearest_name(metric, sorted(named_distances))}"
         )
-    search = NNDescent(
-        np.asarray(data, dtype=np.float32),
-        metric=metric,
-        metric_kwds=dict(metric_kwds or {}),
-        n_neighbors=n_neighbors,
-        random_state=seed,
-    )
+    try:
+        search = NNDescent(
+            np.asarray(data, dtype=np.float32),
+            metric=metric,
+            metric_kwds=dict(metric_kwds or {}),
+            n_neighbors=n_neighbors,
+            random_state=seed,
+        )
+    except (NumbaError, TypeError) as error:
+        raise ValueError(
+            f"`metric_kwds` is {metric_kwds!r}, which the metric {metric!r} does not "
+            "take (or it needs others); see pynndescent's documentation of the metric."
+        ) from error
     found = search.neighbor_graph
     assert found is not None
     return as_knn(*found)

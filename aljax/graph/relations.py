@@ -212,8 +212,8 @@ def relate(
 
 
 def _chain(
-    first: Int[np.ndarray, "mates 2"], second: Int[np.ndarray, "mates 2"]
-) -> Int[np.ndarray, "mates 2"]:
+    first: Int[np.ndarray, "first 2"], second: Int[np.ndarray, "second 2"]
+) -> Int[np.ndarray, "chained 2"]:
     """Pairs (i, k) for which some j has (i, j) in `first` and (j, k) in `second`."""
     _, left, right = np.intersect1d(first[:, 1], second[:, 0], return_indices=True)
     return np.column_stack([first[left, 0], second[right, 1]])

@@ -171,7 +171,7 @@ def _rank(rows: np.ndarray) -> np.ndarray:
 
 
 def stack_maps(
-    maps: Sequence[Float[np.ndarray, "points components"]], problem: AlignedProblem
+    maps: Sequence[Float[np.ndarray, "_ components"]], problem: AlignedProblem
 ) -> Float[Array, "slices components points"]:
     """Maps in the user's order, shuffled and padded (with 0) as the problem is."""
     order = np.asarray(problem.order)
@@ -183,7 +183,7 @@ def stack_maps(
 
 def unstack_maps(
     maps: Float[Array, "slices components points"], problem: AlignedProblem
-) -> list[Float[np.ndarray, "points components"]]:
+) -> list[Float[np.ndarray, "_ components"]]:
     """The maps in the user's order, each `(points, components)`."""
     stacked, order = np.asarray(maps), np.asarray(problem.order)
     unstacked = []

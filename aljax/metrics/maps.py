@@ -12,6 +12,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.sparse
 from jaxtyping import Array, Float, Int
 
 from aljax.graph.neighbors import round_up
@@ -94,9 +95,13 @@ def knn_accuracy(
     _check_k(n_neighbors, len(embedding))
     classes, codes = np.unique(np.asarray(labels), return_inverse=True)
     _, near = _compare(embedding, embedding, n_neighbors, rows)
-    votes = (codes[near][:, :, None] == np.arange(classes.size)).sum(axis=1)
+    voters = np.repeat(np.arange(len(near)), n_neighbors)
+    votes = scipy.sparse.csr_matrix(
+        (np.ones(near.size), (voters, codes[near].ravel())),
+        shape=(len(near), classes.size),
+    )
     own = codes if rows is None else codes[rows]
-    return float((votes.argmax(axis=1) == own).mean())
+    return float((np.asarray(votes.argmax(axis=1)).ravel() == own).mean())
 
 
 def _check_k(n_neighbors: int, points: int) -> None:

@@ -12,7 +12,7 @@ from aljax.graph.relations import Relations
 
 
 def displacement(
-    maps: Sequence[Float[np.ndarray, "points components"]], relations: Relations
+    maps: Sequence[Float[np.ndarray, "_ components"]], relations: Relations
 ) -> float:
     """How far mates of consecutive slices lie apart, in units of the maps' radius.
 

@@ -1,0 +1,125 @@
+"""Datasets: where the slices of a run come from.
+
+Each source is one function that makes a `Dataset`; `configs/data/` has a YAML file
+for each, whose keys are the function's arguments.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import UnionType
+from typing import Any, get_type_hints
+
+import numpy as np
+
+from aljax import sliding_windows
+from aljax.config import nearest_name
+from experiments import files
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A sequence of slices, how they relate, and what is known about their rows.
+
+    Attributes:
+        slices: The data, `(points, features)` each.
+        relations: For each pair of consecutive slices {row of t: row of t+1}.
+        ids: For each slice its rows' members: the same id in two slices is the same
+            member.
+        titles: A few words on each slice.
+        labels: For each slice a label for each row, if there are any.
+    """
+
+    slices: Sequence[np.ndarray]
+    relations: Sequence[Mapping[int, int]]
+    ids: Sequence[np.ndarray]
+    titles: Sequence[str]
+    labels: Sequence[np.ndarray] | None = None
+
+
+def digits_sequence(*, size: int, step: int) -> Dataset:
+    """scikit-learn's digits, sorted by ink and cut into overlapping slices.
+
+    Args:
+        size: Rows of a slice.
+        step: Rows from the start of a slice to the start of the next.
+
+    Source: the example of umap-learn's tutorial on AlignedUMAP.
+    """
+    from sklearn.datasets import load_digits
+
+    data, digits = map(np.asarray, load_digits(return_X_y=True))
+    ink = data.sum(axis=1)
+    order = np.argsort(ink)
+    slices, relations = sliding_windows(data[order].astype(np.float32), size, step)
+    labels, _ = sliding_windows(digits[order], size, step)
+    ids, _ = sliding_windows(order, size, step)
+    return Dataset(
+        slices=slices,
+        relations=relations,
+        ids=ids,
+        titles=[f"ink {ink[rows[0]]:.0f} to {ink[rows[-1]]:.0f}" for rows in ids],
+        labels=labels,
+    )
+
+
+def own_files(*, path: str, relations: str | None, labels: str | None) -> Dataset:
+    """A user's own arrays: a folder with one `.npy` for each slice, or one `.npz`.
+
+    Args:
+        path: The folder or file with the data, in the natural order of the names.
+        relations: A JSON file with one object {"row of t": row of t+1} for each pair
+            of consecutive slices; not needed for a single slice.
+        labels: A folder or file with one array of labels for each slice.
+
+    Raises:
+        ValueError: What is not there, cannot be read or does not fit together.
+    """
+    slices = files.read_data(path)
+    related = files.read_relations_file(relations, slices)
+    return Dataset(
+        slices=list(slices.values()),
+        relations=related,
+        ids=files.member_ids(related, [len(one) for one in slices.values()]),
+        titles=list(slices),
+        labels=None if labels is None else files.read_labels(labels, slices),
+    )
+
+
+LOADERS: dict[str, Callable[..., Dataset]] = {
+    "digits_sequence": digits_sequence,
+    "files": own_files,
+}
+
+
+def load(source: Any = None, **options: Any) -> Dataset:
+    """The dataset that the section `data` of the settings names.
+
+    Raises:
+        ValueError: An unknown source or option, an option of the wrong type, or what
+            the source itself refuses.
+    """
+    if source not in LOADERS:
+        hint = nearest_name(str(source), [*LOADERS])
+        raise ValueError(f"`data.source` is {source!r}, which is no source: {hint}")
+    loader = LOADERS[source]
+    known = [*inspect.signature(loader).parameters]
+    for name in options:
+        if name not in known:
+            hint = nearest_name(f"data.{name}", [f"data.{other}" for other in known])
+            raise ValueError(f"`data.{name}` is not a setting of {source}: {hint}")
+    hints = get_type_hints(loader)
+    for name in known:
+        if name not in options:
+            raise ValueError(f"`data.{name}` is missing; {source} needs it.")
+        _check_type(name, options[name], hints[name])
+    return loader(**options)
+
+
+def _check_type(name: str, value: Any, expected: type | UnionType) -> None:
+    if not isinstance(value, expected) or isinstance(value, bool):
+        words = {"int": "a whole number", "str": "text", "str | None": "text or null"}
+        kind = expected.__name__ if isinstance(expected, type) else str(expected)
+        raise ValueError(
+            f"`data.{name}` is {value!r}; expected {words.get(kind, kind)}."
+        )

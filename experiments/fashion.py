@@ -1,0 +1,102 @@
+"""Fashion-MNIST from its four IDX files: Debian's package, or a folder of your own.
+
+Source: Xiao, Rasul & Vollgraf (2017), arXiv:1708.07747.
+"""
+
+import gzip
+import math
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+DEBIAN = Path("/usr/share/datasets/fashion-mnist")
+PARTS = ("train", "t10k")
+CLASSES = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
+REMEDY = (
+    "Install Debian's package (apt-get install dataset-fashion-mnist), or give the "
+    "folder that holds train-images-idx3-ubyte, train-labels-idx1-ubyte, "
+    "t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte (plain or .gz) as "
+    "`data.folder`."
+)
+
+
+def fashion_mnist(
+    folder: str | Path | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """All 70,000 images as rows of 784 bytes, training part first, and their classes.
+
+    Args:
+        folder: Where the four files lie; None for the place of Debian's package.
+
+    Raises:
+        ValueError: A file is missing or is not what its name says.
+    """
+    place = DEBIAN if folder is None else Path(folder)
+    images = [_read(place, f"{part}-images-idx3-ubyte") for part in PARTS]
+    labels = [_read(place, f"{part}-labels-idx1-ubyte") for part in PARTS]
+    for part, image, label in zip(PARTS, images, labels, strict=True):
+        if image.ndim != 3 or label.ndim != 1 or len(image) != len(label):
+            raise ValueError(
+                f"the {part} files in {place} hold images of shape {image.shape} and "
+                f"labels of shape {label.shape}; expected (n, 28, 28) and (n,). "
+                f"{REMEDY}"
+            )
+    rows = np.concatenate(images)
+    return rows.reshape(len(rows), -1), np.concatenate(labels)
+
+
+def _read(folder: Path, name: str) -> np.ndarray:
+    for path in (folder / f"{name}.gz", folder / name):
+        if path.is_file():
+            return read_idx(path)
+    raise ValueError(f"Fashion-MNIST's {name} is not in {folder}. {REMEDY}")
+
+
+def read_idx(path: Path, *, largest: int = 2**28) -> np.ndarray:
+    """An array of bytes in the IDX format, plain or compressed.
+
+    The header is two zero bytes, the type (8: unsigned bytes), the number of axes, and
+    each axis' length as a big-endian 32-bit integer.
+
+    Args:
+        path: The file.
+        largest: Bytes beyond which an array is refused before it is read.
+
+    Raises:
+        ValueError: Not such a file, larger than allowed, or cut short.
+    """
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
+            header = file.read(4)
+            if len(header) < 4 or header[:3] != b"\0\0\x08":
+                raise ValueError(f"{path} is no IDX file of unsigned bytes.")
+            axes = header[3]
+            lengths = file.read(4 * axes)
+            shape = tuple(np.frombuffer(lengths, ">u4").tolist())
+            size = math.prod(shape)
+            if len(lengths) < 4 * axes or size > largest:
+                raise ValueError(
+                    f"{path} declares an array of shape {shape}; expected {axes} axes "
+                    f"and at most {largest} bytes."
+                )
+            content = file.read(size + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"{path} cannot be read: {error}.") from error
+    if len(content) != size:
+        raise ValueError(
+            f"{path} declares {size} bytes and holds "
+            f"{'more' if len(content) > size else len(content)}; get the file again."
+        )
+    return np.frombuffer(content, np.uint8).reshape(shape)

@@ -1,0 +1,171 @@
+"""What a run found: measures of the maps, as a table to read and a dict to keep."""
+
+import importlib.metadata
+import math
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from aljax import AlignedEmbedding, metrics
+from experiments.datasets import Dataset
+
+TRUST_NEIGHBORS = 15
+LABEL_NEIGHBORS = 10
+CLASSES = 256  # more different labels than that are quantities
+KEY = """\
+trust: 15 neighbours kept, 1 is best.  accuracy: 10 neighbours vote for the label.
+displacement: of the members, to the next slice, in radii of the maps."""
+PACKAGES = ("aljax", "jax", "jaxlib", "equinox", "optax", "numpy", "scipy")
+
+
+@dataclass(frozen=True)
+class Measures:
+    """One number for each slice, or for each pair of consecutive slices.
+
+    Attributes:
+        trustworthiness: Whether neighbours in the map are neighbours in the data
+            (k = 15; 1 is best).
+        accuracy: The share of rows whose 10 neighbours in the map vote for its own
+            label, leave-one-out; NaN without labels that make classes.
+        displacement: How far members move from a slice to the next, in units of the
+            maps' radius; for all pairs but with the radius of all maps.
+
+    A measure that a slice is too small for is NaN.
+    """
+
+    trustworthiness: Sequence[float]
+    accuracy: Sequence[float]
+    displacement: Sequence[float]
+
+    def means(self) -> dict[str, float]:
+        """Each measure's mean over those slices or pairs that have one."""
+        return {name: _mean(values) for name, values in vars(self).items()}
+
+
+def summary(dataset: Dataset) -> str:
+    """How much there is to lay out."""
+    count, rows = len(dataset.slices), sum(map(len, dataset.slices))
+    return f"{count} slice{'' if count == 1 else 's'}, {rows:,} rows"
+
+
+def measure(dataset: Dataset, embedding: AlignedEmbedding) -> Measures:
+    """The measures of a finished run."""
+    maps = embedding.slices()
+    labels = dataset.labels
+    if labels is None or len(np.unique(np.concatenate(labels))) > CLASSES:
+        labels = [None] * len(maps)
+    return Measures(
+        trustworthiness=[
+            metrics.trustworthiness(data, one, n_neighbors=TRUST_NEIGHBORS)
+            if len(one) / 2 > TRUST_NEIGHBORS
+            else math.nan
+            for data, one in zip(dataset.slices, maps, strict=True)
+        ],
+        accuracy=[
+            metrics.knn_accuracy(one, known, n_neighbors=LABEL_NEIGHBORS)
+            if known is not None and len(one) / 2 > LABEL_NEIGHBORS
+            else math.nan
+            for one, known in zip(maps, labels, strict=True)
+        ],
+        displacement=[
+            metrics.displacement(maps, {(t, 1): embedding.relations[t, 1]})
+            for t in range(len(maps) - 1)
+        ],
+    )
+
+
+def table(dataset: Dataset, measures: Measures) -> str:
+    """The measures, a line for each slice; a slice's displacement is to the next."""
+    titles = [f"{t}  {title}" for t, title in enumerate(dataset.titles)]
+    width = max(len(title) for title in (*titles, "slice"))
+    lines = [_line("slice", width, "rows", ("trust", "accuracy", "displacement"))]
+    moved = [*measures.displacement, math.nan]
+    columns = zip(measures.trustworthiness, measures.accuracy, moved, strict=True)
+    for title, one, values in zip(titles, dataset.slices, columns, strict=True):
+        lines.append(_line(title, width, str(len(one)), [*map(_cell, values)]))
+    means = measures.means().values()
+    lines.append(_line("mean", width, "", [*map(_cell, means)]))
+    rule = "-" * max(map(len, lines))
+    return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1], "", KEY])
+
+
+def _line(title: str, width: int, rows: str, values: Sequence[str]) -> str:
+    cells = "".join(f"  {value:>12}" for value in values)
+    return f"{title:<{width}}  {rows:>6}{cells}"
+
+
+def _cell(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.4f}"
+
+
+def record(
+    dataset: Dataset,
+    embedding: AlignedEmbedding,
+    measures: Measures,
+    *,
+    name: str,
+    seed: int,
+    seconds: Mapping[str, float],
+) -> dict[str, Any]:
+    """All that `metrics.json` keeps: measures, loss, seconds, versions, machine."""
+    last = jax.tree.map(lambda term: term[-1:].sum(), embedding.history)
+    return {
+        "name": name,
+        "seed": seed,
+        "means": {key: _number(value) for key, value in measures.means().items()},
+        "slices": [
+            {
+                "title": title,
+                "rows": len(data),
+                "trustworthiness": _number(trust),
+                "accuracy": _number(accuracy),
+            }
+            for title, data, trust, accuracy in zip(
+                dataset.titles,
+                dataset.slices,
+                measures.trustworthiness,
+                measures.accuracy,
+                strict=True,
+            )
+        ],
+        "displacement": [_number(value) for value in measures.displacement],
+        "loss": {key: float(value) for key, value in vars(last).items()},
+        "seconds": _rounded(seconds),
+        "seconds_of_fit": _rounded(embedding.seconds),
+        "versions": {"python": platform.python_version(), **_versions()},
+        "machine": {
+            "device": jax.devices()[0].device_kind,
+            "platform": jax.default_backend(),
+            "processor": platform.machine(),
+            "cores": os.cpu_count(),
+        },
+    }
+
+
+def _rounded(seconds: Mapping[str, float]) -> dict[str, float]:
+    return {stage: round(value, 3) for stage, value in seconds.items()}
+
+
+def _versions() -> dict[str, str]:
+    found: dict[str, str] = {}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "not installed"  # run from a checkout
+    return found
+
+
+def _number(value: float) -> float | None:
+    """A number as JSON can say it, which has no NaN."""
+    return None if math.isnan(value) else round(float(value), 6)
+
+
+def _mean(values: Sequence[float]) -> float:
+    known = [value for value in values if not math.isnan(value)]
+    return float(np.mean(known)) if known else math.nan

@@ -1,0 +1,105 @@
+"""The folder of a run: filled beside, and renamed once it is whole."""
+
+import itertools
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import OmegaConf
+
+from aljax import AlignedEmbedding
+from experiments import pictures
+from experiments.datasets import Dataset
+
+FILES = {
+    "slices.png": "the maps, to be read by row",
+    "loss.png": "the terms of the loss over the epochs",
+    "embedding.npz": "the maps as arrays, with ids and labels",
+    "metrics.json": "the measures, with seconds, versions and seed",
+    "config.yaml": "the settings; run them again with --config",
+}
+
+
+@contextmanager
+def folder_beside(results: Path) -> Iterator[Path]:
+    """A folder in `results` to be filled; what is still there at the end is removed.
+
+    Raises:
+        ValueError: `results` cannot be written.
+    """
+    new = not results.exists()
+    beside = results / f".unfinished-{secrets.token_hex(4)}"
+    try:
+        beside.mkdir(parents=True)
+    except OSError as error:
+        raise ValueError(
+            f"`results` is {results}, which cannot be written ({error.strerror}); "
+            "expected a folder, as in results=~/maps."
+        ) from error
+    try:
+        yield beside
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+        if new:
+            with suppress(OSError):  # it holds a result
+                results.rmdir()
+
+
+def publish(beside: Path, name: str) -> Path:
+    """Rename a whole folder to `name`, or the first free of `name`-2, `name`-3, ...
+
+    Returns:
+        Where it is now.
+    """
+    for number in itertools.count(1):
+        target = beside.with_name(name if number == 1 else f"{name}-{number}")
+        if os.path.lexists(target):  # renaming would replace a folder if it is empty
+            continue
+        try:
+            return beside.rename(target)
+        except OSError:
+            if not os.path.lexists(target):
+                raise  # not another run that was faster
+    raise AssertionError("unreachable")
+
+
+def write_arrays(folder: Path, dataset: Dataset, embedding: AlignedEmbedding) -> None:
+    """`embedding.npz`: for each slice t `slice_t`, `ids_t` and, if any, `labels_t`."""
+    arrays: dict[str, np.ndarray] = {}
+    for t, one in enumerate(embedding.slices()):
+        arrays[f"slice_{t}"] = one.astype(np.float32)
+        arrays[f"ids_{t}"] = dataset.ids[t]
+        if dataset.labels is not None:
+            arrays[f"labels_{t}"] = dataset.labels[t]
+    # Its type stubs take the arrays for its own options.
+    np.savez_compressed(folder / "embedding.npz", **arrays)  # pyright: ignore[reportArgumentType]
+
+
+def write_pictures(
+    folder: Path, name: str, dataset: Dataset, embedding: AlignedEmbedding
+) -> None:
+    """`slices.png` and `loss.png`."""
+    titles = [f"{t}: {title}" for t, title in enumerate(dataset.titles)]
+    maps = pictures.slices(embedding.slices(), titles, dataset.labels, heading=name)
+    maps.savefig(folder / "slices.png", dpi=150)
+    pictures.loss(embedding.history, heading=name).savefig(folder / "loss.png", dpi=150)
+
+
+def write_texts(folder: Path, settings: dict[str, Any], record: dict[str, Any]) -> None:
+    """`config.yaml` and `metrics.json`."""
+    OmegaConf.save(OmegaConf.create(settings), folder / "config.yaml")
+    text = json.dumps(record, indent=2, allow_nan=False, ensure_ascii=False)
+    (folder / "metrics.json").write_text(text + "\n", encoding="utf-8")
+
+
+def overview(folder: Path) -> str:
+    """Where the results are, and what each file is."""
+    width = max(map(len, FILES)) + 2
+    lines = [f"  {name:<{width}}{meaning}" for name, meaning in FILES.items()]
+    return "\n".join([f"results in {folder}{os.sep}", *lines])

@@ -1,0 +1,198 @@
+"""One run: settings in, a folder of maps, measures and pictures out.
+
+    python -m experiments.run experiment=digits_sequence
+    python -m experiments.run --help
+
+What imports JAX is imported inside `main`, where Ctrl-C is already looked after.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from experiments.interrupts import Interrupts
+
+if TYPE_CHECKING:
+    from aljax import AlignedEmbedding
+    from aljax.layout.optimize import LayoutState
+    from experiments.datasets import Dataset
+    from experiments.settings import RunSettings
+
+BAR = "fit {percentage:3.0f}%|{bar:10}| {n_fmt}/{total_fmt}{postfix}"  # 80 columns
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Returns:
+        The exit status: 0, 1 for input that is refused, 130 for Ctrl-C.
+    """
+    with Interrupts() as interrupts, warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        try:
+            _main(sys.argv[1:] if arguments is None else arguments, interrupts)
+        except KeyboardInterrupt:
+            print("stopped; nothing was written.", file=sys.stderr)
+            return interrupts.exit_status()
+        except ValueError as error:
+            if not _is_refusal(error):
+                raise
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+    return 0
+
+
+def _main(arguments: Sequence[str], interrupts: Interrupts) -> None:
+    given = _parser().parse_args(arguments)
+    from experiments import settings
+    from experiments.usage import usage
+
+    if given.help:
+        print(usage())
+        return
+    composed = settings.compose(given.overrides, given.config or settings.CONFIG)
+    interrupts.check()
+    run(settings.build(composed), composed, interrupts)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "python -m experiments.run", add_help=False, allow_abbrev=False
+    )
+    parser.add_argument("overrides", nargs="*", metavar="name=value")
+    parser.add_argument("--config", type=Path, metavar="FILE")
+    parser.add_argument("-h", "--help", action="store_true")
+    return parser
+
+
+def _is_refusal(error: ValueError) -> bool:
+    """Whether an error is this project's word on the input, and no mishap inside."""
+    module, trace = "", error.__traceback__
+    while trace is not None:
+        module = trace.tb_frame.f_globals.get("__name__", "")
+        trace = trace.tb_next
+    return module.partition(".")[0] in ("aljax", "experiments", "__main__")
+
+
+def _show_warning(message: Warning | str, *_: Any) -> None:
+    tqdm.write(f"warning: {message}", file=sys.stderr)  # above the bar
+
+
+def run(
+    settings: RunSettings, composed: dict[str, Any], interrupts: Interrupts
+) -> Path:
+    """Load, fit, measure, draw and write.
+
+    Args:
+        settings: All that decides the run.
+        composed: The same as it is kept in `config.yaml`.
+        interrupts: Asked between the stages.
+
+    Returns:
+        The folder with the results.
+
+    Raises:
+        ValueError: Data or settings that the sources or the library refuse.
+    """
+    from experiments import datasets, report, results
+
+    _keep_compiled(settings.compilation_cache)
+    seconds: dict[str, float] = {}
+    with results.folder_beside(settings.results) as folder:
+        with _stage("load", seconds, interrupts):
+            dataset = datasets.load(**settings.data)
+        print(f"{settings.name}: {report.summary(dataset)}", flush=True)
+        with _stage("fit", seconds, interrupts):
+            embedding = _fit(dataset, settings, interrupts)
+        with _stage("measure", seconds, interrupts):
+            measures = report.measure(dataset, embedding)
+        print(f"\n{report.table(dataset, measures)}\n")
+        with _stage("draw", seconds, interrupts):
+            results.write_pictures(folder, settings.name, dataset, embedding)
+        results.write_arrays(folder, dataset, embedding)
+        record = report.record(
+            dataset,
+            embedding,
+            measures,
+            name=settings.name,
+            seed=settings.seed,
+            seconds=seconds,
+        )
+        results.write_texts(folder, composed, record)
+        interrupts.check()
+        written = results.publish(folder, settings.name)
+    print(results.overview(written))
+    return written
+
+
+@contextmanager
+def _stage(
+    name: str, seconds: dict[str, float], interrupts: Interrupts
+) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds[name] = time.perf_counter() - start
+    interrupts.check()
+
+
+def _keep_compiled(folder: Path | None) -> None:
+    """Let JAX keep what it compiles, however small, for the next run."""
+    import jax
+
+    if folder is None:
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        warnings.warn(f"`compilation_cache` is not kept: {error}", stacklevel=2)
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def _fit(
+    dataset: Dataset, settings: RunSettings, interrupts: Interrupts
+) -> AlignedEmbedding:
+    """The fit, with a bar that shows the terms of the loss."""
+    import jax
+
+    import aljax
+
+    layout = settings.layout
+    with tqdm(total=layout.n_epochs, bar_format=BAR, mininterval=0, leave=False) as bar:
+
+        def progress(state: LayoutState) -> None:
+            interrupts.check()
+            last = state.recorded() - 1
+            terms = vars(state.history).items()
+            bar.set_postfix(
+                {name: f"{values[last].sum():.0f}" for name, values in terms},
+                refresh=False,
+            )
+            bar.update(int(state.epoch) - bar.n)
+
+        embedding = aljax.fit(
+            dataset.slices,
+            dataset.relations,
+            key=jax.random.key(settings.seed),
+            graph=settings.graph,
+            layout=layout,
+            alignment=settings.alignment,
+            progress=progress,
+        )
+        bar.leave = True  # but wiped off where there is an error to read
+    return embedding
+
+
+if __name__ == "__main__":
+    sys.exit(main())

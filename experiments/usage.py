@@ -1,0 +1,57 @@
+"""What `--help` prints: the choices and all settings, read from where they are."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from experiments.settings import CONFIG, choices, library_defaults
+
+HEAD = """\
+Lay a sequence of data sets out as aligned maps, measure and draw them.
+
+    python -m experiments.run experiment=digits_sequence
+    python -m experiments.run data=files data.path=slices/ data.relations=relations.json
+    python -m experiments.run experiment=digits_sequence layout.min_dist=0.2 seed=1
+    python -m experiments.run --config results/digits_sequence/config.yaml"""
+TAIL = """\
+Any setting is overridden as name=value; one that is per slice takes a list, such as
+layout.min_dist=[0.1,0.2].  For their meaning: python -c "import aljax;
+help(aljax.LayoutConfig)", and likewise GraphConfig and AlignmentConfig."""
+
+
+def usage() -> str:
+    """The text of `--help`."""
+    groups = choices()
+    described = {
+        group: {f"{group}={name}": _describe(group, name) for name in groups[group]}
+        for group in ("experiment", "data", "layout")
+    }
+    own = OmegaConf.to_container(OmegaConf.load(CONFIG), resolve=False)
+    assert isinstance(own, dict)
+    sections = [HEAD]
+    sections += [_section(f"{group}:", lines) for group, lines in described.items()]
+    plain = {str(name): value for name, value in own.items() if name != "defaults"}
+    sections.append(_section("Settings and their defaults:", plain))
+    for section, values in library_defaults().items():
+        named = {f"{section}.{name}": value for name, value in values.items()}
+        sections.append(_section("", named))
+    return "\n\n".join([*sections, TAIL])
+
+
+def _describe(group: str, name: str) -> str:
+    """The first comment of a choice's YAML file."""
+    for line in (CONFIG.parent / group / f"{name}.yaml").read_text().splitlines():
+        if line.startswith("#") and "@package" not in line:
+            return line.lstrip("# ")
+    return ""
+
+
+def _section(title: str, lines: Mapping[str, Any]) -> str:
+    width = max(map(len, lines)) + 2
+    shown = [f"    {name:<{width}}{_as_yaml(value)}" for name, value in lines.items()]
+    return "\n".join([title, *shown] if title else shown)
+
+
+def _as_yaml(value: Any) -> str:
+    return "null" if value is None else str(value)

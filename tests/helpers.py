@@ -1,0 +1,222 @@
+"""Small problems, and slow references: loops over the formulas of the papers."""
+
+import math
+import warnings
+from types import ModuleType
+
+import jax
+import numpy as np
+import pytest
+import scipy.sparse
+from scipy.optimize import brentq
+
+from aljax.align import build_graphs
+from aljax.config import GraphConfig
+from aljax.graph.fuzzy import FuzzyGraph
+from aljax.graph.relations import Relations, relate
+from aljax.layout.problem import AlignedProblem, LayoutParams, stack
+
+# All three round up to one capacity, so the tests share compiled programs.
+SIZES = (41, 48, 45)
+CAPACITY = 48
+NEIGHBORS = 6
+FEATURES = 5
+PEERS = 'pip install "aljax[peers]"'
+
+
+def import_umap(module: str) -> ModuleType:
+    """A module of umap-learn, whose import warns of an absent tensorflow."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return pytest.importorskip(module, reason=PEERS)
+
+
+def make_data(sizes=SIZES, features=FEATURES, seed=0) -> list[np.ndarray]:
+    """Slices cut from one noisy cloud, so that rows that relate are alike."""
+    rng = np.random.default_rng(seed)
+    cloud = rng.normal(size=(max(sizes), features))
+    noise = [0.1 * rng.normal(size=(size, features)) for size in sizes]
+    return [
+        (cloud[:size] + extra).astype(np.float32)
+        for size, extra in zip(sizes, noise, strict=True)
+    ]
+
+
+def make_relations(sizes=SIZES, related=30, seed=0) -> list[dict[int, int]]:
+    """Random one-to-one dicts that leave some rows of every slice without a mate."""
+    rng = np.random.default_rng(seed)
+    return [
+        dict(
+            zip(
+                rng.choice(before, related, replace=False).tolist(),
+                rng.choice(after, related, replace=False).tolist(),
+                strict=True,
+            )
+        )
+        for before, after in zip(sizes[:-1], sizes[1:], strict=True)
+    ]
+
+
+def as_pairs(relations) -> list[np.ndarray]:
+    return [np.array([*r.items()], dtype=np.int64).reshape(-1, 2) for r in relations]
+
+
+def make_graphs(sizes=SIZES, n_neighbors=NEIGHBORS) -> list[FuzzyGraph]:
+    return build_graphs(make_data(sizes), GraphConfig(n_neighbors=n_neighbors))
+
+
+def make_problem(
+    sizes=SIZES, *, window=2, capacity: int | None = CAPACITY, seed=0
+) -> tuple[list[FuzzyGraph], Relations, AlignedProblem]:
+    """Ragged slices with partial relations, stacked."""
+    graphs = make_graphs(sizes)
+    pairs = as_pairs(make_relations(sizes, related=min(30, min(sizes))))
+    relations = relate(pairs, graphs, alignment_window_size=window)
+    key = jax.random.key(seed)
+    return graphs, relations, stack(graphs, relations, key=key, capacity=capacity)
+
+
+def make_maps(sizes=SIZES, components=2, seed=0) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return [rng.normal(size=(size, components)) for size in sizes]
+
+
+def slow_rho(distances: np.ndarray, local_connectivity: float) -> float:
+    """The `local_connectivity`-th nearest positive distance, by hand."""
+    positive = [0.0, *sorted(d for d in distances.tolist() if d > 0)]
+    if len(positive) - 1 < local_connectivity:
+        return positive[-1]
+    whole = math.floor(local_connectivity)
+    part = local_connectivity - whole
+    above = positive[whole + 1] if part > 0 else positive[whole]
+    return positive[whole] + part * (above - positive[whole])
+
+
+def slow_sigma(distances: np.ndarray, rho: float, mean: float) -> float:
+    """The root of sum_j exp(-max(0, d_j - rho) / sigma) = log2 k (arXiv:1802.03426).
+
+    `distances` are one row's, its own 0 first; `mean` is that of all rows, which
+    bounds sigma from below where rho is 0.
+    """
+    excess = np.maximum(distances[1:] - rho, 0)
+    target = math.log2(len(distances))
+    floor = 1e-3 * (distances.mean() if rho > 0 else mean)
+
+    def gap(sigma: float) -> float:
+        return float(np.exp(-excess / sigma).sum()) - target
+
+    unit = float(excess.max()) or 1.0
+    if gap(1e-6 * unit) >= 0:
+        return floor
+    return max(float(brentq(gap, 1e-6 * unit, 1e6 * unit, xtol=1e-14)), floor)
+
+
+def slow_memberships(
+    indices: np.ndarray, distances: np.ndarray, local_connectivity: float
+) -> np.ndarray:
+    """v(i, j) as a dense matrix, from tables of shape (points, neighbors)."""
+    points = len(indices)
+    directed = np.zeros((points, points))
+    for i in range(points):
+        rho = slow_rho(distances[i], local_connectivity)
+        sigma = slow_sigma(distances[i], rho, distances.mean())
+        for j, distance in zip(indices[i], distances[i], strict=True):
+            if j != i:
+                directed[i, j] = math.exp(-max(0.0, distance - rho) / sigma)
+    return directed
+
+
+def slow_union(directed: np.ndarray, mix: float) -> np.ndarray:
+    """Fuzzy union and intersection of the two directions, mixed."""
+    symmetric = np.zeros_like(directed)
+    for i, j in np.argwhere(directed + directed.T > 0):
+        v, back = directed[i, j], directed[j, i]
+        symmetric[i, j] = mix * (v + back - v * back) + (1 - mix) * v * back
+    return symmetric
+
+
+def slow_window(dicts: list[dict[int, int]], window: int) -> dict:
+    """{(slice, offset): {row: mate}} by following every row along the dicts."""
+    mates: dict[tuple[int, int], dict[int, int]] = {}
+    for t in range(len(dicts)):
+        for row in dicts[t]:
+            at = row
+            for offset in range(1, min(window, len(dicts) - t) + 1):
+                mates.setdefault((t, offset), {})
+                if at not in dicts[t + offset - 1]:
+                    break
+                at = dicts[t + offset - 1][at]
+                mates[t, offset][row] = at
+    return mates
+
+
+def slow_jaccard(
+    row: int,
+    mates: dict[int, int],
+    before: scipy.sparse.csr_matrix,
+    after: scipy.sparse.csr_matrix,
+) -> float:
+    """|f(N_i) & N_i'| / |f(N_i) | N_i'| with sets; 1 where both are empty."""
+    image = set(mates.values())
+    mapped = {mates[int(j)] for j in before[row].indices if int(j) in mates}
+    there = {int(j) for j in after[mates[row]].indices} & image
+    either = mapped | there
+    return len(mapped & there) / len(either) if either else 1.0
+
+
+def slow_attraction(y: np.ndarray, graph: FuzzyGraph, a: float, b: float) -> float:
+    """2 sum_{i<j} w_ij log(1 + a |y_i - y_j|^(2b))."""
+    weights = graph.to_sparse().toarray()
+    total = 0.0
+    for i in range(len(y)):
+        for j in range(i):
+            squared = float(((y[i] - y[j]) ** 2).sum())
+            total += 2 * weights[i, j] * math.log1p(a * squared**b)
+    return total
+
+
+def slow_repulsion(y: np.ndarray, degrees: np.ndarray, a: float, b: float) -> float:
+    """sum_{i<k} (d_i + d_k) / (2 (n - 1)) log(1 + 1 / p_ik)."""
+    total = 0.0
+    for i in range(len(y)):
+        for k in range(i):
+            p = a * (float(((y[i] - y[k]) ** 2).sum()) + 1e-3) ** b
+            share = (degrees[i] + degrees[k]) / (2 * (len(y) - 1))
+            total += share * math.log1p(1 / p)
+    return total
+
+
+def slow_terms(
+    maps: list[np.ndarray],
+    graphs: list[FuzzyGraph],
+    relations: Relations,
+    params: LayoutParams,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Attraction, repulsion and alignment of each slice, in the user's row order."""
+    a, b, gamma, rate = (
+        np.asarray(leaf, dtype=float)
+        for leaf in (
+            params.a,
+            params.b,
+            params.repulsion_strength,
+            params.negative_sample_rate,
+        )
+    )
+    degrees = [graph.to_sparse().toarray().sum(axis=1) for graph in graphs]
+    attraction = [
+        slow_attraction(y, graph, a[t], b[t])
+        for t, (y, graph) in enumerate(zip(maps, graphs, strict=True))
+    ]
+    repulsion = [
+        gamma[t] * rate[t] * slow_repulsion(y, degrees[t], a[t], b[t])
+        for t, y in enumerate(maps)
+    ]
+    alignment = np.zeros(len(maps))
+    for (t, offset), mates in relations.items():
+        u = t + offset
+        for i, k, s in zip(*mates, strict=True):
+            pull = degrees[t][i] * (2 + rate[t]) + degrees[u][k] * (2 + rate[u])
+            squared = float(((maps[t][i] - maps[u][k]) ** 2).sum())
+            alignment[t] += pull / 4 * s * squared
+    strength = float(params.alignment_regularisation)
+    return np.array(attraction), np.array(repulsion), strength * alignment

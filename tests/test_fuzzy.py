@@ -1,0 +1,249 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers import (
+    NEIGHBORS,
+    import_umap,
+    make_data,
+    slow_memberships,
+    slow_rho,
+    slow_sigma,
+    slow_union,
+)
+
+from aljax.graph.fuzzy import (
+    FuzzyGraph,
+    fuzzy_simplicial_set,
+    membership_strengths,
+    smooth_knn_dist,
+)
+from aljax.graph.neighbors import KNN, as_knn, exact_knn
+
+POINTS = 48
+# The bisection stops within 1e-5 of log2 k, umap-learn's tolerance.
+BISECTION = 5e-5
+
+
+@pytest.fixture(scope="module")
+def knn() -> KNN:
+    return exact_knn(make_data([POINTS])[0], NEIGHBORS)
+
+
+@pytest.fixture(scope="module")
+def knn_of_duplicates() -> KNN:
+    """Rows with one, some and only duplicates among their neighbours."""
+    data = make_data([POINTS])[0]
+    data[1], data[10:13], data[20:40] = data[0], data[10], data[20]
+    return exact_knn(data, NEIGHBORS)
+
+
+def tables(knn: KNN) -> tuple[np.ndarray, np.ndarray]:
+    return np.asarray(knn.indices).T, np.asarray(knn.distances, dtype=float).T
+
+
+def padded(knn: KNN, capacity: int) -> KNN:
+    neighbors, points = knn.indices.shape
+    indices = np.tile(np.arange(capacity, dtype=np.int32), (neighbors, 1))
+    indices[:, :points] = knn.indices
+    spare = ((0, 0), (0, capacity - points))
+    return KNN(jnp.asarray(indices), jnp.pad(knn.distances, spare))
+
+
+def dense(graph: FuzzyGraph) -> np.ndarray:
+    return graph.to_sparse().toarray()
+
+
+@pytest.mark.parametrize("local_connectivity", [0.0, 0.5, 1.0, 1.5, 3.0, 9.0])
+@pytest.mark.parametrize("given", ["knn", "knn_of_duplicates"])
+def test_rho_and_sigma_equal_the_slow_reference(given, local_connectivity, request):
+    knn = request.getfixturevalue(given)
+    _, distances = tables(knn)
+    sigma, rho = smooth_knn_dist(knn, local_connectivity=local_connectivity)
+    slow = [slow_rho(row, local_connectivity) for row in distances]
+    np.testing.assert_allclose(rho, slow, rtol=1e-5)
+    mean = distances.mean()
+    bandwidths = [slow_sigma(d, r, mean) for d, r in zip(distances, slow, strict=True)]
+    np.testing.assert_allclose(sigma, bandwidths, rtol=BISECTION)
+
+
+def test_memberships_of_a_row_sum_to_log2_of_k(knn):
+    sigma, rho = smooth_knn_dist(knn)
+    total = np.asarray(membership_strengths(knn, sigma, rho)).sum(axis=0)
+    np.testing.assert_allclose(total, np.log2(NEIGHBORS), atol=BISECTION)
+
+
+def test_memberships_are_0_for_the_row_itself_and_1_up_to_rho(knn):
+    sigma, rho = smooth_knn_dist(knn, local_connectivity=2.0)
+    strengths = np.asarray(membership_strengths(knn, sigma, rho))
+    assert (strengths[0] == 0).all()
+    assert (strengths[1:3] == 1).all()
+    assert ((strengths[3:] > 0) & (strengths[3:] < 1)).all()
+
+
+def test_entries_that_are_no_neighbors_do_not_change_the_others():
+    # Row 0 has five neighbours and three places that hold none, by each way to say so.
+    near = np.array([[0, 1, 2, 3, 4, 5, -1, 6, 1]])
+    far = np.array([[0.0, 1.0, 2.0, 3.0, 4.0, 5.0, np.inf, np.inf, 6.0]])
+    others = np.tile(np.arange(9), (8, 1)), np.tile(np.arange(9.0), (8, 1))
+    knn = as_knn(np.vstack([near, others[0]]), np.vstack([far, others[1]]))
+    sigma, rho = smooth_knn_dist(knn)
+    strengths = np.asarray(membership_strengths(knn, sigma, rho))[:, 0]
+    np.testing.assert_allclose(strengths.sum(), np.log2(9), atol=BISECTION)
+    assert (strengths[6:] == 0).all()
+
+
+@pytest.mark.parametrize("mix", [1.0, 0.5, 0.0])
+@pytest.mark.parametrize("local_connectivity", [1.0, 1.5])
+def test_the_graph_equals_the_slow_reference(knn, local_connectivity, mix):
+    graph = fuzzy_simplicial_set(
+        knn, local_connectivity=local_connectivity, set_op_mix_ratio=mix
+    )
+    expected = slow_union(slow_memberships(*tables(knn), local_connectivity), mix)
+    np.testing.assert_allclose(dense(graph), expected, atol=BISECTION)
+
+
+@pytest.mark.parametrize("mix", [1.0, 0.25])
+def test_a_sum_over_the_list_is_the_sum_over_undirected_edges(knn, rng, mix):
+    graph = fuzzy_simplicial_set(knn, set_op_mix_ratio=mix)
+    symmetric = slow_union(slow_memberships(*tables(knn), 1.0), mix)
+    of_pair = rng.uniform(size=symmetric.shape)
+    of_pair = of_pair + of_pair.T
+    listed = sum(
+        graph.weights[place, i] * of_pair[i, graph.neighbors[place, i]]
+        for place in range(NEIGHBORS)
+        for i in range(POINTS)
+    )
+    edges = sum(
+        symmetric[i, j] * of_pair[i, j] for i in range(POINTS) for j in range(i)
+    )
+    np.testing.assert_allclose(float(listed), edges, rtol=BISECTION)
+
+
+def test_degrees_are_row_sums_of_the_symmetric_graph(knn):
+    graph = fuzzy_simplicial_set(knn)
+    matrix = dense(graph)
+    np.testing.assert_array_equal(matrix, matrix.T)
+    assert (np.diag(matrix) == 0).all()
+    np.testing.assert_allclose(graph.degrees, matrix.sum(axis=1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("local_connectivity", [1.0, 1.5, 2.0])
+@pytest.mark.parametrize("mix", [1.0, 0.5])
+@pytest.mark.parametrize("given", ["knn", "knn_of_duplicates"])
+def test_the_graph_equals_umap_learns(
+    given, local_connectivity, mix, request, monkeypatch
+):
+    umap_ = import_umap("umap.umap_")
+    # As plain Python: so few points take less time than numba's compilation.
+    for name in ("smooth_knn_dist", "compute_membership_strengths"):
+        monkeypatch.setattr(umap_, name, getattr(umap_, name).py_func)
+    knn = request.getfixturevalue(given)
+    indices, distances = tables(knn)
+    theirs, *_ = umap_.fuzzy_simplicial_set(
+        make_data([POINTS])[0],
+        NEIGHBORS,
+        np.random.RandomState(0),  # noqa: NPY002
+        "euclidean",
+        knn_indices=np.ascontiguousarray(indices),
+        knn_dists=np.ascontiguousarray(distances, dtype=np.float32),
+        set_op_mix_ratio=mix,
+        local_connectivity=local_connectivity,
+    )
+    graph = fuzzy_simplicial_set(
+        knn, local_connectivity=local_connectivity, set_op_mix_ratio=mix
+    )
+    # float32 by numba, another order of operations.
+    np.testing.assert_allclose(dense(graph), theirs.toarray(), atol=1e-4)
+
+
+@pytest.mark.parametrize("given", ["knn", "knn_of_duplicates"])
+def test_padding_changes_nothing_and_weighs_nothing(given, request):
+    knn = request.getfixturevalue(given)
+    graph = fuzzy_simplicial_set(knn, n_points=POINTS)
+    wide = fuzzy_simplicial_set(padded(knn, 64), n_points=POINTS)
+    np.testing.assert_array_equal(wide.neighbors[:, :POINTS], graph.neighbors)
+    # The mean of all distances is summed in another order, and sigma may be as small
+    # as 1e-3 distances: there an ulp of rho weighs 1e-4.
+    np.testing.assert_allclose(wide.weights[:, :POINTS], graph.weights, rtol=1e-4)
+    np.testing.assert_allclose(wide.degrees[:POINTS], graph.degrees, rtol=1e-4)
+    assert (np.asarray(wide.weights)[:, POINTS:] == 0).all()
+    assert (np.asarray(wide.degrees)[POINTS:] == 0).all()
+
+
+def test_the_graph_follows_a_permutation_of_the_rows(knn, rng):
+    order = rng.permutation(POINTS)
+    place = np.argsort(order)
+    permuted = KNN(
+        jnp.asarray(place[np.asarray(knn.indices)[:, order]], jnp.int32),
+        knn.distances[:, order],
+    )
+    expected = dense(fuzzy_simplicial_set(knn))[order][:, order]
+    # The bisection may stop elsewhere within its tolerance.
+    np.testing.assert_allclose(
+        dense(fuzzy_simplicial_set(permuted)), expected, atol=BISECTION
+    )
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-3, 1e5, 1e30])
+def test_the_graph_does_not_depend_on_the_units_of_the_metric(knn, scale):
+    scaled = KNN(knn.indices, knn.distances * scale)
+    np.testing.assert_allclose(
+        fuzzy_simplicial_set(scaled).weights,
+        fuzzy_simplicial_set(knn).weights,
+        rtol=BISECTION,
+    )
+
+
+def test_jit_equals_eager_and_vmap_equals_a_loop(knn, knn_of_duplicates):
+    graphs = [fuzzy_simplicial_set(one) for one in (knn, knn_of_duplicates)]
+    eager = fuzzy_simplicial_set.__wrapped__(knn)
+    np.testing.assert_allclose(eager.weights, graphs[0].weights, atol=BISECTION)
+    pair = jax.tree.map(lambda *leaves: jnp.stack(leaves), knn, knn_of_duplicates)
+    mapped = jax.vmap(fuzzy_simplicial_set)(pair)
+    # sigma may be as small as 1e-3 distances: there an ulp of rho weighs 1e-4.
+    for t, graph in enumerate(graphs):
+        np.testing.assert_allclose(mapped.weights[t], graph.weights, rtol=1e-4)
+        np.testing.assert_allclose(mapped.degrees[t], graph.degrees, rtol=1e-4)
+
+
+@pytest.mark.parametrize("given", ["knn", "knn_of_duplicates"])
+def test_gradients_are_finite(given, request):
+    knn = request.getfixturevalue(given)
+
+    def energy(distances, local_connectivity, mix):
+        graph = fuzzy_simplicial_set(
+            KNN(knn.indices, distances),
+            local_connectivity=local_connectivity,
+            set_op_mix_ratio=mix,
+        )
+        return jnp.sum(graph.weights**2) + jnp.sum(graph.degrees**2)
+
+    gradients = jax.grad(energy, argnums=(0, 1, 2))(
+        knn.distances, jnp.asarray(1.5), jnp.asarray(0.5)
+    )
+    assert all(np.isfinite(gradient).all() for gradient in gradients)
+    assert np.asarray(gradients[0]).any()
+
+
+def test_the_gradient_of_sigma_is_that_of_the_equations_root(knn):
+    _, distances = tables(knn)
+    row, place, nudge = 5, 3, 1e-6
+    mean = distances.mean()
+
+    def root(moved: float) -> float:
+        near = distances[row].copy()
+        near[place] += moved
+        return slow_sigma(near, slow_rho(near, 1.0), mean)
+
+    expected = (root(nudge) - root(-nudge)) / (2 * nudge)
+    with jax.enable_x64(True):
+        exact = jnp.asarray(np.asarray(knn.distances, dtype=float))
+
+        @jax.jit
+        def sigma(distances):
+            return smooth_knn_dist(KNN(knn.indices, distances))[0][row]
+
+        gradient = jax.grad(sigma)(exact)
+    # sigma itself is known to the bisection's tolerance only.
+    np.testing.assert_allclose(gradient[place, row], expected, rtol=1e-3)

@@ -1,0 +1,188 @@
+import jax
+import numpy as np
+import pytest
+from helpers import make_maps
+from sklearn.manifold import trustworthiness as sklearn_trustworthiness
+
+from aljax.graph.relations import Mates
+from aljax.metrics import displacement, knn_accuracy, knn_recall, trustworthiness
+
+POINTS = 90
+
+
+@pytest.fixture(scope="module")
+def data() -> np.ndarray:
+    return np.random.default_rng(1).normal(size=(POINTS, 6)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def embedding(data) -> np.ndarray:
+    noise = np.random.default_rng(2).normal(size=(POINTS, 2))
+    return (data[:, :2] + 0.3 * noise).astype(np.float32)
+
+
+def nearest(points: np.ndarray, row: int) -> list[int]:
+    """All other rows, nearest first."""
+    distances = [float(((points[row] - p) ** 2).sum()) for p in points.astype(float)]
+    return [j for j in np.argsort(distances, kind="stable").tolist() if j != row]
+
+
+def slow_trustworthiness(data, embedding, k, rows):
+    n, total = len(data), 0
+    for i in rows:
+        in_data = nearest(data, i)
+        ranks = [in_data.index(j) + 1 for j in nearest(embedding, i)[:k]]
+        total += sum(max(0, rank - k) for rank in ranks) / len(rows)
+    return 1 - 2 / (k * (2 * n - 3 * k - 1)) * total
+
+
+def slow_recall(data, embedding, k, rows):
+    shared = [
+        len({*nearest(data, i)[:k]} & {*nearest(embedding, i)[:k]}) for i in rows
+    ]
+    return sum(shared) / (k * len(rows))
+
+
+def slow_accuracy(embedding, labels, k, rows):
+    right = 0
+    for i in rows:
+        votes = [labels[j] for j in nearest(embedding, i)[:k]]
+        right += max(sorted({*labels}), key=votes.count) == labels[i]
+    return right / len(rows)
+
+
+@pytest.mark.parametrize("k", [1, 5, 15])
+@pytest.mark.parametrize(("double", "rtol"), [(False, 1e-5), (True, 1e-6)])
+def test_trustworthiness_equals_sklearn(data, embedding, k, double, rtol):
+    theirs = sklearn_trustworthiness(
+        data.astype(float), embedding.astype(float), n_neighbors=k
+    )
+    with jax.enable_x64(double):
+        ours = trustworthiness(data, embedding, n_neighbors=k)
+    np.testing.assert_allclose(ours, theirs, rtol=rtol)
+
+
+@pytest.mark.parametrize("offset", [1e3, 1e6])
+def test_trustworthiness_does_not_depend_on_where_the_data_lie(
+    data, embedding, offset
+):
+    moved = trustworthiness(data.astype(float) + offset, embedding)
+    np.testing.assert_allclose(moved, trustworthiness(data, embedding), rtol=1e-5)
+
+
+ROWS = [3, 41, 7, 88, 60]
+
+
+@pytest.mark.parametrize("rows", [None, ROWS])
+def test_measures_equal_slow_loops(data, embedding, rows):
+    chosen = range(POINTS) if rows is None else rows
+    given = None if rows is None else np.array(rows)
+    labels = [*np.array(["b", "a", "c"])[np.arange(POINTS) % 3]]
+    for k in (5, 15):
+        settings = {"n_neighbors": k, "rows": given}
+        np.testing.assert_allclose(
+            trustworthiness(data, embedding, **settings),
+            slow_trustworthiness(data, embedding, k, chosen),
+            rtol=1e-6,
+        )
+        np.testing.assert_allclose(
+            knn_recall(data, embedding, **settings),
+            slow_recall(data, embedding, k, chosen),
+            rtol=1e-6,
+        )
+        np.testing.assert_allclose(
+            knn_accuracy(embedding, labels, **settings),
+            slow_accuracy(embedding, labels, k, chosen),
+            rtol=1e-6,
+        )
+
+
+@pytest.mark.parametrize(("own", "accuracy"), [("a", 1.0), ("b", 0.0)])
+def test_of_labels_with_as_many_votes_the_first_wins(own, accuracy):
+    line = np.arange(8.0)[:, None]
+    labels = ["c", "c", "b", own, "a", "c", "c", "c"]
+    middle = np.array([3])
+    assert knn_accuracy(line, labels, n_neighbors=2, rows=middle) == accuracy
+
+
+def test_points_do_not_vote_for_themselves():
+    pairs = np.repeat(np.arange(10.0), 2)[:, None] + np.tile([0, 0.1], 10)[:, None]
+    assert knn_accuracy(pairs, np.tile([0, 1], 10), n_neighbors=1) == 0
+
+
+def test_a_map_that_keeps_everything_is_perfect(data, embedding):
+    turn, _ = np.linalg.qr(np.array([[1.0, 2.0], [3.0, -1.0]]))
+    turned = (embedding @ turn * 7 + 100).astype(np.float32)
+    assert trustworthiness(embedding, turned) == 1
+    assert knn_recall(embedding, turned) == 1
+    assert knn_accuracy(embedding, embedding[:, 0] > 0) > 0.9
+
+
+def test_a_random_map_is_worse(data, embedding, rng):
+    chance = rng.normal(size=embedding.shape).astype(np.float32)
+    labels = (data[:, 0] > 0).astype(int)
+    assert trustworthiness(data, chance) < trustworthiness(data, embedding) - 0.1
+    assert knn_recall(data, chance) < knn_recall(data, embedding) - 0.1
+    assert knn_accuracy(chance, labels) < knn_accuracy(embedding, labels) - 0.1
+    assert abs(trustworthiness(data, chance) - 0.5) < 0.1
+
+
+def test_measures_do_not_depend_on_the_order_of_the_rows(data, embedding, rng):
+    order = rng.permutation(POINTS)
+    np.testing.assert_allclose(
+        trustworthiness(data[order], embedding[order]),
+        trustworthiness(data, embedding),
+        rtol=1e-6,
+    )
+
+
+@pytest.mark.parametrize("k", [0, -1, POINTS // 2, POINTS])
+def test_numbers_of_neighbors_out_of_range_are_refused(data, embedding, k):
+    said = f"^`n_neighbors` is {k} for {POINTS} points; .* below 45"
+    for measure in (
+        lambda: trustworthiness(data, embedding, n_neighbors=k),
+        lambda: knn_recall(data, embedding, n_neighbors=k),
+        lambda: knn_accuracy(embedding, [0] * POINTS, n_neighbors=k),
+    ):
+        with pytest.raises(ValueError, match=said):
+            measure()
+
+
+def mates(rows, others) -> Mates:
+    return Mates(np.array(rows, dtype=int), np.array(others, dtype=int), np.ones(len(rows)))
+
+
+def test_displacement_equals_slow_loops():
+    maps = make_maps()
+    relations = {
+        (0, 1): mates([0, 5, 9], [3, 1, 40]),
+        (1, 1): mates([2], [44]),
+        (0, 2): mates([7], [7]),  # not consecutive: does not count
+    }
+    moved = [
+        float(np.sqrt(((maps[t][i] - maps[t + 1][k]) ** 2).sum()))
+        for t in (0, 1)
+        for i, k, _ in zip(*relations[t, 1], strict=True)
+    ]
+    radii = [
+        float(np.sqrt(((point - one.mean(axis=0)) ** 2).sum()))
+        for one in maps
+        for point in one
+    ]
+    expected = np.mean(moved) / np.median(radii)
+    np.testing.assert_allclose(displacement(maps, relations), expected, rtol=1e-12)
+
+
+def test_displacement_is_0_where_nothing_moves_and_has_no_units():
+    one = make_maps()[0]
+    rows = [*range(len(one))]
+    still = {(0, 1): mates(rows, rows)}
+    assert displacement([one, one.copy()], still) == 0
+    moved = displacement([one, one + 0.5], still)
+    assert moved > 0
+    np.testing.assert_allclose(displacement([9 * one, 9 * (one + 0.5)], still), moved)
+
+
+@pytest.mark.parametrize("relations", [{}, {(0, 1): mates([], [])}])
+def test_displacement_of_nothing_is_no_number(relations):
+    assert np.isnan(displacement(make_maps(), relations))

@@ -1,0 +1,271 @@
+import jax
+import numpy as np
+import pytest
+from helpers import CAPACITY, NEIGHBORS, SIZES, make_data
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from scipy.spatial.distance import cdist
+from sklearn.neighbors import NearestNeighbors
+
+from aljax.graph import neighbors as module
+from aljax.graph.neighbors import (
+    _search,
+    approximate_knn,
+    as_knn,
+    exact_knn,
+    find_neighbors,
+    round_up,
+)
+
+
+def brute_force(distances: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Each row's k nearest, itself first, from the matrix of all distances."""
+    distances = distances.copy()
+    np.fill_diagonal(distances, -1)
+    nearest = np.argsort(distances, axis=1, kind="stable")[:, :k]
+    np.fill_diagonal(distances, 0)
+    return nearest, np.take_along_axis(distances, nearest, axis=1)
+
+
+def check_against(knn, nearest, distances, rtol=1e-5, atol=0.0):
+    np.testing.assert_array_equal(np.asarray(knn.indices).T, nearest)
+    np.testing.assert_allclose(
+        np.asarray(knn.distances).T, distances, rtol=rtol, atol=atol
+    )
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_exact_knn_equals_brute_force(size):
+    data = make_data([size])[0]
+    check_against(
+        exact_knn(data, NEIGHBORS), *brute_force(cdist(data, data), NEIGHBORS)
+    )
+
+
+def test_exact_knn_equals_sklearn_beyond_one_tile(rng):
+    data = rng.normal(size=(module.TILE + 90, 3)).astype(np.float32)
+    theirs = NearestNeighbors(n_neighbors=9, algorithm="brute").fit(
+        data.astype(np.float64)
+    )
+    distances, nearest = theirs.kneighbors()
+    knn = exact_knn(data, 10)
+    np.testing.assert_array_equal(np.asarray(knn.indices)[1:].T, nearest)
+    np.testing.assert_allclose(np.asarray(knn.distances)[1:].T, distances, rtol=1e-5)
+
+
+def test_exact_knn_equals_brute_force_in_double_precision():
+    data = make_data()[0].astype(np.float64)
+    with jax.enable_x64(True):
+        knn = exact_knn(data, NEIGHBORS)
+        assert knn.distances.dtype == np.float64
+        check_against(knn, *brute_force(cdist(data, data), NEIGHBORS), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("scale", "offset"), [(1, 1e6), (1, -1e9), (1e30, 0), (1e-30, 0)]
+)
+def test_exact_knn_finds_the_neighbors_at_any_offset_and_scale(scale, offset):
+    data = make_data()[0].astype(np.float64) * scale + offset
+    check_against(
+        exact_knn(data, NEIGHBORS), *brute_force(cdist(data, data), NEIGHBORS)
+    )
+
+
+def test_exact_knn_finds_the_neighbors_in_clusters_far_apart():
+    data = make_data()[0].astype(np.float64)
+    data[::2] += 1e4
+    knn = exact_knn(data, NEIGHBORS)
+    nearest, distances = brute_force(cdist(data, data), NEIGHBORS)
+    # In float32 the rows themselves are only known to 1e-3 of a cluster's width.
+    np.testing.assert_allclose(np.asarray(knn.distances).T, distances, atol=1e-2)
+    assert (np.asarray(knn.indices).T == nearest).mean() > 0.98
+
+
+def test_exact_knn_keeps_each_row_in_its_own_column_0_among_duplicates():
+    data = make_data()[0]
+    data[10:35] = data[10]
+    knn = exact_knn(data, NEIGHBORS)
+    indices, distances = np.asarray(knn.indices), np.asarray(knn.distances)
+    np.testing.assert_array_equal(indices[0], np.arange(len(data)))
+    assert all(len({*column}) == NEIGHBORS for column in indices.T.tolist())
+    assert (distances[:, 10:35] == 0).all()
+    assert set(indices[:, 10:35].ravel().tolist()) <= set(range(10, 35))
+
+
+def test_exact_knn_of_constant_data_is_at_distance_0():
+    knn = exact_knn(np.full((SIZES[0], 3), 0.1, dtype=np.float32), NEIGHBORS)
+    assert (np.asarray(knn.distances) == 0).all()
+    np.testing.assert_array_equal(np.asarray(knn.indices)[0], np.arange(SIZES[0]))
+
+
+def test_exact_knn_follows_a_permutation_of_the_rows(rng):
+    data = make_data()[0]
+    order = rng.permutation(len(data))
+    knn, permuted = exact_knn(data, NEIGHBORS), exact_knn(data[order], NEIGHBORS)
+    np.testing.assert_array_equal(
+        order[np.asarray(permuted.indices)], np.asarray(knn.indices)[:, order]
+    )
+
+
+def test_cosine_neighbors_equal_scipy():
+    data = make_data()[0]
+    expected = brute_force(cdist(data, data, "cosine"), NEIGHBORS)
+    check_against(exact_knn(data, NEIGHBORS, metric="cosine"), *expected)
+
+
+def test_cosine_neighbors_do_not_depend_on_the_lengths_of_rows():
+    data = make_data()[0].astype(np.float64)
+    lengths = 10.0 ** np.linspace(-30, 30, len(data))[:, None]
+    expected = brute_force(cdist(data, data, "cosine"), NEIGHBORS)
+    check_against(exact_knn(data * lengths, NEIGHBORS, metric="cosine"), *expected)
+
+
+def test_rows_of_zeros_are_at_cosine_distance_1_from_all_but_each_other():
+    data = np.abs(make_data()[0])  # positive: no other distance is as large as 1
+    data[[3, 7]] = 0
+    knn = exact_knn(data, NEIGHBORS, metric="cosine")
+    for row, twin in ((3, 7), (7, 3)):
+        assert np.asarray(knn.indices)[:2, row].tolist() == [row, twin]
+        distances = np.asarray(knn.distances)[:, row]
+        np.testing.assert_allclose(distances, [0, 0, 1, 1, 1, 1], atol=1e-6)
+    others = np.delete(np.asarray(knn.indices), [3, 7], axis=1)
+    assert not np.isin(others, [3, 7]).any()
+
+
+def test_near_sizes_share_one_program():
+    exact_knn(make_data()[0], NEIGHBORS)
+    before = _search._cache_size()
+    for size in range(CAPACITY - 7, CAPACITY + 1):
+        exact_knn(make_data([size])[0], NEIGHBORS)
+    assert _search._cache_size() == before
+
+
+@given(st.integers(1, 10**7))
+def test_round_up_adds_little_and_is_idempotent(points):
+    capacity = round_up(points)
+    assert points <= capacity <= points + max(7, points // 32)
+    assert round_up(capacity) == capacity
+    assert capacity <= round_up(points + 1)
+
+
+def slow_normal_form(indices, distances):
+    """For each row {neighbor: nearest distance}, nearest k - 1 of them."""
+    rows = []
+    for i in range(len(indices)):
+        best: dict[int, float] = {}
+        for j, d in zip(indices[i].tolist(), distances[i].tolist(), strict=True):
+            if j not in (-1, i) and d < np.inf:
+                best[j] = min(d, best.get(j, np.inf))
+        nearest = sorted(best.values())[: indices.shape[1] - 1]
+        rows.append((best, nearest))
+    return rows
+
+
+@given(
+    arrays.arrays(np.int64, (6, 5), elements=st.integers(-1, 5)),
+    arrays.arrays(np.float64, (6, 5), elements=st.sampled_from([0, 1, 2, 3, np.inf])),
+)
+def test_as_knn_brings_any_table_into_normal_form(indices, distances):
+    knn = as_knn(indices, distances)
+    kept, near = np.asarray(knn.indices).T, np.asarray(knn.distances).T
+    for i, (best, nearest) in enumerate(slow_normal_form(indices, distances)):
+        assert kept[i, 0] == i
+        assert near[i, 0] == 0
+        others = kept[i, 1 : 1 + len(nearest)].tolist()
+        assert len({*others}) == len(nearest)
+        assert near[i, 1 : 1 + len(nearest)].tolist() == nearest
+        assert [best[j] for j in others] == nearest
+        assert (kept[i, 1 + len(nearest) :] == i).all()
+        assert (near[i, 1 + len(nearest) :] == 0).all()
+
+
+def test_as_knn_leaves_what_is_in_normal_form():
+    knn = exact_knn(make_data()[0], NEIGHBORS)
+    again = as_knn(np.asarray(knn.indices).T, np.asarray(knn.distances).T)
+    np.testing.assert_array_equal(again.indices, knn.indices)
+    np.testing.assert_array_equal(again.distances, knn.distances)
+
+
+INDICES = np.array([[0, 1], [1, 2], [2, 0]])
+DISTANCES = np.array([[0.0, 1.0], [0.0, 1.0], [0.0, 1.0]])
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+@pytest.mark.parametrize(
+    ("indices", "distances", "said"),
+    [
+        (INDICES, DISTANCES[:, :1], r"\(3, 2\) .* \(3, 1\)"),
+        (INDICES[0], DISTANCES[0], r"\(2,\)"),
+        (INDICES + 1, DISTANCES, "from 1 to 3; expected rows 0 to 2"),
+        (INDICES - 2, DISTANCES, "from -2 to 0"),
+        (INDICES, DISTANCES - 1, "negative or NaN"),
+        (INDICES, DISTANCES * np.nan, "negative or NaN"),
+    ],
+)
+def test_as_knn_refuses_tables_that_are_none(indices, distances, said):
+    with pytest.raises(ValueError, match=f"^`precomputed_knn` .*{said}"):
+        as_knn(indices, distances)
+
+
+@pytest.fixture
+def approximations(monkeypatch):
+    """The calls to the approximate search, which is not made."""
+    calls = []
+
+    def record(data, n_neighbors, **settings):
+        calls.append(settings)
+        return exact_knn(data, n_neighbors)
+
+    monkeypatch.setattr(module, "approximate_knn", record)
+    return calls
+
+
+def test_the_exact_search_is_taken_while_it_is_cheap(approximations, monkeypatch):
+    data = make_data()[0]
+    find_neighbors(data, NEIGHBORS)
+    assert not approximations
+    monkeypatch.setattr(module, "EXACT_OPERATIONS", data.shape[0] ** 2)
+    find_neighbors(data, NEIGHBORS, seed=3)
+    assert [call["seed"] for call in approximations] == [3]
+    find_neighbors(data, NEIGHBORS, knn_method="exact")
+    assert len(approximations) == 1
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"metric": "manhattan"},
+        {"metric": "euclidean", "metric_kwds": {"p": 3}},
+        {"knn_method": "approximate"},
+    ],
+)
+def test_what_has_no_exact_search_is_approximated(approximations, settings):
+    find_neighbors(make_data()[0], NEIGHBORS, **settings)
+    assert approximations[0]["metric"] == settings.get("metric", "euclidean")
+    assert approximations[0]["metric_kwds"] == settings.get("metric_kwds")
+
+
+@pytest.mark.parametrize(
+    "settings", [{"metric": "manhattan"}, {"metric_kwds": {"p": 3}}]
+)
+def test_exact_neighbors_in_another_metric_are_refused(settings):
+    with pytest.raises(ValueError, match="^`metric` is .*euclidean and cosine"):
+        find_neighbors(make_data()[0], NEIGHBORS, knn_method="exact", **settings)
+
+
+def test_an_unknown_metric_suggests_the_nearest():
+    with pytest.raises(ValueError, match="^`metric` is 'manhatan'.*`manhattan`"):
+        approximate_knn(make_data()[0], NEIGHBORS, metric="manhatan")
+
+
+@pytest.mark.slow  # numba compiles pynndescent for 10 to 30 seconds
+def test_approximate_neighbors_are_mostly_exact_and_repeat_with_the_seed(rng):
+    data = rng.normal(size=(600, 10)).astype(np.float32)
+    exact = np.asarray(exact_knn(data, 10).indices)
+    found = np.asarray(approximate_knn(data, 10, seed=1).indices)
+    np.testing.assert_array_equal(found[0], np.arange(600))
+    shared = [len({*a} & {*b}) for a, b in zip(exact.T, found.T, strict=True)]
+    assert np.mean(shared) / 10 > 0.95
+    again = np.asarray(approximate_knn(data, 10, seed=1).indices)
+    np.testing.assert_array_equal(again, found)

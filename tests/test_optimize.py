@@ -1,0 +1,232 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from helpers import CAPACITY, SIZES, make_data, make_maps, make_problem, make_relations
+
+from aljax.align import fit
+from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
+from aljax.graph.fuzzy import FuzzyGraph, edge_degrees, fuzzy_simplicial_set
+from aljax.graph.neighbors import _search
+from aljax.layout.losses import aligned_loss, draw_shifts
+from aljax.layout.optimize import default_shifts, init, run, step
+from aljax.layout.problem import (
+    AlignedProblem,
+    LayoutParams,
+    layout_params,
+    stack,
+    stack_maps,
+)
+
+EPOCHS = 30
+EXACT = CAPACITY // 2
+PLAIN = optax.identity()  # plain gradient descent
+
+one_step = jax.jit(step, static_argnames=("n_shifts", "optimizer"))
+
+
+def make_params(**settings) -> LayoutParams:
+    strength = settings.pop("alignment_regularisation", 0.1)
+    alignment = AlignmentConfig(alignment_regularisation=strength)
+    return layout_params(LayoutConfig(**settings), alignment, slices=len(SIZES))
+
+
+@pytest.fixture(scope="module")
+def problem() -> AlignedProblem:
+    return make_problem()[2]
+
+
+def layout(problem, params, key, *, stops=(EPOCHS,), maps=None):
+    state = init(stack_maps(maps or make_maps(), problem), n_epochs=EPOCHS)
+    for stop in stops:
+        state = run(problem, params, state, stop, key=key, n_shifts=EXACT)
+    return state
+
+
+def same_bits(one, other) -> bool:
+    leaves = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+    return all(np.array_equal(a, b) for a, b in leaves)
+
+
+@pytest.mark.parametrize("stops", [(1, 2, EPOCHS), (7, 7, 20, EPOCHS), (29, EPOCHS)])
+def test_chunks_of_any_length_equal_a_straight_run_bit_for_bit(problem, key, stops):
+    params = make_params()
+    whole = layout(problem, params, key)
+    assert same_bits(layout(problem, params, key, stops=stops), whole)
+    assert int(whole.epoch) == EPOCHS
+
+
+def test_the_same_key_gives_the_same_bits_and_another_key_another_map(problem):
+    params = make_params()
+    few = {"n_shifts": 4}  # the exact loss would leave nothing to chance
+    state = init(stack_maps(make_maps(), problem), n_epochs=EPOCHS)
+    states = [
+        run(problem, params, state, EPOCHS, key=jax.random.key(seed), **few)
+        for seed in (0, 0, 1)
+    ]
+    assert same_bits(states[0], states[1])
+    assert not np.allclose(states[0].maps, states[2].maps, atol=1e-2)
+
+
+def test_settings_that_change_no_shape_share_one_program(problem, key):
+    state = layout(problem, make_params(), key)
+    before = run._cache_size()
+    for settings in (
+        {"alignment_regularisation": 0.0},
+        {"min_dist": 0.3},
+        {"spread": 2.0},
+        {"learning_rate": [0.5, 1.0, 2.0]},
+        {"repulsion_strength": 2.0, "negative_sample_rate": 3.0},
+        {"a": 1.0, "b": 1.0},
+    ):
+        other = layout(problem, make_params(**settings), key)
+        assert not np.allclose(other.maps, state.maps, atol=1e-3), settings
+    layout(problem, make_params(), jax.random.key(1), stops=(3, EPOCHS))
+    assert run._cache_size() == before
+
+
+def test_a_second_fit_compiles_nothing(key):
+    programs = (run, _search, fuzzy_simplicial_set)
+
+    def lay_out(sizes, **settings):
+        strength = AlignmentConfig(settings.pop("strength", 0.1))
+        fit(
+            make_data(sizes),
+            make_relations(sizes),
+            key=key,
+            graph=GraphConfig(n_neighbors=6),
+            layout=LayoutConfig(n_epochs=2, **settings),
+            alignment=strength,
+        )
+        return [program._cache_size() for program in programs]
+
+    before = lay_out(SIZES)
+    assert lay_out(SIZES, min_dist=0.3, learning_rate=0.5, strength=1.0) == before
+    assert lay_out(SIZES[::-1]) == before
+    assert lay_out((42, 43, 44)) == before
+
+
+def test_a_step_takes_the_gradient_and_nothing_else(problem, key):
+    params = make_params(learning_rate=[0.1, 0.2, 0.3])
+    state = init(stack_maps(make_maps(), problem), n_epochs=4, optimizer=PLAIN)
+    after = one_step(problem, params, state, key=key, n_shifts=EXACT, optimizer=PLAIN)
+    shifts = draw_shifts(key, problem.n_points, n_shifts=EXACT)
+
+    @jax.jit
+    def loss(maps):
+        terms = aligned_loss(maps, problem, params, shifts)
+        return terms.total(), terms
+
+    gradient, terms = jax.grad(loss, has_aux=True)(state.maps)
+    rate = params.learning_rate[:, None, None]
+    # A gradient is a sum of terms of both signs, added up in another order.
+    np.testing.assert_allclose(
+        after.maps, state.maps - rate * gradient, rtol=1e-5, atol=1e-5
+    )
+    for kept, now in zip(
+        jax.tree.leaves(after.history), jax.tree.leaves(terms), strict=True
+    ):
+        np.testing.assert_allclose(kept[0], now, rtol=1e-5)
+        assert (np.asarray(kept)[1:] == 0).all()
+    assert int(after.epoch) == 1
+
+
+def test_the_rate_falls_linearly_to_0(problem, key):
+    params = make_params()
+    plain = {"key": key, "n_shifts": EXACT, "optimizer": PLAIN}
+    state = init(stack_maps(make_maps(), problem), n_epochs=4, optimizer=PLAIN)
+    moved = []
+    for epoch in range(4):
+        late = dataclasses.replace(state, epoch=jnp.asarray(epoch, jnp.int32))
+        after = one_step(problem, params, late, **plain)
+        moved.append(np.asarray(after.maps - state.maps))
+    for epoch, move in enumerate(moved):
+        np.testing.assert_allclose(move, moved[0] * (1 - epoch / 4), atol=1e-4)
+    assert np.abs(moved[3]).max() > 0.01
+
+
+def test_a_step_does_not_depend_on_the_capacity(key):
+    params = make_params()
+    moved = []
+    for capacity in (CAPACITY, 64):
+        _, _, problem = make_problem(capacity=capacity)
+        state = init(stack_maps(make_maps(), problem), n_epochs=2, optimizer=PLAIN)
+        after = one_step(problem, params, state, key=key, n_shifts=5, optimizer=PLAIN)
+        moved.append(np.asarray(after.maps))
+    for t, size in enumerate(SIZES):
+        np.testing.assert_allclose(
+            moved[1][t, :, :size], moved[0][t, :, :size], rtol=1e-5, atol=1e-5
+        )
+        assert (moved[1][t, :, size:] == 0).all()
+
+
+def test_the_loss_falls_and_is_recorded_every_tenth_epoch(problem, key):
+    state = layout(problem, make_params(), key)
+    total = np.asarray(state.history.total())
+    assert total.shape == (3,)
+    assert total[2] < total[1] < total[0]
+    early = layout(problem, make_params(), key, stops=(11,))
+    assert (early.recorded(), state.recorded()) == (2, 3)
+    np.testing.assert_array_equal(early.history.total()[:2], total[:2])
+
+
+def test_points_of_padding_stay_where_they_are(problem, key):
+    maps = np.asarray(layout(problem, make_params(), key).maps)
+    for t, size in enumerate(SIZES):
+        assert (maps[t, :, size:] == 0).all()
+
+
+def test_single_precision_agrees_with_double_after_an_epoch():
+    maps = []
+    for double in (False, True):
+        with jax.enable_x64(double):
+            _, _, problem = make_problem()
+            state = init(stack_maps(make_maps(), problem), n_epochs=2, optimizer=PLAIN)
+            maps.append(
+                one_step(
+                    problem,
+                    make_params(learning_rate=0.01),
+                    state,
+                    key=jax.random.key(0),
+                    n_shifts=EXACT,
+                    optimizer=PLAIN,
+                ).maps
+            )
+    assert [one.dtype for one in maps] == [np.float32, np.float64]
+    np.testing.assert_allclose(maps[0], maps[1], rtol=1e-5, atol=1e-5)
+
+
+def test_hubs_do_not_fly_out(key):
+    # A star: every point's only neighbour is point 0.
+    points = 200
+    neighbors = np.tile(np.arange(points, dtype=np.int32), (2, 1))
+    neighbors[1, 1:], neighbors[1, 0] = 0, 1
+    weights = np.zeros((2, points), dtype=np.float32)
+    weights[1] = 1.0
+    weights[1, :2] = 0.5  # the edge that stands in both lists
+    star = FuzzyGraph(
+        jnp.asarray(neighbors),
+        jnp.asarray(weights),
+        edge_degrees(jnp.asarray(neighbors), jnp.asarray(weights)),
+    )
+    assert float(star.degrees[0]) == points - 1
+    problem = stack([star], {}, key=key)
+    params = layout_params(LayoutConfig(), AlignmentConfig(), slices=1)
+    start = stack_maps([5 * make_maps([points])[0]], problem)
+    state = run(
+        problem, params, init(start, n_epochs=300), 300, key=key, n_shifts=20
+    )
+    placed = np.asarray(state.maps)[0, :, :points]
+    radius = np.linalg.norm(placed - np.median(placed, axis=1)[:, None], axis=0)
+    assert radius.max() < 5 * np.percentile(radius, 99)
+    assert radius.max() > 0.1
+
+
+@pytest.mark.parametrize("points", [1, 5, 20, 79, 80, 400, 1600, 70_000, 10**7])
+def test_the_number_of_shifts_suits_the_slice(points):
+    shifts = default_shifts(points)
+    assert 10 <= shifts <= 40
+    assert default_shifts(2 * points) <= shifts or points < 80

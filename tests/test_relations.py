@@ -1,0 +1,246 @@
+import warnings
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.sparse
+from helpers import (
+    as_pairs,
+    import_umap,
+    make_graphs,
+    make_relations,
+    slow_jaccard,
+    slow_window,
+)
+
+from aljax.graph.fuzzy import FuzzyGraph
+from aljax.graph.relations import Relations, is_reversed, read_relations, relate
+
+SIZES = (41, 48, 45, 41, 44)
+WINDOW = 3
+NO_DATA = [None] * len(SIZES)
+
+
+@pytest.fixture(scope="module")
+def dicts() -> list[dict[int, int]]:
+    return make_relations(SIZES)
+
+
+@pytest.fixture(scope="module")
+def graphs() -> list[FuzzyGraph]:
+    return make_graphs(SIZES)
+
+
+@pytest.fixture(scope="module")
+def relations(dicts, graphs) -> Relations:
+    return relate(as_pairs(dicts), graphs, alignment_window_size=WINDOW)
+
+
+@pytest.fixture(scope="module")
+def adjacency(graphs) -> list[scipy.sparse.csr_matrix]:
+    return [graph.to_sparse() for graph in graphs]
+
+
+def as_dict(mates) -> dict[int, int]:
+    return dict(zip(mates.rows.tolist(), mates.others.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("window", [1, 2, WINDOW, 9])
+def test_mates_are_those_reached_by_following_the_dicts(dicts, graphs, window):
+    related = relate(as_pairs(dicts), graphs, alignment_window_size=window)
+    slow = slow_window(dicts, window)
+    assert related.keys() == slow.keys()
+    for key, mates in related.items():
+        assert as_dict(mates) == slow[key]
+        assert len(mates.rows) == len(slow[key])
+
+
+def test_chains_through_absent_rows_end_and_the_others_go_on(relations, dicts):
+    longest = relations[0, WINDOW]
+    assert 0 < longest.rows.size < len(dicts[0])
+
+
+def test_strengths_are_overlaps_of_neighborhoods(relations, adjacency):
+    overlaps = []
+    for (t, offset), mates in relations.items():
+        pairs = as_dict(mates)
+        slow = [
+            slow_jaccard(row, pairs, adjacency[t], adjacency[t + offset])
+            for row in pairs
+        ]
+        expected = np.exp(1 - offset) * np.array(slow)
+        np.testing.assert_allclose(mates.strengths, expected, rtol=1e-12)
+        overlaps += slow
+    assert 0 <= min(overlaps) < max(overlaps) <= 1
+
+
+def test_mates_of_identical_slices_have_full_strength(graphs):
+    rows = {i: i for i in range(SIZES[0])}
+    related = relate(
+        as_pairs([rows, rows]), [graphs[0]] * 3, alignment_window_size=2
+    )
+    assert (related[0, 1].strengths == 1).all()
+    np.testing.assert_allclose(related[0, 2].strengths, np.exp(-1), rtol=1e-12)
+
+
+def test_strengths_follow_a_permutation_of_a_slices_rows(dicts, graphs, relations, rng):
+    place = rng.permutation(SIZES[1])
+    order = np.argsort(place)
+    middle = graphs[1]
+    moved = FuzzyGraph(
+        jnp.asarray(place[np.asarray(middle.neighbors)][:, order]),
+        middle.weights[:, order],
+        middle.degrees[order],
+    )
+    renamed = [
+        {row: int(place[other]) for row, other in dicts[0].items()},
+        {int(place[row]): other for row, other in dicts[1].items()},
+        *dicts[2:],
+    ]
+    related = relate(
+        as_pairs(renamed), [graphs[0], moved, *graphs[2:]], alignment_window_size=WINDOW
+    )
+    for key in ((0, 1), (0, 2)):
+        by_row = [
+            dict(zip(found.rows.tolist(), found.strengths.tolist(), strict=True))
+            for found in (related[key], relations[key])
+        ]
+        assert by_row[0] == by_row[1]
+
+
+def test_overlaps_equal_umap_learns(dicts, relations, adjacency, monkeypatch):
+    aligned = import_umap("umap.aligned_umap")
+    # As plain Python: so few points take less time than numba's compilation.
+    for name in ("in1d", "intersect1d", "union1d"):
+        monkeypatch.setattr(aligned, name, getattr(aligned, name).py_func)
+    table = aligned.expand_relations(dicts, WINDOW)
+    theirs = aligned.build_neighborhood_similarities.py_func(
+        [matrix.indptr for matrix in adjacency],
+        [matrix.indices for matrix in adjacency],
+        table,
+    )
+    compared = 0
+    for (t, offset), mates in relations.items():
+        if t + offset == len(dicts):
+            continue  # umap-learn never relates anything to its last slice
+        there = table[t, WINDOW + offset]
+        np.testing.assert_array_equal(there[mates.rows], mates.others)
+        overlap = theirs[t, WINDOW + offset, mates.rows] * np.exp(1 - offset)
+        np.testing.assert_allclose(mates.strengths, overlap, rtol=1e-5)
+        compared += mates.rows.size
+    assert compared > 100
+
+
+def test_pairs_are_read_in_the_order_given(dicts):
+    pairs = read_relations(dicts, SIZES, NO_DATA)
+    for pair, relation in zip(pairs, dicts, strict=True):
+        assert [*map(tuple, pair.tolist())] == [*relation.items()]
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+def test_rows_may_be_any_kind_of_integer():
+    pairs = read_relations([{np.int64(2): np.uint8(3)}], (5, 5), [None, None])
+    np.testing.assert_array_equal(pairs[0], [[2, 3]])
+
+
+@pytest.mark.parametrize("none", [None, []])
+def test_a_single_slice_needs_no_relations(none):
+    assert read_relations(none, (5,), [None]) == []
+
+
+REFUSED = {
+    "none for several slices": (None, "^`relations` is None, but there are 3 slices"),
+    "a dict alone": ({0: 0}, "^`relations` is a dict; expected a list of dicts"),
+    "a number": (5, "^`relations` is a int; expected a list"),
+    "too few": ([{0: 0}], r"^`relations` has 1 dicts for 3 slices; expected 2"),
+    "too many": ([{0: 0}] * 3, r"^`relations` has 3 dicts for 3 slices; expected 2"),
+    "a list of pairs": ([{0: 0}, [(0, 0)]], r"^`relations\[1\]` is a list; .*a dict"),
+    "a key beyond the slice": (
+        [{0: 0}, {7: 6}],
+        r"^`relations\[1\]` maps from row 7, but slice 1 has 6 rows \(0 to 5\)",
+    ),
+    "a value beyond the slice": (
+        [{0: 9}, {0: 0}],
+        r"^`relations\[0\]` maps to row 9, but slice 1 has 6 rows",
+    ),
+    "a key below 0": ([{-1: 0}, {0: 0}], r"^`relations\[0\]` maps from row -1"),
+    "a value below 0": ([{0: -1}, {0: 0}], r"^`relations\[0\]` maps to row -1"),
+    "a fraction": ([{0.5: 0}, {0: 0}], r"^`relations\[0\]` has 0.5 \(float\)"),
+    "a whole float": ([{0: 1.0}, {0: 0}], r"^`relations\[0\]` has 1.0 \(float\)"),
+    "text": ([{0: 0}, {"a": 0}], r"^`relations\[1\]` has 'a' \(str\) as a row"),
+    "a bool": ([{True: 0}, {0: 0}], r"^`relations\[0\]` has True \(bool\)"),
+    "two rows to one": (
+        [{0: 3, 2: 3}, {0: 0}],
+        r"^`relations\[0\]` maps rows 0 and 2 to the same row 3",
+    ),
+}
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+@pytest.mark.parametrize("case", REFUSED)
+def test_relations_that_do_not_fit_are_refused(case):
+    relations, said = REFUSED[case]
+    with pytest.raises(ValueError, match=said):
+        read_relations(relations, (8, 6, 8), [None] * 3)
+
+
+def test_errors_about_rows_say_which_way_relations_map():
+    with pytest.raises(ValueError, match="rows of slice t to rows of slice t\\+1"):
+        read_relations([{0: 99}], (8, 6), [None, None])
+
+
+def test_a_dict_that_fits_only_backwards_is_called_reversed():
+    with pytest.raises(ValueError, match=r"^`relations\[0\]` is reversed.*old, new"):
+        read_relations([{0: 0, 1: 7}], (6, 9)[::-1], [None, None])
+
+
+def test_a_dict_that_the_data_show_to_be_backwards_is_called_reversed(rng):
+    data = rng.normal(size=(30, 4))
+    windows = [data[:20], data[10:]]
+    forward = {i: i - 10 for i in range(10, 20)}
+    backward = {new: old for old, new in forward.items()}
+    assert len(read_relations([forward], (20, 20), windows)[0]) == 10
+    with pytest.raises(ValueError, match=r"^`relations\[0\]` is reversed"):
+        read_relations([backward], (20, 20), windows)
+
+
+PAIR = np.array([[0, 3], [1, 4], [2, 5]])
+
+
+def test_relations_are_not_called_reversed_without_evidence(rng):
+    data = [rng.normal(size=(6, 2)) for _ in range(2)]
+    sizes = (6, 6)
+    assert not is_reversed(PAIR[:0], sizes, data)
+    assert not is_reversed(PAIR, sizes, [None, data[1]])
+    assert not is_reversed(PAIR, sizes, data)
+    assert not is_reversed(PAIR, sizes, [data[0], rng.normal(size=(6, 3))])
+    # Identical rows in both orders: a slice that is related to itself.
+    assert not is_reversed(np.array([[0, 1], [1, 0]]), sizes, [data[0], data[0]])
+    # Out of range in both orders: another mistake.
+    assert not is_reversed(np.array([[0, 9]]), sizes, data)
+
+
+@pytest.mark.parametrize(("noisy", "expected"), [(1, True), (2, False)])
+def test_nine_of_ten_identical_rows_are_evidence(rng, noisy, expected):
+    data = rng.normal(size=(20, 3))
+    after = data[10:].copy()
+    after[:noisy] += 1
+    backward = np.column_stack([np.arange(10), np.arange(10, 20)])
+    assert is_reversed(backward, (20, 10), [data, after]) is True
+    assert is_reversed(backward, (20, 20), [data, np.vstack([after, data[:10] + 9])]) is (
+        expected
+    )
+
+
+def test_an_empty_dict_warns_and_relates_nothing(graphs):
+    with pytest.warns(UserWarning, match=r"^`relations\[0\]` is empty.*slice 0.*1"):
+        pairs = read_relations([{}, {0: 0}], SIZES[:3], NO_DATA[:3])
+    related = relate(pairs, graphs[:3], alignment_window_size=2)
+    sizes = {key: mates.rows.size for key, mates in related.items()}
+    assert sizes == {(0, 1): 0, (0, 2): 0, (1, 1): 1}
+
+
+def test_relations_that_fit_do_not_warn(dicts):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read_relations(dicts, SIZES, NO_DATA)

@@ -1,0 +1,306 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import matplotlib.image
+import numpy as np
+import pytest
+import yaml
+
+import aljax
+from aljax import metrics
+from experiments import results, settings
+from experiments.run import main
+
+ROOT = Path(__file__).parents[1]
+FILES = {"slices.png", "loss.png", "embedding.npz", "metrics.json", "config.yaml"}
+QUICK = ["compilation_cache=null", "layout.n_epochs=20"]
+DIGITS = ["experiment=digits_sequence", *QUICK, "data.size=60", "data.step=20"]
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The folder of a small run of the digits."""
+    root = tmp_path_factory.mktemp("run")
+    assert main([*DIGITS, "data.size=600", "data.step=400", f"results={root}"]) == 0
+    return root / "digits_sequence"
+
+
+@pytest.fixture
+def own(rng, tmp_path):
+    """The overrides for a user's two slices of 40 rows."""
+    data = rng.normal(size=(60, 4))
+    np.savez(tmp_path / "own.npz", data[:40], data[20:])
+    (tmp_path / "mates.json").write_text(
+        json.dumps([{str(row): row - 20 for row in range(20, 40)}])
+    )
+    return ["data=files", "data.path=own.npz", "data.relations=mates.json", *QUICK]
+
+
+def refusal(arguments, capsys):
+    assert main([*arguments, "compilation_cache=null"]) == 1
+    message = capsys.readouterr().err.rpartition("\r")[2]  # the bar is wiped off
+    assert message.startswith("error: ")
+    assert message.count("\n") == 1
+    assert not Path("results").exists()
+    return message
+
+
+def test_a_run_leaves_all_its_files(finished):
+    assert {file.name for file in finished.iterdir()} == FILES == set(results.FILES)
+    assert [one.name for one in finished.parent.iterdir()] == [finished.name]
+    for picture in ("slices.png", "loss.png"):
+        assert matplotlib.image.imread(finished / picture).std() > 0.01
+
+
+def test_embedding_is_whole_and_holds_no_pickle(finished):
+    with np.load(finished / "embedding.npz", allow_pickle=False) as arrays:
+        for t in range(3):
+            assert arrays[f"slice_{t}"].dtype == np.float32
+            assert arrays[f"slice_{t}"].shape == (600, 2)
+            assert arrays[f"labels_{t}"].shape == arrays[f"ids_{t}"].shape == (600,)
+        assert len(arrays.files) == 9
+        np.testing.assert_array_equal(arrays["ids_0"][400:], arrays["ids_1"][:200])
+
+
+def test_metrics_are_those_of_the_maps(finished):
+    kept = json.loads((finished / "metrics.json").read_text())
+    with np.load(finished / "embedding.npz") as arrays:
+        accuracy = metrics.knn_accuracy(arrays["slice_1"], arrays["labels_1"])
+    assert kept["slices"][1]["accuracy"] == pytest.approx(accuracy, abs=1e-6)
+    assert len(kept["slices"]) == 3
+    assert len(kept["displacement"]) == 2
+    assert kept["means"]["displacement"] == pytest.approx(
+        np.mean(kept["displacement"]), abs=1e-5
+    )
+    assert kept["seed"] == 0
+    assert kept["versions"]["jax"] == jax.__version__
+    assert set(kept["seconds"]) == {"load", "fit", "measure", "draw"}
+
+
+def test_the_kept_config_repeats_the_run(finished, capsys):
+    config = str(finished / "config.yaml")
+    assert main(["--config", config, f"results={finished.parent}"]) == 0
+    assert "digits_sequence-2" in capsys.readouterr().out
+    again = finished.with_name("digits_sequence-2")
+    with (
+        np.load(finished / "embedding.npz") as first,
+        np.load(again / "embedding.npz") as second,
+    ):
+        for name in first.files:
+            np.testing.assert_array_equal(first[name], second[name])
+
+
+def test_own_files_run_and_say_so(own, capsys):
+    assert main(own) == 0
+    out, err = capsys.readouterr()
+    assert {file.name for file in Path("results/files").iterdir()} == FILES
+    assert "files: 2 slices, 80 rows" in out
+    assert "trust" in out
+    assert "results in results/files/" in out
+    assert all(term in err for term in ("attraction=", "repulsion=", "alignment="))
+
+
+def test_a_folder_that_exists_is_left_alone(own):
+    Path("results/files").mkdir(parents=True)
+    Path("results/files-2").touch()
+    assert main(own) == 0
+    assert {one.name for one in Path("results").iterdir()} == {
+        *("files", "files-2", "files-3")
+    }
+    assert not [*Path("results/files").iterdir()]
+
+
+def test_a_rename_that_comes_second_takes_the_next_number(tmp_path, monkeypatch):
+    beside = tmp_path / ".beside"
+    beside.mkdir()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "metrics.json").touch()
+    first, look = iter([False]), os.path.lexists  # the other is made after the look
+    monkeypatch.setattr(
+        os.path, "lexists", lambda path: next(first, True) and look(path)
+    )
+    assert results.publish(beside, "run") == tmp_path / "run-2"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("broken")])
+@pytest.mark.parametrize("stage", ["write_pictures", "write_texts", "publish"])
+def test_a_run_that_fails_leaves_nothing(own, monkeypatch, capsys, error, stage):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(results, stage, fail)
+    if isinstance(error, RuntimeError):
+        with pytest.raises(RuntimeError):
+            main(own)
+    else:
+        assert main(own) == 130
+        assert "stopped; nothing was written" in capsys.readouterr().err
+    assert not Path("results").exists()
+
+
+def test_an_error_inside_is_no_refusal(own, monkeypatch):
+    monkeypatch.setattr(aljax, "fit", lambda *_, **__: np.zeros(2).reshape(3))
+    with pytest.raises(ValueError, match="reshape"):
+        main(own)
+
+
+def test_one_slice_no_epochs_no_labels(rng):
+    np.save("one.npy", rng.normal(size=(25, 3)))
+    overrides = ["compilation_cache=null", "layout.n_epochs=0", "graph.n_neighbors=5"]
+    for components in (1, 3):
+        name = f"name=maps{components}"
+        shape = f"layout.n_components={components}"
+        assert main(["data=files", "data.path=one.npy", name, shape, *overrides]) == 0
+    kept = json.loads(Path("results/maps3/metrics.json").read_text())
+    assert kept["displacement"] == []
+    assert kept["means"] == dict.fromkeys(kept["means"])  # too small for k = 15
+
+
+def test_every_setting_can_be_overridden():
+    defaults = settings.library_defaults()
+    overrides = [
+        f"{section}.{name}={'null' if value is None else value}"
+        for section, values in defaults.items()
+        for name, value in values.items()
+    ]
+    composed = settings.compose(["data=digits_sequence", *overrides])
+    built = settings.build(composed)
+    assert built.graph == aljax.GraphConfig()
+    assert built.layout == aljax.LayoutConfig()
+    assert built.alignment == aljax.AlignmentConfig()
+    composed = settings.compose(
+        [
+            *("experiment=digits_sequence", "layout.min_dist=[.1,.2]", "layout=quick"),
+            *("alignment.alignment_regularisation=0.5", "graph.metric_kwds={p: 3}"),
+            *("data.step=100", "seed=7", "results=~/maps"),
+        ]
+    )
+    built = settings.build(composed)
+    assert built.layout == aljax.LayoutConfig(min_dist=[0.1, 0.2], n_epochs=100)
+    assert built.alignment.alignment_regularisation == 0.5
+    assert built.graph.metric_kwds == {"p": 3}
+    assert built.data == {"source": "digits_sequence", "size": 400, "step": 100}
+    assert (built.seed, built.results) == (7, Path.home() / "maps")
+
+
+def test_configs_repeat_no_default():
+    for group, names in settings.choices().items():
+        for name in names:
+            file = settings.CONFIG.parent / group / f"{name}.yaml"
+            config = yaml.safe_load(file.read_text())
+            assert group != "experiment" or config["name"] == name
+            for section, values in settings.library_defaults().items():
+                given = config if group == section else config.get(section, {})
+                assert all(values[key] != given[key] for key in given)
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("layout.min_dsit=.2", ["`layout.min_dsit`", "`layout.min_dist`"]),
+        ("+layout.min_dsit=.2", ["`layout.min_dsit`", "`min_dist`"]),
+        ("alignmnt.x=1", ["`alignmnt`", "`alignment`"]),
+        ("sead=1", ["`sead`", "`seed`"]),
+        ("layout.min_dist.x=1", ["`layout.min_dist.x`", "`layout.min_dist`"]),
+        ("layout=quik", ["`layout=quik`", "`layout=quick`"]),
+        ("data.stp=5", ["`data.stp`", "`data.step`"]),
+        ("layout.min_dist=abc", ["`layout.min_dist` is 'abc'", "number"]),
+        ("layout.min_dist=.1,.2", ["layout.min_dist=[0.1,0.2]"]),
+        ("layout.min_dist=[.1", ["`layout.min_dist=[.1`", "cannot be read"]),
+        ("layout.min_dist=[.1,.2]", ["`min_dist` has 2 values", "87 slices"]),
+        ("layout.init=pcaa", ["`layout.init` is 'pcaa'", "`pca`"]),
+        ("layout.a=1", ["`layout.b` is None"]),
+        ("graph=5", ["`graph` is 5"]),
+        ("graph.n_neighbors=60", ["`n_neighbors` is 60", "60 rows"]),
+        ("seed=x", ["`seed` is 'x'", "whole number"]),
+        ("seed=-1", ["`seed` is -1"]),
+        ("seed=true", ["`seed` is True"]),
+        ("name=../x", ["`name` is '../x'"]),
+        ("data.size=big", ["`data.size` is 'big'", "whole number"]),
+        ("data.size=2000", ["`size` is 2000", "1797"]),
+    ],
+)
+def test_a_wrong_setting_is_named(override, named, capsys):
+    message = refusal([*DIGITS, override], capsys)
+    assert all(name in message for name in named)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        ([], "experiment=digits_sequence"),
+        (["experiment=digits_sequnce"], "`experiment=digits_sequence`"),
+        (["digits_sequence"], "`experiment=digits_sequence`"),
+        (["data=fles"], "`data=files`"),
+        (["data=files"], "add data.path=..."),
+        (["data=files", "data.path=nowhere"], "nothing is there"),
+        (["--config", "nowhere.yaml"], "nowhere.yaml"),
+        (["experiment=digits_sequence", "results=/dev/null"], "cannot be written"),
+    ],
+)
+def test_a_wrong_choice_is_named(arguments, hint, capsys):
+    assert hint in refusal(arguments, capsys)
+
+
+def test_help_lists_choices_and_settings(capsys):
+    assert main(["--help"]) == 0
+    out = capsys.readouterr().out
+    assert "experiment=digits_sequence  The digits" in out
+    assert "data=files " in out
+    assert "layout.min_dist  " in out
+
+
+def start(*arguments):
+    environment = dict(os.environ, PYTHONPATH=str(ROOT), HOME=str(Path.cwd()))
+    return subprocess.Popen(
+        [sys.executable, "-m", "experiments.run", *arguments],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_programs_are_kept_and_loaded_in_silence(own):
+    written = []
+    for _ in range(2):
+        arguments = [one for one in own if "cache" not in one]
+        process = start(*arguments)
+        _, err = process.communicate()
+        assert process.returncode == 0, err
+        assert all(
+            line.startswith("fit") for line in err.split("\n")[0].split("\r")[1:]
+        )
+        assert "machine" not in err
+        written.append(sorted(os.listdir(".cache/aljax")))
+    assert written[0]
+    assert {one.name for one in Path.cwd().iterdir()} - {".cache", ".config"} == {
+        *("own.npz", "mates.json", "results")
+    }
+    assert [name for name in written[1] if "-cache" in name] == [
+        name for name in written[0] if "-cache" in name
+    ]
+
+
+def test_ctrl_c_ends_a_run_cleanly(own):
+    process = start(*own, "layout.n_epochs=100000")
+    while not Path("results").exists():
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate()
+    assert process.returncode == 130
+    assert "stopped; nothing was written" in err
+    assert "Traceback" not in err
+    assert not Path("results").exists()
