@@ -2,7 +2,9 @@
 
 import math
 import warnings
+from itertools import pairwise
 from types import ModuleType
+from typing import Any
 
 import jax
 import numpy as np
@@ -31,6 +33,11 @@ def import_umap(module: str) -> ModuleType:
         return pytest.importorskip(module, reason=PEERS)
 
 
+def programs(*jitted: Any) -> list[int]:
+    """How many programs each jitted function has been compiled to."""
+    return [function._cache_size() for function in jitted]
+
+
 def make_data(sizes=SIZES, features=FEATURES, seed=0) -> list[np.ndarray]:
     """Slices cut from one noisy cloud, so that rows that relate are alike."""
     rng = np.random.default_rng(seed)
@@ -53,7 +60,7 @@ def make_relations(sizes=SIZES, related=30, seed=0) -> list[dict[int, int]]:
                 strict=True,
             )
         )
-        for before, after in zip(sizes[:-1], sizes[1:], strict=True)
+        for before, after in pairwise(sizes)
     ]
 
 

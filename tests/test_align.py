@@ -214,9 +214,7 @@ def test_each_setting_changes_the_map_of_the_slice_it_is_given_for(name):
 )
 def test_each_setting_changes_the_graph_of_the_slice_it_is_given_for(name, value):
     default = getattr(GRAPH, name)
-    changed = GraphConfig(
-        **{"n_neighbors": NEIGHBORS, name: [default, value, default]}
-    )
+    changed = GraphConfig(**{"n_neighbors": NEIGHBORS, name: [default, value, default]})
     pairs = zip(
         build_graphs(make_data(), GRAPH),
         build_graphs(make_data(), changed),
@@ -313,7 +311,10 @@ BAD_DATA = {
         spoiled(lambda x: x[:, 0]),
         r"^`slices\[1\]` has shape \(48,\).*reshape",
     ),
-    "three dimensions": (spoiled(lambda x: x[None]), r"^`slices\[1\]` has shape \(1, 48"),
+    "three dimensions": (
+        spoiled(lambda x: x[None]),
+        r"^`slices\[1\]` has shape \(1, 48",
+    ),
     "no rows": (spoiled(lambda x: x[:0]), r"^`slices\[1\]` has shape \(0, 5\)"),
     "no columns": (spoiled(lambda x: x[:, :0]), r"^`slices\[1\]` has shape \(48, 0\)"),
     "words": (
@@ -447,7 +448,7 @@ def test_a_key_that_is_none_is_refused(key):
 
 def test_pca_of_a_table_of_neighbors_is_refused():
     table: KNN = exact_knn(make_data()[0], NEIGHBORS)
-    with pytest.raises(ValueError, match="^`init` is 'pca', but slice 0 is a graph"):
+    with pytest.raises(ValueError, match=r"^`init` is 'pca', but slice 0 is a graph"):
         lay_out([table, *make_data()[1:]], init="pca")
 
 

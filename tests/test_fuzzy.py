@@ -1,3 +1,5 @@
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -143,7 +145,7 @@ def test_the_graph_equals_umap_learns(
     theirs, *_ = umap_.fuzzy_simplicial_set(
         make_data([POINTS])[0],
         NEIGHBORS,
-        np.random.RandomState(0),  # noqa: NPY002
+        np.random.RandomState(0),
         "euclidean",
         knn_indices=np.ascontiguousarray(indices),
         knn_dists=np.ascontiguousarray(distances, dtype=np.float32),
@@ -197,7 +199,7 @@ def test_the_graph_does_not_depend_on_the_units_of_the_metric(knn, scale):
 
 def test_jit_equals_eager_and_vmap_equals_a_loop(knn, knn_of_duplicates):
     graphs = [fuzzy_simplicial_set(one) for one in (knn, knn_of_duplicates)]
-    eager = fuzzy_simplicial_set.__wrapped__(knn)
+    eager = inspect.unwrap(fuzzy_simplicial_set)(knn)
     np.testing.assert_allclose(eager.weights, graphs[0].weights, atol=BISECTION)
     pair = jax.tree.map(lambda *leaves: jnp.stack(leaves), knn, knn_of_duplicates)
     mapped = jax.vmap(fuzzy_simplicial_set)(pair)

@@ -96,7 +96,9 @@ def test_larger_components_take_more_room(rng):
 
 @pytest.mark.parametrize("with_data", [False, True])
 def test_many_points_without_a_neighbor_find_places_apart(rng, with_data):
-    matrix = scipy.sparse.block_diag([blocks((10,), rng), scipy.sparse.csr_matrix((30, 30))])
+    matrix = scipy.sparse.block_diag(
+        [blocks((10,), rng), scipy.sparse.csr_matrix((30, 30))]
+    )
     data = rng.normal(size=(40, 4)) if with_data else None
     start = spectral(scipy.sparse.csr_matrix(matrix), 2, data=data)
     assert np.isfinite(start).all()
@@ -143,9 +145,7 @@ def test_pca_does_not_depend_on_units(scale):
 @pytest.mark.parametrize("init", ["spectral", "pca", "random"])
 def test_a_start_has_the_extent_the_shape_and_the_bits_it_should(adjacency, init):
     def start(seed):
-        return initial_maps(
-            init, adjacency, make_data(), {}, n_components=3, seed=seed
-        )
+        return initial_maps(init, adjacency, make_data(), {}, n_components=3, seed=seed)
 
     maps = start(0)
     for one, again, other, size in zip(maps, start(0), start(1), SIZES, strict=True):
@@ -198,7 +198,9 @@ def test_the_chain_keeps_the_shape_of_every_start(rng):
     np.testing.assert_allclose(gaps(turned), gaps(start), atol=1e-12)
     distance = np.linalg.norm(turned[:20] - before)
     for angle in np.linspace(0, 2 * np.pi, 60):
-        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        turn = np.array(
+            [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+        )
         for mirror in (np.eye(2), np.diag([1.0, -1.0])):
             moved = (start - start[:20].mean(axis=0)) @ turn @ mirror
             moved += before.mean(axis=0)
@@ -251,7 +253,7 @@ def test_maps_that_do_not_fit_are_refused(adjacency, change, said):
 
 def test_pca_of_a_graph_without_data_is_refused(adjacency):
     data = [make_data()[0], None, None]
-    with pytest.raises(ValueError, match="^`init` is 'pca', but slice 1 is a graph"):
+    with pytest.raises(ValueError, match=r"^`init` is 'pca', but slice 1 is a graph"):
         initial_maps("pca", adjacency, data, {}, n_components=2, seed=0)
 
 

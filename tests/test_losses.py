@@ -228,18 +228,14 @@ def test_a_sequence_read_backwards_has_the_same_loss(case, compiled):
         (last - t - offset, offset): Mates(mates.others, mates.rows, mates.strengths)
         for (t, offset), mates in relations.items()
     }
-    reverse = stack(
-        graphs[::-1], backwards, key=jax.random.key(0), capacity=CAPACITY
-    )
+    reverse = stack(graphs[::-1], backwards, key=jax.random.key(0), capacity=CAPACITY)
     turned = jax.tree.map(lambda leaf: leaf[::-1] if leaf.ndim else leaf, params)
     total, terms, *_ = evaluate(compiled, stack_maps(maps, problem), problem, params)
     back, back_terms, *_ = evaluate(
         compiled, stack_maps(maps[::-1], reverse), reverse, turned
     )
     np.testing.assert_allclose(back, total, rtol=1e-12)
-    np.testing.assert_allclose(
-        back_terms.repulsion[::-1], terms.repulsion, rtol=1e-12
-    )
+    np.testing.assert_allclose(back_terms.repulsion[::-1], terms.repulsion, rtol=1e-12)
 
 
 def test_the_loss_does_not_depend_on_where_the_maps_lie_and_how_they_are_turned(

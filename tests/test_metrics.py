@@ -37,9 +37,7 @@ def slow_trustworthiness(data, embedding, k, rows):
 
 
 def slow_recall(data, embedding, k, rows):
-    shared = [
-        len({*nearest(data, i)[:k]} & {*nearest(embedding, i)[:k]}) for i in rows
-    ]
+    shared = [len({*nearest(data, i)[:k]} & {*nearest(embedding, i)[:k]}) for i in rows]
     return sum(shared) / (k * len(rows))
 
 
@@ -63,9 +61,7 @@ def test_trustworthiness_equals_sklearn(data, embedding, k, double, rtol):
 
 
 @pytest.mark.parametrize("offset", [1e3, 1e6])
-def test_trustworthiness_does_not_depend_on_where_the_data_lie(
-    data, embedding, offset
-):
+def test_trustworthiness_does_not_depend_on_where_the_data_lie(data, embedding, offset):
     moved = trustworthiness(data.astype(float) + offset, embedding)
     np.testing.assert_allclose(moved, trustworthiness(data, embedding), rtol=1e-5)
 
@@ -110,7 +106,7 @@ def test_points_do_not_vote_for_themselves():
     assert knn_accuracy(pairs, np.tile([0, 1], 10), n_neighbors=1) == 0
 
 
-def test_a_map_that_keeps_everything_is_perfect(data, embedding):
+def test_a_map_that_keeps_everything_is_perfect(embedding):
     turn, _ = np.linalg.qr(np.array([[1.0, 2.0], [3.0, -1.0]]))
     turned = (embedding @ turn * 7 + 100).astype(np.float32)
     assert trustworthiness(embedding, turned) == 1
@@ -149,7 +145,9 @@ def test_numbers_of_neighbors_out_of_range_are_refused(data, embedding, k):
 
 
 def mates(rows, others) -> Mates:
-    return Mates(np.array(rows, dtype=int), np.array(others, dtype=int), np.ones(len(rows)))
+    return Mates(
+        np.array(rows, dtype=int), np.array(others, dtype=int), np.ones(len(rows))
+    )
 
 
 def test_displacement_equals_slow_loops():

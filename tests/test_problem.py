@@ -123,7 +123,9 @@ def read_mates(problem, t, o):
     order = np.asarray(problem.order)
     found = {}
     for index, weight in zip(
-        np.asarray(problem.mates)[t, o], np.asarray(problem.strengths)[t, o], strict=True
+        np.asarray(problem.mates)[t, o],
+        np.asarray(problem.strengths)[t, o],
+        strict=True,
     ):
         for place in np.flatnonzero(weight).tolist():
             pair = (int(order[t, place]), int(order[t + o + 1, index[place]]))
@@ -135,9 +137,7 @@ def read_mates(problem, t, o):
 def expected_mates(mates):
     rows, others = mates.rows.tolist(), mates.others.tolist()
     strengths = mates.strengths.astype(np.float32).tolist()
-    return {
-        (i, k): s for i, k, s in zip(rows, others, strengths, strict=True) if s > 0
-    }
+    return {(i, k): s for i, k, s in zip(rows, others, strengths, strict=True) if s > 0}
 
 
 def test_the_stacked_mates_are_the_relations(case):
@@ -180,7 +180,7 @@ def test_the_capacity_is_chosen_to_be_shared_by_near_sizes():
 
 def test_a_capacity_below_the_largest_slice_is_refused(case):
     graphs, relations, _ = case
-    with pytest.raises(ValueError, match="^`capacity` is 40, but a slice has 48"):
+    with pytest.raises(ValueError, match=r"^`capacity` is 40, but a slice has 48"):
         stack(graphs, relations, key=jax.random.key(0), capacity=40)
 
 

@@ -76,9 +76,7 @@ def test_strengths_are_overlaps_of_neighborhoods(relations, adjacency):
 
 def test_mates_of_identical_slices_have_full_strength(graphs):
     rows = {i: i for i in range(SIZES[0])}
-    related = relate(
-        as_pairs([rows, rows]), [graphs[0]] * 3, alignment_window_size=2
-    )
+    related = relate(as_pairs([rows, rows]), [graphs[0]] * 3, alignment_window_size=2)
     assert (related[0, 1].strengths == 1).all()
     np.testing.assert_allclose(related[0, 2].strengths, np.exp(-1), rtol=1e-12)
 
@@ -139,7 +137,8 @@ def test_pairs_are_read_in_the_order_given(dicts):
 
 @pytest.mark.usefixtures("as_users_run_it")
 def test_rows_may_be_any_kind_of_integer():
-    pairs = read_relations([{np.int64(2): np.uint8(3)}], (5, 5), [None, None])
+    relation: dict = {np.int64(2): np.uint8(3)}
+    pairs = read_relations([relation], (5, 5), [None, None])
     np.testing.assert_array_equal(pairs[0], [[2, 3]])
 
 
@@ -227,9 +226,9 @@ def test_nine_of_ten_identical_rows_are_evidence(rng, noisy, expected):
     after[:noisy] += 1
     backward = np.column_stack([np.arange(10), np.arange(10, 20)])
     assert is_reversed(backward, (20, 10), [data, after]) is True
-    assert is_reversed(backward, (20, 20), [data, np.vstack([after, data[:10] + 9])]) is (
-        expected
-    )
+    assert is_reversed(
+        backward, (20, 20), [data, np.vstack([after, data[:10] + 9])]
+    ) is (expected)
 
 
 def test_an_empty_dict_warns_and_relates_nothing(graphs):

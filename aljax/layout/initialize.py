@@ -22,7 +22,7 @@ EXTENT = 10.0  # half-width of a start (map units), as umap-learn's
 JITTER = 1e-4  # parts coincident points
 EIGEN_TOLERANCE = 1e-4
 
-Start = Float[np.ndarray, "points components"]
+Start = Float[np.ndarray, "_ components"]
 
 
 def initial_maps(

@@ -88,7 +88,9 @@ def _cyclic(
 ) -> Float[Array, "rows points*2"]:
     """Rows whose first `n_points` entries stand twice in a row."""
     twice = jnp.concatenate([values, values], axis=1)
-    return jax.lax.dynamic_update_slice(twice, values, (0, n_points))
+    return jax.lax.dynamic_update_slice(
+        twice, values, (jnp.zeros_like(n_points), n_points)
+    )
 
 
 def repulsion(
@@ -104,8 +106,9 @@ def repulsion(
     extended_degrees = _cyclic(degrees[None], n_points)
 
     def met(step: Int[Array, ""]) -> tuple[Array, Array]:
-        partner = jax.lax.dynamic_slice(extended, (0, step), embedding.shape)
-        degree = jax.lax.dynamic_slice(extended_degrees, (0, step), (1, degrees.size))
+        start = (jnp.zeros_like(step), step)
+        partner = jax.lax.dynamic_slice(extended, start, embedding.shape)
+        degree = jax.lax.dynamic_slice(extended_degrees, start, (1, degrees.size))
         return jnp.sum((embedding - partner) ** 2, axis=0), degree[0]
 
     squared, degree = jax.vmap(met)(shifts.steps)
