@@ -9,116 +9,30 @@ whose a and b `find_ab_params` fits to `min_dist` and `spread`.
 """
 
 import dataclasses
-import difflib
-import math
-import numbers
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 
+from aljax.checks import (
+    Check,
+    check_names,
+    is_listed,
+    metric_name,
+    number,
+    one_of,
+    optional_mapping,
+    start,
+)
+
 PerSliceFloat = float | Sequence[float]
 PerSliceInt = int | Sequence[int]
-Check = Callable[[str, Any], None]
-
-
-def nearest_name(name: str, known: Sequence[str]) -> str:
-    """A hint for an error message: the known name most like `name`, else all."""
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"did you mean `{close[0]}`?" if close else f"known: {', '.join(known)}."
-
-
-def is_listed(value: Any) -> TypeGuard[Sequence[Any]]:
-    """Whether a per-slice setting was given as a list, one value for each slice."""
-    return isinstance(value, Sequence | np.ndarray) and not isinstance(value, str)
-
-
-def _reject(name: str, value: Any, expected: str) -> None:
-    raise ValueError(f"`{name}` is {value!r}; expected {expected}.")
-
-
-def _is_number(value: Any, whole: bool) -> bool:
-    kind = numbers.Integral if whole else numbers.Real
-    if not isinstance(value, kind) or isinstance(value, bool | np.bool_):
-        return False
-    return math.isfinite(float(value))  # pyright: ignore[reportArgumentType]
-
-
-def _number(
-    low: float,
-    *,
-    high: float = math.inf,
-    whole: bool = False,
-    open_low: bool = False,
-    per_slice: bool = False,
-    optional: bool = False,
-) -> Check:
-    """A check that a value is a number in [low, high], or a list of such."""
-    expected = "a whole number" if whole else "a finite number"
-    expected += f" above {low:g}" if open_low else f" of at least {low:g}"
-    expected += f" and at most {high:g}" if high < math.inf else ""
-    expected += ", or a list with one for each slice" if per_slice else ""
-    expected += ", or None" if optional else ""
-
-    def inside(value: Any) -> bool:
-        if not _is_number(value, whole):
-            return False
-        return (value > low if open_low else value >= low) and value <= high
-
-    def check(name: str, value: Any) -> None:
-        if value is None and optional:
-            return
-        values = list(value) if per_slice and is_listed(value) else [value]
-        if not values or not all(inside(v) for v in values):
-            _reject(name, value, expected)
-
-    return check
-
-
-def _one_of(*choices: str) -> Check:
-    def check(name: str, value: Any) -> None:
-        if not isinstance(value, str) or value not in choices:
-            hint = nearest_name(str(value), choices)
-            _reject(name, value, f"one of {', '.join(choices)} ({hint.rstrip('.')})")
-
-    return check
-
-
-def _metric(name: str, value: Any) -> None:
-    if not isinstance(value, str) or not value:
-        _reject(name, value, "the name of a metric, such as 'euclidean'")
-
-
-def _optional_mapping(name: str, value: Any) -> None:
-    if value is not None and not isinstance(value, Mapping):
-        _reject(name, value, "a dict of keyword arguments for the metric, or None")
-
-
-def _start(name: str, value: Any) -> None:
-    if is_listed(value) and len(value):
-        return  # positions: `layout.initialize` checks them against the slices
-    _one_of("spectral", "pca", "random")(name, value)
 
 
 def _setting(default: Any, check: Check, **options: Any) -> Any:
     return field(default=default, metadata={"check": check}, **options)
-
-
-def check_names(cls: type, names: Iterable[str]) -> None:
-    """Refuse names that are not fields of a dataclass, with the nearest that is.
-
-    Raises:
-        ValueError: One is not.
-    """
-    known = [field.name for field in dataclasses.fields(cls)]
-    for name in names:
-        if name not in known:
-            raise ValueError(
-                f"`{name}` is not a setting of {cls.__name__}: "
-                f"{nearest_name(name, known)}"
-            )
 
 
 class _Settings:
@@ -130,7 +44,10 @@ class _Settings:
 
     def __post_init__(self) -> None:
         for spec in dataclasses.fields(self):  # pyright: ignore[reportArgumentType]
-            spec.metadata["check"](spec.name, getattr(self, spec.name))
+            value = getattr(self, spec.name)
+            spec.metadata["check"](spec.name, value)
+            if is_listed(value):  # a tuple can be hashed, as a static field must be
+                object.__setattr__(self, spec.name, tuple(value))
 
 
 @dataclass(frozen=True)
@@ -155,12 +72,12 @@ class GraphConfig(_Settings):
         ValueError: A name, type or value that is none of the above.
     """
 
-    n_neighbors: PerSliceInt = _setting(15, _number(2, whole=True, per_slice=True))
-    metric: str = _setting("euclidean", _metric)
-    metric_kwds: Mapping[str, Any] | None = _setting(None, _optional_mapping)
-    local_connectivity: PerSliceFloat = _setting(1.0, _number(0, per_slice=True))
-    set_op_mix_ratio: PerSliceFloat = _setting(1.0, _number(0, high=1, per_slice=True))
-    knn_method: str = _setting("auto", _one_of("auto", "exact", "approximate"))
+    n_neighbors: PerSliceInt = _setting(15, number(2, whole=True, per_slice=True))
+    metric: str = _setting("euclidean", metric_name)
+    metric_kwds: Mapping[str, Any] | None = _setting(None, optional_mapping, hash=False)
+    local_connectivity: PerSliceFloat = _setting(1.0, number(0, per_slice=True))
+    set_op_mix_ratio: PerSliceFloat = _setting(1.0, number(0, high=1, per_slice=True))
+    knn_method: str = _setting("auto", one_of("auto", "exact", "approximate"))
 
 
 @dataclass(frozen=True)
@@ -191,23 +108,21 @@ class LayoutConfig(_Settings):
         ValueError: A name, type or value that is none of the above.
     """
 
-    n_components: int = _setting(2, _number(1, whole=True))
-    min_dist: PerSliceFloat = _setting(0.1, _number(0, per_slice=True))
-    spread: PerSliceFloat = _setting(1.0, _number(0, open_low=True, per_slice=True))
+    n_components: int = _setting(2, number(1, whole=True))
+    min_dist: PerSliceFloat = _setting(0.1, number(0, per_slice=True))
+    spread: PerSliceFloat = _setting(1.0, number(0, open_low=True, per_slice=True))
     a: PerSliceFloat | None = _setting(
-        None, _number(0, open_low=True, per_slice=True, optional=True)
+        None, number(0, open_low=True, per_slice=True, optional=True)
     )
-    b: PerSliceFloat | None = _setting(
-        None, _number(0.5, per_slice=True, optional=True)
-    )
-    n_epochs: int = _setting(500, _number(0, whole=True))
+    b: PerSliceFloat | None = _setting(None, number(0.5, per_slice=True, optional=True))
+    n_epochs: int = _setting(500, number(0, whole=True))
     learning_rate: PerSliceFloat = _setting(
-        1.0, _number(0, open_low=True, per_slice=True)
+        1.0, number(0, open_low=True, per_slice=True)
     )
-    init: str | Sequence[Any] = _setting("spectral", _start, compare=False)
-    repulsion_strength: PerSliceFloat = _setting(1.0, _number(0, per_slice=True))
-    negative_sample_rate: PerSliceFloat = _setting(5.0, _number(0, per_slice=True))
-    n_shifts: int | None = _setting(None, _number(1, whole=True, optional=True))
+    init: str | Sequence[Any] = _setting("spectral", start, compare=False)
+    repulsion_strength: PerSliceFloat = _setting(1.0, number(0, per_slice=True))
+    negative_sample_rate: PerSliceFloat = _setting(5.0, number(0, per_slice=True))
+    n_shifts: int | None = _setting(None, number(1, whole=True, optional=True))
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -233,8 +148,8 @@ class AlignmentConfig(_Settings):
         ValueError: A name, type or value that is none of the above.
     """
 
-    alignment_regularisation: float = _setting(0.07, _number(0))
-    alignment_window_size: int = _setting(3, _number(1, whole=True))
+    alignment_regularisation: float = _setting(0.07, number(0))
+    alignment_window_size: int = _setting(3, number(1, whole=True))
 
 
 def per_slice(name: str, value: Any, slices: int) -> list[Any]:

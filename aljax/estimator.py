@@ -4,7 +4,7 @@ import dataclasses
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import jax
 import numpy as np
@@ -13,14 +13,13 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 
 from aljax.align import AlignedEmbedding, fit
+from aljax.checks import check_names, is_listed
 from aljax.config import (
     AlignmentConfig,
     GraphConfig,
     LayoutConfig,
     PerSliceFloat,
     PerSliceInt,
-    check_names,
-    is_listed,
 )
 from aljax.graph.relations import RelationDict, as_pairs, is_reversed
 from aljax.tables import read_slices
@@ -101,7 +100,7 @@ class AlignedUMAP(_Settings):
         y: None = None,
         *,
         relations: Sequence[RelationDict] | None = None,
-    ) -> Self:
+    ) -> "AlignedUMAP":
         """Lay the slices out.
 
         Args:
@@ -146,7 +145,7 @@ class UMAP(_Settings):
         n_features_in_: Columns of the data.
     """
 
-    def fit(self, X: Any, y: None = None) -> Self:  # noqa: N803
+    def fit(self, X: Any, y: None = None) -> "UMAP":  # noqa: N803
         """Lay the data out.
 
         Args:

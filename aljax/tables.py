@@ -47,7 +47,12 @@ def _read_slice(given: Any, name: str) -> Slice:
         raise ValueError(
             f"`{name}` is a sparse matrix; expected a dense array. Pass `.toarray()`."
         )
-    data = np.asarray(given)
+    try:
+        data = np.asarray(given)
+    except ValueError as error:
+        raise ValueError(
+            f"`{name}` is no array: {error}; expected (points, features)."
+        ) from error
     if data.ndim != 2 or 0 in data.shape:
         raise ValueError(
             f"`{name}` has shape {data.shape}; expected (points, features) with at "
@@ -69,6 +74,11 @@ def _read_slice(given: Any, name: str) -> Slice:
 
 def _read_objects(data: np.ndarray, name: str) -> np.ndarray:
     """Numbers kept as Python objects; text is refused even where it spells digits."""
+    if data.dtype.kind in "cmM":
+        raise ValueError(
+            f"`{name}` has dtype {data.dtype}; expected real numbers. Convert what it "
+            "means to numbers first."
+        )
     for (row, column), value in np.ndenumerate(data):
         if isinstance(value, str | bytes) or not np.isscalar(value) or value is None:
             raise ValueError(

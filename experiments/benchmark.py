@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from aljax.config import nearest_name
+from aljax.checks import nearest_name
 from aljax.graph.relations import Mates
 from aljax.metrics import displacement, knn_accuracy, knn_recall, trustworthiness
 from experiments import fresh

@@ -13,7 +13,7 @@ from typing import Any, get_type_hints
 import numpy as np
 
 from aljax import sliding_windows
-from aljax.config import nearest_name
+from aljax.checks import nearest_name
 from experiments import files
 
 

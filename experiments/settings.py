@@ -23,7 +23,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
-from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig, nearest_name
+from aljax.checks import nearest_name
+from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "config.yaml"
 SECTIONS = {"graph": GraphConfig, "layout": LayoutConfig, "alignment": AlignmentConfig}

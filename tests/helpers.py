@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 import scipy.sparse
-from scipy.optimize import brentq
+from scipy.optimize import root_scalar
 
 from aljax.align import build_graphs
 from aljax.config import GraphConfig
@@ -115,7 +115,8 @@ def slow_sigma(distances: np.ndarray, rho: float, mean: float) -> float:
     unit = float(excess.max()) or 1.0
     if gap(1e-6 * unit) >= 0:
         return floor
-    return max(float(brentq(gap, 1e-6 * unit, 1e6 * unit, xtol=1e-14)), floor)
+    found = root_scalar(gap, bracket=(1e-6 * unit, 1e6 * unit), xtol=1e-14)
+    return max(float(found.root), floor)
 
 
 def slow_memberships(

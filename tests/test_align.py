@@ -1,5 +1,6 @@
 import math
 import warnings
+from typing import Any
 
 import jax
 import numpy as np
@@ -41,7 +42,7 @@ def plain() -> AlignedEmbedding:
 @pytest.fixture(scope="module")
 def digits():
     """The sequence of design.md: windows of 400 digits, sorted by their ink."""
-    given = load_digits()
+    given: Any = load_digits()
     order = np.argsort(given.data.sum(axis=1))
     data, labels = given.data[order].astype(np.float32), given.target[order]
     windows, relations = sliding_windows(data, 400, 150)
@@ -249,11 +250,11 @@ def test_neighbors_or_a_graph_may_be_given_instead_of_data(plain):
 
 def test_slices_may_differ_in_rows_and_columns():
     rng = np.random.default_rng(0)
-    shapes = [(41, 3), (25, 7), (60, 1)]
+    shapes = [(41, 3), (25, 1)]
     data = [rng.normal(size=shape) for shape in shapes]
     rows = {i: i for i in range(20)}
-    maps = lay_out(data, [rows, rows], n_epochs=2).slices()
-    assert [y.shape for y in maps] == [(41, 2), (25, 2), (60, 2)]
+    maps = lay_out(data, [rows], n_epochs=2).slices()
+    assert [y.shape for y in maps] == [(41, 2), (25, 2)]
 
 
 def test_rows_without_a_mate_and_duplicate_rows_are_laid_out():
@@ -420,8 +421,8 @@ BAD_SETTINGS = {
         "^`n_neighbors` has 2 values, but there are 3 slices",
     ),
     "too many neighbors": (
-        {"graph": GraphConfig(n_neighbors=[40, 47, 45])},
-        "^`n_neighbors` is 45, but slice 2 has 45 rows",
+        {"graph": GraphConfig(n_neighbors=[NEIGHBORS, 48, 45])},
+        "^`n_neighbors` is 48, but slice 1 has 48 rows",
     ),
     "starts for two slices": (
         {"init": [np.zeros((41, 2)), np.zeros((48, 2))]},

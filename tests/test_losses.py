@@ -162,10 +162,11 @@ def test_the_estimate_is_the_exact_loss_on_average(case):
     maps, _, _, problem, params = case
     stacked = stack_maps(maps, problem)
 
+    @jax.jit
     def repelled(shifts):
         return aligned_loss(stacked, problem, params, shifts).repulsion
 
-    draws = 2000
+    draws = 500
     keys = jax.random.split(jax.random.key(3), draws)
 
     @jax.jit

@@ -154,6 +154,18 @@ def test_the_rate_falls_linearly_to_0(problem, key):
     assert np.abs(moved[3]).max() > 0.01
 
 
+def test_every_epoch_draws_pairs_of_its_own(problem, key):
+    state = init(stack_maps(make_maps(), problem), n_epochs=9, optimizer=PLAIN)
+    moved = []
+    for epoch in (0, 1):
+        late = dataclasses.replace(state, epoch=jnp.asarray(epoch, jnp.int32))
+        after = one_step(
+            problem, make_params(), late, key=key, n_shifts=5, optimizer=PLAIN
+        )
+        moved.append(np.asarray(after.maps - state.maps) / (1 - epoch / 9))
+    assert np.abs(moved[0] - moved[1]).max() > 0.1
+
+
 def test_a_step_does_not_depend_on_the_capacity(key):
     params = make_params()
     moved = []

@@ -56,7 +56,8 @@ def smooth_knn_dist(
     """Each point's bandwidth sigma and distance rho to its nearest neighbours.
 
     sigma solves sum_j exp(-max(0, d_j - rho) / sigma) = log2 k over the k - 1
-    neighbours beside the point itself, by bisection.
+    neighbours beside the point itself, by bisection; its derivative is that of the
+    equation's root (the implicit function theorem), not of the bisection's steps.
 
     Args:
         knn: The neighbours.
@@ -75,9 +76,10 @@ def smooth_knn_dist(
     unit = jnp.where(unit > 0, unit, 1.0)
     distances = knn.distances / unit
     rho = _nearest(distances, jnp.asarray(local_connectivity, distances.dtype))
+    present = knn.indices[1:] != jnp.arange(knn.indices.shape[1])
     excess = jnp.maximum(distances[1:] - rho, 0.0)
     target = jnp.log2(jnp.asarray(neighbors, distances.dtype))
-    sigma = _bisect(excess, target)
+    sigma = _root(excess, present, target)
     mean = jnp.where(rho > 0, jnp.mean(distances, axis=0), 1.0)
     return jnp.maximum(sigma, SMALLEST_SIGMA * mean) * unit, rho * unit
 
@@ -98,12 +100,28 @@ def _nearest(
     return jnp.where(count >= local_connectivity, between, jnp.max(padded, axis=0))
 
 
+def _root(
+    excess: Float[Array, "neighbors points"],
+    present: Bool[Array, "neighbors points"],
+    target: Float[Array, ""],
+) -> Float[Array, "points"]:
+    """Sigma by bisection, and a Newton step from there that carries its derivative."""
+    found = jax.lax.stop_gradient(_bisect(excess, present, target))
+    shares = jnp.where(present, jnp.exp(-excess / found), 0.0)
+    missed = jnp.sum(shares, axis=0) - target
+    slope = jax.lax.stop_gradient(jnp.sum(shares * excess, axis=0) / found**2)
+    solved = (jnp.abs(missed) < 10 * TOLERANCE) & (slope > 0)
+    return found - jnp.where(solved, missed / jnp.where(solved, slope, 1.0), 0.0)
+
+
 def _bisect(
-    excess: Float[Array, "neighbors points"], target: Float[Array, ""]
+    excess: Float[Array, "neighbors points"],
+    present: Bool[Array, "neighbors points"],
+    target: Float[Array, ""],
 ) -> Float[Array, "points"]:
     def halve(_: Any, bounds: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         low, high, sigma = bounds
-        total = jnp.sum(jnp.exp(-excess / sigma), axis=0)
+        total = jnp.sum(jnp.where(present, jnp.exp(-excess / sigma), 0.0), axis=0)
         done = jnp.abs(total - target) < TOLERANCE
         above = total > target
         high = jnp.where(above & ~done, sigma, high)

@@ -16,9 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from aljax.checks import nearest_name
+
 EXACT_METRICS = ("euclidean", "cosine")
 # Pairs times features below which exact search is the quicker (about 40,000 x 784).
 EXACT_OPERATIONS = 1.25e12
+ROUNDING = 1e-5  # of the largest squared norm: about 100 times float32's
 TILE = 512  # rows whose distances to all others are held at once
 
 
@@ -150,29 +153,39 @@ def exact_knn(
         The table; memory is bounded by 512 x points distances at a time.
     """
     scaled, unit = _condition(data, metric)
-    points = scaled.shape[0]
-    padded = np.pad(scaled, ((0, round_up(points) - points), (0, 0)))
-    indices, squared = _search(jnp.asarray(padded), points, n_neighbors)
-    # Trimmed by NumPy: eager JAX would compile anew for every number of points.
-    indices, squared = np.asarray(indices)[:, :points], np.asarray(squared)[:, :points]
+    indices, squared = _search_padded(scaled.astype(jnp.zeros(()).dtype), n_neighbors)
+    largest = (scaled**2).sum(axis=1).max()
+    if squared[-1].min() < ROUNDING * largest and squared.dtype == np.float32:
+        # Clusters far apart: their distances within are lost in float32.
+        with jax.enable_x64(True):
+            indices, squared = _search_padded(scaled, n_neighbors)
     distances = squared / 2 if metric == "cosine" else np.sqrt(squared) * unit
     return KNN(jnp.asarray(indices), jnp.asarray(distances, dtype=float))
+
+
+def _search_padded(
+    data: Float[np.ndarray, "points features"], n_neighbors: int
+) -> tuple[Int[np.ndarray, "neighbors points"], Float[np.ndarray, "neighbors points"]]:
+    points = data.shape[0]
+    padded = np.pad(data, ((0, round_up(points) - points), (0, 0)))
+    indices, squared = _search(jnp.asarray(padded), points, n_neighbors)
+    # Trimmed by NumPy: eager JAX would compile anew for every number of points.
+    return np.asarray(indices)[:, :points], np.asarray(squared)[:, :points]
 
 
 def _condition(data: np.ndarray, metric: str) -> tuple[np.ndarray, float]:
     """Centre and scale (or normalise) on the host, in float64; and the scale."""
     exact = np.asarray(data, dtype=np.float64)
-    working = jnp.zeros((), dtype=float).dtype
     if metric == "cosine":
         largest = np.abs(exact).max(axis=1, keepdims=True)
         exact = exact / np.where(largest > 0, largest, 1)
         norm = np.sqrt((exact**2).sum(axis=1, keepdims=True))
         # A row of zeros gets a direction of its own, at cosine 0 to all others.
         unit = np.hstack([exact / np.where(norm > 0, norm, 1), norm == 0])
-        return unit.astype(working), 1.0
+        return unit, 1.0
     centred = exact - exact.mean(axis=0)
     scale = float(np.abs(centred).max()) or 1.0
-    return (centred / scale).astype(working), scale
+    return centred / scale, scale
 
 
 def round_up(points: int) -> int:
@@ -196,7 +209,8 @@ def _search(
 
     def one(row: Int[Array, ""]) -> tuple[Array, Array]:
         # |x - y|^2 / 2 without the term that is the same for every y.
-        nearness = half_norm + absent - data @ data[row]
+        dot = jnp.matmul(data, data[row], precision="highest")
+        nearness = half_norm + absent - dot
         nearness = nearness.at[row].set(-jnp.inf)
         _, chosen = jax.lax.top_k(-nearness, n_neighbors)
         squared = jnp.sum((data[chosen] - data[row]) ** 2, axis=1)
@@ -239,8 +253,6 @@ def approximate_knn(
     from pynndescent.distances import named_distances
 
     if metric not in named_distances:
-        from aljax.config import nearest_name
-
         raise ValueError(
             f"`metric` is {metric!r}, which pynndescent does not know; "
             f"{nearest_name(metric, sorted(named_distances))}"

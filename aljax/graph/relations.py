@@ -32,9 +32,9 @@ FEW_SAME_ROWS = 0.1  # and below which it is surely wrong
 class Mates(NamedTuple):
     """Mates between two slices: `rows` of the earlier, `others` of the later."""
 
-    rows: Int[np.ndarray, "mates"]
-    others: Int[np.ndarray, "mates"]
-    strengths: Float[np.ndarray, "mates"]
+    rows: Int[np.ndarray, "_"]
+    others: Int[np.ndarray, "_"]
+    strengths: Float[np.ndarray, "_"]
 
 
 # Keyed by (earlier slice, offset); each pair of rows stands once.
@@ -45,7 +45,7 @@ def read_relations(
     relations: Sequence[RelationDict] | None,
     sizes: Sequence[int],
     data: Sequence[np.ndarray | None],
-) -> list[Int[np.ndarray, "mates 2"]]:
+) -> list[Int[np.ndarray, "_ 2"]]:
     """Checked pairs (row of slice t, row of slice t + 1), one array for each t.
 
     Args:
@@ -181,7 +181,7 @@ def _in_range(pair: np.ndarray, sizes: Sequence[int]) -> bool:
 
 
 def relate(
-    pairs: Sequence[Int[np.ndarray, "mates 2"]],
+    pairs: Sequence[Int[np.ndarray, "_ 2"]],
     graphs: Sequence[FuzzyGraph],
     *,
     alignment_window_size: int,

@@ -175,6 +175,8 @@ def _eigenvectors(adjacency: scipy.sparse.csr_matrix, n_components: int) -> Star
 def _place(
     labels: np.ndarray, count: int, n_components: int, data: np.ndarray | None
 ) -> Start:
+    if data is None and n_components == 1:
+        return np.linspace(-EXTENT, EXTENT, count)[:, None]
     if data is None:
         angle = 2 * np.pi * np.arange(count) / count
         circle = np.zeros((count, n_components))

@@ -75,8 +75,9 @@ def draw_shifts(
     the estimate has no bias, and `n_shifts` >= h is exact.
     """
     half = n_points[..., None] // 2
-    edges = jnp.arange(n_shifts + 1, dtype=jnp.int32) * half // n_shifts
-    low, width = edges[..., :-1], jnp.diff(edges)
+    stratum = jnp.arange(n_shifts, dtype=jnp.int32)
+    width = half // n_shifts + (stratum < half % n_shifts)
+    low = stratum * (half // n_shifts) + jnp.minimum(stratum, half % n_shifts)
     drawn = (jax.random.uniform(key, width.shape) * width).astype(jnp.int32)
     steps = low + 1 + jnp.clip(drawn, 0, jnp.maximum(width - 1, 0))
     twice = 2 * steps == n_points[..., None]

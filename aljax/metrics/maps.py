@@ -145,7 +145,8 @@ def _rank(
         far = absent.at[row].set(jnp.inf)
         in_map = jnp.sum((embedding - embedding[row]) ** 2, axis=1) + far
         near = jax.lax.top_k(-in_map, n_neighbors)[1]
-        in_data = half_norm - data @ data[row] + far
+        dot = jnp.matmul(data, data[row], precision="highest")
+        in_data = half_norm - dot + far
         reached = in_data[near][:, None]
         before = (in_data < reached) | ((in_data == reached) & (index < near[:, None]))
         return 1 + jnp.sum(before, axis=1), near

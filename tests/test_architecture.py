@@ -1,0 +1,108 @@
+"""The order of design.md, section 1: imports run one way, up the list."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import aljax
+
+PACKAGE = Path(aljax.__file__).parent
+# `tables` reads slices into any of the graph's types, so it stands below them.
+ORDER = [
+    "checks",
+    "config",
+    "graph.neighbors",
+    "graph.fuzzy",
+    "graph.relations",
+    "tables",
+    "layout.problem",
+    "layout.initialize",
+    "layout.losses",
+    "layout.optimize",
+    "layout.sharding",
+    "layout.implicit",
+    "align",
+    "inverse",
+    "metrics.maps",
+    "metrics.motion",
+    "sweep",
+    "selection",
+    "io",
+    "estimator",
+    "plot",
+]
+MODULES = sorted(PACKAGE.rglob("*.py"))
+NAMES = {
+    path: ".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in MODULES
+}
+HEAVY = ["matplotlib", "plotly", "sklearn", "pynndescent", "numba", "hydra", "umap"]
+
+
+def imports(path: Path) -> set[str]:
+    """Every module that a file imports, inside functions too, by its full name."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            assert node.module is not None
+            found.add(node.module)
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def place(name: str) -> int | None:
+    """Where a module, or a room of one, stands in the order."""
+    places = [i for i, room in enumerate(ORDER) if f"{name}.".startswith(f"{room}.")]
+    return places[0] if places else None
+
+
+@pytest.mark.parametrize("path", MODULES, ids=NAMES.__getitem__)
+def test_imports_run_up_the_list(path):
+    if path.name == "__init__.py":
+        return
+    own = place(NAMES[path])
+    assert own is not None, f"{NAMES[path]} has no place in the order"
+    for name in imports(path):
+        if not name.startswith("aljax."):
+            assert name != "aljax", f"{NAMES[path]} imports the package itself"
+            continue
+        other = place(name.removeprefix("aljax."))
+        if other is not None:
+            assert other <= own, f"{NAMES[path]} imports {name} from below"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=NAMES.__getitem__)
+def test_the_library_knows_nothing_of_experiments(path):
+    roots = {name.split(".")[0] for name in imports(path)}
+    assert not roots & {"experiments", "hydra", "omegaconf", "umap", "tests"}
+    if not NAMES[path].startswith("plot"):
+        assert not roots & {"matplotlib", "plotly"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=NAMES.__getitem__)
+def test_no_module_is_large_or_a_place_for_anything(path):
+    assert len(path.read_text().splitlines()) < 300
+    assert path.stem not in ("utils", "util", "base", "helpers", "common", "misc")
+
+
+def test_importing_the_library_loads_nothing_heavy():
+    code = "import sys, aljax; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=PACKAGE.parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    assert "aljax.align" in loaded
+    assert not {*HEAVY} & {*loaded}
+
+
+def test_every_public_name_exists_and_is_documented():
+    for name in aljax.__all__:
+        assert getattr(aljax, name).__doc__, name

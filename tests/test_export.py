@@ -1,0 +1,77 @@
+"""Every program lowers for every platform, though only one of them is at hand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers import NEIGHBORS, SIZES, make_data, make_maps, make_problem
+from jax import export
+
+from aljax.config import AlignmentConfig, LayoutConfig
+from aljax.graph.fuzzy import fuzzy_simplicial_set
+from aljax.graph.neighbors import _search, exact_knn
+from aljax.layout.optimize import init, step
+from aljax.layout.problem import layout_params, stack_maps
+from aljax.metrics.maps import _rank
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+POINTS = 48
+
+
+def one_layout_step():
+    _, _, problem = make_problem()
+    params = layout_params(LayoutConfig(), AlignmentConfig(), slices=len(SIZES))
+    state = init(stack_maps(make_maps(), problem), n_epochs=10)
+    return lambda *given: step(*given, key=jax.random.key(0), n_shifts=8), (
+        problem,
+        params,
+        state,
+    )
+
+
+def exact_search():
+    data = jnp.asarray(make_data([POINTS])[0])
+    return lambda x, n: _search(x, n, NEIGHBORS), (data, jnp.asarray(POINTS))
+
+
+def fuzzy_graph():
+    return fuzzy_simplicial_set, (exact_knn(make_data([POINTS])[0], NEIGHBORS),)
+
+
+def ranks():
+    data = jnp.asarray(make_data([POINTS])[0])
+    rows = jnp.arange(POINTS, dtype=jnp.int32)
+    return lambda *given: _rank(*given, n_neighbors=5), (
+        data,
+        data[:, :2],
+        jnp.asarray(POINTS),
+        rows,
+    )
+
+
+PROGRAMS = [one_layout_step, exact_search, fuzzy_graph, ranks]
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_programs_lower_for_cpu_gpu_and_tpu(program):
+    function, given = program()
+    exported = export.export(jax.jit(function), platforms=PLATFORMS)(*given)
+    assert exported.platforms == PLATFORMS
+    expected = jax.tree.leaves(jax.jit(function)(*given))
+    for found, leaf in zip(
+        jax.tree.leaves(exported.call(*given)), expected, strict=True
+    ):
+        # Adam divides a gradient by its own size: rounding decides where it is 0.
+        np.testing.assert_allclose(found, leaf, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("program", [exact_search, ranks])
+def test_distances_are_not_computed_in_fewer_bits_than_they_have(program):
+    # By default products are taken in TF32 on a GPU and in bfloat16 on a TPU: of
+    # 10 and 7 bits, which lose neighbours as an offset of the data does.
+    function, given = program()
+    text = jax.jit(function).lower(*given).as_text()
+    products = [line for line in text.splitlines() if "dot_general" in line]
+    assert products
+    for line in products:
+        assert "precision = [HIGHEST, HIGHEST]" in line
