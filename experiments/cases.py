@@ -45,9 +45,49 @@ def _all(*cases: Case) -> dict[str, Case]:
     return {case.name: case for case in cases}
 
 
+ONE_MAP = ("aljax", "umap-learn", "manifolds-rs", "openTSNE")
+PARAMETERS = {
+    "n_neighbors": [3, 4, 5, 7, 11, 16, 22, 29, 37, 45],
+    "min_dist": [0.01, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45],
+    "alignment_window_size": 2,
+}
+
 CASES = _all(
     Case(
         name="digits_sequence",
         load=lambda: datasets.digits_sequence(size=400, step=150),
+    ),
+    Case(
+        name="digits_parameters",
+        load=lambda: datasets.digits_parameters(slices=10),
+        settings=PARAMETERS,
+        own_settings={"umap-learn": {"alignment_regularisation": 1e-3}},
+    ),
+    Case(
+        name="fashion_70k",
+        load=lambda: datasets.fashion_whole(folder=None),
+        methods=ONE_MAP,
+        accuracy_neighbors=15,
+        rows=1000,
+    ),
+    Case(
+        name="fashion_sequence",
+        load=lambda: datasets.fashion(rows=17_500, size=5_000, step=2_500, folder=None),
+        rows=1000,
+    ),
+    Case(
+        name="fashion_drift",
+        load=lambda: datasets.fashion(rows=38_500, size=7_000, step=3_500, folder=None),
+        rows=1000,
+        seeds=(0,),
+    ),
+    Case(
+        name="synthetic_1m",
+        load=lambda: datasets.drifting_clusters(
+            slices=10, points=100_000, features=32, clusters=50, seed=0
+        ),
+        methods=("aljax",),
+        rows=1000,
+        seeds=(0,),
     ),
 )

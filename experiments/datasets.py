@@ -15,6 +15,7 @@ import numpy as np
 from aljax import sliding_windows
 from aljax.checks import nearest_name
 from experiments import files
+from experiments.fashion import fashion_mnist
 
 
 @dataclass(frozen=True)
@@ -46,13 +47,105 @@ def digits_sequence(*, size: int, step: int) -> Dataset:
 
     Source: the example of umap-learn's tutorial on AlignedUMAP.
     """
+    images, digits = _digits()
+    return _by_ink(images, digits, size, step)
+
+
+def digits_parameters(*, slices: int) -> Dataset:
+    """All of scikit-learn's digits in every slice, for settings that vary by slice.
+
+    Args:
+        slices: How many times.
+
+    Source: the example of umap-learn's tutorial on aligning varying parameters.
+    """
+    images, digits = _digits()
+    rows = np.arange(len(images))
+    same = dict(zip(rows.tolist(), rows.tolist(), strict=True))
+    return Dataset(
+        slices=[images] * slices,
+        relations=[same] * (slices - 1),
+        ids=[rows] * slices,
+        titles=[f"setting {t}" for t in range(slices)],
+        labels=[digits] * slices,
+    )
+
+
+def fashion(*, rows: int, size: int, step: int, folder: str | None) -> Dataset:
+    """Fashion-MNIST's first images, sorted by ink and cut into overlapping slices.
+
+    Args:
+        rows: How many images (at most 70,000, the training part first).
+        size: Rows of a slice.
+        step: Rows from the start of a slice to the start of the next.
+        folder: Where the four IDX files lie; None for Debian's package.
+
+    Raises:
+        ValueError: The files are missing or are not what they should be.
+    """
+    images, classes = fashion_mnist(folder)
+    return _by_ink(images[:rows].astype(np.float32), classes[:rows], size, step)
+
+
+def fashion_whole(*, folder: str | None) -> Dataset:
+    """All 70,000 images of Fashion-MNIST as one slice, in their own order.
+
+    Args:
+        folder: Where the four IDX files lie; None for Debian's package.
+
+    Raises:
+        ValueError: The files are missing or are not what they should be.
+    """
+    images, classes = fashion_mnist(folder)
+    return Dataset(
+        slices=[images.astype(np.float32)],
+        relations=[],
+        ids=[np.arange(len(images))],
+        titles=["Fashion-MNIST"],
+        labels=[classes],
+    )
+
+
+def drifting_clusters(
+    *, slices: int, points: int, features: int, clusters: int, seed: int
+) -> Dataset:
+    """Gaussian clusters whose centres walk at random; every row stays in its own.
+
+    Args:
+        slices: Steps of the walk.
+        points: Rows of a slice.
+        features: Columns.
+        clusters: How many, with as many rows each as can be.
+        seed: Of NumPy's default generator.
+    """
+    rng = np.random.default_rng(seed)
+    own = np.arange(points) % clusters
+    centres = rng.normal(scale=3, size=(clusters, features))
+    around = rng.normal(size=(points, features))
+    steps = rng.normal(scale=0.3, size=(slices, clusters, features)).cumsum(axis=0)
+    rows = np.arange(points)
+    same = dict(zip(rows.tolist(), rows.tolist(), strict=True))
+    return Dataset(
+        slices=[(around + (centres + s)[own]).astype(np.float32) for s in steps],
+        relations=[same] * (slices - 1),
+        ids=[rows] * slices,
+        titles=[f"step {t}" for t in range(slices)],
+        labels=[own] * slices,
+    )
+
+
+def _digits() -> tuple[np.ndarray, np.ndarray]:
     from sklearn.datasets import load_digits
 
-    data, digits = map(np.asarray, load_digits(return_X_y=True))
-    ink = data.sum(axis=1)
+    digits = load_digits()
+    return digits.data.astype(np.float32), digits.target
+
+
+def _by_ink(images: np.ndarray, classes: np.ndarray, size: int, step: int) -> Dataset:
+    ink = images.sum(axis=1)
     order = np.argsort(ink)
-    slices, relations = sliding_windows(data[order].astype(np.float32), size, step)
-    labels, _ = sliding_windows(digits[order], size, step)
+    slices, relations = sliding_windows(images[order], size, step)
+    labels, _ = sliding_windows(classes[order], size, step)
     ids, _ = sliding_windows(order, size, step)
     return Dataset(
         slices=slices,
@@ -88,6 +181,10 @@ def own_files(*, path: str, relations: str | None, labels: str | None) -> Datase
 
 LOADERS: dict[str, Callable[..., Dataset]] = {
     "digits_sequence": digits_sequence,
+    "digits_parameters": digits_parameters,
+    "fashion": fashion,
+    "fashion_whole": fashion_whole,
+    "drifting_clusters": drifting_clusters,
     "files": own_files,
 }
 
