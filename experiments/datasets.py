@@ -137,7 +137,7 @@ def drifting_clusters(
 def _digits() -> tuple[np.ndarray, np.ndarray]:
     from sklearn.datasets import load_digits
 
-    digits = load_digits()
+    digits: Any = load_digits()
     return digits.data.astype(np.float32), digits.target
 
 

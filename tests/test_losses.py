@@ -326,10 +326,10 @@ def test_vmap_equals_a_loop_and_jit_equals_eager(case, compiled):
     rate = params.negative_sample_rate
     pull = problem.degrees * (2 + rate)[:, None]
     for t in range(len(SIZES)):
-        pulled = attraction(
+        pulled = jax.jit(attraction)(
             y[t], problem.neighbors[t], problem.weights[t], params.a[t], params.b[t]
         )
-        pushed = repulsion(
+        pushed = jax.jit(repulsion)(
             y[t],
             problem.degrees[t],
             problem.n_points[t],
@@ -338,7 +338,7 @@ def test_vmap_equals_a_loop_and_jit_equals_eager(case, compiled):
             params.b[t],
         )
         held = sum(
-            alignment(
+            jax.jit(alignment)(
                 y[t],
                 y[t + o + 1],
                 problem.mates[t, o],
