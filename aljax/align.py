@@ -17,7 +17,7 @@ from aljax.graph.neighbors import KNN, find_neighbors, round_up
 from aljax.graph.relations import RelationDict, Relations, read_relations, relate
 from aljax.layout.initialize import initial_maps
 from aljax.layout.losses import LossTerms
-from aljax.layout.optimize import LayoutState, default_shifts, init, run
+from aljax.layout.optimize import LayoutState, default_epochs, default_shifts, init, run
 from aljax.layout.problem import (
     AlignedProblem,
     LayoutParams,
@@ -119,7 +119,10 @@ def fit(
         )
     with _timed("layout", seconds):
         problem = stack(graphs, related, key=key)
-        state = init(stack_maps(start, problem), n_epochs=layout.n_epochs)
+        n_epochs = layout.n_epochs
+        if n_epochs is None:
+            n_epochs = default_epochs(max(map(_rows, given)))
+        state = init(stack_maps(start, problem), n_epochs=n_epochs)
         state = optimize(problem, params, state, layout, key=key, progress=progress)
     return AlignedEmbedding(
         state.maps,
@@ -156,12 +159,12 @@ def optimize(
     Raises:
         ValueError: The maps are no longer finite.
     """
-    n_shifts = layout.n_shifts or default_shifts(
-        int(np.asarray(problem.n_points).max())
-    )
-    chunk = max(1, -(-layout.n_epochs // (CHUNKS if progress else 1)))
-    for stop in range(chunk, layout.n_epochs + chunk, chunk):
-        stop = min(stop, layout.n_epochs)
+    points = int(np.asarray(problem.n_points).max())
+    n_shifts = layout.n_shifts or default_shifts(points)
+    n_epochs = int(state.n_epochs)
+    chunk = max(1, -(-n_epochs // (CHUNKS if progress else 1)))
+    for stop in range(chunk, n_epochs + chunk, chunk):
+        stop = min(stop, n_epochs)
         state = run(problem, params, state, stop, key=key, n_shifts=n_shifts)
         if progress:
             progress(state)

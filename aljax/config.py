@@ -92,9 +92,10 @@ class LayoutConfig(_Settings):
             above 0).
         a, b: The membership curve itself, instead of `min_dist` and `spread` (per
             slice; a above 0, b at least 0.5; both or neither).
-        n_epochs: Steps of the optimiser (whole; 0 returns the start).
-        learning_rate: Length of the first step, in map units for each coordinate;
-            it falls linearly to 0 (per slice; above 0).
+        n_epochs: Steps of the optimiser (whole; 0 returns the start).  None chooses by
+            size: 500, or 300 for slices of more than 20,000 points.
+        learning_rate: Length of the first step, in map units for each coordinate; it
+            falls to 0 with the square of the epochs left (per slice; above 0).
         init: The start: "spectral", "pca", "random", or a list with one array
             `(points, components)` for each slice.
         repulsion_strength: Weight of the repulsion (per slice; at least 0).
@@ -115,9 +116,9 @@ class LayoutConfig(_Settings):
         None, number(0, open_low=True, per_slice=True, optional=True)
     )
     b: PerSliceFloat | None = _setting(None, number(0.5, per_slice=True, optional=True))
-    n_epochs: int = _setting(500, number(0, whole=True))
+    n_epochs: int | None = _setting(None, number(0, whole=True, optional=True))
     learning_rate: PerSliceFloat = _setting(
-        1.0, number(0, open_low=True, per_slice=True)
+        2.0, number(0, open_low=True, per_slice=True)
     )
     init: str | Sequence[Any] = _setting("spectral", start, compare=False)
     repulsion_strength: PerSliceFloat = _setting(1.0, number(0, per_slice=True))
@@ -185,8 +186,7 @@ def find_ab_params(spread: float, min_dist: float) -> tuple[float, float]:
         a and b.
 
     Raises:
-        ValueError: `min_dist` above `spread`, or a fit with b below 0.5, for which
-            the attraction of nearly coincident points has no bound.
+        ValueError: `min_dist` above `spread`.
 
     Source: McInnes, Healy & Melville (2018), arXiv:1802.03426, section 3.2 and
         appendix C (the membership function's smooth approximation).
@@ -206,9 +206,4 @@ def find_ab_params(spread: float, min_dist: float) -> tuple[float, float]:
         return 1 / (1 + np.exp(log_a + 2 * np.exp(log_b) * np.log(distance))) - target
 
     a, b = np.exp(least_squares(residual, x0=[0.0, 0.0]).x)
-    if b < 0.5:
-        raise ValueError(
-            f"`min_dist`={min_dist:g} and `spread`={spread:g} give b={b:.3f}; expected "
-            "b >= 0.5. Raise `min_dist` or change `spread`, or give `a` and `b`."
-        )
     return float(a * spread ** (-2 * b)), float(b)

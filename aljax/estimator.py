@@ -35,7 +35,7 @@ class _Settings(BaseEstimator):
     n_components: int = LayoutConfig.n_components
     metric: str = GraphConfig.metric
     metric_kwds: Mapping[str, Any] | None = GraphConfig.metric_kwds
-    n_epochs: int = LayoutConfig.n_epochs
+    n_epochs: int | None = LayoutConfig.n_epochs
     learning_rate: PerSliceFloat = LayoutConfig.learning_rate
     init: str | Sequence[Any] | np.ndarray = LayoutConfig.init
     min_dist: PerSliceFloat = LayoutConfig.min_dist

@@ -168,11 +168,11 @@ def _fit(
 
     import aljax
 
-    layout = settings.layout
-    with tqdm(total=layout.n_epochs, bar_format=BAR, mininterval=0, leave=False) as bar:
+    with tqdm(bar_format=BAR, mininterval=0, leave=False, total=1) as bar:
 
         def progress(state: LayoutState) -> None:
             interrupts.check()
+            bar.total = int(state.n_epochs)
             last = state.recorded() - 1
             terms = vars(state.history).items()
             bar.set_postfix(
@@ -186,7 +186,7 @@ def _fit(
             dataset.relations,
             key=jax.random.key(settings.seed),
             graph=settings.graph,
-            layout=layout,
+            layout=settings.layout,
             alignment=settings.alignment,
             progress=progress,
         )

@@ -32,7 +32,7 @@ SETTINGS = {
     "n_components": (LayoutConfig, [1, 3], [0, -1, 1.5, [2, 3], *NOT_NUMBERS]),
     "min_dist": (LayoutConfig, [0.0, 0.5], [-0.1, *NOT_NUMBERS]),
     "spread": (LayoutConfig, [0.1, 2.0], [0, -1.0, *NOT_NUMBERS]),
-    "n_epochs": (LayoutConfig, [0, 500], [-1, 1.5, [10], *NOT_NUMBERS]),
+    "n_epochs": (LayoutConfig, [None, 0, 500], [-1, 1.5, [10], "1", True, math.nan]),
     "learning_rate": (LayoutConfig, [0.1, 2.0], [0, -1.0, *NOT_NUMBERS]),
     "init": (LayoutConfig, ["spectral", "pca", "random"], ["magic", "", [], None, 3]),
     "repulsion_strength": (LayoutConfig, [0.0, 2.0], [-1.0, *NOT_NUMBERS]),

@@ -140,7 +140,7 @@ def test_a_step_takes_the_gradient_and_nothing_else(problem, key):
     assert int(after.epoch) == 1
 
 
-def test_the_rate_falls_linearly_to_0(problem, key):
+def test_the_rate_falls_with_the_square_of_the_epochs_left(problem, key):
     params = make_params()
     plain = {"key": key, "n_shifts": EXACT, "optimizer": PLAIN}
     state = init(stack_maps(make_maps(), problem), n_epochs=4, optimizer=PLAIN)
@@ -150,7 +150,7 @@ def test_the_rate_falls_linearly_to_0(problem, key):
         after = one_step(problem, params, late, **plain)
         moved.append(np.asarray(after.maps - state.maps))
     for epoch, move in enumerate(moved):
-        np.testing.assert_allclose(move, moved[0] * (1 - epoch / 4), atol=1e-4)
+        np.testing.assert_allclose(move, moved[0] * (1 - epoch / 4) ** 2, atol=1e-4)
     assert np.abs(moved[3]).max() > 0.01
 
 
@@ -162,7 +162,7 @@ def test_every_epoch_draws_pairs_of_its_own(problem, key):
         after = one_step(
             problem, make_params(), late, key=key, n_shifts=5, optimizer=PLAIN
         )
-        moved.append(np.asarray(after.maps - state.maps) / (1 - epoch / 9))
+        moved.append(np.asarray(after.maps - state.maps) / (1 - epoch / 9) ** 2)
     assert np.abs(moved[0] - moved[1]).max() > 0.1
 
 

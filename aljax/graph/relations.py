@@ -25,6 +25,7 @@ from aljax.graph.fuzzy import FuzzyGraph
 
 RelationDict = Mapping[int, int]
 DIRECTION = "relations map rows of slice t to rows of slice t+1"
+TURN = "pass {new: old for old, new in relation.items()}."
 SAME_ROWS = 0.9  # share of identical rows above which a reading is surely right
 FEW_SAME_ROWS = 0.1  # and below which it is surely wrong
 
@@ -64,13 +65,12 @@ def read_relations(
     pairs = []
     for t, relation in enumerate(relations):
         pair = as_pairs(relation, t)
+        _check_rows(pair, t, sizes)
         if is_reversed(pair, sizes[t : t + 2], data[t : t + 2]):
             raise ValueError(
                 f"`relations[{t}]` is reversed: read from slice {t + 1} to slice {t} "
-                f"it fits, as given it does not; {DIRECTION}. Pass "
-                "{new: old for old, new in relation.items()}."
+                f"its rows are the same data, as given they are not; {TURN}"
             )
-        _check_rows(pair, t, sizes)
         pairs.append(pair)
     return pairs
 
@@ -138,9 +138,11 @@ def _check_rows(pair: Int[np.ndarray, "mates 2"], t: int, sizes: Sequence[int]) 
         rows, size = pair[:, side], sizes[t + side]
         wrong = rows[(rows < 0) | (rows >= size)]
         if wrong.size:
+            fits = _in_range(pair[:, ::-1], sizes[t : t + 2])
+            hint = f" It would fit reversed: {TURN}" if fits else ""
             raise ValueError(
                 f"`relations[{t}]` {verb} row {wrong[0]}, but slice {t + side} has "
-                f"{size} rows (0 to {size - 1}); {DIRECTION}."
+                f"{size} rows (0 to {size - 1}); {DIRECTION}.{hint}"
             )
 
 

@@ -1,6 +1,6 @@
 """The layout: a problem and a start in, optimised maps out.
 
-    y <- y - rate (1 - epoch / n_epochs) u(grad L)
+    y <- y - rate (1 - epoch / n_epochs)^2 u(grad L)
 
 where u is an optax update rule, Adam by default.  `step` is one epoch; `run` is a
 loop of steps with bounds that are no part of its compilation, so a run in chunks
@@ -49,6 +49,15 @@ def default_shifts(points: int) -> int:
         points: The largest slice.
     """
     return 40 if points <= 2_000 else 20 if points <= 20_000 else 10
+
+
+def default_epochs(points: int) -> int:
+    """How many epochs lay slices of some size out well.
+
+    Args:
+        points: The largest slice.
+    """
+    return 500 if points <= 20_000 else 300
 
 
 def init(
@@ -102,7 +111,7 @@ def step(
 
     gradient = jax.grad(lambda maps: terms(maps).total())(state.maps)
     updates, moments = optimizer.update(gradient, state.moments, state.maps)
-    rate = params.learning_rate * (1 - state.epoch / state.n_epochs)
+    rate = params.learning_rate * (1 - state.epoch / state.n_epochs) ** 2
     maps = state.maps - rate[:, None, None] * jnp.asarray(updates)
     due = state.epoch % RECORD_EVERY == 0
     history = jax.lax.cond(due, record, lambda: state.history)
