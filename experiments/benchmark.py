@@ -2,10 +2,11 @@
 
     python -m experiments.benchmark digits_sequence
 
-runs each method of a case once in a fresh process of its own (import, first
-compilation and peak memory included), then warm in this one (median of repeats,
-after a first fit that is not counted), measures the maps of every seed, prints a
-table and writes `results/benchmarks/<case>.json`.
+runs each method of a case warm in this process (median over the seeds, after a fit
+that is not counted: of the same data for methods that compile for each shape, of a
+part for the others), measures the maps of every seed, runs it once in a fresh process
+of its own (import, compilation and peak memory included), prints a table and writes
+`results/benchmarks/<case>.json`.
 """
 
 import argparse
@@ -30,7 +31,14 @@ from aljax.metrics import displacement, knn_accuracy, knn_recall, trustworthines
 from experiments import fresh
 from experiments.cases import CASES, Case
 from experiments.datasets import Dataset
-from experiments.peers import METHODS, Maps, MissingPeerError, Problem
+from experiments.peers import (
+    COMPILED_BY_SHAPE,
+    METHODS,
+    Maps,
+    Method,
+    MissingPeerError,
+    Problem,
+)
 
 PACKAGES = ("aljax", "jax", "jaxlib", "numpy", "scipy", "pynndescent", "numba")
 RIVALS = ("umap-learn", "manifolds-rs", "openTSNE")
@@ -115,26 +123,45 @@ def run_fresh(case: Case, problem: Problem, method: str) -> dict[str, float]:
 
 
 def run_warm(case: Case, dataset: Dataset, method: str) -> dict[str, Any]:
-    """Fits in this process: the first, then one for each seed, and their quality."""
-    timed, quality = [], []
-    fit = METHODS[method]
+    """Fits in this process, one for each seed, after one that is not counted."""
     problem = Problem(dataset.slices, dataset.relations)
-    for seed in (case.seeds[0], *case.seeds):
-        began = time.perf_counter()
-        maps, stages = fit(problem, case.settings_of(method), seed)
-        timed.append({"fit": time.perf_counter() - began} | stages)
+    settings = case.settings_of(method)
+    fit = METHODS[method]
+    small = _cut(problem) if method not in COMPILED_BY_SHAPE else problem
+    _, first = _clock(fit, small, settings, case.seeds[0])
+    timed, quality = [], []
+    for seed in case.seeds:
+        maps, seconds = _clock(fit, problem, settings, seed)
+        timed.append(seconds)
         quality.append(measure(case, dataset, maps))
-        print(f"  {method}, seed {seed}: {timed[-1]['fit']:.2f} s", flush=True)
-    first, warm, quality = timed[0], timed[1:], quality[1:]
-    seconds = {stage: float(np.median([t[stage] for t in warm])) for stage in first}
-    return {
-        "first_seconds": first["fit"],
-        "seconds": seconds,
-        "compile_seconds": {s: first[s] - seconds[s] for s in first},
+        print(f"  {method}, seed {seed}: {seconds['fit']:.2f} s", flush=True)
+    warm = {stage: float(np.median([t[stage] for t in timed])) for stage in timed[0]}
+    result = {
+        "seconds": warm,
         "quality": {n: float(np.mean([q[n] for q in quality])) for n in quality[0]},
         "spread": {n: float(np.std([q[n] for q in quality])) for n in quality[0]},
         "seeds": list(case.seeds),
     }
+    if small is problem:
+        result["compile_seconds"] = {s: first[s] - warm[s] for s in first}
+    return result
+
+
+def _clock(fit: Method, problem: Problem, settings: Any, seed: int) -> tuple[Maps, Any]:
+    began = time.perf_counter()
+    maps, stages = fit(problem, settings, seed)
+    return maps, {"fit": time.perf_counter() - began} | stages
+
+
+def _cut(problem: Problem, rows: int = 500) -> Problem:
+    """A small problem of the same kind, to compile on."""
+    slices = [data[:rows] for data in problem.slices]
+    sizes = [len(data) for data in slices]
+    relations = [
+        {i: j for i, j in relation.items() if i < sizes[t] and j < sizes[t + 1]}
+        for t, relation in enumerate(problem.relations)
+    ]
+    return Problem(slices, relations)
 
 
 def run_case(

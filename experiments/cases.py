@@ -45,7 +45,7 @@ def _all(*cases: Case) -> dict[str, Case]:
     return {case.name: case for case in cases}
 
 
-ONE_MAP = ("aljax", "umap-learn", "manifolds-rs", "openTSNE")
+ONE_MAP = ("aljax", "umap-learn", "manifolds-rs")
 PARAMETERS = {
     "n_neighbors": [3, 4, 5, 7, 11, 16, 22, 29, 37, 45],
     "min_dist": [0.01, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45],

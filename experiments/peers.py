@@ -5,7 +5,9 @@ A method that is not installed raises `MissingPeerError`, which says how to get 
 """
 
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -64,6 +66,22 @@ def aljax_fit(
     return fitted.slices(), fitted.seconds
 
 
+@contextmanager
+def _timed(module: ModuleType, name: str) -> Iterator[list[float]]:
+    """How long each call of a module's function takes."""
+    function, seconds = getattr(module, name), []
+
+    def timed(*arguments: Any, **options: Any) -> Any:
+        began = time.perf_counter()
+        result = function(*arguments, **options)
+        seconds.append(time.perf_counter() - began)
+        return result
+
+    setattr(module, name, timed)
+    yield seconds
+    setattr(module, name, function)
+
+
 def umap_learn(
     data: Problem, settings: Mapping[str, Any], seed: int
 ) -> tuple[Maps, Stages]:
@@ -71,7 +89,9 @@ def umap_learn(
     umap = _load("umap", "umap-learn==0.5.12")
     if len(data.slices) == 1:
         model = umap.UMAP(random_state=seed, n_jobs=1, **settings)
-        return [model.fit_transform(data.slices[0])], {}
+        with _timed(umap.umap_, "optimize_layout_euclidean") as seconds:
+            positions = model.fit_transform(data.slices[0])
+        return [positions], {"layout": sum(seconds)}
     # `random_state` does not reach its joint stage, `transform_seed` does.
     model = umap.AlignedUMAP(random_state=seed, transform_seed=seed, **settings)
     model.fit(list(data.slices), relations=[dict(r) for r in data.relations])
@@ -141,6 +161,8 @@ def open_tsne(
     return maps, {}
 
 
+# These compile for every shape of data; the others once in a process.
+COMPILED_BY_SHAPE = {"aljax"}
 METHODS: dict[str, Method] = {
     "aljax": aljax_fit,
     "umap-learn": umap_learn,

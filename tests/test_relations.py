@@ -189,9 +189,7 @@ def test_errors_about_rows_say_which_way_relations_map():
 
 
 def test_a_dict_that_fits_only_backwards_is_called_reversed():
-    with pytest.raises(
-        ValueError, match=r"^`relations\[0\]`.*would fit reversed.*old, new"
-    ):
+    with pytest.raises(ValueError, match=r"would fit reversed: .*old, new"):
         read_relations([{0: 0, 1: 7}], (6, 9)[::-1], [None, None])
 
 
