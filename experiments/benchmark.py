@@ -10,6 +10,7 @@ of its own (import, compilation and peak memory included), prints a table and wr
 """
 
 import argparse
+import dataclasses
 import importlib.metadata
 import json
 import os
@@ -203,17 +204,35 @@ def table(results: dict[str, Any]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def _changed(case: Case, seeds: Sequence[int] | None, own: Sequence[str]) -> Case:
+    """The case with other seeds, and with settings of ours as JSON values."""
+    pairs = [setting.partition("=") for setting in own]
+    ours = {name: json.loads(value) for name, _, value in pairs}
+    return dataclasses.replace(
+        case,
+        seeds=seeds or case.seeds,
+        own_settings={
+            **case.own_settings,
+            "aljax": {**case.own_settings.get("aljax", {}), **ours},
+        },
+    )
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a case from the command line."""
     parser = argparse.ArgumentParser(prog="python -m experiments.benchmark")
     parser.add_argument("case", help=", ".join(CASES))
     parser.add_argument("--methods", nargs="+", help=f"of {', '.join(METHODS)}")
     parser.add_argument("--no-fresh", action="store_true", help="warm fits only")
+    parser.add_argument("--seeds", nargs="+", type=int, help="one fit for each")
+    parser.add_argument(
+        "--set", nargs="+", default=[], metavar="NAME=VALUE", help="our own settings"
+    )
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
     asked = parser.parse_args(arguments)
     if asked.case not in CASES:
         parser.error(f"no case `{asked.case}`: {nearest_name(asked.case, [*CASES])}")
-    case = CASES[asked.case]
+    case = _changed(CASES[asked.case], asked.seeds, asked.set)
     methods = asked.methods or case.methods
     for method in methods:
         if method not in METHODS:

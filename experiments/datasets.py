@@ -6,7 +6,7 @@ for each, whose keys are the function's arguments.
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import UnionType
 from typing import Any, get_type_hints
 
@@ -38,6 +38,24 @@ class Dataset:
     labels: Sequence[np.ndarray] | None = None
 
 
+def titled(dataset: Dataset, *settings: Any) -> Dataset:
+    """The dataset with titles that say what settings are each slice's own.
+
+    Args:
+        dataset: The data.
+        settings: Dataclasses, some of whose fields may be tuples, a value a slice.
+    """
+    titles = list(dataset.titles)
+    for one in settings:
+        for name, values in vars(one).items():
+            if isinstance(values, tuple) and len(values) == len(titles):
+                titles = [
+                    f"{title}, {name} {value}" if title else f"{name} {value}"
+                    for title, value in zip(titles, values, strict=True)
+                ]
+    return replace(dataset, titles=titles)
+
+
 def digits_sequence(*, size: int, step: int) -> Dataset:
     """scikit-learn's digits, sorted by ink and cut into overlapping slices.
 
@@ -66,7 +84,7 @@ def digits_parameters(*, slices: int) -> Dataset:
         slices=[images] * slices,
         relations=[same] * (slices - 1),
         ids=[rows] * slices,
-        titles=[f"setting {t}" for t in range(slices)],
+        titles=[""] * slices,
         labels=[digits] * slices,
     )
 

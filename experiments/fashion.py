@@ -84,9 +84,10 @@ def read_idx(path: Path, *, largest: int = 2**28) -> np.ndarray:
                 raise ValueError(f"{path} is no IDX file of unsigned bytes.")
             axes = header[3]
             lengths = file.read(4 * axes)
-            shape = tuple(np.frombuffer(lengths, ">u4").tolist())
+            whole = len(lengths) == 4 * axes
+            shape = tuple(np.frombuffer(lengths, ">u4").tolist()) if whole else ()
             size = math.prod(shape)
-            if len(lengths) < 4 * axes or size > largest:
+            if not whole or size > largest:
                 raise ValueError(
                     f"{path} declares an array of shape {shape}; expected {axes} axes "
                     f"and at most {largest} bytes."

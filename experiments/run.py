@@ -110,6 +110,7 @@ def run(
     with results.folder_beside(settings.results) as folder:
         with _stage("load", seconds, interrupts):
             dataset = datasets.load(**settings.data)
+            dataset = datasets.titled(dataset, settings.graph, settings.layout)
         print(f"{settings.name}: {report.summary(dataset)}", flush=True)
         with _stage("fit", seconds, interrupts):
             embedding = _fit(dataset, settings, interrupts)

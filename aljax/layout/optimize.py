@@ -48,7 +48,7 @@ def default_shifts(points: int) -> int:
     Args:
         points: The largest slice.
     """
-    return 40 if points <= 2_000 else 20 if points <= 20_000 else 10
+    return 40 if points <= 2_000 else 20 if points <= 20_000 else 6
 
 
 def default_epochs(points: int) -> int:
@@ -57,7 +57,7 @@ def default_epochs(points: int) -> int:
     Args:
         points: The largest slice.
     """
-    return 500 if points <= 20_000 else 300
+    return 500 if points <= 20_000 else 250
 
 
 def init(

@@ -1,0 +1,68 @@
+import json
+
+import numpy as np
+import pytest
+
+from experiments import benchmark, cases, fresh, peers
+from experiments.datasets import drifting_clusters
+from experiments.peers import MissingPeerError, Problem
+
+CASE = cases.Case(
+    name="tiny",
+    load=lambda: drifting_clusters(slices=2, points=60, features=4, clusters=3, seed=0),
+    methods=("aljax", "absent"),
+    settings={"n_neighbors": 6, "n_epochs": 20},
+    n_neighbors=5,
+    seeds=(0, 1),
+)
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch):
+    def absent(*_):
+        raise MissingPeerError("absent is not installed; run: pip install absent")
+
+    monkeypatch.setitem(peers.METHODS, "absent", absent)
+    monkeypatch.setitem(cases.CASES, "tiny", CASE)
+
+
+def test_a_case_is_measured_printed_and_stored(tmp_path, capsys):
+    assert benchmark.main(["tiny", "--no-fresh", "--out", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert "absent is not installed; run: pip install absent" in printed
+    stored = json.loads((tmp_path / "tiny.json").read_text())
+    ours = stored["methods"]["aljax"]
+    assert set(ours["seconds"]) == {"fit", "graph", "relations", "start", "layout"}
+    assert 0.5 < ours["quality"]["trustworthiness"] <= 1
+    assert 0 <= ours["quality"]["displacement"] < 1
+    assert "absent" not in stored["methods"]
+    assert stored["machine"]["versions"]["jax"]
+
+
+def test_the_problem_of_a_fresh_process_is_the_same(tmp_path):
+    data = CASE.load()
+    problem = Problem(data.slices, data.relations)
+    fresh.save(problem, tmp_path / "problem.npz")
+    again = fresh.load(tmp_path / "problem.npz")
+    np.testing.assert_array_equal(again.slices[1], problem.slices[1])
+    assert [dict(r) for r in again.relations] == [dict(r) for r in problem.relations]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [(["digits_sequnce"], "digits_sequence"), (["tiny", "--methods", "umap"], "umap-")],
+)
+def test_a_wrong_name_is_refused_with_the_nearest(capsys, arguments, said):
+    with pytest.raises(SystemExit):
+        benchmark.main(arguments)
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("method", ["umap-learn", "manifolds-rs", "openTSNE"])
+def test_a_missing_rival_is_said_with_the_command_that_installs_it(monkeypatch, method):
+    def refuse(name):
+        raise ImportError(name)
+
+    monkeypatch.setattr(peers.importlib, "import_module", refuse)
+    with pytest.raises(MissingPeerError, match="pip install"):
+        peers.METHODS[method](Problem([np.ones((9, 2))], []), {}, 0)
