@@ -244,5 +244,5 @@ def test_hubs_do_not_fly_out(key):
 @pytest.mark.parametrize("points", [1, 5, 20, 79, 80, 400, 1600, 70_000, 10**7])
 def test_the_number_of_shifts_suits_the_slice(points):
     shifts = default_shifts(points)
-    assert 10 <= shifts <= 40
+    assert 6 <= shifts <= 40
     assert default_shifts(2 * points) <= shifts or points < 80

@@ -1,0 +1,29 @@
+import re
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def test_the_code_of_the_readme_runs_as_it_stands():
+    names = {}
+    for block in re.findall(r"```python\n(.*?)```", PAGES[0].read_text(), re.DOTALL):
+        exec(block, names)
+    assert [one.shape for one in names["positions"]] == [(400, 2)] * 10
+    assert names["maps"].layout.min_dist == 0.2
+    assert np.isfinite(names["positions"][0]).all()
+    assert isinstance(names["maps"].maps, jax.Array)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_and_test_that_a_page_names_is_there(page):
+    text = page.read_text()
+    for target in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (page.parent / target).exists(), target
+    written = "".join(file.read_text() for file in (ROOT / "tests").glob("*.py"))
+    for name in re.findall(r"`(test_\w+)`", text):
+        assert f"def {name}(" in written, name
