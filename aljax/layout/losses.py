@@ -152,18 +152,26 @@ def aligned_loss(
     )
     rate = params.negative_sample_rate
     pull = problem.degrees * (2 + rate)[:, None]
-    aligned = jnp.zeros_like(attracted)
-    for o in range(problem.mates.shape[1]):
-        aligned += jax.vmap(alignment)(
-            maps,
-            jnp.roll(maps, -(o + 1), axis=0),
-            problem.mates[:, o],
-            problem.strengths[:, o],
-            pull,
-            jnp.roll(pull, -(o + 1), axis=0),
-        )
+    over_offsets = jax.vmap(alignment, in_axes=(None, 0, 0, 0, None, 0))
+    aligned = jax.vmap(over_offsets)(
+        maps,
+        _ahead(maps, problem.mates.shape[1]),
+        problem.mates,
+        problem.strengths,
+        pull,
+        _ahead(pull, problem.mates.shape[1]),
+    )
     return LossTerms(
         attraction=attracted,
         repulsion=params.repulsion_strength * rate * repelled,
-        alignment=params.alignment_regularisation * aligned,
+        alignment=params.alignment_regularisation * jnp.sum(aligned, axis=1),
     )
+
+
+def _ahead(
+    values: Float[Array, "slices ..."], offsets: int
+) -> Float[Array, "slices offsets ..."]:
+    """What stands 1, 2, ... slices after each, around the end of the sequence."""
+    later = [jnp.roll(values, -o, axis=0) for o in range(1, offsets + 1)]
+    none = jnp.zeros((values.shape[0], 0, *values.shape[1:]), values.dtype)
+    return jnp.stack(later, axis=1) if later else none
