@@ -4,9 +4,9 @@
 
 runs each method of a case warm in this process (median over the seeds, after a fit
 that is not counted: of the same data for methods that compile for each shape, of a
-part for the others), measures the maps of every seed, runs it once in a fresh process
-of its own (import, compilation and peak memory included), prints a table and writes
-`results/benchmarks/<case>.json`.
+part for the others), measures the maps of every seed, runs it in fresh processes of
+its own (import, compilation and peak memory included; median), prints a table and
+writes `results/benchmarks/<case>.json`.
 """
 
 import argparse
@@ -107,20 +107,26 @@ def _rows(case: Case, points: int) -> np.ndarray | None:
 
 
 def run_fresh(case: Case, problem: Problem, method: str) -> dict[str, float]:
-    """One fit in a process of its own: seconds from start to end, and peak memory."""
+    """Fits in processes of their own: seconds from start to end, and peak memory."""
     with tempfile.TemporaryDirectory() as folder:
         data, settings = Path(folder, "data.npz"), Path(folder, "settings.json")
         fresh.save(problem, data)
         settings.write_text(json.dumps(case.settings_of(method)))
         command = [sys.executable, "-W", "ignore", "-m", "experiments.fresh"]
         command += [method, str(data), str(settings), str(case.seeds[0])]
-        began = time.perf_counter()
-        process = subprocess.Popen(command)
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - began
+        runs = [_wait(command) for _ in range(case.fresh_runs)]
+    seconds, peaks = zip(*runs, strict=True)
+    return {"fresh_seconds": float(np.median(seconds)), "peak_mib": max(peaks)}
+
+
+def _wait(command: Sequence[str]) -> tuple[float, float]:
+    """How long a command takes, and its peak memory in MiB."""
+    began = time.perf_counter()
+    process = subprocess.Popen(command)
+    _, status, usage = os.wait4(process.pid, 0)
     if status:
-        raise RuntimeError(f"{method} failed in a fresh process (status {status}).")
-    return {"fresh_seconds": seconds, "peak_mib": usage.ru_maxrss / 1024}
+        raise RuntimeError(f"{' '.join(command)} failed with status {status}.")
+    return time.perf_counter() - began, usage.ru_maxrss / 1024
 
 
 def run_warm(case: Case, dataset: Dataset, method: str) -> dict[str, Any]:

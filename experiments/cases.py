@@ -24,6 +24,7 @@ class Case:
         accuracy_neighbors: k of the label accuracy.
         rows: How many sampled rows quality is measured on; None for all.
         seeds: One fit for each.
+        fresh_runs: Fits in processes of their own.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Case:
     accuracy_neighbors: int = 10
     rows: int | None = None
     seeds: Sequence[int] = (0, 1, 2)
+    fresh_runs: int = 1
 
     def settings_of(self, method: str) -> dict[str, Any]:
         """What a method is called with."""
@@ -56,6 +58,7 @@ CASES = _all(
     Case(
         name="digits_sequence",
         load=lambda: datasets.digits_sequence(size=400, step=150),
+        fresh_runs=3,
     ),
     Case(
         name="digits_parameters",
