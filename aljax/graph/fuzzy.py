@@ -88,16 +88,18 @@ def _nearest(
     distances: Float[Array, "neighbors points"], local_connectivity: Float[Array, ""]
 ) -> Float[Array, "points"]:
     """The `local_connectivity`-th smallest positive distance, interpolated."""
-    positive = jnp.sort(jnp.where(distances > 0, distances, jnp.inf), axis=0)
-    count = jnp.sum(jnp.isfinite(positive), axis=0)
-    padded = jnp.vstack([jnp.zeros_like(positive[:1]), positive])
-    padded = jnp.where(jnp.isfinite(padded), padded, 0.0)
-    whole = jnp.floor(local_connectivity).astype(jnp.int32)
+    positive = distances > 0
+    rank = jnp.cumsum(positive, axis=0)  # neighbours stand nearest first
+
+    def ranked(order: Int[Array, ""]) -> Float[Array, "points"]:
+        return jnp.sum(jnp.where(positive & (rank == order), distances, 0.0), axis=0)
+
+    whole = jnp.floor(local_connectivity).astype(rank.dtype)
     part = local_connectivity - whole
-    low = padded[jnp.minimum(whole, padded.shape[0] - 1)]
-    high = padded[jnp.minimum(whole + 1, padded.shape[0] - 1)]
+    low, high = ranked(whole), ranked(whole + 1)
     between = low + jnp.where(part > TOLERANCE, part, 0.0) * (high - low)
-    return jnp.where(count >= local_connectivity, between, jnp.max(padded, axis=0))
+    enough = rank[-1] >= local_connectivity
+    return jnp.where(enough, between, jnp.max(distances, axis=0))
 
 
 def _root(

@@ -92,7 +92,7 @@ def as_knn(
     near = np.where(absent, 0.0, np.take_along_axis(distances, order, axis=1))
     return KNN(
         jnp.asarray(np.hstack([own, kept]).T, dtype=jnp.int32),
-        jnp.asarray(np.hstack([np.zeros((points, 1)), near]).T, dtype=float),
+        as_floats(np.hstack([np.zeros((points, 1)), near]).T),
     )
 
 
@@ -161,7 +161,7 @@ def exact_knn(
         with jax.enable_x64(True):
             indices, squared = _search_padded(scaled, n_neighbors)
     distances = squared / 2 if metric == "cosine" else np.sqrt(squared) * unit
-    return KNN(jnp.asarray(indices), jnp.asarray(distances, dtype=float))
+    return KNN(jnp.asarray(indices), as_floats(distances))
 
 
 def _search_padded(
@@ -187,6 +187,12 @@ def _condition(data: np.ndarray, metric: str) -> tuple[np.ndarray, float]:
     centred = exact - exact.mean(axis=0)
     scale = float(np.abs(centred).max()) or 1.0
     return centred / scale, scale
+
+
+def as_floats(values: Any) -> Array:
+    """An array of JAX's own float type, converted by NumPy: nothing to compile."""
+    dtype = jax.dtypes.canonicalize_dtype(float)
+    return jnp.asarray(np.asarray(values, dtype=dtype))
 
 
 def round_up(points: int) -> int:

@@ -12,6 +12,7 @@ from functools import partial
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
@@ -68,12 +69,12 @@ def init(
 ) -> LayoutState:
     """The state before the first of `n_epochs` epochs."""
     records = -(-n_epochs // RECORD_EVERY)
-    blank = jnp.zeros((records, maps.shape[0]), maps.dtype)
+    blank = jnp.asarray(np.zeros((records, maps.shape[0]), maps.dtype))
     return LayoutState(
         maps=maps,
         moments=optimizer.init(maps),
-        epoch=jnp.asarray(0, dtype=jnp.int32),
-        n_epochs=jnp.asarray(n_epochs, dtype=jnp.int32),
+        epoch=jnp.asarray(np.int32(0)),
+        n_epochs=jnp.asarray(np.int32(n_epochs)),
         history=LossTerms(blank, blank, blank),
     )
 

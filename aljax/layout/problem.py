@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int
 
 from aljax.config import AlignmentConfig, LayoutConfig, find_ab_params, per_slice
 from aljax.graph.fuzzy import FuzzyGraph
-from aljax.graph.neighbors import round_up
+from aljax.graph.neighbors import as_floats, round_up
 from aljax.graph.relations import Relations
 
 
@@ -56,7 +56,7 @@ def layout_params(
     """
 
     def leaf(name: str) -> Float[Array, "slices"]:
-        return jnp.asarray(per_slice(name, getattr(layout, name), slices), dtype=float)
+        return as_floats(per_slice(name, getattr(layout, name), slices))
 
     if layout.a is None:
         curves = [
@@ -67,7 +67,7 @@ def layout_params(
                 strict=True,
             )
         ]
-        a, b = (jnp.asarray(curve, dtype=float) for curve in zip(*curves, strict=True))
+        a, b = (as_floats(curve) for curve in zip(*curves, strict=True))
     else:
         a, b = leaf("a"), leaf("b")
     return LayoutParams(
@@ -76,9 +76,7 @@ def layout_params(
         repulsion_strength=leaf("repulsion_strength"),
         negative_sample_rate=leaf("negative_sample_rate"),
         learning_rate=leaf("learning_rate"),
-        alignment_regularisation=jnp.asarray(
-            alignment.alignment_regularisation, dtype=float
-        ),
+        alignment_regularisation=as_floats(alignment.alignment_regularisation),
     )
 
 
@@ -117,11 +115,11 @@ def stack(
     mates, strengths = _stack_mates(relations, place)
     return AlignedProblem(
         neighbors=jnp.asarray(neighbors),
-        weights=jnp.asarray(weights, dtype=float),
-        degrees=jnp.asarray(degrees, dtype=float),
+        weights=as_floats(weights),
+        degrees=as_floats(degrees),
         n_points=jnp.asarray(sizes, dtype=jnp.int32),
         mates=jnp.asarray(mates),
-        strengths=jnp.asarray(strengths, dtype=float),
+        strengths=as_floats(strengths),
         order=jnp.asarray(order, dtype=jnp.int32),
     )
 
@@ -178,7 +176,7 @@ def stack_maps(
     stacked = np.zeros((len(maps), maps[0].shape[1], order.shape[1]))
     for t, positions in enumerate(maps):
         stacked[t, :, : len(positions)] = positions[order[t, : len(positions)]].T
-    return jnp.asarray(stacked, dtype=float)
+    return as_floats(stacked)
 
 
 def unstack_maps(
