@@ -41,7 +41,7 @@ def plain() -> AlignedEmbedding:
 
 @pytest.fixture(scope="module")
 def digits():
-    """The sequence of design.md: windows of 400 digits, sorted by their ink."""
+    """The sequence that is measured: windows of 400 digits, sorted by their ink."""
     given: Any = load_digits()
     order = np.argsort(given.data.sum(axis=1))
     data, labels = given.data[order].astype(np.float32), given.target[order]

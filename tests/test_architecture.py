@@ -1,4 +1,4 @@
-"""The order of design.md, section 1: imports run one way, up the list."""
+"""Imports run one way, up the list below; rooms are small and have a place."""
 
 import ast
 import subprocess
