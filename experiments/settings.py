@@ -57,7 +57,7 @@ class RunSettings:
     alignment: AlignmentConfig
 
 
-def library_defaults() -> dict[str, dict[str, Any]]:
+def dataclass_defaults() -> dict[str, dict[str, Any]]:
     """Every setting of the library's dataclasses with its default."""
     return {
         section: {field.name: field.default for field in dataclasses.fields(config)}
@@ -112,7 +112,7 @@ def compose(overrides: Sequence[str], config: Path = CONFIG) -> dict[str, Any]:
 def _compose(
     overrides: Sequence[str], config: Path, *, resolve: bool
 ) -> dict[str, Any]:
-    ConfigStore.instance().store("library_defaults", library_defaults())
+    ConfigStore.instance().store("dataclass_defaults", dataclass_defaults())
     folder = str(config.parent.resolve())
     with hydra.initialize_config_dir(folder, version_base="1.3"):
         composed = hydra.compose(config.stem, [*overrides])

@@ -5,7 +5,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from experiments.settings import CONFIG, choices, library_defaults
+from experiments.settings import CONFIG, choices, dataclass_defaults
 
 HEAD = """\
 Lay a sequence of data sets out as aligned maps, measure and draw them.
@@ -33,7 +33,7 @@ def usage() -> str:
     sections += [_section(f"{group}:", lines) for group, lines in described.items()]
     plain = {str(name): value for name, value in own.items() if name != "defaults"}
     sections.append(_section("Settings and their defaults:", plain))
-    for section, values in library_defaults().items():
+    for section, values in dataclass_defaults().items():
         named = {f"{section}.{name}": value for name, value in values.items()}
         sections.append(_section("", named))
     return "\n\n".join([*sections, TAIL])

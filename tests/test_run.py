@@ -169,7 +169,7 @@ def test_one_slice_no_epochs_no_labels(rng):
 
 
 def test_every_setting_can_be_overridden():
-    defaults = settings.library_defaults()
+    defaults = settings.dataclass_defaults()
     overrides = [
         f"{section}.{name}={'null' if value is None else value}"
         for section, values in defaults.items()
@@ -201,7 +201,7 @@ def test_configs_repeat_no_default():
             file = settings.CONFIG.parent / group / f"{name}.yaml"
             config = yaml.safe_load(file.read_text())
             assert group != "experiment" or config["name"] == name
-            for section, values in settings.library_defaults().items():
+            for section, values in settings.dataclass_defaults().items():
                 given = config if group == section else config.get(section, {})
                 assert all(values[key] != given[key] for key in given)
 
