@@ -40,6 +40,7 @@ from experiments.peers import (
     MissingPeerError,
     Problem,
 )
+from experiments.settings import dataclass_defaults
 
 PACKAGES = ("aljax", "jax", "jaxlib", "numpy", "scipy", "pynndescent", "numba")
 RIVALS = ("umap-learn", "manifolds-rs", "openTSNE")
@@ -211,9 +212,23 @@ def table(results: dict[str, Any]) -> str:
 
 
 def _changed(case: Case, seeds: Sequence[int] | None, own: Sequence[str]) -> Case:
-    """The case with other seeds, and with settings of ours as JSON values."""
-    pairs = [setting.partition("=") for setting in own]
-    ours = {name: json.loads(value) for name, _, value in pairs}
+    """The case with other seeds, and with settings of ours as JSON values.
+
+    Raises:
+        ValueError: What is no setting of ours, or no JSON.
+    """
+    known = [name for section in dataclass_defaults().values() for name in section]
+    ours = {}
+    for setting in own:
+        name, _, value = setting.partition("=")
+        if name not in known:
+            raise ValueError(f"`{name}` is no setting: {nearest_name(name, known)}")
+        try:
+            ours[name] = json.loads(value)
+        except json.JSONDecodeError as error:
+            raise ValueError(
+                f"`{setting}` cannot be read; expected NAME=VALUE with a JSON value."
+            ) from error
     return dataclasses.replace(
         case,
         seeds=seeds or case.seeds,
@@ -238,7 +253,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
     if asked.case not in CASES:
         parser.error(f"no case `{asked.case}`: {nearest_name(asked.case, [*CASES])}")
-    case = _changed(CASES[asked.case], asked.seeds, asked.set)
+    try:
+        case = _changed(CASES[asked.case], asked.seeds, asked.set)
+    except ValueError as error:
+        parser.error(str(error))
     methods = asked.methods or case.methods
     for method in methods:
         if method not in METHODS:

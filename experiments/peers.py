@@ -78,8 +78,10 @@ def _timed(module: ModuleType, name: str) -> Iterator[list[float]]:
         return result
 
     setattr(module, name, timed)
-    yield seconds
-    setattr(module, name, function)
+    try:
+        yield seconds
+    finally:
+        setattr(module, name, function)
 
 
 def umap_learn(

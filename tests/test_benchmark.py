@@ -50,7 +50,12 @@ def test_the_problem_of_a_fresh_process_is_the_same(tmp_path):
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
-    [(["digits_sequnce"], "digits_sequence"), (["tiny", "--methods", "umap"], "umap-")],
+    [
+        (["digits_sequnce"], "digits_sequence"),
+        (["tiny", "--methods", "umap"], "umap-"),
+        (["tiny", "--set", "min_dsit=0.1"], "did you mean `min_dist`"),
+        (["tiny", "--set", "min_dist=wide"], "JSON"),
+    ],
 )
 def test_a_wrong_name_is_refused_with_the_nearest(capsys, arguments, said):
     with pytest.raises(SystemExit):

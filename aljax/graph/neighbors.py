@@ -124,7 +124,7 @@ def find_neighbors(
         raise ValueError(
             f"`metric` is {metric!r}; exact neighbours are found for "
             f"{' and '.join(EXACT_METRICS)} without `metric_kwds`. Use "
-            '`knn_method="approximate"`, or give `precomputed_knn`.'
+            '`knn_method="approximate"`, or give a `KNN` made by `as_knn`.'
         )
     if knn_method == "auto":
         points, features = data.shape
@@ -238,7 +238,7 @@ def approximate_knn(
 ) -> KNN:
     """The nearest neighbours of each row as pynndescent finds them.
 
-    The first call in a process compiles pynndescent (10 to 25 seconds).  The result
+    The first call in a process compiles pynndescent (tens of seconds).  The result
     depends on the number of threads as well as on `seed`.
 
     Args:
