@@ -2,11 +2,14 @@
 
 from typing import TYPE_CHECKING, Any
 
-from aljax.align import AlignedEmbedding, fit
+from aljax.align import fit, prepare
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
+from aljax.embedding import AlignedEmbedding
 from aljax.graph.fuzzy import FuzzyGraph
-from aljax.graph.neighbors import KNN, as_knn
-from aljax.tables import sliding_windows
+from aljax.graph.knn import KNN, as_knn
+from aljax.stream import update
+from aljax.tables import slices_from_table, sliding_windows
+from aljax.unseen import transform
 
 if TYPE_CHECKING:
     from aljax.estimator import UMAP, AlignedUMAP
@@ -22,7 +25,11 @@ __all__ = [
     "LayoutConfig",
     "as_knn",
     "fit",
+    "prepare",
+    "slices_from_table",
     "sliding_windows",
+    "transform",
+    "update",
 ]
 
 

@@ -1,77 +1,66 @@
 """The whole flow, composed: slices and relations in, an `AlignedEmbedding` out."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig, per_slice
-from aljax.graph.fuzzy import FuzzyGraph, fuzzy_simplicial_set
-from aljax.graph.neighbors import KNN, find_neighbors, round_up
-from aljax.graph.relations import RelationDict, Relations, read_relations, relate
+from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
+from aljax.embedding import AlignedEmbedding
+from aljax.graph.build import build_graphs, rows_of
+from aljax.graph.fuzzy import FuzzyGraph
+from aljax.graph.ids import SliceIds, read_ids
+from aljax.graph.links import Slices
+from aljax.graph.relations import Relations, is_ids, read_relations, relate
 from aljax.layout.initialize import initial_maps
-from aljax.layout.losses import LossTerms
 from aljax.layout.optimize import LayoutState, default_epochs, default_shifts, init, run
 from aljax.layout.problem import (
     AlignedProblem,
     LayoutParams,
+    PerRow,
     layout_params,
     stack,
     stack_maps,
     unstack_maps,
 )
-from aljax.tables import Slice, read_slices
+from aljax.rows import check_labels, read_pinned, read_point_weights
+from aljax.tables import read_slices
 
 Progress = Callable[[LayoutState], None]
 CHUNKS = 20  # how often `progress` is called
 
 
-class AlignedEmbedding(eqx.Module):
-    """A sequence of maps that stay comparable, and all that led to them.
+class Prepared(NamedTuple):
+    """All that a layout needs, and the stages' products on the way."""
 
-    Attributes:
-        maps: The maps, padded and shuffled; `slices()` gives them in the order given.
-        problem: The graphs and mates that the maps were fitted to.
-        params: The settings that change no shape.
-        history: The loss terms of every tenth epoch, `(epochs, slices)`.
-        relations: The mates between slices, in the rows of the user.
-        data: Each slice's data; None where only its graph was given.
-        seconds: How long each stage took, compilation included.
-        graph: The settings of the graphs.
-        layout: The settings of the layout.
-        alignment: The settings of the alignment.
-    """
-
-    maps: Float[Array, "slices components points"]
     problem: AlignedProblem
     params: LayoutParams
-    history: LossTerms
+    start: Float[Array, "slices components points"]
+    graphs: list[FuzzyGraph]
     relations: Relations
     data: list[np.ndarray | None]
+    pinned: list[np.ndarray | None]
+    point_weights: list[np.ndarray | None]
+    ids: tuple[SliceIds, ...] | None
     seconds: dict[str, float]
-    graph: GraphConfig = eqx.field(static=True)
-    layout: LayoutConfig = eqx.field(static=True)
-    alignment: AlignmentConfig = eqx.field(static=True)
-
-    def slices(self) -> list[Float[np.ndarray, "_ components"]]:
-        """The maps, `(points, components)` each, in the order of the rows given."""
-        return unstack_maps(self.maps, self.problem)
 
 
 def fit(
     slices: Sequence[Any],
-    relations: Sequence[RelationDict] | None = None,
+    relations: Any = None,
     *,
     key: jax.Array,
     graph: GraphConfig = GraphConfig(),
     layout: LayoutConfig = LayoutConfig(),
     alignment: AlignmentConfig = AlignmentConfig(),
+    slice_labels: Sequence[Hashable] | None = None,
+    pinned: PerRow = None,
+    point_weights: PerRow = None,
     progress: Progress | None = None,
 ) -> AlignedEmbedding:
     """Lay a sequence of related data sets out as maps that stay comparable.
@@ -79,36 +68,102 @@ def fit(
     Args:
         slices: For each slice the data `(points, features)`; or what another tool
             made of them, a `KNN` (see `as_knn`) or a `FuzzyGraph`.
-        relations: For each pair of consecutive slices a dict {row of slice t: row of
-            slice t+1}.  A single slice needs none.
+        relations: Who is who.  Either for each pair of consecutive slices a dict {row
+            of slice t: row of slice t+1}; or for each slice its rows' ids, which
+            relate equal ones in all slices within the window; or pairs of rows of
+            any two slices, {(s, t): array (m, 2)} or, with weights of at least 0,
+            {(s, t): (array, weights)}.  A single slice needs none.
         key: Decides the order of the points, the random part of the start and the
             pairs that repel: the same key gives the same maps.
         graph: How data become graphs.
         layout: How graphs become maps.
         alignment: How strongly mates are held together.
+        slice_labels: What the slices are called, such as years.
+        pinned: For each slice a mask `(points,)` of the rows that stay where
+            `layout.init` puts them, to the last bit; None for none of a slice.
+        point_weights: For each slice how strongly each row pulls at its mates
+            (at least 0); None for 1.
         progress: Called about 20 times during the layout with the state so far.
 
     Returns:
-        The maps, with the problem they solve and the loss on the way.
+        The maps, with what led to them.
 
     Raises:
         ValueError: Input that does not fit together; the message names the argument,
             what came, what was expected and what to do.
     """
-    _check_key(key)
-    given = read_slices(slices)
+    prepared = prepare(
+        slices,
+        relations,
+        key=key,
+        graph=graph,
+        layout=layout,
+        alignment=alignment,
+        slice_labels=slice_labels,
+        pinned=pinned,
+        point_weights=point_weights,
+    )
+    seconds = dict(prepared.seconds)
+    problem, params = prepared.problem, prepared.params
+    with timed("layout", seconds):
+        state = init(prepared.start, n_epochs=epochs(layout, prepared.graphs))
+        state = optimize(problem, params, state, layout, key=key, progress=progress)
+    return AlignedEmbedding(
+        maps=unstack_maps(state.maps, problem),
+        graphs=prepared.graphs,
+        relations=prepared.relations,
+        data=prepared.data,
+        params=params,
+        history=state.history,
+        seconds=seconds,
+        pinned=prepared.pinned,
+        point_weights=prepared.point_weights,
+        ids=prepared.ids,
+        slice_labels=None if slice_labels is None else tuple(slice_labels),
+        graph=graph,
+        layout=layout,
+        alignment=alignment,
+    )
+
+
+def prepare(
+    slices: Sequence[Any],
+    relations: Any = None,
+    *,
+    key: jax.Array,
+    graph: GraphConfig = GraphConfig(),
+    layout: LayoutConfig = LayoutConfig(),
+    alignment: AlignmentConfig = AlignmentConfig(),
+    slice_labels: Sequence[Hashable] | None = None,
+    pinned: PerRow = None,
+    point_weights: PerRow = None,
+) -> Prepared:
+    """Everything of `fit` up to the first epoch: graphs, relations, problem and start.
+
+    Args, Raises: As `fit` has them.
+    """
+    check_key(key)
+    check_labels(slice_labels, slices)
+    given = read_slices(slices, slice_labels)
     data = [one if isinstance(one, np.ndarray) else None for one in given]
-    knn_seed, start_seed = _seeds(key, 2)
+    known = Slices([rows_of(one) for one in given], data, slice_labels)
+    knn_seed, start_seed = seeds(key, 2)
     params = layout_params(layout, alignment, slices=len(given))
-    pairs = read_relations(relations, [_rows(one) for one in given], data)
+    window = alignment.alignment_window_size
+    links = read_relations(relations, known, alignment_window_size=window)
+    held = read_pinned(pinned, known, layout)
+    weighing = read_point_weights(point_weights, known)
     seconds: dict[str, float] = {}
-    with _timed("graph", seconds):
-        graphs = build_graphs(given, graph, seed=knn_seed)
-    with _timed("relations", seconds):
+    with timed("graph", seconds):
+        graphs = build_graphs(given, graph, seed=knn_seed, labels=slice_labels)
+    with timed("relations", seconds):
         related = relate(
-            pairs, graphs, alignment_window_size=alignment.alignment_window_size
+            links,
+            graphs,
+            alignment_strengths=alignment.alignment_strengths,
+            alignment_decay=alignment.alignment_decay,
         )
-    with _timed("start", seconds):
+    with timed("start", seconds):
         start = initial_maps(
             layout.init,
             [one.to_sparse() for one in graphs],
@@ -117,32 +172,37 @@ def fit(
             n_components=layout.n_components,
             seed=start_seed,
         )
-    with _timed("layout", seconds):
-        problem = stack(graphs, related, key=key)
-        n_epochs = layout.n_epochs
-        if n_epochs is None:
-            n_epochs = default_epochs(max(map(_rows, given)))
-        state = init(stack_maps(start, problem), n_epochs=n_epochs)
-        state = optimize(problem, params, state, layout, key=key, progress=progress)
-    return AlignedEmbedding(
-        state.maps,
-        problem,
-        params,
-        state.history,
-        related,
-        data,
-        seconds,
-        graph,
-        layout,
-        alignment,
+    with timed("stack", seconds):
+        problem = stack(graphs, related, key=key, pinned=held, point_weights=weighing)
+        stacked = stack_maps(start, problem)
+    ids = read_ids(relations, known) if is_ids(relations) else None
+    return Prepared(
+        problem=problem,
+        params=params,
+        start=stacked,
+        graphs=graphs,
+        relations=related,
+        data=data,
+        pinned=held,
+        point_weights=weighing,
+        ids=ids,
+        seconds=seconds,
     )
 
 
 @contextmanager
-def _timed(stage: str, seconds: dict[str, float]) -> Iterator[None]:
+def timed(stage: str, seconds: dict[str, float]) -> Iterator[None]:
+    """Write down how long a stage takes."""
     began = perf_counter()
     yield
     seconds[stage] = perf_counter() - began
+
+
+def epochs(layout: LayoutConfig, graphs: Sequence[FuzzyGraph]) -> int:
+    """How many epochs a layout has: as set, or by the size of the largest slice."""
+    if layout.n_epochs is not None:
+        return layout.n_epochs
+    return default_epochs(max(one.degrees.shape[0] for one in graphs))
 
 
 def optimize(
@@ -176,77 +236,8 @@ def optimize(
     return state
 
 
-def build_graphs(
-    slices: Sequence[Slice], graph: GraphConfig, *, seed: int = 0
-) -> list[FuzzyGraph]:
-    """Each slice's fuzzy graph; what is a graph already stays as it is.
-
-    Args:
-        slices: Data, neighbours or graphs.
-        graph: The settings, per slice where they are lists.
-        seed: Seeds the approximate neighbour search.
-
-    Raises:
-        ValueError: A per-slice list of the wrong length, or n_neighbors not less
-            than the rows of a slice.
-    """
-    names = ("n_neighbors", "local_connectivity", "set_op_mix_ratio")
-    settings = [per_slice(name, getattr(graph, name), len(slices)) for name in names]
-    graphs = []
-    for t, (one, n_neighbors, local, mix) in enumerate(
-        zip(slices, *settings, strict=True)
-    ):
-        if isinstance(one, np.ndarray):
-            _check_neighbors(n_neighbors, len(one), t)
-            one = find_neighbors(
-                one,
-                n_neighbors,
-                metric=graph.metric,
-                metric_kwds=graph.metric_kwds,
-                knn_method=graph.knn_method,
-                seed=seed,
-            )
-        graphs.append(one if isinstance(one, FuzzyGraph) else _weigh(one, local, mix))
-    return graphs
-
-
-def _weigh(knn: KNN, local_connectivity: float, set_op_mix_ratio: float) -> FuzzyGraph:
-    """The fuzzy graph, computed on padded arrays so that near sizes share a program."""
-    indices, distances = np.asarray(knn.indices), np.asarray(knn.distances)
-    neighbors, points = indices.shape
-    capacity = round_up(points)
-    padded = np.tile(np.arange(capacity, dtype=indices.dtype), (neighbors, 1))
-    padded[:, :points] = indices
-    wide = KNN(
-        jnp.asarray(padded),
-        jnp.asarray(np.pad(distances, ((0, 0), (0, capacity - points)))),
-    )
-    graph = fuzzy_simplicial_set(
-        wide,
-        local_connectivity=float(local_connectivity),
-        set_op_mix_ratio=float(set_op_mix_ratio),
-        n_points=points,
-    )
-    return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)[..., :points]), graph)
-
-
-def _rows(one: Slice) -> int:
-    if isinstance(one, np.ndarray):
-        return len(one)
-    table = one.indices if isinstance(one, KNN) else one.neighbors
-    return table.shape[1]
-
-
-def _check_neighbors(n_neighbors: int, rows: int, t: int) -> None:
-    if n_neighbors >= rows:
-        raise ValueError(
-            f"`n_neighbors` is {n_neighbors}, but slice {t} has {rows} rows; expected "
-            "less than its rows. Lower `n_neighbors` (per slice, if need be) or drop "
-            "the slice."
-        )
-
-
-def _check_key(key: Any) -> None:
+def check_key(key: Any) -> None:
+    """Refuse what is no key."""
     if not isinstance(key, jax.Array) or not (
         jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
         or (key.dtype == jnp.uint32 and key.ndim == 1)
@@ -254,7 +245,7 @@ def _check_key(key: Any) -> None:
         raise ValueError(f"`key` is {key!r}; expected a key, as jax.random.key(0).")
 
 
-def _seeds(key: jax.Array, count: int) -> list[int]:
+def seeds(key: jax.Array, count: int) -> list[int]:
     """Seeds for the host's own generators, without a program to compile."""
     data = np.asarray(jax.random.key_data(key)).ravel()
     return np.random.SeedSequence(data.tolist()).generate_state(count).tolist()

@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 import math
 import numbers
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -16,6 +16,11 @@ def nearest_name(name: str, known: Sequence[str]) -> str:
     """A hint for an error message: the known name most like `name`, else all."""
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"did you mean `{close[0]}`?" if close else f"known: {', '.join(known)}."
+
+
+def slice_name(t: int, labels: Sequence[Hashable] | None) -> str:
+    """A slice's index, and its label if it has one, for an error message."""
+    return f"slice {t}" if labels is None else f"slice {t} ({labels[t]!r})"
 
 
 def is_listed(value: Any) -> TypeGuard[Sequence[Any]]:

@@ -93,7 +93,7 @@ class LayoutConfig(_Settings):
         a, b: The membership curve itself, instead of `min_dist` and `spread` (per
             slice; a above 0, b at least 0.5; both or neither).
         n_epochs: Steps of the optimiser (whole; 0 returns the start).  None chooses by
-            size: 500, or 250 for slices of more than 20,000 points.
+            size: 300, or 250 for slices of more than 20,000 points.
         learning_rate: Length of the first step, in map units for each coordinate; it
             falls to 0 with the square of the epochs left (per slice; above 0).
         init: The start: "spectral", "pca", "random", or a list with one array
@@ -118,7 +118,7 @@ class LayoutConfig(_Settings):
     b: PerSliceFloat | None = _setting(None, number(0.5, per_slice=True, optional=True))
     n_epochs: int | None = _setting(None, number(0, whole=True, optional=True))
     learning_rate: PerSliceFloat = _setting(
-        2.0, number(0, open_low=True, per_slice=True)
+        3.0, number(0, open_low=True, per_slice=True)
     )
     init: str | Sequence[Any] = _setting("spectral", start, compare=False)
     repulsion_strength: PerSliceFloat = _setting(1.0, number(0, per_slice=True))
@@ -144,6 +144,12 @@ class AlignmentConfig(_Settings):
             0 lays the slices out independently).
         alignment_window_size: The farthest slice, before and after, in which a row
             has mates (slices; whole, at least 1).
+        alignment_strengths: How strongly a mate holds: "jaccard", by the overlap of
+            the two rows' neighbourhoods, or "uniform", all alike.  Mates that come
+            with weights of their own are held by those.
+        alignment_decay: How fast strengths fall along the window, as
+            exp(-alignment_decay (offset - 1)) (per slice of offset; at least 0; 0
+            holds far mates as strongly as near ones).
 
     Raises:
         ValueError: A name, type or value that is none of the above.
@@ -151,6 +157,8 @@ class AlignmentConfig(_Settings):
 
     alignment_regularisation: float = _setting(0.07, number(0))
     alignment_window_size: int = _setting(3, number(1, whole=True))
+    alignment_strengths: str = _setting("jaccard", one_of("jaccard", "uniform"))
+    alignment_decay: float = _setting(1.0, number(0))
 
 
 def per_slice(name: str, value: Any, slices: int) -> list[Any]:

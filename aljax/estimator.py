@@ -11,8 +11,9 @@ import numpy as np
 from jaxtyping import Float
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
 
-from aljax.align import AlignedEmbedding, fit
+from aljax.align import fit
 from aljax.checks import check_names, is_listed
 from aljax.config import (
     AlignmentConfig,
@@ -21,8 +22,11 @@ from aljax.config import (
     PerSliceFloat,
     PerSliceInt,
 )
-from aljax.graph.relations import RelationDict, as_pairs, is_reversed
-from aljax.tables import read_slices
+from aljax.embedding import AlignedEmbedding
+from aljax.graph.dicts import as_pairs, is_reversed
+from aljax.stream import update
+from aljax.tables import read_slice, read_slices
+from aljax.unseen import transform
 
 Map = Float[np.ndarray, "points components"]
 
@@ -57,7 +61,7 @@ class _Settings(BaseEstimator):
     def _fit(
         self,
         slices: Sequence[np.ndarray],
-        relations: Sequence[RelationDict] | None,
+        relations: Any,
         **changed: Any,
     ) -> AlignedEmbedding:
         given = self.get_params(deep=False) | changed
@@ -66,15 +70,17 @@ class _Settings(BaseEstimator):
             names = [field.name for field in dataclasses.fields(cls)]
             return {name: given[name] for name in names if name in given}
 
-        seed = check_random_state(self.random_state).randint(2**31)
         return fit(
             slices,
             relations,
-            key=jax.random.key(seed),
+            key=self._key(),
             graph=GraphConfig(**settings(GraphConfig)),
             layout=LayoutConfig(**settings(LayoutConfig)),
             alignment=AlignmentConfig(**settings(AlignmentConfig)),
         )
+
+    def _key(self) -> jax.Array:
+        return jax.random.key(check_random_state(self.random_state).randint(2**31))
 
 
 @dataclass(eq=False, repr=False)
@@ -93,22 +99,23 @@ class AlignedUMAP(_Settings):
 
     alignment_regularisation: float = AlignmentConfig.alignment_regularisation
     alignment_window_size: int = AlignmentConfig.alignment_window_size
+    alignment_strengths: str = AlignmentConfig.alignment_strengths
+    alignment_decay: float = AlignmentConfig.alignment_decay
 
     def fit(
         self,
         X: Sequence[Any],  # noqa: N803
         y: None = None,
         *,
-        relations: Sequence[RelationDict] | None = None,
+        relations: Any = None,
     ) -> "AlignedUMAP":
         """Lay the slices out.
 
         Args:
             X: For each slice its data, `(points, features)`.
             y: Not supported yet; None.
-            relations: For each pair of consecutive slices a dict {row of slice t: row
-                of slice t+1}.  One that is evidently reversed is turned, with a
-                warning.
+            relations: Who is who, as `aljax.fit` takes it: dicts, ids or pairs.  A
+                dict that is evidently reversed is turned, with a warning.
 
         Raises:
             ValueError: As `aljax.fit` does; or labels were given.
@@ -125,10 +132,65 @@ class AlignedUMAP(_Settings):
         X: Sequence[Any],  # noqa: N803
         y: None = None,
         *,
-        relations: Sequence[RelationDict] | None = None,
+        relations: Any = None,
     ) -> list[Map]:
         """`fit`, then the maps."""
         return self.fit(X, y, relations=relations).embeddings_
+
+    def update(
+        self,
+        X: Any,  # noqa: N803
+        y: None = None,
+        *,
+        relations: Any,
+        move: int = 0,
+        keep: int | None = None,
+        **settings: Any,
+    ) -> "AlignedUMAP":
+        """Append a slice, aligned with those before, as `aljax.update` does.
+
+        Args:
+            X: The new slice's data, `(points, features)`.
+            y: Not supported yet; None.
+            relations: A dict {row of the last slice: row of the new one}, the new
+                rows' ids, or pairs.  A dict that is evidently reversed is turned,
+                with a warning.
+            move: How many of the last slices may move with the new one.
+            keep: How many slices to keep, the new one included; None keeps all.
+            **settings: The new slice's own n_neighbors, min_dist, ...
+
+        Raises:
+            ValueError: As `aljax.update` does.
+            NotFittedError: `fit` comes first.
+        """
+        check_is_fitted(self)
+        _refuse_labels(y)
+        data = read_slice(X, "`X`")
+        last, count = self.maps_.data[-1], len(self.maps_.maps)
+        if isinstance(relations, Mapping) and isinstance(data, np.ndarray):
+            sizes = [len(self.maps_.maps[-1]), len(data)]
+            relations = _turn_one(relations, count - 1, sizes, [last, data])
+        self.maps_ = update(
+            self.maps_,
+            data,
+            relations,
+            key=self._key(),
+            move=move,
+            keep=keep,
+            settings=settings,
+        )
+        self.embeddings_ = self.maps_.slices()
+        return self
+
+    def transform(self, X: Any, slice: int = -1) -> Map:  # noqa: A002, N803
+        """Places unseen rows in the map of one slice, as `aljax.transform` does.
+
+        Args:
+            X: The rows, `(points, features)`.
+            slice: In which slice's map.
+        """
+        check_is_fitted(self)
+        return transform(self.maps_, slice, X)
 
 
 @dataclass(eq=False, repr=False)
@@ -167,6 +229,11 @@ class UMAP(_Settings):
         """`fit`, then the map."""
         return self.fit(X, y).embedding_
 
+    def transform(self, X: Any) -> Map:  # noqa: N803
+        """Places unseen rows in the map, as `aljax.transform` does."""
+        check_is_fitted(self)
+        return transform(self.maps_, 0, X)
+
 
 def _refuse_labels(y: Any) -> None:
     if y is not None:
@@ -188,20 +255,28 @@ def _read_data(slices: Sequence[Any]) -> list[np.ndarray]:
     return data
 
 
-def _turn_reversed(
-    relations: Sequence[RelationDict] | None, slices: Sequence[np.ndarray]
-) -> Sequence[RelationDict] | None:
+def _turn_reversed(relations: Any, slices: Sequence[np.ndarray]) -> Any:
     """The relations with those read backwards that evidently are."""
-    if not is_listed(relations) or len(relations) != len(slices) - 1:
-        return relations  # `fit` says what is wrong with them
-    turned = list(relations)
-    for t, relation in enumerate(turned):
-        two = slices[t : t + 2]
-        if is_reversed(as_pairs(relation, t), [len(one) for one in two], two):
-            warnings.warn(
-                f"`relations[{t}]` is reversed and was read from slice {t + 1} to "
-                f"slice {t}; relations map rows of slice t to rows of slice t+1.",
-                stacklevel=3,
-            )
-            turned[t] = {new: old for old, new in relation.items()}
-    return turned
+    dicts = is_listed(relations) and any(isinstance(r, Mapping) for r in relations)
+    if not dicts or len(relations) != len(slices) - 1:
+        return relations  # no dicts, or `fit` says what is wrong with them
+    sizes = [len(one) for one in slices]
+    return [
+        _turn_one(one, t, sizes[t : t + 2], slices[t : t + 2])
+        for t, one in enumerate(relations)
+    ]
+
+
+def _turn_one(
+    relation: Any, t: int, sizes: Sequence[int], data: Sequence[np.ndarray | None]
+) -> Any:
+    if any(isinstance(key, tuple) for key in relation):
+        return relation  # pairs say themselves which slices they are of
+    if not is_reversed(as_pairs(relation, t), sizes, data):
+        return relation
+    warnings.warn(
+        f"`relations[{t}]` is reversed and was read from slice {t + 1} to slice {t}; "
+        "relations map rows of slice t to rows of slice t+1.",
+        stacklevel=4,
+    )
+    return {new: old for old, new in relation.items()}

@@ -1,18 +1,21 @@
 """A user's data in, slices out: the front door, where input is checked."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Hashable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse
 
+from aljax.graph.build import Slice
 from aljax.graph.fuzzy import FuzzyGraph
+from aljax.graph.ids import is_missing, read_slice_ids
+from aljax.graph.links import Slices
 from aljax.graph.neighbors import KNN
 
-Slice = np.ndarray | KNN | FuzzyGraph
 
-
-def read_slices(slices: Sequence[Any]) -> list[Slice]:
+def read_slices(
+    slices: Sequence[Any], labels: Sequence[Hashable] | None = None
+) -> list[Slice]:
     """Checked slices: finite float arrays, or the neighbours or graph made of one.
 
     float32 and small integers become float32, everything wider float64.
@@ -20,6 +23,7 @@ def read_slices(slices: Sequence[Any]) -> list[Slice]:
     Args:
         slices: For each slice an array `(points, features)`, a `KNN` or a
             `FuzzyGraph`.  Slices may differ in rows and in columns.
+        labels: What the slices are called in messages.
 
     Raises:
         ValueError: No slices; or one that is not two-dimensional, is empty, is not
@@ -37,25 +41,30 @@ def read_slices(slices: Sequence[Any]) -> list[Slice]:
         )
     if len(slices) == 0:
         raise ValueError("`slices` is empty; expected at least one array.")
-    return [_read_slice(given, f"slices[{t}]") for t, given in enumerate(slices)]
+    read = []
+    for t, given in enumerate(slices):
+        label = "" if labels is None else f" ({labels[t]!r})"
+        read.append(read_slice(given, f"`slices[{t}]`{label}"))
+    return read
 
 
-def _read_slice(given: Any, name: str) -> Slice:
+def read_slice(given: Any, name: str) -> Slice:
+    """One checked slice; `name` is what messages call it."""
     if isinstance(given, KNN | FuzzyGraph):
         return given
     if scipy.sparse.issparse(given):
         raise ValueError(
-            f"`{name}` is a sparse matrix; expected a dense array. Pass `.toarray()`."
+            f"{name} is a sparse matrix; expected a dense array. Pass `.toarray()`."
         )
     try:
         data = np.asarray(given)
     except ValueError as error:
         raise ValueError(
-            f"`{name}` is no array: {error}; expected (points, features)."
+            f"{name} is no array: {error}; expected (points, features)."
         ) from error
     if data.ndim != 2 or 0 in data.shape:
         raise ValueError(
-            f"`{name}` has shape {data.shape}; expected (points, features) with at "
+            f"{name} has shape {data.shape}; expected (points, features) with at "
             "least one of each. Use `.reshape(-1, 1)` for a single feature."
         )
     if data.dtype.kind not in "biuf":
@@ -66,7 +75,7 @@ def _read_slice(given: Any, name: str) -> Slice:
     if not finite.all():
         row, column = np.argwhere(~finite)[0]
         raise ValueError(
-            f"`{name}` has {data[row, column]} in row {row}, column {column}; expected "
+            f"{name} has {data[row, column]} in row {row}, column {column}; expected "
             "finite numbers. Drop the row or fill the value."
         )
     return data
@@ -76,13 +85,13 @@ def _read_objects(data: np.ndarray, name: str) -> np.ndarray:
     """Numbers kept as Python objects; text is refused even where it spells digits."""
     if data.dtype.kind in "cmM":
         raise ValueError(
-            f"`{name}` has dtype {data.dtype}; expected real numbers. Convert what it "
+            f"{name} has dtype {data.dtype}; expected real numbers. Convert what it "
             "means to numbers first."
         )
     for (row, column), value in np.ndenumerate(data):
         if isinstance(value, str | bytes) or not np.isscalar(value) or value is None:
             raise ValueError(
-                f"`{name}` has {value!r} ({type(value).__name__}) in row {row}, column "
+                f"{name} has {value!r} ({type(value).__name__}) in row {row}, column "
                 f"{column}; expected numbers. Convert with `.astype(float)` or drop "
                 "the column."
             )
@@ -90,7 +99,7 @@ def _read_objects(data: np.ndarray, name: str) -> np.ndarray:
         return data.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"`{name}` has dtype {data.dtype}; expected real numbers ({error})."
+            f"{name} has dtype {data.dtype}; expected real numbers ({error})."
         ) from error
 
 
@@ -121,3 +130,74 @@ def sliding_windows(
     shared = {row: row - step for row in range(step, size)}
     windows = [data[start : start + size] for start in starts]
     return windows, [dict(shared) for _ in windows[1:]]
+
+
+class TableSlices(NamedTuple):
+    """A long table cut into slices.
+
+    Attributes:
+        slices: For each slice its values `(points, features)`.
+        ids: For each slice the ids of its rows, to be given as relations.
+        labels: The slices' labels, sorted.
+        rows: For each slice which rows of the table it holds.
+    """
+
+    slices: list[np.ndarray]
+    ids: list[list[Hashable]]
+    labels: list[Hashable]
+    rows: list[np.ndarray]
+
+
+def slices_from_table(values: Any, slice_labels: Any, row_ids: Any) -> TableSlices:
+    """Cut a long table, one row for each member and slice, into slices and ids.
+
+    Args:
+        values: The features, `(rows, features)`: an array, or a pandas or polars frame.
+        slice_labels: For each row the slice it belongs to, such as its year; the
+            slices stand in the order of these.
+        row_ids: For each row whom it is about: the same id in two slices is the same
+            member.  None or NaN is nobody's.
+
+    Returns:
+        `slices` and `ids` for `fit`, with the slices' labels and rows.
+
+    Raises:
+        ValueError: Columns of different lengths, labels that are missing or cannot be
+            sorted, an id twice in a slice (names the first), or values that are no
+            finite numbers.
+    """
+    data = read_slice(values, "`values`")
+    assert isinstance(data, np.ndarray)
+    labels, ids = _column(slice_labels), _column(row_ids)
+    for name, column in (("slice_labels", labels), ("row_ids", ids)):
+        if len(column) != len(data):
+            raise ValueError(
+                f"`{name}` has {len(column)} entries, but `values` has {len(data)} "
+                "rows; expected one for each row."
+            )
+    rows: dict[Hashable, list[int]] = {}
+    for row, label in enumerate(labels):
+        if not isinstance(label, Hashable) or is_missing(label):
+            raise ValueError(
+                f"`slice_labels` has {label!r} in row {row}; expected a label, such as "
+                "a year. Drop the row or fill the label."
+            )
+        rows.setdefault(label, []).append(row)
+    try:
+        order = sorted(rows)  # pyright: ignore[reportArgumentType]
+    except TypeError as error:
+        raise ValueError(
+            f"`slice_labels` cannot be sorted ({error}); expected labels of one kind."
+        ) from error
+    known = Slices([len(rows[label]) for label in order], [None] * len(order), order)
+    cut = [[ids[row] for row in rows[label]] for label in order]
+    for t, one in enumerate(cut):
+        read_slice_ids(one, t, known, argument="row_ids")
+    held = [np.array(rows[label]) for label in order]
+    return TableSlices([data[one] for one in held], cut, order, held)
+
+
+def _column(values: Any) -> list[Any]:
+    """A column as plain Python values, whichever library it is from."""
+    convert = getattr(values, "tolist", None) or getattr(values, "to_list", None)
+    return list(convert() if convert else values)

@@ -11,12 +11,15 @@ import numpy as np
 import pytest
 import scipy.sparse
 from scipy.optimize import root_scalar
+from sklearn.datasets import load_digits
 
-from aljax.align import build_graphs
 from aljax.config import GraphConfig
+from aljax.graph.build import build_graphs
 from aljax.graph.fuzzy import FuzzyGraph
-from aljax.graph.relations import Relations, relate
+from aljax.graph.links import Correspondence, Slices
+from aljax.graph.relations import Relations, read_relations, relate
 from aljax.layout.problem import AlignedProblem, LayoutParams, stack
+from aljax.tables import sliding_windows
 
 # All three round up to one capacity, so the tests share compiled programs.
 SIZES = (41, 48, 45)
@@ -49,6 +52,16 @@ def make_data(sizes=SIZES, features=FEATURES, seed=0) -> list[np.ndarray]:
     ]
 
 
+def digit_windows() -> tuple[list[np.ndarray], list[dict[int, int]], list[np.ndarray]]:
+    """The sequence that is measured: windows of 400 digits, sorted by their ink."""
+    given: Any = load_digits()
+    order = np.argsort(given.data.sum(axis=1))
+    data, labels = given.data[order].astype(np.float32), given.target[order]
+    windows, relations = sliding_windows(data, 400, 150)
+    classes, _ = sliding_windows(labels, 400, 150)
+    return windows[:10], relations[:9], classes[:10]
+
+
 def make_relations(sizes=SIZES, related=30, seed=0) -> list[dict[int, int]]:
     """Random one-to-one dicts that leave some rows of every slice without a mate."""
     rng = np.random.default_rng(seed)
@@ -64,8 +77,12 @@ def make_relations(sizes=SIZES, related=30, seed=0) -> list[dict[int, int]]:
     ]
 
 
-def as_pairs(relations) -> list[np.ndarray]:
-    return [np.array([*r.items()], dtype=np.int64).reshape(-1, 2) for r in relations]
+def make_links(
+    relations, sizes=SIZES, window=2, *, data=None, labels=None
+) -> Correspondence:
+    """The links of relations given in any way, between slices of some sizes."""
+    known = Slices(sizes, data or [None] * len(sizes), labels)
+    return read_relations(relations, known, alignment_window_size=window)
 
 
 def make_graphs(sizes=SIZES, n_neighbors=NEIGHBORS) -> list[FuzzyGraph]:
@@ -77,8 +94,8 @@ def make_problem(
 ) -> tuple[list[FuzzyGraph], Relations, AlignedProblem]:
     """Ragged slices with partial relations, stacked."""
     graphs = make_graphs(sizes)
-    pairs = as_pairs(make_relations(sizes, related=min(30, min(sizes))))
-    relations = relate(pairs, graphs, alignment_window_size=window)
+    dicts = make_relations(sizes, related=min(30, min(sizes)))
+    relations = relate(make_links(dicts, sizes, window), graphs)
     key = jax.random.key(seed)
     return graphs, relations, stack(graphs, relations, key=key, capacity=capacity)
 
@@ -86,6 +103,26 @@ def make_problem(
 def make_maps(sizes=SIZES, components=2, seed=0) -> list[np.ndarray]:
     rng = np.random.default_rng(seed)
     return [rng.normal(size=(size, components)) for size in sizes]
+
+
+def assert_same_maps(maps, others) -> None:
+    """Two sequences of maps are the same to the last bit."""
+    for one, other in zip(maps, others, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def pairs_of(link: Any) -> list[tuple[int, int]]:
+    """The linked rows of two slices."""
+    return [*zip(link.rows.tolist(), link.others.tolist(), strict=True)]
+
+
+def assert_same_links(one, other) -> None:
+    """Links or mates are the same to the last bit, in the same order."""
+    assert [*one] == [*other]
+    for key, link in one.items():
+        for given, again in zip(link, other[key], strict=True):
+            assert (given is None) == (again is None)
+            np.testing.assert_array_equal(given, again)
 
 
 def slow_rho(distances: np.ndarray, local_connectivity: float) -> float:
@@ -199,6 +236,7 @@ def slow_terms(
     graphs: list[FuzzyGraph],
     relations: Relations,
     params: LayoutParams,
+    point_weights: list[np.ndarray] | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Attraction, repulsion and alignment of each slice, in the user's row order."""
     a, b, gamma, rate = (
@@ -220,10 +258,12 @@ def slow_terms(
         for t, y in enumerate(maps)
     ]
     alignment = np.zeros(len(maps))
+    weighing = point_weights or [np.ones(len(y)) for y in maps]
+    pulls = [d * w for d, w in zip(degrees, weighing, strict=True)]
     for (t, offset), mates in relations.items():
         u = t + offset
         for i, k, s in zip(*mates, strict=True):
-            pull = degrees[t][i] * (2 + rate[t]) + degrees[u][k] * (2 + rate[u])
+            pull = pulls[t][i] * (2 + rate[t]) + pulls[u][k] * (2 + rate[u])
             squared = float(((maps[t][i] - maps[u][k]) ** 2).sum())
             alignment[t] += pull / 4 * s * squared
     strength = float(params.alignment_regularisation)

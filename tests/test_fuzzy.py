@@ -20,7 +20,8 @@ from aljax.graph.fuzzy import (
     membership_strengths,
     smooth_knn_dist,
 )
-from aljax.graph.neighbors import KNN, as_knn, exact_knn
+from aljax.graph.knn import KNN, as_knn
+from aljax.graph.neighbors import exact_knn
 
 POINTS = 48
 

@@ -9,13 +9,12 @@ from scipy.spatial.distance import cdist
 from sklearn.neighbors import NearestNeighbors
 
 from aljax.graph import neighbors as module
+from aljax.graph.knn import as_knn, round_up
 from aljax.graph.neighbors import (
     _search,
     approximate_knn,
-    as_knn,
     exact_knn,
     find_neighbors,
-    round_up,
 )
 
 

@@ -12,8 +12,8 @@ from helpers import (
     make_problem,
 )
 
-from aljax.align import build_graphs
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig, find_ab_params
+from aljax.graph.build import build_graphs
 from aljax.graph.relations import Mates
 from aljax.layout.problem import layout_params, stack, stack_maps, unstack_maps
 

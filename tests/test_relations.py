@@ -5,20 +5,20 @@ import numpy as np
 import pytest
 import scipy.sparse
 from helpers import (
-    as_pairs,
     import_umap,
     make_graphs,
+    make_links,
     make_relations,
     slow_jaccard,
     slow_window,
 )
 
+from aljax.graph.dicts import is_reversed
 from aljax.graph.fuzzy import FuzzyGraph
-from aljax.graph.relations import Relations, is_reversed, read_relations, relate
+from aljax.graph.relations import Relations, relate
 
 SIZES = (41, 48, 45, 41, 44)
 WINDOW = 3
-NO_DATA = [None] * len(SIZES)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def graphs() -> list[FuzzyGraph]:
 
 @pytest.fixture(scope="module")
 def relations(dicts, graphs) -> Relations:
-    return relate(as_pairs(dicts), graphs, alignment_window_size=WINDOW)
+    return relate(make_links(dicts, SIZES, WINDOW), graphs)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def as_dict(mates) -> dict[int, int]:
 
 @pytest.mark.parametrize("window", [1, 2, WINDOW, 9])
 def test_mates_are_those_reached_by_following_the_dicts(dicts, graphs, window):
-    related = relate(as_pairs(dicts), graphs, alignment_window_size=window)
+    related = relate(make_links(dicts, SIZES, window), graphs)
     slow = slow_window(dicts, window)
     assert related.keys() == slow.keys()
     for key, mates in related.items():
@@ -76,7 +76,8 @@ def test_strengths_are_overlaps_of_neighborhoods(relations, adjacency):
 
 def test_mates_of_identical_slices_have_full_strength(graphs):
     rows = {i: i for i in range(SIZES[0])}
-    related = relate(as_pairs([rows, rows]), [graphs[0]] * 3, alignment_window_size=2)
+    links = make_links([rows, rows], SIZES[:1] * 3)
+    related = relate(links, [graphs[0]] * 3)
     assert (related[0, 1].strengths == 1).all()
     np.testing.assert_allclose(related[0, 2].strengths, np.exp(-1), rtol=1e-12)
 
@@ -95,9 +96,8 @@ def test_strengths_follow_a_permutation_of_a_slices_rows(dicts, graphs, relation
         {int(place[row]): other for row, other in dicts[1].items()},
         *dicts[2:],
     ]
-    related = relate(
-        as_pairs(renamed), [graphs[0], moved, *graphs[2:]], alignment_window_size=WINDOW
-    )
+    links = make_links(renamed, SIZES, WINDOW)
+    related = relate(links, [graphs[0], moved, *graphs[2:]])
     for key in ((0, 1), (0, 2)):
         by_row = [
             dict(zip(found.rows.tolist(), found.strengths.tolist(), strict=True))
@@ -129,27 +129,28 @@ def test_overlaps_equal_umap_learns(dicts, relations, adjacency, monkeypatch):
     assert compared > 100
 
 
-def test_pairs_are_read_in_the_order_given(dicts):
-    pairs = read_relations(dicts, SIZES, NO_DATA)
-    for pair, relation in zip(pairs, dicts, strict=True):
-        assert [*map(tuple, pair.tolist())] == [*relation.items()]
+def test_links_of_dicts_are_read_by_row(dicts):
+    links = make_links(dicts, SIZES, window=1)
+    for t, relation in enumerate(dicts):
+        pairs = zip(links[t, 1].rows.tolist(), links[t, 1].others.tolist(), strict=True)
+        assert [*pairs] == sorted(relation.items())
 
 
 @pytest.mark.usefixtures("as_users_run_it")
 def test_rows_may_be_any_kind_of_integer():
     relation: dict = {np.int64(2): np.uint8(3)}
-    pairs = read_relations([relation], (5, 5), [None, None])
-    np.testing.assert_array_equal(pairs[0], [[2, 3]])
+    link = make_links([relation], (5, 5))[0, 1]
+    assert (link.rows.tolist(), link.others.tolist()) == ([2], [3])
 
 
 @pytest.mark.parametrize("none", [None, []])
 def test_a_single_slice_needs_no_relations(none):
-    assert read_relations(none, (5,), [None]) == []
+    assert make_links(none, (5,)) == {}
 
 
 REFUSED = {
     "none for several slices": (None, "^`relations` is None, but there are 3 slices"),
-    "a dict alone": ({0: 0}, "^`relations` is a dict; expected a list of dicts"),
+    "a dict alone": ({0: 0}, "^`relations` has the key 0; .*or a list of dicts"),
     "a number": (5, "^`relations` is a int; expected a list"),
     "too few": ([{0: 0}], r"^`relations` has 1 dicts for 3 slices; expected 2"),
     "too many": ([{0: 0}] * 3, r"^`relations` has 3 dicts for 3 slices; expected 2"),
@@ -180,17 +181,17 @@ REFUSED = {
 def test_relations_that_do_not_fit_are_refused(case):
     relations, said = REFUSED[case]
     with pytest.raises(ValueError, match=said):
-        read_relations(relations, (8, 6, 8), [None] * 3)
+        make_links(relations, (8, 6, 8))
 
 
 def test_errors_about_rows_say_which_way_relations_map():
     with pytest.raises(ValueError, match="rows of slice t to rows of slice t\\+1"):
-        read_relations([{0: 99}], (8, 6), [None, None])
+        make_links([{0: 99}], (8, 6))
 
 
 def test_a_dict_that_fits_only_backwards_is_called_reversed():
     with pytest.raises(ValueError, match=r"would fit reversed: .*old, new"):
-        read_relations([{0: 0, 1: 7}], (6, 9)[::-1], [None, None])
+        make_links([{0: 0, 1: 7}], (9, 6))
 
 
 def test_a_dict_that_the_data_show_to_be_backwards_is_called_reversed(rng):
@@ -198,9 +199,9 @@ def test_a_dict_that_the_data_show_to_be_backwards_is_called_reversed(rng):
     windows = [data[:20], data[10:]]
     forward = {i: i - 10 for i in range(10, 20)}
     backward = {new: old for old, new in forward.items()}
-    assert len(read_relations([forward], (20, 20), windows)[0]) == 10
+    assert make_links([forward], (20, 20), data=windows)[0, 1].rows.size == 10
     with pytest.raises(ValueError, match=r"^`relations\[0\]` is reversed"):
-        read_relations([backward], (20, 20), windows)
+        make_links([backward], (20, 20), data=windows)
 
 
 PAIR = np.array([[0, 3], [1, 4], [2, 5]])
@@ -232,9 +233,9 @@ def test_nine_of_ten_identical_rows_are_evidence(rng, noisy, expected):
 
 
 def test_an_empty_dict_warns_and_relates_nothing(graphs):
-    with pytest.warns(UserWarning, match=r"^`relations\[0\]` is empty.*slice 0.*1"):
-        pairs = read_relations([{}, {0: 0}], SIZES[:3], NO_DATA[:3])
-    related = relate(pairs, graphs[:3], alignment_window_size=2)
+    with pytest.warns(UserWarning, match=r"^slice 1 has no mates in the slices before"):
+        links = make_links([{}, {0: 0}], SIZES[:3])
+    related = relate(links, graphs[:3])
     sizes = {key: mates.rows.size for key, mates in related.items()}
     assert sizes == {(0, 1): 0, (0, 2): 0, (1, 1): 1}
 
@@ -242,4 +243,4 @@ def test_an_empty_dict_warns_and_relates_nothing(graphs):
 def test_relations_that_fit_do_not_warn(dicts):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        read_relations(dicts, SIZES, NO_DATA)
+        make_links(dicts, SIZES, WINDOW)

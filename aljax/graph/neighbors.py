@@ -6,94 +6,26 @@ are computed again by difference: float32 loses neighbours when the expansion
 |x|^2 - 2 x.y + |y|^2 is taken far from the origin.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
 from aljax.checks import nearest_name
+from aljax.graph.knn import KNN, as_floats, as_knn, round_up
 
 EXACT_METRICS = ("euclidean", "cosine")
-# Pairs times features below which exact search is the quicker (about 40,000 x 784).
-EXACT_OPERATIONS = 1.25e12
+# Exact search is the quicker below this many operations (about 40,000 x 784): a pair
+# of rows costs one for each feature, and its share in the choice of the nearest.
+EXACT_OPERATIONS = 1.7e12
+CHOICE = 270
 ROUNDING = 1e-5  # of the largest squared norm: about 100 times float32's
 FEW = 0.01  # share of rows, such as repeated ones, that are let pass
 TILE = 512  # rows whose distances to all others are held at once
-
-
-class KNN(eqx.Module):
-    """Each row's nearest neighbours, nearest first and the row itself in column 0.
-
-    An entry that is not a neighbour (padding, a repeated row, a missing value)
-    is the row's own index again, with distance 0: entries of that kind beyond
-    column 0 weigh nothing in the graph.
-    """
-
-    indices: Int[Array, "neighbors points"]
-    distances: Float[Array, "neighbors points"]
-
-
-def as_knn(
-    indices: Int[np.ndarray, "points neighbors"],
-    distances: Float[np.ndarray, "points neighbors"],
-) -> KNN:
-    """The normal form of a neighbour table made elsewhere (umap-learn's shape).
-
-    Args:
-        indices: Neighbours of each row, itself included or not; -1 for none.
-        distances: Their distances (units of the metric, at least 0); inf for none.
-
-    Returns:
-        The table with each row itself in column 0 and every neighbour once.
-
-    Raises:
-        ValueError: Shapes that differ, an index out of range, a distance below 0.
-    """
-    indices, distances = np.asarray(indices), np.asarray(distances, dtype=float)
-    if indices.ndim != 2 or indices.shape != distances.shape:
-        raise ValueError(
-            f"`precomputed_knn` has indices of shape {indices.shape} and distances of "
-            f"shape {distances.shape}; expected both to be (points, neighbors)."
-        )
-    points, neighbors = indices.shape
-    if indices.min(initial=0) < -1 or indices.max(initial=0) >= points:
-        raise ValueError(
-            f"`precomputed_knn` has indices from {indices.min()} to {indices.max()}; "
-            f"expected rows 0 to {points - 1}, or -1 for a missing neighbour."
-        )
-    if np.isnan(distances).any() or distances.min(initial=0) < 0:
-        raise ValueError(
-            "`precomputed_knn` has negative or NaN distances; expected distances of at "
-            "least 0, or inf for a missing neighbour."
-        )
-    own = np.arange(points)[:, None]
-    # Sorting by distance, then looking for equal indices, keeps the nearest of repeats.
-    order = np.argsort(distances, axis=1, kind="stable")
-    indices = np.take_along_axis(indices, order, axis=1)
-    distances = np.take_along_axis(distances, order, axis=1)
-    by_index = np.argsort(indices, axis=1, kind="stable")
-    ranked = np.take_along_axis(indices, by_index, axis=1)
-    repeated = np.zeros(indices.shape, dtype=bool)
-    np.put_along_axis(
-        repeated,
-        by_index,
-        np.pad(ranked[:, 1:] == ranked[:, :-1], ((0, 0), (1, 0))),
-        axis=1,
-    )
-    absent = repeated | (indices < 0) | np.isinf(distances) | (indices == own)
-    order = np.argsort(absent, axis=1, kind="stable")[:, : neighbors - 1]
-    absent = np.take_along_axis(absent, order, axis=1)
-    kept = np.where(absent, own, np.take_along_axis(indices, order, axis=1))
-    near = np.where(absent, 0.0, np.take_along_axis(distances, order, axis=1))
-    return KNN(
-        jnp.asarray(np.hstack([own, kept]).T, dtype=jnp.int32),
-        as_floats(np.hstack([np.zeros((points, 1)), near]).T),
-    )
 
 
 def find_neighbors(
@@ -128,7 +60,7 @@ def find_neighbors(
         )
     if knn_method == "auto":
         points, features = data.shape
-        exact = exact and points**2 * features <= EXACT_OPERATIONS
+        exact = exact and points**2 * (features + CHOICE) <= EXACT_OPERATIONS
     if exact and knn_method != "approximate":
         return exact_knn(data, n_neighbors, metric=metric)
     return approximate_knn(
@@ -153,9 +85,9 @@ def exact_knn(
     Returns:
         The table; memory is bounded by 512 x points distances at a time.
     """
-    scaled, unit = _condition(data, metric)
+    scaled, _, unit = condition(data, metric)
     indices, squared = _search_padded(scaled.astype(jnp.zeros(()).dtype), n_neighbors)
-    lost = squared[-1] < ROUNDING * (scaled**2).sum(axis=1).max()
+    lost = squared[-1] < ROUNDING * np.einsum("ij,ij->i", scaled, scaled).max()
     if lost.mean() > FEW and squared.dtype == np.float32:
         # Clusters far apart: distances within them drown in float32's rounding.
         with jax.enable_x64(True):
@@ -174,34 +106,39 @@ def _search_padded(
     return np.asarray(indices)[:, :points], np.asarray(squared)[:, :points]
 
 
-def _condition(data: np.ndarray, metric: str) -> tuple[np.ndarray, float]:
-    """Centre and scale (or normalise) on the host, in float64; and the scale."""
-    exact = np.asarray(data, dtype=np.float64)
-    if metric == "cosine":
-        largest = np.abs(exact).max(axis=1, keepdims=True)
-        exact = exact / np.where(largest > 0, largest, 1)
-        norm = np.sqrt((exact**2).sum(axis=1, keepdims=True))
-        # A row of zeros gets a direction of its own, at cosine 0 to all others.
-        unit = np.hstack([exact / np.where(norm > 0, norm, 1), norm == 0])
-        return unit, 1.0
-    centred = exact - exact.mean(axis=0)
-    scale = float(np.abs(centred).max()) or 1.0
-    return centred / scale, scale
+Conditioned = tuple[np.ndarray, Callable[[np.ndarray], np.ndarray], float]
 
 
-def as_floats(values: Any) -> Array:
-    """An array of JAX's own float type, converted by NumPy: nothing to compile."""
-    dtype = jax.dtypes.canonicalize_dtype(float)
-    return jnp.asarray(np.asarray(values, dtype=dtype))
+def condition(data: Float[np.ndarray, "points features"], metric: str) -> Conditioned:
+    """Centre and scale rows (or normalise them), on the host and in float64.
 
+    Args:
+        data: One slice.
+        metric: "euclidean" or "cosine".
 
-def round_up(points: int) -> int:
-    """A capacity at most 3 % above `points` (or the next multiple of 8).
-
-    Arrays padded to it let near sizes share one compiled program.
+    Returns:
+        The rows, what does the same to other rows, and the scale.
     """
-    grain = max(8, 2 ** (int(points).bit_length() - 6))
-    return -(-points // grain) * grain
+    if metric == "cosine":
+        return _normalize(data), _normalize, 1.0
+    centre = np.mean(data, axis=0, dtype=np.float64)
+    centred = np.subtract(data, centre, dtype=np.float64)
+    scale = float(max(centred.max(), -centred.min())) or 1.0
+
+    def into(rows: np.ndarray) -> np.ndarray:
+        return np.subtract(rows, centre, dtype=np.float64) / scale
+
+    centred /= scale
+    return centred, into, scale
+
+
+def _normalize(rows: np.ndarray) -> np.ndarray:
+    exact = np.asarray(rows, dtype=np.float64)
+    largest = np.abs(exact).max(axis=1, keepdims=True)
+    exact = exact / np.where(largest > 0, largest, 1)
+    norm = np.sqrt((exact**2).sum(axis=1, keepdims=True))
+    # A row of zeros gets a direction of its own, at cosine 0 to all others.
+    return np.hstack([exact / np.where(norm > 0, norm, 1), norm == 0])
 
 
 @partial(jax.jit, static_argnames="n_neighbors")

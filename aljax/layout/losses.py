@@ -130,8 +130,8 @@ def alignment(
 ) -> Float[Array, ""]:
     """sum_mates (pull_i + pull'_i') / 4 s |y_i - z_i'|^2 between two slices.
 
-    A point's pull is d_i (2 + m): umap-learn moves mates together once for every
-    end of an edge and every negative sample that touches a point.
+    A point's pull is d_i (2 + m), times its weight: umap-learn moves mates together
+    once for every end of an edge and every negative sample that touches a point.
     """
     squared = jnp.sum((embedding[:, None, :] - other[:, mates]) ** 2, axis=0)
     return jnp.sum((pull + other_pull[mates]) / 4 * strengths * squared)
@@ -151,7 +151,7 @@ def aligned_loss(
         maps, problem.degrees, problem.n_points, shifts, params.a, params.b
     )
     rate = params.negative_sample_rate
-    pull = problem.degrees * (2 + rate)[:, None]
+    pull = problem.pulls * (2 + rate)[:, None]
     over_offsets = jax.vmap(alignment, in_axes=(None, 0, 0, 0, None, 0))
     aligned = jax.vmap(over_offsets)(
         maps,

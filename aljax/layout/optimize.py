@@ -58,7 +58,7 @@ def default_epochs(points: int) -> int:
     Args:
         points: The largest slice.
     """
-    return 500 if points <= 20_000 else 250
+    return 300 if points <= 20_000 else 250
 
 
 def init(
@@ -113,7 +113,9 @@ def step(
     gradient = jax.grad(lambda maps: terms(maps).total())(state.maps)
     updates, moments = optimizer.update(gradient, state.moments, state.maps)
     rate = params.learning_rate * (1 - state.epoch / state.n_epochs) ** 2
-    maps = state.maps - rate[:, None, None] * jnp.asarray(updates)
+    # Pinned points are held here: then any optimizer leaves them alone.
+    lengths = rate[:, None, None] * problem.free[:, None, :]
+    maps = state.maps - lengths * jnp.asarray(updates)
     due = state.epoch % RECORD_EVERY == 0
     history = jax.lax.cond(due, record, lambda: state.history)
     return LayoutState(maps, moments, state.epoch + 1, state.n_epochs, history)

@@ -18,12 +18,16 @@ from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.neighbors import as_floats, round_up
 from aljax.graph.relations import Relations
 
+PerRow = Sequence[np.ndarray | None] | None
+
 
 class AlignedProblem(eqx.Module):
     """What a layout has to satisfy: every slice's graph, and the mates between them.
 
     `order[t, j]` is the user's row at place j of slice t; `mates[t, o]` are places in
-    slice t + o + 1, with `strengths` 0 where there is none.
+    slice t + o + 1, with `strengths` 0 where there is none.  `pulls` are the points'
+    degrees, times their weights, with which they pull at their mates; `free` is 1
+    where a point may move.
     """
 
     neighbors: Int[Array, "slices neighbors points"]
@@ -32,6 +36,8 @@ class AlignedProblem(eqx.Module):
     n_points: Int[Array, "slices"]
     mates: Int[Array, "slices offsets mates points"]
     strengths: Float[Array, "slices offsets mates points"]
+    pulls: Float[Array, "slices points"]
+    free: Float[Array, "slices points"]
     order: Int[Array, "slices points"]
 
 
@@ -86,6 +92,8 @@ def stack(
     *,
     key: jax.Array,
     capacity: int | None = None,
+    pinned: PerRow = None,
+    point_weights: PerRow = None,
 ) -> AlignedProblem:
     """One problem from the slices' graphs: padded, and each slice shuffled once.
 
@@ -95,6 +103,9 @@ def stack(
         key: Shuffles the points.
         capacity: Points to pad each slice to; None rounds the largest slice up a
             little, so that near sizes share a compiled program.
+        pinned: For each slice which rows stay at their start; None for none.
+        point_weights: For each slice how strongly its rows pull at their mates
+            (at least 0); None for 1.
 
     Raises:
         ValueError: A capacity below the largest slice.
@@ -113,6 +124,8 @@ def stack(
     place = np.argsort(order, axis=1)
     neighbors, weights, degrees = _stack_graphs(graphs, order, place)
     mates, strengths = _stack_mates(relations, place)
+    weighing = _stack_rows(point_weights, order, sizes, default=1.0)
+    held = _stack_rows(pinned, order, sizes, default=0.0)
     return AlignedProblem(
         neighbors=jnp.asarray(neighbors),
         weights=as_floats(weights),
@@ -120,6 +133,8 @@ def stack(
         n_points=jnp.asarray(sizes, dtype=jnp.int32),
         mates=jnp.asarray(mates),
         strengths=as_floats(strengths),
+        pulls=as_floats(degrees * weighing),
+        free=as_floats(1 - held),
         order=jnp.asarray(order, dtype=jnp.int32),
     )
 
@@ -156,6 +171,17 @@ def _stack_mates(
         mates[entry] = place[t + offset, pair.others]
         strengths[entry] = pair.strengths
     return mates, strengths
+
+
+def _stack_rows(
+    values: PerRow, order: np.ndarray, sizes: Sequence[int], *, default: float
+) -> np.ndarray:
+    """A value for each row, shuffled and padded with `default`."""
+    stacked = np.full(order.shape, default)
+    for t, given in enumerate(values or ()):
+        if given is not None:
+            stacked[t, : sizes[t]] = given[order[t, : sizes[t]]]
+    return stacked
 
 
 def _rank(rows: np.ndarray) -> np.ndarray:

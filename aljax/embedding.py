@@ -1,0 +1,92 @@
+"""What a layout leaves: a sequence of maps, with all that led to them."""
+
+import numbers
+from collections.abc import Hashable
+
+import equinox as eqx
+import numpy as np
+from jaxtyping import Float
+
+from aljax.checks import slice_name
+from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
+from aljax.graph.fuzzy import FuzzyGraph
+from aljax.graph.ids import SliceIds
+from aljax.graph.relations import Relations
+from aljax.layout.losses import LossTerms
+from aljax.layout.problem import LayoutParams
+
+
+class AlignedEmbedding(eqx.Module):
+    """A sequence of maps that stay comparable, and all that led to them.
+
+    Attributes:
+        maps: For each slice its map, in the order of the rows given.
+        graphs: For each slice its fuzzy graph.
+        relations: The mates between slices, in the rows of the user.
+        data: Each slice's data; None where only its graph was given.
+        params: The settings that change no shape, a value for each slice.
+        history: The loss terms of every tenth epoch, `(epochs, slices)`, of the
+            layout that made these maps: of `fit`, or of the slices that the last
+            `update` touched.
+        seconds: How long each stage took, compilation included.
+        pinned: For each slice which rows stay where they are, if any.
+        point_weights: For each slice how strongly its rows pull, if not all alike.
+        ids: For each slice its rows' ids, if relations were given so.
+        slice_labels: What the slices are called, if they have names.
+        graph: The settings of the graphs.
+        layout: The settings of the layout.
+        alignment: The settings of the alignment.
+    """
+
+    maps: list[Float[np.ndarray, "_ components"]]
+    graphs: list[FuzzyGraph]
+    relations: Relations
+    data: list[np.ndarray | None]
+    params: LayoutParams
+    history: LossTerms
+    seconds: dict[str, float]
+    pinned: list[np.ndarray | None]
+    point_weights: list[np.ndarray | None]
+    ids: tuple[SliceIds, ...] | None = eqx.field(static=True)
+    slice_labels: tuple[Hashable, ...] | None = eqx.field(static=True)
+    graph: GraphConfig = eqx.field(static=True)
+    layout: LayoutConfig = eqx.field(static=True)
+    alignment: AlignmentConfig = eqx.field(static=True)
+
+    def slices(self) -> list[Float[np.ndarray, "_ components"]]:
+        """The maps, `(points, components)` each, in the order of the rows given."""
+        return list(self.maps)
+
+    def slice_name(self, t: int) -> str:
+        """A slice's index, and its label if it has one."""
+        return slice_name(t, self.slice_labels)
+
+    def index(self, slice: int) -> int:  # noqa: A002
+        """The index of a slice, counted from the end where negative.
+
+        Raises:
+            ValueError: There is no such slice.
+        """
+        count = len(self.maps)
+        whole = isinstance(slice, numbers.Integral) and not isinstance(slice, bool)
+        if not whole or not -count <= slice < count:
+            raise ValueError(
+                f"`slice` is {slice!r}; expected a slice's index from {-count} to "
+                f"{count - 1}."
+            )
+        return int(slice) % count
+
+    def data_of(self, t: int, asker: str) -> np.ndarray:
+        """A slice's data.
+
+        Raises:
+            ValueError: They are not known.
+        """
+        data = self.data[t]
+        if data is None:
+            raise ValueError(
+                f"`{asker}` needs the data of {self.slice_name(t)}, which was given as "
+                "neighbours or as a graph, or saved without; fit or load it with its "
+                "data."
+            )
+        return data

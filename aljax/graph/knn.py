@@ -1,0 +1,94 @@
+"""The neighbour table `KNN`, its normal form, and arrays as JAX likes them."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+
+class KNN(eqx.Module):
+    """Each row's nearest neighbours, nearest first and the row itself in column 0.
+
+    An entry that is not a neighbour (padding, a repeated row, a missing value)
+    is the row's own index again, with distance 0: entries of that kind beyond
+    column 0 weigh nothing in the graph.
+    """
+
+    indices: Int[Array, "neighbors points"]
+    distances: Float[Array, "neighbors points"]
+
+
+def as_knn(
+    indices: Int[np.ndarray, "points neighbors"],
+    distances: Float[np.ndarray, "points neighbors"],
+) -> KNN:
+    """The normal form of a neighbour table made elsewhere (umap-learn's shape).
+
+    Args:
+        indices: Neighbours of each row, itself included or not; -1 for none.
+        distances: Their distances (units of the metric, at least 0); inf for none.
+
+    Returns:
+        The table with each row itself in column 0 and every neighbour once.
+
+    Raises:
+        ValueError: Shapes that differ, an index out of range, a distance below 0.
+    """
+    indices, distances = np.asarray(indices), np.asarray(distances, dtype=float)
+    if indices.ndim != 2 or indices.shape != distances.shape:
+        raise ValueError(
+            f"`precomputed_knn` has indices of shape {indices.shape} and distances of "
+            f"shape {distances.shape}; expected both to be (points, neighbors)."
+        )
+    points, neighbors = indices.shape
+    if indices.min(initial=0) < -1 or indices.max(initial=0) >= points:
+        raise ValueError(
+            f"`precomputed_knn` has indices from {indices.min()} to {indices.max()}; "
+            f"expected rows 0 to {points - 1}, or -1 for a missing neighbour."
+        )
+    if np.isnan(distances).any() or distances.min(initial=0) < 0:
+        raise ValueError(
+            "`precomputed_knn` has negative or NaN distances; expected distances of at "
+            "least 0, or inf for a missing neighbour."
+        )
+    own = np.arange(points)[:, None]
+    # Sorting by distance, then looking for equal indices, keeps the nearest of repeats.
+    order = np.argsort(distances, axis=1, kind="stable")
+    indices = np.take_along_axis(indices, order, axis=1)
+    distances = np.take_along_axis(distances, order, axis=1)
+    by_index = np.argsort(indices, axis=1, kind="stable")
+    ranked = np.take_along_axis(indices, by_index, axis=1)
+    repeated = np.zeros(indices.shape, dtype=bool)
+    np.put_along_axis(
+        repeated,
+        by_index,
+        np.pad(ranked[:, 1:] == ranked[:, :-1], ((0, 0), (1, 0))),
+        axis=1,
+    )
+    absent = repeated | (indices < 0) | np.isinf(distances) | (indices == own)
+    order = np.argsort(absent, axis=1, kind="stable")[:, : neighbors - 1]
+    absent = np.take_along_axis(absent, order, axis=1)
+    kept = np.where(absent, own, np.take_along_axis(indices, order, axis=1))
+    near = np.where(absent, 0.0, np.take_along_axis(distances, order, axis=1))
+    return KNN(
+        jnp.asarray(np.hstack([own, kept]).T, dtype=jnp.int32),
+        as_floats(np.hstack([np.zeros((points, 1)), near]).T),
+    )
+
+
+def as_floats(values: Any) -> Array:
+    """An array of JAX's own float type, converted by NumPy: nothing to compile."""
+    dtype = jax.dtypes.canonicalize_dtype(float)
+    return jnp.asarray(np.asarray(values, dtype=dtype))
+
+
+def round_up(points: int) -> int:
+    """A capacity at most 3 % above `points` (or the next multiple of 8).
+
+    Arrays padded to it let near sizes share one compiled program.
+    """
+    grain = max(8, 2 ** (int(points).bit_length() - 6))
+    return -(-points // grain) * grain

@@ -1,0 +1,73 @@
+"""Links: rows of two slices that are the same member, however a user said so."""
+
+from collections.abc import Hashable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from aljax.checks import slice_name
+
+
+class Links(NamedTuple):
+    """Linked rows of two slices, by row; weights where the user gave some."""
+
+    rows: Int[np.ndarray, "_"]
+    others: Int[np.ndarray, "_"]
+    weights: Float[np.ndarray, "_"] | None = None
+
+
+# Keyed by (earlier slice, offset).
+Correspondence = dict[tuple[int, int], Links]
+
+
+class Slices(NamedTuple):
+    """What is known of the slices that relations speak of."""
+
+    sizes: Sequence[int]
+    data: Sequence[np.ndarray | None]
+    labels: Sequence[Hashable] | None = None
+
+    def name(self, t: int) -> str:
+        """A slice's index and label, for a message."""
+        return slice_name(t, self.labels)
+
+
+def by_row(
+    pair: Int[np.ndarray, "_ 2"], weights: Float[np.ndarray, "_"] | None = None
+) -> Links:
+    """Links in the order of the earlier slice's rows, then of the later's."""
+    order = np.lexsort((pair[:, 1], pair[:, 0]))
+    rows, others = pair[order].T
+    return Links(rows, others, None if weights is None else weights[order])
+
+
+def chain(first: Links, second: Links) -> Links:
+    """Links (i, k) for which some j has (i, j) in `first` and (j, k) in `second`."""
+    _, left, right = np.intersect1d(first.others, second.rows, return_indices=True)
+    return by_row(np.column_stack([first.rows[left], second.others[right]]))
+
+
+def read_weights(weights: Any, count: int, name: str) -> Float[np.ndarray, "_"] | None:
+    """Checked weights: `count` finite numbers of at least 0; None stays None.
+
+    Raises:
+        ValueError: Anything else, named.
+    """
+    if weights is None:
+        return None
+    try:
+        checked = np.asarray(weights, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name}: {error}; expected numbers.") from error
+    if checked.shape != (count,):
+        raise ValueError(
+            f"{name} have shape {checked.shape}; expected ({count},), one for each."
+        )
+    wrong = np.flatnonzero(~(np.isfinite(checked) & (checked >= 0)))
+    if wrong.size:
+        raise ValueError(
+            f"{name} have {checked[wrong[0]]} at {wrong[0]}; expected finite numbers "
+            "of at least 0."
+        )
+    return checked

@@ -1,0 +1,133 @@
+"""Neighbours of new rows among the rows of a slice, each row for itself.
+
+Queries are searched in blocks of one size, so that one program serves any number of
+them, and what is found for a row does not depend on the rows it came with.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from aljax.graph.neighbors import EXACT_METRICS, ROUNDING, condition, round_up
+
+BLOCK = 128  # queries whose distances to all rows are held at once
+SPARE = 16  # candidates beyond those asked for, against rounding in their choice
+
+
+def query_knn(
+    data: Float[np.ndarray, "points features"],
+    queries: Float[np.ndarray, "queries features"],
+    n_neighbors: int,
+    *,
+    metric: str = "euclidean",
+    metric_kwds: Mapping[str, Any] | None = None,
+) -> tuple[
+    Int[np.ndarray, "queries neighbors"], Float[np.ndarray, "queries neighbors"]
+]:
+    """The nearest rows of a slice to each of some other rows, nearest first.
+
+    Args:
+        data: The slice, finite.
+        queries: The other rows, finite.
+        n_neighbors: How many of the slice's rows (1 to points).
+        metric: "euclidean" or "cosine", or another that scikit-learn's
+            `pairwise_distances` knows.
+        metric_kwds: Keyword arguments for the metric.
+
+    Returns:
+        Rows of the slice, and their distances (units of the metric); a query that
+        is a row of the slice has it first, at distance 0.
+
+    Raises:
+        ValueError: A metric for which new rows cannot be searched.
+    """
+    if metric in EXACT_METRICS and not metric_kwds:
+        return _search(data, queries, n_neighbors, metric)
+    from sklearn.metrics import pairwise_distances
+
+    found = []
+    for start in range(0, len(queries), BLOCK):
+        block = queries[start : start + BLOCK]
+        try:
+            each = pairwise_distances(block, data, metric, **dict(metric_kwds or {}))
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"`metric` is {metric!r} with {dict(metric_kwds or {})}, in which new "
+                f"rows cannot be searched ({error}); euclidean and cosine can, and "
+                "what scikit-learn's pairwise_distances knows."
+            ) from error
+        chosen = np.argsort(each, axis=1, kind="stable")[:, :n_neighbors]
+        # In some metrics rounding leaves a distance between equal rows.
+        equal = (data[chosen] == block[:, None, :]).all(axis=2)
+        near = np.where(equal, 0.0, np.take_along_axis(each, chosen, axis=1))
+        order = np.argsort(near, axis=1, kind="stable")
+        found.append(
+            tuple(np.take_along_axis(one, order, axis=1) for one in (chosen, near))
+        )
+    rows = [chosen for chosen, _ in found] or [np.zeros((0, n_neighbors), int)]
+    distances = [near for _, near in found] or [np.zeros((0, n_neighbors))]
+    return np.concatenate(rows), np.concatenate(distances)
+
+
+def _search(
+    data: np.ndarray, queries: np.ndarray, n_neighbors: int, metric: str
+) -> tuple[np.ndarray, np.ndarray]:
+    rows, into, unit = condition(data, metric)
+    asked = into(queries)
+    largest = (rows**2).sum(axis=1).max()
+    float_type = jnp.zeros(()).dtype
+    chosen, squared = _by_blocks(rows, asked, n_neighbors, float_type)
+    lost = squared[:, -1] < ROUNDING * largest
+    if lost.any() and float_type == np.float32:
+        # Distances that drown in float32's rounding, row by row.
+        with jax.enable_x64(True):
+            again = _by_blocks(rows, asked[lost], n_neighbors, np.dtype(np.float64))
+        chosen[lost], squared[lost] = again
+    return chosen, squared / 2 if metric == "cosine" else np.sqrt(squared) * unit
+
+
+def _by_blocks(
+    rows: np.ndarray, queries: np.ndarray, n_neighbors: int, dtype: np.dtype
+) -> tuple[np.ndarray, np.ndarray]:
+    points, features = rows.shape
+    padded = np.zeros((round_up(points), features), dtype)
+    padded[:points] = rows
+    held = jnp.asarray(padded)
+    chosen = np.zeros((len(queries), n_neighbors), np.int32)
+    squared = np.zeros((len(queries), n_neighbors))
+    for start in range(0, len(queries), BLOCK):
+        block = np.zeros((BLOCK, features), dtype)
+        block[: len(queries) - start] = queries[start : start + BLOCK]
+        found = _nearest(held, points, jnp.asarray(block), n_neighbors)
+        stop = min(start + BLOCK, len(queries))
+        chosen[start:stop], squared[start:stop] = (
+            np.asarray(one)[: stop - start] for one in found
+        )
+    return chosen, squared
+
+
+@partial(jax.jit, static_argnames="n_neighbors")
+def _nearest(
+    rows: Float[Array, "points features"],
+    n_points: int | Int[Array, ""],
+    block: Float[Array, "block features"],
+    n_neighbors: int,
+) -> tuple[Int[Array, "block neighbors"], Float[Array, "block neighbors"]]:
+    half_norm = jnp.sum(rows**2, axis=1) / 2
+    absent = jnp.where(jnp.arange(rows.shape[0]) < n_points, 0.0, jnp.inf)
+    dots = jnp.matmul(block, rows.T, precision="highest")
+    width = min(n_neighbors + SPARE, rows.shape[0])
+    _, near = jax.lax.top_k(dots - half_norm - absent, width)
+    near = jnp.sort(near, axis=1)  # ties go to the row that stands first
+    squared = jnp.sum((rows[near] - block[:, None, :]) ** 2, axis=2)
+    squared = jnp.where(near < n_points, squared, jnp.inf)
+    order = jnp.argsort(squared, axis=1)[:, :n_neighbors]
+    return (
+        jnp.take_along_axis(near, order, axis=1),
+        jnp.take_along_axis(squared, order, axis=1),
+    )

@@ -1,0 +1,125 @@
+"""Starts of a slice by itself: principal components, or the graph's smoothest vectors.
+
+Host side, in float64, with signs fixed: on one thread the same graph gives the same
+bits.
+"""
+
+import warnings
+
+import numpy as np
+import scipy.sparse
+from jaxtyping import Float
+from scipy.sparse.csgraph import connected_components
+from scipy.sparse.linalg import ArpackError, eigsh
+
+EXTENT = 10.0  # half-width of a start (map units), as umap-learn's
+JITTER = 1e-4  # parts coincident points
+EIGEN_TOLERANCE = 1e-4
+
+Start = Float[np.ndarray, "_ components"]
+
+
+def pca(data: Float[np.ndarray, "points features"], n_components: int) -> Start:
+    """The leading principal components, scaled to the extent of a start.
+
+    Components beyond the data's own dimensions are 0.
+    """
+    exact = np.asarray(data, dtype=np.float64)
+    centred = exact - exact.mean(axis=0)
+    centred = centred / (np.abs(centred).max() or 1.0)
+    _, vectors = np.linalg.eigh(centred.T @ centred)
+    axes = _fix_signs(vectors[:, ::-1][:, :n_components])
+    start = np.zeros((exact.shape[0], n_components))
+    start[:, : axes.shape[1]] = centred @ axes
+    return _expand(start)
+
+
+def spectral(
+    adjacency: scipy.sparse.csr_matrix,
+    n_components: int,
+    *,
+    data: Float[np.ndarray, "points features"] | None = None,
+) -> Start:
+    """The smoothest vectors on the graph; connected components side by side.
+
+    Each component larger than the map has dimensions to spare is laid out by the
+    leading nontrivial eigenvectors of D^-1/2 A D^-1/2; a smaller one, or one for
+    which ARPACK does not converge, by chance.  Several components are placed by the
+    PCA of their data's means (on a circle, where there are no data), each with a share
+    of the extent that grows with the root of its share of the points.
+
+    Args:
+        adjacency: Symmetric weights, `(points, points)`.
+        n_components: Dimensions of the map.
+        data: The rows behind the graph, to place components.
+
+    Source: Belkin & Niyogi (2003), "Laplacian eigenmaps".
+    """
+    points = adjacency.shape[0]
+    count, labels = connected_components(adjacency, directed=False)
+    if count == 1:
+        return _expand(_eigenvectors(adjacency, n_components))
+    centres = _place(labels, count, n_components, data)
+    start = np.zeros((points, n_components))
+    order = np.argsort(labels, kind="stable")
+    for rows in np.split(order, np.cumsum(np.bincount(labels))[:-1]):
+        local = _expand(_eigenvectors(adjacency[rows][:, rows], n_components))
+        share = np.sqrt(rows.size / points) / 2
+        start[rows] = centres[labels[rows[0]]] + local * share
+    return _expand(start)
+
+
+def _eigenvectors(adjacency: scipy.sparse.csr_matrix, n_components: int) -> Start:
+    points = adjacency.shape[0]
+    rng = np.random.default_rng(points)
+    by_chance = rng.normal(size=(points, n_components))
+    if points <= 2 * n_components + 2:
+        return by_chance
+    degree = np.asarray(adjacency.sum(axis=1), dtype=np.float64).ravel()
+    scale = scipy.sparse.diags(1 / np.sqrt(degree))
+    normalized = scale @ adjacency.astype(np.float64) @ scale
+    try:
+        values, vectors = eigsh(
+            normalized,
+            k=n_components + 1,
+            which="LA",
+            v0=rng.normal(size=points),
+            tol=EIGEN_TOLERANCE,  # pyright: ignore[reportArgumentType]
+        )
+    except ArpackError:
+        warnings.warn(
+            f"the spectral start of {points} points did not converge: it is random.",
+            stacklevel=2,
+        )
+        return by_chance
+    leading = np.argsort(values)[::-1][1:]
+    return _fix_signs(vectors[:, leading])
+
+
+def _place(
+    labels: np.ndarray, count: int, n_components: int, data: np.ndarray | None
+) -> Start:
+    if data is None and n_components == 1:
+        return np.linspace(-EXTENT, EXTENT, count)[:, None]
+    if data is None:
+        angle = 2 * np.pi * np.arange(count) / count
+        circle = np.zeros((count, n_components))
+        circle[:, 0] = EXTENT * np.cos(angle)
+        circle[:, 1:2] = EXTENT * np.sin(angle)[:, None]
+        return circle
+    members = scipy.sparse.csr_matrix(
+        (np.ones(labels.size), (labels, range(labels.size)))
+    )
+    means = (members @ np.asarray(data, dtype=float)) / np.bincount(labels)[:, None]
+    return pca(means, n_components)
+
+
+def _expand(start: Start) -> Start:
+    centred = start - start.mean(axis=0)
+    return centred * (EXTENT / (np.abs(centred).max() or 1.0))
+
+
+def _fix_signs(vectors: np.ndarray) -> np.ndarray:
+    largest = np.abs(vectors).argmax(axis=0)
+    signs = np.sign(vectors[largest, np.arange(vectors.shape[1])])
+    return vectors * np.where(signs == 0, 1, signs)

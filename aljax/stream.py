@@ -1,0 +1,238 @@
+"""One more slice: a finished sequence and new data in, a longer sequence out.
+
+Only the slices within the window of those that move are laid out again, those that do
+not move pinned; so the time of an update does not grow with the sequence.
+"""
+
+import dataclasses
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aljax.align import Progress, check_key, epochs, optimize, seeds, timed
+from aljax.config import per_slice
+from aljax.embedding import AlignedEmbedding
+from aljax.extend import (
+    OF_GRAPH,
+    OF_LAYOUT,
+    extend_labels,
+    extend_settings,
+    read_new_links,
+)
+from aljax.graph.build import build_graphs, rows_of
+from aljax.graph.fuzzy import FuzzyGraph
+from aljax.graph.links import Slices
+from aljax.graph.relations import Mates, Relations, relate
+from aljax.layout.optimize import init
+from aljax.layout.place import from_mates
+from aljax.layout.problem import layout_params, stack, stack_maps, unstack_maps
+from aljax.tables import read_slice
+
+
+def update(
+    fitted: AlignedEmbedding,
+    new_slice: Any,
+    relations: Any,
+    *,
+    key: jax.Array,
+    move: int = 0,
+    keep: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+    slice_label: Hashable = None,
+    progress: Progress | None = None,
+) -> AlignedEmbedding:
+    """Append a slice to a sequence of maps, aligned with those before.
+
+    Rows of the new slice start at their mates; rows without any at the weighted mean
+    of their placed neighbours; groups that nothing leads to beside the frame.
+
+    Args:
+        fitted: The sequence so far; it is not changed.
+        new_slice: The new data `(points, features)`, or its `KNN` or `FuzzyGraph`.
+        relations: Who is who, in the direction of `fit`: a dict {row of the last
+            slice: row of the new one}; or the new rows' ids, if `fit` was given ids;
+            or pairs {(s, t): array (m, 2)} with t the new slice's index.
+        key: Decides what is left to chance: the same key gives the same map.
+        move: How many of the last slices may move with the new one (0 leaves all as
+            they are, to the last bit).
+        keep: How many slices to keep, the new one included; older ones are dropped,
+            so that memory stays bounded.  None keeps all.
+        settings: The new slice's own settings, by the names of the per-slice
+            settings of `GraphConfig` and `LayoutConfig`; the last slice's hold for
+            the rest.
+        slice_label: What the new slice is called, where the others have labels.
+        progress: Called about 20 times during the layout with the state so far.
+
+    Returns:
+        A new `AlignedEmbedding`, with the new slice last.
+
+    Raises:
+        ValueError: As `fit` does; or a dict that is evidently reversed, ids where
+            there are none, `move` or `keep` out of range, an unknown setting.
+    """
+    check_key(key)
+    count = len(fitted.maps)
+    _check_whole("move", move, 0, count)
+    if keep is not None:
+        _check_whole("keep", keep, 1, count + 1)
+    graph, layout = extend_settings(fitted, settings or {})
+    labels = extend_labels(fitted, slice_label)
+    given = read_slice(new_slice, "`new_slice`")
+    data = [*fitted.data, given if isinstance(given, np.ndarray) else None]
+    known = Slices([*map(len, fitted.maps), rows_of(given)], data, labels)
+    links, ids = read_new_links(fitted, relations, known)
+    knn_seed, start_seed = seeds(key, 2)
+    seconds: dict[str, float] = {}
+    with timed("graph", seconds):
+        own = {
+            name: per_slice(name, getattr(graph, name), count + 1)[-1]
+            for name in OF_GRAPH
+        }
+        (new,) = build_graphs(
+            [given],
+            dataclasses.replace(graph, **own),
+            seed=knn_seed,
+            labels=labels,
+            first=count,
+        )
+    graphs = [*fitted.graphs, new]
+    with timed("relations", seconds):
+        related = fitted.relations | relate(
+            links,
+            graphs,
+            alignment_strengths=fitted.alignment.alignment_strengths,
+            alignment_decay=fitted.alignment.alignment_decay,
+        )
+    with timed("start", seconds):
+        start = from_mates(
+            count,
+            new.to_sparse(),
+            [*fitted.maps, None],
+            {pair: related[pair] for pair in links},
+            n_components=layout.n_components,
+            seed=start_seed,
+        )
+    longer = dataclasses.replace(
+        fitted,
+        maps=[*fitted.maps, start],
+        graphs=graphs,
+        relations=related,
+        data=data,
+        params=layout_params(layout, fitted.alignment, slices=count + 1),
+        seconds=seconds,
+        pinned=[*fitted.pinned, None],
+        point_weights=[*fitted.point_weights, None],
+        ids=ids,
+        slice_labels=labels,
+        graph=graph,
+        layout=layout,
+    )
+    with timed("layout", seconds):
+        moved = _lay_out(longer, move, key, progress)
+    return moved if keep is None else _drop(moved, count + 1 - keep)
+
+
+def _lay_out(
+    longer: AlignedEmbedding, move: int, key: jax.Array, progress: Progress | None
+) -> AlignedEmbedding:
+    """The last `move` + 1 slices laid out, those in their window pinned.
+
+    The stack always has as many slices, empty ones in front where the sequence is
+    short: one compiled program for all updates (unless pairs reach beyond the window).
+    """
+    count = len(longer.maps)
+    moving = (o for t, o in longer.relations if t + o >= count - move - 1)
+    window = max(longer.alignment.alignment_window_size, *moving, 1)
+    size = move + 1 + window
+    first = count - size  # below 0 where the sequence is short
+    real = range(max(first, 0), count)
+    components = longer.layout.n_components
+    empty = [_empty_graph(longer.graphs[-1])] * -min(first, 0)
+    maps = [np.zeros((0, components))] * len(empty) + [longer.maps[t] for t in real]
+    pinned: list[Any] = [None] * len(empty)
+    for t in real:
+        pinned.append(
+            longer.pinned[t]
+            if t >= count - move - 1
+            else np.ones(len(longer.maps[t]), bool)
+        )
+    problem = stack(
+        empty + [longer.graphs[t] for t in real],
+        _window_of(longer.relations, first, size, window),
+        key=key,
+        pinned=pinned,
+        point_weights=[None] * len(empty) + [longer.point_weights[t] for t in real],
+    )
+    params = jax.tree.map(
+        lambda leaf: leaf[jnp.clip(jnp.arange(first, count), 0)] if leaf.ndim else leaf,
+        longer.params,
+    )
+    state = init(
+        stack_maps(maps, problem),
+        n_epochs=epochs(longer.layout, longer.graphs[-1 - move :]),
+    )
+    state = optimize(problem, params, state, longer.layout, key=key, progress=progress)
+    fresh = unstack_maps(state.maps, problem)[-move - 1 :]
+    history = jax.tree.map(lambda term: term[:, len(empty) :], state.history)
+    return dataclasses.replace(
+        longer, maps=longer.maps[: -move - 1] + fresh, history=history
+    )
+
+
+def _empty_graph(like: FuzzyGraph) -> FuzzyGraph:
+    return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)[..., :0]), like)
+
+
+def _window_of(relations: Relations, first: int, size: int, window: int) -> Relations:
+    """The relations within the last slices, renumbered; pairs without any empty."""
+    nobody = Mates(np.zeros(0, int), np.zeros(0, int), np.zeros(0))
+    found: Relations = {}
+    for t in range(size):
+        for offset in range(1, size - t):
+            mates = relations.get((first + t, offset))
+            if mates is not None or offset <= window:
+                found[t, offset] = nobody if mates is None else mates
+    return found
+
+
+def _drop(fitted: AlignedEmbedding, first: int) -> AlignedEmbedding:
+    """The sequence from slice `first` on."""
+
+    def cut(config: Any, names: Sequence[str]) -> Any:
+        values = {name: getattr(config, name) for name in names}
+        return dataclasses.replace(
+            config, **{n: v[first:] for n, v in values.items() if isinstance(v, tuple)}
+        )
+
+    return dataclasses.replace(
+        fitted,
+        maps=fitted.maps[first:],
+        graphs=fitted.graphs[first:],
+        relations={
+            (t - first, offset): mates
+            for (t, offset), mates in fitted.relations.items()
+            if t >= first
+        },
+        data=fitted.data[first:],
+        params=jax.tree.map(
+            lambda leaf: leaf[first:] if leaf.ndim else leaf, fitted.params
+        ),
+        pinned=fitted.pinned[first:],
+        point_weights=fitted.point_weights[first:],
+        ids=fitted.ids and fitted.ids[first:],
+        slice_labels=fitted.slice_labels and fitted.slice_labels[first:],
+        graph=cut(fitted.graph, OF_GRAPH),
+        layout=cut(fitted.layout, OF_LAYOUT),
+    )
+
+
+def _check_whole(name: str, value: Any, low: int, high: int) -> None:
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not whole or not low <= value <= high:
+        raise ValueError(
+            f"`{name}` is {value!r}; expected a whole number of slices from {low} to "
+            f"{high}."
+        )

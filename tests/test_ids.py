@@ -1,0 +1,148 @@
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from helpers import (
+    NEIGHBORS,
+    assert_same_links,
+    assert_same_maps,
+    digit_windows,
+    make_data,
+    make_links,
+    pairs_of,
+)
+
+from aljax.align import fit
+from aljax.config import GraphConfig, LayoutConfig
+from aljax.graph.relations import is_ids
+from aljax.tables import sliding_windows
+
+pytestmark = pytest.mark.usefixtures("as_users_run_it")
+LABELS = ("a", "b", "c")
+
+
+def test_ids_link_the_digits_as_their_dicts_do():
+    windows, dicts, _ = digit_windows()
+    ids = [np.arange(start, start + 400) for start in range(0, 1500, 150)]
+    sizes = [len(one) for one in windows]
+    assert len(windows) == 10
+    by_dicts = make_links(dicts, sizes, 3, data=windows)
+    assert_same_links(make_links(ids, sizes, 3), by_dicts)
+    assert by_dicts[0, 2].rows.size == 100
+
+
+def test_a_fit_by_ids_has_the_relations_and_maps_of_one_by_dicts():
+    windows, dicts = sliding_windows(make_data([96])[0], 48, 24)
+    ids, _ = sliding_windows(np.array([f"row {i}" for i in range(96)]), 48, 24)
+    one, other = (
+        fit(
+            windows,
+            relations,
+            key=jax.random.key(0),
+            graph=GraphConfig(n_neighbors=NEIGHBORS),
+            layout=LayoutConfig(n_epochs=5),
+        )
+        for relations in (dicts, ids)
+    )
+    assert_same_links(one.relations, other.relations)
+    assert_same_maps(one.maps, other.maps)
+    assert one.ids is None
+    assert other.ids == tuple(tuple(of.tolist()) for of in ids)
+
+
+def test_a_member_absent_from_a_slice_between_ties_those_around_it():
+    ids = [["x", "y", "z"], ["z", "w"], ["y", "x", "z"]]
+    links = make_links(ids, (3, 2, 3))
+    assert pairs_of(links[0, 1]) == [(2, 0)]
+    assert pairs_of(links[1, 1]) == [(0, 2)]
+    assert pairs_of(links[0, 2]) == [(0, 1), (1, 0), (2, 2)]
+    chained = make_links([{2: 0}, {0: 2}], (3, 2, 3))
+    assert pairs_of(chained[0, 2]) == [(2, 2)]
+
+
+def test_ids_link_within_the_window_only():
+    links = make_links([[7]] * 5, (1,) * 5, window=2)
+    assert [*links] == [(t, o) for t in range(4) for o in (1, 2) if t + o < 5]
+
+
+IDS: dict[str, Any] = {
+    "strings": ["x", "y"],
+    "tuples": [("x", 1), ("y", 2)],
+    "an array of strings": np.array(["x", "y"]),
+    "an array of whole numbers": np.array([4, 2], np.int16),
+    "an array of dates": np.array(["2020-01-01", "2021-01-01"], "datetime64[D]"),
+    "an array of objects": np.array(["x", 3], dtype=object),
+}
+
+
+@pytest.mark.parametrize("kind", IDS)
+def test_ids_may_be_anything_that_can_be_hashed(kind):
+    ids = IDS[kind]
+    links = make_links([ids, ids[::-1]], (2, 2))
+    assert pairs_of(links[0, 1]) == [(0, 1), (1, 0)]
+
+
+@pytest.mark.parametrize("dtype", ["object", "category", "string"])
+def test_ids_may_be_columns_of_pandas_with_missing_values(dtype):
+    pandas = pytest.importorskip("pandas", reason="pip install pandas")
+    column = pandas.Series(["x", None, "y"], dtype=dtype)
+    links = make_links([column, column.iloc[::-1]], (3, 3))
+    assert pairs_of(links[0, 1]) == [(0, 2), (2, 0)]
+
+
+def test_numbers_link_across_the_libraries_that_hold_them():
+    ids = [[1, 2], np.array([2, 1]), [np.int64(1), np.uint8(2)]]
+    links = make_links(ids, (2, 2, 2))
+    assert pairs_of(links[0, 1]) == pairs_of(links[1, 1]) == [(0, 1), (1, 0)]
+
+
+def test_none_and_nan_are_nobodys():
+    nan = float("nan")
+    ids = [[None, nan, 5, None], [nan, None, 5, nan]]
+    assert pairs_of(make_links(ids, (4, 4))[0, 1]) == [(2, 2)]
+
+
+BAD_IDS: dict[str, tuple[Any, str]] = {
+    "for two slices": ([[1], [2]], "^`relations` has ids for 2 slices, .* are 3; exp"),
+    "too few": ([[1, 2], [1], [1]], r"ids of slice 1 \('b'\) are 1 for 2 rows"),
+    "too many": ([[1, 2], [1, 2], [1, 2]], r"ids of slice 2 \('c'\) are 2 for 1 rows"),
+    "text": ([[1, 2], "xy", [1]], r"ids of slice 1 \('b'\) are a str; expected"),
+    "a number": ([[1, 2], [1, 2], 5], r"ids of slice 2 \('c'\) are a int; expected"),
+    "lists": (
+        [[1, 2], [1, [2]], [1]],
+        r"slice 1 \('b'\) have \[2\] \(list\) in row 1, which cannot be hashed",
+    ),
+    "rows of an array": ([[1, 2], np.ones((2, 2)), [1]], "slice 1 .*cannot be hashed"),
+    "repeated": (
+        [["x", "x"], [1, 2], [1]],
+        r"ids of slice 0 \('a'\) repeat: 'x' in rows 0 and 1\. Expected every id",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_IDS)
+def test_ids_that_do_not_fit_are_refused(case):
+    ids, said = BAD_IDS[case]
+    with pytest.raises(ValueError, match=said):
+        make_links(ids, (2, 2, 1), labels=LABELS)
+
+
+def test_of_many_repeated_ids_the_first_are_named():
+    ids = [[*"abcdeabcde"], [*"a"]]
+    with pytest.raises(ValueError, match=r"rows 0 and 5; 'b' .*; 'c' .* and 2 more"):
+        make_links(ids, (10, 1))
+
+
+def test_ids_that_nobody_shares_are_warned_of():
+    with pytest.warns(UserWarning, match="has no mates .*nothing to hold") as told:
+        links = make_links([[1], [2], [3]], (1, 1, 1), labels=LABELS)
+    assert [str(one.message)[:13] for one in told] == ["slice 1 ('b')", "slice 2 ('c')"]
+    assert all(link.rows.size == 0 for link in links.values())
+
+
+def test_only_sequences_without_dicts_are_ids():
+    assert is_ids([[1], np.array([2])])
+    assert is_ids(np.ones((2, 3)))
+    for other in (None, [], "text", 5, [{0: 0}], [[1], {0: 0}], {(0, 1): [[0, 0]]}):
+        assert not is_ids(other)

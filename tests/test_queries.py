@@ -1,0 +1,126 @@
+import numpy as np
+import pytest
+from helpers import make_data, programs
+from scipy.spatial.distance import cdist
+
+from aljax.graph.queries import BLOCK, _nearest, query_knn
+
+K = 6
+
+
+@pytest.fixture(scope="module")
+def data() -> np.ndarray:
+    return make_data([150])[0]
+
+
+@pytest.fixture(scope="module")
+def queries() -> np.ndarray:
+    return make_data([BLOCK + 12], seed=1)[0]
+
+
+def brute_force(data, queries, metric="euclidean", **settings):
+    distances = cdist(queries.astype(float), data.astype(float), metric, **settings)
+    nearest = np.argsort(distances, axis=1, kind="stable")[:, :K]
+    return nearest, np.take_along_axis(distances, nearest, axis=1)
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_neighbors_are_those_of_brute_force(data, queries, metric):
+    rows, distances = query_knn(data, queries, K, metric=metric)
+    expected, near = brute_force(data, queries, metric)
+    np.testing.assert_array_equal(rows, expected)
+    np.testing.assert_allclose(distances, near, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("metric", "settings"),
+    [("manhattan", {}), ("minkowski", {"p": 3}), ("correlation", {})],
+)
+def test_other_metrics_are_searched_as_well(data, queries, metric, settings):
+    rows, distances = query_knn(
+        data, queries, K, metric=metric, metric_kwds=settings or None
+    )
+    name = "cityblock" if metric == "manhattan" else metric
+    expected, near = brute_force(data, queries, name, **settings)
+    np.testing.assert_array_equal(rows, expected)
+    np.testing.assert_allclose(distances, near, rtol=1e-5)
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine", "manhattan", "correlation"])
+def test_a_row_of_the_slice_finds_itself_first_at_distance_0(data, metric):
+    rows, distances = query_knn(data, data[::-1], K, metric=metric)
+    np.testing.assert_array_equal(rows[:, 0], np.arange(150)[::-1])
+    assert (distances[:, 0] == 0).all()
+    assert (distances[:, 1] > 0).all()
+
+
+def test_of_equal_rows_the_first_is_found_first(data):
+    twice = np.concatenate([data, data])
+    rows, distances = query_knn(twice, data[:20], 2)
+    np.testing.assert_array_equal(rows[:, 0], np.arange(20))
+    np.testing.assert_array_equal(rows[:, 1], np.arange(20) + 150)
+    assert (distances == 0).all()
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine", "manhattan"])
+def test_what_a_row_finds_does_not_depend_on_the_others(data, queries, metric):
+    together = query_knn(data, queries, K, metric=metric)
+    for chosen in ([0], [BLOCK], [7, 3, BLOCK + 5], [*range(60, len(queries))]):
+        apart = query_knn(data, queries[chosen], K, metric=metric)
+        for one, other in zip(apart, together, strict=True):
+            np.testing.assert_array_equal(one, other[chosen])
+
+
+def test_one_program_serves_any_number_of_queries_and_near_sizes(data, queries):
+    query_knn(data, queries, K)
+    before = programs(_nearest)
+    for count in (1, 5, BLOCK, BLOCK + 1):
+        query_knn(data, queries[:count], K)
+    query_knn(data[:-2], queries, K)
+    assert programs(_nearest) == before
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "manhattan"])
+def test_there_may_be_no_queries(data, queries, metric):
+    rows, distances = query_knn(data, queries[:0], K, metric=metric)
+    assert rows.shape == distances.shape == (0, K)
+
+
+@pytest.mark.parametrize("offset", [1e4, 1e6])
+def test_neighbors_far_from_the_origin_are_found(data, queries, offset):
+    far, asked = data.astype(float) + offset, queries.astype(float) + offset
+    rows, distances = query_knn(far, asked, K)
+    expected, near = brute_force(data, queries)
+    np.testing.assert_array_equal(rows, expected)
+    np.testing.assert_allclose(distances, near, rtol=1e-4)
+
+
+def test_distances_that_drown_in_float32_are_computed_again(data, queries):
+    # Two clouds so far apart that single precision cannot tell their rows apart.
+    far = np.concatenate([data[:75].astype(float), data[75:].astype(float) + 1e7])
+    rows, distances = query_knn(far, queries.astype(float), K)
+    expected, near = brute_force(far, queries)
+    np.testing.assert_array_equal(rows, expected)
+    np.testing.assert_allclose(distances, near, rtol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+def test_units_do_not_matter(data, queries, scale):
+    rows, distances = query_knn(data * float(scale), queries * float(scale), K)
+    expected, near = brute_force(data, queries)
+    np.testing.assert_array_equal(rows, expected)
+    np.testing.assert_allclose(distances, near * scale, rtol=1e-4)
+
+
+def test_all_rows_can_be_asked_for(data, queries):
+    rows, distances = query_knn(data[:9], queries[:4], 9)
+    assert [sorted(one) for one in rows.tolist()] == [[*range(9)]] * 4
+    assert (np.diff(distances, axis=1) >= 0).all()
+
+
+@pytest.mark.parametrize(
+    ("metric", "settings"), [("no such", None), ("manhattan", {"wrong": 3})]
+)
+def test_metrics_that_cannot_be_searched_are_refused(data, queries, metric, settings):
+    with pytest.raises(ValueError, match=f"^`metric` is '{metric}' .*pairwise_dist"):
+        query_knn(data, queries, K, metric=metric, metric_kwds=settings)

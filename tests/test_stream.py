@@ -1,0 +1,308 @@
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from helpers import (
+    NEIGHBORS,
+    assert_same_links,
+    assert_same_maps,
+    digit_windows,
+    make_data,
+    make_relations,
+    programs,
+)
+
+from aljax.align import fit
+from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
+from aljax.embedding import AlignedEmbedding
+from aljax.graph.neighbors import exact_knn
+from aljax.layout.optimize import run
+from aljax.metrics import displacement, trustworthiness
+from aljax.stream import update
+
+pytestmark = pytest.mark.usefixtures("as_users_run_it")
+SIZES = (41, 48, 45, 44, 47)
+DATA = make_data(SIZES)
+DICTS = make_relations(SIZES)
+IDS = [[f"row {i}" for i in range(start, start + n)] for start, n in enumerate(SIZES)]
+WINDOW = 2
+KEY = jax.random.key(1)
+
+
+def lay_out(slices=3, relations=None, *, graph=None, **layout) -> AlignedEmbedding:
+    return fit(
+        DATA[:slices],
+        DICTS[: slices - 1] if relations is None else relations,
+        key=jax.random.key(0),
+        graph=GraphConfig(n_neighbors=NEIGHBORS) if graph is None else graph,
+        layout=LayoutConfig(n_epochs=20, **layout),
+        alignment=AlignmentConfig(alignment_window_size=WINDOW),
+        slice_labels=[*"abcde"][:slices],
+    )
+
+
+def append(fitted, relations=None, *, data=None, key=KEY, **settings: Any):
+    t = len(fitted.maps)
+    relations = DICTS[t - 1] if relations is None else relations
+    return update(
+        fitted, DATA[t] if data is None else data, relations, key=key, **settings
+    )
+
+
+@pytest.fixture(scope="module")
+def base() -> AlignedEmbedding:
+    return lay_out()
+
+
+@pytest.fixture(scope="module")
+def by_ids() -> AlignedEmbedding:
+    return lay_out(relations=IDS[:3])
+
+
+def test_an_update_appends_a_slice_and_leaves_the_others_to_the_last_bit(base):
+    longer = append(base)
+    assert_same_maps(longer.maps[:3], base.maps)
+    assert longer.maps[3].shape == (44, 2)
+    assert longer.maps[3].dtype == base.maps[0].dtype
+    assert np.isfinite(longer.maps[3]).all()
+    np.testing.assert_array_equal(longer.data[3], DATA[3])
+    assert {*longer.seconds} >= {"graph", "relations", "start", "layout"}
+
+
+@pytest.mark.parametrize("move", [1, 2, 3])
+def test_as_many_slices_move_as_may(base, move):
+    longer = append(base, move=move)
+    assert_same_maps(longer.maps[: 3 - move], base.maps[: 3 - move])
+    for t in range(3 - move, 3):
+        assert (np.abs(longer.maps[t] - base.maps[t]).max(axis=1) > 1e-3).all()
+
+
+def test_an_update_changes_nothing_of_what_it_is_given(base):
+    fitted = lay_out()
+    longer = append(append(fitted, move=2), keep=2)
+    assert len(longer.maps) == 2
+    assert_same_maps(fitted.maps, base.maps)
+    assert_same_links(fitted.relations, base.relations)
+    for name in ("maps", "graphs", "data", "pinned", "point_weights"):
+        assert len(getattr(fitted, name)) == 3
+    assert fitted.slice_labels == ("a", "b", "c")
+    assert (fitted.layout, fitted.graph) == (base.layout, base.graph)
+
+
+def test_the_same_key_gives_the_same_map_and_another_key_another(base):
+    one, again = append(base), append(base)
+    np.testing.assert_array_equal(one.maps[3], again.maps[3])
+    other = append(base, key=jax.random.key(2))
+    assert np.abs(other.maps[3] - one.maps[3]).max() > 1e-3
+
+
+@pytest.mark.parametrize("ids", [False, True])
+def test_relations_after_updates_are_those_of_a_fit_of_all(base, by_ids, ids):
+    start, steps = (by_ids, IDS[3:]) if ids else (base, DICTS[2:])
+    longer = start
+    for step in steps:
+        longer = append(longer, step)
+    whole = lay_out(5, IDS if ids else DICTS)
+    assert longer.relations.keys() == whole.relations.keys()
+    for pair, mates in longer.relations.items():
+        assert_same_links({pair: mates}, {pair: whole.relations[pair]})
+    assert longer.ids == whole.ids
+    assert longer.slice_labels == (*"abc", 3, 4)
+    for name in ("a", "learning_rate", "alignment_regularisation"):
+        one, other = getattr(longer.params, name), getattr(whole.params, name)
+        np.testing.assert_array_equal(one, other)
+
+
+def test_members_absent_from_the_last_slice_are_found_by_their_ids(by_ids):
+    ids = [[None] * 48, IDS[3]]
+    longer = by_ids
+    with pytest.warns(UserWarning, match="has no mates"):
+        longer = append(longer, ids[0], data=DATA[1])
+    longer = append(longer, ids[1], data=DATA[3])
+    assert longer.relations[2, 2].rows.size > 30
+    assert longer.relations[3, 1].rows.size == 0
+
+
+def test_a_dict_serves_where_there_are_ids_and_passes_them_on(by_ids):
+    longer = append(by_ids, {5: 0, 7: 43})
+    assert longer.ids is not None
+    assert (longer.ids[3][0], longer.ids[3][43]) == (IDS[2][5], IDS[2][7])
+    assert {*longer.ids[3][1:43]} == {None}
+
+
+def test_pairs_relate_the_new_slice_to_any_before(base):
+    pairs = np.array([[0, 1], [2, 1], [3, 4]])
+    longer = append(base, {(0, 3): (pairs, [1.0, 2.0, 3.0]), (3, 2): pairs[:, ::-1]})
+    assert longer.relations[0, 3].rows.tolist() == [0, 2, 3]
+    assert longer.relations[2, 1].others.tolist() == [1, 1, 4]
+    fall = np.exp(-2) * np.array([0.5, 1.0, 3.0])
+    np.testing.assert_allclose(longer.relations[0, 3].strengths, fall)
+    assert np.isfinite(longer.maps[3]).all()
+    assert_same_maps(longer.maps[:3], base.maps)
+
+
+def test_updates_share_one_program_whatever_the_length(base):
+    longer = append(lay_out(1))
+    before = programs(run)
+    for _ in range(3):
+        longer = append(longer)
+    append(append(base))
+    assert programs(run) == before
+
+
+def test_old_slices_can_be_dropped():
+    graph = GraphConfig(n_neighbors=[NEIGHBORS, 7, 8])
+    longer = lay_out(graph=graph, min_dist=[0.1, 0.2, 0.3])
+    for count, kept in ((3, "bcd"), (3, "cde")):
+        given = {"slice_label": kept[-1], "settings": {"n_neighbors": 9}}
+        at = ord(kept[-1]) - ord("a")
+        longer = append(longer, DICTS[at - 1], data=DATA[at], keep=count, **given)
+        assert longer.slice_labels == tuple(kept)
+        for name in ("maps", "graphs", "data", "pinned", "point_weights"):
+            assert len(getattr(longer, name)) == count
+        assert longer.relations.keys() == {(0, 1), (0, 2), (1, 1)}
+        assert longer.params.a.shape == (count,)
+    assert longer.graph.n_neighbors == (8, 9, 9)
+    assert longer.layout.min_dist == (0.3, 0.3, 0.3)
+    for t, size in enumerate(SIZES[2:]):
+        assert longer.maps[t].shape == (size, 2)
+        np.testing.assert_array_equal(longer.data[t], DATA[t + 2])
+
+
+def test_dropping_slices_drops_their_ids_and_changes_no_map(by_ids):
+    longer, shorter = append(by_ids, IDS[3]), append(by_ids, IDS[3], keep=2)
+    assert_same_maps(shorter.maps, longer.maps[2:])
+    assert shorter.ids == longer.ids[2:]
+    again = append(shorter, IDS[4], data=DATA[4])
+    assert again.relations.keys() == {(0, 1), (0, 2), (1, 1)}
+
+
+def test_the_new_slice_may_have_settings_of_its_own(base):
+    settings = {"n_neighbors": 9, "min_dist": 0.5, "learning_rate": 0.5}
+    rate = LayoutConfig().learning_rate
+    plain, own = append(base), append(base, settings=settings)
+    assert own.graphs[3].neighbors.shape[0] > plain.graphs[3].neighbors.shape[0]
+    assert own.graph.n_neighbors == (NEIGHBORS,) * 3 + (9,)
+    assert own.layout.min_dist == (0.1, 0.1, 0.1, 0.5)
+    np.testing.assert_allclose(own.params.learning_rate, [rate, rate, rate, 0.5])
+    assert own.params.a[3] != plain.params.a[3]
+    assert np.abs(own.maps[3] - plain.maps[3]).max() > 0.1
+    again = append(own)
+    assert again.layout.min_dist == (0.1, 0.1, 0.1, 0.5, 0.5)
+    assert plain.layout.min_dist == 0.1
+
+
+def test_pinned_rows_stay_where_their_slice_moves(base):
+    mask = np.arange(SIZES[2]) < 20
+    held = dataclasses.replace(base, pinned=[None, None, mask])
+    longer = append(held, move=1)
+    np.testing.assert_array_equal(longer.maps[2][mask], base.maps[2][mask])
+    assert (longer.maps[2][~mask] != base.maps[2][~mask]).all()
+    assert longer.pinned[3] is None
+
+
+def test_neighbors_may_be_given_instead_of_data(base):
+    longer = append(base, data=exact_knn(DATA[3], NEIGHBORS))
+    np.testing.assert_array_equal(longer.maps[3], append(base).maps[3])
+    assert longer.data[3] is None
+
+
+def test_without_mates_the_slice_is_laid_out_with_a_warning(base):
+    with pytest.warns(UserWarning, match=r"^slice 3 \('d'\) has no mates .*nothing"):
+        longer = append(base, {}, slice_label="d")
+    assert np.isfinite(longer.maps[3]).all()
+
+
+def test_progress_is_told_and_changes_nothing(base):
+    epochs: list[int] = []
+    told = append(base, progress=lambda state: epochs.append(int(state.epoch)))
+    assert epochs == [*range(1, 21)]
+    np.testing.assert_array_equal(told.maps[3], append(base).maps[3])
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "a row beyond the last slice": (
+        {"relations": {45: 45}},
+        r"^`relations` maps from row 45, but slice 2 \('c'\) has 45 rows",
+    ),
+    "a row beyond the new one": (
+        {"relations": {0: 45}, "slice_label": "d"},
+        r"^`relations` maps to row 45, but slice 3 \('d'\) has 44 rows",
+    ),
+    "a dict that fits backwards": (
+        {"relations": {0: 0, 43: 44}},
+        "^`relations` maps to row 44, .*would fit reversed",
+    ),
+    "ids where there are none": (
+        {"relations": IDS[3]},
+        "^`relations` is a list; .*Ids serve where `fit` was given ids",
+    ),
+    "pairs of two old slices": (
+        {"relations": {(0, 1): [[0, 0]]}},
+        "^`relations` has pairs of slices 0 and 1; .* with the new slice, 3",
+    ),
+    "move below 0": ({"move": -1}, "^`move` is -1; expected .* from 0 to 3"),
+    "move beyond": ({"move": 4}, "^`move` is 4; expected .* from 0 to 3"),
+    "a fraction": ({"move": 1.5}, "^`move` is 1.5"),
+    "keep nothing": ({"keep": 0}, "^`keep` is 0; expected .* from 1 to 4"),
+    "keep too many": ({"keep": 5}, "^`keep` is 5; expected .* from 1 to 4"),
+    "an unknown setting": ({"settings": {"min_dsit": 1}}, "did you mean `min_dist`"),
+    "a common setting": ({"settings": {"n_components": 3}}, "is not per slice"),
+    "a and b": ({"settings": {"a": 1.0}}, "fitted to `min_dist` and `spread`"),
+    "a bad value": ({"settings": {"min_dist": -1.0}}, "^`min_dist` is"),
+    "too many neighbors": (
+        {"settings": {"n_neighbors": 44}, "slice_label": "d"},
+        r"^`n_neighbors` is 44, but slice 3 \('d'\) has 44 rows",
+    ),
+    "NaN": ({"data": np.full((9, 5), np.nan)}, "^`new_slice` has nan in row 0"),
+    "no key": ({"key": 0}, "^`key` is 0"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_updates_that_do_not_fit_are_refused(base, case):
+    settings, said = REFUSED[case]
+    with pytest.raises(ValueError, match=said):
+        append(base, **settings)
+
+
+def test_ids_that_repeat_are_refused(by_ids):
+    ids = ["new", "new", *IDS[3][2:]]
+    with pytest.raises(ValueError, match=r"slice 3 \('d'\) repeat: 'new' in rows 0"):
+        append(by_ids, ids, slice_label="d")
+
+
+def test_a_dict_that_the_data_show_to_be_reversed_is_refused(base):
+    data = np.concatenate([DATA[2][10:], DATA[3][:10]])
+    forward = {row: row - 10 for row in range(10, 45)}
+    backward = {new: old for old, new in forward.items()}
+    assert len(append(base, forward, data=data).maps) == 4
+    with pytest.raises(ValueError, match=r"^`relations` is reversed: .*slice 3"):
+        append(base, backward, data=data)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_digits_that_arrive_one_window_at_a_time_stay_aligned(seed):
+    windows, dicts, _ = digit_windows()
+    maps = fit(windows[:2], dicts[:1], key=jax.random.key(seed))
+    for t in range(2, 5):
+        maps = update(maps, windows[t], dicts[t - 1], key=jax.random.key(seed + t))
+    trust = [trustworthiness(x, y) for x, y in zip(windows, maps.maps, strict=False)]
+    assert displacement(maps.maps, maps.relations) <= 0.06
+    assert np.mean(trust) >= 0.975
+
+
+def test_pairs_beyond_the_window_pull_as_in_fit(base):
+    data = make_data((*SIZES, 40))[-1]
+    pairs = {(0, 3): np.column_stack([np.arange(30), np.arange(30)])}
+    key = jax.random.key(1)
+    strong = dataclasses.replace(
+        base, alignment=dataclasses.replace(base.alignment, alignment_regularisation=50)
+    )
+    apart = []
+    for one in (base, strong):
+        one = update(one, data, pairs, key=key)
+        apart.append(np.linalg.norm(one.maps[3][:30] - one.maps[0][:30], axis=1).mean())
+    assert apart[1] < apart[0] / 2

@@ -1,0 +1,219 @@
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from helpers import (
+    NEIGHBORS,
+    assert_same_maps,
+    make_data,
+    make_relations,
+    programs,
+)
+from scipy.spatial.distance import cdist
+from sklearn.datasets import load_digits
+
+from aljax.align import fit
+from aljax.config import GraphConfig, LayoutConfig
+from aljax.embedding import AlignedEmbedding
+from aljax.graph.neighbors import exact_knn
+from aljax.graph.queries import BLOCK
+from aljax.layout.project import project
+from aljax.metrics import knn_accuracy
+from aljax.unseen import transform
+
+pytestmark = pytest.mark.usefixtures("as_users_run_it")
+DATA = make_data()
+
+
+def lay_out(data: Any = DATA, *, n_neighbors: Any = NEIGHBORS, **layout):
+    return fit(
+        data,
+        make_relations(),
+        key=jax.random.key(0),
+        graph=GraphConfig(n_neighbors=n_neighbors),
+        layout=LayoutConfig(n_epochs=30, **layout),
+        slice_labels=["a", "b", "c"],
+    )
+
+
+@pytest.fixture(scope="module")
+def fitted() -> AlignedEmbedding:
+    return lay_out()
+
+
+@pytest.fixture(scope="module")
+def unseen() -> np.ndarray:
+    """More rows than one block holds."""
+    return make_data([BLOCK + 12], seed=5)[0]
+
+
+def in_metric(fitted, metric: str, **settings) -> AlignedEmbedding:
+    """The same maps, whose new rows are searched in another metric."""
+    graph = dataclasses.replace(
+        fitted.graph, metric=metric, metric_kwds=settings or None
+    )
+    return dataclasses.replace(fitted, graph=graph)
+
+
+METRICS: list[tuple[str, dict[str, Any]]] = [
+    ("euclidean", {}),
+    ("cosine", {}),
+    ("manhattan", {}),
+    ("minkowski", {"p": 3}),
+    ("correlation", {}),
+]
+
+
+@pytest.mark.parametrize(("metric", "settings"), METRICS)
+def test_rows_of_the_slice_land_on_their_own_positions(fitted, metric, settings):
+    maps = in_metric(fitted, metric, **settings)
+    for t, data in enumerate(DATA):
+        placed = transform(maps, t, data)
+        assert placed.dtype == fitted.maps[t].dtype
+        np.testing.assert_array_equal(placed, fitted.maps[t])
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine", "manhattan"])
+def test_rows_almost_of_the_slice_land_near_their_neighbors(fitted, metric):
+    shifted = DATA[1] * np.float32(1.0001)
+    placed = transform(in_metric(fitted, metric), 1, shifted)
+    to_own = np.linalg.norm(placed - fitted.maps[1], axis=1)
+    to_all = cdist(placed, fitted.maps[1])
+    assert (to_own > 0).any()
+    assert np.median(to_own) < 0.5 * np.median(to_all)
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine", "manhattan"])
+def test_one_by_one_is_all_at_once_bit_for_bit(fitted, unseen, metric):
+    maps = in_metric(fitted, metric)
+    together = transform(maps, 1, unseen)
+    assert together.shape == (len(unseen), 2)
+    assert np.isfinite(together).all()
+    for row in (0, 1, 17, BLOCK - 1, BLOCK, len(unseen) - 1):
+        alone = transform(maps, 1, unseen[row : row + 1])
+        np.testing.assert_array_equal(alone[0], together[row])
+    turned = transform(maps, 1, unseen[::-1])
+    np.testing.assert_array_equal(turned, together[::-1])
+
+
+def test_nothing_moves_and_nothing_is_left_to_chance(fitted, unseen):
+    before = [y.copy() for y in fitted.maps]
+    one, again = (transform(fitted, 0, unseen) for _ in range(2))
+    np.testing.assert_array_equal(one, again)
+    assert_same_maps(fitted.maps, before)
+
+
+def test_each_slice_has_a_frame_of_its_own(fitted, unseen):
+    first, last = transform(fitted, 0, unseen), transform(fitted, -1, unseen)
+    np.testing.assert_array_equal(last, transform(fitted, 2, unseen))
+    assert np.abs(first - last).max() > 0.1
+
+
+def test_one_program_serves_any_number_of_rows(fitted, unseen):
+    transform(fitted, 1, unseen)
+    before = programs(project)
+    for count in (1, 9, BLOCK, BLOCK + 1):
+        transform(fitted, 1, unseen[:count])
+    assert programs(project) == before
+
+
+@pytest.mark.parametrize("none", [np.zeros((0, 5)), DATA[0][:0]])
+def test_there_may_be_no_rows(fitted, none):
+    placed = transform(fitted, 0, none)
+    assert placed.shape == (0, 2)
+    assert placed.dtype == fitted.maps[0].dtype
+
+
+def test_slices_may_differ_in_columns_and_neighbors_and_maps_in_dimension(unseen):
+    data = [DATA[0][:, :3], DATA[1], DATA[2]]
+    maps = lay_out(data, n_neighbors=[5, 6, 7], n_components=3)
+    for t, columns in enumerate((3, 5, 5)):
+        placed = transform(maps, t, unseen[:4, :columns])
+        assert placed.shape == (4, 3)
+        np.testing.assert_array_equal(transform(maps, t, data[t][:9]), maps.maps[t][:9])
+
+
+def test_rows_may_be_lists_or_of_other_types(fitted):
+    rows = np.round(DATA[1][:3])
+    expected = transform(fitted, 1, rows)
+    for given in (rows.tolist(), rows.astype(int), rows.astype(object)):
+        np.testing.assert_array_equal(transform(fitted, 1, given), expected)
+
+
+def with_nan(x: np.ndarray) -> np.ndarray:
+    return np.where(np.arange(x.size).reshape(x.shape) == 12, np.nan, x)
+
+
+REFUSED: dict[str, tuple[Any, Any, str]] = {
+    "too few columns": (
+        1,
+        DATA[0][:, :4],
+        r"^`new_rows` has 4 columns, but slice 1 \('b'\) has 5; expected the same",
+    ),
+    "no rows of another width": (
+        1,
+        np.zeros((0, 4)),
+        r"^`new_rows` has 4 columns, but slice 1 \('b'\) has 5",
+    ),
+    "NaN": (
+        2,
+        with_nan(DATA[0]),
+        r"^`new_rows` for slice 2 \('c'\) has nan in row 2, column 2",
+    ),
+    "one row without its axis": (
+        0,
+        DATA[0][0],
+        r"^`new_rows` for slice 0 \('a'\) has shape \(5,\)",
+    ),
+    "words": (0, [["a"] * 5], r"^`new_rows` for slice 0 \('a'\) has .*'a'"),
+    "a table of neighbors": (
+        0,
+        exact_knn(DATA[0], NEIGHBORS),
+        r"^`new_rows` .*slice 0 \('a'\)",
+    ),
+    "no such slice": (3, DATA[0], "^`slice` is 3; expected .* from -3 to 2"),
+    "a slice before the first": (-4, DATA[0], "^`slice` is -4; expected"),
+    "a fraction": (1.0, DATA[0], "^`slice` is 1.0; expected"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_rows_that_do_not_fit_are_refused(fitted, case):
+    t, rows, said = REFUSED[case]
+    with pytest.raises(ValueError, match=said):
+        transform(fitted, t, rows)
+
+
+def test_a_slice_given_as_neighbors_is_refused():
+    maps = lay_out([DATA[0], exact_knn(DATA[1], NEIGHBORS), DATA[2]])
+    said = r"^`transform` needs the data of slice 1 \('b'\), which was given as neigh"
+    with pytest.raises(ValueError, match=said):
+        transform(maps, 1, DATA[1])
+    assert transform(maps, 0, DATA[0][:2]).shape == (2, 2)
+
+
+def test_a_metric_in_which_nothing_can_be_searched_is_refused(fitted):
+    with pytest.raises(ValueError, match=r"^`metric` is 'tsss' .*cannot be searched"):
+        transform(in_metric(fitted, "tsss"), 0, DATA[0])
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_held_out_digits_are_told_apart_as_well_as_those_laid_out(seed):
+    given: Any = load_digits()
+    order = np.random.default_rng(0).permutation(len(given.data))
+    train, held = order[:1597], order[1597:]
+    labels = given.target
+    maps = fit(
+        [given.data[train]],
+        key=jax.random.key(seed),
+        layout=LayoutConfig(n_epochs=200),
+    )
+    own = knn_accuracy(maps.maps[0], labels[train], n_neighbors=10)
+    placed = transform(maps, 0, given.data[held])
+    nearest = np.argsort(cdist(placed, maps.maps[0]), axis=1)[:, :10]
+    votes = [np.bincount(labels[train][rows]).argmax() for rows in nearest]
+    accuracy = np.mean(np.array(votes) == labels[held])
+    assert own > 0.95
+    assert abs(accuracy - own) <= 0.02
