@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from experiments import datasets
-from experiments.datasets import Dataset
+from experiments.dataset import Dataset
 
 RIVALS_OF_SEQUENCES = ("aljax", "umap-learn", "umap-learn + Procrustes")
 

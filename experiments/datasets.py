@@ -5,8 +5,7 @@ for each, whose keys are the function's arguments.
 """
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
 from types import UnionType
 from typing import Any, get_type_hints
 
@@ -15,45 +14,9 @@ import numpy as np
 from aljax import sliding_windows
 from aljax.checks import nearest_name
 from experiments import files
+from experiments.dataset import Dataset, related_by_ids
 from experiments.fashion import fashion_mnist
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """A sequence of slices, how they relate, and what is known about their rows.
-
-    Attributes:
-        slices: The data, `(points, features)` each.
-        relations: For each pair of consecutive slices {row of t: row of t+1}.
-        ids: For each slice its rows' members: the same id in two slices is the same
-            member.
-        titles: A few words on each slice.
-        labels: For each slice a label for each row, if there are any.
-    """
-
-    slices: Sequence[np.ndarray]
-    relations: Sequence[Mapping[int, int]]
-    ids: Sequence[np.ndarray]
-    titles: Sequence[str]
-    labels: Sequence[np.ndarray] | None = None
-
-
-def titled(dataset: Dataset, *settings: Any) -> Dataset:
-    """The dataset with titles that say what settings are each slice's own.
-
-    Args:
-        dataset: The data.
-        settings: Dataclasses, some of whose fields may be tuples, a value a slice.
-    """
-    titles = list(dataset.titles)
-    for one in settings:
-        for name, values in vars(one).items():
-            if isinstance(values, tuple) and len(values) == len(titles):
-                titles = [
-                    f"{title}, {name} {value}" if title else f"{name} {value}"
-                    for title, value in zip(titles, values, strict=True)
-                ]
-    return replace(dataset, titles=titles)
+from experiments.tables import gapminder, own_table
 
 
 def digits_sequence(*, size: int, step: int) -> Dataset:
@@ -121,6 +84,41 @@ def fashion_whole(*, folder: str | None) -> Dataset:
         ids=[np.arange(len(images))],
         titles=["Fashion-MNIST"],
         labels=[classes],
+    )
+
+
+def fashion_growing(
+    *, slices: int, classes: int, images: int, folder: str | None
+) -> Dataset:
+    """Fashion-MNIST's classes by and by: each slice loses one class and gains one.
+
+    Args:
+        slices: How many (with `classes`, at most 11).
+        classes: How many classes a slice has.
+        images: Of each class, the first so many of the training part.
+        folder: Where the four IDX files lie; None for Debian's package.
+
+    Raises:
+        ValueError: The files are missing or are not what they should be, or there
+            are not so many classes.
+    """
+    pictures, known = fashion_mnist(folder)
+    last = slices + classes - 1
+    if min(slices, classes, images) < 1 or last > known.max() + 1:
+        raise ValueError(
+            f"`data.slices` is {slices} and `data.classes` {classes}, for which "
+            f"{last} classes are needed; expected at most {known.max() + 1}."
+        )
+    rows = [np.flatnonzero(known == one)[:images] for one in range(last)]
+    ids = [np.concatenate(rows[t : t + classes]) for t in range(slices)]
+    return related_by_ids(
+        Dataset(
+            slices=[pictures[one].astype(np.float32) for one in ids],
+            relations=[],
+            ids=ids,
+            titles=[f"classes {t} to {t + classes - 1}" for t in range(slices)],
+            labels=[known[one] for one in ids],
+        )
     )
 
 
@@ -202,8 +200,11 @@ LOADERS: dict[str, Callable[..., Dataset]] = {
     "digits_parameters": digits_parameters,
     "fashion": fashion,
     "fashion_whole": fashion_whole,
+    "fashion_growing": fashion_growing,
+    "gapminder": gapminder,
     "drifting_clusters": drifting_clusters,
     "files": own_files,
+    "table": own_table,
 }
 
 
@@ -233,7 +234,12 @@ def load(source: Any = None, **options: Any) -> Dataset:
 
 def _check_type(name: str, value: Any, expected: type | UnionType) -> None:
     if not isinstance(value, expected) or isinstance(value, bool):
-        words = {"int": "a whole number", "str": "text", "str | None": "text or null"}
+        words = {
+            "int": "a whole number",
+            "str": "text",
+            "str | None": "text or null",
+            "list | None": "a list or null",
+        }
         kind = expected.__name__ if isinstance(expected, type) else str(expected)
         raise ValueError(
             f"`data.{name}` is {value!r}; expected {words.get(kind, kind)}."

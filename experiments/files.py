@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from aljax.graph.links import Slices
 from aljax.graph.relations import read_relations
 from aljax.tables import read_slices
 
@@ -180,9 +181,9 @@ def read_relations_file(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # `fit` warns of the same
-            read_relations(
-                relations, [len(one) for one in slices.values()], [*slices.values()]
-            )
+            data = [*slices.values()]
+            known = Slices([len(one) for one in data], data)
+            read_relations(relations, known, alignment_window_size=1)
     except ValueError as error:
         raise ValueError(f"`data.relations`: {path}: {error}") from error
     return relations

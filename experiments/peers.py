@@ -31,7 +31,12 @@ class MissingPeerError(ImportError):
     """A rival that is not installed, with the command that installs it."""
 
 
-def _load(module: str, package: str) -> ModuleType:
+def load(module: str, package: str) -> ModuleType:
+    """A rival's module.
+
+    Raises:
+        MissingPeerError: It is not installed.
+    """
     try:
         return importlib.import_module(module)
     except ImportError as error:
@@ -88,7 +93,7 @@ def umap_learn(
     data: Problem, settings: Mapping[str, Any], seed: int
 ) -> tuple[Maps, Stages]:
     """umap-learn: `AlignedUMAP` for a sequence, `UMAP` for a single slice."""
-    umap = _load("umap", "umap-learn==0.5.12")
+    umap = load("umap", "umap-learn==0.5.12")
     if len(data.slices) == 1:
         model = umap.UMAP(random_state=seed, n_jobs=1, **settings)
         with _timed(umap.umap_, "optimize_layout_euclidean") as seconds:
@@ -104,7 +109,7 @@ def umap_procrustes(
     data: Problem, settings: Mapping[str, Any], seed: int
 ) -> tuple[Maps, Stages]:
     """umap-learn slice by slice, each map turned onto the one before by its mates."""
-    umap = _load("umap", "umap-learn==0.5.12")
+    umap = load("umap", "umap-learn==0.5.12")
     maps: Maps = []
     for t, rows in enumerate(data.slices):
         own = {
@@ -135,7 +140,7 @@ def manifolds_rs(
 
     500 epochs and umap-learn's min_dist, unless the settings say otherwise.
     """
-    manifolds = _load("manifolds_rs", "manifolds-rs")
+    manifolds = load("manifolds_rs", "manifolds-rs")
     maps = [
         manifolds.UMAP(
             ann="nndescent",
@@ -155,7 +160,7 @@ def open_tsne(
 ) -> tuple[Maps, Stages]:
     """Fit openTSNE with its defaults, slice by slice."""
     del settings
-    opentsne = _load("openTSNE", "openTSNE")
+    opentsne = load("openTSNE", "openTSNE")
     maps = [
         np.asarray(opentsne.TSNE(random_state=seed, n_jobs=-1).fit(rows))
         for rows in data.slices

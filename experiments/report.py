@@ -12,7 +12,8 @@ import jax
 import numpy as np
 
 from aljax import AlignedEmbedding, metrics
-from experiments.datasets import Dataset
+from experiments.dataset import Dataset
+from experiments.watch import graph_recall, peak_memory
 
 TRUST_NEIGHBORS = 15
 LABEL_NEIGHBORS = 10
@@ -73,8 +74,8 @@ def measure(dataset: Dataset, embedding: AlignedEmbedding) -> Measures:
             for one, known in zip(maps, labels, strict=True)
         ],
         displacement=[
-            metrics.displacement(maps, {(t, 1): embedding.relations[t, 1]})
-            for t in range(len(maps) - 1)
+            metrics.displacement(maps, {pair: embedding.relations[pair]})
+            for pair in ((t, 1) for t in range(len(maps) - 1))
         ],
     )
 
@@ -137,6 +138,8 @@ def record(
         "loss": {key: float(value) for key, value in vars(last).items()},
         "seconds": _rounded(seconds),
         "seconds_of_fit": _rounded(embedding.seconds),
+        "peak_memory_mib": round(peak_memory()),
+        "graph_recall": graph_recall(embedding),
         "versions": {"python": platform.python_version(), **_versions()},
         "machine": {
             "device": jax.devices()[0].device_kind,

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 
 from aljax import AlignedEmbedding
 from experiments import pictures
-from experiments.datasets import Dataset
+from experiments.dataset import Dataset
 
 FILES = {
     "slices.png": "the maps, to be read by row",

@@ -22,12 +22,7 @@ from tqdm import tqdm
 from experiments.interrupts import Interrupts
 
 if TYPE_CHECKING:
-    from aljax import AlignedEmbedding
-    from aljax.layout.optimize import LayoutState
-    from experiments.datasets import Dataset
     from experiments.settings import RunSettings
-
-BAR = "fit {percentage:3.0f}%|{bar:10}| {n_fmt}/{total_fmt}{postfix}"  # 80 columns
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -104,22 +99,28 @@ def run(
         ValueError: Data or settings that the sources or the library refuse.
     """
     from experiments import datasets, report, results
+    from experiments.dataset import related_by_ids, titled
+    from experiments.fit import fit
+    from experiments.watch import CompileClock
 
     _keep_compiled(settings.compilation_cache)
     seconds: dict[str, float] = {}
+    clock = CompileClock()
     with results.folder_beside(settings.results) as folder:
         with _stage("load", seconds, interrupts):
             dataset = datasets.load(**settings.data)
-            dataset = datasets.titled(dataset, settings.graph, settings.layout)
+            dataset = titled(dataset, settings.graph, settings.layout)
+            dataset = related_by_ids(dataset) if settings.by_ids else dataset
         print(f"{settings.name}: {report.summary(dataset)}", flush=True)
         with _stage("fit", seconds, interrupts):
-            embedding = _fit(dataset, settings, interrupts)
+            embedding = fit(dataset, settings, interrupts)
         with _stage("measure", seconds, interrupts):
             measures = report.measure(dataset, embedding)
         print(f"\n{report.table(dataset, measures)}\n")
         with _stage("draw", seconds, interrupts):
             results.write_pictures(folder, settings.name, dataset, embedding)
         results.write_arrays(folder, dataset, embedding)
+        seconds["of which compilation"] = clock.seconds
         record = report.record(
             dataset,
             embedding,
@@ -159,40 +160,6 @@ def _keep_compiled(folder: Path | None) -> None:
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-
-
-def _fit(
-    dataset: Dataset, settings: RunSettings, interrupts: Interrupts
-) -> AlignedEmbedding:
-    """The fit, with a bar that shows the terms of the loss."""
-    import jax
-
-    import aljax
-
-    with tqdm(bar_format=BAR, mininterval=0, leave=False, total=1) as bar:
-
-        def progress(state: LayoutState) -> None:
-            interrupts.check()
-            bar.total = int(state.n_epochs)
-            last = state.recorded() - 1
-            terms = vars(state.history).items()
-            bar.set_postfix(
-                {name: f"{values[last].sum():.0f}" for name, values in terms},
-                refresh=False,
-            )
-            bar.update(int(state.epoch) - bar.n)
-
-        embedding = aljax.fit(
-            dataset.slices,
-            dataset.relations,
-            key=jax.random.key(settings.seed),
-            graph=settings.graph,
-            layout=settings.layout,
-            alignment=settings.alignment,
-            progress=progress,
-        )
-        bar.leave = True  # but wiped off where there is an error to read
-    return embedding
 
 
 if __name__ == "__main__":

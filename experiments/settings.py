@@ -41,6 +41,9 @@ class RunSettings:
         seed: The run's key is `jax.random.key(seed)` (0 to 2^32 - 1).
         results: The folder in which each run makes its own.
         compilation_cache: Where compiled programs are kept; None keeps none.
+        by_ids: Whether rows are related by their ids, whatever relations the data has.
+        first: On how many slices the sequence is fitted, the others being appended
+            one by one; None fits all at once.
         data: What `datasets.load` takes: the source and its options.
         graph: How data become graphs.
         layout: How graphs become maps.
@@ -51,6 +54,8 @@ class RunSettings:
     seed: int
     results: Path
     compilation_cache: Path | None
+    by_ids: bool
+    first: int | None
     data: Mapping[str, Any]
     graph: GraphConfig
     layout: LayoutConfig
@@ -201,6 +206,11 @@ def build(settings: Mapping[str, Any]) -> RunSettings:
     cache = settings["compilation_cache"]
     if cache is not None:
         _check_text("compilation_cache", cache)
+    if not isinstance(settings["by_ids"], bool):
+        raise ValueError(f"`by_ids` is {settings['by_ids']!r}; expected true or false.")
+    first = settings["first"]
+    if first is not None and (type(first) is not int or first < 1):
+        raise ValueError(f"`first` is {first!r}; expected a number of slices or null.")
     data = settings["data"]
     if not isinstance(data, Mapping):
         raise ValueError(f"`data` is {data!r}; expected a source and its options.")
@@ -210,6 +220,8 @@ def build(settings: Mapping[str, Any]) -> RunSettings:
         seed=settings["seed"],
         results=Path(settings["results"]).expanduser(),
         compilation_cache=None if cache is None else Path(cache).expanduser(),
+        by_ids=settings["by_ids"],
+        first=first,
         data=data,
         **sections,
     )

