@@ -2,14 +2,17 @@
 
 from typing import TYPE_CHECKING, Any
 
-from aljax.align import AlignedEmbedding, fit
+from aljax.align import fit
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
+from aljax.embedding import AlignedEmbedding
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.neighbors import KNN, as_knn
 from aljax.tables import sliding_windows
 
 if TYPE_CHECKING:
     from aljax.estimator import UMAP, AlignedUMAP
+
+load = AlignedEmbedding.load
 
 __all__ = [
     "KNN",
@@ -22,6 +25,7 @@ __all__ = [
     "LayoutConfig",
     "as_knn",
     "fit",
+    "load",
     "sliding_windows",
 ]
 

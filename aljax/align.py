@@ -5,18 +5,16 @@ from contextlib import contextmanager
 from time import perf_counter
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
 
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig, per_slice
+from aljax.embedding import AlignedEmbedding
 from aljax.graph.fuzzy import FuzzyGraph, fuzzy_simplicial_set
 from aljax.graph.neighbors import KNN, find_neighbors, round_up
-from aljax.graph.relations import RelationDict, Relations, read_relations, relate
+from aljax.graph.relations import RelationDict, read_relations, relate
 from aljax.layout.initialize import initial_maps
-from aljax.layout.losses import LossTerms
 from aljax.layout.optimize import LayoutState, default_epochs, default_shifts, init, run
 from aljax.layout.problem import (
     AlignedProblem,
@@ -24,44 +22,11 @@ from aljax.layout.problem import (
     layout_params,
     stack,
     stack_maps,
-    unstack_maps,
 )
 from aljax.tables import Slice, read_slices
 
 Progress = Callable[[LayoutState], None]
 CHUNKS = 20  # how often `progress` is called
-
-
-class AlignedEmbedding(eqx.Module):
-    """A sequence of maps that stay comparable, and all that led to them.
-
-    Attributes:
-        maps: The maps, padded and shuffled; `slices()` gives them in the order given.
-        problem: The graphs and mates that the maps were fitted to.
-        params: The settings that change no shape.
-        history: The loss terms of every tenth epoch, `(epochs, slices)`.
-        relations: The mates between slices, in the rows of the user.
-        data: Each slice's data; None where only its graph was given.
-        seconds: How long each stage took, compilation included.
-        graph: The settings of the graphs.
-        layout: The settings of the layout.
-        alignment: The settings of the alignment.
-    """
-
-    maps: Float[Array, "slices components points"]
-    problem: AlignedProblem
-    params: LayoutParams
-    history: LossTerms
-    relations: Relations
-    data: list[np.ndarray | None]
-    seconds: dict[str, float]
-    graph: GraphConfig = eqx.field(static=True)
-    layout: LayoutConfig = eqx.field(static=True)
-    alignment: AlignmentConfig = eqx.field(static=True)
-
-    def slices(self) -> list[Float[np.ndarray, "_ components"]]:
-        """The maps, `(points, components)` each, in the order of the rows given."""
-        return unstack_maps(self.maps, self.problem)
 
 
 def fit(

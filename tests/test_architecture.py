@@ -13,6 +13,7 @@ PACKAGE = Path(aljax.__file__).parent
 # `tables` reads slices into any of the graph's types, so it stands below them.
 ORDER = [
     "checks",
+    "exports",
     "config",
     "graph.neighbors",
     "graph.fuzzy",
@@ -24,13 +25,14 @@ ORDER = [
     "layout.optimize",
     "layout.sharding",
     "layout.implicit",
+    "io",
+    "embedding",
     "align",
     "inverse",
     "metrics.maps",
     "metrics.motion",
     "sweep",
     "selection",
-    "io",
     "estimator",
     "plot",
 ]
@@ -38,7 +40,10 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 NAMES = {
     path: ".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in MODULES
 }
-HEAVY = ["matplotlib", "plotly", "sklearn", "pynndescent", "numba", "hydra", "umap"]
+HEAVY = [
+    *("matplotlib", "plotly", "datashader", "PIL", "pandas", "anndata"),
+    *("sklearn", "pynndescent", "numba", "hydra", "umap", "tqdm"),
+]
 
 
 def imports(path: Path) -> set[str]:
