@@ -1,5 +1,6 @@
 """aljax: sequences of maps that stay comparable."""
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from aljax.align import fit
@@ -31,9 +32,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Load the estimators, and scikit-learn with them, on first use."""
+    """Load the estimators, scikit-learn with them, and pictures on first use."""
     if name in ("AlignedUMAP", "UMAP"):
         from aljax import estimator
 
         return getattr(estimator, name)
+    if name == "plot":
+        return importlib.import_module("aljax.plot")
     raise AttributeError(f"module 'aljax' has no attribute {name!r}")
