@@ -41,6 +41,7 @@ class RunSettings:
         seed: The run's key is `jax.random.key(seed)` (0 to 2^32 - 1).
         results: The folder in which each run makes its own.
         compilation_cache: Where compiled programs are kept; None keeps none.
+        motion: Whether to draw how members move: curves, a film, an explorer.
         data: What `datasets.load` takes: the source and its options.
         graph: How data become graphs.
         layout: How graphs become maps.
@@ -51,6 +52,7 @@ class RunSettings:
     seed: int
     results: Path
     compilation_cache: Path | None
+    motion: bool
     data: Mapping[str, Any]
     graph: GraphConfig
     layout: LayoutConfig
@@ -201,6 +203,8 @@ def build(settings: Mapping[str, Any]) -> RunSettings:
     cache = settings["compilation_cache"]
     if cache is not None:
         _check_text("compilation_cache", cache)
+    if not isinstance(settings["motion"], bool):
+        raise ValueError(f"`motion` is {settings['motion']!r}; expected true or false.")
     data = settings["data"]
     if not isinstance(data, Mapping):
         raise ValueError(f"`data` is {data!r}; expected a source and its options.")
@@ -210,6 +214,7 @@ def build(settings: Mapping[str, Any]) -> RunSettings:
         seed=settings["seed"],
         results=Path(settings["results"]).expanduser(),
         compilation_cache=None if cache is None else Path(cache).expanduser(),
+        motion=settings["motion"],
         data=data,
         **sections,
     )

@@ -17,6 +17,9 @@ IDS = [np.array([f"p{row + shift}" for row in range(60)]) for shift in (0, 10, 2
 IDS[1] = IDS[1][:50]
 PATIENCE = 180_000  # milliseconds, for machines that are busy or draw in software
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+# WebGL is drawn in software; a container has no sandbox to offer.
+FLAGS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+CROSS = "\N{MULTIPLICATION SIGN}"
 MARK = "</script><b>p3 & co</b>"  # an id that must stay text
 
 
@@ -24,7 +27,7 @@ def some_maps() -> list[np.ndarray]:
     """Members of the same id lie at about the same place."""
     base = np.random.default_rng(0).uniform(size=(80, 2))
     return [
-        base[shift : shift + size] + [0.15 * t, 0.02 * t]
+        base[shift : shift + size] + np.array([0.15 * t, 0.02 * t])
         for t, (shift, size) in enumerate(zip((0, 10, 20), SIZES, strict=True))
     ]
 
@@ -95,11 +98,7 @@ def page(tmp_path_factory):
         browser = playwright.chromium.launch(
             executable_path=CHROMIUM,
             timeout=PATIENCE,
-            args=[
-                "--no-sandbox",
-                "--use-angle=swiftshader",
-                "--enable-unsafe-swiftshader",
-            ],
+            args=FLAGS,
         )
         context = browser.new_context(offline=True)
         opened = context.new_page()
@@ -198,7 +197,10 @@ def test_search_chooses_goes_there_and_draws_a_trail(page):
     assert page.evaluate("window.explorer.view.time") == 2
     page.fill("#find", "P30")
     page.press("#find", "Enter")
-    assert page.locator("#chosen button").all_inner_texts() == ["× p79", "× p30"]
+    assert page.locator("#chosen button").all_inner_texts() == [
+        f"{CROSS} p79",
+        f"{CROSS} p30",
+    ]
     set_time(page, 0)
     assert np.abs(before - picture(page)).max() > 0.3
     page.fill("#find", "nobody")

@@ -123,7 +123,8 @@ def _column(name: str, rows: list[np.ndarray]) -> dict[str, Any]:
 
 def _numbers(name: str, rows: list[np.ndarray]) -> dict[str, Any]:
     coloring = color_by(None, rows, [len(one) for one in rows])
-    assert coloring.limits is not None and coloring.values is not None
+    assert coloring.limits is not None
+    assert coloring.values is not None
     return {
         "name": name,
         "kind": "value",

@@ -1,4 +1,4 @@
-"""Trajectories: each member as a smooth curve through the slices, to be turned in 3-D."""
+"""Trajectories: each member as a smooth curve through the slices, in 3-D."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -74,7 +74,7 @@ def trajectories(
 
 
 def _curves(tracks: Tracks, chosen: np.ndarray) -> np.ndarray:
-    """`(chosen, steps, 3)`, NaN where a member is absent: there plotly lifts the pen."""
+    """`(chosen, steps, 3)`, NaN where a member is absent: plotly lifts the pen."""
     some = Tracks(tracks.positions[:, chosen], tracks.slopes[:, chosen])
     last = len(tracks.positions) - 1
     times = np.linspace(0, last, last * STEPS + 1)

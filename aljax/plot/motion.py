@@ -1,5 +1,6 @@
 """How a layout came about, and how far members move in it."""
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -101,7 +102,7 @@ def displacement(
         rows = rows[np.isfinite(moved[t, rows])]
         axis.scatter(np.full(len(rows), t + 1), moved[t, rows], s=9, color=PALETTE[1])
     axis.set(xlim=(0.4, len(moved) + 0.6), ylim=(0, 1.12 * np.nanmax(moved)))
-    ticks = [f"{a} \u2192 {b}" for a, b in zip(titles[:-1], titles[1:], strict=True)]
+    ticks = [f"{a} \u2192 {b}" for a, b in pairwise(titles)]
     lean = {"rotation": 30, "ha": "right"} if max(map(len, ticks)) > 9 else {}
     axis.set_xticks(range(1, len(ticks) + 1), ticks, fontsize="small", **lean)
     axis.set_ylabel("displacement, in radii of the maps")

@@ -99,7 +99,8 @@ def settle(panel: Axes) -> None:
 def _move(text: Text, panel: Axes, right: float, up: float) -> None:
     """Shift text by pixels and show it."""
     now = panel.transData.transform(text.get_position())
-    text.set_position(tuple(panel.transData.inverted().transform(now + (right, up))))
+    moved = panel.transData.inverted().transform(now + np.array([right, up]))
+    text.set_position(tuple(moved))
     text.set_visible(True)
 
 
@@ -120,12 +121,10 @@ def explain(figure: Figure, panels: Any, coloring: Coloring) -> None:
     if not 1 < len(coloring.classes) <= LEGEND_LIMIT:
         return
     entries = handles(coloring)
-    longest = max(len(str(one.get_label())) for one in entries)
-    fitting = int(figure.get_figwidth() / (0.45 + 0.1 * longest))
     figure.legend(
         handles=entries,
         loc="outside lower center",
-        ncols=min(len(entries), max(fitting, 1)),
+        ncols=_columns(coloring, figure.get_figwidth()),
         frameon=False,
         handletextpad=0.1,
     )
@@ -135,9 +134,14 @@ def legend_height(coloring: Coloring, width: float) -> float:
     """Inches that the legend of a figure so wide will need."""
     if not 1 < len(coloring.classes) <= LEGEND_LIMIT:
         return 0.0
+    return 0.1 + 0.22 * -(-len(coloring.classes) // _columns(coloring, width))
+
+
+def _columns(coloring: Coloring, width: float) -> int:
+    """How many entries of a legend stand side by side in so many inches."""
     longest = min(max(map(len, coloring.classes)), NAME_LENGTH)
-    fitting = max(int(width / (0.45 + 0.1 * longest)), 1)
-    return 0.1 + 0.22 * -(-len(coloring.classes) // fitting)
+    fitting = max(int(width / (0.62 + 0.1 * longest)), 1)
+    return min(len(coloring.classes), fitting)
 
 
 def save(figure: Any, path: str | os.PathLike[str], *, dpi: int = 300) -> Any:
