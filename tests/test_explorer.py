@@ -87,6 +87,11 @@ def test_bad_input_is_refused(tmp_path):
     assert not [*tmp_path.iterdir()]
 
 
+def complain(said: list[str], message) -> None:
+    if message.type == "error":
+        said.append(message.text)
+
+
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     """The page in a headless browser that is cut off from every network."""
@@ -106,7 +111,7 @@ def page(tmp_path_factory):
         opened.set_viewport_size({"width": 900, "height": 640})
         opened.asked, opened.said = [], []
         opened.on("request", lambda request: opened.asked.append(request.url))
-        opened.on("console", lambda message: opened.said.append(message.text))
+        opened.on("console", lambda message: complain(opened.said, message))
         opened.on("pageerror", lambda error: opened.said.append(str(error)))
         opened.goto(path.as_uri())
         opened.wait_for_function("window.explorer && !!document.title")

@@ -16,7 +16,7 @@ from aljax.exports import RowValues, per_row
 
 PALETTE = (
     *("#332288", "#cc6677", "#117733", "#ddcc77", "#88ccee"),
-    *("#882255", "#44aa99", "#999933", "#aa4499", "#777777"),
+    *("#882255", "#44aa99", "#999933", "#aa4499", "#666666"),
 )
 UNKNOWN = "#c8c8c8"  # a missing label or value
 PLAIN = PALETTE[0]

@@ -44,8 +44,8 @@ def explore(
         values: For each slice its rows' values.
         ids: For each slice its rows' ids, shown and searched for; None for the model's
             own.
-        columns: More to show and to colour by, by name; numbers that are not whole, or
-            are many, are values, all else classes.
+        columns: More to show and to colour by, by name; floats, and whole numbers of
+            more than 40 kinds, are values, all else classes.
         titles: One for each slice.
         heading: The title of the page.
 
@@ -81,9 +81,9 @@ def explore(
     }
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
     page = resources.files("aljax.plot").joinpath("explorer.html").read_text("utf-8")
-    page = page.replace("$TITLE", html.escape(heading or "aljax"), 1)
-    # Inside of a script element only this could end it early.
+    # Inside of a script element only this sign could end it early.
     page = page.replace("$DATA", text.replace("<", "\\u003c"), 1)
+    page = page.replace("$TITLE", html.escape(heading or "aljax"), 1)
     path.write_text(page, encoding="utf-8")
     return path
 
@@ -106,18 +106,16 @@ def _encode(array: np.ndarray, dtype: str) -> str:
     return base64.b64encode(np.ascontiguousarray(array, dtype=dtype)).decode()
 
 
-def _bytes(color: Sequence[float]) -> list[int]:
+def _bytes(color: Any) -> list[int]:
     return [round(255 * part) for part in color]
 
 
 def _column(name: str, rows: list[np.ndarray]) -> dict[str, Any]:
     """A column of whichever kind it is."""
-    if all(one.dtype.kind in "fiu" for one in rows):
-        joined = np.concatenate(rows)
-        known = joined[np.isfinite(joined)]
-        whole = (known == np.rint(known)).all()
-        if not whole or len(np.unique(known)) > CLASSES:
-            return _numbers(name, rows)
+    joined = np.concatenate(rows)
+    many = joined.dtype.kind in "iu" and len(np.unique(joined)) > paper.LEGEND_LIMIT
+    if joined.dtype.kind == "f" or many:
+        return _numbers(name, rows)
     return _classes(name, rows)
 
 

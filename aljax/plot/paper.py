@@ -36,8 +36,8 @@ def bounds(points: np.ndarray) -> dict[str, tuple[float, float]]:
     """Square bounds that hold all points, so that distances compare."""
     low, high = points.min(axis=0), points.max(axis=0)
     reach = max((high - low).max(), 1e-6) * (0.5 + MARGIN)
-    (x, y) = (low + high) / 2
-    return {"xlim": (x - reach, x + reach), "ylim": (y - reach, y + reach)}
+    low, high = ((low + high) / 2 - reach).tolist(), ((low + high) / 2 + reach).tolist()
+    return {"xlim": (low[0], high[0]), "ylim": (low[1], high[1])}
 
 
 def scatter(panel: Axes, points: np.ndarray, color: np.ndarray) -> None:
