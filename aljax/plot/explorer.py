@@ -103,7 +103,7 @@ def _slices(maps: list[np.ndarray], codes: list[np.ndarray]) -> list[dict[str, A
 
 
 def _encode(array: np.ndarray, dtype: str) -> str:
-    return base64.b64encode(np.ascontiguousarray(array, dtype=dtype)).decode()
+    return base64.b64encode(array.astype(dtype).tobytes()).decode()
 
 
 def _bytes(color: Any) -> list[int]:

@@ -87,7 +87,7 @@ def animate(
             color = _color(colors, time, near)[shown]
             color[:, 3] *= opacity[shown]
             dots.set_offsets(where[shown])
-            dots.set_facecolor(color)
+            dots.set(facecolor=color)
             panel.set_title(titles[near])
             writer.grab_frame()
     return figure

@@ -61,7 +61,8 @@ def inverse_grid(
     columns = columns or int(np.ceil(len(queries) ** 0.5))
     rows = -(-len(queries) // columns)
     figure = Figure(figsize=(12, 6.1), layout="constrained")
-    left, right = figure.subfigures(1, 2)
+    halves: Any = figure.subfigures(1, 2)
+    left, right = halves
     panel = left.subplots()
     coloring = color_by(labels, None, [len(plane)])
     box = paper.bounds(np.concatenate([plane, queries]))

@@ -61,14 +61,13 @@ def name_classes(panel: Axes, points: np.ndarray, coloring: Coloring, t: int) ->
     present, counts = np.unique(codes[codes >= 0], return_counts=True)
     for code in present[np.argsort(-counts, kind="stable")]:
         middle = np.median(points[codes == code], axis=0)
-        name(panel, _shortened(coloring.classes[code]), middle, fontweight="bold")
+        name(panel, _shortened(coloring.classes[int(code)]), middle, fontweight="bold")
 
 
 def name(panel: Axes, text: str, where: np.ndarray, **style: Any) -> None:
     """Text that `settle` will keep off the frame and off other text."""
-    placed = panel.text(
-        *where, text, ha="center", va="center", fontsize="small", gid=NAME, **style
-    )
+    style = {"ha": "center", "va": "center", "fontsize": "small", **style}
+    placed = panel.text(float(where[0]), float(where[1]), text, gid=NAME, **style)
     placed.set_path_effects([patheffects.withStroke(linewidth=2, foreground="white")])
 
 
