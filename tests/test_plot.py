@@ -94,7 +94,7 @@ def test_points_draws_where_it_is_told(fitted):
     assert plot.points(fitted, LABELS[-1], ax=right) is figure
     assert not left.collections
     assert len(right.collections[0].get_offsets()) == SIZES[-1]
-    assert len(right.legend().get_texts()) == 4
+    assert len(right.legend(loc="upper left").get_texts()) == 4
     assert check_names(figure) == 4
 
 

@@ -54,7 +54,7 @@ def loss(model: Any, *, heading: str = "", ax: Axes | None = None) -> Figure:
     axis.set(xlabel="epoch", ylabel="loss, sum over the slices", yscale="log")
     axis.set_title(heading or "loss")
     axis.grid(alpha=0.3)
-    axis.legend(frameon=False)
+    axis.legend(frameon=False, loc="upper right")  # "best" can take seconds
     return axis.figure.canvas.figure
 
 
