@@ -1,5 +1,6 @@
 """aljax: sequences of maps that stay comparable."""
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from aljax.align import fit, prepare
@@ -14,6 +15,8 @@ from aljax.unseen import transform
 if TYPE_CHECKING:
     from aljax.estimator import UMAP, AlignedUMAP
 
+load = AlignedEmbedding.load
+
 __all__ = [
     "KNN",
     "UMAP",
@@ -25,6 +28,7 @@ __all__ = [
     "LayoutConfig",
     "as_knn",
     "fit",
+    "load",
     "prepare",
     "slices_from_table",
     "sliding_windows",
@@ -34,9 +38,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Load the estimators, and scikit-learn with them, on first use."""
+    """Load the estimators, scikit-learn with them, and pictures on first use."""
     if name in ("AlignedUMAP", "UMAP"):
         from aljax import estimator
 
         return getattr(estimator, name)
+    if name == "plot":
+        return importlib.import_module("aljax.plot")
     raise AttributeError(f"module 'aljax' has no attribute {name!r}")

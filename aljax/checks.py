@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import importlib
 import math
 import numbers
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
@@ -115,3 +116,17 @@ def check_names(cls: type, names: Iterable[str]) -> None:
                 f"`{name}` is not a setting of {cls.__name__}: "
                 f"{nearest_name(name, known)}"
             )
+
+
+def optional(module: str, extra: str) -> Any:
+    """A module that only an extra of the package brings along.
+
+    Raises:
+        ImportError: It is not installed; the message says how to.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"{error.name} is not installed: pip install 'aljax[{extra}]'"
+        ) from error

@@ -1,7 +1,10 @@
 """What a layout leaves: a sequence of maps, with all that led to them."""
 
+import dataclasses
 import numbers
+import os
 from collections.abc import Hashable
+from typing import Any
 
 import equinox as eqx
 import numpy as np
@@ -9,9 +12,11 @@ from jaxtyping import Float
 
 from aljax.checks import slice_name
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
+from aljax.exports import RowValues, to_anndata, to_frame
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.ids import SliceIds
 from aljax.graph.relations import Relations
+from aljax.io import read, write
 from aljax.layout.losses import LossTerms
 from aljax.layout.problem import LayoutParams
 
@@ -60,6 +65,51 @@ class AlignedEmbedding(eqx.Module):
     def slice_name(self, t: int) -> str:
         """A slice's index, and its label if it has one."""
         return slice_name(t, self.slice_labels)
+
+    def save(self, path: str | os.PathLike[str], *, with_data: bool = True) -> None:
+        """Write the model to a file: arrays and JSON, whole or not at all.
+
+        Args:
+            path: Where, as in "maps.aljax"; a file that is there is replaced.
+            with_data: Whether the data go along.  Without them the file is small and
+                gives no row away, but cannot place new rows or map positions back.
+
+        Raises:
+            ValueError: A place that cannot be written.
+        """
+        kept = self.data if with_data else [None] * len(self.data)
+        write(path, dataclasses.replace(self, data=kept))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "AlignedEmbedding":
+        """Read a model that `save` wrote, bit for bit.
+
+        Raises:
+            ValueError: No such file, or one that is truncated, altered or of a newer
+                format.
+        """
+        return read(path, cls)
+
+    def to_frame(
+        self,
+        *,
+        ids: RowValues | None = None,
+        labels: RowValues | None = None,
+        **columns: Any,
+    ) -> Any:
+        """All points as one long table: see `aljax.exports.to_frame`."""
+        return to_frame(self.slices(), ids=ids, labels=labels, **columns)
+
+    def to_anndata(
+        self,
+        *,
+        ids: RowValues | None = None,
+        labels: RowValues | None = None,
+        **columns: Any,
+    ) -> Any:
+        """All points and their data: see `aljax.exports.to_anndata`."""
+        frame = self.to_frame(ids=ids, labels=labels, **columns)
+        return to_anndata(frame, self.data)
 
     def index(self, slice: int) -> int:  # noqa: A002
         """The index of a slice, counted from the end where negative.

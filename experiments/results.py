@@ -13,13 +13,17 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 
-from aljax import AlignedEmbedding
-from experiments import pictures
+from aljax import AlignedEmbedding, plot
 from experiments.dataset import Dataset
+from experiments.report import CLASSES
 
 FILES = {
     "slices.png": "the maps, to be read by row",
     "loss.png": "the terms of the loss over the epochs",
+    "displacement.png": "how far members move from slice to slice, and who most",
+    "trajectories.html": "members as curves through the slices, in 3-D",
+    "animation.gif": "the slices one after the other",
+    "explorer.html": "all of it with a slider, search and trails, in a browser",
     "embedding.npz": "the maps as arrays, with ids and labels",
     "metrics.json": "the measures, with seconds, versions and seed",
     "config.yaml": "the settings; run them again with --config",
@@ -85,10 +89,41 @@ def write_pictures(
     folder: Path, name: str, dataset: Dataset, embedding: AlignedEmbedding
 ) -> None:
     """`slices.png` and `loss.png`."""
-    titles = [f"{t}: {title}" for t, title in enumerate(dataset.titles)]
-    maps = pictures.slices(embedding.slices(), titles, dataset.labels, heading=name)
-    maps.savefig(folder / "slices.png", dpi=150)
-    pictures.loss(embedding.history, heading=name).savefig(folder / "loss.png", dpi=150)
+    colors, titles = _colors(dataset), _titles(dataset)
+    maps = plot.slices(embedding, titles=titles, heading=name, **colors)
+    plot.save(maps, folder / "slices.png", dpi=150)
+    terms = plot.loss(embedding, heading=f"{name}: loss")
+    plot.save(terms, folder / "loss.png", dpi=150)
+
+
+def write_motion(
+    folder: Path, name: str, dataset: Dataset, embedding: AlignedEmbedding
+) -> None:
+    """What shows how members move, as curves, as a film and as a page to explore."""
+    shown: dict[str, Any] = {"ids": dataset.ids, "titles": _titles(dataset)}
+    moved = plot.displacement(embedding, heading=name, **shown)
+    plot.save(moved, folder / "displacement.png", dpi=150)
+    shown |= _colors(dataset)
+    curves = plot.trajectories(embedding, heading=name, **shown)
+    plot.save(curves, folder / "trajectories.html")
+    plot.animate(embedding, folder / "animation.gif", **shown)
+    plot.explore(embedding, folder / "explorer.html", heading=name, **shown)
+
+
+def _titles(dataset: Dataset) -> list[str]:
+    return [
+        f"{t}: {title}" if title else str(t) for t, title in enumerate(dataset.titles)
+    ]
+
+
+def _colors(dataset: Dataset) -> dict[str, Any]:
+    """Labels that make classes as such, other numbers as values, other text not."""
+    if dataset.labels is None:
+        return {}
+    joined = np.concatenate(dataset.labels)
+    if len(np.unique(joined)) <= CLASSES:
+        return {"labels": dataset.labels}
+    return {"values": dataset.labels} if joined.dtype.kind in "fiu" else {}
 
 
 def write_texts(folder: Path, settings: dict[str, Any], record: dict[str, Any]) -> None:
@@ -100,6 +135,7 @@ def write_texts(folder: Path, settings: dict[str, Any], record: dict[str, Any]) 
 
 def overview(folder: Path) -> str:
     """Where the results are, and what each file is."""
-    width = max(map(len, FILES)) + 2
-    lines = [f"  {name:<{width}}{meaning}" for name, meaning in FILES.items()]
+    written = {name: FILES[name] for name in FILES if (folder / name).exists()}
+    width = max(map(len, written)) + 2
+    lines = [f"  {name:<{width}}{meaning}" for name, meaning in written.items()]
     return "\n".join([f"results in {folder}{os.sep}", *lines])

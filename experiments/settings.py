@@ -44,6 +44,7 @@ class RunSettings:
         by_ids: Whether rows are related by their ids, whatever relations the data has.
         first: On how many slices the sequence is fitted, the others being appended
             one by one; None fits all at once.
+        motion: Whether to draw how members move: curves, a film, an explorer.
         data: What `datasets.load` takes: the source and its options.
         graph: How data become graphs.
         layout: How graphs become maps.
@@ -56,6 +57,7 @@ class RunSettings:
     compilation_cache: Path | None
     by_ids: bool
     first: int | None
+    motion: bool
     data: Mapping[str, Any]
     graph: GraphConfig
     layout: LayoutConfig
@@ -211,6 +213,8 @@ def build(settings: Mapping[str, Any]) -> RunSettings:
     first = settings["first"]
     if first is not None and (type(first) is not int or first < 1):
         raise ValueError(f"`first` is {first!r}; expected a number of slices or null.")
+    if not isinstance(settings["motion"], bool):
+        raise ValueError(f"`motion` is {settings['motion']!r}; expected true or false.")
     data = settings["data"]
     if not isinstance(data, Mapping):
         raise ValueError(f"`data` is {data!r}; expected a source and its options.")
@@ -222,6 +226,7 @@ def build(settings: Mapping[str, Any]) -> RunSettings:
         compilation_cache=None if cache is None else Path(cache).expanduser(),
         by_ids=settings["by_ids"],
         first=first,
+        motion=settings["motion"],
         data=data,
         **sections,
     )

@@ -13,6 +13,7 @@ PACKAGE = Path(aljax.__file__).parent
 # `tables` reads slices into any of the graph's types, so it stands below them.
 ORDER = [
     "checks",
+    "exports",
     "config",
     "graph.links",
     "graph.dicts",
@@ -35,6 +36,7 @@ ORDER = [
     "layout.implicit",
     "layout.project",
     "rows",
+    "io",
     "embedding",
     "align",
     "extend",
@@ -45,7 +47,6 @@ ORDER = [
     "metrics.motion",
     "sweep",
     "selection",
-    "io",
     "estimator",
     "plot",
 ]
@@ -53,7 +54,10 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 NAMES = {
     path: ".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in MODULES
 }
-HEAVY = ["matplotlib", "plotly", "sklearn", "pynndescent", "numba", "hydra", "umap"]
+HEAVY = [
+    *("matplotlib", "plotly", "datashader", "PIL", "pandas", "anndata"),
+    *("sklearn", "pynndescent", "numba", "hydra", "umap", "tqdm"),
+]
 
 
 def imports(path: Path) -> set[str]:

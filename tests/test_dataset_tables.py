@@ -41,6 +41,7 @@ def test_a_table_becomes_slices_in_the_order_of_their_labels(table):
     rows = {one: row for row, one in enumerate(dataset.relations[1])}
     mates = [rows[one] for one in dataset.relations[0]]
     assert len({*mates}) == 28
+    assert dataset.labels is not None
     assert {*np.concatenate(dataset.labels)} == {"a", "b"}
 
 
@@ -91,6 +92,7 @@ def test_classes_come_and_go():
         dataset = datasets.load("fashion_growing", **fashion)
     except ValueError as error:
         pytest.skip(str(error))
+    assert dataset.labels is not None
     assert [sorted({*one}) for one in dataset.labels] == [[0, 1], [1, 2], [2, 3]]
     assert {*dataset.relations[0]} & {*dataset.relations[1]}
     with pytest.raises(ValueError, match="12 classes are needed; expected at most 10"):

@@ -21,6 +21,19 @@ def test_the_code_of_the_readme_runs_as_it_stands():
     assert names["positions_of_new_rows"].shape == (50, 2)
 
 
+@pytest.mark.slow
+def test_the_code_of_the_page_on_pictures_runs_as_it_stands(tmp_path, monkeypatch):
+    for package in ("plotly", "anndata", "pyarrow"):
+        pytest.importorskip(package, reason="pip install -e '.[test]'")
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    text = (ROOT / "docs" / "pictures.md").read_text()
+    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        exec(block, names)
+        for name in re.findall(r'"(\w+\.[a-z]{3,7})"', block):
+            assert (tmp_path / name).stat().st_size > 1000, name
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_link_and_test_that_a_page_names_is_there(page):
     text = page.read_text()

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 from helpers import make_data, programs
@@ -18,7 +20,7 @@ def queries() -> np.ndarray:
     return make_data([BLOCK + 12], seed=1)[0]
 
 
-def brute_force(data, queries, metric="euclidean", **settings):
+def brute_force(data, queries, metric: Any = "euclidean", **settings):
     distances = cdist(queries.astype(float), data.astype(float), metric, **settings)
     nearest = np.argsort(distances, axis=1, kind="stable")[:, :K]
     return nearest, np.take_along_axis(distances, nearest, axis=1)

@@ -1,0 +1,123 @@
+"""Finished maps out, as the tables of other tools: pandas, Parquet, CSV, AnnData."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from aljax.checks import optional
+
+RowValues = Sequence[Any] | np.ndarray
+AXES = ("x", "y", "z")
+OWN = ("slice", "row", "id", "label")
+
+
+def to_frame(
+    maps: Sequence[Float[np.ndarray, "_ components"]],
+    *,
+    ids: RowValues | None = None,
+    labels: RowValues | None = None,
+    **columns: RowValues,
+) -> Any:
+    """One long table: a line for each point of each slice.
+
+    Write it with `.to_parquet("maps.parquet")` or `.to_csv("maps.csv", index=False)`.
+
+    Args:
+        maps: One map for each slice.
+        ids: For each slice its rows' ids; kept out of the table where None.
+        labels: For each slice its rows' labels; likewise.
+        columns: More of that kind, by name.
+
+    Returns:
+        A pandas `DataFrame` with the columns slice, row, id, label, x, y, (z, or
+        component_0, component_1, ... for maps of more), then the others.
+
+    Raises:
+        ValueError: Values that do not fit the slices, or a name that is taken.
+        ImportError: pandas is not installed.
+    """
+    pandas = optional("pandas", "frames")
+    sizes = [len(one) for one in maps]
+    components = maps[0].shape[1]
+    axes = AXES[:components]
+    if components > len(AXES):
+        axes = tuple(f"component_{i}" for i in range(components))
+    for name in columns:
+        if name in (*OWN, *axes):
+            raise ValueError(f"`{name}` is a column of the table already; rename it.")
+    table: dict[str, np.ndarray] = {
+        "slice": np.repeat(np.arange(len(sizes)), sizes),
+        "row": np.concatenate([np.arange(size) for size in sizes]),
+    }
+    for name, argument, values in (("id", "ids", ids), ("label", "labels", labels)):
+        if values is not None:
+            table[name] = np.concatenate(per_row(argument, values, sizes))
+    table |= dict(zip(axes, np.concatenate(maps).T, strict=True))
+    for name, values in columns.items():
+        table[name] = np.concatenate(per_row(name, values, sizes))
+    return pandas.DataFrame(table)
+
+
+def to_anndata(frame: Any, data: Sequence[np.ndarray | None]) -> Any:
+    """The points of all slices as one `AnnData`, for single-cell tools.
+
+    Args:
+        frame: What `to_frame` made of the maps.
+        data: Each slice's data; left out where any is missing or where their columns
+            differ in number.
+
+    Returns:
+        An `AnnData` with the data in `X`, the positions in `obsm["X_umap"]`, and
+        everything else in `obs`.
+
+    Raises:
+        ImportError: anndata is not installed.
+    """
+    anndata = optional("anndata", "anndata")
+    axes = [
+        name for name in frame if name in AXES or str(name).startswith("component_")
+    ]
+    known = [one for one in data if one is not None]
+    same = len(known) == len(data) and len({one.shape[1] for one in known}) == 1
+    obs = frame.drop(columns=axes).astype({"slice": "category"})
+    obs.index = [
+        f"{t}-{row}" for t, row in zip(frame["slice"], frame["row"], strict=True)
+    ]
+    return anndata.AnnData(
+        X=np.concatenate(known) if same else None,
+        obs=obs,
+        obsm={"X_umap": frame[axes].to_numpy()},
+    )
+
+
+def per_row(name: str, values: Any, sizes: Sequence[int]) -> list[np.ndarray]:
+    """One array for each slice, with one value for each of its rows.
+
+    Args:
+        name: What to call the values in an error.
+        values: A list with one array for each slice, or one array that every slice
+            shares (which needs slices of that many rows).
+        sizes: Rows of each slice.
+
+    Raises:
+        ValueError: Another number of arrays, or of values in one.
+    """
+    if not isinstance(values, list | tuple):
+        values = np.asarray(values)  # a table's column counts by its own index
+    shared = len(values) > 0 and np.ndim(values[0]) == 0
+    listed = [values] * len(sizes) if shared else list(values)
+    if len(listed) != len(sizes):
+        raise ValueError(
+            f"`{name}` has {len(listed)} arrays for {len(sizes)} slices; expected a "
+            "list with one for each."
+        )
+    arrays = [np.asarray(one) for one in listed]
+    for t, (one, size) in enumerate(zip(arrays, sizes, strict=True)):
+        if one.shape != (size,):
+            raise ValueError(
+                f"`{name}` has shape {one.shape} for slice {t}, which has {size} rows; "
+                "expected one value for each row."
+            )
+    return arrays

@@ -1,0 +1,153 @@
+"""The explorer: a whole sequence in one HTML file, to be moved through in a browser.
+
+Positions are 16-bit fractions of the maps' common square, in base64: at most a 65,535th
+of the picture's width off.  The page asks nothing of any network.
+"""
+
+import base64
+import html
+import json
+import os
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps, colors
+
+from aljax.exports import RowValues, per_row
+from aljax.plot import paper
+from aljax.plot.color import CLASSES, COLORMAP, PLAIN, UNKNOWN, color_by
+from aljax.plot.given import read_maps, read_members, read_titles
+
+LEVELS = 65_535
+
+
+def explore(
+    model: Any,
+    path: str | os.PathLike[str],
+    labels: RowValues | None = None,
+    *,
+    values: RowValues | None = None,
+    ids: RowValues | None = None,
+    columns: Mapping[str, RowValues] | None = None,
+    titles: Sequence[str] | None = None,
+    heading: str = "",
+) -> Path:
+    """Write a page with a slider through the slices, search, trails and colours.
+
+    Args:
+        model: A fitted estimator, an `AlignedEmbedding`, or a list of maps.
+        path: Ends on .html.
+        labels: For each slice its rows' classes.
+        values: For each slice its rows' values.
+        ids: For each slice its rows' ids, shown and searched for; None for the model's
+            own.
+        columns: More to show and to colour by, by name; floats, and whole numbers of
+            more than 40 kinds, are values, all else classes.
+        titles: One for each slice.
+        heading: The title of the page.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: Another ending, what does not fit the slices, or plain maps without
+            ids.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise ValueError(f"`path` is {path}; expected one that ends on .html.")
+    maps = [paper.plane(one) for one in read_maps(model)]
+    members = read_members(model, ids)
+    sizes = [len(one) for one in maps]
+    shown: list[dict[str, Any]] = []
+    if labels is not None:
+        shown.append(_classes("label", per_row("labels", labels, sizes)))
+    if values is not None:
+        shown.append(_numbers("value", per_row("values", values, sizes)))
+    for name, given in (columns or {}).items():
+        shown.append(_column(str(name), per_row(name, given, sizes)))
+    content = {
+        "heading": heading,
+        "titles": read_titles(titles, model, len(maps)),
+        "members": members.names,
+        "slices": _slices(maps, members.codes),
+        "columns": shown,
+        "plain": _bytes(colors.to_rgb(PLAIN)),
+        "unknown": _bytes(colors.to_rgb(UNKNOWN)),
+        "ramp": [_bytes(colormaps[COLORMAP](i)[:3]) for i in range(256)],
+    }
+    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+    page = resources.files("aljax.plot").joinpath("explorer.html").read_text("utf-8")
+    # Inside of a script element only this sign could end it early.
+    page = page.replace("$DATA", text.replace("<", "\\u003c"), 1)
+    page = page.replace("$TITLE", html.escape(heading or "aljax"), 1)
+    path.write_text(page, encoding="utf-8")
+    return path
+
+
+def _slices(maps: list[np.ndarray], codes: list[np.ndarray]) -> list[dict[str, Any]]:
+    box = paper.bounds(np.concatenate(maps))
+    corner = np.array([box["xlim"][0], box["ylim"][0]])
+    width = box["xlim"][1] - box["xlim"][0]
+    return [
+        {
+            "count": len(one),
+            "members": _encode(code, "<u4"),
+            "positions": _encode(np.rint((one - corner) / width * LEVELS), "<u2"),
+        }
+        for one, code in zip(maps, codes, strict=True)
+    ]
+
+
+def _encode(array: np.ndarray, dtype: str) -> str:
+    return base64.b64encode(array.astype(dtype).tobytes()).decode()
+
+
+def _bytes(color: Any) -> list[int]:
+    return [round(255 * part) for part in color]
+
+
+def _column(name: str, rows: list[np.ndarray]) -> dict[str, Any]:
+    """A column of whichever kind it is."""
+    joined = np.concatenate(rows)
+    many = joined.dtype.kind in "iu" and len(np.unique(joined)) > paper.LEGEND_LIMIT
+    if joined.dtype.kind == "f" or many:
+        return _numbers(name, rows)
+    return _classes(name, rows)
+
+
+def _numbers(name: str, rows: list[np.ndarray]) -> dict[str, Any]:
+    coloring = color_by(None, rows, [len(one) for one in rows])
+    assert coloring.limits is not None
+    assert coloring.values is not None
+    return {
+        "name": name,
+        "kind": "value",
+        "low": coloring.limits[0],
+        "high": coloring.limits[1],
+        "rows": [_encode(one, "<f4") for one in coloring.values],
+    }
+
+
+def _classes(name: str, rows: list[np.ndarray]) -> dict[str, Any]:
+    """Classes with a colour each; text alone where there are too many."""
+    listed = [str(one) for array in rows for one in array.tolist()]
+    distinct = list(dict.fromkeys(listed))
+    if len(distinct) > CLASSES:
+        place = {one: code for code, one in enumerate(distinct)}
+        joined = np.array([place[one] for one in listed])
+        codes = np.split(joined, np.cumsum([len(array) for array in rows])[:-1])
+        encoded = [_encode(code, "<i4") for code in codes]
+        return {"name": name, "kind": "text", "classes": distinct, "rows": encoded}
+    coloring = color_by(rows, None, [len(one) for one in rows])
+    assert coloring.codes is not None
+    return {
+        "name": name,
+        "kind": "class",
+        "classes": list(coloring.classes),
+        "colors": [_bytes(color[:3]) for color in coloring.palette],
+        "rows": [_encode(code, "<i4") for code in coloring.codes],
+    }

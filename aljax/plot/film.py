@@ -1,0 +1,118 @@
+"""Animation: the slices one after the other, with smooth motion between them."""
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.animation import FFMpegWriter, PillowWriter
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from aljax.exports import RowValues
+from aljax.plot import paper
+from aljax.plot.color import color_by
+from aljax.plot.curves import track
+from aljax.plot.given import read_maps, read_members, read_titles
+
+SIZE = 4.8  # inches
+
+
+def animate(
+    model: Any,
+    path: str | os.PathLike[str],
+    labels: RowValues | None = None,
+    *,
+    values: RowValues | None = None,
+    ids: RowValues | None = None,
+    titles: Sequence[str] | None = None,
+    fps: int = 12,
+    seconds: float = 1.0,
+    dpi: int = 100,
+) -> Figure:
+    """Write a film of the sequence: members move smoothly, and fade in and out.
+
+    Args:
+        model: A fitted estimator, an `AlignedEmbedding`, or a list of maps.
+        path: Ends on .gif, or on .mp4 (which needs ffmpeg).
+        labels: For each slice its rows' classes.
+        values: For each slice its rows' values, instead.
+        ids: For each slice its rows' ids; None for the model's own.
+        titles: One for each slice.
+        fps: Frames per second (1 to 50).
+        seconds: From a slice to the next (above 0).
+        dpi: Pixels per inch of 4.8.
+
+    Returns:
+        The figure of the last frame.
+
+    Raises:
+        ValueError: Another ending, .mp4 without ffmpeg, a single slice, or plain maps
+            without ids.
+    """
+    path = Path(path)
+    writer = _writer(path, fps)
+    maps = [paper.plane(one) for one in read_maps(model)]
+    members = read_members(model, ids)
+    if len(maps) < 2:
+        raise ValueError("`model` has one slice; an animation needs at least two.")
+    if not seconds > 0:
+        raise ValueError(f"`seconds` is {seconds}; expected a number above 0.")
+    titles = read_titles(titles, model, len(maps))
+    coloring = color_by(labels, values, [len(one) for one in maps])
+    tracks = track(maps, members)
+    colors = np.zeros((len(maps), len(members.names), 4))
+    for t, codes in enumerate(members.codes):
+        colors[t, codes] = coloring.points[t]
+    height = SIZE + 0.5 + paper.legend_height(coloring, SIZE)
+    figure = Figure(figsize=(SIZE, height), layout="constrained", dpi=dpi)
+    FigureCanvasAgg(figure)
+    panel = figure.subplots()
+    box = paper.bounds(np.concatenate(maps))
+    panel.set(xticks=[], yticks=[], aspect="equal", title=titles[0], **box)
+    paper.explain(figure, panel, coloring)
+    area = float(np.clip(4000 / max(map(len, maps)), 0.5, 12))
+    dots = panel.scatter([], [], s=area, linewidths=0)
+    steps = max(round(fps * seconds), 1)
+    hold = [0] * (steps // 2)  # the ends stay a moment
+    frames = [*hold, *range((len(maps) - 1) * steps), *[(len(maps) - 1) * steps]]
+    with writer.saving(figure, str(path), dpi):
+        for frame in [*frames, *[frames[-1]] * len(hold)]:
+            time = frame / steps
+            where, opacity = tracks.fading(time)
+            shown = opacity > 0
+            near = min(int(time + 0.5), len(maps) - 1)
+            color = _color(colors, time, near)[shown]
+            color[:, 3] *= opacity[shown]
+            dots.set_offsets(where[shown])
+            dots.set(facecolor=color)
+            panel.set_title(titles[near])
+            writer.grab_frame()
+    return figure
+
+
+def _color(colors: np.ndarray, time: float, near: int) -> np.ndarray:
+    """Each member's colour in the nearest slice, or else in the one where it is."""
+    other = int(time) + 1 if near == int(time) else int(time)
+    other = min(other, len(colors) - 1)
+    return np.where(colors[near, :, 3:] > 0, colors[near], colors[other])
+
+
+def _writer(path: Path, fps: int) -> PillowWriter | FFMpegWriter:
+    if not 1 <= fps <= 50:
+        raise ValueError(f"`fps` is {fps}; expected 1 to 50 frames per second.")
+    kind = path.suffix.lower()
+    if kind == ".gif":
+        return PillowWriter(fps=fps)
+    if kind != ".mp4":
+        raise ValueError(f"`path` is {path}; expected one that ends on .gif or .mp4.")
+    if shutil.which("ffmpeg") is None:
+        raise ValueError(
+            f"`path` is {path}, but ffmpeg is not installed; install it (apt install "
+            "ffmpeg, brew install ffmpeg), or write a .gif."
+        )
+    even = "pad=ceil(iw/2)*2:ceil(ih/2)*2"  # as the codec needs it
+    options = ["-vf", even, "-pix_fmt", "yuv420p"]
+    return FFMpegWriter(fps=fps, codec="libx264", extra_args=options)

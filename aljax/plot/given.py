@@ -1,0 +1,165 @@
+"""What a picture is asked to draw, in whichever form it came: maps, rows, members."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from aljax.embedding import AlignedEmbedding
+from aljax.exports import RowValues, per_row
+from aljax.graph.relations import Relations
+
+Map = Float[np.ndarray, "_ components"]
+
+
+def read_maps(model: Any) -> list[Map]:
+    """The maps of a fitted estimator, an `AlignedEmbedding`, an array or a list.
+
+    Raises:
+        ValueError: None of these; not fitted; positions that are not finite.
+    """
+    model = _fitted(model)
+    if isinstance(model, AlignedEmbedding):
+        return model.slices()
+    for name in ("embeddings_", "embedding_"):  # as umap-learn's have them
+        model = getattr(model, name, model)
+    if not isinstance(model, list | tuple):
+        array = np.asarray(model)
+        model = list(array) if array.ndim == 3 else [array]
+    maps = [np.asarray(one) for one in model]
+    for t, one in enumerate(maps):
+        if one.ndim != 2 or one.dtype.kind not in "fiu" or 0 in one.shape:
+            raise ValueError(
+                f"`model` has a map of shape {one.shape} and dtype {one.dtype} as "
+                f"slice {t}; expected a fitted model, or maps (points, components)."
+            )
+        if not np.isfinite(one).all():
+            row = int(np.argwhere(~np.isfinite(one))[0, 0])
+            raise ValueError(
+                f"`model` has a position that is not finite, in row {row} of slice "
+                f"{t}; leave the row out."
+            )
+    if not maps:
+        raise ValueError("`model` is an empty list; expected at least one map.")
+    return maps
+
+
+def _fitted(model: Any) -> Any:
+    """What holds the maps: a fitted estimator keeps its own in `maps_`."""
+    if hasattr(model, "get_params") and not (
+        hasattr(model, "embedding_") or hasattr(model, "embeddings_")
+    ):
+        raise ValueError(
+            f"`model` is a {type(model).__name__} that is not fitted; call `fit` first."
+        )
+    return getattr(model, "maps_", model)
+
+
+def one_map(model: Any, slice: int) -> Map:  # noqa: A002
+    """The map of one slice, counted from the end where negative.
+
+    Raises:
+        ValueError: There is no such slice.
+    """
+    maps = read_maps(model)
+    if not -len(maps) <= slice < len(maps):
+        raise ValueError(
+            f"`slice` is {slice}; expected {-len(maps)} to {len(maps) - 1}, the slices "
+            "of `model`."
+        )
+    return maps[slice]
+
+
+def read_titles(titles: Sequence[str] | None, model: Any, count: int) -> list[str]:
+    """One title for each slice: given, or the slices' own labels, or their numbers.
+
+    Raises:
+        ValueError: Another number of titles.
+    """
+    if titles is None:
+        own = getattr(_fitted(model), "slice_labels", None)
+        return [str(one) for one in (range(count) if own is None else own)]
+    if len(titles) != count:
+        raise ValueError(
+            f"`titles` has {len(titles)} for {count} slices; expected one for each."
+        )
+    return [str(one) for one in titles]
+
+
+class Members(NamedTuple):
+    """Who is where: for each slice its rows' members, as places in `names`."""
+
+    codes: list[Int[np.ndarray, "_"]]
+    names: list[str]
+
+
+def read_members(model: Any, ids: RowValues | None) -> Members:
+    """The members of a sequence: from ids, or from the model's own relations.
+
+    Args:
+        model: As the picture was given it.
+        ids: For each slice its rows' ids; the same id is the same member.  None takes
+            the model's own ids, or joins the rows that its relations call mates, each
+            named by the slice and row in which it is first met.
+
+    Raises:
+        ValueError: Several plain maps without ids, or an id twice in a slice.
+    """
+    maps, model = read_maps(model), _fitted(model)
+    sizes = [len(one) for one in maps]
+    ids = getattr(model, "ids", None) if ids is None else ids
+    if ids is not None:
+        return _by_id(ids, sizes)
+    if len(maps) == 1:
+        return Members([np.arange(sizes[0])], [str(row) for row in range(sizes[0])])
+    if not isinstance(model, AlignedEmbedding):
+        raise ValueError(
+            "`ids` is None, and plain maps do not say which rows belong together; give "
+            "a list with one array of ids for each slice, or the fitted model."
+        )
+    return _by_relations(model.relations, sizes)
+
+
+def _by_id(ids: RowValues, sizes: Sequence[int]) -> Members:
+    places: dict[Any, int] = {}
+    names: list[str] = []
+    codes = []
+    for t, one in enumerate(per_row("ids", ids, sizes)):
+        code = np.empty(len(one), dtype=int)
+        for row, name in enumerate(one.tolist()):
+            missing = name is None or name != name  # such a row is nobody's mate
+            key = (t, row) if missing else name
+            code[row] = places.setdefault(key, len(names))
+            if code[row] == len(names):
+                names.append("" if missing else str(name))
+        if len(np.unique(code)) < len(code):
+            raise ValueError(
+                f"`ids` has the same id in several rows of slice {t}; expected every "
+                "id at most once in a slice."
+            )
+        codes.append(code)
+    return Members(codes, names)
+
+
+def _by_relations(relations: Relations, sizes: Sequence[int]) -> Members:
+    """Each row takes the member of its nearest earlier mate that is not taken yet."""
+    codes: list[np.ndarray] = []
+    names: list[str] = []
+    for t, size in enumerate(sizes):
+        code = np.full(size, -1)
+        for before in range(t - 1, -1, -1):
+            if (before, t - before) not in relations:
+                continue
+            mates = relations[before, t - before]
+            rows, others = np.asarray(mates.rows), np.asarray(mates.others)
+            _, first = np.unique(others, return_index=True)
+            free = first[code[others[first]] < 0]
+            members, once = np.unique(codes[before][rows[free]], return_index=True)
+            once = once[~np.isin(members, code)]
+            code[others[free[once]]] = codes[before][rows[free[once]]]
+        new = np.flatnonzero(code < 0)
+        code[new] = len(names) + np.arange(len(new))
+        names += [f"{t}-{row}" for row in new]
+        codes.append(code)
+    return Members(codes, names)

@@ -1,0 +1,134 @@
+"""Maps as pictures: one, or a whole sequence with the same axes."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from aljax.exports import RowValues
+from aljax.plot import paper
+from aljax.plot.color import Coloring, color_by
+from aljax.plot.density import is_dense, shade
+from aljax.plot.given import one_map, read_maps, read_titles
+
+PANEL = 2.6  # inches
+SINGLE = 6.0  # inches
+
+
+def points(
+    model: Any,
+    labels: RowValues | None = None,
+    *,
+    values: RowValues | None = None,
+    slice: int = -1,  # noqa: A002
+    ax: Axes | None = None,
+    title: str = "",
+    density: bool | None = None,
+) -> Figure:
+    """One map.
+
+    Args:
+        model: A fitted estimator, an `AlignedEmbedding`, or a map (points, components);
+            of more than two components the first two are drawn.
+        labels: Each row's class.
+        values: Each row's value, instead.
+        slice: Which map of a sequence, counted from the end where negative.
+        ax: Where to draw; None makes a figure.  With an axis, `ax.legend()` adds the
+            legend.
+        title: Above the map.
+        density: Whether to draw how many points there are instead of each (needs
+            datashader); None does so above 50,000.
+
+    Raises:
+        ValueError: A model that is not fitted, or labels that do not fit the map.
+    """
+    plane = paper.plane(one_map(model, slice))
+    coloring = color_by(labels, values, [len(plane)])
+    if ax is not None:
+        _draw(ax, plane, coloring, 0, density=density)
+        for handle in paper.handles(coloring):
+            ax.add_line(handle)
+        ax.set_title(title)
+        paper.settle(ax)
+        return ax.figure.canvas.figure
+    height = SINGLE + paper.legend_height(coloring, SINGLE) + 0.3 * bool(title)
+    figure = Figure(figsize=(SINGLE, height), layout="constrained")
+    panel = figure.subplots()
+    panel.set_title(title)
+    _draw(panel, plane, coloring, 0, density=density)
+    paper.explain(figure, panel, coloring)
+    paper.settle(panel)
+    return figure
+
+
+def slices(
+    model: Any,
+    labels: RowValues | None = None,
+    *,
+    values: RowValues | None = None,
+    titles: Sequence[str] | None = None,
+    heading: str = "",
+    density: bool | None = None,
+) -> Figure:
+    """A grid of panels with the same bounds, one for each slice, to be read by row.
+
+    Args:
+        model: A fitted estimator, an `AlignedEmbedding`, or a list of maps.
+        labels: For each slice its rows' classes, which decide their colours.  Up to 10
+            are named in the maps, up to 40 in the legend.
+        values: For each slice its rows' values, instead.
+        titles: One for each slice; None for the slices' labels or numbers.
+        heading: The title of the whole.
+        density: As in `points`, for each map.
+
+    Raises:
+        ValueError: As `points` does; or another number of titles than of maps.
+    """
+    maps = [paper.plane(one) for one in read_maps(model)]
+    titles = read_titles(titles, model, len(maps))
+    coloring = color_by(labels, values, [len(one) for one in maps])
+    columns = min(len(maps), 5 if len(maps) <= 20 else 8)
+    rows = -(-len(maps) // columns)
+    width = PANEL * max(columns, 2)
+    size = (width, PANEL * rows + 0.6 + paper.legend_height(coloring, width))
+    figure = Figure(figsize=size, layout="constrained")
+    how = f"{len(maps)} maps with the same axes, read by row" if len(maps) > 1 else ""
+    figure.suptitle(": ".join(filter(None, [heading, how])))
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    bounds = paper.bounds(np.concatenate(maps))
+    for t, (panel, plane) in enumerate(zip(panels, maps, strict=False)):
+        _title(panel, titles[t])
+        _draw(panel, plane, coloring, t, density=density, bounds=bounds)
+    for panel in panels[len(maps) :]:
+        panel.set_visible(False)
+    paper.explain(figure, panels, coloring)
+    for panel in panels[: len(maps)]:
+        paper.settle(panel)
+    return figure
+
+
+def _title(panel: Axes, text: str) -> None:
+    """A title that fits above its panel, in two lines and smaller if need be."""
+    if len(text) > 26 and ", " in text:
+        text = text.replace(", ", "\n", 1)
+    longest = max(map(len, text.splitlines()), default=0)
+    panel.set_title(text, fontsize=float(np.clip(10 * 26 / max(longest, 1), 6, 10)))
+
+
+def _draw(
+    panel: Axes,
+    plane: np.ndarray,
+    coloring: Coloring,
+    t: int,
+    *,
+    density: bool | None,
+    bounds: dict[str, Any] | None = None,
+) -> None:
+    panel.set(xticks=[], yticks=[], aspect="equal", **(bounds or paper.bounds(plane)))
+    if is_dense(len(plane), density):
+        shade(panel, plane, coloring, t)
+    else:
+        paper.scatter(panel, plane, coloring.points[t])
+    paper.name_classes(panel, plane, coloring, t)

@@ -1,0 +1,232 @@
+"""The explorer as its users meet it: a file, opened in a browser without a network."""
+
+import io
+import json
+import re
+import shutil
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import pytest
+
+from aljax.plot import explore
+
+SIZES = (60, 50, 60)
+IDS = [np.array([f"p{row + shift}" for row in range(60)]) for shift in (0, 10, 20)]
+IDS[1] = IDS[1][:50]
+PATIENCE = 180_000  # milliseconds, for machines that are busy or draw in software
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+# WebGL is drawn in software; a container has no sandbox to offer.
+FLAGS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+CROSS = "\N{MULTIPLICATION SIGN}"
+MARK = "</script><b>p3 & co</b>"  # an id that must stay text
+
+
+def some_maps() -> list[np.ndarray]:
+    """Members of the same id lie at about the same place."""
+    base = np.random.default_rng(0).uniform(size=(80, 2))
+    return [
+        base[shift : shift + size] + np.array([0.15 * t, 0.02 * t])
+        for t, (shift, size) in enumerate(zip((0, 10, 20), SIZES, strict=True))
+    ]
+
+
+def write(folder: Path) -> Path:
+    ids = [one.astype(object) for one in IDS]
+    ids[0][3] = MARK
+    return explore(
+        some_maps(),
+        folder / "maps.html",
+        [np.arange(size) % 4 for size in SIZES],
+        ids=ids,
+        columns={"ink": [np.linspace(0, 1.5, size) for size in SIZES], "word": ids},
+        titles=["first", "second", "third"],
+        heading="Maps <of> three slices",
+    )
+
+
+def payload(path: Path) -> dict:
+    found = re.search(r'id="data">(.*?)</script>', path.read_text("utf-8"), re.DOTALL)
+    assert found
+    return json.loads(found.group(1))
+
+
+def test_the_page_holds_all_and_refers_to_nothing(tmp_path):
+    page = write(tmp_path)
+    text = page.read_text("utf-8")
+    assert not re.search(r"https?://|src=|@import|url\(", text)
+    content = payload(page)
+    assert [one["count"] for one in content["slices"]] == [*SIZES]
+    assert len(content["members"]) == 80
+    assert MARK in content["members"]
+    assert MARK not in text
+    kinds = {one["name"]: one["kind"] for one in content["columns"]}
+    assert kinds == {"label": "class", "ink": "value", "word": "class"}
+
+
+def test_ten_slices_of_7000_stay_small(tmp_path, rng):
+    page = explore(
+        [rng.normal(size=(7000, 2)) for _ in range(10)],
+        tmp_path / "large.html",
+        [rng.integers(0, 10, 7000) for _ in range(10)],
+        ids=[np.arange(7000) + 3000 * t for t in range(10)],
+        columns={"ink": [rng.normal(size=7000) for _ in range(10)]},
+    )
+    assert page.stat().st_size < 12e6
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+def test_bad_input_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"maps.png; expected one that ends on .html"):
+        explore(some_maps(), tmp_path / "maps.png", ids=IDS)
+    with pytest.raises(ValueError, match="`ids` is None, and plain maps do not say"):
+        explore(some_maps(), tmp_path / "maps.html")
+    with pytest.raises(ValueError, match="`ink` has 1 arrays for 3 slices"):
+        explore(some_maps(), tmp_path / "a.html", ids=IDS, columns={"ink": [IDS[0]]})
+    assert not [*tmp_path.iterdir()]
+
+
+def complain(said: list[str], message) -> None:
+    if message.type == "error":
+        said.append(message.text)
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    """The page in a headless browser that is cut off from every network."""
+    if CHROMIUM is None:
+        pytest.skip("needs a browser: apt-get install chromium")
+    sync = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
+    path = write(tmp_path_factory.mktemp("explorer"))
+    with sync.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM,
+            timeout=PATIENCE,
+            args=FLAGS,
+        )
+        context = browser.new_context(offline=True)
+        opened = context.new_page()
+        opened.set_default_timeout(PATIENCE)
+        opened.set_viewport_size({"width": 900, "height": 640})
+        opened.asked, opened.said = [], []
+        opened.on("request", lambda request: opened.asked.append(request.url))
+        opened.on("console", lambda message: complain(opened.said, message))
+        opened.on("pageerror", lambda error: opened.said.append(str(error)))
+        opened.goto(path.as_uri())
+        opened.wait_for_function("window.explorer && !!document.title")
+        yield opened
+        browser.close()
+
+
+def picture(page) -> np.ndarray:
+    """The stage as it is seen, without what hovers."""
+    page.mouse.move(5, 5)
+    page.wait_for_timeout(300)
+    shot = page.locator("#stage").screenshot(timeout=PATIENCE)
+    return matplotlib.image.imread(io.BytesIO(shot))[..., :3]
+
+
+def reach(page, name: str) -> list[float]:
+    return page.evaluate("(name) => window.explorer.screen(name)", name)
+
+
+def set_time(page, time: float) -> None:
+    """As if the slider had been dragged there."""
+    page.locator("#time").evaluate(
+        "(slider, time) => { slider.value = time;"
+        " slider.dispatchEvent(new Event('input')); }",
+        time,
+    )
+    page.wait_for_timeout(200)
+
+
+@pytest.mark.slow
+def test_it_opens_without_a_request_or_a_complaint(page):
+    assert len(page.asked) == 1
+    assert page.asked[0].startswith("file://")
+    assert not page.said
+    assert page.title() == "Maps <of> three slices"
+    assert page.locator("#heading").inner_text() == "Maps <of> three slices"
+    assert (picture(page) < 0.9).any(axis=2).mean() > 0.005  # points are drawn
+
+
+@pytest.mark.slow
+def test_the_slider_moves_points_smoothly(page):
+    set_time(page, 0)
+    before, first = picture(page), reach(page, "p30")
+    set_time(page, 0.5)
+    halfway, middle = picture(page), reach(page, "p30")
+    set_time(page, 1)
+    last = reach(page, "p30")
+    assert np.abs(before - halfway).max() > 0.3
+    assert first[0] < middle[0] < last[0]
+    assert page.locator("#title").inner_text() == "second"
+    # A dot is where the page says: its own colour, not the white of the stage.
+    set_time(page, 0.5)
+    box = page.locator("#stage").bounding_box()
+    x, y = round(middle[0] - box["x"]), round(middle[1] - box["y"])
+    assert picture(page)[y - 1 : y + 2, x - 1 : x + 2].min() < 0.8
+
+
+@pytest.mark.slow
+def test_play_runs_to_the_end_and_stops(page):
+    set_time(page, 1.5)
+    page.select_option("#speed", "2")
+    page.click("#play")
+    page.wait_for_function("window.explorer.view.time === 2")
+    page.wait_for_function("document.querySelector('#play').textContent === 'Play'")
+    assert page.locator("#title").inner_text() == "third"
+
+
+@pytest.mark.slow
+def test_hover_names_the_point_with_its_columns(page):
+    set_time(page, 0)
+    page.mouse.move(*reach(page, "p31"))
+    page.wait_for_function("document.querySelector('#tip').style.display === 'block'")
+    assert page.locator("#tip").inner_text().splitlines() == [
+        *("p31", "label: 3", "ink: 0.78814", "word: p31"),
+    ]
+    page.mouse.move(*reach(page, MARK))
+    page.wait_for_function(
+        "(mark) => document.querySelector('#tip b').textContent === mark", arg=MARK
+    )
+
+
+@pytest.mark.slow
+def test_search_chooses_goes_there_and_draws_a_trail(page):
+    set_time(page, 0)
+    before = picture(page)
+    page.fill("#find", "p79")  # in the last slice alone
+    page.press("#find", "Enter")
+    assert page.evaluate("window.explorer.view.time") == 2
+    page.fill("#find", "P30")
+    page.press("#find", "Enter")
+    assert page.locator("#chosen button").all_inner_texts() == [
+        f"{CROSS} p79",
+        f"{CROSS} p30",
+    ]
+    set_time(page, 0)
+    assert np.abs(before - picture(page)).max() > 0.3
+    page.fill("#find", "nobody")
+    assert page.locator("#found").inner_text() == "no such id"
+    page.fill("#find", "")
+    for _ in range(2):
+        page.locator("#chosen button").first.click()
+    assert page.evaluate("window.explorer.chosen.size") == 0
+
+
+@pytest.mark.slow
+def test_colors_follow_the_column(page):
+    set_time(page, 0)
+    before = picture(page)
+    page.select_option("#color", label="ink")
+    assert np.abs(before - picture(page)).max() > 0.3
+    assert page.locator(".ends").inner_text().split() == ["0", "1.5"]
+    page.select_option("#color", label="label")
+    faded = page.locator("#legend button").first
+    faded.click()
+    assert np.abs(before - picture(page)).max() > 0.3
+    assert "off" in (faded.get_attribute("class") or "")
+    faded.click()
+    assert not page.said

@@ -1,0 +1,437 @@
+import shutil
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import matplotlib.image
+import numpy as np
+import pytest
+from helpers import SIZES, make_data, make_maps, make_relations
+from matplotlib.figure import Figure
+from PIL import Image
+
+import aljax
+from aljax import plot
+from aljax.plot.color import PALETTE, color_by, palette
+from aljax.plot.curves import track
+from aljax.plot.density import LARGE
+from aljax.plot.given import read_maps, read_members
+from aljax.plot.paper import NAME
+
+IDS = [np.arange(size) + 10 * t for t, size in enumerate(SIZES)]
+LABELS = [np.arange(size) % 4 for size in SIZES]
+INSTALL = "pip install 'aljax[plot]'"
+# How colours are seen without one kind of cone (Machado, Oliveira & Fernandes 2009).
+DEFICIENCIES = {
+    "protan": [[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]],
+    "deutan": [[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]],
+    "tritan": [[1.256, -0.077, -0.179], [-0.078, 0.931, 0.148], [0.005, 0.691, 0.304]],
+}
+
+
+@pytest.fixture(scope="module")
+def fitted() -> aljax.AlignedUMAP:
+    model = aljax.AlignedUMAP(n_neighbors=6, n_epochs=20, random_state=0)
+    return model.fit(make_data(), relations=make_relations())
+
+
+def texts(panel) -> list[Any]:
+    return [one for one in panel.texts if one.get_gid() == NAME and one.get_visible()]
+
+
+def check_names(figure) -> int:
+    """Count the names, none of which may touch the frame or another."""
+    figure.draw_without_rendering()
+    count = 0
+    for panel in figure.axes:
+        frame = panel.get_window_extent()
+        boxes = [one.get_window_extent() for one in texts(panel)]
+        for i, box in enumerate(boxes):
+            assert frame.x0 <= box.x0
+            assert box.x1 <= frame.x1
+            assert frame.y0 <= box.y0
+            assert box.y1 <= frame.y1
+            assert not box.count_overlaps(boxes[:i])
+        count += len(boxes)
+    return count
+
+
+def colors_of(panel) -> np.ndarray:
+    return panel.collections[0].get_facecolors()
+
+
+def test_slices_share_bounds_and_colors(fitted):
+    figure = plot.slices(fitted, LABELS, heading="three")
+    panels = [panel for panel in figure.axes if panel.get_visible()]
+    assert len(panels) == 3
+    assert len({panel.get_xlim() for panel in panels}) == 1
+    assert len({panel.get_ylim() for panel in panels}) == 1
+    assert [len(np.asarray(p.collections[0].get_offsets())) for p in panels] == [*SIZES]
+    assert len(np.unique(colors_of(panels[0]), axis=0)) == 4
+    (legend,) = figure.legends
+    assert [one.get_text() for one in legend.get_texts()] == ["0", "1", "2", "3"]
+    assert check_names(figure) >= 3
+    assert [panel.get_title() for panel in panels] == ["0", "1", "2"]
+
+
+def test_every_form_of_a_model_is_the_same_picture(fitted):
+    forms = [fitted, fitted.maps_, fitted.embeddings_, tuple(fitted.embeddings_)]
+    drawn = [plot.points(one, LABELS[1], slice=1) for one in forms]
+    alone = plot.points(fitted.embeddings_[1], LABELS[1])
+    for figure in [*drawn, alone]:
+        np.testing.assert_array_equal(
+            figure.axes[0].collections[0].get_offsets(),
+            drawn[0].axes[0].collections[0].get_offsets(),
+        )
+
+
+def test_points_draws_where_it_is_told(fitted):
+    figure = Figure()
+    left, right = figure.subplots(1, 2)
+    assert plot.points(fitted, LABELS[-1], ax=right) is figure
+    assert not left.collections
+    assert len(right.collections[0].get_offsets()) == SIZES[-1]
+    assert len(right.legend(loc="upper left").get_texts()) == 4
+    assert check_names(figure) == 4
+
+
+def test_long_names_at_the_edge_stay_inside():
+    corners = np.repeat([[0, 0], [0, 1], [1, 0], [1, 1], [0.98, 0.98]], 5, axis=0)
+    names = np.repeat([f"a very long name {i}" for i in range(5)], 5)
+    figure = plot.points(corners.astype(float), names)
+    assert check_names(figure) == 5
+    small = plot.slices([corners.astype(float)] * 10, names)
+    assert check_names(small) > 10
+
+
+@pytest.mark.parametrize("classes", [2, 10, 11, 20, 40, 41, 256])
+def test_any_number_of_classes_has_a_color_each(classes, rng):
+    labels = np.arange(300) % classes
+    assert len(np.unique(palette(classes), axis=0)) == classes
+    figure = plot.points(rng.normal(size=(300, 2)), labels)
+    assert len(np.unique(colors_of(figure.axes[0]), axis=0)) == classes
+    assert bool(figure.legends) == (classes <= 40)
+    check_names(figure)
+
+
+def test_the_legend_stays_inside_of_the_figure(rng):
+    for names in ([*map(str, range(10))], [f"some long name {i}" for i in range(30)]):
+        labels = np.array(names)[np.arange(300) % len(names)]
+        figure = plot.points(rng.normal(size=(300, 2)), labels)
+        figure.draw_without_rendering()
+        box = figure.legends[0].get_window_extent()
+        assert box.x0 >= 0
+        assert box.x1 <= figure.bbox.x1
+        assert box.y1 <= figure.axes[0].get_window_extent().y0
+
+
+def oklab(rgb: np.ndarray) -> np.ndarray:
+    to_lms = [
+        [0.4122214708, 0.5363325363, 0.0514459929],
+        [0.2119034982, 0.6806995451, 0.1073969566],
+        [0.0883024619, 0.2817188376, 0.6299787005],
+    ]
+    to_lab = [
+        [0.2104542553, 0.7936177850, -0.0040720468],
+        [1.9779984951, -2.4285922050, 0.4505937099],
+        [0.0259040371, 0.7827717662, -0.8086757660],
+    ]
+    return np.cbrt(np.clip(rgb, 0, 1) @ np.transpose(to_lms)) @ np.transpose(to_lab)
+
+
+def closest(rgba: np.ndarray, seen: Any) -> float:
+    """The least distance between two colours as they are seen, in OKLab."""
+    rgb = rgba[:, :3]
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    lab = oklab(linear @ np.transpose(seen))
+    apart = np.linalg.norm(lab[:, None] - lab, axis=2)
+    return float(apart[~np.eye(len(lab), dtype=bool)].min())
+
+
+@pytest.mark.parametrize("kind", DEFICIENCIES)
+def test_the_default_colors_stay_apart_for_all(kind):
+    from matplotlib import colormaps
+
+    seen = DEFICIENCIES[kind]
+    ours = closest(palette(len(PALETTE)), seen)
+    usual = closest(colormaps["tab10"](np.arange(10))[:, :3], seen)
+    assert ours > usual
+    assert ours > 0.04  # twice what is just noticed side by side
+
+
+def test_values_have_a_bar_and_the_unknown_are_gray():
+    values = [np.linspace(t, t + 1, size) for t, size in enumerate(SIZES)]
+    values[0][0] = np.nan
+    figure = plot.slices(make_maps(), values=values)
+    bar = figure.axes[-1]
+    assert bar.get_ylim() == pytest.approx((values[0][1], values[2][-1]))
+    coloring = color_by([np.array(["a", None], object)], None, [2])
+    np.testing.assert_allclose(coloring.points[0][1], [200 / 255] * 3 + [1])
+    assert coloring.classes == ["a"]
+
+
+@pytest.mark.parametrize("how", ["labels", "values", "plain"])
+def test_large_maps_are_drawn_by_density(rng, how):
+    pytest.importorskip("datashader", reason=INSTALL)
+    large = rng.normal(size=(LARGE + 1, 2))
+    given: dict[str, Any] = {
+        "labels": {"labels": (large[:, 0] > 0).astype(int)},
+        "values": {"values": large[:, 1]},
+        "plain": {},
+    }[how]
+    panel = plot.points(large, **given).axes[0]
+    (image,) = panel.images
+    pixels = np.asarray(image.get_array())
+    left, right = np.array_split(pixels, 2, axis=1)
+    assert (pixels[..., 3] > 0).mean() > 0.1
+    if how == "labels":  # y points up and x to the right, as in the map
+        hue = [half[..., :3][half[..., 3] > 0].mean(axis=0) for half in (left, right)]
+        assert hue[0][2] > hue[0][0]  # blue
+        assert hue[1][0] > hue[1][2]  # rose
+    asked = plot.points(large[:2000], density=True).axes[0]
+    assert asked.images
+    assert not asked.collections
+
+
+def test_a_density_lies_where_its_points_do(rng):
+    pytest.importorskip("datashader", reason=INSTALL)
+    corner = rng.uniform(size=(500, 2)) * 0.1 + np.array([0.0, 0.9])
+    points = np.concatenate([corner, [[1.0, 0.0]]])
+    panel = plot.points(points, density=True).axes[0]
+    opacity = np.asarray(panel.images[0].get_array())[..., 3]
+    half = len(opacity) // 2
+    assert opacity[:half, :half].sum() > 10 * opacity[half:, :half].sum()
+
+
+@pytest.mark.parametrize("components", [1, 3])
+def test_maps_of_any_dimension_are_drawn(components):
+    figure = plot.slices(make_maps(components=components), LABELS)
+    drawn = np.asarray(figure.axes[0].collections[0].get_offsets())
+    assert drawn.shape == (SIZES[0], 2)
+
+
+def test_loss_has_a_line_for_each_term(fitted):
+    (axis,) = plot.loss(fitted).axes
+    names = [line.get_label() for line in axis.lines]
+    assert names == ["total", "attraction", "repulsion", "alignment"]
+    total = axis.lines[0].get_ydata()
+    np.testing.assert_allclose(total, fitted.maps_.history.total())
+
+
+def test_displacement_names_those_who_move_most():
+    maps = [np.random.default_rng(0).normal(size=(30, 2)) for _ in range(3)]
+    maps = [maps[0], maps[0] + 0.01, maps[0] + 0.02]
+    maps[1] = maps[1].copy()
+    maps[1][7] += 5
+    figure = plot.displacement(maps, ids=np.array([f"who {i}" for i in range(30)]))
+    named = [one.get_text() for one in texts(figure.axes[0])]
+    assert named.count("who 7") == 2  # there and back
+    check_names(figure)
+
+
+def test_members_follow_relations_and_ids_alike(fitted):
+    found = read_members(fitted, None)
+    for t, relation in enumerate(make_relations()):
+        for row, other in relation.items():
+            assert found.codes[t][row] == found.codes[t + 1][other]
+    assert all(len(np.unique(codes)) == len(codes) for codes in found.codes)
+    ids = [np.array(found.names)[codes] for codes in found.codes]
+    again = read_members(read_maps(fitted), ids)
+    for one, other in zip(found.codes, again.codes, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_ids_of_nobody_are_members_of_their_own():
+    maps = [np.zeros((3, 2))] * 2
+    members = read_members(maps, [np.array(["a", None, None], object)] * 2)
+    assert len(members.names) == 5
+    assert members.codes[0][0] == members.codes[1][0]
+
+
+def test_curves_meet_every_map_and_end_at_gaps(rng):
+    maps = rng.normal(size=(6, 4, 2))
+    ids = [np.arange(4)] * 6
+    ids[3] = np.array([0, 1, 2, 9])  # member 3 is away
+    tracks = track([*maps], read_members([*maps], ids))
+    for t in range(6):
+        np.testing.assert_array_equal(tracks.at(t)[:3], maps[t][:3])
+    near = tracks.at(2 + 1e-6) - tracks.at(2)
+    past = tracks.at(2) - tracks.at(2 - 1e-6)
+    np.testing.assert_allclose(near[:3], past[:3], atol=1e-9)  # no corner
+    assert np.isnan(tracks.at(2.5)[3]).all()
+    assert np.isnan(tracks.at(3.5)[3]).all()
+    where, opacity = tracks.fading(2.25)
+    np.testing.assert_array_equal(where[3], maps[2][3])
+    np.testing.assert_allclose(opacity, [1, 1, 1, 0.75, 0.25])
+    straight = np.arange(5.0)[:, None, None] * np.array([1.0, -2.0])
+    line = track([*straight], read_members([*straight], [np.array([0])] * 5))
+    np.testing.assert_allclose(line.at(1.3)[0], [1.3, -2.6])
+
+
+def test_trajectories_are_curves_in_pieces(tmp_path):
+    pytest.importorskip("plotly", reason=INSTALL)
+    maps = make_maps()
+    figure = plot.trajectories(maps, LABELS, ids=IDS, titles=["a", "b", "c"])
+    assert [trace.name for trace in figure.data] == ["0", "1", "2", "3"]
+    assert figure.layout.scene.zaxis.ticktext == ("a", "b", "c")
+    trace = figure.data[0]
+    x = np.asarray(trace.x).reshape(-1, 18)  # 2 x 8 + 1 steps, and a gap
+    assert np.isnan(x[:, -1]).all()
+    np.testing.assert_allclose(x[0, 0], maps[0][0, 0], rtol=1e-6)
+    assert np.isnan(x[0, 1:]).all()  # member 0 is in the first slice alone
+    few = plot.trajectories(maps, ids=IDS, limit=5)
+    assert len(few.data[0].x) == 5 * 18
+    assert "5 of" in few.layout.title.text
+    page = tmp_path / "curves.html"
+    plot.save(figure, page)
+    assert "plotly" in page.read_text("utf-8")
+    assert "<script src" not in page.read_text("utf-8")
+
+
+def test_trajectories_by_value_share_a_scale():
+    pytest.importorskip("plotly", reason=INSTALL)
+    values = [np.linspace(0, 1, size) for size in SIZES]
+    figure = plot.trajectories(make_maps(), values=values, ids=IDS)
+    assert (figure.data[0].line.cmin, figure.data[0].line.cmax) == (0, 1)
+
+
+def frames(path: Path) -> list[np.ndarray]:
+    with Image.open(path) as film:
+        count = getattr(film, "n_frames", 1)
+        shots = []
+        for i in range(count):
+            film.seek(i)
+            shots.append(np.asarray(film.convert("RGB")).astype(int))
+    return shots
+
+
+def test_a_film_moves_smoothly(tmp_path):
+    grid = np.stack(np.meshgrid(np.arange(4.0), np.arange(4.0)), -1).reshape(-1, 2)
+    maps = [grid + np.array([2.0 * t, 0.0]) for t in range(2)]
+    path = tmp_path / "film.gif"
+    ids = np.arange(16)
+    figure = plot.animate(maps, path, ids=ids, fps=4, dpi=40)
+    assert isinstance(figure, Figure)
+    shots = frames(path)
+    assert len(shots) >= 5
+    centers = [np.argwhere(one[40:].sum(axis=2) < 300)[:, 1].mean() for one in shots]
+    assert all(a <= b + 0.5 for a, b in pairwise(centers))
+    assert len(np.unique(np.round(centers))) >= 4
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs ffmpeg: apt-get")
+def test_a_film_as_mp4(tmp_path):
+    path = tmp_path / "film.mp4"
+    plot.animate(make_maps(), path, ids=IDS, fps=2, dpi=41)
+    assert path.read_bytes()[4:8] == b"ftyp"
+
+
+def test_inverse_grid_frames_guesses_in_red():
+    maps, rng = make_maps()[0], np.random.default_rng(0)
+    queries = rng.normal(size=(9, 2))
+    inside = np.arange(9) != 4
+    found = SimpleNamespace(points=rng.uniform(size=(9, 64)), inside=inside)
+    figure = plot.inverse_grid(maps, queries, found, LABELS[0])
+    images = [axis for axis in figure.axes if axis.images]
+    assert len(images) == 9
+    np.testing.assert_array_equal(
+        images[2].images[0].get_array(), found.points[2].reshape(8, 8)
+    )
+    red = [axis.spines["top"].get_linewidth() > 1 for axis in images]
+    assert red == [*~inside]
+    wide = plot.inverse_grid(maps, queries, found.points, shape=(4, 16), columns=2)
+    assert len([axis for axis in wide.axes if axis.get_visible()]) == 1 + 9
+
+
+def test_gradient_map_has_x_to_the_right():
+    axes = np.stack([np.linspace(0, 1, 20), np.linspace(0, 1, 20)])
+    norm = np.ones((20, 20))
+    norm[-1, 0] = 50  # at x = 1, y = 0
+    given = SimpleNamespace(axes=axes, norm=norm)
+    figure = plot.gradient_map(np.random.default_rng(0).uniform(size=(9, 2)), given)
+    mesh = figure.axes[0].collections[0]
+    drawn = np.asarray(mesh.get_array()).reshape(20, 20)
+    assert drawn[0, -1] == 50
+
+
+def test_files_are_of_the_resolution_asked_for(tmp_path):
+    figure = plot.points(make_maps()[0])
+    plot.save(figure, tmp_path / "map.png")
+    shape = matplotlib.image.imread(tmp_path / "map.png").shape
+    width, height = figure.get_size_inches()
+    assert shape[:2] == (round(height * 300), round(width * 300))
+    plot.save(figure, tmp_path / "map.pdf")
+    assert (tmp_path / "map.pdf").read_bytes().startswith(b"%PDF")
+
+
+TWO = [np.zeros((3, 2)), np.ones((3, 2))]
+GRID = SimpleNamespace(axes=np.zeros((2, 3)), norm=np.zeros((3, 4)))
+WRONG = [
+    (lambda: plot.points(aljax.UMAP()), "`model` is a UMAP that is not fitted"),
+    (lambda: plot.points("maps"), r"`model` has a map of shape \(\)"),
+    (lambda: plot.points(np.zeros(3)), r"shape \(3,\).*as slice 0"),
+    (lambda: plot.slices([]), "`model` is an empty list"),
+    (lambda: plot.points(np.full((3, 2), np.nan)), "not finite, in row 0 of slice 0"),
+    (lambda: plot.points(TWO, slice=2), "`slice` is 2; expected -2 to 1"),
+    (lambda: plot.points(TWO[0], [1, 2]), r"`labels` has shape \(2,\) for slice 0"),
+    (lambda: plot.points(TWO[0], [1, 2, 3], values=[1, 2, 3]), "both given"),
+    (lambda: plot.points(TWO[0], values=["a", "b", "c"]), "`values` are no numbers"),
+    (
+        lambda: plot.points(np.zeros((300, 2)), np.arange(300)),
+        "`labels` has 300 different labels; expected at most 256",
+    ),
+    (lambda: plot.slices(TWO, titles=["a"]), "`titles` has 1 for 2 slices"),
+    (lambda: plot.loss(TWO), "has no history of the loss"),
+    (lambda: plot.displacement(TWO), "`ids` is None"),
+    (lambda: plot.displacement(TWO, ids=[[1, 2, 3], [4, 5, 6]]), "no member in two"),
+    (lambda: plot.displacement(TWO, ids=[[1, 1, 3], [4, 5, 6]]), "same id in several"),
+    (lambda: plot.trajectories(TWO[0]), "one slice; trajectories need"),
+    (lambda: plot.animate(TWO, "film.avi", ids=[1, 2, 3]), "ends on .gif or .mp4"),
+    (lambda: plot.animate(TWO[0], "film.gif"), "one slice; an animation needs"),
+    (lambda: plot.animate(TWO, "film.gif", fps=0), "`fps` is 0"),
+    (lambda: plot.animate(TWO, "film.gif", ids=[1, 2, 3], seconds=0), "`seconds` is 0"),
+    (lambda: plot.inverse_grid(TWO[0], TWO[0], np.zeros((2, 4))), "2 for 3 queries"),
+    (lambda: plot.inverse_grid(TWO[0], [1], TWO[0]), r"`queries` has shape \(1,\)"),
+    (lambda: plot.inverse_grid(TWO[0], TWO[0], np.zeros((3, 5))), "5 values each"),
+    (lambda: plot.gradient_map(TWO[0], GRID), r"shape \(3, 4\) on 3 x 3"),
+    (lambda: plot.save(Figure(), "map.docx"), "map.docx; expected one that ends on"),
+]
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+@pytest.mark.parametrize(("draw", "said"), WRONG)
+def test_bad_input_is_refused(draw, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=said):
+        draw()
+    assert not [*tmp_path.iterdir()]
+
+
+def test_mp4_without_ffmpeg_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    with pytest.raises(ValueError, match=r"ffmpeg is not installed; install it"):
+        plot.animate(TWO, "film.mp4", ids=np.arange(3))
+
+
+@pytest.mark.parametrize(
+    ("missing", "name"),
+    [("matplotlib", "points"), ("plotly", "trajectories"), ("PIL", "animate")],
+)
+def test_a_missing_library_is_said_with_its_remedy(missing, name):
+    code = f"""
+import sys
+sys.modules[{missing!r}] = None
+import aljax
+try:
+    aljax.plot.{name}
+except ImportError as error:
+    print(error)
+"""
+    said = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
+    assert missing in said
+    assert "pip install 'aljax[plot]'" in said
