@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from aljax.layout.initialize import turn_onto
+
 Maps = list[np.ndarray]
 Stages = dict[str, float]
 
@@ -31,7 +33,12 @@ class MissingPeerError(ImportError):
     """A rival that is not installed, with the command that installs it."""
 
 
-def _load(module: str, package: str) -> ModuleType:
+def load_peer(module: str, package: str) -> ModuleType:
+    """A rival's module.
+
+    Raises:
+        MissingPeerError: It is not installed.
+    """
     try:
         return importlib.import_module(module)
     except ImportError as error:
@@ -88,7 +95,7 @@ def umap_learn(
     data: Problem, settings: Mapping[str, Any], seed: int
 ) -> tuple[Maps, Stages]:
     """umap-learn: `AlignedUMAP` for a sequence, `UMAP` for a single slice."""
-    umap = _load("umap", "umap-learn==0.5.12")
+    umap = load_peer("umap", "umap-learn==0.5.12")
     if len(data.slices) == 1:
         model = umap.UMAP(random_state=seed, n_jobs=1, **settings)
         with _timed(umap.umap_, "optimize_layout_euclidean") as seconds:
@@ -104,7 +111,7 @@ def umap_procrustes(
     data: Problem, settings: Mapping[str, Any], seed: int
 ) -> tuple[Maps, Stages]:
     """umap-learn slice by slice, each map turned onto the one before by its mates."""
-    umap = _load("umap", "umap-learn==0.5.12")
+    umap = load_peer("umap", "umap-learn==0.5.12")
     maps: Maps = []
     for t, rows in enumerate(data.slices):
         own = {
@@ -115,17 +122,9 @@ def umap_procrustes(
         one = umap.UMAP(random_state=seed, n_jobs=1, **own).fit_transform(rows)
         if t:
             mates = data.relations[t - 1]
-            one = _turn(one, list(mates.values()), maps[-1][list(mates)])
+            one = turn_onto(one, one[list(mates.values())], maps[-1][list(mates)])
         maps.append(one)
     return maps, {}
-
-
-def _turn(one: np.ndarray, rows: list[int], onto: np.ndarray) -> np.ndarray:
-    here = one[rows]
-    left, _, right = np.linalg.svd(
-        (here - here.mean(axis=0)).T @ (onto - onto.mean(axis=0))
-    )
-    return (one - here.mean(axis=0)) @ (left @ right) + onto.mean(axis=0)
 
 
 def manifolds_rs(
@@ -135,7 +134,7 @@ def manifolds_rs(
 
     500 epochs and umap-learn's min_dist, unless the settings say otherwise.
     """
-    manifolds = _load("manifolds_rs", "manifolds-rs")
+    manifolds = load_peer("manifolds_rs", "manifolds-rs")
     maps = [
         manifolds.UMAP(
             ann="nndescent",
@@ -155,7 +154,7 @@ def open_tsne(
 ) -> tuple[Maps, Stages]:
     """Fit openTSNE with its defaults, slice by slice."""
     del settings
-    opentsne = _load("openTSNE", "openTSNE")
+    opentsne = load_peer("openTSNE", "openTSNE")
     maps = [
         np.asarray(opentsne.TSNE(random_state=seed, n_jobs=-1).fit(rows))
         for rows in data.slices
