@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig, per_slice
 from aljax.graph.fuzzy import FuzzyGraph, fuzzy_simplicial_set
+from aljax.graph.moves import check_comparable, measure_moves
 from aljax.graph.neighbors import KNN, find_neighbors, round_up
 from aljax.graph.relations import RelationDict, Relations, read_relations, relate
 from aljax.layout.initialize import initial_maps
@@ -98,6 +99,9 @@ def fit(
     _check_key(key)
     given = read_slices(slices)
     data = [one if isinstance(one, np.ndarray) else None for one in given]
+    moving = alignment.motion_fidelity > 0
+    if moving:
+        check_comparable(data)
     knn_seed, start_seed = _seeds(key, 2)
     params = layout_params(layout, alignment, slices=len(given))
     pairs = read_relations(relations, [_rows(one) for one in given], data)
@@ -118,7 +122,8 @@ def fit(
             seed=start_seed,
         )
     with _timed("layout", seconds):
-        problem = stack(graphs, related, key=key)
+        moves = measure_moves(related, graphs, data) if moving else None
+        problem = stack(graphs, related, key=key, moves=moves)
         n_epochs = layout.n_epochs
         if n_epochs is None:
             n_epochs = default_epochs(max(map(_rows, given)))

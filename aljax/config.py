@@ -144,6 +144,10 @@ class AlignmentConfig(_Settings):
             0 lays the slices out independently).
         alignment_window_size: The farthest slice, before and after, in which a row
             has mates (slices; whole, at least 1).
+        motion_fidelity: How far mates are asked to lie apart, in map units for every
+            unit that they lie apart in the data (at least 0; the data's unit is a
+            row's usual distance to its k-th neighbour).  0 pulls them together
+            however far the data moved; above 0 all slices need the same columns.
 
     Raises:
         ValueError: A name, type or value that is none of the above.
@@ -151,6 +155,7 @@ class AlignmentConfig(_Settings):
 
     alignment_regularisation: float = _setting(0.07, number(0))
     alignment_window_size: int = _setting(3, number(1, whole=True))
+    motion_fidelity: float = _setting(0.0, number(0))
 
 
 def per_slice(name: str, value: Any, slices: int) -> list[Any]:

@@ -93,6 +93,7 @@ class AlignedUMAP(_Settings):
 
     alignment_regularisation: float = AlignmentConfig.alignment_regularisation
     alignment_window_size: int = AlignmentConfig.alignment_window_size
+    motion_fidelity: float = AlignmentConfig.motion_fidelity
 
     def fit(
         self,

@@ -17,6 +17,7 @@ ORDER = [
     "graph.neighbors",
     "graph.fuzzy",
     "graph.relations",
+    "graph.moves",
     "tables",
     "layout.problem",
     "layout.initialize",
