@@ -5,8 +5,8 @@ for each, whose keys are the function's arguments.
 """
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from types import UnionType
 from typing import Any, get_type_hints
 
@@ -14,28 +14,9 @@ import numpy as np
 
 from aljax import sliding_windows
 from aljax.checks import nearest_name
-from experiments import files
+from experiments import files, sequences
+from experiments.dataset import Dataset
 from experiments.fashion import fashion_mnist
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """A sequence of slices, how they relate, and what is known about their rows.
-
-    Attributes:
-        slices: The data, `(points, features)` each.
-        relations: For each pair of consecutive slices {row of t: row of t+1}.
-        ids: For each slice its rows' members: the same id in two slices is the same
-            member.
-        titles: A few words on each slice.
-        labels: For each slice a label for each row, if there are any.
-    """
-
-    slices: Sequence[np.ndarray]
-    relations: Sequence[Mapping[int, int]]
-    ids: Sequence[np.ndarray]
-    titles: Sequence[str]
-    labels: Sequence[np.ndarray] | None = None
 
 
 def titled(dataset: Dataset, *settings: Any) -> Dataset:
@@ -204,6 +185,12 @@ LOADERS: dict[str, Callable[..., Dataset]] = {
     "fashion_whole": fashion_whole,
     "drifting_clusters": drifting_clusters,
     "files": own_files,
+    "gaussians": sequences.gaussians,
+    "walk": sequences.walk,
+    "sorts": sequences.sorts,
+    "fashion_noise": sequences.fashion_noise,
+    "network_states": sequences.network_states,
+    "gapminder": sequences.gapminder,
 }
 
 
