@@ -151,7 +151,7 @@ def figure(rows: Sequence[Line]) -> Figure:
     grid = picture.add_gridspec(2, 2 + columns)
     panels = [picture.add_subplot(grid[:, :2])]
     panels += [
-        picture.add_subplot(grid[i // columns, 2 + i % columns])
+        picture.add_subplot(grid[i // columns, 2 + i % columns], sharey=panels[0])
         for i in range(len(sequences))
     ]
     for panel, shown in zip(
