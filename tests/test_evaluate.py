@@ -193,7 +193,7 @@ def test_affinities_have_the_perplexity_asked_for(rng):
     gaps = ((rows[:, None] - rows) ** 2).sum(axis=2).astype(float)
     expected = np.zeros((30, 30))
     for i in range(30):
-        low, high = 1e-6, 1e6
+        low, high, p = 1e-6, 1e6, np.zeros(29)
         others = np.delete(np.arange(30), i)
         for _ in range(200):
             beta = (low * high) ** 0.5
