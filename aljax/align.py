@@ -16,6 +16,7 @@ from aljax.graph.build import build_graphs, rows_of
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.ids import SliceIds, read_ids
 from aljax.graph.links import Slices
+from aljax.graph.moves import check_comparable, measure_moves
 from aljax.graph.relations import Relations, is_ids, read_relations, relate
 from aljax.layout.initialize import initial_maps
 from aljax.layout.optimize import LayoutState, default_epochs, default_shifts, init, run
@@ -148,6 +149,9 @@ def prepare(
     data = [one if isinstance(one, np.ndarray) else None for one in given]
     known = Slices([rows_of(one) for one in given], data, slice_labels)
     knn_seed, start_seed = seeds(key, 2)
+    moving = alignment.motion_fidelity > 0
+    if moving:
+        check_comparable(data)
     params = layout_params(layout, alignment, slices=len(given))
     window = alignment.alignment_window_size
     links = read_relations(relations, known, alignment_window_size=window)
@@ -173,7 +177,14 @@ def prepare(
             seed=start_seed,
         )
     with timed("stack", seconds):
-        problem = stack(graphs, related, key=key, pinned=held, point_weights=weighing)
+        problem = stack(
+            graphs,
+            related,
+            key=key,
+            pinned=held,
+            point_weights=weighing,
+            moves=measure_moves(related, graphs, data) if moving else None,
+        )
         stacked = stack_maps(start, problem)
     ids = read_ids(relations, known) if is_ids(relations) else None
     return Prepared(

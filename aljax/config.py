@@ -150,6 +150,10 @@ class AlignmentConfig(_Settings):
         alignment_decay: How fast strengths fall along the window, as
             exp(-alignment_decay (offset - 1)) (per slice of offset; at least 0; 0
             holds far mates as strongly as near ones).
+        motion_fidelity: How far mates are asked to lie apart, in map units for every
+            unit that they lie apart in the data (at least 0; the data's unit is a
+            row's usual distance to its k-th neighbour).  0 pulls them together
+            however far the data moved; above 0 all slices need the same columns.
 
     Raises:
         ValueError: A name, type or value that is none of the above.
@@ -159,6 +163,7 @@ class AlignmentConfig(_Settings):
     alignment_window_size: int = _setting(3, number(1, whole=True))
     alignment_strengths: str = _setting("jaccard", one_of("jaccard", "uniform"))
     alignment_decay: float = _setting(1.0, number(0))
+    motion_fidelity: float = _setting(0.0, number(0))
 
 
 def per_slice(name: str, value: Any, slices: int) -> list[Any]:

@@ -101,6 +101,7 @@ class AlignedUMAP(_Settings):
     alignment_window_size: int = AlignmentConfig.alignment_window_size
     alignment_strengths: str = AlignmentConfig.alignment_strengths
     alignment_decay: float = AlignmentConfig.alignment_decay
+    motion_fidelity: float = AlignmentConfig.motion_fidelity
 
     def fit(
         self,

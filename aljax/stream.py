@@ -25,6 +25,7 @@ from aljax.extend import (
 from aljax.graph.build import build_graphs, rows_of
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.links import Slices
+from aljax.graph.moves import check_comparable, measure_moves
 from aljax.graph.relations import Mates, Relations, relate
 from aljax.layout.optimize import init
 from aljax.layout.place import from_mates
@@ -86,6 +87,8 @@ def update(
     links, ids = read_new_links(fitted, relations, known)
     knn_seed, start_seed = seeds(key, 2)
     seconds: dict[str, float] = {}
+    if fitted.alignment.motion_fidelity > 0:
+        check_comparable(data)
     with timed("graph", seconds):
         own = {
             name: per_slice(name, getattr(graph, name), count + 1)[-1]
@@ -159,12 +162,19 @@ def _lay_out(
             if t >= count - move - 1
             else np.ones(len(longer.maps[t]), bool)
         )
+    graphs = empty + [longer.graphs[t] for t in real]
+    related = _window_of(longer.relations, first, size, window)
+    moves = None
+    if longer.alignment.motion_fidelity > 0:
+        none = [longer.data[-1][:0]] * len(empty)
+        moves = measure_moves(related, graphs, none + [longer.data[t] for t in real])
     problem = stack(
-        empty + [longer.graphs[t] for t in real],
-        _window_of(longer.relations, first, size, window),
+        graphs,
+        related,
         key=key,
         pinned=pinned,
         point_weights=[None] * len(empty) + [longer.point_weights[t] for t in real],
+        moves=moves,
     )
     params = jax.tree.map(
         lambda leaf: leaf[jnp.clip(jnp.arange(first, count), 0)] if leaf.ndim else leaf,

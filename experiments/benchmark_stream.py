@@ -70,7 +70,7 @@ def _ours(
 
 
 def _theirs(*, turned: bool) -> Callable[..., tuple[list[np.ndarray], float]]:
-    umap = peers.load("umap", "umap-learn==0.5.12")
+    umap = peers.load_peer("umap", "umap-learn==0.5.12")
 
     def way(
         slices: Sequence[np.ndarray], relations: Sequence[Mapping[int, int]], seed: int
@@ -131,7 +131,7 @@ def unseen() -> list[Row]:
     images, classes = digits.data.astype(np.float32), digits.target
     order = np.random.default_rng(0).permutation(len(images))
     known, held = order[:-HELD_OUT], order[-HELD_OUT:]
-    umap = peers.load("umap", "umap-learn==0.5.12")
+    umap = peers.load_peer("umap", "umap-learn==0.5.12")
 
     def ours(seed: int) -> tuple[np.ndarray, Callable[[], np.ndarray]]:
         fitted = aljax.fit([images[known]], key=jax.random.key(seed))

@@ -13,10 +13,10 @@ import numpy as np
 
 from aljax import sliding_windows
 from aljax.checks import nearest_name
-from experiments import files
+from experiments import files, sequences
 from experiments.dataset import Dataset, related_by_ids
 from experiments.fashion import fashion_mnist
-from experiments.tables import gapminder, own_table
+from experiments.tables import own_table
 
 
 def digits_sequence(*, size: int, step: int) -> Dataset:
@@ -201,10 +201,15 @@ LOADERS: dict[str, Callable[..., Dataset]] = {
     "fashion": fashion,
     "fashion_whole": fashion_whole,
     "fashion_growing": fashion_growing,
-    "gapminder": gapminder,
     "drifting_clusters": drifting_clusters,
     "files": own_files,
     "table": own_table,
+    "gaussians": sequences.gaussians,
+    "walk": sequences.walk,
+    "sorts": sequences.sorts,
+    "fashion_noise": sequences.fashion_noise,
+    "network_states": sequences.network_states,
+    "gapminder": sequences.gapminder,
 }
 
 

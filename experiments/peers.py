@@ -31,7 +31,7 @@ class MissingPeerError(ImportError):
     """A rival that is not installed, with the command that installs it."""
 
 
-def load(module: str, package: str) -> ModuleType:
+def load_peer(module: str, package: str) -> ModuleType:
     """A rival's module.
 
     Raises:
@@ -93,7 +93,7 @@ def umap_learn(
     data: Problem, settings: Mapping[str, Any], seed: int
 ) -> tuple[Maps, Stages]:
     """umap-learn: `AlignedUMAP` for a sequence, `UMAP` for a single slice."""
-    umap = load("umap", "umap-learn==0.5.12")
+    umap = load_peer("umap", "umap-learn==0.5.12")
     if len(data.slices) == 1:
         model = umap.UMAP(random_state=seed, n_jobs=1, **settings)
         with _timed(umap.umap_, "optimize_layout_euclidean") as seconds:
@@ -109,7 +109,9 @@ def umap_procrustes(
     data: Problem, settings: Mapping[str, Any], seed: int
 ) -> tuple[Maps, Stages]:
     """umap-learn slice by slice, each map turned onto the one before by its mates."""
-    umap = load("umap", "umap-learn==0.5.12")
+    from aljax.layout.initialize import turn_onto  # no other rival loads aljax
+
+    umap = load_peer("umap", "umap-learn==0.5.12")
     maps: Maps = []
     for t, rows in enumerate(data.slices):
         own = {
@@ -120,17 +122,9 @@ def umap_procrustes(
         one = umap.UMAP(random_state=seed, n_jobs=1, **own).fit_transform(rows)
         if t:
             mates = data.relations[t - 1]
-            one = _turn(one, list(mates.values()), maps[-1][list(mates)])
+            one = turn_onto(one, one[list(mates.values())], maps[-1][list(mates)])
         maps.append(one)
     return maps, {}
-
-
-def _turn(one: np.ndarray, rows: list[int], onto: np.ndarray) -> np.ndarray:
-    here = one[rows]
-    left, _, right = np.linalg.svd(
-        (here - here.mean(axis=0)).T @ (onto - onto.mean(axis=0))
-    )
-    return (one - here.mean(axis=0)) @ (left @ right) + onto.mean(axis=0)
 
 
 def manifolds_rs(
@@ -140,7 +134,7 @@ def manifolds_rs(
 
     500 epochs and umap-learn's min_dist, unless the settings say otherwise.
     """
-    manifolds = load("manifolds_rs", "manifolds-rs")
+    manifolds = load_peer("manifolds_rs", "manifolds-rs")
     maps = [
         manifolds.UMAP(
             ann="nndescent",
@@ -160,7 +154,7 @@ def open_tsne(
 ) -> tuple[Maps, Stages]:
     """Fit openTSNE with its defaults, slice by slice."""
     del settings
-    opentsne = load("openTSNE", "openTSNE")
+    opentsne = load_peer("openTSNE", "openTSNE")
     maps = [
         np.asarray(opentsne.TSNE(random_state=seed, n_jobs=-1).fit(rows))
         for rows in data.slices

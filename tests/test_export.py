@@ -12,7 +12,7 @@ from aljax.graph.fuzzy import fuzzy_simplicial_set
 from aljax.graph.neighbors import _search, exact_knn
 from aljax.layout.optimize import init, step
 from aljax.layout.problem import layout_params, stack_maps
-from aljax.metrics.maps import _rank
+from aljax.metrics.neighborhoods import _rank
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 POINTS = 48

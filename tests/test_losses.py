@@ -39,6 +39,7 @@ def make_params() -> LayoutParams:
         negative_sample_rate=jnp.array([5.0, 2.5, 8.0]),
         learning_rate=jnp.array([1.0, 0.5, 2.0]),
         alignment_regularisation=jnp.array(0.3),
+        motion_fidelity=jnp.array(0.4),
     )
 
 

@@ -275,7 +275,7 @@ def test_trajectories_are_curves_in_pieces(tmp_path):
     pytest.importorskip("plotly", reason=INSTALL)
     maps = make_maps()
     figure = plot.trajectories(maps, LABELS, ids=IDS, titles=["a", "b", "c"])
-    assert [trace.name for trace in figure.data] == ["0", "1", "2", "3"]
+    assert [trace.name for trace in figure.data] == ["0", "1", "2", "3"]  # pyright: ignore[reportAttributeAccessIssue]
     assert figure.layout.scene.zaxis.ticktext == ("a", "b", "c")
     trace = figure.data[0]
     x = np.asarray(trace.x).reshape(-1, 18)  # 2 x 8 + 1 steps, and a gap

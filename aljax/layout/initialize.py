@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import scipy.sparse
+from jaxtyping import Float
 from threadpoolctl import threadpool_limits
 
 from aljax.graph.relations import Relations
@@ -113,8 +114,22 @@ def _turn_onto(before: Start, start: Start, relations: Relations, t: int) -> Sta
     mates = relations.get((t - 1, 1))
     if mates is None or not mates.rows.size:
         return start
-    there, here = before[mates.rows], start[mates.others]
+    return turn_onto(start, start[mates.others], before[mates.rows])
+
+
+def turn_onto(
+    positions: Float[np.ndarray, "points components"],
+    here: Float[np.ndarray, "mates components"],
+    there: Float[np.ndarray, "mates components"],
+) -> Start:
+    """Positions moved by the rotation and shift that best bring mates together.
+
+    Args:
+        positions: What is moved.
+        here: The mates' positions among them.
+        there: Where those should come to lie.
+    """
     left, _, right = np.linalg.svd(
         (here - here.mean(axis=0)).T @ (there - there.mean(axis=0))
     )
-    return (start - here.mean(axis=0)) @ (left @ right) + there.mean(axis=0)
+    return (positions - here.mean(axis=0)) @ (left @ right) + there.mean(axis=0)

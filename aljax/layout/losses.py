@@ -5,8 +5,13 @@
       + lambda sum_mates (d_i (2 + m) + d_i' (2 + m')) / 4 s |y_i - z_i'|^2  alignment
 
 with p = a (|y_i - y_k|^2 + 1e-3)^b, d the degrees, m = negative_sample_rate,
-gamma = repulsion_strength, s the mates' strengths.  The functions of one slice
-(or one pair of slices) are written for one and mapped over the stack.
+gamma = repulsion_strength, s the mates' strengths.  With motion_fidelity kappa > 0
+mates are held kappa delta apart, delta being how far they lie apart in the data:
+
+    |y_i - z_i'|^2 becomes ((|y_i - z_i'|^2 + 1e-8)^(1/2) - kappa delta)^2.
+
+The functions of one slice (or one pair of slices) are written for one and mapped over
+the stack.
 
 Source: attraction and repulsion are the loss that umap-learn's sampling follows
 (Damrich & Hamprecht 2021, arXiv:2103.14608, eq. 10), with negatives free to move.
@@ -23,6 +28,7 @@ from aljax.layout.problem import AlignedProblem, LayoutParams
 
 SOFTENING = 1e-3  # umap-learn's: keeps the repulsion finite for coincident points
 TINY = 1e-12  # keeps the gradient of |y|^(2b) finite there
+NEAR = 1e-8  # and this the gradient of |y|
 
 
 class LossTerms(eqx.Module):
@@ -127,13 +133,19 @@ def alignment(
     strengths: Float[Array, "mates points"],
     pull: Float[Array, "points"],
     other_pull: Float[Array, "points"],
+    reach: Float[Array, "mates points"] | None = None,
 ) -> Float[Array, ""]:
     """sum_mates (pull_i + pull'_i') / 4 s |y_i - z_i'|^2 between two slices.
+
+    With `reach`, kappa delta, it is the distance's difference from that which is
+    squared, and mates are held as far apart as the data say.
 
     A point's pull is d_i (2 + m), times its weight: umap-learn moves mates together
     once for every end of an edge and every negative sample that touches a point.
     """
     squared = jnp.sum((embedding[:, None, :] - other[:, mates]) ** 2, axis=0)
+    if reach is not None:
+        squared = (jnp.sqrt(squared + NEAR) - reach) ** 2
     return jnp.sum((pull + other_pull[mates]) / 4 * strengths * squared)
 
 
@@ -152,7 +164,8 @@ def aligned_loss(
     )
     rate = params.negative_sample_rate
     pull = problem.pulls * (2 + rate)[:, None]
-    over_offsets = jax.vmap(alignment, in_axes=(None, 0, 0, 0, None, 0))
+    reach = None if problem.moves is None else params.motion_fidelity * problem.moves
+    over_offsets = jax.vmap(alignment, in_axes=(None, 0, 0, 0, None, 0, 0))
     aligned = jax.vmap(over_offsets)(
         maps,
         _ahead(maps, problem.mates.shape[1]),
@@ -160,6 +173,7 @@ def aligned_loss(
         problem.strengths,
         pull,
         _ahead(pull, problem.mates.shape[1]),
+        reach,
     )
     return LossTerms(
         attraction=attracted,

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int
 
 from aljax.config import AlignmentConfig, LayoutConfig, find_ab_params, per_slice
 from aljax.graph.fuzzy import FuzzyGraph
+from aljax.graph.moves import Moves
 from aljax.graph.neighbors import as_floats, round_up
 from aljax.graph.relations import Relations
 
@@ -27,7 +28,8 @@ class AlignedProblem(eqx.Module):
     `order[t, j]` is the user's row at place j of slice t; `mates[t, o]` are places in
     slice t + o + 1, with `strengths` 0 where there is none.  `pulls` are the points'
     degrees, times their weights, with which they pull at their mates; `free` is 1
-    where a point may move.
+    where a point may move.  `moves` says how far mates lie apart in the data, None
+    where no setting asks for it.
     """
 
     neighbors: Int[Array, "slices neighbors points"]
@@ -39,6 +41,7 @@ class AlignedProblem(eqx.Module):
     pulls: Float[Array, "slices points"]
     free: Float[Array, "slices points"]
     order: Int[Array, "slices points"]
+    moves: Float[Array, "slices offsets mates points"] | None = None
 
 
 class LayoutParams(eqx.Module):
@@ -50,6 +53,7 @@ class LayoutParams(eqx.Module):
     negative_sample_rate: Float[Array, "slices"]
     learning_rate: Float[Array, "slices"]
     alignment_regularisation: Float[Array, ""]
+    motion_fidelity: Float[Array, ""]
 
 
 def layout_params(
@@ -83,6 +87,7 @@ def layout_params(
         negative_sample_rate=leaf("negative_sample_rate"),
         learning_rate=leaf("learning_rate"),
         alignment_regularisation=as_floats(alignment.alignment_regularisation),
+        motion_fidelity=as_floats(alignment.motion_fidelity),
     )
 
 
@@ -94,6 +99,7 @@ def stack(
     capacity: int | None = None,
     pinned: PerRow = None,
     point_weights: PerRow = None,
+    moves: Moves | None = None,
 ) -> AlignedProblem:
     """One problem from the slices' graphs: padded, and each slice shuffled once.
 
@@ -106,6 +112,8 @@ def stack(
         pinned: For each slice which rows stay at their start; None for none.
         point_weights: For each slice how strongly its rows pull at their mates
             (at least 0); None for 1.
+        moves: How far each pair of mates lies apart in the data; None pulls them
+            together whatever `motion_fidelity` is.
 
     Raises:
         ValueError: A capacity below the largest slice.
@@ -123,7 +131,7 @@ def stack(
         order[t, :size] = rng.permutation(size)
     place = np.argsort(order, axis=1)
     neighbors, weights, degrees = _stack_graphs(graphs, order, place)
-    mates, strengths = _stack_mates(relations, place)
+    mates, strengths, stacked_moves = _stack_mates(relations, place, moves)
     weighing = _stack_rows(point_weights, order, sizes, default=1.0)
     held = _stack_rows(pinned, order, sizes, default=0.0)
     return AlignedProblem(
@@ -136,6 +144,7 @@ def stack(
         pulls=as_floats(degrees * weighing),
         free=as_floats(1 - held),
         order=jnp.asarray(order, dtype=jnp.int32),
+        moves=None if stacked_moves is None else as_floats(stacked_moves),
     )
 
 
@@ -158,19 +167,22 @@ def _stack_graphs(
 
 
 def _stack_mates(
-    relations: Relations, place: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+    relations: Relations, place: np.ndarray, moves: Moves | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     slices, capacity = place.shape
     offsets = max((offset for _, offset in relations), default=0)
     ranks = {key: _rank(mates.rows) for key, mates in relations.items()}
     width = max((int(r.max(initial=0)) + 1 for r in ranks.values()), default=1)
     mates = np.tile(np.arange(capacity, dtype=np.int32), (slices, offsets, width, 1))
     strengths = np.zeros(mates.shape)
+    stacked_moves = None if moves is None else np.zeros(mates.shape)
     for (t, offset), pair in relations.items():
         entry = (t, offset - 1, ranks[t, offset], place[t, pair.rows])
         mates[entry] = place[t + offset, pair.others]
         strengths[entry] = pair.strengths
-    return mates, strengths
+        if moves is not None and stacked_moves is not None:
+            stacked_moves[entry] = moves[t, offset]
+    return mates, strengths, stacked_moves
 
 
 def _stack_rows(

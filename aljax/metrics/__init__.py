@@ -1,6 +1,54 @@
 """Measures of one map and of a sequence of maps."""
 
-from aljax.metrics.maps import knn_accuracy, knn_recall, trustworthiness
-from aljax.metrics.motion import displacement
+from aljax.metrics.distances import (
+    normalized_stress,
+    shepard_kendall,
+    shepard_pearson,
+    shepard_spearman,
+)
+from aljax.metrics.intervals import bootstrap_interval
+from aljax.metrics.labels import knn_accuracy, neighborhood_hit
+from aljax.metrics.maps import (
+    continuity,
+    knn_recall,
+    neighborhood_jaccard,
+    neighborhood_preservation,
+    reconstruction_error,
+    trustworthiness,
+)
+from aljax.metrics.motion import (
+    coherence,
+    displacement,
+    displacement_without_drift,
+    false_motion,
+    missed_motion,
+)
+from aljax.metrics.stability import (
+    stability_pearson,
+    stability_spearman,
+    stability_stress,
+)
 
-__all__ = ["displacement", "knn_accuracy", "knn_recall", "trustworthiness"]
+__all__ = [
+    "bootstrap_interval",
+    "coherence",
+    "continuity",
+    "displacement",
+    "displacement_without_drift",
+    "false_motion",
+    "knn_accuracy",
+    "knn_recall",
+    "missed_motion",
+    "neighborhood_hit",
+    "neighborhood_jaccard",
+    "neighborhood_preservation",
+    "normalized_stress",
+    "reconstruction_error",
+    "shepard_kendall",
+    "shepard_pearson",
+    "shepard_spearman",
+    "stability_pearson",
+    "stability_spearman",
+    "stability_stress",
+    "trustworthiness",
+]

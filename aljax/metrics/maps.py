@@ -1,4 +1,4 @@
-"""How well one map keeps what its data say.
+"""How well one map keeps what its data say: neighbours, in both directions.
 
     trustworthiness = 1 - 2 / (n k (2n - 3k - 1)) sum_i sum_{j in U_i} (r(i, j) - k)
 
@@ -6,149 +6,184 @@ where U_i are the k neighbours of i in the map that are not among its k in the d
 and r(i, j) is the rank of j among the neighbours of i in the data.
 """
 
-from collections.abc import Sequence
-from functools import partial
-
-import jax
-import jax.numpy as jnp
 import numpy as np
-import scipy.sparse
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
-from aljax.graph.neighbors import round_up
-
-TILE = 32  # rows compared with all others at once
+from aljax.metrics.neighborhoods import (
+    Measured,
+    count_neighbors,
+    rank_neighbors,
+    shared_neighbors,
+    summary,
+)
 
 
 def trustworthiness(
     data: Float[np.ndarray, "points features"],
     embedding: Float[np.ndarray, "points components"],
     *,
-    n_neighbors: int = 15,
+    n_neighbors: float = 15,
     rows: Int[np.ndarray, "rows"] | None = None,
-) -> float:
+    per_point: bool = False,
+) -> Measured:
     """Whether neighbours in the map are neighbours in the data: 1 is best, 0 worst.
 
     Args:
         data: The rows.
         embedding: Their positions.
-        n_neighbors: k, the row itself not counted (at least 1, below half the points).
+        n_neighbors: k, the row itself not counted (at least 1, below half the
+            points), or a share of the points (above 0, below .5).
         rows: Rows to average over; None for all.
+        per_point: Return one value for each of the rows, whose mean is the measure.
 
     Raises:
-        ValueError: `n_neighbors` out of range.
+        ValueError: `n_neighbors` out of range, or not a position for each row.
 
     Source: Venna & Kaski (2001), "Neighborhood preservation in nonlinear projection
         methods"; equal to scikit-learn's where no distances tie.
     """
     n = len(data)
-    _check_k(n_neighbors, n)
-    ranks, _ = _compare(data, embedding, n_neighbors, rows)
-    penalty = np.maximum(ranks - n_neighbors, 0).sum(axis=1, dtype=np.float64).mean()
-    return float(1 - 2 * penalty / (n_neighbors * (2 * n - 3 * n_neighbors - 1)))
+    k = count_neighbors(n_neighbors, n)
+    ranks, _ = rank_neighbors(data, embedding, k, rows)
+    penalty = np.maximum(ranks - k, 0).sum(axis=1, dtype=np.float64)
+    return summary(1 - 2 * penalty / (k * (2 * n - 3 * k - 1)), per_point)
+
+
+def continuity(
+    data: Float[np.ndarray, "points features"],
+    embedding: Float[np.ndarray, "points components"],
+    *,
+    n_neighbors: float = 15,
+    rows: Int[np.ndarray, "rows"] | None = None,
+    per_point: bool = False,
+) -> Measured:
+    """Whether neighbours in the data are neighbours in the map: 1 is best, 0 worst.
+
+    It is trustworthiness with the two exchanged: low where the map tears rows apart.
+
+    Args:
+        data: The rows.
+        embedding: Their positions.
+        n_neighbors: As for `trustworthiness`.
+        rows: Rows to average over; None for all.
+        per_point: Return one value for each of the rows, whose mean is the measure.
+
+    Raises:
+        ValueError: `n_neighbors` out of range, or not a position for each row.
+
+    Source: Venna & Kaski (2001).
+    """
+    return trustworthiness(
+        embedding, data, n_neighbors=n_neighbors, rows=rows, per_point=per_point
+    )
+
+
+def neighborhood_preservation(
+    data: Float[np.ndarray, "points features"],
+    embedding: Float[np.ndarray, "points components"],
+    *,
+    n_neighbors: float = 15,
+    rows: Int[np.ndarray, "rows"] | None = None,
+    per_point: bool = False,
+) -> Measured:
+    """The share |N_i & M_i| / k of the k nearest rows that stay so in the map (0 to 1).
+
+    N_i are row i's k nearest in the data, M_i in the map.
+
+    Args:
+        data: The rows.
+        embedding: Their positions.
+        n_neighbors: As for `trustworthiness`; the literature takes 5 % of the points.
+        rows: Rows to average over; None for all.
+        per_point: Return one value for each of the rows, whose mean is the measure.
+
+    Raises:
+        ValueError: `n_neighbors` out of range, or not a position for each row.
+
+    Source: Vernier et al. (2020), "Quantitative evaluation of time-dependent
+        multidimensional projection techniques", section 4.
+    """
+    k = count_neighbors(n_neighbors, len(data))
+    return summary(shared_neighbors(data, embedding, k, rows) / k, per_point)
+
+
+def neighborhood_jaccard(
+    data: Float[np.ndarray, "points features"],
+    embedding: Float[np.ndarray, "points components"],
+    *,
+    n_neighbors: float = 15,
+    rows: Int[np.ndarray, "rows"] | None = None,
+    per_point: bool = False,
+) -> Measured:
+    """|N_i & M_i| / |N_i | M_i| of the k nearest in data and map (0 to 1).
+
+    It orders single points as `neighborhood_preservation` does, and is lower.
+
+    Args:
+        data: The rows.
+        embedding: Their positions.
+        n_neighbors: As for `trustworthiness`.
+        rows: Rows to average over; None for all.
+        per_point: Return one value for each of the rows, whose mean is the measure.
+
+    Raises:
+        ValueError: `n_neighbors` out of range, or not a position for each row.
+
+    Source: Jaccard (1912), "The distribution of the flora in the alpine zone".
+    """
+    k = count_neighbors(n_neighbors, len(data))
+    shared = shared_neighbors(data, embedding, k, rows)
+    return summary(shared / (2 * k - shared), per_point)
 
 
 def knn_recall(
     data: Float[np.ndarray, "points features"],
     embedding: Float[np.ndarray, "points components"],
     *,
-    n_neighbors: int = 15,
+    n_neighbors: float = 15,
     rows: Int[np.ndarray, "rows"] | None = None,
-) -> float:
-    """The share of the k nearest rows in the data that are so in the map (0 to 1).
+    per_point: bool = False,
+) -> Measured:
+    """`neighborhood_preservation` under the name that nearest-neighbour search has.
 
     Args:
         data: The rows.
         embedding: Their positions.
-        n_neighbors: k, the row itself not counted (at least 1, below half the points).
+        n_neighbors: As for `trustworthiness`.
         rows: Rows to average over; None for all.
+        per_point: Return one value for each of the rows, whose mean is the measure.
 
     Raises:
-        ValueError: `n_neighbors` out of range.
+        ValueError: `n_neighbors` out of range, or not a position for each row.
     """
-    _check_k(n_neighbors, len(data))
-    ranks, _ = _compare(data, embedding, n_neighbors, rows)
-    return float((ranks <= n_neighbors).mean())
+    return neighborhood_preservation(
+        data, embedding, n_neighbors=n_neighbors, rows=rows, per_point=per_point
+    )
 
 
-def knn_accuracy(
-    embedding: Float[np.ndarray, "points components"],
-    labels: Sequence[object] | np.ndarray,
+def reconstruction_error(
+    data: Float[np.ndarray, "points features"],
+    reconstructed: Float[np.ndarray, "points features"],
     *,
-    n_neighbors: int = 10,
-    rows: Int[np.ndarray, "rows"] | None = None,
-) -> float:
-    """The share of points whose label most of their k neighbours have (0 to 1).
+    per_point: bool = False,
+) -> Measured:
+    """The mean squared difference of rows and what was read back for them.
 
-    A point does not vote for itself (leave-one-out); of labels with as many votes
-    the one that sorts first wins.
+    mean_i mean_f (x_if - r_if)^2, at least 0, in squared units of the data; the mean
+    of the columns as reconstruction has the data's mean variance.
 
     Args:
-        embedding: The positions.
-        labels: One for each point.
-        n_neighbors: k (at least 1, below half the points).
-        rows: Rows to average over; None for all.
+        data: The rows.
+        reconstructed: What stands for each, in the same order.
+        per_point: Return one value for each row, whose mean is the measure.
 
     Raises:
-        ValueError: `n_neighbors` out of range.
+        ValueError: The shapes differ.
     """
-    _check_k(n_neighbors, len(embedding))
-    classes, codes = np.unique(np.asarray(labels), return_inverse=True)
-    _, near = _compare(embedding, embedding, n_neighbors, rows)
-    voters = np.repeat(np.arange(len(near)), n_neighbors)
-    votes = scipy.sparse.csr_matrix(
-        (np.ones(near.size), (voters, codes[near].ravel())),
-        shape=(len(near), classes.size),
-    )
-    own = codes if rows is None else codes[rows]
-    return float((np.asarray(votes.argmax(axis=1)).ravel() == own).mean())
-
-
-def _check_k(n_neighbors: int, points: int) -> None:
-    if not 1 <= n_neighbors < points / 2:
+    if np.shape(data) != np.shape(reconstructed):
         raise ValueError(
-            f"`n_neighbors` is {n_neighbors} for {points} points; expected at least 1 "
-            f"and below {points / 2:g}, half the points."
+            f"`reconstructed` has shape {np.shape(reconstructed)}, `data` "
+            f"{np.shape(data)}; expected the same."
         )
-
-
-def _compare(
-    data: np.ndarray, embedding: np.ndarray, n_neighbors: int, rows: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Ranks in the data of each row's neighbours in the map, and those neighbours."""
-    points = len(data)
-    chosen = np.arange(points) if rows is None else np.asarray(rows)
-    spare = round_up(points) - points
-    wide = [
-        jnp.asarray(np.pad(np.asarray(x - x.mean(axis=0)), ((0, spare), (0, 0))), float)
-        for x in (data, embedding)
-    ]
-    queries = jnp.asarray(np.resize(chosen, round_up(chosen.size)), jnp.int32)
-    ranks, near = _rank(*wide, points, queries, n_neighbors=n_neighbors)
-    return np.asarray(ranks)[: chosen.size], np.asarray(near)[: chosen.size]
-
-
-@partial(jax.jit, static_argnames="n_neighbors")
-def _rank(
-    data: Float[Array, "points features"],
-    embedding: Float[Array, "points components"],
-    n_points: Int[Array, ""] | int,
-    rows: Int[Array, "rows"],
-    *,
-    n_neighbors: int,
-) -> tuple[Int[Array, "rows neighbors"], Int[Array, "rows neighbors"]]:
-    index = jnp.arange(data.shape[0])
-    half_norm = jnp.sum(data**2, axis=1) / 2
-    absent = jnp.where(index < n_points, 0.0, jnp.inf)
-
-    def one(row: Int[Array, ""]) -> tuple[Array, Array]:
-        far = absent.at[row].set(jnp.inf)
-        in_map = jnp.sum((embedding - embedding[row]) ** 2, axis=1) + far
-        near = jax.lax.top_k(-in_map, n_neighbors)[1]
-        dot = jnp.matmul(data, data[row], precision="highest")
-        in_data = half_norm - dot + far
-        reached = in_data[near][:, None]
-        before = (in_data < reached) | ((in_data == reached) & (index < near[:, None]))
-        return 1 + jnp.sum(before, axis=1), near
-
-    return jax.lax.map(one, rows, batch_size=TILE)
+    difference = np.asarray(data, float) - np.asarray(reconstructed, float)
+    return summary((difference**2).mean(axis=1), per_point)

