@@ -1,32 +1,19 @@
 """The whole flow, composed: slices and relations in, an `AlignedEmbedding` out."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from time import perf_counter
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig, per_slice
-from aljax.graph.fuzzy import FuzzyGraph, fuzzy_simplicial_set
-from aljax.graph.neighbors import KNN, find_neighbors, round_up
-from aljax.graph.relations import RelationDict, Relations, read_relations, relate
-from aljax.layout.initialize import initial_maps
+from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
+from aljax.graph.relations import RelationDict, Relations
 from aljax.layout.losses import LossTerms
-from aljax.layout.optimize import LayoutState, default_epochs, default_shifts, init, run
-from aljax.layout.problem import (
-    AlignedProblem,
-    LayoutParams,
-    layout_params,
-    stack,
-    stack_maps,
-    unstack_maps,
-)
-from aljax.tables import Slice, read_slices
+from aljax.layout.optimize import LayoutState, default_shifts, run
+from aljax.layout.problem import AlignedProblem, LayoutParams, unstack_maps
+from aljax.prepare import prepare, timed
 
 Progress = Callable[[LayoutState], None]
 CHUNKS = 20  # how often `progress` is called
@@ -95,54 +82,30 @@ def fit(
         ValueError: Input that does not fit together; the message names the argument,
             what came, what was expected and what to do.
     """
-    _check_key(key)
-    given = read_slices(slices)
-    data = [one if isinstance(one, np.ndarray) else None for one in given]
-    knn_seed, start_seed = _seeds(key, 2)
-    params = layout_params(layout, alignment, slices=len(given))
-    pairs = read_relations(relations, [_rows(one) for one in given], data)
-    seconds: dict[str, float] = {}
-    with _timed("graph", seconds):
-        graphs = build_graphs(given, graph, seed=knn_seed)
-    with _timed("relations", seconds):
-        related = relate(
-            pairs, graphs, alignment_window_size=alignment.alignment_window_size
+    began = prepare(
+        slices, relations, key=key, graph=graph, layout=layout, alignment=alignment
+    )
+    with timed("layout", began.seconds):
+        state = optimize(
+            began.problem,
+            began.params,
+            began.state,
+            layout,
+            key=key,
+            progress=progress,
         )
-    with _timed("start", seconds):
-        start = initial_maps(
-            layout.init,
-            [one.to_sparse() for one in graphs],
-            data,
-            related,
-            n_components=layout.n_components,
-            seed=start_seed,
-        )
-    with _timed("layout", seconds):
-        problem = stack(graphs, related, key=key)
-        n_epochs = layout.n_epochs
-        if n_epochs is None:
-            n_epochs = default_epochs(max(map(_rows, given)))
-        state = init(stack_maps(start, problem), n_epochs=n_epochs)
-        state = optimize(problem, params, state, layout, key=key, progress=progress)
     return AlignedEmbedding(
         state.maps,
-        problem,
-        params,
+        began.problem,
+        began.params,
         state.history,
-        related,
-        data,
-        seconds,
+        began.relations,
+        began.data,
+        began.seconds,
         graph,
         layout,
         alignment,
     )
-
-
-@contextmanager
-def _timed(stage: str, seconds: dict[str, float]) -> Iterator[None]:
-    began = perf_counter()
-    yield
-    seconds[stage] = perf_counter() - began
 
 
 def optimize(
@@ -159,8 +122,7 @@ def optimize(
     Raises:
         ValueError: The maps are no longer finite.
     """
-    points = int(np.asarray(problem.n_points).max())
-    n_shifts = layout.n_shifts or default_shifts(points)
+    n_shifts = shifts_of(problem, layout)
     n_epochs = int(state.n_epochs)
     chunk = max(1, -(-n_epochs // (CHUNKS if progress else 1)))
     for stop in range(chunk, n_epochs + chunk, chunk):
@@ -168,93 +130,24 @@ def optimize(
         state = run(problem, params, state, stop, key=key, n_shifts=n_shifts)
         if progress:
             progress(state)
-    if not np.isfinite(np.asarray(state.maps)).all():
+    check_finite(state.maps)
+    return state
+
+
+def shifts_of(problem: AlignedProblem, layout: LayoutConfig) -> int:
+    """How many shifts estimate the repulsion: what was asked for, or what suits."""
+    points = int(np.asarray(problem.n_points).max())
+    return layout.n_shifts or default_shifts(points)
+
+
+def check_finite(maps: Float[Array, "*rows slices components points"]) -> None:
+    """Refuse maps that are not finite.
+
+    Raises:
+        ValueError: They are not; it says which settings may be to blame.
+    """
+    if not np.isfinite(np.asarray(maps)).all():
         raise ValueError(
             "the maps are not finite; `learning_rate`, `repulsion_strength` or "
             "`alignment_regularisation` may be far too large, or `init` too wide."
         )
-    return state
-
-
-def build_graphs(
-    slices: Sequence[Slice], graph: GraphConfig, *, seed: int = 0
-) -> list[FuzzyGraph]:
-    """Each slice's fuzzy graph; what is a graph already stays as it is.
-
-    Args:
-        slices: Data, neighbours or graphs.
-        graph: The settings, per slice where they are lists.
-        seed: Seeds the approximate neighbour search.
-
-    Raises:
-        ValueError: A per-slice list of the wrong length, or n_neighbors not less
-            than the rows of a slice.
-    """
-    names = ("n_neighbors", "local_connectivity", "set_op_mix_ratio")
-    settings = [per_slice(name, getattr(graph, name), len(slices)) for name in names]
-    graphs = []
-    for t, (one, n_neighbors, local, mix) in enumerate(
-        zip(slices, *settings, strict=True)
-    ):
-        if isinstance(one, np.ndarray):
-            _check_neighbors(n_neighbors, len(one), t)
-            one = find_neighbors(
-                one,
-                n_neighbors,
-                metric=graph.metric,
-                metric_kwds=graph.metric_kwds,
-                knn_method=graph.knn_method,
-                seed=seed,
-            )
-        graphs.append(one if isinstance(one, FuzzyGraph) else _weigh(one, local, mix))
-    return graphs
-
-
-def _weigh(knn: KNN, local_connectivity: float, set_op_mix_ratio: float) -> FuzzyGraph:
-    """The fuzzy graph, computed on padded arrays so that near sizes share a program."""
-    indices, distances = np.asarray(knn.indices), np.asarray(knn.distances)
-    neighbors, points = indices.shape
-    capacity = round_up(points)
-    padded = np.tile(np.arange(capacity, dtype=indices.dtype), (neighbors, 1))
-    padded[:, :points] = indices
-    wide = KNN(
-        jnp.asarray(padded),
-        jnp.asarray(np.pad(distances, ((0, 0), (0, capacity - points)))),
-    )
-    graph = fuzzy_simplicial_set(
-        wide,
-        local_connectivity=float(local_connectivity),
-        set_op_mix_ratio=float(set_op_mix_ratio),
-        n_points=points,
-    )
-    return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)[..., :points]), graph)
-
-
-def _rows(one: Slice) -> int:
-    if isinstance(one, np.ndarray):
-        return len(one)
-    table = one.indices if isinstance(one, KNN) else one.neighbors
-    return table.shape[1]
-
-
-def _check_neighbors(n_neighbors: int, rows: int, t: int) -> None:
-    if n_neighbors >= rows:
-        raise ValueError(
-            f"`n_neighbors` is {n_neighbors}, but slice {t} has {rows} rows; expected "
-            "less than its rows. Lower `n_neighbors` (per slice, if need be) or drop "
-            "the slice."
-        )
-
-
-def _check_key(key: Any) -> None:
-    if not isinstance(key, jax.Array) or not (
-        jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
-        or (key.dtype == jnp.uint32 and key.ndim == 1)
-    ):
-        raise ValueError(f"`key` is {key!r}; expected a key, as jax.random.key(0).")
-
-
-def _seeds(key: jax.Array, count: int) -> list[int]:
-    """Seeds for the host's own generators, without a program to compile."""
-    data = np.asarray(jax.random.key_data(key)).ravel()
-    return np.random.SeedSequence(data.tolist()).generate_state(count).tolist()

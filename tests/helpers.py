@@ -12,11 +12,11 @@ import pytest
 import scipy.sparse
 from scipy.optimize import root_scalar
 
-from aljax.align import build_graphs
 from aljax.config import GraphConfig
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.relations import Relations, relate
 from aljax.layout.problem import AlignedProblem, LayoutParams, stack
+from aljax.prepare import build_graphs
 
 # All three round up to one capacity, so the tests share compiled programs.
 SIZES = (41, 48, 45)

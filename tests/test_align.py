@@ -9,10 +9,11 @@ import scipy.sparse
 from helpers import FEATURES, NEIGHBORS, SIZES, make_data, make_relations
 from sklearn.datasets import load_digits
 
-from aljax.align import AlignedEmbedding, build_graphs, fit
+from aljax.align import AlignedEmbedding, fit
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
 from aljax.graph.neighbors import KNN, exact_knn
 from aljax.metrics import displacement, knn_accuracy, trustworthiness
+from aljax.prepare import build_graphs
 from aljax.tables import read_slices, sliding_windows
 
 GRAPH = GraphConfig(n_neighbors=NEIGHBORS)

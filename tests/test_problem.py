@@ -12,10 +12,10 @@ from helpers import (
     make_problem,
 )
 
-from aljax.align import build_graphs
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig, find_ab_params
 from aljax.graph.relations import Mates
 from aljax.layout.problem import layout_params, stack, stack_maps, unstack_maps
+from aljax.prepare import build_graphs
 
 OWN = np.arange(CAPACITY)
 
