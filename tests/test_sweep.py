@@ -185,6 +185,6 @@ def test_chunks_keep_to_the_memory(monkeypatch):
     ],
 )
 def test_bad_input_is_named(change, said):
-    arguments = {"settings": ROWS[:2], "keys": keys()[:2], **change}
+    arguments = {"settings": ROWS[:2], "keys": jax.random.key(0), **change}
     with pytest.raises(ValueError, match=said):
         sweep(problem(n_epochs=2), **arguments)

@@ -69,6 +69,8 @@ def sweep(
     """
     check_settings(settings)
     rows = [problem.replaced(setting) for setting in settings]
+    for row in rows:
+        row.params()  # refuses what does not fit before the first row is laid out
     row_keys = _read_keys(keys, len(rows))
     _check_positive("chunk", chunk, "rows that run at once")
     _check_positive("memory", memory, "bytes")
