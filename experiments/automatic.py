@@ -90,7 +90,9 @@ def curve(found: Selection, *, heading: str) -> Figure:
         axis.grid(alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].legend(frameon=False)
-    axes[1].set_xlabel(f"{WEIGHT} (bars: 95 % intervals over {values.shape[1]} seeds)")
+    axes[1].set_xlabel(
+        f"{WEIGHT} (bars: 95 % intervals over {found.hidden.shape[1]} seeds)"
+    )
     return figure
 
 

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -149,8 +150,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
     dataset, found = load(), {}
     warm: dict[str, list[float]] = {}
-    runs = {f"chunk {c}": lambda c=c: run_sweep(dataset, c) for c in asked.chunks}
-    runs["24 fits"] = lambda: run_fits(dataset)
+    runs: dict[str, Callable[[], Any]] = {
+        f"chunk {c}": partial(run_sweep, dataset, c) for c in asked.chunks
+    }
+    runs["24 fits"] = partial(run_fits, dataset)
     first = {name: _clock(run) for name, run in runs.items()}
     for _ in range(asked.repeats):  # in turn, so that a busy minute meets all alike
         for name, run in runs.items():

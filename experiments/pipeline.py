@@ -135,10 +135,11 @@ def train(
         return eqx.apply_updates(module, updates), state, found
 
     losses: list[float] = []
-    held, batch, began = None, None, time.perf_counter()
+    held: Held | None = None
+    batch, began = None, time.perf_counter()
     for number in range(training.steps):
         own = jax.random.fold_in(key, number)
-        if number % training.refresh == 0:
+        if held is None or number % training.refresh == 0:
             relations, batch = batches(number // training.refresh)
             held = hold(encode(module), relations, key=own, training=training)
         module, state, found = step(module, state, held, batch, own)

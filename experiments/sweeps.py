@@ -63,17 +63,14 @@ def run(
         ValueError: Data or settings that the sources or the library refuse.
     """
     task = settings.task
-    for name in task:
-        if name not in OPTIONS:
-            hint = nearest_name(name, OPTIONS)
-            raise ValueError(f"`task.{name}` is no setting of a sweep: {hint}")
+    _check_options(task)
     dataset = datasets.load(**settings.data)
     rows = [{"seed": settings.seed, **row} for row in expand(task.get("grid"))]
     for row in rows:
         check_seed(row["seed"])
     folder = settings.results.expanduser() / settings.name
     store = Store(folder / "rows", dataset)
-    asked = rows if task.get("row") is None else [rows[task["row"]]]
+    asked = _asked(rows, task.get("row"))
     print(
         f"{settings.name}: {report.summary(dataset)}, {len(asked)} settings", flush=True
     )
@@ -91,10 +88,35 @@ def run(
     table = [store.read(_identity(problem, row)) for row in rows]
     rivals = _rivals(task.get("rivals", ()), settings, dataset, store)
     if interrupts.seen is not None:
-        raise KeyboardInterrupt(f"stopped; all settings are finished in {store.folder}.")
+        raise KeyboardInterrupt(
+            f"stopped; all settings are finished in {store.folder}."
+        )
     _write(folder, composed, rows, table, rivals, dataset)
     print(f"{time.perf_counter() - began:.1f} s\n{_overview(folder)}")
     return folder
+
+
+def _check_options(task: Mapping[str, Any]) -> None:
+    for name in task:
+        if name not in OPTIONS:
+            hint = nearest_name(name, OPTIONS)
+            raise ValueError(f"`task.{name}` is no setting of a sweep: {hint}")
+    for name in task.get("rivals", ()):
+        if name not in METHODS:
+            hint = nearest_name(str(name), [*METHODS])
+            raise ValueError(
+                f"`task.rivals` names {name!r}, which is no method: {hint}"
+            )
+
+
+def _asked(rows: list[dict[str, Any]], row: Any) -> list[dict[str, Any]]:
+    if row is None:
+        return rows
+    if not isinstance(row, int) or not 0 <= row < len(rows):
+        raise ValueError(
+            f"`task.row` is {row!r}; expected 0 to {len(rows) - 1}, or null for all."
+        )
+    return [rows[row]]
 
 
 class Store:

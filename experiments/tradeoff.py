@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib import colors
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from experiments.pictures import PALETTE, PANEL, bounds, palette_of, plane_of, scatter
 
@@ -51,6 +52,9 @@ def pareto(
         ylabel="trustworthiness, 15 neighbours (1 is best)",
         xscale="log",
     )
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.xaxis.set_minor_formatter(NullFormatter())
     axis.set_title(f"{heading}: one point a setting")
     axis.grid(alpha=0.3, which="both")
     axis.spines[["top", "right"]].set_visible(False)
@@ -96,7 +100,12 @@ def multiples(
             for name, color in zip(classes, palette, strict=False)
         ]
         figure.legend(
-            handles=handles, loc="outside lower center", ncols=10, frameon=False
+            handles=handles,
+            loc="outside lower center",
+            ncols=10 if len(columns) > 3 else 5,
+            frameon=False,
+            handletextpad=0,
+            columnspacing=0.8,
         )
     return figure
 
