@@ -33,7 +33,7 @@ def launch(overrides: Sequence[str]) -> None:
     Raises:
         ValueError: Settings that are refused before the first job.
     """
-    own = [text for text in overrides if not text.startswith("hydra")]
+    own = [text for text in overrides if not text.lstrip("+").startswith("hydra")]
     swept = settings.is_swept(own)
     if swept:
         _launch([*overrides, *QUIET])
@@ -48,10 +48,10 @@ def launch(overrides: Sequence[str]) -> None:
     from experiments.grid import expand
 
     count = len(expand(built.task["grid"]))
-    folder = built.results / built.name / "jobs"
+    results = built.results.resolve()  # jobs may start in another folder
     weight = f"alignment.{WEIGHT}={built.alignment.alignment_regularisation}"
-    where = [f"hydra.sweep.dir={folder}", f"++task.row=range({count})", weight]
-    _launch([*overrides, *where, *QUIET])
+    where = [f"results={results}", f"hydra.sweep.dir={results / built.name / 'jobs'}"]
+    _launch([*overrides, *where, f"++task.row=range({count})", weight, *QUIET])
     job(OmegaConf.create(composed))
 
 

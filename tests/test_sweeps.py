@@ -105,7 +105,7 @@ def test_a_local_ray_runs_the_jobs(own):
     pytest.importorskip(
         "hydra_plugins.hydra_ray_launcher", reason='pip install "aljax[ray]"'
     )
-    ray = ["hydra/launcher=ray", "hydra.launcher.ray.init.num_cpus=1"]
+    ray = ["hydra/launcher=ray", "+hydra.launcher.ray.init.num_cpus=1"]
     assert main(["-m", *own, *ray]) == 0
     assert len(lines()) == 4
 
