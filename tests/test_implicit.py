@@ -186,7 +186,7 @@ def test_data_to_loss_is_differentiable_for_fixed_neighbors(problem, params, bas
         own = reweigh(problem, graphs)
         return aligned_loss(base, own, params, shifts).total() / 1e3
 
-    check_grads(loss, data, order=1, modes=["rev"], rtol=1e-5)
+    check_grads(loss, data, order=1, modes=["rev"], rtol=1e-5, eps=1e-6)
     same = reweigh(
         problem, [graph_of(x, k) for x, k in zip(data, neighbors, strict=True)]
     )
