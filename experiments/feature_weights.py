@@ -149,7 +149,8 @@ def _draw(
     signals: int,
 ) -> Figure:
     figure = Figure(figsize=(11, 6.2), layout="constrained")
-    upper, lower = np.ravel(figure.subfigures(2, 1, height_ratios=(3, 2)))
+    parts: Any = figure.subfigures(2, 1, height_ratios=(3, 2))
+    upper, lower = parts
     words = {
         "clean": "digits alone",
         "untrained": "with noise, all weights 1",

@@ -21,7 +21,8 @@ ROWS = [
     {"a": 1.2, "b": [0.7, 0.9, 1.1]},
 ]
 SEEDS = [0, 1, 0, 2, 1]
-NOBODY = Mates(*np.zeros((2, 0), dtype=int), np.zeros(0))
+NONE = np.zeros(0, dtype=int)
+NOBODY = Mates(NONE, NONE, np.zeros(0))
 
 
 def problem(n_epochs=20, **settings) -> SweepProblem:
@@ -147,6 +148,7 @@ def test_the_memory_of_a_row_is_about_what_xla_needs(settings):
         n_shifts=n_shifts,
     ).compile()
     report = compiled.memory_analysis()
+    assert report is not None
     needed = report.temp_size_in_bytes + report.argument_size_in_bytes
     estimate = bytes_of_row(begun.problem, components=2, n_shifts=n_shifts)
     assert 0.8 * needed < estimate < 1.5 * needed
