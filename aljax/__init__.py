@@ -3,11 +3,12 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from aljax.align import fit, prepare
+from aljax.align import fit
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
 from aljax.embedding import AlignedEmbedding
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.knn import KNN, as_knn
+from aljax.stages import prepare
 from aljax.stream import update
 from aljax.tables import slices_from_table, sliding_windows
 from aljax.unseen import transform

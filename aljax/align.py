@@ -1,54 +1,20 @@
 """The whole flow, composed: slices and relations in, an `AlignedEmbedding` out."""
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import contextmanager
-from time import perf_counter
-from typing import Any, NamedTuple
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
 from aljax.embedding import AlignedEmbedding
-from aljax.graph.build import build_graphs, rows_of
-from aljax.graph.fuzzy import FuzzyGraph
-from aljax.graph.ids import SliceIds, read_ids
-from aljax.graph.links import Slices
-from aljax.graph.moves import check_comparable, measure_moves
-from aljax.graph.relations import Relations, is_ids, read_relations, relate
-from aljax.layout.initialize import initial_maps
-from aljax.layout.optimize import LayoutState, default_epochs, default_shifts, init, run
-from aljax.layout.problem import (
-    AlignedProblem,
-    LayoutParams,
-    PerRow,
-    layout_params,
-    stack,
-    stack_maps,
-    unstack_maps,
-)
-from aljax.rows import check_labels, read_pinned, read_point_weights
-from aljax.tables import read_slices
+from aljax.layout.optimize import LayoutState, default_shifts, run
+from aljax.layout.problem import AlignedProblem, LayoutParams, PerRow, unstack_maps
+from aljax.stages import prepare, timed
 
 Progress = Callable[[LayoutState], None]
 CHUNKS = 20  # how often `progress` is called
-
-
-class Prepared(NamedTuple):
-    """All that a layout needs, and the stages' products on the way."""
-
-    problem: AlignedProblem
-    params: LayoutParams
-    start: Float[Array, "slices components points"]
-    graphs: list[FuzzyGraph]
-    relations: Relations
-    data: list[np.ndarray | None]
-    pinned: list[np.ndarray | None]
-    point_weights: list[np.ndarray | None]
-    ids: tuple[SliceIds, ...] | None
-    seconds: dict[str, float]
 
 
 def fit(
@@ -107,8 +73,9 @@ def fit(
     seconds = dict(prepared.seconds)
     problem, params = prepared.problem, prepared.params
     with timed("layout", seconds):
-        state = init(prepared.start, n_epochs=epochs(layout, prepared.graphs))
-        state = optimize(problem, params, state, layout, key=key, progress=progress)
+        state = optimize(
+            problem, params, prepared.state, layout, key=key, progress=progress
+        )
     return AlignedEmbedding(
         maps=unstack_maps(state.maps, problem),
         graphs=prepared.graphs,
@@ -127,95 +94,6 @@ def fit(
     )
 
 
-def prepare(
-    slices: Sequence[Any],
-    relations: Any = None,
-    *,
-    key: jax.Array,
-    graph: GraphConfig = GraphConfig(),
-    layout: LayoutConfig = LayoutConfig(),
-    alignment: AlignmentConfig = AlignmentConfig(),
-    slice_labels: Sequence[Hashable] | None = None,
-    pinned: PerRow = None,
-    point_weights: PerRow = None,
-) -> Prepared:
-    """Everything of `fit` up to the first epoch: graphs, relations, problem and start.
-
-    Args, Raises: As `fit` has them.
-    """
-    check_key(key)
-    check_labels(slice_labels, slices)
-    given = read_slices(slices, slice_labels)
-    data = [one if isinstance(one, np.ndarray) else None for one in given]
-    known = Slices([rows_of(one) for one in given], data, slice_labels)
-    knn_seed, start_seed = seeds(key, 2)
-    moving = alignment.motion_fidelity > 0
-    if moving:
-        check_comparable(data)
-    params = layout_params(layout, alignment, slices=len(given))
-    window = alignment.alignment_window_size
-    links = read_relations(relations, known, alignment_window_size=window)
-    held = read_pinned(pinned, known, layout)
-    weighing = read_point_weights(point_weights, known)
-    seconds: dict[str, float] = {}
-    with timed("graph", seconds):
-        graphs = build_graphs(given, graph, seed=knn_seed, labels=slice_labels)
-    with timed("relations", seconds):
-        related = relate(
-            links,
-            graphs,
-            alignment_strengths=alignment.alignment_strengths,
-            alignment_decay=alignment.alignment_decay,
-        )
-    with timed("start", seconds):
-        start = initial_maps(
-            layout.init,
-            [one.to_sparse() for one in graphs],
-            data,
-            related,
-            n_components=layout.n_components,
-            seed=start_seed,
-        )
-    with timed("stack", seconds):
-        problem = stack(
-            graphs,
-            related,
-            key=key,
-            pinned=held,
-            point_weights=weighing,
-            moves=measure_moves(related, graphs, data) if moving else None,
-        )
-        stacked = stack_maps(start, problem)
-    ids = read_ids(relations, known) if is_ids(relations) else None
-    return Prepared(
-        problem=problem,
-        params=params,
-        start=stacked,
-        graphs=graphs,
-        relations=related,
-        data=data,
-        pinned=held,
-        point_weights=weighing,
-        ids=ids,
-        seconds=seconds,
-    )
-
-
-@contextmanager
-def timed(stage: str, seconds: dict[str, float]) -> Iterator[None]:
-    """Write down how long a stage takes."""
-    began = perf_counter()
-    yield
-    seconds[stage] = perf_counter() - began
-
-
-def epochs(layout: LayoutConfig, graphs: Sequence[FuzzyGraph]) -> int:
-    """How many epochs a layout has: as set, or by the size of the largest slice."""
-    if layout.n_epochs is not None:
-        return layout.n_epochs
-    return default_epochs(max(one.degrees.shape[0] for one in graphs))
-
-
 def optimize(
     problem: AlignedProblem,
     params: LayoutParams,
@@ -230,8 +108,7 @@ def optimize(
     Raises:
         ValueError: The maps are no longer finite.
     """
-    points = int(np.asarray(problem.n_points).max())
-    n_shifts = layout.n_shifts or default_shifts(points)
+    n_shifts = shifts_of(problem, layout)
     n_epochs = int(state.n_epochs)
     chunk = max(1, -(-n_epochs // (CHUNKS if progress else 1)))
     for stop in range(chunk, n_epochs + chunk, chunk):
@@ -239,24 +116,24 @@ def optimize(
         state = run(problem, params, state, stop, key=key, n_shifts=n_shifts)
         if progress:
             progress(state)
-    if not np.isfinite(np.asarray(state.maps)).all():
+    check_finite(state.maps)
+    return state
+
+
+def shifts_of(problem: AlignedProblem, layout: LayoutConfig) -> int:
+    """How many shifts estimate the repulsion: what was asked for, or what suits."""
+    points = int(np.asarray(problem.n_points).max())
+    return layout.n_shifts or default_shifts(points)
+
+
+def check_finite(maps: Float[Array, "*rows slices components points"]) -> None:
+    """Refuse maps that are not finite.
+
+    Raises:
+        ValueError: They are not; it says which settings may be to blame.
+    """
+    if not np.isfinite(np.asarray(maps)).all():
         raise ValueError(
             "the maps are not finite; `learning_rate`, `repulsion_strength` or "
             "`alignment_regularisation` may be far too large, or `init` too wide."
         )
-    return state
-
-
-def check_key(key: Any) -> None:
-    """Refuse what is no key."""
-    if not isinstance(key, jax.Array) or not (
-        jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
-        or (key.dtype == jnp.uint32 and key.ndim == 1)
-    ):
-        raise ValueError(f"`key` is {key!r}; expected a key, as jax.random.key(0).")
-
-
-def seeds(key: jax.Array, count: int) -> list[int]:
-    """Seeds for the host's own generators, without a program to compile."""
-    data = np.asarray(jax.random.key_data(key)).ravel()
-    return np.random.SeedSequence(data.tolist()).generate_state(count).tolist()

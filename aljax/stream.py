@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aljax.align import Progress, check_key, epochs, optimize, seeds, timed
+from aljax.align import Progress, optimize
 from aljax.config import per_slice
 from aljax.embedding import AlignedEmbedding
 from aljax.extend import (
@@ -30,6 +30,7 @@ from aljax.graph.relations import Mates, Relations, relate
 from aljax.layout.optimize import init
 from aljax.layout.place import from_mates
 from aljax.layout.problem import layout_params, stack, stack_maps, unstack_maps
+from aljax.stages import check_key, epochs, seeds, timed
 from aljax.tables import read_slice
 
 

@@ -140,7 +140,7 @@ def record(
         "seconds_of_fit": _rounded(embedding.seconds),
         "peak_memory_mib": round(peak_memory()),
         "graph_recall": graph_recall(embedding),
-        "versions": {"python": platform.python_version(), **_versions()},
+        "versions": {"python": platform.python_version(), **versions()},
         "machine": {
             "device": jax.devices()[0].device_kind,
             "platform": jax.default_backend(),
@@ -154,7 +154,8 @@ def _rounded(seconds: Mapping[str, float]) -> dict[str, float]:
     return {stage: round(value, 3) for stage, value in seconds.items()}
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """The packages that a result depends on."""
     found: dict[str, str] = {}
     for package in PACKAGES:
         try:

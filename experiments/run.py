@@ -9,6 +9,7 @@ What imports JAX is imported inside `main`, where Ctrl-C is already looked after
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 import time
 import warnings
@@ -25,6 +26,15 @@ if TYPE_CHECKING:
     from experiments.settings import RunSettings
 
 
+# Each is a module of `experiments` with a function `run`.
+TASKS = {
+    "fit": "run",
+    "sweep": "sweeps",
+    "feature_weights": "feature_weights",
+    "encoder": "encoder",
+}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
@@ -35,8 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         warnings.showwarning = _show_warning
         try:
             _main(sys.argv[1:] if arguments is None else arguments, interrupts)
-        except KeyboardInterrupt:
-            print("stopped; nothing was written.", file=sys.stderr)
+        except KeyboardInterrupt as stopped:
+            print(str(stopped) or "stopped; nothing was written.", file=sys.stderr)
             return interrupts.exit_status()
         except ValueError as error:
             if not _is_refusal(error):
@@ -54,9 +64,38 @@ def _main(arguments: Sequence[str], interrupts: Interrupts) -> None:
     if given.help:
         print(usage())
         return
+    if given.multirun:
+        from experiments import multirun
+
+        multirun.launch(given.overrides)
+        return
+    from experiments import automatic
+
     composed = settings.compose(given.overrides, given.config or settings.CONFIG)
     interrupts.check()
-    run(settings.build(composed), composed, interrupts)
+    composed = automatic.resolved(composed)
+    perform(settings.build(composed), composed, interrupts)
+
+
+def perform(
+    settings: RunSettings, composed: dict[str, Any], interrupts: Interrupts
+) -> Path:
+    """Do what `task` names, and return the folder with the results.
+
+    Raises:
+        ValueError: There is no such task, or what the task refuses.
+    """
+    _keep_compiled(settings.compilation_cache)
+    name = settings.task["name"]
+    if name not in TASKS:
+        from aljax.checks import nearest_name
+
+        hint = nearest_name(str(name), [*TASKS])
+        raise ValueError(f"`task.name` is {name!r}, which is no task: {hint}")
+    if name == "fit":
+        return run(settings, composed, interrupts)
+    module = importlib.import_module(f"experiments.{TASKS[name]}")
+    return module.run(settings, composed, interrupts)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -65,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("overrides", nargs="*", metavar="name=value")
     parser.add_argument("--config", type=Path, metavar="FILE")
+    parser.add_argument("-m", "--multirun", action="store_true")
     parser.add_argument("-h", "--help", action="store_true")
     return parser
 
@@ -103,7 +143,6 @@ def run(
     from experiments.fit import fit
     from experiments.watch import CompileClock
 
-    _keep_compiled(settings.compilation_cache)
     seconds: dict[str, float] = {}
     clock = CompileClock()
     with results.folder_beside(settings.results) as folder:

@@ -45,6 +45,8 @@ class RunSettings:
         first: On how many slices the sequence is fitted, the others being appended
             one by one; None fits all at once.
         motion: Whether to draw how members move: curves, a film, an explorer.
+        task: What is done with the data: `fit`, or another of `experiments.run`'s tasks
+            with its options.
         data: What `datasets.load` takes: the source and its options.
         graph: How data become graphs.
         layout: How graphs become maps.
@@ -58,6 +60,7 @@ class RunSettings:
     by_ids: bool
     first: int | None
     motion: bool
+    task: Mapping[str, Any]
     data: Mapping[str, Any]
     graph: GraphConfig
     layout: LayoutConfig
@@ -114,6 +117,21 @@ def compose(overrides: Sequence[str], config: Path = CONFIG) -> dict[str, Any]:
         _check_names(parsed, config, groups)
         reason = _first_line(error) or _first_line(error.__cause__)
         raise ValueError(f"{config} does not compose: {reason}") from error
+
+
+def is_swept(overrides: Sequence[str]) -> bool:
+    """Whether an override has several values, for Hydra to make jobs of.
+
+    Raises:
+        ValueError: One cannot be read.
+    """
+    parser = OverridesParser.create()
+    try:
+        return any(
+            parser.parse_override(text).is_sweep_override() for text in overrides
+        )
+    except HydraException as error:
+        raise ValueError(f"`{overrides}` cannot be read: {error}") from error
 
 
 def _compose(
@@ -191,13 +209,14 @@ def build(settings: Mapping[str, Any]) -> RunSettings:
         ValueError: An unknown name, or a value of the wrong type or out of range.
     """
     known = [field.name for field in dataclasses.fields(RunSettings)]
+    settings = {"task": {"name": "fit"}, **settings}
     for name in settings:
         if name not in known:
             _reject_name(name, known)
     for name in known:
         if name not in settings:
             raise ValueError(f"`{name}` is missing from the settings.")
-    _check_seed(settings["seed"])
+    check_seed(settings["seed"])
     for name in ("name", "results"):
         _check_text(name, settings[name])
     if not re.fullmatch(r"\w[\w .+-]*", settings["name"]):
@@ -218,6 +237,9 @@ def build(settings: Mapping[str, Any]) -> RunSettings:
     data = settings["data"]
     if not isinstance(data, Mapping):
         raise ValueError(f"`data` is {data!r}; expected a source and its options.")
+    task = settings["task"]
+    if not isinstance(task, Mapping) or "name" not in task:
+        raise ValueError(f"`task` is {task!r}; expected a name and its options.")
     sections = {name: _section(name, settings[name]) for name in SECTIONS}
     return RunSettings(
         name=settings["name"],
@@ -227,6 +249,7 @@ def build(settings: Mapping[str, Any]) -> RunSettings:
         by_ids=settings["by_ids"],
         first=first,
         motion=settings["motion"],
+        task=task,
         data=data,
         **sections,
     )
@@ -245,7 +268,12 @@ def _section(name: str, given: Any) -> Any:
         raise ValueError(str(error).replace("`", f"`{name}.", 1)) from error
 
 
-def _check_seed(seed: Any) -> None:
+def check_seed(seed: Any) -> None:
+    """Refuse what is no seed.
+
+    Raises:
+        ValueError: It is not a whole number from 0 to 2^32 - 1.
+    """
     whole = isinstance(seed, int) and not isinstance(seed, bool)
     if not whole or not 0 <= seed < SEEDS:
         raise ValueError(

@@ -13,6 +13,8 @@ Lay a sequence of data sets out as aligned maps, measure and draw them.
     python -m experiments.run experiment=digits_sequence
     python -m experiments.run data=files data.path=slices/ data.relations=relations.json
     python -m experiments.run experiment=digits_sequence layout.min_dist=0.2 seed=1
+    python -m experiments.run experiment=digits_sweep
+    python -m experiments.run -m experiment=digits_sweep    (each row a job of its own)
     python -m experiments.run --config results/digits_sequence/config.yaml"""
 TAIL = """\
 Any setting is overridden as name=value; one that is per slice takes a list, such as

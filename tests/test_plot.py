@@ -217,7 +217,7 @@ def test_loss_has_a_line_for_each_term(fitted):
     (axis,) = plot.loss(fitted).axes
     names = [line.get_label() for line in axis.lines]
     assert names == ["total", "attraction", "repulsion", "alignment"]
-    total = axis.lines[0].get_ydata()
+    total = np.asarray(axis.lines[0].get_ydata())
     np.testing.assert_allclose(total, fitted.maps_.history.total())
 
 
@@ -274,15 +274,15 @@ def test_curves_meet_every_map_and_end_at_gaps(rng):
 def test_trajectories_are_curves_in_pieces(tmp_path):
     pytest.importorskip("plotly", reason=INSTALL)
     maps = make_maps()
-    figure = plot.trajectories(maps, LABELS, ids=IDS, titles=["a", "b", "c"])
-    assert [trace.name for trace in figure.data] == ["0", "1", "2", "3"]  # pyright: ignore[reportAttributeAccessIssue]
+    figure: Any = plot.trajectories(maps, LABELS, ids=IDS, titles=["a", "b", "c"])
+    assert [trace.name for trace in figure.data] == ["0", "1", "2", "3"]
     assert figure.layout.scene.zaxis.ticktext == ("a", "b", "c")
     trace = figure.data[0]
     x = np.asarray(trace.x).reshape(-1, 18)  # 2 x 8 + 1 steps, and a gap
     assert np.isnan(x[:, -1]).all()
     np.testing.assert_allclose(x[0, 0], maps[0][0, 0], rtol=1e-6)
     assert np.isnan(x[0, 1:]).all()  # member 0 is in the first slice alone
-    few = plot.trajectories(maps, ids=IDS, limit=5)
+    few: Any = plot.trajectories(maps, ids=IDS, limit=5)
     assert len(few.data[0].x) == 5 * 18
     assert "5 of" in few.layout.title.text
     page = tmp_path / "curves.html"
@@ -294,7 +294,7 @@ def test_trajectories_are_curves_in_pieces(tmp_path):
 def test_trajectories_by_value_share_a_scale():
     pytest.importorskip("plotly", reason=INSTALL)
     values = [np.linspace(0, 1, size) for size in SIZES]
-    figure = plot.trajectories(make_maps(), values=values, ids=IDS)
+    figure: Any = plot.trajectories(make_maps(), values=values, ids=IDS)
     assert (figure.data[0].line.cmin, figure.data[0].line.cmax) == (0, 1)
 
 

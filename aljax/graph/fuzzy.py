@@ -17,6 +17,7 @@ import scipy.sparse
 from jaxtyping import Array, Bool, Float, Int
 
 from aljax.graph.neighbors import KNN
+from aljax.watch import watch
 
 BISECTIONS = 64
 TOLERANCE = 1e-5
@@ -107,8 +108,19 @@ def _root(
     present: Bool[Array, "neighbors points"],
     target: Float[Array, ""],
 ) -> Float[Array, "points"]:
-    """Sigma by bisection, and a Newton step from there that carries its derivative."""
-    found = jax.lax.stop_gradient(_bisect(excess, present, target))
+    """Sigma by bisection and a Newton step; a second one carries its derivative."""
+    fixed = jax.lax.stop_gradient((excess, present, target))
+    found = jax.lax.stop_gradient(_newton(_bisect(*fixed), *fixed))
+    return _newton(found, excess, present, target)
+
+
+def _newton(
+    found: Float[Array, "points"],
+    excess: Float[Array, "neighbors points"],
+    present: Bool[Array, "neighbors points"],
+    target: Float[Array, ""],
+) -> Float[Array, "points"]:
+    """A step towards the root where the bisection has come near it."""
     shares = jnp.where(present, jnp.exp(-excess / found), 0.0)
     missed = jnp.sum(shares, axis=0) - target
     slope = jax.lax.stop_gradient(jnp.sum(shares * excess, axis=0) / found**2)
@@ -197,6 +209,36 @@ def _reverse(
         return jnp.sum(jnp.where(match, forward[:, to], 0.0), axis=0), match.any(axis=0)
 
     return jax.lax.map(column, indices)
+
+
+def graph_of(
+    data: Float[Array, "points features"],
+    neighbors: Int[Array, "neighbors points"],
+    *,
+    local_connectivity: Float[Array, ""] | float = 1.0,
+    set_op_mix_ratio: Float[Array, ""] | float = 1.0,
+) -> FuzzyGraph:
+    """The fuzzy graph of data whose neighbours are known, differentiable in the data.
+
+    Args:
+        data: One slice.
+        neighbors: Each row's nearest rows (euclidean), itself first, as in a `KNN`.
+            They are held: which rows are neighbours has no derivative.
+        local_connectivity: See `smooth_knn_dist`.
+        set_op_mix_ratio: See `fuzzy_simplicial_set`.
+
+    Raises:
+        RuntimeError: Its gradient is not finite.
+    """
+    data = watch(data, "graph")
+    squared = jnp.sum((data[neighbors] - data) ** 2, axis=-1)
+    apart = squared > 0
+    distances = jnp.where(apart, jnp.sqrt(jnp.where(apart, squared, 1.0)), 0.0)
+    return fuzzy_simplicial_set(
+        KNN(neighbors, distances),
+        local_connectivity=local_connectivity,
+        set_op_mix_ratio=set_op_mix_ratio,
+    )
 
 
 def edge_degrees(

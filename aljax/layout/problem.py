@@ -166,6 +166,27 @@ def _stack_graphs(
     return neighbors, weights, degrees
 
 
+def reweigh(problem: AlignedProblem, graphs: Sequence[FuzzyGraph]) -> AlignedProblem:
+    """The problem with other weights on the same edges, differentiable in them.
+
+    Args:
+        problem: Stacked from graphs with the same lists of neighbours.
+        graphs: One for each slice, as from `graph_of`.
+    """
+    weights, degrees = [], []
+    for t, graph in enumerate(graphs):
+        size, entries = graph.degrees.shape[0], graph.neighbors.shape[0] - 1
+        rows = problem.order[t, :size]
+        blank = jnp.zeros(problem.weights.shape[1:], graph.weights.dtype)
+        weights.append(blank.at[:entries, :size].set(graph.weights[1:, rows]))
+        degrees.append(blank[0].at[:size].set(graph.degrees[rows]))
+    return eqx.tree_at(
+        lambda p: (p.weights, p.degrees),
+        problem,
+        (jnp.stack(weights), jnp.stack(degrees)),
+    )
+
+
 def _stack_mates(
     relations: Relations, place: np.ndarray, moves: Moves | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:

@@ -1,0 +1,225 @@
+"""The weight of the alignment, chosen by evidence: on mates that the layout never saw.
+
+A share of the members is hidden, each with all of its links, and the rest laid out
+under every weight of a sweep.  How far hidden mates come to lie apart says whether
+the alignment carries over to what it was not told; the trustworthiness says what it
+costs.  The choice is the knee of that curve:
+
+    the least weight whose hidden mates lie as near as the nearest, to a standard
+    error, among those that lose no trustworthiness against the reference.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import scipy.sparse
+import scipy.stats
+from jaxtyping import Bool, Float, Int
+from scipy.sparse.csgraph import connected_components
+
+from aljax.graph.relations import Mates, Relations
+from aljax.metrics import displacement
+from aljax.stages import Prepared
+from aljax.sweep import SweepProblem, measure_row, sweep
+from aljax.sweep.table import Maps
+
+WEIGHT = "alignment_regularisation"
+WEIGHTS = (0.003, 0.01, 0.03, 0.07, 0.15, 0.3, 0.6, 1.2)
+CONFIDENCE = 0.95
+
+
+class Selection(NamedTuple):
+    """The curve that a weight was chosen on, one row a weight, one column a seed.
+
+    Attributes:
+        weights: What was tried, rising.
+        hidden: The displacement of hidden mates (radii of the maps).
+        trustworthiness: The mean over slices (15 neighbours, 1 is best).
+        choice: The weight chosen.
+        reference: The weight that it was compared with.
+        why: The choice in a sentence.
+    """
+
+    weights: Float[np.ndarray, "weights"]
+    hidden: Float[np.ndarray, "weights seeds"]
+    trustworthiness: Float[np.ndarray, "weights seeds"]
+    choice: float
+    reference: float
+    why: str
+
+
+def select_alignment(
+    problem: SweepProblem,
+    *,
+    key: jax.Array,
+    weights: Sequence[float] = WEIGHTS,
+    n_seeds: int = 5,
+    hidden_share: float = 0.2,
+    memory: int | None = None,
+    chunk: int | None = None,
+) -> Selection:
+    """Choose `alignment_regularisation` by how well hidden mates are aligned.
+
+    Args:
+        problem: The data and all other settings; its own weight is the reference,
+            which the choice is never worse than on the evidence.
+        key: Decides the seeds: which members are hidden, and the layouts.
+        weights: What to try (above 0); the reference is added.
+        n_seeds: Layouts of each weight, each with other members hidden (at least 2).
+        hidden_share: The share of the members that are hidden (above 0, below 1).
+        memory: See `sweep`.
+        chunk: See `sweep`.
+
+    Returns:
+        The curve, the choice and why.
+
+    Raises:
+        ValueError: Settings out of range, fewer than two members with mates, or
+            slices without data or too small for their trustworthiness.
+    """
+    _check(weights, n_seeds, hidden_share)
+    reference = float(problem.alignment.alignment_regularisation)
+    tried = np.unique([*map(float, weights), reference])
+    settings = [{WEIGHT: weight} for weight in tried.tolist()]
+    hidden, trust = np.empty((2, len(tried), n_seeds))
+    for seed, own in enumerate(jax.random.split(key, n_seeds)):
+        full = problem._replace(visible=None).prepared(own)
+        rng = np.random.default_rng(np.asarray(jax.random.key_data(own)).tolist())
+        away = hide_members(full, hidden_share, rng)
+        apart = split(full.relations, away)[1]
+
+        def measure(
+            maps: Maps, begun: Prepared, apart: Relations = apart
+        ) -> dict[str, float]:
+            far = displacement(maps, apart)
+            return measure_row(maps, begun) | {"hidden": far}
+
+        visible = problem._replace(visible=lambda r, away=away: split(r, away)[0])
+        found = sweep(
+            visible, settings, keys=own, memory=memory, chunk=chunk, measure=measure
+        )
+        hidden[:, seed] = found.metrics["hidden"]
+        if "trustworthiness" not in found.metrics:
+            raise ValueError(
+                "`problem` has no slice with data and more than 30 rows; expected "
+                "some, for the trustworthiness that the choice must not lose."
+            )
+        trust[:, seed] = found.metrics["trustworthiness"]
+    choice, why = choose(tried, hidden, trust, reference=reference)
+    return Selection(tried, hidden, trust, choice, reference, why)
+
+
+def _check(weights: Sequence[float], n_seeds: int, hidden_share: float) -> None:
+    if not len(weights) or not all(weight > 0 for weight in weights):
+        raise ValueError(f"`weights` is {weights!r}; expected numbers above 0.")
+    if n_seeds < 2:
+        raise ValueError(
+            f"`n_seeds` is {n_seeds}; expected at least 2, for the spread between them."
+        )
+    if not 0 < hidden_share < 1:
+        raise ValueError(
+            f"`hidden_share` is {hidden_share}; expected a share above 0 and below 1."
+        )
+
+
+def hide_members(
+    begun: Prepared, share: float, rng: np.random.Generator
+) -> list[Bool[np.ndarray, "_"]]:
+    """For each slice which of its rows belong to members that are hidden.
+
+    A member is all rows that mates join, directly or through others.
+
+    Raises:
+        ValueError: Fewer than two members have mates.
+    """
+    sizes = np.asarray(begun.problem.n_points)
+    labels = members(begun.relations, sizes)
+    every, counts = np.unique(np.concatenate(labels), return_counts=True)
+    related = every[counts > 1]
+    if len(related) < 2:
+        raise ValueError(
+            f"`relations` join {len(related)} members; expected at least 2, some of "
+            "which can be hidden."
+        )
+    count = int(np.clip(round(share * len(related)), 1, len(related) - 1))
+    away = rng.choice(related, count, replace=False)
+    return [np.isin(own, away) for own in labels]
+
+
+def members(
+    relations: Relations, sizes: Int[np.ndarray, "slices"]
+) -> list[Int[np.ndarray, "_"]]:
+    """For each slice its rows' members, numbered across the sequence."""
+    first = np.concatenate([[0], np.cumsum(sizes)])
+    links = [
+        (first[t] + mates.rows, first[t + offset] + mates.others)
+        for (t, offset), mates in relations.items()
+    ]
+    heads, tails = (
+        np.concatenate([np.zeros(0, dtype=int), *(link[end] for link in links)])
+        for end in (0, 1)
+    )
+    graph = scipy.sparse.coo_matrix(
+        (np.ones(heads.size), (heads, tails)), shape=(first[-1], first[-1])
+    )
+    _, labels = connected_components(graph, directed=False)
+    return np.split(labels, first[1:-1])
+
+
+def split(
+    relations: Relations, away: Sequence[Bool[np.ndarray, "_"]]
+) -> tuple[Relations, Relations]:
+    """The mates that stay visible, and those of hidden members."""
+    visible: Relations = {}
+    hidden: Relations = {}
+    for (t, offset), mates in relations.items():
+        gone = away[t][mates.rows] | away[t + offset][mates.others]
+        visible[t, offset] = Mates(*(values[~gone] for values in mates))
+        hidden[t, offset] = Mates(*(values[gone] for values in mates))
+    return visible, hidden
+
+
+def choose(
+    weights: Float[np.ndarray, "weights"],
+    hidden: Float[np.ndarray, "weights seeds"],
+    trust: Float[np.ndarray, "weights seeds"],
+    *,
+    reference: float,
+) -> tuple[float, str]:
+    """The knee of the curve, and why it is that.
+
+    Args:
+        weights: Rising, the reference among them.
+        hidden: Displacement of hidden mates.
+        trust: Trustworthiness.
+        reference: Whose trustworthiness must not be lost beyond its seeds' spread, and
+            whose hidden mates must not come to lie farther apart.
+    """
+    own = int(np.flatnonzero(weights == reference)[0])
+    spread = trust[own].std(ddof=1)
+    kept = trust.mean(axis=1) >= trust[own].mean() - spread
+    far = hidden.mean(axis=1)
+    best = int(np.argmin(np.where(kept, far, np.inf)))
+    error = (hidden - hidden[best]).std(axis=1, ddof=1) / np.sqrt(hidden.shape[1])
+    near = kept & (far <= far[best] + error) & (far <= far[own])
+    knee = int(np.flatnonzero(near)[0])
+    lost = weights[~kept & (weights > weights[best])]
+    why = (
+        f"{weights[knee]:g}: hidden mates lie {far[knee]:.4f} radii apart, as near as "
+        f"at {weights[best]:g} ({far[best]:.4f}) to a standard error, against "
+        f"{far[own]:.4f} at {reference:g}; trustworthiness {trust[knee].mean():.4f} "
+        f"against {trust[own].mean():.4f} there (spread over seeds {spread:.4f})"
+    )
+    why += f", which is lost from {lost[0]:g} on." if lost.size else "."
+    return float(weights[knee]), why
+
+
+def interval(
+    values: Float[np.ndarray, "weights seeds"],
+) -> tuple[Float[np.ndarray, "weights"], Float[np.ndarray, "weights"]]:
+    """The mean over seeds, and half the width of its 95 % interval (Student's t)."""
+    seeds = values.shape[1]
+    factor = scipy.stats.t.ppf((1 + CONFIDENCE) / 2, seeds - 1) / np.sqrt(seeds)
+    return values.mean(axis=1), factor * values.std(axis=1, ddof=1)

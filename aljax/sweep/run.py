@@ -1,0 +1,170 @@
+"""Sweeps: many settings of one problem as one compiled program.
+
+    settings -> groups of one shape -> chunks within the memory -> vmap(run)
+
+Settings that change no shape are array leaves, so one program, mapped over rows,
+lays all of them out; those that do (`SHAPES`) make one group, and one program, for
+each of their values.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aljax.align import shifts_of
+from aljax.layout.optimize import LayoutState
+from aljax.layout.rows import bytes_of_row, run_together
+from aljax.stages import Prepared, check_key
+from aljax.sweep.problem import SweepProblem, check_settings
+from aljax.sweep.table import Measure, Row, Sweep, finished_row, measure_row, stack_rows
+
+SHAPES = (
+    "n_neighbors",
+    "alignment_window_size",
+    "n_components",
+    "n_epochs",
+    "n_shifts",
+)
+MEMORY = 2 * 2**30  # bytes, where none is given
+ROWS_AT_ONCE = {"cpu": 1}  # by measurement; elsewhere as many as fit
+
+
+Progress = Callable[[int, Row], None]
+Group = list[tuple[int, Any]]  # numbers of rows, and what tells their starts apart
+
+
+def sweep(
+    problem: SweepProblem,
+    settings: Sequence[Mapping[str, Any]],
+    *,
+    keys: jax.Array | Sequence[jax.Array],
+    memory: int | None = None,
+    chunk: int | None = None,
+    measure: Measure | None = None,
+    progress: Progress | None = None,
+) -> Sweep:
+    """Lay one problem out under many settings, by one program for each shape.
+
+    Each row is what `fit` gives with its settings and its key: the same bits where
+    one row runs at a time, else up to rounding, which a whole run amplifies.
+
+    Args:
+        problem: The data, and the settings that the rows start from.
+        settings: For each row the settings it replaces, by name, per slice where they
+            may be so.
+        keys: One for all rows, or one for each.
+        memory: Bytes that the rows of a chunk may take together, by the estimate of
+            `bytes_of_row`; None for 2 GiB.
+        chunk: Rows that run at once (at least 1); None for what was measured to be
+            fastest: one on CPUs, elsewhere as many as the memory holds.
+        measure: The metrics of a row; None for `measure_row`.
+        progress: Called with each row's number as soon as it is finished.
+
+    Raises:
+        ValueError: No settings, an unknown name, a value that does not fit, the wrong
+            number of keys, or memory too small for a single row.
+    """
+    check_settings(settings)
+    rows = [problem.replaced(setting) for setting in settings]
+    for row in rows:
+        row.params()  # refuses what does not fit before the first row is laid out
+    row_keys = _read_keys(keys, len(rows))
+    _check_positive("chunk", chunk, "rows that run at once")
+    _check_positive("memory", memory, "bytes")
+    finished: dict[int, Row] = {}
+    for group in _groups(rows, row_keys):
+        for members, begun, states in _lay_out_group(
+            group, rows, row_keys, chunk=chunk, memory=memory
+        ):
+            for row, one, state in zip(members, begun, states, strict=True):
+                finished[row] = finished_row(one, state, measure or measure_row)
+                if progress:
+                    progress(row, finished[row])
+    return stack_rows(settings, [finished[row] for row in range(len(rows))])
+
+
+def _check_positive(name: str, value: int | None, what: str) -> None:
+    if value is not None and value < 1:
+        raise ValueError(f"`{name}` is {value}; expected at least 1 ({what}), or None.")
+
+
+def _read_keys(keys: Any, rows: int) -> list[jax.Array]:
+    """One key for each row."""
+    if isinstance(keys, jax.Array):
+        typed = jnp.issubdtype(keys.dtype, jax.dtypes.prng_key)
+        keys = [keys] * rows if keys.ndim == (0 if typed else 1) else [*keys]
+    if len(keys) != rows:
+        raise ValueError(
+            f"`keys` has {len(keys)} keys for {rows} rows; expected one for each row, "
+            "or a single one for all."
+        )
+    for key in keys:
+        check_key(key)
+    return list(keys)
+
+
+def _groups(rows: Sequence[SweepProblem], keys: Sequence[jax.Array]) -> list[Group]:
+    """Rows whose arrays have the same shapes, those with the same start together."""
+    groups: dict[Any, dict[Any, list[int]]] = {}
+    for number, (row, key) in enumerate(zip(rows, keys, strict=True)):
+        settings = {**vars(row.graph), **vars(row.layout), **vars(row.alignment)}
+        shape = tuple(settings[name] for name in SHAPES)
+        init = (
+            settings["init"] if isinstance(settings["init"], str) else id(row)
+        )  # arrays
+        start = (row.graph, init, np.asarray(jax.random.key_data(key)).tobytes())
+        groups.setdefault(shape, {}).setdefault(start, []).append(number)
+    return [
+        [(number, start) for start, numbers in group.items() for number in numbers]
+        for group in groups.values()
+    ]
+
+
+def _lay_out_group(
+    group: Group,
+    rows: Sequence[SweepProblem],
+    keys: Sequence[jax.Array],
+    *,
+    chunk: int | None,
+    memory: int | None,
+) -> Iterator[tuple[list[int], list[Prepared], list[LayoutState]]]:
+    """Chunk by chunk the numbers of its rows, what they start from and how they end."""
+    number, start = group[0]
+    begun = {start: rows[number].prepared(keys[number])}
+    problem = begun[start].problem
+    n_shifts = shifts_of(problem, rows[number].layout)
+    components = begun[start].state.maps.shape[1]
+    needs = bytes_of_row(problem, components=components, n_shifts=n_shifts)
+    size = _chunk_size(needs, len(group), chunk, memory)
+    for first in range(0, len(group), size):
+        part = group[first : first + size]
+        begun = {  # those of the chunk before are kept as long as they are shared
+            start: begun.get(start) or rows[number].prepared(keys[number])
+            for number, start in part
+        }
+        members = [number for number, _ in part]
+        ones = [begun[start] for _, start in part]
+        states = run_together(
+            [one.problem for one in ones],
+            [rows[number].params() for number in members],
+            [one.state for one in ones],
+            keys=[keys[number] for number in members],
+            n_shifts=n_shifts,
+            size=size,
+        )
+        yield members, ones, states
+
+
+def _chunk_size(needs: int, rows: int, chunk: int | None, memory: int | None) -> int:
+    fitting = (MEMORY if memory is None else memory) // needs
+    if fitting < 1 and memory is not None:
+        raise ValueError(
+            f"`memory` is {memory} bytes, but one row takes about {needs}; expected at "
+            "least that. Give more, or lower `n_neighbors`, `n_shifts` or "
+            "`alignment_window_size`."
+        )
+    wished = chunk or ROWS_AT_ONCE.get(jax.default_backend(), rows)
+    return max(1, min(wished, fitting, rows))

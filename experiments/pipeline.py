@@ -1,0 +1,152 @@
+"""Training through a layout: encoded rows -> graph -> layout -> a measure of the maps.
+
+Which rows are neighbours, which mates there are and where the layout starts are found
+anew every few steps, on the host; between, the derivative goes through everything
+else.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int
+
+from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
+from aljax.graph.fuzzy import graph_of
+from aljax.layout.implicit import solve_layout
+from aljax.layout.problem import AlignedProblem, LayoutParams, reweigh
+from aljax.stages import prepare
+
+Encoder = Callable[..., Any]  # an Equinox module
+Rows = list[Float[Array, "_ features"]]
+
+
+class Training(NamedTuple):
+    """How long, how fast, and through how much of a layout.
+
+    Attributes:
+        steps: Of the optimiser of the module.
+        rate: Its learning rate.
+        refresh: Steps between two searches for neighbours.
+        epochs: Of each layout.
+        last: Of them differentiated.
+        map_rate: The learning rate of the layouts.
+    """
+
+    steps: int
+    rate: float
+    refresh: int
+    epochs: int
+    last: int
+    map_rate: float
+
+
+class Held(NamedTuple):
+    """What is found on the host and held while gradients are taken."""
+
+    neighbors: list[Int[Array, "neighbors _"]]
+    problem: AlignedProblem
+    params: LayoutParams
+    start: Float[Array, "slices components points"]
+
+
+def hold(
+    rows: Rows,
+    relations: Sequence[dict[int, int]] | None,
+    *,
+    key: jax.Array,
+    training: Training,
+) -> Held:
+    """Neighbours, mates and a start for the rows as they are encoded now."""
+    from aljax.graph.neighbors import exact_knn
+
+    data = [np.asarray(one) for one in rows]
+    config = GraphConfig()
+    assert isinstance(config.n_neighbors, int)
+    knn = [exact_knn(one, config.n_neighbors) for one in data]
+    begun = prepare(
+        knn,
+        relations,
+        key=key,
+        layout=LayoutConfig(learning_rate=training.map_rate),
+        alignment=AlignmentConfig(),
+    )
+    return Held(
+        [one.indices for one in knn], begun.problem, begun.params, begun.state.maps
+    )
+
+
+def lay_out(rows: Rows, held: Held, training: Training, key: jax.Array) -> Rows:
+    """Each slice's map `(points, components)`, differentiable in the rows."""
+    graphs = [graph_of(x, near) for x, near in zip(rows, held.neighbors, strict=True)]
+    solution = solve_layout(
+        reweigh(held.problem, graphs),
+        held.params,
+        held.start,
+        key=key,
+        n_epochs=training.epochs,
+        last=training.last,
+    )
+    maps = []
+    for t, one in enumerate(rows):
+        size = one.shape[0]
+        place = held.problem.order[t, :size]
+        blank = jnp.zeros((size, solution.maps.shape[1]), solution.maps.dtype)
+        maps.append(blank.at[place].set(solution.maps[t, :, :size].T))
+    return maps
+
+
+def train(
+    module: Any,
+    encode: Callable[[Any], Rows],
+    loss: Callable[[Rows, Any], Float[Array, ""]],
+    batches: Callable[[int], tuple[Sequence[dict[int, int]] | None, Any]],
+    *,
+    training: Training,
+    key: jax.Array,
+) -> tuple[Any, list[float]]:
+    """The module after training, and the loss at every step.
+
+    Args:
+        module: An Equinox module.
+        encode: The slices' rows by the module.
+        loss: Of the maps and of what a batch holds besides its relations.
+        batches: For the number of a search, the relations that the layouts know of,
+            and what the loss is given.
+        training: How long and how fast.
+        key: Of the layouts.
+    """
+    # A gradient through many epochs has a heavy tail: its direction is what counts.
+    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(training.rate))
+    state = optimizer.init(eqx.filter(module, eqx.is_inexact_array))
+
+    @eqx.filter_jit
+    def step(module: Any, state: Any, held: Held, batch: Any, key: Array) -> Any:
+        def value(module: Any) -> Float[Array, ""]:
+            return loss(lay_out(encode(module), held, training, key), batch)
+
+        found, gradient = eqx.filter_value_and_grad(value)(module)
+        updates, state = optimizer.update(gradient, state)
+        return eqx.apply_updates(module, updates), state, found
+
+    losses: list[float] = []
+    held: Held | None = None
+    batch, began = None, time.perf_counter()
+    for number in range(training.steps):
+        own = jax.random.fold_in(key, number)
+        if held is None or number % training.refresh == 0:
+            relations, batch = batches(number // training.refresh)
+            held = hold(encode(module), relations, key=own, training=training)
+        module, state, found = step(module, state, held, batch, own)
+        losses.append(float(found))
+        if number % 10 == 0:
+            seconds = time.perf_counter() - began
+            print(
+                f"  step {number}: loss {losses[-1]:.4f}, {seconds:.0f} s", flush=True
+            )
+    return module, losses

@@ -1,0 +1,276 @@
+"""A sweep from the command line: a grid in, a table and pictures of it out.
+
+    python -m experiments.run experiment=digits_sweep
+
+Every finished row is kept in `rows/`, under a digest of the data and of its settings:
+a sweep that was stopped goes on where it was, and jobs on other machines (`-m`) that
+share the folder fill it together.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from omegaconf import OmegaConf
+
+from aljax.checks import nearest_name
+from aljax.sweep import Row, SweepProblem, sweep
+from aljax.sweep.problem import check_settings
+from experiments import datasets, report, tradeoff
+from experiments.benchmark import measure
+from experiments.cases import Case
+from experiments.datasets import Dataset
+from experiments.grid import expand
+from experiments.interrupts import Interrupts
+from experiments.peers import METHODS, MissingPeerError, Problem
+from experiments.settings import RunSettings, check_seed
+
+SAMPLED = 1_000  # rows that quality is measured on
+OPTIONS = ("name", "grid", "row", "memory", "chunk", "rivals")
+FILES = {
+    "sweep.csv": "a line for each setting",
+    "sweep.json": "the same, with versions and seconds",
+    "pareto.png": "trustworthiness against displacement",
+    "maps.png": "the maps of some settings",
+    "rows/": "the finished settings, which are not run again",
+}
+
+Finished = dict[str, Any]  # a row of the table, and "maps"
+
+
+def run(
+    settings: RunSettings, composed: dict[str, Any], interrupts: Interrupts
+) -> Path:
+    """Lay out what is not finished yet, and write the table and the pictures.
+
+    Args:
+        settings: All that decides the run; `task.grid` makes its rows, and `task.row`
+            asks for a single one, without table and pictures.
+        composed: The same as it is kept in `config.yaml`.
+        interrupts: Asked after each row.
+
+    Raises:
+        ValueError: Data or settings that the sources or the library refuse.
+    """
+    task = settings.task
+    _check_options(task)
+    dataset = datasets.load(**settings.data)
+    rows = [{"seed": settings.seed, **row} for row in expand(task.get("grid"))]
+    for row in rows:
+        check_seed(row["seed"])
+    folder = settings.results.expanduser() / settings.name
+    store = Store(folder / "rows", dataset)
+    asked = _asked(rows, task.get("row"))
+    print(
+        f"{settings.name}: {report.summary(dataset)}, {len(asked)} settings", flush=True
+    )
+    began = time.perf_counter()
+    problem = SweepProblem(
+        dataset.slices,
+        dataset.relations,
+        settings.graph,
+        settings.layout,
+        settings.alignment,
+    )
+    _lay_out(problem, asked, store, task, interrupts)
+    if task.get("row") is not None:
+        return folder
+    table = [store.read(_identity(problem, row)) for row in rows]
+    rivals = _rivals(task.get("rivals", ()), settings, dataset, store)
+    if interrupts.seen is not None:
+        raise KeyboardInterrupt(
+            f"stopped; all settings are finished in {store.folder}."
+        )
+    _write(folder, composed, rows, table, rivals, dataset)
+    print(f"{time.perf_counter() - began:.1f} s\n{_overview(folder)}")
+    return folder
+
+
+def _check_options(task: Mapping[str, Any]) -> None:
+    for name in task:
+        if name not in OPTIONS:
+            hint = nearest_name(name, OPTIONS)
+            raise ValueError(f"`task.{name}` is no setting of a sweep: {hint}")
+    for name in task.get("rivals", ()):
+        if name not in METHODS:
+            hint = nearest_name(str(name), [*METHODS])
+            raise ValueError(
+                f"`task.rivals` names {name!r}, which is no method: {hint}"
+            )
+
+
+def _asked(rows: list[dict[str, Any]], row: Any) -> list[dict[str, Any]]:
+    if row is None:
+        return rows
+    if not isinstance(row, int) or not 0 <= row < len(rows):
+        raise ValueError(
+            f"`task.row` is {row!r}; expected 0 to {len(rows) - 1}, or null for all."
+        )
+    return [rows[row]]
+
+
+class Store:
+    """Finished rows on disk, each under a digest of the data and of its settings."""
+
+    def __init__(self, folder: Path, dataset: Dataset) -> None:
+        self.folder, self.dataset = folder, dataset
+        digest = hashlib.sha256()
+        for one in dataset.slices:
+            digest.update(np.ascontiguousarray(one).tobytes())
+        digest.update(repr(dataset.relations).encode())
+        self.data = digest.hexdigest()
+
+    def path(self, identity: Mapping[str, Any]) -> Path:
+        """Where a row is kept."""
+        text = json.dumps([self.data, identity], sort_keys=True, default=str)
+        return self.folder / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.npz"
+
+    def write(self, identity: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+        """Keep a row: its maps as arrays, the rest as JSON; whole or not at all."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        arrays = {f"map_{t}": one for t, one in enumerate(found["maps"])}
+        rest = {name: value for name, value in found.items() if name != "maps"}
+        path = self.path(identity)
+        beside = path.with_name(f".{secrets.token_hex(4)}.npz")
+        np.savez_compressed(beside, record=json.dumps(rest), **arrays)
+        os.replace(beside, path)
+
+    def read(self, identity: Mapping[str, Any]) -> Finished:
+        """What was kept."""
+        with np.load(self.path(identity), allow_pickle=False) as file:
+            maps = [file[f"map_{t}"] for t in range(len(file.files) - 1)]
+            return json.loads(str(file["record"])) | {"maps": maps}
+
+    def __contains__(self, identity: Mapping[str, Any]) -> bool:
+        """Whether a row is finished."""
+        return self.path(identity).exists()
+
+    def measure(self, maps: list[np.ndarray]) -> dict[str, float]:
+        """The quality of maps of the data, in the same way for every method."""
+        rows = SAMPLED if max(map(len, maps)) > 2 * SAMPLED else None
+        case = Case(name="sweep", load=lambda: self.dataset, rows=rows)
+        return measure(case, self.dataset, maps)
+
+
+def _identity(problem: SweepProblem, row: Mapping[str, Any]) -> dict[str, Any]:
+    """All settings that decide a row's maps."""
+    own = {name: value for name, value in row.items() if name != "seed"}
+    full = problem.replaced(own)
+    parts = [vars(part) for part in (full.graph, full.layout, full.alignment)]
+    return {"seed": row["seed"], **parts[0], **parts[1], **parts[2]}
+
+
+def _lay_out(
+    problem: SweepProblem,
+    rows: Sequence[dict[str, Any]],
+    store: Store,
+    task: Mapping[str, Any],
+    interrupts: Interrupts,
+) -> None:
+    """Run and keep the rows that are not finished."""
+    own = [{name: v for name, v in row.items() if name != "seed"} for row in rows]
+    check_settings(own)
+    identities = [_identity(problem, row) for row in rows]
+    missing = [n for n, identity in enumerate(identities) if identity not in store]
+    print(
+        f"{len(rows) - len(missing)} finished before, {len(missing)} to run", flush=True
+    )
+    if not missing:
+        return
+    done = 0
+
+    def keep(place: int, found: Row) -> None:
+        nonlocal done
+        loss = {name: float(v.sum()) for name, v in vars(found.loss).items()}
+        kept = {**found.metrics, **loss, "maps": found.maps}
+        store.write(identities[missing[place]], kept)
+        done += 1
+        if interrupts.seen is not None:
+            raise KeyboardInterrupt(
+                f"stopped; {done} of {len(missing)} settings are finished and will not "
+                "be run again."
+            )
+
+    sweep(
+        problem,
+        [own[n] for n in missing],
+        keys=[jax.random.key(rows[n]["seed"]) for n in missing],
+        memory=task.get("memory"),
+        chunk=task.get("chunk"),
+        measure=lambda maps, _: store.measure(maps),
+        progress=keep,
+    )
+
+
+def _rivals(
+    names: Sequence[str], settings: RunSettings, dataset: Dataset, store: Store
+) -> dict[str, Finished]:
+    """umap-learn's maps of the same data, where it is installed."""
+    found: dict[str, Finished] = {}
+    own = {
+        "n_neighbors": settings.graph.n_neighbors,
+        "min_dist": settings.layout.min_dist,
+    }
+    for name in names:
+        identity = {"method": name, "seed": settings.seed, **own}
+        if identity not in store:
+            try:
+                problem = Problem(dataset.slices, dataset.relations)
+                maps, _ = METHODS[name](problem, own, settings.seed)
+            except MissingPeerError as missing:
+                print(f"{name} is left out: {missing}")
+                continue
+            store.write(identity, {**store.measure(maps), "maps": maps})
+        found[name] = store.read(identity)
+    return found
+
+
+def _write(
+    folder: Path,
+    composed: dict[str, Any],
+    rows: Sequence[dict[str, Any]],
+    table: Sequence[Finished],
+    rivals: Mapping[str, Finished],
+    dataset: Dataset,
+) -> None:
+    lines = [row | _without_maps(found) for row, found in zip(rows, table, strict=True)]
+    with (folder / "sweep.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=[*lines[0]])
+        writer.writeheader()
+        writer.writerows(lines)
+    record = {
+        "rows": lines,
+        "rivals": {name: _without_maps(found) for name, found in rivals.items()},
+        "versions": report.versions(),
+    }
+    text = json.dumps(record, indent=2, ensure_ascii=False)
+    (folder / "sweep.json").write_text(text + "\n", encoding="utf-8")
+    OmegaConf.save(OmegaConf.create(composed), folder / "config.yaml")
+    if "displacement" in lines[0]:
+        points = {name: _without_maps(found) for name, found in rivals.items()}
+        tradeoff.pareto(lines, points, heading=folder.name).savefig(
+            folder / "pareto.png", dpi=150
+        )
+    maps = [found["maps"] for found in table]
+    tradeoff.multiples(rows, maps, dataset.labels, heading=folder.name).savefig(
+        folder / "maps.png", dpi=150
+    )
+
+
+def _without_maps(found: Finished) -> dict[str, Any]:
+    return {name: value for name, value in found.items() if name != "maps"}
+
+
+def _overview(folder: Path) -> str:
+    lines = [f"  {name:<12}{meaning}" for name, meaning in FILES.items()]
+    return "\n".join([f"results in {folder}{os.sep}", *lines])

@@ -1,0 +1,131 @@
+"""Pictures of a sweep: what each setting costs and gains, and its maps side by side."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib import colors
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullFormatter
+
+from aljax.plot.color import PALETTE, palette
+from aljax.plot.paper import bounds, plane, scatter
+
+WEIGHT = "alignment_regularisation"
+MARKERS = ("D", "s", "^", "v", "P")
+PANEL = 1.4  # inches
+MULTIPLES = 8  # settings whose maps are drawn
+COLUMNS = 6  # slices that are drawn
+
+
+def pareto(
+    rows: Sequence[Mapping[str, Any]],
+    rivals: Mapping[str, Mapping[str, Any]],
+    *,
+    heading: str,
+) -> Figure:
+    """Trustworthiness against displacement, one point a row; up and left is better.
+
+    Args:
+        rows: Settings and measures; colored by the weight of the alignment, if it
+            is one of theirs.
+        rivals: Measures of other methods.
+        heading: The title.
+    """
+    figure = Figure(figsize=(7.5, 5), layout="constrained")
+    axis = figure.subplots()
+    moved = [row["displacement"] for row in rows]
+    trust = [row["trustworthiness"] for row in rows]
+    weights = np.array([row.get(WEIGHT, np.nan) for row in rows], dtype=float)
+    if np.isfinite(weights).all() and (weights > 0).all() and np.ptp(weights):
+        scale = colors.LogNorm(weights.min(), weights.max())
+        points = axis.scatter(moved, trust, c=weights, norm=scale, cmap="viridis")
+        figure.colorbar(points, ax=axis, label=WEIGHT)
+    else:
+        axis.scatter(moved, trust, color=PALETTE[0])
+    for marker, color, (name, found) in zip(
+        MARKERS, PALETTE[1:], rivals.items(), strict=False
+    ):
+        place = (found["displacement"], found["trustworthiness"])
+        axis.scatter(*place, marker=marker, color=color, s=60, label=name)
+    axis.set(
+        xlabel="displacement of mates, in radii of the maps (less is better)",
+        ylabel="trustworthiness, 15 neighbours (1 is best)",
+        xscale="log",
+    )
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.xaxis.set_minor_formatter(NullFormatter())
+    axis.set_title(f"{heading}: one point a setting")
+    axis.grid(alpha=0.3, which="both")
+    axis.spines[["top", "right"]].set_visible(False)
+    if rivals:
+        axis.legend(frameon=False)
+    return figure
+
+
+def multiples(
+    rows: Sequence[Mapping[str, Any]],
+    maps: Sequence[Sequence[np.ndarray]],
+    labels: Sequence[np.ndarray] | None,
+    *,
+    heading: str,
+) -> Figure:
+    """Small maps: a line of panels for each of some settings, a column for a slice."""
+    lines = _spread(len(rows), MULTIPLES)
+    columns = _spread(len(maps[0]), COLUMNS)
+    classes = np.array(["all"]) if labels is None else np.unique(np.concatenate(labels))
+    colors = palette(len(classes))
+    size = PANEL
+    figure = Figure(
+        figsize=(size * len(columns) + 1.8, size * len(lines) + 0.9),
+        layout="constrained",
+    )
+    figure.suptitle(f"{heading}: lines are settings, columns slices")
+    panels = figure.subplots(len(lines), len(columns), squeeze=False)
+    for line, row in zip(panels, lines, strict=True):
+        planes = [plane(maps[row][t]) for t in columns]
+        limits = bounds(np.concatenate(planes))
+        for panel, t, one in zip(line, columns, planes, strict=True):
+            codes = 0 if labels is None else np.searchsorted(classes, labels[t])
+            panel.set(xticks=[], yticks=[], **limits)
+            scatter(panel, one, colors[np.broadcast_to(codes, len(one))])
+        line[0].set_ylabel(
+            _words(rows[row]), fontsize="x-small", rotation=0, ha="right"
+        )
+    for panel, t in zip(panels[0], columns, strict=True):
+        panel.set_title(f"slice {t}", fontsize="small")
+    if 1 < len(classes) <= len(PALETTE):
+        handles = [
+            Line2D([], [], marker="o", linestyle="", color=color, label=str(name))
+            for name, color in zip(classes, colors, strict=False)
+        ]
+        figure.legend(
+            handles=handles,
+            loc="outside lower center",
+            ncols=10 if len(columns) > 3 else 5,
+            frameon=False,
+            handletextpad=0,
+            columnspacing=0.8,
+        )
+    return figure
+
+
+def _spread(count: int, most: int) -> list[int]:
+    """At most so many of the numbers below `count`, from the first to the last."""
+    return (
+        np.unique(np.linspace(0, count - 1, min(count, most)).round())
+        .astype(int)
+        .tolist()
+    )
+
+
+def _words(row: Mapping[str, Any]) -> str:
+    short = {WEIGHT: "weight"}
+    return "\n".join(
+        f"{short.get(name, name)} {value:.3g}"
+        if isinstance(value, float)
+        else f"{short.get(name, name)} {value}"
+        for name, value in row.items()
+    )

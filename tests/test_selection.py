@@ -1,0 +1,136 @@
+"""The weight chosen on hidden mates: who is hidden, and what is chosen."""
+
+import jax
+import numpy as np
+import pytest
+from helpers import NEIGHBORS, SIZES, make_data, make_relations
+
+from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
+from aljax.selection import (
+    choose,
+    hide_members,
+    interval,
+    members,
+    select_alignment,
+    split,
+)
+from aljax.sweep import SweepProblem
+
+WEIGHTS = np.array([0.01, 0.1, 1.0, 10.0])
+
+
+@pytest.fixture(scope="module")
+def problem() -> SweepProblem:
+    return SweepProblem(
+        make_data(),
+        make_relations(),
+        GraphConfig(n_neighbors=NEIGHBORS),
+        LayoutConfig(n_epochs=40),
+        AlignmentConfig(alignment_regularisation=0.01),
+    )
+
+
+@pytest.fixture(scope="module")
+def begun(problem):
+    return problem.prepared(jax.random.key(0))
+
+
+def follow(row: int) -> list[int | None]:
+    """The rows of one member of slice 0, along the dicts."""
+    at: list[int | None] = [row]
+    for relation in make_relations():
+        at.append(relation.get(at[-1]) if at[-1] is not None else None)
+    return at
+
+
+def test_members_are_what_the_dicts_chain(begun):
+    labels = members(begun.relations, np.array(SIZES))
+    for row in range(SIZES[0]):
+        for t, there in enumerate(follow(row)):
+            if there is not None:
+                assert labels[t][there] == labels[0][row]
+    joined = sum(len(own) for own in labels) - len(np.unique(np.concatenate(labels)))
+    assert joined == sum(map(len, make_relations()))  # each link joins one row more
+
+
+def test_a_hidden_member_loses_all_its_links_and_nobody_else_any(begun, rng):
+    away = hide_members(begun, 0.3, rng)
+    visible, hidden = split(begun.relations, away)
+    for (t, offset), mates in begun.relations.items():
+        for rows, others, _ in (visible[t, offset], hidden[t, offset]):
+            assert len(rows) == len(others)
+        seen = visible[t, offset]
+        assert not away[t][seen.rows].any()
+        assert not away[t + offset][seen.others].any()
+        gone = hidden[t, offset]
+        assert away[t][gone.rows].all()
+        assert away[t + offset][gone.others].all()
+        assert len(seen.rows) + len(gone.rows) == len(mates.rows)
+    labels = np.concatenate(members(begun.relations, np.array(SIZES)))
+    related = np.bincount(labels) > 1
+    of_hidden = np.unique(labels[np.concatenate(away)])
+    assert len(of_hidden) == round(0.3 * related.sum())
+
+
+def curve(hidden, trust, noise=0.001):
+    rng = np.random.default_rng(0)
+    steps = noise * rng.normal(size=(2, len(WEIGHTS), 5))
+    return np.array(hidden)[:, None] + steps[0], np.array(trust)[:, None] + steps[1]
+
+
+def test_the_choice_is_the_least_weight_that_is_as_near_as_the_nearest():
+    hidden, trust = curve([0.5, 0.3, 0.1, 0.1], [0.98, 0.98, 0.98, 0.98])
+    hidden[3] = hidden[2]
+    assert choose(WEIGHTS, hidden, trust, reference=0.1)[0] == 1.0
+
+
+def test_the_choice_loses_no_trustworthiness_against_the_reference():
+    hidden, trust = curve([0.5, 0.3, 0.1, 0.05], [0.98, 0.98, 0.98, 0.9])
+    choice, why = choose(WEIGHTS, hidden, trust, reference=0.1)
+    assert choice == 1.0
+    assert "lost from 10 on" in why
+
+
+def test_the_choice_is_never_worse_than_the_reference():
+    hidden, trust = curve([0.1, 0.3, 0.4, 0.5], [0.9, 0.98, 0.98, 0.98])
+    assert choose(WEIGHTS, hidden, trust, reference=0.1)[0] == 0.1
+
+
+def test_intervals_are_students():
+    values = np.array([[1.0, 2.0, 3.0, 4.0]])
+    mean, half = interval(values)
+    assert mean[0] == 2.5
+    np.testing.assert_allclose(
+        half[0], 3.182446 * np.std(values, ddof=1) / 2, rtol=1e-6
+    )
+
+
+def test_hidden_mates_come_nearer_under_a_weight_that_aligns(problem):
+    found = select_alignment(problem, key=jax.random.key(0), weights=[1.0], n_seeds=2)
+    assert found.weights.tolist() == [0.01, 1.0]
+    assert found.hidden.shape == found.trustworthiness.shape == (2, 2)
+    assert found.hidden[1].mean() < found.hidden[0].mean()
+    assert found.choice in found.weights
+    assert f"{found.choice:g}: hidden mates lie" in found.why
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"weights": []}, r"`weights` is \[\]; expected numbers above 0"),
+        ({"weights": [0.0]}, "`weights` is"),
+        ({"n_seeds": 1}, "`n_seeds` is 1; expected at least 2"),
+        ({"hidden_share": 1.0}, "`hidden_share` is 1.0"),
+    ],
+)
+def test_bad_input_is_named(problem, options, said):
+    with pytest.raises(ValueError, match=said):
+        select_alignment(problem, key=jax.random.key(0), **options)
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+def test_members_to_hide_are_needed(problem):
+    alone = problem._replace(relations=[{0: 0}, {0: 0}])
+    with pytest.raises(ValueError, match="`relations` join 1 members"):
+        select_alignment(alone, key=jax.random.key(0), n_seeds=2)

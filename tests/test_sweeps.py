@@ -1,0 +1,131 @@
+"""Sweeps from the command line: what they write, and how they go on."""
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import pytest
+
+from experiments import peers, sweeps
+from experiments.run import main
+
+QUICK = ["compilation_cache=null", "layout.n_epochs=3", "graph.n_neighbors=8"]
+GRID = "task.grid={product: {alignment_regularisation: [0.01, 1.0], seed: [0, 1]}}"
+RIVALS = ("umap-learn", "umap-learn + Procrustes")
+
+
+@pytest.fixture
+def own(rng, tmp_path, monkeypatch):
+    """The overrides for a small sweep over a user's two slices of 40 rows."""
+    monkeypatch.chdir(tmp_path)
+    data = rng.normal(size=(60, 4))
+    np.savez(tmp_path / "own.npz", data[:40], data[20:])
+    mates = [{str(row): row - 20 for row in range(20, 40)}]
+    (tmp_path / "mates.json").write_text(json.dumps(mates))
+    return [
+        *("data=files", "data.path=own.npz", "data.relations=mates.json", *QUICK),
+        *("name=swept", "task.name=sweep", f"+{GRID}"),
+    ]
+
+
+def lines(folder="results/swept") -> list[dict[str, str]]:
+    with Path(folder, "sweep.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_sweep_writes_a_line_for_each_setting_and_pictures(own, monkeypatch, capsys):
+    def rival(data, settings, seed):
+        del settings, seed
+        return [np.asarray(one[:, :2]) for one in data.slices], {}
+
+    monkeypatch.setitem(peers.METHODS, RIVALS[0], rival)
+
+    def missing(*_):
+        raise peers.MissingPeerError("run: pip install it")
+
+    monkeypatch.setitem(peers.METHODS, RIVALS[1], missing)
+    assert main([*own, f"+task.rivals=[{', '.join(RIVALS)}]"]) == 0
+    rows = lines()
+    assert [(row["alignment_regularisation"], row["seed"]) for row in rows] == [
+        *(("0.01", "0"), ("0.01", "1"), ("1.0", "0"), ("1.0", "1"))
+    ]
+    assert {"trustworthiness", "displacement", "attraction"} <= set(rows[0])
+    kept = json.loads(Path("results/swept/sweep.json").read_text())
+    assert len(kept["rows"]) == 4
+    assert [*kept["rivals"]] == [RIVALS[0]]
+    assert "umap-learn + Procrustes is left out: run: pip" in capsys.readouterr().out
+    for picture in ("pareto.png", "maps.png"):
+        assert matplotlib.image.imread(f"results/swept/{picture}").std() > 0.01
+
+
+def test_a_sweep_that_was_stopped_runs_only_what_is_not_finished(own, monkeypatch):
+    ran = []
+
+    def counted(problem, settings, **options):
+        ran.append(len(settings))
+        return sweeps_sweep(problem, settings, **options)
+
+    sweeps_sweep = sweeps.sweep
+    monkeypatch.setattr(sweeps, "sweep", counted)
+    write = sweeps.Store.write
+
+    def stop_after_two(store, *row):
+        if len([*Path("results/swept/rows").glob("*.npz")]) == 2:
+            raise KeyboardInterrupt
+        write(store, *row)
+
+    monkeypatch.setattr(sweeps.Store, "write", stop_after_two)
+    assert main(own) == 130
+    assert not Path("results/swept/sweep.csv").exists()
+    monkeypatch.setattr(sweeps.Store, "write", write)
+    assert main(own) == 0
+    assert main(own) == 0
+    assert ran == [4, 2]
+    assert len(lines()) == 4
+    # Other settings are other rows.
+    assert main([*own, "layout.n_epochs=2"]) == 0
+    assert ran == [4, 2, 4]
+
+
+def test_jobs_of_their_own_find_the_same_rows(own):
+    assert main(own) == 0
+    alone = lines()
+    jobs = [*own, "name=jobs"]
+    assert main(["-m", *jobs]) == 0
+    assert lines("results/jobs") == alone
+    assert not Path("multirun").exists()
+    assert not Path("outputs").exists()
+
+
+@pytest.mark.slow
+def test_a_local_ray_runs_the_jobs(own):
+    pytest.importorskip(
+        "hydra_plugins.hydra_ray_launcher", reason='pip install "aljax[ray]"'
+    )
+    ray = ["hydra/launcher=ray", "+hydra.launcher.ray.init.num_cpus=1"]
+    assert main(["-m", *own, *ray]) == 0
+    assert len(lines()) == 4
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("+task.grid={product: {min_dst: [0.1]}}", "`min_dst`.*`min_dist`"),
+        ("+task.grid={product: {}}", "`task.grid` is empty"),
+        ("+task.grid={product: {seed: [-1]}}", "`seed` is -1"),
+        ("+task.grid={product: {min_dist: [-1]}}", "`min_dist` is -1"),
+        ("+task.memory=1000", "`memory` is 1000 bytes"),
+        ("+task.memry=1000", "`task.memry`.*`memory`"),
+        ("task.name=sweeep", "`task.name` is 'sweeep'.*`sweep`"),
+    ],
+)
+def test_bad_input_is_named(own, override, said, capsys):
+    kept = own[:-1] if "task.grid" in override else own
+    assert main([*kept, override]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("error: ")
+    assert re.search(said, err)
