@@ -7,6 +7,7 @@ from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
 from aljax.embedding import AlignedEmbedding
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.knn import KNN, as_knn
+from aljax.inverse import Reconstruction, gradient_map, inverse_transform
 from aljax.stream import update
 from aljax.tables import slices_from_table, sliding_windows
 from aljax.unseen import transform
@@ -23,8 +24,11 @@ __all__ = [
     "FuzzyGraph",
     "GraphConfig",
     "LayoutConfig",
+    "Reconstruction",
     "as_knn",
     "fit",
+    "gradient_map",
+    "inverse_transform",
     "prepare",
     "slices_from_table",
     "sliding_windows",

@@ -192,6 +192,20 @@ class AlignedUMAP(_Settings):
         check_is_fitted(self)
         return transform(self.maps_, slice, X)
 
+    def inverse_transform(
+        self,
+        Z: Any,  # noqa: N803
+        slice: float = -1,  # noqa: A002
+    ) -> Float[np.ndarray, "queries features"]:
+        """Data for positions in the map of a slice, or between two (a fraction).
+
+        Args:
+            Z: Positions, `(queries, components)`.
+            slice: Which; negative counts from the end.
+        """
+        check_is_fitted(self)
+        return np.asarray(self.maps_.inverse_transform(Z, slice=slice).points)
+
 
 @dataclass(eq=False, repr=False)
 class UMAP(_Settings):
@@ -233,6 +247,14 @@ class UMAP(_Settings):
         """Places unseen rows in the map, as `aljax.transform` does."""
         check_is_fitted(self)
         return transform(self.maps_, 0, X)
+
+    def inverse_transform(
+        self,
+        X: Any,  # noqa: N803
+    ) -> Float[np.ndarray, "queries features"]:
+        """Data for positions in the map, as `aljax.inverse_transform` makes them."""
+        check_is_fitted(self)
+        return np.asarray(self.maps_.inverse_transform(X).points)
 
 
 def _refuse_labels(y: Any) -> None:
