@@ -45,7 +45,7 @@ def slices(
     columns = min(len(maps), 5 if len(maps) <= 20 else 8)
     rows = -(-len(maps) // columns)
     classes = np.array(["all"]) if labels is None else np.unique(np.concatenate(labels))
-    palette = _palette(len(classes))
+    palette = palette_of(len(classes))
     has_legend = 1 < len(classes) <= LEGEND_LIMIT
     size = (PANEL * max(columns, 2), PANEL * rows + (0.9 if has_legend else 0.6))
     figure = Figure(figsize=size, layout="constrained")
@@ -53,13 +53,13 @@ def slices(
     figure.suptitle(heading + how * (len(maps) > 1))
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     planes = [_plane(one) for one in maps]
-    bounds = _bounds(np.concatenate(planes))
+    limits = bounds(np.concatenate(planes))
     for t, (panel, plane) in enumerate(zip(panels, planes, strict=False)):
         codes = 0 if labels is None else np.searchsorted(classes, labels[t])
         codes = np.broadcast_to(codes, len(plane))
-        panel.set(title=titles[t], xticks=[], yticks=[], **bounds)
+        panel.set(title=titles[t], xticks=[], yticks=[], **limits)
         panel.title.set_fontsize("medium")
-        _scatter(panel, plane, palette[codes])
+        scatter(panel, plane, palette[codes])
         if 1 < len(classes) <= len(PALETTE):
             _name_classes(panel, plane, codes, classes)
     for panel in panels[len(maps) :]:
@@ -77,7 +77,7 @@ def _plane(one: np.ndarray) -> np.ndarray:
     return np.column_stack([one[:, 0], height])
 
 
-def _bounds(points: np.ndarray) -> dict[str, Any]:
+def bounds(points: np.ndarray) -> dict[str, Any]:
     """Square bounds that hold all points, so that distances compare."""
     low, high = points.min(axis=0), points.max(axis=0)
     reach = max((high - low).max(), 1e-6) * (0.5 + MARGIN)
@@ -89,13 +89,15 @@ def _bounds(points: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _palette(classes: int) -> np.ndarray:
+def palette_of(classes: int) -> np.ndarray:
+    """A colour for each class."""
     if classes <= len(PALETTE):
         return colors.to_rgba_array(PALETTE)
     return colormaps["viridis"](np.linspace(0, 1, classes))
 
 
-def _scatter(panel: Axes, plane: np.ndarray, color: np.ndarray) -> None:
+def scatter(panel: Axes, plane: np.ndarray, color: np.ndarray) -> None:
+    """Points of a map, small where there are many."""
     # In one fixed random order: in that of the rows the last class may bury the rest.
     order = np.random.default_rng(0).permutation(len(plane))
     area = float(np.clip(4000 / len(plane), 0.3, 9))

@@ -14,8 +14,9 @@ import numpy as np
 from omegaconf import OmegaConf
 
 from aljax import AlignedEmbedding
-from experiments import pictures
+from experiments import inverse_pictures, pictures
 from experiments.dataset import Dataset
+from experiments.settings import RunSettings
 
 FILES = {
     "slices.png": "the maps, to be read by row",
@@ -24,6 +25,7 @@ FILES = {
     "metrics.json": "the measures, with seconds, versions and seed",
     "config.yaml": "the settings; run them again with --config",
 }
+OPTIONAL = {"inverse.png": "a grid over the map, read back as data"}
 
 
 @contextmanager
@@ -91,6 +93,21 @@ def write_pictures(
     pictures.loss(embedding.history, heading=name).savefig(folder / "loss.png", dpi=150)
 
 
+def write_inverse(
+    folder: Path, settings: RunSettings, dataset: Dataset, embedding: AlignedEmbedding
+) -> None:
+    """`inverse.png`: a grid over the map, and what stands there in the data.
+
+    Raises:
+        ValueError: The data are no square images, or the map is no plane.
+    """
+    assert settings.inverse is not None
+    figure = inverse_pictures.draw(
+        embedding, dataset.labels, settings.inverse, heading=settings.name
+    )
+    figure.savefig(folder / "inverse.png", dpi=150)
+
+
 def write_texts(folder: Path, settings: dict[str, Any], record: dict[str, Any]) -> None:
     """`config.yaml` and `metrics.json`."""
     OmegaConf.save(OmegaConf.create(settings), folder / "config.yaml")
@@ -101,5 +118,8 @@ def write_texts(folder: Path, settings: dict[str, Any], record: dict[str, Any]) 
 def overview(folder: Path) -> str:
     """Where the results are, and what each file is."""
     width = max(map(len, FILES)) + 2
-    lines = [f"  {name:<{width}}{meaning}" for name, meaning in FILES.items()]
+    files = FILES | {
+        name: OPTIONAL[name] for name in OPTIONAL if (folder / name).exists()
+    }
+    lines = [f"  {name:<{width}}{meaning}" for name, meaning in files.items()]
     return "\n".join([f"results in {folder}{os.sep}", *lines])

@@ -119,6 +119,8 @@ def run(
         print(f"\n{report.table(dataset, measures)}\n")
         with _stage("draw", seconds, interrupts):
             results.write_pictures(folder, settings.name, dataset, embedding)
+            if settings.inverse is not None:
+                results.write_inverse(folder, settings, dataset, embedding)
         results.write_arrays(folder, dataset, embedding)
         seconds["of which compilation"] = clock.seconds
         record = report.record(

@@ -10,7 +10,8 @@ from jaxtyping import Array, Float
 
 from aljax.checks import number
 from aljax.config import find_ab_params
-from aljax.graph.neighbors import EXACT_METRICS, as_floats
+from aljax.graph.knn import as_floats
+from aljax.graph.neighbors import EXACT_METRICS
 from aljax.inverse.weights import Curve
 
 FEWEST, MOST, SHARE = 10, 60, 12  # neighbours: a twelfth of the rows, 10 to 60

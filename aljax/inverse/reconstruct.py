@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from aljax.checks import number, one_of
-from aljax.graph.neighbors import round_up
+from aljax.graph.knn import round_up
 from aljax.inverse.inputs import (
     Bounds,
     check_metric,

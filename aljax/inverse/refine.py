@@ -17,7 +17,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from aljax.graph.fuzzy import smooth_knn_dist
-from aljax.graph.neighbors import KNN
+from aljax.graph.knn import KNN
 from aljax.inverse.neighborhood import Neighborhood, nearest_rows, taper
 from aljax.inverse.weights import Curve
 from aljax.layout.losses import power

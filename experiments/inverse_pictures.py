@@ -1,0 +1,106 @@
+"""A grid over a map beside the images that stand there; for a sequence, strips."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from aljax import AlignedEmbedding, Reconstruction
+from experiments.grid import InverseGrid, positions
+from experiments.pictures import PALETTE, bounds, palette_of, scatter
+
+GUESS = PALETTE[1]
+LEGEND = "framed: outside of the data, a guess"
+
+
+def draw(
+    embedding: AlignedEmbedding,
+    labels: Sequence[np.ndarray] | None,
+    grid: InverseGrid,
+    *,
+    heading: str,
+) -> Figure:
+    """The last map with the grid's positions, and the images that stand there.
+
+    Args:
+        embedding: A fitted sequence; of several slices, each is read at the grid's
+            positions and drawn as a strip.
+        labels: For each slice a label for each row, which decides its colour.
+        grid: The positions.
+        heading: The title of the whole.
+
+    Raises:
+        ValueError: The data are no square images, or the map is no plane.
+    """
+    plane = embedding.slices()[-1]
+    if plane.shape[1] != 2:
+        raise ValueError(
+            f"`layout.n_components` is {plane.shape[1]}; the grid of `inverse` is "
+            "drawn over maps of 2."
+        )
+    queries = positions(grid, plane)
+    found = embedding.inverse_trajectory(queries, bounds="data")
+    side = math.isqrt(found[0].points.shape[1])
+    if any(one.points.shape[1] != side**2 for one in found):
+        raise ValueError(
+            f"`inverse` draws square images, but the data have "
+            f"{found[0].points.shape[1]} features; use inverse=null."
+        )
+    strips = len(found) > 1
+    size = (15, 6.6) if not strips else (5.6 + 0.5 * len(queries), 6)
+    figure = Figure(figsize=size, layout="constrained")
+    figure.suptitle(
+        f"{heading}: positions in the map, and what stands there ({LEGEND})"
+    )
+    left, right = figure.subfigures(1, 2, width_ratios=[5.5, size[0] - 5.5])
+    own = None if labels is None else labels[-1]
+    _draw_map(left.subplots(), plane, own, queries, numbered=strips)
+    if strips:
+        panels = right.subplots(len(found), len(queries), squeeze=False)
+        for t, (row, one) in enumerate(zip(panels, found, strict=True)):
+            _draw_images(row, one, side)
+            row[0].set_ylabel(f"{t}", rotation=0, ha="right", va="center")
+        for number, panel in enumerate(panels[0]):
+            panel.set_title(str(number), fontsize="small")
+        right.supylabel("slice")
+    else:
+        panels = right.subplots(grid.grid, grid.grid, squeeze=False)
+        _draw_images(panels.ravel(), found[0], side)
+    return figure
+
+
+def _draw_map(
+    panel: Axes,
+    plane: np.ndarray,
+    labels: np.ndarray | None,
+    queries: np.ndarray,
+    *,
+    numbered: bool,
+) -> None:
+    classes = np.array(["all"]) if labels is None else np.unique(labels)
+    codes = np.zeros(len(plane), int) if labels is None else None
+    codes = np.searchsorted(classes, labels) if codes is None else codes
+    scatter(panel, plane, palette_of(len(classes))[codes])
+    panel.set(xticks=[], yticks=[], **bounds(np.vstack([plane, queries])))
+    if not numbered:
+        panel.scatter(*queries.T, marker="x", c="black", s=18, linewidths=0.8)
+    for number, position in enumerate(queries[: len(queries) * numbered]):
+        box = {"boxstyle": "circle,pad=0.15", "fc": "white", "ec": "black", "lw": 0.5}
+        panel.annotate(
+            str(number), tuple(position), ha="center", va="center", fontsize=7, bbox=box
+        )
+
+
+def _draw_images(panels: np.ndarray, found: Reconstruction, side: int) -> None:
+    points = np.asarray(found.points)
+    lightest, darkest = float(points.min()), float(points.max())
+    for panel, point, inside in zip(panels, points, found.inside, strict=True):
+        image = point.reshape(side, side)
+        panel.imshow(image, cmap="gray_r", vmin=lightest, vmax=darkest)
+        panel.set(xticks=[], yticks=[])
+        for spine in panel.spines.values():
+            spine.set(
+                color="#cccccc" if inside else GUESS, linewidth=0.5 + 1.5 * (not inside)
+            )
