@@ -62,10 +62,7 @@ def place_by_aljax(rows: np.ndarray, held: np.ndarray) -> Placed:
     fitted = aljax.fit([rows], key=jax.random.key(0))
 
     def transform(new: np.ndarray) -> np.ndarray:
-        placed = aljax.transform(  # pyright: ignore[reportAttributeAccessIssue]
-            fitted, 0, np.asarray(new, np.float32)
-        )
-        return np.asarray(placed)
+        return aljax.transform(fitted, 0, np.asarray(new, np.float32))
 
     curve = (float(fitted.params.a[0]), float(fitted.params.b[0]))
     return Placed(

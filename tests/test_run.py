@@ -308,3 +308,16 @@ def test_ctrl_c_ends_a_run_cleanly(own):
     assert "stopped; nothing was written" in err
     assert "Traceback" not in err
     assert not Path("results").exists()
+
+
+def test_a_grid_of_the_map_is_read_back_and_drawn(tmp_path, capsys):
+    assert main([*DIGITS, "data.size=900", "data.step=400", "inverse={grid: 3}"]) == 0
+    assert "inverse.png" in capsys.readouterr().out
+    folder = tmp_path / "results" / "digits_sequence"
+    assert matplotlib.image.imread(folder / "inverse.png").std() > 0.01
+
+
+def test_data_that_are_no_images_cannot_be_drawn_as_such(rng, tmp_path, capsys):
+    np.savez(tmp_path / "own.npz", rng.normal(size=(60, 5)))
+    given = ["data=files", "data.path=own.npz", *QUICK, "inverse={grid: 3}"]
+    assert "5 features" in refusal(given, capsys)

@@ -142,7 +142,7 @@ def _reconstruct(
     queries, embedding, radius = normalize(queries, embedding)
     in_radii = Curve(curve.a * radius ** (2 * curve.b), curve.b)
 
-    def one(query: Float[Array, "components"]) -> Reconstruction:
+    def one(query: Float[Array, "components"]) -> tuple[Array, ...]:
         near = neighborhood(query, embedding, n_neighbors)
         weights = weigh(near, curve, method)
         point = combine(weights, data[near.rows], metric)
@@ -158,9 +158,9 @@ def _reconstruct(
             )
         distance = relative_distance(near)
         inside = is_surrounded(near) & (distance <= FAR)
-        return Reconstruction(point, near.rows, weights, distance, inside)
+        return point, near.rows, weights, distance, inside
 
-    return blockwise(one, queries)
+    return Reconstruction(*blockwise(one, queries))
 
 
 def weigh(near: Neighborhood, curve: Curve, method: str) -> Float[Array, "neighbors"]:
