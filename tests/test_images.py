@@ -88,7 +88,10 @@ def test_without_a_network_the_local_sets_are_named(tmp_path, monkeypatch):
 
     monkeypatch.setattr("sklearn.datasets._openml.urlopen", refuse)
     monkeypatch.setattr("time.sleep", lambda _: None)
-    with pytest.warns(UserWarning), pytest.raises(ValueError, match=r"fashion_whole"):
+    with (
+        pytest.warns(match="network"),
+        pytest.raises(ValueError, match=r"fashion_whole"),
+    ):
         images.openml_images("mnist_784", version=1, cache=str(tmp_path))
 
 

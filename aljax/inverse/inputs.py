@@ -42,7 +42,8 @@ def read_arrays(
             f"{data.shape[0]}; expected a map position for each row of the data."
         )
     _check_finite(embedding, "embedding")
-    return queries, embedding, data
+    dtype = jnp.result_type(queries, embedding, data)
+    return queries.astype(dtype), embedding.astype(dtype), data.astype(dtype)
 
 
 def read_queries(queries: Any, components: int) -> Float[Array, "queries components"]:
