@@ -54,7 +54,8 @@ def draw(
     figure.suptitle(
         f"{heading}: positions in the map, and what stands there ({LEGEND})"
     )
-    left, right = figure.subfigures(1, 2, width_ratios=[5.5, size[0] - 5.5])
+    halves = figure.subfigures(1, 2, squeeze=False, width_ratios=[5.5, size[0] - 5.5])
+    left, right = halves[0]
     own = None if labels is None else labels[-1]
     _draw_map(left.subplots(), plane, own, queries, numbered=strips)
     if strips:
@@ -79,9 +80,8 @@ def _draw_map(
     *,
     numbered: bool,
 ) -> None:
-    classes = np.array(["all"]) if labels is None else np.unique(labels)
-    codes = np.zeros(len(plane), int) if labels is None else None
-    codes = np.searchsorted(classes, labels) if codes is None else codes
+    labels = np.zeros(len(plane), int) if labels is None else labels
+    classes, codes = np.unique(labels, return_inverse=True)
     scatter(panel, plane, palette_of(len(classes))[codes])
     panel.set(xticks=[], yticks=[], **bounds(np.vstack([plane, queries])))
     if not numbered:

@@ -32,8 +32,9 @@ class Neighborhood(NamedTuple):
     def nearest(self, count: int) -> "Neighborhood":
         """The `count` nearest of them, with the edge that those have."""
         edge = self.squared[count] if count < self.squared.size else self.edge
-        kept = (part[:count] for part in (self.rows, self.offsets, self.squared))
-        return Neighborhood(*kept, edge)
+        return Neighborhood(
+            self.rows[:count], self.offsets[:count], self.squared[:count], edge
+        )
 
 
 def normalize(

@@ -97,6 +97,6 @@ def refine(
     def step(i: Int[Array, ""] | int, state: tuple[Array, optax.OptState]):
         point, moments = state
         direction, moments = ADAM.update(jax.grad(loss)(point), moments)
-        return point - length * (1 - i / steps) * direction, moments
+        return point - length * (1 - i / steps) * jnp.asarray(direction), moments
 
     return jax.lax.fori_loop(0, steps, step, (start, ADAM.init(start)))[0]

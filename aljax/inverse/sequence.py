@@ -126,19 +126,19 @@ def blend(
     )
 
 
-def _locate(position: Any, slices: int) -> tuple[int, float]:
+def _locate(given: Any, slices: int) -> tuple[int, float]:
     """The slice at or before a position in the sequence, and how far beyond it."""
-    given = position
-    if isinstance(position, np.ndarray | jax.Array) and position.ndim == 0:
-        position = position.item()
-    real = isinstance(position, numbers.Real) and not isinstance(position, bool)
-    if real and float(position).is_integer() and position < 0:
-        position = int(position) + slices
-    if not real or not 0 <= position <= slices - 1:
+    scalar = isinstance(given, np.ndarray | jax.Array) and given.ndim == 0
+    real = given.item() if scalar else given
+    known = isinstance(real, numbers.Real) and not isinstance(real, bool)
+    position = float(real) if known else math.nan  # pyright: ignore[reportArgumentType]
+    if position < 0 and position.is_integer():
+        position += slices
+    if not 0 <= position <= slices - 1:
         raise ValueError(
             f"`slice` is {given!r}, but there are {slices} slices; expected 0 to "
             f"{slices - 1} (fractions lie between two), or -{slices} to -1 from the "
             "end."
         )
-    start = min(math.floor(position), slices - 1)
-    return start, float(position) - start
+    start = math.floor(position)
+    return start, position - start
