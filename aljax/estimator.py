@@ -197,12 +197,7 @@ class AlignedUMAP(_Settings):
         Z: Any,  # noqa: N803
         slice: float = -1,  # noqa: A002
     ) -> Float[np.ndarray, "queries features"]:
-        """Data for positions in the map of a slice, or between two (a fraction).
-
-        Args:
-            Z: Positions, `(queries, components)`.
-            slice: Which; negative counts from the end.
-        """
+        """Data for positions `Z` in the map of a slice, or between two (a fraction)."""
         check_is_fitted(self)
         return np.asarray(self.maps_.inverse_transform(Z, slice=slice).points)
 
