@@ -8,6 +8,7 @@ from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
 from aljax.embedding import AlignedEmbedding
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.knn import KNN, as_knn
+from aljax.inverse import Reconstruction, gradient_map, inverse_transform
 from aljax.stages import prepare
 from aljax.stream import update
 from aljax.tables import slices_from_table, sliding_windows
@@ -27,8 +28,11 @@ __all__ = [
     "FuzzyGraph",
     "GraphConfig",
     "LayoutConfig",
+    "Reconstruction",
     "as_knn",
     "fit",
+    "gradient_map",
+    "inverse_transform",
     "load",
     "prepare",
     "slices_from_table",

@@ -16,6 +16,7 @@ from aljax.exports import RowValues, to_anndata, to_frame
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.ids import SliceIds
 from aljax.graph.relations import Relations
+from aljax.inverse import Reconstruction, inverse_trajectory, inverse_transform_at
 from aljax.io import read, write
 from aljax.layout.losses import LossTerms
 from aljax.layout.problem import LayoutParams
@@ -140,3 +141,44 @@ class AlignedEmbedding(eqx.Module):
                 "data."
             )
         return data
+
+    def inverse_transform(
+        self,
+        queries: Any,
+        *,
+        slice: float = -1,  # noqa: A002
+        **options: Any,
+    ) -> Reconstruction:
+        """Data for positions in the frame of a slice, or between two.
+
+        Args:
+            queries: Positions, `(queries, components)`.
+            slice: Which (negative counts from the end), or a fraction between two,
+                where what both make of a position is blended.
+            options: `method`, `n_neighbors`, `bounds`, `refine_steps` as in
+                `aljax.inverse_transform`.
+
+        Raises:
+            ValueError: As `aljax.inverse_transform` does; or a slice outside of the
+                sequence.
+        """
+        bound = self._inverse_options() | options
+        return inverse_transform_at(
+            queries, self.slices(), self.data, slice=slice, **bound
+        )
+
+    def inverse_trajectory(self, queries: Any, **options: Any) -> list[Reconstruction]:
+        """What stands at the same positions in every slice, in their order.
+
+        Args:
+            queries: Positions, `(queries, components)`.
+            options: As in `inverse_transform`.
+
+        Raises:
+            ValueError: As `aljax.inverse_transform` does.
+        """
+        bound = self._inverse_options() | options
+        return inverse_trajectory(queries, self.slices(), self.data, **bound)
+
+    def _inverse_options(self) -> dict[str, Any]:
+        return {"a": self.params.a, "b": self.params.b, "metric": self.graph.metric}

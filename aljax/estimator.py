@@ -1,7 +1,6 @@
 """The scikit-learn face: umap-learn's names over `fit`, defaults from the configs."""
 
 import dataclasses
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +13,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from aljax.align import fit
-from aljax.checks import check_names, is_listed
+from aljax.checks import check_names
 from aljax.config import (
     AlignmentConfig,
     GraphConfig,
@@ -23,7 +22,7 @@ from aljax.config import (
     PerSliceInt,
 )
 from aljax.embedding import AlignedEmbedding
-from aljax.graph.dicts import as_pairs, is_reversed
+from aljax.graph.dicts import turn_one, turn_reversed
 from aljax.stream import update
 from aljax.tables import read_slice, read_slices
 from aljax.unseen import transform
@@ -123,7 +122,7 @@ class AlignedUMAP(_Settings):
         """
         _refuse_labels(y)
         slices = _read_data(X)
-        self.maps_ = self._fit(slices, _turn_reversed(relations, slices))
+        self.maps_ = self._fit(slices, turn_reversed(relations, slices))
         self.embeddings_ = self.maps_.slices()
         self.n_features_in_ = slices[0].shape[1]
         return self
@@ -170,7 +169,7 @@ class AlignedUMAP(_Settings):
         last, count = self.maps_.data[-1], len(self.maps_.maps)
         if isinstance(relations, Mapping) and isinstance(data, np.ndarray):
             sizes = [len(self.maps_.maps[-1]), len(data)]
-            relations = _turn_one(relations, count - 1, sizes, [last, data])
+            relations = turn_one(relations, count - 1, sizes, [last, data])
         self.maps_ = update(
             self.maps_,
             data,
@@ -192,6 +191,15 @@ class AlignedUMAP(_Settings):
         """
         check_is_fitted(self)
         return transform(self.maps_, slice, X)
+
+    def inverse_transform(
+        self,
+        Z: Any,  # noqa: N803
+        slice: float = -1,  # noqa: A002
+    ) -> Float[np.ndarray, "queries features"]:
+        """Data for positions `Z` in the map of a slice, or between two (a fraction)."""
+        check_is_fitted(self)
+        return np.asarray(self.maps_.inverse_transform(Z, slice=slice).points)
 
 
 @dataclass(eq=False, repr=False)
@@ -235,6 +243,14 @@ class UMAP(_Settings):
         check_is_fitted(self)
         return transform(self.maps_, 0, X)
 
+    def inverse_transform(
+        self,
+        X: Any,  # noqa: N803
+    ) -> Float[np.ndarray, "queries features"]:
+        """Data for positions in the map, as `aljax.inverse_transform` makes them."""
+        check_is_fitted(self)
+        return np.asarray(self.maps_.inverse_transform(X).points)
+
 
 def _refuse_labels(y: Any) -> None:
     if y is not None:
@@ -254,30 +270,3 @@ def _read_data(slices: Sequence[Any]) -> list[np.ndarray]:
             )
         data.append(one)
     return data
-
-
-def _turn_reversed(relations: Any, slices: Sequence[np.ndarray]) -> Any:
-    """The relations with those read backwards that evidently are."""
-    dicts = is_listed(relations) and any(isinstance(r, Mapping) for r in relations)
-    if not dicts or len(relations) != len(slices) - 1:
-        return relations  # no dicts, or `fit` says what is wrong with them
-    sizes = [len(one) for one in slices]
-    return [
-        _turn_one(one, t, sizes[t : t + 2], slices[t : t + 2])
-        for t, one in enumerate(relations)
-    ]
-
-
-def _turn_one(
-    relation: Any, t: int, sizes: Sequence[int], data: Sequence[np.ndarray | None]
-) -> Any:
-    if any(isinstance(key, tuple) for key in relation):
-        return relation  # pairs say themselves which slices they are of
-    if not is_reversed(as_pairs(relation, t), sizes, data):
-        return relation
-    warnings.warn(
-        f"`relations[{t}]` is reversed and was read from slice {t + 1} to slice {t}; "
-        "relations map rows of slice t to rows of slice t+1.",
-        stacklevel=4,
-    )
-    return {new: old for old, new in relation.items()}

@@ -13,7 +13,7 @@ import numpy as np
 
 from aljax import sliding_windows
 from aljax.checks import nearest_name
-from experiments import files, sequences
+from experiments import files, images, sequences
 from experiments.dataset import Dataset, related_by_ids
 from experiments.fashion import fashion_mnist
 from experiments.tables import own_table
@@ -28,8 +28,7 @@ def digits_sequence(*, size: int, step: int) -> Dataset:
 
     Source: the example of umap-learn's tutorial on AlignedUMAP.
     """
-    images, digits = _digits()
-    return _by_ink(images, digits, size, step)
+    return _by_ink(*_digits(), size, step)
 
 
 def digits_parameters(*, slices: int) -> Dataset:
@@ -40,11 +39,11 @@ def digits_parameters(*, slices: int) -> Dataset:
 
     Source: the example of umap-learn's tutorial on aligning varying parameters.
     """
-    images, digits = _digits()
-    rows = np.arange(len(images))
+    pixels, digits = _digits()
+    rows = np.arange(len(pixels))
     same = dict(zip(rows.tolist(), rows.tolist(), strict=True))
     return Dataset(
-        slices=[images] * slices,
+        slices=[pixels] * slices,
         relations=[same] * (slices - 1),
         ids=[rows] * slices,
         titles=[""] * slices,
@@ -64,8 +63,8 @@ def fashion(*, rows: int, size: int, step: int, folder: str | None) -> Dataset:
     Raises:
         ValueError: The files are missing or are not what they should be.
     """
-    images, classes = fashion_mnist(folder)
-    return _by_ink(images[:rows].astype(np.float32), classes[:rows], size, step)
+    pictures, classes = fashion_mnist(folder)
+    return _by_ink(pictures[:rows].astype(np.float32), classes[:rows], size, step)
 
 
 def fashion_whole(*, folder: str | None) -> Dataset:
@@ -77,13 +76,40 @@ def fashion_whole(*, folder: str | None) -> Dataset:
     Raises:
         ValueError: The files are missing or are not what they should be.
     """
-    images, classes = fashion_mnist(folder)
+    rows, classes = fashion_mnist(folder)
+    return _single(rows.astype(np.float32), classes, "Fashion-MNIST")
+
+
+def mnist() -> Dataset:
+    """5,000 images of MNIST as one slice.
+
+    Raises:
+        ValueError: The package that holds them is not installed.
+    """
+    return _single(*images.mnist_images(), "MNIST")
+
+
+def openml(*, name: str, version: int, cache: str | None) -> Dataset:
+    """A data set of OpenML as one slice.
+
+    Args:
+        name: As OpenML lists it.
+        version: Its version.
+        cache: scikit-learn's data folder; None for its own choice.
+
+    Raises:
+        ValueError: It is neither cached nor to be downloaded.
+    """
+    return _single(*images.openml_images(name, version=version, cache=cache), name)
+
+
+def _single(rows: np.ndarray, labels: np.ndarray, title: str) -> Dataset:
     return Dataset(
-        slices=[images.astype(np.float32)],
+        slices=[rows],
         relations=[],
-        ids=[np.arange(len(images))],
-        titles=["Fashion-MNIST"],
-        labels=[classes],
+        ids=[np.arange(len(rows))],
+        titles=[title],
+        labels=[labels],
     )
 
 
@@ -157,10 +183,10 @@ def _digits() -> tuple[np.ndarray, np.ndarray]:
     return digits.data.astype(np.float32), digits.target
 
 
-def _by_ink(images: np.ndarray, classes: np.ndarray, size: int, step: int) -> Dataset:
-    ink = images.sum(axis=1)
+def _by_ink(pixels: np.ndarray, classes: np.ndarray, size: int, step: int) -> Dataset:
+    ink = pixels.sum(axis=1)
     order = np.argsort(ink)
-    slices, relations = sliding_windows(images[order], size, step)
+    slices, relations = sliding_windows(pixels[order], size, step)
     labels, _ = sliding_windows(classes[order], size, step)
     ids, _ = sliding_windows(order, size, step)
     return Dataset(
@@ -201,6 +227,8 @@ LOADERS: dict[str, Callable[..., Dataset]] = {
     "fashion": fashion,
     "fashion_whole": fashion_whole,
     "fashion_growing": fashion_growing,
+    "mnist": mnist,
+    "openml": openml,
     "drifting_clusters": drifting_clusters,
     "files": own_files,
     "table": own_table,

@@ -14,8 +14,10 @@ import numpy as np
 from omegaconf import OmegaConf
 
 from aljax import AlignedEmbedding, plot
+from experiments import inverse_pictures
 from experiments.dataset import Dataset
 from experiments.report import CLASSES
+from experiments.settings import RunSettings
 
 FILES = {
     "slices.png": "the maps, to be read by row",
@@ -23,6 +25,7 @@ FILES = {
     "displacement.png": "how far members move from slice to slice, and who most",
     "trajectories.html": "members as curves through the slices, in 3-D",
     "animation.gif": "the slices one after the other",
+    "inverse.png": "a grid over the map, read back as data",
     "explorer.html": "all of it with a slider, search and trails, in a browser",
     "embedding.npz": "the maps as arrays, with ids and labels",
     "metrics.json": "the measures, with seconds, versions and seed",
@@ -124,6 +127,21 @@ def _colors(dataset: Dataset) -> dict[str, Any]:
     if len(np.unique(joined)) <= CLASSES:
         return {"labels": dataset.labels}
     return {"values": dataset.labels} if joined.dtype.kind in "fiu" else {}
+
+
+def write_inverse(
+    folder: Path, settings: RunSettings, dataset: Dataset, embedding: AlignedEmbedding
+) -> None:
+    """`inverse.png`: a grid over the map, and what stands there in the data.
+
+    Raises:
+        ValueError: The data are no square images, or the map is no plane.
+    """
+    assert settings.inverse is not None
+    figure = inverse_pictures.draw(
+        embedding, dataset.labels, settings.inverse, heading=settings.name
+    )
+    figure.savefig(folder / "inverse.png", dpi=150)
 
 
 def write_texts(folder: Path, settings: dict[str, Any], record: dict[str, Any]) -> None:

@@ -160,6 +160,8 @@ def run(
             results.write_pictures(folder, settings.name, dataset, embedding)
             if settings.motion and len(dataset.slices) > 1:
                 results.write_motion(folder, settings.name, dataset, embedding)
+            if settings.inverse is not None:
+                results.write_inverse(folder, settings, dataset, embedding)
         results.write_arrays(folder, dataset, embedding)
         seconds["of which compilation"] = clock.seconds
         record = report.record(

@@ -25,6 +25,7 @@ from yaml import YAMLError
 
 from aljax.checks import nearest_name
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
+from experiments.positions import InverseGrid, read_grid
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "config.yaml"
 SECTIONS = {"graph": GraphConfig, "layout": LayoutConfig, "alignment": AlignmentConfig}
@@ -51,6 +52,7 @@ class RunSettings:
         graph: How data become graphs.
         layout: How graphs become maps.
         alignment: How strongly mates are held together.
+        inverse: The grid of map positions that is drawn as data; None draws none.
     """
 
     name: str
@@ -65,6 +67,7 @@ class RunSettings:
     graph: GraphConfig
     layout: LayoutConfig
     alignment: AlignmentConfig
+    inverse: InverseGrid | None
 
 
 def dataclass_defaults() -> dict[str, dict[str, Any]]:
@@ -251,6 +254,7 @@ def build(settings: Mapping[str, Any]) -> RunSettings:
         motion=settings["motion"],
         task=task,
         data=data,
+        inverse=read_grid(settings["inverse"]),
         **sections,
     )
 

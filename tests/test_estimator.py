@@ -97,6 +97,18 @@ def test_one_map_is_a_sequence_of_one_slice():
     np.testing.assert_allclose(started.embedding_, positions, rtol=1e-6)
 
 
+def test_positions_are_read_back_as_plain_arrays(fitted):
+    queries = fitted.embeddings_[1][:4]
+    data = fitted.inverse_transform(queries, slice=1)
+    assert type(data) is np.ndarray
+    assert data.shape == (4, fitted.n_features_in_)
+    np.testing.assert_array_equal(
+        data, fitted.maps_.inverse_transform(queries, slice=1).points
+    )
+    one = one_map(**QUICK).fit(make_data()[0])
+    assert one.inverse_transform(one.embedding_[:3]).shape == (3, one.n_features_in_)
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [

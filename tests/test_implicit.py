@@ -103,6 +103,7 @@ def differences(function, amounts, step):
     )
 
 
+@pytest.mark.slow
 def test_the_unrolled_derivative_equals_central_differences(problem, params, base):
     @jax.jit
     def value(amounts):
@@ -116,6 +117,7 @@ def test_the_unrolled_derivative_equals_central_differences(problem, params, bas
     np.testing.assert_allclose(gradient, differences(value, at, 1e-6), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_implicit_derivative_equals_central_differences(problem, params, base):
     found = solve_layout(problem, params, base, adjoint="implicit")
     assert bool(found.converged)
@@ -136,6 +138,7 @@ def test_the_implicit_derivative_equals_central_differences(problem, params, bas
     np.testing.assert_allclose(gradient[:4], expected[:4], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_flat_directions_are_flat_and_no_others(problem, params, base):
     shifts = exact_shifts(problem)
 
@@ -165,6 +168,7 @@ def test_flat_directions_are_flat_and_no_others(problem, params, base):
     np.testing.assert_allclose(direction, project(direction, flat), atol=1e-12)
 
 
+@pytest.mark.slow
 def test_the_last_epochs_alone_leave_the_start_out(problem, params, base):
     def value(start, last):
         own = {"key": jax.random.key(1), "n_epochs": 5, "n_shifts": 8, "last": last}

@@ -56,6 +56,7 @@ def test_weights_have_a_geometric_mean_of_one():
     np.testing.assert_allclose(np.prod(np.asarray(weights)), 1, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*is empty.*")
 def test_training_reaches_every_network_through_the_maps():
     views = [jnp.asarray(one) for one in make_data((40, 40))]

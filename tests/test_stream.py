@@ -152,6 +152,7 @@ def test_updates_share_one_program_whatever_the_length(base):
     assert programs(run) == before
 
 
+@pytest.mark.slow
 def test_old_slices_can_be_dropped():
     graph = GraphConfig(n_neighbors=[NEIGHBORS, 7, 8])
     longer = lay_out(graph=graph, min_dist=[0.1, 0.2, 0.3])

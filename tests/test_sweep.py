@@ -70,6 +70,7 @@ def test_rows_that_run_together_equal_single_fits_after_an_epoch():
     assert_rows_equal_fits(found, problem(n_epochs=1), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_rows_that_run_together_equal_single_fits_in_double_precision():
     with jax.enable_x64(True):
         found = sweep(problem(), ROWS, keys=keys(), chunk=4)
@@ -94,6 +95,7 @@ def test_one_program_lays_out_all_rows_and_one_more_each_other_shape():
     assert np.abs(found.maps[0][0] - found.maps[0][2]).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_shapes_make_groups_and_rows_come_back_in_their_order():
     rows = [
         {"n_components": c, "alignment_window_size": w} for c in (2, 1) for w in (2, 1)
@@ -133,6 +135,7 @@ def test_metrics_of_ones_own_and_mates_that_layouts_do_not_know():
     np.testing.assert_array_equal(found.maps[0][0], found.maps[0][1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{}, {"n_shifts": 5}, {"n_neighbors": 15}])
 def test_the_memory_of_a_row_is_about_what_xla_needs(settings):
     sizes = (200, 220, 210)

@@ -126,6 +126,7 @@ def test_there_may_be_no_rows(fitted, none):
     assert placed.dtype == fitted.maps[0].dtype
 
 
+@pytest.mark.slow
 def test_slices_may_differ_in_columns_and_neighbors_and_maps_in_dimension(unseen):
     data = [DATA[0][:, :3], DATA[1], DATA[2]]
     maps = lay_out(data, n_neighbors=[5, 6, 7], n_components=3)

@@ -1,6 +1,7 @@
 """Links from umap-learn's relations: one dict for each pair of consecutive slices."""
 
 import numbers
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -161,3 +162,33 @@ def is_reversed(
 
 def _in_range(pair: np.ndarray, sizes: Sequence[int]) -> bool:
     return bool((pair >= 0).all() and (pair < np.asarray(sizes)).all())
+
+
+def turn_reversed(relations: Any, slices: Sequence[np.ndarray]) -> Any:
+    """The relations with those read backwards that evidently are."""
+    dicts = isinstance(relations, Sequence) and any(
+        isinstance(r, Mapping) for r in relations
+    )
+    if not dicts or len(relations) != len(slices) - 1:
+        return relations  # no dicts, or `fit` says what is wrong with them
+    sizes = [len(one) for one in slices]
+    return [
+        turn_one(one, t, sizes[t : t + 2], slices[t : t + 2])
+        for t, one in enumerate(relations)
+    ]
+
+
+def turn_one(
+    relation: Any, t: int, sizes: Sequence[int], data: Sequence[np.ndarray | None]
+) -> Any:
+    """One dict, turned with a warning if it is evidently reversed."""
+    if any(isinstance(key, tuple) for key in relation):
+        return relation  # pairs say themselves which slices they are of
+    if not is_reversed(as_pairs(relation, t), sizes, data):
+        return relation
+    warnings.warn(
+        f"`relations[{t}]` is reversed and was read from slice {t + 1} to slice {t}; "
+        "relations map rows of slice t to rows of slice t+1.",
+        stacklevel=4,
+    )
+    return {new: old for old, new in relation.items()}

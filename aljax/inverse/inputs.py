@@ -1,0 +1,163 @@
+"""What an inverse transform is given, checked: errors name it and say the remedy."""
+
+from typing import Any
+
+import jax
+import jax.core
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse
+from jaxtyping import Array, Float
+
+from aljax.checks import number
+from aljax.config import find_ab_params
+from aljax.graph.knn import as_floats
+from aljax.graph.neighbors import EXACT_METRICS
+from aljax.inverse.weights import Curve
+
+FEWEST, MOST, SHARE = 10, 60, 12  # neighbours: a twelfth of the rows, 10 to 60
+Bounds = str | tuple[Any, Any] | None
+
+
+def read_arrays(
+    queries: Any, embedding: Any, data: Any
+) -> tuple[
+    Float[Array, "queries components"],
+    Float[Array, "points components"],
+    Float[Array, "points features"],
+]:
+    """The arrays of one map and its queries, checked as far as they can be seen.
+
+    Raises:
+        ValueError: Sparse data, shapes that do not fit, values that are not finite.
+    """
+    if scipy.sparse.issparse(data):
+        raise ValueError(
+            "`data` is a sparse matrix; expected a dense array. Pass `.toarray()`."
+        )
+    embedding, data = as_array(embedding, "embedding"), as_array(data, "data")
+    queries = read_queries(queries, embedding.shape[1])
+    if embedding.shape[0] != data.shape[0]:
+        raise ValueError(
+            f"`embedding` has {embedding.shape[0]} rows and `data` has "
+            f"{data.shape[0]}; expected a map position for each row of the data."
+        )
+    _check_finite(embedding, "embedding")
+    dtype = jnp.result_type(queries, embedding, data)
+    return queries.astype(dtype), embedding.astype(dtype), data.astype(dtype)
+
+
+def read_queries(queries: Any, components: int) -> Float[Array, "queries components"]:
+    """Positions in a map of so many components; an empty list is none of them.
+
+    Raises:
+        ValueError: Another number of components, NaN or infinite values.
+    """
+    if not isinstance(queries, jax.Array) and np.size(queries) == 0:
+        queries = np.zeros((0, components))
+    queries = as_array(queries, "queries")
+    if queries.shape[1] != components:
+        raise ValueError(
+            f"`queries` have {queries.shape[1]} components, but the map has "
+            f"{components}; expected positions in the map, (queries, {components})."
+        )
+    _check_finite(queries, "queries")
+    return queries
+
+
+def as_array(values: Any, name: str) -> Array:
+    """A two-dimensional array of JAX's own float type; a traced one stays traced."""
+    if not isinstance(values, jax.Array):
+        try:
+            values = as_floats(values)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"`{name}` is no array of numbers: {error}.") from error
+    if values.ndim != 2:
+        raise ValueError(
+            f"`{name}` has shape {values.shape}; expected two dimensions, one row for "
+            "each position. Use `[position]` for a single one."
+        )
+    return values if jnp.issubdtype(values.dtype, jnp.floating) else values * 1.0
+
+
+def _check_finite(values: Array, name: str) -> None:
+    if isinstance(values, jax.core.Tracer):
+        return
+    finite = np.isfinite(np.asarray(values))
+    if not finite.all():
+        row = int(np.argwhere(~finite)[0, 0])
+        raise ValueError(
+            f"`{name}` has {np.asarray(values)[row].tolist()} in row {row}; expected "
+            "finite positions. Drop the row."
+        )
+
+
+def read_neighbors(n_neighbors: int | None, points: int) -> int:
+    """How many neighbours to take, by default a share of the points.
+
+    Raises:
+        ValueError: Not at least 2 and less than the points.
+    """
+    if n_neighbors is None:
+        n_neighbors = min(MOST, max(FEWEST, points // SHARE), max(points - 1, 2))
+    number(2, whole=True)("n_neighbors", n_neighbors)
+    if n_neighbors >= points:
+        raise ValueError(
+            f"`n_neighbors` is {n_neighbors}, but the map has {points} rows; expected "
+            "less than its rows. Lower `n_neighbors`, or give a map of more rows."
+        )
+    return int(n_neighbors)
+
+
+def read_curve(a: Any, b: Any) -> Curve:
+    """The membership curve, by default that of `min_dist=0.1`.
+
+    Raises:
+        ValueError: One of the two without the other.
+    """
+    if (a is None) != (b is None):
+        missing = "a" if a is None else "b"
+        raise ValueError(f"`{missing}` is None; give both `a` and `b`, or neither.")
+    a, b = find_ab_params(1.0, 0.1) if a is None else (a, b)
+    return Curve(jnp.asarray(a, float), jnp.asarray(b, float))
+
+
+def check_metric(metric: Any) -> None:
+    """Refuse a metric that data cannot be reconstructed for here.
+
+    Raises:
+        ValueError: It is none of euclidean and cosine.
+    """
+    if metric not in EXACT_METRICS:
+        raise ValueError(
+            f"`metric` is {metric!r}; the inverse transform knows "
+            f"{' and '.join(EXACT_METRICS)}. Use one of them for the inverse."
+        )
+
+
+def read_bounds(bounds: Bounds, data: Array) -> tuple[Array, Array] | None:
+    """The lowest and highest value that each feature may have.
+
+    Raises:
+        ValueError: Another word than "data", a lo above its hi, a wrong shape.
+    """
+    if bounds is None:
+        return None
+    if isinstance(bounds, str) and bounds == "data":
+        return jnp.min(data, axis=0), jnp.max(data, axis=0)
+    if isinstance(bounds, str) or len(bounds) != 2:
+        raise ValueError(
+            f'`bounds` is {bounds!r}; expected None, "data" or a pair (lo, hi).'
+        )
+    low, high = (as_floats(one) for one in bounds)
+    if not (np.asarray(low) <= np.asarray(high)).all():
+        raise ValueError(
+            f"`bounds` is {bounds!r}, whose lo is above its hi; expected (lo, hi)."
+        )
+    for one in (low, high):
+        if one.shape not in ((), data.shape[1:]):
+            raise ValueError(
+                f"`bounds` has an end of shape {one.shape}; expected a number, or one "
+                f"for each of the {data.shape[1]} features."
+            )
+    return low, high

