@@ -148,8 +148,8 @@ class AlignmentConfig(_Settings):
             the two rows' neighbourhoods, or "uniform", all alike.  Mates that come
             with weights of their own are held by those.
         alignment_decay: How fast strengths fall along the window, as
-            exp(-alignment_decay (offset - 1)) (per slice of offset; at least 0; 0
-            holds far mates as strongly as near ones).
+            exp(-alignment_decay (offset - 1)) (at least 0; 0 holds far mates as
+            strongly as near ones).
         motion_fidelity: How far mates are asked to lie apart, in map units for every
             unit that they lie apart in the data (at least 0; the data's unit is a
             row's usual distance to its k-th neighbour).  0 pulls them together
