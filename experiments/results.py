@@ -7,6 +7,7 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -93,10 +94,27 @@ def write_pictures(
 ) -> None:
     """`slices.png` and `loss.png`."""
     colors, titles = _colors(dataset), _titles(dataset)
-    maps = plot.slices(embedding, titles=titles, heading=name, **colors)
+    # Large maps are drawn by density where the package for it is there.
+    density = None if find_spec("datashader") else False
+    maps = plot.slices(
+        embedding, titles=titles, heading=name, density=density, **colors
+    )
     plot.save(maps, folder / "slices.png", dpi=150)
     terms = plot.loss(embedding, heading=f"{name}: loss")
     plot.save(terms, folder / "loss.png", dpi=150)
+
+
+def check_motion() -> None:
+    """Refuse to draw motion where the package for it is missing.
+
+    Raises:
+        ValueError: plotly is not installed.
+    """
+    if find_spec("plotly") is None:
+        raise ValueError(
+            "`motion` is true, for which plotly is needed; run: pip install "
+            "'aljax[plot]', or set motion=false."
+        )
 
 
 def write_motion(

@@ -143,6 +143,8 @@ def run(
     from experiments.fit import fit
     from experiments.watch import CompileClock
 
+    if settings.motion:
+        results.check_motion()
     seconds: dict[str, float] = {}
     clock = CompileClock()
     with results.folder_beside(settings.results) as folder:

@@ -10,7 +10,7 @@ from aljax import slices_from_table
 from aljax.checks import nearest_name
 from experiments.dataset import Dataset
 
-INSTALL = "pip install 'aljax[experiments]'"
+INSTALL = "pip install 'aljax[frames]'"
 
 
 def own_table(

@@ -124,6 +124,12 @@ def test_motion_is_drawn_where_asked_for(own, capsys):
     assert "animation.gif" in capsys.readouterr().out
 
 
+def test_motion_without_its_package_is_refused_before_the_fit(own, capsys, monkeypatch):
+    monkeypatch.setattr(results, "find_spec", lambda _: None)
+    assert "pip install 'aljax[plot]'" in refusal([*own, "motion=true"], capsys)
+    assert not Path("results").exists()
+
+
 def test_a_folder_that_exists_is_left_alone(own):
     Path("results/files").mkdir(parents=True)
     Path("results/files-2").touch()

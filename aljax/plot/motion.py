@@ -15,6 +15,7 @@ from aljax.plot.color import PALETTE
 from aljax.plot.curves import track
 from aljax.plot.given import read_maps, read_members, read_titles
 
+TITLE = 14  # letters of a slice's title at an axis
 MOVERS = 3  # named for each pair
 SIZE = (7.0, 4.2)  # inches
 
@@ -102,7 +103,9 @@ def displacement(
         rows = rows[np.isfinite(moved[t, rows])]
         axis.scatter(np.full(len(rows), t + 1), moved[t, rows], s=9, color=PALETTE[1])
     axis.set(xlim=(0.4, len(moved) + 0.6), ylim=(0, 1.12 * np.nanmax(moved)))
-    ticks = [f"{a} \u2192 {b}" for a, b in pairwise(titles)]
+    long = max(map(len, titles)) > TITLE  # then the slices' numbers stand for them
+    ends = [*map(str, range(len(titles)))] if long else titles
+    ticks = [f"{a} \u2192 {b}" for a, b in pairwise(ends)]
     lean = {"rotation": 30, "ha": "right"} if max(map(len, ticks)) > 9 else {}
     axis.set_xticks(range(1, len(ticks) + 1), ticks, fontsize="small", **lean)
     axis.set_ylabel("displacement, in radii of the maps")
