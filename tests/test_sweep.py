@@ -193,3 +193,34 @@ def test_bad_input_is_named(change, said):
     arguments = {"settings": ROWS[:2], "keys": jax.random.key(0), **change}
     with pytest.raises(ValueError, match=said):
         sweep(problem(n_epochs=2), **arguments)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("alignment_decay", [0.0, 2.0]),
+        ("alignment_strengths", ["jaccard", "uniform"]),
+        ("motion_fidelity", [0.0, 1.0]),
+    ],
+)
+def test_settings_of_the_mates_reach_their_rows(name, values):
+    data = make_data((40, 40, 40))
+    problem = SweepProblem(
+        data,
+        [{row: row for row in range(40)}] * 2,
+        graph=GraphConfig(n_neighbors=6),
+        layout=LayoutConfig(n_epochs=3),
+    )
+    key = jax.random.key(0)
+    swept = sweep(problem, [{name: value} for value in values], keys=key)
+    for row, value in enumerate(values):
+        one = problem.replaced({name: value})
+        fitted = fit(
+            data,
+            one.relations,
+            key=key,
+            graph=one.graph,
+            layout=one.layout,
+            alignment=one.alignment,
+        )
+        np.testing.assert_array_equal(swept.maps[1][row], fitted.maps[1])

@@ -28,6 +28,7 @@ SHAPES = (
     "n_epochs",
     "n_shifts",
 )
+OF_MATES = ("alignment_strengths", "alignment_decay")  # part of the problem itself
 MEMORY = 2 * 2**30  # bytes, where none is given
 ROWS_AT_ONCE = {"cpu": 1}  # by measurement; elsewhere as many as fit
 
@@ -111,11 +112,15 @@ def _groups(rows: Sequence[SweepProblem], keys: Sequence[jax.Array]) -> list[Gro
     groups: dict[Any, dict[Any, list[int]]] = {}
     for number, (row, key) in enumerate(zip(rows, keys, strict=True)):
         settings = {**vars(row.graph), **vars(row.layout), **vars(row.alignment)}
-        shape = tuple(settings[name] for name in SHAPES)
-        init = (
-            settings["init"] if isinstance(settings["init"], str) else id(row)
-        )  # arrays
-        start = (row.graph, init, np.asarray(jax.random.key_data(key)).tobytes())
+        moving = settings["motion_fidelity"] > 0  # then the problem has lengths, too
+        shape = (moving, *(settings[name] for name in SHAPES))
+        init = settings["init"]
+        start = (
+            row.graph,
+            init if isinstance(init, str) else id(row),  # arrays
+            *(settings[name] for name in OF_MATES),
+            np.asarray(jax.random.key_data(key)).tobytes(),
+        )
         groups.setdefault(shape, {}).setdefault(start, []).append(number)
     return [
         [(number, start) for start, numbers in group.items() for number in numbers]
