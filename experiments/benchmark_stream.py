@@ -19,7 +19,7 @@ import jax
 import numpy as np
 
 import aljax
-from aljax.metrics import trustworthiness
+from aljax.metrics import knn_accuracy, trustworthiness
 from experiments import peers
 from experiments.benchmark import machine, measure
 from experiments.cases import CASES
@@ -155,7 +155,9 @@ def unseen() -> list[Row]:
                 {
                     "seconds": took,
                     "accuracy": float(votes.score(new, classes[held])),
-                    "accuracy of the map": aljax_accuracy(placed, classes[known]),
+                    "accuracy of the map": knn_accuracy(
+                        placed, classes[known], n_neighbors=VOTERS
+                    ),
                     "trustworthiness": held_out_trustworthiness(
                         images[known], placed, images[held], new
                     ),
@@ -165,13 +167,6 @@ def unseen() -> list[Row]:
         means["seconds"] = float(np.median([one["seconds"] for one in each]))
         rows.append({"method": name} | means)
     return rows
-
-
-def aljax_accuracy(placed: np.ndarray, classes: np.ndarray) -> float:
-    """The training rows' own accuracy, leave-one-out."""
-    from aljax.metrics import knn_accuracy
-
-    return knn_accuracy(placed, classes, n_neighbors=VOTERS)
 
 
 def held_out_trustworthiness(

@@ -18,8 +18,7 @@ from jaxtyping import Array, Float, Int
 from aljax.graph.fuzzy import membership_strengths, smooth_knn_dist
 from aljax.graph.knn import KNN
 from aljax.layout.losses import SOFTENING, power
-
-ADAM = optax.scale_by_adam(b1=0.5, b2=0.9)
+from aljax.layout.optimize import ADAM
 
 
 class Frame(NamedTuple):
@@ -42,21 +41,16 @@ def memberships(
         distances: To the nearest rows, nearest first (units of the metric).
         local_connectivity: As in `smooth_knn_dist`.
     """
-    neighbors, queries = distances.shape
     # The table's form has the point itself first: here it stands for no row.
-    own = jnp.arange(queries, dtype=jnp.int32)
-    absent = jnp.full((neighbors, queries), -1, jnp.int32)
-    indices = jnp.concatenate([own[None], absent])
-    knn = KNN(indices, jnp.concatenate([jnp.zeros((1, queries)), distances]))
+    own = jnp.where(jnp.arange(len(distances) + 1) == 0, 0, -1).astype(jnp.int32)
 
-    def one(column: KNN) -> Array:
-        alone = KNN(column.indices[:, None], column.distances[:, None])
-        alone = KNN(jnp.where(alone.indices < 0, -1, 0), alone.distances)
-        sigma, rho = smooth_knn_dist(alone, local_connectivity=local_connectivity)
-        return membership_strengths(alone, sigma, rho)[1:, 0]
+    def one(nearest: Float[Array, "neighbors"]) -> Float[Array, "neighbors"]:
+        table = KNN(own[:, None], jnp.pad(nearest, (1, 0))[:, None])
+        sigma, rho = smooth_knn_dist(table, local_connectivity=local_connectivity)
+        return membership_strengths(table, sigma, rho)[1:, 0]
 
     # One by one: the table's unit is the mean distance of all that are in it.
-    return jax.vmap(one, in_axes=1, out_axes=1)(knn)
+    return jax.vmap(one, in_axes=1, out_axes=1)(distances)
 
 
 def loss(
