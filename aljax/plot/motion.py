@@ -55,7 +55,7 @@ def loss(model: Any, *, heading: str = "", ax: Axes | None = None) -> Figure:
     axis.set(xlabel="epoch", ylabel="loss, sum over the slices", yscale="log")
     axis.set_title(heading or "loss")
     axis.grid(alpha=0.3)
-    axis.legend(frameon=False, loc="upper right")  # "best" can take seconds
+    axis.legend(frameon=False, loc="lower left")  # "best" can take seconds
     return axis.figure.canvas.figure
 
 
