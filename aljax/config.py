@@ -93,7 +93,7 @@ class LayoutConfig(_Settings):
         a, b: The membership curve itself, instead of `min_dist` and `spread` (per
             slice; a above 0, b at least 0.5; both or neither).
         n_epochs: Steps of the optimiser (whole; 0 returns the start).  None chooses by
-            size: 300, or 250 for slices of more than 20,000 points.
+            size: 350, or 250 for slices of more than 20,000 points.
         learning_rate: Length of the first step, in map units for each coordinate; it
             falls to 0 with the square of the epochs left (per slice; above 0).
         init: The start: "spectral", "pca", "random", or a list with one array

@@ -8,6 +8,7 @@ are computed again by difference: float32 loses neighbours when the expansion
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from threading import Lock
 from typing import Any
 
 import jax
@@ -25,7 +26,11 @@ EXACT_OPERATIONS = 1.7e12
 CHOICE = 270
 ROUNDING = 1e-5  # of the largest squared norm: about 100 times float32's
 FEW = 0.01  # share of rows, such as repeated ones, that are let pass
-TILE = 512  # rows whose distances to all others are held at once
+TILE = 512  # rows that are compared with as many others at once
+# pynndescent's threads serve one caller at a time.
+ONE_CALLER = Lock()
+
+Best = tuple[Float[Array, "tiles rows neighbors"], Int[Array, "tiles rows neighbors"]]
 
 
 def find_neighbors(
@@ -74,7 +79,7 @@ def exact_knn(
     *,
     metric: str = "euclidean",
 ) -> KNN:
-    """The nearest neighbours of each row by comparing all pairs, tile by tile.
+    """The nearest neighbours of each row by comparing all pairs, tile with tile.
 
     Args:
         data: One slice, finite.
@@ -83,7 +88,7 @@ def exact_knn(
             from all but other rows of zeros).
 
     Returns:
-        The table; memory is bounded by 512 x points distances at a time.
+        The table; each pair of rows is compared once, 512 x 512 of them at a time.
     """
     scaled, _, unit = condition(data, metric)
     indices, squared = _search_padded(scaled.astype(jnp.zeros(()).dtype), n_neighbors)
@@ -147,22 +152,64 @@ def _search(
     n_points: int | Int[Array, ""],
     n_neighbors: int,
 ) -> tuple[Int[Array, "neighbors points"], Float[Array, "neighbors points"]]:
-    rows = jnp.arange(data.shape[0])
-    half_norm = jnp.sum(data**2, axis=1) / 2
-    absent = jnp.where(rows < n_points, 0.0, jnp.inf)
+    points, rows = data.shape[0], tile_rows(data.shape[0], n_neighbors)
+    padded = jnp.pad(data, ((0, -points % rows), (0, 0)))
+    absent = jnp.arange(len(padded)) >= n_points
+    half_norm = jnp.where(absent, jnp.inf, jnp.sum(padded**2, axis=1) / 2)
+    tiles, half_norms = (
+        padded.reshape(-1, rows, data.shape[1]),
+        half_norm.reshape(-1, rows),
+    )
+    itself = jnp.eye(rows, dtype=bool)
 
-    def one(row: Int[Array, ""]) -> tuple[Array, Array]:
-        # |x - y|^2 / 2 without the term that is the same for every y.
-        dot = jnp.matmul(data, data[row], precision="highest")
-        nearness = half_norm + absent - dot
-        nearness = nearness.at[row].set(-jnp.inf)
-        _, chosen = jax.lax.top_k(-nearness, n_neighbors)
-        squared = jnp.sum((data[chosen] - data[row]) ** 2, axis=1)
-        order = jnp.argsort(squared.at[0].set(-1.0))
-        return chosen[order].astype(jnp.int32), squared[order]
+    def compare(best: Best, pair: Int[Array, "2"]) -> tuple[Best, None]:
+        one, other = pair
+        # -|x - y|^2 / 2 without the term that is the same for every y.
+        dots = jnp.matmul(tiles[one], tiles[other].T, precision="highest")
+        nearness = jnp.where((one == other) & itself, jnp.inf, dots - half_norms[other])
+        best = _keep_best(best, nearness, one, other)
+        return jax.lax.cond(
+            one == other,
+            lambda best: best,
+            lambda best: _keep_best(best, dots.T - half_norms[one], other, one),
+            best,
+        ), None
 
-    indices, squared = jax.lax.map(one, rows, batch_size=TILE)
-    return indices.T, squared.T
+    nowhere = jnp.zeros((len(tiles), rows, n_neighbors), dtype=jnp.int32)
+    best = jnp.full(nowhere.shape, -jnp.inf, data.dtype), nowhere
+    pairs = jnp.stack(jnp.triu_indices(len(tiles)), axis=1).astype(jnp.int32)
+    (_, found), _ = jax.lax.scan(compare, best, pairs)
+    chosen = found.reshape(-1, n_neighbors)[:points].T
+    squared = jax.lax.map(lambda ys: jnp.sum((data[ys] - data) ** 2, axis=1), chosen)
+    order = jnp.argsort(squared.at[0].set(-1.0), axis=0)
+    chosen = jnp.take_along_axis(chosen, order, axis=0)
+    return chosen, jnp.take_along_axis(squared, order, axis=0)
+
+
+def _keep_best(
+    best: Best, nearness: Float[Array, "rows rows"], one: Array, other: Array
+) -> Best:
+    """The nearest that tile `one` has found, `other`'s rows now among them."""
+    values, indices = best
+    neighbors, rows = indices.shape[2], len(nearness)
+    # The best so far come first: of equal distances the lowest row is kept.
+    near = jnp.concatenate([values[one], nearness], axis=1)
+    columns = jnp.arange(rows, dtype=jnp.int32) + other * rows
+    named = jnp.concatenate(
+        [indices[one], jnp.broadcast_to(columns, (rows, rows))], axis=1
+    )
+    kept, chosen = jax.lax.top_k(near, neighbors)
+    named = jnp.take_along_axis(named, chosen, axis=1)
+    return values.at[one].set(kept), indices.at[one].set(named)
+
+
+def tile_rows(points: int, n_neighbors: int) -> int:
+    """Rows of the tiles that divide `points` rows evenly, each of `TILE` at most.
+
+    Tiles hold several times `n_neighbors` rows: fewer, and choosing costs the most.
+    """
+    tiles = -(-points // max(TILE, 4 * n_neighbors))
+    return -(-points // tiles)
 
 
 def approximate_knn(
@@ -202,18 +249,18 @@ def approximate_knn(
             f"{nearest_name(metric, sorted(named_distances))}"
         )
     try:
-        search = NNDescent(
-            np.asarray(data, dtype=np.float32),
-            metric=metric,
-            metric_kwds=dict(metric_kwds or {}),
-            n_neighbors=n_neighbors,
-            random_state=seed,
-        )
+        with ONE_CALLER:
+            found = NNDescent(
+                np.asarray(data, dtype=np.float32),
+                metric=metric,
+                metric_kwds=dict(metric_kwds or {}),
+                n_neighbors=n_neighbors,
+                random_state=seed,
+            ).neighbor_graph
     except (NumbaError, TypeError) as error:
         raise ValueError(
             f"`metric_kwds` is {metric_kwds!r}, which the metric {metric!r} does not "
             "take (or it needs others); see pynndescent's documentation of the metric."
         ) from error
-    found = search.neighbor_graph
     assert found is not None
     return as_knn(*found)

@@ -58,7 +58,7 @@ def default_epochs(points: int) -> int:
     Args:
         points: The largest slice.
     """
-    return 300 if points <= 20_000 else 250
+    return 350 if points <= 20_000 else 250
 
 
 def init(
