@@ -49,7 +49,7 @@ def default_shifts(points: int) -> int:
     Args:
         points: The largest slice.
     """
-    return 40 if points <= 2_000 else 20 if points <= 20_000 else 6
+    return 40 if points <= 2_000 else 16 if points <= 20_000 else 6
 
 
 def default_epochs(points: int) -> int:
