@@ -62,20 +62,28 @@ def nearest_rows(
 ) -> Int[Array, "count"]:
     """The rows of the `count` nearest map points, nearest first; exact."""
     points = embedding.shape[0]
-    # Component by component: a reduction over a minor axis of two runs slowly.
-    squared = sum((embedding[:, c] - query[c]) ** 2 for c in range(embedding.shape[1]))
-    squared = jax.lax.stop_gradient(squared)
-    assert isinstance(squared, jax.Array)
-    width = math.isqrt(points // count)
-    if width < 2:
-        return jax.lax.top_k(-squared, count)[1]
+    embedding, query = jax.lax.stop_gradient((embedding, query))
+    width = max(1, math.isqrt(points // count))
     blocks = -(-points // width)
-    spare = blocks * width - points
-    tiles = jnp.pad(squared, (0, spare), constant_values=jnp.inf)
-    tiles = tiles.reshape(width, blocks)
-    chosen = jax.lax.top_k(-jnp.min(tiles, axis=0), count)[1]
-    best = jax.lax.top_k(-tiles[:, chosen].ravel(), count)[1]
-    return (best // count) * blocks + chosen[best % count]
+    spare = ((0, width * blocks - points), (0, 0))
+    tiles = jnp.pad(embedding, spare, constant_values=jnp.inf)
+    tiles = tiles.reshape(width, blocks, -1)
+    if width > 1:
+        chosen = jax.lax.top_k(-jnp.min(_squared(query, tiles), axis=0), count)[1]
+    else:
+        chosen = jnp.arange(blocks)
+    # Computed again: keeping all distances costs more than those of so few blocks.
+    near = _squared(query, tiles[:, chosen]).ravel()
+    best = jax.lax.top_k(-near, count)[1]
+    return (best // chosen.size) * blocks + chosen[best % chosen.size]
+
+
+def _squared(
+    query: Float[Array, "components"], positions: Float[Array, "*points components"]
+) -> Float[Array, "*points"]:
+    # Component by component: a reduction over a minor axis of two runs slowly.
+    each = [(positions[..., c] - query[c]) ** 2 for c in range(query.size)]
+    return sum(each[1:], each[0])
 
 
 def neighborhood(
