@@ -30,7 +30,7 @@ class AlignedUMAP(Parameters):
 
     Its parameters are the fields of `GraphConfig`, `LayoutConfig` and
     `AlignmentConfig`, with their meaning and defaults, and umap-learn's others, of
-    which `docs/from_umap_learn.md` has a table:  `random_state` (an int, a NumPy
+    which `docs/from_umap_learn.md` has a table: `random_state` (an int, a NumPy
     `RandomState`, or None for another result at every fit), `verbose` (a progress
     bar with the terms of the loss) and `precomputed_knn` (for each slice
     (indices, distances), or None).
@@ -192,7 +192,7 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
 
     Its parameters are the fields of `GraphConfig` and `LayoutConfig`, with their
     meaning and defaults, and umap-learn's others, of which `docs/from_umap_learn.md`
-    has a table:  `random_state` (an int, a NumPy `RandomState`, or None for another
+    has a table: `random_state` (an int, a NumPy `RandomState`, or None for another
     result at every fit), `verbose` (a progress bar with the terms of the loss) and
     `precomputed_knn` (indices, distances).
 

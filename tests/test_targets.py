@@ -108,6 +108,7 @@ def test_values_have_their_say_by_weight(weight):
     np.testing.assert_array_equal(found.neighbors[-1], graph.neighbors[-1])
 
 
+@pytest.mark.slow  # numba compiles umap-learn for half a minute
 @pytest.mark.parametrize(
     ("y", "settings"),
     [
@@ -126,8 +127,11 @@ def test_supervised_graphs_are_those_of_umap_learn(y, settings):
     expected = model.fit(DATA, y).graph_.toarray()
     config = GraphConfig(n_neighbors=NEIGHBORS, **settings)
     (found,) = build_graphs([DATA], config, y=[y])
-    np.testing.assert_allclose(dense(found), expected, atol=1e-4)
     check_lists(found)
+    weights = dense(found)
+    # umap-learn's layout cuts what it would sample less than once off its `graph_`.
+    weights[weights < weights.max() / 500] = 0
+    np.testing.assert_allclose(weights, expected, atol=1e-4)
 
 
 def test_edges_within_a_class_gain_and_those_between_lose():
@@ -166,7 +170,7 @@ def test_unknown_classes_alone_change_nothing_but_the_scale():
 @pytest.mark.parametrize(
     ("read", "y", "said"),
     [
-        (read_classes, [1, 2], r"`y\[0\]` has shape \(2,\); expected a class for each"),
+        (read_classes, [1, 2], r"has shape \(2,\); expected a class for each"),
         (read_classes, np.zeros((3, 2)), r"has shape \(3, 2\)"),
         (read_values, [1.0, 2.0], r"shape \(2,\); expected a value for each of the 3"),
         (read_values, ["a", "b", "c"], "no array of numbers.*categorical"),

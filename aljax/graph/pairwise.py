@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from aljax.checks import nearest_name
 from aljax.graph.knn import Rows
 
 BLOCK = 128  # rows whose distances to all others are held at once
@@ -33,11 +34,11 @@ def nearest_pairs(
         data: The slice; both are dense or both CSR.
         queries: The other rows, or the slice itself.
         n_neighbors: How many of the slice's rows (1 to points).
-        metric: One that scikit-learn's `pairwise_distances` or pynndescent knows.
+        metric: One that pynndescent knows (of sparse rows, of `SPARSE_METRICS`).
         metric_kwds: Keyword arguments for the metric.
 
     Raises:
-        ValueError: A metric that neither can compute.
+        ValueError: Another metric, or keyword arguments that it does not take.
     """
     found = []
     for start in range(0, queries.shape[0], BLOCK):
@@ -67,33 +68,42 @@ def nearest_of(
 def pairwise(
     rows: Rows, others: Rows, metric: str, metric_kwds: Mapping[str, Any]
 ) -> Float[np.ndarray, "rows others"]:
-    """All distances, by scikit-learn, or by pynndescent's function where it has none.
+    """All distances: by scikit-learn, or else pair by pair by pynndescent's function.
 
     Raises:
         ValueError: Neither can.
     """
-    from sklearn.metrics import pairwise_distances
-
+    dense = isinstance(rows, np.ndarray)
     try:
-        return pairwise_distances(rows, others, metric, **metric_kwds)
+        if metric in (PLAIN_METRICS if dense else SPARSE_METRICS):
+            from sklearn.metrics import pairwise_distances
+
+            return pairwise_distances(rows, others, metric, **metric_kwds)
+        if not dense:
+            raise ValueError("they are sparse")
+        return _by_pynndescent(rows, np.asarray(others), metric, metric_kwds)
     except (TypeError, ValueError) as error:
-        found = _pynndescent_function(metric) if isinstance(rows, np.ndarray) else None
-        if found is None:
-            raise ValueError(
-                f"`metric` is {metric!r} with {dict(metric_kwds)}, in which new rows "
-                f"cannot be searched ({error}); euclidean and cosine can, and what "
-                "scikit-learn's pairwise_distances knows (of sparse rows also "
-                "manhattan), or pynndescent."
-            ) from error
-    given = tuple(metric_kwds.values())
-    narrow = [np.asarray(one, dtype=np.float32) for one in (rows, others)]
-    return np.array([[found(x, y, *given) for y in narrow[1]] for x in narrow[0]])
+        raise ValueError(
+            f"`metric` is {metric!r} with {dict(metric_kwds)}, in which new rows "
+            f"cannot be searched ({error}); expected a metric that pynndescent knows, "
+            f"or, of sparse rows, one of {', '.join(SPARSE_METRICS)}."
+        ) from error
 
 
-def _pynndescent_function(metric: str) -> Any:
+def _by_pynndescent(
+    rows: np.ndarray, others: np.ndarray, metric: str, metric_kwds: Mapping[str, Any]
+) -> Float[np.ndarray, "rows others"]:
+    from numba.core.errors import NumbaError
     from pynndescent.distances import named_distances
 
-    return named_distances.get(metric)
+    if metric not in named_distances:
+        raise ValueError(nearest_name(metric, sorted(named_distances)))
+    between = named_distances[metric]
+    x, y = (np.asarray(one, dtype=np.float32) for one in (rows, others))
+    try:
+        return np.array([[between(i, j, **metric_kwds) for j in y] for i in x])
+    except NumbaError as error:
+        raise ValueError("with other keyword arguments, perhaps") from error
 
 
 def _equal(

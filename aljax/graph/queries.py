@@ -38,8 +38,8 @@ def query_knn(
         data: The slice, finite; both are dense or both CSR.
         queries: The other rows, finite.
         n_neighbors: How many of the slice's rows (1 to points).
-        metric: "euclidean" or "cosine", or another that scikit-learn's
-            `pairwise_distances` or pynndescent knows.
+        metric: "euclidean" or "cosine", or another that pynndescent knows (of sparse
+            rows manhattan).
         metric_kwds: Keyword arguments for the metric.
 
     Returns:
