@@ -28,13 +28,17 @@ def fit(
     slice_labels: Sequence[Hashable] | None = None,
     pinned: PerRow = None,
     point_weights: PerRow = None,
+    y: Sequence[Any] | None = None,
+    precomputed_knn: Sequence[Any] | None = None,
     progress: Progress | None = None,
 ) -> AlignedEmbedding:
     """Lay a sequence of related data sets out as maps that stay comparable.
 
     Args:
-        slices: For each slice the data `(points, features)`; or what another tool
-            made of them, a `KNN` (see `as_knn`) or a `FuzzyGraph`.
+        slices: For each slice the data `(points, features)`: an array, a pandas or
+            polars frame, or a SciPy sparse matrix; or what another tool made of them,
+            a `KNN` (see `as_knn`), a `FuzzyGraph`, or, with the metric "precomputed",
+            distances `(points, points)`.
         relations: Who is who.  Either for each pair of consecutive slices a dict {row
             of slice t: row of slice t+1}; or for each slice its rows' ids, which
             relate equal ones in all slices within the window; or pairs of rows of
@@ -50,6 +54,12 @@ def fit(
             `layout.init` puts them, to the last bit; None for none of a slice.
         point_weights: For each slice how strongly each row pulls at its mates
             (at least 0); None for 1.
+        y: For each slice what its rows are, or None: classes (-1 for unknown), or
+            values where `graph.target_metric` is a metric.  Rows that are alike in
+            it are drawn together, by a fuzzy intersection with the data's graph.
+        precomputed_knn: For each slice its rows' neighbours, or None: a `KNN` or
+            (indices, distances), each `(points, neighbors)`, the row itself included.
+            The data stay at hand for new rows and the inverse.
         progress: Called about 20 times during the layout with the state so far.
 
     Returns:
@@ -69,6 +79,8 @@ def fit(
         slice_labels=slice_labels,
         pinned=pinned,
         point_weights=point_weights,
+        y=y,
+        precomputed_knn=precomputed_knn,
     )
     seconds = dict(prepared.seconds)
     problem, params = prepared.problem, prepared.params

@@ -35,6 +35,11 @@ def _setting(default: Any, check: Check, **options: Any) -> Any:
     return field(default=default, metadata={"check": check}, **options)
 
 
+def _target_neighbors(name: str, value: Any) -> None:
+    if isinstance(value, bool) or value != -1:  # umap-learn's word for n_neighbors
+        number(2, whole=True)(name, value)
+
+
 class _Settings:
     """What the three dataclasses share: strict names, types and ranges."""
 
@@ -58,8 +63,10 @@ class GraphConfig(_Settings):
         n_neighbors: How many neighbours a row is compared with, itself included
             (per slice; whole, at least 2, less than the rows of the slice).
             Small values show detail, large ones the overall arrangement.
-        metric: The distance between rows: euclidean or cosine (exact or
-            approximate), or any other name that pynndescent knows (approximate).
+        metric: The distance between rows: euclidean, cosine, or any other name that
+            pynndescent knows; or "precomputed": then a slice is its rows'
+            distances, `(points, points)`, all of them or, as a sparse matrix, those
+            of the nearest.
         metric_kwds: Keyword arguments for the metric, such as `{"p": 3}`.
         local_connectivity: How many nearest neighbours count as fully connected
             (per slice; at least 0, fractions interpolate).
@@ -67,6 +74,12 @@ class GraphConfig(_Settings):
             fuzzy intersection, values between mix them (per slice; 0 to 1).
         knn_method: "exact", "approximate" (pynndescent), or "auto": exact as long
             as it is expected to be the faster of the two.
+        target_metric: How `y` is compared: "categorical" for classes, or the
+            distance between values (a metric, as above).
+        target_metric_kwds: Keyword arguments for that metric.
+        target_n_neighbors: How many values a value is compared with, itself included
+            (whole, at least 2); -1 takes `n_neighbors`.
+        target_weight: The say of `y` against that of the data (0 to 1).
 
     Raises:
         ValueError: A name, type or value that is none of the above.
@@ -78,6 +91,12 @@ class GraphConfig(_Settings):
     local_connectivity: PerSliceFloat = _setting(1.0, number(0, per_slice=True))
     set_op_mix_ratio: PerSliceFloat = _setting(1.0, number(0, high=1, per_slice=True))
     knn_method: str = _setting("auto", one_of("auto", "exact", "approximate"))
+    target_metric: str = _setting("categorical", metric_name)
+    target_metric_kwds: Mapping[str, Any] | None = _setting(
+        None, optional_mapping, hash=False
+    )
+    target_n_neighbors: int = _setting(-1, _target_neighbors)
+    target_weight: float = _setting(0.5, number(0, high=1))
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,10 @@ from jaxtyping import Float
 from aljax.checks import slice_name
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
 from aljax.exports import RowValues, to_anndata, to_frame
+from aljax.graph.build import dense_only
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.ids import SliceIds
+from aljax.graph.knn import Rows
 from aljax.graph.relations import Relations
 from aljax.inverse import Reconstruction, inverse_trajectory, inverse_transform_at
 from aljax.io import read, write
@@ -29,7 +31,8 @@ class AlignedEmbedding(eqx.Module):
         maps: For each slice its map, in the order of the rows given.
         graphs: For each slice its fuzzy graph.
         relations: The mates between slices, in the rows of the user.
-        data: Each slice's data; None where only its graph was given.
+        data: Each slice's data; None where only its graph, neighbours or distances
+            were given.
         params: The settings that change no shape, a value for each slice.
         history: The loss terms of every tenth epoch, `(epochs, slices)`, of the
             layout that made these maps: of `fit`, or of the slices that the last
@@ -47,7 +50,7 @@ class AlignedEmbedding(eqx.Module):
     maps: list[Float[np.ndarray, "_ components"]]
     graphs: list[FuzzyGraph]
     relations: Relations
-    data: list[np.ndarray | None]
+    data: list[Rows | None]
     params: LayoutParams
     history: LossTerms
     seconds: dict[str, float]
@@ -110,7 +113,7 @@ class AlignedEmbedding(eqx.Module):
     ) -> Any:
         """All points and their data: see `aljax.exports.to_anndata`."""
         frame = self.to_frame(ids=ids, labels=labels, **columns)
-        return to_anndata(frame, self.data)
+        return to_anndata(frame, dense_only(self.data))
 
     def index(self, slice: int) -> int:  # noqa: A002
         """The index of a slice, counted from the end where negative.
@@ -127,7 +130,7 @@ class AlignedEmbedding(eqx.Module):
             )
         return int(slice) % count
 
-    def data_of(self, t: int, asker: str) -> np.ndarray:
+    def data_of(self, t: int, asker: str) -> Rows:
         """A slice's data.
 
         Raises:
@@ -137,8 +140,8 @@ class AlignedEmbedding(eqx.Module):
         if data is None:
             raise ValueError(
                 f"`{asker}` needs the data of {self.slice_name(t)}, which was given as "
-                "neighbours or as a graph, or saved without; fit or load it with its "
-                "data."
+                "distances, neighbours or a graph, or saved without; fit or load it "
+                "with its data."
             )
         return data
 

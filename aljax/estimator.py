@@ -1,28 +1,22 @@
 """The scikit-learn face: umap-learn's names over `fit`, defaults from the configs."""
 
-import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
-import jax
 import numpy as np
+import scipy.sparse
 from jaxtyping import Float
-from sklearn.base import BaseEstimator
-from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils.validation import check_is_fitted, validate_data
 
-from aljax.align import fit
-from aljax.checks import check_names
-from aljax.config import (
-    AlignmentConfig,
-    GraphConfig,
-    LayoutConfig,
-    PerSliceFloat,
-    PerSliceInt,
-)
+from aljax.config import AlignmentConfig, per_slice
 from aljax.embedding import AlignedEmbedding
+from aljax.graph.build import dense_only, features_of, rows_of
 from aljax.graph.dicts import turn_one, turn_reversed
+from aljax.graph.fuzzy import FuzzyGraph
+from aljax.graph.knn import KNN, Rows
+from aljax.parameters import Parameters, fitting_neighbors
 from aljax.stream import update
 from aljax.tables import read_slice, read_slices
 from aljax.unseen import transform
@@ -31,71 +25,27 @@ Map = Float[np.ndarray, "points components"]
 
 
 @dataclass(eq=False, repr=False)
-class _Settings(BaseEstimator):
-    """The fields of `GraphConfig` and `LayoutConfig` as constructor parameters."""
-
-    n_neighbors: PerSliceInt = GraphConfig.n_neighbors
-    n_components: int = LayoutConfig.n_components
-    metric: str = GraphConfig.metric
-    metric_kwds: Mapping[str, Any] | None = GraphConfig.metric_kwds
-    n_epochs: int | None = LayoutConfig.n_epochs
-    learning_rate: PerSliceFloat = LayoutConfig.learning_rate
-    init: str | Sequence[Any] | np.ndarray = LayoutConfig.init
-    min_dist: PerSliceFloat = LayoutConfig.min_dist
-    spread: PerSliceFloat = LayoutConfig.spread
-    set_op_mix_ratio: PerSliceFloat = GraphConfig.set_op_mix_ratio
-    local_connectivity: PerSliceFloat = GraphConfig.local_connectivity
-    repulsion_strength: PerSliceFloat = LayoutConfig.repulsion_strength
-    negative_sample_rate: PerSliceFloat = LayoutConfig.negative_sample_rate
-    a: PerSliceFloat | None = LayoutConfig.a
-    b: PerSliceFloat | None = LayoutConfig.b
-    random_state: int | np.random.RandomState | None = None
-    knn_method: str = GraphConfig.knn_method
-    n_shifts: int | None = LayoutConfig.n_shifts
-
-    def __new__(cls, *_: Any, **parameters: Any) -> Any:
-        check_names(cls, parameters)
-        return super().__new__(cls)
-
-    def _fit(
-        self,
-        slices: Sequence[np.ndarray],
-        relations: Any,
-        **changed: Any,
-    ) -> AlignedEmbedding:
-        given = self.get_params(deep=False) | changed
-
-        def settings(cls: type) -> dict[str, Any]:
-            names = [field.name for field in dataclasses.fields(cls)]
-            return {name: given[name] for name in names if name in given}
-
-        return fit(
-            slices,
-            relations,
-            key=self._key(),
-            graph=GraphConfig(**settings(GraphConfig)),
-            layout=LayoutConfig(**settings(LayoutConfig)),
-            alignment=AlignmentConfig(**settings(AlignmentConfig)),
-        )
-
-    def _key(self) -> jax.Array:
-        return jax.random.key(check_random_state(self.random_state).randint(2**31))
-
-
-@dataclass(eq=False, repr=False)
-class AlignedUMAP(_Settings):
+class AlignedUMAP(Parameters):
     """A sequence of related data sets as maps that stay comparable.
 
     Its parameters are the fields of `GraphConfig`, `LayoutConfig` and
-    `AlignmentConfig`, with their meaning and defaults, and `random_state`: an int, a
-    NumPy `RandomState`, or None for another result at every fit.
+    `AlignmentConfig`, with their meaning and defaults, and umap-learn's others, of
+    which `docs/from_umap_learn.md` has a table: `random_state` (an int, a NumPy
+    `RandomState`, or None for another result at every fit), `verbose` (a progress
+    bar with the terms of the loss) and `precomputed_knn` (for each slice
+    (indices, distances), or None).
 
     Attributes:
         embeddings_: For each slice its map, `(points, components)`.
-        maps_: The same as an `AlignedEmbedding`.
+        graphs_: For each slice its fuzzy graph, a symmetric sparse matrix.
+        maps_: The sequence as an `AlignedEmbedding`.
+        n_models_: How many slices there are.
         n_features_in_: Columns of the first slice.
+        feature_names_in_: Their names, where it was a frame.
     """
 
+    _: KW_ONLY
+    low_memory: bool = False
     alignment_regularisation: float = AlignmentConfig.alignment_regularisation
     alignment_window_size: int = AlignmentConfig.alignment_window_size
     alignment_strengths: str = AlignmentConfig.alignment_strengths
@@ -105,32 +55,37 @@ class AlignedUMAP(_Settings):
     def fit(
         self,
         X: Sequence[Any],  # noqa: N803
-        y: None = None,
+        y: Sequence[Any] | None = None,
         *,
         relations: Any = None,
     ) -> "AlignedUMAP":
         """Lay the slices out.
 
         Args:
-            X: For each slice its data, `(points, features)`.
-            y: Not supported yet; None.
+            X: For each slice its data, `(points, features)`: an array, a pandas or
+                polars frame, a SciPy sparse matrix, or (precomputed) distances.
+            y: For each slice its rows' classes (-1 for unknown) or values, as
+                `target_metric` says, or None.
             relations: Who is who, as `aljax.fit` takes it: dicts, ids or pairs.  A
                 dict that is evidently reversed is turned, with a warning.
 
         Raises:
-            ValueError: As `aljax.fit` does; or labels were given.
+            ValueError: As `aljax.fit` does.
         """
-        _refuse_labels(y)
         slices = _read_data(X)
-        self.maps_ = self._fit(slices, turn_reversed(relations, slices))
-        self.embeddings_ = self.maps_.slices()
-        self.n_features_in_ = slices[0].shape[1]
+        validate_data(self, X[0], skip_check_array=True)
+        data = dense_only([features_of(one, self.metric) for one in slices])
+        relations = turn_reversed(relations, [*map(rows_of, slices)], data)
+        knn = self.precomputed_knn
+        none = isinstance(knn, tuple) and all(one is None for one in knn)
+        knn = None if none else knn
+        self._keep(self._fit(slices, relations, y=y, precomputed_knn=knn))
         return self
 
     def fit_transform(
         self,
         X: Sequence[Any],  # noqa: N803
-        y: None = None,
+        y: Sequence[Any] | None = None,
         *,
         relations: Any = None,
     ) -> list[Map]:
@@ -140,23 +95,25 @@ class AlignedUMAP(_Settings):
     def update(
         self,
         X: Any,  # noqa: N803
-        y: None = None,
+        y: Any = None,
         *,
         relations: Any,
         move: int = 0,
         keep: int | None = None,
+        precomputed_knn: Any = None,
         **settings: Any,
     ) -> "AlignedUMAP":
         """Append a slice, aligned with those before, as `aljax.update` does.
 
         Args:
             X: The new slice's data, `(points, features)`.
-            y: Not supported yet; None.
+            y: Its rows' classes or values, as in `fit`.
             relations: A dict {row of the last slice: row of the new one}, the new
                 rows' ids, or pairs.  A dict that is evidently reversed is turned,
                 with a warning.
             move: How many of the last slices may move with the new one.
             keep: How many slices to keep, the new one included; None keeps all.
+            precomputed_knn: Its rows' (indices, distances), or None.
             **settings: The new slice's own n_neighbors, min_dist, ...
 
         Raises:
@@ -164,22 +121,33 @@ class AlignedUMAP(_Settings):
             NotFittedError: `fit` comes first.
         """
         check_is_fitted(self)
-        _refuse_labels(y)
-        data = read_slice(X, "`X`")
-        last, count = self.maps_.data[-1], len(self.maps_.maps)
-        if isinstance(relations, Mapping) and isinstance(data, np.ndarray):
-            sizes = [len(self.maps_.maps[-1]), len(data)]
-            relations = turn_one(relations, count - 1, sizes, [last, data])
-        self.maps_ = update(
-            self.maps_,
-            data,
-            relations,
-            key=self._key(),
-            move=move,
-            keep=keep,
-            settings=settings,
+        data = _read_one(X, "`X`")
+        count, rows = len(self.maps_.maps), rows_of(data)
+        if isinstance(relations, Mapping):
+            known = [self.maps_.data[-1], features_of(data, self.metric)]
+            sizes = [len(self.maps_.maps[-1]), rows]
+            relations = turn_one(relations, count - 1, sizes, dense_only(known))
+        last = per_slice("n_neighbors", self.maps_.graph.n_neighbors, count)[-1]
+        asked = settings.get("n_neighbors", last)
+        (fits,) = per_slice(
+            "n_neighbors", fitting_neighbors(asked, [rows], first=count), 1
         )
-        self.embeddings_ = self.maps_.slices()
+        if fits != last:
+            settings["n_neighbors"] = fits
+        with self._watched() as progress:
+            maps = update(
+                self.maps_,
+                data,
+                relations,
+                key=self._key(),
+                move=move,
+                keep=keep,
+                settings=settings,
+                y=y,
+                precomputed_knn=precomputed_knn,
+                progress=progress,
+            )
+        self._keep(maps)
         return self
 
     def transform(self, X: Any, slice: int = -1) -> Map:  # noqa: A002, N803
@@ -201,47 +169,69 @@ class AlignedUMAP(_Settings):
         check_is_fitted(self)
         return np.asarray(self.maps_.inverse_transform(Z, slice=slice).points)
 
+    def _keep(self, maps: AlignedEmbedding) -> None:
+        self.maps_ = maps
+        self.embeddings_ = maps.slices()
+
+    @property
+    def graphs_(self) -> list[scipy.sparse.csr_matrix]:
+        """For each slice its fuzzy graph."""
+        check_is_fitted(self)
+        return [one.to_sparse() for one in self.maps_.graphs]
+
+    @property
+    def n_models_(self) -> int:
+        """How many slices there are."""
+        check_is_fitted(self)
+        return len(self.maps_.maps)
+
 
 @dataclass(eq=False, repr=False)
-class UMAP(_Settings):
+class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
     """One data set as a map: the case of a single slice.
 
     Its parameters are the fields of `GraphConfig` and `LayoutConfig`, with their
-    meaning and defaults, and `random_state`: an int, a NumPy `RandomState`, or None
-    for another result at every fit.
+    meaning and defaults, and umap-learn's others, of which `docs/from_umap_learn.md`
+    has a table: `random_state` (an int, a NumPy `RandomState`, or None for another
+    result at every fit), `verbose` (a progress bar with the terms of the loss) and
+    `precomputed_knn` (indices, distances).
 
     Attributes:
         embedding_: The map, `(points, components)`.
-        maps_: The same as an `AlignedEmbedding` of one slice.
+        graph_: The fuzzy graph, a symmetric sparse matrix.
+        maps_: The map as an `AlignedEmbedding` of one slice.
         n_features_in_: Columns of the data.
+        feature_names_in_: Their names, where it was a frame.
     """
 
-    def fit(self, X: Any, y: None = None) -> "UMAP":  # noqa: N803
+    def fit(self, X: Any, y: Any = None) -> "UMAP":  # noqa: N803
         """Lay the data out.
 
         Args:
-            X: The data, `(points, features)`.
-            y: Not supported yet; None.
+            X: The data, `(points, features)`: an array, a pandas or polars frame, a
+                SciPy sparse matrix, or (precomputed) distances `(points, points)`.
+            y: The rows' classes (-1 for unknown) or values, as `target_metric` says,
+                or None.
 
         Raises:
-            ValueError: As `aljax.fit` does; or labels were given.
+            ValueError: As `aljax.fit` does.
         """
-        _refuse_labels(y)
-        (data,) = _read_data([X])
+        data = _read_one(self._validate(X, reset=True), "`X`")
         init = self.init if isinstance(self.init, str) else [self.init]
-        self.maps_ = self._fit([data], None, init=init)
-        self.embedding_ = self.maps_.slices()[0]
-        self.n_features_in_ = data.shape[1]
+        knn = None if self.precomputed_knn is None else [self.precomputed_knn]
+        labels = None if y is None else [y]
+        maps = self._fit([data], None, init=init, y=labels, precomputed_knn=knn)
+        self._keep(maps)
         return self
 
-    def fit_transform(self, X: Any, y: None = None) -> Map:  # noqa: N803
+    def fit_transform(self, X: Any, y: Any = None) -> Map:  # noqa: N803
         """`fit`, then the map."""
         return self.fit(X, y).embedding_
 
     def transform(self, X: Any) -> Map:  # noqa: N803
         """Places unseen rows in the map, as `aljax.transform` does."""
         check_is_fitted(self)
-        return transform(self.maps_, 0, X)
+        return transform(self.maps_, 0, self._validate(X, reset=False))
 
     def inverse_transform(
         self,
@@ -251,22 +241,44 @@ class UMAP(_Settings):
         check_is_fitted(self)
         return np.asarray(self.maps_.inverse_transform(X).points)
 
+    @property
+    def graph_(self) -> scipy.sparse.csr_matrix:
+        """The fuzzy graph."""
+        check_is_fitted(self)
+        return self.maps_.graphs[0].to_sparse()
 
-def _refuse_labels(y: Any) -> None:
-    if y is not None:
-        raise ValueError(
-            "`y` was given; labels do not shape the maps yet. Pass None, and the "
-            "labels to the picture instead."
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
+
+    def _validate(self, given: Any, *, reset: bool) -> Any:
+        _refuse_products(given, "`X`")
+        fewest = 3 if reset else 1
+        return validate_data(
+            self, given, reset=reset, accept_sparse="csr", ensure_min_samples=fewest
         )
 
+    def _keep(self, maps: AlignedEmbedding) -> None:
+        self.maps_ = maps
+        self.embedding_ = maps.slices()[0]
+        self._n_features_out = self.embedding_.shape[1]
 
-def _read_data(slices: Sequence[Any]) -> list[np.ndarray]:
-    data = []
-    for t, one in enumerate(read_slices(slices)):
-        if not isinstance(one, np.ndarray):
-            raise ValueError(
-                f"`X[{t}]` is a {type(one).__name__}; the estimators take data. Pass "
-                "neighbours or graphs to `aljax.fit`."
-            )
-        data.append(one)
-    return data
+
+def _read_data(slices: Sequence[Any]) -> list[Rows]:
+    return [
+        _refuse_products(one, f"`X[{t}]`") for t, one in enumerate(read_slices(slices))
+    ]
+
+
+def _read_one(given: Any, name: str) -> Rows:
+    return _refuse_products(read_slice(given, name), name)
+
+
+def _refuse_products(one: Any, name: str) -> Any:
+    if isinstance(one, KNN | FuzzyGraph):
+        raise ValueError(
+            f"{name} is a {type(one).__name__}; the estimators take data. Pass "
+            "neighbours as `precomputed_knn`, or graphs to `aljax.fit`."
+        )
+    return one

@@ -22,6 +22,7 @@ from typing import IO, Any, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.sparse
 
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
 from aljax.graph.fuzzy import FuzzyGraph
@@ -118,6 +119,10 @@ def _encode(value: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
         return value if math.isfinite(value) else {"float": str(value)}
     if isinstance(value, np.ndarray | np.generic | jax.Array):
         return _encode_array(value, path, arrays)
+    if isinstance(value, scipy.sparse.csr_matrix):
+        parts = (value.data, value.indices, value.indptr)
+        shape = list(value.shape)  # pyright: ignore[reportArgumentType]
+        return {"csr": inner("csr", parts), "shape": shape}
     if isinstance(value, Mapping):
         pairs = [
             [_encode(key, path, arrays), inner(_key(key), part)]
@@ -233,6 +238,8 @@ def _decode(tree: Any, arrays: dict[str, np.ndarray], classes: dict[str, type]) 
             return _to_device(arrays[content])
         case "scalar":
             return arrays[content][()]
+        case "csr":
+            return scipy.sparse.csr_matrix(inner(content), shape=tree["shape"])
         case "objects":
             listed = np.empty(len(content), dtype=object)
             listed[:] = [inner(one) for one in content]

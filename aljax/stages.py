@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
-from aljax.graph.build import build_graphs, rows_of
+from aljax.graph.build import build_graphs, dense_only, features_of, rows_of
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.ids import SliceIds, read_ids
+from aljax.graph.knn import Rows
 from aljax.graph.links import Slices
 from aljax.graph.moves import check_comparable, measure_moves
 from aljax.graph.relations import Relations, is_ids, read_relations, relate
@@ -38,7 +39,7 @@ class Prepared(NamedTuple):
     state: LayoutState
     graphs: list[FuzzyGraph]
     relations: Relations
-    data: list[np.ndarray | None]
+    data: list[Rows | None]
     pinned: list[np.ndarray | None]
     point_weights: list[np.ndarray | None]
     ids: tuple[SliceIds, ...] | None
@@ -56,6 +57,8 @@ def prepare(
     slice_labels: Sequence[Hashable] | None = None,
     pinned: PerRow = None,
     point_weights: PerRow = None,
+    y: Sequence[Any] | None = None,
+    precomputed_knn: Sequence[Any] | None = None,
     visible: Callable[[Relations], Relations] | None = None,
 ) -> Prepared:
     """Everything of `fit` up to the first epoch: graphs, relations, problem and state.
@@ -66,12 +69,13 @@ def prepare(
     check_key(key)
     check_labels(slice_labels, slices)
     given = read_slices(slices, slice_labels)
-    data = [one if isinstance(one, np.ndarray) else None for one in given]
-    known = Slices([rows_of(one) for one in given], data, slice_labels)
+    data = [features_of(one, graph.metric) for one in given]
+    dense = dense_only(data)
+    known = Slices([rows_of(one) for one in given], dense, slice_labels)
     knn_seed, start_seed = seeds(key, 2)
     moving = alignment.motion_fidelity > 0
     if moving:
-        check_comparable(data)
+        check_comparable(dense)
     params = layout_params(layout, alignment, slices=len(given))
     window = alignment.alignment_window_size
     links = read_relations(relations, known, alignment_window_size=window)
@@ -79,7 +83,14 @@ def prepare(
     weighing = read_point_weights(point_weights, known)
     seconds: dict[str, float] = {}
     with timed("graph", seconds):
-        graphs = build_graphs(given, graph, seed=knn_seed, labels=slice_labels)
+        graphs = build_graphs(
+            given,
+            graph,
+            seed=knn_seed,
+            labels=slice_labels,
+            precomputed_knn=precomputed_knn,
+            y=y,
+        )
     with timed("relations", seconds):
         related = relate(
             links,
@@ -92,7 +103,7 @@ def prepare(
         start = initial_maps(
             layout.init,
             [one.to_sparse() for one in graphs],
-            data,
+            dense,
             related,
             n_components=layout.n_components,
             seed=start_seed,
@@ -104,7 +115,7 @@ def prepare(
             key=key,
             pinned=held,
             point_weights=weighing,
-            moves=measure_moves(related, graphs, data) if moving else None,
+            moves=measure_moves(related, graphs, dense) if moving else None,
         )
         state = init(stack_maps(start, problem), n_epochs=epochs(layout, graphs))
     ids = read_ids(relations, known) if is_ids(relations) else None

@@ -22,7 +22,7 @@ from aljax.extend import (
     extend_settings,
     read_new_links,
 )
-from aljax.graph.build import build_graphs, rows_of
+from aljax.graph.build import build_graphs, dense_only, features_of, rows_of
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.links import Slices
 from aljax.graph.moves import check_comparable, measure_moves
@@ -44,6 +44,8 @@ def update(
     keep: int | None = None,
     settings: Mapping[str, Any] | None = None,
     slice_label: Hashable = None,
+    y: Any = None,
+    precomputed_knn: Any = None,
     progress: Progress | None = None,
 ) -> AlignedEmbedding:
     """Append a slice to a sequence of maps, aligned with those before.
@@ -66,6 +68,8 @@ def update(
             settings of `GraphConfig` and `LayoutConfig`; the last slice's hold for
             the rest.
         slice_label: What the new slice is called, where the others have labels.
+        y: The new rows' classes or values, as `fit` takes them, or None.
+        precomputed_knn: The new rows' neighbours, as `fit` takes them, or None.
         progress: Called about 20 times during the layout with the state so far.
 
     Returns:
@@ -83,13 +87,14 @@ def update(
     graph, layout = extend_settings(fitted, settings or {})
     labels = extend_labels(fitted, slice_label)
     given = read_slice(new_slice, "`new_slice`")
-    data = [*fitted.data, given if isinstance(given, np.ndarray) else None]
-    known = Slices([*map(len, fitted.maps), rows_of(given)], data, labels)
+    data = [*fitted.data, features_of(given, graph.metric)]
+    sizes = [*map(len, fitted.maps), rows_of(given)]
+    known = Slices(sizes, dense_only(data), labels)
     links, ids = read_new_links(fitted, relations, known)
     knn_seed, start_seed = seeds(key, 2)
     seconds: dict[str, float] = {}
     if fitted.alignment.motion_fidelity > 0:
-        check_comparable(data)
+        check_comparable(dense_only(data))
     with timed("graph", seconds):
         own = {
             name: per_slice(name, getattr(graph, name), count + 1)[-1]
@@ -101,6 +106,8 @@ def update(
             seed=knn_seed,
             labels=labels,
             first=count,
+            precomputed_knn=[precomputed_knn],
+            y=[y],
         )
     graphs = [*fitted.graphs, new]
     with timed("relations", seconds):
@@ -167,8 +174,9 @@ def _lay_out(
     related = _window_of(longer.relations, first, size, window)
     moves = None
     if longer.alignment.motion_fidelity > 0:
-        none = [longer.data[-1][:0]] * len(empty)
-        moves = measure_moves(related, graphs, none + [longer.data[t] for t in real])
+        data = dense_only(longer.data)
+        none = [data[-1][:0]] * len(empty)
+        moves = measure_moves(related, graphs, none + [data[t] for t in real])
     problem = stack(
         graphs,
         related,

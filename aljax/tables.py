@@ -16,13 +16,15 @@ from aljax.graph.neighbors import KNN
 def read_slices(
     slices: Sequence[Any], labels: Sequence[Hashable] | None = None
 ) -> list[Slice]:
-    """Checked slices: finite float arrays, or the neighbours or graph made of one.
+    """Checked slices: finite float rows, or the neighbours or graph made of them.
 
-    float32 and small integers become float32, everything wider float64.
+    float32 and small integers become float32, everything wider float64; sparse rows
+    become a CSR matrix.
 
     Args:
-        slices: For each slice an array `(points, features)`, a `KNN` or a
-            `FuzzyGraph`.  Slices may differ in rows and in columns.
+        slices: For each slice an array, a pandas or polars frame or a SciPy sparse
+            matrix `(points, features)`, a `KNN` or a `FuzzyGraph`.  Slices may
+            differ in rows and in columns.
         labels: What the slices are called in messages.
 
     Raises:
@@ -53,9 +55,7 @@ def read_slice(given: Any, name: str) -> Slice:
     if isinstance(given, KNN | FuzzyGraph):
         return given
     if scipy.sparse.issparse(given):
-        raise ValueError(
-            f"{name} is a sparse matrix; expected a dense array. Pass `.toarray()`."
-        )
+        return _read_sparse(given, name)
     try:
         data = np.asarray(given)
     except ValueError as error:
@@ -69,16 +69,41 @@ def read_slice(given: Any, name: str) -> Slice:
         )
     if data.dtype.kind not in "biuf":
         data = _read_objects(data, name)
-    wide = data.dtype.itemsize > (4 if data.dtype.kind == "f" else 2)
-    data = data.astype(np.float64 if wide else np.float32)
+    data = data.astype(_float_of(data.dtype))
     finite = np.isfinite(data)
     if not finite.all():
         row, column = np.argwhere(~finite)[0]
-        raise ValueError(
-            f"{name} has {data[row, column]} in row {row}, column {column}; expected "
-            "finite numbers. Drop the row or fill the value."
-        )
+        _refuse_value(data[row, column], row, column, name)
     return data
+
+
+def _read_sparse(given: Any, name: str) -> scipy.sparse.csr_matrix:
+    """Sparse rows as float CSR, without repeated entries."""
+    if given.ndim != 2 or 0 in given.shape or given.dtype.kind not in "biuf":
+        raise ValueError(
+            f"{name} is a sparse matrix of shape {given.shape} and dtype "
+            f"{given.dtype}; expected (points, features) of real numbers, with at "
+            "least one of each."
+        )
+    data: Any = scipy.sparse.csr_matrix(given).astype(_float_of(given.dtype), copy=True)
+    data.sum_duplicates()
+    wrong = np.flatnonzero(~np.isfinite(data.data))
+    if wrong.size:
+        row = int(np.searchsorted(data.indptr, wrong[0], side="right")) - 1
+        _refuse_value(data.data[wrong[0]], row, int(data.indices[wrong[0]]), name)
+    return data
+
+
+def _float_of(dtype: np.dtype) -> type:
+    wide = dtype.itemsize > (4 if dtype.kind == "f" else 2)
+    return np.float64 if wide else np.float32
+
+
+def _refuse_value(value: Any, row: int, column: int, name: str) -> None:
+    raise ValueError(
+        f"{name} has {value} in row {row}, column {column}; expected finite numbers. "
+        "Drop the row or fill the value."
+    )
 
 
 def _read_objects(data: np.ndarray, name: str) -> np.ndarray:
@@ -167,7 +192,11 @@ def slices_from_table(values: Any, slice_labels: Any, row_ids: Any) -> TableSlic
             finite numbers.
     """
     data = read_slice(values, "`values`")
-    assert isinstance(data, np.ndarray)
+    if not isinstance(data, np.ndarray):
+        raise ValueError(
+            f"`values` is a {type(data).__name__}; expected an array or a frame. Cut "
+            "sparse rows by hand: `values[rows]` for each slice."
+        )
     labels, ids = _column(slice_labels), _column(row_ids)
     for name, column in (("slice_labels", labels), ("row_ids", ids)):
         if len(column) != len(data):

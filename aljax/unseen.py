@@ -4,11 +4,15 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+import scipy.sparse
 from jaxtyping import Float
 
 from aljax.config import per_slice
 from aljax.embedding import AlignedEmbedding
-from aljax.graph.knn import as_floats
+from aljax.graph.fuzzy import FuzzyGraph
+from aljax.graph.knn import KNN, Rows, as_floats
+from aljax.graph.neighbors import PRECOMPUTED
+from aljax.graph.pairwise import nearest_of
 from aljax.graph.queries import BLOCK, query_knn
 from aljax.layout.project import Frame, project
 from aljax.tables import read_slice
@@ -31,7 +35,9 @@ def transform(
     Args:
         fitted: The maps.
         slice: Which of them (negative counts from the end).
-        new_rows: The rows `(queries, features)`, with the slice's columns.
+        new_rows: The rows `(queries, features)`, with the slice's columns; or, with
+            the metric "precomputed", their distances to the slice's rows,
+            `(queries, points)`.
 
     Returns:
         Positions in the slice's map; a row of the slice itself has its own position
@@ -43,23 +49,15 @@ def transform(
             searched.
     """
     t = fitted.index(slice)
-    data = fitted.data_of(t, "transform")
-    rows = _read_rows(new_rows, data, fitted.slice_name(t))
     count = len(fitted.maps)
     n_neighbors = per_slice("n_neighbors", fitted.graph.n_neighbors, count)[t]
     local = per_slice("l", fitted.graph.local_connectivity, count)[t]
     # As in the graph, a row counts as its own first neighbour.
-    nearest, distances = query_knn(
-        data,
-        rows,
-        n_neighbors - 1,
-        metric=fitted.graph.metric,
-        metric_kwds=fitted.graph.metric_kwds,
-    )
+    nearest, distances = _nearest(fitted, t, new_rows, n_neighbors - 1)
     frame = _frame(fitted, t)
-    placed = np.zeros((len(rows), frame.embedding.shape[0]))
-    for start in range(0, len(rows), BLOCK):
-        stop = min(start + BLOCK, len(rows))
+    placed = np.zeros((len(nearest), frame.embedding.shape[0]))
+    for start in range(0, len(placed), BLOCK):
+        stop = min(start + BLOCK, len(placed))
         found = project(
             jnp.asarray(_block(nearest[start:stop], np.int32)),
             as_floats(_block(distances[start:stop], np.float64)),
@@ -72,15 +70,41 @@ def transform(
     return placed.astype(frame.embedding.dtype)
 
 
-def _read_rows(new_rows: Any, data: np.ndarray, name: str) -> np.ndarray:
-    none = np.ndim(new_rows) == 2 and len(new_rows) == 0
+def _nearest(
+    fitted: AlignedEmbedding, t: int, new_rows: Any, n_neighbors: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The slice's rows nearest to each new one, and how far they are."""
+    metric, name = fitted.graph.metric, fitted.slice_name(t)
+    if metric == PRECOMPUTED:
+        points = len(fitted.maps[t])
+        rows = _read_rows(new_rows, points, name)
+        if not isinstance(rows, np.ndarray) or rows.min(initial=0) < 0:
+            raise ValueError(
+                f"`new_rows` for {name} is sparse or has values below 0; expected its "
+                f"distances to the slice's {points} rows, all of them."
+            )
+        return nearest_of(rows, n_neighbors)
+    data = fitted.data_of(t, "transform")
+    rows = _read_rows(new_rows, data.shape[1], name)
+    if not isinstance(data, np.ndarray):
+        rows = scipy.sparse.csr_matrix(rows)
+    elif not isinstance(rows, np.ndarray):
+        rows = rows.toarray()
+    return query_knn(
+        data, rows, n_neighbors, metric=metric, metric_kwds=fitted.graph.metric_kwds
+    )
+
+
+def _read_rows(new_rows: Any, columns: int, name: str) -> Rows:
+    dense = not scipy.sparse.issparse(new_rows)
+    none = dense and np.ndim(new_rows) == 2 and len(new_rows) == 0
     rows = (
         np.asarray(new_rows) if none else read_slice(new_rows, f"`new_rows` for {name}")
     )
-    if not isinstance(rows, np.ndarray) or rows.shape[1] != data.shape[1]:
-        width = rows.shape[1] if isinstance(rows, np.ndarray) else "no"
+    width = "no" if isinstance(rows, KNN | FuzzyGraph) else rows.shape[1]
+    if isinstance(rows, KNN | FuzzyGraph) or width != columns:
         raise ValueError(
-            f"`new_rows` has {width} columns, but {name} has {data.shape[1]}; expected "
+            f"`new_rows` has {width} columns, but {name} has {columns}; expected "
             "the same features."
         )
     return rows

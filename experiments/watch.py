@@ -48,7 +48,7 @@ def graph_recall(fitted: AlignedEmbedding) -> float | None:
         per_slice("n_neighbors", fitted.graph.n_neighbors, count)
     ):
         data = fitted.data[t]
-        if data is None:
+        if not isinstance(data, np.ndarray):
             return None
         listed = fitted.graphs[t].neighbors
         found.append(

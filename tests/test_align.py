@@ -346,9 +346,9 @@ BAD_DATA = {
         spoiled(lambda x: [[1.0, 2.0], *x.tolist()]),
         r"^`slices\[1\]` ",
     ),
-    "a sparse matrix": (
-        spoiled(scipy.sparse.csr_matrix),
-        r"^`slices\[1\]` is a sparse matrix.*toarray",
+    "a sparse matrix with NaN": (
+        spoiled(lambda x: scipy.sparse.csr_matrix(with_value(x, np.nan))),
+        r"^`slices\[1\]` has nan in row 7, column 2",
     ),
     "NaN": (
         spoiled(lambda x: with_value(x, np.nan)),

@@ -3,12 +3,19 @@ import pickle
 from typing import Any
 
 import numpy as np
+import pandas
 import pytest
+import scipy.sparse
 from helpers import SIZES, make_data, make_relations
+from scipy.spatial.distance import cdist
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 import aljax
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
+from aljax.parameters import ABSENT, POINTLESS
 
 pytestmark = pytest.mark.usefixtures("as_users_run_it")
 QUICK: dict[str, Any] = {"n_neighbors": 6, "n_epochs": 20, "random_state": 0}
@@ -16,6 +23,7 @@ QUICK: dict[str, Any] = {"n_neighbors": 6, "n_epochs": 20, "random_state": 0}
 
 WRONG: dict[str, Any] = {"relations": [{0: "a"}] * 2}
 LABELS: Any = [[1]]
+KNN: Any = aljax.as_knn(np.array([[0, 1], [1, 0]]), np.array([[0.0, 1.0], [0.0, 1.0]]))
 
 
 def one_map(**parameters: Any) -> aljax.UMAP:
@@ -43,8 +51,8 @@ def test_defaults_are_those_of_the_configs():
     for cls in (GraphConfig, LayoutConfig, AlignmentConfig):
         for field in dataclasses.fields(cls):
             assert parameters[field.name] == field.default
-    one_map = aljax.UMAP().get_params()
-    assert set(parameters) - set(one_map) == {
+    one_of_one = aljax.UMAP().get_params()
+    assert set(parameters) - set(one_of_one) == {
         field.name for field in dataclasses.fields(AlignmentConfig)
     }
 
@@ -109,22 +117,195 @@ def test_positions_are_read_back_as_plain_arrays(fitted):
     assert one.inverse_transform(one.embedding_[:3]).shape == (3, one.n_features_in_)
 
 
+def test_a_pipeline_places_new_rows():
+    data = make_data()[0] * 100
+    model = make_pipeline(StandardScaler(), one_map(**QUICK))
+    positions = model.fit_transform(data)
+    np.testing.assert_allclose(model.transform(data[:5]), positions[:5], atol=1e-5)
+
+
+def test_frames_go_in_and_come_out():
+    frame = pandas.DataFrame(make_data()[0], columns=[*"abcde"])
+    model = one_map(**QUICK).set_output(transform="pandas").fit(frame)
+    assert model.feature_names_in_.tolist() == [*"abcde"]
+    placed: Any = model.transform(frame[:4])
+    assert placed.columns.tolist() == ["umap0", "umap1"]
+    assert model.get_feature_names_out().tolist() == ["umap0", "umap1"]
+    np.testing.assert_allclose(placed.to_numpy(), model.embedding_[:4])
+    sequence = aljax.AlignedUMAP(**QUICK).fit([frame, frame], relations=[{0: 0}])
+    assert sequence.feature_names_in_.tolist() == [*"abcde"]
+
+
+def test_the_graph_is_that_of_the_maps(fitted):
+    assert fitted.n_models_ == len(fitted.graphs_) == 3
+    assert [one.shape for one in fitted.graphs_] == [(n, n) for n in SIZES]
+    one = one_map(**QUICK).fit(make_data()[0])
+    assert scipy.sparse.issparse(one.graph_)
+    assert one.graph_.shape == (SIZES[0], SIZES[0])
+
+
+def test_sparse_data_and_distances_are_fitted():
+    data = make_data()[0]
+    sparse = scipy.sparse.csr_matrix(np.where(np.abs(data) < 0.3, 0, data))
+    positions = one_map(**QUICK).fit_transform(sparse)
+    dense = one_map(**QUICK).fit_transform(sparse.toarray())
+    np.testing.assert_allclose(positions, dense, atol=0.1)
+    distances = cdist(data, data)
+    model = one_map(**QUICK, metric="precomputed").fit(distances)
+    assert model.__sklearn_tags__().input_tags.pairwise
+    np.testing.assert_allclose(model.transform(distances[:3]), model.embedding_[:3])
+
+
+def test_given_neighbors_are_taken():
+    slices = make_data()
+    tables = []
+    for data in slices:
+        distances = cdist(data, data)
+        tables.append((np.argsort(distances)[:, :6], np.sort(distances)[:, :6]))
+    lone = one_map(**QUICK, precomputed_knn=(*tables[0], None)).fit(slices[0])
+    expected = one_map(**QUICK).fit(slices[0])
+    np.testing.assert_allclose(lone.graph_.toarray(), expected.graph_.toarray(), 1e-4)
+    knn = [tables[0], None, tables[2]]
+    model = aljax.AlignedUMAP(**QUICK, precomputed_knn=knn)
+    assert model.fit(slices, relations=make_relations()).n_models_ == 3
+
+
+def test_labels_shape_the_maps(fitted):
+    slices = make_data()
+    y: list[Any] = [np.arange(len(one)) % 2 for one in slices]
+    y[1] = None
+    model = blank(fitted).fit(slices, y, relations=make_relations())
+    changed = [
+        abs(one - other).max() > 0.1
+        for one, other in zip(model.graphs_, fitted.graphs_, strict=True)
+    ]
+    assert changed == [True, False, True]
+    model.update(slices[0], y[0], relations={0: 0})
+    assert abs(model.graphs_[3] - model.graphs_[0]).max() < 1e-5
+    values = one_map(**QUICK, target_metric="l2").fit(slices[0], slices[0][:, 0])
+    assert abs(values.graph_ - fitted.graphs_[0]).max() > 0.1
+
+
+def test_n_neighbors_is_reduced_to_the_rows_with_one_warning():
+    slices = [one[:rows] for one, rows in zip(make_data(), (12, 30, 14), strict=True)]
+    model = aljax.AlignedUMAP(n_epochs=5, random_state=0)
+    with pytest.warns(UserWarning, match="`n_neighbors` reaches") as raised:
+        model.fit(slices, relations=[{0: 0}, {1: 1}])
+    assert len(raised) == 1
+    assert "slice 0 (12 rows), slice 2 (14 rows)" in str(raised[0].message)
+    assert model.maps_.graph.n_neighbors == (11, 15, 13)
+    assert model.n_neighbors == 15
+    with pytest.warns(UserWarning, match=r"reaches the rows of slice 3 \(5 rows\)"):
+        model.update(make_data()[0][:5], relations={0: 0})
+    assert model.maps_.graph.n_neighbors == (11, 15, 13, 4)
+
+
+def test_parameters_that_do_nothing_are_named_in_one_warning():
+    model = one_map(**QUICK, low_memory=False, n_jobs=3, transform_queue_size=8.0)
+    with pytest.warns(UserWarning, match="do nothing here") as raised:
+        model.fit(make_data()[0])
+    assert len(raised) == 1
+    said = str(raised[0].message)
+    assert said.startswith("`low_memory`, `n_jobs`, `transform_queue_size` of umap")
+    known = {*aljax.UMAP().get_params()}
+    assert {*POINTLESS} | {*ABSENT} < known
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ({"densmap": True}, "^`densmap` is True; expected False: DensMAP is not in"),
+        ({"output_dens": True}, "^`output_dens` is True.*DensMAP"),
+        ({"output_metric": "haversine"}, "^`output_metric` is 'hav.*Euclidean"),
+        ({"transform_mode": "graph"}, "^`transform_mode`.*aljax.prepare"),
+        ({"unique": True}, "^`unique` is True.*np.unique"),
+        ({"disconnection_distance": 3.0}, "^`disconnection_distance`.*precomputed_knn"),
+    ],
+)
+def test_what_is_not_in_aljax_says_so(setting, said):
+    with pytest.raises(ValueError, match=said):
+        one_map(**QUICK, **setting).fit(make_data()[0])
+
+
+@pytest.mark.parametrize("estimator", ["UMAP", "AlignedUMAP"])
+def test_a_wrong_name_suggests_the_right_one(estimator):
+    make = getattr(aljax, estimator)
+    with pytest.raises(
+        TypeError,
+        match=f"`min_dsit` is not a parameter of {estimator}.*did you mean `min_dist`",
+    ):
+        make(min_dsit=0.1)
+    with pytest.raises(TypeError):
+        make(15, 2, "euclidean", None, 500)  # umap-learn's fifth differs by class
+    assert make(7, 3).get_params()["n_components"] == 3
+
+
+def test_verbose_shows_the_terms_of_the_loss(capsys):
+    one_map(**QUICK).fit(make_data()[0])
+    assert capsys.readouterr() == ("", "")
+    one_map(**QUICK, verbose=True, tqdm_kwds={"desc": "mine"}).fit(make_data()[0])
+    shown = capsys.readouterr().err
+    for text in ("mine", "20/20", "attraction=", "repulsion=", "alignment="):
+        assert text in shown
+
+
+def test_a_file_brings_an_estimator_back(fitted, tmp_path):
+    path = tmp_path / "model.aljax"
+    fitted.save(path)
+    loaded = aljax.AlignedUMAP.load(path)
+    assert loaded.get_params() == fitted.get_params()
+    assert loaded.n_features_in_ == fitted.n_features_in_
+    for one, other in zip(loaded.embeddings_, fitted.embeddings_, strict=True):
+        np.testing.assert_array_equal(one, other)
+    rows = make_data()[1][:4] + 0.1
+    np.testing.assert_array_equal(
+        loaded.transform(rows, slice=1), fitted.transform(rows, slice=1)
+    )
+    loaded.update(make_data()[0], relations={0: 0})
+    with pytest.raises(ValueError, match=r"holds a AlignedUMAP.*aljax.AlignedUMAP.lo"):
+        aljax.UMAP.load(path)
+    with pytest.raises(ValueError, match="holds a Saved; expected a AlignedEmbedding"):
+        aljax.load(path)
+
+
+def test_a_file_of_one_map_keeps_names_and_may_leave_the_data_out(tmp_path):
+    frame = pandas.DataFrame(make_data()[0], columns=[*"abcde"])
+    knn = (None, None, None)
+    model = one_map(**QUICK, precomputed_knn=knn).fit(frame)
+    model.save(tmp_path / "it", with_data=False)
+    loaded = aljax.UMAP.load(tmp_path / "it")
+    np.testing.assert_array_equal(loaded.embedding_, model.embedding_)
+    assert loaded.feature_names_in_.tolist() == [*"abcde"]
+    assert loaded.get_feature_names_out().tolist() == ["umap0", "umap1"]
+    with pytest.raises(ValueError, match="`transform` needs the data of slice 0"):
+        loaded.transform(frame)
+    with pytest.raises(NotFittedError):
+        one_map().save(tmp_path / "other")
+    state = np.random.RandomState(0)
+    with pytest.raises(ValueError, match="`parameters/random_state` is a RandomState"):
+        clone(model).set_params(random_state=state).fit(frame).save(tmp_path / "it")
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: one_map(min_dsit=0.1), "did you mean `min_dist`"),
-        (lambda: one_map(alignment_window_size=2), "not a setting of UMAP"),
         (lambda: aljax.UMAP(min_dist=-1).fit(make_data()[0]), "`min_dist` is -1"),
-        (lambda: aljax.UMAP().fit(make_data()[0], *LABELS), "`y` was given"),
-        (lambda: aljax.UMAP().fit(make_data()[0][0]), r"`slices\[0\]` has shape"),
+        (lambda: aljax.UMAP(n_neighbors=1).fit(make_data()[0]), "`n_neighbors` is 1"),
+        (lambda: aljax.UMAP().fit(make_data()[0], *LABELS), r"`y\[0\]` of slice 0"),
+        (lambda: aljax.UMAP().fit(make_data()[0][0]), "Expected 2D array"),
+        (lambda: aljax.UMAP().fit(make_data()[0][:2]), "minimum of 3 is required"),
+        (lambda: aljax.UMAP().fit(KNN), "`X` is a KNN.*precomputed_knn"),
+        (lambda: aljax.AlignedUMAP().fit([KNN]), r"`X\[0\]` is a KNN"),
         (lambda: aljax.AlignedUMAP().fit(make_data()), "`relations` is None"),
         (
             lambda: aljax.AlignedUMAP().fit(make_data(), relations=[{0: 0}]),
             "`relations` has 1 dicts",
         ),
+        (lambda: aljax.AlignedUMAP().fit(make_data(), **WRONG), "'a'"),
+        (lambda: aljax.AlignedUMAP().fit(make_data()[0]), "`slices` is one array"),
         (
-            lambda: aljax.AlignedUMAP().fit(make_data(), **WRONG),
-            "'a'",
+            lambda: aljax.AlignedUMAP().fit(make_data(), [[1]], relations=None),
+            "`relations` is None",
         ),
     ],
 )

@@ -178,6 +178,6 @@ def test_slices_that_cannot_be_compared_are_refused_by_name(key):
     with pytest.raises(ValueError, match=said):
         aljax.fit([data[0], data[1][:, :4], data[2]], relations, **settings)
     graphs, *_ = make_problem()
-    said = "^`motion_fidelity` is above 0, but slice 2 is a graph without data"
+    said = "^`motion_fidelity` is above 0, but slice 2 has no dense data"
     with pytest.raises(ValueError, match=said):
         aljax.fit([*data[:2], graphs[2]], relations, **settings)

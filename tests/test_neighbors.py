@@ -234,8 +234,9 @@ def test_the_exact_search_is_taken_while_it_is_cheap(approximations, monkeypatch
 @pytest.mark.parametrize(
     "settings",
     [
-        {"metric": "manhattan"},
+        {"metric": "hellinger"},
         {"metric": "euclidean", "metric_kwds": {"p": 3}},
+        {"metric": "manhattan", "knn_method": "approximate"},
         {"knn_method": "approximate"},
     ],
 )
@@ -246,10 +247,10 @@ def test_what_has_no_exact_search_is_approximated(approximations, settings):
 
 
 @pytest.mark.parametrize(
-    "settings", [{"metric": "manhattan"}, {"metric_kwds": {"p": 3}}]
+    "settings", [{"metric": "hellinger"}, {"metric_kwds": {"p": 3}}]
 )
 def test_exact_neighbors_in_another_metric_are_refused(settings):
-    with pytest.raises(ValueError, match=r"^`metric` is .*euclidean and cosine"):
+    with pytest.raises(ValueError, match=r"^`metric` is .*euclidean, cosine"):
         find_neighbors(make_data()[0], NEIGHBORS, knn_method="exact", **settings)
 
 

@@ -2,17 +2,35 @@
 
 from collections.abc import Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int
 
 from aljax.checks import slice_name
 from aljax.config import GraphConfig, per_slice
-from aljax.graph.fuzzy import FuzzyGraph, fuzzy_simplicial_set
-from aljax.graph.neighbors import KNN, find_neighbors, round_up
+from aljax.graph.fuzzy import (
+    FuzzyGraph,
+    fuzzy_simplicial_set,
+    membership_strengths,
+    smooth_knn_dist,
+)
+from aljax.graph.knn import Rows
+from aljax.graph.neighbors import KNN, PRECOMPUTED, find_neighbors, round_up
+from aljax.graph.precomputed import read_knn
+from aljax.graph.targets import (
+    intersect_classes,
+    intersect_values,
+    read_classes,
+    read_values,
+)
 
-Slice = np.ndarray | KNN | FuzzyGraph
+Slice = Rows | KNN | FuzzyGraph
+CLASSES = "categorical"
+# On single numbers these are the distance that the exact search knows.
+SAME_ON_NUMBERS = ("l2", "l1", "manhattan", "chebyshev", "minkowski")
 
 
 def build_graphs(
@@ -22,6 +40,8 @@ def build_graphs(
     seed: int = 0,
     labels: Sequence[Hashable] | None = None,
     first: int = 0,
+    precomputed_knn: Sequence[Any] | None = None,
+    y: Sequence[Any] | None = None,
 ) -> list[FuzzyGraph]:
     """Each slice's fuzzy graph; what is a graph already stays as it is.
 
@@ -31,49 +51,114 @@ def build_graphs(
         seed: Seeds the approximate neighbour search.
         labels: What the slices are called in messages.
         first: The index there of the first of them.
+        precomputed_knn: For each slice its neighbours, or None to search them.
+        y: For each slice its rows' classes or values, or None for neither.
 
     Raises:
-        ValueError: A per-slice list of the wrong length, or n_neighbors not less
-            than the rows of a slice.
+        ValueError: A per-slice list of the wrong length, n_neighbors not less than
+            the rows of a slice, or neighbours, classes or values that do not fit.
     """
     names = ("n_neighbors", "local_connectivity", "set_op_mix_ratio")
     settings = [per_slice(name, getattr(graph, name), len(slices)) for name in names]
-    for t, (one, n_neighbors) in enumerate(zip(slices, settings[0], strict=True)):
-        if isinstance(one, np.ndarray):
-            _check_neighbors(n_neighbors, len(one), slice_name(first + t, labels))
+    tables = one_for_each("precomputed_knn", precomputed_knn, len(slices))
+    targets = one_for_each("y", y, len(slices))
     in_double = jnp.zeros(()).dtype == jnp.float64
 
-    def build(one: Slice, n_neighbors: int, local: float, mix: float) -> FuzzyGraph:
+    def neighbors(t: int, one: Rows, n_neighbors: int) -> KNN:
+        name, rows = slice_name(first + t, labels), rows_of(one)
+        check_neighbors(n_neighbors, rows, name)
+        given = f"`precomputed_knn[{t}]` of {name}"
+        return read_knn(tables[t], rows, n_neighbors, name=given) or find_neighbors(
+            one,
+            n_neighbors,
+            metric=graph.metric,
+            metric_kwds=graph.metric_kwds,
+            knn_method=graph.knn_method,
+            seed=seed,
+            name=name,
+        )
+
+    def build(
+        t: int, one: Slice, n_neighbors: int, local: float, mix: float
+    ) -> FuzzyGraph:
         with jax.enable_x64(in_double):  # which each thread has for itself
-            if isinstance(one, np.ndarray):
-                one = find_neighbors(
-                    one,
-                    n_neighbors,
-                    metric=graph.metric,
-                    metric_kwds=graph.metric_kwds,
-                    knn_method=graph.knn_method,
-                    seed=seed,
-                )
-            return one if isinstance(one, FuzzyGraph) else _weigh(one, local, mix)
+            if not isinstance(one, KNN | FuzzyGraph):
+                one = neighbors(t, one, n_neighbors)
+            weighed = one if isinstance(one, FuzzyGraph) else _weigh(one, local, mix)
+            if targets[t] is None:
+                return weighed
+            name = f"`y[{t}]` of {slice_name(first + t, labels)}"
+            return intersect(
+                weighed, targets[t], graph, n_neighbors, seed=seed, name=name
+            )
 
     # Half of a search runs on one core: that half of two slices runs at once.
     with ThreadPoolExecutor(max_workers=2) as threads:
-        return list(threads.map(build, slices, *settings))
+        return list(threads.map(build, range(len(slices)), slices, *settings))
+
+
+def one_for_each(name: str, values: Any, slices: int) -> list[Any]:
+    """A list with an entry, or None, for each slice; None gives None for all.
+
+    Raises:
+        ValueError: No list, or one of another length.
+    """
+    if values is None:
+        return [None] * slices
+    listed = isinstance(values, Sequence) or (
+        isinstance(values, np.ndarray) and values.ndim > 1
+    )
+    if not listed or len(values) != slices:
+        count = len(values) if listed else f"a {type(values).__name__}, not"
+        raise ValueError(
+            f"`{name}` has {count} entries for {slices} slices; expected a list with "
+            "one, or None, for each."
+        )
+    return list(values)
+
+
+def intersect(
+    weighed: FuzzyGraph,
+    y: Any,
+    graph: GraphConfig,
+    n_neighbors: int,
+    *,
+    seed: int,
+    name: str,
+) -> FuzzyGraph:
+    """A slice's graph intersected with its classes or values."""
+    rows = rows_of(weighed)
+    if graph.target_metric == CLASSES:
+        return intersect_classes(
+            weighed, read_classes(y, rows, name), graph.target_weight
+        )
+    values = read_values(y, rows, name)
+    own = graph.target_n_neighbors
+    n_neighbors = n_neighbors if own == -1 else own
+    check_neighbors(n_neighbors, rows, name, setting="target_n_neighbors")
+    metric, kwds = graph.target_metric, graph.target_metric_kwds
+    if values.shape[1] == 1 and metric in SAME_ON_NUMBERS and not kwds:
+        metric = "euclidean"
+    knn = find_neighbors(
+        values, n_neighbors, metric=metric, metric_kwds=kwds, seed=seed, name=name
+    )
+    points = knn.indices.shape[1]
+    strengths = np.asarray(_memberships(_widened(knn), points))[:, :points]
+    return intersect_values(weighed, knn.indices, strengths, graph.target_weight)
+
+
+@jax.jit
+def _memberships(
+    knn: KNN, n_points: int | Int[Array, ""]
+) -> Float[Array, "neighbors points"]:
+    return membership_strengths(knn, *smooth_knn_dist(knn, n_points=n_points))
 
 
 def _weigh(knn: KNN, local_connectivity: float, set_op_mix_ratio: float) -> FuzzyGraph:
     """The fuzzy graph, computed on padded arrays so that near sizes share a program."""
-    indices, distances = np.asarray(knn.indices), np.asarray(knn.distances)
-    neighbors, points = indices.shape
-    capacity = round_up(points)
-    padded = np.tile(np.arange(capacity, dtype=indices.dtype), (neighbors, 1))
-    padded[:, :points] = indices
-    wide = KNN(
-        jnp.asarray(padded),
-        jnp.asarray(np.pad(distances, ((0, 0), (0, capacity - points)))),
-    )
+    points = knn.indices.shape[1]
     graph = fuzzy_simplicial_set(
-        wide,
+        _widened(knn),
         local_connectivity=float(local_connectivity),
         set_op_mix_ratio=float(set_op_mix_ratio),
         n_points=points,
@@ -81,18 +166,45 @@ def _weigh(knn: KNN, local_connectivity: float, set_op_mix_ratio: float) -> Fuzz
     return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)[..., :points]), graph)
 
 
+def _widened(knn: KNN) -> KNN:
+    """The table padded with points that have no neighbours."""
+    indices, distances = np.asarray(knn.indices), np.asarray(knn.distances)
+    neighbors, points = indices.shape
+    capacity = round_up(points)
+    padded = np.tile(np.arange(capacity, dtype=indices.dtype), (neighbors, 1))
+    padded[:, :points] = indices
+    return KNN(
+        jnp.asarray(padded),
+        jnp.asarray(np.pad(distances, ((0, 0), (0, capacity - points)))),
+    )
+
+
 def rows_of(one: Slice) -> int:
     """How many rows a slice has, whatever it is given as."""
-    if isinstance(one, np.ndarray):
-        return len(one)
+    if not isinstance(one, KNN | FuzzyGraph):
+        return one.shape[0]
     table = one.indices if isinstance(one, KNN) else one.neighbors
     return table.shape[1]
 
 
-def _check_neighbors(n_neighbors: int, rows: int, name: str) -> None:
+def features_of(one: Slice, metric: str) -> Rows | None:
+    """A slice's features; None where distances, neighbours or a graph were given."""
+    if isinstance(one, KNN | FuzzyGraph) or metric == PRECOMPUTED:
+        return None
+    return one
+
+
+def dense_only(data: Sequence[Rows | None]) -> list[np.ndarray | None]:
+    """The slices' features where they are dense, for what cannot use sparse ones."""
+    return [one if isinstance(one, np.ndarray) else None for one in data]
+
+
+def check_neighbors(
+    n_neighbors: int, rows: int, name: str, *, setting: str = "n_neighbors"
+) -> None:
+    """Refuse as many neighbours as there are rows, or more."""
     if n_neighbors >= rows:
         raise ValueError(
-            f"`n_neighbors` is {n_neighbors}, but {name} has {rows} rows; expected "
-            "less than its rows. Lower `n_neighbors` (per slice, if need be) or drop "
-            "the slice."
+            f"`{setting}` is {n_neighbors}, but {name} has {rows} rows; expected "
+            "less than its rows. Lower it (per slice, if need be) or drop the slice."
         )

@@ -164,16 +164,17 @@ def _in_range(pair: np.ndarray, sizes: Sequence[int]) -> bool:
     return bool((pair >= 0).all() and (pair < np.asarray(sizes)).all())
 
 
-def turn_reversed(relations: Any, slices: Sequence[np.ndarray]) -> Any:
+def turn_reversed(
+    relations: Any, sizes: Sequence[int], data: Sequence[np.ndarray | None]
+) -> Any:
     """The relations with those read backwards that evidently are."""
     dicts = isinstance(relations, Sequence) and any(
         isinstance(r, Mapping) for r in relations
     )
-    if not dicts or len(relations) != len(slices) - 1:
+    if not dicts or len(relations) != len(sizes) - 1:
         return relations  # no dicts, or `fit` says what is wrong with them
-    sizes = [len(one) for one in slices]
     return [
-        turn_one(one, t, sizes[t : t + 2], slices[t : t + 2])
+        turn_one(one, t, sizes[t : t + 2], data[t : t + 2])
         for t, one in enumerate(relations)
     ]
 

@@ -6,7 +6,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.sparse
 from jaxtyping import Array, Float, Int
+
+# A slice's features (or distances): an array, or the rows of a sparse one.
+Rows = np.ndarray | scipy.sparse.csr_matrix
 
 
 class KNN(eqx.Module):

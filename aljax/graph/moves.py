@@ -28,8 +28,9 @@ def check_comparable(data: Sequence[np.ndarray | None]) -> None:
     for t, one in enumerate(data):
         if one is None:
             raise ValueError(
-                f"`motion_fidelity` is above 0, but slice {t} is a graph without data; "
-                "give its data, or set `motion_fidelity` to 0."
+                f"`motion_fidelity` is above 0, but slice {t} has no dense data (it is "
+                "a graph, neighbours, distances or sparse); give its data, or set "
+                "`motion_fidelity` to 0."
             )
         first = data[0]
         if first is not None and one.shape[1] != first.shape[1]:

@@ -1,14 +1,15 @@
 """Nearest neighbours: a slice's data in, its `KNN` table out.
 
-The table is exact while that is the cheaper way, else pynndescent's.  Distances
-are found on data that was centred and scaled on the host, and those that are kept
-are computed again by difference: float32 loses neighbours when the expansion
-|x|^2 - 2 x.y + |y|^2 is taken far from the origin.
+The table is exact while that is the cheaper way (tile by tile on the device for
+euclidean and cosine, by pairs on the host for other plain metrics and for sparse
+rows), else pynndescent's.  On the device distances are found on data that was centred
+and scaled on the host, and those that are kept are computed again by difference:
+float32 loses neighbours when the expansion |x|^2 - 2 x.y + |y|^2 is taken far from the
+origin.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
-from threading import Lock
 from typing import Any
 
 import jax
@@ -16,61 +17,87 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from aljax.checks import nearest_name
-from aljax.graph.knn import KNN, as_floats, as_knn, round_up
+from aljax.graph.approximate import approximate_knn
+from aljax.graph.conditioning import condition
+from aljax.graph.knn import KNN, Rows, as_floats, as_knn, round_up
+from aljax.graph.pairwise import PLAIN_METRICS, SPARSE_METRICS, nearest_pairs
+from aljax.graph.precomputed import knn_of_distances
 
 EXACT_METRICS = ("euclidean", "cosine")
+PRECOMPUTED = "precomputed"  # a slice is its rows' distances
 # Exact search is the quicker below this many operations (about 40,000 x 784): a pair
 # of rows costs one for each feature, and its share in the choice of the nearest.
 EXACT_OPERATIONS = 1.7e12
 CHOICE = 270
+PAIRED_OPERATIONS = 1e10  # the same on the host: some ten seconds, as pynndescent's
 ROUNDING = 1e-5  # of the largest squared norm: about 100 times float32's
 FEW = 0.01  # share of rows, such as repeated ones, that are let pass
 TILE = 512  # rows that are compared with as many others at once
-# pynndescent's threads serve one caller at a time.
-ONE_CALLER = Lock()
 
 Best = tuple[Float[Array, "tiles rows neighbors"], Int[Array, "tiles rows neighbors"]]
 
 
 def find_neighbors(
-    data: Float[np.ndarray, "points features"],
+    data: Rows,
     n_neighbors: int,
     *,
     metric: str = "euclidean",
     metric_kwds: Mapping[str, Any] | None = None,
     knn_method: str = "auto",
     seed: int = 0,
+    name: str = "the slice",
 ) -> KNN:
     """The nearest neighbours of each row, exact or approximate by `knn_method`.
 
     Args:
-        data: One slice.
+        data: One slice: its features, or its distances where they are precomputed.
         n_neighbors: Neighbours of each row, itself included (2 to points - 1).
         metric: The distance between rows.
         metric_kwds: Keyword arguments for the metric.
         knn_method: "auto", "exact" or "approximate".
         seed: Seeds the approximate search; the exact one has no chance in it.
+        name: What messages call the slice.
 
     Raises:
-        ValueError: `knn_method="exact"` with a metric that has no exact search here,
-            or a metric that pynndescent does not know.
+        ValueError: `knn_method="exact"` with a metric or sparse rows that have no
+            exact search here, or a metric that pynndescent does not know.
     """
-    exact = metric in EXACT_METRICS and not metric_kwds
-    if knn_method == "exact" and not exact:
+    if metric == PRECOMPUTED:
+        return knn_of_distances(data, n_neighbors, name=name)
+    tiled = _is_tiled(data, metric, metric_kwds)
+    paired = _is_paired(data, metric, metric_kwds)
+    if knn_method == "exact" and not (tiled or paired):
         raise ValueError(
             f"`metric` is {metric!r}; exact neighbours are found for "
-            f"{' and '.join(EXACT_METRICS)} without `metric_kwds`. Use "
+            f"{', '.join((*EXACT_METRICS, *PLAIN_METRICS))} (of sparse rows for "
+            f"{', '.join(SPARSE_METRICS)}). Use "
             '`knn_method="approximate"`, or give a `KNN` made by `as_knn`.'
         )
     if knn_method == "auto":
         points, features = data.shape
-        exact = exact and points**2 * (features + CHOICE) <= EXACT_OPERATIONS
-    if exact and knn_method != "approximate":
+        dense = isinstance(data, np.ndarray)
+        width = features if dense else data.nnz / points
+        tiled = tiled and points**2 * (features + CHOICE) <= EXACT_OPERATIONS
+        paired = paired and points**2 * (width + CHOICE) <= PAIRED_OPERATIONS
+    if tiled and knn_method != "approximate":
         return exact_knn(data, n_neighbors, metric=metric)
+    if paired and knn_method != "approximate":
+        found = nearest_pairs(
+            data, data, n_neighbors, metric=metric, metric_kwds=metric_kwds
+        )
+        return as_knn(*found)
     return approximate_knn(
         data, n_neighbors, metric=metric, metric_kwds=metric_kwds, seed=seed
     )
+
+
+def _is_tiled(data: Rows, metric: str, metric_kwds: Mapping[str, Any] | None) -> bool:
+    return isinstance(data, np.ndarray) and metric in EXACT_METRICS and not metric_kwds
+
+
+def _is_paired(data: Rows, metric: str, metric_kwds: Mapping[str, Any] | None) -> bool:
+    known = PLAIN_METRICS if isinstance(data, np.ndarray) else SPARSE_METRICS
+    return metric in known and (not metric_kwds or metric == "minkowski")
 
 
 def exact_knn(
@@ -109,41 +136,6 @@ def _search_padded(
     indices, squared = _search(jnp.asarray(padded), points, n_neighbors)
     # Trimmed by NumPy: eager JAX would compile anew for every number of points.
     return np.asarray(indices)[:, :points], np.asarray(squared)[:, :points]
-
-
-Conditioned = tuple[np.ndarray, Callable[[np.ndarray], np.ndarray], float]
-
-
-def condition(data: Float[np.ndarray, "points features"], metric: str) -> Conditioned:
-    """Centre and scale rows (or normalise them), on the host and in float64.
-
-    Args:
-        data: One slice.
-        metric: "euclidean" or "cosine".
-
-    Returns:
-        The rows, what does the same to other rows, and the scale.
-    """
-    if metric == "cosine":
-        return _normalize(data), _normalize, 1.0
-    centre = np.mean(data, axis=0, dtype=np.float64)
-    centred = np.subtract(data, centre, dtype=np.float64)
-    scale = float(max(centred.max(), -centred.min())) or 1.0
-
-    def into(rows: np.ndarray) -> np.ndarray:
-        return np.subtract(rows, centre, dtype=np.float64) / scale
-
-    centred /= scale
-    return centred, into, scale
-
-
-def _normalize(rows: np.ndarray) -> np.ndarray:
-    exact = np.asarray(rows, dtype=np.float64)
-    largest = np.abs(exact).max(axis=1, keepdims=True)
-    exact = exact / np.where(largest > 0, largest, 1)
-    norm = np.sqrt((exact**2).sum(axis=1, keepdims=True))
-    # A row of zeros gets a direction of its own, at cosine 0 to all others.
-    return np.hstack([exact / np.where(norm > 0, norm, 1), norm == 0])
 
 
 @partial(jax.jit, static_argnames="n_neighbors")
@@ -210,57 +202,3 @@ def tile_rows(points: int, n_neighbors: int) -> int:
     """
     tiles = -(-points // max(TILE, 4 * n_neighbors))
     return -(-points // tiles)
-
-
-def approximate_knn(
-    data: Float[np.ndarray, "points features"],
-    n_neighbors: int,
-    *,
-    metric: str = "euclidean",
-    metric_kwds: Mapping[str, Any] | None = None,
-    seed: int = 0,
-) -> KNN:
-    """The nearest neighbours of each row as pynndescent finds them.
-
-    The first call in a process compiles pynndescent (tens of seconds).  The result
-    depends on the number of threads as well as on `seed`.
-
-    Args:
-        data: One slice, finite.
-        n_neighbors: Neighbours of each row, itself included.
-        metric: Any metric that pynndescent knows.
-        metric_kwds: Keyword arguments for the metric.
-        seed: Seeds the search.
-
-    Raises:
-        ValueError: A metric that pynndescent does not know, or keyword arguments
-            that the metric does not take.
-
-    Source: Dong, Charikar & Li (2011), "Efficient k-nearest neighbor graph
-        construction for generic similarity measures".
-    """
-    from numba.core.errors import NumbaError
-    from pynndescent import NNDescent
-    from pynndescent.distances import named_distances
-
-    if metric not in named_distances:
-        raise ValueError(
-            f"`metric` is {metric!r}, which pynndescent does not know; "
-            f"{nearest_name(metric, sorted(named_distances))}"
-        )
-    try:
-        with ONE_CALLER:
-            found = NNDescent(
-                np.asarray(data, dtype=np.float32),
-                metric=metric,
-                metric_kwds=dict(metric_kwds or {}),
-                n_neighbors=n_neighbors,
-                random_state=seed,
-            ).neighbor_graph
-    except (NumbaError, TypeError) as error:
-        raise ValueError(
-            f"`metric_kwds` is {metric_kwds!r}, which the metric {metric!r} does not "
-            "take (or it needs others); see pynndescent's documentation of the metric."
-        ) from error
-    assert found is not None
-    return as_knn(*found)

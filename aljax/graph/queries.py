@@ -13,15 +13,18 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from aljax.graph.neighbors import EXACT_METRICS, ROUNDING, condition, round_up
+from aljax.graph.conditioning import condition
+from aljax.graph.knn import Rows, round_up
+from aljax.graph.neighbors import EXACT_METRICS, ROUNDING
+from aljax.graph.pairwise import nearest_pairs
 
 BLOCK = 128  # queries whose distances to all rows are held at once
 SPARE = 16  # candidates beyond those asked for, against rounding in their choice
 
 
 def query_knn(
-    data: Float[np.ndarray, "points features"],
-    queries: Float[np.ndarray, "queries features"],
+    data: Rows,
+    queries: Rows,
     n_neighbors: int,
     *,
     metric: str = "euclidean",
@@ -32,11 +35,11 @@ def query_knn(
     """The nearest rows of a slice to each of some other rows, nearest first.
 
     Args:
-        data: The slice, finite.
+        data: The slice, finite; both are dense or both CSR.
         queries: The other rows, finite.
         n_neighbors: How many of the slice's rows (1 to points).
-        metric: "euclidean" or "cosine", or another that scikit-learn's
-            `pairwise_distances` knows.
+        metric: "euclidean" or "cosine", or another that pynndescent knows (of sparse
+            rows manhattan).
         metric_kwds: Keyword arguments for the metric.
 
     Returns:
@@ -46,32 +49,12 @@ def query_knn(
     Raises:
         ValueError: A metric for which new rows cannot be searched.
     """
-    if metric in EXACT_METRICS and not metric_kwds:
-        return _search(data, queries, n_neighbors, metric)
-    from sklearn.metrics import pairwise_distances
-
-    found = []
-    for start in range(0, len(queries), BLOCK):
-        block = queries[start : start + BLOCK]
-        try:
-            each = pairwise_distances(block, data, metric, **dict(metric_kwds or {}))
-        except (TypeError, ValueError) as error:
-            raise ValueError(
-                f"`metric` is {metric!r} with {dict(metric_kwds or {})}, in which new "
-                f"rows cannot be searched ({error}); euclidean and cosine can, and "
-                "what scikit-learn's pairwise_distances knows."
-            ) from error
-        chosen = np.argsort(each, axis=1, kind="stable")[:, :n_neighbors]
-        # In some metrics rounding leaves a distance between equal rows.
-        equal = (data[chosen] == block[:, None, :]).all(axis=2)
-        near = np.where(equal, 0.0, np.take_along_axis(each, chosen, axis=1))
-        order = np.argsort(near, axis=1, kind="stable")
-        found.append(
-            tuple(np.take_along_axis(one, order, axis=1) for one in (chosen, near))
-        )
-    rows = [chosen for chosen, _ in found] or [np.zeros((0, n_neighbors), int)]
-    distances = [near for _, near in found] or [np.zeros((0, n_neighbors))]
-    return np.concatenate(rows), np.concatenate(distances)
+    dense = isinstance(data, np.ndarray)
+    if dense and metric in EXACT_METRICS and not metric_kwds:
+        return _search(data, np.asarray(queries), n_neighbors, metric)
+    return nearest_pairs(
+        data, queries, n_neighbors, metric=metric, metric_kwds=metric_kwds
+    )
 
 
 def _search(

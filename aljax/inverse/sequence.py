@@ -59,8 +59,8 @@ def inverse_transform_at(
     def at(s: int) -> Reconstruction:
         if data[s] is None:
             raise ValueError(
-                f"`slice` is {slice}, but slice {s} was given as a graph, without "
-                "data; the inverse transform needs the rows."
+                f"`slice` is {slice}, but slice {s} was given as a graph, neighbours "
+                "or distances, without data; the inverse transform needs the rows."
             )
         return inverse_transform(
             queries,

@@ -104,8 +104,8 @@ def _complete(
 def _pca_of(data: np.ndarray | None, t: int, n_components: int) -> Start:
     if data is None:
         raise ValueError(
-            f"`init` is 'pca', but slice {t} is a graph without data; give its data, "
-            "or use another start."
+            f"`init` is 'pca', but slice {t} has no dense data (it is a graph, "
+            "neighbours, distances or sparse); give its data, or use another start."
         )
     return pca(data, n_components)
 

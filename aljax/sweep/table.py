@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from aljax.align import check_finite
+from aljax.graph.build import dense_only
 from aljax.layout.losses import LossTerms
 from aljax.layout.optimize import LayoutState
 from aljax.layout.problem import unstack_maps
@@ -62,7 +63,7 @@ def measure_row(maps: Maps, begun: Prepared) -> dict[str, float]:
     Trustworthiness (15 neighbours, 1 is best) where slices have data and more than 30
     rows, and the displacement of mates in radii of the maps where there are any.
     """
-    pairs = zip(begun.data, maps, strict=True)
+    pairs = zip(dense_only(begun.data), maps, strict=True)
     trust = [
         trustworthiness(data, one, n_neighbors=TRUST_NEIGHBORS)
         for data, one in pairs

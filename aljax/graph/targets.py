@@ -1,0 +1,182 @@
+"""Labels and values that shape a slice's graph: a fuzzy intersection with the data's.
+
+Classes weaken the edges that leave a class:
+
+    w'(i, j) = w(i, j) e^(-d),    d = 0 within a class, 2.5 / (1 - p) between two,
+                                      1 where one is unknown
+
+Values have a fuzzy graph v of their own (directed):
+
+    w'(i, j) = w(i, j)^min(1, (1 - p) / p)  v(i, j)^min(1, p / (1 - p))
+
+where an edge that only one of the two has counts in the other as half of its weakest.
+p is `target_weight`, the say of the target.  Either way each row's strongest edge is
+then made 1 again, and the two directions of an edge are joined by fuzzy union.
+
+Source: McInnes, Healy & Melville (2018), arXiv:1802.03426, sections 3.1 and 5.6
+(intersection of fuzzy sets), with the constants of umap-learn.
+"""
+
+from collections.abc import Hashable
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse
+from jaxtyping import Array, Float, Int
+
+from aljax.graph.fuzzy import FuzzyGraph
+from aljax.graph.ids import is_missing
+from aljax.graph.knn import as_floats
+
+UNKNOWN = -1
+UNKNOWN_DISTANCE = 1.0
+FAR = 2.5  # far distance at target_weight 0; it grows as 1 / (1 - target_weight)
+FAINTEST, FAINT = 1e-8, 1e-4  # bounds of an edge that is absent
+
+
+def read_classes(y: Any, rows: int, name: str) -> Int[np.ndarray, "rows"]:
+    """Classes as whole numbers, -1 for unknown.
+
+    Args:
+        y: A class for each row: numbers or text; -1, None or NaN where unknown.
+        rows: Rows of the slice.
+        name: What messages call it.
+
+    Raises:
+        ValueError: Not one for each row.
+    """
+    given = np.asarray(y)
+    if given.ndim == 2 and given.shape[1] == 1:
+        given = given[:, 0]
+    if given.shape != (rows,):
+        raise ValueError(
+            f"{name} has shape {given.shape}; expected a class for each of the {rows} "
+            "rows, -1 where it is unknown."
+        )
+    codes: dict[Hashable, int] = {}
+    return np.array(
+        [
+            UNKNOWN
+            if is_missing(one) or one == UNKNOWN
+            else codes.setdefault(one, len(codes))
+            for one in given.tolist()
+        ],
+        dtype=np.int64,
+    )
+
+
+def read_values(y: Any, rows: int, name: str) -> Float[np.ndarray, "rows targets"]:
+    """Values as an array, one or several for each row.
+
+    Raises:
+        ValueError: Not one for each row, no numbers, or values that are not finite.
+    """
+    try:
+        given = np.asarray(y, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{name} is no array of numbers ({error}); expected values, or "
+            '`target_metric="categorical"` for classes.'
+        ) from error
+    values = given[:, None] if given.ndim == 1 else given
+    if values.ndim != 2 or len(values) != rows:
+        raise ValueError(
+            f"{name} has shape {given.shape}; expected a value for each of the {rows} "
+            "rows, or a row of values."
+        )
+    wrong = np.argwhere(~np.isfinite(values))
+    if wrong.size:
+        raise ValueError(
+            f"{name} has {values[tuple(wrong[0])]} in row {wrong[0, 0]}; expected "
+            "finite values. Unknown ones are for classes only (-1)."
+        )
+    return values
+
+
+def intersect_classes(
+    graph: FuzzyGraph, classes: Int[np.ndarray, "points"], target_weight: float
+) -> FuzzyGraph:
+    """The graph with edges weakened that leave a class, or whose class is unknown.
+
+    Args:
+        graph: The data's graph.
+        classes: -1 for unknown.
+        target_weight: The say of the classes (0 to 1; at 1 no edge leaves a class).
+    """
+    far = FAR / (1 - target_weight) if target_weight < 1 else np.inf
+    edges = graph.to_sparse().astype(np.float64).tocoo()
+    one, other = classes[edges.row], classes[edges.col]
+    distance = np.where(one == other, 0.0, far)
+    distance[(one == UNKNOWN) | (other == UNKNOWN)] = UNKNOWN_DISTANCE
+    edges.data *= np.exp(-distance)
+    return _on_lists(np.asarray(graph.neighbors), _restored(edges.tocsr()))
+
+
+def intersect_values(
+    graph: FuzzyGraph,
+    neighbors: Int[Array, "targets points"],
+    strengths: Float[Array, "targets points"],
+    target_weight: float,
+) -> FuzzyGraph:
+    """The graph intersected with that of values; its lists hold the edges of both.
+
+    Args:
+        graph: The data's graph.
+        neighbors: Each row's nearest values, itself first.
+        strengths: Their directed memberships.
+        target_weight: The say of the values (0 to 1).
+    """
+    own, theirs = np.asarray(graph.neighbors), np.asarray(neighbors)
+    left = graph.to_sparse().astype(np.float64)
+    right = _directed(theirs, np.asarray(strengths, dtype=np.float64))
+    edges = (left + right).tocoo()
+    rows, columns = edges.row, edges.col
+    least_left = max(left.data.min(initial=1) / 2, FAINTEST)
+    least_right = min(max(right.data.min(initial=1) / 2, FAINTEST), FAINT)
+    x = np.maximum(np.asarray(left[rows, columns]).ravel(), least_left)
+    y = np.maximum(np.asarray(right[rows, columns]).ravel(), least_right)
+    say, rest = target_weight, 1 - target_weight
+    edges.data = x ** (rest / max(say, rest)) * y ** (say / max(say, rest))
+    # The data's neighbours stand last: the farthest of them stays at the end.
+    repeated = (theirs[1:, None] == own[None]).any(axis=1)
+    added = np.where(repeated, own[:1], theirs[1:])
+    lists = np.concatenate([own[:1], added, own[1:]])
+    return _on_lists(lists, _restored(edges.tocsr()))
+
+
+def _directed(
+    neighbors: Int[np.ndarray, "neighbors points"],
+    strengths: Float[np.ndarray, "neighbors points"],
+) -> scipy.sparse.csr_matrix:
+    points = neighbors.shape[1]
+    heads = np.tile(np.arange(points), len(neighbors))
+    entries = (strengths.ravel(), (heads, neighbors.ravel()))
+    matrix = scipy.sparse.csr_matrix(entries, shape=(points, points))
+    matrix.eliminate_zeros()
+    return matrix
+
+
+def _restored(weights: scipy.sparse.csr_matrix) -> scipy.sparse.csr_matrix:
+    """Each row's strongest edge made 1, then the union of the two directions."""
+    strongest = weights.max(axis=1).toarray().ravel()
+    scale = 1 / np.where(strongest > 0, strongest, 1)
+    scaled: Any = (scipy.sparse.diags(scale) @ weights).tocsr()
+    return (scaled + scaled.T - scaled.multiply(scaled.T)).tocsr()
+
+
+def _on_lists(
+    neighbors: Int[np.ndarray, "neighbors points"], weights: scipy.sparse.csr_matrix
+) -> FuzzyGraph:
+    """A symmetric matrix on lists that hold each of its edges at one end or both."""
+    points = neighbors.shape[1]
+    heads, tails = np.tile(np.arange(points), len(neighbors)), neighbors.ravel()
+    listed = _directed(neighbors, (neighbors != np.arange(points)).astype(float))
+    values = np.asarray(weights[heads, tails]).ravel()
+    mutual = np.asarray(listed[tails, heads]).ravel() > 0
+    halved = np.where(heads == tails, 0.0, values / (1 + mutual))
+    return FuzzyGraph(
+        jnp.asarray(neighbors.astype(np.int32)),
+        as_floats(halved.reshape(neighbors.shape)),
+        as_floats(np.asarray(weights.sum(axis=1)).ravel()),
+    )

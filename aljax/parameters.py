@@ -1,0 +1,283 @@
+"""What both estimators share: umap-learn's parameters, and how they reach `fit`.
+
+Defaults are those of the configs, and umap-learn's where nothing here reads the
+parameter: `POINTLESS` ones do nothing, `ABSENT` ones have no other value.
+"""
+
+import dataclasses
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from aljax.align import Progress, fit
+from aljax.checks import nearest_name
+from aljax.config import (
+    AlignmentConfig,
+    GraphConfig,
+    LayoutConfig,
+    PerSliceFloat,
+    PerSliceInt,
+    per_slice,
+)
+from aljax.embedding import AlignedEmbedding
+from aljax.graph.build import Slice, rows_of
+from aljax.io import read, write
+from aljax.layout.optimize import LayoutState
+
+POINTLESS = (
+    *("low_memory", "n_jobs", "transform_queue_size", "angular_rp_forest"),
+    *("transform_seed", "force_approximation_algorithm", "output_metric_kwds"),
+    *("dens_lambda", "dens_frac", "dens_var_shift"),
+)
+ABSENT = {
+    "densmap": "DensMAP is not in aljax",
+    "output_dens": "DensMAP is not in aljax",
+    "output_metric": "maps are Euclidean in aljax",
+    "transform_mode": "for graphs without a layout use `aljax.prepare(...).graphs`",
+    "unique": "drop repeated rows by `np.unique(X, axis=0, return_inverse=True)`",
+    "disconnection_distance": "give `precomputed_knn` with inf for far neighbours",
+}
+
+
+Path = str | os.PathLike[str]
+
+
+class Saved(NamedTuple):
+    """What a file of an estimator holds; the maps by the names of their fields."""
+
+    estimator: str
+    parameters: dict[str, Any]
+    maps: dict[str, Any]
+    n_features: int
+    feature_names: list[str] | None
+
+
+@dataclass(eq=False, repr=False)
+class Parameters(BaseEstimator):
+    """The parameters of both estimators, in the order of umap-learn's first four."""
+
+    n_neighbors: PerSliceInt = GraphConfig.n_neighbors
+    n_components: int = LayoutConfig.n_components
+    metric: str = GraphConfig.metric
+    metric_kwds: Mapping[str, Any] | None = GraphConfig.metric_kwds
+    _: KW_ONLY
+    output_metric: str = "euclidean"
+    output_metric_kwds: Mapping[str, Any] | None = None
+    n_epochs: int | None = LayoutConfig.n_epochs
+    learning_rate: PerSliceFloat = LayoutConfig.learning_rate
+    init: str | Sequence[Any] | np.ndarray = LayoutConfig.init
+    min_dist: PerSliceFloat = LayoutConfig.min_dist
+    spread: PerSliceFloat = LayoutConfig.spread
+    low_memory: bool = True
+    n_jobs: int = -1
+    set_op_mix_ratio: PerSliceFloat = GraphConfig.set_op_mix_ratio
+    local_connectivity: PerSliceFloat = GraphConfig.local_connectivity
+    repulsion_strength: PerSliceFloat = LayoutConfig.repulsion_strength
+    negative_sample_rate: PerSliceFloat = LayoutConfig.negative_sample_rate
+    transform_queue_size: float = 4.0
+    a: PerSliceFloat | None = LayoutConfig.a
+    b: PerSliceFloat | None = LayoutConfig.b
+    random_state: int | np.random.RandomState | None = None
+    angular_rp_forest: bool = False
+    target_n_neighbors: int = GraphConfig.target_n_neighbors
+    target_metric: str = GraphConfig.target_metric
+    target_metric_kwds: Mapping[str, Any] | None = GraphConfig.target_metric_kwds
+    target_weight: float = GraphConfig.target_weight
+    transform_seed: int = 42
+    transform_mode: str = "embedding"
+    force_approximation_algorithm: bool = False
+    verbose: bool = False
+    tqdm_kwds: Mapping[str, Any] | None = None
+    unique: bool = False
+    densmap: bool = False
+    dens_lambda: float = 2.0
+    dens_frac: float = 0.3
+    dens_var_shift: float = 0.1
+    output_dens: bool = False
+    disconnection_distance: float | None = None
+    precomputed_knn: Any = (None, None, None)
+    knn_method: str = GraphConfig.knn_method
+    n_shifts: int | None = LayoutConfig.n_shifts
+
+    def __new__(cls, *_: Any, **parameters: Any) -> Any:
+        """Refuse a wrong name with the nearest right one."""
+        known = cls._get_param_names()
+        for name in parameters:
+            if name not in known:
+                raise TypeError(
+                    f"`{name}` is not a parameter of {cls.__name__}: "
+                    f"{nearest_name(name, known)}"
+                )
+        return super().__new__(cls)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.input_tags.pairwise = self.metric == "precomputed"
+        return tags
+
+    def _fit(
+        self, slices: Sequence[Slice], relations: Any, **changed: Any
+    ) -> AlignedEmbedding:
+        """`aljax.fit` with these parameters; `changed` replaces some of them."""
+        self._check_parameters()
+        given = self.get_params(deep=False) | changed
+        given["n_neighbors"] = fitting_neighbors(
+            self.n_neighbors, [*map(rows_of, slices)]
+        )
+
+        def settings(cls: type) -> dict[str, Any]:
+            names = [field.name for field in dataclasses.fields(cls)]
+            return {name: given[name] for name in names if name in given}
+
+        with self._watched() as progress:
+            return fit(
+                slices,
+                relations,
+                key=self._key(),
+                graph=GraphConfig(**settings(GraphConfig)),
+                layout=LayoutConfig(**settings(LayoutConfig)),
+                alignment=AlignmentConfig(**settings(AlignmentConfig)),
+                y=given.get("y"),
+                precomputed_knn=given["precomputed_knn"],
+                progress=progress,
+            )
+
+    def _check_parameters(self) -> None:
+        """Refuse what is not there, and warn once of all that does nothing.
+
+        Raises:
+            ValueError: A parameter of `ABSENT` with another value than its default.
+        """
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        for name, why in ABSENT.items():
+            value = getattr(self, name)
+            if value != defaults[name]:
+                raise ValueError(
+                    f"`{name}` is {value!r}; expected {defaults[name]!r}: {why}."
+                )
+        given = [n for n in POINTLESS if getattr(self, n) != defaults[n]]
+        if given:
+            warnings.warn(
+                f"{', '.join(f'`{name}`' for name in given)} of umap-learn "
+                f"{'do' if len(given) > 1 else 'does'} nothing here.",
+                stacklevel=4,
+            )
+
+    @contextmanager
+    def _watched(self) -> Iterator[Progress | None]:
+        """A progress bar with the terms of the loss, if `verbose`."""
+        if not self.verbose:
+            yield None
+            return
+        from tqdm.auto import tqdm
+
+        kwds = {"desc": "layout", "unit": "epoch"} | dict(self.tqdm_kwds or {})
+        with tqdm(**kwds) as bar:
+            yield show_progress(bar)
+
+    def save(self, path: Path, *, with_data: bool = True) -> None:
+        """Write the fitted model to a file: arrays and JSON, whole or not at all.
+
+        Args:
+            path: Where; a file that is there is replaced.
+            with_data: Whether the data go along; without them new rows cannot be
+                placed nor positions mapped back.
+
+        Raises:
+            ValueError: A parameter that has no form in a file, such as a
+                `RandomState`; a place that cannot be written.
+        """
+        check_is_fitted(self)
+        maps = self.maps_
+        fields = {f.name: getattr(maps, f.name) for f in dataclasses.fields(maps)}
+        if not with_data:
+            fields["data"] = [None] * len(maps.data)
+        parameters = self.get_params(deep=False)
+        knn = parameters["precomputed_knn"]
+        if isinstance(knn, tuple) and len(knn) == 3:  # a search index cannot be saved
+            parameters["precomputed_knn"] = (*knn[:2], None)
+        names = getattr(self, "feature_names_in_", None)
+        saved = Saved(
+            type(self).__name__,
+            parameters,
+            fields,
+            self.n_features_in_,
+            None if names is None else names.tolist(),
+        )
+        write(path, saved)
+
+    @classmethod
+    def load(cls, path: Path) -> Any:
+        """Read a model that `save` wrote: the same parameters and the same bits.
+
+        Raises:
+            ValueError: No such file, or one that is damaged, of a newer format, or
+                of another estimator.
+        """
+        saved = read(path, Saved)
+        if saved.estimator != cls.__name__:
+            raise ValueError(
+                f"`path` is {path}, which holds a {saved.estimator}; expected a "
+                f"{cls.__name__}. Use `aljax.{saved.estimator}.load`."
+            )
+        model = cls(**saved.parameters)
+        model.n_features_in_ = saved.n_features
+        if saved.feature_names is not None:
+            model.feature_names_in_ = np.array(saved.feature_names, dtype=object)
+        model._keep(AlignedEmbedding(**saved.maps))
+        return model
+
+    def _keep(self, maps: AlignedEmbedding) -> None:
+        raise NotImplementedError
+
+    def _key(self) -> jax.Array:
+        return jax.random.key(check_random_state(self.random_state).randint(2**31))
+
+
+def fitting_neighbors(n_neighbors: Any, sizes: Sequence[int], *, first: int = 0) -> Any:
+    """`n_neighbors`, below the rows of each slice; one warning if it was not.
+
+    Args:
+        n_neighbors: What was asked for, one for all or one for each slice.
+        sizes: The slices' rows.
+        first: The index of the first slice, for the warning.
+    """
+    asked = per_slice("n_neighbors", n_neighbors, len(sizes))
+    if not all(isinstance(one, int | np.integer) for one in asked):
+        return n_neighbors  # the config says what is wrong with it
+    pairs = [*enumerate(zip(asked, sizes, strict=True), first)]
+    few = [f"slice {t} ({rows} rows)" for t, (k, rows) in pairs if k >= rows > 2]
+    if not few:
+        return n_neighbors
+    warnings.warn(
+        f"`n_neighbors` reaches the rows of {', '.join(few)}: reduced there to the "
+        "rows less 1.",
+        stacklevel=4,
+    )
+    return [k if rows <= 2 else min(k, rows - 1) for _, (k, rows) in pairs]
+
+
+def show_progress(bar: Any) -> Callable[[LayoutState], None]:
+    """What brings a tqdm bar to a state's epoch, with its latest loss terms."""
+
+    def show(state: LayoutState) -> None:
+        bar.total = int(state.n_epochs)
+        row = state.recorded() - 1
+        terms = {
+            name: f"{float(np.asarray(values)[row].sum()):.4g}"
+            for name, values in vars(state.history).items()
+        }
+        bar.set_postfix(terms, refresh=False)
+        bar.update(int(state.epoch) - bar.n)
+
+    return show

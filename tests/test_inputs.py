@@ -1,0 +1,326 @@
+"""What a slice may be given as, and what is refused."""
+
+from typing import Any
+
+import jax
+import numpy as np
+import pandas
+import pytest
+import scipy.sparse
+from helpers import NEIGHBORS, assert_same_maps, make_data, make_relations
+from scipy.spatial.distance import cdist
+from sklearn.metrics import pairwise_distances
+
+import aljax
+from aljax import io
+from aljax.config import GraphConfig, LayoutConfig
+from aljax.graph.approximate import LENGTHS, approximate_knn
+from aljax.graph.neighbors import exact_knn, find_neighbors
+from aljax.graph.pairwise import PLAIN_METRICS, SPARSE_METRICS, nearest_pairs
+from aljax.graph.precomputed import knn_of_distances, read_knn
+from aljax.tables import read_slice
+
+pytestmark = pytest.mark.usefixtures("as_users_run_it")
+DATA = make_data()
+HOLED = [np.where(np.abs(one) < 0.3, 0, one) for one in DATA]
+DISTANCES = [cdist(one.astype(float), one.astype(float)) for one in DATA]
+TABLES = [(np.argsort(one)[:, :9], np.sort(one)[:, :9]) for one in DISTANCES]
+PRECOMPUTED = GraphConfig(n_neighbors=NEIGHBORS, metric="precomputed")
+
+
+def fit(slices: Any, *, layout: Any = None, **options: Any) -> aljax.AlignedEmbedding:
+    options.setdefault("graph", GraphConfig(n_neighbors=NEIGHBORS))
+    return aljax.fit(
+        slices,
+        make_relations(),
+        key=jax.random.key(0),
+        layout=layout or LayoutConfig(n_epochs=10),
+        **options,
+    )
+
+
+def nearest_stored(distances: np.ndarray, count: int) -> scipy.sparse.csr_matrix:
+    """The nearest of each row as a sparse matrix, itself left out."""
+    order = np.argsort(distances, axis=1)[:, 1 : count + 1]
+    rows = np.repeat(np.arange(len(order)), count)
+    entries = (np.take_along_axis(distances, order, axis=1).ravel(), order.ravel())
+    return scipy.sparse.csr_matrix(
+        (entries[0], (rows, entries[1])), shape=distances.shape
+    )
+
+
+@pytest.fixture(scope="module")
+def fitted() -> aljax.AlignedEmbedding:
+    return fit(DATA)
+
+
+@pytest.fixture(scope="module")
+def fitted_sparse() -> aljax.AlignedEmbedding:
+    return fit([scipy.sparse.csr_matrix(one) for one in HOLED])
+
+
+@pytest.fixture(scope="module")
+def fitted_distances() -> aljax.AlignedEmbedding:
+    return fit(DISTANCES, graph=PRECOMPUTED)
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [
+        lambda one: one.tolist(),
+        lambda one: one.astype(np.float64),
+        jax.numpy.asarray,
+        pandas.DataFrame,
+        lambda one: pytest.importorskip("polars").from_numpy(one),
+        lambda one: pandas.DataFrame(one).astype("Float64"),
+    ],
+    ids=["lists", "float64", "jax", "pandas", "polars", "nullable"],
+)
+def test_the_same_numbers_give_the_same_maps_however_they_are_held(fitted, convert):
+    assert_same_maps(fit([convert(one) for one in DATA]).maps, fitted.maps)
+
+
+def test_slices_may_differ_in_their_columns():
+    narrow = [one[:, : 5 - t] for t, one in enumerate(DATA)]
+    maps = fit(narrow)
+    assert [one.shape for one in maps.maps] == [(len(one), 2) for one in DATA]
+    placed = aljax.transform(maps, 2, narrow[2][:4])
+    np.testing.assert_allclose(placed, maps.maps[2][:4])
+    with pytest.raises(ValueError, match="5 columns, but slice 2 has 3"):
+        aljax.transform(maps, 2, DATA[2][:4])
+
+
+@pytest.mark.parametrize("components", [1, 3, 4])
+def test_maps_may_have_any_number_of_components(components):
+    settings = LayoutConfig(n_epochs=5, n_components=components)
+    maps = fit(DATA, layout=settings).maps
+    assert [one.shape for one in maps] == [(len(one), components) for one in DATA]
+    assert all(np.isfinite(one).all() for one in maps)
+
+
+@pytest.mark.parametrize("form", ["csr", "csc", "coo"])
+def test_sparse_rows_have_the_neighbors_of_dense_ones(form):
+    matrix = scipy.sparse.csr_array(HOLED[0]).asformat(form)
+    rows: Any = read_slice(matrix, "`X`")
+    assert isinstance(rows, scipy.sparse.csr_matrix)
+    for metric in SPARSE_METRICS:
+        found = find_neighbors(rows, NEIGHBORS, metric=metric)
+        expected = find_neighbors(HOLED[0], NEIGHBORS, metric=metric)
+        np.testing.assert_array_equal(found.indices, expected.indices)
+        np.testing.assert_allclose(found.distances, expected.distances, atol=1e-5)
+
+
+def test_sparse_slices_are_kept_for_new_rows(fitted_sparse, tmp_path):
+    rows = scipy.sparse.csr_matrix(HOLED[1][:6])
+    own = fitted_sparse.maps[1][:6]
+    np.testing.assert_allclose(aljax.transform(fitted_sparse, 1, rows), own)
+    np.testing.assert_allclose(aljax.transform(fitted_sparse, 1, HOLED[1][:6]), own)
+    fitted_sparse.save(tmp_path / "maps")
+    loaded = aljax.load(tmp_path / "maps")
+    kept = loaded.data[1]
+    assert isinstance(kept, scipy.sparse.csr_matrix)
+    assert kept.dtype == np.float32
+    np.testing.assert_array_equal(kept.toarray(), HOLED[1])
+    with pytest.raises(ValueError, match=r"`data` is a sparse matrix.*toarray"):
+        fitted_sparse.inverse_transform(own)
+    with pytest.raises(ValueError, match="`init` is 'pca', but slice 0 has no dense"):
+        fit(fitted_sparse.data, layout=LayoutConfig(init="pca"))
+
+
+def test_dense_slices_take_sparse_rows(fitted):
+    rows = scipy.sparse.csr_matrix(DATA[1][:6])
+    placed = aljax.transform(fitted, 1, rows)
+    np.testing.assert_allclose(placed, fitted.maps[1][:6])
+
+
+def test_a_sparse_matrix_in_a_file_has_the_same_bits(tmp_path):
+    matrix = scipy.sparse.csr_matrix(HOLED[0].astype(np.float64))
+    io.write(tmp_path / "it", [matrix])
+    (again,) = io.read(tmp_path / "it", list)
+    assert again.dtype == np.float64
+    for part in ("data", "indices", "indptr"):
+        np.testing.assert_array_equal(getattr(again, part), getattr(matrix, part))
+
+
+@pytest.mark.parametrize("store", [np.asarray, lambda one: nearest_stored(one, 8)])
+def test_distances_give_the_graph_of_their_data(fitted, store):
+    maps = fit([store(one) for one in DISTANCES], graph=PRECOMPUTED)
+    for graph, expected in zip(maps.graphs, fitted.graphs, strict=True):
+        np.testing.assert_array_equal(graph.neighbors, expected.neighbors)
+        np.testing.assert_allclose(graph.weights, expected.weights, atol=1e-4)
+    assert maps.data == [None] * 3
+
+
+def test_new_rows_are_placed_by_their_distances(fitted_distances):
+    placed = aljax.transform(fitted_distances, 1, DISTANCES[1][:6])
+    np.testing.assert_allclose(placed, fitted_distances.maps[1][:6])
+    with pytest.raises(ValueError, match="`new_rows` has 5 columns, but slice 1 has"):
+        aljax.transform(fitted_distances, 1, DATA[1][:6])
+    with pytest.raises(ValueError, match="`new_rows` for slice 1 is sparse or has val"):
+        aljax.transform(fitted_distances, 1, -DISTANCES[1][:6])
+    with pytest.raises(ValueError, match="given as a graph, neighbours or distances"):
+        fitted_distances.inverse_transform(fitted_distances.maps[2][:6])
+
+
+def test_given_neighbors_stand_for_the_search_and_the_data_stay(fitted):
+    knn = exact_knn(DATA[2], NEIGHBORS)
+    tables = [(*TABLES[0], "a search index"), None, knn]
+    maps = fit(DATA, precomputed_knn=tables)
+    for graph, expected in zip(maps.graphs, fitted.graphs, strict=True):
+        np.testing.assert_array_equal(graph.neighbors, expected.neighbors)
+    placed = aljax.transform(maps, 0, DATA[0][:6])
+    np.testing.assert_allclose(placed, maps.maps[0][:6])
+
+
+def test_an_update_takes_neighbors_and_classes(fitted):
+    def updated(**options: Any) -> aljax.AlignedEmbedding:
+        new, relation = DATA[0], {0: 0, 5: 7}
+        return aljax.update(fitted, new, relation, key=jax.random.key(0), **options)
+
+    plain, given = updated(), updated(precomputed_knn=TABLES[0])
+    np.testing.assert_array_equal(plain.graphs[3].neighbors, given.graphs[3].neighbors)
+    held = updated(y=np.arange(len(DATA[0])) % 2)
+    before, after = plain.graphs[3].to_sparse(), held.graphs[3].to_sparse()
+    assert abs(before - after).max() > 0.1
+
+
+@pytest.mark.parametrize("metric", [*PLAIN_METRICS])
+def test_plain_metrics_have_an_exact_search(metric):
+    data = DATA[0][:, :2] if metric == "haversine" else np.round(DATA[0], 1)
+    kwds = {"p": 3} if metric == "minkowski" else None
+    knn = find_neighbors(data, NEIGHBORS, metric=metric, metric_kwds=kwds)
+    distances = pairwise_distances(data, metric=metric, **(kwds or {}))
+    np.fill_diagonal(distances, 0)
+    nearest = np.sort(distances, axis=1)[:, :NEIGHBORS]
+    np.testing.assert_allclose(np.asarray(knn.distances).T, nearest, atol=1e-4)
+
+
+def test_new_rows_are_placed_in_other_metrics():
+    maps = fit(DATA, graph=GraphConfig(n_neighbors=NEIGHBORS, metric="canberra"))
+    placed = aljax.transform(maps, 1, DATA[1][:6])
+    np.testing.assert_allclose(placed, maps.maps[1][:6])
+
+
+def test_a_metric_that_only_pynndescent_has_is_searched_by_its_function():
+    data = np.abs(DATA[0])
+    rows, distances = nearest_pairs(data, data[:3], 4, metric="hellinger")
+    assert rows[:, 0].tolist() == [0, 1, 2]
+    scaled = np.sqrt(data / data.sum(axis=1, keepdims=True))
+    expected = np.sort(np.sqrt(1 - scaled[:3] @ scaled.T).clip(0), axis=1)[:, :4]
+    np.testing.assert_allclose(distances[:, 1:], expected[:, 1:], atol=1e-3)
+
+
+NEEDS: dict[str, dict[str, Any]] = {
+    "minkowski": {"p": 3},
+    "weighted_minkowski": {"w": np.ones(5, np.float32), "p": 3},
+    "wminkowski": {"w": np.ones(5, np.float32), "p": 3},
+    "mahalanobis": {"vinv": np.eye(5, dtype=np.float32)},
+    "seuclidean": {"sigma": np.ones(5, np.float32)},
+    "standardised_euclidean": {"sigma": np.ones(5, np.float32)},
+}
+# Not between rows of any data: negative, or of another kind of rows.
+NO_DISTANCE = ("inner_product",)
+
+
+@pytest.mark.slow  # numba compiles pynndescent anew for each of them
+def test_every_metric_that_pynndescent_knows_gives_a_graph():
+    from pynndescent.distances import named_distances
+
+    for metric in sorted({*named_distances} - {*NO_DISTANCE, "sinkhorn"}):
+        data = np.abs(make_data((60,))[0])
+        data = data[:, :2] if metric == "haversine" else data
+        if metric == "dot":
+            data = data / np.linalg.norm(data, axis=1, keepdims=True)
+        if metric.startswith("bit"):
+            data = np.round(data * 50)
+        kwds = NEEDS.get(metric)
+        knn = approximate_knn(data, NEIGHBORS, metric=metric, metric_kwds=kwds)
+        indices = np.asarray(knn.indices)
+        assert np.isfinite(knn.distances).all(), metric
+        assert (indices[1:] != indices[0]).any(), metric
+
+
+@pytest.mark.slow
+def test_plain_metrics_mean_the_same_in_both_libraries():
+    for metric in {*PLAIN_METRICS} - {"haversine", "minkowski"}:
+        data = np.abs(np.round(DATA[0], 1)) + 0.1
+        exact = find_neighbors(data, NEIGHBORS, metric=metric)
+        near = find_neighbors(data, NEIGHBORS, metric=metric, knn_method="approximate")
+        np.testing.assert_allclose(exact.distances, near.distances, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("metric", ["euclidean", "manhattan"])
+def test_pynndescent_is_given_rows_that_float32_can_compare(rng, metric):
+    data = rng.normal(size=(400, 6))
+    assert metric in LENGTHS
+    near = approximate_knn(data, 10, metric=metric)
+    for offset, unit in ((1e35, 1e30), (1e7, 1.0)):
+        other = approximate_knn(data * unit + offset, 10, metric=metric)
+        shared = np.asarray(near.indices) == np.asarray(other.indices)
+        assert shared.mean() > 0.9
+        ratio = np.asarray(other.distances)[1:] / np.asarray(near.distances)[1:] / unit
+        np.testing.assert_allclose(np.median(ratio), 1.0, rtol=1e-3)
+
+
+@pytest.mark.slow
+def test_sparse_rows_of_other_metrics_go_through_pynndescent():
+    matrix = scipy.sparse.csr_matrix(np.abs(HOLED[0]))
+    knn = find_neighbors(matrix, NEIGHBORS, metric="hellinger")
+    dense = find_neighbors(np.abs(HOLED[0]), NEIGHBORS, metric="hellinger")
+    shared = np.asarray(knn.indices) == np.asarray(dense.indices)
+    assert shared.mean() > 0.9
+    near = find_neighbors(matrix, NEIGHBORS, knn_method="approximate")
+    np.testing.assert_allclose(
+        near.distances, exact_knn(matrix.toarray(), NEIGHBORS).distances, atol=1e-4
+    )
+
+
+LOW = DISTANCES[0] - 1
+FEW = nearest_stored(DISTANCES[0], 4)
+NAN = scipy.sparse.csr_matrix(np.where(DATA[0] > 2, np.nan, DATA[0]))
+
+
+@pytest.mark.parametrize(
+    ("act", "said"),
+    [
+        (lambda: read_slice(NAN, "`X`"), "^`X` has nan in row"),
+        (lambda: read_slice(NAN * 1j, "`X`"), "^`X` is a sparse matrix.*complex"),
+        (lambda: fit(DATA, graph=PRECOMPUTED), r"'precomputed', but slice 0 has shape"),
+        (lambda: knn_of_distances(LOW, 4, name="slice 0"), "slice 0 has -1 as a dist"),
+        (
+            lambda: knn_of_distances(FEW, NEIGHBORS, name="slice 0"),
+            "stores 4 distances in row 0; expected at least 5",
+        ),
+        (lambda: read_knn(3, 41, 5, name="`p`"), "^`p` is a int; expected"),
+        (lambda: read_knn(TABLES[0], 40, 5, name="`p`"), "`p` has 41 rows, but .* 40"),
+        (lambda: read_knn(TABLES[0], 41, 10, name="`p`"), "`p` has 9 neighbours.*10"),
+        (lambda: fit(DATA, precomputed_knn=[None]), "`precomputed_knn` has 1 entries"),
+        (lambda: fit(DATA, precomputed_knn=7), "`precomputed_knn` has a int, not"),
+        (lambda: fit(DATA, y=[[1]]), "`y` has 1 entries for 3 slices"),
+        (lambda: fit(DATA, y=[[1], None, None]), r"`y\[0\]` of slice 0 has shape"),
+        (
+            lambda: find_neighbors(DATA[0], 5, metric="euclidian"),
+            "^`metric` is 'euclidian'.*did you mean `euclidean`",
+        ),
+        (
+            lambda: find_neighbors(DATA[0], 5, metric="precompute"),
+            "did you mean `precomputed`",
+        ),
+        (
+            lambda: approximate_knn(scipy.sparse.csr_matrix(DATA[0]), 5, metric="tsss"),
+            "does not know for sparse rows",
+        ),
+        (
+            lambda: nearest_pairs(DATA[0], DATA[0][:2], 3, metric="magic"),
+            "in which new rows cannot be searched",
+        ),
+        (
+            lambda: aljax.slices_from_table(FEW, [0] * 41, [*range(41)]),
+            "`values` is a csr_matrix",
+        ),
+    ],
+)
+def test_input_that_does_not_fit_is_refused(act, said):
+    with pytest.raises(ValueError, match=said):
+        act()
