@@ -44,6 +44,8 @@ ORDER = [
     "stages",
     "io",
     "embedding",
+    "manifest",
+    "checkpoints",
     "align",
     "extend",
     "stream",
@@ -66,7 +68,7 @@ NAMES = {
 }
 HEAVY = [
     *("matplotlib", "plotly", "datashader", "PIL", "pandas", "anndata"),
-    *("sklearn", "pynndescent", "numba", "hydra", "umap", "tqdm"),
+    *("sklearn", "pynndescent", "numba", "hydra", "umap", "tqdm", "orbax"),
 ]
 
 
