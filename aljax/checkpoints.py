@@ -7,6 +7,7 @@ The problem is not kept: it is made again from the same data, and its own sum sa
 whether it is the same.
 """
 
+import errno
 import hashlib
 import logging
 import os
@@ -20,7 +21,7 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +31,8 @@ from aljax.checks import number
 from aljax.layout.optimize import LayoutState
 from aljax.layout.problem import AlignedProblem, LayoutParams
 from aljax.manifest import MANIFEST, PATTERN, check_same, newest, write_manifest
+
+ROOM = 2**20  # bytes that orbax writes beside the arrays, and some more
 
 
 class Checkpoints:
@@ -52,7 +55,8 @@ class Checkpoints:
 
         Args:
             folder: Where; made when it is first needed.
-            epochs: A checkpoint every so many epochs (whole, at least 1), or None.
+            epochs: A checkpoint every so many epochs (whole, at least 1), or None: at
+                the end of the chunk, a 20th of all epochs, in which it is due.
             seconds: One every so many seconds (above 0), or None.  With neither, only
                 a layout that is stopped is kept.
             resume: Whether to go on from the newest whole checkpoint that is there; a
@@ -71,7 +75,7 @@ class Checkpoints:
                 "checkpoints need orbax-checkpoint, which is not installed; run: pip "
                 "install 'aljax[checkpoints]'."
             )
-        self.folder = Path(folder).absolute()
+        self.folder = Path(folder)
         self.epochs, self.seconds, self.resume = epochs, seconds, resume
         self.about = dict(about or {})
         if not resume and any(self.folder.glob(PATTERN)):
@@ -136,7 +140,7 @@ class Checkpoints:
             self._settle()
         return self.last
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Checkpoints":
         return self
 
     def __exit__(
@@ -159,9 +163,12 @@ class Checkpoints:
         self._kept = (epoch, time.monotonic())
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            _check_room(self.folder, state)
             orbax = _orbax()
             saved = orbax.args.StandardSave(_flat(state))
-            self._orbax().save(path, args=saved, force=True)  # one there was damaged
+            self._orbax().save(
+                path.absolute(), args=saved, force=True
+            )  # one there was damaged
         except Exception as error:
             self._lament(error)
         else:
@@ -195,7 +202,7 @@ class Checkpoints:
 
     def _restore(self, path: Path, state: LayoutState) -> LayoutState:
         asked = _orbax().args.StandardRestore(_flat(state))
-        found = self._orbax().restore(path, args=asked)
+        found = self._orbax().restore(path.absolute(), args=asked)
         leaves = [found[name] for name in _flat(state)]
         return jax.tree.unflatten(jax.tree.structure(state), leaves)
 
@@ -222,6 +229,13 @@ def _prune(folder: Path, path: Path) -> None:
         if one not in (path, *before) and one.is_dir():
             (one / MANIFEST).unlink(missing_ok=True)  # first: then it is not whole
             shutil.rmtree(one, ignore_errors=True)
+
+
+def _check_room(folder: Path, state: LayoutState) -> None:
+    """Fail before a write that would fail in the middle."""
+    needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + ROOM
+    if shutil.disk_usage(folder).free < needed:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _reason(error: Exception) -> str:
