@@ -4,6 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from aljax.align import fit
+from aljax.checkpoints import Checkpoints
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
 from aljax.embedding import AlignedEmbedding
 from aljax.graph.fuzzy import FuzzyGraph
@@ -25,6 +26,7 @@ __all__ = [
     "AlignedEmbedding",
     "AlignedUMAP",
     "AlignmentConfig",
+    "Checkpoints",
     "FuzzyGraph",
     "GraphConfig",
     "LayoutConfig",

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
+from aljax.checkpoints import Checkpoints
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
 from aljax.embedding import AlignedEmbedding
 from aljax.layout.optimize import LayoutState, default_shifts, run
@@ -31,6 +32,7 @@ def fit(
     y: Sequence[Any] | None = None,
     precomputed_knn: Sequence[Any] | None = None,
     progress: Progress | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> AlignedEmbedding:
     """Lay a sequence of related data sets out as maps that stay comparable.
 
@@ -61,6 +63,8 @@ def fit(
             (indices, distances), each `(points, neighbors)`, the row itself included.
             The data stay at hand for new rows and the inverse.
         progress: Called about 20 times during the layout with the state so far.
+        checkpoints: Where the layout is kept while it runs, and gone on from: see
+            `aljax.Checkpoints`.
 
     Returns:
         The maps, with what led to them.
@@ -86,7 +90,13 @@ def fit(
     problem, params = prepared.problem, prepared.params
     with timed("layout", seconds):
         state = optimize(
-            problem, params, prepared.state, layout, key=key, progress=progress
+            problem,
+            params,
+            prepared.state,
+            layout,
+            key=key,
+            progress=progress,
+            checkpoints=checkpoints,
         )
     return AlignedEmbedding(
         maps=unstack_maps(state.maps, problem),
@@ -114,18 +124,24 @@ def optimize(
     *,
     key: jax.Array,
     progress: Progress | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> LayoutState:
-    """Run the layout to its last epoch, in one chunk or with `progress` between.
+    """Run the layout to its last epoch, in one chunk or with calls between.
 
     Raises:
         ValueError: The maps are no longer finite.
     """
     n_shifts = shifts_of(problem, layout)
-    n_epochs = int(state.n_epochs)
-    chunk = max(1, -(-n_epochs // (CHUNKS if progress else 1)))
-    for stop in range(chunk, n_epochs + chunk, chunk):
+    if checkpoints:
+        state = checkpoints.begin(problem, params, state, key=key, n_shifts=n_shifts)
+    n_epochs, begun = int(state.n_epochs), int(state.epoch)
+    chunk = max(1, -(-n_epochs // (CHUNKS if progress or checkpoints else 1)))
+    chunk = min(chunk, checkpoints.epochs or chunk) if checkpoints else chunk
+    for stop in range(begun + chunk, n_epochs + chunk, chunk):
         stop = min(stop, n_epochs)
         state = run(problem, params, state, stop, key=key, n_shifts=n_shifts)
+        if checkpoints:
+            checkpoints.keep(state)
         if progress:
             progress(state)
     check_finite(state.maps)

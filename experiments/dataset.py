@@ -1,5 +1,6 @@
 """What a run is about: a sequence of slices, and what is known of their rows."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -49,3 +50,17 @@ def titled(dataset: Dataset, *settings: Any) -> Dataset:
 def related_by_ids(dataset: Dataset) -> Dataset:
     """The dataset with its rows' ids for relations."""
     return replace(dataset, relations=[one.tolist() for one in dataset.ids])
+
+
+def digest(dataset: Dataset) -> str:
+    """The SHA-256 of everything that a dataset holds."""
+    found = hashlib.sha256()
+    rows = [*dataset.slices, *dataset.ids, *(dataset.labels or [])]
+    for one in map(np.asarray, rows):
+        found.update(f"{one.dtype}{one.shape}".encode())
+        plain = one.dtype.kind not in "OT"  # text of any length, or a mixture
+        found.update(one.tobytes() if plain else repr(one.tolist()).encode())
+    for one in dataset.relations:
+        listed = one.tolist() if isinstance(one, np.ndarray) else one
+        found.update(repr(listed).encode())
+    return found.hexdigest()

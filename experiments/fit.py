@@ -8,7 +8,7 @@ import jax
 from tqdm import tqdm
 
 import aljax
-from aljax import AlignedEmbedding
+from aljax import AlignedEmbedding, Checkpoints
 from aljax.layout.optimize import LayoutState
 from experiments.dataset import Dataset
 from experiments.interrupts import Interrupts
@@ -18,9 +18,12 @@ BAR = "fit {percentage:3.0f}%|{bar:10}| {n_fmt}/{total_fmt}{postfix}"  # 80 colu
 
 
 def fit(
-    dataset: Dataset, settings: RunSettings, interrupts: Interrupts
+    dataset: Dataset,
+    settings: RunSettings,
+    interrupts: Interrupts,
+    checkpoints: Checkpoints | None = None,
 ) -> AlignedEmbedding:
-    """The maps of a dataset, as the settings ask for them.
+    """The maps of a dataset, as the settings ask for them, kept while they are made.
 
     Raises:
         ValueError: As `aljax.fit` and `aljax.update` do, or `first` is not in range.
@@ -44,6 +47,7 @@ def fit(
             alignment=settings.alignment,
             slice_labels=_labels(dataset)[:first] if any(dataset.titles) else None,
             progress=lambda state: progress(state, interrupts),
+            checkpoints=checkpoints,
         )
     if whole:
         return embedding

@@ -1,18 +1,23 @@
 """Ctrl-C that ends a run cleanly.
 
 Python's own answer, a KeyboardInterrupt wherever the program happens to be, is lost or
-crashes when that is inside some library's import or compilation.  Here the first
-Ctrl-C is remembered, and a run asks for it between its stages; a second one is
-Python's.
+crashes when that is inside some library's import or compilation, and comes minutes
+late when that is inside a compiled loop.  Here a thread listens: the first Ctrl-C is
+remembered, and a run asks for it between its stages; the second ends the process.
 """
 
 import os
 import signal
+import socket
 import threading
 from types import FrameType, TracebackType
 from typing import Any, Self
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Stopped(KeyboardInterrupt):
+    """A run that was stopped, and can be gone on with."""
 
 
 class Interrupts:
@@ -24,6 +29,13 @@ class Interrupts:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():  # only it may
+            self._heard, self._told = socket.socketpair()
+            self._told.setblocking(False)
+            self._former = signal.set_wakeup_fd(
+                self._told.fileno(), warn_on_full_buffer=False
+            )
+            self._listener = threading.Thread(target=self._listen, daemon=True)
+            self._listener.start()
             for one in SIGNALS:
                 self._handlers[one] = signal.signal(one, self._remember)
         return self
@@ -36,14 +48,29 @@ class Interrupts:
     ) -> None:
         for one, handler in self._handlers.items():
             signal.signal(one, handler)
+        if self._handlers:
+            signal.set_wakeup_fd(self._former)
+            self._told.close()
+            self._listener.join()
+            self._heard.close()
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         del frame
-        if self.seen is not None:
-            raise KeyboardInterrupt
-        self.seen = number
-        # Not `print`: it fails if the signal came while it was printing.
-        os.write(2, b"\nstopping (again to stop at once)\n")
+        self.seen = self.seen or number
+
+    def _listen(self) -> None:
+        """Read the signals' numbers, which the system's handler writes at once."""
+        heard = 0
+        while numbers := self._heard.recv(1):
+            if numbers[0] not in SIGNALS:
+                continue
+            heard += 1
+            if heard > 1:
+                os.write(2, b"stopped at once\n")
+                os._exit(128 + numbers[0])  # what is on the disk is whole at any time
+            self.seen = self.seen or numbers[0]
+            # Not `print`: the signal may have come while it was printing.
+            os.write(2, b"\nstopping (again to stop at once)\n")
 
     def check(self) -> None:
         """Raise KeyboardInterrupt if it has been asked for."""

@@ -4,15 +4,18 @@ import importlib.metadata
 import math
 import os
 import platform
+import re
+import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
 from aljax import AlignedEmbedding, metrics
-from experiments.dataset import Dataset
+from experiments.dataset import Dataset, digest
 from experiments.watch import graph_recall, peak_memory
 
 TRUST_NEIGHBORS = 15
@@ -21,7 +24,11 @@ CLASSES = 256  # more different labels than that are quantities
 KEY = """\
 trust: 15 neighbours kept, 1 is best.  accuracy: 10 neighbours vote for the label.
 displacement: of the members, to the next slice, in radii of the maps."""
-PACKAGES = ("aljax", "jax", "jaxlib", "equinox", "optax", "numpy", "scipy")
+PACKAGES = (
+    *("aljax", "jax", "jaxlib", "equinox", "optax", "numpy", "scipy"),
+    *("pynndescent", "numba", "scikit-learn"),
+)
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True)
@@ -118,6 +125,8 @@ def record(
     return {
         "name": name,
         "seed": seed,
+        "data": digest(dataset),
+        "commit": commit(),
         "means": {key: _number(value) for key, value in measures.means().items()},
         "slices": [
             {
@@ -145,6 +154,7 @@ def record(
             "device": jax.devices()[0].device_kind,
             "platform": jax.default_backend(),
             "processor": platform.machine(),
+            "model": processor(),
             "cores": os.cpu_count(),
         },
     }
@@ -163,6 +173,29 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             found[package] = "not installed"  # run from a checkout
     return found
+
+
+def commit() -> str | None:
+    """The git commit of the checkout that runs, "-dirty" where files differ from it."""
+    if not (ROOT / ".git").exists():
+        return None
+    describe = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
+    asked = [*describe, "--abbrev=40", "--exclude=*"]
+    try:
+        found = subprocess.run(asked, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return found.stdout.strip()
+
+
+def processor() -> str | None:
+    """The processor's name, where the system tells: code is compiled for it."""
+    try:
+        listed = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return platform.processor() or None
+    names = re.findall(r"^model name\s*: (.*)$", listed, re.MULTILINE)
+    return names[0] if names else None
 
 
 def _number(value: float) -> float | None:

@@ -1,12 +1,13 @@
 """The folder of a run: filled beside, and renamed once it is whole."""
 
+import errno
 import itertools
 import json
 import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 from omegaconf import OmegaConf
 
 from aljax import AlignedEmbedding, plot
-from experiments import inverse_pictures
+from experiments import claims, inverse_pictures
 from experiments.dataset import Dataset
 from experiments.report import CLASSES
 from experiments.settings import RunSettings
@@ -29,34 +30,55 @@ FILES = {
     "inverse.png": "a grid over the map, read back as data",
     "explorer.html": "all of it with a slider, search and trails, in a browser",
     "embedding.npz": "the maps as arrays, with ids and labels",
-    "metrics.json": "the measures, with seconds, versions and seed",
-    "config.yaml": "the settings; run them again with --config",
+    "metrics.json": "the measures, with seconds, versions, seed and the data's sum",
+    "config.yaml": "the settings; run them again with --reproduce FOLDER",
 }
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
 def folder_beside(results: Path) -> Iterator[Path]:
     """A folder in `results` to be filled; what is still there at the end is removed.
 
+    So is what runs left there that were killed.
+
     Raises:
-        ValueError: `results` cannot be written.
+        ValueError: `results` cannot be written, or the disk is full.
     """
     new = not results.exists()
-    beside = results / f".unfinished-{secrets.token_hex(4)}"
-    try:
-        beside.mkdir(parents=True)
-    except OSError as error:
-        raise ValueError(
-            f"`results` is {results}, which cannot be written ({error.strerror}); "
-            "expected a folder, as in results=~/maps."
-        ) from error
-    try:
-        yield beside
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-        if new:
-            with suppress(OSError):  # it holds a result
-                results.rmdir()
+    claims.sweep(results.glob(".unfinished-*"), lambda _: True)
+    names = (results / f".unfinished-{secrets.token_hex(4)}" for _ in itertools.count())
+    with ExitStack() as stack:
+        try:
+            beside = stack.enter_context(claims.made(names))
+        except OSError as error:
+            raise ValueError(
+                f"`results` is {results}, which cannot be written ({error.strerror}); "
+                "expected a folder, as in results=~/maps."
+            ) from error
+        try:
+            yield beside
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            raise ValueError(
+                f"`results` is {results}, where there is no room ({error.strerror}); "
+                "make some, or name another folder."
+            ) from error
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+            if new:
+                with suppress(OSError):  # it holds a result
+                    results.rmdir()
+
+
+def numbered(path: Path) -> Iterator[Path]:
+    """`path`, `path`-2, `path`-3, ..."""
+    yield path
+    for number in itertools.count(2):
+        yield path.with_name(f"{path.name}-{number}")
 
 
 def publish(beside: Path, name: str) -> Path:
@@ -65,8 +87,7 @@ def publish(beside: Path, name: str) -> Path:
     Returns:
         Where it is now.
     """
-    for number in itertools.count(1):
-        target = beside.with_name(name if number == 1 else f"{name}-{number}")
+    for target in numbered(beside.with_name(name)):
         if os.path.lexists(target):  # renaming would replace a folder if it is empty
             continue
         try:

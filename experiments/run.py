@@ -1,6 +1,7 @@
 """One run: settings in, a folder of maps, measures and pictures out.
 
     python -m experiments.run experiment=digits_sequence
+    python -m experiments.run --reproduce results/digits_sequence
     python -m experiments.run --help
 
 What imports JAX is imported inside `main`, where Ctrl-C is already looked after.
@@ -14,13 +15,13 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from experiments.interrupts import Interrupts
+from experiments.interrupts import Interrupts, Stopped
 
 if TYPE_CHECKING:
     from experiments.settings import RunSettings
@@ -39,42 +40,52 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Returns:
-        The exit status: 0, 1 for input that is refused, 130 for Ctrl-C.
+        The exit status: 0, 1 for input that is refused or a result that is not
+        reproduced, 130 for Ctrl-C, 143 for SIGTERM.
     """
+    given = sys.argv[1:] if arguments is None else arguments
     with Interrupts() as interrupts, warnings.catch_warnings():
         warnings.showwarning = _show_warning
         try:
-            _main(sys.argv[1:] if arguments is None else arguments, interrupts)
+            return _main(given, interrupts)
         except KeyboardInterrupt as stopped:
             print(str(stopped) or "stopped; nothing was written.", file=sys.stderr)
+            if isinstance(stopped, Stopped):
+                from experiments.resume import command
+
+                print(f"to go on with it:\n    {command(given)}", file=sys.stderr)
             return interrupts.exit_status()
         except ValueError as error:
             if not _is_refusal(error):
                 raise
             print(f"error: {error}", file=sys.stderr)
             return 1
-    return 0
 
 
-def _main(arguments: Sequence[str], interrupts: Interrupts) -> None:
+def _main(arguments: Sequence[str], interrupts: Interrupts) -> int:
     given = _parser().parse_args(arguments)
     from experiments import settings
     from experiments.usage import usage
 
     if given.help:
         print(usage())
-        return
+        return 0
     if given.multirun:
         from experiments import multirun
 
         multirun.launch(given.overrides)
-        return
+        return 0
+    if given.reproduce:
+        from experiments import reproduce
+
+        return reproduce.reproduce(given.reproduce, given.overrides, interrupts)
     from experiments import automatic
 
     composed = settings.compose(given.overrides, given.config or settings.CONFIG)
     interrupts.check()
     composed = automatic.resolved(composed)
     perform(settings.build(composed), composed, interrupts)
+    return 0
 
 
 def perform(
@@ -104,6 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("overrides", nargs="*", metavar="name=value")
     parser.add_argument("--config", type=Path, metavar="FILE")
+    parser.add_argument("--reproduce", type=Path, metavar="FOLDER")
     parser.add_argument("-m", "--multirun", action="store_true")
     parser.add_argument("-h", "--help", action="store_true")
     return parser
@@ -138,7 +150,7 @@ def run(
     Raises:
         ValueError: Data or settings that the sources or the library refuse.
     """
-    from experiments import datasets, report, results
+    from experiments import datasets, report, results, resume
     from experiments.dataset import related_by_ids, titled
     from experiments.fit import fit
     from experiments.watch import CompileClock
@@ -147,14 +159,16 @@ def run(
         results.check_motion()
     seconds: dict[str, float] = {}
     clock = CompileClock()
-    with results.folder_beside(settings.results) as folder:
+    with ExitStack() as stack:
+        folder = stack.enter_context(results.folder_beside(settings.results))
         with _stage("load", seconds, interrupts):
             dataset = datasets.load(**settings.data)
             dataset = titled(dataset, settings.graph, settings.layout)
             dataset = related_by_ids(dataset) if settings.by_ids else dataset
         print(f"{settings.name}: {report.summary(dataset)}", flush=True)
+        kept = stack.enter_context(resume.checkpoints(settings, dataset))
         with _stage("fit", seconds, interrupts):
-            embedding = fit(dataset, settings, interrupts)
+            embedding = fit(dataset, settings, interrupts, kept)
         with _stage("measure", seconds, interrupts):
             measures = report.measure(dataset, embedding)
         print(f"\n{report.table(dataset, measures)}\n")
@@ -174,7 +188,7 @@ def run(
             seed=settings.seed,
             seconds=seconds,
         )
-        results.write_texts(folder, composed, record)
+        results.write_texts(folder, composed | {"resume": False}, record)
         interrupts.check()
         written = results.publish(folder, settings.name)
     print(results.overview(written))

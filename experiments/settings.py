@@ -23,13 +23,20 @@ from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
-from aljax.checks import nearest_name
+from aljax.checks import nearest_name, number
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
 from experiments.positions import InverseGrid, read_grid
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "config.yaml"
 SECTIONS = {"graph": GraphConfig, "layout": LayoutConfig, "alignment": AlignmentConfig}
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, YAMLError)
+# What the configs of results from before there was such a setting do not have.
+NEWER = {
+    "task": {"name": "fit"},
+    "resume": False,
+    "checkpoint_epochs": None,
+    "checkpoint_seconds": None,
+}
 SEEDS = 2**32  # larger ones would silently stand for smaller ones
 
 
@@ -45,6 +52,10 @@ class RunSettings:
         by_ids: Whether rows are related by their ids, whatever relations the data has.
         first: On how many slices the sequence is fitted, the others being appended
             one by one; None fits all at once.
+        resume: Whether to go on with the run of the same name, data and settings that
+            was stopped, if there is one.
+        checkpoint_epochs: The layout is kept every so many epochs, or None.
+        checkpoint_seconds: It is kept every so many seconds, or None.
         motion: Whether to draw how members move: curves, a film, an explorer.
         task: What is done with the data: `fit`, or another of `experiments.run`'s tasks
             with its options.
@@ -61,6 +72,9 @@ class RunSettings:
     compilation_cache: Path | None
     by_ids: bool
     first: int | None
+    resume: bool
+    checkpoint_epochs: int | None
+    checkpoint_seconds: float | None
     motion: bool
     task: Mapping[str, Any]
     data: Mapping[str, Any]
@@ -212,7 +226,7 @@ def build(settings: Mapping[str, Any]) -> RunSettings:
         ValueError: An unknown name, or a value of the wrong type or out of range.
     """
     known = [field.name for field in dataclasses.fields(RunSettings)]
-    settings = {"task": {"name": "fit"}, **settings}
+    settings = {**NEWER, **settings}
     for name in settings:
         if name not in known:
             _reject_name(name, known)
@@ -230,13 +244,18 @@ def build(settings: Mapping[str, Any]) -> RunSettings:
     cache = settings["compilation_cache"]
     if cache is not None:
         _check_text("compilation_cache", cache)
-    if not isinstance(settings["by_ids"], bool):
-        raise ValueError(f"`by_ids` is {settings['by_ids']!r}; expected true or false.")
+    for name in ("by_ids", "motion", "resume"):
+        if not isinstance(settings[name], bool):
+            raise ValueError(f"`{name}` is {settings[name]!r}; expected true or false.")
+    number(1, whole=True, optional=True)(
+        "checkpoint_epochs", settings["checkpoint_epochs"]
+    )
+    number(0, open_low=True, optional=True)(
+        "checkpoint_seconds", settings["checkpoint_seconds"]
+    )
     first = settings["first"]
     if first is not None and (type(first) is not int or first < 1):
         raise ValueError(f"`first` is {first!r}; expected a number of slices or null.")
-    if not isinstance(settings["motion"], bool):
-        raise ValueError(f"`motion` is {settings['motion']!r}; expected true or false.")
     data = settings["data"]
     if not isinstance(data, Mapping):
         raise ValueError(f"`data` is {data!r}; expected a source and its options.")
@@ -251,6 +270,9 @@ def build(settings: Mapping[str, Any]) -> RunSettings:
         compilation_cache=None if cache is None else Path(cache).expanduser(),
         by_ids=settings["by_ids"],
         first=first,
+        resume=settings["resume"],
+        checkpoint_epochs=settings["checkpoint_epochs"],
+        checkpoint_seconds=settings["checkpoint_seconds"],
         motion=settings["motion"],
         task=task,
         data=data,

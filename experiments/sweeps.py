@@ -29,6 +29,7 @@ from aljax.sweep.problem import check_settings
 from experiments import datasets, report, tradeoff
 from experiments.benchmark import measure
 from experiments.cases import Case
+from experiments.dataset import digest
 from experiments.datasets import Dataset
 from experiments.grid import expand
 from experiments.interrupts import Interrupts
@@ -123,12 +124,7 @@ class Store:
     """Finished rows on disk, each under a digest of the data and of its settings."""
 
     def __init__(self, folder: Path, dataset: Dataset) -> None:
-        self.folder, self.dataset = folder, dataset
-        digest = hashlib.sha256()
-        for one in dataset.slices:
-            digest.update(np.ascontiguousarray(one).tobytes())
-        digest.update(repr(dataset.relations).encode())
-        self.data = digest.hexdigest()
+        self.folder, self.dataset, self.data = folder, dataset, digest(dataset)
 
     def path(self, identity: Mapping[str, Any]) -> Path:
         """Where a row is kept."""

@@ -15,7 +15,9 @@ Lay a sequence of data sets out as aligned maps, measure and draw them.
     python -m experiments.run experiment=digits_sequence layout.min_dist=0.2 seed=1
     python -m experiments.run experiment=digits_sweep
     python -m experiments.run -m experiment=digits_sweep    (each row a job of its own)
-    python -m experiments.run --config results/digits_sequence/config.yaml"""
+    python -m experiments.run --config results/digits_sequence/config.yaml
+    python -m experiments.run --reproduce results/digits_sequence   (the same bits?)
+    python -m experiments.run experiment=digits_sequence resume=true   (after Ctrl-C)"""
 TAIL = """\
 Any setting is overridden as name=value; one that is per slice takes a list, such as
 layout.min_dist=[0.1,0.2].  For their meaning: python -c "import aljax;

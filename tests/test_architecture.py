@@ -49,6 +49,8 @@ ORDER = [
     "stages",
     "io",
     "embedding",
+    "manifest",
+    "checkpoints",
     "align",
     "extend",
     "stream",
@@ -72,7 +74,7 @@ NAMES = {
 }
 HEAVY = [
     *("matplotlib", "plotly", "datashader", "PIL", "pandas", "anndata"),
-    *("sklearn", "pynndescent", "numba", "hydra", "umap", "tqdm"),
+    *("sklearn", "pynndescent", "numba", "hydra", "umap", "tqdm", "orbax"),
 ]
 
 

@@ -154,7 +154,9 @@ def test_a_rename_that_comes_second_takes_the_next_number(tmp_path, monkeypatch)
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("broken")])
 @pytest.mark.parametrize("stage", ["write_pictures", "write_texts", "publish"])
-def test_a_run_that_fails_leaves_nothing(own, monkeypatch, capsys, error, stage):
+def test_a_run_that_fails_leaves_its_layout_and_no_results(
+    own, monkeypatch, capsys, error, stage
+):
     def fail(*_):
         raise error
 
@@ -164,8 +166,8 @@ def test_a_run_that_fails_leaves_nothing(own, monkeypatch, capsys, error, stage)
             main(own)
     else:
         assert main(own) == 130
-        assert "stopped; nothing was written" in capsys.readouterr().err
-    assert not Path("results").exists()
+    assert "the layout is kept in " in capsys.readouterr().err
+    assert [one.name for one in Path("results").iterdir()] == ["files.checkpoints"]
 
 
 def test_an_error_inside_is_no_refusal(own, monkeypatch):
@@ -316,15 +318,16 @@ def test_programs_are_kept_and_loaded_in_silence(own):
 
 
 def test_ctrl_c_ends_a_run_cleanly(own):
-    process = start(*own, "layout.n_epochs=100000")
-    while not Path("results").exists():
+    process = start(*own, "layout.n_epochs=2000")
+    while not Path("results/files.checkpoints").exists():  # it loads, or compiles
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate()
     assert process.returncode == 130
-    assert "stopped; nothing was written" in err
+    assert "stopped; the layout is kept in " in err
+    assert err.splitlines()[-1].endswith("layout.n_epochs=2000 resume=true")
     assert "Traceback" not in err
-    assert not Path("results").exists()
+    assert [one.name for one in Path("results").iterdir()] == ["files.checkpoints"]
 
 
 @pytest.mark.slow

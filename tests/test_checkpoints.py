@@ -1,0 +1,299 @@
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+from helpers import assert_same_maps, make_data, make_relations
+
+from aljax import AlignmentConfig, Checkpoints, GraphConfig, LayoutConfig, fit
+from aljax import checkpoints as module
+from aljax import manifest as manifests
+from aljax.manifest import MANIFEST, newest, read_manifest
+
+EPOCHS = 60
+ABOUT = {"data": "these"}
+
+
+def lay_out(checkpoints=None, progress=None, *, data=None, seed=0, n_epochs=EPOCHS):
+    return fit(
+        data or make_data(),
+        make_relations(),
+        key=jax.random.key(seed),
+        graph=GraphConfig(n_neighbors=6),
+        layout=LayoutConfig(n_epochs=n_epochs),
+        alignment=AlignmentConfig(0.1),
+        progress=progress,
+        checkpoints=checkpoints,
+    )
+
+
+def stop_at(epoch):
+    def progress(state):
+        if int(state.epoch) >= epoch:
+            raise KeyboardInterrupt
+
+    return progress
+
+
+@pytest.fixture(scope="module")
+def unbroken():
+    return lay_out()
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """A folder with the checkpoints of epochs 15 and 30."""
+    folder = tmp_path_factory.mktemp("kept") / "maps"
+    for epoch in (15, 30):
+        kept = Checkpoints(folder, resume=epoch > 15, about=ABOUT)
+        with pytest.raises(KeyboardInterrupt), kept:
+            lay_out(kept, stop_at(epoch))
+    return folder
+
+
+@pytest.fixture
+def folder(stopped, tmp_path):
+    return shutil.copytree(stopped, tmp_path / "maps")
+
+
+def go_on(folder, **settings):
+    """The maps, and the epochs after which chunks ended."""
+    seen = []
+    with Checkpoints(folder, resume=True, about=ABOUT) as kept:
+        maps = lay_out(kept, lambda state: seen.append(int(state.epoch)), **settings)
+    return maps, seen
+
+
+def assert_same(one, other):
+    assert_same_maps(one.maps, other.maps)
+    leaves = zip(*map(jax.tree.leaves, (one.history, other.history)), strict=True)
+    assert all(np.array_equal(a, b) for a, b in leaves)
+
+
+def names(folder):
+    return sorted(one.name for one in folder.iterdir())
+
+
+def test_what_goes_on_ends_with_the_bits_of_an_unbroken_layout(folder, unbroken):
+    assert names(folder) == ["epoch-0000015", "epoch-0000030"]
+    again, seen = go_on(folder)
+    assert seen[0] > 30
+    assert_same(again, unbroken)
+
+
+def test_nothing_to_go_on_from_is_the_start(tmp_path, unbroken):
+    again, seen = go_on(tmp_path / "none")
+    assert seen[0] <= 3
+    assert_same(again, unbroken)
+
+
+# A chunk is a 20th of all epochs here, and ends what is due in it.
+def test_a_checkpoint_every_so_many_epochs_or_seconds(tmp_path, unbroken):
+    for often in ({"epochs": 7}, {"seconds": 1e-9}):
+        folder = tmp_path / next(iter(often))
+        with Checkpoints(folder, **often) as kept:
+            slowly = lay_out(kept, lambda _: kept._sealing and kept._sealing.result())
+        last = 54 if "epochs" in often else EPOCHS
+        assert kept.last is not None
+        assert read_manifest(kept.last).path.name == f"epoch-{last:07d}"
+        assert len(names(folder)) == 2  # the newest, and the one before
+        assert_same(slowly, unbroken)
+
+
+def truncate(file: Path):
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+def flip(file: Path):
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(bytes(content))
+
+
+def edit_manifest(file: Path):
+    given = json.loads(file.read_text())
+    given["content"]["of"]["data"] = "others"
+    file.write_text(json.dumps(given))
+
+
+@pytest.mark.parametrize(
+    ("which", "harm"),
+    [
+        *[(which, truncate) for which in (MANIFEST, "_METADATA", "largest")],
+        *[(which, flip) for which in (MANIFEST, "_METADATA", "largest")],
+        *[(which, Path.unlink) for which in (MANIFEST, "_METADATA", "largest")],
+        ("new", Path.touch),
+    ],
+)
+def test_a_damaged_checkpoint_is_said_and_passed_over(folder, which, harm):
+    path = folder / "epoch-0000030"
+    files = [one for one in path.rglob("*") if one.is_file() and one.name != MANIFEST]
+    largest = max(files, key=lambda file: file.stat().st_size)
+    file = largest if which == "largest" else path / which
+    harm(file)
+    with pytest.warns(UserWarning, match="epoch-0000030 is no whole") as said:
+        found = newest(folder)
+    assert len(said) == 1
+    assert which == MANIFEST or file.name in str(said[0].message)
+    assert found is not None
+    assert found.path.name == "epoch-0000015"
+
+
+def test_an_edited_manifest_is_damage_and_its_checkpoint_written_anew(folder, unbroken):
+    edit_manifest(folder / "epoch-0000030" / MANIFEST)
+    with pytest.warns(UserWarning, match=r"manifest\.json is altered"):
+        again, seen = go_on(folder)
+    assert 15 < seen[0] < 30
+    assert_same(again, unbroken)
+    with (
+        pytest.warns(UserWarning, match="is no whole"),
+        pytest.raises(KeyboardInterrupt),
+        Checkpoints(folder, resume=True, about=ABOUT) as kept,
+    ):
+        lay_out(kept, stop_at(30))
+    assert read_manifest(folder / "epoch-0000030").of["data"] == "these"
+
+
+def test_half_written_ones_only_are_the_start(folder, unbroken):
+    for path in folder.iterdir():
+        (path / MANIFEST).unlink()
+    (folder / "epoch-0000040").write_text("no folder")
+    with pytest.warns(UserWarning, match="is no whole checkpoint"):
+        again, seen = go_on(folder)
+    assert seen[0] <= 3
+    assert_same(again, unbroken)
+
+
+@pytest.mark.parametrize(
+    ("other", "named"),
+    [
+        ({"seed": 1}, "key"),
+        ({"n_epochs": 61}, "n_epochs"),
+        ({"data": [one[::-1].copy() for one in make_data()]}, "problem"),
+    ],
+)
+def test_a_checkpoint_of_another_layout_is_refused_by_name(folder, other, named):
+    with pytest.raises(ValueError, match=rf"epoch-0000030, .*`{named}` is"):
+        go_on(folder, **other)
+    assert names(folder) == ["epoch-0000015", "epoch-0000030"]
+
+
+def test_what_the_user_named_is_compared_first(folder):
+    kept = Checkpoints(folder, resume=True, about={"data": "others"})
+    with pytest.raises(ValueError, match="layout: `data` is others and was these"):
+        lay_out(kept, seed=1)
+
+
+def test_other_versions_are_said(folder, monkeypatch):
+    versions = manifests.versions() | {"jax": "0.1"}
+    monkeypatch.setattr(manifests, "versions", lambda: versions)
+    with pytest.warns(UserWarning, match=r"`jax` is 0\.1 and was"):
+        go_on(folder)
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"epochs": 0}, "`epochs` is 0"),
+        ({"epochs": 1.5}, r"`epochs` is 1\.5"),
+        ({"seconds": -1}, "`seconds` is -1"),
+        ({"seconds": "often"}, "`seconds` is 'often'"),
+        ({}, "holds checkpoints; expected resume=True"),
+    ],
+)
+def test_bad_input_is_named(stopped, given, named):
+    with pytest.raises(ValueError, match=named):
+        Checkpoints(stopped, **given)
+
+
+def test_without_orbax_the_command_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "find_spec", lambda _: None)
+    with pytest.raises(ValueError, match=r"pip install 'aljax\[checkpoints\]'"):
+        Checkpoints(tmp_path)
+
+
+def test_a_full_disk_costs_the_checkpoint_and_not_the_layout(
+    folder, unbroken, monkeypatch
+):
+    usage = SimpleNamespace(free=1000)
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: usage)
+    with (
+        pytest.warns(UserWarning, match="cannot be written .*No space left on device"),
+        Checkpoints(folder, epochs=20, resume=True, about=ABOUT) as kept,
+    ):
+        full = lay_out(kept)
+    assert_same(full, unbroken)
+    assert names(folder) == ["epoch-0000015", "epoch-0000030"]
+    monkeypatch.undo()
+    assert_same(go_on(folder)[0], unbroken)
+
+
+def test_maps_that_are_not_finite_are_not_kept(folder, monkeypatch):
+    kept = Checkpoints(folder, resume=True, about=ABOUT)
+    keep = kept.keep
+    monkeypatch.setattr(
+        kept, "keep", lambda state: keep(replace(state, maps=np.nan * state.maps))
+    )
+    with pytest.raises(KeyboardInterrupt), kept:
+        lay_out(kept, stop_at(45))
+    assert names(folder) == ["epoch-0000015", "epoch-0000030"]
+
+
+CHILD = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, resource.RLIM_INFINITY))
+sys.path.insert(0, {tests!r})
+from test_checkpoints import ABOUT, Checkpoints, lay_out
+import time
+with Checkpoints({folder!r}, epochs=3, about=ABOUT) as kept:
+    lay_out(kept, lambda _: time.sleep(0.1))
+"""
+
+
+def start(folder, size=2**30):
+    """Lay out in a process whose files cannot grow above a size, as on a full disk."""
+    code = CHILD.format(tests=str(Path(__file__).parent), folder=str(folder), size=size)
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_killed_layout_goes_on(tmp_path, unbroken):
+    folder = tmp_path / "maps"
+    with start(folder) as child:
+        # While the second is being written.
+        for sight in (f"epoch-*/{MANIFEST}", "epoch-*-tmp*"):
+            while not any(folder.glob(sight)):
+                assert child.poll() is None
+                time.sleep(0.001)
+        child.send_signal(signal.SIGKILL)
+    again, seen = go_on(folder)
+    assert seen[0] > 3
+    assert_same(again, unbroken)
+
+
+@pytest.mark.slow
+def test_writes_that_fail_in_the_middle_are_said_and_left_behind(tmp_path, unbroken):
+    folder = tmp_path / "maps"
+    with start(folder, size=1000) as child:
+        _, err = child.communicate()
+    assert child.returncode == 0
+    assert "cannot be written" in err
+    assert "File too large" in err
+    assert newest(folder) is None
+    again, seen = go_on(folder)
+    assert seen[0] <= 3
+    assert_same(again, unbroken)
