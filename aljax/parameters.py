@@ -51,7 +51,7 @@ ABSENT = {
 Path = str | os.PathLike[str]
 
 
-class Saved(NamedTuple):
+class FittedEstimator(NamedTuple):
     """What a file of an estimator holds; the maps by the names of their fields."""
 
     estimator: str
@@ -207,7 +207,7 @@ class Parameters(BaseEstimator):
         if isinstance(knn, tuple) and len(knn) == 3:  # a search index cannot be saved
             parameters["precomputed_knn"] = (*knn[:2], None)
         names = getattr(self, "feature_names_in_", None)
-        saved = Saved(
+        saved = FittedEstimator(
             type(self).__name__,
             parameters,
             fields,
@@ -224,7 +224,7 @@ class Parameters(BaseEstimator):
             ValueError: No such file, or one that is damaged, of a newer format, or
                 of another estimator.
         """
-        saved = read(path, Saved)
+        saved = read(path, FittedEstimator)
         if saved.estimator != cls.__name__:
             raise ValueError(
                 f"`path` is {path}, which holds a {saved.estimator}; expected a "
