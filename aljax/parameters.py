@@ -181,7 +181,9 @@ class Parameters(BaseEstimator):
             return
         from tqdm.auto import tqdm
 
-        kwds = {"desc": "layout", "unit": "epoch"} | dict(self.tqdm_kwds or {})
+        kwds: dict[str, Any] = {"desc": "layout", "unit": "epoch"} | dict(
+            self.tqdm_kwds or {}
+        )
         with tqdm(**kwds) as bar:
             yield show_progress(bar)
 
@@ -198,7 +200,8 @@ class Parameters(BaseEstimator):
                 `RandomState`; a place that cannot be written.
         """
         check_is_fitted(self)
-        maps = self.maps_
+        fitted: Any = self
+        maps: AlignedEmbedding = fitted.maps_
         fields = {f.name: getattr(maps, f.name) for f in dataclasses.fields(maps)}
         if not with_data:
             fields["data"] = [None] * len(maps.data)
@@ -211,7 +214,7 @@ class Parameters(BaseEstimator):
             type(self).__name__,
             parameters,
             fields,
-            self.n_features_in_,
+            fitted.n_features_in_,
             None if names is None else names.tolist(),
         )
         write(path, saved)
@@ -230,7 +233,7 @@ class Parameters(BaseEstimator):
                 f"`path` is {path}, which holds a {saved.estimator}; expected a "
                 f"{cls.__name__}. Use `aljax.{saved.estimator}.load`."
             )
-        model = cls(**saved.parameters)
+        model: Any = cls(**saved.parameters)
         model.n_features_in_ = saved.n_features
         if saved.feature_names is not None:
             model.feature_names_in_ = np.array(saved.feature_names, dtype=object)

@@ -24,9 +24,8 @@ CHEAP = (
     *("check_valid_tag_types", "check_estimators_empty_data_messages"),
     "check_do_not_raise_errors_in_init_or_set_params",
 )
-CHECKS = [
-    check for _, check in estimator_checks_generator(aljax.UMAP(**QUICK), legacy=True)
-]
+GENERATED: Any = estimator_checks_generator(aljax.UMAP(**QUICK), legacy=True)
+CHECKS = [check for _, check in GENERATED]
 
 
 def name_of(check: Any) -> str:
