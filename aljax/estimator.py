@@ -224,7 +224,11 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
         self._keep(maps)
         return self
 
-    def fit_transform(self, X: Any, y: Any = None) -> Map:  # noqa: N803
+    def fit_transform(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self,
+        X: Any,  # noqa: N803
+        y: Any = None,
+    ) -> Map:
         """`fit`, then the map."""
         return self.fit(X, y).embedding_
 

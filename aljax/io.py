@@ -192,11 +192,12 @@ def read(path: str | os.PathLike[str], kind: type[Kind]) -> Kind:
             "file as `save` wrote it. Copy it again, or save the model again."
         ) from error
     if not isinstance(value, kind):
-        raise FileError(
-            f"`path` is {path}, which holds a {type(value).__name__}; expected a "
-            f"{kind.__name__}."
-        )
+        raise FileError(_other(type(value).__name__, kind))
     return value
+
+
+def _other(held: str, kind: type) -> str:
+    return f"`path` is a file that holds a {held}; expected a {kind.__name__}."
 
 
 def _read(file: IO[bytes], kind: type) -> Any:
@@ -219,6 +220,9 @@ def _read(file: IO[bytes], kind: type) -> Any:
         for name, content in members.items()
     }
     classes = {part.__name__: part for part in (*PARTS, kind)}
+    held = model["model"]
+    if isinstance(held, dict) and held.get("class", kind.__name__) not in classes:
+        raise FileError(_other(held["class"], kind))
     return _decode(model["model"], arrays, classes)
 
 

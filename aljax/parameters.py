@@ -51,7 +51,7 @@ ABSENT = {
 Path = str | os.PathLike[str]
 
 
-class Saved(NamedTuple):
+class FittedEstimator(NamedTuple):
     """What a file of an estimator holds; the maps by the names of their fields."""
 
     estimator: str
@@ -181,7 +181,9 @@ class Parameters(BaseEstimator):
             return
         from tqdm.auto import tqdm
 
-        kwds = {"desc": "layout", "unit": "epoch"} | dict(self.tqdm_kwds or {})
+        kwds: dict[str, Any] = {"desc": "layout", "unit": "epoch"} | dict(
+            self.tqdm_kwds or {}
+        )
         with tqdm(**kwds) as bar:
             yield show_progress(bar)
 
@@ -198,7 +200,8 @@ class Parameters(BaseEstimator):
                 `RandomState`; a place that cannot be written.
         """
         check_is_fitted(self)
-        maps = self.maps_
+        fitted: Any = self
+        maps: AlignedEmbedding = fitted.maps_
         fields = {f.name: getattr(maps, f.name) for f in dataclasses.fields(maps)}
         if not with_data:
             fields["data"] = [None] * len(maps.data)
@@ -207,11 +210,11 @@ class Parameters(BaseEstimator):
         if isinstance(knn, tuple) and len(knn) == 3:  # a search index cannot be saved
             parameters["precomputed_knn"] = (*knn[:2], None)
         names = getattr(self, "feature_names_in_", None)
-        saved = Saved(
+        saved = FittedEstimator(
             type(self).__name__,
             parameters,
             fields,
-            self.n_features_in_,
+            fitted.n_features_in_,
             None if names is None else names.tolist(),
         )
         write(path, saved)
@@ -224,13 +227,13 @@ class Parameters(BaseEstimator):
             ValueError: No such file, or one that is damaged, of a newer format, or
                 of another estimator.
         """
-        saved = read(path, Saved)
+        saved = read(path, FittedEstimator)
         if saved.estimator != cls.__name__:
             raise ValueError(
                 f"`path` is {path}, which holds a {saved.estimator}; expected a "
                 f"{cls.__name__}. Use `aljax.{saved.estimator}.load`."
             )
-        model = cls(**saved.parameters)
+        model: Any = cls(**saved.parameters)
         model.n_features_in_ = saved.n_features
         if saved.feature_names is not None:
             model.feature_names_in_ = np.array(saved.feature_names, dtype=object)

@@ -19,23 +19,26 @@ from aljax.parameters import ABSENT, POINTLESS
 
 pytestmark = pytest.mark.usefixtures("as_users_run_it")
 QUICK: dict[str, Any] = {"n_neighbors": 6, "n_epochs": 20, "random_state": 0}
+BARE: dict[str, Any] = QUICK | {"n_epochs": 0}  # no layout to compile
 
 
 WRONG: dict[str, Any] = {"relations": [{0: "a"}] * 2}
 LABELS: Any = [[1]]
+ARRAY: Any = make_data()[0]
+NAMES: Any = [*"abcde"]
 KNN: Any = aljax.as_knn(np.array([[0, 1], [1, 0]]), np.array([[0.0, 1.0], [0.0, 1.0]]))
 
 
-def one_map(**parameters: Any) -> aljax.UMAP:
+def one_map(**parameters: Any) -> Any:
     return aljax.UMAP(**parameters)
 
 
-def blank(model: aljax.AlignedUMAP) -> Any:
+def blank(model: Any) -> Any:
     return clone(model)
 
 
 @pytest.fixture(scope="module")
-def fitted() -> aljax.AlignedUMAP:
+def fitted() -> Any:
     model = aljax.AlignedUMAP(**QUICK)
     return model.fit(make_data(), relations=make_relations())
 
@@ -119,27 +122,27 @@ def test_positions_are_read_back_as_plain_arrays(fitted):
 
 def test_a_pipeline_places_new_rows():
     data = make_data()[0] * 100
-    model = make_pipeline(StandardScaler(), one_map(**QUICK))
+    model = make_pipeline(StandardScaler(), one_map(**BARE))
     positions = model.fit_transform(data)
     np.testing.assert_allclose(model.transform(data[:5]), positions[:5], atol=1e-5)
 
 
 def test_frames_go_in_and_come_out():
-    frame = pandas.DataFrame(make_data()[0], columns=[*"abcde"])
-    model = one_map(**QUICK).set_output(transform="pandas").fit(frame)
+    frame = pandas.DataFrame(make_data()[0], columns=NAMES)
+    model = one_map(**BARE).set_output(transform="pandas").fit(frame)
     assert model.feature_names_in_.tolist() == [*"abcde"]
     placed: Any = model.transform(frame[:4])
     assert placed.columns.tolist() == ["umap0", "umap1"]
     assert model.get_feature_names_out().tolist() == ["umap0", "umap1"]
     np.testing.assert_allclose(placed.to_numpy(), model.embedding_[:4])
-    sequence = aljax.AlignedUMAP(**QUICK).fit([frame, frame], relations=[{0: 0}])
+    sequence: Any = aljax.AlignedUMAP(**BARE).fit([frame, frame], relations=[{0: 0}])
     assert sequence.feature_names_in_.tolist() == [*"abcde"]
 
 
 def test_the_graph_is_that_of_the_maps(fitted):
     assert fitted.n_models_ == len(fitted.graphs_) == 3
     assert [one.shape for one in fitted.graphs_] == [(n, n) for n in SIZES]
-    one = one_map(**QUICK).fit(make_data()[0])
+    one = one_map(**BARE).fit(make_data()[0])
     assert scipy.sparse.issparse(one.graph_)
     assert one.graph_.shape == (SIZES[0], SIZES[0])
 
@@ -147,11 +150,11 @@ def test_the_graph_is_that_of_the_maps(fitted):
 def test_sparse_data_and_distances_are_fitted():
     data = make_data()[0]
     sparse = scipy.sparse.csr_matrix(np.where(np.abs(data) < 0.3, 0, data))
-    positions = one_map(**QUICK).fit_transform(sparse)
-    dense = one_map(**QUICK).fit_transform(sparse.toarray())
-    np.testing.assert_allclose(positions, dense, atol=0.1)
+    graph = one_map(**BARE).fit(sparse).graph_
+    dense = one_map(**BARE).fit(sparse.toarray()).graph_
+    assert abs(graph - dense).max() < 1e-4
     distances = cdist(data, data)
-    model = one_map(**QUICK, metric="precomputed").fit(distances)
+    model = one_map(**BARE, metric="precomputed").fit(distances)
     assert model.__sklearn_tags__().input_tags.pairwise
     np.testing.assert_allclose(model.transform(distances[:3]), model.embedding_[:3])
 
@@ -162,11 +165,11 @@ def test_given_neighbors_are_taken():
     for data in slices:
         distances = cdist(data, data)
         tables.append((np.argsort(distances)[:, :6], np.sort(distances)[:, :6]))
-    lone = one_map(**QUICK, precomputed_knn=(*tables[0], None)).fit(slices[0])
-    expected = one_map(**QUICK).fit(slices[0])
+    lone = one_map(**BARE, precomputed_knn=(*tables[0], None)).fit(slices[0])
+    expected = one_map(**BARE).fit(slices[0])
     np.testing.assert_allclose(lone.graph_.toarray(), expected.graph_.toarray(), 1e-4)
     knn = [tables[0], None, tables[2]]
-    model = aljax.AlignedUMAP(**QUICK, precomputed_knn=knn)
+    model = aljax.AlignedUMAP(**BARE, precomputed_knn=knn)
     assert model.fit(slices, relations=make_relations()).n_models_ == 3
 
 
@@ -174,7 +177,9 @@ def test_labels_shape_the_maps(fitted):
     slices = make_data()
     y: list[Any] = [np.arange(len(one)) % 2 for one in slices]
     y[1] = None
-    model = blank(fitted).fit(slices, y, relations=make_relations())
+    model = (
+        blank(fitted).set_params(n_epochs=0).fit(slices, y, relations=make_relations())
+    )
     changed = [
         abs(one - other).max() > 0.1
         for one, other in zip(model.graphs_, fitted.graphs_, strict=True)
@@ -182,13 +187,13 @@ def test_labels_shape_the_maps(fitted):
     assert changed == [True, False, True]
     model.update(slices[0], y[0], relations={0: 0})
     assert abs(model.graphs_[3] - model.graphs_[0]).max() < 1e-5
-    values = one_map(**QUICK, target_metric="l2").fit(slices[0], slices[0][:, 0])
+    values = one_map(**BARE, target_metric="l2").fit(slices[0], slices[0][:, 0])
     assert abs(values.graph_ - fitted.graphs_[0]).max() > 0.1
 
 
 def test_n_neighbors_is_reduced_to_the_rows_with_one_warning():
     slices = [one[:rows] for one, rows in zip(make_data(), (12, 30, 14), strict=True)]
-    model = aljax.AlignedUMAP(n_epochs=5, random_state=0)
+    model = aljax.AlignedUMAP(n_epochs=0, random_state=0)
     with pytest.warns(UserWarning, match="`n_neighbors` reaches") as raised:
         model.fit(slices, relations=[{0: 0}, {1: 1}])
     assert len(raised) == 1
@@ -201,7 +206,7 @@ def test_n_neighbors_is_reduced_to_the_rows_with_one_warning():
 
 
 def test_parameters_that_do_nothing_are_named_in_one_warning():
-    model = one_map(**QUICK, low_memory=False, n_jobs=3, transform_queue_size=8.0)
+    model = one_map(**BARE, low_memory=False, n_jobs=3, transform_queue_size=8.0)
     with pytest.warns(UserWarning, match="do nothing here") as raised:
         model.fit(make_data()[0])
     assert len(raised) == 1
@@ -224,7 +229,7 @@ def test_parameters_that_do_nothing_are_named_in_one_warning():
 )
 def test_what_is_not_in_aljax_says_so(setting, said):
     with pytest.raises(ValueError, match=said):
-        one_map(**QUICK, **setting).fit(make_data()[0])
+        one_map(**BARE, **setting).fit(make_data()[0])
 
 
 @pytest.mark.parametrize("estimator", ["UMAP", "AlignedUMAP"])
@@ -261,17 +266,16 @@ def test_a_file_brings_an_estimator_back(fitted, tmp_path):
     np.testing.assert_array_equal(
         loaded.transform(rows, slice=1), fitted.transform(rows, slice=1)
     )
-    loaded.update(make_data()[0], relations={0: 0})
     with pytest.raises(ValueError, match=r"holds a AlignedUMAP.*aljax.AlignedUMAP.lo"):
         aljax.UMAP.load(path)
-    with pytest.raises(ValueError, match="holds a Saved; expected a AlignedEmbedding"):
+    with pytest.raises(ValueError, match="holds a FittedEstimator; expected a Ali"):
         aljax.load(path)
 
 
 def test_a_file_of_one_map_keeps_names_and_may_leave_the_data_out(tmp_path):
-    frame = pandas.DataFrame(make_data()[0], columns=[*"abcde"])
+    frame = pandas.DataFrame(make_data()[0], columns=NAMES)
     knn = (None, None, None)
-    model = one_map(**QUICK, precomputed_knn=knn).fit(frame)
+    model = one_map(**BARE, precomputed_knn=knn).fit(frame)
     model.save(tmp_path / "it", with_data=False)
     loaded = aljax.UMAP.load(tmp_path / "it")
     np.testing.assert_array_equal(loaded.embedding_, model.embedding_)
@@ -283,7 +287,7 @@ def test_a_file_of_one_map_keeps_names_and_may_leave_the_data_out(tmp_path):
         one_map().save(tmp_path / "other")
     state = np.random.RandomState(0)
     with pytest.raises(ValueError, match="`parameters/random_state` is a RandomState"):
-        clone(model).set_params(random_state=state).fit(frame).save(tmp_path / "it")
+        blank(model).set_params(random_state=state).fit(frame).save(tmp_path / "it")
 
 
 @pytest.mark.parametrize(
@@ -302,7 +306,7 @@ def test_a_file_of_one_map_keeps_names_and_may_leave_the_data_out(tmp_path):
             "`relations` has 1 dicts",
         ),
         (lambda: aljax.AlignedUMAP().fit(make_data(), **WRONG), "'a'"),
-        (lambda: aljax.AlignedUMAP().fit(make_data()[0]), "`slices` is one array"),
+        (lambda: aljax.AlignedUMAP().fit(ARRAY), "`slices` is one array"),
         (
             lambda: aljax.AlignedUMAP().fit(make_data(), [[1]], relations=None),
             "`relations` is None",

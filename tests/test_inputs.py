@@ -90,7 +90,7 @@ def test_slices_may_differ_in_their_columns():
         aljax.transform(maps, 2, DATA[2][:4])
 
 
-@pytest.mark.parametrize("components", [1, 3, 4])
+@pytest.mark.parametrize("components", [1, 3, pytest.param(4, marks=pytest.mark.slow)])
 def test_maps_may_have_any_number_of_components(components):
     settings = LayoutConfig(n_epochs=5, n_components=components)
     maps = fit(DATA, layout=settings).maps
@@ -172,10 +172,12 @@ def test_given_neighbors_stand_for_the_search_and_the_data_stay(fitted):
     np.testing.assert_allclose(placed, maps.maps[0][:6])
 
 
-def test_an_update_takes_neighbors_and_classes(fitted):
+def test_an_update_takes_neighbors_and_classes():
+    begun = fit(DATA, layout=LayoutConfig(n_epochs=0))
+
     def updated(**options: Any) -> aljax.AlignedEmbedding:
         new, relation = DATA[0], {0: 0, 5: 7}
-        return aljax.update(fitted, new, relation, key=jax.random.key(0), **options)
+        return aljax.update(begun, new, relation, key=jax.random.key(0), **options)
 
     plain, given = updated(), updated(precomputed_knn=TABLES[0])
     np.testing.assert_array_equal(plain.graphs[3].neighbors, given.graphs[3].neighbors)
@@ -187,9 +189,9 @@ def test_an_update_takes_neighbors_and_classes(fitted):
 @pytest.mark.parametrize("metric", [*PLAIN_METRICS])
 def test_plain_metrics_have_an_exact_search(metric):
     data = DATA[0][:, :2] if metric == "haversine" else np.round(DATA[0], 1)
-    kwds = {"p": 3} if metric == "minkowski" else None
+    kwds: dict[str, Any] = {"p": 3} if metric == "minkowski" else {}
     knn = find_neighbors(data, NEIGHBORS, metric=metric, metric_kwds=kwds)
-    distances = pairwise_distances(data, metric=metric, **(kwds or {}))
+    distances = pairwise_distances(data, metric=metric, **kwds)
     np.fill_diagonal(distances, 0)
     nearest = np.sort(distances, axis=1)[:, :NEIGHBORS]
     np.testing.assert_allclose(np.asarray(knn.distances).T, nearest, atol=1e-4)

@@ -124,5 +124,5 @@ def test_all_rows_can_be_asked_for(data, queries):
     ("metric", "settings"), [("no such", None), ("manhattan", {"wrong": 3})]
 )
 def test_metrics_that_cannot_be_searched_are_refused(data, queries, metric, settings):
-    with pytest.raises(ValueError, match=f"^`metric` is '{metric}' .*pairwise_dist"):
+    with pytest.raises(ValueError, match=f"^`metric` is '{metric}' .*pynndescent"):
         query_knn(data, queries, K, metric=metric, metric_kwds=settings)

@@ -73,8 +73,8 @@ def of_values(y: np.ndarray, n_neighbors: int) -> tuple[Any, np.ndarray]:
     knn = exact_knn(y[:, None], n_neighbors)
     indices, distances = np.asarray(knn.indices).T, np.asarray(knn.distances).T
     directed = slow_memberships(indices, distances.astype(float), 1.0)
-    lists = np.take_along_axis(directed, indices, axis=1).T
-    return (knn.indices, lists), directed
+    strengths = np.take_along_axis(directed, indices, axis=1).T
+    return (indices.T, strengths), directed
 
 
 def check_lists(graph: FuzzyGraph) -> None:
@@ -100,8 +100,8 @@ def test_classes_weaken_the_edges_that_leave_them(weight):
 @pytest.mark.parametrize("weight", [0.0, 0.3, 0.5, 0.8, 1.0])
 def test_values_have_their_say_by_weight(weight):
     graph = make_graphs()[0]
-    lists, directed = of_values(DATA[:, 1], 4)
-    found = intersect_values(graph, *lists, weight)
+    (lists, strengths), directed = of_values(DATA[:, 1], 4)
+    found = intersect_values(graph, lists, strengths, weight)
     expected = slow_values(dense(graph), directed, weight)
     np.testing.assert_allclose(dense(found), expected, rtol=1e-4, atol=1e-7)
     check_lists(found)

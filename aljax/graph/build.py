@@ -144,7 +144,8 @@ def intersect(
     )
     points = knn.indices.shape[1]
     strengths = np.asarray(_memberships(_widened(knn), points))[:, :points]
-    return intersect_values(weighed, knn.indices, strengths, graph.target_weight)
+    lists = np.asarray(knn.indices)
+    return intersect_values(weighed, lists, strengths, graph.target_weight)
 
 
 @jax.jit

@@ -74,12 +74,12 @@ def find_neighbors(
             '`knn_method="approximate"`, or give a `KNN` made by `as_knn`.'
         )
     if knn_method == "auto":
-        points, features = data.shape
-        dense = isinstance(data, np.ndarray)
-        width = features if dense else data.nnz / points
-        tiled = tiled and points**2 * (features + CHOICE) <= EXACT_OPERATIONS
-        paired = paired and points**2 * (width + CHOICE) <= PAIRED_OPERATIONS
-    if tiled and knn_method != "approximate":
+        points = data.shape[0]
+        width = data.shape[1] if isinstance(data, np.ndarray) else data.nnz / points
+        operations = points**2 * (width + CHOICE)
+        tiled = tiled and operations <= EXACT_OPERATIONS
+        paired = paired and operations <= PAIRED_OPERATIONS
+    if isinstance(data, np.ndarray) and tiled and knn_method != "approximate":
         return exact_knn(data, n_neighbors, metric=metric)
     if paired and knn_method != "approximate":
         found = nearest_pairs(

@@ -25,8 +25,8 @@ def knn_of_distances(distances: Rows, n_neighbors: int, *, name: str) -> KNN:
         ValueError: Distances that are not square or are negative, or a row with
             fewer of them than `n_neighbors` asks for.
     """
-    rows, columns = distances.shape
-    if rows != columns:
+    rows = distances.shape[0]
+    if rows != distances.shape[1]:
         raise ValueError(
             f"`metric` is 'precomputed', but {name} has shape {distances.shape}; "
             "expected the distances of its rows to each other, (points, points)."

@@ -23,7 +23,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.ids import is_missing
@@ -115,8 +115,8 @@ def intersect_classes(
 
 def intersect_values(
     graph: FuzzyGraph,
-    neighbors: Int[Array, "targets points"],
-    strengths: Float[Array, "targets points"],
+    neighbors: Int[np.ndarray, "targets points"],
+    strengths: Float[np.ndarray, "targets points"],
     target_weight: float,
 ) -> FuzzyGraph:
     """The graph intersected with that of values; its lists hold the edges of both.
@@ -127,15 +127,15 @@ def intersect_values(
         strengths: Their directed memberships.
         target_weight: The say of the values (0 to 1).
     """
-    own, theirs = np.asarray(graph.neighbors), np.asarray(neighbors)
-    left = graph.to_sparse().astype(np.float64)
-    right = _directed(theirs, np.asarray(strengths, dtype=np.float64))
+    own, theirs = np.asarray(graph.neighbors), neighbors
+    left: Any = graph.to_sparse()
+    right: Any = _directed(theirs, strengths)
     edges = (left + right).tocoo()
     rows, columns = edges.row, edges.col
     least_left = max(left.data.min(initial=1) / 2, FAINTEST)
     least_right = min(max(right.data.min(initial=1) / 2, FAINTEST), FAINT)
-    x = np.maximum(np.asarray(left[rows, columns]).ravel(), least_left)
-    y = np.maximum(np.asarray(right[rows, columns]).ravel(), least_right)
+    x = np.maximum(np.asarray(left[rows, columns], float).ravel(), least_left)
+    y = np.maximum(np.asarray(right[rows, columns], float).ravel(), least_right)
     say, rest = target_weight, 1 - target_weight
     edges.data = x ** (rest / max(say, rest)) * y ** (say / max(say, rest))
     # The data's neighbours stand last: the farthest of them stays at the end.
@@ -157,11 +157,11 @@ def _directed(
     return matrix
 
 
-def _restored(weights: scipy.sparse.csr_matrix) -> scipy.sparse.csr_matrix:
+def _restored(weights: Any) -> scipy.sparse.csr_matrix:
     """Each row's strongest edge made 1, then the union of the two directions."""
     strongest = weights.max(axis=1).toarray().ravel()
     scale = 1 / np.where(strongest > 0, strongest, 1)
-    scaled: Any = (scipy.sparse.diags(scale) @ weights).tocsr()
+    scaled = weights.multiply(scale[:, None]).tocsr()
     return (scaled + scaled.T - scaled.multiply(scaled.T)).tocsr()
 
 
