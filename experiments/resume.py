@@ -30,6 +30,8 @@ def checkpoints(settings: RunSettings, dataset: Dataset) -> Iterator[Checkpoints
         ValueError: `resume` is true, and the checkpoint there is of another run.
     """
     about = decides(settings, dataset)
+    left = settings.results.glob(f"{settings.name}.checkpoints*")
+    claims.sweep(left, lambda one: not any(one.glob(PATTERN)))
     with ExitStack() as stack:
         found = _unfinished(settings, about, stack) if settings.resume else []
         if found:
@@ -86,8 +88,6 @@ def _unfinished(
     Raises:
         ValueError: What there is under its name is of other runs only.
     """
-    folders = settings.results.glob(f"{settings.name}.checkpoints*")
-    claims.sweep(folders, lambda one: not any(one.glob(PATTERN)))
     own: list[Whole] = []
     others: list[Whole] = []
     for folder in sorted(settings.results.glob(f"{settings.name}.checkpoints*")):

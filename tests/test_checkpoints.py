@@ -5,6 +5,8 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -97,16 +99,39 @@ def test_nothing_to_go_on_from_is_the_start(tmp_path, unbroken):
 
 
 # A chunk is a 20th of all epochs here, and ends what is due in it.
-def test_a_checkpoint_every_so_many_epochs_or_seconds(tmp_path, unbroken):
-    for often in ({"epochs": 7}, {"seconds": 1e-9}):
-        folder = tmp_path / next(iter(often))
-        with Checkpoints(folder, **often) as kept:
-            slowly = lay_out(kept, lambda _: kept._sealing and kept._sealing.result())
-        last = 54 if "epochs" in often else EPOCHS
-        assert kept.last is not None
-        assert read_manifest(kept.last).path.name == f"epoch-{last:07d}"
-        assert len(names(folder)) == 2  # the newest, and the one before
-        assert_same(slowly, unbroken)
+@pytest.mark.parametrize(
+    ("often", "end", "kept"),
+    [({"epochs": 7}, 30, [18, 27]), ({"seconds": 1e-9}, 12, [9, 12])],
+)
+def test_a_checkpoint_every_so_many_epochs_or_seconds(tmp_path, often, end, kept):
+    checkpoints = Checkpoints(tmp_path, **often)
+
+    def progress(state):
+        if checkpoints._sealing is not None:
+            checkpoints._sealing.result()
+        if int(state.epoch) == end:
+            raise ValueError("refused")  # which keeps nothing more
+
+    with pytest.raises(ValueError, match="refused"), checkpoints:
+        lay_out(checkpoints, progress)
+    assert names(tmp_path) == [f"epoch-{epoch:07d}" for epoch in kept]
+    assert read_manifest(tmp_path / names(tmp_path)[-1]).path == checkpoints.last
+
+
+def test_whatever_stands_there_at_any_moment_is_gone_on_from(tmp_path, unbroken):
+    folder, moments = tmp_path / "maps", []
+
+    def snapshot(state):
+        moments.append(tmp_path / f"moment-{int(state.epoch)}")
+        with suppress(OSError):  # a file is renamed while it is copied
+            shutil.copytree(folder, moments[-1])
+
+    with Checkpoints(folder, seconds=1e-9, about=ABOUT) as kept:
+        lay_out(kept, snapshot)
+    for moment in moments[::6]:
+        with warnings.catch_warnings():  # of what is half written, if anything is
+            warnings.simplefilter("ignore")
+            assert_same(go_on(moment)[0], unbroken)
 
 
 def truncate(file: Path):
@@ -271,6 +296,7 @@ def start(folder, size=2**30):
     )
 
 
+@pytest.mark.slow
 def test_a_killed_layout_goes_on(tmp_path, unbroken):
     folder = tmp_path / "maps"
     with start(folder) as child:
