@@ -13,6 +13,8 @@ PACKAGE = Path(aljax.__file__).parent
 # `tables` reads slices into any of the graph's types, so it stands below them.
 ORDER = [
     "checks",
+    "versions",
+    "arrays",
     "exports",
     "config",
     "watch",
@@ -43,6 +45,7 @@ ORDER = [
     "rows",
     "stages",
     "io",
+    "whole",
     "embedding",
     "align",
     "extend",
