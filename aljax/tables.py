@@ -1,11 +1,12 @@
 """A user's data in, slices out: the front door, where input is checked."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse
 
+from aljax.checks import LARGEST
 from aljax.graph.build import Slice
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.ids import is_missing, read_slice_ids
@@ -71,12 +72,12 @@ def read_slice(given: Any, name: str) -> Slice:
         data = _read_objects(data, name)
     wide = data.dtype.itemsize > (4 if data.dtype.kind == "f" else 2)
     data = data.astype(np.float64 if wide else np.float32)
-    finite = np.isfinite(data)
-    if not finite.all():
-        row, column = np.argwhere(~finite)[0]
+    if not -LARGEST < data.min() <= data.max() < LARGEST:  # NaN is not, either
+        row, column = np.argwhere(~(np.abs(data) < LARGEST))[0]
         raise ValueError(
             f"{name} has {data[row, column]} in row {row}, column {column}; expected "
-            "finite numbers. Drop the row or fill the value."
+            f"finite numbers, below {LARGEST:g} in size. Drop the row, fill the value, "
+            "or give the column in larger units."
         )
     return data
 
@@ -120,6 +121,10 @@ def sliding_windows(
     Raises:
         ValueError: A size or step out of range.
     """
+    if not isinstance(data, Sequence) and np.ndim(data) < 1:
+        raise ValueError(
+            f"`data` is a {type(data).__name__}; expected an array, rows first."
+        )
     if not 1 <= size <= len(data):
         raise ValueError(
             f"`size` is {size}; expected 1 to {len(data)}, the rows of the data."
@@ -168,7 +173,8 @@ def slices_from_table(values: Any, slice_labels: Any, row_ids: Any) -> TableSlic
     """
     data = read_slice(values, "`values`")
     assert isinstance(data, np.ndarray)
-    labels, ids = _column(slice_labels), _column(row_ids)
+    labels = _column(slice_labels, "slice_labels")
+    ids = _column(row_ids, "row_ids")
     for name, column in (("slice_labels", labels), ("row_ids", ids)):
         if len(column) != len(data):
             raise ValueError(
@@ -197,7 +203,13 @@ def slices_from_table(values: Any, slice_labels: Any, row_ids: Any) -> TableSlic
     return TableSlices([data[one] for one in held], cut, order, held)
 
 
-def _column(values: Any) -> list[Any]:
+def _column(values: Any, name: str) -> list[Any]:
     """A column as plain Python values, whichever library it is from."""
     convert = getattr(values, "tolist", None) or getattr(values, "to_list", None)
-    return list(convert() if convert else values)
+    column = convert() if convert else values
+    if isinstance(column, str) or not isinstance(column, Iterable):
+        raise ValueError(
+            f"`{name}` is a {type(values).__name__}; expected a column, with an entry "
+            "for each row."
+        )
+    return list(column)

@@ -100,7 +100,7 @@ def read(path: Path) -> list[Row]:
     """The lines written so far.
 
     Raises:
-        ValueError: A file with other columns.
+        ValueError: A file with other columns, or a line that is damaged.
     """
     if not path.exists():
         return []
@@ -111,16 +111,22 @@ def read(path: Path) -> list[Row]:
                 f"{path} has the columns {reader.fieldnames}; expected "
                 f"{[*Row._fields]}. Move it away to start anew."
             )
-        return [
-            Row(
-                line["method"],
-                line["sequence"],
-                line["metric"],
-                int(line["seed"]),
-                float(line["value"]),
-            )
-            for line in reader
-        ]
+        try:
+            return [
+                Row(
+                    line["method"],
+                    line["sequence"],
+                    line["metric"],
+                    int(line["seed"]),
+                    float(line["value"]),
+                )
+                for line in reader
+            ]
+        except (TypeError, ValueError, csv.Error) as error:
+            raise ValueError(
+                f"{path}, line {reader.line_num}, cannot be read ({error}); expected "
+                f"values for {', '.join(Row._fields)}. Mend the line or remove it."
+            ) from error
 
 
 def write(path: Path, rows: Sequence[Row]) -> None:
