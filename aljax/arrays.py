@@ -8,16 +8,18 @@ allocated; Python objects are refused.
 import math
 import os
 import struct
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable
-from typing import IO, Any
+from io import BufferedIOBase
+from typing import Any
 
 import numpy as np
 
 LARGEST = 2**34  # bytes that an archive may unpack to
 Header = tuple[tuple[int, ...], bool, np.dtype]
-HEADERS: dict[Any, Callable[[IO[bytes]], Header]] = {
+HEADERS: dict[Any, Callable[[Any], Header]] = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
 }
@@ -29,7 +31,7 @@ DAMAGE = (
 )
 
 
-def read_npy(file: IO[bytes], size: int) -> np.ndarray:
+def read_npy(file: BufferedIOBase, size: int) -> np.ndarray:
     """The array of a whole `.npy`.
 
     Args:
@@ -39,6 +41,12 @@ def read_npy(file: IO[bytes], size: int) -> np.ndarray:
     Raises:
         ValueError: No such file, another length than it declares, or Python objects.
     """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of headers as Python 2 wrote them
+        return _read_npy(file, size)
+
+
+def _read_npy(file: Any, size: int) -> np.ndarray:
     version = np.lib.format.read_magic(file)
     if version not in HEADERS:
         raise ValueError(f"it has the unknown format {version}")

@@ -14,7 +14,7 @@ def check_labels(labels: Sequence[Hashable] | None, slices: Any) -> None:
     """Refuse slice labels that are not one for each slice, such as years."""
     if labels is None or not isinstance(slices, Sized):
         return  # what is no list of slices is refused as such
-    if not isinstance(labels, Sequence | np.ndarray) or np.ndim(labels) > 1:
+    if not isinstance(labels, Sequence | np.ndarray) or getattr(labels, "ndim", 1) != 1:
         raise ValueError(
             f"`slice_labels` is {labels!r}; expected a list with one for each slice."
         )

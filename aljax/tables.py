@@ -1,5 +1,6 @@
 """A user's data in, slices out: the front door, where input is checked."""
 
+import numbers
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -125,6 +126,9 @@ def sliding_windows(
         raise ValueError(
             f"`data` is a {type(data).__name__}; expected an array, rows first."
         )
+    for name, value in (("size", size), ("step", step)):
+        if not isinstance(value, numbers.Integral) or isinstance(value, bool):
+            raise ValueError(f"`{name}` is {value!r}; expected a whole number of rows.")
     if not 1 <= size <= len(data):
         raise ValueError(
             f"`size` is {size}; expected 1 to {len(data)}, the rows of the data."

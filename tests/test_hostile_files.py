@@ -32,10 +32,9 @@ def altered(content: bytes) -> Iterator[bytes]:
     for length in range(len(content)):
         yield content[:length]
     for place in range(len(content)):
-        for change in (0x01, 0x80, 0xFF):
-            wrong = bytearray(content)
-            wrong[place] ^= change
-            yield bytes(wrong)
+        wrong = bytearray(content)
+        wrong[place] ^= (0x01, 0x80, 0xFF, 0x20)[place % 4]
+        yield bytes(wrong)
 
 
 def outcomes(
@@ -195,11 +194,11 @@ def test_settings_that_are_cut_or_altered_are_refused_or_settings(tmp_path):
     some = [*altered(content)][:: len(content) // 8]
     found = outcomes(
         path,
-        lambda: settings.build(settings.compose(["data=files"], path)),
-        "`",
+        lambda: settings.compose([], path),
+        "config.yaml",
         iter(some),
     )
-    assert not found or all(isinstance(one, settings.RunSettings) for one in found)
+    assert all(isinstance(one, dict) for one in found)
 
 
 def test_a_pickle_is_never_opened(trap, tmp_path):

@@ -274,13 +274,13 @@ def test_what_cannot_be_compared_is_named(name, wrong, data, embedding):
 
 @pytest.mark.usefixtures("as_users_run_it")
 def test_labels_that_cannot_be_told_apart_are_named(embedding, labels):
-    with pytest.raises(ValueError, match="^`labels` cannot be told apart"):
+    with pytest.raises(ValueError, match=r"^`labels` cannot be told apart"):
         metrics.knn_accuracy(embedding, [*labels[:-1], [1]])
-    with pytest.raises(ValueError, match="^`labels` has shape"):
+    with pytest.raises(ValueError, match=r"^`labels` has shape"):
         metrics.knn_accuracy(embedding, labels[:, None])
 
 
 @pytest.mark.parametrize("wrong", [np.inf, 1e300])
 def test_an_interval_of_values_that_are_too_large_is_refused(wrong):
-    with pytest.raises(ValueError, match="^`values` has"):
+    with pytest.raises(ValueError, match=r"^`values` has"):
         metrics.bootstrap_interval(np.array([1.0, wrong]))

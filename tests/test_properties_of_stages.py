@@ -50,7 +50,7 @@ def maps(draw: Any, rows: int, *, wrong: bool = True) -> Any:
 
 
 @examples(4)
-@given(data(9), st.integers(-1, 12), st.integers(-1, 12))
+@given(data(9), *[st.one_of(*[st.integers(-1, 12)] * 4, ODD)] * 2)
 def test_windows_cover_rows_or_are_refused(rows, size, step):
     with trial("sliding_windows"):
         found = refusal(

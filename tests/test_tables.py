@@ -150,13 +150,21 @@ def test_values_too_large_for_distances_are_refused(value):
 
 @pytest.mark.parametrize("column", [3, None, "years"])
 def test_what_is_no_column_is_refused(column):
-    with pytest.raises(ValueError, match="^`slice_labels` is a .*a column"):
+    with pytest.raises(ValueError, match=r"^`slice_labels` is a .*a column"):
         slices_from_table(VALUES, column, NAMES)
-    with pytest.raises(ValueError, match="^`row_ids` is a .*a column"):
+    with pytest.raises(ValueError, match=r"^`row_ids` is a .*a column"):
         slices_from_table(VALUES, YEARS, column)
 
 
 @pytest.mark.parametrize("rows", [{0: 1, 1: 2}, 3, None])
 def test_what_has_no_rows_has_no_windows(rows):
-    with pytest.raises(ValueError, match="^`data` is a "):
+    with pytest.raises(ValueError, match=r"^`data` is a "):
         sliding_windows(rows, 1, 1)
+
+
+@pytest.mark.parametrize("wrong", [1.5, "2", None, True])
+def test_windows_are_of_whole_rows(wrong):
+    with pytest.raises(ValueError, match=r"^`size` is"):
+        sliding_windows(VALUES, wrong, 1)
+    with pytest.raises(ValueError, match=r"^`step` is"):
+        sliding_windows(VALUES, 1, wrong)

@@ -23,6 +23,9 @@ EXACT_METRICS = ("euclidean", "cosine")
 # of rows costs one for each feature, and its share in the choice of the nearest.
 EXACT_OPERATIONS = 1.7e12
 CHOICE = 270
+# Metrics of pynndescent that grow with the data's unit, or do not.
+OF_UNITS = {"euclidean": 1, "manhattan": 1, "chebyshev": 1, "minkowski": 1}
+OF_UNITS |= {"cosine": 0, "correlation": 0}
 ROUNDING = 1e-5  # of the largest squared norm: about 100 times float32's
 FEW = 0.01  # share of rows, such as repeated ones, that are let pass
 TILE = 512  # rows whose distances to all others are held at once
@@ -201,9 +204,10 @@ def approximate_knn(
             f"`metric` is {metric!r}, which pynndescent does not know; "
             f"{nearest_name(metric, sorted(named_distances))}"
         )
+    unit = _unit(data) if metric in OF_UNITS else 1.0
     try:
         search = NNDescent(
-            np.asarray(data, dtype=np.float32),
+            np.asarray(data if unit == 1 else data / unit, dtype=np.float32),
             metric=metric,
             metric_kwds=dict(metric_kwds or {}),
             n_neighbors=n_neighbors,
@@ -216,4 +220,13 @@ def approximate_knn(
         ) from error
     found = search.neighbor_graph
     assert found is not None
-    return as_knn(*found)
+    indices, distances = found
+    return as_knn(
+        indices, np.asarray(distances, float) * unit ** OF_UNITS.get(metric, 0)
+    )
+
+
+def _unit(data: Float[np.ndarray, "points features"]) -> float:
+    """What to divide data by whose squares single precision cannot hold."""
+    largest = float(np.abs(data).max())
+    return 1.0 if 1e-12 < largest < 1e12 or not largest else largest

@@ -1,6 +1,5 @@
 """What an inverse transform is given, checked: errors name it and say the remedy."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -175,11 +174,15 @@ def read_bounds(bounds: Bounds, data: Array) -> tuple[Array, Array] | None:
         return None
     if isinstance(bounds, str) and bounds == "data":
         return jnp.min(data, axis=0), jnp.max(data, axis=0)
-    if not isinstance(bounds, Sequence) or isinstance(bounds, str) or len(bounds) != 2:
+    try:
+        if isinstance(bounds, str):
+            raise TypeError("it is another word")
+        low, high = (as_floats(one) for one in bounds)
+    except (TypeError, ValueError) as error:
         raise ValueError(
-            f'`bounds` is {bounds!r}; expected None, "data" or a pair (lo, hi).'
-        )
-    low, high = (as_floats(one) for one in bounds)
+            f'`bounds` is {bounds!r} ({error}); expected None, "data" or a pair '
+            "(lo, hi)."
+        ) from error
     for one in (low, high):
         if one.shape not in ((), data.shape[1:]):
             raise ValueError(

@@ -106,6 +106,8 @@ def stability_stress(
     in_data, in_map = displacements(data, maps, relations)
     if not per_point:
         return stress(in_data, in_map)
+    if not in_data.size:
+        return in_data
     alpha = in_data @ in_map / max(float(in_map @ in_map), np.finfo(float).tiny)
     return _ratio((in_data - alpha * in_map) ** 2, (in_data**2).mean())
 
