@@ -99,7 +99,7 @@ def _read_objects(data: np.ndarray, name: str) -> np.ndarray:
             )
     try:
         return data.astype(np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(
             f"{name} has dtype {data.dtype}; expected real numbers ({error})."
         ) from error

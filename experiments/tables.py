@@ -93,8 +93,8 @@ def _read_frame(path: str) -> Any:
         ) from error
     except DAMAGE as error:
         raise ValueError(
-            f"`data.path`: {path} cannot be read ({short(error)}); expected a table with "
-            "one line for each member and slice."
+            f"`data.path`: {path} cannot be read ({short(error)}); expected a table "
+            "with one line for each member and slice."
         ) from error
 
 

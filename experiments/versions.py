@@ -23,8 +23,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 OLDEST = {"jax": "0.9.0", "jaxlib": "0.9.0"}
-TESTS = ["tests/test_versions.py", "tests/test_optimize.py", "tests/test_losses.py"]
-TESTS += ["tests/test_fuzzy.py", "tests/test_io.py", "tests/test_unseen.py"]
+TESTS = ["tests/test_versions.py", "tests/test_optimize.py", "tests/test_neighbors.py"]
+TESTS += ["tests/test_rows.py", "tests/test_trust.py"]
 PACKAGES = ["pytest", "pytest-xdist", "hypothesis", "beartype"]
 
 

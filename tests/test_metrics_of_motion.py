@@ -205,6 +205,15 @@ def test_maps_of_one_place_have_no_unit(maps):
     assert np.isnan(metrics.displacement_without_drift(same, RELATIONS))
 
 
+@pytest.mark.parametrize("name", ["displacement", "displacement_without_drift"])
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+def test_units_of_maps_do_not_matter(name, scale, maps):
+    large = [one.astype(np.float32) * np.float32(scale) for one in maps]
+    measure = getattr(metrics, name)
+    plain = measure(maps, RELATIONS)
+    np.testing.assert_allclose(measure(large, RELATIONS), plain, rtol=1e-4)
+
+
 @pytest.mark.parametrize("name", STABILITY)
 def test_without_mates_there_is_no_stability(name, data, maps):
     assert np.isnan(getattr(metrics, name)(data, maps, {}))

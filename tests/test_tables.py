@@ -148,6 +148,12 @@ def test_values_too_large_for_distances_are_refused(value):
         slices_from_table(values, YEARS, NAMES)
 
 
+def test_whole_numbers_beyond_all_floats_are_refused():
+    values = [[10**400, 1.0]] * len(YEARS)
+    with pytest.raises(ValueError, match=r"^`values` has dtype object"):
+        slices_from_table(values, YEARS, NAMES)
+
+
 @pytest.mark.parametrize("column", [3, None, "years"])
 def test_what_is_no_column_is_refused(column):
     with pytest.raises(ValueError, match=r"^`slice_labels` is a .*a column"):

@@ -79,7 +79,7 @@ def as_array(values: Any, name: str) -> Array:
                 raise TypeError("it has complex numbers")
             with np.errstate(over="ignore"):  # refused as infinite
                 values = as_floats(values)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"`{name}` is no array of numbers: {error}.") from error
     if values.ndim != 2:
         raise ValueError(

@@ -130,7 +130,7 @@ def coherence(
     for (rows, _), (before, after) in pairs:
         if len(rows) <= 2 * n_neighbors:
             continue
-        motion = after - before
+        motion = np.subtract(after, before, dtype=float)
         length = np.linalg.norm(motion, axis=1, keepdims=True)
         direction = motion / np.where(length > 0, length, 1)
         _, near = rank_neighbors(rows, rows, n_neighbors)
@@ -217,27 +217,36 @@ def _kept_and_moved(
                     rows, others, n_neighbors=n_neighbors, per_point=True
                 )
             )
-            moved.append(np.linalg.norm(after - before, axis=1))
+            moved += _apart([(before, after)])
     return np.concatenate(kept), np.concatenate(moved)
 
 
 def _without_drift(
     maps: Sequence[np.ndarray], relations: Relations
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    return [
-        (before, turn_onto(after, after, before))
+    pairs = [
+        (before.astype(float), after.astype(float))
         for before, after in consecutive(maps, relations)
     ]
+    return [(before, turn_onto(after, after, before)) for before, after in pairs]
 
 
 def _lengths(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    moved = [np.linalg.norm(before - after, axis=1) for before, after in pairs]
-    return np.concatenate(moved) if moved else np.zeros(0)
+    return np.concatenate([np.zeros(0), *_apart(pairs)])
+
+
+def _apart(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[np.ndarray]:
+    """Distances in double precision, for squares of which single has no room."""
+    return [
+        np.linalg.norm(np.subtract(before, after, dtype=float), axis=1)
+        for before, after in pairs
+    ]
 
 
 def _in_radii(lengths: np.ndarray, maps: Sequence[np.ndarray]) -> np.ndarray:
     """Lengths in units of the maps' radius; NaN where that is 0."""
-    radii = [np.linalg.norm(one - one.mean(axis=0), axis=1) for one in maps]
+    exact = [np.asarray(one, float) for one in maps]
+    radii = [np.linalg.norm(one - one.mean(axis=0), axis=1) for one in exact]
     radius = float(np.median(np.concatenate(radii)))
     return lengths / radius if radius > 0 else np.full_like(lengths, np.nan)
 
