@@ -13,6 +13,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from io import BufferedIOBase
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ HEADERS: dict[Any, Callable[[Any], Header]] = {
 DAMAGE = (
     *(ValueError, TypeError, AttributeError, SyntaxError, KeyError, IndexError),
     *(OSError, EOFError, RuntimeError, NotImplementedError, OverflowError),
-    *(MemoryError, zipfile.BadZipFile, zlib.error, struct.error),
+    *(MemoryError, zipfile.BadZipFile, zlib.error, struct.error, TokenError),
 )
 
 
