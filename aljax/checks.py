@@ -11,6 +11,7 @@ from typing import Any, TypeGuard
 import numpy as np
 
 Check = Callable[[str, Any], None]
+LARGEST = 1e36  # of data, so that sums of them can be told in single precision, too
 
 
 def nearest_name(name: str, known: Sequence[str]) -> str:

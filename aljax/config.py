@@ -29,6 +29,7 @@ from aljax.checks import (
 
 PerSliceFloat = float | Sequence[float]
 PerSliceInt = int | Sequence[int]
+SMALLEST = 1e-6  # spread of a curve whose a and b single precision can hold
 
 
 def _setting(default: Any, check: Check, **options: Any) -> Any:
@@ -218,7 +219,7 @@ def find_ab_params(spread: float, min_dist: float) -> tuple[float, float]:
         a and b.
 
     Raises:
-        ValueError: `min_dist` above `spread`.
+        ValueError: `min_dist` above `spread`, or a `spread` in no unit of a map.
 
     Source: McInnes, Healy & Melville (2018), arXiv:1802.03426, section 3.2 and
         appendix C (the membership function's smooth approximation).
@@ -229,6 +230,11 @@ def find_ab_params(spread: float, min_dist: float) -> tuple[float, float]:
         raise ValueError(
             f"`min_dist` is {min_dist:g} and `spread` is {spread:g}; expected "
             "0 <= min_dist <= spread. Lower `min_dist` or raise `spread`."
+        )
+    if not SMALLEST <= spread <= 1 / SMALLEST:
+        raise ValueError(
+            f"`spread` is {spread:g}; expected {SMALLEST:g} to {1 / SMALLEST:g} map "
+            "units: maps are about 20 wide."
         )
     distance = np.linspace(0, 3, 300)[1:]
     target = np.exp(-np.maximum(distance - min_dist / spread, 0))

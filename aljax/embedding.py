@@ -19,9 +19,10 @@ from aljax.graph.ids import SliceIds
 from aljax.graph.knn import Rows
 from aljax.graph.relations import Relations
 from aljax.inverse import Reconstruction, inverse_trajectory, inverse_transform_at
-from aljax.io import read, write
+from aljax.io import FileError, read, write
 from aljax.layout.losses import LossTerms
 from aljax.layout.problem import LayoutParams
+from aljax.whole import check_whole
 
 
 class AlignedEmbedding(eqx.Module):
@@ -89,10 +90,17 @@ class AlignedEmbedding(eqx.Module):
         """Read a model that `save` wrote, bit for bit.
 
         Raises:
-            ValueError: No such file, or one that is truncated, altered or of a newer
-                format.
+            ValueError: No such file, or one that is truncated, altered, of a newer
+                format or of parts that do not fit each other.
         """
-        return read(path, cls)
+        model = read(path, cls)
+        try:
+            check_whole(model)
+        except ValueError as error:
+            raise FileError(
+                f"`path` is {path}, which is truncated or altered: {error}"
+            ) from error
+        return model
 
     def to_frame(
         self,

@@ -106,14 +106,17 @@ def per_row(name: str, values: Any, sizes: Sequence[int]) -> list[np.ndarray]:
     """
     if not isinstance(values, list | tuple):
         values = np.asarray(values)  # a table's column counts by its own index
-    shared = len(values) > 0 and np.ndim(values[0]) == 0
-    listed = [values] * len(sizes) if shared else list(values)
+    try:
+        shared = len(values) > 0 and np.ndim(values[0]) == 0
+        listed = [values] * len(sizes) if shared else list(values)
+        arrays = [np.asarray(one) for one in listed]
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"`{name}` has no value for each row: {error}.") from error
     if len(listed) != len(sizes):
         raise ValueError(
             f"`{name}` has {len(listed)} arrays for {len(sizes)} slices; expected a "
             "list with one for each."
         )
-    arrays = [np.asarray(one) for one in listed]
     for t, (one, size) in enumerate(zip(arrays, sizes, strict=True)):
         if one.shape != (size,):
             raise ValueError(

@@ -24,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
 
+from aljax.arrays import DAMAGE, read_npy
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.neighbors import KNN
@@ -36,11 +37,6 @@ MODEL, SUMS = "model.json", "sums.json"
 PARTS = (
     *(AlignmentConfig, GraphConfig, LayoutConfig, FuzzyGraph, KNN, Mates),
     *(LossTerms, AlignedProblem, LayoutParams),
-)
-# What a damaged zip, JSON or .npy raises, depending on which byte was hit.
-DAMAGE = (
-    *(zipfile.BadZipFile, KeyError, IndexError, ValueError, TypeError, AttributeError),
-    *(EOFError, OSError, NotImplementedError, RuntimeError, OverflowError),
 )
 Kind = TypeVar("Kind")
 
@@ -202,21 +198,21 @@ def _other(held: str, kind: type) -> str:
 
 def _read(file: IO[bytes], kind: type) -> Any:
     with zipfile.ZipFile(file) as archive:
-        model = json.loads(archive.read(MODEL))
+        members = _read_members(archive, os.fstat(file.fileno()).st_size)
+        model = json.loads(members[MODEL])
         if model["version"] > VERSION:
             raise FileError(
                 f"`path` is a file of format {model['version']}, written by aljax "
                 f"{model['aljax']}; this one reads up to {VERSION}. Install a newer "
                 "one: pip install -U aljax."
             )
-        members = {name: archive.read(name) for name in archive.namelist()}
     sums = json.loads(members.pop(SUMS))
     for name in {*sums, *members}:
         if hashlib.sha256(members[name]).hexdigest() != sums[name]:
             raise KeyError(f"{name} has another sum")
     del members[MODEL]
     arrays = {
-        name.removesuffix(".npy"): np.load(BytesIO(content), allow_pickle=False)
+        name.removesuffix(".npy"): read_npy(BytesIO(content), len(content))
         for name, content in members.items()
     }
     classes = {part.__name__: part for part in (*PARTS, kind)}
@@ -224,6 +220,17 @@ def _read(file: IO[bytes], kind: type) -> Any:
     if isinstance(held, dict) and held.get("class", kind.__name__) not in classes:
         raise FileError(_other(held["class"], kind))
     return _decode(model["model"], arrays, classes)
+
+
+def _read_members(archive: zipfile.ZipFile, size: int) -> dict[str, bytes]:
+    """What an archive of `size` bytes holds: stored, so never more than those."""
+    members = archive.infolist()
+    if any(one.compress_type != zipfile.ZIP_STORED for one in members):
+        raise ValueError("it is compressed, which `save` never does")
+    declared = sum(one.file_size for one in members)
+    if declared > size:
+        raise ValueError(f"it declares {declared} bytes and has {size}")
+    return {one.filename: archive.read(one) for one in members}
 
 
 def _decode(tree: Any, arrays: dict[str, np.ndarray], classes: dict[str, type]) -> Any:

@@ -1,6 +1,6 @@
 """What a user says of single rows: which stay where they are, how much each counts."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Sequence, Sized
 from typing import Any
 
 import numpy as np
@@ -11,12 +11,23 @@ from aljax.layout.problem import PerRow
 
 
 def check_labels(labels: Sequence[Hashable] | None, slices: Any) -> None:
-    """Refuse slice labels that are not one for each slice."""
-    if labels is not None and len(labels) != len(slices):
+    """Refuse slice labels that are not one for each slice, such as years."""
+    if labels is None or not isinstance(slices, Sized):
+        return  # what is no list of slices is refused as such
+    if not isinstance(labels, Sequence | np.ndarray) or getattr(labels, "ndim", 1) != 1:
+        raise ValueError(
+            f"`slice_labels` is {labels!r}; expected a list with one for each slice."
+        )
+    if len(labels) != len(slices):
         raise ValueError(
             f"`slice_labels` has {len(labels)} labels for {len(slices)} slices; "
             "expected one for each."
         )
+    for t, label in enumerate(labels):
+        if not isinstance(label, Hashable):
+            raise ValueError(
+                f"`slice_labels[{t}]` is {label!r}; expected text, a number or a tuple."
+            )
 
 
 def read_pinned(

@@ -1,11 +1,13 @@
 """A user's data in, slices out: the front door, where input is checked."""
 
-from collections.abc import Hashable, Sequence
+import numbers
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse
 
+from aljax.checks import LARGEST
 from aljax.graph.build import Slice
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.ids import is_missing, read_slice_ids
@@ -70,9 +72,8 @@ def read_slice(given: Any, name: str) -> Slice:
     if data.dtype.kind not in "biuf":
         data = _read_objects(data, name)
     data = data.astype(_float_of(data.dtype))
-    finite = np.isfinite(data)
-    if not finite.all():
-        row, column = np.argwhere(~finite)[0]
+    if not -LARGEST < data.min() <= data.max() < LARGEST:  # NaN is not, either
+        row, column = np.argwhere(~(np.abs(data) < LARGEST))[0]
         _refuse_value(data[row, column], row, column, name)
     return data
 
@@ -87,7 +88,7 @@ def _read_sparse(given: Any, name: str) -> scipy.sparse.csr_matrix:
         )
     data: Any = scipy.sparse.csr_matrix(given).astype(_float_of(given.dtype), copy=True)
     data.sum_duplicates()
-    wrong = np.flatnonzero(~np.isfinite(data.data))
+    wrong = np.flatnonzero(~(np.abs(data.data) < LARGEST))
     if wrong.size:
         row = int(np.searchsorted(data.indptr, wrong[0], side="right")) - 1
         _refuse_value(data.data[wrong[0]], row, int(data.indices[wrong[0]]), name)
@@ -101,8 +102,9 @@ def _float_of(dtype: np.dtype) -> type:
 
 def _refuse_value(value: Any, row: int, column: int, name: str) -> None:
     raise ValueError(
-        f"{name} has {value} in row {row}, column {column}; expected finite numbers. "
-        "Drop the row or fill the value."
+        f"{name} has {value} in row {row}, column {column}; expected finite numbers, "
+        f"below {LARGEST:g} in size. Drop the row, fill the value, or give the column "
+        "in larger units."
     )
 
 
@@ -122,7 +124,7 @@ def _read_objects(data: np.ndarray, name: str) -> np.ndarray:
             )
     try:
         return data.astype(np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(
             f"{name} has dtype {data.dtype}; expected real numbers ({error})."
         ) from error
@@ -145,6 +147,13 @@ def sliding_windows(
     Raises:
         ValueError: A size or step out of range.
     """
+    if not isinstance(data, Sequence) and np.ndim(data) < 1:
+        raise ValueError(
+            f"`data` is a {type(data).__name__}; expected an array, rows first."
+        )
+    for name, value in (("size", size), ("step", step)):
+        if not isinstance(value, numbers.Integral) or isinstance(value, bool):
+            raise ValueError(f"`{name}` is {value!r}; expected a whole number of rows.")
     if not 1 <= size <= len(data):
         raise ValueError(
             f"`size` is {size}; expected 1 to {len(data)}, the rows of the data."
@@ -197,7 +206,8 @@ def slices_from_table(values: Any, slice_labels: Any, row_ids: Any) -> TableSlic
             f"`values` is a {type(data).__name__}; expected an array or a frame. Cut "
             "sparse rows by hand: `values[rows]` for each slice."
         )
-    labels, ids = _column(slice_labels), _column(row_ids)
+    labels = _column(slice_labels, "slice_labels")
+    ids = _column(row_ids, "row_ids")
     for name, column in (("slice_labels", labels), ("row_ids", ids)):
         if len(column) != len(data):
             raise ValueError(
@@ -226,7 +236,13 @@ def slices_from_table(values: Any, slice_labels: Any, row_ids: Any) -> TableSlic
     return TableSlices([data[one] for one in held], cut, order, held)
 
 
-def _column(values: Any) -> list[Any]:
+def _column(values: Any, name: str) -> list[Any]:
     """A column as plain Python values, whichever library it is from."""
     convert = getattr(values, "tolist", None) or getattr(values, "to_list", None)
-    return list(convert() if convert else values)
+    column = convert() if convert else values
+    if isinstance(column, str) or not isinstance(column, Iterable):
+        raise ValueError(
+            f"`{name}` is a {type(values).__name__}; expected a column, with an entry "
+            "for each row."
+        )
+    return list(column)

@@ -100,27 +100,32 @@ def read(path: Path) -> list[Row]:
     """The lines written so far.
 
     Raises:
-        ValueError: A file with other columns.
+        ValueError: A file with other columns, or a line that is damaged.
     """
     if not path.exists():
         return []
-    with open(path, newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        if reader.fieldnames != [*Row._fields]:
-            raise ValueError(
-                f"{path} has the columns {reader.fieldnames}; expected "
-                f"{[*Row._fields]}. Move it away to start anew."
-            )
-        return [
-            Row(
-                line["method"],
-                line["sequence"],
-                line["metric"],
-                int(line["seed"]),
-                float(line["value"]),
-            )
-            for line in reader
-        ]
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            columns, *lines = [*csv.reader(file)] or [[]]
+    except (ValueError, csv.Error) as error:
+        raise ValueError(f"{path} cannot be read: {error}.") from error
+    if columns != [*Row._fields]:
+        raise ValueError(
+            f"{path} has the columns {columns}; expected {[*Row._fields]}. Move it "
+            "away to start anew."
+        )
+    return [_row(path, number, line) for number, line in enumerate(lines, start=2)]
+
+
+def _row(path: Path, number: int, line: Sequence[str]) -> Row:
+    try:
+        method, sequence, metric, seed, value = line
+        return Row(method, sequence, metric, int(seed), float(value))
+    except ValueError as error:
+        raise ValueError(
+            f"{path}, line {number}, cannot be read ({error}); expected values for "
+            f"{', '.join(Row._fields)}. Mend the line or remove it."
+        ) from error
 
 
 def write(path: Path, rows: Sequence[Row]) -> None:

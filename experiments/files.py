@@ -6,23 +6,18 @@ Nothing here unpickles: files come from anywhere.
 import json
 import re
 import warnings
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from aljax.arrays import DAMAGE, read_npy, read_npz, short
 from aljax.graph.links import Slices
 from aljax.graph.relations import read_relations
 from aljax.tables import read_slices
 
-# All that a damaged .npy or .npz makes NumPy and zipfile raise.
-UNREADABLE = (
-    *(ValueError, OSError, EOFError, KeyError, RuntimeError, MemoryError),
-    *(zipfile.BadZipFile, zlib.error),
-)
+NPY = b"\x93NUMPY"  # as every .npy begins
 
 
 def natural_order(name: str) -> list[str | int]:
@@ -130,17 +125,14 @@ def _load_npz(file: Path, setting: str) -> dict[str, np.ndarray]:
 def _load(file: Path) -> np.ndarray | dict[str, np.ndarray] | str:
     """What a file holds, one array or several, or why it cannot be read."""
     try:
-        with file.open("rb") as opened:  # NumPy leaves a damaged one open
-            loaded = np.load(opened, allow_pickle=False)
-            if isinstance(loaded, np.ndarray):
-                return loaded
-            return {name: loaded[name] for name in sorted(loaded, key=natural_order)}
-    except UNREADABLE as error:
-        return _short(error)
-
-
-def _short(error: BaseException) -> str:
-    return next(iter(str(error).splitlines()), "it is damaged").rstrip(".")
+        with file.open("rb") as opened:
+            if opened.read(len(NPY)) == NPY:
+                opened.seek(0)
+                return read_npy(opened, file.stat().st_size)
+        arrays = read_npz(file)
+        return {name: arrays[name] for name in sorted(arrays, key=natural_order)}
+    except DAMAGE as error:
+        return short(error)
 
 
 def read_relations_file(
@@ -173,7 +165,7 @@ def read_relations_file(
         entries = json.loads(text, object_pairs_hook=tuple)
     except (ValueError, OSError, RecursionError) as error:
         raise ValueError(
-            f"`data.relations`: {path} cannot be read ({_short(error)}); {wanted}."
+            f"`data.relations`: {path} cannot be read ({short(error)}); {wanted}."
         ) from error
     if not isinstance(entries, list) or not all(isinstance(e, tuple) for e in entries):
         raise ValueError(f"`data.relations`: {path} is something else; {wanted}.")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import hydra
+import yaml
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -116,6 +117,7 @@ def compose(overrides: Sequence[str], config: Path = CONFIG) -> dict[str, Any]:
             f"`--config` is {config}, which is no .yaml file; expected the config.yaml "
             "of an earlier run."
         )
+    _check_yaml(config)
     # No shell replaces this ~, and Hydra's grammar has no such sign.
     overrides = [text.replace("=~/", f"={Path.home()}/", 1) for text in overrides]
     groups = choices() if config == CONFIG else {}
@@ -134,6 +136,20 @@ def compose(overrides: Sequence[str], config: Path = CONFIG) -> dict[str, Any]:
         _check_names(parsed, config, groups)
         reason = _first_line(error) or _first_line(error.__cause__)
         raise ValueError(f"{config} does not compose: {reason}") from error
+
+
+def _check_yaml(config: Path) -> None:
+    """Refuse a file that grows while it is read: references of references of ..."""
+    try:
+        text = config.read_text(encoding="utf-8")
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            if isinstance(event, yaml.AliasEvent):
+                raise ValueError(
+                    f"{config} refers to itself (*{event.anchor}); expected a config "
+                    "that an earlier run left, which never does."
+                )
+    except (YAMLError, OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{config} does not compose: {_first_line(error)}") from error
 
 
 def is_swept(overrides: Sequence[str]) -> bool:

@@ -23,6 +23,7 @@ import jax
 import numpy as np
 from omegaconf import OmegaConf
 
+from aljax.arrays import read_npz, short
 from aljax.checks import nearest_name
 from aljax.sweep import Row, SweepProblem, sweep
 from aljax.sweep.problem import check_settings
@@ -142,10 +143,21 @@ class Store:
         os.replace(beside, path)
 
     def read(self, identity: Mapping[str, Any]) -> Finished:
-        """What was kept."""
-        with np.load(self.path(identity), allow_pickle=False) as file:
-            maps = [file[f"map_{t}"] for t in range(len(file.files) - 1)]
-            return json.loads(str(file["record"])) | {"maps": maps}
+        """What was kept.
+
+        Raises:
+            ValueError: It is damaged; it says which file to remove.
+        """
+        path = self.path(identity)
+        try:
+            arrays = read_npz(path)
+            record = json.loads(str(arrays.pop("record")))
+            return record | {"maps": [arrays[f"map_{t}"] for t in range(len(arrays))]}
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{path} cannot be read ({short(error)}); remove it, and its row is "
+                "laid out again."
+            ) from error
 
     def __contains__(self, identity: Mapping[str, Any]) -> bool:
         """Whether a row is finished."""

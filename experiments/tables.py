@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from aljax import slices_from_table
+from aljax.arrays import DAMAGE, short
 from aljax.checks import nearest_name
 from experiments.dataset import Dataset
 
@@ -90,11 +91,10 @@ def _read_frame(path: str) -> Any:
         raise ValueError(
             f"`data.path` is {path}; Parquet needs pyarrow: run: pip install pyarrow"
         ) from error
-    except (ValueError, OSError) as error:
-        reason = next(iter(str(error).splitlines()), "it is damaged").rstrip(".")
+    except DAMAGE as error:
         raise ValueError(
-            f"`data.path`: {path} cannot be read ({reason}); expected a table with "
-            "one line for each member and slice."
+            f"`data.path`: {path} cannot be read ({short(error)}); expected a table "
+            "with one line for each member and slice."
         ) from error
 
 

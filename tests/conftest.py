@@ -1,4 +1,14 @@
-"""Seeds, and two switches: double precision, and errors as a user meets them."""
+"""Seeds, profiles of the properties, and errors as a user meets them."""
+
+import os
+import tempfile
+
+# One folder of compiled programs for all workers and processes of a run: each program
+# is compiled once.  JAX reads it on import.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    PROGRAMS = tempfile.TemporaryDirectory(prefix="aljax-programs-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = PROGRAMS.name
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 import hypothesis
 import jax
@@ -9,9 +19,26 @@ import pytest
 # aljax broadcasts (neighbors, points) with (points,) throughout, by design of its
 # axis order, so NumPy's rank promotion stays allowed.
 hypothesis.settings.register_profile(
-    "aljax", deadline=None, derandomize=True, max_examples=30
+    "ci", deadline=None, derandomize=True, max_examples=30
 )
-hypothesis.settings.load_profile("aljax")
+hypothesis.settings.register_profile(
+    "long",
+    deadline=None,
+    max_examples=1000,
+    print_blob=True,
+    suppress_health_check=[*hypothesis.HealthCheck],
+)
+hypothesis.settings.load_profile("ci")
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Say how many examples the properties were tried on."""
+    ended = terminalreporter.stats.get("", [])
+    tried = [
+        n for one in ended for name, n in one.user_properties if name == "examples"
+    ]
+    if tried:
+        terminalreporter.write_line(f"{sum(tried)} examples of {len(tried)} properties")
 
 
 @pytest.fixture

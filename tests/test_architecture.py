@@ -13,6 +13,8 @@ PACKAGE = Path(aljax.__file__).parent
 # `tables` reads slices into any of the graph's types, so it stands below them.
 ORDER = [
     "checks",
+    "versions",
+    "arrays",
     "exports",
     "config",
     "watch",
@@ -48,6 +50,7 @@ ORDER = [
     "rows",
     "stages",
     "io",
+    "whole",
     "embedding",
     "manifest",
     "checkpoints",

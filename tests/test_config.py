@@ -229,3 +229,9 @@ def test_find_ab_params_equals_umap_learn():
 def test_min_dist_outside_0_to_spread_is_refused(spread, min_dist):
     with pytest.raises(ValueError, match=r"`min_dist` is .* `spread` is "):
         find_ab_params(spread, min_dist)
+
+
+@pytest.mark.parametrize("spread", [1e-300, 1e-30, 1e30, math.inf])
+def test_a_spread_in_no_unit_of_a_map_is_refused(spread):
+    with pytest.raises(ValueError, match=r"^`spread` is .* 1e-06 to 1e\+06 map units"):
+        find_ab_params(spread, 0.0)

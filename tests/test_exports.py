@@ -81,3 +81,8 @@ def test_a_missing_package_is_said_with_its_remedy(monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(ImportError, match=r"pandas is not .*pip install 'aljax\[fr"):
         to_frame(make_maps())
+
+
+def test_values_that_make_no_column_are_named():
+    with pytest.raises(ValueError, match=r"^`ids` has no value for each row"):
+        to_frame(make_maps(), ids=[[1, [2]]] * len(SIZES))

@@ -456,3 +456,28 @@ def test_slices_without_data_or_of_other_features_are_refused(key):
 def test_too_fine_a_gradient_map_is_refused():
     with pytest.raises(ValueError, match="`resolution` is 2000"):
         gradient_map(MAP, DATA, resolution=2000)
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"embedding": np.zeros((0, 2)), "data": np.zeros((0, 3))}, "^`embedding` has"),
+        ({"data": np.full((POINTS, 2), np.nan)}, "^`data` has rows that are NaN"),
+        ({"data": np.full((POINTS, 2), 1e300)}, "^`data` has rows that are NaN"),
+        ({"data": np.ones((POINTS, 2)) * 1j}, "^`data` is no array"),
+        ({"a": -1.0, "b": 1.0}, "^`a` is -1.0"),
+        ({"a": 1.0, "b": np.ones(2)}, "^`b` is"),
+        ({"a": "1", "b": 1.0}, "^`a` is '1'"),
+        ({"bounds": 3}, "^`bounds` is 3"),
+        ({"bounds": ([0, 1], 1)}, "^`bounds` has an end"),
+    ],
+)
+def test_what_would_end_in_no_number_is_named(changed, said):
+    embedding, data = make_map()
+    given = {"embedding": embedding, "data": data} | changed
+    with pytest.raises(ValueError, match=said):
+        inverse_transform(make_queries(), **given)
+    if "bounds" not in changed:
+        with pytest.raises(ValueError, match=said):
+            gradient_map(**given, resolution=2)

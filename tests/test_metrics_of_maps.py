@@ -243,3 +243,44 @@ def test_intervals_hold_the_mean_as_often_as_they_say(rng):
             metrics.bootstrap_interval(values, level=level)
     with pytest.raises(ValueError, match="`draws` is 0; expected at least 1"):
         metrics.bootstrap_interval(values, draws=0)
+
+
+@pytest.mark.parametrize("name", [*NEIGHBORHOOD, *DISTANCE])
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+def test_units_do_not_matter(name, scale, data, embedding):
+    measure = getattr(metrics, name)
+    options = {"n_neighbors": K} if name in NEIGHBORHOOD else {}
+    plain = measure(data, embedding, **options)
+    scaled = measure(data * scale, embedding * scale, **options)
+    np.testing.assert_allclose(scaled, plain, rtol=1e-6)
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+@pytest.mark.parametrize(
+    "wrong", [np.nan, np.inf, 1e300, "a", None, 1j], ids=lambda one: repr(one)
+)
+@pytest.mark.parametrize("name", [*NEIGHBORHOOD, *DISTANCE])
+def test_what_cannot_be_compared_is_named(name, wrong, data, embedding):
+    measure = getattr(metrics, name)
+    odd = data.astype(object if wrong is None else np.result_type(type(wrong), data))
+    odd[3, 1] = wrong
+    with pytest.raises(ValueError, match=r"^`(data|embedding|reconstructed)` has"):
+        measure(odd, embedding)
+    with pytest.raises(ValueError, match=r"^`(data|embedding|reconstructed)` has"):
+        measure(data[:, 0], embedding)
+    with pytest.raises(ValueError, match=r"^`(data|embedding|reconstructed)` has"):
+        measure(data[:0], embedding[:0])
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+def test_labels_that_cannot_be_told_apart_are_named(embedding, labels):
+    with pytest.raises(ValueError, match=r"^`labels` cannot be told apart"):
+        metrics.knn_accuracy(embedding, [*labels[:-1], [1]])
+    with pytest.raises(ValueError, match=r"^`labels` has shape"):
+        metrics.knn_accuracy(embedding, labels[:, None])
+
+
+@pytest.mark.parametrize("wrong", [np.inf, 1e300])
+def test_an_interval_of_values_that_are_too_large_is_refused(wrong):
+    with pytest.raises(ValueError, match=r"^`values` has"):
+        metrics.bootstrap_interval(np.array([1.0, wrong]))

@@ -197,3 +197,33 @@ def test_rows_that_a_map_does_not_have_are_refused(maps):
         metrics.displacement(maps, {(0, 1): mates([0], [48])})
     with pytest.raises(ValueError, match=r"`relations\[2, 1\].others` has row 0"):
         metrics.displacement(maps, {(2, 1): mates([0], [0])})
+
+
+def test_maps_of_one_place_have_no_unit(maps):
+    same = [np.ones_like(one) for one in maps]
+    assert np.isnan(metrics.displacement(same, RELATIONS))
+    assert np.isnan(metrics.displacement_without_drift(same, RELATIONS))
+
+
+@pytest.mark.parametrize("name", ["displacement", "displacement_without_drift"])
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+def test_units_of_maps_do_not_matter(name, scale, maps):
+    large = [one.astype(np.float32) * np.float32(scale) for one in maps]
+    measure = getattr(metrics, name)
+    plain = measure(maps, RELATIONS)
+    np.testing.assert_allclose(measure(large, RELATIONS), plain, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", STABILITY)
+def test_without_mates_there_is_no_stability(name, data, maps):
+    assert np.isnan(getattr(metrics, name)(data, maps, {}))
+    assert getattr(metrics, name)(data, maps, {}, per_point=True).shape == (0,)
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+@pytest.mark.parametrize("name", [*STABILITY, "coherence", "false_motion"])
+def test_motion_of_what_is_no_number_is_refused(name, data, maps):
+    with pytest.raises(ValueError, match=r"^`data\[1\]` has"):
+        getattr(metrics, name)([data[0], data[1] * np.nan, *data[2:]], maps, RELATIONS)
+    with pytest.raises(ValueError, match=r"^`maps\[0\]` has"):
+        getattr(metrics, name)(data, [maps[0][:, 0], *maps[1:]], RELATIONS)

@@ -200,6 +200,11 @@ DISTANCES = np.array([[0.0, 1.0], [0.0, 1.0], [0.0, 1.0]])
         (INDICES - 2, DISTANCES, "from -2 to 0"),
         (INDICES, DISTANCES - 1, "negative or NaN"),
         (INDICES, DISTANCES * np.nan, "negative or NaN"),
+        (INDICES, DISTANCES * 1e300, "too large"),
+        (INDICES * 1.0, DISTANCES, "dtype float64; expected whole"),
+        (INDICES[:, :1], DISTANCES[:, :1], "at least two"),
+        (INDICES[:0], DISTANCES[:0], "at least two"),
+        (None, "a", "no pair of arrays"),
     ],
 )
 def test_as_knn_refuses_tables_that_are_none(indices, distances, said):
@@ -269,3 +274,16 @@ def test_approximate_neighbors_are_mostly_exact_and_repeat_with_the_seed(rng):
     assert np.mean(shared) / 10 > 0.95
     again = np.asarray(approximate_knn(data, 10, seed=1).indices)
     np.testing.assert_array_equal(again, found)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+@pytest.mark.parametrize("metric", ["euclidean", "manhattan", "cosine"])
+def test_the_approximate_search_knows_all_units(metric, scale):
+    data = make_data((200,))[0]
+    plain = approximate_knn(data, 6, metric=metric)
+    scaled = approximate_knn(data * np.float32(scale), 6, metric=metric)
+    np.testing.assert_array_equal(plain.indices, scaled.indices)
+    unit = 1 if metric == "cosine" else scale
+    near = np.asarray(plain.distances) * unit
+    np.testing.assert_allclose(scaled.distances, near, rtol=1e-4, atol=1e-6 * unit)

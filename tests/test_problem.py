@@ -254,3 +254,12 @@ def test_the_leaves_are_double_in_double_precision():
         problem = make_problem()[2]
     leaves = [*jax.tree.leaves(params), problem.weights, problem.strengths]
     assert {leaf.dtype for leaf in leaves} == {jnp.dtype("float64")}
+
+
+@pytest.mark.parametrize("name", ["a", "learning_rate", "repulsion_strength"])
+def test_settings_beyond_single_precision_are_named(name):
+    settings = {"a": 1.0, "b": 1.0} | {name: 1e300}
+    with pytest.raises(ValueError, match=f"^`{name}` is .*float32 can hold"):
+        layout_params(LayoutConfig(**settings), AlignmentConfig(), slices=1)
+    with pytest.raises(ValueError, match=r"^`motion_fidelity` is 1e\+300"):
+        layout_params(LayoutConfig(), AlignmentConfig(motion_fidelity=1e300), slices=1)

@@ -126,3 +126,10 @@ def test_all_rows_can_be_asked_for(data, queries):
 def test_metrics_that_cannot_be_searched_are_refused(data, queries, metric, settings):
     with pytest.raises(ValueError, match=f"^`metric` is '{metric}' .*pynndescent"):
         query_knn(data, queries, K, metric=metric, metric_kwds=settings)
+
+
+def test_queries_however_far_away_have_neighbors_at_their_distance(data, queries):
+    away = queries + np.float32(1e30)
+    rows, distances = query_knn(data, away, K)
+    assert ((rows >= 0) & (rows < len(data))).all()
+    np.testing.assert_allclose(distances, np.sqrt(data.shape[1]) * 1e30, rtol=1e-5)

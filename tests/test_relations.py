@@ -168,6 +168,10 @@ REFUSED = {
     "a fraction": ([{0.5: 0}, {0: 0}], r"^`relations\[0\]` has 0.5 \(float\)"),
     "a whole float": ([{0: 1.0}, {0: 0}], r"^`relations\[0\]` has 1.0 \(float\)"),
     "text": ([{0: 0}, {"a": 0}], r"^`relations\[1\]` has 'a' \(str\) as a row"),
+    "a huge row": (
+        [{0: 0}, {2**70: 0}],
+        r"^`relations\[1\]` has 1180591620717411303424",
+    ),
     "a bool": ([{True: 0}, {0: 0}], r"^`relations\[0\]` has True \(bool\)"),
     "two rows to one": (
         [{0: 3, 2: 3}, {0: 0}],

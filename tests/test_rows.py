@@ -272,3 +272,9 @@ def test_labels_must_be_one_for_each_slice(labels):
     said = f"^`slice_labels` has {len(labels)} labels for 3 slices"
     with pytest.raises(ValueError, match=said):
         fit(make_data(), make_relations(), key=jax.random.key(0), slice_labels=labels)
+
+
+@pytest.mark.parametrize("labels", [3, {"a", "b", "c"}, [["a"], "b", "c"], np.eye(3)])
+def test_labels_that_name_no_slices_are_refused(labels):
+    with pytest.raises(ValueError, match=r"^`slice_labels"):
+        fit(make_data(), make_relations(), key=jax.random.key(0), slice_labels=labels)

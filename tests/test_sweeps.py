@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from experiments import peers, sweeps
+from experiments.dataset import Dataset
 from experiments.run import main
 
 QUICK = ["compilation_cache=null", "layout.n_epochs=3", "graph.n_neighbors=8"]
@@ -129,3 +130,16 @@ def test_bad_input_is_named(own, override, said, capsys):
     err = capsys.readouterr().err
     assert err.startswith("error: ")
     assert re.search(said, err)
+
+
+def test_a_row_that_is_damaged_is_named_with_the_remedy(rng, tmp_path):
+    data = [rng.normal(size=(4, 3))]
+    store = sweeps.Store(tmp_path, Dataset(data, [], [np.arange(4)], [""], None))
+    store.write({"seed": 0}, {"maps": [data[0][:, :2]], "trustworthiness": 0.9})
+    assert store.read({"seed": 0})["trustworthiness"] == 0.9
+    path = store.path({"seed": 0})
+    whole = path.read_bytes()
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match=rf"{path.name} cannot be read.*remove it"):
+            store.read({"seed": 0})

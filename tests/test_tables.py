@@ -7,7 +7,7 @@ from helpers import NEIGHBORS, make_data
 
 from aljax.align import fit
 from aljax.config import GraphConfig, LayoutConfig
-from aljax.tables import slices_from_table
+from aljax.tables import slices_from_table, sliding_windows
 
 pytestmark = pytest.mark.usefixtures("as_users_run_it")
 YEARS = [2002, 1997, 2002, 1997, 2007, 2002]
@@ -138,3 +138,39 @@ def test_tables_that_do_not_fit_are_refused(case):
 def test_of_many_ids_that_repeat_the_first_are_named():
     with pytest.raises(ValueError, match=r"'a' in rows 0 and 5; .*'c' .*and 2 more"):
         slices_from_table(np.zeros((10, 1)), [1] * 10, [*"abcdeabcde"])
+
+
+@pytest.mark.parametrize("value", [1e36, -1e300])
+def test_values_too_large_for_distances_are_refused(value):
+    values = VALUES.copy()
+    values[3, 1] = value
+    with pytest.raises(ValueError, match=r"^`values` .*row 3, column 1.*below 1e\+36"):
+        slices_from_table(values, YEARS, NAMES)
+
+
+def test_whole_numbers_beyond_all_floats_are_refused():
+    values = [[10**400, 1.0]] * len(YEARS)
+    with pytest.raises(ValueError, match=r"^`values` has dtype object"):
+        slices_from_table(values, YEARS, NAMES)
+
+
+@pytest.mark.parametrize("column", [3, None, "years"])
+def test_what_is_no_column_is_refused(column):
+    with pytest.raises(ValueError, match=r"^`slice_labels` is a .*a column"):
+        slices_from_table(VALUES, column, NAMES)
+    with pytest.raises(ValueError, match=r"^`row_ids` is a .*a column"):
+        slices_from_table(VALUES, YEARS, column)
+
+
+@pytest.mark.parametrize("rows", [{0: 1, 1: 2}, 3, None])
+def test_what_has_no_rows_has_no_windows(rows):
+    with pytest.raises(ValueError, match=r"^`data` is a "):
+        sliding_windows(rows, 1, 1)
+
+
+@pytest.mark.parametrize("wrong", [1.5, "2", None, True])
+def test_windows_are_of_whole_rows(wrong):
+    with pytest.raises(ValueError, match=r"^`size` is"):
+        sliding_windows(VALUES, wrong, 1)
+    with pytest.raises(ValueError, match=r"^`step` is"):
+        sliding_windows(VALUES, 1, wrong)

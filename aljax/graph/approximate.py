@@ -17,6 +17,7 @@ LENGTHS = (
     *("chebyshev", "linfinity", "linfty", "linf"),
 )
 ONE_CALLER = Lock()  # pynndescent's threads serve one caller at a time
+ANGLES = ("cosine", "correlation")  # the same at any scale
 BITS = ("bit_hamming", "bit_jaccard")  # of rows packed into bytes
 
 
@@ -95,10 +96,11 @@ def _conditioned(data: Rows, metric: str) -> tuple[Any, float]:
     """The rows as pynndescent takes them, and the unit of its distances."""
     if metric in BITS:
         return np.asarray(data).astype(np.uint8), 1.0
-    if metric not in LENGTHS:
+    if metric not in (*LENGTHS, *ANGLES):
         return data.astype(np.float32), 1.0
-    if isinstance(data, np.ndarray):
+    if isinstance(data, np.ndarray) and metric in LENGTHS:
         rows, _, unit = condition(data, "euclidean")
         return rows.astype(np.float32), unit
     unit = float(abs(data).max()) or 1.0
-    return (data.astype(np.float64) / unit).astype(np.float32), unit
+    rows = (data.astype(np.float64) / unit).astype(np.float32)
+    return rows, 1.0 if metric in ANGLES else unit

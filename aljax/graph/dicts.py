@@ -11,6 +11,7 @@ from jaxtyping import Int
 from aljax.graph.links import Correspondence, Links, Slices, by_row, chain
 
 RelationDict = Mapping[int, int]
+LARGEST_ROW = 2**62  # of what NumPy's integers hold
 DIRECTION = "relations map rows of slice t to rows of slice t+1"
 TURN = "pass {new: old for old, new in relation.items()}."
 SAME_ROWS = 0.9  # share of identical rows above which a reading is surely right
@@ -94,7 +95,8 @@ def as_pairs(
             "{row of slice t: row of slice t+1}."
         )
     for row in (*relation.keys(), *relation.values()):
-        if not isinstance(row, numbers.Integral) or isinstance(row, bool):
+        whole = isinstance(row, numbers.Integral) and not isinstance(row, bool)
+        if not whole or abs(row) > LARGEST_ROW:
             raise ValueError(
                 f"`{name}` has {row!r} ({type(row).__name__}) as a row; "
                 "expected whole numbers, rows of the two slices."

@@ -9,6 +9,8 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Array, Float, Int
 
+from aljax.checks import LARGEST
+
 # A slice's features (or distances): an array, or the rows of a sparse one.
 Rows = np.ndarray | scipy.sparse.csr_matrix
 
@@ -41,11 +43,24 @@ def as_knn(
     Raises:
         ValueError: Shapes that differ, an index out of range, a distance below 0.
     """
-    indices, distances = np.asarray(indices), np.asarray(distances, dtype=float)
-    if indices.ndim != 2 or indices.shape != distances.shape:
+    try:
+        indices, distances = np.asarray(indices), np.asarray(distances, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"`precomputed_knn` is no pair of arrays ({error}); expected indices and "
+            "distances (points, neighbors)."
+        ) from error
+    wrong = indices.ndim != 2 or indices.shape != distances.shape
+    if wrong or not indices.size or indices.shape[1] < 2:
         raise ValueError(
             f"`precomputed_knn` has indices of shape {indices.shape} and distances of "
-            f"shape {distances.shape}; expected both to be (points, neighbors)."
+            f"shape {distances.shape}; expected both to be (points, neighbors), with "
+            "at least two neighbors."
+        )
+    if indices.dtype.kind not in "iu":
+        raise ValueError(
+            f"`precomputed_knn` has indices of dtype {indices.dtype}; expected whole "
+            "numbers, rows of the slice."
         )
     points, neighbors = indices.shape
     if indices.min(initial=0) < -1 or indices.max(initial=0) >= points:
@@ -53,10 +68,11 @@ def as_knn(
             f"`precomputed_knn` has indices from {indices.min()} to {indices.max()}; "
             f"expected rows 0 to {points - 1}, or -1 for a missing neighbour."
         )
-    if np.isnan(distances).any() or distances.min(initial=0) < 0:
+    near = np.where(np.isinf(distances), 0, distances)
+    if not 0 <= distances.min() <= near.max() < LARGEST:
         raise ValueError(
-            "`precomputed_knn` has negative or NaN distances; expected distances of at "
-            "least 0, or inf for a missing neighbour."
+            "`precomputed_knn` has negative or NaN distances, or some too large; "
+            f"expected distances of 0 to {LARGEST:g}, or inf for a missing neighbour."
         )
     own = np.arange(points)[:, None]
     # Sorting by distance, then looking for equal indices, keeps the nearest of repeats.

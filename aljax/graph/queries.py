@@ -64,10 +64,11 @@ def _search(
     asked = into(queries)
     largest = (rows**2).sum(axis=1).max()
     float_type = jnp.zeros(()).dtype
-    chosen, squared = _by_blocks(rows, asked, n_neighbors, float_type)
-    lost = squared[:, -1] < ROUNDING * largest
+    with np.errstate(over="ignore"):  # these are lost, too
+        chosen, squared = _by_blocks(rows, asked, n_neighbors, float_type)
+    # Distances that drown in float32's rounding or exceed it, row by row.
+    lost = (squared[:, -1] < ROUNDING * largest) | ~np.isfinite(squared).all(axis=1)
     if lost.any() and float_type == np.float32:
-        # Distances that drown in float32's rounding, row by row.
         with jax.enable_x64(True):
             again = _by_blocks(rows, asked[lost], n_neighbors, np.dtype(np.float64))
         chosen[lost], squared[lost] = again

@@ -13,7 +13,13 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from aljax.checks import number, one_of
-from aljax.inverse.inputs import check_metric, read_arrays, read_curve, read_neighbors
+from aljax.inverse.inputs import (
+    check_found,
+    check_metric,
+    read_arrays,
+    read_curve,
+    read_neighbors,
+)
 from aljax.inverse.neighborhood import neighborhood, normalize
 from aljax.inverse.reconstruct import blockwise, combine, pad, weigh
 from aljax.inverse.weights import METHODS, Curve
@@ -85,6 +91,7 @@ def gradient_map(
         n_neighbors=read_neighbors(n_neighbors, data.shape[0]),
         metric=metric,
     )
+    check_found(norm)
     shape = (resolution,) * components
     return GradientMap(jnp.asarray(axes), norm[: len(grid)].reshape(shape))
 

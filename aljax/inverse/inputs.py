@@ -16,6 +16,7 @@ from aljax.graph.neighbors import EXACT_METRICS
 from aljax.inverse.weights import Curve
 
 FEWEST, MOST, SHARE = 10, 60, 12  # neighbours: a twelfth of the rows, 10 to 60
+ARRAYS = (np.ndarray, jax.Array)
 Bounds = str | tuple[Any, Any] | None
 
 
@@ -42,6 +43,11 @@ def read_arrays(
             f"`embedding` has {embedding.shape[0]} rows and `data` has "
             f"{data.shape[0]}; expected a map position for each row of the data."
         )
+    for name, one in (("embedding", embedding), ("data", data)):
+        if 0 in one.shape:
+            raise ValueError(
+                f"`{name}` has shape {one.shape}; expected at least one row and column."
+            )
     _check_finite(embedding, "embedding")
     dtype = jnp.result_type(queries, embedding, data)
     return queries.astype(dtype), embedding.astype(dtype), data.astype(dtype)
@@ -69,8 +75,11 @@ def as_array(values: Any, name: str) -> Array:
     """A two-dimensional array of JAX's own float type; a traced one stays traced."""
     if not isinstance(values, jax.Array):
         try:
-            values = as_floats(values)
-        except (TypeError, ValueError) as error:
+            if np.iscomplexobj(values):
+                raise TypeError("it has complex numbers")
+            with np.errstate(over="ignore"):  # refused as infinite
+                values = as_floats(values)
+        except (TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"`{name}` is no array of numbers: {error}.") from error
     if values.ndim != 2:
         raise ValueError(
@@ -89,6 +98,19 @@ def _check_finite(values: Array, name: str) -> None:
         raise ValueError(
             f"`{name}` has {np.asarray(values)[row].tolist()} in row {row}; expected "
             "finite positions. Drop the row."
+        )
+
+
+def check_found(values: Array) -> None:
+    """Refuse what came out as no number; checking all data beforehand takes longer.
+
+    Raises:
+        ValueError: The data have such values, or are too large for single precision.
+    """
+    if not isinstance(values, jax.core.Tracer) and not np.isfinite(values).all():
+        raise ValueError(
+            "`data` has rows that are NaN, infinite, or too large for their squares to "
+            f"be of type {values.dtype}; expected finite numbers of moderate size."
         )
 
 
@@ -118,7 +140,14 @@ def read_curve(a: Any, b: Any) -> Curve:
     if (a is None) != (b is None):
         missing = "a" if a is None else "b"
         raise ValueError(f"`{missing}` is None; give both `a` and `b`, or neither.")
-    a, b = find_ab_params(1.0, 0.1) if a is None else (a, b)
+    if a is None:
+        a, b = find_ab_params(1.0, 0.1)
+    for name, value in (("a", a), ("b", b)):
+        if not isinstance(value, jax.core.Tracer):
+            real = (
+                value.item() if isinstance(value, ARRAYS) and value.ndim == 0 else value
+            )
+            number(0, open_low=True)(name, real)
     return Curve(jnp.asarray(a, float), jnp.asarray(b, float))
 
 
@@ -145,19 +174,23 @@ def read_bounds(bounds: Bounds, data: Array) -> tuple[Array, Array] | None:
         return None
     if isinstance(bounds, str) and bounds == "data":
         return jnp.min(data, axis=0), jnp.max(data, axis=0)
-    if isinstance(bounds, str) or len(bounds) != 2:
+    try:
+        if isinstance(bounds, str):
+            raise TypeError("it is another word")
+        low, high = (as_floats(one) for one in bounds)
+    except (TypeError, ValueError) as error:
         raise ValueError(
-            f'`bounds` is {bounds!r}; expected None, "data" or a pair (lo, hi).'
-        )
-    low, high = (as_floats(one) for one in bounds)
-    if not (np.asarray(low) <= np.asarray(high)).all():
-        raise ValueError(
-            f"`bounds` is {bounds!r}, whose lo is above its hi; expected (lo, hi)."
-        )
+            f'`bounds` is {bounds!r} ({error}); expected None, "data" or a pair '
+            "(lo, hi)."
+        ) from error
     for one in (low, high):
         if one.shape not in ((), data.shape[1:]):
             raise ValueError(
                 f"`bounds` has an end of shape {one.shape}; expected a number, or one "
                 f"for each of the {data.shape[1]} features."
             )
+    if not (np.asarray(low) <= np.asarray(high)).all():
+        raise ValueError(
+            f"`bounds` is {bounds!r}, whose lo is above its hi; expected (lo, hi)."
+        )
     return low, high

@@ -19,6 +19,7 @@ from aljax.checks import number, one_of
 from aljax.graph.knn import round_up
 from aljax.inverse.inputs import (
     Bounds,
+    check_found,
     check_metric,
     read_arrays,
     read_bounds,
@@ -121,6 +122,7 @@ def inverse_transform(
         steps=int(refine_steps),
     )
     found = jax.tree.map(lambda leaf: leaf[:count], found)
+    check_found(found.points)
     if limits is None:
         return found
     clipped = jnp.clip(found.points, *limits)

@@ -6,6 +6,7 @@ contiguous reads that meet every pair of points equally often.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -66,7 +67,7 @@ def layout_params(
     """
 
     def leaf(name: str) -> Float[Array, "slices"]:
-        return as_floats(per_slice(name, getattr(layout, name), slices))
+        return _leaf(name, per_slice(name, getattr(layout, name), slices))
 
     if layout.a is None:
         curves = [
@@ -86,9 +87,22 @@ def layout_params(
         repulsion_strength=leaf("repulsion_strength"),
         negative_sample_rate=leaf("negative_sample_rate"),
         learning_rate=leaf("learning_rate"),
-        alignment_regularisation=as_floats(alignment.alignment_regularisation),
-        motion_fidelity=as_floats(alignment.motion_fidelity),
+        alignment_regularisation=_leaf(
+            "alignment_regularisation", alignment.alignment_regularisation
+        ),
+        motion_fidelity=_leaf("motion_fidelity", alignment.motion_fidelity),
     )
+
+
+def _leaf(name: str, value: Any) -> Array:
+    """A setting in JAX's own float type, which holds less than Python's."""
+    with np.errstate(over="ignore"):
+        read = as_floats(value)
+    if not np.isfinite(np.asarray(read)).all():
+        raise ValueError(
+            f"`{name}` is {value!r}; expected numbers that {read.dtype} can hold."
+        )
+    return read
 
 
 def stack(

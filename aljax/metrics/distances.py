@@ -15,7 +15,7 @@ from jaxtyping import Float
 from scipy import stats
 from scipy.spatial.distance import cdist, pdist
 
-from aljax.metrics.neighborhoods import Measured, check_points
+from aljax.metrics.neighborhoods import Measured, as_positions, check_points
 
 SAMPLE = 1000  # rows, half a million pairs
 TILE = 1000  # rows whose distances are held at once
@@ -172,11 +172,12 @@ def _compare(
     seed: int,
     per_point: bool,
 ) -> Measured:
-    check_points(data, embedding)
+    x = as_positions(data, "data").astype(float)
+    y = as_positions(embedding, "embedding").astype(float)
+    check_points(x, y)
     if sample < 3:
         raise ValueError(f"`sample` is {sample}; expected at least 3 rows.")
-    points = len(data)
-    x, y = np.asarray(data, float), np.asarray(embedding, float)
+    points = len(x)
     chosen = np.arange(points)
     if points > sample:
         rng = np.random.default_rng(seed)

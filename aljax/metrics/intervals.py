@@ -6,6 +6,8 @@ The interval holds the middle `level` of the means of samples drawn with replace
 import numpy as np
 from jaxtyping import Float
 
+from aljax.checks import LARGEST
+
 BLOCK = 2**22  # drawn values held at once
 
 
@@ -40,6 +42,11 @@ def bootstrap_interval(
     known = known[~np.isnan(known)]
     if not known.size:
         return float("nan"), float("nan")
+    if not (np.abs(known) < LARGEST).all():
+        raise ValueError(
+            f"`values` has {known[np.abs(known).argmax()]}; expected finite numbers, "
+            f"below {LARGEST:g} in size."
+        )
     rng = np.random.default_rng(seed)
     at_once = max(1, BLOCK // known.size)
     means = []

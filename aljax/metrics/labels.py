@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 
 from aljax.metrics.neighborhoods import (
     Measured,
+    as_positions,
     count_neighbors,
     rank_neighbors,
     summary,
@@ -82,12 +83,18 @@ def _neighbor_codes(
     rows: np.ndarray | None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
     """Neighbours and own code of the rows, the code of each point, and how many."""
+    embedding = as_positions(embedding, "embedding")
     k = count_neighbors(n_neighbors, len(embedding))
-    classes, codes = np.unique(np.asarray(labels), return_inverse=True)
-    if len(codes) != len(embedding):
+    try:
+        classes, codes = np.unique(np.asarray(labels), return_inverse=True)
+    except (TypeError, ValueError) as error:
         raise ValueError(
-            f"`labels` has {len(codes)} entries for {len(embedding)} points; expected "
-            "one for each."
+            f"`labels` cannot be told apart ({error}); expected text or numbers."
+        ) from error
+    if codes.shape != (len(embedding),):
+        came = f"{len(codes)} entries" if codes.ndim == 1 else f"shape {codes.shape}"
+        raise ValueError(
+            f"`labels` has {came} for {len(embedding)} points; expected one for each."
         )
     _, near = rank_neighbors(embedding, embedding, k, rows)
     return near, codes if rows is None else codes[rows], codes, classes.size

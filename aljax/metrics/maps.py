@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 
 from aljax.metrics.neighborhoods import (
     Measured,
+    as_positions,
     count_neighbors,
     rank_neighbors,
     shared_neighbors,
@@ -42,7 +43,7 @@ def trustworthiness(
     Source: Venna & Kaski (2001), "Neighborhood preservation in nonlinear projection
         methods"; equal to scikit-learn's where no distances tie.
     """
-    n = len(data)
+    n = len(as_positions(data, "data"))
     k = count_neighbors(n_neighbors, n)
     ranks, _ = rank_neighbors(data, embedding, k, rows)
     penalty = np.maximum(ranks - k, 0).sum(axis=1, dtype=np.float64)
@@ -103,7 +104,7 @@ def neighborhood_preservation(
     Source: Vernier et al. (2020), "Quantitative evaluation of time-dependent
         multidimensional projection techniques", section 4.
     """
-    k = count_neighbors(n_neighbors, len(data))
+    k = count_neighbors(n_neighbors, len(as_positions(data, "data")))
     return summary(shared_neighbors(data, embedding, k, rows) / k, per_point)
 
 
@@ -131,7 +132,7 @@ def neighborhood_jaccard(
 
     Source: Jaccard (1912), "The distribution of the flora in the alpine zone".
     """
-    k = count_neighbors(n_neighbors, len(data))
+    k = count_neighbors(n_neighbors, len(as_positions(data, "data")))
     shared = shared_neighbors(data, embedding, k, rows)
     return summary(shared / (2 * k - shared), per_point)
 
@@ -180,10 +181,12 @@ def reconstruction_error(
     Raises:
         ValueError: The shapes differ.
     """
-    if np.shape(data) != np.shape(reconstructed):
+    rows = as_positions(data, "data").astype(float)
+    others = as_positions(reconstructed, "reconstructed").astype(float)
+    if rows.shape != others.shape:
         raise ValueError(
-            f"`reconstructed` has shape {np.shape(reconstructed)}, `data` "
-            f"{np.shape(data)}; expected the same."
+            f"`reconstructed` has shape {others.shape}, `data` {rows.shape}; expected "
+            "the same."
         )
-    difference = np.asarray(data, float) - np.asarray(reconstructed, float)
+    difference = rows - others
     return summary((difference**2).mean(axis=1), per_point)

@@ -14,23 +14,28 @@ from jaxtyping import Float
 from aljax.graph.relations import Relations
 from aljax.layout.initialize import turn_onto
 from aljax.metrics.maps import neighborhood_preservation
-from aljax.metrics.neighborhoods import Measured, rank_neighbors, summary
+from aljax.metrics.neighborhoods import Measured, as_positions, rank_neighbors, summary
 
 KEPT = 0.8  # share of its neighbours that a row keeps where nothing changed
 
 
 def consecutive(
-    maps: Sequence[Float[np.ndarray, "_ ..."]], relations: Relations
+    maps: Sequence[Float[np.ndarray, "_ ..."]],
+    relations: Relations,
+    *,
+    name: str = "maps",
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """What stands at the mates of slices t and t + 1, for each t that has any.
 
     Args:
         maps: Maps (or data), one for each slice, in the order of the rows.
         relations: The mates, as `AlignedEmbedding.relations`.
+        name: What messages call the maps.
 
     Raises:
-        ValueError: A row that a map does not have.
+        ValueError: A row that a map does not have, or values that are not finite.
     """
+    maps = [as_positions(one, f"{name}[{t}]") for t, one in enumerate(maps)]
     found = []
     for (t, offset), mates in sorted(relations.items()):
         if offset != 1 or not mates.rows.size:
@@ -60,9 +65,10 @@ def displacement(
         per_point: Return one value for each pair of mates.
 
     Returns:
-        At least 0, and 0 if no mate moves; NaN if there are no mates.
+        At least 0, and 0 if no mate moves; NaN if there are no mates, or all points
+        of the maps coincide.
     """
-    return _mean(_lengths(consecutive(maps, relations)) / _radius(maps), per_point)
+    return _mean(_in_radii(_lengths(consecutive(maps, relations)), maps), per_point)
 
 
 def displacement_without_drift(
@@ -86,7 +92,8 @@ def displacement_without_drift(
 
     Source: orthogonal Procrustes, Schönemann (1966), Psychometrika 31.
     """
-    return _mean(_lengths(_without_drift(maps, relations)) / _radius(maps), per_point)
+    moved = _lengths(_without_drift(maps, relations))
+    return _mean(_in_radii(moved, maps), per_point)
 
 
 def coherence(
@@ -115,13 +122,15 @@ def coherence(
         NaN if no pair of slices has enough mates.
     """
     pairs = zip(
-        consecutive(data, relations), _without_drift(maps, relations), strict=True
+        consecutive(data, relations, name="data"),
+        _without_drift(maps, relations),
+        strict=True,
     )
     found = []
     for (rows, _), (before, after) in pairs:
         if len(rows) <= 2 * n_neighbors:
             continue
-        motion = after - before
+        motion = np.subtract(after, before, dtype=float)
         length = np.linalg.norm(motion, axis=1, keepdims=True)
         direction = motion / np.where(length > 0, length, 1)
         _, near = rank_neighbors(rows, rows, n_neighbors)
@@ -154,7 +163,7 @@ def false_motion(
         At least 0, and best so; NaN if every neighbourhood changed.
     """
     kept, moved = _kept_and_moved(data, maps, relations, n_neighbors)
-    return _mean(moved[kept >= KEPT] / _radius(maps), per_point)
+    return _mean(_in_radii(moved[kept >= KEPT], maps), per_point)
 
 
 def missed_motion(
@@ -196,7 +205,11 @@ def _kept_and_moved(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The share of neighbours each mate keeps in the data, and how far it moves."""
     kept, moved = [np.zeros(0)], [np.zeros(0)]
-    pairs = zip(consecutive(data, relations), consecutive(maps, relations), strict=True)
+    pairs = zip(
+        consecutive(data, relations, name="data"),
+        consecutive(maps, relations),
+        strict=True,
+    )
     for (rows, others), (before, after) in pairs:
         if len(rows) > 2 * n_neighbors:
             kept.append(
@@ -204,27 +217,38 @@ def _kept_and_moved(
                     rows, others, n_neighbors=n_neighbors, per_point=True
                 )
             )
-            moved.append(np.linalg.norm(after - before, axis=1))
+            moved += _apart([(before, after)])
     return np.concatenate(kept), np.concatenate(moved)
 
 
 def _without_drift(
     maps: Sequence[np.ndarray], relations: Relations
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    return [
-        (before, turn_onto(after, after, before))
+    pairs = [
+        (before.astype(float), after.astype(float))
         for before, after in consecutive(maps, relations)
     ]
+    return [(before, turn_onto(after, after, before)) for before, after in pairs]
 
 
 def _lengths(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    moved = [np.linalg.norm(before - after, axis=1) for before, after in pairs]
-    return np.concatenate(moved) if moved else np.zeros(0)
+    return np.concatenate([np.zeros(0), *_apart(pairs)])
 
 
-def _radius(maps: Sequence[np.ndarray]) -> float:
-    radii = [np.linalg.norm(one - one.mean(axis=0), axis=1) for one in maps]
-    return float(np.median(np.concatenate(radii)))
+def _apart(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[np.ndarray]:
+    """Distances in double precision, for squares of which single has no room."""
+    return [
+        np.linalg.norm(np.subtract(before, after, dtype=float), axis=1)
+        for before, after in pairs
+    ]
+
+
+def _in_radii(lengths: np.ndarray, maps: Sequence[np.ndarray]) -> np.ndarray:
+    """Lengths in units of the maps' radius; NaN where that is 0."""
+    exact = [np.asarray(one, float) for one in maps]
+    radii = [np.linalg.norm(one - one.mean(axis=0), axis=1) for one in exact]
+    radius = float(np.median(np.concatenate(radii)))
+    return lengths / radius if radius > 0 else np.full_like(lengths, np.nan)
 
 
 def _mean(values: np.ndarray, per_point: bool) -> Measured:

@@ -4,6 +4,7 @@ Rows are compared with all others in tiles, so memory is some rows times the poi
 Of equally distant neighbours the earlier row is the nearer.
 """
 
+import numbers
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -13,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from aljax.checks import LARGEST
 from aljax.graph.neighbors import round_up
 
 TILE = 32  # rows compared with all others at once
@@ -30,6 +32,11 @@ def count_neighbors(n_neighbors: float, points: int) -> int:
     Raises:
         ValueError: `n_neighbors` out of range.
     """
+    if not isinstance(n_neighbors, numbers.Real) or isinstance(n_neighbors, bool):
+        raise ValueError(
+            f"`n_neighbors` is {n_neighbors!r}; expected a whole number, or a share of "
+            "the points."
+        )
     if isinstance(n_neighbors, float) and 0 < n_neighbors < 0.5:
         return max(1, round(n_neighbors * points))
     whole = float(n_neighbors).is_integer()
@@ -40,6 +47,29 @@ def count_neighbors(n_neighbors: float, points: int) -> int:
             "above 0 and below 0.5)."
         )
     return int(n_neighbors)
+
+
+def as_positions(values: Any, name: str) -> np.ndarray:
+    """Rows to be compared: finite numbers on two axes.
+
+    Raises:
+        ValueError: Anything else; `name` is what the message calls it.
+    """
+    read = np.asarray(values) if np.size(values) else np.zeros(0)
+    if read.ndim != 2 or read.dtype.kind not in "biuf":
+        raise ValueError(
+            f"`{name}` has shape {read.shape} and dtype {read.dtype}; expected real "
+            "numbers, a row for each point."
+        )
+    if read.dtype.itemsize < 4 or read.dtype.kind != "f":
+        read = read.astype(float)
+    if not -LARGEST < read.min() <= read.max() < LARGEST:  # NaN is not, either
+        row = np.argwhere(~(np.abs(read) < LARGEST))[0, 0]
+        raise ValueError(
+            f"`{name}` has {read[row].tolist()} in row {row}; expected finite numbers, "
+            f"below {LARGEST:g} in size."
+        )
+    return read
 
 
 def check_points(data: np.ndarray, embedding: np.ndarray) -> None:
@@ -97,17 +127,24 @@ def _tiled(
     rows: np.ndarray | None,
 ) -> Any:
     """A kernel's results on padded arrays, so that near sizes share a program."""
+    data, embedding = as_positions(data, "data"), as_positions(embedding, "embedding")
     check_points(data, embedding)
     points = len(data)
     chosen = np.arange(points) if rows is None else np.asarray(rows)
     spare = round_up(points) - points
     wide = [
-        jnp.asarray(np.pad(np.asarray(x - x.mean(axis=0)), ((0, spare), (0, 0))), float)
+        jnp.asarray(np.pad(_centred(x), ((0, spare), (0, 0))), float)
         for x in (data, embedding)
     ]
     queries = jnp.asarray(np.resize(chosen, round_up(chosen.size)), jnp.int32)
     found = kernel(*wide, points, queries, n_neighbors=n_neighbors)
     return jax.tree.map(lambda leaf: np.asarray(leaf)[: chosen.size], found)
+
+
+def _centred(positions: np.ndarray) -> np.ndarray:
+    """Around 0 and of size 1, to a power of two: squares then fit single precision."""
+    centred = positions - positions.mean(axis=0)
+    return np.ldexp(centred, -np.frexp(np.abs(centred).max())[1])
 
 
 @partial(jax.jit, static_argnames="n_neighbors")

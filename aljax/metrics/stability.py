@@ -18,7 +18,7 @@ from scipy import stats
 from aljax.graph.relations import Relations
 from aljax.metrics.distances import pearson, stress
 from aljax.metrics.motion import consecutive
-from aljax.metrics.neighborhoods import Measured
+from aljax.metrics.neighborhoods import Measured, as_positions
 
 BLOCK = 10_000  # mates whose data are compared at once
 
@@ -106,6 +106,8 @@ def stability_stress(
     in_data, in_map = displacements(data, maps, relations)
     if not per_point:
         return stress(in_data, in_map)
+    if not in_data.size:
+        return in_data
     alpha = in_data @ in_map / max(float(in_map @ in_map), np.finfo(float).tiny)
     return _ratio((in_data - alpha * in_map) ** 2, (in_data**2).mean())
 
@@ -120,7 +122,9 @@ def displacements(
     Raises:
         ValueError: Slices whose columns differ in number.
     """
-    columns = [np.shape(one)[1] for one in data]
+    data = [as_positions(one, f"data[{t}]") for t, one in enumerate(data)]
+    maps = [as_positions(one, f"maps[{t}]") for t, one in enumerate(maps)]
+    columns = [one.shape[1] for one in data]
     if len({*columns}) > 1:
         raise ValueError(
             f"`data` has slices of {sorted({*columns})} columns; expected as many in "
@@ -141,6 +145,8 @@ def _distances(positions: Sequence[np.ndarray], relations: Relations) -> np.ndar
 
 
 def _standardised(values: np.ndarray) -> np.ndarray:
+    if not values.size:
+        return values
     return _ratio(values - values.mean(), values.std())
 
 

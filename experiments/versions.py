@@ -1,0 +1,106 @@
+"""The supported range of jax, tested at both ends in environments of their own.
+
+    python -m experiments.versions
+
+makes an environment for the oldest jax allowed and one for the newest that installs,
+runs a small set of tests in each, checks that the pins of the installed packages hold
+together (`pip check`) and prints a table.  It needs PyPI, 2 GB of disk and minutes.
+`--pins` only looks at what is installed here, without a network: that every package of
+pyproject.toml is pinned from below, is there and fits its pin, and that nothing that is
+installed contradicts another.  It knows of no advisories: those need a network, as in
+`pipx run pip-audit`.
+"""
+
+import argparse
+import re
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+OLDEST = {"jax": "0.9.0", "jaxlib": "0.9.0"}
+TESTS = ["tests/test_versions.py", "tests/test_optimize.py", "tests/test_neighbors.py"]
+TESTS += ["tests/test_rows.py", "tests/test_trust.py"]
+PACKAGES = ["pytest", "pytest-xdist", "hypothesis", "beartype"]
+
+
+def requirements() -> list[str]:
+    """What the library needs at run time, as pyproject.toml has it."""
+    with open(ROOT / "pyproject.toml", "rb") as file:
+        return tomllib.load(file)["project"]["dependencies"]
+
+
+def check_pins() -> list[str]:
+    """What is wrong with the packages that are installed here; no network is used."""
+    from packaging.requirements import Requirement
+
+    wrong = []
+    for text in requirements():
+        pin = Requirement(text)
+        if not any(one.operator in (">=", "==", "~=") for one in pin.specifier):
+            wrong.append(f"{text} has no lower bound")
+        try:
+            version = metadata.version(pin.name)
+        except metadata.PackageNotFoundError:
+            wrong.append(f"{pin.name} is not installed")
+            continue
+        if not pin.specifier.contains(version, prereleases=True):
+            wrong.append(f"{pin.name} {version} is installed, against {text}")
+    found = subprocess.run(
+        [sys.executable, "-m", "pip", "check"], capture_output=True, text=True
+    )
+    if found.returncode:
+        wrong += found.stdout.splitlines()
+    return wrong
+
+
+def run_at(end: str, folder: Path) -> tuple[str, str]:
+    """Which jax was installed at an end of the range, and what the tests said."""
+    python = folder / end / "bin" / "python"
+    _call([sys.executable, "-m", "venv", str(folder / end)])
+    pins = [f"{name}=={version}" for name, version in OLDEST.items()]
+    pins = pins if end == "oldest" else ["--upgrade", "jax", "jaxlib"]
+    install = [str(python), "-m", "pip", "install", "--quiet"]
+    _call([*install, "-e", str(ROOT), *PACKAGES, *pins])
+    shown = _call([str(python), "-c", "import jax; print(jax.__version__)"])
+    tests = [str(python), "-m", "pytest", "-n", "0", "-p", "no:cacheprovider", *TESTS]
+    found = subprocess.run(tests, cwd=ROOT, capture_output=True, text=True)
+    counts = re.findall(r"(?m)^.*\b(?:passed|failed|error).*$", found.stdout)
+    said = counts[-1] if counts else found.stdout[-500:] + found.stderr[-500:]
+    failed = re.findall(r"(?m)^(?:FAILED|ERROR) .*$", found.stdout)
+    _call([str(python), "-m", "pip", "check"])
+    return shown.strip(), "; ".join([said.strip(), *failed])
+
+
+def _call(command: Sequence[str]) -> str:
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if found.returncode:
+        raise RuntimeError(f"{' '.join(command)}\n{found.stdout}{found.stderr}")
+    return found.stdout
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pins", action="store_true", help="only what is installed")
+    parser.add_argument("--ends", nargs="*", default=["oldest", "newest"])
+    given = parser.parse_args(arguments)
+    if given.pins:
+        wrong = check_pins()
+        print("\n".join(wrong) or "all pins hold")
+        return int(bool(wrong))
+    failed = False
+    with tempfile.TemporaryDirectory() as folder:
+        for end in given.ends:
+            version, said = run_at(end, Path(folder))
+            failed |= "failed" in said or "error" in said
+            print(f"{end}: jax {version}: {said}", flush=True)
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,244 @@
+"""Sequences of any kind through `prepare`, `fit`, `update` and `transform`."""
+
+import dataclasses
+import inspect
+from functools import cache
+from typing import Any
+
+import jax
+import numpy as np
+from helpers import make_data, make_relations
+from hostile import (  # noqa: F401
+    LONG,
+    counted,
+    data,
+    dicts,
+    examples,
+    ids,
+    pairs,
+    refusal,
+    relations,
+    scales,
+    settings_of,
+    trial,
+    unchecked,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+import aljax
+from aljax.sweep import SweepProblem, sweep
+
+KEY = jax.random.key(0)
+CONFIGS = (aljax.GraphConfig, aljax.LayoutConfig, aljax.AlignmentConfig)
+SETTINGS = {field.name for config in CONFIGS for field in dataclasses.fields(config)}
+# In CI all slices that are laid out have one capacity, so they share programs.
+MOST, SLICES = (300, 3) if LONG else (16, 2)
+size = st.one_of(*[st.integers(9, MOST)] * 4, st.integers(1, MOST if LONG else 5))
+FITTED = (16, 13)
+
+
+def names_of(function: Any) -> set[str]:
+    return {*inspect.signature(function).parameters} | SETTINGS
+
+
+def check_maps(maps: Any, sizes: list[int], components: int = 2) -> None:
+    assert [one.shape for one in maps] == [(n, components) for n in sizes]
+    assert all(np.isfinite(one).all() for one in maps)
+
+
+def check_graphs(graphs: Any, sizes: list[int]) -> None:
+    for graph, points in zip(graphs, sizes, strict=True):
+        neighbors, weights = np.asarray(graph.neighbors), np.asarray(graph.weights)
+        assert neighbors.shape == weights.shape == (neighbors.shape[0], points)
+        assert ((neighbors >= 0) & (neighbors < points)).all()
+        assert ((weights >= 0) & (weights <= 1 + 1e-6)).all()
+        assert graph.degrees.shape == (points,)
+        assert np.isfinite(graph.degrees).all()
+
+
+def check_mates(mates: Any, sizes: list[int]) -> None:
+    for (t, offset), one in mates.items():
+        for rows, count in ((one.rows, sizes[t]), (one.others, sizes[t + offset])):
+            assert ((rows >= 0) & (rows < count)).all()
+        assert (np.isfinite(one.strengths) & (one.strengths >= 0)).all()
+
+
+@st.composite
+def sequences(draw: Any) -> tuple[list[int], dict[str, Any]]:
+    """Slices of any sizes, how they relate, and what is said of their rows."""
+    sizes = draw(st.lists(size, min_size=1, max_size=SLICES))
+    given = {
+        "slices": [draw(data(n)) for n in sizes],
+        "relations": draw(relations(sizes)),
+        "key": KEY,
+        "graph": aljax.GraphConfig(
+            n_neighbors=draw(st.sampled_from([5, 5, 2] if LONG else [5])),
+            metric=draw(st.sampled_from(["euclidean", "euclidean", "cosine"])),
+        ),
+    }
+    said = draw(st.integers(0, 20))
+    rng = np.random.default_rng(said)
+    if said == 0:
+        given["point_weights"] = [rng.random(n) * draw(scales) for n in sizes]
+    elif said == 1:
+        given["point_weights"] = draw(st.sampled_from([1, [None], [-1.0], "ab"]))
+    elif said == 2:
+        given["pinned"] = draw(st.sampled_from([True, [None], [[True]], [[1, 0]]]))
+    elif said == 3:
+        given["slice_labels"] = draw(st.sampled_from([[1], "abc", [[1], 2], 3]))
+    return sizes, given
+
+
+@examples(50)
+@given(sequences(), st.sampled_from(["spectral", "pca", "random"]))
+def test_what_is_prepared_is_whole_and_finite(sequence, init):
+    sizes, given = sequence
+    layout = aljax.LayoutConfig(init=init, n_epochs=1)
+    with trial("prepare"):
+        found = refusal(
+            lambda: aljax.prepare(**given, layout=layout), names_of(aljax.prepare)
+        )
+        if found is None:
+            return
+        check_graphs(found.graphs, sizes)
+        check_mates(found.relations, sizes)
+        leaves = jax.tree.leaves((found.problem, found.params, found.state.maps))
+        assert all(np.isfinite(leaf).all() for leaf in leaves)
+        assert found.state.maps.shape[:2] == (len(sizes), 2)
+
+
+@st.composite
+def layouts(draw: Any) -> dict[str, Any]:
+    """Settings that change no shape, each as small or large as can be."""
+    positive = st.one_of(st.just(1.0), st.floats(1e-3, 1e3), scales)
+    names = ("learning_rate", "repulsion_strength", "negative_sample_rate", "spread")
+    drawn = {name: draw(positive) for name in names}
+    drawn["min_dist"] = drawn["spread"] * draw(st.floats(0, 1))
+    if draw(st.booleans()):
+        drawn |= {"a": draw(positive), "b": draw(st.floats(0.5, 5))}
+    return drawn
+
+
+@examples(15)
+@given(sequences(), layouts(), st.one_of(st.just(0.07), scales))
+def test_maps_are_whole_and_finite(sequence, settings, weight):
+    sizes, given = sequence
+    with trial("fit"):
+        found = refusal(
+            lambda: aljax.fit(
+                **given,
+                layout=aljax.LayoutConfig(**settings, n_epochs=3, n_shifts=4),
+                alignment=aljax.AlignmentConfig(alignment_regularisation=weight),
+            ),
+            names_of(aljax.fit),
+        )
+        if found is None:
+            return
+        check_maps(found.maps, sizes)
+        check_graphs(found.graphs, sizes)
+        assert np.isfinite(found.history.total()).all()
+
+
+@cache
+def fitted(by_ids: bool = False) -> aljax.AlignedEmbedding:
+    rows = [[*range(n)] for n in FITTED]
+    return aljax.fit(
+        make_data(FITTED, features=3),
+        rows if by_ids else make_relations(FITTED, related=9),
+        key=KEY,
+        graph=aljax.GraphConfig(n_neighbors=5),
+        layout=aljax.LayoutConfig(n_epochs=3, n_shifts=4),
+        alignment=aljax.AlignmentConfig(alignment_window_size=1),
+    )
+
+
+@examples(20)
+@given(st.data())
+def test_what_is_appended_is_whole_and_finite(drawn):
+    points = drawn.draw(size)
+    sizes = [*FITTED, points]
+    by_ids = drawn.draw(st.booleans())
+    forms = [dicts(FITTED[1], points), ids(points), pairs(sizes)]
+    given = {
+        "new_slice": drawn.draw(data(points)),
+        "relations": drawn.draw(st.one_of(*forms)),
+        "move": drawn.draw(st.sampled_from([0, 0, 0, 2, -1, None, True])),
+        "keep": drawn.draw(st.sampled_from([None, None, 1, 3, 0, "2"])),
+        "settings": drawn.draw(
+            st.sampled_from([{}, {}, {"min_dist": 0.5}, {"n_neighbors": 99}, {"x": 1}])
+        ),
+    }
+    with trial("update"):
+        longer = refusal(
+            lambda: aljax.update(fitted(by_ids), key=KEY, **given),
+            names_of(aljax.update),
+        )
+        if longer is None:
+            return
+        kept = sizes[-(given["keep"] or 3) :]
+        check_maps(longer.maps, kept)
+        check_graphs(longer.graphs, kept)
+        check_mates(longer.relations, kept)
+
+
+@examples(20)
+@given(st.integers(0, 200).flatmap(data), st.sampled_from([0, 1, -1, 2, 0.5, None]))
+def test_unseen_rows_come_to_lie_somewhere(rows, t):
+    with trial("transform"):
+        placed = refusal(
+            lambda: aljax.transform(fitted(), t, rows), names_of(aljax.transform)
+        )
+        if placed is not None:
+            check_maps([placed], [len(rows)])
+
+
+@examples(10)
+@given(
+    st.sampled_from(CONFIGS).flatmap(lambda c: st.tuples(st.just(c), settings_of(c)))
+)
+def test_a_setting_holds_or_is_named(given):
+    config, settings = given
+    with trial("config"):
+        made = refusal(lambda: config(**settings), {*settings, "a", "b"})
+        if made is None:
+            return
+        hash(made)
+        # What a config took must not fail later, but for want of memory or time.
+        large = {"n_epochs", "n_components", "n_shifts", "metric", "metric_kwds"}
+        if {*settings} & large:
+            return
+        configs = {c: c() for c in CONFIGS} | {config: made}
+        graph, layout, alignment = configs.values()
+        problem = SweepProblem(
+            make_data(FITTED, features=3),
+            make_relations(FITTED, related=9),
+            graph,
+            layout,
+            alignment,
+        )
+        refusal(lambda: problem.prepared(KEY), SETTINGS)
+
+
+@examples(3)
+@given(st.data())
+def test_a_sweep_lays_out_all_rows_or_none(drawn):
+    names = ["min_dist", "alignment_regularisation", "repulsion_strength", "x", "a"]
+    row = st.dictionaries(st.sampled_from(names), scales, max_size=2)
+    settings = drawn.draw(st.lists(row, max_size=2))
+    size = drawn.draw(st.sampled_from([16, 16, 9, 3]))
+    problem = SweepProblem(
+        [drawn.draw(data(size)), make_data((16,), features=3)[0]],
+        drawn.draw(relations([size, 16])),
+        aljax.GraphConfig(n_neighbors=5),
+        aljax.LayoutConfig(n_epochs=3, n_shifts=4),
+    )
+    with trial("sweep"):
+        found = refusal(
+            lambda: sweep(problem, settings, keys=KEY),
+            SETTINGS | {*SweepProblem._fields, "settings"},
+        )
+        if found is not None:
+            for maps, points in zip(found.maps, (size, 16), strict=True):
+                assert maps.shape == (len(settings), points, 2)
+                assert np.isfinite(maps).all()
