@@ -67,6 +67,7 @@ NAMES = {
 HEAVY = [
     *("matplotlib", "plotly", "datashader", "PIL", "pandas", "anndata"),
     *("sklearn", "pynndescent", "numba", "hydra", "umap", "tqdm"),
+    *("scipy.linalg", "scipy.optimize", "scipy.spatial", "scipy.stats"),
 ]
 
 
