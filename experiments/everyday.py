@@ -3,8 +3,8 @@
     python -m experiments.everyday
 
 makes a model of 10 slices of 7,000 rows of 784 numbers (laid out for no epoch), saves
-and loads it, and starts fresh processes that import aljax, or only what it stands on.
-Prints medians in seconds.
+and loads it, and starts fresh processes that import aljax, or only what it stands on,
+in turn.  Prints medians in seconds.
 """
 
 import statistics
@@ -23,6 +23,7 @@ import aljax
 
 SLICES, ROWS, FEATURES = 10, 7_000, 784
 REPEATS = 5
+STARTS = 9
 
 
 def model() -> aljax.AlignedEmbedding:
@@ -52,9 +53,18 @@ def clock(action: Callable[[], Any]) -> float:
     return statistics.median(taken)
 
 
-def started(code: str) -> float:
-    """How long a fresh process takes for some code."""
-    return clock(lambda: subprocess.run([sys.executable, "-c", code], check=True))
+def started(*codes: str) -> list[float]:
+    """How long a fresh process takes for each code: by turns, so that a machine that
+    slows down slows all, and without what an empty one takes.
+    """
+    taken: dict[str, list[float]] = {code: [] for code in ("pass", *codes)}
+    for _ in range(STARTS):
+        for code, seconds in taken.items():
+            began = time.perf_counter()
+            subprocess.run([sys.executable, "-c", code], check=True)
+            seconds.append(time.perf_counter() - began)
+    bare, *others = [statistics.median(seconds) for seconds in taken.values()]
+    return [one - bare for one in others]
 
 
 def main() -> None:
@@ -67,9 +77,7 @@ def main() -> None:
         size = path.stat().st_size / 2**20
     print(f"{SLICES} x {ROWS:,} x {FEATURES}, {size:.0f} MiB")
     print(f"save {saving:.2f} s, load {loading:.2f} s, both {saving + loading:.2f} s")
-    bare = started("pass")
-    below = started("import jax, equinox, optax") - bare
-    ours = started("import aljax") - bare
+    below, ours = started("import jax, equinox, optax", "import aljax")
     print(f"import jax, equinox, optax {below:.2f} s; import aljax {ours:.2f} s")
     print(f"ratio {ours / below:.2f}")
 

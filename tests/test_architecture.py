@@ -78,6 +78,7 @@ NAMES = {
 HEAVY = [
     *("matplotlib", "plotly", "datashader", "PIL", "pandas", "anndata"),
     *("sklearn", "pynndescent", "numba", "hydra", "umap", "tqdm", "orbax"),
+    *("scipy.linalg", "scipy.optimize", "scipy.spatial", "scipy.stats"),
 ]
 
 

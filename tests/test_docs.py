@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sklearn.datasets
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -32,6 +33,52 @@ def test_the_code_of_the_page_on_pictures_runs_as_it_stands(tmp_path, monkeypatc
         exec(block, names)
         for name in re.findall(r'"(\w+\.[a-z]{3,7})"', block):
             assert (tmp_path / name).stat().st_size > 1000, name
+
+
+SMALLER = {  # of what a page computes, for the default run
+    "size=400, step=150": "size=60, step=50",
+    "n_neighbors=[3, 7, 22, 45]": "n_neighbors=[3, 7, 9, 12]",
+    "fps=12": "fps=1",
+}
+
+
+@pytest.mark.parametrize("name", ["tutorial_sequences", "tutorial_inverse"])
+def test_the_code_of_the_tutorials_runs(name, tmp_path, monkeypatch):
+    for package in ("matplotlib", "plotly"):
+        pytest.importorskip(package, reason="pip install -e '.[test]'")
+    images, digits = sklearn.datasets.load_digits(return_X_y=True)
+    few = (images[:160], digits[:160])
+    monkeypatch.setattr(sklearn.datasets, "load_digits", lambda **_: few)
+    monkeypatch.chdir(tmp_path)
+    text, names = (ROOT / "docs" / f"{name}.md").read_text(), {}
+    for usual, smaller in SMALLER.items():
+        text = text.replace(usual, smaller)
+    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        exec(block, names)
+        for file in re.findall(r'"(\w+\.[a-z]{3,7})"', block):
+            assert (tmp_path / file).stat().st_size > 1000, file
+    assert len(names["maps"].maps) == 3 if "maps" in names else names["pixels"].any()
+
+
+@pytest.mark.slow
+def test_umap_learns_tutorials_run_from_start_to_end(tmp_path, monkeypatch):
+    from experiments import tutorial_inverse, tutorial_sequences
+
+    monkeypatch.setattr(tutorial_inverse, "mnist_images", few_images)
+    monkeypatch.setattr(tutorial_inverse, "fashion_mnist", few_images)
+    with pytest.warns(UserWarning, match="is reversed and was read"):
+        tutorial_sequences.main(str(tmp_path))
+    tutorial_inverse.main(str(tmp_path), "300")
+    assert len([*tmp_path.rglob("*.png")]) == 3 + 4
+    for file in tmp_path.rglob("*.*"):
+        assert file.stat().st_size > 1000, file
+
+
+def few_images() -> tuple[np.ndarray, np.ndarray]:
+    """Something like images of 784 pixels in ten classes."""
+    rng = np.random.default_rng(0)
+    classes = np.arange(300) % 10
+    return rng.uniform(size=(10, 784))[classes] + rng.uniform(size=(300, 784)), classes
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -9,8 +9,6 @@ import warnings
 import numpy as np
 import scipy.sparse
 from jaxtyping import Float
-from scipy.sparse.csgraph import connected_components
-from scipy.sparse.linalg import ArpackError, eigsh
 
 EXTENT = 10.0  # half-width of a start (map units), as umap-learn's
 JITTER = 1e-4  # parts coincident points
@@ -55,6 +53,8 @@ def spectral(
 
     Source: Belkin & Niyogi (2003), "Laplacian eigenmaps".
     """
+    from scipy.sparse.csgraph import connected_components  # a tenth of the import
+
     points = adjacency.shape[0]
     count, labels = connected_components(adjacency, directed=False)
     if count == 1:
@@ -70,6 +70,8 @@ def spectral(
 
 
 def _eigenvectors(adjacency: scipy.sparse.csr_matrix, n_components: int) -> Start:
+    from scipy.sparse.linalg import ArpackError, eigsh
+
     points = adjacency.shape[0]
     rng = np.random.default_rng(points)
     by_chance = rng.normal(size=(points, n_components))
