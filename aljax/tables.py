@@ -100,7 +100,7 @@ def _float_of(dtype: np.dtype) -> type:
     return np.float64 if wide else np.float32
 
 
-def _refuse_value(value: Any, row: int, column: int, name: str) -> None:
+def _refuse_value(value: Any, row: Any, column: Any, name: str) -> None:
     raise ValueError(
         f"{name} has {value} in row {row}, column {column}; expected finite numbers, "
         f"below {LARGEST:g} in size. Drop the row, fill the value, or give the column "

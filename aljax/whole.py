@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import scipy.sparse
 
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
 from aljax.graph.fuzzy import FuzzyGraph
@@ -46,7 +47,7 @@ def check_whole(model: Any) -> None:
         _require(fits, name, f"a list of {len(sizes)}")
     for t, size in enumerate(sizes):
         _check_graph(model.graphs[t], size, f"graphs[{t}]")
-        _check_rows(model.data[t], size, 2, f"data[{t}]")
+        _check_data(model.data[t], size, f"data[{t}]")
         _check_rows(model.pinned[t], size, 1, f"pinned[{t}]")
         _check_rows(model.point_weights[t], size, 1, f"point_weights[{t}]")
     _check_relations(model.relations, sizes)
@@ -79,6 +80,17 @@ def _check_graph(graph: Any, size: int, name: str) -> None:
     fits = fits and weights.shape == neighbors.shape and degrees.shape == (size,)
     _require(fits, name, f"lists of neighbours for {size} points")
     _require(_are_rows(neighbors, size), name, f"neighbours 0 to {size - 1}")
+
+
+def _check_data(values: Any, size: int, name: str) -> None:
+    if not isinstance(values, scipy.sparse.csr_matrix):
+        return _check_rows(values, size, 2, name)
+    try:
+        values.check_format(full_check=True)  # SciPy reads beyond arrays otherwise
+    except ValueError as error:
+        _require(False, name, f"sparse rows ({error})")
+    fits = values.shape[0] == size and values.dtype.kind in "biuf"
+    _require(fits, name, f"numbers for {size} rows")
 
 
 def _check_rows(values: Any, size: int, axes: int, name: str) -> None:
