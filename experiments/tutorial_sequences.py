@@ -26,12 +26,12 @@ import aljax as umap
 FRAMES = 100  # from the first map to the last
 
 
-def axis_bounds(embedding: np.ndarray) -> list[float]:
+def axis_bounds(embedding: np.ndarray) -> tuple[float, float, float, float]:
     """Left, right, bottom and top of all maps, with a tenth to spare."""
     left, right = embedding.T[0].min(), embedding.T[0].max()
     bottom, top = embedding.T[1].min(), embedding.T[1].max()
     adj_h, adj_v = (right - left) * 0.1, (top - bottom) * 0.1
-    return [left - adj_h, right + adj_h, bottom - adj_v, top + adj_v]
+    return (left - adj_h, right + adj_h, bottom - adj_v, top + adj_v)
 
 
 def draw_grid(embeddings: Any, targets: list[np.ndarray], path: Path) -> None:
@@ -93,7 +93,7 @@ def smooth_curves(mapper: Any, digits: Any) -> list[np.ndarray]:
     """X and y of each digit at `FRAMES` times from the first map to the last."""
     n_embeddings = len(mapper.embeddings_)
     es = mapper.embeddings_
-    embedding_df = pd.DataFrame(np.vstack(es), columns=["x", "y"])
+    embedding_df = pd.DataFrame(np.vstack(es), columns=pd.Index(["x", "y"]))
     embedding_df["z"] = np.repeat(np.linspace(0, 1.0, n_embeddings), es[0].shape[0])
     embedding_df["id"] = np.tile(np.arange(es[0].shape[0]), n_embeddings)
     embedding_df["digit"] = np.tile(digits.target, n_embeddings)

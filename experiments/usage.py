@@ -1,6 +1,7 @@
 """What `--help` prints: the choices and all settings, read from where they are."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -31,10 +32,11 @@ def usage() -> str:
         group: {f"{group}={name}": _describe(group, name) for name in groups[group]}
         for group in ("experiment", "data", "layout")
     }
-    own = OmegaConf.to_container(OmegaConf.load(CONFIG), resolve=False)
-    assert isinstance(own, dict)
     sections = [HEAD]
     sections += [_section(f"{group}:", lines) for group, lines in described.items()]
+    sections.append(_section("task.name (set by an experiment):", _tasks()))
+    own = OmegaConf.to_container(OmegaConf.load(CONFIG), resolve=False)
+    assert isinstance(own, dict)
     plain = {str(name): value for name, value in own.items() if name != "defaults"}
     sections.append(_section("Settings and their defaults:", plain))
     for section, values in dataclass_defaults().items():
@@ -49,6 +51,17 @@ def _describe(group: str, name: str) -> str:
         if line.startswith("#") and "@package" not in line:
             return line.lstrip("# ")
     return ""
+
+
+def _tasks() -> dict[str, str]:
+    """The first line of each task's module, which is read but not imported."""
+    from experiments.run import TASKS
+
+    folder = Path(__file__).parent
+    return {
+        name: (folder / f"{module}.py").read_text().splitlines()[0].strip('"')
+        for name, module in TASKS.items()
+    }
 
 
 def _section(title: str, lines: Mapping[str, Any]) -> str:

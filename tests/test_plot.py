@@ -160,6 +160,11 @@ def test_the_default_colors_stay_apart_for_all(kind):
     usual = closest(colormaps["tab10"](np.arange(10))[:, :3], seen)
     assert ours > usual
     assert ours > 0.04  # twice what is just noticed side by side
+    more = {count: closest(palette(count), seen) for count in (20, 40, 256)}
+    assert more[20] > 0.04
+    assert more[40] > 0.04
+    assert more[256] > 0.01
+    np.testing.assert_array_equal(palette(40)[:20], palette(20))
 
 
 def test_values_have_a_bar_and_the_unknown_are_gray():

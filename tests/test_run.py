@@ -281,6 +281,7 @@ def test_help_lists_choices_and_settings(capsys):
     out = capsys.readouterr().out
     assert re.search(r"experiment=digits_sequence +The digits", out)
     assert "data=files " in out
+    assert re.search(r"sweep +A sweep from the command line", out)
     assert "layout.min_dist  " in out
 
 

@@ -1,8 +1,8 @@
 """Colours: labels or values in, one colour for each point out, the same in all slices.
 
 Up to 10 classes have colours that stay apart with colour vision deficiencies (a choice
-of Paul Tol's "muted" scheme and a grey).  More turn the hue by the golden angle in
-OKLCH, in three steps of lightness, so that classes next to each other differ in both.
+of Paul Tol's "muted" scheme and a grey).  More are added one by one, each as far from
+those before it as can be, in all kinds of sight.
 """
 
 from collections.abc import Sequence
@@ -21,6 +21,31 @@ PALETTE = (
 UNKNOWN = "#c8c8c8"  # a missing label or value
 PLAIN = PALETTE[0]
 COLORMAP = "viridis"
+# Full sight, and without one kind of cone (Machado, Oliveira & Fernandes 2009).
+SIGHT = np.array(
+    [
+        [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
+        [[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]],
+        [[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]],
+        [[1.256, -0.077, -0.179], [-0.078, 0.931, 0.148], [0.005, 0.691, 0.304]],
+    ]
+)
+# From linear RGB to the response of cones, and from their roots to OKLab.
+TO_LMS = np.transpose(
+    [
+        [0.4122214708, 0.5363325363, 0.0514459929],
+        [0.2119034982, 0.6806995451, 0.1073969566],
+        [0.0883024619, 0.2817188376, 0.6299787005],
+    ]
+)
+TO_LAB = np.transpose(
+    [
+        [0.2104542553, 0.7936177850, -0.0040720468],
+        [1.9779984951, -2.4285922050, 0.4505937099],
+        [0.0259040371, 0.7827717662, -0.8086757660],
+    ]
+)
+DARKEST, LIGHTEST = 0.25, 0.88  # in OKLab, to be told from names and from paper
 CLASSES = 256  # more different labels than that are quantities or names
 
 
@@ -45,33 +70,39 @@ class Coloring(NamedTuple):
 
 
 def palette(classes: int) -> Float[np.ndarray, "classes 4"]:
-    """Colours (RGBA) for any number of classes."""
+    """Colours (RGBA) for any number of classes (0 to 256).
+
+    Beyond the ten each is the one that lies farthest from all before it, for those who
+    see it least well.
+    """
+    chosen = colors.to_rgba_array(PALETTE[:classes])
     if classes <= len(PALETTE):
-        return colors.to_rgba_array(PALETTE[:classes])
-    each = np.arange(classes)
-    lightness = np.array([0.45, 0.62, 0.78])[each % 3]
-    hue = 2 * np.pi * each * 0.381966
-    return np.column_stack([_from_oklch(lightness, 0.13, hue), np.ones(classes)])
+        return chosen
+    steps = np.linspace(0, 1, 14)
+    every = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(-1, 3)
+    light = _seen(every)[:, 0, 0]
+    every = every[(light > DARKEST) & (light < LIGHTEST)]
+    seen, taken = _seen(every), _seen(chosen[:, :3])
+    least = np.full(len(every), np.inf)
+    for one in taken:
+        least = np.minimum(least, _apart(seen, one))
+    more = np.empty(classes - len(PALETTE), int)
+    for i in range(len(more)):
+        more[i] = least.argmax()
+        least = np.minimum(least, _apart(seen, seen[more[i]]))
+    return np.vstack([chosen, np.column_stack([every[more], np.ones(len(more))])])
 
 
-def _from_oklch(
-    lightness: np.ndarray, chroma: float, hue: np.ndarray
-) -> Float[np.ndarray, "_ 3"]:
-    """SRGB of colours in OKLCH (Ottosson 2020, "A perceptual color space")."""
-    lab = np.column_stack([lightness, chroma * np.cos(hue), chroma * np.sin(hue)])
-    to_lms = [
-        [1, 0.3963377774, 0.2158037573],
-        [1, -0.1055613458, -0.0638541728],
-        [1, -0.0894841775, -1.2914855480],
-    ]
-    to_rgb = [
-        [4.0767416621, -3.3077115913, 0.2309699292],
-        [-1.2684380046, 2.6097574011, -0.3413193965],
-        [-0.0041960863, -0.7034186147, 1.7076147010],
-    ]
-    linear = np.clip((lab @ np.transpose(to_lms)) ** 3 @ np.transpose(to_rgb), 0, 1)
-    curved = 1.055 * linear ** (1 / 2.4) - 0.055
-    return np.where(linear <= 0.0031308, 12.92 * linear, curved)
+def _apart(colors: np.ndarray, one: np.ndarray) -> Float[np.ndarray, "_"]:
+    """How far colours are from one, for those to whom they are closest."""
+    return np.linalg.norm(colors - one, axis=2).min(axis=1)
+
+
+def _seen(rgb: Float[np.ndarray, "_ 3"]) -> Float[np.ndarray, "_ kinds 3"]:
+    """Each colour in OKLab (Ottosson 2020), as every kind of sight sees it."""
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    as_seen = np.clip(np.einsum("kij,nj->nki", SIGHT, linear), 0, 1)
+    return np.cbrt(as_seen @ TO_LMS) @ TO_LAB
 
 
 def color_by(
