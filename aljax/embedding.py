@@ -148,7 +148,7 @@ class AlignedEmbedding(eqx.Module):
         if data is None:
             raise ValueError(
                 f"`{asker}` needs the data of {self.slice_name(t)}, which was given as "
-                "distances, neighbours or a graph, or saved without; fit or load it "
+                "neighbours, a graph or distances, or saved without; fit or load it "
                 "with its data."
             )
         return data

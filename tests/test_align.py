@@ -453,7 +453,9 @@ def test_a_key_that_is_none_is_refused(key):
 
 def test_pca_of_a_table_of_neighbors_is_refused():
     table: KNN = exact_knn(make_data()[0], NEIGHBORS)
-    with pytest.raises(ValueError, match=r"^`init` is 'pca', but slice 0 is a graph"):
+    with pytest.raises(
+        ValueError, match=r"^`init` is 'pca', but slice 0 has no dense data"
+    ):
         lay_out([table, *make_data()[1:]], init="pca")
 
 

@@ -164,7 +164,9 @@ def test_maps_that_do_not_fit_are_refused(adjacency, change, said):
 
 def test_pca_of_a_graph_without_data_is_refused(adjacency):
     data = [make_data()[0], None, None]
-    with pytest.raises(ValueError, match=r"^`init` is 'pca', but slice 1 is a graph"):
+    with pytest.raises(
+        ValueError, match=r"^`init` is 'pca', but slice 1 has no dense data"
+    ):
         initial_maps("pca", adjacency, data, {}, n_components=2, seed=0)
 
 

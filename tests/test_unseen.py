@@ -196,8 +196,8 @@ def test_a_slice_given_as_neighbors_is_refused():
 
 
 def test_a_metric_in_which_nothing_can_be_searched_is_refused(fitted):
-    with pytest.raises(ValueError, match=r"^`metric` is 'tsss' .*cannot be searched"):
-        transform(in_metric(fitted, "tsss"), 0, DATA[0])
+    with pytest.raises(ValueError, match=r"^`metric` is 'tssss' .*cannot be searched"):
+        transform(in_metric(fitted, "tssss"), 0, DATA[0])
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
