@@ -12,9 +12,8 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Callable
-from io import BufferedIOBase
 from tokenize import TokenError
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -32,7 +31,7 @@ DAMAGE = (
 )
 
 
-def read_npy(file: BufferedIOBase, size: int) -> np.ndarray:
+def read_npy(file: IO[bytes], size: int) -> np.ndarray:
     """The array of a whole `.npy`.
 
     Args:

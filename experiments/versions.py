@@ -85,7 +85,7 @@ def _call(command: Sequence[str]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--pins", action="store_true", help="only what is installed")
     parser.add_argument("--ends", nargs="*", default=["oldest", "newest"])
     given = parser.parse_args(arguments)

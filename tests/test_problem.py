@@ -1,3 +1,5 @@
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -258,7 +260,7 @@ def test_the_leaves_are_double_in_double_precision():
 
 @pytest.mark.parametrize("name", ["a", "learning_rate", "repulsion_strength"])
 def test_settings_beyond_single_precision_are_named(name):
-    settings = {"a": 1.0, "b": 1.0} | {name: 1e300}
+    settings: dict[str, Any] = {"a": 1.0, "b": 1.0} | {name: 1e300}
     with pytest.raises(ValueError, match=f"^`{name}` is .*float32 can hold"):
         layout_params(LayoutConfig(**settings), AlignmentConfig(), slices=1)
     with pytest.raises(ValueError, match=r"^`motion_fidelity` is 1e\+300"):

@@ -208,7 +208,7 @@ def test_a_setting_holds_or_is_named(given):
         large = {"n_epochs", "n_components", "n_shifts", "metric", "metric_kwds"}
         if {*settings} & large:
             return
-        configs = {c: c() for c in CONFIGS} | {config: made}
+        configs: dict[Any, Any] = {c: c() for c in CONFIGS} | {config: made}
         graph, layout, alignment = configs.values()
         problem = SweepProblem(
             make_data(FITTED, features=3),

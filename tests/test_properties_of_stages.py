@@ -46,8 +46,9 @@ def maps(draw: Any, rows: int, *, wrong: bool = True) -> Any:
     """Positions in a plane: the first two columns of any data."""
     made = draw(data(rows, wrong=wrong))
     made = np.array(made) if isinstance(made, list) and not wrong else made
-    plane = isinstance(made, np.ndarray) and made.ndim == 2 and made.shape[1] > 1
-    return made[:, :2] if plane else made
+    if isinstance(made, np.ndarray) and made.ndim == 2 and made.shape[1] > 1:
+        return made[:, :2]
+    return made
 
 
 @examples(4)

@@ -96,7 +96,7 @@ def as_pairs(
         )
     for row in (*relation.keys(), *relation.values()):
         whole = isinstance(row, numbers.Integral) and not isinstance(row, bool)
-        if not whole or abs(row) > LARGEST_ROW:
+        if not whole or abs(int(row)) > LARGEST_ROW:
             raise ValueError(
                 f"`{name}` has {row!r} ({type(row).__name__}) as a row; "
                 "expected whole numbers, rows of the two slices."
