@@ -26,6 +26,7 @@ from yaml import YAMLError
 from aljax.checks import nearest_name
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
 from experiments.positions import InverseGrid, read_grid
+from experiments.spread import SPREAD, check_spread
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "config.yaml"
 SECTIONS = {"graph": GraphConfig, "layout": LayoutConfig, "alignment": AlignmentConfig}
@@ -45,6 +46,12 @@ class RunSettings:
         by_ids: Whether rows are related by their ids, whatever relations the data has.
         first: On how many slices the sequence is fitted, the others being appended
             one by one; None fits all at once.
+        devices: How many devices share a fit; None for JAX's default device.
+        distributed: Whether several processes share it, each on all of its devices.
+        coordinator: Address of the first process, as in "10.0.0.1:9876"; None where
+            the cluster says so.
+        processes: How many there are; None likewise.
+        process_id: Which one this is, from 0; None likewise.
         motion: Whether to draw how members move: curves, a film, an explorer.
         task: What is done with the data: `fit`, or another of `experiments.run`'s tasks
             with its options.
@@ -61,6 +68,11 @@ class RunSettings:
     compilation_cache: Path | None
     by_ids: bool
     first: int | None
+    devices: int | None
+    distributed: bool
+    coordinator: str | None
+    processes: int | None
+    process_id: int | None
     motion: bool
     task: Mapping[str, Any]
     data: Mapping[str, Any]
@@ -212,7 +224,7 @@ def build(settings: Mapping[str, Any]) -> RunSettings:
         ValueError: An unknown name, or a value of the wrong type or out of range.
     """
     known = [field.name for field in dataclasses.fields(RunSettings)]
-    settings = {"task": {"name": "fit"}, **settings}
+    settings = {"task": {"name": "fit"}, **SPREAD, **settings}
     for name in settings:
         if name not in known:
             _reject_name(name, known)
@@ -237,6 +249,7 @@ def build(settings: Mapping[str, Any]) -> RunSettings:
         raise ValueError(f"`first` is {first!r}; expected a number of slices or null.")
     if not isinstance(settings["motion"], bool):
         raise ValueError(f"`motion` is {settings['motion']!r}; expected true or false.")
+    check_spread(settings)
     data = settings["data"]
     if not isinstance(data, Mapping):
         raise ValueError(f"`data` is {data!r}; expected a source and its options.")
@@ -251,6 +264,7 @@ def build(settings: Mapping[str, Any]) -> RunSettings:
         compilation_cache=None if cache is None else Path(cache).expanduser(),
         by_ids=settings["by_ids"],
         first=first,
+        **{name: settings[name] for name in SPREAD},
         motion=settings["motion"],
         task=task,
         data=data,

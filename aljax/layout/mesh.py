@@ -1,0 +1,154 @@
+"""The mesh: devices in, how many share the slices and how many a slice's points.
+
+    devices -> Mesh of shape (slices, points)
+
+A layout runs the same program on one device and on many.  What it computes for a
+slice stays on the devices that hold it; the losses ask here how many those are.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, Mesh, PartitionSpec
+from jaxtyping import Array, Float
+
+SLICES, POINTS = "slices", "points"
+VIRTUAL = "--xla_force_host_platform_device_count"
+Devices = int | Sequence[jax.Device] | Mesh
+
+
+def read_devices(devices: Any, n_slices: int) -> Mesh | None:
+    """The mesh that a user asks for; None where nothing was asked.
+
+    Args:
+        devices: How many of the devices that there are, a list of them, or a mesh
+            with the axes `slices` and `points`.
+        n_slices: Slices of the sequence.
+
+    Raises:
+        ValueError: More devices than there are, what are none, or devices of other
+            processes or of several kinds.
+    """
+    if devices is None:
+        return None
+    mesh = devices if isinstance(devices, Mesh) else None
+    if mesh is None:
+        mesh = mesh_of(_listed(devices), n_slices)
+    _check_mesh(mesh)
+    return mesh
+
+
+def _listed(devices: Any) -> list[jax.Device]:
+    if isinstance(devices, Sequence) and not isinstance(devices, str):
+        wrong = [one for one in devices if not isinstance(one, jax.Device)]
+        if wrong or not devices:
+            what = f"has {wrong[0]!r}, which is no device" if wrong else "is empty"
+            raise ValueError(f"`devices` {what}; expected some of jax.devices().")
+        return list(devices)
+    there = jax.local_devices()
+    if not isinstance(devices, int) or isinstance(devices, bool) or devices < 1:
+        raise ValueError(
+            f"`devices` is {devices!r}; expected a number of devices (1 to "
+            f"{len(there)} here), a list as jax.devices(), or a jax.sharding.Mesh with "
+            f"the axes `{SLICES}` and `{POINTS}`."
+        )
+    if devices > len(there):
+        raise ValueError(
+            f"`devices` is {devices}, but there are {len(there)} "
+            f"({there[0].platform}); expected at most that. CPUs can be cut into "
+            f"virtual devices: set XLA_FLAGS={VIRTUAL}={devices} before JAX starts."
+        )
+    return there[:devices]
+
+
+def mesh_of(
+    devices: Sequence[jax.Device], n_slices: int, *, processes: int = 1
+) -> Mesh:
+    """A mesh that shares out the slices first, and points where devices are left.
+
+    Args:
+        devices: In the order of their processes.
+        n_slices: Slices of the sequence.
+        processes: The slices are shared by a multiple of so many devices.
+    """
+    count = len(devices)
+    shares = max(
+        share
+        for share in range(processes, max(n_slices, processes) + 1)
+        if count % share == 0 and share % processes == 0
+    )
+    grid = np.array(devices, dtype=object).reshape(shares, count // shares)
+    return Mesh(grid, (SLICES, POINTS), axis_types=(AxisType.Auto, AxisType.Auto))
+
+
+def _check_mesh(mesh: Mesh) -> None:
+    if mesh.axis_names != (SLICES, POINTS):
+        raise ValueError(
+            f"`devices` is a mesh with the axes {mesh.axis_names}; expected "
+            f"{(SLICES, POINTS)}, as in jax.sharding.Mesh(grid, {(SLICES, POINTS)})."
+        )
+    own = mesh.devices.ravel().tolist()
+    if len(set(own)) < len(own):
+        raise ValueError("`devices` has a device twice; expected each once.")
+    kinds = {one.platform for one in own}
+    if len(kinds) > 1:
+        raise ValueError(
+            f"`devices` are of several kinds ({', '.join(sorted(kinds))}); expected "
+            "one, for a program is compiled for one."
+        )
+    if any(one.process_index != jax.process_index() for one in own):
+        raise ValueError(
+            "`devices` has some of other processes; expected jax.local_devices(), or "
+            "aljax.distributed.fit, to which each process gives its own slices."
+        )
+    check_random()
+
+
+def check_random() -> None:
+    """Refuse random numbers that depend on how an array is cut.
+
+    Raises:
+        ValueError: `jax_threefry_partitionable` is off.
+    """
+    if not jax.config.jax_threefry_partitionable:  # pyright: ignore[reportAttributeAccessIssue]
+        raise ValueError(
+            "`jax_threefry_partitionable` is off, so random numbers would depend on "
+            "`devices`; leave it on, as it is by default."
+        )
+
+
+def blocks() -> int:
+    """Into how many blocks the mesh in force cuts the points of a slice."""
+    return dict(jax.sharding.get_abstract_mesh().shape).get(POINTS, 1)
+
+
+def whole(maps: Float[Array, "slices components points"]) -> Array:
+    """The maps, each whole on all devices that share its points."""
+    if blocks() == 1:
+        return maps
+    return jax.lax.with_sharding_constraint(maps, PartitionSpec(SLICES))
+
+
+def over_blocks(
+    of_block: Callable[[Array, Array, Array | int], Array],
+    embedding: Float[Array, "components points"],
+    degrees: Float[Array, "points"],
+) -> Float[Array, ""]:
+    """The sum of a function over blocks of points, each on a device of its own.
+
+    Args:
+        of_block: Of a block's positions, its degrees and the place of its first point.
+        embedding: One slice's map.
+        degrees: Its degrees.
+    """
+    count = blocks()
+    if count == 1:
+        return of_block(embedding, degrees, 0)
+    width = degrees.size // count
+    own = embedding.reshape(-1, count, width).swapaxes(0, 1)
+    cut = (own, degrees.reshape(count, width), width * jnp.arange(count))
+    apart = jax.lax.with_sharding_constraint(cut, PartitionSpec(POINTS))
+    return jnp.sum(jax.vmap(of_block)(*apart))
