@@ -112,19 +112,20 @@ def optimize_on(
     state: LayoutState,
     layout: LayoutConfig,
     *,
+    key: jax.Array,
+    progress: Progress | None = None,
     widths: Mapping[str, int] | None = None,
-    **options: Any,
 ) -> LayoutState:
     """`optimize` on the devices of a mesh; None for JAX's default device.
 
     Args, Raises: As `place` and `optimize` have them.
     """
     if mesh is None:
-        return optimize(problem, params, state, layout, **options)
+        return optimize(problem, params, state, layout, key=key, progress=progress)
     known = replace(layout, n_shifts=shifts_of(problem, layout))
-    placed = place(problem, params, state, key=options["key"], mesh=mesh, widths=widths)
+    placed = place(problem, params, state, key=key, mesh=mesh, widths=widths)
     with jax.set_mesh(mesh):
-        ended = optimize(*placed[:3], known, **options | {"key": placed.key})
+        ended = optimize(*placed[:3], known, key=placed.key, progress=progress)
         return collect(ended, problem, mesh=mesh)
 
 

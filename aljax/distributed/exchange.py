@@ -3,6 +3,8 @@
 Every process has to call these at the same places of its program.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -34,7 +36,7 @@ def from_ahead(own: np.ndarray, steps: int) -> np.ndarray:
         own: This process's, of the same shape on all.
         steps: How many processes further (at least 1).
     """
-    first: dict[int, jax.Device] = {}
+    first: dict[int, Any] = {}
     for device in sorted(jax.devices(), key=lambda one: one.id):
         first.setdefault(device.process_index, device)
     row = np.array([first[one] for one in sorted(first)], dtype=object)

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 
 SLICES, POINTS = "slices", "points"
 VIRTUAL = "--xla_force_host_platform_device_count"
-Devices = int | Sequence[jax.Device] | Mesh
+Devices = int | Sequence[Any] | Mesh
 
 
 def read_devices(devices: Any, n_slices: int) -> Mesh | None:
@@ -41,7 +41,7 @@ def read_devices(devices: Any, n_slices: int) -> Mesh | None:
     return mesh
 
 
-def _listed(devices: Any) -> list[jax.Device]:
+def _listed(devices: Any) -> list[Any]:
     if isinstance(devices, Sequence) and not isinstance(devices, str):
         wrong = [one for one in devices if not isinstance(one, jax.Device)]
         if wrong or not devices:
@@ -64,9 +64,7 @@ def _listed(devices: Any) -> list[jax.Device]:
     return there[:devices]
 
 
-def mesh_of(
-    devices: Sequence[jax.Device], n_slices: int, *, processes: int = 1
-) -> Mesh:
+def mesh_of(devices: Sequence[Any], n_slices: int, *, processes: int = 1) -> Mesh:
     """A mesh that shares out the slices first, and points where devices are left.
 
     Args:

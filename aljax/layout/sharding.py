@@ -138,7 +138,7 @@ def _fill(array: Array, shape: Any) -> np.ndarray:
 
 
 def _put_key(key: jax.Array, put: Any) -> jax.Array:
-    if not jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key):
+    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         return put(np.asarray(key))
     data = put(np.asarray(jax.random.key_data(key)))
     return jax.random.wrap_key_data(data, impl=jax.random.key_impl(key))
