@@ -33,6 +33,7 @@ from experiments.settings import RunSettings, build
 from experiments.watch import CompileClock
 
 HEARTBEAT = 30  # seconds after which a process that says nothing counts as dead
+DRAWING = 3600  # seconds for which the others wait for process 0 at the end
 
 
 def perform(composed: dict[str, Any], interrupts: Interrupts) -> None:
@@ -68,6 +69,7 @@ def connect(settings: RunSettings) -> None:
             settings.processes,
             settings.process_id,
             heartbeat_timeout_seconds=HEARTBEAT,
+            shutdown_timeout_seconds=DRAWING,
         )
     except ValueError as error:
         raise ValueError(

@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from aljax.layout.mesh import over_blocks, whole
+from aljax.layout.mesh import ahead, over_blocks, whole
 from aljax.layout.problem import AlignedProblem, LayoutParams
 
 SOFTENING = 1e-3  # umap-learn's: keeps the repulsion finite for coincident points
@@ -178,11 +178,11 @@ def aligned_loss(
     over_offsets = jax.vmap(alignment, in_axes=(None, 0, 0, 0, None, 0, 0))
     aligned = jax.vmap(over_offsets)(
         maps,
-        _ahead(maps, problem.mates.shape[1]),
+        ahead(maps, problem.mates.shape[1]),
         problem.mates,
         problem.strengths,
         pull,
-        _ahead(pull, problem.mates.shape[1]),
+        ahead(pull, problem.mates.shape[1]),
         reach,
     )
     return LossTerms(
@@ -190,12 +190,3 @@ def aligned_loss(
         repulsion=params.repulsion_strength * rate * repelled,
         alignment=params.alignment_regularisation * jnp.sum(aligned, axis=1),
     )
-
-
-def _ahead(
-    values: Float[Array, "slices ..."], offsets: int
-) -> Float[Array, "slices offsets ..."]:
-    """What stands 1, 2, ... slices after each, around the end of the sequence."""
-    later = [jnp.roll(values, -o, axis=0) for o in range(1, offsets + 1)]
-    none = jnp.zeros((values.shape[0], 0, *values.shape[1:]), values.dtype)
-    return jnp.stack(later, axis=1) if later else none

@@ -7,6 +7,7 @@ slice stays on the devices that hold it; the losses ask here how many those are.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -34,11 +35,15 @@ def read_devices(devices: Any, n_slices: int) -> Mesh | None:
     """
     if devices is None:
         return None
-    mesh = devices if isinstance(devices, Mesh) else None
-    if mesh is None:
-        mesh = mesh_of(_listed(devices), n_slices)
-    _check_mesh(mesh)
-    return mesh
+    if not isinstance(devices, Mesh):
+        devices = mesh_of(_listed(devices), n_slices)
+    _check_mesh(devices)
+    return _mesh(devices.devices)
+
+
+def _mesh(grid: np.ndarray) -> Mesh:
+    """A mesh in which the compiler sees to the communication: none is spelt out."""
+    return Mesh(grid, (SLICES, POINTS), axis_types=(AxisType.Auto, AxisType.Auto))
 
 
 def _listed(devices: Any) -> list[Any]:
@@ -79,7 +84,7 @@ def mesh_of(devices: Sequence[Any], n_slices: int, *, processes: int = 1) -> Mes
         if count % share == 0 and share % processes == 0
     )
     grid = np.array(devices, dtype=object).reshape(shares, count // shares)
-    return Mesh(grid, (SLICES, POINTS), axis_types=(AxisType.Auto, AxisType.Auto))
+    return _mesh(grid)
 
 
 def _check_mesh(mesh: Mesh) -> None:
@@ -118,14 +123,48 @@ def check_random() -> None:
         )
 
 
-def blocks() -> int:
-    """Into how many blocks the mesh in force cuts the points of a slice."""
-    return dict(jax.sharding.get_abstract_mesh().shape).get(POINTS, 1)
+def cuts(axis: str) -> int:
+    """Into how many parts the mesh in force cuts the slices, or the points of one."""
+    return dict(jax.sharding.get_abstract_mesh().shape).get(axis, 1)
+
+
+def ahead(
+    values: Float[Array, "slices ..."], offsets: int
+) -> Float[Array, "slices offsets ..."]:
+    """What stands 1, 2, ... slices after each, around the end of the sequence.
+
+    Devices that share the slices are each sent the first `offsets` of those after
+    their own, once.  (From `roll` the compiler makes that, too, but for the gradient
+    of some shapes it gathers the whole sequence.)
+    """
+    if not offsets:
+        none = (values.shape[0], 0, *values.shape[1:])
+        return jnp.zeros(none, values.dtype)
+    if cuts(SLICES) == 1:
+        later = [jnp.roll(values, -o, axis=0) for o in range(1, offsets + 1)]
+        return jnp.stack(later, axis=1)
+    spec = PartitionSpec(SLICES)
+    exchange = partial(_ahead_of_own, offsets=offsets, shares=cuts(SLICES))
+    return jax.shard_map(exchange, in_specs=spec, out_specs=spec, axis_names={SLICES})(
+        values
+    )
+
+
+def _ahead_of_own(own: Array, *, offsets: int, shares: int) -> Array:
+    """`ahead` of one device's slices, with what the devices after it send."""
+    here, wide = len(own), [own]
+    for step, known in enumerate(range(0, offsets, here), start=1):
+        sent = own[: offsets - known]
+        pairs = [((to + step) % shares, to) for to in range(shares)]
+        wide.append(jax.lax.ppermute(sent, SLICES, pairs))
+    joined = jnp.concatenate(wide)
+    later = [joined[offset : offset + here] for offset in range(1, offsets + 1)]
+    return jnp.stack(later, axis=1)
 
 
 def whole(maps: Float[Array, "slices components points"]) -> Array:
     """The maps, each whole on all devices that share its points."""
-    if blocks() == 1:
+    if cuts(POINTS) == 1:
         return maps
     return jax.lax.with_sharding_constraint(maps, PartitionSpec(SLICES))
 
@@ -142,7 +181,7 @@ def over_blocks(
         embedding: One slice's map.
         degrees: Its degrees.
     """
-    count = blocks()
+    count = cuts(POINTS)
     if count == 1:
         return of_block(embedding, degrees, 0)
     width = degrees.size // count
