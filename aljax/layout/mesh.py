@@ -186,6 +186,10 @@ def over_blocks(
         return of_block(embedding, degrees, 0)
     width = degrees.size // count
     own = embedding.reshape(-1, count, width).swapaxes(0, 1)
-    cut = (own, degrees.reshape(count, width), width * jnp.arange(count))
+    cut = (
+        own,
+        degrees.reshape(count, width),
+        width * jnp.arange(count, dtype=jnp.int32),
+    )
     apart = jax.lax.with_sharding_constraint(cut, PartitionSpec(POINTS))
     return jnp.sum(jax.vmap(of_block)(*apart))
