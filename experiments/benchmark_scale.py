@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 import aljax
@@ -54,27 +55,28 @@ def made_up(slices: int, points: int) -> AlignedProblem:
     table, mates = (slices, NEIGHBORS, points), (slices, WINDOW, 1, points)
     offsets = np.arange(1, WINDOW + 1)[None, :, None, None]
     there = np.arange(slices)[:, None, None, None] + offsets < slices
-    integers: Any = np.int32
-    return AlignedProblem(
-        neighbors=rng.integers(points, size=table, dtype=integers),
-        weights=rng.uniform(size=table).astype(np.float32),
-        degrees=np.full((slices, points), NEIGHBORS / 2, np.float32),
-        n_points=np.full(slices, points, integers),
-        mates=rng.integers(points, size=mates, dtype=integers),
-        strengths=(np.ones(mates, np.float32) * there).astype(np.float32),
-        pulls=np.full((slices, points), NEIGHBORS / 2, np.float32),
-        free=np.ones((slices, points), np.float32),
-        order=np.tile(np.arange(points, dtype=integers), (slices, 1)),
-    )
+    full, integers = np.full((slices, points), NEIGHBORS / 2, np.float32), np.int32
+    arrays: dict[str, Any] = {
+        "neighbors": rng.integers(points, size=table, dtype=integers),
+        "weights": rng.uniform(size=table).astype(np.float32),
+        "degrees": full,
+        "n_points": np.full(slices, points, integers),
+        "mates": rng.integers(points, size=mates, dtype=integers),
+        "strengths": (np.ones(mates) * there).astype(np.float32),
+        "pulls": full,
+        "free": np.ones_like(full),
+        "order": np.tile(np.arange(points, dtype=integers), (slices, 1)),
+    }
+    return AlignedProblem(**jax.tree.map(jnp.asarray, arrays))
 
 
 def on(devices: int, slices: int, points: int) -> Row:
     """Seconds and bytes of an epoch on the first devices of this process."""
-    problem = jax.tree.map(jax.numpy.asarray, made_up(slices, points))
+    problem = made_up(slices, points)
     params = layout_params(aljax.LayoutConfig(), aljax.AlignmentConfig(), slices=slices)
     rng = np.random.default_rng(1)
     start = rng.normal(size=(slices, COMPONENTS, points)).astype(np.float32)
-    state = init(jax.numpy.asarray(start), n_epochs=10_000)
+    state = init(jnp.asarray(start), n_epochs=10_000)
     mesh = mesh_of(jax.devices()[:devices], slices)
     key = jax.random.key(0)
     placed = place(problem, params, state, key=key, mesh=mesh)
@@ -139,7 +141,7 @@ def model() -> list[Row]:
     """
     slices, points, devices = LARGE.values()
     here = -(-slices // devices)
-    small = jax.tree.map(jax.numpy.asarray, made_up(1, 1000))
+    small = made_up(1, 1000)
     shifts = default_shifts(points)
     options: Any = {"components": COMPONENTS, "n_shifts": shifts}
     each = bytes_of_row(small, **options) * points / 1000

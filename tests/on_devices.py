@@ -25,6 +25,7 @@ from aljax.layout.mesh import mesh_of
 from aljax.layout.optimize import init, run
 from aljax.layout.problem import layout_params, stack, stack_maps
 from aljax.layout.sharding import collect, place
+from aljax.layout.spectral import EXTENT
 from experiments.collectives import collectives
 
 SHIFTS = 5
@@ -36,7 +37,9 @@ def problem_of(slices: int, window: int):
     links = make_links(make_relations(sizes), sizes, window) if slices > 1 else {}
     problem = stack(graphs, relate(links, graphs), key=jax.random.key(0))
     params = layout_params(LayoutConfig(), AlignmentConfig(), slices=slices)
-    return problem, params, stack_maps(make_maps(sizes), problem)
+    # As wide as a fit's own start: from a narrow one rounding grows tenfold an epoch.
+    start = [EXTENT * one for one in make_maps(sizes)]
+    return problem, params, stack_maps(start, problem)
 
 
 def compare(devices: int, slices: int, window: int, epochs: int) -> dict:
