@@ -1,17 +1,22 @@
 """The whole flow, composed: slices and relations in, an `AlignedEmbedding` out."""
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from aljax.checkpoints import Checkpoints
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
 from aljax.embedding import AlignedEmbedding
+from aljax.layout.mesh import Devices, read_devices
 from aljax.layout.optimize import LayoutState, default_shifts, run
 from aljax.layout.problem import AlignedProblem, LayoutParams, PerRow, unstack_maps
+from aljax.layout.sharding import collect, place
 from aljax.stages import prepare, timed
 
 Progress = Callable[[LayoutState], None]
@@ -33,6 +38,7 @@ def fit(
     precomputed_knn: Sequence[Any] | None = None,
     progress: Progress | None = None,
     checkpoints: Checkpoints | None = None,
+    devices: Devices | None = None,
 ) -> AlignedEmbedding:
     """Lay a sequence of related data sets out as maps that stay comparable.
 
@@ -65,6 +71,10 @@ def fit(
         progress: Called about 20 times during the layout with the state so far.
         checkpoints: Where the layout is kept while it runs, and gone on from: see
             `aljax.Checkpoints`.
+        devices: What the layout is spread over: how many devices (1 to those that
+            there are), a list of them, or a mesh with the axes `slices` and `points`;
+            None for JAX's default device.  The slices are shared out first; devices
+            that are left share a slice's points.  Rounding differs from one device's.
 
     Returns:
         The maps, with what led to them.
@@ -73,6 +83,7 @@ def fit(
         ValueError: Input that does not fit together; the message names the argument,
             what came, what was expected and what to do.
     """
+    mesh = read_devices(devices, len(slices))
     prepared = prepare(
         slices,
         relations,
@@ -89,7 +100,8 @@ def fit(
     seconds = dict(prepared.seconds)
     problem, params = prepared.problem, prepared.params
     with timed("layout", seconds):
-        state = optimize(
+        state = optimize_on(
+            mesh,
             problem,
             params,
             prepared.state,
@@ -114,6 +126,32 @@ def fit(
         layout=layout,
         alignment=alignment,
     )
+
+
+def optimize_on(
+    mesh: Mesh | None,
+    problem: AlignedProblem,
+    params: LayoutParams,
+    state: LayoutState,
+    layout: LayoutConfig,
+    *,
+    key: jax.Array,
+    progress: Progress | None = None,
+    checkpoints: Checkpoints | None = None,
+    widths: Mapping[str, int] | None = None,
+) -> LayoutState:
+    """`optimize` on the devices of a mesh; None for JAX's default device.
+
+    Args, Raises: As `place` and `optimize` have them.
+    """
+    calls: dict[str, Any] = {"progress": progress, "checkpoints": checkpoints}
+    if mesh is None:
+        return optimize(problem, params, state, layout, key=key, **calls)
+    known = replace(layout, n_shifts=shifts_of(problem, layout))
+    placed = place(problem, params, state, key=key, mesh=mesh, widths=widths)
+    with jax.set_mesh(mesh):
+        ended = optimize(*placed[:3], known, key=placed.key, **calls)
+        return collect(ended, problem, mesh=mesh)
 
 
 def optimize(
@@ -150,8 +188,9 @@ def optimize(
 
 def shifts_of(problem: AlignedProblem, layout: LayoutConfig) -> int:
     """How many shifts estimate the repulsion: what was asked for, or what suits."""
-    points = int(np.asarray(problem.n_points).max())
-    return layout.n_shifts or default_shifts(points)
+    if layout.n_shifts is not None:
+        return layout.n_shifts
+    return default_shifts(int(np.asarray(problem.n_points).max()))
 
 
 def check_finite(maps: Float[Array, "*rows slices components points"]) -> None:
@@ -160,7 +199,8 @@ def check_finite(maps: Float[Array, "*rows slices components points"]) -> None:
     Raises:
         ValueError: They are not; it says which settings may be to blame.
     """
-    if not np.isfinite(np.asarray(maps)).all():
+    shards = [np.asarray(shard.data) for shard in jnp.asarray(maps).addressable_shards]
+    if not all(np.isfinite(one).all() for one in shards):
         raise ValueError(
             "the maps are not finite; `learning_rate`, `repulsion_strength` or "
             "`alignment_regularisation` may be far too large, or `init` too wide."

@@ -202,6 +202,20 @@ def per_slice(name: str, value: Any, slices: int) -> list[Any]:
     return list(value)
 
 
+def of_slices(settings: Any, own: range, slices: int) -> Any:
+    """The settings of some slices: lists are cut, all else stays.
+
+    Raises:
+        ValueError: A list's length is not the number of slices.
+    """
+    cut = {
+        name: per_slice(name, value, slices)[own.start : own.stop]
+        for name, value in vars(settings).items()
+        if is_listed(value)
+    }
+    return dataclasses.replace(settings, **cut)
+
+
 @lru_cache(maxsize=256)
 def find_ab_params(spread: float, min_dist: float) -> tuple[float, float]:
     """The curve 1 / (1 + a d^(2b)) nearest to the one `min_dist` asks for.

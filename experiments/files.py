@@ -6,7 +6,7 @@ Nothing here unpickles: files come from anywhere.
 import json
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,13 +78,7 @@ def _read_arrays(path: str, setting: str) -> dict[str, np.ndarray]:
     place = Path(path).expanduser()
     if place.is_dir():
         files = sorted(place.glob("*.npy"), key=lambda file: natural_order(file.stem))
-        if not files:
-            held = sorted(entry.name for entry in place.iterdir())[:3]
-            raise ValueError(
-                f"`{setting}`: the folder {path} has no .npy file, but "
-                f"{', '.join(held) or 'nothing'}; expected one .npy for each slice, "
-                "written by numpy.save."
-            )
+        _check_found(place, files, setting)
         return {file.stem: _load_npy(file, setting) for file in files}
     if not place.exists():
         raise ValueError(
@@ -95,6 +89,58 @@ def _read_arrays(path: str, setting: str) -> dict[str, np.ndarray]:
     if place.suffix == ".npy":
         return {place.stem: _load_npy(place, setting)}
     return _load_npz(place, setting)
+
+
+def read_part(path: str, own: Callable[[int], range]) -> dict[str, np.ndarray]:
+    """Slices by name, of which only some are read.
+
+    Args:
+        path: A folder with one `.npy` for each slice.
+        own: Of the number of slices, those to read; the others have their rows, from
+            the files' headers, and no columns.
+
+    Raises:
+        ValueError: As `read_data`, or no folder.
+    """
+    place = Path(path).expanduser()
+    if not place.is_dir():
+        raise ValueError(
+            f"`data.path` is {path}, which is no folder; expected one with an .npy for "
+            "each slice, so that every process reads its own."
+        )
+    files = sorted(place.glob("*.npy"), key=lambda file: natural_order(file.stem))
+    _check_found(place, files, "data.path")
+    mine = own(len(files))
+    names = [file.stem for file in files[mine.start : mine.stop]]
+    read = [_load_npy(file, "data.path") for file in files[mine.start : mine.stop]]
+    try:
+        checked = read_slices(read)
+    except ValueError as error:
+        raise ValueError(_by_name(error, path, names)) from error
+    kept = dict(zip(names, map(np.asarray, checked), strict=True))
+    return {
+        file.stem: kept.get(file.stem, np.empty((_rows_of(file), 0))) for file in files
+    }
+
+
+def _rows_of(file: Path) -> int:
+    """The rows that the header of an `.npy` tells of."""
+    try:
+        return len(np.load(file, mmap_mode="r", allow_pickle=False))
+    except (*UNREADABLE, TypeError) as error:
+        raise ValueError(
+            f"`data.path`: {file} cannot be read as an array ({_short(error)})."
+        ) from error
+
+
+def _check_found(place: Path, files: Sequence[Path], setting: str) -> None:
+    if not files:
+        held = sorted(entry.name for entry in place.iterdir())[:3]
+        raise ValueError(
+            f"`{setting}`: the folder {place} has no .npy file, but "
+            f"{', '.join(held) or 'nothing'}; expected one .npy for each slice, "
+            "written by numpy.save."
+        )
 
 
 def _load_npy(file: Path, setting: str) -> np.ndarray:

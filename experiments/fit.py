@@ -37,7 +37,7 @@ def fit(
     whole = first == count
     by_ids = bool(dataset.relations) and not isinstance(dataset.relations[0], dict)
     relations = dataset.relations[: first if by_ids else first - 1]
-    with _bar() as progress:
+    with bar() as progress:
         embedding = aljax.fit(
             dataset.slices[:first],
             relations,
@@ -45,9 +45,10 @@ def fit(
             graph=settings.graph,
             layout=settings.layout,
             alignment=settings.alignment,
-            slice_labels=_labels(dataset)[:first] if any(dataset.titles) else None,
+            slice_labels=labels(dataset)[:first] if any(dataset.titles) else None,
             progress=lambda state: progress(state, interrupts),
             checkpoints=checkpoints,
+            devices=settings.devices,
         )
     if whole:
         return embedding
@@ -58,30 +59,33 @@ def fit(
             dataset.slices[t],
             dataset.relations[t if by_ids else t - 1],
             key=jax.random.fold_in(key, t),
-            slice_label=_labels(dataset)[t],
+            slice_label=labels(dataset)[t],
         )
         interrupts.check()
     return embedding
 
 
-def _labels(dataset: Dataset) -> list[str]:
+def labels(dataset: Dataset) -> list[str]:
+    """What the slices are called: their titles, or their numbers."""
     return [title or str(t) for t, title in enumerate(dataset.titles)]
 
 
 @contextmanager
-def _bar() -> Iterator[Any]:
-    with tqdm(bar_format=BAR, mininterval=0, leave=False, total=1) as bar:
+def bar(*, shown: bool = True) -> Iterator[Any]:
+    """What `progress` is to be called with: the state, and who may have interrupted."""
+    style: dict[str, Any] = {"bar_format": BAR, "mininterval": 0, "leave": False}
+    with tqdm(total=1, disable=not shown, **style) as line:
 
         def progress(state: LayoutState, interrupts: Interrupts) -> None:
             interrupts.check()
-            bar.total = int(state.n_epochs)
+            line.total = int(state.n_epochs)
             last = state.recorded() - 1
             terms = vars(state.history).items()
-            bar.set_postfix(
+            line.set_postfix(
                 {name: f"{values[last].sum():.0f}" for name, values in terms},
                 refresh=False,
             )
-            bar.update(int(state.epoch) - bar.n)
+            line.update(int(state.epoch) - line.n)
 
         yield progress
-        bar.leave = True  # but wiped off where there is an error to read
+        line.leave = True  # but wiped off where there is an error to read

@@ -83,6 +83,11 @@ def _main(arguments: Sequence[str], interrupts: Interrupts) -> int:
 
     composed = settings.compose(given.overrides, given.config or settings.CONFIG)
     interrupts.check()
+    if composed.get("distributed"):
+        from experiments import distributed
+
+        distributed.perform(composed, interrupts)
+        return
     composed = automatic.resolved(composed)
     perform(settings.build(composed), composed, interrupts)
     return 0
@@ -96,13 +101,18 @@ def perform(
     Raises:
         ValueError: There is no such task, or what the task refuses.
     """
-    _keep_compiled(settings.compilation_cache)
+    keep_compiled(settings.compilation_cache)
     name = settings.task["name"]
     if name not in TASKS:
         from aljax.checks import nearest_name
 
         hint = nearest_name(str(name), [*TASKS])
         raise ValueError(f"`task.name` is {name!r}, which is no task: {hint}")
+    if name != "fit" and settings.devices is not None:
+        raise ValueError(
+            f"`devices` is {settings.devices}, but task {name} runs on one; expected "
+            "null there. Devices share a fit (task.name=fit)."
+        )
     if name == "fit":
         return run(settings, composed, interrupts)
     module = importlib.import_module(f"experiments.{TASKS[name]}")
@@ -161,18 +171,18 @@ def run(
     clock = CompileClock()
     with ExitStack() as stack:
         folder = stack.enter_context(results.folder_beside(settings.results))
-        with _stage("load", seconds, interrupts):
+        with stage("load", seconds, interrupts):
             dataset = datasets.load(**settings.data)
             dataset = titled(dataset, settings.graph, settings.layout)
             dataset = related_by_ids(dataset) if settings.by_ids else dataset
         print(f"{settings.name}: {report.summary(dataset)}", flush=True)
         kept = stack.enter_context(resume.checkpoints(settings, dataset))
-        with _stage("fit", seconds, interrupts):
+        with stage("fit", seconds, interrupts):
             embedding = fit(dataset, settings, interrupts, kept)
-        with _stage("measure", seconds, interrupts):
+        with stage("measure", seconds, interrupts):
             measures = report.measure(dataset, embedding)
         print(f"\n{report.table(dataset, measures)}\n")
-        with _stage("draw", seconds, interrupts):
+        with stage("draw", seconds, interrupts):
             results.write_pictures(folder, settings.name, dataset, embedding)
             if settings.motion and len(dataset.slices) > 1:
                 results.write_motion(folder, settings.name, dataset, embedding)
@@ -196,16 +206,17 @@ def run(
 
 
 @contextmanager
-def _stage(
+def stage(
     name: str, seconds: dict[str, float], interrupts: Interrupts
 ) -> Iterator[None]:
+    """Write down how long a stage takes, and stop after it where that was asked."""
     start = time.perf_counter()
     yield
     seconds[name] = time.perf_counter() - start
     interrupts.check()
 
 
-def _keep_compiled(folder: Path | None) -> None:
+def keep_compiled(folder: Path | None) -> None:
     """Let JAX keep what it compiles, however small, for the next run."""
     import jax
 

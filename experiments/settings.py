@@ -27,6 +27,7 @@ from yaml import YAMLError
 from aljax.checks import nearest_name, number
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
 from experiments.positions import InverseGrid, read_grid
+from experiments.spread import SPREAD, check_spread
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "config.yaml"
 SECTIONS = {"graph": GraphConfig, "layout": LayoutConfig, "alignment": AlignmentConfig}
@@ -57,6 +58,12 @@ class RunSettings:
             was stopped, if there is one.
         checkpoint_epochs: The layout is kept every so many epochs, or None.
         checkpoint_seconds: It is kept every so many seconds, or None.
+        devices: How many devices share a fit; None for JAX's default device.
+        distributed: Whether several processes share it, each on all of its devices.
+        coordinator: Address of the first process, as in "10.0.0.1:9876"; None where
+            the cluster says so.
+        processes: How many there are; None likewise.
+        process_id: Which one this is, from 0; None likewise.
         motion: Whether to draw how members move: curves, a film, an explorer.
         task: What is done with the data: `fit`, or another of `experiments.run`'s tasks
             with its options.
@@ -76,6 +83,11 @@ class RunSettings:
     resume: bool
     checkpoint_epochs: int | None
     checkpoint_seconds: float | None
+    devices: int | None
+    distributed: bool
+    coordinator: str | None
+    processes: int | None
+    process_id: int | None
     motion: bool
     task: Mapping[str, Any]
     data: Mapping[str, Any]
@@ -242,7 +254,7 @@ def build(settings: Mapping[str, Any]) -> RunSettings:
         ValueError: An unknown name, or a value of the wrong type or out of range.
     """
     known = [field.name for field in dataclasses.fields(RunSettings)]
-    settings = {**NEWER, **settings}
+    settings = {**NEWER, **SPREAD, **settings}
     for name in settings:
         if name not in known:
             _reject_name(name, known)
@@ -272,6 +284,7 @@ def build(settings: Mapping[str, Any]) -> RunSettings:
     first = settings["first"]
     if first is not None and (type(first) is not int or first < 1):
         raise ValueError(f"`first` is {first!r}; expected a number of slices or null.")
+    check_spread(settings)
     data = settings["data"]
     if not isinstance(data, Mapping):
         raise ValueError(f"`data` is {data!r}; expected a source and its options.")
@@ -289,6 +302,7 @@ def build(settings: Mapping[str, Any]) -> RunSettings:
         resume=settings["resume"],
         checkpoint_epochs=settings["checkpoint_epochs"],
         checkpoint_seconds=settings["checkpoint_seconds"],
+        **{name: settings[name] for name in SPREAD},
         motion=settings["motion"],
         task=task,
         data=data,

@@ -25,6 +25,7 @@ def initial_maps(
     *,
     n_components: int,
     seed: int,
+    before: Sequence[int] = (),
 ) -> list[Start]:
     """One starting map for each slice, chained along the mates.
 
@@ -36,6 +37,8 @@ def initial_maps(
         relations: The mates, for the chain.
         n_components: Dimensions of the maps.
         seed: Seeds random starts and the jitter.
+        before: Sizes of slices that come before these and are another process's:
+            what they draw is drawn and thrown away.
 
     Raises:
         ValueError: "pca" without data, or maps of the wrong number or shape.
@@ -45,6 +48,10 @@ def initial_maps(
         sizes = [matrix.shape[0] for matrix in adjacency]
         given = _check_given(init, sizes, n_components)
         return _complete(given, adjacency, relations, n_components, seed)
+    for size in before:
+        if init == "random":
+            rng.uniform(size=(size, n_components))
+        rng.normal(size=(size, n_components))
     maps: list[Start] = []
     with threadpool_limits(1):
         for t, matrix in enumerate(adjacency):

@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from aljax.layout.mesh import ahead, over_blocks, whole
 from aljax.layout.problem import AlignedProblem, LayoutParams
 
 SOFTENING = 1e-3  # umap-learn's: keeps the repulsion finite for coincident points
@@ -112,17 +113,25 @@ def repulsion(
     extended = _cyclic(embedding, n_points)
     extended_degrees = _cyclic(degrees[None], n_points)
 
-    def met(step: Int[Array, ""]) -> tuple[Array, Array]:
-        start = (jnp.zeros_like(step), step)
-        partner = jax.lax.dynamic_slice(extended, start, embedding.shape)
-        degree = jax.lax.dynamic_slice(extended_degrees, start, (1, degrees.size))
-        return jnp.sum((embedding - partner) ** 2, axis=0), degree[0]
+    def of_block(own: Array, own_degrees: Array, first: Array | int) -> Array:
+        """The pairs whose first row stands in the block that begins at `first`."""
 
-    squared, degree = jax.vmap(met)(shifts.steps)
-    inside = jnp.arange(degrees.size) < n_points
-    weights = jnp.where(inside, degrees + degree, 0.0) * shifts.weights[:, None]
-    p = a * jnp.exp(b * jnp.log(squared + SOFTENING))
-    pairs = jnp.sum(weights * jnp.log1p(1 / p))
+        def met(step: Int[Array, ""]) -> tuple[Array, Array]:
+            start = (jnp.zeros_like(step), step + first)
+            partner = jax.lax.dynamic_slice(extended, start, own.shape)
+            degree = jax.lax.dynamic_slice(
+                extended_degrees, start, (1, own_degrees.size)
+            )
+            return jnp.sum((own - partner) ** 2, axis=0), degree[0]
+
+        squared, degree = jax.vmap(met)(shifts.steps)
+        inside = first + jnp.arange(own_degrees.size) < n_points
+        weights = jnp.where(inside, own_degrees + degree, 0.0)
+        weights = weights * shifts.weights[:, None]
+        p = a * jnp.exp(b * jnp.log(squared + SOFTENING))
+        return jnp.sum(weights * jnp.log1p(1 / p))
+
+    pairs = over_blocks(of_block, embedding, degrees)
     return pairs / (2 * jnp.maximum(n_points - 1, 1))
 
 
@@ -156,6 +165,7 @@ def aligned_loss(
     shifts: Shifts,
 ) -> LossTerms:
     """The objective of a whole sequence, term by term and slice by slice."""
+    maps = whole(maps)
     attracted = jax.vmap(attraction)(
         maps, problem.neighbors, problem.weights, params.a, params.b
     )
@@ -168,11 +178,11 @@ def aligned_loss(
     over_offsets = jax.vmap(alignment, in_axes=(None, 0, 0, 0, None, 0, 0))
     aligned = jax.vmap(over_offsets)(
         maps,
-        _ahead(maps, problem.mates.shape[1]),
+        ahead(maps, problem.mates.shape[1]),
         problem.mates,
         problem.strengths,
         pull,
-        _ahead(pull, problem.mates.shape[1]),
+        ahead(pull, problem.mates.shape[1]),
         reach,
     )
     return LossTerms(
@@ -180,12 +190,3 @@ def aligned_loss(
         repulsion=params.repulsion_strength * rate * repelled,
         alignment=params.alignment_regularisation * jnp.sum(aligned, axis=1),
     )
-
-
-def _ahead(
-    values: Float[Array, "slices ..."], offsets: int
-) -> Float[Array, "slices offsets ..."]:
-    """What stands 1, 2, ... slices after each, around the end of the sequence."""
-    later = [jnp.roll(values, -o, axis=0) for o in range(1, offsets + 1)]
-    none = jnp.zeros((values.shape[0], 0, *values.shape[1:]), values.dtype)
-    return jnp.stack(later, axis=1) if later else none

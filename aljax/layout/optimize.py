@@ -17,6 +17,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from aljax.layout.losses import LossTerms, aligned_loss, draw_shifts
+from aljax.layout.mesh import whole
 from aljax.layout.problem import AlignedProblem, LayoutParams
 
 RECORD_EVERY = 10  # epochs; the value costs a third of what the gradient does
@@ -115,7 +116,7 @@ def step(
     rate = params.learning_rate * (1 - state.epoch / state.n_epochs) ** 2
     # Pinned points are held here: then any optimizer leaves them alone.
     lengths = rate[:, None, None] * problem.free[:, None, :]
-    maps = state.maps - lengths * jnp.asarray(updates)
+    maps = whole(state.maps - lengths * jnp.asarray(updates))
     due = state.epoch % RECORD_EVERY == 0
     history = jax.lax.cond(due, record, lambda: state.history)
     return LayoutState(maps, moments, state.epoch + 1, state.n_epochs, history)

@@ -114,6 +114,7 @@ def stack(
     pinned: PerRow = None,
     point_weights: PerRow = None,
     moves: Moves | None = None,
+    before: Sequence[int] = (),
 ) -> AlignedProblem:
     """One problem from the slices' graphs: padded, and each slice shuffled once.
 
@@ -128,6 +129,8 @@ def stack(
             (at least 0); None for 1.
         moves: How far each pair of mates lies apart in the data; None pulls them
             together whatever `motion_fidelity` is.
+        before: Sizes of slices that come before these and are another process's:
+            they are shuffled like these, and thrown away.
 
     Raises:
         ValueError: A capacity below the largest slice.
@@ -140,6 +143,8 @@ def stack(
             "at least that, or None."
         )
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
+    for size in before:
+        rng.permutation(size)
     order = np.tile(np.arange(capacity), (len(sizes), 1))
     for t, size in enumerate(sizes):
         order[t, :size] = rng.permutation(size)

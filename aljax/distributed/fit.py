@@ -1,0 +1,206 @@
+"""Many processes, one layout: each gives its own slices and gets their maps.
+
+share -> fit, on every process -> gather
+"""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from aljax.align import Progress, optimize_on
+from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig, of_slices
+from aljax.distributed.ahead import (
+    graphs_ahead,
+    greatest,
+    one_frame,
+    own_links,
+    sizes_of_all,
+    window_of,
+    within,
+)
+from aljax.distributed.exchange import from_all
+from aljax.distributed.share import share
+from aljax.embedding import AlignedEmbedding
+from aljax.graph.build import build_graphs
+from aljax.graph.neighbors import round_up
+from aljax.graph.relations import relate
+from aljax.layout.initialize import initial_maps
+from aljax.layout.losses import LossTerms
+from aljax.layout.mesh import check_random
+from aljax.layout.optimize import default_epochs, default_shifts, init
+from aljax.layout.problem import layout_params, stack, stack_maps, unstack_maps
+from aljax.layout.sharding import widths_of
+from aljax.rows import check_labels
+from aljax.stages import check_key, seeds, timed
+from aljax.tables import read_slices
+
+
+def fit(
+    slices: Sequence[Any],
+    relations: Any = None,
+    *,
+    n_slices: int,
+    key: jax.Array,
+    graph: GraphConfig = GraphConfig(),
+    layout: LayoutConfig = LayoutConfig(),
+    alignment: AlignmentConfig = AlignmentConfig(),
+    slice_labels: Sequence[Hashable] | None = None,
+    progress: Progress | None = None,
+) -> AlignedEmbedding:
+    """`aljax.fit` by all processes of `jax.distributed` together.
+
+    Args:
+        slices: The data of `share(n_slices).own`, this process's slices, in order.
+        relations: Of the whole sequence, the same on every process: dicts, ids or
+            pairs, as `aljax.fit` has them.
+        n_slices: How many slices the whole sequence has.
+        key: The same on every process; the maps do not depend on how many there are,
+            but for rounding.
+        graph: How data become graphs; lists have a value for each slice of all.
+        layout: How graphs become maps; no start that is made from mates.
+        alignment: How strongly mates are held together; no motion fidelity.
+        slice_labels: What the slices are called, all of them.
+        progress: Called about 20 times during the layout, on every process.
+
+    Returns:
+        This process's slices: their maps, graphs, data, and the mates among them.
+
+    Raises:
+        ValueError: As `aljax.fit` does; or what needs all slices in one process.
+    """
+    check_key(key)
+    check_random()
+    check_labels(slice_labels, range(n_slices))
+    own, room, mesh = share(n_slices)
+    _check_settings(slices, own, layout, alignment)
+    labels = None if slice_labels is None else slice_labels[own.start : own.stop]
+    given = read_slices(slices, labels)
+    data = [one if isinstance(one, np.ndarray) else None for one in given]
+    knn_seed, start_seed = seeds(key, 2)
+    own_layout = of_slices(layout, own, n_slices)
+    params = layout_params(own_layout, alignment, slices=len(own))
+    seconds: dict[str, float] = {}
+    with timed("graph", seconds):
+        graphs = build_graphs(
+            given,
+            of_slices(graph, own, n_slices),
+            seed=knn_seed,
+            labels=slice_labels,
+            first=own.start,
+        )
+    with timed("relations", seconds):
+        sizes = sizes_of_all(graphs, room, n_slices)
+        window = window_of(relations, alignment)
+        seen = range(own.start, min(own.stop + window, n_slices))
+        ahead = graphs_ahead(graphs, room, sizes, seen[len(own) :])
+        related = relate(
+            own_links(relations, seen, len(own), sizes, data, alignment),
+            [*graphs, *ahead],
+            alignment_strengths=alignment.alignment_strengths,
+            alignment_decay=alignment.alignment_decay,
+        )
+    with timed("start", seconds):
+        start = initial_maps(
+            own_layout.init,
+            [one.to_sparse() for one in graphs],
+            data,
+            within(related, len(own)),
+            n_components=layout.n_components,
+            seed=start_seed,
+            before=sizes[: own.start],
+        )
+        if isinstance(layout.init, str):
+            start = one_frame(start, related, sizes)
+    with timed("stack", seconds):
+        problem = stack(
+            [*graphs, *ahead],
+            related,
+            key=key,
+            capacity=round_up(max(sizes)),
+            before=sizes[: own.start],
+        )
+        problem = jax.tree.map(lambda leaf: leaf[: len(own)], problem)
+        n_epochs = layout.n_epochs
+        n_epochs = default_epochs(max(sizes)) if n_epochs is None else n_epochs
+        state = init(stack_maps(start, problem), n_epochs=n_epochs)
+        widths = greatest(widths_of(problem) | {"slices": room})
+    with timed("layout", seconds):
+        n_shifts = layout.n_shifts or default_shifts(max(sizes))
+        state = optimize_on(
+            mesh,
+            problem,
+            params,
+            state,
+            replace(layout, n_shifts=n_shifts),
+            widths=widths,
+            key=key,
+            progress=progress,
+        )
+    return AlignedEmbedding(
+        maps=unstack_maps(state.maps, problem),
+        graphs=graphs,
+        relations=within(related, len(own)),
+        data=data,
+        params=params,
+        history=state.history,
+        seconds=seconds,
+        pinned=[None] * len(own),
+        point_weights=[None] * len(own),
+        ids=None,
+        slice_labels=None if labels is None else tuple(labels),
+        graph=of_slices(graph, own, n_slices),
+        layout=own_layout,
+        alignment=alignment,
+    )
+
+
+def gather(
+    fitted: AlignedEmbedding, n_slices: int
+) -> tuple[list[np.ndarray], LossTerms]:
+    """The maps and the history of the whole sequence, on every process.
+
+    Args:
+        fitted: What `fit` gave this process.
+        n_slices: Slices of the whole sequence.
+    """
+    room = share(n_slices).room
+    sizes = sizes_of_all(fitted.graphs, room, n_slices)
+    shape = (room, max(sizes), fitted.maps[0].shape[1])
+    padded = np.zeros(shape, fitted.maps[0].dtype)
+    for t, one in enumerate(fitted.maps):
+        padded[t, : len(one)] = one
+    everyone = from_all(padded).reshape(-1, *shape[1:])
+
+    def term(own: Any) -> Any:
+        values = np.asarray(own)
+        wide = np.pad(values, ((0, 0), (0, room - values.shape[1])))
+        joined = np.concatenate([*from_all(wide)], axis=1)
+        return jnp.asarray(joined[:, :n_slices])
+
+    maps = [one[:size] for one, size in zip(everyone, sizes, strict=False)]
+    return maps, jax.tree.map(term, fitted.history)
+
+
+def _check_settings(
+    slices: Sequence[Any], own: range, layout: LayoutConfig, alignment: AlignmentConfig
+) -> None:
+    if len(slices) != len(own):
+        raise ValueError(
+            f"`slices` has {len(slices)} slices, but process {jax.process_index()} has "
+            f"slices {own.start} to {own.stop - 1}; expected those {len(own)}, as "
+            "`share` says."
+        )
+    if alignment.motion_fidelity > 0:
+        raise ValueError(
+            f"`motion_fidelity` is {alignment.motion_fidelity:g}, which compares data "
+            "of several processes; expected 0, or `aljax.fit` on one."
+        )
+    if not isinstance(layout.init, str) and any(one is None for one in layout.init):
+        raise ValueError(
+            "`init` has None for a slice, whose start would be made from mates on "
+            "several processes; expected a name, or a map for each slice."
+        )

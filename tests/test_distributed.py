@@ -1,0 +1,209 @@
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import make_data, make_relations
+from test_sharding import HERE
+
+from aljax.layout.mesh import VIRTUAL
+from experiments.run import main
+
+PATIENCE = 240  # seconds until a process counts as hanging
+SIZES = (41, 48, 45, 43)
+RUN = [
+    *("data=files", "data.relations=mates.json", "layout.n_epochs=50"),
+    *("graph.n_neighbors=6", "compilation_cache=null"),
+]
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def start(arguments: list[str], **extra: str) -> subprocess.Popen[str]:
+    env = os.environ | {
+        "XLA_FLAGS": f"{VIRTUAL}=2",
+        "PYTHONPATH": os.pathsep.join([str(HERE.parent), str(HERE)]),
+    }
+    return subprocess.Popen(
+        [sys.executable, *arguments],
+        env=env | extra,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def ended(processes: list[subprocess.Popen]) -> list[tuple[int, str, str]]:
+    """Exit status, output and errors of each; none may be left running."""
+    found = []
+    try:
+        for one in processes:
+            output, errors = one.communicate(timeout=PATIENCE)
+            found.append((one.returncode, output, errors))
+    finally:
+        for one in processes:
+            one.kill()
+            one.wait()
+    return found
+
+
+def workers(case: str, count: int = 2, **extra: str) -> list[tuple[int, str, str]]:
+    port = str(free_port())
+    script = str(HERE / "on_processes.py")
+    return ended(
+        [start([script, port, str(count), str(i), case], **extra) for i in range(count)]
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 3])
+def test_processes_give_the_maps_of_one_device(count):
+    found = workers("same", count)
+    assert [status for status, *_ in found] == [0] * count, found
+    for name, moved in json.loads(found[0][1].splitlines()[-1]).items():
+        assert moved < 1e-5, name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dies", [0, 1])
+def test_a_process_that_dies_stops_the_others_with_an_error(dies):
+    found = workers("dies", DIES=str(dies))
+    assert found[dies][0] == -9
+    status, _, errors = found[1 - dies]
+    assert status not in (0, None)
+    assert errors.strip()
+
+
+@pytest.fixture
+def folders(tmp_path) -> list[Path]:
+    """For each process a folder in which the other's slices cannot be read."""
+    made = []
+    for mine in (range(2), range(2, 4)):
+        folder = tmp_path / f"data{len(made)}"
+        folder.mkdir()
+        for t, data in enumerate(make_data(SIZES)):
+            kept = data if t in mine else np.full_like(data, np.nan)
+            np.save(folder / f"slice{t}.npy", kept)
+        made.append(folder)
+    text = json.dumps(
+        [{str(k): v for k, v in r.items()} for r in make_relations(SIZES)]
+    )
+    (tmp_path / "mates.json").write_text(text)
+    return made
+
+
+def runs(folders: list[Path], *extra: str) -> list[tuple[int, str, str]]:
+    address = f"coordinator=127.0.0.1:{free_port()}"
+    common = ["-m", "experiments.run", *RUN, "distributed=true", address, "processes=2"]
+    return ended(
+        [
+            start([*common, f"data.path={folder}", f"process_id={i}", *extra])
+            for i, folder in enumerate(folders)
+        ]
+    )
+
+
+@pytest.mark.slow
+def test_a_run_reads_its_own_slices_and_process_0_writes(
+    folders, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    found = runs(folders)
+    assert [status for status, *_ in found] == [0, 0], found
+    assert [one.name for one in Path("results").iterdir()] == ["files"]
+    assert "results in" in found[0][1]
+    assert "results in" not in found[1][1]
+    for t, data in enumerate(make_data(SIZES)):
+        np.save(folders[0] / f"slice{t}.npy", data)
+    assert main([*RUN, f"data.path={folders[0]}", "name=alone"]) == 0
+    shared, alone = (
+        json.loads(Path(f"results/{name}/metrics.json").read_text())
+        for name in ("files", "alone")
+    )
+    assert len(shared["slices"]) == 4
+    assert shared["means"]["trustworthiness"] == pytest.approx(
+        alone["means"]["trustworthiness"], abs=0.03
+    )
+    with np.load("results/files/embedding.npz") as arrays:
+        assert [arrays[f"slice_{t}"].shape for t in range(4)] == [
+            (size, 2) for size in SIZES
+        ]
+
+
+@pytest.mark.slow
+def test_a_process_whose_input_is_refused_stops_the_other(
+    folders, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    found = runs([folders[0], folders[0]])  # process 1 finds NaN in its slices
+    assert found[1][0] == 1
+    assert "slice2" in found[1][2]
+    assert found[0][0] != 0
+    assert not Path("results").exists()
+
+
+@pytest.mark.slow
+def test_no_cluster_is_said_so():
+    environment = {"KUBERNETES_SERVICE_HOST": ""}
+    ((status, _, errors),) = ended(
+        [
+            start(
+                ["-m", "experiments.run", "data=digits_sequence", "distributed=true"],
+                **environment,
+            )
+        ]
+    )
+    assert status == 1
+    assert "error: `distributed` is true, but no cluster is detected" in errors
+    assert "coordinator=HOST:PORT processes=N process_id=I" in errors
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+@pytest.mark.parametrize(
+    ("overrides", "named"),
+    [
+        (["devices=99"], ["`devices` is 99", f"{VIRTUAL}=99"]),
+        (["devices=0"], ["`devices` is 0", "at least 1"]),
+        (["devices=all"], ["`devices` is 'all'"]),
+        (["distributed=2"], ["`distributed` is 2", "true or false"]),
+        (["coordinator=a:1"], ["`coordinator` needs distributed=true"]),
+        (
+            ["distributed=true", "coordinator=a:1", "processes=2"],
+            ["`process_id` is null", "coordinator=HOST:PORT"],
+        ),
+        (
+            ["distributed=true", "coordinator=a", "processes=2", "process_id=0"],
+            ["`coordinator` is 'a'", "HOST:PORT"],
+        ),
+        (
+            ["distributed=true", "coordinator=a:1", "processes=2", "process_id=2"],
+            ["`process_id` is 2", "0 to 1"],
+        ),
+        (["distributed=true", "devices=1"], ["`devices` does not go with"]),
+        (["distributed=true", "first=2"], ["`first` does not go with"]),
+        (
+            ["distributed=true", "alignment.alignment_regularisation=auto"],
+            ["`alignment_regularisation` is auto"],
+        ),
+        (["experiment=digits_sweep", "devices=1"], ["`devices` is 1", "sweep"]),
+    ],
+)
+def test_what_cannot_be_spread_is_refused(
+    overrides, named, capsys, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    data = [] if overrides[0].startswith("experiment") else ["data=digits_sequence"]
+    small = ["data.size=60", "data.step=400", "compilation_cache=null"]
+    assert main([*data, *overrides, *small]) == 1
+    message = capsys.readouterr().err
+    for part in named:
+        assert part in message
+    assert not Path("results").exists()
