@@ -127,9 +127,9 @@ def _rows_of(file: Path) -> int:
     """The rows that the header of an `.npy` tells of."""
     try:
         return len(np.load(file, mmap_mode="r", allow_pickle=False))
-    except (*UNREADABLE, TypeError) as error:
+    except (*DAMAGE, TypeError) as error:
         raise ValueError(
-            f"`data.path`: {file} cannot be read as an array ({_short(error)})."
+            f"`data.path`: {file} cannot be read as an array ({short(error)})."
         ) from error
 
 

@@ -87,7 +87,7 @@ def _main(arguments: Sequence[str], interrupts: Interrupts) -> int:
         from experiments import distributed
 
         distributed.perform(composed, interrupts)
-        return
+        return 0
     composed = automatic.resolved(composed)
     perform(settings.build(composed), composed, interrupts)
     return 0

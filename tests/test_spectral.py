@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import scipy.sparse
+import scipy.sparse.linalg
 from helpers import SIZES, make_data, make_graphs
 from scipy.sparse.linalg import ArpackNoConvergence
 from sklearn.decomposition import PCA
@@ -103,7 +104,7 @@ def test_a_start_that_does_not_converge_warns_and_is_random(adjacency, monkeypat
     def fail(*_, **__):
         raise ArpackNoConvergence("no", np.zeros(0), np.zeros((0, 0)))
 
-    monkeypatch.setattr(module, "eigsh", fail)
+    monkeypatch.setattr(scipy.sparse.linalg, "eigsh", fail)
     with pytest.warns(UserWarning, match="41 points did not converge: it is random"):
         start = spectral(adjacency[0], 2)
     assert np.isfinite(start).all()

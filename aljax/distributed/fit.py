@@ -26,7 +26,7 @@ from aljax.distributed.exchange import from_all
 from aljax.distributed.share import share
 from aljax.embedding import AlignedEmbedding
 from aljax.graph.build import build_graphs
-from aljax.graph.neighbors import round_up
+from aljax.graph.knn import round_up
 from aljax.graph.relations import relate
 from aljax.layout.initialize import initial_maps
 from aljax.layout.losses import LossTerms
@@ -144,7 +144,7 @@ def fit(
         maps=unstack_maps(state.maps, problem),
         graphs=graphs,
         relations=within(related, len(own)),
-        data=data,
+        data=[*data],
         params=params,
         history=state.history,
         seconds=seconds,
