@@ -1,6 +1,6 @@
 """The whole flow, composed: slices and relations in, an `AlignedEmbedding` out."""
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence, Sized
 from dataclasses import replace
 from typing import Any
 
@@ -83,7 +83,8 @@ def fit(
         ValueError: Input that does not fit together; the message names the argument,
             what came, what was expected and what to do.
     """
-    mesh = read_devices(devices, len(slices))
+    # What is no list is refused with the data.
+    mesh = read_devices(devices, len(slices) if isinstance(slices, Sized) else 1)
     prepared = prepare(
         slices,
         relations,

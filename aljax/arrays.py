@@ -13,7 +13,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from tokenize import TokenError
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
@@ -31,7 +31,7 @@ DAMAGE = (
 )
 
 
-def read_npy(file: IO[bytes], size: int) -> np.ndarray:
+def read_npy(file: Any, size: int) -> np.ndarray:
     """The array of a whole `.npy`.
 
     Args:

@@ -44,8 +44,10 @@ def linear_weights(near: Neighborhood, curve: Curve) -> Float[Array, "neighbors"
     deviations, so nothing is extrapolated beyond what they show.
     """
     weights = mean_weights(near, curve)
-    centre = weights @ near.offsets
-    apart = near.offsets - centre
+    # From the nearest: far from all of them, rounding would hide how they lie apart.
+    among = near.offsets - near.offsets[0]
+    mean = weights @ among
+    centre, apart = near.offsets[0] + mean, among - mean
     components = apart.shape[1]
     covariance = (apart * weights[:, None]).T @ apart
     ridge = jnp.trace(covariance) / components + FLOOR
