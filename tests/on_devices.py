@@ -8,44 +8,37 @@ import sys
 
 import jax
 import numpy as np
-from helpers import (
-    NEIGHBORS,
-    make_data,
-    make_graphs,
-    make_links,
-    make_maps,
-    make_relations,
-    programs,
-)
+from helpers import NEIGHBORS, make_data, make_relations, programs
 
 import aljax
 from aljax.config import AlignmentConfig, LayoutConfig
-from aljax.graph.relations import relate
 from aljax.layout.mesh import mesh_of
-from aljax.layout.optimize import init, run
-from aljax.layout.problem import layout_params, stack, stack_maps
+from aljax.layout.optimize import run
 from aljax.layout.sharding import collect, place
-from aljax.layout.spectral import EXTENT
+from aljax.stages import Prepared
 from experiments.collectives import collectives
 
 SHIFTS = 5
 
 
-def problem_of(slices: int, window: int):
+def problem_of(slices: int, window: int, epochs: int) -> Prepared:
+    """What a fit of so many epochs begins with."""
     sizes = [(41, 48, 45)[t % 3] for t in range(slices)]
-    graphs = make_graphs(sizes)
-    links = make_links(make_relations(sizes), sizes, window) if slices > 1 else {}
-    problem = stack(graphs, relate(links, graphs), key=jax.random.key(0))
-    params = layout_params(LayoutConfig(), AlignmentConfig(), slices=slices)
-    # As wide as a fit's own start: from a narrow one rounding grows tenfold an epoch.
-    start = [EXTENT * one for one in make_maps(sizes)]
-    return problem, params, stack_maps(start, problem)
+    return aljax.prepare(
+        make_data(sizes),
+        make_relations(sizes),
+        key=jax.random.key(0),
+        graph=aljax.GraphConfig(n_neighbors=NEIGHBORS),
+        layout=LayoutConfig(n_epochs=epochs),
+        alignment=AlignmentConfig(alignment_window_size=window),
+    )
 
 
 def compare(devices: int, slices: int, window: int, epochs: int) -> dict:
     """The farthest that many devices' maps are from one's, and what they sent."""
-    problem, params, start = problem_of(slices, window)
-    key, state = jax.random.key(0), init(start, n_epochs=100)
+    prepared = problem_of(slices, window, epochs)
+    problem, params, state = prepared.problem, prepared.params, prepared.state
+    key, start = jax.random.key(0), state.maps
     one = run(problem, params, state, epochs, key=key, n_shifts=SHIFTS)
     mesh = mesh_of(jax.devices()[:devices], slices)
     placed = place(problem, params, state, key=key, mesh=mesh)
