@@ -99,6 +99,7 @@ def test_classes_come_and_go():
         datasets.load("fashion_growing", **{**fashion, "slices": 11})
 
 
+@pytest.mark.slow
 def test_a_stream_is_fitted_and_appended(capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     small = ["data.size=600", "data.step=300", "layout.n_epochs=2", "first=2"]

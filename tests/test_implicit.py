@@ -198,6 +198,7 @@ def test_data_to_loss_is_differentiable_for_fixed_neighbors(problem, params, bas
     np.testing.assert_allclose(same.degrees, problem.degrees, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_layout_that_did_not_converge_is_reported(problem, params, base):
     few = {"adjoint": "implicit", "max_steps": 1, "tolerance": 1e-14}
     assert not bool(solve_layout(problem, params, base, throw=False, **few).converged)

@@ -96,7 +96,14 @@ def test_the_linear_method_finds_a_plane_that_the_mean_misses():
     assert errors[0] < 0.8 * errors[1]
 
 
-@pytest.mark.parametrize("options", [{}, {"method": "mean"}, {"refine_steps": 3}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"method": "mean"},
+        pytest.param({"refine_steps": 3}, marks=pytest.mark.slow),
+    ],
+)
 def test_a_query_does_not_depend_on_the_others(options):
     embedding, data = make_map()
     queries = make_queries(count=70)
@@ -179,7 +186,14 @@ def test_derivatives_are_finite_where_points_coincide(method):
 
 
 @pytest.mark.parametrize("far", [1, 30])
-@pytest.mark.parametrize("options", [{}, {"method": "mean"}, {"refine_steps": 5}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"method": "mean"},
+        pytest.param({"refine_steps": 5}, marks=pytest.mark.slow),
+    ],
+)
 def test_results_are_continuous_where_neighbours_change(options, far):
     embedding, data = make_map()
     start, end = np.array([[-6.0, 2.0], [7.0, -1.0]]) * far
