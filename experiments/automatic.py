@@ -20,7 +20,7 @@ from aljax import AlignmentConfig
 from aljax.plot.color import PALETTE
 from aljax.selection import WEIGHT, Selection, interval, select_alignment
 from aljax.sweep import SweepProblem
-from experiments import datasets, settings
+from experiments import composition, datasets, settings
 
 AUTO = "auto"
 
@@ -99,12 +99,14 @@ def curve(found: Selection, *, heading: str) -> Figure:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Choose on a data set, and say whether fresh seeds agree."""
     parser = argparse.ArgumentParser(prog="python -m experiments.automatic")
-    parser.add_argument("data", help=", ".join(settings.choices()["data"]))
+    parser.add_argument("data", help=", ".join(composition.choices()["data"]))
     parser.add_argument("overrides", nargs="*", metavar="name=value")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path("results/selection"))
     asked = parser.parse_args(arguments)
-    built = settings.build(settings.compose([f"data={asked.data}", *asked.overrides]))
+    built = settings.build(
+        composition.compose([f"data={asked.data}", *asked.overrides])
+    )
     dataset = datasets.load(**built.data)
     problem = SweepProblem(
         dataset.slices, dataset.relations, built.graph, built.layout, built.alignment

@@ -31,6 +31,7 @@ from aljax.graph.relations import Mates
 from aljax.metrics import displacement, knn_accuracy, knn_recall, trustworthiness
 from experiments import fresh
 from experiments.cases import CASES, Case
+from experiments.composition import dataclass_defaults
 from experiments.dataset import Dataset
 from experiments.peers import (
     COMPILED_BY_SHAPE,
@@ -40,7 +41,6 @@ from experiments.peers import (
     MissingPeerError,
     Problem,
 )
-from experiments.settings import dataclass_defaults
 
 PACKAGES = ("aljax", "jax", "jaxlib", "numpy", "scipy", "pynndescent", "numba")
 RIVALS = ("umap-learn", "manifolds-rs", "openTSNE")

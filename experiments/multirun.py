@@ -16,7 +16,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
 from aljax.selection import WEIGHT
-from experiments import automatic, settings
+from experiments import automatic, composition, settings
 from experiments.interrupts import Interrupts
 
 # The jobs' own folder of results is all they write.
@@ -34,11 +34,11 @@ def launch(overrides: Sequence[str]) -> None:
         ValueError: Settings that are refused before the first job.
     """
     own = [text for text in overrides if not text.lstrip("+").startswith("hydra")]
-    swept = settings.is_swept(own)
+    swept = composition.is_swept(own)
     if swept:
         _launch([*overrides, *QUIET])
         return
-    composed = automatic.resolved(settings.compose(own))
+    composed = automatic.resolved(composition.compose(own))
     built = settings.build(composed)
     if built.task["name"] != "sweep":
         raise ValueError(
@@ -66,11 +66,11 @@ def job(config: DictConfig) -> None:
 
 
 def _launch(overrides: Sequence[str]) -> None:
-    defaults = settings.dataclass_defaults()
+    defaults = composition.dataclass_defaults()
     ConfigStore.instance().store("dataclass_defaults", defaults)
     main = hydra.main(
-        config_path=str(settings.CONFIG.parent),
-        config_name=settings.CONFIG.stem,
+        config_path=str(composition.CONFIG.parent),
+        config_name=composition.CONFIG.stem,
         version_base="1.3",
     )(job)
     given = sys.argv

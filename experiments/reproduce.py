@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from aljax.manifest import differences
-from experiments import settings
+from experiments import composition, settings
 from experiments.interrupts import Interrupts
 
 FILES = ("config.yaml", "metrics.json", "embedding.npz")
@@ -44,7 +44,7 @@ def reproduce(folder: Path, overrides: Sequence[str], interrupts: Interrupts) ->
                 "that a run left, as results/digits_sequence."
             )
     then = _record(folder)
-    composed = settings.compose(overrides, folder / "config.yaml")
+    composed = composition.compose(overrides, folder / "config.yaml")
     if not any(one.startswith("results=") for one in overrides):
         composed["results"] = str(folder.resolve().parent)
     again = perform(settings.build(composed), composed, interrupts)

@@ -15,10 +15,11 @@ from contextlib import ExitStack, contextmanager
 from aljax import Checkpoints
 from aljax.manifest import PATTERN, Whole, check_same, differences, newest
 from experiments import claims
+from experiments.composition import SECTIONS
 from experiments.dataset import Dataset, digest
 from experiments.interrupts import Stopped
 from experiments.results import numbered
-from experiments.settings import SECTIONS, RunSettings
+from experiments.settings import RunSettings
 
 
 @contextmanager

@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _main(arguments: Sequence[str], interrupts: Interrupts) -> int:
     given = _parser().parse_args(arguments)
-    from experiments import settings
+    from experiments import composition, settings
     from experiments.usage import usage
 
     if given.help:
@@ -81,7 +81,7 @@ def _main(arguments: Sequence[str], interrupts: Interrupts) -> int:
         return reproduce.reproduce(given.reproduce, given.overrides, interrupts)
     from experiments import automatic
 
-    composed = settings.compose(given.overrides, given.config or settings.CONFIG)
+    composed = composition.compose(given.overrides, given.config or composition.CONFIG)
     interrupts.check()
     if composed.get("distributed"):
         from experiments import distributed

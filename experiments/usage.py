@@ -6,7 +6,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from experiments.settings import CONFIG, choices, dataclass_defaults
+from experiments.composition import CONFIG, choices, dataclass_defaults
 
 HEAD = """\
 Lay a sequence of data sets out as aligned maps, measure and draw them.

@@ -20,7 +20,7 @@ from helpers import make_data, make_relations
 import aljax
 from aljax import io
 from aljax.arrays import read_npy, read_npz
-from experiments import evaluate, files, settings, tables
+from experiments import composition, evaluate, files, settings, tables
 from experiments.fashion import read_idx
 
 ROWS = np.arange(12, dtype=np.float32).reshape(6, 2)
@@ -190,11 +190,11 @@ def test_results_that_are_cut_or_altered_are_refused_or_lines(tmp_path):
 
 def test_settings_that_are_cut_or_altered_are_refused_or_settings(tmp_path):
     path = tmp_path / "config.yaml"
-    content = settings.CONFIG.read_bytes()
+    content = composition.CONFIG.read_bytes()
     some = [*altered(content)][:: len(content) // 8]
     found = outcomes(
         path,
-        lambda: settings.compose([], path),
+        lambda: composition.compose([], path),
         "config.yaml",
         iter(some),
     )
@@ -224,7 +224,7 @@ def test_a_tag_of_yaml_is_never_called(tmp_path):
     ):
         path.write_text(text)
         with pytest.raises(ValueError, match="does not compose"):
-            settings.compose(["data=files"], path)
+            composition.compose(["data=files"], path)
     assert not sprung.exists()
 
 
@@ -235,7 +235,7 @@ def test_settings_that_would_swell_are_refused(tmp_path):
         + "".join(f"a{i}: &a{i} [{f'*a{i - 1}, ' * 9}]\n" for i in range(1, 12))
     )
     with pytest.raises(ValueError, match=r"refers to itself.*\*a0"):
-        settings.compose([], path)
+        composition.compose([], path)
 
 
 @pytest.mark.parametrize("shape", [(2**40,), (2**31, 2**31), (3, 5), (1, 1)])
@@ -299,7 +299,7 @@ def test_a_name_that_leads_out_of_the_folder_writes_nothing(name, tmp_path, mode
 
 
 def test_a_run_cannot_be_named_out_of_its_folder():
-    known = settings.compose(["data=files", "data.path=a", "data.relations=null"])
+    known = composition.compose(["data=files", "data.path=a", "data.relations=null"])
     for name in ("../evil", "/evil", "a/b", "..", ".", ""):
         with pytest.raises(ValueError, match="`name` is"):
             settings.build(known | {"name": name})

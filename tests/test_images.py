@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from experiments import datasets, images
+from experiments.composition import compose
 from experiments.positions import InverseGrid, positions, read_grid
-from experiments.settings import compose
 
 ARFF = """@RELATION tiny
 @ATTRIBUTE pixel1 REAL

@@ -15,7 +15,7 @@ import yaml
 
 import aljax
 from aljax import metrics
-from experiments import results, settings
+from experiments import composition, results, settings
 from experiments.run import main
 
 ROOT = Path(__file__).parents[1]
@@ -189,18 +189,18 @@ def test_one_slice_no_epochs_no_labels(rng):
 
 
 def test_every_setting_can_be_overridden():
-    defaults = settings.dataclass_defaults()
+    defaults = composition.dataclass_defaults()
     overrides = [
         f"{section}.{name}={'null' if value is None else value}"
         for section, values in defaults.items()
         for name, value in values.items()
     ]
-    composed = settings.compose(["data=digits_sequence", *overrides])
+    composed = composition.compose(["data=digits_sequence", *overrides])
     built = settings.build(composed)
     assert built.graph == aljax.GraphConfig()
     assert built.layout == aljax.LayoutConfig()
     assert built.alignment == aljax.AlignmentConfig()
-    composed = settings.compose(
+    composed = composition.compose(
         [
             *("experiment=digits_sequence", "layout.min_dist=[.1,.2]", "layout=quick"),
             *("alignment.alignment_regularisation=0.5", "graph.metric_kwds={p: 3}"),
@@ -216,12 +216,12 @@ def test_every_setting_can_be_overridden():
 
 
 def test_configs_repeat_no_default():
-    for group, names in settings.choices().items():
+    for group, names in composition.choices().items():
         for name in names:
-            file = settings.CONFIG.parent / group / f"{name}.yaml"
+            file = composition.CONFIG.parent / group / f"{name}.yaml"
             config = yaml.safe_load(file.read_text())
             assert group != "experiment" or config["name"] == name
-            for section, values in settings.dataclass_defaults().items():
+            for section, values in composition.dataclass_defaults().items():
                 given = config if group == section else config.get(section, {})
                 assert all(values[key] != given[key] for key in given)
 
