@@ -1,15 +1,5 @@
 """Seeds, profiles of the properties, and errors as a user meets them."""
 
-import os
-import tempfile
-
-# One folder of compiled programs for all workers and processes of a run: each program
-# is compiled once.  JAX reads it on import.
-if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-    PROGRAMS = tempfile.TemporaryDirectory(prefix="aljax-programs-")
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = PROGRAMS.name
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-
 import hypothesis
 import jax
 import jaxtyping

@@ -26,6 +26,7 @@ def tiny(monkeypatch):
     monkeypatch.setitem(cases.CASES, "tiny", CASE)
 
 
+@pytest.mark.slow
 def test_a_case_is_measured_printed_and_stored(tmp_path, capsys):
     assert benchmark.main(["tiny", "--no-fresh", "--out", str(tmp_path)]) == 0
     printed = capsys.readouterr().out

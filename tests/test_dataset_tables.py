@@ -66,6 +66,7 @@ def test_errors_say_what_is_wrong_with_the_table(table, tmp_path):
     assert "no numeric columns" in refusal(text)
 
 
+@pytest.mark.slow
 def test_a_table_runs_from_the_command_line(table, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     settings = ["data.slice=year", "data.id=name", "layout.n_epochs=2"]

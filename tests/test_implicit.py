@@ -179,6 +179,7 @@ def test_the_last_epochs_alone_leave_the_start_out(problem, params, base):
     np.testing.assert_allclose(value(base, 2), value(base, 5), rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_data_to_loss_is_differentiable_for_fixed_neighbors(problem, params, base):
     data = [jnp.asarray(one, dtype=float) for one in make_data(SIZES)]
     neighbors = [exact_knn(np.asarray(one), 6).indices for one in data]

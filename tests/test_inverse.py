@@ -130,6 +130,7 @@ def test_near_counts_of_queries_share_a_program():
     assert programs(reconstruct._reconstruct) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"method": "mean"}, {"refine_steps": 3}])
 def test_jit_and_eager_agree(options):
     embedding, data = (jnp.asarray(one) for one in make_map())

@@ -318,6 +318,7 @@ def test_gradients_are_finite_where_points_coincide(case, compiled, b, double, g
         assert np.isfinite(leaf).all()
 
 
+@pytest.mark.slow
 def test_vmap_equals_a_loop_and_jit_equals_eager(case, compiled):
     maps, _, _, problem, params = case
     y, shifts = stack_maps(maps, problem), exact_shifts(problem)

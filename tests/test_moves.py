@@ -101,7 +101,8 @@ def test_gradients_agree_with_finite_differences(case):
         check_grads(aligned, (start, make_params()), 1, modes=["rev"], rtol=1e-6)
 
 
-@pytest.mark.parametrize("double", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("double", [False, True])
 def test_gradients_are_finite_where_mates_coincide(case, double):
     *_, aware, _ = case
     with jax.enable_x64(double):

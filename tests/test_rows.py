@@ -189,6 +189,7 @@ def test_pins_and_pulls_are_stacked_in_the_order_of_the_points(weighted):
             assert (np.asarray(problem.pulls)[t, size:] == 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("double_precision")
 def test_pinned_points_stay_whatever_the_capacity(weighted):
     *_, masks, problems, params = weighted

