@@ -164,11 +164,9 @@ class Checkpoints:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             _check_room(self.folder, state)
-            orbax = _orbax()
-            saved = orbax.args.StandardSave(_flat(state))
-            self._orbax().save(
-                path.absolute(), args=saved, force=True
-            )  # one there was damaged
+            saved = _orbax().args.StandardSave(_flat(state))
+            # What is there already was damaged.
+            self._orbax().save(path.absolute(), args=saved, force=True)
         except Exception as error:
             self._lament(error)
         else:

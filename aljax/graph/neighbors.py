@@ -148,10 +148,8 @@ def _search(
     padded = jnp.pad(data, ((0, -points % rows), (0, 0)))
     absent = jnp.arange(len(padded)) >= n_points
     half_norm = jnp.where(absent, jnp.inf, jnp.sum(padded**2, axis=1) / 2)
-    tiles, half_norms = (
-        padded.reshape(-1, rows, data.shape[1]),
-        half_norm.reshape(-1, rows),
-    )
+    tiles = padded.reshape(-1, rows, data.shape[1])
+    half_norms = half_norm.reshape(-1, rows)
     itself = jnp.eye(rows, dtype=bool)
 
     def compare(best: Best, pair: Int[Array, "2"]) -> tuple[Best, None]:
