@@ -9,7 +9,8 @@ maps lie alike.  Pictures go to FOLDER (results/tutorial_inverse).  The story, a
 aljax differs on purpose, is in docs/tutorial_inverse.md.
 """
 
-import sys
+import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,19 +83,25 @@ def tell(data: Any, labels: Any, classes: tuple[str, ...], folder: Path) -> Any:
     return mapper
 
 
-def main(folder: str = "results/tutorial_inverse", rows: str = "70000") -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run the tutorial from its start to its end."""
+    parser = argparse.ArgumentParser(prog="python -m experiments.tutorial_inverse")
+    parser.add_argument(
+        "folder", nargs="?", type=Path, default=Path("results/tutorial_inverse")
+    )
+    parser.add_argument("rows", nargs="?", type=int, default=70_000)
+    asked = parser.parse_args(arguments)
     clothes, kinds = fashion_mnist()
     halves = {
         "mnist": (*mnist_images(), DIGITS),
-        "fashion": (clothes[: int(rows)], kinds[: int(rows)], CLOTHES),
+        "fashion": (clothes[: asked.rows], kinds[: asked.rows], CLOTHES),
     }
     for name, (images, known, classes) in halves.items():
-        into = Path(folder, name)
+        into = asked.folder / name
         into.mkdir(parents=True, exist_ok=True)
         tell(*as_fetched(images, known), classes, into)
         print(*sorted(into.iterdir()), sep="\n")
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

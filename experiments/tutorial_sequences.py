@@ -8,7 +8,8 @@ which its text has lost; what it shows in a notebook is written to FOLDER
 docs/tutorial_sequences.md.
 """
 
-import sys
+import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -154,9 +155,13 @@ def draw_animation(
     plt.close(fig)
 
 
-def main(folder: str = "results/tutorial_sequences") -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run the tutorial from its start to its end."""
-    into = Path(folder)
+    parser = argparse.ArgumentParser(prog="python -m experiments.tutorial_sequences")
+    parser.add_argument(
+        "folder", nargs="?", type=Path, default=Path("results/tutorial_sequences")
+    )
+    into = parser.parse_args(arguments).folder
     into.mkdir(parents=True, exist_ok=True)
     digits = sklearn.datasets.load_digits()
     sequence(digits, into)
@@ -168,4 +173,4 @@ def main(folder: str = "results/tutorial_sequences") -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

@@ -68,8 +68,8 @@ def test_umap_learns_tutorials_run_from_start_to_end(tmp_path, monkeypatch):
     monkeypatch.setattr(tutorial_inverse, "mnist_images", few_images)
     monkeypatch.setattr(tutorial_inverse, "fashion_mnist", few_images)
     with pytest.warns(UserWarning, match="is reversed and was read"):
-        tutorial_sequences.main(str(tmp_path))
-    tutorial_inverse.main(str(tmp_path), "300")
+        tutorial_sequences.main([str(tmp_path)])
+    tutorial_inverse.main([str(tmp_path), "300"])
     assert len([*tmp_path.rglob("*.png")]) == 3 + 4
     for file in tmp_path.rglob("*.*"):
         assert file.stat().st_size > 1000, file
