@@ -5,13 +5,9 @@
 prints a table for each and writes `results/benchmarks/layout.json`.
 """
 
-import argparse
-import json
 import sys
-import warnings
 from collections.abc import Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -19,19 +15,14 @@ import numpy as np
 
 import aljax
 from aljax import AlignmentConfig, GraphConfig, LayoutConfig
-from aljax.checks import nearest_name
 from aljax.graph.neighbors import approximate_knn, exact_knn
 from aljax.metrics import trustworthiness
 from experiments import datasets, peers
-from experiments.benchmark import machine
-from experiments.benchmark_stream import table
+from experiments.parts import Row, run_parts
 from experiments.watch import slice_recall
 
-OUT = Path("results/benchmarks/layout.json")
 NEIGHBORS = 15
 ROWS = 1000
-
-Row = dict[str, Any]
 
 
 def hubs() -> list[Row]:
@@ -173,27 +164,5 @@ def recall() -> list[Row]:
     return found
 
 
-PARTS = {part.__name__: part for part in (hubs, min_dist, starts, size, recall)}
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the parts asked for, print and write them."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.benchmark_layout")
-    parser.add_argument("parts", nargs="*", help=", ".join(PARTS))
-    asked = parser.parse_args(arguments).parts or [*PARTS]
-    for part in asked:
-        if part not in PARTS:
-            parser.error(f"no part `{part}`: {nearest_name(part, [*PARTS])}")
-    warnings.simplefilter("ignore")
-    results: dict[str, Any] = {"machine": machine()}
-    for part in asked:
-        results[part] = PARTS[part]()
-        print(f"\n{part}\n\n{table(results[part])}", flush=True)
-    OUT.parent.mkdir(parents=True, exist_ok=True)
-    OUT.write_text(json.dumps(results, indent=2) + "\n")
-    print(f"\nwritten to {OUT}")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_parts("layout", (hubs, min_dist, starts, size, recall)))

@@ -8,7 +8,6 @@ its own (two at once), as it would be on machines of their own.  It prints a tab
 each and writes `results/benchmarks/scale.json`.
 """
 
-import argparse
 import json
 import os
 import subprocess
@@ -16,7 +15,6 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -24,18 +22,15 @@ import jax.numpy as jnp
 import numpy as np
 
 import aljax
-from aljax.checks import nearest_name
 from aljax.layout.mesh import VIRTUAL, mesh_of
 from aljax.layout.optimize import default_shifts, init, run
 from aljax.layout.problem import AlignedProblem, layout_params
 from aljax.layout.rows import bytes_of_row
 from aljax.layout.sharding import place
 from experiments import datasets
-from experiments.benchmark import machine
-from experiments.benchmark_stream import table
 from experiments.collectives import collectives
+from experiments.parts import Row, run_parts
 
-OUT = Path("results/benchmarks/scale.json")
 DEVICES = (1, 2, 4, 8)
 NEIGHBORS, WINDOW, COMPONENTS = 14, 3, 2
 EPOCHS, REPEATS = 20, 5
@@ -45,8 +40,6 @@ ROWS, FEATURES, SLICES = 50_000, 32, 20
 MAPS_SENT = 2.65
 # The layout that the model is asked for.
 LARGE = {"slices": 1000, "points": 1_000_000, "devices": 64}
-
-Row = dict[str, Any]
 
 
 def made_up(slices: int, points: int) -> AlignedProblem:
@@ -188,33 +181,16 @@ def job(t: int) -> Row:
     }
 
 
-PARTS = {part.__name__: part for part in (epochs, model, neighbors)}
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the parts asked for, print and write them."""
-    given = sys.argv[1:] if arguments is None else list(arguments)
-    if given[:1] == ["on"]:
-        print(json.dumps(on(*map(int, given[1:]))))
+def main(arguments: Sequence[str]) -> int:
+    """Run the parts asked for; or, in a process of its own, what one of them needs."""
+    if arguments[:1] == ["on"]:
+        print(json.dumps(on(*map(int, arguments[1:]))))
         return 0
-    if given[:1] == ["slice"]:
-        print(json.dumps(job(int(given[1]))))
+    if arguments[:1] == ["slice"]:
+        print(json.dumps(job(int(arguments[1]))))
         return 0
-    parser = argparse.ArgumentParser(prog="python -m experiments.benchmark_scale")
-    parser.add_argument("parts", nargs="*", help=", ".join(PARTS))
-    asked = parser.parse_args(given).parts or [*PARTS]
-    for part in asked:
-        if part not in PARTS:
-            parser.error(f"no part `{part}`: {nearest_name(part, [*PARTS])}")
-    results: dict[str, Any] = {"machine": machine()}
-    for part in asked:
-        results[part] = PARTS[part]()
-        print(f"\n{part}\n\n{table(results[part])}", flush=True)
-    OUT.parent.mkdir(parents=True, exist_ok=True)
-    OUT.write_text(json.dumps(results, indent=2) + "\n")
-    print(f"\nwritten to {OUT}")
-    return 0
+    return run_parts("scale", (epochs, model, neighbors), arguments)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

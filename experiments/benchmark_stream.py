@@ -7,12 +7,9 @@ map, and times an update of sequences of 10, 50 and 200 slices.  Prints three ta
 and writes `results/benchmarks/stream.json`.
 """
 
-import json
 import sys
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -21,16 +18,14 @@ import numpy as np
 import aljax
 from aljax.metrics import knn_accuracy, trustworthiness
 from experiments import peers
-from experiments.benchmark import machine, measure
+from experiments.benchmark import measure
 from experiments.cases import CASES
+from experiments.parts import Row, run_parts
 
 SEEDS = (0, 1, 2)
 HELD_OUT = 200
 NEIGHBORS = 15
 VOTERS = 10
-OUT = Path("results/benchmarks/stream.json")
-
-Row = dict[str, Any]
 
 
 def updates() -> list[Row]:
@@ -189,33 +184,5 @@ def held_out_trustworthiness(
     return float(np.mean(each))
 
 
-def table(rows: Sequence[Row]) -> str:
-    """Rows as a Markdown table."""
-    head = list(rows[0])
-    lines = [head, ["---"] * len(head)]
-    lines += [
-        [f"{v:.4f}" if isinstance(v, float) else str(v) for v in row.values()]
-        for row in rows
-    ]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def main() -> int:
-    """Run all three, print and write them."""
-    warnings.simplefilter("ignore")
-    results: dict[str, Any] = {"machine": machine()}
-    for part in (updates, lengths, unseen):
-        try:
-            results[part.__name__] = part()
-        except peers.MissingPeerError as missing:
-            print(f"{part.__name__} left out: {missing}")
-            continue
-        print(f"\n{part.__name__}\n\n{table(results[part.__name__])}", flush=True)
-    OUT.parent.mkdir(parents=True, exist_ok=True)
-    OUT.write_text(json.dumps(results, indent=2) + "\n")
-    print(f"\nwritten to {OUT}")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_parts("stream", (updates, lengths, unseen)))

@@ -162,9 +162,7 @@ def run(
     print(f"\n{report.table(dataset, measures)}\n")
     with results.folder_beside(settings.results) as folder:
         with stage("draw", seconds, interrupts):
-            results.write_pictures(folder, settings.name, dataset, embedding)
-            if settings.motion and count > 1:
-                results.write_motion(folder, settings.name, dataset, embedding)
+            results.draw(folder, settings, dataset, embedding)
         results.write_arrays(folder, dataset, embedding)
         seconds["of which compilation"] = clock.seconds
         record = report.record(

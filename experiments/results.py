@@ -110,6 +110,21 @@ def write_arrays(folder: Path, dataset: Dataset, embedding: AlignedEmbedding) ->
     np.savez_compressed(folder / "embedding.npz", **arrays)  # pyright: ignore[reportArgumentType]
 
 
+def draw(
+    folder: Path, settings: RunSettings, dataset: Dataset, embedding: AlignedEmbedding
+) -> None:
+    """All pictures that the settings ask for.
+
+    Raises:
+        ValueError: An inverse of data that are no square images, or of no plane.
+    """
+    write_pictures(folder, settings.name, dataset, embedding)
+    if settings.motion and len(dataset.slices) > 1:
+        write_motion(folder, settings.name, dataset, embedding)
+    if settings.inverse is not None:
+        write_inverse(folder, settings, dataset, embedding)
+
+
 def write_pictures(
     folder: Path, name: str, dataset: Dataset, embedding: AlignedEmbedding
 ) -> None:

@@ -183,11 +183,7 @@ def run(
             measures = report.measure(dataset, embedding)
         print(f"\n{report.table(dataset, measures)}\n")
         with stage("draw", seconds, interrupts):
-            results.write_pictures(folder, settings.name, dataset, embedding)
-            if settings.motion and len(dataset.slices) > 1:
-                results.write_motion(folder, settings.name, dataset, embedding)
-            if settings.inverse is not None:
-                results.write_inverse(folder, settings, dataset, embedding)
+            results.draw(folder, settings, dataset, embedding)
         results.write_arrays(folder, dataset, embedding)
         seconds["of which compilation"] = clock.seconds
         record = report.record(
