@@ -23,6 +23,7 @@ MOTION = {"alignment_regularisation": 3.0, "motion_fidelity": 1.0}
 OURS_ALONE = "aljax, each slice"
 OURS = "aljax"
 OURS_WITH_MOTION = "aljax, motion_fidelity"
+OURS_BY_EVIDENCE = "aljax, auto"
 
 
 def _cut(positions: np.ndarray, slices: Sequence[np.ndarray]) -> Maps:
@@ -147,6 +148,18 @@ def ours(
     return {name: aljax_fit(data, settings, seed)[0]}
 
 
+def ours_by_evidence(data: Problem, seed: int) -> dict[str, Maps]:
+    """Ours with the weight that hidden mates choose, two seeds for each weight."""
+    import jax
+
+    from aljax.selection import WEIGHT, select_alignment
+    from aljax.sweep import SweepProblem
+
+    problem = SweepProblem(data.slices, data.relations)
+    found = select_alignment(problem, key=jax.random.key(seed), n_seeds=2)
+    return ours(OURS_BY_EVIDENCE, {WEIGHT: found.choice}, data, seed)
+
+
 def _ours(name: str, **settings: float) -> dict[str, Family]:
     return {name: partial(ours, name, settings)}
 
@@ -160,6 +173,7 @@ FAMILIES: dict[str, Family] = {
     **_ours(OURS_ALONE, alignment_regularisation=0.0),
     **_ours(OURS),
     **_ours(OURS_WITH_MOTION, **MOTION),
+    OURS_BY_EVIDENCE: ours_by_evidence,
     "PCA, each slice": pca,
     "UMAP, each slice": umap_each,
     "UMAP, pooled": umap_pooled,
