@@ -78,7 +78,8 @@ def as_array(values: Any, name: str) -> Array:
             if np.iscomplexobj(values):
                 raise TypeError("it has complex numbers")
             with np.errstate(over="ignore"):  # refused as infinite
-                values = as_floats(values)
+                host = np.asarray(values, dtype=jax.dtypes.canonicalize_dtype(float))
+                values = jax.device_put(host)  # jnp.asarray copies once more
         except (TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"`{name}` is no array of numbers: {error}.") from error
     if values.ndim != 2:

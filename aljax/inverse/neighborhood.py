@@ -66,24 +66,29 @@ def nearest_rows(
     width = max(1, math.isqrt(points // count))
     blocks = -(-points // width)
     spare = ((0, width * blocks - points), (0, 0))
-    tiles = jnp.pad(embedding, spare, constant_values=jnp.inf)
-    tiles = tiles.reshape(width, blocks, -1)
+    padded = jnp.pad(embedding, spare, constant_values=jnp.inf)
+    rows = jnp.arange(width * blocks, dtype=jnp.int32).reshape(width, blocks)
     if width > 1:
-        chosen = jax.lax.top_k(-jnp.min(_squared(query, tiles), axis=0), count)[1]
-    else:
-        chosen = jnp.arange(blocks)
+        tiles = padded.reshape(width, blocks, -1).swapaxes(1, 2)
+        rows = rows[:, jax.lax.top_k(-_minima(query, tiles), count)[1]]
     # Computed again: keeping all distances costs more than those of so few blocks.
-    near = _squared(query, tiles[:, chosen]).ravel()
-    best = jax.lax.top_k(-near, count)[1]
-    return (best // chosen.size) * blocks + chosen[best % chosen.size]
+    near = jnp.sum((padded[rows.ravel()] - query) ** 2, axis=1)
+    return rows.ravel()[jax.lax.top_k(-near, count)[1]]
 
 
-def _squared(
-    query: Float[Array, "components"], positions: Float[Array, "*points components"]
-) -> Float[Array, "*points"]:
-    # Component by component: a reduction over a minor axis of two runs slowly.
-    each = [(positions[..., c] - query[c]) ** 2 for c in range(query.size)]
-    return sum(each[1:], each[0])
+def _minima(
+    query: Float[Array, "components"], tiles: Float[Array, "width components blocks"]
+) -> Float[Array, "blocks"]:
+    """Each block's least squared distance, point by point of all blocks at once."""
+
+    def closer(
+        least: Float[Array, "blocks"], points: Float[Array, "components blocks"]
+    ) -> tuple[Float[Array, "blocks"], None]:
+        squared = jnp.sum((points - query[:, None]) ** 2, axis=0)
+        return jnp.minimum(least, squared), None
+
+    far = jnp.full(tiles.shape[2], jnp.inf, tiles.dtype)
+    return jax.lax.scan(closer, far, tiles)[0]
 
 
 def neighborhood(
