@@ -1,0 +1,38 @@
+"""What a run measures, and the table it prints."""
+
+import jax
+import numpy as np
+import pytest
+
+import aljax
+from experiments import report
+from experiments.dataset import Dataset
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    rng = np.random.default_rng(3)
+    centres = 6 * rng.normal(size=(4, 5))
+    labels = rng.integers(4, size=200)
+    rows = centres[labels] + rng.normal(size=(200, 5))
+    data = Dataset([rows], [], [np.arange(200)], [""], labels=[labels])
+    layout = aljax.LayoutConfig(n_epochs=60)
+    return data, aljax.fit([rows], key=jax.random.key(0), layout=layout)
+
+
+def test_large_slices_are_measured_on_rows_that_are_drawn(fitted, monkeypatch):
+    every = report.measure(*fitted)
+    monkeypatch.setattr(report, "MEASURED", 120)
+    some, again = report.measure(*fitted), report.measure(*fitted)
+    assert some == again
+    assert some.trustworthiness != every.trustworthiness
+    assert some.trustworthiness[0] == pytest.approx(every.trustworthiness[0], abs=0.02)
+    assert some.accuracy[0] == pytest.approx(every.accuracy[0], abs=0.05)
+
+
+def test_the_table_says_so(fitted, monkeypatch):
+    data, embedding = fitted
+    measures = report.measure(data, embedding)
+    assert report.DRAWN not in report.table(data, measures)
+    monkeypatch.setattr(report, "MEASURED", 120)
+    assert report.table(data, measures).endswith(report.DRAWN)
