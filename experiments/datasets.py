@@ -15,7 +15,7 @@ from aljax import sliding_windows
 from aljax.checks import nearest_name
 from experiments import files, images, sequences
 from experiments.dataset import Dataset, related_by_ids
-from experiments.fashion import fashion_mnist
+from experiments.fashion import fashion_mnist, name_classes
 from experiments.tables import own_table
 
 
@@ -64,7 +64,8 @@ def fashion(*, rows: int, size: int, step: int, folder: str | None) -> Dataset:
         ValueError: The files are missing or are not what they should be.
     """
     pictures, classes = fashion_mnist(folder)
-    return _by_ink(pictures[:rows].astype(np.float32), classes[:rows], size, step)
+    names = name_classes(classes[:rows], folder)
+    return _by_ink(pictures[:rows].astype(np.float32), names, size, step)
 
 
 def fashion_whole(*, folder: str | None) -> Dataset:
@@ -77,7 +78,8 @@ def fashion_whole(*, folder: str | None) -> Dataset:
         ValueError: The files are missing or are not what they should be.
     """
     rows, classes = fashion_mnist(folder)
-    return _single(rows.astype(np.float32), classes, "Fashion-MNIST")
+    names = name_classes(classes, folder)
+    return _single(rows.astype(np.float32), names, "Fashion-MNIST")
 
 
 def mnist() -> Dataset:
@@ -143,7 +145,7 @@ def fashion_growing(
             relations=[],
             ids=ids,
             titles=[f"classes {t} to {t + classes - 1}" for t in range(slices)],
-            labels=[known[one] for one in ids],
+            labels=[name_classes(known[one], folder) for one in ids],
         )
     )
 

@@ -57,6 +57,11 @@ def fashion_mnist(
     return rows.reshape(len(rows), -1), np.concatenate(labels)
 
 
+def name_classes(labels: np.ndarray, folder: str | Path | None) -> np.ndarray:
+    """What the labels' classes are called; a folder of other images keeps numbers."""
+    return np.array(CLASSES)[labels] if folder is None else labels
+
+
 def _read(folder: Path, name: str) -> np.ndarray:
     for path in (folder / f"{name}.gz", folder / name):
         if path.is_file():

@@ -13,7 +13,7 @@ import numpy as np
 
 from experiments import networks, sorting
 from experiments.dataset import Dataset
-from experiments.fashion import fashion_mnist
+from experiments.fashion import fashion_mnist, name_classes
 
 
 def _sequence(
@@ -147,7 +147,7 @@ def fashion_noise(*, slices: int, points: int, seed: int) -> Dataset:
             for w in widths
         ],
         [f"noise {width:.2f}" for width in widths],
-        classes[chosen],
+        name_classes(classes[chosen], None),
     )
 
 

@@ -3,7 +3,7 @@ import gzip
 import numpy as np
 import pytest
 
-from experiments.fashion import PARTS, fashion_mnist, read_idx
+from experiments.fashion import PARTS, fashion_mnist, name_classes, read_idx
 
 
 def idx(array: np.ndarray) -> bytes:
@@ -65,3 +65,9 @@ def test_what_follows_the_array_is_refused(tmp_path):
     path.write_bytes(idx(np.ones(4)) + b"x")
     with pytest.raises(ValueError, match="holds more"):
         read_idx(path)
+
+
+def test_classes_have_names_where_the_images_are_known_to_be_clothes(folder):
+    classes = fashion_mnist(folder)[1]
+    assert name_classes(classes, None)[:2].tolist() == ["T-shirt/top", "Trouser"]
+    assert name_classes(classes, folder) is classes
