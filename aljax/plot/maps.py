@@ -89,8 +89,8 @@ def slices(
     maps = [paper.plane(one) for one in read_maps(model)]
     titles = read_titles(titles, model, len(maps))
     coloring = color_by(labels, values, [len(one) for one in maps])
-    columns = min(len(maps), 5 if len(maps) <= 20 else 8)
-    rows = -(-len(maps) // columns)
+    rows = -(-len(maps) // (5 if len(maps) <= 20 else 8))
+    columns = -(-len(maps) // rows)  # so that the last row is nearly full
     width = PANEL * max(columns, 2)
     size = (width, PANEL * rows + 0.6 + paper.legend_height(coloring, width))
     figure = Figure(figsize=size, layout="constrained")
