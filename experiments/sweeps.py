@@ -15,6 +15,7 @@ import json
 import os
 import secrets
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -234,7 +235,9 @@ def _rivals(
         if identity not in store:
             try:
                 problem = Problem(dataset.slices, dataset.relations)
-                maps, _ = METHODS[name](problem, own, settings.seed)
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # a rival's words on its threads
+                    maps, _ = METHODS[name](problem, own, settings.seed)
             except MissingPeerError as missing:
                 print(f"{name} is left out: {missing}")
                 continue
