@@ -6,10 +6,13 @@ without locks nothing is taken for abandoned, and so nothing is removed.
 
 import fcntl
 import os
+import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+
+UNFINISHED = ".unfinished-"  # begins the names of what is of use to its process only
 
 
 @contextmanager
@@ -71,3 +74,13 @@ def sweep(folders: Iterable[Path], useless: Callable[[Path], bool]) -> None:
                     shutil.rmtree(folder, ignore_errors=True)
         except OSError:
             continue  # in use, or gone
+
+
+def discard(folder: Path) -> None:
+    """Remove a folder that is done with, all at once for whoever looks.
+
+    What stays behind if the process dies meanwhile has a name that `sweep` knows.
+    """
+    gone = folder.with_name(f"{UNFINISHED}{secrets.token_hex(4)}")
+    folder.rename(gone)
+    shutil.rmtree(gone)

@@ -48,8 +48,9 @@ def folder_beside(results: Path) -> Iterator[Path]:
         ValueError: `results` cannot be written, or the disk is full.
     """
     new = not results.exists()
-    claims.sweep(results.glob(".unfinished-*"), lambda _: True)
-    names = (results / f".unfinished-{secrets.token_hex(4)}" for _ in itertools.count())
+    claims.sweep(results.glob(f"{claims.UNFINISHED}*"), lambda _: True)
+    tokens = (secrets.token_hex(4) for _ in itertools.count())
+    names = (results / f"{claims.UNFINISHED}{token}" for token in tokens)
     with ExitStack() as stack:
         try:
             beside = stack.enter_context(claims.made(names))

@@ -65,7 +65,7 @@ def checkpoints(settings: RunSettings, dataset: Dataset) -> Iterator[Checkpoints
             raise
         else:
             for folder in folders:
-                shutil.rmtree(folder)
+                claims.discard(folder)
         finally:
             if not any(folders[0].glob(PATTERN)):
                 shutil.rmtree(folders[0], ignore_errors=True)

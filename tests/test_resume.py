@@ -270,6 +270,19 @@ def test_a_second_signal_ends_a_run_at_once_and_loses_nothing(asked, number):
     assert names() == ["own"]
 
 
+def test_a_run_killed_while_it_removes_its_checkpoints_leaves_no_trap(
+    asked, monkeypatch
+):
+    folder = Path("results/own.checkpoints")
+    (folder / "00000004").mkdir(parents=True)
+    with monkeypatch.context() as dead:
+        dead.setattr(shutil, "rmtree", lambda *_, **__: None)
+        claims.discard(folder)
+    assert [one.startswith(claims.UNFINISHED) for one in names()] == [True]
+    assert main([*asked, "resume=true"]) == 0
+    assert names() == ["own"]
+
+
 @pytest.mark.slow
 def test_two_runs_at_the_same_second_have_a_folder_each(asked, unbroken):
     processes = [start(*asked, "checkpoint_epochs=2") for _ in range(2)]
