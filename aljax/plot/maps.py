@@ -19,9 +19,9 @@ SINGLE = 6.0  # inches
 
 def points(
     model: Any,
-    labels: RowValues | None = None,
+    labels: Any = None,
     *,
-    values: RowValues | None = None,
+    values: Any = None,
     slice: int = -1,  # noqa: A002
     ax: Axes | None = None,
     title: str = "",
