@@ -31,7 +31,7 @@ class Training(NamedTuple):
 
     Attributes:
         steps: Of the optimiser of the module.
-        rate: Its learning rate.
+        rate: Its first learning rate, which falls to 0 along a cosine.
         refresh: Steps between two searches for neighbours.
         epochs: Of each layout.
         last: Of them differentiated.
@@ -122,7 +122,8 @@ def train(
         key: Of the layouts.
     """
     # A gradient through many epochs has a heavy tail: its direction is what counts.
-    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(training.rate))
+    rate = optax.cosine_decay_schedule(training.rate, training.steps)
+    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate))
     state = optimizer.init(eqx.filter(module, eqx.is_inexact_array))
 
     @eqx.filter_jit
