@@ -212,6 +212,7 @@ def test_a_metric_that_only_pynndescent_has_is_searched_by_its_function():
     np.testing.assert_allclose(distances[:, 1:], expected[:, 1:], atol=1e-3)
 
 
+COST = np.abs(np.subtract.outer(np.arange(5.0), np.arange(5.0)))  # of moving a unit
 NEEDS: dict[str, dict[str, Any]] = {
     "minkowski": {"p": 3},
     "weighted_minkowski": {"w": np.ones(5, np.float32), "p": 3},
@@ -219,6 +220,7 @@ NEEDS: dict[str, dict[str, Any]] = {
     "mahalanobis": {"vinv": np.eye(5, dtype=np.float32)},
     "seuclidean": {"sigma": np.ones(5, np.float32)},
     "standardised_euclidean": {"sigma": np.ones(5, np.float32)},
+    **{name: {"cost": COST} for name in ("kantorovich", "wasserstein", "sinkhorn")},
 }
 # Not between rows of any data: negative, or of another kind of rows.
 NO_DISTANCE = ("inner_product",)
@@ -228,7 +230,7 @@ NO_DISTANCE = ("inner_product",)
 def test_every_metric_that_pynndescent_knows_gives_a_graph():
     from pynndescent.distances import named_distances
 
-    for metric in sorted({*named_distances} - {*NO_DISTANCE, "sinkhorn"}):
+    for metric in sorted({*named_distances} - {*NO_DISTANCE}):
         data = np.abs(make_data((60,))[0])
         data = data[:, :2] if metric == "haversine" else data
         if metric == "dot":

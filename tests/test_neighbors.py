@@ -252,6 +252,20 @@ def test_what_has_no_exact_search_is_approximated(approximations, settings):
 
 
 @pytest.mark.parametrize(
+    ("metric", "kwds", "named"),
+    [
+        ("mahalanobis", None, r"`vinv` that is None.*\(4, 4\)"),
+        ("seuclidean", {"sigma": np.ones(2)}, r"`sigma` that is of shape \(2,\)"),
+        ("wminkowski", {"p": 3}, r"`w` that is None.*\(4,\)"),
+        ("kantorovich", {"cost": np.ones((4, 3))}, r"`cost` that is of shape \(4, 3\)"),
+    ],
+)
+def test_a_metric_without_its_table_is_refused(rng, metric, kwds, named):
+    with pytest.raises(ValueError, match=named):
+        find_neighbors(rng.normal(size=(40, 4)), 5, metric=metric, metric_kwds=kwds)
+
+
+@pytest.mark.parametrize(
     "settings", [{"metric": "hellinger"}, {"metric_kwds": {"p": 3}}]
 )
 def test_exact_neighbors_in_another_metric_are_refused(settings):

@@ -19,6 +19,14 @@ LENGTHS = (
 ONE_CALLER = Lock()  # pynndescent's threads serve one caller at a time
 ANGLES = ("cosine", "correlation")  # the same at any scale
 BITS = ("bit_hamming", "bit_jaccard")  # of rows packed into bytes
+# Metrics of dense rows that need a number for each column, or each two: pynndescent's
+# own are for two columns, and it reads past their end.
+TABLES = {
+    **dict.fromkeys(("seuclidean", "standardised_euclidean"), ("sigma", 1)),
+    **dict.fromkeys(("wminkowski", "weighted_minkowski"), ("w", 1)),
+    "mahalanobis": ("vinv", 2),
+    **dict.fromkeys(("kantorovich", "wasserstein", "sinkhorn"), ("cost", 2)),
+}
 
 
 def approximate_knn(
@@ -43,8 +51,8 @@ def approximate_knn(
 
     Raises:
         ValueError: A metric that pynndescent does not know (of sparse rows it knows
-            fewer), keyword arguments that the metric does not take, or a metric
-            that is no distance, for it is negative between some rows.
+            fewer), keyword arguments that the metric does not take or lacks, or a
+            metric that is no distance, for it is negative between some rows.
 
     Source: Dong, Charikar & Li (2011), "Efficient k-nearest neighbor graph
         construction for generic similarity measures".
@@ -53,6 +61,8 @@ def approximate_knn(
     from pynndescent import NNDescent
 
     _check_metric(metric, sparse=scipy.sparse.issparse(data))
+    if metric in TABLES and isinstance(data, np.ndarray):
+        _check_table(metric, metric_kwds or {}, data.shape[1])
     rows, unit = _conditioned(data, metric)
     try:
         with ONE_CALLER:
@@ -89,6 +99,17 @@ def _check_metric(metric: str, *, sparse: bool) -> None:
         raise ValueError(
             f"`metric` is {metric!r}, which pynndescent does not know{where}; "
             f"{nearest_name(metric, [*known, 'precomputed'])}"
+        )
+
+
+def _check_table(metric: str, metric_kwds: Mapping[str, Any], columns: int) -> None:
+    name, axes = TABLES[metric]
+    given, shape = metric_kwds.get(name), (columns,) * axes
+    if given is None or np.shape(given) != shape:
+        was = "None" if given is None else f"of shape {np.shape(given)}"
+        raise ValueError(
+            f"`metric_kwds` has a `{name}` that is {was}; the metric {metric!r} of "
+            f"{columns} columns needs an array {shape}."
         )
 
 
