@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 import time
 import warnings
@@ -55,6 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
                 print(f"to go on with it:\n    {command(given)}", file=sys.stderr)
             return interrupts.exit_status()
+        except BrokenPipeError:  # whoever read the output has left, as `head` does
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
         except ValueError as error:
             if not _is_refusal(error):
                 raise
@@ -68,7 +72,7 @@ def _main(arguments: Sequence[str], interrupts: Interrupts) -> int:
     from experiments.usage import usage
 
     if given.help:
-        print(usage())
+        print(usage(), flush=True)
         return 0
     if given.multirun:
         from experiments import multirun

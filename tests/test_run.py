@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -274,6 +275,15 @@ def test_a_wrong_setting_is_named(override, named, capsys):
 )
 def test_a_wrong_choice_is_named(arguments, hint, capsys):
     assert hint in refusal(arguments, capsys)
+
+
+def test_a_reader_that_leaves_early_sees_no_trace():
+    command = f"{shlex.quote(sys.executable)} -m experiments.run --help | head -n 1"
+    shown = subprocess.run(
+        command, shell=True, capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    assert shown.stdout.count("\n") == 1
+    assert not shown.stderr
 
 
 def test_help_lists_choices_and_settings(capsys):
