@@ -110,8 +110,18 @@ def displacement(
     axis.set_xticks(range(1, len(ticks) + 1), ticks, fontsize="small", **lean)
     axis.set_ylabel("displacement, in radii of the maps")
     axis.set_title(heading or "how far members move")
+    named = []
     for t, rows in enumerate(most):
         for row in rows[np.isfinite(moved[t, rows])]:
-            paper.name(axis, members.names[row], np.array([t + 1.25, moved[t, row]]))
+            beside = np.array([t + 1.14, moved[t, row]])
+            text = paper.name(axis, members.names[row], beside, ha="left")
+            named.append((text, t + 1.03, moved[t, row]))
     paper.settle(axis)
+    for text, right, height in named:  # names that had to give way stay tied
+        if text.get_visible():
+            ends = (
+                [right, text.get_position()[0] - 0.01],
+                [height, text.get_position()[1]],
+            )
+            axis.plot(*ends, color="grey", linewidth=0.5)
     return axis.figure.canvas.figure

@@ -64,11 +64,12 @@ def name_classes(panel: Axes, points: np.ndarray, coloring: Coloring, t: int) ->
         name(panel, _shortened(coloring.classes[int(code)]), middle, fontweight="bold")
 
 
-def name(panel: Axes, text: str, where: np.ndarray, **style: Any) -> None:
+def name(panel: Axes, text: str, where: np.ndarray, **style: Any) -> Text:
     """Text that `settle` will keep off the frame and off other text."""
     style = {"ha": "center", "va": "center", "fontsize": "small", **style}
     placed = panel.text(float(where[0]), float(where[1]), text, gid=NAME, **style)
     placed.set_path_effects([patheffects.withStroke(linewidth=2, foreground="white")])
+    return placed
 
 
 def _shortened(text: str) -> str:
