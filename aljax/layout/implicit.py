@@ -77,7 +77,7 @@ def solve_layout(
         params: The settings that change no shape.
         start: The maps to start from.
         adjoint: "unrolled" follows the epochs of a layout by `step` back; its memory is
-            that of one epoch and of about 6 sqrt(last) copies of the maps.
+            that of one epoch and of about 7 sqrt(last) copies of the maps.
             "implicit" finds a minimum of the exact loss (L-BFGS, then Newton steps)
             and needs memory for one epoch only; derivatives of what does not change
             when linked maps are shifted or turned together are exact, of others those
