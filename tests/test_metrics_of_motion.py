@@ -7,6 +7,7 @@ from scipy.stats import pearsonr, spearmanr
 
 from aljax import metrics
 from aljax.graph.relations import Mates
+from aljax.metrics.neighborhoods import as_positions
 
 K = 4
 STABILITY = ["stability_pearson", "stability_spearman", "stability_stress"]
@@ -227,3 +228,20 @@ def test_motion_of_what_is_no_number_is_refused(name, data, maps):
         getattr(metrics, name)([data[0], data[1] * np.nan, *data[2:]], maps, RELATIONS)
     with pytest.raises(ValueError, match=r"^`maps\[0\]` has"):
         getattr(metrics, name)(data, [maps[0][:, 0], *maps[1:]], RELATIONS)
+
+
+@pytest.mark.parametrize(
+    "name", ["displacement", "displacement_without_drift", "stability_pearson"]
+)
+def test_maps_of_different_components_are_refused(name):
+    order = np.arange(4)
+    mates = {(0, 1): Mates(order, order, np.ones(4))}
+    maps = [np.ones((4, 2)), np.ones((4, 3))]
+    data = [[np.ones((4, 5))] * 2] if name.startswith("stability") else []
+    with pytest.raises(ValueError, match=r"`maps` have \[2, 3\] components"):
+        getattr(metrics, name)(*data, maps, mates)
+
+
+def test_ragged_positions_are_named():
+    with pytest.raises(ValueError, match=r"`maps\[1\]` is no array of numbers"):
+        as_positions([[1.0, 2.0], [1.0]], "maps[1]")

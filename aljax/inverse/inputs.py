@@ -1,5 +1,6 @@
 """What an inverse transform is given, checked: errors name it and say the remedy."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -59,7 +60,8 @@ def read_queries(queries: Any, components: int) -> Float[Array, "queries compone
     Raises:
         ValueError: Another number of components, NaN or infinite values.
     """
-    if not isinstance(queries, jax.Array) and np.size(queries) == 0:
+    listed = isinstance(queries, Sequence) and not len(queries)
+    if listed or (isinstance(queries, np.ndarray) and not queries.size):
         queries = np.zeros((0, components))
     queries = as_array(queries, "queries")
     if queries.shape[1] != components:

@@ -33,9 +33,16 @@ def consecutive(
         name: What messages call the maps.
 
     Raises:
-        ValueError: A row that a map does not have, or values that are not finite.
+        ValueError: A row that a map does not have, values that are not finite, or
+            maps of different numbers of components.
     """
     maps = [as_positions(one, f"{name}[{t}]") for t, one in enumerate(maps)]
+    widths = {one.shape[1] for one in maps}
+    if name == "maps" and len(widths) > 1:  # data may differ in their columns
+        raise ValueError(
+            f"`maps` have {sorted(widths)} components; expected as many in each, as "
+            "positions in them are compared."
+        )
     found = []
     for (t, offset), mates in sorted(relations.items()):
         if offset != 1 or not mates.rows.size:

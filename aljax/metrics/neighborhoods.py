@@ -55,7 +55,11 @@ def as_positions(values: Any, name: str) -> np.ndarray:
     Raises:
         ValueError: Anything else; `name` is what the message calls it.
     """
-    read = np.asarray(values) if np.size(values) else np.zeros(0)
+    try:
+        read = np.asarray(values)
+    except ValueError as error:
+        raise ValueError(f"`{name}` is no array of numbers: {error}.") from error
+    read = read if read.size else np.zeros(0)
     if read.ndim != 2 or read.dtype.kind not in "biuf":
         raise ValueError(
             f"`{name}` has shape {read.shape} and dtype {read.dtype}; expected real "
