@@ -6,7 +6,8 @@ the alignment carries over to what it was not told; the trustworthiness says wha
 costs.  The choice is the knee of that curve:
 
     the least weight whose hidden mates lie as near as the nearest, to a standard
-    error, among those that lose no trustworthiness against the reference.
+    error, among those that lose no trustworthiness against the reference; the
+    reference itself where the evidence does not tell them apart.
 """
 
 from collections.abc import Sequence
@@ -205,6 +206,8 @@ def choose(
     error = (hidden - hidden[best]).std(axis=1, ddof=1) / np.sqrt(hidden.shape[1])
     near = kept & (far <= far[best] + error) & (far <= far[own])
     knee = int(np.flatnonzero(near)[0])
+    if near[own] and trust[knee].mean() <= trust[own].mean() + spread:
+        knee = own  # no better by the evidence: another draw might say the opposite
     lost = weights[~kept & (weights > weights[best])]
     why = (
         f"{weights[knee]:g}: hidden mates lie {far[knee]:.4f} radii apart, as near as "

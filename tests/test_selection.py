@@ -96,6 +96,16 @@ def test_the_choice_is_never_worse_than_the_reference():
     assert choose(WEIGHTS, hidden, trust, reference=0.1)[0] == 0.1
 
 
+def test_the_reference_stays_where_the_evidence_does_not_tell_it_apart():
+    hidden, trust = curve([0.5, 0.1, 0.1, 0.3], [0.98, 0.98, 0.98, 0.98], noise=0.0)
+    trust += [0.001, -0.001, 0.001, -0.001, 0.0]  # the spread over seeds
+    hidden[1:3] += [[0.01, -0.01, 0.01, -0.01, 0.0], [-0.01, 0.02, 0.0, 0.01, 0.0]]
+    assert choose(WEIGHTS, hidden, trust, reference=WEIGHTS[0])[0] == WEIGHTS[1]
+    assert choose(WEIGHTS, hidden, trust, reference=WEIGHTS[2])[0] == WEIGHTS[2]
+    trust[1] += 0.1  # now the lesser weight keeps more
+    assert choose(WEIGHTS, hidden, trust, reference=WEIGHTS[2])[0] == WEIGHTS[1]
+
+
 def test_intervals_are_students():
     values = np.array([[1.0, 2.0, 3.0, 4.0]])
     mean, half = interval(values)
