@@ -62,8 +62,7 @@ def compare(code: str) -> None:
 
 
 @pytest.mark.skipif(len(CPUS) < 2, reason="needs Linux and two CPUs")
-@pytest.mark.parametrize(
-    "init", ["spectral", pytest.param("pca", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("init", ["spectral", "pca"])
 def test_the_same_key_gives_the_same_bits_on_one_core_and_on_two(init):
     compare(FIT.format(init=init))

@@ -64,6 +64,7 @@ def test_rows_that_are_all_alike_move_by_the_unit_of_the_data():
     np.testing.assert_allclose(moves[0, 1], np.sqrt(2))
 
 
+@pytest.mark.slow
 def test_the_pull_equals_the_slow_sum(case):
     relations, _, aware, moves = case
     maps, params = make_maps(), make_params()

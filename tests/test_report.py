@@ -20,6 +20,7 @@ def fitted():
     return data, aljax.fit([rows], key=jax.random.key(0), layout=layout)
 
 
+@pytest.mark.slow
 def test_large_slices_are_measured_on_rows_that_are_drawn(fitted, monkeypatch):
     every = report.measure(*fitted)
     monkeypatch.setattr(report, "MEASURED", 120)

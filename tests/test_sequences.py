@@ -92,6 +92,7 @@ def test_a_third_of_the_images_get_noisier():
     assert 0 <= np.min(dataset.slices) < np.max(dataset.slices) <= 1
 
 
+@pytest.mark.slow
 def test_a_network_learns_while_it_is_watched(rng):
     classes = rng.integers(3, size=300)
     images = (np.eye(3)[classes] + 0.2 * rng.normal(size=(300, 3))).astype(np.float32)

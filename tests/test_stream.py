@@ -284,9 +284,8 @@ def test_a_dict_that_the_data_show_to_be_reversed_is_refused(base):
         append(base, backward, data=data)
 
 
-@pytest.mark.parametrize(
-    "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 2])
 def test_digits_that_arrive_one_window_at_a_time_stay_aligned(seed):
     windows, dicts, _ = digit_windows()
     maps = fit(windows[:2], dicts[:1], key=jax.random.key(seed))

@@ -200,7 +200,9 @@ def test_a_metric_in_which_nothing_can_be_searched_is_refused(fitted):
         transform(in_metric(fitted, "tssss"), 0, DATA[0])
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))]
+)
 def test_held_out_digits_are_told_apart_as_well_as_those_laid_out(seed):
     given: Any = load_digits()
     order = np.random.default_rng(0).permutation(len(given.data))
