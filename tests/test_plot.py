@@ -440,3 +440,11 @@ except ImportError as error:
     ).stdout
     assert missing in said
     assert "pip install 'aljax[plot]'" in said
+
+
+def test_a_map_takes_a_column_of_a_frame():
+    pd = pytest.importorskip("pandas", reason="run: pip install pandas")
+    one = np.random.default_rng(0).normal(size=(60, 2))
+    classes = pd.Series(np.arange(60) % 3).astype(str).astype("category")
+    assert plot.points(one, classes).axes
+    assert plot.points(one, values=pd.Series(np.arange(60.0))).axes
