@@ -8,6 +8,8 @@ from hypothesis.extra import numpy as arrays
 from scipy.spatial.distance import cdist
 from sklearn.neighbors import NearestNeighbors
 
+from aljax.config import GraphConfig
+from aljax.graph import build
 from aljax.graph import neighbors as module
 from aljax.graph.knn import as_knn, round_up
 from aljax.graph.neighbors import (
@@ -301,3 +303,31 @@ def test_the_approximate_search_knows_all_units(metric, scale):
     unit = 1 if metric == "cosine" else scale
     near = np.asarray(plain.distances) * unit
     np.testing.assert_allclose(scaled.distances, near, rtol=1e-4, atol=1e-6 * unit)
+
+
+def test_slices_with_the_same_rows_are_searched_once(monkeypatch):
+    asked = []
+
+    def count(data, n_neighbors, **settings):
+        asked.append(n_neighbors)
+        return find_neighbors(data, n_neighbors, **settings)
+
+    monkeypatch.setattr(build, "find_neighbors", count)
+    one, other = make_data()[:2]
+    slices, n_neighbors = [one, one.copy(), other, one], [3, 6, 4, 5]
+    graphs = build.build_graphs(slices, GraphConfig(n_neighbors=n_neighbors))
+    assert sorted(asked) == [4, 5, 6]
+    for graph, rows, k in zip(graphs, slices, n_neighbors, strict=True):
+        (alone,) = build.build_graphs([rows], GraphConfig(n_neighbors=k))
+        jax.tree.map(np.testing.assert_array_equal, graph, alone)
+
+
+def test_neighbors_that_were_given_do_not_serve_other_slices():
+    one = make_data()[0]
+    given = exact_knn(make_data()[1][: len(one)], NEIGHBORS)
+    config = GraphConfig(n_neighbors=NEIGHBORS)
+    tables = [None, given, None]
+    graphs = build.build_graphs([one] * 3, config, precomputed_knn=tables)
+    (alone,) = build.build_graphs([one], config)
+    jax.tree.map(np.testing.assert_array_equal, graphs[2], alone)
+    assert not np.array_equal(graphs[1].neighbors, alone.neighbors)

@@ -1,6 +1,6 @@
 """Slices in, fuzzy graphs out: each with its own settings."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -17,7 +17,7 @@ from aljax.graph.fuzzy import (
     membership_strengths,
     smooth_knn_dist,
 )
-from aljax.graph.knn import Rows
+from aljax.graph.knn import Rows, nearest
 from aljax.graph.neighbors import KNN, PRECOMPUTED, find_neighbors, round_up
 from aljax.graph.precomputed import read_knn
 from aljax.graph.targets import (
@@ -62,15 +62,24 @@ def build_graphs(
     settings = [per_slice(name, getattr(graph, name), len(slices)) for name in names]
     tables = one_for_each("precomputed_knn", precomputed_knn, len(slices))
     targets = one_for_each("y", y, len(slices))
+    n_neighbors = settings[0]
+    originals = _originals(slices, tables)
     in_double = jnp.zeros(()).dtype == jnp.float64
 
-    def neighbors(t: int, one: Rows, n_neighbors: int) -> KNN:
+    def search(t: int) -> KNN | None:
+        one = slices[t]
+        if isinstance(one, KNN | FuzzyGraph):
+            return None
         name, rows = slice_name(first + t, labels), rows_of(one)
-        check_neighbors(n_neighbors, rows, name)
+        check_neighbors(n_neighbors[t], rows, name)
         given = f"`precomputed_knn[{t}]` of {name}"
-        return read_knn(tables[t], rows, n_neighbors, name=given) or find_neighbors(
+        known = read_knn(tables[t], rows, n_neighbors[t], name=given)
+        if known or originals[t] != t:
+            return known
+        most = max(k for k, o in zip(n_neighbors, originals, strict=True) if o == t)
+        return find_neighbors(
             one,
-            n_neighbors,
+            min(most, rows - 1),  # more is refused where it was asked for
             metric=graph.metric,
             metric_kwds=graph.metric_kwds,
             knn_method=graph.knn_method,
@@ -81,20 +90,46 @@ def build_graphs(
     def build(
         t: int, one: Slice, n_neighbors: int, local: float, mix: float
     ) -> FuzzyGraph:
-        with jax.enable_x64(in_double):  # which each thread has for itself
-            if not isinstance(one, KNN | FuzzyGraph):
-                one = neighbors(t, one, n_neighbors)
-            weighed = one if isinstance(one, FuzzyGraph) else _weigh(one, local, mix)
-            if targets[t] is None:
-                return weighed
-            name = f"`y[{t}]` of {slice_name(first + t, labels)}"
-            return intersect(
-                weighed, targets[t], graph, n_neighbors, seed=seed, name=name
-            )
+        if not isinstance(one, KNN | FuzzyGraph):
+            one = nearest(searched[t] or searched[originals[t]], n_neighbors)
+        weighed = one if isinstance(one, FuzzyGraph) else _weigh(one, local, mix)
+        if targets[t] is None:
+            return weighed
+        name = f"`y[{t}]` of {slice_name(first + t, labels)}"
+        return intersect(weighed, targets[t], graph, n_neighbors, seed=seed, name=name)
 
-    # Half of a search runs on one core: that half of two slices runs at once.
-    with ThreadPoolExecutor(max_workers=2) as threads:
-        return list(threads.map(build, range(len(slices)), slices, *settings))
+    def in_threads(function: Callable[..., Any], *given: Iterable[Any]) -> list[Any]:
+        def run(*one: Any) -> Any:
+            with jax.enable_x64(in_double):  # which each thread has for itself
+                return function(*one)
+
+        # Half of a search runs on one core: that half of two slices runs at once.
+        with ThreadPoolExecutor(max_workers=2) as threads:
+            return list(threads.map(run, *given))
+
+    searched = in_threads(search, range(len(slices)))
+    return in_threads(build, range(len(slices)), slices, *settings)
+
+
+def _originals(slices: Sequence[Slice], tables: Sequence[Any]) -> list[int]:
+    """For each slice the one whose search is its own too.
+
+    That is the slice before where the rows are the same, as in a sequence over a
+    parameter; one search, for the most neighbours that are asked for, does for all.
+    """
+    originals: list[int] = []
+    for t, one in enumerate(slices):
+        before = slices[max(t - 1, 0)]
+        same = (
+            t > 0
+            and tables[t - 1] is None
+            and tables[t] is None
+            and isinstance(one, np.ndarray)
+            and isinstance(before, np.ndarray)
+            and np.array_equal(one, before)
+        )
+        originals.append(originals[-1] if same else t)
+    return originals
 
 
 def one_for_each(name: str, values: Any, slices: int) -> list[Any]:

@@ -99,6 +99,12 @@ def as_knn(
     )
 
 
+def nearest(knn: KNN, n_neighbors: int) -> KNN:
+    """The first `n_neighbors` of each row's neighbours, itself included."""
+    # Cut by NumPy: eager JAX would compile for every number of points.
+    return jax.tree.map(lambda one: jnp.asarray(np.asarray(one)[:n_neighbors]), knn)
+
+
 def as_floats(values: Any) -> Array:
     """An array of JAX's own float type, converted by NumPy: nothing to compile."""
     dtype = jax.dtypes.canonicalize_dtype(float)

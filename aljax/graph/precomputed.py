@@ -2,12 +2,11 @@
 
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
 from jaxtyping import Float, Int
 
-from aljax.graph.knn import KNN, Rows, as_knn
+from aljax.graph.knn import KNN, Rows, as_knn, nearest
 
 BLOCK = 512  # rows that are sorted at once
 
@@ -117,8 +116,4 @@ def read_knn(given: Any, rows: int, n_neighbors: int, *, name: str) -> KNN | Non
             f"{name} has {neighbors} neighbours of each row, but `n_neighbors` is "
             f"{n_neighbors}; expected at least as many. Lower it, or give more."
         )
-    # Cut by NumPy: eager JAX would compile for every number of points.
-    return KNN(
-        jnp.asarray(np.asarray(given.indices)[:n_neighbors]),
-        jnp.asarray(np.asarray(given.distances)[:n_neighbors]),
-    )
+    return nearest(given, n_neighbors)
