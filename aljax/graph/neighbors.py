@@ -170,7 +170,11 @@ def _search(
     pairs = jnp.stack(jnp.triu_indices(len(tiles)), axis=1).astype(jnp.int32)
     (_, found), _ = jax.lax.scan(compare, best, pairs)
     chosen = found.reshape(-1, n_neighbors)[:points].T
-    squared = jax.lax.map(lambda ys: jnp.sum((data[ys] - data) ** 2, axis=1), chosen)
+    # A product with ones: XLA's own sum over features takes five times as long.
+    ones = jnp.ones(data.shape[1], data.dtype)
+    squared = jax.lax.map(
+        lambda ys: jnp.matmul((data[ys] - data) ** 2, ones, precision="highest"), chosen
+    )
     order = jnp.argsort(squared.at[0].set(-1.0), axis=0)
     chosen = jnp.take_along_axis(chosen, order, axis=0)
     return chosen, jnp.take_along_axis(squared, order, axis=0)
