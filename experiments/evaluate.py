@@ -11,20 +11,23 @@ stopped: what stands in the file is not fitted again, unless `--again` names its
 
 import argparse
 import csv
+import itertools
 import math
 import sys
 import time
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from joblib import Parallel, delayed
+
 from aljax.checks import nearest_name
-from experiments import datasets, scores, standings
-from experiments.contestants import FAMILIES, GRID, Family
+from experiments import scores, standings
+from experiments.contestants import Family
 from experiments.dataset import Dataset
 from experiments.peers import MissingPeerError, Problem
+from experiments.profiles import PROFILES, Profile, load
 
 
 class Row(NamedTuple):
@@ -35,65 +38,6 @@ class Row(NamedTuple):
     metric: str
     seed: int
     value: float
-
-
-@dataclass(frozen=True)
-class Profile:
-    """What is run.
-
-    Attributes:
-        sequences: For each its arguments; those that are drawn by a seed are drawn by
-            `data_seed`, the same for all methods.
-        families: Who competes.
-        seeds: One fit of each for each.
-        data_seed: Draws the sequences.
-    """
-
-    sequences: Mapping[str, Mapping[str, Any]]
-    families: Mapping[str, Family]
-    seeds: Sequence[int] = (0, 1, 2)
-    data_seed: int = 0
-
-
-PUBLISHED: dict[str, dict[str, Any]] = {
-    "gaussians": {"slices": 10, "points": 2000, "clusters": 10},
-    "sorts": {"slices": 100, "arrays": 10, "values": 100},
-    "walk": {"slices": 50, "points": 300},
-    "fashion_noise": {"slices": 10, "points": 1000},
-    "network_states": {"slices": 30, "points": 1000},
-    "gapminder": {},
-    "digits_sequence": {"size": 400, "step": 150},
-}
-SMALL: dict[str, dict[str, Any]] = {
-    "gaussians": {"slices": 5, "points": 300, "clusters": 6},
-    "sorts": {"slices": 8, "arrays": 8, "values": 50},
-    "walk": {"slices": 10, "points": 150},
-    "fashion_noise": {"slices": 5, "points": 300},
-    "network_states": {"slices": 6, "points": 300},
-    "gapminder": {},
-    "digits_sequence": {"size": 300, "step": 250},
-}
-# Not gapminder, of which there is one only, nor the digits, which have no stability.
-TUNING: dict[str, dict[str, Any]] = {
-    "gaussians": {"slices": 8, "points": 500, "clusters": 8},
-    "sorts": {"slices": 30, "arrays": 10, "values": 100},
-    "walk": {"slices": 25, "points": 300},
-    "fashion_noise": {"slices": 8, "points": 500},
-    "network_states": {"slices": 12, "points": 500},
-}
-PROFILES = {
-    "full": Profile(PUBLISHED, FAMILIES),
-    "quick": Profile(SMALL, FAMILIES, seeds=(0,)),
-    "tuning": Profile(TUNING, GRID, seeds=(0,), data_seed=100),
-}
-
-
-def load(name: str, profile: Profile) -> Dataset:
-    """A sequence of a profile."""
-    options = dict(profile.sequences[name])
-    if name not in ("gapminder", "digits_sequence"):
-        options["seed"] = profile.data_seed
-    return datasets.load(name, **options)
 
 
 def read(path: Path) -> list[Row]:
@@ -152,6 +96,27 @@ def fit(dataset: Dataset, sequence: str, family: Family, seed: int) -> list[Row]
     return rows
 
 
+class Outcome(NamedTuple):
+    """What came of a fit: rows, or why there are none; and what to say of it."""
+
+    rows: list[Row]
+    said: str
+    failed: bool = False
+
+
+def attempt(profile: Profile, seed: int, sequence: str, method: str) -> Outcome:
+    """One fit of a family, or why there is none."""
+    warnings.simplefilter("ignore")
+    try:
+        dataset = load(sequence, profile)
+        rows = fit(dataset, sequence, profile.families[method], seed)
+    except MissingPeerError as missing:
+        return Outcome([], f"  {method} left out: {missing}")
+    except Exception as error:
+        return Outcome([], f"  {method} failed on {sequence}: {error!r}", failed=True)
+    return Outcome(rows, _line(seed, sequence, rows))
+
+
 def run(
     profile: Profile,
     path: Path,
@@ -159,6 +124,7 @@ def run(
     sequences: Sequence[str],
     methods: Sequence[str],
     again: Sequence[str] = (),
+    jobs: int = 1,
 ) -> tuple[list[Row], int]:
     """Fit what is not in the file yet.
 
@@ -168,33 +134,28 @@ def run(
         sequences: Those of the profile to run.
         methods: Keys of its families, those to run.
         again: Of these what stands in the file is fitted anew.
+        jobs: Processes that fit at the same time.
 
     Returns:
         All lines, and how many fits failed (their reason is printed).
     """
     rows, failed = read(path), 0
+    done = {(row.seed, row.sequence, row.method) for row in rows}
     # First the first seed of all: a run that is stopped has something of everything.
-    for seed in profile.seeds:
-        for sequence in sequences:
-            done = {r.method for r in rows if (r.sequence, r.seed) == (sequence, seed)}
-            left = [m for m in methods if m not in done or m in again]
-            dataset = load(sequence, profile) if left else None
-            for method in left:
-                assert dataset is not None
-                try:
-                    new = fit(dataset, sequence, profile.families[method], seed)
-                except MissingPeerError as missing:
-                    print(f"  {method} left out: {missing}", flush=True)
-                    continue
-                except Exception as error:
-                    failed += 1
-                    print(f"  {method} failed on {sequence}: {error!r}", flush=True)
-                    continue
-                old = {(row.method, row.sequence, row.seed) for row in new}
-                rows = [r for r in rows if (r.method, r.sequence, r.seed) not in old]
-                rows += new
-                write(path, rows)
-                print(_line(new[0].seed, sequence, new), flush=True)
+    left = [
+        fitted
+        for fitted in itertools.product(profile.seeds, sequences, methods)
+        if fitted not in done or fitted[2] in again
+    ]
+    outcomes: Any = Parallel(n_jobs=jobs, return_as="generator_unordered")(
+        delayed(attempt)(profile, *fitted) for fitted in left
+    )
+    for new, said, failure in outcomes:
+        failed += failure
+        old = {(row.method, row.sequence, row.seed) for row in new}
+        rows = [r for r in rows if (r.method, r.sequence, r.seed) not in old] + new
+        write(path, rows)
+        print(said, flush=True)
     return rows, failed
 
 
@@ -214,6 +175,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--sequences", nargs="+", metavar="NAME")
     parser.add_argument("--methods", nargs="+", metavar="NAME")
     parser.add_argument("--again", nargs="+", default=[], metavar="NAME")
+    parser.add_argument("--jobs", type=int, default=2, help="processes (default: 2)")
     parser.add_argument("--out", type=Path, default=Path("results/evaluation"))
     asked = parser.parse_args(arguments)
     profile = PROFILES[asked.profile]
@@ -227,10 +189,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if name not in known:
                 hint = nearest_name(name, [*known])
                 parser.error(f"`{name}` is not in {asked.profile}: {hint}")
-    warnings.simplefilter("ignore")
+    if asked.jobs < 1:
+        parser.error(f"`--jobs` is {asked.jobs}; expected at least 1 process")
     path = asked.out / f"{asked.profile}.csv"
     rows, failed = run(
-        profile, path, sequences=sequences, methods=methods, again=asked.again
+        profile,
+        path,
+        sequences=sequences,
+        methods=methods,
+        again=asked.again,
+        jobs=asked.jobs,
     )
     table = standings.table(rows)
     path.with_suffix(".md").write_text(table + "\n", encoding="utf-8")

@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 from aljax.plot.color import PALETTE
 from experiments.contestants import pooled_components
 from experiments.dataset import Dataset
-from experiments.evaluate import PROFILES, load
 from experiments.peers import Problem
+from experiments.profiles import PROFILES, load
 
 STEPS, POINTS = 5, 300  # panels of a sequence, and points drawn in each
 

@@ -8,8 +8,9 @@ from experiments import contestants, evaluate, gallery, scores, standings
 from experiments.contestants import FAMILIES, GRID
 from experiments.dataset import Dataset
 from experiments.dynamic_tsne import _affinities, _slice_gradient
-from experiments.evaluate import PROFILES, Profile, Row
+from experiments.evaluate import Row
 from experiments.peers import MissingPeerError, Problem
+from experiments.profiles import PROFILES, Profile
 
 POINTS, SLICES = 48, 3
 
@@ -95,9 +96,10 @@ def test_a_file_of_something_else_is_refused(tmp_path):
         (["--methods", "UMAP, each slic"], "did you mean `UMAP, each slice`"),
         (["--sequences", "gausians"], "did you mean `gaussians`"),
         (["--profile", "tuning", "--again", "aljax 9 9"], "is not in tuning"),
+        (["--jobs", "0"], "`--jobs` is 0; expected at least 1"),
     ],
 )
-def test_unknown_names_are_refused_with_the_nearest(arguments, said, capsys):
+def test_a_wrong_command_line_is_refused(arguments, said, capsys):
     with pytest.raises(SystemExit):
         evaluate.main(arguments)
     assert said in capsys.readouterr().err
