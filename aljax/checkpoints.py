@@ -14,7 +14,6 @@ import os
 import re
 import shutil
 import time
-import warnings
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -27,7 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aljax.checks import number
+from aljax.checks import number, warn
 from aljax.layout.optimize import LayoutState
 from aljax.layout.problem import AlignedProblem, LayoutParams
 from aljax.manifest import MANIFEST, PATTERN, check_same, newest, write_manifest
@@ -192,10 +191,9 @@ class Checkpoints:
         self._writer = None
         for half in self.folder.glob("epoch-*.orbax-checkpoint-tmp*"):
             shutil.rmtree(half, ignore_errors=True)  # the disk may be full
-        warnings.warn(
+        warn(
             f"a checkpoint cannot be written to {self.folder} ({_reason(error)}); the "
             f"layout goes on, and the newest whole one is {self.last}.",
-            stacklevel=3,
         )
 
     def _restore(self, path: Path, state: LayoutState) -> LayoutState:

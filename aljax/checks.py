@@ -5,13 +5,26 @@ import difflib
 import importlib
 import math
 import numbers
+import sys
+import warnings
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, TypeGuard
 
 import numpy as np
 
+WRAPPERS = ("aljax.", "sklearn.", "jaxtyping.", "beartype.")
 Check = Callable[[str, Any], None]
 LARGEST = 1e36  # of data, so that sums of them can be told in single precision, too
+
+
+def warn(message: str) -> None:
+    """Warn of the line outside aljax that led here."""
+    # Python 3.12 has `skip_file_prefixes` for this.
+    frame, level = sys._getframe(1), 2
+    # scikit-learn wraps the estimators' methods, type checkers whatever they check.
+    while frame.f_back and frame.f_globals.get("__name__", "").startswith(WRAPPERS):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, stacklevel=level)
 
 
 def nearest_name(name: str, known: Sequence[str]) -> str:

@@ -1,11 +1,10 @@
 """What one more slice adds to a sequence: settings, labels and links."""
 
 import dataclasses
-import warnings
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
-from aljax.checks import nearest_name
+from aljax.checks import nearest_name, warn
 from aljax.config import GraphConfig, LayoutConfig, per_slice
 from aljax.embedding import AlignedEmbedding
 from aljax.graph.dicts import read_dict
@@ -107,10 +106,9 @@ def read_new_links(
             (t + near, o): v for (t, o), v in joined.items() if t + near + o == new
         }
     if not any(one.rows.size for one in links.values()):
-        warnings.warn(
+        warn(
             f"{known.name(new)} has no mates in the slices before it: alignment has "
             "nothing to hold it by.",
-            stacklevel=3,
         )
     return links, ids
 

@@ -9,11 +9,12 @@ checkpoint is not whole, and the one before counts.
 import hashlib
 import json
 import os
-import warnings
 from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from aljax.checks import warn
 
 MANIFEST = "manifest.json"
 PATTERN = "epoch-" + "[0-9]" * 7
@@ -35,10 +36,9 @@ def newest(folder: Path) -> Whole | None:
         try:
             return read_manifest(path)
         except ValueError as error:
-            warnings.warn(
+            warn(
                 f"{path} is no whole checkpoint ({error}); the one before is taken, if "
                 "there is one.",
-                stacklevel=2,
             )
     return None
 
@@ -120,8 +120,7 @@ def check_same(found: Whole, of: Mapping[str, str]) -> None:
         )
     differing = differences(found.versions, versions())
     if differing:
-        warnings.warn(
+        warn(
             f"{found.path} was written by other packages ({'; '.join(differing)}): the "
             "maps may differ from those of an unbroken run.",
-            stacklevel=3,
         )

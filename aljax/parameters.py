@@ -6,7 +6,6 @@ parameter: `POINTLESS` ones do nothing, `ABSENT` ones have no other value.
 
 import dataclasses
 import os
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass
@@ -19,7 +18,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from aljax.align import Progress, fit
-from aljax.checks import nearest_name
+from aljax.checks import nearest_name, warn
 from aljax.config import (
     AlignmentConfig,
     GraphConfig,
@@ -167,10 +166,9 @@ class Parameters(BaseEstimator):
                 )
         given = [n for n in POINTLESS if getattr(self, n) != defaults[n]]
         if given:
-            warnings.warn(
+            warn(
                 f"{', '.join(f'`{name}`' for name in given)} of umap-learn "
                 f"{'do' if len(given) > 1 else 'does'} nothing here.",
-                stacklevel=4,
             )
 
     @contextmanager
@@ -262,10 +260,9 @@ def fitting_neighbors(n_neighbors: Any, sizes: Sequence[int], *, first: int = 0)
     few = [f"slice {t} ({rows} rows)" for t, (k, rows) in pairs if k >= rows > 2]
     if not few:
         return n_neighbors
-    warnings.warn(
+    warn(
         f"`n_neighbors` reaches the rows of {', '.join(few)}: reduced there to the "
         "rows less 1.",
-        stacklevel=4,
     )
     return [k if rows <= 2 else min(k, rows - 1) for _, (k, rows) in pairs]
 

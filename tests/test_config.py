@@ -10,6 +10,7 @@ from helpers import import_umap
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aljax.checks import warn
 from aljax.config import (
     AlignmentConfig,
     GraphConfig,
@@ -235,3 +236,11 @@ def test_min_dist_outside_0_to_spread_is_refused(spread, min_dist):
 def test_a_spread_in_no_unit_of_a_map_is_refused(spread):
     with pytest.raises(ValueError, match=r"^`spread` is .* 1e-06 to 1e\+06 map units"):
         find_ab_params(spread, 0.0)
+
+
+def test_a_warning_points_at_the_users_own_line():
+    inside = {"__name__": "aljax.somewhere", "warn": warn}
+    exec("def deep(): warn('oh')\ndef called(): deep()", inside)
+    with pytest.warns(UserWarning, match="oh") as caught:
+        inside["called"]()
+    assert [one.filename for one in caught] == [__file__]

@@ -1,13 +1,13 @@
 """Links from umap-learn's relations: one dict for each pair of consecutive slices."""
 
 import numbers
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int
 
+from aljax.checks import warn
 from aljax.graph.links import Correspondence, Links, Slices, by_row, chain
 
 RelationDict = Mapping[int, int]
@@ -189,9 +189,8 @@ def turn_one(
         return relation  # pairs say themselves which slices they are of
     if not is_reversed(as_pairs(relation, t), sizes, data):
         return relation
-    warnings.warn(
+    warn(
         f"`relations[{t}]` is reversed and was read from slice {t + 1} to slice {t}; "
         "relations map rows of slice t to rows of slice t+1.",
-        stacklevel=4,
     )
     return {new: old for old, new in relation.items()}

@@ -12,7 +12,6 @@ one slice share its pull: s is divided by how many of them there are.
 Source: the weights that umap-learn's `AlignedUMAP` gives to its relations.
 """
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -20,6 +19,7 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Float, Int
 
+from aljax.checks import warn
 from aljax.graph.dicts import read_dicts
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.ids import join_ids, read_ids
@@ -79,10 +79,9 @@ def _warn_alone(links: Correspondence, slices: Slices) -> Correspondence:
     held = {t + offset for (t, offset), one in links.items() if one.rows.size}
     for t in range(1, len(slices.sizes)):
         if t not in held:
-            warnings.warn(
+            warn(
                 f"{slices.name(t)} has no mates in the slices before it: alignment has "
                 "nothing to hold it by.",
-                stacklevel=4,
             )
     return links
 

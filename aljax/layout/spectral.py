@@ -4,11 +4,11 @@ Host side, in float64, with signs fixed: on one thread the same graph gives the 
 bits.
 """
 
-import warnings
-
 import numpy as np
 import scipy.sparse
 from jaxtyping import Float
+
+from aljax.checks import warn
 
 EXTENT = 10.0  # half-width of a start (map units), as umap-learn's
 JITTER = 1e-4  # parts coincident points
@@ -89,9 +89,8 @@ def _eigenvectors(adjacency: scipy.sparse.csr_matrix, n_components: int) -> Star
             tol=EIGEN_TOLERANCE,  # pyright: ignore[reportArgumentType]
         )
     except ArpackError:
-        warnings.warn(
+        warn(
             f"the spectral start of {points} points did not converge: it is random.",
-            stacklevel=2,
         )
         return by_chance
     leading = np.argsort(values)[::-1][1:]
