@@ -106,6 +106,7 @@ class Parameters(BaseEstimator):
     precomputed_knn: Any = (None, None, None)
     knn_method: str = GraphConfig.knn_method
     n_shifts: int | None = LayoutConfig.n_shifts
+    devices: int | None = None
 
     def __new__(cls, *_: Any, **parameters: Any) -> Any:
         """Refuse a wrong name with the nearest right one."""
@@ -149,6 +150,7 @@ class Parameters(BaseEstimator):
                 y=given.get("y"),
                 precomputed_knn=given["precomputed_knn"],
                 progress=progress,
+                devices=given["devices"],
             )
 
     def _check_parameters(self) -> None:

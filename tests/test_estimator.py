@@ -14,7 +14,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import aljax
+from aljax import align
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
+from aljax.layout.mesh import read_devices
 from aljax.parameters import ABSENT, POINTLESS
 
 pytestmark = pytest.mark.usefixtures("as_users_run_it")
@@ -68,6 +70,21 @@ def test_every_parameter_reaches_the_fit():
     assert maps.layout.min_dist == 0.3
     assert maps.alignment.alignment_regularisation == 0.5
     assert maps.graph.local_connectivity == 2
+
+
+def test_devices_share_the_layout(fitted, monkeypatch):
+    asked = []
+
+    def count(devices, n_slices):
+        asked.append(devices)
+        return read_devices(devices, n_slices)
+
+    monkeypatch.setattr(align, "read_devices", count)
+    shared = blank(fitted).set_params(devices=1)
+    shared.fit(make_data(), relations=make_relations())
+    one_map(**BARE, devices=1).fit(make_data()[0])
+    assert asked == [1, 1]
+    np.testing.assert_allclose(shared.embeddings_[1], fitted.embeddings_[1], atol=1e-4)
 
 
 def test_random_state_decides_the_maps(fitted):
@@ -294,6 +311,7 @@ def test_a_file_of_one_map_keeps_names_and_may_leave_the_data_out(tmp_path):
     ("make", "said"),
     [
         (lambda: aljax.UMAP(min_dist=-1).fit(make_data()[0]), "`min_dist` is -1"),
+        (lambda: aljax.UMAP(devices=99).fit(make_data()[0]), "`devices` is 99"),
         (lambda: aljax.UMAP(n_neighbors=1).fit(make_data()[0]), "`n_neighbors` is 1"),
         (lambda: aljax.UMAP().fit(make_data()[0], *LABELS), r"`y\[0\]` of slice 0"),
         (lambda: aljax.UMAP().fit(make_data()[0][0]), "Expected 2D array"),
