@@ -2,8 +2,8 @@
 
 A family fits once and gives the maps of one or more methods.  What is not said here is
 each package's default: UMAP with 15 neighbours and min_dist .1, t-SNE with perplexity
-30.  The weight and kappa of ours with motion come from `experiments.evaluate --profile
-tuning`, whose data are none of the evaluation's; docs/evaluation.md says how.
+30.  The weights that are not defaults, and kappa, come from `experiments.evaluate
+--profile tuning`, whose data are none of the evaluation's; docs/evaluation.md says how.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,10 +18,12 @@ from experiments.peers import Maps, Problem, aljax_fit, load_peer, umap_learn
 
 Family = Callable[[Problem, int], dict[str, Maps]]
 MANY = 5000  # rows, below which threads wait for each other more than they help
-BEST_ALIGNED = 0.1  # umap-learn's weight: a stand-in until the tuning profile is run
+BEST_ALIGNED = 0.1  # umap-learn's weight
+LIGHT = 0.005  # ours, the heaviest that costs no neighbours that can be told
 MOTION = {"alignment_regularisation": 3.0, "motion_fidelity": 1.0}
 OURS_ALONE = "aljax, each slice"
 OURS = "aljax"
+OURS_LIGHTLY = "aljax, light weight"
 OURS_WITH_MOTION = "aljax, motion_fidelity"
 OURS_BY_EVIDENCE = "aljax, auto"
 
@@ -172,6 +174,7 @@ def _aligned(name: str, **settings: float) -> dict[str, Family]:
 FAMILIES: dict[str, Family] = {
     **_ours(OURS_ALONE, alignment_regularisation=0.0),
     **_ours(OURS),
+    **_ours(OURS_LIGHTLY, alignment_regularisation=LIGHT),
     **_ours(OURS_WITH_MOTION, **MOTION),
     OURS_BY_EVIDENCE: ours_by_evidence,
     "PCA, each slice": pca,
@@ -188,6 +191,13 @@ FAMILIES: dict[str, Family] = {
 # What the fixed settings above are chosen from.
 GRID: dict[str, Family] = {
     **_ours(OURS_ALONE, alignment_regularisation=0.0),
+    **{
+        name: family
+        for weight in (0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.04, 0.07, 0.15)
+        for name, family in _ours(
+            f"aljax {weight:g}", alignment_regularisation=weight
+        ).items()
+    },
     **{
         name: family
         for kappa in (0.3, 1.0, 3.0)
