@@ -17,6 +17,7 @@ import sys
 import time
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -174,11 +175,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--profile", choices=[*PROFILES], default="full")
     parser.add_argument("--sequences", nargs="+", metavar="NAME")
     parser.add_argument("--methods", nargs="+", metavar="NAME")
+    parser.add_argument("--seeds", nargs="+", type=int, metavar="SEED")
     parser.add_argument("--again", nargs="+", default=[], metavar="NAME")
     parser.add_argument("--jobs", type=int, default=2, help="processes (default: 2)")
     parser.add_argument("--out", type=Path, default=Path("results/evaluation"))
     asked = parser.parse_args(arguments)
     profile = PROFILES[asked.profile]
+    profile = replace(profile, seeds=asked.seeds or profile.seeds)
     sequences = asked.sequences or [*profile.sequences]
     methods = asked.methods or asked.again or [*profile.families]
     for known, names in (

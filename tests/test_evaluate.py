@@ -247,3 +247,14 @@ def test_the_gallery_has_five_steps_of_each_sequence(dataset):
     figure = gallery.gallery({"one": dataset, "two": dataset})
     assert len(figure.axes) == 2 * gallery.STEPS
     assert [figure.axes[i].get_ylabel() for i in (0, 5)] == ["one", "two"]
+
+
+def test_the_command_line_chooses_what_is_run(small, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(evaluate.PROFILES, "quick", small)
+    options = ["--profile", "quick", "--methods", "plane", "--seeds", "3", "5"]
+    assert evaluate.main([*options, "--jobs", "1", "--out", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "seed 3, drift, plane" in said
+    assert {row.seed for row in evaluate.read(tmp_path / "quick.csv")} == {3, 5}
+    assert (tmp_path / "quick.md").read_text().strip() in said
+    assert (tmp_path / "quick.png").exists()
