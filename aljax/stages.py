@@ -15,7 +15,7 @@ from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.ids import SliceIds, read_ids
 from aljax.graph.knn import Rows
 from aljax.graph.links import Slices
-from aljax.graph.moves import check_comparable, measure_moves
+from aljax.graph.moves import check_comparable, measure_moves, scales_of
 from aljax.graph.relations import Relations, is_ids, read_relations, relate
 from aljax.layout.initialize import initial_maps
 from aljax.layout.optimize import LayoutState, default_epochs, init
@@ -109,13 +109,16 @@ def prepare(
             seed=start_seed,
         )
     with timed("stack", seconds):
+        moves = None
+        if moving:
+            moves = measure_moves(related, dense, scales_of(dense, graphs))
         problem = stack(
             graphs,
             related,
             key=key,
             pinned=held,
             point_weights=weighing,
-            moves=measure_moves(related, graphs, dense) if moving else None,
+            moves=moves,
         )
         state = init(stack_maps(start, problem), n_epochs=epochs(layout, graphs))
     ids = read_ids(relations, known) if is_ids(relations) else None

@@ -25,7 +25,7 @@ from aljax.extend import (
 from aljax.graph.build import build_graphs, dense_only, features_of, rows_of
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.links import Slices
-from aljax.graph.moves import check_comparable, measure_moves
+from aljax.graph.moves import check_comparable, measure_moves, scales_of
 from aljax.graph.relations import Mates, Relations, relate
 from aljax.layout.optimize import init
 from aljax.layout.place import from_mates
@@ -175,8 +175,8 @@ def _lay_out(
     moves = None
     if longer.alignment.motion_fidelity > 0:
         data = dense_only(longer.data)
-        none = [data[-1][:0]] * len(empty)
-        moves = measure_moves(related, graphs, none + [data[t] for t in real])
+        held = [data[-1][:0]] * len(empty) + [data[t] for t in real]
+        moves = measure_moves(related, held, scales_of(held, graphs))
     problem = stack(
         graphs,
         related,

@@ -18,7 +18,7 @@ from test_losses import exact_shifts, make_params
 
 import aljax
 from aljax import metrics
-from aljax.graph.moves import measure_moves
+from aljax.graph.moves import measure_moves, scales_of
 from aljax.layout.losses import aligned_loss
 from aljax.layout.problem import stack, stack_maps
 
@@ -43,7 +43,8 @@ def slow_moves(data, relations):
 def case():
     with jax.enable_x64(True):
         graphs, relations, classical = make_problem()
-        moves = measure_moves(relations, graphs, make_data())
+        data = make_data()
+        moves = measure_moves(relations, data, scales_of(data, graphs))
         key = jax.random.key(0)
         aware = stack(graphs, relations, key=key, capacity=CAPACITY, moves=moves)
         yield relations, classical, aware, moves
@@ -60,7 +61,7 @@ def test_moves_equal_the_slow_loop(case):
 def test_rows_that_are_all_alike_move_by_the_unit_of_the_data():
     graphs, relations, _ = make_problem()
     same = [np.full((size, 2), float(t)) for t, size in enumerate(SIZES)]
-    moves = measure_moves(relations, graphs, same)
+    moves = measure_moves(relations, same, scales_of(same, graphs))
     np.testing.assert_allclose(moves[0, 1], np.sqrt(2))
 
 

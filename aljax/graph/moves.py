@@ -8,6 +8,7 @@ that a step twice as long in the data is asked to be twice as long in the maps.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -42,10 +43,25 @@ def check_comparable(data: Sequence[np.ndarray | None]) -> None:
             )
 
 
+def scales_of(
+    data: Sequence[np.ndarray | None], graphs: Sequence[FuzzyGraph]
+) -> list[float]:
+    """Each slice's median distance of a row to its farthest neighbour; 0 if all are.
+
+    Raises:
+        ValueError: As `check_comparable`.
+    """
+    check_comparable(data)
+    scales = []
+    for one, graph in zip(data, graphs, strict=True):
+        rows = np.asarray(one, dtype=float)
+        lengths = _lengths(rows, rows[np.asarray(graph.neighbors)[-1]])
+        scales.append(float(np.median(lengths[lengths > 0])) if lengths.any() else 0.0)
+    return scales
+
+
 def measure_moves(
-    relations: Relations,
-    graphs: Sequence[FuzzyGraph],
-    data: Sequence[np.ndarray | None],
+    relations: Relations, data: Sequence[Any], scales: Sequence[float]
 ) -> Moves:
     """How far each pair of mates lies apart, delta, keyed as the relations are.
 
@@ -53,22 +69,17 @@ def measure_moves(
 
     Args:
         relations: Mates, keyed by (earlier slice, offset).
-        graphs: One for each slice, whose last neighbours set the unit.
-        data: Each slice's data.
-
-    Raises:
-        ValueError: As `check_comparable`.
+        data: The data of the slices that they speak of.
+        scales: `scales_of` all slices whose unit is shared.
     """
-    check_comparable(data)
-    known = [np.asarray(one, dtype=float) for one in data]
-    scales = []
-    for rows, graph in zip(known, graphs, strict=True):
-        scale = _lengths(rows, rows[np.asarray(graph.neighbors)[-1]])
-        if scale.any():
-            scales.append(np.median(scale[scale > 0]))
-    unit = float(np.median(scales)) if scales else 1.0
+    positive = [scale for scale in scales if scale > 0]
+    unit = float(np.median(positive)) if positive else 1.0
+
+    def rows(t: int, chosen: np.ndarray) -> np.ndarray:
+        return np.asarray(data[t][chosen], dtype=float)
+
     return {
-        (t, offset): _lengths(known[t][mates.rows], known[t + offset][mates.others])
+        (t, offset): _lengths(rows(t, mates.rows), rows(t + offset, mates.others))
         / unit
         for (t, offset), mates in relations.items()
     }
