@@ -19,7 +19,7 @@ SIZES = (41, 48, 45, 43, 47)
 HEARTBEAT = 10
 
 
-def fits(epochs: int, *, ids: bool = False, progress=None) -> float:
+def fits(epochs: int, *, ids: bool = False, kappa: float = 0, progress=None) -> float:
     """The farthest that the maps of all processes are from those of one device."""
     data, relations = make_data(SIZES), make_relations(SIZES)
     if ids:
@@ -28,7 +28,9 @@ def fits(epochs: int, *, ids: bool = False, progress=None) -> float:
         "key": jax.random.key(0),
         "graph": aljax.GraphConfig(n_neighbors=NEIGHBORS),
         "layout": aljax.LayoutConfig(n_epochs=epochs, min_dist=[0.1, 0.2, 0.1, 0.3, 0]),
-        "alignment": aljax.AlignmentConfig(alignment_window_size=2),
+        "alignment": aljax.AlignmentConfig(
+            alignment_window_size=2, motion_fidelity=kappa
+        ),
     }
     count = len(SIZES)
     own = aljax.distributed.share(count).own
@@ -65,8 +67,10 @@ def main(port: str, processes: str, process_id: str, case: str) -> None:
         fits(2000, progress=die)
         return
     found = {"single": fits(1), "ids": fits(1, ids=True)}
+    found["motion"] = fits(1, kappa=1)
     with jax.enable_x64(True):
         found["double"] = fits(20)
+        found["motion in double"] = fits(20, kappa=1)
     if jax.process_index() == 0:
         print(json.dumps(found))
 

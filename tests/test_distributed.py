@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import make_data, make_relations
+from helpers import make_data, make_graphs, make_relations
 from test_sharding import HERE
 
+from aljax.distributed import ahead
 from aljax.layout.mesh import VIRTUAL
 from experiments.run import main
 
@@ -207,3 +208,10 @@ def test_what_cannot_be_spread_is_refused(
     for part in named:
         assert part in message
     assert not Path("results").exists()
+
+
+def test_other_processes_columns_have_to_be_as_many(monkeypatch):
+    data, graphs = make_data(SIZES), make_graphs(SIZES)
+    monkeypatch.setattr(ahead, "from_all", lambda _: np.array([[4], [3]]))
+    with pytest.raises(ValueError, match="have 4, 3 columns; expected as many"):
+        ahead.moves_of({}, data, graphs, 4, SIZES, range(0))

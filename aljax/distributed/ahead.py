@@ -1,9 +1,10 @@
 """What a process needs of others before the layout: graphs, links, a common frame.
 
 Of the slices after its own, within the window, a process is sent the graphs, for the
-mates' strengths.  Slices start in the frame of their process's first; frames are then
-turned onto each other, each by the rotation and shift between two processes, which
-are small enough to go to all.
+mates' strengths, and with motion fidelity the data, for how far mates moved.  Slices
+start in the frame of their process's first; frames are then turned onto each other,
+each by the rotation and shift between two processes, which are small enough to go to
+all.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from aljax.config import AlignmentConfig
 from aljax.distributed.exchange import from_ahead, from_all
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.links import Slices
+from aljax.graph.moves import Moves, check_comparable, measure_moves, scales_of
 from aljax.graph.relations import Relations, read_relations
 from aljax.layout.initialize import turn_onto
 from aljax.layout.spectral import Start
@@ -45,37 +47,65 @@ def graphs_ahead(
     graphs: Sequence[FuzzyGraph], room: int, sizes: Sequence[int], ahead: range
 ) -> list[FuzzyGraph]:
     """The graphs of the slices after this process's, from those who built them."""
-    processes = jax.process_count()
-    shape = greatest({"neighbors": max(one.neighbors.shape[0] for one in graphs)})
-    width, capacity = shape["neighbors"], max(sizes)
-    most = greatest({"ahead": len(ahead)})["ahead"]
-    found: list[FuzzyGraph] = []
+    fields = ("neighbors", "weights", "degrees")
+    leaves = [
+        arrays_ahead([getattr(one, name) for one in graphs], room, sizes, ahead)
+        for name in fields
+    ]
+    return [FuzzyGraph(*map(jnp.asarray, one)) for one in zip(*leaves, strict=True)]
+
+
+def arrays_ahead(
+    own: Sequence[Any], room: int, sizes: Sequence[int], ahead: range
+) -> list[np.ndarray]:
+    """An array for each of the slices after this process's, from those who have them.
+
+    Args:
+        own: This process's, points last; of one type and as many axes in all.
+        room: How many slices a process has room for.
+        sizes: Points of every slice of the sequence.
+        ahead: The slices to have, in order.
+    """
+    widest = np.max([one.shape[:-1] for one in own], axis=0, initial=0)
+    counts = from_all(np.array([len(ahead), *widest], np.int64)).max(axis=0)
+    most, *inner = counts.tolist()
     sent = min(most, room)
-
-    def packed(leaves: Sequence[Any], *inner: int) -> np.ndarray:
-        first = np.asarray(leaves[0])
-        wide = np.zeros((sent, *inner, capacity), first.dtype)
-        for t, one in enumerate(leaves[:sent]):
-            wide[(t, *(slice(length) for length in one.shape))] = one
-        return wide
-
-    own = (
-        packed([one.neighbors for one in graphs], width),
-        packed([one.weights for one in graphs], width),
-        packed([one.degrees for one in graphs]),
-    )
-    for steps in range(1, min(-(-most // room), processes - 1) + 1):
-        neighbors, weights, degrees = (from_ahead(one, steps) for one in own)
-        for t in range(min(sent, len(ahead) - len(found))):
-            size = sizes[ahead[len(found)]]
-            found.append(
-                FuzzyGraph(
-                    jnp.asarray(neighbors[t, :, :size]),
-                    jnp.asarray(weights[t, :, :size]),
-                    jnp.asarray(degrees[t, :size]),
-                )
-            )
+    wide = np.zeros((sent, *inner, max(sizes)), np.asarray(own[0]).dtype)
+    for t, one in enumerate(own[:sent]):
+        wide[(t, *map(slice, one.shape))] = one
+    found: list[np.ndarray] = []
+    for steps in range(1, min(-(-most // room), jax.process_count() - 1) + 1):
+        arrays = from_ahead(wide, steps)
+        here = ahead[len(found) : len(found) + sent]
+        found += [one[..., : sizes[t]] for one, t in zip(arrays, here, strict=False)]
     return found
+
+
+def moves_of(
+    relations: Relations,
+    data: Sequence[np.ndarray | None],
+    graphs: Sequence[FuzzyGraph],
+    room: int,
+    sizes: Sequence[int],
+    ahead: range,
+) -> Moves:
+    """How far this process's rows move to their mates, in the unit of all slices.
+
+    Raises:
+        ValueError: As `check_comparable`, also of other processes' columns.
+    """
+    check_comparable(data)
+    own = [np.asarray(one, dtype=float).T for one in data]
+    columns = from_all(np.array([len(own[0])], np.int64)).ravel()
+    if len({*columns.tolist()}) > 1:
+        raise ValueError(
+            "`motion_fidelity` is above 0, but the processes' slices have "
+            f"{', '.join(map(str, columns))} columns; expected as many in all, for "
+            "mates are compared in the data."
+        )
+    scales = np.pad(scales_of(data, graphs), (0, room - len(own)))
+    there = [one.T for one in arrays_ahead(own, room, sizes, ahead)]
+    return measure_moves(relations, [*data, *there], from_all(scales).ravel().tolist())
 
 
 def own_links(

@@ -16,6 +16,7 @@ from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig, of_slices
 from aljax.distributed.ahead import (
     graphs_ahead,
     greatest,
+    moves_of,
     one_frame,
     own_links,
     sizes_of_all,
@@ -62,7 +63,7 @@ def fit(
             but for rounding.
         graph: How data become graphs; lists have a value for each slice of all.
         layout: How graphs become maps; no start that is made from mates.
-        alignment: How strongly mates are held together; no motion fidelity.
+        alignment: How strongly mates are held together.
         slice_labels: What the slices are called, all of them.
         progress: Called about 20 times during the layout, on every process.
 
@@ -76,7 +77,7 @@ def fit(
     check_random()
     check_labels(slice_labels, range(n_slices))
     own, room, mesh = share(n_slices)
-    _check_settings(slices, own, layout, alignment)
+    _check_settings(slices, own, layout)
     labels = None if slice_labels is None else slice_labels[own.start : own.stop]
     given = read_slices(slices, labels)
     data = [one if isinstance(one, np.ndarray) else None for one in given]
@@ -103,6 +104,9 @@ def fit(
             alignment_strengths=alignment.alignment_strengths,
             alignment_decay=alignment.alignment_decay,
         )
+        moves = None
+        if alignment.motion_fidelity > 0:
+            moves = moves_of(related, data, graphs, room, sizes, seen[len(own) :])
     with timed("start", seconds):
         start = initial_maps(
             own_layout.init,
@@ -122,6 +126,7 @@ def fit(
             key=key,
             capacity=round_up(max(sizes)),
             before=sizes[: own.start],
+            moves=moves,
         )
         problem = jax.tree.map(lambda leaf: leaf[: len(own)], problem)
         n_epochs = layout.n_epochs
@@ -185,19 +190,12 @@ def gather(
     return maps, jax.tree.map(term, fitted.history)
 
 
-def _check_settings(
-    slices: Sequence[Any], own: range, layout: LayoutConfig, alignment: AlignmentConfig
-) -> None:
+def _check_settings(slices: Sequence[Any], own: range, layout: LayoutConfig) -> None:
     if len(slices) != len(own):
         raise ValueError(
             f"`slices` has {len(slices)} slices, but process {jax.process_index()} has "
             f"slices {own.start} to {own.stop - 1}; expected those {len(own)}, as "
             "`share` says."
-        )
-    if alignment.motion_fidelity > 0:
-        raise ValueError(
-            f"`motion_fidelity` is {alignment.motion_fidelity:g}, which compares data "
-            "of several processes; expected 0, or `aljax.fit` on one."
         )
     if not isinstance(layout.init, str) and any(one is None for one in layout.init):
         raise ValueError(
