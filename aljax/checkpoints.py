@@ -118,6 +118,7 @@ class Checkpoints:
             check_same(found, self._of)
             state = self._restore(found.path, state)
             self.last = found.path
+        self._latest = None  # whatever was kept of another layout
         self._kept = (int(state.epoch), time.monotonic())
         return state
 

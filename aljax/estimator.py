@@ -10,6 +10,7 @@ from jaxtyping import Float
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from aljax.checks import is_listed
 from aljax.config import AlignmentConfig, per_slice
 from aljax.embedding import AlignedEmbedding
 from aljax.graph.build import dense_only, features_of, rows_of
@@ -128,7 +129,8 @@ class AlignedUMAP(Parameters):
             sizes = [len(self.maps_.maps[-1]), rows]
             relations = turn_one(relations, count - 1, sizes, dense_only(known))
         last = per_slice("n_neighbors", self.maps_.graph.n_neighbors, count)[-1]
-        asked = settings.get("n_neighbors", last)
+        own = last if is_listed(self.n_neighbors) else self.n_neighbors
+        asked = settings.get("n_neighbors", own)
         (fits,) = per_slice(
             "n_neighbors", fitting_neighbors(asked, [rows], first=count), 1
         )

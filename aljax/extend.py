@@ -34,6 +34,11 @@ def extend_settings(
             "`settings` has a or b, but the sequence was fitted to `min_dist` and "
             "`spread`; give those."
         )
+    if fitted.layout.a is not None and {"min_dist", "spread"} & {*settings}:
+        raise ValueError(
+            "`settings` has min_dist or spread, but the sequence was fitted with `a` "
+            "and `b`; give those."
+        )
 
     def extend(config: Any, names: Sequence[str]) -> Any:
         changed = {}

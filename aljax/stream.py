@@ -33,6 +33,8 @@ from aljax.layout.problem import layout_params, stack, stack_maps, unstack_maps
 from aljax.stages import check_key, epochs, seeds, timed
 from aljax.tables import read_slice
 
+SHORT = 8  # a window up to which all updates share a program
+
 
 def update(
     fitted: AlignedEmbedding,
@@ -157,6 +159,8 @@ def _lay_out(
     count = len(longer.maps)
     moving = (o for t, o in longer.relations if t + o >= count - move - 1)
     window = max(longer.alignment.alignment_window_size, *moving, 1)
+    if window > SHORT:  # as far as there are slices, by steps
+        window = min(window, -(-count // SHORT) * SHORT)
     size = move + 1 + window
     first = count - size  # below 0 where the sequence is short
     real = range(max(first, 0), count)

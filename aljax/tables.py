@@ -238,6 +238,9 @@ def slices_from_table(values: Any, slice_labels: Any, row_ids: Any) -> TableSlic
 
 def _column(values: Any, name: str) -> list[Any]:
     """A column as plain Python values, whichever library it is from."""
+    if isinstance(values, np.ndarray) and values.dtype == "M8[ns]":
+        # Of nanoseconds, which Python's times do not have, `tolist` makes numbers.
+        values = values.astype("M8[us]")
     convert = getattr(values, "tolist", None) or getattr(values, "to_list", None)
     column = convert() if convert else values
     if isinstance(column, str) or not isinstance(column, Iterable):

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from helpers import assert_same_maps, make_data, make_relations
 
-from aljax import AlignmentConfig, Checkpoints, GraphConfig, LayoutConfig, fit
+from aljax import AlignmentConfig, Checkpoints, GraphConfig, LayoutConfig, align, fit
 from aljax import checkpoints as module
 from aljax import manifest as manifests
 from aljax.manifest import MANIFEST, newest, read_manifest
@@ -323,3 +323,18 @@ def test_writes_that_fail_in_the_middle_are_said_and_left_behind(tmp_path, unbro
     again, seen = go_on(folder)
     assert seen[0] <= 3
     assert_same(again, unbroken)
+
+
+def test_what_was_kept_of_one_layout_is_not_sealed_as_anothers(tmp_path, unbroken):
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    kept = Checkpoints(tmp_path / "maps", resume=True)
+    with pytest.MonkeyPatch.context() as patch:
+        lay_out(kept)
+        patch.setattr(align, "run", stopped)
+        with pytest.raises(KeyboardInterrupt), kept:
+            lay_out(kept, seed=1)
+    with Checkpoints(tmp_path / "maps", resume=True) as again:
+        other = lay_out(again, seed=1)
+    assert np.abs(other.maps[0] - unbroken.maps[0]).max() > 0.1

@@ -208,6 +208,16 @@ def test_labels_shape_the_maps(fitted):
     assert abs(values.graph_ - fitted.graphs_[0]).max() > 0.1
 
 
+def test_a_slice_of_few_rows_does_not_lower_the_neighbors_of_the_next():
+    few, many = make_data((8, 40))
+    model = aljax.AlignedUMAP(n_epochs=5, n_neighbors=12)
+    mates = {i: i for i in range(8)}
+    with pytest.warns(UserWarning, match="reduced"):
+        model.fit([many, few], relations=[mates])
+    model.update(many, relations=mates)
+    assert model.maps_.graph.n_neighbors == (12, 7, 12)
+
+
 def test_n_neighbors_is_reduced_to_the_rows_with_one_warning():
     slices = [one[:rows] for one, rows in zip(make_data(), (12, 30, 14), strict=True)]
     model = aljax.AlignedUMAP(n_epochs=0, random_state=0)

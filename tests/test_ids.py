@@ -15,6 +15,7 @@ from helpers import (
 
 from aljax.align import fit
 from aljax.config import GraphConfig, LayoutConfig
+from aljax.graph.links import Links, chain
 from aljax.graph.relations import is_ids
 from aljax.tables import sliding_windows
 
@@ -146,3 +147,10 @@ def test_only_sequences_without_dicts_are_ids():
     assert is_ids(np.ones((2, 3)))
     for other in (None, [], "text", 5, [{0: 0}], [[1], {0: 0}], {(0, 1): [[0, 0]]}):
         assert not is_ids(other)
+
+
+def test_a_chain_keeps_every_mate_of_a_row():
+    first = Links(np.array([0, 1, 2]), np.array([5, 5, 6]))
+    second = Links(np.array([5, 6, 6]), np.array([7, 8, 9]))
+    expected = [(0, 7), (1, 7), (2, 8), (2, 9)]
+    assert pairs_of(chain(first, second)) == expected

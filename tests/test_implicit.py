@@ -197,6 +197,7 @@ def test_data_to_loss_is_differentiable_for_fixed_neighbors(problem, params, bas
     )
     np.testing.assert_allclose(same.weights, problem.weights, atol=1e-5)
     np.testing.assert_allclose(same.degrees, problem.degrees, atol=1e-5)
+    np.testing.assert_allclose(same.pulls, problem.pulls, atol=1e-4)
 
 
 @pytest.mark.slow
@@ -232,3 +233,9 @@ def test_a_gradient_that_is_not_finite_names_its_stage(stage, function):
 def test_bad_input_is_named(problem, params, base, options, said):
     with pytest.raises(ValueError, match=said):
         solve_layout(problem, params, base, **options)
+
+
+def test_pinned_rows_are_not_for_the_minimiser(problem, params, base):
+    pinned = eqx.tree_at(lambda p: p.free, problem, problem.free.at[0, :3].set(0))
+    with pytest.raises(ValueError, match=r"`problem` has pinned rows, .*'unrolled'"):
+        solve_layout(pinned, params, base, adjoint="implicit")

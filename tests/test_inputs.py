@@ -18,6 +18,7 @@ from aljax.graph.approximate import LENGTHS, approximate_knn
 from aljax.graph.neighbors import exact_knn, find_neighbors
 from aljax.graph.pairwise import PLAIN_METRICS, SPARSE_METRICS, nearest_pairs
 from aljax.graph.precomputed import knn_of_distances, read_knn
+from aljax.graph.queries import query_knn
 from aljax.tables import read_slice
 
 pytestmark = pytest.mark.usefixtures("as_users_run_it")
@@ -328,3 +329,13 @@ NAN = scipy.sparse.csr_matrix(np.where(DATA[0] > 2, np.nan, DATA[0]))
 def test_input_that_does_not_fit_is_refused(act, said):
     with pytest.raises(ValueError, match=said):
         act()
+
+
+@pytest.mark.parametrize("offset", [0, 1e8])
+def test_l2_is_euclidean(offset):
+    data = DATA[0] + offset
+    for search in (
+        lambda metric: find_neighbors(data, NEIGHBORS, metric=metric),
+        lambda metric: query_knn(data, data[:5], NEIGHBORS, metric=metric),
+    ):
+        jax.tree.map(np.testing.assert_array_equal, search("l2"), search("euclidean"))

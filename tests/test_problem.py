@@ -1,3 +1,4 @@
+from functools import partial
 from typing import Any
 
 import jax
@@ -17,7 +18,13 @@ from helpers import (
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig, find_ab_params
 from aljax.graph.build import build_graphs
 from aljax.graph.relations import Mates
-from aljax.layout.problem import layout_params, stack, stack_maps, unstack_maps
+from aljax.layout.problem import (
+    layout_params,
+    reweigh,
+    stack,
+    stack_maps,
+    unstack_maps,
+)
 
 OWN = np.arange(CAPACITY)
 
@@ -265,3 +272,16 @@ def test_settings_beyond_single_precision_are_named(name):
         layout_params(LayoutConfig(**settings), AlignmentConfig(), slices=1)
     with pytest.raises(ValueError, match=r"^`motion_fidelity` is 1e\+300"):
         layout_params(LayoutConfig(), AlignmentConfig(motion_fidelity=1e300), slices=1)
+
+
+def test_other_weights_change_the_pulls_as_a_new_stack_does():
+    graphs, relations, _ = make_problem()
+    key, weighing = jax.random.key(0), [None, np.linspace(0, 2, SIZES[1]), None]
+    problem = stack(graphs, relations, key=key, point_weights=weighing)
+    twice = [
+        jax.tree.map(lambda x: x * 2 if x.dtype.kind == "f" else x, graph)
+        for graph in graphs
+    ]
+    expected = stack(twice, relations, key=key, point_weights=weighing)
+    close = partial(np.testing.assert_allclose, rtol=1e-6)
+    jax.tree.map(close, reweigh(problem, twice), expected)

@@ -133,3 +133,13 @@ def test_pca_is_0_in_dimensions_that_the_data_do_not_have():
 def test_pca_does_not_depend_on_units(scale):
     data = make_data()[0].astype(np.float64)
     np.testing.assert_allclose(pca(data * scale, 2), pca(data, 2), rtol=1e-6)
+
+
+def test_pca_of_more_features_than_rows_is_the_same_and_quick():
+    rng = np.random.default_rng(0)
+    data = rng.normal(size=(30, 4)) @ rng.normal(size=(4, 20_000))
+    theirs = PCA(2, svd_solver="full").fit_transform(data)
+    theirs *= EXTENT / np.abs(theirs).max()
+    ours = pca(data, 2)
+    signs = np.sign((ours * theirs).sum(axis=0))
+    np.testing.assert_allclose(ours, theirs * signs, rtol=1e-6, atol=1e-6)

@@ -14,11 +14,13 @@ from helpers import (
     programs,
 )
 
+from aljax import stream
 from aljax.align import fit
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
 from aljax.embedding import AlignedEmbedding
 from aljax.graph.neighbors import exact_knn
 from aljax.layout.optimize import run
+from aljax.layout.problem import stack
 from aljax.metrics import displacement, trustworthiness
 from aljax.stream import update
 
@@ -252,6 +254,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "an unknown setting": ({"settings": {"min_dsit": 1}}, "did you mean `min_dist`"),
     "a common setting": ({"settings": {"n_components": 3}}, "is not per slice"),
     "a and b": ({"settings": {"a": 1.0}}, "fitted to `min_dist` and `spread`"),
+    "min_dist beside a and b": (
+        {"base": {"a": 1.5, "b": 0.9}, "settings": {"min_dist": 0.9}},
+        "fitted with `a` and `b`",
+    ),
     "a bad value": ({"settings": {"min_dist": -1.0}}, "^`min_dist` is"),
     "too many neighbors": (
         {"settings": {"n_neighbors": 44}, "slice_label": "d"},
@@ -265,6 +271,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_updates_that_do_not_fit_are_refused(base, case):
     settings, said = REFUSED[case]
+    settings = dict(settings)
+    if "base" in settings:
+        layout = dataclasses.replace(base.layout, **settings.pop("base"))
+        base = dataclasses.replace(base, layout=layout)
     with pytest.raises(ValueError, match=said):
         append(base, **settings)
 
@@ -308,3 +318,17 @@ def test_pairs_beyond_the_window_pull_as_in_fit(base):
         one = update(one, data, pairs, key=key)
         apart.append(np.linalg.norm(one.maps[3][:30] - one.maps[0][:30], axis=1).mean())
     assert apart[1] < apart[0] / 2
+
+
+def test_a_wide_window_costs_no_more_than_there_are_slices(base, monkeypatch):
+    stacked = []
+
+    def count(graphs, *given, **options):
+        stacked.append(len(graphs))
+        return stack(graphs, *given, **options)
+
+    monkeypatch.setattr(stream, "stack", count)
+    wide = dataclasses.replace(base.alignment, alignment_window_size=1000)
+    longer = append(dataclasses.replace(base, alignment=wide))
+    assert longer.relations.keys() >= {(2, 1), (1, 2), (0, 3)}
+    assert stacked == [1 + stream.SHORT]

@@ -43,6 +43,8 @@ def test_text_and_dates_may_label_slices():
     days = np.array(["2020-02-01", "2020-01-01", "2020-02-01"], "datetime64[D]")
     dates = slices_from_table(VALUES[:3], days, [1, 1, 2])
     assert dates.labels == sorted(days.tolist())[:2]
+    times = slices_from_table(VALUES[:3], days.astype("datetime64[ns]"), [1, 1, 2])
+    assert [str(one)[:10] for one in times.labels] == [*map(str, dates.labels)]
 
 
 def test_a_category_of_pandas_serves_as_labels_and_ids():

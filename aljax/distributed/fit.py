@@ -26,7 +26,7 @@ from aljax.distributed.ahead import (
 from aljax.distributed.exchange import from_all
 from aljax.distributed.share import share
 from aljax.embedding import AlignedEmbedding
-from aljax.graph.build import build_graphs
+from aljax.graph.build import build_graphs, dense_only, features_of
 from aljax.graph.knn import round_up
 from aljax.graph.relations import relate
 from aljax.layout.initialize import initial_maps
@@ -80,7 +80,8 @@ def fit(
     _check_settings(slices, own, layout)
     labels = None if slice_labels is None else slice_labels[own.start : own.stop]
     given = read_slices(slices, labels)
-    data = [one if isinstance(one, np.ndarray) else None for one in given]
+    data = [features_of(one, graph.metric) for one in given]
+    dense = dense_only(data)
     knn_seed, start_seed = seeds(key, 2)
     own_layout = of_slices(layout, own, n_slices)
     params = layout_params(own_layout, alignment, slices=len(own))
@@ -99,19 +100,19 @@ def fit(
         seen = range(own.start, min(own.stop + window, n_slices))
         ahead = graphs_ahead(graphs, room, sizes, seen[len(own) :])
         related = relate(
-            own_links(relations, seen, len(own), sizes, data, alignment),
+            own_links(relations, seen, len(own), sizes, dense, alignment),
             [*graphs, *ahead],
             alignment_strengths=alignment.alignment_strengths,
             alignment_decay=alignment.alignment_decay,
         )
         moves = None
         if alignment.motion_fidelity > 0:
-            moves = moves_of(related, data, graphs, room, sizes, seen[len(own) :])
+            moves = moves_of(related, dense, graphs, room, sizes, seen[len(own) :])
     with timed("start", seconds):
         start = initial_maps(
             own_layout.init,
             [one.to_sparse() for one in graphs],
-            data,
+            dense,
             within(related, len(own)),
             n_components=layout.n_components,
             seed=start_seed,
@@ -149,7 +150,7 @@ def fit(
         maps=unstack_maps(state.maps, problem),
         graphs=graphs,
         relations=within(related, len(own)),
-        data=[*data],
+        data=data,
         params=params,
         history=state.history,
         seconds=seconds,

@@ -30,7 +30,7 @@ from aljax.graph.targets import (
 Slice = Rows | KNN | FuzzyGraph
 CLASSES = "categorical"
 # On single numbers these are the distance that the exact search knows.
-SAME_ON_NUMBERS = ("l2", "l1", "manhattan", "chebyshev", "minkowski")
+SAME_ON_NUMBERS = ("l1", "manhattan", "chebyshev", "minkowski")
 
 
 def build_graphs(

@@ -44,8 +44,17 @@ def by_row(
 
 def chain(first: Links, second: Links) -> Links:
     """Links (i, k) for which some j has (i, j) in `first` and (j, k) in `second`."""
-    _, left, right = np.intersect1d(first.others, second.rows, return_indices=True)
-    return by_row(np.column_stack([first.rows[left], second.others[right]]))
+    order = np.argsort(second.rows, kind="stable")
+    begin, end = (
+        np.searchsorted(second.rows[order], first.others, side)
+        for side in ("left", "right")
+    )
+    left = np.repeat(np.arange(first.rows.size), end - begin)
+    # The entries begin to end of each, one after another.
+    past = np.repeat(np.cumsum(end - begin) - end, end - begin)
+    right = order[np.arange(left.size) - past]
+    pairs = np.column_stack([first.rows[left], second.others[right]])
+    return by_row(np.unique(pairs, axis=0))
 
 
 def read_weights(weights: Any, count: int, name: str) -> Float[np.ndarray, "_"] | None:

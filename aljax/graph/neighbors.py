@@ -24,6 +24,7 @@ from aljax.graph.pairwise import PLAIN_METRICS, SPARSE_METRICS, nearest_pairs
 from aljax.graph.precomputed import knn_of_distances
 
 EXACT_METRICS = ("euclidean", "cosine")
+SYNONYMS = {"l2": "euclidean"}
 PRECOMPUTED = "precomputed"  # a slice is its rows' distances
 # Exact search is the quicker below this many operations (about 40,000 x 784): a pair
 # of rows costs one for each feature, and its share in the choice of the nearest.
@@ -62,6 +63,7 @@ def find_neighbors(
         ValueError: `knn_method="exact"` with a metric or sparse rows that have no
             exact search here, or a metric that pynndescent does not know.
     """
+    metric = SYNONYMS.get(metric, metric)
     if metric == PRECOMPUTED:
         return knn_of_distances(data, n_neighbors, name=name)
     tiled = _is_tiled(data, metric, metric_kwds)

@@ -12,10 +12,10 @@ from aljax.graph.knn import Rows
 BLOCK = 128  # rows whose distances to all others are held at once
 # Metrics that scikit-learn and pynndescent know by the same name for the same thing.
 PLAIN_METRICS = (
-    *("manhattan", "l1", "l2", "sqeuclidean", "chebyshev", "minkowski", "canberra"),
+    *("manhattan", "l1", "sqeuclidean", "chebyshev", "minkowski", "canberra"),
     *("braycurtis", "correlation", "hamming", "haversine"),
 )
-SPARSE_METRICS = ("euclidean", "l2", "cosine", "manhattan", "l1")
+SPARSE_METRICS = ("euclidean", "cosine", "manhattan", "l1")
 
 
 def nearest_pairs(

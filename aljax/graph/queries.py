@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int
 
 from aljax.graph.conditioning import condition
 from aljax.graph.knn import Rows, round_up
-from aljax.graph.neighbors import EXACT_METRICS, ROUNDING
+from aljax.graph.neighbors import EXACT_METRICS, ROUNDING, SYNONYMS
 from aljax.graph.pairwise import nearest_pairs
 
 BLOCK = 128  # queries whose distances to all rows are held at once
@@ -49,6 +49,7 @@ def query_knn(
     Raises:
         ValueError: A metric for which new rows cannot be searched.
     """
+    metric = SYNONYMS.get(metric, metric)
     dense = isinstance(data, np.ndarray)
     if dense and metric in EXACT_METRICS and not metric_kwds:
         return _search(data, np.asarray(queries), n_neighbors, metric)

@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import optax
 import optimistix
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float
 
 from aljax.layout.curvature import Flat, Maps, flat_directions, newton_step, project
@@ -109,7 +110,7 @@ def solve_layout(
         )
         missing = jnp.asarray(jnp.nan, maps.dtype)
         return Solution(watch(maps, MEASURE), missing, jnp.asarray(False))
-    _check_implicit(adjoint, n_shifts, points)
+    _check_implicit(adjoint, n_shifts, points, problem.free)
     if tolerance is None:
         tolerance = 1e-8 if start.dtype == jnp.float64 else 1e-3
     solution = _minimum(problem, params, start, tolerance, max_steps=max_steps)
@@ -135,7 +136,9 @@ def _check_unrolled(key: jax.Array | None, n_epochs: int, last: int) -> None:
         )
 
 
-def _check_implicit(adjoint: str, n_shifts: int | None, points: int) -> None:
+def _check_implicit(
+    adjoint: str, n_shifts: int | None, points: int, free: Array
+) -> None:
     if adjoint != "implicit":
         raise ValueError(
             f"`adjoint` is {adjoint!r}; expected 'unrolled' or 'implicit'."
@@ -146,6 +149,11 @@ def _check_implicit(adjoint: str, n_shifts: int | None, points: int) -> None:
             "'implicit', which needs a layout whose gradient is 0: that of a sample "
             f"never is. Leave `n_shifts` None (all {points // 2} shifts, the exact "
             "loss), or use adjoint='unrolled'."
+        )
+    if not isinstance(free, Tracer) and not free.all():
+        raise ValueError(
+            "`problem` has pinned rows, which adjoint='implicit' would "
+            "move; expected none. Use adjoint='unrolled'."
         )
 
 

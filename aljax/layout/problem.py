@@ -193,16 +193,21 @@ def reweigh(problem: AlignedProblem, graphs: Sequence[FuzzyGraph]) -> AlignedPro
         graphs: One for each slice, as from `graph_of`.
     """
     weights, degrees = [], []
+    before = problem.degrees
+    weighing = jnp.where(
+        before > 0, problem.pulls / jnp.where(before > 0, before, 1), 1
+    )
     for t, graph in enumerate(graphs):
         size, entries = graph.degrees.shape[0], graph.neighbors.shape[0] - 1
         rows = problem.order[t, :size]
         blank = jnp.zeros(problem.weights.shape[1:], graph.weights.dtype)
         weights.append(blank.at[:entries, :size].set(graph.weights[1:, rows]))
         degrees.append(blank[0].at[:size].set(graph.degrees[rows]))
+    stacked = jnp.stack(degrees)
     return eqx.tree_at(
-        lambda p: (p.weights, p.degrees),
+        lambda p: (p.weights, p.degrees, p.pulls),
         problem,
-        (jnp.stack(weights), jnp.stack(degrees)),
+        (jnp.stack(weights), stacked, stacked * weighing),
     )
 
 

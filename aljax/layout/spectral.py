@@ -25,8 +25,12 @@ def pca(data: Float[np.ndarray, "points features"], n_components: int) -> Start:
     exact = np.asarray(data, dtype=np.float64)
     centred = exact - exact.mean(axis=0)
     centred = centred / (np.abs(centred).max() or 1.0)
-    _, vectors = np.linalg.eigh(centred.T @ centred)
-    axes = _fix_signs(vectors[:, ::-1][:, :n_components])
+    if centred.shape[1] > centred.shape[0]:
+        *_, rows = np.linalg.svd(centred, full_matrices=False)
+        vectors = rows.T
+    else:
+        vectors = np.linalg.eigh(centred.T @ centred)[1][:, ::-1]
+    axes = _fix_signs(vectors[:, :n_components])
     start = np.zeros((exact.shape[0], n_components))
     start[:, : axes.shape[1]] = centred @ axes
     return _expand(start)
