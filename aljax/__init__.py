@@ -9,6 +9,7 @@ check_jax()
 
 from aljax.align import fit
 from aljax.checkpoints import Checkpoints
+from aljax.checks import nearest_name
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
 from aljax.embedding import AlignedEmbedding
 from aljax.graph.fuzzy import FuzzyGraph
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from aljax.estimator import UMAP, AlignedUMAP
 
 load = AlignedEmbedding.load
+ROOMS = ("distributed", "metrics", "plot", "selection", "sweep")
 
 __all__ = [
     "KNN",
@@ -49,11 +51,12 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Load the estimators, scikit-learn with them, and pictures on first use."""
+    """Load on first use what not everybody needs, such as scikit-learn."""
     if name in ("AlignedUMAP", "UMAP"):
         from aljax import estimator
 
         return getattr(estimator, name)
-    if name == "plot":
-        return importlib.import_module("aljax.plot")
-    raise AttributeError(f"module 'aljax' has no attribute {name!r}")
+    if name in ROOMS:
+        return importlib.import_module(f"aljax.{name}")
+    hint = nearest_name(name, [*__all__, *ROOMS])
+    raise AttributeError(f"module 'aljax' has no attribute {name!r}: {hint}")

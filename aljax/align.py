@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from aljax.checkpoints import Checkpoints
+from aljax.checks import instance
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
 from aljax.embedding import AlignedEmbedding
 from aljax.layout.mesh import Devices, read_devices
@@ -83,6 +84,10 @@ def fit(
         ValueError: Input that does not fit together; the message names the argument,
             what came, what was expected and what to do.
     """
+    if checkpoints is not None:
+        instance("checkpoints", checkpoints, Checkpoints, "aljax.Checkpoints(folder)")
+    if progress is not None:
+        instance("progress", progress, Callable, "a function of the state, or None")
     # What is no list is refused with the data.
     mesh = read_devices(devices, len(slices) if isinstance(slices, Sized) else 1)
     prepared = prepare(

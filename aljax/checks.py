@@ -33,6 +33,15 @@ def nearest_name(name: str, known: Sequence[str]) -> str:
     return f"did you mean `{close[0]}`?" if close else f"known: {', '.join(known)}."
 
 
+def instance(name: str, value: Any, kind: Any, remedy: str) -> None:
+    """Refuse what is of another type."""
+    if not isinstance(value, kind):
+        raise ValueError(
+            f"`{name}` is a {type(value).__name__}; expected {remedy} "
+            f"(a {kind.__name__})."
+        )
+
+
 def slice_name(t: int, labels: Sequence[Hashable] | None) -> str:
     """A slice's index, and its label if it has one, for an error message."""
     return f"slice {t}" if labels is None else f"slice {t} ({labels[t]!r})"

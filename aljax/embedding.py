@@ -10,7 +10,7 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Float
 
-from aljax.checks import slice_name
+from aljax.checks import instance, slice_name
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
 from aljax.exports import RowValues, to_anndata, to_frame
 from aljax.graph.build import dense_only
@@ -193,3 +193,9 @@ class AlignedEmbedding(eqx.Module):
 
     def _inverse_options(self) -> dict[str, Any]:
         return {"a": self.params.a, "b": self.params.b, "metric": self.graph.metric}
+
+
+def check_fitted(fitted: Any) -> None:
+    """Refuse what is no sequence of maps."""
+    remedy = "what `aljax.fit` returns, or an estimator's `maps_`"
+    instance("fitted", fitted, AlignedEmbedding, remedy)

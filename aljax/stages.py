@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from aljax.checks import instance
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
 from aljax.graph.build import build_graphs, dense_only, features_of, rows_of
 from aljax.graph.fuzzy import FuzzyGraph
@@ -67,6 +68,9 @@ def prepare(
     the layout know of (None for all).
     """
     check_key(key)
+    instance("graph", graph, GraphConfig, "aljax.GraphConfig(...)")
+    instance("layout", layout, LayoutConfig, "aljax.LayoutConfig(...)")
+    instance("alignment", alignment, AlignmentConfig, "aljax.AlignmentConfig(...)")
     check_labels(slice_labels, slices)
     given = read_slices(slices, slice_labels)
     data = [features_of(one, graph.metric) for one in given]

@@ -14,7 +14,7 @@ import numpy as np
 
 from aljax.align import Progress, optimize
 from aljax.config import per_slice
-from aljax.embedding import AlignedEmbedding
+from aljax.embedding import AlignedEmbedding, check_fitted
 from aljax.extend import (
     OF_GRAPH,
     OF_LAYOUT,
@@ -82,6 +82,7 @@ def update(
             there are none, `move` or `keep` out of range, an unknown setting.
     """
     check_key(key)
+    check_fitted(fitted)
     count = len(fitted.maps)
     _check_whole("move", move, 0, count)
     if keep is not None:

@@ -8,7 +8,7 @@ import scipy.sparse
 from jaxtyping import Float
 
 from aljax.config import per_slice
-from aljax.embedding import AlignedEmbedding
+from aljax.embedding import AlignedEmbedding, check_fitted
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.knn import KNN, Rows, as_floats
 from aljax.graph.neighbors import PRECOMPUTED
@@ -48,6 +48,7 @@ def transform(
             values that are not finite, or a metric in which new rows cannot be
             searched.
     """
+    check_fitted(fitted)
     t = fitted.index(slice)
     count = len(fitted.maps)
     n_neighbors = per_slice("n_neighbors", fitted.graph.n_neighbors, count)[t]

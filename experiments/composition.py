@@ -7,7 +7,7 @@ a config of its own, so each can be overridden by name though no YAML repeats it
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
@@ -166,14 +166,33 @@ def _check_names(
 
 def _check_path(path: Sequence[str], known: Any) -> None:
     """Raise where a dotted name leaves the settings that there are."""
+    every = known
     for depth, name in enumerate(path):
         above = ".".join(path[:depth])
         if not isinstance(known, Mapping):
             raise ValueError(f"`{'.'.join(path)}` is not a setting, but `{above}` is.")
         if name not in known:
+            # The section may be missing, or the name misspelt within it.
+            inside = [
+                dotted for dotted in _dotted(every) if dotted.endswith(f".{name}")
+            ]
+            if inside:
+                raise ValueError(
+                    f"`{'.'.join(path)}` is not a setting: did you mean "
+                    f"`{' or '.join(inside)}`?"
+                )
             names = [".".join([*path[:depth], str(other)]) for other in known]
             reject_name(".".join(path[: depth + 1]), names)
         known = known[name]
+
+
+def _dotted(known: Mapping[str, Any], above: str = "") -> Iterator[str]:
+    """The full names of all settings that stand in a section."""
+    for name, value in known.items():
+        if isinstance(value, Mapping):
+            yield from _dotted(value, f"{above}{name}.")
+        else:
+            yield f"{above}{name}"
 
 
 def reject_name(name: str, known: Sequence[str]) -> None:

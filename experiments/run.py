@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from experiments.settings import RunSettings
 
 
+EXTRAS = ("hydra", "omegaconf", "yaml", "matplotlib")  # of the extra `experiments`
 # Each is a module of `experiments` with a function `run`.
 TASKS = {
     "fit": "run",
@@ -58,6 +59,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return interrupts.exit_status()
         except BrokenPipeError:  # whoever read the output has left, as `head` does
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+        except ModuleNotFoundError as error:
+            if error.name is None or error.name.split(".")[0] not in EXTRAS:
+                raise
+            print(
+                f"error: {error.name} is not installed; run: pip install -e "
+                "'.[experiments]'",
+                file=sys.stderr,
+            )
             return 1
         except ValueError as error:
             if not _is_refusal(error):

@@ -155,7 +155,8 @@ def _section(name: str, given: Any) -> Any:
     try:
         return SECTIONS[name](**given)
     except ValueError as error:
-        raise ValueError(str(error).replace("`", f"`{name}.", 1)) from error
+        said = str(error).replace("`", f"`{name}.", 1).replace("or None", "or null")
+        raise ValueError(said) from error
 
 
 def check_seed(seed: Any) -> None:

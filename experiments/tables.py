@@ -78,7 +78,10 @@ def _read_frame(path: str) -> Any:
     if file.suffix not in readers:
         raise ValueError(f"`data.path` is {path}; expected a .csv or .parquet file.")
     if not file.is_file():
-        raise ValueError(f"`data.path` is {path}, which is not there.")
+        raise ValueError(
+            f"`data.path` is {path}, which is not there (in {Path.cwd()}); expected a "
+            ".csv or .parquet file."
+        )
     try:
         import pandas as pd
     except ImportError as error:

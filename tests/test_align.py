@@ -1,5 +1,8 @@
 import math
+import subprocess
+import sys
 import warnings
+from typing import Any
 
 import jax
 import numpy as np
@@ -15,6 +18,7 @@ from helpers import (
     make_relations,
 )
 
+import aljax
 from aljax.align import fit
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
 from aljax.embedding import AlignedEmbedding
@@ -512,3 +516,58 @@ def test_sliding_windows_overlap_and_relate_equal_rows():
 def test_windows_out_of_range_are_refused(size, step, said):
     with pytest.raises(ValueError, match=said):
         sliding_windows(np.zeros((23, 1)), size, step)
+
+
+GIVEN: dict[str, Any] = {"slices": make_data(), "relations": make_relations()}
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (
+            lambda: aljax.fit(**GIVEN, key=jax.random.key(0), graph={}),
+            "`graph` is a dict; expected",
+        ),
+        (
+            lambda: aljax.fit(**GIVEN, key=jax.random.key(0), layout=GRAPH),
+            "`layout` is a GraphConfig",
+        ),
+        (
+            lambda: aljax.fit(**GIVEN, key=jax.random.key(0), alignment=0.1),
+            "`alignment` is a float",
+        ),
+        (
+            lambda: aljax.fit(**GIVEN, key=jax.random.key(0), checkpoints="a"),
+            "`checkpoints` is a str",
+        ),
+        (
+            lambda: aljax.fit(**GIVEN, key=jax.random.key(0), progress=True),
+            "`progress` is a bool",
+        ),
+        (
+            lambda: aljax.transform(aljax.UMAP(), 0, make_data()[0]),
+            "`fitted` is a UMAP; .* an estimator's `maps_`",
+        ),
+        (
+            lambda: aljax.update([], make_data()[0], {0: 0}, key=jax.random.key(0)),
+            "`fitted` is a list",
+        ),
+    ],
+)
+def test_arguments_of_another_kind_are_named(call, said):
+    with pytest.raises(ValueError, match=f"^{said}"):
+        call()
+
+
+def test_rooms_load_on_first_use_and_wrong_names_get_a_hint():
+    code = (
+        "import aljax\n"
+        "print(aljax.metrics.trustworthiness, aljax.sweep.sweep, aljax.plot.points)\n"
+        "aljax.AlignedUmap"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert found.stdout.count("function") == 3
+    assert "did you mean `AlignedUMAP`?" in found.stderr

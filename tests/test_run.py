@@ -16,7 +16,7 @@ import yaml
 
 import aljax
 from aljax import metrics
-from experiments import composition, results, settings
+from experiments import composition, results, run, settings
 from experiments.run import main
 
 ROOT = Path(__file__).parents[1]
@@ -354,3 +354,12 @@ def test_data_that_are_no_images_cannot_be_drawn_as_such(rng, tmp_path, capsys):
     np.savez(tmp_path / "own.npz", rng.normal(size=(60, 5)))
     given = ["data=files", "data.path=own.npz", *QUICK, "inverse={grid: 3}"]
     assert "5 features" in refusal(given, capsys)
+
+
+def test_what_is_not_installed_is_said_with_the_command(monkeypatch, capsys):
+    def missing(*_):
+        raise ModuleNotFoundError("No module named 'hydra'", name="hydra.core")
+
+    monkeypatch.setattr(run, "_main", missing)
+    assert main([]) == 1
+    assert "hydra.core is not installed; run: pip install" in capsys.readouterr().err

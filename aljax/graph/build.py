@@ -174,9 +174,12 @@ def intersect(
     metric, kwds = graph.target_metric, graph.target_metric_kwds
     if values.shape[1] == 1 and metric in SAME_ON_NUMBERS and not kwds:
         metric = "euclidean"
-    knn = find_neighbors(
-        values, n_neighbors, metric=metric, metric_kwds=kwds, seed=seed, name=name
-    )
+    how: Any = {"metric": metric, "metric_kwds": kwds, "seed": seed, "name": name}
+    try:
+        knn = find_neighbors(values, n_neighbors, **how)
+    except ValueError as error:
+        said = str(error).replace("`metric", "`target_metric")
+        raise ValueError(f"{said} Or use {CLASSES!r}.") from error
     points = knn.indices.shape[1]
     strengths = np.asarray(_memberships(_widened(knn), points))[:, :points]
     lists = np.asarray(knn.indices)

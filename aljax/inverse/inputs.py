@@ -10,7 +10,7 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Array, Float
 
-from aljax.checks import number
+from aljax.checks import LARGEST, number
 from aljax.config import find_ab_params
 from aljax.graph.knn import as_floats
 from aljax.graph.neighbors import EXACT_METRICS
@@ -150,7 +150,7 @@ def read_curve(a: Any, b: Any) -> Curve:
             real = (
                 value.item() if isinstance(value, ARRAYS) and value.ndim == 0 else value
             )
-            number(0, open_low=True)(name, real)
+            number(0, high=LARGEST, open_low=True)(name, real)
     return Curve(jnp.asarray(a, float), jnp.asarray(b, float))
 
 
