@@ -256,6 +256,30 @@ def test_ids_of_nobody_are_members_of_their_own():
     assert members.codes[0][0] == members.codes[1][0]
 
 
+@pytest.mark.parametrize(
+    "ids", [[("p", 0), ("p", 1), (1, 0)], [1, "1", ("p", 0)], [2**60, 2**60 + 1, 0.5]]
+)
+def test_ids_of_any_kind_find_their_mates(ids):
+    maps = [np.zeros((4, 2))] * 2
+    members = read_members(maps, [[*ids, None], [None, *ids[::-1]]])
+    assert len(members.names) == 5
+    np.testing.assert_array_equal(members.codes[0][:3], members.codes[1][:0:-1])
+
+
+def test_what_is_missing_is_unknown_in_every_picture(tmp_path):
+    pd = pytest.importorskip("pandas", reason="run: pip install pandas")
+    maps = make_maps((4, 4))
+    ids = [["a", pd.NA, "b", 1], ["a", pd.NA, "b", 1]]
+    assert plot.displacement(maps, ids=ids).axes
+    assert plot.points(maps[0], ["a", pd.NA, "b", "a"]).axes
+    assert plot.points(maps[0], values=[1, pd.NA, None, 2.0]).axes
+    assert plot.points(maps[0], [("p", 1), ("p", 1), ("q", 0), None]).axes
+    assert plot.explore(maps, tmp_path / "maps.html", ids, ids=ids).exists()
+    colored = color_by([["a", np.nan, 1, "1"]], None, [4])
+    assert colored.codes is not None
+    assert colored.codes[0].tolist() == [2, -1, 0, 1]
+
+
 def test_curves_meet_every_map_and_end_at_gaps(rng):
     maps = rng.normal(size=(6, 4, 2))
     ids = [np.arange(4)] * 6

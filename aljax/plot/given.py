@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 
 from aljax.embedding import AlignedEmbedding
 from aljax.exports import RowValues, per_row
+from aljax.graph.ids import is_missing
 from aljax.graph.relations import Relations
 
 Map = Float[np.ndarray, "_ components"]
@@ -128,8 +129,8 @@ def _by_id(ids: RowValues, sizes: Sequence[int]) -> Members:
     for t, one in enumerate(per_row("ids", ids, sizes)):
         code = np.empty(len(one), dtype=int)
         for row, name in enumerate(one.tolist()):
-            missing = name is None or name != name  # such a row is nobody's mate
-            key = (t, row) if missing else name
+            missing = is_missing(name)
+            key = object() if missing else name  # such a row is nobody's mate
             code[row] = places.setdefault(key, len(names))
             if code[row] == len(names):
                 names.append("" if missing else str(name))

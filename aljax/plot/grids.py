@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from aljax.exports import RowValues
 from aljax.plot import paper
-from aljax.plot.color import color_by
+from aljax.plot.color import color_map
 from aljax.plot.density import is_dense, shade
 from aljax.plot.given import one_map
 
@@ -64,7 +64,7 @@ def inverse_grid(
     halves: Any = figure.subfigures(1, 2)
     left, right = halves
     panel = left.subplots()
-    coloring = color_by(labels, None, [len(plane)])
+    coloring = color_map(labels, None, len(plane))
     box = paper.bounds(np.concatenate([plane, queries]))
     panel.set(xticks=[], yticks=[], aspect="equal", **box)
     if is_dense(len(plane), None):
