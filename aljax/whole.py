@@ -1,6 +1,5 @@
 """Whether the parts of a model fit each other: a file can be unharmed and still lie."""
 
-import dataclasses
 from typing import Any
 
 import jax
@@ -8,7 +7,7 @@ import numpy as np
 import scipy.sparse
 
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
-from aljax.graph.fuzzy import FuzzyGraph
+from aljax.graph.fuzzy import FuzzyGraph, check_graph
 from aljax.graph.relations import Mates
 from aljax.layout.losses import LossTerms
 from aljax.layout.problem import LayoutParams
@@ -74,12 +73,12 @@ def _check_map(one: Any, name: str) -> int:
 
 def _check_graph(graph: Any, size: int, name: str) -> None:
     _require(isinstance(graph, FuzzyGraph), name, "a FuzzyGraph")
-    parts = [np.asarray(getattr(graph, f.name)) for f in dataclasses.fields(graph)]
-    neighbors, weights, degrees = parts
-    fits = neighbors.ndim == 2 and neighbors.shape[1] == size
-    fits = fits and weights.shape == neighbors.shape and degrees.shape == (size,)
+    try:
+        check_graph(graph, name)
+    except ValueError as error:
+        _require(False, name, f"a graph as `fit` makes it ({error})")
+    fits = len(graph.degrees) == size
     _require(fits, name, f"lists of neighbours for {size} points")
-    _require(_are_rows(neighbors, size), name, f"neighbours 0 to {size - 1}")
 
 
 def _check_data(values: Any, size: int, name: str) -> None:

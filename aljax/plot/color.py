@@ -134,8 +134,8 @@ def color_by(
 
 def color_map(labels: Any, values: Any, size: int) -> Coloring:
     """`color_by` for one map, given its rows' classes or values alone."""
-    columns = (None if one is None else [one] for one in (labels, values))
-    return color_by(*columns, [size])
+    labels, values = (None if one is None else [one] for one in (labels, values))
+    return color_by(labels, values, [size])
 
 
 def _by_label(labels: list[np.ndarray]) -> Coloring:

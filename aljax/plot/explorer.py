@@ -142,8 +142,8 @@ def _classes(name: str, rows: list[np.ndarray]) -> dict[str, Any]:
     ]
     distinct = list(dict.fromkeys(one for one in listed if one is not None))
     if len(distinct) > CLASSES:
-        place = {one: code for code, one in enumerate(distinct)}
-        joined = np.array([place.get(one, -1) for one in listed])
+        place = {None: -1} | {one: code for code, one in enumerate(distinct)}
+        joined = np.array([place[one] for one in listed])
         codes = np.split(joined, np.cumsum([len(array) for array in rows])[:-1])
         encoded = [_encode(code, "<i4") for code in codes]
         return {"name": name, "kind": "text", "classes": distinct, "rows": encoded}
