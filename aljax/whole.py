@@ -1,5 +1,6 @@
 """Whether the parts of a model fit each other: a file can be unharmed and still lie."""
 
+import os
 from typing import Any
 
 import jax
@@ -9,6 +10,7 @@ import scipy.sparse
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
 from aljax.graph.fuzzy import FuzzyGraph, check_graph
 from aljax.graph.relations import Mates
+from aljax.io import FileError
 from aljax.layout.losses import LossTerms
 from aljax.layout.problem import LayoutParams
 
@@ -22,6 +24,20 @@ KINDS = {
     "seconds": dict,
 }
 PER_SLICE = ("graphs", "data", "pinned", "point_weights")
+
+
+def check_file(model: Any, path: str | os.PathLike[str]) -> None:
+    """`check_whole` of a model that was read from a file.
+
+    Raises:
+        FileError: Parts that do not fit each other.
+    """
+    try:
+        check_whole(model)
+    except ValueError as error:
+        raise FileError(
+            f"`path` is {path}, which is truncated or altered: {error}"
+        ) from error
 
 
 def check_whole(model: Any) -> None:
