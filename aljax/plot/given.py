@@ -1,5 +1,6 @@
 """What a picture is asked to draw, in whichever form it came: maps, rows, members."""
 
+import numbers
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -64,10 +65,11 @@ def one_map(model: Any, slice: int) -> Map:  # noqa: A002
         ValueError: There is no such slice.
     """
     maps = read_maps(model)
-    if not -len(maps) <= slice < len(maps):
+    whole = isinstance(slice, numbers.Integral) and not isinstance(slice, bool)
+    if not whole or not -len(maps) <= slice < len(maps):
         raise ValueError(
-            f"`slice` is {slice}; expected {-len(maps)} to {len(maps) - 1}, the slices "
-            "of `model`."
+            f"`slice` is {slice!r}; expected {-len(maps)} to {len(maps) - 1}, the "
+            "slices of `model`."
         )
     return maps[slice]
 
