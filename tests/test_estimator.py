@@ -348,6 +348,10 @@ def test_a_file_of_one_map_keeps_names_and_may_leave_the_data_out(tmp_path):
             "`relations` has 1 dicts",
         ),
         (lambda: aljax.AlignedUMAP().fit(make_data(), **WRONG), "'a'"),
+        (
+            lambda: aljax.AlignedUMAP().fit(make_data(), relations=[{0: 0}, None]),
+            r"`relations\[1\]` is a NoneType; expected a dict",
+        ),
         (lambda: aljax.AlignedUMAP().fit(ARRAY), "`slices` is one array"),
         (
             lambda: aljax.AlignedUMAP().fit(make_data(), [[1]], relations=None),
