@@ -54,6 +54,41 @@ def is_listed(value: Any) -> TypeGuard[Sequence[Any]]:
     return isinstance(value, Sequence) and not isinstance(value, str)
 
 
+def as_column(values: Any, name: str) -> np.ndarray:
+    """One entry for each row, as an array: a list's are kept as they are.
+
+    NumPy would make text of numbers beside text, and a table of tuples.
+
+    Args:
+        values: A list, an array, or a column of a frame.
+        name: What messages call it.
+
+    Raises:
+        ValueError: No array, or an entry that cannot be hashed.
+    """
+    if isinstance(values, list | tuple):
+        column = np.empty(len(values), dtype=object)
+        for row, one in enumerate(values):
+            column[row] = one
+        if all(isinstance(one, numbers.Real) for one in values):
+            whole = np.asarray(values)
+            pairs = zip(whole.tolist(), values, strict=True)
+            column = whole if all(a == b or b != b for a, b in pairs) else column
+    else:
+        column = np.asarray(values)
+    if column.dtype.kind != "O" or column.ndim != 1:
+        return column
+    for row, one in enumerate(column):
+        try:
+            hash(one)
+        except TypeError as error:
+            raise ValueError(
+                f"{name} has {one!r} ({type(one).__name__}) in row {row}, which cannot "
+                "be hashed; expected text, numbers or tuples."
+            ) from error
+    return column
+
+
 def _reject(name: str, value: Any, expected: str) -> None:
     raise ValueError(f"`{name}` is {value!r}; expected {expected}.")
 

@@ -19,10 +19,10 @@ from aljax.graph.ids import SliceIds
 from aljax.graph.knn import Rows
 from aljax.graph.relations import Relations
 from aljax.inverse import Reconstruction, inverse_trajectory, inverse_transform_at
-from aljax.io import FileError, read, write
+from aljax.io import read, write
 from aljax.layout.losses import LossTerms
 from aljax.layout.problem import LayoutParams
-from aljax.whole import check_whole
+from aljax.whole import check_file
 
 
 class AlignedEmbedding(eqx.Module):
@@ -94,12 +94,7 @@ class AlignedEmbedding(eqx.Module):
                 format or of parts that do not fit each other.
         """
         model = read(path, cls)
-        try:
-            check_whole(model)
-        except ValueError as error:
-            raise FileError(
-                f"`path` is {path}, which is truncated or altered: {error}"
-            ) from error
+        check_file(model, path)
         return model
 
     def to_frame(

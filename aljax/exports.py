@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from aljax.checks import optional
+from aljax.checks import as_column, optional
 
 RowValues = Sequence[Any] | np.ndarray
 AXES = ("x", "y", "z")
@@ -102,16 +102,19 @@ def per_row(name: str, values: Any, sizes: Sequence[int]) -> list[np.ndarray]:
         sizes: Rows of each slice.
 
     Raises:
-        ValueError: Another number of arrays, or of values in one.
+        ValueError: Another number of arrays, or of values in one, or a value that
+            cannot be hashed.
     """
     if not isinstance(values, list | tuple):
         values = np.asarray(values)  # a table's column counts by its own index
     try:
-        shared = len(values) > 0 and np.ndim(values[0]) == 0
-        listed = [values] * len(sizes) if shared else list(values)
-        arrays = [np.asarray(one) for one in listed]
-    except (TypeError, ValueError) as error:
+        listed = list(values)
+    except TypeError as error:
         raise ValueError(f"`{name}` has no value for each row: {error}.") from error
+    nested = not listed or isinstance(listed[0], list | tuple)
+    if not nested and np.ndim(listed[0]) == 0:
+        listed = [values] * len(sizes)
+    arrays = [as_column(one, f"`{name}[{t}]`") for t, one in enumerate(listed)]
     if len(listed) != len(sizes):
         raise ValueError(
             f"`{name}` has {len(listed)} arrays for {len(sizes)} slices; expected a "

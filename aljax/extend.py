@@ -11,6 +11,7 @@ from aljax.graph.dicts import read_dict
 from aljax.graph.ids import SliceIds, join_ids, read_slice_ids
 from aljax.graph.links import Correspondence, Links, Slices, chain
 from aljax.graph.pairs import read_pairs
+from aljax.rows import check_label
 
 OF_GRAPH = ("n_neighbors", "local_connectivity", "set_op_mix_ratio")
 OF_LAYOUT = ("min_dist", "spread", "a", "b", "learning_rate", "repulsion_strength")
@@ -58,7 +59,12 @@ def extend_settings(
 def extend_labels(
     fitted: AlignedEmbedding, label: Hashable
 ) -> tuple[Hashable, ...] | None:
-    """The slices' labels with the new one's; without a label its index stands."""
+    """The slices' labels with the new one's; without a label its index stands.
+
+    Raises:
+        ValueError: A label that cannot be hashed.
+    """
+    check_label(label, "slice_label")
     if fitted.slice_labels is None:
         return None if label is None else (*range(len(fitted.maps)), label)
     return (*fitted.slice_labels, len(fitted.maps) if label is None else label)

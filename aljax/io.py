@@ -38,6 +38,11 @@ PARTS = (
     *(AlignmentConfig, GraphConfig, LayoutConfig, FuzzyGraph, KNN, Mates),
     *(LossTerms, AlignedProblem, LayoutParams),
 )
+LOADERS = {  # of aljax, by what a file holds
+    "AlignedEmbedding": "load",
+    "AlignedUMAP": "AlignedUMAP.load",
+    "UMAP": "UMAP.load",
+}
 Kind = TypeVar("Kind")
 
 
@@ -141,7 +146,10 @@ def _encode(value: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
 def _encode_array(value: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
     array = np.asarray(value)
     if array.dtype.kind in "OT":  # text of any length, or a mixture
-        listed = [_encode(one, path, arrays) for one in array.ravel().tolist()]
+        listed = [
+            _encode(one, f"{path}/{i}", arrays)
+            for i, one in enumerate(array.ravel().tolist())
+        ]
         return {"objects": listed, "shape": list(array.shape)}
     arrays[path] = array
     if isinstance(value, np.generic):
@@ -192,8 +200,9 @@ def read(path: str | os.PathLike[str], kind: type[Kind]) -> Kind:
     return value
 
 
-def _other(held: str, kind: type) -> str:
-    return f"`path` is a file that holds a {held}; expected a {kind.__name__}."
+def _other(held: str, kind: type, loader: str | None = None) -> str:
+    remedy = f" Use `aljax.{loader}`." if loader else ""
+    return f"`path` is a file that holds a {held}; expected a {kind.__name__}.{remedy}"
 
 
 def _read(file: IO[bytes], kind: type) -> Any:
@@ -218,7 +227,8 @@ def _read(file: IO[bytes], kind: type) -> Any:
     classes = {part.__name__: part for part in (*PARTS, kind)}
     held = model["model"]
     if isinstance(held, dict) and held.get("class", kind.__name__) not in classes:
-        raise FileError(_other(held["class"], kind))
+        loader = LOADERS.get(held["fields"].get("estimator", held["class"]))
+        raise FileError(_other(held["class"], kind, loader))
     return _decode(model["model"], arrays, classes)
 
 
@@ -253,7 +263,8 @@ def _decode(tree: Any, arrays: dict[str, np.ndarray], classes: dict[str, type]) 
             return scipy.sparse.csr_matrix(inner(content), shape=tree["shape"])
         case "objects":
             listed = np.empty(len(content), dtype=object)
-            listed[:] = [inner(one) for one in content]
+            for i, one in enumerate(content):
+                listed[i] = inner(one)
             return listed.reshape(tree["shape"])
         case "float":
             return float(content)

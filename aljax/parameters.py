@@ -31,6 +31,7 @@ from aljax.embedding import AlignedEmbedding
 from aljax.graph.build import Slice, rows_of
 from aljax.io import read, write
 from aljax.layout.optimize import LayoutState
+from aljax.whole import check_file
 
 POINTLESS = (
     *("low_memory", "n_jobs", "transform_queue_size", "angular_rp_forest"),
@@ -207,7 +208,8 @@ class Parameters(BaseEstimator):
             fields["data"] = [None] * len(maps.data)
         parameters = self.get_params(deep=False)
         knn = parameters["precomputed_knn"]
-        if isinstance(knn, tuple) and len(knn) == 3:  # a search index cannot be saved
+        triple = isinstance(knn, tuple) and len(knn) == 3  # or a table for each slice
+        if triple and getattr(knn[0], "ndim", 0) == 2:  # its search index is no array
             parameters["precomputed_knn"] = (*knn[:2], None)
         names = getattr(self, "feature_names_in_", None)
         saved = FittedEstimator(
@@ -225,7 +227,7 @@ class Parameters(BaseEstimator):
 
         Raises:
             ValueError: No such file, or one that is damaged, of a newer format, or
-                of another estimator.
+                of another estimator, or of parts that do not fit each other.
         """
         saved = read(path, FittedEstimator)
         if saved.estimator != cls.__name__:
@@ -237,7 +239,9 @@ class Parameters(BaseEstimator):
         model.n_features_in_ = saved.n_features
         if saved.feature_names is not None:
             model.feature_names_in_ = np.array(saved.feature_names, dtype=object)
-        model._keep(AlignedEmbedding(**saved.maps))
+        maps = AlignedEmbedding(**saved.maps)
+        check_file(maps, path)
+        model._keep(maps)
         return model
 
     def _keep(self, maps: AlignedEmbedding) -> None:

@@ -24,10 +24,17 @@ def check_labels(labels: Sequence[Hashable] | None, slices: Any) -> None:
             "expected one for each."
         )
     for t, label in enumerate(labels):
-        if not isinstance(label, Hashable):
-            raise ValueError(
-                f"`slice_labels[{t}]` is {label!r}; expected text, a number or a tuple."
-            )
+        check_label(label, f"slice_labels[{t}]")
+
+
+def check_label(label: Any, name: str) -> None:
+    """Refuse a slice's label that cannot be hashed, as a static field must be."""
+    try:
+        hash(label)
+    except TypeError as error:
+        raise ValueError(
+            f"`{name}` is {label!r}; expected text, a number or a tuple."
+        ) from error
 
 
 def read_pinned(

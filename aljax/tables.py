@@ -9,10 +9,10 @@ import scipy.sparse
 
 from aljax.checks import LARGEST
 from aljax.graph.build import Slice
-from aljax.graph.fuzzy import FuzzyGraph
+from aljax.graph.fuzzy import FuzzyGraph, check_graph
 from aljax.graph.ids import is_missing, read_slice_ids
+from aljax.graph.knn import KNN, check_lists
 from aljax.graph.links import Slices
-from aljax.graph.neighbors import KNN
 
 
 def read_slices(
@@ -31,7 +31,8 @@ def read_slices(
 
     Raises:
         ValueError: No slices; or one that is not two-dimensional, is empty, is not
-            numeric, or has a value that is NaN or infinite (says slice and row).
+            numeric, or has a value that is NaN or infinite (says slice and row); or
+            neighbours or a graph that are not in normal form.
     """
     if isinstance(slices, np.ndarray) and slices.ndim == 2:
         raise ValueError(
@@ -54,7 +55,11 @@ def read_slices(
 
 def read_slice(given: Any, name: str) -> Slice:
     """One checked slice; `name` is what messages call it."""
-    if isinstance(given, KNN | FuzzyGraph):
+    if isinstance(given, FuzzyGraph):
+        check_graph(given, name)
+        return given
+    if isinstance(given, KNN):
+        check_lists(given.indices, given.distances, name)
         return given
     if scipy.sparse.issparse(given):
         return _read_sparse(given, name)

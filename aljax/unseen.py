@@ -97,8 +97,9 @@ def _nearest(
 
 
 def _read_rows(new_rows: Any, columns: int, name: str) -> Rows:
-    dense = not scipy.sparse.issparse(new_rows)
-    none = dense and np.ndim(new_rows) == 2 and len(new_rows) == 0
+    # No rows are no slice, but have their places: none.
+    shape = () if scipy.sparse.issparse(new_rows) else getattr(new_rows, "shape", ())
+    none = len(shape) == 2 and shape[0] == 0
     rows = (
         np.asarray(new_rows) if none else read_slice(new_rows, f"`new_rows` for {name}")
     )

@@ -1,6 +1,6 @@
 """Whether the parts of a model fit each other: a file can be unharmed and still lie."""
 
-import dataclasses
+import os
 from typing import Any
 
 import jax
@@ -8,8 +8,9 @@ import numpy as np
 import scipy.sparse
 
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
-from aljax.graph.fuzzy import FuzzyGraph
+from aljax.graph.fuzzy import FuzzyGraph, check_graph
 from aljax.graph.relations import Mates
+from aljax.io import FileError
 from aljax.layout.losses import LossTerms
 from aljax.layout.problem import LayoutParams
 
@@ -23,6 +24,20 @@ KINDS = {
     "seconds": dict,
 }
 PER_SLICE = ("graphs", "data", "pinned", "point_weights")
+
+
+def check_file(model: Any, path: str | os.PathLike[str]) -> None:
+    """`check_whole` of a model that was read from a file.
+
+    Raises:
+        FileError: Parts that do not fit each other.
+    """
+    try:
+        check_whole(model)
+    except ValueError as error:
+        raise FileError(
+            f"`path` is {path}, which is truncated or altered: {error}"
+        ) from error
 
 
 def check_whole(model: Any) -> None:
@@ -74,12 +89,12 @@ def _check_map(one: Any, name: str) -> int:
 
 def _check_graph(graph: Any, size: int, name: str) -> None:
     _require(isinstance(graph, FuzzyGraph), name, "a FuzzyGraph")
-    parts = [np.asarray(getattr(graph, f.name)) for f in dataclasses.fields(graph)]
-    neighbors, weights, degrees = parts
-    fits = neighbors.ndim == 2 and neighbors.shape[1] == size
-    fits = fits and weights.shape == neighbors.shape and degrees.shape == (size,)
+    try:
+        check_graph(graph, name)
+    except ValueError as error:
+        _require(False, name, f"a graph as `fit` makes it ({error})")
+    fits = len(graph.degrees) == size
     _require(fits, name, f"lists of neighbours for {size} points")
-    _require(_are_rows(neighbors, size), name, f"neighbours 0 to {size - 1}")
 
 
 def _check_data(values: Any, size: int, name: str) -> None:

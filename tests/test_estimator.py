@@ -1,3 +1,4 @@
+import copy
 import dataclasses
 import pickle
 from typing import Any
@@ -16,6 +17,7 @@ from sklearn.preprocessing import StandardScaler
 import aljax
 from aljax import align
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
+from aljax.graph.neighbors import exact_knn
 from aljax.layout.mesh import read_devices
 from aljax.parameters import ABSENT, POINTLESS
 
@@ -295,8 +297,30 @@ def test_a_file_brings_an_estimator_back(fitted, tmp_path):
     )
     with pytest.raises(ValueError, match=r"holds a AlignedUMAP.*aljax.AlignedUMAP.lo"):
         aljax.UMAP.load(path)
-    with pytest.raises(ValueError, match="holds a FittedEstimator; expected a Ali"):
+    said = "holds a FittedEstimator; expected a Ali.* Use `aljax.AlignedUMAP.load`"
+    with pytest.raises(ValueError, match=said):
         aljax.load(path)
+    fitted.maps_.save(path)
+    with pytest.raises(ValueError, match=r"holds a AlignedEmb.* Use `aljax.load`"):
+        aljax.AlignedUMAP.load(path)
+
+
+def test_tables_of_neighbors_come_back_for_each_slice(tmp_path):
+    data = make_data()
+    knn = tuple(exact_knn(one, 6) for one in data)
+    model = aljax.AlignedUMAP(**BARE, precomputed_knn=knn)
+    model.fit(data, relations=make_relations()).save(tmp_path / "it")
+    loaded = aljax.AlignedUMAP.load(tmp_path / "it")
+    for one, other in zip(loaded.precomputed_knn, knn, strict=True):
+        np.testing.assert_array_equal(one.indices, other.indices)
+
+
+def test_a_file_whose_parts_do_not_fit_is_refused(fitted, tmp_path):
+    forged = copy.copy(fitted)
+    forged.maps_ = dataclasses.replace(fitted.maps_, graphs=[])
+    forged.save(tmp_path / "it")
+    with pytest.raises(ValueError, match="truncated or altered: `graphs` does not fit"):
+        aljax.AlignedUMAP.load(tmp_path / "it")
 
 
 def test_a_file_of_one_map_keeps_names_and_may_leave_the_data_out(tmp_path):
@@ -334,6 +358,10 @@ def test_a_file_of_one_map_keeps_names_and_may_leave_the_data_out(tmp_path):
             "`relations` has 1 dicts",
         ),
         (lambda: aljax.AlignedUMAP().fit(make_data(), **WRONG), "'a'"),
+        (
+            lambda: aljax.AlignedUMAP().fit(make_data(), relations=[{0: 0}, None]),
+            r"`relations\[1\]` is a NoneType; expected a dict",
+        ),
         (lambda: aljax.AlignedUMAP().fit(ARRAY), "`slices` is one array"),
         (
             lambda: aljax.AlignedUMAP().fit(make_data(), [[1]], relations=None),

@@ -84,5 +84,16 @@ def test_a_missing_package_is_said_with_its_remedy(monkeypatch):
 
 
 def test_values_that_make_no_column_are_named():
-    with pytest.raises(ValueError, match=r"^`ids` has no value for each row"):
+    with pytest.raises(ValueError, match=r"^`ids\[0\]` has \[2\] \(list\) in row 1"):
         to_frame(make_maps(), ids=[[1, [2]]] * len(SIZES))
+    with pytest.raises(ValueError, match=r"^`ids` has no value for each row"):
+        to_frame(make_maps(), ids=0)  # pyright: ignore[reportArgumentType]
+
+
+def test_lists_keep_what_they_hold():
+    maps = make_maps((3, 3))
+    ids = [[("p", 0), ("p", 1), None], [1, "1", float("nan")]]
+    frame = to_frame(maps, ids=ids, labels=[[1, 2, 3], [4, 5, 6]], ink=[0, 0.5, 1])
+    assert frame["id"].tolist()[:5] == [("p", 0), ("p", 1), None, 1, "1"]
+    assert frame["label"].dtype.kind == "i"
+    assert frame["ink"].dtype.kind == "f"

@@ -146,9 +146,11 @@ def test_without_any_start_the_first_slice_has_the_graphs_own(adjacency):
         np.testing.assert_allclose(maps[t][:30], maps[t + 1][:30], atol=20 * JITTER)
 
 
+@pytest.mark.usefixtures("as_users_run_it")
 @pytest.mark.parametrize(
     ("change", "said"),
     [
+        (lambda maps: [*maps[:2], "pca"], r"^`init\[2\]` is no array.*`init='pca'`"),
         (lambda maps: maps[:2], r"^`init` has 2 maps for 3 slices"),
         (lambda maps: [maps[0].T, *maps[1:]], r"^`init\[0\]` has shape \(2, 41\)"),
         (lambda maps: [*maps[:2], maps[2][:-1]], r"^`init\[2\]` .*\(45, 2\)"),

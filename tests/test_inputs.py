@@ -281,6 +281,28 @@ def test_sparse_rows_of_other_metrics_go_through_pynndescent():
     )
 
 
+def shifted(*, indices: int = 0, distances: float = 0) -> aljax.KNN:
+    """The first table of neighbours, with the wrong rows or distances."""
+    knn = aljax.as_knn(*TABLES[0])
+    rows = (knn.indices + indices) % knn.indices.shape[1]
+    return aljax.KNN(rows, knn.distances + distances)
+
+
+def turned() -> aljax.KNN:
+    knn = aljax.as_knn(*TABLES[0])
+    return aljax.KNN(knn.indices.T, knn.distances.T)
+
+
+def of_floats() -> aljax.KNN:
+    knn = aljax.as_knn(*TABLES[0])
+    return aljax.KNN(knn.distances, knn.distances)
+
+
+def thinned() -> aljax.FuzzyGraph:
+    graph = aljax.prepare(DATA[:1], key=jax.random.key(0)).graphs[0]
+    return aljax.FuzzyGraph(graph.neighbors, graph.weights, graph.degrees[1:])
+
+
 LOW = DISTANCES[0] - 1
 FEW = nearest_stored(DISTANCES[0], 4)
 NAN = scipy.sparse.csr_matrix(np.where(DATA[0] > 2, np.nan, DATA[0]))
@@ -300,6 +322,16 @@ NAN = scipy.sparse.csr_matrix(np.where(DATA[0] > 2, np.nan, DATA[0]))
         (lambda: read_knn(3, 41, 5, name="`p`"), "^`p` is a int; expected"),
         (lambda: read_knn(TABLES[0], 40, 5, name="`p`"), "`p` has 41 rows, but .* 40"),
         (lambda: read_knn(TABLES[0], 41, 10, name="`p`"), "`p` has 9 neighbours.*10"),
+        (
+            lambda: fit([shifted(indices=1)]),
+            r"^`slices\[0\]` has 1 as.*as_knn",
+        ),
+        (lambda: fit([turned()]), "indices from 0 to 40 for 9 points; exp.*as_knn"),
+        (lambda: fit([of_floats()]), "indices of dtype float32; expected whole"),
+        (lambda: fit([shifted(distances=-1)]), "distances or weights.*negative"),
+        (lambda: fit([shifted(distances=np.nan)]), "distances or weights.*not finite"),
+        (lambda: read_knn(shifted(indices=1), 41, 5, name="`p`"), "`p` has 1 as the"),
+        (lambda: fit([thinned()]), r"has degrees of shape \(40,\).*41 points"),
         (lambda: fit(DATA, precomputed_knn=[None]), "`precomputed_knn` has 1 entries"),
         (lambda: fit(DATA, precomputed_knn=7), "`precomputed_knn` has a int, not"),
         (lambda: fit(DATA, y=[[1]]), "`y` has 1 entries for 3 slices"),

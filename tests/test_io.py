@@ -120,6 +120,14 @@ def test_values_of_every_kind_come_back(value, tmp_path):
         assert equal(loaded, value)
 
 
+def test_arrays_in_an_array_of_objects_are_kept_apart(tmp_path):
+    value = np.empty(3, dtype=object)
+    value[0], value[1], value[2] = np.zeros((2, 2)), np.ones((2, 2)), ("p", 1)
+    io.write(tmp_path / "it", [value])
+    (loaded,) = io.read(tmp_path / "it", list)
+    assert equal([*loaded], [*value])
+
+
 def test_what_has_no_form_in_a_file_is_named(tmp_path):
     with pytest.raises(ValueError, match="`a/1` is a set, which cannot be saved"):
         io.write(tmp_path / "it", {"a": [0, {1}]})

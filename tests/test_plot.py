@@ -256,6 +256,30 @@ def test_ids_of_nobody_are_members_of_their_own():
     assert members.codes[0][0] == members.codes[1][0]
 
 
+@pytest.mark.parametrize(
+    "ids", [[("p", 0), ("p", 1), (1, 0)], [1, "1", ("p", 0)], [2**60, 2**60 + 1, 0.5]]
+)
+def test_ids_of_any_kind_find_their_mates(ids):
+    maps = [np.zeros((4, 2))] * 2
+    members = read_members(maps, [[*ids, None], [None, *ids[::-1]]])
+    assert len(members.names) == 5
+    np.testing.assert_array_equal(members.codes[0][:3], members.codes[1][:0:-1])
+
+
+def test_what_is_missing_is_unknown_in_every_picture(tmp_path):
+    pd = pytest.importorskip("pandas", reason="run: pip install pandas")
+    maps = make_maps((4, 4))
+    ids = [["a", pd.NA, "b", 1], ["a", pd.NA, "b", 1]]
+    assert plot.displacement(maps, ids=ids).axes
+    assert plot.points(maps[0], ["a", pd.NA, "b", "a"]).axes
+    assert plot.points(maps[0], values=[1, pd.NA, None, 2.0]).axes
+    assert plot.points(maps[0], [("p", 1), ("p", 1), ("q", 0), None]).axes
+    assert plot.explore(maps, tmp_path / "maps.html", ids, ids=ids).exists()
+    colored = color_by([["a", np.nan, 1, "1"]], None, [4])
+    assert colored.codes is not None
+    assert colored.codes[0].tolist() == [2, -1, 0, 1]
+
+
 def test_curves_meet_every_map_and_end_at_gaps(rng):
     maps = rng.normal(size=(6, 4, 2))
     ids = [np.arange(4)] * 6
@@ -373,6 +397,8 @@ def test_files_are_of_the_resolution_asked_for(tmp_path):
 
 
 TWO = [np.zeros((3, 2)), np.ones((3, 2))]
+BETWEEN: Any = 1.5
+LINE = SimpleNamespace(axes=np.zeros((1, 3)), norm=np.zeros(3))
 GRID = SimpleNamespace(axes=np.zeros((2, 3)), norm=np.zeros((3, 4)))
 WRONG = [
     (lambda: plot.points(aljax.UMAP()), "`model` is a UMAP that is not fitted"),
@@ -381,6 +407,7 @@ WRONG = [
     (lambda: plot.slices([]), "`model` is an empty list"),
     (lambda: plot.points(np.full((3, 2), np.nan)), "not finite, in row 0 of slice 0"),
     (lambda: plot.points(TWO, slice=2), "`slice` is 2; expected -2 to 1"),
+    (lambda: plot.points(TWO, slice=BETWEEN), "`slice` is 1.5; expected -2 to 1"),
     (lambda: plot.points(TWO[0], [1, 2]), r"`labels` has shape \(2,\) for slice 0"),
     (lambda: plot.points(TWO[0], [1, 2, 3], values=[1, 2, 3]), "both given"),
     (lambda: plot.points(TWO[0], values=["a", "b", "c"]), "`values` are no numbers"),
@@ -401,7 +428,14 @@ WRONG = [
     (lambda: plot.inverse_grid(TWO[0], TWO[0], np.zeros((2, 4))), "2 for 3 queries"),
     (lambda: plot.inverse_grid(TWO[0], [1], TWO[0]), r"`queries` has shape \(1,\)"),
     (lambda: plot.inverse_grid(TWO[0], TWO[0], np.zeros((3, 5))), "5 values each"),
-    (lambda: plot.gradient_map(TWO[0], GRID), r"shape \(3, 4\) on 3 x 3"),
+    (lambda: plot.inverse_grid(TWO[0], TWO[0][:0], TWO[0][:0]), r"shape \(0, 2\); ex"),
+    (lambda: plot.trajectories(TWO, ids=[1, 2, 3], limit=-1), "`limit` is -1; expect"),
+    (lambda: plot.animate(TWO, "film.gif", ids=[1, 2, 3], dpi=0), "`dpi` is 0"),
+    (lambda: plot.gradient_map(TWO[0][:, :1], LINE), r"axes of shape \(1, 3\); expect"),
+    (
+        lambda: plot.gradient_map(TWO[0], GRID),
+        r"shape \(3, 4\) on axes of sh",
+    ),
     (lambda: plot.save(Figure(), "map.docx"), "map.docx; expected one that ends on"),
 ]
 

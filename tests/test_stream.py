@@ -264,6 +264,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         r"^`n_neighbors` is 44, but slice 3 \('d'\) has 44 rows",
     ),
     "NaN": ({"data": np.full((9, 5), np.nan)}, "^`new_slice` has nan in row 0"),
+    "a label in a list": ({"slice_label": [1]}, r"^`slice_label` is \[1\]; expected"),
     "no key": ({"key": 0}, "^`key` is 0"),
 }
 

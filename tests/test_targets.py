@@ -158,6 +158,9 @@ def test_classes_may_be_text_and_unknown_in_several_ways():
     assert read_classes(y.astype("category"), 5, "`y`").tolist() == [0, 1, -1, 0, 1]
     assert read_classes([[2], [-1], [2]], 3, "`y`").tolist() == [0, -1, 0]
     assert read_classes([1.5, np.nan, -1.0], 3, "`y`").tolist() == [0, -1, -1]
+    mixed = ["a", "b", float("nan"), "a", -1, pandas.NA, 1, "1", True]
+    assert read_classes(mixed, 9, "`y`").tolist() == [0, 1, -1, 0, -1, -1, 2, 3, 2]
+    assert read_classes([("a", 1), ("a", 2)], 2, "`y`").tolist() == [0, 1]
 
 
 def test_unknown_classes_alone_change_nothing_but_the_scale():
@@ -172,6 +175,7 @@ def test_unknown_classes_alone_change_nothing_but_the_scale():
     [
         (read_classes, [1, 2], r"has shape \(2,\); expected a class for each"),
         (read_classes, np.zeros((3, 2)), r"has shape \(3, 2\)"),
+        (read_classes, ["a", ["b"], "c"], r"has \['b'\] \(list\) in row 1"),
         (read_values, [1.0, 2.0], r"shape \(2,\); expected a value for each of the 3"),
         (read_values, ["a", "b", "c"], "no array of numbers.*categorical"),
         (read_values, [1.0, np.nan, 2.0], "has nan in row 1; expected finite"),

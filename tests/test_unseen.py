@@ -168,6 +168,11 @@ REFUSED: dict[str, tuple[Any, Any, str]] = {
         DATA[0][0],
         r"^`new_rows` for slice 0 \('a'\) has shape \(5,\)",
     ),
+    "ragged rows": (
+        0,
+        [[1, 2, 3], [3]],
+        r"^`new_rows` for slice 0 \('a'\) is no array: .*; expected \(points, feat",
+    ),
     "words": (0, [["a"] * 5], r"^`new_rows` for slice 0 \('a'\) has .*'a'"),
     "a table of neighbors": (
         0,

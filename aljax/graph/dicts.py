@@ -185,6 +185,8 @@ def turn_one(
     relation: Any, t: int, sizes: Sequence[int], data: Sequence[np.ndarray | None]
 ) -> Any:
     """One dict, turned with a warning if it is evidently reversed."""
+    if not isinstance(relation, Mapping):
+        return relation  # `fit` says what is wrong with it
     if any(isinstance(key, tuple) for key in relation):
         return relation  # pairs say themselves which slices they are of
     if not is_reversed(as_pairs(relation, t), sizes, data):

@@ -16,7 +16,7 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Array, Bool, Float, Int
 
-from aljax.graph.neighbors import KNN
+from aljax.graph.knn import KNN, check_lists
 from aljax.watch import watch
 
 BISECTIONS = 64
@@ -46,6 +46,23 @@ class FuzzyGraph(eqx.Module):
         )
         directed.eliminate_zeros()
         return (directed + directed.T).tocsr()
+
+
+def check_graph(graph: FuzzyGraph, name: str) -> None:
+    """Refuse a graph whose parts do not belong together; `name` is for messages.
+
+    Raises:
+        ValueError: They do not.
+    """
+    check_lists(graph.neighbors, graph.weights, name)
+    degrees, points = np.asarray(graph.degrees), np.shape(graph.neighbors)[1]
+    real = degrees.shape == (points,) and degrees.dtype.kind in "iuf"
+    if not real or not (degrees >= 0).all() or not np.isfinite(degrees).all():
+        raise ValueError(
+            f"{name} has degrees of shape {degrees.shape} and dtype {degrees.dtype}; "
+            f"expected a finite number of at least 0 for each of the {points} points. "
+            "Take a graph as `aljax.prepare` makes it."
+        )
 
 
 def smooth_knn_dist(

@@ -99,6 +99,49 @@ def as_knn(
     )
 
 
+def check_lists(indices: Any, values: Any, name: str) -> None:
+    """Refuse lists of neighbours that are not in normal form.
+
+    Args:
+        indices: Each point's neighbours, `(neighbors, points)`, itself first.
+        values: Their distances or weights.
+        name: What messages call them.
+
+    Raises:
+        ValueError: They are not.
+    """
+    indices, values = np.asarray(indices), np.asarray(values)
+    remedy = "`aljax.as_knn` takes the (points, neighbors) of other tools."
+    if indices.ndim != 2 or not indices.size or indices.shape != values.shape:
+        raise ValueError(
+            f"{name} has indices of shape {indices.shape} and values of shape "
+            f"{values.shape}; expected (neighbors, points) for both. {remedy}"
+        )
+    own = np.arange(indices.shape[1])
+    if indices.dtype.kind not in "iu":
+        raise ValueError(
+            f"{name} has indices of dtype {indices.dtype}; expected whole numbers, "
+            f"rows of the slice. {remedy}"
+        )
+    if indices.min() < 0 or indices.max() >= own.size:
+        raise ValueError(
+            f"{name} has indices from {indices.min()} to {indices.max()} for "
+            f"{own.size} points; expected 0 to {own.size - 1}. {remedy}"
+        )
+    others = np.flatnonzero(indices[0] != own)
+    if others.size:
+        raise ValueError(
+            f"{name} has {indices[0, others[0]]} as the first neighbour of row "
+            f"{others[0]}; expected the row itself. {remedy}"
+        )
+    real = values.dtype.kind in "iuf"
+    if not real or not 0 <= values.min() <= values.max() < LARGEST:
+        raise ValueError(
+            f"{name} has distances or weights ({values.dtype}) that are negative, not "
+            f"finite or too large; expected 0 to {LARGEST:g}. {remedy}"
+        )
+
+
 def nearest(knn: KNN, n_neighbors: int) -> KNN:
     """The first `n_neighbors` of each row's neighbours, itself included."""
     # Cut by NumPy: eager JAX would compile for every number of points.

@@ -6,7 +6,7 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Float, Int
 
-from aljax.graph.knn import KNN, Rows, as_knn, nearest
+from aljax.graph.knn import KNN, Rows, as_knn, check_lists, nearest
 
 BLOCK = 512  # rows that are sorted at once
 
@@ -92,11 +92,14 @@ def read_knn(given: Any, rows: int, n_neighbors: int, *, name: str) -> KNN | Non
         name: What messages call it.
 
     Raises:
-        ValueError: Anything else; another number of rows, or too few neighbours.
+        ValueError: Anything else; not in normal form; another number of rows, or too
+            few neighbours.
     """
     if given is None:
         return None
-    if not isinstance(given, KNN):
+    if isinstance(given, KNN):
+        check_lists(given.indices, given.distances, name)
+    else:
         if not isinstance(given, tuple | list) or len(given) not in (2, 3):
             raise ValueError(
                 f"{name} is a {type(given).__name__}; expected (indices, distances), "

@@ -25,6 +25,7 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Float, Int
 
+from aljax.checks import as_column
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.ids import is_missing
 from aljax.graph.knn import as_floats
@@ -44,9 +45,11 @@ def read_classes(y: Any, rows: int, name: str) -> Int[np.ndarray, "rows"]:
         name: What messages call it.
 
     Raises:
-        ValueError: Not one for each row.
+        ValueError: Not one for each row, or one that cannot be hashed.
     """
-    given = np.asarray(y)
+    if isinstance(y, list) and all(isinstance(i, list) and len(i) == 1 for i in y):
+        y = [one for (one,) in y]
+    given = as_column(y, name)
     if given.ndim == 2 and given.shape[1] == 1:
         given = given[:, 0]
     if given.shape != (rows,):

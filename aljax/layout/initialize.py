@@ -6,6 +6,7 @@ rotation R that minimises sum |y_i R - z_i'|^2 over mates, onto the one before
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -74,7 +75,7 @@ def _check_given(
             f"`init` has {len(init)} maps for {len(sizes)} slices; give one array "
             "(points, components) for each slice, or None to start from its mates."
         )
-    maps = [None if one is None else np.asarray(one, dtype=float) for one in init]
+    maps = [None if one is None else _read_map(one, t) for t, one in enumerate(init)]
     for t, (start, size) in enumerate(zip(maps, sizes, strict=True)):
         if start is None:
             continue
@@ -85,6 +86,17 @@ def _check_given(
                 f"expected finite positions of shape {(size, n_components)}."
             )
     return maps
+
+
+def _read_map(one: Any, t: int) -> Start:
+    try:
+        return np.asarray(one, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"`init[{t}]` is no array of numbers ({error}); expected positions "
+            "(points, components), or None to start from its mates. A name, such as "
+            "'pca', stands for all slices: `init='pca'`."
+        ) from error
 
 
 def _complete(

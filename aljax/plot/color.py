@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from matplotlib import colormaps, colors
 
 from aljax.exports import RowValues, per_row
+from aljax.graph.ids import is_missing
 
 PALETTE = (
     *("#332288", "#cc6677", "#117733", "#ddcc77", "#88ccee"),
@@ -131,9 +132,15 @@ def color_by(
     return Coloring([np.tile(plain, (size, 1)) for size in sizes])
 
 
+def color_map(labels: Any, values: Any, size: int) -> Coloring:
+    """`color_by` for one map, given its rows' classes or values alone."""
+    labels, values = (None if one is None else [one] for one in (labels, values))
+    return color_by(labels, values, [size])
+
+
 def _by_label(labels: list[np.ndarray]) -> Coloring:
     listed = [one for array in labels for one in array.tolist()]
-    known = {one for one in listed if one is not None and one == one}
+    known = {one for one in listed if not is_missing(one)}
     if len(known) > CLASSES:
         raise ValueError(
             f"`labels` has {len(known):,} different labels; expected at most {CLASSES} "
@@ -160,9 +167,17 @@ def _in_order(known: set[Any]) -> list[Any]:
         return sorted(known, key=str)
 
 
+def _as_floats(column: np.ndarray) -> np.ndarray:
+    """A column of numbers, NaN where it holds something else for a missing one."""
+    if column.dtype.kind == "O":
+        missing = [is_missing(one) for one in column]
+        column = np.where(missing, np.nan, column)
+    return np.asarray(column, dtype=float)
+
+
 def _by_value(values: list[np.ndarray]) -> Coloring:
     try:
-        numbers = [np.asarray(one, dtype=float) for one in values]
+        numbers = [_as_floats(one) for one in values]
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"`values` are no numbers ({error}); pass classes as `labels`."

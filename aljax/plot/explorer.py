@@ -17,6 +17,7 @@ import numpy as np
 from matplotlib import colormaps, colors
 
 from aljax.exports import RowValues, per_row
+from aljax.graph.ids import is_missing
 from aljax.plot import paper
 from aljax.plot.color import CLASSES, COLORMAP, PLAIN, UNKNOWN, color_by
 from aljax.plot.given import read_maps, read_members, read_titles
@@ -134,10 +135,14 @@ def _numbers(name: str, rows: list[np.ndarray]) -> dict[str, Any]:
 
 def _classes(name: str, rows: list[np.ndarray]) -> dict[str, Any]:
     """Classes with a colour each; text alone where there are too many."""
-    listed = [str(one) for array in rows for one in array.tolist()]
-    distinct = list(dict.fromkeys(listed))
+    listed = [
+        None if is_missing(one) else str(one)
+        for array in rows
+        for one in array.tolist()
+    ]
+    distinct = list(dict.fromkeys(one for one in listed if one is not None))
     if len(distinct) > CLASSES:
-        place = {one: code for code, one in enumerate(distinct)}
+        place = {None: -1} | {one: code for code, one in enumerate(distinct)}
         joined = np.array([place[one] for one in listed])
         codes = np.split(joined, np.cumsum([len(array) for array in rows])[:-1])
         encoded = [_encode(code, "<i4") for code in codes]

@@ -43,14 +43,14 @@ def animate(
         titles: One for each slice.
         fps: Frames per second (1 to 50).
         seconds: From a slice to the next (above 0).
-        dpi: Pixels per inch of 4.8.
+        dpi: Pixels per inch of 4.8 (at least 1).
 
     Returns:
         The figure of the last frame.
 
     Raises:
-        ValueError: Another ending, .mp4 without ffmpeg, a single slice, or plain maps
-            without ids.
+        ValueError: Another ending, .mp4 without ffmpeg, a single slice, a number out
+            of range, or plain maps without ids.
     """
     path = Path(path)
     writer = _writer(path, fps)
@@ -60,6 +60,8 @@ def animate(
         raise ValueError("`model` has one slice; an animation needs at least two.")
     if not seconds > 0:
         raise ValueError(f"`seconds` is {seconds}; expected a number above 0.")
+    if not dpi >= 1:
+        raise ValueError(f"`dpi` is {dpi}; expected at least 1 pixel per inch.")
     titles = read_titles(titles, model, len(maps))
     coloring = color_by(labels, values, [len(one) for one in maps])
     tracks = track(maps, members)

@@ -1,5 +1,6 @@
 """What a picture is asked to draw, in whichever form it came: maps, rows, members."""
 
+import numbers
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -8,6 +9,7 @@ from jaxtyping import Float, Int
 
 from aljax.embedding import AlignedEmbedding
 from aljax.exports import RowValues, per_row
+from aljax.graph.ids import is_missing
 from aljax.graph.relations import Relations
 
 Map = Float[np.ndarray, "_ components"]
@@ -63,10 +65,11 @@ def one_map(model: Any, slice: int) -> Map:  # noqa: A002
         ValueError: There is no such slice.
     """
     maps = read_maps(model)
-    if not -len(maps) <= slice < len(maps):
+    whole = isinstance(slice, numbers.Integral) and not isinstance(slice, bool)
+    if not whole or not -len(maps) <= slice < len(maps):
         raise ValueError(
-            f"`slice` is {slice}; expected {-len(maps)} to {len(maps) - 1}, the slices "
-            "of `model`."
+            f"`slice` is {slice!r}; expected {-len(maps)} to {len(maps) - 1}, the "
+            "slices of `model`."
         )
     return maps[slice]
 
@@ -128,8 +131,8 @@ def _by_id(ids: RowValues, sizes: Sequence[int]) -> Members:
     for t, one in enumerate(per_row("ids", ids, sizes)):
         code = np.empty(len(one), dtype=int)
         for row, name in enumerate(one.tolist()):
-            missing = name is None or name != name  # such a row is nobody's mate
-            key = (t, row) if missing else name
+            missing = is_missing(name)
+            key = object() if missing else name  # such a row is nobody's mate
             code[row] = places.setdefault(key, len(names))
             if code[row] == len(names):
                 names.append("" if missing else str(name))

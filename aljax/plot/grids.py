@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from aljax.exports import RowValues
 from aljax.plot import paper
-from aljax.plot.color import color_by
+from aljax.plot.color import color_map
 from aljax.plot.density import is_dense, shade
 from aljax.plot.given import one_map
 
@@ -47,9 +47,10 @@ def inverse_grid(
     """
     plane = paper.plane(one_map(model, slice))
     queries = np.asarray(queries, dtype=float)
-    if queries.ndim != 2 or queries.shape[1] != 2:
+    if queries.ndim != 2 or queries.shape[1] != 2 or not len(queries):
         raise ValueError(
-            f"`queries` has shape {queries.shape}; expected positions (queries, 2)."
+            f"`queries` has shape {queries.shape}; expected positions (queries, 2), "
+            "at least one."
         )
     inside = np.asarray(getattr(images, "inside", np.ones(len(queries), bool)))
     pictures = _pictures(np.asarray(getattr(images, "points", images)), shape)
@@ -64,7 +65,7 @@ def inverse_grid(
     halves: Any = figure.subfigures(1, 2)
     left, right = halves
     panel = left.subplots()
-    coloring = color_by(labels, None, [len(plane)])
+    coloring = color_map(labels, None, len(plane))
     box = paper.bounds(np.concatenate([plane, queries]))
     panel.set(xticks=[], yticks=[], aspect="equal", **box)
     if is_dense(len(plane), None):
@@ -124,12 +125,14 @@ def gradient_map(
         ValueError: A grid that is not of two components.
     """
     plane = paper.plane(one_map(model, slice))
-    (x, y), norm = np.asarray(gradients.axes)[:2], np.asarray(gradients.norm)
-    if norm.shape != (len(x), len(y)):
+    axes, norm = np.asarray(gradients.axes), np.asarray(gradients.norm)
+    if axes.ndim != 2 or norm.shape != (axes.shape[1],) * 2 or len(axes) < 2:
         raise ValueError(
-            f"`gradients` has norms of shape {norm.shape} on {len(x)} x {len(y)} "
-            "positions; expected a grid over a map of two components."
+            f"`gradients` has norms of shape {norm.shape} on axes of shape "
+            f"{axes.shape}; expected a grid over a map of two components. Fit with "
+            "`n_components=2`."
         )
+    x, y = axes[:2]
     if ax is None:
         figure = Figure(figsize=(6.6, 5.6), layout="constrained")
         ax = figure.subplots()

@@ -43,11 +43,15 @@ def trajectories(
         A plotly figure; `.show()` it, or `save` it as .html.
 
     Raises:
-        ValueError: A single slice, or plain maps without ids.
+        ValueError: A single slice, a `limit` below 1, or plain maps without ids.
     """
     maps, members = read_maps(model), read_members(model, ids)
     if len(maps) < 2:
         raise ValueError("`model` has one slice; trajectories need at least two.")
+    if limit is not None and limit < 1:
+        raise ValueError(
+            f"`limit` is {limit}; expected at least 1 member, or None for all."
+        )
     titles = read_titles(titles, model, len(maps))
     coloring = color_by(labels, values, [len(one) for one in maps])
     chosen = np.arange(len(members.names))

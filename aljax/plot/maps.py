@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from aljax.exports import RowValues
 from aljax.plot import paper
-from aljax.plot.color import Coloring, color_by
+from aljax.plot.color import Coloring, color_by, color_map
 from aljax.plot.density import is_dense, shade
 from aljax.plot.given import one_map, read_maps, read_titles
 
@@ -45,7 +45,7 @@ def points(
         ValueError: A model that is not fitted, or labels that do not fit the map.
     """
     plane = paper.plane(one_map(model, slice))
-    coloring = color_by(_column(labels), _column(values), [len(plane)])
+    coloring = color_map(labels, values, len(plane))
     if ax is not None:
         _draw(ax, plane, coloring, 0, density=density)
         for handle in paper.handles(coloring):
@@ -132,10 +132,3 @@ def _draw(
     else:
         paper.scatter(panel, plane, coloring.points[t])
     paper.name_classes(panel, plane, coloring, t)
-
-
-def _column(values: Any) -> Any:
-    """A list as it is; arrays, and columns of frames, as arrays."""
-    return (
-        values if values is None or isinstance(values, Sequence) else np.asarray(values)
-    )
