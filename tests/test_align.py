@@ -519,45 +519,31 @@ def test_windows_out_of_range_are_refused(size, step, said):
 
 
 GIVEN: dict[str, Any] = {"slices": make_data(), "relations": make_relations()}
+MAPS: dict[str, Any] = {"new_slice": make_data()[0], "relations": {0: 0}}
 
 
 @pytest.mark.usefixtures("as_users_run_it")
 @pytest.mark.parametrize(
-    ("call", "said"),
+    ("function", "given", "said"),
     [
-        (
-            lambda: aljax.fit(**GIVEN, key=jax.random.key(0), graph={}),
-            "`graph` is a dict; expected",
-        ),
-        (
-            lambda: aljax.fit(**GIVEN, key=jax.random.key(0), layout=GRAPH),
-            "`layout` is a GraphConfig",
-        ),
-        (
-            lambda: aljax.fit(**GIVEN, key=jax.random.key(0), alignment=0.1),
-            "`alignment` is a float",
-        ),
-        (
-            lambda: aljax.fit(**GIVEN, key=jax.random.key(0), checkpoints="a"),
-            "`checkpoints` is a str",
-        ),
-        (
-            lambda: aljax.fit(**GIVEN, key=jax.random.key(0), progress=True),
-            "`progress` is a bool",
-        ),
-        (
-            lambda: aljax.transform(aljax.UMAP(), 0, make_data()[0]),
-            "`fitted` is a UMAP; .* an estimator's `maps_`",
-        ),
-        (
-            lambda: aljax.update([], make_data()[0], {0: 0}, key=jax.random.key(0)),
-            "`fitted` is a list",
-        ),
+        (aljax.fit, GIVEN | {"graph": {}}, "`graph` is a dict; expected"),
+        (aljax.fit, GIVEN | {"layout": GRAPH}, "`layout` is a GraphConfig"),
+        (aljax.fit, GIVEN | {"alignment": 0.1}, "`alignment` is a float"),
+        (aljax.fit, GIVEN | {"checkpoints": "a"}, "`checkpoints` is a str"),
+        (aljax.fit, GIVEN | {"progress": True}, "`progress` is a bool"),
+        (aljax.update, MAPS | {"fitted": []}, "`fitted` is a list; .* `maps_`"),
     ],
 )
-def test_arguments_of_another_kind_are_named(call, said):
+def test_arguments_of_another_kind_are_named(function, given, said):
     with pytest.raises(ValueError, match=f"^{said}"):
-        call()
+        function(**given, key=jax.random.key(0))
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+def test_an_estimator_is_no_sequence_of_maps():
+    given: dict[str, Any] = {"fitted": aljax.UMAP(), "new_rows": make_data()[0]}
+    with pytest.raises(ValueError, match="`fitted` is a UMAP; .*`maps_`"):
+        aljax.transform(**given, slice=0)
 
 
 def test_rooms_load_on_first_use_and_wrong_names_get_a_hint():

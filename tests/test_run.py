@@ -363,3 +363,19 @@ def test_what_is_not_installed_is_said_with_the_command(monkeypatch, capsys):
     monkeypatch.setattr(run, "_main", missing)
     assert main([]) == 1
     assert "hydra.core is not installed; run: pip install" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("min_dist=0.2", "`min_dist` is not a setting: did you mean `layout.min_dist`"),
+        ("layout.n_epochs=None", "`layout.n_epochs` is 'None'; .* or null"),
+        ("layout.n_neighbors=5", "did you mean `graph.n_neighbors`"),
+    ],
+)
+def test_a_setting_in_the_wrong_place_is_told_the_right_one(
+    override, said, capsys, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    assert re.search(said, refusal([*DIGITS, override], capsys))
