@@ -542,7 +542,7 @@ def test_arguments_of_another_kind_are_named(function, given, said):
 @pytest.mark.usefixtures("as_users_run_it")
 def test_an_estimator_is_no_sequence_of_maps():
     given: dict[str, Any] = {"fitted": aljax.UMAP(), "new_rows": make_data()[0]}
-    with pytest.raises(ValueError, match="`fitted` is a UMAP; .*`maps_`"):
+    with pytest.raises(ValueError, match=r"`fitted` is a UMAP; .*`maps_`"):
         aljax.transform(**given, slice=0)
 
 
