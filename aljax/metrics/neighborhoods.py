@@ -1,7 +1,8 @@
 """Neighbourhoods of many rows, compared between two sets of positions.
 
 Rows are compared with all others in tiles, so memory is some rows times the points.
-Of equally distant neighbours the earlier row is the nearer.
+Of equally distant neighbours the earlier row is the nearer.  Where more than a few rows
+have neighbours whose distances drown in float32's rounding, all are found in float64.
 """
 
 import numbers
@@ -12,10 +13,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from aljax.checks import LARGEST
-from aljax.graph.neighbors import round_up
+from aljax.graph.conditioning import FEW, drowns
+from aljax.graph.knn import round_up
 
 TILE = 32  # rows compared with all others at once
 Measured = Any  # a float, or with `per_point` an array of one value for each row
@@ -130,15 +132,29 @@ def _tiled(
     n_neighbors: int,
     rows: np.ndarray | None,
 ) -> Any:
-    """A kernel's results on padded arrays, so that near sizes share a program."""
+    """A kernel's results, in double precision where single cannot tell the nearest."""
     data, embedding = as_positions(data, "data"), as_positions(embedding, "embedding")
     check_points(data, embedding)
-    points = len(data)
-    chosen = np.arange(points) if rows is None else np.asarray(rows)
+    chosen = np.arange(len(data)) if rows is None else np.asarray(rows)
+    found, lost = _padded(kernel, (data, embedding), n_neighbors, chosen)
+    if lost.mean() > FEW and jnp.zeros(()).dtype == np.float32:
+        exact = data.astype(float), embedding.astype(float)
+        with jax.enable_x64(True):
+            found, _ = _padded(kernel, exact, n_neighbors, chosen)
+    return found
+
+
+def _padded(
+    kernel: Callable[..., Any],
+    positions: tuple[np.ndarray, np.ndarray],
+    n_neighbors: int,
+    chosen: np.ndarray,
+) -> Any:
+    """A kernel's results on padded arrays, so that near sizes share a program."""
+    points = len(positions[0])
     spare = round_up(points) - points
     wide = [
-        jnp.asarray(np.pad(_centred(x), ((0, spare), (0, 0))), float)
-        for x in (data, embedding)
+        jnp.asarray(np.pad(_centred(x), ((0, spare), (0, 0))), float) for x in positions
     ]
     queries = jnp.asarray(np.resize(chosen, round_up(chosen.size)), jnp.int32)
     found = kernel(*wide, points, queries, n_neighbors=n_neighbors)
@@ -159,17 +175,21 @@ def _rank(
     rows: Int[Array, "rows"],
     *,
     n_neighbors: int,
-) -> tuple[Int[Array, "rows neighbors"], Int[Array, "rows neighbors"]]:
+) -> tuple[
+    tuple[Int[Array, "rows neighbors"], Int[Array, "rows neighbors"]],
+    Bool[Array, "rows"],
+]:
     index = jnp.arange(data.shape[0])
-    far_from = _distances(data, n_points)
-    far_in_map = _distances(embedding, n_points)
+    far_from = _distances(data, n_points, n_neighbors)
+    far_in_map = _distances(embedding, n_points, n_neighbors)
 
-    def one(row: Int[Array, ""]) -> tuple[Array, Array]:
-        near = jax.lax.top_k(-far_in_map(row), n_neighbors)[1]
-        in_data = far_from(row)
+    def one(row: Int[Array, ""]) -> tuple[tuple[Array, Array], Array]:
+        in_map, lost_in_map = far_in_map(row)
+        near = jax.lax.top_k(-in_map, n_neighbors)[1]
+        in_data, lost = far_from(row)
         reached = in_data[near][:, None]
         before = (in_data < reached) | ((in_data == reached) & (index < near[:, None]))
-        return 1 + jnp.sum(before, axis=1), near
+        return (1 + jnp.sum(before, axis=1), near), lost | lost_in_map
 
     return jax.lax.map(one, rows, batch_size=TILE)
 
@@ -182,28 +202,37 @@ def _share(
     rows: Int[Array, "rows"],
     *,
     n_neighbors: int,
-) -> Int[Array, "rows"]:
-    far_from = _distances(data, n_points)
-    far_in_map = _distances(embedding, n_points)
+) -> tuple[Int[Array, "rows"], Bool[Array, "rows"]]:
+    far_from = _distances(data, n_points, n_neighbors)
+    far_in_map = _distances(embedding, n_points, n_neighbors)
 
-    def one(row: Int[Array, ""]) -> Array:
-        in_map = jax.lax.top_k(-far_in_map(row), n_neighbors)[1]
-        in_data = jax.lax.top_k(-far_from(row), n_neighbors)[1]
+    def one(row: Int[Array, ""]) -> tuple[Array, Array]:
+        far_there, lost_in_map = far_in_map(row)
+        far, lost = far_from(row)
+        in_map = jax.lax.top_k(-far_there, n_neighbors)[1]
+        in_data = jax.lax.top_k(-far, n_neighbors)[1]
         listed = jnp.zeros(data.shape[0], jnp.int32).at[in_data].set(1)
-        return jnp.sum(listed[in_map])
+        return jnp.sum(listed[in_map]), lost | lost_in_map
 
     return jax.lax.map(one, rows, batch_size=TILE)
 
 
 def _distances(
-    positions: Float[Array, "points features"], n_points: Int[Array, ""] | int
-) -> Callable[[Int[Array, ""]], Float[Array, "points"]]:
-    """From a row to what sorts its distances; infinite to itself and to padding."""
+    positions: Float[Array, "points features"],
+    n_points: Int[Array, ""] | int,
+    n_neighbors: int,
+) -> Callable[[Int[Array, ""]], tuple[Float[Array, "points"], Bool[Array, ""]]]:
+    """From a row to what sorts its distances, and whether its k nearest drown.
+
+    Infinite to itself and to padding.
+    """
     half_norm = jnp.sum(positions**2, axis=1) / 2
     absent = jnp.where(jnp.arange(positions.shape[0]) < n_points, 0.0, jnp.inf)
 
-    def of(row: Int[Array, ""]) -> Float[Array, "points"]:
+    def of(row: Int[Array, ""]) -> tuple[Float[Array, "points"], Bool[Array, ""]]:
         dot = jnp.matmul(positions, positions[row], precision="highest")
-        return half_norm - dot + absent.at[row].set(jnp.inf)
+        far = half_norm - dot + absent.at[row].set(jnp.inf)
+        lost = drowns(far + half_norm[row], half_norm)
+        return far, jnp.sum(lost) >= n_neighbors
 
     return of
