@@ -20,6 +20,7 @@ from aljax.graph.conditioning import FEW, drowns
 from aljax.graph.knn import round_up
 
 TILE = 32  # rows compared with all others at once
+Chosen = Int[np.ndarray, "rows"] | Bool[np.ndarray, "points"] | None
 Measured = Any  # a float, or with `per_point` an array of one value for each row
 
 
@@ -32,12 +33,17 @@ def count_neighbors(n_neighbors: float, points: int) -> int:
     """How many neighbours are meant: a whole number, or a share of the points.
 
     Raises:
-        ValueError: `n_neighbors` out of range.
+        ValueError: `n_neighbors` out of range, or too few points for any.
     """
     if not isinstance(n_neighbors, numbers.Real) or isinstance(n_neighbors, bool):
         raise ValueError(
             f"`n_neighbors` is {n_neighbors!r}; expected a whole number, or a share of "
             "the points."
+        )
+    if points < 3:
+        raise ValueError(
+            f"`n_neighbors` is {n_neighbors} for {points} points; expected at least 3 "
+            "points, of which one can be near and one far."
         )
     if isinstance(n_neighbors, float) and 0 < n_neighbors < 0.5:
         return max(1, round(n_neighbors * points))
@@ -91,11 +97,37 @@ def check_points(data: np.ndarray, embedding: np.ndarray) -> None:
         )
 
 
+def read_rows(rows: Any, points: int) -> Int[np.ndarray, "_"]:
+    """The numbers of the rows that are meant: all, those given, or a mask's.
+
+    Raises:
+        ValueError: No row at all, rows that there are not, or what is neither whole
+            numbers nor a mask.
+    """
+    if rows is None:
+        return np.arange(points)
+    try:
+        read = np.asarray(rows)
+    except ValueError as error:
+        raise ValueError(f"`rows` is no array ({error}); expected one.") from error
+    if read.shape == (points,) and read.dtype == bool:
+        read = np.flatnonzero(read)
+    whole = read.ndim == 1 and read.dtype.kind in "iu"
+    if not whole or not read.size or not 0 <= read.min() <= read.max() < points:
+        came = f" from {read.min()} to {read.max()}" if whole and read.size else ""
+        raise ValueError(
+            f"`rows` has shape {read.shape} and dtype {read.dtype}{came}; expected at "
+            f"least one row of 0 to {points - 1}, or a mask of shape ({points},) that "
+            "is True for some. Leave it out for all rows."
+        )
+    return read
+
+
 def rank_neighbors(
     data: Float[np.ndarray, "points features"],
     embedding: Float[np.ndarray, "points components"],
     n_neighbors: int,
-    rows: Int[np.ndarray, "rows"] | None = None,
+    rows: Chosen = None,
 ) -> tuple[Int[np.ndarray, "_ neighbors"], Int[np.ndarray, "_ neighbors"]]:
     """Ranks in the data of each row's neighbours in the map, and those neighbours.
 
@@ -103,7 +135,7 @@ def rank_neighbors(
         data: The rows.
         embedding: Their positions.
         n_neighbors: k, the row itself not counted.
-        rows: Rows whose neighbours are ranked; None for all.
+        rows: Rows whose neighbours are ranked, or a mask of them; None for all.
     """
     return _tiled(_rank, data, embedding, n_neighbors, rows)
 
@@ -112,7 +144,7 @@ def shared_neighbors(
     data: Float[np.ndarray, "points features"],
     embedding: Float[np.ndarray, "points components"],
     n_neighbors: int,
-    rows: Int[np.ndarray, "rows"] | None = None,
+    rows: Chosen = None,
 ) -> Int[np.ndarray, "_"]:
     """How many of each row's k nearest in the data are so in the map.
 
@@ -120,7 +152,7 @@ def shared_neighbors(
         data: The rows.
         embedding: Their positions.
         n_neighbors: k, the row itself not counted.
-        rows: Rows whose neighbours are counted; None for all.
+        rows: Rows whose neighbours are counted, or a mask of them; None for all.
     """
     return _tiled(_share, data, embedding, n_neighbors, rows)
 
@@ -130,12 +162,12 @@ def _tiled(
     data: np.ndarray,
     embedding: np.ndarray,
     n_neighbors: int,
-    rows: np.ndarray | None,
+    rows: Chosen,
 ) -> Any:
     """A kernel's results, in double precision where single cannot tell the nearest."""
     data, embedding = as_positions(data, "data"), as_positions(embedding, "embedding")
     check_points(data, embedding)
-    chosen = np.arange(len(data)) if rows is None else np.asarray(rows)
+    chosen = read_rows(rows, len(data))
     found, lost = _padded(kernel, (data, embedding), n_neighbors, chosen)
     if lost.mean() > FEW and jnp.zeros(()).dtype == np.float32:
         exact = data.astype(float), embedding.astype(float)
