@@ -5,6 +5,7 @@ import warnings
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.sparse
@@ -130,6 +131,25 @@ def test_the_same_key_gives_the_same_maps_and_another_key_others(plain):
     again, other = lay_out(), lay_out(seed=1)
     assert_same_maps(again.maps, plain.maps)
     assert np.abs(other.slices()[0] - plain.slices()[0]).max() > 0.1
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        jax.random.split(jax.random.key(0), 3),
+        jax.random.split(jax.random.PRNGKey(0), 2),
+        np.zeros(2, np.uint32),
+        jnp.zeros(5, jnp.uint32),
+        jnp.zeros(2, jnp.int32),
+        jnp.uint32(0),
+        None,
+    ],
+    ids=["split", "split, raw", "NumPy", "long", "signed", "a scalar", "None"],
+)
+def test_what_is_not_one_key_is_refused(wrong):
+    with pytest.raises(ValueError, match=r"(?s)^`key` is .*; expected a key by itself"):
+        fit(make_data(), make_relations(), key=wrong)
 
 
 def test_keys_of_the_old_style_serve_as_well():

@@ -66,6 +66,35 @@ def test_trustworthiness_does_not_depend_on_where_the_data_lie(data, embedding, 
     np.testing.assert_allclose(moved, trustworthiness(data, embedding), rtol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("moved", [slice(45, None), slice(7, 8)])
+def test_measures_do_not_depend_on_how_far_apart_groups_lie(
+    data, embedding, moved, dtype
+):
+    """Groups, or one row, so far off that squares drown what is near."""
+    far, far_in_map = data.astype(dtype), embedding.astype(dtype)
+    far[moved] += dtype(1e4 if moved.stop is None else 1e6)
+    far_in_map[moved] += dtype(1e4)
+    for x, y in ((far, far_in_map), (far, embedding), (embedding, far)):
+        x, y = x.astype(float), y.astype(float)
+        theirs = sklearn_trustworthiness(x, y, n_neighbors=15)
+        ours = trustworthiness(x.astype(dtype), y.astype(dtype))
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+        expected = slow_recall(x, y, 15, range(POINTS))
+        found = knn_recall(x.astype(dtype), y.astype(dtype))
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_few_rows_whose_neighbors_drown_cost_no_double_precision(monkeypatch, rng):
+    """Repeated rows, say; each result keeps the bits it has in single precision."""
+    x = rng.normal(size=(300, 3))
+    x[1] = x[0]
+    monkeypatch.setattr(jax, "enable_x64", None)
+    trustworthiness(x, x, n_neighbors=1)
+    with pytest.raises(TypeError, match="not callable"):
+        trustworthiness(np.repeat(x, 2, axis=0), np.repeat(x, 2, axis=0), n_neighbors=1)
+
+
 ROWS = [3, 41, 7, 88, 60]
 
 

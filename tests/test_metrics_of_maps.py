@@ -1,5 +1,6 @@
 """Measures of one map: against slow loops, and against zadu."""
 
+from functools import partial
 from itertools import combinations
 from typing import Any
 
@@ -178,6 +179,55 @@ def test_shares_out_of_range_are_refused(data, embedding, k):
     for name in NEIGHBORHOOD:
         with pytest.raises(ValueError, match=r"^`n_neighbors` is .* for 60 points"):
             getattr(metrics, name)(data, embedding, n_neighbors=k)
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+@pytest.mark.parametrize("points", [1, 2])
+@pytest.mark.parametrize("k", [0.1, 0.4, 1])
+def test_too_few_points_for_any_neighbors_are_refused(data, points, k):
+    for name in NEIGHBORHOOD:
+        with pytest.raises(ValueError, match=f"`n_neighbors` is {k} for {points} poi"):
+            getattr(metrics, name)(data[:points], data[:points], n_neighbors=k)
+    assert metrics.trustworthiness(data[:3], data[:3], n_neighbors=0.1) == 1
+
+
+def measures_of_rows(data, embedding, labels):
+    """Each measure that has `rows`, as a function of them."""
+    measures: list[Any] = [
+        partial(getattr(metrics, name), data, embedding) for name in NEIGHBORHOOD
+    ]
+    for name in ("neighborhood_hit", "knn_accuracy"):
+        measures.append(partial(getattr(metrics, name), embedding, labels))
+    return [partial(measure, n_neighbors=K) for measure in measures]
+
+
+def test_rows_may_be_a_mask(data, embedding, labels):
+    mask = np.arange(POINTS) % 7 == 3
+    for measure in measures_of_rows(data, embedding, labels):
+        each = measure(rows=mask, per_point=True)
+        np.testing.assert_array_equal(each, measure(per_point=True)[mask])
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (np.ones(POINTS - 1, bool), r"shape \(59,\) and dtype bool"),
+        (np.zeros(POINTS, bool), r"shape \(0,\)"),
+        ([], r"shape \(0,\)"),
+        ([3, POINTS], "from 3 to 60; expected at least one row of 0 to 59, or a mask"),
+        ([-1, 3], "from -1 to 3"),
+        ([1.5], "dtype float64"),
+        ([[1, 2]], r"shape \(1, 2\)"),
+        (5, r"shape \(\)"),
+        ("a", "dtype <U1"),
+        ([[1], [1, 2]], "is no array"),
+    ],
+)
+def test_rows_that_there_are_not_are_refused(rows, said, data, embedding, labels):
+    for measure in measures_of_rows(data, embedding, labels):
+        with pytest.raises(ValueError, match=f"^`rows` .*{said}"):
+            measure(rows=rows)
 
 
 @pytest.mark.parametrize("name", NEIGHBORHOOD + DISTANCE)

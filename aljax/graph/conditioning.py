@@ -1,9 +1,16 @@
-"""Rows as float32 can compare them: centred and scaled, or normalised, in float64."""
+"""Rows as float32 can compare them: centred and scaled, or normalised, in float64.
+
+Clusters far apart drown the distances within them all the same: `drowns` says which.
+"""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+
+ROUNDING = 1e-5  # of the largest squared norm: about 100 times float32's
+FEW = 0.01  # share of rows, such as repeated ones, that are let pass
 
 Conditioned = tuple[np.ndarray, Callable[[np.ndarray], np.ndarray], float]
 
@@ -29,6 +36,16 @@ def condition(data: Float[np.ndarray, "points features"], metric: str) -> Condit
 
     centred /= scale
     return centred, into, scale
+
+
+def drowns(squared: Any, norms: Any) -> Any:
+    """Which squared distances drown in float32's rounding (of NumPy or JAX).
+
+    Args:
+        squared: Squared distances of rows, or halves of them.
+        norms: Squared norms of all rows, or halves of them.
+    """
+    return squared < ROUNDING * norms.max()
 
 
 def _normalize(rows: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from aljax.graph.approximate import approximate_knn
-from aljax.graph.conditioning import condition
+from aljax.graph.conditioning import FEW, condition, drowns
 from aljax.graph.knn import KNN, Rows, as_floats, as_knn, round_up
 from aljax.graph.pairwise import PLAIN_METRICS, SPARSE_METRICS, nearest_pairs
 from aljax.graph.precomputed import knn_of_distances
@@ -31,8 +31,6 @@ PRECOMPUTED = "precomputed"  # a slice is its rows' distances
 EXACT_OPERATIONS = 1.7e12
 CHOICE = 270
 PAIRED_OPERATIONS = 1e10  # the same on the host: some ten seconds, as pynndescent's
-ROUNDING = 1e-5  # of the largest squared norm: about 100 times float32's
-FEW = 0.01  # share of rows, such as repeated ones, that are let pass
 TILE = 512  # rows that are compared with as many others at once
 
 Best = tuple[Float[Array, "tiles rows neighbors"], Int[Array, "tiles rows neighbors"]]
@@ -121,7 +119,7 @@ def exact_knn(
     """
     scaled, _, unit = condition(data, metric)
     indices, squared = _search_padded(scaled.astype(jnp.zeros(()).dtype), n_neighbors)
-    lost = squared[-1] < ROUNDING * np.einsum("ij,ij->i", scaled, scaled).max()
+    lost = drowns(squared[-1], np.einsum("ij,ij->i", scaled, scaled))
     if lost.mean() > FEW and squared.dtype == np.float32:
         # Clusters far apart: distances within them drown in float32's rounding.
         with jax.enable_x64(True):

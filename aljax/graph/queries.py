@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from aljax.graph.conditioning import condition
+from aljax.graph.conditioning import condition, drowns
 from aljax.graph.knn import Rows, round_up
-from aljax.graph.neighbors import EXACT_METRICS, ROUNDING, SYNONYMS
+from aljax.graph.neighbors import EXACT_METRICS, SYNONYMS
 from aljax.graph.pairwise import nearest_pairs
 
 BLOCK = 128  # queries whose distances to all rows are held at once
@@ -63,12 +63,12 @@ def _search(
 ) -> tuple[np.ndarray, np.ndarray]:
     rows, into, unit = condition(data, metric)
     asked = into(queries)
-    largest = (rows**2).sum(axis=1).max()
     float_type = jnp.zeros(()).dtype
     with np.errstate(over="ignore"):  # these are lost, too
         chosen, squared = _by_blocks(rows, asked, n_neighbors, float_type)
     # Distances that drown in float32's rounding or exceed it, row by row.
-    lost = (squared[:, -1] < ROUNDING * largest) | ~np.isfinite(squared).all(axis=1)
+    lost = drowns(squared[:, -1], (rows**2).sum(axis=1))
+    lost |= ~np.isfinite(squared).all(axis=1)
     if lost.any() and float_type == np.float32:
         with jax.enable_x64(True):
             again = _by_blocks(rows, asked[lost], n_neighbors, np.dtype(np.float64))

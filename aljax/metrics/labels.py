@@ -7,13 +7,15 @@ from collections.abc import Sequence
 
 import numpy as np
 import scipy.sparse
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from aljax.metrics.neighborhoods import (
+    Chosen,
     Measured,
     as_positions,
     count_neighbors,
     rank_neighbors,
+    read_rows,
     summary,
 )
 
@@ -23,7 +25,7 @@ def neighborhood_hit(
     labels: Sequence[object] | np.ndarray,
     *,
     n_neighbors: float = 15,
-    rows: Int[np.ndarray, "rows"] | None = None,
+    rows: Chosen = None,
     per_point: bool = False,
 ) -> Measured:
     """The share of a point's k neighbours in the map that have its label (0 to 1).
@@ -33,11 +35,11 @@ def neighborhood_hit(
         labels: One for each point.
         n_neighbors: k, the point itself not counted (at least 1, below half the
             points), or a share of the points (above 0, below .5).
-        rows: Rows to average over; None for all.
+        rows: Rows to average over, as numbers or as a mask; None for all.
         per_point: Return one value for each of the rows, whose mean is the measure.
 
     Raises:
-        ValueError: `n_neighbors` out of range, or not a label for each point.
+        ValueError: `n_neighbors` or `rows` out of range, or not a label for each point.
 
     Source: Paulovich et al. (2008), "Least square projection", section 5.
     """
@@ -50,7 +52,7 @@ def knn_accuracy(
     labels: Sequence[object] | np.ndarray,
     *,
     n_neighbors: float = 10,
-    rows: Int[np.ndarray, "rows"] | None = None,
+    rows: Chosen = None,
     per_point: bool = False,
 ) -> Measured:
     """The share of points whose label most of their k neighbours have (0 to 1).
@@ -62,11 +64,11 @@ def knn_accuracy(
         embedding: The positions.
         labels: One for each point.
         n_neighbors: As for `neighborhood_hit`.
-        rows: Rows to average over; None for all.
+        rows: Rows to average over, as numbers or as a mask; None for all.
         per_point: Return 1 or 0 for each of the rows, whose mean is the measure.
 
     Raises:
-        ValueError: `n_neighbors` out of range, or not a label for each point.
+        ValueError: `n_neighbors` or `rows` out of range, or not a label for each point.
     """
     near, own, codes, classes = _neighbor_codes(embedding, labels, n_neighbors, rows)
     voters = np.repeat(np.arange(len(near)), near.shape[1])
@@ -80,7 +82,7 @@ def _neighbor_codes(
     embedding: np.ndarray,
     labels: Sequence[object] | np.ndarray,
     n_neighbors: float,
-    rows: np.ndarray | None,
+    rows: Chosen,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
     """Neighbours and own code of the rows, the code of each point, and how many."""
     embedding = as_positions(embedding, "embedding")
@@ -96,5 +98,6 @@ def _neighbor_codes(
         raise ValueError(
             f"`labels` has {came} for {len(embedding)} points; expected one for each."
         )
-    _, near = rank_neighbors(embedding, embedding, k, rows)
-    return near, codes if rows is None else codes[rows], codes, classes.size
+    chosen = read_rows(rows, len(embedding))
+    _, near = rank_neighbors(embedding, embedding, k, chosen)
+    return near, codes[chosen], codes, classes.size

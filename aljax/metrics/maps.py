@@ -7,9 +7,10 @@ and r(i, j) is the rank of j among the neighbours of i in the data.
 """
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from aljax.metrics.neighborhoods import (
+    Chosen,
     Measured,
     as_positions,
     count_neighbors,
@@ -24,7 +25,7 @@ def trustworthiness(
     embedding: Float[np.ndarray, "points components"],
     *,
     n_neighbors: float = 15,
-    rows: Int[np.ndarray, "rows"] | None = None,
+    rows: Chosen = None,
     per_point: bool = False,
 ) -> Measured:
     """Whether neighbours in the map are neighbours in the data: 1 is best, 0 worst.
@@ -34,11 +35,11 @@ def trustworthiness(
         embedding: Their positions.
         n_neighbors: k, the row itself not counted (at least 1, below half the
             points), or a share of the points (above 0, below .5).
-        rows: Rows to average over; None for all.
+        rows: Rows to average over, as numbers or as a mask; None for all.
         per_point: Return one value for each of the rows, whose mean is the measure.
 
     Raises:
-        ValueError: `n_neighbors` out of range, or not a position for each row.
+        ValueError: `n_neighbors` or `rows` out of range, or not a position a row.
 
     Source: Venna & Kaski (2001), "Neighborhood preservation in nonlinear projection
         methods"; equal to scikit-learn's where no distances tie.
@@ -55,7 +56,7 @@ def continuity(
     embedding: Float[np.ndarray, "points components"],
     *,
     n_neighbors: float = 15,
-    rows: Int[np.ndarray, "rows"] | None = None,
+    rows: Chosen = None,
     per_point: bool = False,
 ) -> Measured:
     """Whether neighbours in the data are neighbours in the map: 1 is best, 0 worst.
@@ -66,11 +67,11 @@ def continuity(
         data: The rows.
         embedding: Their positions.
         n_neighbors: As for `trustworthiness`.
-        rows: Rows to average over; None for all.
+        rows: Rows to average over, as numbers or as a mask; None for all.
         per_point: Return one value for each of the rows, whose mean is the measure.
 
     Raises:
-        ValueError: `n_neighbors` out of range, or not a position for each row.
+        ValueError: `n_neighbors` or `rows` out of range, or not a position a row.
 
     Source: Venna & Kaski (2001).
     """
@@ -84,7 +85,7 @@ def neighborhood_preservation(
     embedding: Float[np.ndarray, "points components"],
     *,
     n_neighbors: float = 15,
-    rows: Int[np.ndarray, "rows"] | None = None,
+    rows: Chosen = None,
     per_point: bool = False,
 ) -> Measured:
     """The share |N_i & M_i| / k of the k nearest rows that stay so in the map (0 to 1).
@@ -95,11 +96,11 @@ def neighborhood_preservation(
         data: The rows.
         embedding: Their positions.
         n_neighbors: As for `trustworthiness`; the literature takes 5 % of the points.
-        rows: Rows to average over; None for all.
+        rows: Rows to average over, as numbers or as a mask; None for all.
         per_point: Return one value for each of the rows, whose mean is the measure.
 
     Raises:
-        ValueError: `n_neighbors` out of range, or not a position for each row.
+        ValueError: `n_neighbors` or `rows` out of range, or not a position a row.
 
     Source: Vernier et al. (2020), "Quantitative evaluation of time-dependent
         multidimensional projection techniques", section 4.
@@ -113,7 +114,7 @@ def neighborhood_jaccard(
     embedding: Float[np.ndarray, "points components"],
     *,
     n_neighbors: float = 15,
-    rows: Int[np.ndarray, "rows"] | None = None,
+    rows: Chosen = None,
     per_point: bool = False,
 ) -> Measured:
     """|N_i & M_i| / |N_i | M_i| of the k nearest in data and map (0 to 1).
@@ -124,11 +125,11 @@ def neighborhood_jaccard(
         data: The rows.
         embedding: Their positions.
         n_neighbors: As for `trustworthiness`.
-        rows: Rows to average over; None for all.
+        rows: Rows to average over, as numbers or as a mask; None for all.
         per_point: Return one value for each of the rows, whose mean is the measure.
 
     Raises:
-        ValueError: `n_neighbors` out of range, or not a position for each row.
+        ValueError: `n_neighbors` or `rows` out of range, or not a position a row.
 
     Source: Jaccard (1912), "The distribution of the flora in the alpine zone".
     """
@@ -142,7 +143,7 @@ def knn_recall(
     embedding: Float[np.ndarray, "points components"],
     *,
     n_neighbors: float = 15,
-    rows: Int[np.ndarray, "rows"] | None = None,
+    rows: Chosen = None,
     per_point: bool = False,
 ) -> Measured:
     """`neighborhood_preservation` under the name that nearest-neighbour search has.
@@ -151,11 +152,11 @@ def knn_recall(
         data: The rows.
         embedding: Their positions.
         n_neighbors: As for `trustworthiness`.
-        rows: Rows to average over; None for all.
+        rows: Rows to average over, as numbers or as a mask; None for all.
         per_point: Return one value for each of the rows, whose mean is the measure.
 
     Raises:
-        ValueError: `n_neighbors` out of range, or not a position for each row.
+        ValueError: `n_neighbors` or `rows` out of range, or not a position a row.
     """
     return neighborhood_preservation(
         data, embedding, n_neighbors=n_neighbors, rows=rows, per_point=per_point
