@@ -34,7 +34,7 @@ COLUMNS = {
 }
 MAIN = (PRESERVATION, STABILITY)  # with intervals
 DRAWS = 2000
-MARKERS = "o^sDvP*XpdH<>"
+MARKERS = "o^sDvP*XpdH<>h8."
 
 
 class Line(Protocol):
@@ -161,6 +161,7 @@ def figure(rows: Sequence[Line]) -> Figure:
             x, y = (average(rows, method, shown, name)[0] for name in MAIN)
             _mark(panel, x, y, i, method)
         panel.set_title("average" if panel is panels[0] else shown[0])
+        panel.locator_params(axis="x", nbins=4)
         panel.grid(alpha=0.3)
         panel.spines[["top", "right"]].set_visible(False)
     panels[0].set(xlabel="neighbourhood preservation (5 %)")
