@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from aljax.checks import (
-    LARGEST,
     Check,
     check_names,
     is_listed,
@@ -134,11 +133,9 @@ class LayoutConfig(_Settings):
     min_dist: PerSliceFloat = _setting(0.1, number(0, per_slice=True))
     spread: PerSliceFloat = _setting(1.0, number(0, open_low=True, per_slice=True))
     a: PerSliceFloat | None = _setting(
-        None, number(0, high=LARGEST, open_low=True, per_slice=True, optional=True)
+        None, number(0, open_low=True, per_slice=True, optional=True)
     )
-    b: PerSliceFloat | None = _setting(
-        None, number(0.5, high=LARGEST, per_slice=True, optional=True)
-    )
+    b: PerSliceFloat | None = _setting(None, number(0.5, per_slice=True, optional=True))
     n_epochs: int | None = _setting(None, number(0, whole=True, optional=True))
     learning_rate: PerSliceFloat = _setting(
         3.0, number(0, open_low=True, per_slice=True)

@@ -277,7 +277,7 @@ def test_what_is_missing_is_unknown_in_every_picture(tmp_path):
     assert plot.explore(maps, tmp_path / "maps.html", ids, ids=ids).exists()
     colored = color_by([["a", np.nan, 1, "1"]], None, [4])
     assert colored.codes is not None
-    assert colored.codes[0].tolist() == [2, -1, 0, 1]
+    assert colored.codes[0].tolist() == [2, -1, 0, 1]  # 1, '1', 'a'
 
 
 def test_curves_meet_every_map_and_end_at_gaps(rng):

@@ -191,7 +191,7 @@ def test_targets_that_do_not_fit_are_refused(read, y, said):
     ("settings", "said"),
     [
         ({"target_n_neighbors": ROWS}, "^`target_n_neighbors` is 41.*41 rows"),
-        ({"target_metric": "manhatan"}, "^`metric` is 'manhatan'.*`manhattan`"),
+        ({"target_metric": "manhatan"}, "^`target_metric` is 'manhatan'.*`manhattan`"),
     ],
 )
 def test_settings_of_targets_are_checked(settings, said):

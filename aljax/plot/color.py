@@ -164,7 +164,7 @@ def _in_order(known: set[Any]) -> list[Any]:
     try:
         return sorted(known)
     except TypeError:  # numbers and text
-        return sorted(known, key=str)
+        return sorted(known, key=lambda one: (str(one), type(one).__name__))
 
 
 def _as_floats(column: np.ndarray) -> np.ndarray:
