@@ -10,6 +10,7 @@ costs.  The choice is the knee of that curve:
     reference itself where the evidence does not tell them apart.
 """
 
+import numbers
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -20,10 +21,12 @@ import scipy.stats
 from jaxtyping import Bool, Float, Int
 from scipy.sparse.csgraph import connected_components
 
+from aljax.checks import is_listed, number
 from aljax.graph.relations import Mates, Relations
 from aljax.metrics import displacement
-from aljax.stages import Prepared
+from aljax.stages import Prepared, check_key
 from aljax.sweep import SweepProblem, measure_row, sweep
+from aljax.sweep.problem import check_problem
 from aljax.sweep.table import Maps
 
 WEIGHT = "alignment_regularisation"
@@ -77,9 +80,12 @@ def select_alignment(
         The curve, the choice and why.
 
     Raises:
-        ValueError: Settings out of range, fewer than two members with mates, or
-            slices without data or too small for their trustworthiness.
+        ValueError: Settings out of range, fewer than two members with mates in
+            consecutive slices, or slices without data or too small for their
+            trustworthiness.
     """
+    check_problem(problem)
+    check_key(key)
     _check(weights, n_seeds, hidden_share)
     reference = float(problem.alignment.alignment_regularisation)
     tried = np.unique([*map(float, weights), reference])
@@ -113,15 +119,14 @@ def select_alignment(
 
 
 def _check(weights: Sequence[float], n_seeds: int, hidden_share: float) -> None:
-    if not len(weights) or not all(weight > 0 for weight in weights):
+    if not is_listed(weights) or not len(weights):
         raise ValueError(f"`weights` is {weights!r}; expected numbers above 0.")
-    if n_seeds < 2:
+    for row, weight in enumerate(weights):
+        number(0, open_low=True)(f"weights[{row}]", weight)
+    number(2, whole=True)("n_seeds", n_seeds)  # for the spread between them
+    if not isinstance(hidden_share, numbers.Real) or not 0 < hidden_share < 1:
         raise ValueError(
-            f"`n_seeds` is {n_seeds}; expected at least 2, for the spread between them."
-        )
-    if not 0 < hidden_share < 1:
-        raise ValueError(
-            f"`hidden_share` is {hidden_share}; expected a share above 0 and below 1."
+            f"`hidden_share` is {hidden_share!r}; expected a share above 0 and below 1."
         )
 
 
@@ -130,19 +135,25 @@ def hide_members(
 ) -> list[Bool[np.ndarray, "_"]]:
     """For each slice which of its rows belong to members that are hidden.
 
-    A member is all rows that mates join, directly or through others.
+    A member is all rows that mates join, directly or through others; those with mates
+    in consecutive slices can be hidden, since it is these whose distance is measured.
 
     Raises:
-        ValueError: Fewer than two members have mates.
+        ValueError: Fewer than two members have such mates.
     """
     sizes = np.asarray(begun.problem.n_points)
     labels = members(begun.relations, sizes)
-    every, counts = np.unique(np.concatenate(labels), return_counts=True)
-    related = every[counts > 1]
+    joined = [
+        labels[t][mates.rows]
+        for (t, offset), mates in begun.relations.items()
+        if offset == 1
+    ]
+    related = np.unique(np.concatenate([np.zeros(0, dtype=int), *joined]))
     if len(related) < 2:
         raise ValueError(
-            f"`relations` join {len(related)} members; expected at least 2, some of "
-            "which can be hidden."
+            f"`relations` join {len(related)} members of consecutive slices; expected "
+            "at least 2, some of which can be hidden. Give pairs between slices t and "
+            "t + 1, too."
         )
     count = int(np.clip(round(share * len(related)), 1, len(related) - 1))
     away = rng.choice(related, count, replace=False)

@@ -245,3 +245,38 @@ def test_maps_of_different_components_are_refused(name):
 def test_ragged_positions_are_named():
     with pytest.raises(ValueError, match=r"`maps\[1\]` is no array of numbers"):
         as_positions([[1.0, 2.0], [1.0]], "maps[1]")
+
+
+NEIGHBORLY = ["coherence", "false_motion", "missed_motion"]
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+@pytest.mark.parametrize("name", NEIGHBORLY)
+@pytest.mark.parametrize("wrong", [0, -1, 0.5, 1.5, np.nan, True, "a", None])
+def test_numbers_of_neighbors_out_of_range_are_named(name, wrong, data, maps):
+    with pytest.raises(ValueError, match=r"^`n_neighbors` is "):
+        getattr(metrics, name)(data, maps, RELATIONS, n_neighbors=wrong)
+
+
+@pytest.mark.parametrize("name", NEIGHBORLY)
+def test_a_share_of_the_mates_is_a_number_of_neighbors(name, data, maps):
+    measure, first = getattr(metrics, name), {(0, 1): RELATIONS[0, 1]}  # of 20 mates
+    share = measure(data, maps, first, n_neighbors=0.2)
+    np.testing.assert_equal(share, measure(data, maps, first, n_neighbors=4))
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+@pytest.mark.parametrize(
+    ("given", "came"),
+    [
+        ([{0: 0}, {1: 1}], "a list"),
+        (None, "a NoneType"),
+        ({(0, 1): np.zeros((3, 2), int)}, "a dict of other values than `Mates`"),
+    ],
+)
+@pytest.mark.parametrize("name", ["displacement", "coherence", "stability_pearson"])
+def test_relations_as_users_say_them_are_refused(name, given, came, data, maps):
+    slices = [] if name == "displacement" else [data]
+    said = f"^`relations` is {came}; .* pass `fitted.relations`"
+    with pytest.raises(ValueError, match=said):
+        getattr(metrics, name)(*slices, maps, given)

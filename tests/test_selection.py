@@ -129,14 +129,21 @@ def test_hidden_mates_come_nearer_under_a_weight_that_aligns(problem):
     ("options", "said"),
     [
         ({"weights": []}, r"`weights` is \[\]; expected numbers above 0"),
-        ({"weights": [0.0]}, "`weights` is"),
-        ({"n_seeds": 1}, "`n_seeds` is 1; expected at least 2"),
+        ({"weights": 0.1}, "`weights` is 0.1; expected numbers above 0"),
+        ({"weights": [0.0]}, r"`weights\[0\]` is 0.0; .* above 0"),
+        ({"weights": [0.1, "a"]}, r"`weights\[1\]` is 'a'"),
+        ({"weights": [np.inf]}, r"`weights\[0\]` is inf"),
+        ({"n_seeds": 1}, "`n_seeds` is 1; expected a whole number of at least 2"),
+        ({"n_seeds": 2.5}, "`n_seeds` is 2.5"),
+        ({"hidden_share": "a"}, "`hidden_share` is 'a'"),
+        ({"problem": make_data()}, "`problem` is a list; expected a `SweepProblem`"),
+        ({"key": 0}, "`key` is 0; expected a key"),
         ({"hidden_share": 1.0}, "`hidden_share` is 1.0"),
     ],
 )
 def test_bad_input_is_named(problem, options, said):
     with pytest.raises(ValueError, match=said):
-        select_alignment(problem, key=jax.random.key(0), **options)
+        select_alignment(**{"problem": problem, "key": jax.random.key(0), **options})
 
 
 @pytest.mark.usefixtures("as_users_run_it")
@@ -144,3 +151,17 @@ def test_members_to_hide_are_needed(problem):
     alone = problem._replace(relations=[{0: 0}, {0: 0}])
     with pytest.raises(ValueError, match="`relations` join 1 members"):
         select_alignment(alone, key=jax.random.key(0), n_seeds=2)
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+def test_members_without_mates_in_the_next_slice_are_not_hidden(problem, rng):
+    """Hidden mates are compared between consecutive slices only."""
+    pair = np.stack([np.arange(30)] * 2, axis=1)
+    apart = problem._replace(relations={(0, 2): pair})
+    with pytest.warns(UserWarning, match="has no mates"):
+        begun = apart.prepared(jax.random.key(0))
+    with pytest.raises(ValueError, match="`relations` join 0 members of consecutive"):
+        hide_members(begun, 0.2, rng)
+    mixed = problem._replace(relations={(0, 1): pair[:4], (0, 2): pair[10:]})
+    away = hide_members(mixed.prepared(jax.random.key(0)), 0.5, rng)
+    assert [*map(sum, away)] == [2, 2, 0]

@@ -176,6 +176,9 @@ def test_chunks_keep_to_the_memory(monkeypatch):
     ("change", "said"),
     [
         ({"settings": []}, r"`settings` is \[\]; expected at least one row"),
+        ({"settings": ["ab"]}, r"`settings\[0\]` is 'ab'; expected a dict"),
+        ({"settings": [{}, 1]}, r"`settings\[1\]` is 1; expected a dict"),
+        ({"problem": make_data()}, "`problem` is a list; expected a `SweepProblem`"),
         (
             {"settings": [{"min_dits": 1}]},
             r"`settings\[0\]` names `min_dits`.*`min_dist`",
@@ -190,9 +193,14 @@ def test_chunks_keep_to_the_memory(monkeypatch):
     ],
 )
 def test_bad_input_is_named(change, said):
-    arguments = {"settings": ROWS[:2], "keys": jax.random.key(0), **change}
+    arguments = {
+        "problem": problem(n_epochs=2),
+        "settings": ROWS[:2],
+        "keys": jax.random.key(0),
+        **change,
+    }
     with pytest.raises(ValueError, match=said):
-        sweep(problem(n_epochs=2), **arguments)
+        sweep(**arguments)
 
 
 @pytest.mark.slow

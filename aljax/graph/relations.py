@@ -39,6 +39,22 @@ class Mates(NamedTuple):
 Relations = dict[tuple[int, int], Mates]
 
 
+def check_mates(relations: Any) -> None:
+    """Refuse relations as users say them, for what takes those that a fit found.
+
+    Raises:
+        ValueError: They are not `Mates`, keyed.
+    """
+    mapping = isinstance(relations, Mapping)
+    if not mapping or not all(isinstance(one, Mates) for one in relations.values()):
+        came = type(relations).__name__
+        came += " of other values than `Mates`" if mapping else ""
+        raise ValueError(
+            f"`relations` is a {came}; expected the mates that a fit found in what it "
+            "was given: pass `fitted.relations`."
+        )
+
+
 def read_relations(
     relations: Any, slices: Slices, *, alignment_window_size: int
 ) -> Correspondence:

@@ -6,15 +6,22 @@ Mates of consecutive slices count, slice by slice and in the order of the relati
 that is also the order of the values that `per_point` returns.
 """
 
+import numbers
 from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
 
-from aljax.graph.relations import Relations
+from aljax.graph.relations import Relations, check_mates
 from aljax.layout.initialize import turn_onto
 from aljax.metrics.maps import neighborhood_preservation
-from aljax.metrics.neighborhoods import Measured, as_positions, rank_neighbors, summary
+from aljax.metrics.neighborhoods import (
+    Measured,
+    as_positions,
+    count_neighbors,
+    rank_neighbors,
+    summary,
+)
 
 KEPT = 0.8  # share of its neighbours that a row keeps where nothing changed
 
@@ -33,9 +40,10 @@ def consecutive(
         name: What messages call the maps.
 
     Raises:
-        ValueError: A row that a map does not have, values that are not finite, or
-            maps of different numbers of components.
+        ValueError: Relations as `fit` is given them, a row that a map does not have,
+            values that are not finite, or maps of different numbers of components.
     """
+    check_mates(relations)
     maps = [as_positions(one, f"{name}[{t}]") for t, one in enumerate(maps)]
     widths = {one.shape[1] for one in maps}
     if name == "maps" and len(widths) > 1:  # data may differ in their columns
@@ -74,6 +82,9 @@ def displacement(
     Returns:
         At least 0, and 0 if no mate moves; NaN if there are no mates, or all points
         of the maps coincide.
+
+    Raises:
+        ValueError: Relations that are not a fit's, or not of these maps.
     """
     return _mean(_in_radii(_lengths(consecutive(maps, relations)), maps), per_point)
 
@@ -97,6 +108,9 @@ def displacement_without_drift(
     Returns:
         At least 0; NaN if there are no mates.
 
+    Raises:
+        ValueError: Relations that are not a fit's, or not of these maps.
+
     Source: orthogonal Procrustes, Schönemann (1966), Psychometrika 31.
     """
     moved = _lengths(_without_drift(maps, relations))
@@ -108,7 +122,7 @@ def coherence(
     maps: Sequence[Float[np.ndarray, "_ components"]],
     relations: Relations,
     *,
-    n_neighbors: int = 15,
+    n_neighbors: float = 15,
     per_point: bool = False,
 ) -> Measured:
     """Whether neighbours in the data move the same way in the map (-1 to 1).
@@ -122,11 +136,14 @@ def coherence(
         maps: One map for each, in the order of the rows.
         relations: The mates, as `AlignedEmbedding.relations`.
         n_neighbors: k (at least 1; pairs of slices with 2k mates or fewer do not
-            count).
+            count), or a share of the mates (above 0, below .5).
         per_point: Return one value for each pair of mates.
 
     Returns:
         NaN if no pair of slices has enough mates.
+
+    Raises:
+        ValueError: `n_neighbors` out of range, or relations that are not a fit's.
     """
     pairs = zip(
         consecutive(data, relations, name="data"),
@@ -135,13 +152,14 @@ def coherence(
     )
     found = []
     for (rows, _), (before, after) in pairs:
-        if len(rows) <= 2 * n_neighbors:
+        k = _count_among(len(rows), n_neighbors)
+        if not k:
             continue
         motion = np.subtract(after, before, dtype=float)
         length = np.linalg.norm(motion, axis=1, keepdims=True)
         direction = motion / np.where(length > 0, length, 1)
-        _, near = rank_neighbors(rows, rows, n_neighbors)
-        found.append(np.einsum("ic,ikc->i", direction, direction[near]) / n_neighbors)
+        _, near = rank_neighbors(rows, rows, k)
+        found.append(np.einsum("ic,ikc->i", direction, direction[near]) / k)
     return _mean(np.concatenate(found) if found else np.zeros(0), per_point)
 
 
@@ -150,7 +168,7 @@ def false_motion(
     maps: Sequence[Float[np.ndarray, "_ components"]],
     relations: Relations,
     *,
-    n_neighbors: int = 15,
+    n_neighbors: float = 15,
     per_point: bool = False,
 ) -> Measured:
     """How far mates move whose neighbourhood did not change, in radii of the maps.
@@ -163,11 +181,14 @@ def false_motion(
         maps: One map for each, in the order of the rows.
         relations: The mates, as `AlignedEmbedding.relations`.
         n_neighbors: k (at least 1; pairs of slices with 2k mates or fewer do not
-            count).
+            count), or a share of the mates (above 0, below .5).
         per_point: Return one value for each such pair of mates.
 
     Returns:
         At least 0, and best so; NaN if every neighbourhood changed.
+
+    Raises:
+        ValueError: `n_neighbors` out of range, or relations that are not a fit's.
     """
     kept, moved = _kept_and_moved(data, maps, relations, n_neighbors)
     return _mean(_in_radii(moved[kept >= KEPT], maps), per_point)
@@ -178,7 +199,7 @@ def missed_motion(
     maps: Sequence[Float[np.ndarray, "_ components"]],
     relations: Relations,
     *,
-    n_neighbors: int = 15,
+    n_neighbors: float = 15,
     per_point: bool = False,
 ) -> Measured:
     """Whether mates stay whose neighbourhood changed (0 to 1, 0 is best).
@@ -192,11 +213,14 @@ def missed_motion(
         maps: One map for each, in the order of the rows.
         relations: The mates, as `AlignedEmbedding.relations`.
         n_neighbors: k (at least 1; pairs of slices with 2k mates or fewer do not
-            count).
+            count), or a share of the mates (above 0, below .5).
         per_point: Return one value for each such pair of mates.
 
     Returns:
         NaN if no neighbourhood changed so much.
+
+    Raises:
+        ValueError: `n_neighbors` out of range, or relations that are not a fit's.
     """
     kept, moved = _kept_and_moved(data, maps, relations, n_neighbors)
     changed = moved[kept <= 1 - KEPT + 1e-9]
@@ -204,11 +228,18 @@ def missed_motion(
     return _mean(1 - below / max(moved.size, 1), per_point)
 
 
+def _count_among(mates: int, n_neighbors: float) -> int:
+    """How many neighbours are meant among so many mates; 0 if those are too few."""
+    real = isinstance(n_neighbors, numbers.Real)
+    few = mates < 3 or (real and mates <= 2 * n_neighbors)
+    return 0 if few else count_neighbors(n_neighbors, mates)
+
+
 def _kept_and_moved(
     data: Sequence[np.ndarray],
     maps: Sequence[np.ndarray],
     relations: Relations,
-    n_neighbors: int,
+    n_neighbors: float,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The share of neighbours each mate keeps in the data, and how far it moves."""
     kept, moved = [np.zeros(0)], [np.zeros(0)]
@@ -218,11 +249,10 @@ def _kept_and_moved(
         strict=True,
     )
     for (rows, others), (before, after) in pairs:
-        if len(rows) > 2 * n_neighbors:
+        k = _count_among(len(rows), n_neighbors)
+        if k:
             kept.append(
-                neighborhood_preservation(
-                    rows, others, n_neighbors=n_neighbors, per_point=True
-                )
+                neighborhood_preservation(rows, others, n_neighbors=k, per_point=True)
             )
             moved += _apart([(before, after)])
     return np.concatenate(kept), np.concatenate(moved)

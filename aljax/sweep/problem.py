@@ -64,6 +64,19 @@ class SweepProblem(NamedTuple):
         return layout_params(self.layout, self.alignment, slices=len(self.slices))
 
 
+def check_problem(problem: Any) -> None:
+    """Refuse what is no problem, such as its slices alone.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    if not isinstance(problem, SweepProblem):
+        raise ValueError(
+            f"`problem` is a {type(problem).__name__}; expected a `SweepProblem`, as "
+            "in SweepProblem(slices, relations)."
+        )
+
+
 def check_settings(settings: Sequence[Mapping[str, Any]]) -> None:
     """Refuse a sweep of no rows, or of settings that there are not.
 
@@ -77,6 +90,11 @@ def check_settings(settings: Sequence[Mapping[str, Any]]) -> None:
         )
     known = [f.name for one in SECTIONS.values() for f in dataclasses.fields(one)]
     for row, setting in enumerate(settings):
+        if not isinstance(setting, Mapping):
+            raise ValueError(
+                f"`settings[{row}]` is {setting!r}; expected a dict, as in "
+                '{"alignment_regularisation": 0.1}.'
+            )
         for name in setting:
             if name not in known:
                 raise ValueError(

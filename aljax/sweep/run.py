@@ -18,7 +18,7 @@ from aljax.align import shifts_of
 from aljax.layout.optimize import LayoutState
 from aljax.layout.rows import bytes_of_row, run_together
 from aljax.stages import Prepared, check_key
-from aljax.sweep.problem import SweepProblem, check_settings
+from aljax.sweep.problem import SweepProblem, check_problem, check_settings
 from aljax.sweep.table import Measure, Row, Sweep, finished_row, measure_row, stack_rows
 
 SHAPES = (
@@ -65,9 +65,10 @@ def sweep(
         progress: Called with each row's number as soon as it is finished.
 
     Raises:
-        ValueError: No settings, an unknown name, a value that does not fit, the wrong
-            number of keys, or memory too small for a single row.
+        ValueError: What is no problem, no settings, an unknown name, a value that does
+            not fit, the wrong number of keys, or memory too small for a single row.
     """
+    check_problem(problem)
     check_settings(settings)
     rows = [problem.replaced(setting) for setting in settings]
     for row in rows:
