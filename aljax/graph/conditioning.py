@@ -38,14 +38,15 @@ def condition(data: Float[np.ndarray, "points features"], metric: str) -> Condit
     return centred, into, scale
 
 
-def drowns(squared: Any, norms: Any) -> Any:
+def drowns(squared: Any, norms: Any, rounding: float = ROUNDING) -> Any:
     """Which squared distances drown in float32's rounding (of NumPy or JAX).
 
     Args:
         squared: Squared distances of rows, or halves of them.
         norms: Squared norms of all rows, or halves of them.
+        rounding: The share of the largest norm below which they do.
     """
-    return squared < ROUNDING * norms.max()
+    return squared < rounding * norms.max()
 
 
 def _normalize(rows: np.ndarray) -> np.ndarray:

@@ -20,6 +20,8 @@ from aljax.graph.conditioning import FEW, drowns
 from aljax.graph.knn import round_up
 
 TILE = 32  # rows compared with all others at once
+# A tenth of the search's: maps of many points are dense, and averages forgive a swap.
+NOISE = 1e-6
 Chosen = Int[np.ndarray, "rows"] | Bool[np.ndarray, "points"] | None
 Measured = Any  # a float, or with `per_point` an array of one value for each row
 
@@ -264,7 +266,7 @@ def _distances(
     def of(row: Int[Array, ""]) -> tuple[Float[Array, "points"], Bool[Array, ""]]:
         dot = jnp.matmul(positions, positions[row], precision="highest")
         far = half_norm - dot + absent.at[row].set(jnp.inf)
-        lost = drowns(far + half_norm[row], half_norm)
+        lost = drowns(far + half_norm[row], half_norm, NOISE)
         return far, jnp.sum(lost) >= n_neighbors
 
     return of
