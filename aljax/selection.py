@@ -206,16 +206,19 @@ def choose(
         weights: Rising, the reference among them.
         hidden: Displacement of hidden mates.
         trust: Trustworthiness.
-        reference: Whose trustworthiness must not be lost beyond its seeds' spread, and
-            whose hidden mates must not come to lie farther apart.
+        reference: Whose trustworthiness must not be lost beyond its seeds' spread, by
+            more than a standard error, and whose hidden mates must not come to lie
+            farther apart.
     """
     own = int(np.flatnonzero(weights == reference)[0])
     spread = trust[own].std(ddof=1)
-    kept = trust.mean(axis=1) >= trust[own].mean() - spread
+    loss = trust[own] - trust
+    # With its error: a loss just within the spread is beyond it for other seeds.
+    kept = loss.mean(axis=1) + _standard_error(loss) <= spread
     far = hidden.mean(axis=1)
     best = int(np.argmin(np.where(kept, far, np.inf)))
-    error = (hidden - hidden[best]).std(axis=1, ddof=1) / np.sqrt(hidden.shape[1])
-    near = kept & (far <= far[best] + error) & (far <= far[own])
+    near = kept & (far <= far[best] + _standard_error(hidden - hidden[best]))
+    near &= far <= far[own]
     knee = int(np.flatnonzero(near)[0])
     if near[own] and trust[knee].mean() <= trust[own].mean() + spread:
         knee = own  # no better by the evidence: another draw might say the opposite
@@ -228,6 +231,12 @@ def choose(
     )
     why += f", which is lost from {lost[0]:g} on." if lost.size else "."
     return float(weights[knee]), why
+
+
+def _standard_error(
+    values: Float[np.ndarray, "weights seeds"],
+) -> Float[np.ndarray, "weights"]:
+    return values.std(axis=1, ddof=1) / np.sqrt(values.shape[1])
 
 
 def interval(

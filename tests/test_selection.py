@@ -91,6 +91,15 @@ def test_the_choice_loses_no_trustworthiness_against_the_reference():
     assert "lost from 10 on" in why
 
 
+def test_a_loss_that_other_seeds_may_find_beyond_the_spread_is_not_taken():
+    hidden, trust = curve([0.5, 0.3, 0.1, 0.05], [0.98] * 4, noise=0.0)
+    trust += [0.001, -0.001, 0.001, -0.001, 0.0]  # the spread over seeds: .001
+    trust[3] -= 0.0008
+    assert choose(WEIGHTS, hidden, trust, reference=0.1)[0] == WEIGHTS[3]
+    trust[3] += [0.001, -0.001, 0.0, 0.0, 0.0]
+    assert choose(WEIGHTS, hidden, trust, reference=0.1)[0] == WEIGHTS[2]
+
+
 def test_the_choice_is_never_worse_than_the_reference():
     hidden, trust = curve([0.1, 0.3, 0.4, 0.5], [0.9, 0.98, 0.98, 0.98])
     assert choose(WEIGHTS, hidden, trust, reference=0.1)[0] == 0.1
