@@ -108,6 +108,7 @@ def number(
     open_low: bool = False,
     per_slice: bool = False,
     optional: bool = False,
+    remedy: str = "",
 ) -> Check:
     """A check that a value is a number in [low, high], or a list of such."""
     expected = "a whole number" if whole else "a finite number"
@@ -115,6 +116,7 @@ def number(
     expected += f" and at most {high:g}" if high < math.inf else ""
     expected += ", or a list with one for each slice" if per_slice else ""
     expected += ", or None" if optional else ""
+    expected += remedy
 
     def inside(value: Any) -> bool:
         if not _is_number(value, whole):

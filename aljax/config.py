@@ -9,6 +9,7 @@ whose a and b `find_ab_params` fits to `min_dist` and `spread`.
 """
 
 import dataclasses
+import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -37,7 +38,7 @@ def _setting(default: Any, check: Check, **options: Any) -> Any:
 
 
 def _target_neighbors(name: str, value: Any) -> None:
-    if isinstance(value, bool) or value != -1:  # umap-learn's word for n_neighbors
+    if not isinstance(value, numbers.Integral) or value != -1:  # n_neighbors
         number(2, whole=True)(name, value)
 
 
@@ -179,7 +180,9 @@ class AlignmentConfig(_Settings):
         ValueError: A name, type or value that is none of the above.
     """
 
-    alignment_regularisation: float = _setting(0.07, number(0))
+    alignment_regularisation: float = _setting(
+        0.07, number(0, remedy=" (`aljax.selection.select_alignment` can choose it)")
+    )
     alignment_window_size: int = _setting(3, number(1, whole=True))
     alignment_strengths: str = _setting("jaccard", one_of("jaccard", "uniform"))
     alignment_decay: float = _setting(1.0, number(0))

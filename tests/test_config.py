@@ -32,7 +32,11 @@ SETTINGS = {
     "knn_method": (GraphConfig, ["auto", "exact", "approximate"], ["fast", "", None]),
     "target_metric": (GraphConfig, ["categorical", "l2"], ["", None, 3]),
     "target_metric_kwds": (GraphConfig, [None, {}, {"p": 3}], [3, "p", [("p", 3)]]),
-    "target_n_neighbors": (GraphConfig, [-1, 2, 30], [-2, 0, 1, 2.5, *NOT_NUMBERS]),
+    "target_n_neighbors": (
+        GraphConfig,
+        [-1, 2, 30],
+        [-2, 0, 1, 2.5, np.ones(2), *NOT_NUMBERS],
+    ),
     "target_weight": (GraphConfig, [0.0, 0.5, 1.0], [-0.1, 1.1, [0.5], *NOT_NUMBERS]),
     "n_components": (LayoutConfig, [1, 3], [0, -1, 1.5, [2, 3], *NOT_NUMBERS]),
     "min_dist": (LayoutConfig, [0.0, 0.5], [-0.1, *NOT_NUMBERS]),

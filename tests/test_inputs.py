@@ -350,7 +350,7 @@ NAN = scipy.sparse.csr_matrix(np.where(DATA[0] > 2, np.nan, DATA[0]))
         ),
         (
             lambda: nearest_pairs(DATA[0], DATA[0][:2], 3, metric="magic"),
-            "in which new rows cannot be searched",
+            "in which rows cannot be compared",
         ),
         (
             lambda: aljax.slices_from_table(FEW, [0] * 41, [*range(41)]),

@@ -420,6 +420,7 @@ ZEROS = np.zeros((1, 2))
         (([[np.nan, 0]], MAP, DATA), {}, "`queries` has .*nan.* in row 0"),
         (([[0, 0], [np.inf, 0]], MAP, DATA), {}, "`queries` has .*inf.* in row 1"),
         ((np.zeros(2), MAP, DATA), {}, r"`queries` has shape \(2,\)"),
+        ((ZEROS, MAP[None], DATA), {}, r"`embedding` .*one slice of a sequence"),
         (([["a", "b"]], MAP, DATA), {}, "`queries` is no array of numbers"),
         (([[0.0, 1.0], [2.0]], MAP, DATA), {}, "`queries` is no array of numbers"),
         ((ZEROS, MAP * np.nan, DATA), {}, "`embedding` has"),

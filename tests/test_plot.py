@@ -398,6 +398,8 @@ def test_files_are_of_the_resolution_asked_for(tmp_path):
 
 TWO = [np.zeros((3, 2)), np.ones((3, 2))]
 BETWEEN: Any = 1.5
+WRONG: Any = "a"
+HERE: Any = TWO
 LINE = SimpleNamespace(axes=np.zeros((1, 3)), norm=np.zeros(3))
 GRID = SimpleNamespace(axes=np.zeros((2, 3)), norm=np.zeros((3, 4)))
 WRONG = [
@@ -431,6 +433,9 @@ WRONG = [
     (lambda: plot.inverse_grid(TWO[0], TWO[0][:0], TWO[0][:0]), r"shape \(0, 2\); ex"),
     (lambda: plot.trajectories(TWO, ids=[1, 2, 3], limit=-1), "`limit` is -1; expect"),
     (lambda: plot.animate(TWO, "film.gif", ids=[1, 2, 3], dpi=0), "`dpi` is 0"),
+    (lambda: plot.animate(TWO, "film.gif", ids=[1, 2, 3], dpi=WRONG), "`dpi` is 'a'"),
+    (lambda: plot.animate("film.gif", HERE), "`path` is a list.* after what is drawn"),
+    (lambda: plot.trajectories(TWO, ids=[1, 2, 3], limit=WRONG), "`limit` is 'a'"),
     (lambda: plot.gradient_map(TWO[0][:, :1], LINE), r"axes of shape \(1, 3\); expect"),
     (
         lambda: plot.gradient_map(TWO[0], GRID),

@@ -188,7 +188,11 @@ def test_chunks_keep_to_the_memory(monkeypatch):
         ({"keys": [jax.random.key(0)] * 3}, "`keys` has 3 keys for 2 rows"),
         ({"keys": [0, 1]}, "`key` is 0; expected a key"),
         ({"memory": 1000}, "`memory` is 1000 bytes, but one row takes about"),
-        ({"chunk": 0}, "`chunk` is 0; expected at least 1"),
+        ({"chunk": 0}, "`chunk` is 0; expected a whole number of at least 1"),
+        ({"chunk": "a"}, "`chunk` is 'a'"),
+        ({"memory": "8GB"}, "`memory` is '8GB'"),
+        ({"keys": None}, "`keys` is None"),
+        ({"keys": 0}, "`keys` is 0"),
         ({"settings": [{"learning_rate": 1e30}] * 2}, "the maps are not finite"),
     ],
 )

@@ -83,10 +83,12 @@ def pairwise(
             raise ValueError("they are sparse")
         return _by_pynndescent(rows, np.asarray(others), metric, metric_kwds)
     except (TypeError, ValueError) as error:
+        why = str(error).partition("\n")[0]
         raise ValueError(
-            f"`metric` is {metric!r} with {dict(metric_kwds)}, in which new rows "
-            f"cannot be searched ({error}); expected a metric that pynndescent knows, "
-            f"or, of sparse rows, one of {', '.join(SPARSE_METRICS)}."
+            f"`metric` is {metric!r} with `metric_kwds` {dict(metric_kwds)}, in which "
+            f"rows cannot be compared ({why}); expected a metric that "
+            "pynndescent knows, with its own arguments, or, of sparse rows, one of "
+            f"{', '.join(SPARSE_METRICS)}."
         ) from error
 
 

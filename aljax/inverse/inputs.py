@@ -85,9 +85,12 @@ def as_array(values: Any, name: str) -> Array:
         except (TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"`{name}` is no array of numbers: {error}.") from error
     if values.ndim != 2:
+        remedy = "`[position]` for a single one"
+        if values.ndim == 3:
+            remedy = "one slice of a sequence, such as `maps[t]`"
         raise ValueError(
             f"`{name}` has shape {values.shape}; expected two dimensions, one row for "
-            "each position. Use `[position]` for a single one."
+            f"each position. Use {remedy}."
         )
     return values if jnp.issubdtype(values.dtype, jnp.floating) else values * 1.0
 

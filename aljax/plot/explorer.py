@@ -20,7 +20,7 @@ from aljax.exports import RowValues, per_row
 from aljax.graph.ids import is_missing
 from aljax.plot import paper
 from aljax.plot.color import CLASSES, COLORMAP, PLAIN, UNKNOWN, color_by
-from aljax.plot.given import read_maps, read_members, read_titles
+from aljax.plot.given import read_maps, read_members, read_path, read_titles
 
 LEVELS = 65_535
 
@@ -57,7 +57,7 @@ def explore(
         ValueError: Another ending, what does not fit the slices, or plain maps without
             ids.
     """
-    path = Path(path)
+    path = read_path(path)
     if path.suffix.lower() not in (".html", ".htm"):
         raise ValueError(f"`path` is {path}; expected one that ends on .html.")
     maps = [paper.plane(one) for one in read_maps(model)]

@@ -11,11 +11,12 @@ from matplotlib.animation import FFMpegWriter, PillowWriter
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from aljax.checks import number
 from aljax.exports import RowValues
 from aljax.plot import paper
 from aljax.plot.color import color_by
 from aljax.plot.curves import track
-from aljax.plot.given import read_maps, read_members, read_titles
+from aljax.plot.given import read_maps, read_members, read_path, read_titles
 
 SIZE = 4.8  # inches
 
@@ -52,16 +53,14 @@ def animate(
         ValueError: Another ending, .mp4 without ffmpeg, a single slice, a number out
             of range, or plain maps without ids.
     """
-    path = Path(path)
+    path = read_path(path)
     writer = _writer(path, fps)
     maps = [paper.plane(one) for one in read_maps(model)]
     members = read_members(model, ids)
     if len(maps) < 2:
         raise ValueError("`model` has one slice; an animation needs at least two.")
-    if not seconds > 0:
-        raise ValueError(f"`seconds` is {seconds}; expected a number above 0.")
-    if not dpi >= 1:
-        raise ValueError(f"`dpi` is {dpi}; expected at least 1 pixel per inch.")
+    number(0, open_low=True)("seconds", seconds)
+    number(1)("dpi", dpi)
     titles = read_titles(titles, model, len(maps))
     coloring = color_by(labels, values, [len(one) for one in maps])
     tracks = track(maps, members)
@@ -103,8 +102,7 @@ def _color(colors: np.ndarray, time: float, near: int) -> np.ndarray:
 
 
 def _writer(path: Path, fps: int) -> PillowWriter | FFMpegWriter:
-    if not 1 <= fps <= 50:
-        raise ValueError(f"`fps` is {fps}; expected 1 to 50 frames per second.")
+    number(1, high=50)("fps", fps)
     kind = path.suffix.lower()
     if kind == ".gif":
         return PillowWriter(fps=fps)

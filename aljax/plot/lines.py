@@ -7,6 +7,7 @@ import numpy as np
 import plotly.graph_objects as go
 from matplotlib.colors import to_hex
 
+from aljax.checks import number
 from aljax.exports import RowValues
 from aljax.plot.color import COLORMAP, PLAIN, UNKNOWN, Coloring, color_by
 from aljax.plot.curves import Tracks, track
@@ -48,10 +49,7 @@ def trajectories(
     maps, members = read_maps(model), read_members(model, ids)
     if len(maps) < 2:
         raise ValueError("`model` has one slice; trajectories need at least two.")
-    if limit is not None and limit < 1:
-        raise ValueError(
-            f"`limit` is {limit}; expected at least 1 member, or None for all."
-        )
+    number(1, whole=True, optional=True)("limit", limit)
     titles = read_titles(titles, model, len(maps))
     coloring = color_by(labels, values, [len(one) for one in maps])
     chosen = np.arange(len(members.names))

@@ -4,7 +4,6 @@ Figures are made without pyplot, so no window system is asked and none stays ope
 """
 
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
+from aljax.checks import number
 from aljax.plot.color import COLORMAP, PALETTE, Coloring
+from aljax.plot.given import read_path
 
 LEGEND_LIMIT = 40  # classes, beyond which a legend outgrows the picture
 NAME_LENGTH = 14  # letters of a class's name in a map
@@ -159,7 +160,8 @@ def save(figure: Any, path: str | os.PathLike[str], *, dpi: int = 300) -> Any:
     Raises:
         ValueError: An ending that the figure cannot be written as.
     """
-    path = Path(path)
+    path = read_path(path)
+    number(1)("dpi", dpi)
     kind = path.suffix.removeprefix(".").lower()
     if isinstance(figure, Figure):
         known = sorted(figure.canvas.get_supported_filetypes())

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from aljax.align import shifts_of
+from aljax.checks import number
 from aljax.layout.optimize import LayoutState
 from aljax.layout.rows import bytes_of_row, run_together
 from aljax.stages import Prepared, check_key
@@ -74,8 +75,8 @@ def sweep(
     for row in rows:
         row.params()  # refuses what does not fit before the first row is laid out
     row_keys = _read_keys(keys, len(rows))
-    _check_positive("chunk", chunk, "rows that run at once")
-    _check_positive("memory", memory, "bytes")
+    number(1, whole=True, optional=True)("chunk", chunk)
+    number(1, whole=True, optional=True)("memory", memory)
     finished: dict[int, Row] = {}
     for group in _groups(rows, row_keys):
         for members, begun, states in _lay_out_group(
@@ -88,16 +89,16 @@ def sweep(
     return stack_rows(settings, [finished[row] for row in range(len(rows))])
 
 
-def _check_positive(name: str, value: int | None, what: str) -> None:
-    if value is not None and value < 1:
-        raise ValueError(f"`{name}` is {value}; expected at least 1 ({what}), or None.")
-
-
 def _read_keys(keys: Any, rows: int) -> list[jax.Array]:
     """One key for each row."""
     if isinstance(keys, jax.Array):
         typed = jnp.issubdtype(keys.dtype, jax.dtypes.prng_key)
         keys = [keys] * rows if keys.ndim == (0 if typed else 1) else [*keys]
+    if not isinstance(keys, Sequence):
+        raise ValueError(
+            f"`keys` is {keys!r}; expected keys of JAX, such as jax.random.key(0): one "
+            "for all rows, or one for each."
+        )
     if len(keys) != rows:
         raise ValueError(
             f"`keys` has {len(keys)} keys for {rows} rows; expected one for each row, "
@@ -111,7 +112,7 @@ def _read_keys(keys: Any, rows: int) -> list[jax.Array]:
 def _groups(rows: Sequence[SweepProblem], keys: Sequence[jax.Array]) -> list[Group]:
     """Rows whose arrays have the same shapes, those with the same start together."""
     groups: dict[Any, dict[Any, list[int]]] = {}
-    for number, (row, key) in enumerate(zip(rows, keys, strict=True)):
+    for place, (row, key) in enumerate(zip(rows, keys, strict=True)):
         settings = {**vars(row.graph), **vars(row.layout), **vars(row.alignment)}
         moving = settings["motion_fidelity"] > 0  # then the problem has lengths, too
         shape = (moving, *(settings[name] for name in SHAPES))
@@ -122,9 +123,9 @@ def _groups(rows: Sequence[SweepProblem], keys: Sequence[jax.Array]) -> list[Gro
             *(settings[name] for name in OF_MATES),
             np.asarray(jax.random.key_data(key)).tobytes(),
         )
-        groups.setdefault(shape, {}).setdefault(start, []).append(number)
+        groups.setdefault(shape, {}).setdefault(start, []).append(place)
     return [
-        [(number, start) for start, numbers in group.items() for number in numbers]
+        [(place, start) for start, places in group.items() for place in places]
         for group in groups.values()
     ]
 
@@ -138,26 +139,26 @@ def _lay_out_group(
     memory: int | None,
 ) -> Iterator[tuple[list[int], list[Prepared], list[LayoutState]]]:
     """Chunk by chunk the numbers of its rows, what they start from and how they end."""
-    number, start = group[0]
-    begun = {start: rows[number].prepared(keys[number])}
+    place, start = group[0]
+    begun = {start: rows[place].prepared(keys[place])}
     problem = begun[start].problem
-    n_shifts = shifts_of(problem, rows[number].layout)
+    n_shifts = shifts_of(problem, rows[place].layout)
     components = begun[start].state.maps.shape[1]
     needs = bytes_of_row(problem, components=components, n_shifts=n_shifts)
     size = _chunk_size(needs, len(group), chunk, memory)
     for first in range(0, len(group), size):
         part = group[first : first + size]
         begun = {  # those of the chunk before are kept as long as they are shared
-            start: begun.get(start) or rows[number].prepared(keys[number])
-            for number, start in part
+            start: begun.get(start) or rows[place].prepared(keys[place])
+            for place, start in part
         }
-        members = [number for number, _ in part]
+        members = [place for place, _ in part]
         ones = [begun[start] for _, start in part]
         states = run_together(
             [one.problem for one in ones],
-            [rows[number].params() for number in members],
+            [rows[place].params() for place in members],
             [one.state for one in ones],
-            keys=[keys[number] for number in members],
+            keys=[keys[place] for place in members],
             n_shifts=n_shifts,
             size=size,
         )
