@@ -154,6 +154,10 @@ class LayoutConfig(_Settings):
                 f"`{missing}` is None although its partner is given; give both `a` and "
                 "`b`, or neither to have them fitted to `min_dist` and `spread`."
             )
+        # Before the data are read; of lists when there are slices to count.
+        listed = is_listed(self.min_dist) or is_listed(self.spread)
+        if self.a is None and not listed:
+            _check_curve(self.spread, self.min_dist)  # pyright: ignore[reportArgumentType]
 
 
 @dataclass(frozen=True)
@@ -219,6 +223,19 @@ def of_slices(settings: Any, own: range, slices: int) -> Any:
     return dataclasses.replace(settings, **cut)
 
 
+def _check_curve(spread: float, min_dist: float) -> None:
+    if not 0 <= min_dist <= spread:
+        raise ValueError(
+            f"`min_dist` is {min_dist:g} and `spread` is {spread:g}; expected "
+            "0 <= min_dist <= spread. Lower `min_dist` or raise `spread`."
+        )
+    if not SMALLEST <= spread <= 1 / SMALLEST:
+        raise ValueError(
+            f"`spread` is {spread:g}; expected {SMALLEST:g} to {1 / SMALLEST:g} map "
+            "units: maps are about 20 wide."
+        )
+
+
 @lru_cache(maxsize=256)
 def find_ab_params(spread: float, min_dist: float) -> tuple[float, float]:
     """The curve 1 / (1 + a d^(2b)) nearest to the one `min_dist` asks for.
@@ -243,16 +260,7 @@ def find_ab_params(spread: float, min_dist: float) -> tuple[float, float]:
     """
     from scipy.optimize import least_squares
 
-    if not 0 <= min_dist <= spread:
-        raise ValueError(
-            f"`min_dist` is {min_dist:g} and `spread` is {spread:g}; expected "
-            "0 <= min_dist <= spread. Lower `min_dist` or raise `spread`."
-        )
-    if not SMALLEST <= spread <= 1 / SMALLEST:
-        raise ValueError(
-            f"`spread` is {spread:g}; expected {SMALLEST:g} to {1 / SMALLEST:g} map "
-            "units: maps are about 20 wide."
-        )
+    _check_curve(spread, min_dist)
     distance = np.linspace(0, 3, 300)[1:]
     target = np.exp(-np.maximum(distance - min_dist / spread, 0))
 

@@ -104,10 +104,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path("results/selection"))
     asked = parser.parse_args(arguments)
-    built = settings.build(
-        composition.compose([f"data={asked.data}", *asked.overrides])
-    )
-    dataset = datasets.load(**built.data)
+    try:
+        built = settings.build(
+            composition.compose([f"data={asked.data}", *asked.overrides])
+        )
+        dataset = datasets.load(**built.data)
+    except ValueError as error:
+        parser.error(str(error))
     problem = SweepProblem(
         dataset.slices, dataset.relations, built.graph, built.layout, built.alignment
     )

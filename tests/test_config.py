@@ -236,6 +236,13 @@ def test_min_dist_outside_0_to_spread_is_refused(spread, min_dist):
         find_ab_params(spread, min_dist)
 
 
+def test_a_curve_is_refused_before_there_are_slices_unless_it_is_each_slices_own():
+    with pytest.raises(ValueError, match="`min_dist` is 2 and `spread` is 1"):
+        LayoutConfig(min_dist=2)
+    LayoutConfig(min_dist=2, a=1.0, b=1.0)
+    LayoutConfig(min_dist=2, spread=[1.0, 3.0])
+
+
 @pytest.mark.parametrize("spread", [1e-300, 1e-30, 1e30, math.inf])
 def test_a_spread_in_no_unit_of_a_map_is_refused(spread):
     with pytest.raises(ValueError, match=r"^`spread` is .* 1e-06 to 1e\+06 map units"):
