@@ -20,7 +20,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
-from yaml import YAMLError
+from yaml import MarkedYAMLError, YAMLError
 
 from aljax.checks import nearest_name
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
@@ -58,9 +58,10 @@ def compose(overrides: Sequence[str], config: Path = CONFIG) -> dict[str, Any]:
             or has several values; a setting that must be given and is not.
     """
     if not config.is_file() or config.suffix != ".yaml":
+        what = "no .yaml file" if config.exists() else "not there"
         raise ValueError(
-            f"`--config` is {config}, which is no .yaml file; expected the config.yaml "
-            "of an earlier run."
+            f"`--config` is {config}, which is {what}; expected the config.yaml of an "
+            "earlier run."
         )
     _check_yaml(config)
     # No shell replaces this ~, and Hydra's grammar has no such sign.
@@ -93,8 +94,12 @@ def _check_yaml(config: Path) -> None:
                     f"{config} refers to itself (*{event.anchor}); expected a config "
                     "that an earlier run left, which never does."
                 )
+    except MarkedYAMLError as error:
+        where = error.problem_mark
+        line = f"line {where.line + 1}: " if where else ""
+        raise ValueError(f"{config} is no YAML: {line}{error.problem}.") from error
     except (YAMLError, OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{config} does not compose: {_first_line(error)}") from error
+        raise ValueError(f"{config} is no YAML: {_first_line(error)}.") from error
 
 
 def is_swept(overrides: Sequence[str]) -> bool:
