@@ -230,7 +230,7 @@ def test_a_tag_of_yaml_is_never_called(tmp_path):
 
 def test_a_config_that_is_no_yaml_is_named_with_the_line(tmp_path):
     path = tmp_path / "config.yaml"
-    with pytest.raises(ValueError, match="`--config` is .*, which is not there"):
+    with pytest.raises(ValueError, match=r"`--config` is .*, which is not there"):
         composition.compose([], path)
     path.write_text("seed: 0\nlayout:\n  min_dist: [0.1\n  spread: 2\n")
     with pytest.raises(ValueError, match="is no YAML: line 4: expected"):
