@@ -52,7 +52,7 @@ def transform(
     t = fitted.index(slice)
     count = len(fitted.maps)
     n_neighbors = per_slice("n_neighbors", fitted.graph.n_neighbors, count)[t]
-    local = per_slice("l", fitted.graph.local_connectivity, count)[t]
+    local = per_slice("local_connectivity", fitted.graph.local_connectivity, count)[t]
     # As in the graph, a row counts as its own first neighbour.
     nearest, distances = _nearest(fitted, t, new_rows, n_neighbors - 1)
     frame = _frame(fitted, t)

@@ -13,15 +13,15 @@ import argparse
 import csv
 import itertools
 import math
+import multiprocessing
 import sys
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
-
-from joblib import Parallel, delayed
+from typing import NamedTuple
 
 from aljax.checks import nearest_name
 from experiments import scores, standings
@@ -148,16 +148,30 @@ def run(
         for fitted in itertools.product(profile.seeds, sequences, methods)
         if fitted not in done or fitted[2] in again
     ]
-    outcomes: Any = Parallel(n_jobs=jobs, return_as="generator_unordered")(
-        delayed(attempt)(profile, *fitted) for fitted in left
-    )
-    for new, said, failure in outcomes:
+    for new, said, failure in _outcomes(profile, left, jobs):
         failed += failure
         old = {(row.method, row.sequence, row.seed) for row in new}
         rows = [r for r in rows if (r.method, r.sequence, r.seed) not in old] + new
         write(path, rows)
         print(said, flush=True)
     return rows, failed
+
+
+def _outcomes(
+    profile: Profile, left: Sequence[tuple[int, str, str]], jobs: int
+) -> Iterator[Outcome]:
+    """What comes of each fit, as it comes."""
+    if jobs == 1:
+        yield from (attempt(profile, *fitted) for fitted in left)
+        return
+    # Each process is kept to the end, and with it all that it has compiled.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, context) as pool:
+        futures = [pool.submit(attempt, profile, *fitted) for fitted in left]
+        try:
+            yield from (future.result() for future in as_completed(futures))
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _line(seed: int, sequence: str, rows: Sequence[Row]) -> str:

@@ -249,6 +249,24 @@ def test_the_gallery_has_five_steps_of_each_sequence(dataset):
     assert [figure.axes[i].get_ylabel() for i in (0, 5)] == ["one", "two"]
 
 
+def test_two_processes_write_what_one_does(tmp_path):
+    profile = Profile(
+        {"walk": {"slices": 3, "points": 60}},
+        {"PCA, each slice": PROFILES["full"].families["PCA, each slice"]},
+        seeds=(0, 1),
+    )
+    found = []
+    for jobs in (1, 2):
+        path = tmp_path / f"{jobs}.csv"
+        rows, failed = evaluate.run(
+            profile, path, sequences=["walk"], methods=[*profile.families], jobs=jobs
+        )
+        assert not failed
+        found.append({row for row in rows if row.metric != "seconds"})
+    assert found[0] == found[1]
+    assert {row.seed for row in found[0]} == {0, 1}
+
+
 def test_the_command_line_chooses_what_is_run(small, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(evaluate.PROFILES, "quick", small)
     options = ["--profile", "quick", "--methods", "plane", "--seeds", "3", "5"]

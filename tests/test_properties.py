@@ -190,7 +190,7 @@ def test_unseen_rows_come_to_lie_somewhere(rows, t):
             lambda: aljax.transform(fitted(), t, rows), names_of(aljax.transform)
         )
         if placed is not None:
-            check_maps([placed], [len(rows)])
+            check_maps([placed], [np.shape(rows)[0]])
 
 
 @examples(10)
