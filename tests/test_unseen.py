@@ -201,7 +201,7 @@ def test_a_slice_given_as_neighbors_is_refused():
 
 
 def test_a_metric_in_which_nothing_can_be_searched_is_refused(fitted):
-    with pytest.raises(ValueError, match=r"^`metric` is 'tssss' .*cannot be searched"):
+    with pytest.raises(ValueError, match=r"^`metric` is 'tssss' .*cannot be compared"):
         transform(in_metric(fitted, "tssss"), 0, DATA[0])
 
 
