@@ -34,7 +34,7 @@ COLUMNS = {
 }
 MAIN = (PRESERVATION, STABILITY)  # with intervals
 DRAWS = 2000
-MARKERS = "o^sDvP*XpdH<>h8."
+MARKERS = "o^sDvP*XpdH<>h8D"
 
 
 class Line(Protocol):

@@ -1,5 +1,7 @@
 """The evaluation: what is run, resumed, averaged and drawn."""
 
+from dataclasses import replace
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -161,6 +163,7 @@ def test_profiles_have_the_same_sequences_and_known_methods():
     assert {*PROFILES["tuning"].sequences} < {*PROFILES["full"].sequences}
     assert PROFILES["tuning"].data_seed != PROFILES["full"].data_seed
     assert PROFILES["full"].families is FAMILIES
+    assert {*PROFILES["full"].once} < {*FAMILIES}
     assert PROFILES["tuning"].families is GRID
 
 
@@ -249,6 +252,14 @@ def test_the_gallery_has_five_steps_of_each_sequence(dataset):
     assert [figure.axes[i].get_ylabel() for i in (0, 5)] == ["one", "two"]
 
 
+def test_slow_methods_are_fitted_for_the_first_seed(small, tmp_path):
+    rows, _ = run(
+        replace(small, seeds=(4, 5), once=["plane"]), tmp_path / "a.csv", ["plane"]
+    )
+    assert {row.seed for row in rows} == {4}
+
+
+@pytest.mark.slow
 def test_two_processes_write_what_one_does(tmp_path):
     profile = Profile(
         {"walk": {"slices": 3, "points": 60}},
