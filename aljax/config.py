@@ -38,7 +38,7 @@ def _setting(default: Any, check: Check, **options: Any) -> Any:
 
 
 def _target_neighbors(name: str, value: Any) -> None:
-    if not isinstance(value, numbers.Integral) or value != -1:  # n_neighbors
+    if not isinstance(value, numbers.Integral) or value != -1:  # as n_neighbors
         number(2, whole=True)(name, value)
 
 

@@ -206,9 +206,9 @@ def choose(
         weights: Rising, the reference among them.
         hidden: Displacement of hidden mates.
         trust: Trustworthiness.
-        reference: Whose trustworthiness must not be lost beyond its seeds' spread, by
-            more than a standard error, and whose hidden mates must not come to lie
-            farther apart.
+        reference: Whose trustworthiness must not be lost beyond its seeds' spread (a
+            loss counts with its standard error), and whose hidden mates must not come
+            to lie farther apart.
     """
     own = int(np.flatnonzero(weights == reference)[0])
     spread = trust[own].std(ddof=1)
