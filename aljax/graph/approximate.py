@@ -8,7 +8,7 @@ import numpy as np
 import scipy.sparse
 
 from aljax.checks import nearest_name
-from aljax.graph.conditioning import condition
+from aljax.graph.conditioning import conditioning
 from aljax.graph.knn import KNN, Rows, as_knn
 
 # |x - y| is the same wherever x and y lie, and twice as long at twice the scale.
@@ -120,8 +120,8 @@ def _conditioned(data: Rows, metric: str) -> tuple[Any, float]:
     if metric not in (*LENGTHS, *ANGLES):
         return data.astype(np.float32), 1.0
     if isinstance(data, np.ndarray) and metric in LENGTHS:
-        rows, _, unit = condition(data, "euclidean")
-        return rows.astype(np.float32), unit
+        into, unit = conditioning(data, "euclidean")
+        return into(data, np.float32), unit
     unit = float(abs(data).max()) or 1.0
     rows = (data.astype(np.float64) / unit).astype(np.float32)
     return rows, 1.0 if metric in ANGLES else unit

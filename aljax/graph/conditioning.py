@@ -4,38 +4,43 @@ Clusters far apart drown the distances within them all the same: `drowns` says w
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from numpy.typing import DTypeLike
 
 ROUNDING = 1e-5  # of the largest squared norm: about 100 times float32's
 FEW = 0.01  # share of rows, such as repeated ones, that are let pass
+PART = 256  # rows that are conditioned at once: they stay in the processor's cache
 
-Conditioned = tuple[np.ndarray, Callable[[np.ndarray], np.ndarray], float]
+Conditioning = Callable[[np.ndarray, DTypeLike], np.ndarray]
 
 
-def condition(data: Float[np.ndarray, "points features"], metric: str) -> Conditioned:
-    """Centre and scale rows (or normalise them), on the host and in float64.
+def conditioning(
+    data: Float[np.ndarray, "points features"], metric: str
+) -> tuple[Conditioning, float]:
+    """What centres and scales rows (or normalises them), on the host.
 
     Args:
         data: One slice.
         metric: "euclidean" or "cosine".
 
     Returns:
-        The rows, what does the same to other rows, and the scale.
+        What does it to these or other rows, in float64, and gives them in a float
+        type; and the unit of their distances.
     """
     if metric == "cosine":
-        return _normalize(data), _normalize, 1.0
+        return partial(_by_parts, _normalize), 1.0
     centre = np.mean(data, axis=0, dtype=np.float64)
-    centred = np.subtract(data, centre, dtype=np.float64)
-    scale = float(max(centred.max(), -centred.min())) or 1.0
+    reach = np.maximum(data.max(axis=0) - centre, centre - data.min(axis=0))
+    scale = float(reach.max()) or 1.0
 
-    def into(rows: np.ndarray) -> np.ndarray:
+    def centred(rows: np.ndarray) -> np.ndarray:
         return np.subtract(rows, centre, dtype=np.float64) / scale
 
-    centred /= scale
-    return centred, into, scale
+    return partial(_by_parts, centred), scale
 
 
 def drowns(squared: Any, norms: Any, rounding: float = ROUNDING) -> Any:
@@ -47,6 +52,16 @@ def drowns(squared: Any, norms: Any, rounding: float = ROUNDING) -> Any:
         rounding: The share of the largest norm below which they do.
     """
     return squared < rounding * norms.max()
+
+
+def _by_parts(
+    function: Callable[[np.ndarray], np.ndarray], rows: np.ndarray, dtype: DTypeLike
+) -> np.ndarray:
+    columns = function(rows[:1]).shape[1]
+    out = np.empty((len(rows), columns), dtype)
+    for start in range(0, len(rows), PART):
+        out[start : start + PART] = function(rows[start : start + PART])
+    return out
 
 
 def _normalize(rows: np.ndarray) -> np.ndarray:

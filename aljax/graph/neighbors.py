@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from aljax.graph.approximate import approximate_knn
-from aljax.graph.conditioning import FEW, condition, drowns
+from aljax.graph.conditioning import FEW, conditioning, drowns
 from aljax.graph.knn import KNN, Rows, as_floats, as_knn, round_up
 from aljax.graph.pairwise import PLAIN_METRICS, SPARSE_METRICS, nearest_pairs
 from aljax.graph.precomputed import knn_of_distances
@@ -117,13 +117,14 @@ def exact_knn(
     Returns:
         The table; each pair of rows is compared once, 512 x 512 of them at a time.
     """
-    scaled, _, unit = condition(data, metric)
-    indices, squared = _search_padded(scaled.astype(jnp.zeros(()).dtype), n_neighbors)
+    into, unit = conditioning(data, metric)
+    scaled = into(data, jnp.zeros(()).dtype)
+    indices, squared = _search_padded(scaled, n_neighbors)
     lost = drowns(squared[-1], np.einsum("ij,ij->i", scaled, scaled))
     if lost.mean() > FEW and squared.dtype == np.float32:
         # Clusters far apart: distances within them drown in float32's rounding.
         with jax.enable_x64(True):
-            indices, squared = _search_padded(scaled, n_neighbors)
+            indices, squared = _search_padded(into(data, np.float64), n_neighbors)
     distances = squared / 2 if metric == "cosine" else np.sqrt(squared) * unit
     return KNN(jnp.asarray(indices), as_floats(distances))
 

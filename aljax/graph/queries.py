@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from aljax.graph.conditioning import condition, drowns
+from aljax.graph.conditioning import conditioning, drowns
 from aljax.graph.knn import Rows, round_up
 from aljax.graph.neighbors import EXACT_METRICS, SYNONYMS
 from aljax.graph.pairwise import nearest_pairs
@@ -61,32 +61,32 @@ def query_knn(
 def _search(
     data: np.ndarray, queries: np.ndarray, n_neighbors: int, metric: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    rows, into, unit = condition(data, metric)
-    asked = into(queries)
+    into, unit = conditioning(data, metric)
     float_type = jnp.zeros(()).dtype
+    rows = into(data, float_type)
     with np.errstate(over="ignore"):  # these are lost, too
-        chosen, squared = _by_blocks(rows, asked, n_neighbors, float_type)
+        chosen, squared = _by_blocks(rows, into(queries, float_type), n_neighbors)
     # Distances that drown in float32's rounding or exceed it, row by row.
     lost = drowns(squared[:, -1], (rows**2).sum(axis=1))
     lost |= ~np.isfinite(squared).all(axis=1)
     if lost.any() and float_type == np.float32:
+        exact = into(data, np.float64), into(queries[lost], np.float64)
         with jax.enable_x64(True):
-            again = _by_blocks(rows, asked[lost], n_neighbors, np.dtype(np.float64))
-        chosen[lost], squared[lost] = again
+            chosen[lost], squared[lost] = _by_blocks(*exact, n_neighbors)
     return chosen, squared / 2 if metric == "cosine" else np.sqrt(squared) * unit
 
 
 def _by_blocks(
-    rows: np.ndarray, queries: np.ndarray, n_neighbors: int, dtype: np.dtype
+    rows: np.ndarray, queries: np.ndarray, n_neighbors: int
 ) -> tuple[np.ndarray, np.ndarray]:
     points, features = rows.shape
-    padded = np.zeros((round_up(points), features), dtype)
+    padded = np.zeros((round_up(points), features), rows.dtype)
     padded[:points] = rows
     held = jnp.asarray(padded)
     chosen = np.zeros((len(queries), n_neighbors), np.int32)
     squared = np.zeros((len(queries), n_neighbors))
     for start in range(0, len(queries), BLOCK):
-        block = np.zeros((BLOCK, features), dtype)
+        block = np.zeros((BLOCK, features), rows.dtype)
         block[: len(queries) - start] = queries[start : start + BLOCK]
         found = _nearest(held, points, jnp.asarray(block), n_neighbors)
         stop = min(start + BLOCK, len(queries))
