@@ -1,4 +1,4 @@
-"""Images from packages and archives of others: MNIST's first 5,000, and OpenML."""
+"""Images from packages and archives of others: 5,000 of MNIST, and OpenML."""
 
 from urllib.error import URLError
 
