@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import scipy.sparse
 import scipy.spatial
-from helpers import SIZES, make_data, make_relations, programs
+from helpers import SIZES, make_data, make_relations, programs, slow_sigma
 from jax.test_util import check_grads
 
 import aljax
 from aljax.config import find_ab_params
-from aljax.inverse import gradient_map, inverse_transform, reconstruct
+from aljax.inverse import gradient_map, inverse_transform, reconstruct, refine
 from aljax.inverse.neighborhood import nearest_rows
 
 POINTS, FEATURES, NEIGHBORS = 90, 4, 12
@@ -291,6 +291,35 @@ def test_cosine_averages_directions_whatever_their_lengths(rng):
     np.testing.assert_allclose(directions(longer), directions(data), atol=1e-4)
 
 
+@pytest.mark.parametrize("scale", [1e-9, 1.0, 1e9])
+def test_bandwidths_are_those_of_a_row_among_its_map_neighbours(scale):
+    embedding, data = make_map()
+    data = np.concatenate([data, data[:1]]) * scale  # the first row twice
+    embedding = np.concatenate([embedding, embedding[:1]])
+    rows = np.array([0, 5, len(data) - 1])
+    arrays = map(jnp.asarray, (rows, embedding, data))
+    sigma, rho = refine.bandwidths(*arrays, metric="euclidean")
+    for i, row in enumerate(rows):
+        far = ((embedding - embedding[row]) ** 2).sum(axis=1)
+        others = np.argsort(far)[: refine.NEIGHBORS + 1]
+        apart = np.sort(np.linalg.norm(data[others] - data[row], axis=1))
+        nearest = apart[apart > 0][0]
+        np.testing.assert_allclose(rho[i], nearest, rtol=1e-5)
+        wanted = slow_sigma(apart, nearest, apart.mean())
+        np.testing.assert_allclose(sigma[i], wanted, rtol=1e-3)
+
+
+def test_refinement_does_not_depend_on_the_unit_of_the_data():
+    embedding, data = make_map()
+    queries = embedding[:5] + 0.1
+    one, other = (
+        inverse_transform(queries, embedding, data * unit, refine_steps=10).points
+        / unit
+        for unit in (1.0, 1e-8)
+    )
+    np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
+
+
 def test_refinement_lowers_what_it_is_a_descent_on():
     embedding, data = make_map(points=300)
     queries = make_queries(count=20)
@@ -306,7 +335,7 @@ def test_refinement_lowers_what_it_is_a_descent_on():
                 u = (near[i] - near[rows[0]]) / (near[rows[-1]] - near[rows[0]])
                 own = np.argsort(((embedding - embedding[i]) ** 2).sum(axis=1))[:16]
                 apart = np.sort(np.linalg.norm(data[own] - data[i], axis=1))
-                rho, sigma = apart[1], slow_sigma_of(apart)
+                rho, sigma = apart[1], slow_sigma(apart, apart[1], apart.mean())
                 excess = max(np.linalg.norm(point - data[i]) - rho, 0) / sigma
                 q = 1 / (1 + A * near[i] ** B)
                 absent = np.log(1 - (1 - 1e-4) * np.exp(-excess))
@@ -314,12 +343,6 @@ def test_refinement_lowers_what_it_is_a_descent_on():
         return total
 
     assert gap(40) < 0.98 * gap(0)
-
-
-def slow_sigma_of(apart):
-    from helpers import slow_sigma
-
-    return slow_sigma(apart, apart[1], apart.mean())
 
 
 def test_the_gradient_map_is_the_slope_of_a_plane():

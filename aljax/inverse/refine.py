@@ -21,12 +21,11 @@ from aljax.graph.knn import KNN
 from aljax.inverse.neighborhood import Neighborhood, nearest_rows, taper
 from aljax.inverse.weights import Curve
 from aljax.layout.losses import power
+from aljax.layout.optimize import ADAM
 
 NEIGHBORS = 15  # whose memberships are compared, and who make up a bandwidth
 RATE = 0.02  # of the neighbours' distance in each feature, a step
-TINY = 1e-12  # keeps the gradient of a distance finite at 0
 CERTAIN = 1e-4  # memberships stay this far from 1, where their logarithm ends
-ADAM = optax.scale_by_adam(b1=0.5, b2=0.9)
 
 
 def distances(
@@ -36,9 +35,18 @@ def distances(
 ) -> Float[Array, "neighbors"]:
     """From one point to each row: euclidean, or 1 - cos."""
     if metric == "cosine":
-        lengths = jnp.sqrt(jnp.sum(point**2) * jnp.sum(rows**2, axis=1) + TINY)
-        return 1 - rows @ point / lengths
-    return jnp.sqrt(jnp.sum((rows - point) ** 2, axis=1) + TINY)
+        return jnp.maximum(1 - _unit(rows) @ _unit(point), 0.0)
+    return _root(jnp.sum((rows - point) ** 2, axis=1))
+
+
+def _root(squared: Float[Array, "*rows"]) -> Float[Array, "*rows"]:
+    """The square root, with a derivative of 0 at 0."""
+    return jnp.where(squared > 0, jnp.sqrt(jnp.where(squared > 0, squared, 1.0)), 0.0)
+
+
+def _unit(rows: Float[Array, "*rows features"]) -> Float[Array, "*rows features"]:
+    length = _root(jnp.sum(rows**2, axis=-1, keepdims=True))
+    return rows / jnp.where(length > 0, length, 1.0)
 
 
 def bandwidths(
@@ -52,7 +60,8 @@ def bandwidths(
 
     def own(row: Int[Array, ""]) -> Float[Array, "others"]:
         others = nearest_rows(embedding[row], embedding, count)
-        return jnp.sort(distances(data[row], data[others], metric))
+        apart = distances(data[row], data[others], metric)
+        return jnp.sort(jnp.where(others == row, 0.0, apart))
 
     table = jax.vmap(own)(rows).T
     # Column 0 is the row itself; the others only have to be different from it.
@@ -91,12 +100,16 @@ def refine(
         absent = jnp.log(1 - (1 - CERTAIN) * jnp.exp(-excess))
         return jnp.sum(shares * (wanted * excess - (1 - wanted) * absent))
 
+    # In units of the neighbours' distance in each feature Adam serves any scale.
     spread = jnp.sum(shares[:, None] * (rows - start) ** 2) / jnp.sum(shares)
-    length = RATE * jnp.sqrt(spread / start.size + TINY)
+    unit = _root(spread / start.size)
 
     def step(i: Int[Array, ""] | int, state: tuple[Array, optax.OptState]):
-        point, moments = state
-        direction, moments = ADAM.update(jax.grad(loss)(point), moments)
-        return point - length * (1 - i / steps) * jnp.asarray(direction), moments
+        moved, moments = state
+        slope = jax.grad(lambda by: loss(start + unit * by))(moved)
+        direction, moments = ADAM.update(slope, moments)
+        return moved - RATE * (1 - i / steps) * jnp.asarray(direction), moments
 
-    return jax.lax.fori_loop(0, steps, step, (start, ADAM.init(start)))[0]
+    still = jnp.zeros_like(start)
+    moved, _ = jax.lax.fori_loop(0, steps, step, (still, ADAM.init(still)))
+    return start + unit * moved
