@@ -56,6 +56,17 @@ def test_a_row_of_the_slice_finds_itself_first_at_distance_0(data, metric):
     assert (distances[:, 1] > 0).all()
 
 
+def test_nothing_correlates_with_a_row_of_one_value(data):
+    data = data.copy()
+    data[3], data[8] = 0.1, 7.0  # whose mean rounding may miss
+    rows, distances = query_knn(data, data[[3, 0]], 150, metric="correlation")
+    of_flat = dict(zip(rows[0].tolist(), distances[0], strict=True))
+    assert of_flat.pop(3) == of_flat.pop(8) == 0
+    assert {*of_flat.values()} == {1.0}
+    of_another = dict(zip(rows[1].tolist(), distances[1], strict=True))
+    assert of_another[3] == of_another[8] == 1
+
+
 def test_of_equal_rows_the_first_is_found_first(data):
     twice = np.concatenate([data, data])
     rows, distances = query_knn(twice, data[:20], 2)

@@ -86,7 +86,8 @@ def approximate_knn(
             "expected a distance. Use 'cosine', or scale the rows to length 1."
         )
     # Rounding leaves some metrics just below 0 between equal rows.
-    return as_knn(indices, np.maximum(distances, 0.0).astype(np.float64) * unit)
+    lengths = np.maximum(distances, 0.0).astype(np.float64) * unit
+    return as_knn(indices, lengths, name=f"`metric` {metric!r}")
 
 
 def _check_metric(metric: str, *, sparse: bool) -> None:

@@ -30,12 +30,15 @@ class KNN(eqx.Module):
 def as_knn(
     indices: Int[np.ndarray, "points neighbors"],
     distances: Float[np.ndarray, "points neighbors"],
+    *,
+    name: str = "`precomputed_knn`",
 ) -> KNN:
     """The normal form of a neighbour table made elsewhere (umap-learn's shape).
 
     Args:
         indices: Neighbours of each row, itself included or not; -1 for none.
         distances: Their distances (units of the metric, at least 0); inf for none.
+        name: What messages call the two.
 
     Returns:
         The table with each row itself in column 0 and every neighbour once.
@@ -47,31 +50,31 @@ def as_knn(
         indices, distances = np.asarray(indices), np.asarray(distances, dtype=float)
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"`precomputed_knn` is no pair of arrays ({error}); expected indices and "
+            f"{name} is no pair of arrays ({error}); expected indices and "
             "distances (points, neighbors)."
         ) from error
     wrong = indices.ndim != 2 or indices.shape != distances.shape
     if wrong or not indices.size or indices.shape[1] < 2:
         raise ValueError(
-            f"`precomputed_knn` has indices of shape {indices.shape} and distances of "
+            f"{name} has indices of shape {indices.shape} and distances of "
             f"shape {distances.shape}; expected both to be (points, neighbors), with "
             "at least two neighbors."
         )
     if indices.dtype.kind not in "iu":
         raise ValueError(
-            f"`precomputed_knn` has indices of dtype {indices.dtype}; expected whole "
+            f"{name} has indices of dtype {indices.dtype}; expected whole "
             "numbers, rows of the slice."
         )
     points, neighbors = indices.shape
     if indices.min(initial=0) < -1 or indices.max(initial=0) >= points:
         raise ValueError(
-            f"`precomputed_knn` has indices from {indices.min()} to {indices.max()}; "
+            f"{name} has indices from {indices.min()} to {indices.max()}; "
             f"expected rows 0 to {points - 1}, or -1 for a missing neighbour."
         )
     near = np.where(np.isinf(distances), 0, distances)
     if not 0 <= distances.min() <= near.max() < LARGEST:
         raise ValueError(
-            "`precomputed_knn` has negative or NaN distances, or some too large; "
+            f"{name} has negative or NaN distances, or some too large; "
             f"expected distances of 0 to {LARGEST:g}, or inf for a missing neighbour."
         )
     own = np.arange(points)[:, None]

@@ -85,7 +85,7 @@ def find_neighbors(
         found = nearest_pairs(
             data, data, n_neighbors, metric=metric, metric_kwds=metric_kwds
         )
-        return as_knn(*found)
+        return as_knn(*found, name=f"`metric` {metric!r} of {name}")
     return approximate_knn(
         data, n_neighbors, metric=metric, metric_kwds=metric_kwds, seed=seed
     )

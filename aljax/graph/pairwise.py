@@ -78,7 +78,8 @@ def pairwise(
         if metric in (PLAIN_METRICS if dense else SPARSE_METRICS):
             from sklearn.metrics import pairwise_distances
 
-            return pairwise_distances(rows, others, metric, **metric_kwds)
+            each = pairwise_distances(rows, others, metric, **metric_kwds)
+            return _correlated(each, rows, others) if metric == "correlation" else each
         if not dense:
             raise ValueError("they are sparse")
         return _by_pynndescent(rows, np.asarray(others), metric, metric_kwds)
@@ -90,6 +91,12 @@ def pairwise(
             "pynndescent knows, with its own arguments, or, of sparse rows, one of "
             f"{', '.join(SPARSE_METRICS)}."
         ) from error
+
+
+def _correlated(each: np.ndarray, rows: Any, others: Any) -> np.ndarray:
+    """With a row of one value nothing correlates: 1, and 0 from another such row."""
+    flat = (np.ptp(rows, axis=1) == 0)[:, None] + 1 * (np.ptp(others, axis=1) == 0)
+    return np.where(flat == 0, each, np.where(flat == 1, 1.0, 0.0))
 
 
 def _by_pynndescent(

@@ -107,7 +107,7 @@ def read_knn(given: Any, rows: int, n_neighbors: int, *, name: str) -> KNN | Non
             )
         if given[0] is None:  # umap-learn's default, (None, None, None)
             return None
-        given = as_knn(given[0], given[1])
+        given = as_knn(given[0], given[1], name=name)
     neighbors, points = given.indices.shape
     if points != rows:
         raise ValueError(
