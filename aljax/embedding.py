@@ -116,7 +116,7 @@ class AlignedEmbedding(eqx.Module):
     ) -> Any:
         """All points and their data: see `aljax.exports.to_anndata`."""
         frame = self.to_frame(ids=ids, labels=labels, **columns)
-        return to_anndata(frame, dense_only(self.data))
+        return to_anndata(frame, dense_only(self.data), self.maps[0].shape[1])
 
     def index(self, slice: int) -> int:  # noqa: A002
         """The index of a slice, counted from the end where negative.

@@ -41,9 +41,7 @@ def to_frame(
     pandas = optional("pandas", "frames")
     sizes = [len(one) for one in maps]
     components = maps[0].shape[1]
-    axes = AXES[:components]
-    if components > len(AXES):
-        axes = tuple(f"component_{i}" for i in range(components))
+    axes = _axes(components)
     for name in columns:
         if name in (*OWN, *axes):
             raise ValueError(f"`{name}` is a column of the table already; rename it.")
@@ -60,13 +58,14 @@ def to_frame(
     return pandas.DataFrame(table)
 
 
-def to_anndata(frame: Any, data: Sequence[np.ndarray | None]) -> Any:
+def to_anndata(frame: Any, data: Sequence[np.ndarray | None], components: int) -> Any:
     """The points of all slices as one `AnnData`, for single-cell tools.
 
     Args:
         frame: What `to_frame` made of the maps.
         data: Each slice's data; left out where any is missing or where their columns
             differ in number.
+        components: Dimensions of the maps.
 
     Returns:
         An `AnnData` with the data in `X`, the positions in `obsm["X_umap"]`, and
@@ -76,9 +75,7 @@ def to_anndata(frame: Any, data: Sequence[np.ndarray | None]) -> Any:
         ImportError: anndata is not installed.
     """
     anndata = optional("anndata", "anndata")
-    axes = [
-        name for name in frame if name in AXES or str(name).startswith("component_")
-    ]
+    axes = [*_axes(components)]
     known = [one for one in data if one is not None]
     same = len(known) == len(data) and len({one.shape[1] for one in known}) == 1
     obs = frame.drop(columns=axes).astype({"slice": "category"})
@@ -90,6 +87,12 @@ def to_anndata(frame: Any, data: Sequence[np.ndarray | None]) -> Any:
         obs=obs,
         obsm={"X_umap": frame[axes].to_numpy()},
     )
+
+
+def _axes(components: int) -> tuple[str, ...]:
+    if components > len(AXES):
+        return tuple(f"component_{i}" for i in range(components))
+    return AXES[:components]
 
 
 def per_row(name: str, values: Any, sizes: Sequence[int]) -> list[np.ndarray]:

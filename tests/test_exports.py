@@ -51,12 +51,12 @@ def test_csv_and_parquet_hold_the_same(tmp_path):
 def test_anndata_holds_data_positions_and_the_rest():
     pytest.importorskip("anndata", reason="pip install 'aljax[anndata]'")
     maps, data = make_maps(), make_data()
-    cells = to_anndata(to_frame(maps, labels=LABELS), data)
+    cells = to_anndata(to_frame(maps, labels=LABELS, z=IDS), data, 2)
     np.testing.assert_array_equal(cells.obsm["X_umap"], np.concatenate(maps))
     np.testing.assert_array_equal(cells.X, np.concatenate(data))
-    assert [*cells.obs] == ["slice", "row", "label"]
+    assert [*cells.obs] == ["slice", "row", "label", "z"]
     assert cells.obs_names[SIZES[0]] == "1-0"
-    without = to_anndata(to_frame(maps), [*data[:2], None])
+    without = to_anndata(to_frame(maps), [*data[:2], None], 2)
     assert without.X is None
 
 
