@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import scipy.sparse
 
+from aljax.arrays import DAMAGE
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
 from aljax.graph.fuzzy import FuzzyGraph, check_graph
 from aljax.graph.relations import Mates
@@ -34,7 +35,7 @@ def check_file(model: Any, path: str | os.PathLike[str]) -> None:
     """
     try:
         check_whole(model)
-    except ValueError as error:
+    except DAMAGE as error:
         raise FileError(
             f"`path` is {path}, which is truncated or altered: {error}"
         ) from error

@@ -333,6 +333,20 @@ FORGED: dict[str, Any] = {
 }
 
 
+MISSHAPEN: dict[str, Any] = {
+    "ids": lambda _: {"ids": ((1, 2), 3)},
+    "params": lambda m: {"params": dataclasses.replace(m.params, a=1.5)},
+}
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+@pytest.mark.parametrize("part", MISSHAPEN)
+def test_parts_of_another_kind_are_refused(part, model, tmp_path):
+    dataclasses.replace(model, **MISSHAPEN[part](model)).save(tmp_path / "maps")
+    with pytest.raises(io.FileError, match="which is truncated or altered"):
+        aljax.load(tmp_path / "maps")
+
+
 def far_off(graph: Any) -> Any:
     return aljax.FuzzyGraph(graph.neighbors + 6, graph.weights, graph.degrees)
 
