@@ -4,13 +4,14 @@ import dataclasses
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
-from aljax.checks import nearest_name, warn
+from aljax.checks import nearest_name
 from aljax.config import GraphConfig, LayoutConfig, per_slice
 from aljax.embedding import AlignedEmbedding
 from aljax.graph.dicts import read_dict
 from aljax.graph.ids import SliceIds, join_ids, read_slice_ids
 from aljax.graph.links import Correspondence, Links, Slices, chain
 from aljax.graph.pairs import read_pairs
+from aljax.graph.relations import warn_alone
 from aljax.rows import check_label
 
 OF_GRAPH = ("n_neighbors", "local_connectivity", "set_op_mix_ratio")
@@ -116,11 +117,7 @@ def read_new_links(
         links = {
             (t + near, o): v for (t, o), v in joined.items() if t + near + o == new
         }
-    if not any(one.rows.size for one in links.values()):
-        warn(
-            f"{known.name(new)} has no mates in the slices before it: alignment has "
-            "nothing to hold it by.",
-        )
+    warn_alone(links, known, first=new)
     return links, ids
 
 

@@ -17,7 +17,7 @@ from aljax.graph.ids import SliceIds, read_ids
 from aljax.graph.knn import Rows
 from aljax.graph.links import Slices
 from aljax.graph.moves import check_comparable, measure_moves, scales_of
-from aljax.graph.relations import Relations, is_ids, read_relations, relate
+from aljax.graph.relations import Relations, is_ids, linked, read_relations, relate
 from aljax.layout.initialize import initial_maps
 from aljax.layout.optimize import LayoutState, default_epochs, init
 from aljax.layout.problem import (
@@ -118,7 +118,7 @@ def prepare(
             moves = measure_moves(related, dense, scales_of(dense, graphs))
         problem = stack(
             graphs,
-            related,
+            linked(related),
             key=key,
             pinned=held,
             point_weights=weighing,

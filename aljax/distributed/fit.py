@@ -28,7 +28,7 @@ from aljax.distributed.share import share
 from aljax.embedding import AlignedEmbedding
 from aljax.graph.build import build_graphs, dense_only, features_of
 from aljax.graph.knn import round_up
-from aljax.graph.relations import relate
+from aljax.graph.relations import linked, relate
 from aljax.layout.initialize import initial_maps
 from aljax.layout.losses import LossTerms
 from aljax.layout.mesh import check_random
@@ -96,7 +96,7 @@ def fit(
         )
     with timed("relations", seconds):
         sizes = sizes_of_all(graphs, room, n_slices)
-        window = window_of(relations, alignment)
+        window = window_of(relations, alignment, n_slices)
         seen = range(own.start, min(own.stop + window, n_slices))
         ahead = graphs_ahead(graphs, room, sizes, seen[len(own) :])
         related = relate(
@@ -123,7 +123,7 @@ def fit(
     with timed("stack", seconds):
         problem = stack(
             [*graphs, *ahead],
-            related,
+            linked(related),
             key=key,
             capacity=round_up(max(sizes)),
             before=sizes[: own.start],

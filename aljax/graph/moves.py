@@ -46,12 +46,7 @@ def check_comparable(data: Sequence[np.ndarray | None]) -> None:
 def scales_of(
     data: Sequence[np.ndarray | None], graphs: Sequence[FuzzyGraph]
 ) -> list[float]:
-    """Each slice's median distance of a row to its farthest neighbour; 0 if all are.
-
-    Raises:
-        ValueError: As `check_comparable`.
-    """
-    check_comparable(data)
+    """Each slice's median distance of a row to its farthest neighbour; 0 if all are."""
     scales = []
     for one, graph in zip(data, graphs, strict=True):
         rows = np.asarray(one, dtype=float)

@@ -79,7 +79,7 @@ def read_relations(
         links = join_ids(read_ids(relations, slices), window=window)
     else:
         links = read_dicts(relations, slices, window=window)
-    _warn_alone(links, slices)
+    warn_alone(links, slices)
     return links
 
 
@@ -90,16 +90,20 @@ def is_ids(relations: Any) -> bool:
     return len(relations) > 0 and not any(isinstance(r, Mapping) for r in relations)
 
 
-def _warn_alone(links: Correspondence, slices: Slices) -> Correspondence:
-    """Warn of slices that nothing holds to those before."""
+def warn_alone(links: Correspondence, slices: Slices, *, first: int = 1) -> None:
+    """Warn of slices, from `first` on, that nothing holds to those before."""
     held = {t + offset for (t, offset), one in links.items() if one.rows.size}
-    for t in range(1, len(slices.sizes)):
+    for t in range(first, len(slices.sizes)):
         if t not in held:
             warn(
                 f"{slices.name(t)} has no mates in the slices before it: alignment has "
                 "nothing to hold it by.",
             )
-    return links
+
+
+def linked(relations: Relations) -> Relations:
+    """The relations of slices that have mates: others need no place in a layout."""
+    return {pair: mates for pair, mates in relations.items() if mates.rows.size}
 
 
 def relate(

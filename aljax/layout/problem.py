@@ -215,7 +215,6 @@ def _stack_mates(
     relations: Relations, place: np.ndarray, moves: Moves | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     slices, capacity = place.shape
-    relations = {key: pair for key, pair in relations.items() if pair.rows.size}
     offsets = max((offset for _, offset in relations), default=0)
     ranks = {key: _rank(mates.rows) for key, mates in relations.items()}
     width = max((int(r.max(initial=0)) + 1 for r in ranks.values()), default=1)
