@@ -1,7 +1,6 @@
 """The whole flow, composed: slices and relations in, an `AlignedEmbedding` out."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence, Sized
-from dataclasses import replace
 from typing import Any
 
 import jax
@@ -153,10 +152,9 @@ def optimize_on(
     calls: dict[str, Any] = {"progress": progress, "checkpoints": checkpoints}
     if mesh is None:
         return optimize(problem, params, state, layout, key=key, **calls)
-    known = replace(layout, n_shifts=shifts_of(problem, layout))
     placed = place(problem, params, state, key=key, mesh=mesh, widths=widths)
     with jax.set_mesh(mesh):
-        ended = optimize(*placed[:3], known, key=placed.key, **calls)
+        ended = optimize(*placed[:3], layout, key=placed.key, **calls)
         return collect(ended, problem, mesh=mesh)
 
 

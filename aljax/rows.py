@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from aljax.config import LayoutConfig
+from aljax.graph.build import one_for_each
 from aljax.graph.links import Slices, read_weights
 from aljax.layout.problem import PerRow
 
@@ -45,9 +46,7 @@ def read_pinned(
     Raises:
         ValueError: A mask of the wrong shape or type, or without positions.
     """
-    if pinned is None:
-        return [None] * len(known.sizes)
-    masks = _one_for_each("pinned", pinned, known)
+    masks = one_for_each("pinned", pinned, len(known.sizes))
     for t, mask in enumerate(masks):
         if mask is None:
             continue
@@ -79,19 +78,8 @@ def read_point_weights(point_weights: PerRow, known: Slices) -> list[np.ndarray 
     Raises:
         ValueError: Weights that are negative, NaN or of the wrong length.
     """
-    if point_weights is None:
-        return [None] * len(known.sizes)
+    weights = one_for_each("point_weights", point_weights, len(known.sizes))
     return [
         read_weights(one, known.sizes[t], f"`point_weights[{t}]` of {known.name(t)}")
-        for t, one in enumerate(_one_for_each("point_weights", point_weights, known))
+        for t, one in enumerate(weights)
     ]
-
-
-def _one_for_each(name: str, values: Any, known: Slices) -> list[Any]:
-    if not isinstance(values, Sequence) or len(values) != len(known.sizes):
-        count = len(values) if isinstance(values, Sequence) else type(values).__name__
-        raise ValueError(
-            f"`{name}` has {count} entries for {len(known.sizes)} slices; expected a "
-            "list with an array (points,) or None for each."
-        )
-    return list(values)

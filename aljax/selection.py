@@ -17,7 +17,6 @@ from typing import NamedTuple
 import jax
 import numpy as np
 import scipy.sparse
-import scipy.stats
 from jaxtyping import Bool, Float, Int
 from scipy.sparse.csgraph import connected_components
 
@@ -31,7 +30,6 @@ from aljax.sweep.table import Maps
 
 WEIGHT = "alignment_regularisation"
 WEIGHTS = (0.003, 0.01, 0.03, 0.07, 0.15, 0.3, 0.6, 1.2)
-CONFIDENCE = 0.95
 
 
 class Selection(NamedTuple):
@@ -237,12 +235,3 @@ def _standard_error(
     values: Float[np.ndarray, "weights seeds"],
 ) -> Float[np.ndarray, "weights"]:
     return values.std(axis=1, ddof=1) / np.sqrt(values.shape[1])
-
-
-def interval(
-    values: Float[np.ndarray, "weights seeds"],
-) -> tuple[Float[np.ndarray, "weights"], Float[np.ndarray, "weights"]]:
-    """The mean over seeds, and half the width of its 95 % interval (Student's t)."""
-    seeds = values.shape[1]
-    factor = scipy.stats.t.ppf((1 + CONFIDENCE) / 2, seeds - 1) / np.sqrt(seeds)
-    return values.mean(axis=1), factor * values.std(axis=1, ddof=1)

@@ -14,15 +14,18 @@ from typing import Any
 
 import jax
 import numpy as np
+import scipy.stats
+from jaxtyping import Float
 from matplotlib.figure import Figure
 
 from aljax import AlignmentConfig
 from aljax.plot.color import PALETTE
-from aljax.selection import WEIGHT, Selection, interval, select_alignment
+from aljax.selection import WEIGHT, Selection, select_alignment
 from aljax.sweep import SweepProblem
 from experiments import composition, datasets, settings
 
 AUTO = "auto"
+CONFIDENCE = 0.95
 
 
 def resolved(composed: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,6 +97,15 @@ def curve(found: Selection, *, heading: str) -> Figure:
         f"{WEIGHT} (bars: 95 % intervals over {found.hidden.shape[1]} seeds)"
     )
     return figure
+
+
+def interval(
+    values: Float[np.ndarray, "weights seeds"],
+) -> tuple[Float[np.ndarray, "weights"], Float[np.ndarray, "weights"]]:
+    """The mean over seeds, and half the width of its 95 % interval (Student's t)."""
+    seeds = values.shape[1]
+    factor = scipy.stats.t.ppf((1 + CONFIDENCE) / 2, seeds - 1) / np.sqrt(seeds)
+    return values.mean(axis=1), factor * values.std(axis=1, ddof=1)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 from helpers import make_data, make_graphs, make_relations
 from test_sharding import HERE
 
+from aljax.config import AlignmentConfig
 from aljax.distributed import ahead
 from aljax.layout.mesh import VIRTUAL
 from experiments.run import main
@@ -215,3 +217,18 @@ def test_other_processes_columns_have_to_be_as_many(monkeypatch):
     monkeypatch.setattr(ahead, "from_all", lambda _: np.array([[4], [3]]))
     with pytest.raises(ValueError, match="have 4, 3 columns; expected as many"):
         ahead.moves_of({}, data, graphs, 4, SIZES, range(0))
+
+
+@pytest.mark.parametrize("ids", [list, np.array])
+def test_ids_may_be_an_array(ids):
+    data = make_data((40, 40, 40))
+    given = ids([[*range(40)]] * 3)
+    alignment = AlignmentConfig(alignment_window_size=1)
+    links = ahead.own_links(given, range(1, 3), 1, [40] * 3, data[1:2], alignment)
+    assert [(pair, len(one.rows)) for pair, one in links.items()] == [((0, 1), 40)]
+
+
+@pytest.mark.parametrize("key", [0, (-1, 0), (0, 3)])
+def test_keys_that_are_no_pairs_of_slices_are_refused(key):
+    with pytest.raises(ValueError, match=re.escape(f"`relations` has the key {key!r}")):
+        ahead.window_of({key: [[0, 0]]}, AlignmentConfig(), 3)

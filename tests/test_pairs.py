@@ -54,6 +54,7 @@ PAIR = [[0, 0], [1, 1]]
 BAD_PAIRS: dict[str, tuple[Any, str]] = {
     "a slice": ({0: PAIR}, "^`relations` has the key 0; expected pairs of slices"),
     "names": ({("a", "b"): PAIR}, r"^`relations` has the key \('a', 'b'\)"),
+    "ragged": ({(0, 1): [[0, 1], [2]]}, r"^`relations\[0, 1\]` is no array"),
     "three": ({(0, 1, 2): PAIR}, r"^`relations` has the key \(0, 1, 2\)"),
     "itself": (
         {(1, 1): PAIR},

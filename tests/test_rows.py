@@ -229,7 +229,10 @@ BAD_PINS: dict[str, tuple[dict[str, Any], str]] = {
         {"pinned": [None, MASK]},
         "^`pinned` has 2 entries for 3 slices",
     ),
-    "one array": ({"pinned": MASK}, "^`pinned` has ndarray entries for 3 slices"),
+    "one array": (
+        {"pinned": MASK},
+        "^`pinned` has a ndarray, not entries for 3 slices",
+    ),
     "no positions": (
         {"pinned": [None, MASK, None], "start": "spectral"},
         r"^`pinned\[1\]` holds 48 rows of slice 1 \('b'\), but `init` has no positions",

@@ -1,5 +1,7 @@
 """Sweeps: rows equal single fits, one program a shape, and bad input."""
 
+from typing import Any
+
 import jax
 import numpy as np
 import pytest
@@ -23,6 +25,7 @@ ROWS = [
 SEEDS = [0, 1, 0, 2, 1]
 NONE = np.zeros(0, dtype=int)
 NOBODY = Mates(NONE, NONE, np.zeros(0))
+MISSING: Any = None
 
 
 def problem(n_epochs=20, **settings) -> SweepProblem:
@@ -193,6 +196,10 @@ def test_chunks_keep_to_the_memory(monkeypatch):
         ({"memory": "8GB"}, "`memory` is '8GB'"),
         ({"keys": None}, "`keys` is None"),
         ({"keys": 0}, "`keys` is 0"),
+        (
+            {"problem": SweepProblem(MISSING)},
+            "^`problem.slices` is a NoneType; expected a list",
+        ),
         ({"settings": [{"learning_rate": 1e30}] * 2}, "the maps are not finite"),
     ],
 )

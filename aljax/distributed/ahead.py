@@ -19,6 +19,7 @@ from aljax.distributed.exchange import from_ahead, from_all
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.links import Slices
 from aljax.graph.moves import Moves, check_comparable, measure_moves, scales_of
+from aljax.graph.pairs import check_keys
 from aljax.graph.relations import Relations, read_relations
 from aljax.layout.initialize import turn_onto
 from aljax.layout.spectral import Start
@@ -37,9 +38,16 @@ def greatest(widths: Mapping[str, int]) -> dict[str, int]:
     return dict(zip(widths, most.tolist(), strict=True))
 
 
-def window_of(relations: Any, alignment: AlignmentConfig) -> int:
-    """How far ahead of a slice its mates may be."""
-    far = [abs(s - t) for s, t in relations] if isinstance(relations, Mapping) else []
+def window_of(relations: Any, alignment: AlignmentConfig, count: int) -> int:
+    """How far ahead of a slice its mates may be, in a sequence of `count` slices.
+
+    Raises:
+        ValueError: As `check_keys`.
+    """
+    far = []
+    if isinstance(relations, Mapping):
+        check_keys(relations, count)
+        far = [abs(s - t) for s, t in relations]
     return max([alignment.alignment_window_size, *far])
 
 
@@ -130,7 +138,8 @@ def own_links(
         }
     else:
         by_ids = relations is not None and len(relations) == len(sizes)
-        part = relations and relations[first : seen.stop if by_ids else seen.stop - 1]
+        stop = seen.stop if by_ids else seen.stop - 1
+        part = None if relations is None else relations[first:stop]
     held = [*data, *[None] * (len(seen) - count)]
     known = Slices(list(sizes[first : seen.stop]), held)
     window = alignment.alignment_window_size

@@ -17,20 +17,10 @@ def read_pairs(relations: Mapping[Any, Any], slices: Slices) -> Correspondence:
             are negative, NaN, infinite or of the wrong length.
     """
     count = len(slices.sizes)
+    check_keys(relations, count)
     links: Correspondence = {}
     for key, given in relations.items():
-        whole = isinstance(key, tuple) and len(key) == 2
-        if not whole or not all(isinstance(t, numbers.Integral) for t in key):
-            raise ValueError(
-                f"`relations` has the key {key!r}; expected pairs of slices, as in "
-                "{(0, 1): array (m, 2)}, or a list of dicts."
-            )
         earlier, later = sorted(map(int, key))
-        if earlier == later or earlier < 0 or later >= count:
-            raise ValueError(
-                f"`relations` has the key {key!r}; expected two different slices of 0 "
-                f"to {count - 1}."
-            )
         pair, weights = _read_pair(given, key, slices)
         pair = pair if key[0] == earlier else pair[:, ::-1]
         if (earlier, later - earlier) in links:
@@ -42,14 +32,43 @@ def read_pairs(relations: Mapping[Any, Any], slices: Slices) -> Correspondence:
     return dict(sorted(links.items()))
 
 
+def check_keys(relations: Mapping[Any, Any], count: int) -> None:
+    """Refuse keys that are no pairs of different slices.
+
+    Args:
+        relations: Pairs of rows by pairs of slices.
+        count: How many slices there are.
+
+    Raises:
+        ValueError: There is such a key.
+    """
+    for key in relations:
+        whole = isinstance(key, tuple) and len(key) == 2
+        if not whole or not all(isinstance(t, numbers.Integral) for t in key):
+            raise ValueError(
+                f"`relations` has the key {key!r}; expected pairs of slices, as in "
+                "{(0, 1): array (m, 2)}, or a list of dicts."
+            )
+        if key[0] == key[1] or min(key) < 0 or max(key) >= count:
+            raise ValueError(
+                f"`relations` has the key {key!r}; expected two different slices of 0 "
+                f"to {count - 1}."
+            )
+
+
 def _read_pair(
     given: Any, key: tuple[int, int], slices: Slices
 ) -> tuple[np.ndarray, np.ndarray | None]:
     name = f"relations[{key[0]}, {key[1]}]"
     weights = None
-    if isinstance(given, tuple) and len(given) == 2 and np.ndim(given[0]) == 2:
-        given, weights = given
-    pair = np.asarray(given)
+    try:
+        if isinstance(given, tuple) and len(given) == 2 and np.ndim(given[0]) == 2:
+            given, weights = given
+        pair = np.asarray(given)
+    except ValueError as error:
+        raise ValueError(
+            f"`{name}` is no array ({error}); expected whole numbers of shape (m, 2)."
+        ) from error
     if pair.size == 0:
         pair = np.zeros((0, 2), dtype=np.int64)
     if pair.ndim != 2 or pair.shape[1] != 2 or pair.dtype.kind not in "iu":

@@ -1,12 +1,12 @@
 """What a sweep lays out, and the settings that its rows replace."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from typing import Any, NamedTuple
 
 import jax
 
-from aljax.checks import nearest_name
+from aljax.checks import instance, nearest_name
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
 from aljax.graph.relations import Relations
 from aljax.layout.problem import LayoutParams, layout_params
@@ -75,6 +75,7 @@ def check_problem(problem: Any) -> None:
             f"`problem` is a {type(problem).__name__}; expected a `SweepProblem`, as "
             "in SweepProblem(slices, relations)."
         )
+    instance("problem.slices", problem.slices, Sized, "a list of arrays")
 
 
 def check_settings(settings: Sequence[Mapping[str, Any]]) -> None:
