@@ -194,7 +194,8 @@ def shifts_of(problem: AlignedProblem, layout: LayoutConfig) -> int:
     """How many shifts estimate the repulsion: what was asked for, or what suits."""
     if layout.n_shifts is not None:
         return layout.n_shifts
-    return default_shifts(int(np.asarray(problem.n_points).max()))
+    sizes = np.asarray(problem.n_points)
+    return default_shifts(int(sizes.max()), int(sizes.sum()))
 
 
 def check_finite(maps: Float[Array, "*rows slices components points"]) -> None:

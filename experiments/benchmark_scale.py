@@ -73,7 +73,7 @@ def on(devices: int, slices: int, points: int) -> Row:
     mesh = mesh_of(jax.devices()[:devices], slices)
     key = jax.random.key(0)
     placed = place(problem, params, state, key=key, mesh=mesh)
-    options = {"key": placed.key, "n_shifts": default_shifts(points)}
+    options = {"key": placed.key, "n_shifts": default_shifts(points, slices * points)}
     with jax.set_mesh(mesh):
         compiled = run.lower(*placed[:3], EPOCHS, **options).compile()
         found = collectives(compiled.as_text() or "", devices)
@@ -135,7 +135,7 @@ def model() -> list[Row]:
     slices, points, devices = LARGE.values()
     here = -(-slices // devices)
     small = made_up(1, 1000)
-    shifts = default_shifts(points)
+    shifts = default_shifts(points, slices * points)
     options: Any = {"components": COMPONENTS, "n_shifts": shifts}
     each = bytes_of_row(small, **options) * points / 1000
     sent = MAPS_SENT * WINDOW * COMPONENTS * 4 * points

@@ -243,6 +243,8 @@ def test_hubs_do_not_fly_out(key):
 
 @pytest.mark.parametrize("points", [1, 5, 20, 79, 80, 400, 1600, 70_000, 10**7])
 def test_the_number_of_shifts_suits_the_slice(points):
-    shifts = default_shifts(points)
-    assert 6 <= shifts <= 40
-    assert default_shifts(2 * points) <= shifts or points < 80
+    shifts = default_shifts(points, points)
+    assert 6 <= shifts <= 64
+    assert points * shifts <= 640_000 or shifts == 16 or shifts == 6
+    # Of a longer sequence no more: its epochs are not cheap.
+    assert default_shifts(points, 10 * points) <= shifts

@@ -135,7 +135,7 @@ def fit(
         state = init(stack_maps(start, problem), n_epochs=n_epochs)
         widths = greatest(widths_of(problem) | {"slices": room})
     with timed("layout", seconds):
-        n_shifts = layout.n_shifts or default_shifts(max(sizes))
+        n_shifts = layout.n_shifts or default_shifts(max(sizes), sum(sizes))
         state = optimize_on(
             mesh,
             problem,

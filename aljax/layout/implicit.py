@@ -99,12 +99,12 @@ def solve_layout(
         RuntimeError: The layout did not converge, or a gradient is not finite.
     """
     problem, params, start = watch((problem, params, start), "layout")
-    points = problem.degrees.shape[1]
+    slices, points = problem.degrees.shape
     if adjoint == "unrolled":
         last = n_epochs if last is None else last
         _check_unrolled(key, n_epochs, last)
         assert key is not None
-        shifts = n_shifts or default_shifts(points)
+        shifts = n_shifts or default_shifts(points, slices * points)
         maps = _unroll(
             problem, params, start, key=key, epochs=(n_epochs, last), n_shifts=shifts
         )

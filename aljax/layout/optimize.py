@@ -42,15 +42,21 @@ class LayoutState(eqx.Module):
         return -(-int(self.epoch) // RECORD_EVERY)
 
 
-def default_shifts(points: int) -> int:
+def default_shifts(points: int, total: int) -> int:
     """How many shifts estimate the repulsion well enough for slices of some size.
 
-    Few steps, so that near sizes share a compiled program.
+    Few steps, so that near sizes share a compiled program.  More points take more
+    shifts, as long as an epoch stays cheap.
 
     Args:
         points: The largest slice.
+        total: All slices together.
     """
-    return 40 if points <= 2_000 else 16 if points <= 20_000 else 6
+    if points <= 2_000:
+        return 40
+    if total <= 10_000:
+        return 64
+    return 16 if points <= 20_000 else 6
 
 
 def default_epochs(points: int) -> int:
