@@ -105,7 +105,7 @@ def test_exact_shifts_equal_the_sum_over_all_pairs(points, rng):
     y, degrees = rng.normal(size=(points, 2)), rng.uniform(size=points)
     n = jnp.asarray(points, jnp.int32)
     shifts = draw_shifts(jax.random.key(0), n, n_shifts=capacity // 2)
-    found = repulsion(
+    found = jax.jit(repulsion)(
         jnp.zeros((2, capacity)).at[:, :points].set(y.T),
         jnp.zeros(capacity).at[:points].set(degrees),
         n,

@@ -131,6 +131,7 @@ def test_without_moves_the_setting_changes_nothing(case):
         shifts = exact_shifts(classical)
         start = stack_maps(make_maps(), classical)
 
+        @jax.jit
         def aligned(kappa):
             params = make_params()
             leaves = [*jax.tree.leaves(params)[:-1], jnp.asarray(kappa)]
