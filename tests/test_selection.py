@@ -9,12 +9,12 @@ from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
 from aljax.selection import (
     choose,
     hide_members,
-    interval,
     members,
     select_alignment,
     split,
 )
 from aljax.sweep import SweepProblem
+from experiments.automatic import interval
 
 WEIGHTS = np.array([0.01, 0.1, 1.0, 10.0])
 
