@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from aljax.checks import (
+    LARGEST,
     Check,
     check_names,
     is_listed,
@@ -112,7 +113,7 @@ class LayoutConfig(_Settings):
         spread: The scale of the map's membership curve (per slice; map units,
             above 0).
         a, b: The membership curve itself, instead of `min_dist` and `spread` (per
-            slice; a above 0, b at least 0.5; both or neither).
+            slice; a 1e-36 to 1e36, b at least 0.5; both or neither).
         n_epochs: Steps of the optimiser (whole; 0 returns the start).  None chooses by
             size: 350, or 250 for slices of more than 20,000 points.
         learning_rate: Length of the first step, in map units for each coordinate; it
@@ -134,7 +135,7 @@ class LayoutConfig(_Settings):
     min_dist: PerSliceFloat = _setting(0.1, number(0, per_slice=True))
     spread: PerSliceFloat = _setting(1.0, number(0, open_low=True, per_slice=True))
     a: PerSliceFloat | None = _setting(
-        None, number(0, open_low=True, per_slice=True, optional=True)
+        None, number(1 / LARGEST, high=LARGEST, per_slice=True, optional=True)
     )
     b: PerSliceFloat | None = _setting(None, number(0.5, per_slice=True, optional=True))
     n_epochs: int | None = _setting(None, number(0, whole=True, optional=True))

@@ -100,7 +100,10 @@ def test_every_setting_is_tested():
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("a", 0.0), ("a", -1.0), ("a", math.nan), ("a", "1"), ("b", 0.49), ("b", True)],
+    [
+        *(("a", 0.0), ("a", -1.0), ("a", math.nan), ("a", "1"), ("a", 1e-40)),
+        *(("a", 1e40), ("b", 0.49), ("b", True)),
+    ],
 )
 def test_curve_parameters_out_of_range_are_refused(name, value):
     with pytest.raises(ValueError, match=f"^`{name}` is .*expected"):

@@ -1,3 +1,5 @@
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,7 +21,9 @@ from aljax.layout.losses import (
     alignment,
     attraction,
     draw_shifts,
+    log_p,
     repulsion,
+    softplus,
 )
 from aljax.layout.problem import LayoutParams, stack, stack_maps, unstack_maps
 
@@ -319,6 +323,35 @@ def test_gradients_are_finite_where_points_coincide(case, compiled, b, double, g
 
 
 @pytest.mark.slow
+def test_softplus_is_that_of_jax_with_its_derivatives():
+    near = jnp.linspace(-40.0, 40.0, 801)
+    for own, known in [
+        (softplus, jax.nn.softplus),
+        (jax.grad(softplus), jax.grad(jax.nn.softplus)),
+        (jax.grad(jax.grad(softplus)), jax.grad(jax.grad(jax.nn.softplus))),
+    ]:
+        np.testing.assert_allclose(
+            jax.vmap(own)(near), jax.vmap(known)(near), rtol=1e-12, atol=1e-15
+        )
+
+
+@pytest.mark.parametrize("a", [1e-36, 1e36])
+@pytest.mark.parametrize("distance", [0.0, 1e-3, 10.0, 1e6])
+def test_any_curve_has_a_finite_loss_in_single_precision(a, distance):
+    """p itself would be infinite, or 0, at most of these."""
+
+    def pair(squared):
+        single = (squared, jnp.float32(a), jnp.float32(5))
+        return jnp.stack([softplus(log_p(*single)), softplus(-log_p(*single))])
+
+    squared = jnp.float32(distance**2)
+    together, apart = pair(squared)
+    log = math.log(a) + 5 * math.log(distance**2 + 1e-12)
+    np.testing.assert_allclose(together, np.logaddexp(0, log), rtol=1e-5, atol=1e-37)
+    np.testing.assert_allclose(apart, np.logaddexp(0, -log), rtol=1e-5, atol=1e-37)
+    assert np.isfinite(jax.jacobian(pair)(squared)).all()
+
+
 def test_vmap_equals_a_loop_and_jit_equals_eager(case, compiled):
     maps, _, _, problem, params = case
     y, shifts = stack_maps(maps, problem), exact_shifts(problem)

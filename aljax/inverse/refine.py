@@ -20,7 +20,7 @@ from aljax.graph.fuzzy import smooth_knn_dist
 from aljax.graph.knn import KNN
 from aljax.inverse.neighborhood import Neighborhood, nearest_rows, taper
 from aljax.inverse.weights import Curve
-from aljax.layout.losses import power
+from aljax.layout.losses import log_p
 from aljax.layout.optimize import ADAM
 
 NEIGHBORS = 15  # whose memberships are compared, and who make up a bandwidth
@@ -92,7 +92,7 @@ def refine(
     """
     near = near.nearest(min(NEIGHBORS, near.rows.size))
     rows, shares = data[near.rows], taper(near)
-    wanted = 1 / (1 + curve.a * power(near.squared, curve.b))
+    wanted = jax.nn.sigmoid(-log_p(near.squared, curve.a, curve.b))
     sigma, rho = bandwidths(near.rows, embedding, data, metric)
 
     def loss(point: Float[Array, "features"]) -> Float[Array, ""]:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from aljax.inverse.neighborhood import FLOOR, Neighborhood, taper
-from aljax.layout.losses import power
+from aljax.layout.losses import log_p
 
 METHODS = ("linear", "mean")
 
@@ -32,7 +32,7 @@ class Curve(NamedTuple):
 def mean_weights(near: Neighborhood, curve: Curve) -> Float[Array, "neighbors"]:
     """The kernel of the map, as wide as the neighbours lie apart; they sum to 1."""
     width = jnp.maximum(jnp.mean(near.squared), FLOOR)
-    kernel = 1 / (1 + curve.a * power(near.squared / width, curve.b))
+    kernel = jax.nn.sigmoid(-log_p(near.squared / width, curve.a, curve.b))
     weights = taper(near) * kernel
     return weights / jnp.sum(weights)
 

@@ -54,9 +54,27 @@ class Shifts(NamedTuple):
     weights: Float[Array, "*slices shifts"]
 
 
-def power(squared: Float[Array, "..."], b: Float[Array, ""]) -> Float[Array, "..."]:
-    """squared^b, with a finite gradient at 0."""
-    return jnp.exp(b * jnp.log(squared + TINY))
+def log_p(
+    squared: Float[Array, "..."],
+    a: Float[Array, ""],
+    b: Float[Array, ""],
+    softening: float = TINY,
+) -> Float[Array, "..."]:
+    """Log p, p = a (squared + softening)^b: p itself can exceed single precision.
+
+    log(1 + p) is then softplus(log p), and the membership 1 / (1 + p) is
+    sigmoid(-log p).
+    """
+    return jnp.log(a) + b * jnp.log(squared + softening)
+
+
+@jax.custom_jvp
+def softplus(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """log(1 + exp x), as `jax.nn` has it, with a derivative that takes one exp."""
+    return jnp.maximum(x, 0) + jnp.log1p(jnp.exp(-jnp.abs(x)))
+
+
+softplus.defjvps(lambda change, _, x: change * jax.nn.sigmoid(x))
 
 
 def attraction(
@@ -69,7 +87,7 @@ def attraction(
     """2 sum_edges w_ij log(1 + a |y_i - y_j|^(2b)) over one slice's directed list."""
     difference = embedding[:, None, :] - embedding[:, neighbors]
     squared = jnp.sum(difference**2, axis=0)
-    return 2 * jnp.sum(weights * jnp.log1p(a * power(squared, b)))
+    return 2 * jnp.sum(weights * softplus(log_p(squared, a, b)))
 
 
 def draw_shifts(
@@ -128,8 +146,7 @@ def repulsion(
         inside = first + jnp.arange(own_degrees.size) < n_points
         weights = jnp.where(inside, own_degrees + degree, 0.0)
         weights = weights * shifts.weights[:, None]
-        p = a * jnp.exp(b * jnp.log(squared + SOFTENING))
-        return jnp.sum(weights * jnp.log1p(1 / p))
+        return jnp.sum(weights * softplus(-log_p(squared, a, b, SOFTENING)))
 
     pairs = over_blocks(of_block, embedding, degrees)
     return pairs / (2 * jnp.maximum(n_points - 1, 1))

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int
 
 from aljax.graph.fuzzy import membership_strengths, smooth_knn_dist
 from aljax.graph.knn import KNN
-from aljax.layout.losses import SOFTENING, power
+from aljax.layout.losses import SOFTENING, log_p, softplus
 from aljax.layout.optimize import ADAM
 
 
@@ -62,11 +62,11 @@ def loss(
     """The sum of L over all queries."""
     difference = queries[:, None, :] - frame.embedding[:, neighbors]
     squared = jnp.sum(difference**2, axis=0)
-    pulled = 2 * jnp.sum(strengths * jnp.log1p(frame.a * power(squared, frame.b)))
+    pulled = 2 * jnp.sum(strengths * softplus(log_p(squared, frame.a, frame.b)))
     apart = jnp.sum((queries[:, None, :] - frame.rivals[:, :, None]) ** 2, axis=0)
-    p = frame.a * jnp.exp(frame.b * jnp.log(apart + SOFTENING))
+    repelled = softplus(-log_p(apart, frame.a, frame.b, SOFTENING))
     weights = jnp.sum(strengths, axis=0) + frame.rival_degrees[:, None]
-    return pulled + frame.repulsion * jnp.sum(weights * jnp.log1p(1 / p))
+    return pulled + frame.repulsion * jnp.sum(weights * repelled)
 
 
 @partial(jax.jit, static_argnames="n_epochs")
