@@ -21,7 +21,8 @@ Lay a sequence of data sets out as aligned maps, measure and draw them.
     python -m experiments.run experiment=digits_sequence resume=true   (after Ctrl-C)"""
 TAIL = """\
 Any setting is overridden as name=value; one that is per slice takes a list, such as
-layout.min_dist=[0.1,0.2].  For their meaning: python -c "import aljax;
+layout.min_dist=[0.1,0.2].  alignment.alignment_regularisation=auto chooses the weight
+by hidden mates.  For the meaning of the others: python -c "import aljax;
 help(aljax.LayoutConfig)", and likewise GraphConfig and AlignmentConfig."""
 
 
@@ -34,6 +35,7 @@ def usage() -> str:
     }
     sections = [HEAD]
     sections += [_section(f"{group}:", lines) for group, lines in described.items()]
+    sections.append(_section("Of the data (??? has to be given):", _data_settings()))
     sections.append(_section("task.name (set by an experiment):", _tasks()))
     own = OmegaConf.to_container(OmegaConf.load(CONFIG), resolve=False)
     assert isinstance(own, dict)
@@ -51,6 +53,23 @@ def _describe(group: str, name: str) -> str:
         if line.startswith("#") and "@package" not in line:
             return line.lstrip("# ")
     return ""
+
+
+def _data_settings() -> dict[str, str]:
+    """What each choice of `data` can be told, with its defaults."""
+    found = {}
+    for name in choices()["data"]:
+        settings = OmegaConf.load(CONFIG.parent / "data" / f"{name}.yaml")
+        plain = OmegaConf.to_container(settings, resolve=False)
+        assert isinstance(plain, dict)
+        given = [
+            f"data.{key}={_as_yaml(value)}"
+            for key, value in plain.items()
+            if key != "source"
+        ]
+        if given:
+            found[f"data={name}"] = " ".join(given)
+    return found
 
 
 def _tasks() -> dict[str, str]:

@@ -293,6 +293,7 @@ def test_help_lists_choices_and_settings(capsys):
     assert "data=files " in out
     assert re.search(r"sweep +A sweep from the command line", out)
     assert "layout.min_dist  " in out
+    assert re.search(r"data=files +data.path=\?\?\? data.relations=null", out)
 
 
 def start(*arguments):
