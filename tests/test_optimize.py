@@ -232,6 +232,7 @@ def test_hubs_do_not_fly_out(key):
     )
     assert float(star.degrees[0]) == points - 1
     problem = stack([star], {}, key=key)
+    assert problem.neighbors.shape[1] == 1  # as wide as the lists, not as the degree
     params = layout_params(LayoutConfig(), AlignmentConfig(), slices=1)
     start = stack_maps([5 * make_maps([points])[0]], problem)
     state = run(problem, params, init(start, n_epochs=300), 300, key=key, n_shifts=20)
@@ -239,6 +240,24 @@ def test_hubs_do_not_fly_out(key):
     radius = np.linalg.norm(placed - np.median(placed, axis=1)[:, None], axis=0)
     assert radius.max() < 5 * np.percentile(radius, 99)
     assert radius.max() > 0.1
+
+
+def test_an_epoch_needs_as_much_memory_for_a_point_in_slices_of_any_size(problem, key):
+    def needed(points: int) -> float:
+        """Bytes a point while an epoch of such slices runs."""
+
+        def widened(leaf):
+            kept = [points if n == CAPACITY else n for n in leaf.shape]
+            return jax.ShapeDtypeStruct(kept, leaf.dtype)
+
+        state = init(stack_maps(make_maps(), problem), n_epochs=EPOCHS)
+        given = jax.tree.map(widened, (problem, make_params(), state))
+        compiled = one_step.lower(*given, key=key, n_shifts=16).compile()
+        memory = compiled.memory_analysis()
+        assert memory is not None
+        return memory.temp_size_in_bytes / points
+
+    assert needed(100_000) <= 1.1 * needed(10_000)
 
 
 @pytest.mark.parametrize("points", [1, 5, 20, 79, 80, 400, 1600, 70_000, 10**7])
