@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aljax.checks import number, warn
+from aljax.checks import number, read_path, warn
 from aljax.layout.optimize import LayoutState
 from aljax.layout.problem import AlignedProblem, LayoutParams
 from aljax.manifest import MANIFEST, PATTERN, check_same, newest, write_manifest
@@ -74,7 +74,7 @@ class Checkpoints:
                 "checkpoints need orbax-checkpoint, which is not installed; run: pip "
                 "install 'aljax[checkpoints]'."
             )
-        self.folder = Path(folder)
+        self.folder = read_path(folder, "folder")
         self.epochs, self.seconds, self.resume = epochs, seconds, resume
         self.about = dict(about or {})
         if not resume and any(self.folder.glob(PATTERN)):
@@ -87,7 +87,7 @@ class Checkpoints:
         self._latest: LayoutState | None = None
         self._kept = (-1, time.monotonic())  # the last epoch, and when
         self._writer: Any = None
-        self._thread = ThreadPoolExecutor(1, "checkpoints")
+        self._thread = _thread()
         self._sealing: Future[None] | None = None
 
     def begin(
@@ -149,10 +149,11 @@ class Checkpoints:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if kind is not None and not issubclass(kind, ValueError):  # refused input
+        if kind is not None:
             self.save()
         self._settle()
         self._thread.shutdown()
+        self._thread = _thread()  # for whoever enters again
 
     def _write(self, state: LayoutState) -> None:
         """Begin to write a state, which is sealed in the background."""
@@ -208,6 +209,11 @@ class Checkpoints:
             orbax = _orbax()
             self._writer = orbax.AsyncCheckpointer(orbax.StandardCheckpointHandler())
         return self._writer
+
+
+def _thread() -> ThreadPoolExecutor:
+    """What seals checkpoints beside the layout; it starts when it is first needed."""
+    return ThreadPoolExecutor(1, "checkpoints")
 
 
 def _orbax() -> Any:

@@ -5,9 +5,11 @@ import difflib
 import importlib
 import math
 import numbers
+import os
 import sys
 import warnings
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -40,6 +42,20 @@ def instance(name: str, value: Any, kind: Any, remedy: str) -> None:
             f"`{name}` is a {type(value).__name__}; expected {remedy} "
             f"(a {kind.__name__})."
         )
+
+
+def read_path(path: Any, name: str = "path") -> Path:
+    """A path, from text or a path.
+
+    Raises:
+        ValueError: No name of a file or folder, as when another argument comes first.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise ValueError(
+            f"`{name}` is a {type(path).__name__}; expected the name of a file or "
+            "folder as text or a path."
+        )
+    return Path(path)
 
 
 def slice_name(t: int, labels: Sequence[Hashable] | None) -> str:

@@ -6,6 +6,7 @@ No pickle is ever written or read; `numpy.load` opens it, too.
 """
 
 import dataclasses
+import datetime
 import hashlib
 import json
 import math
@@ -25,6 +26,7 @@ import numpy as np
 import scipy.sparse
 
 from aljax.arrays import DAMAGE, read_npy
+from aljax.checks import read_path
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.neighbors import KNN
@@ -66,7 +68,7 @@ def write(path: str | os.PathLike[str], value: Any) -> None:
     tree = _encode(value, "", arrays)
     model = {"format": "aljax", "version": VERSION, "aljax": _release(), "model": tree}
     sums: dict[str, str] = {}
-    with _replaced(Path(path)) as file, zipfile.ZipFile(file, "w") as archive:
+    with _replaced(read_path(path)) as file, zipfile.ZipFile(file, "w") as archive:
         for name, array in arrays.items():
             content = BytesIO()
             np.save(content, array, allow_pickle=False)
@@ -92,7 +94,7 @@ def _add(
 @contextmanager
 def _replaced(path: Path) -> Iterator[IO[bytes]]:
     """A new file beside, which takes the place of `path` once it is on the disk."""
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    beside = path.parent / f".{path.name}.{secrets.token_hex(4)}"
     try:
         with open(beside, "xb") as file:
             yield file
@@ -118,6 +120,9 @@ def _encode(value: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
         return value
     if isinstance(value, float) and not isinstance(value, np.generic):
         return value if math.isfinite(value) else {"float": str(value)}
+    if isinstance(value, datetime.date):
+        kind = "datetime" if isinstance(value, datetime.datetime) else "date"
+        return {kind: value.isoformat()}
     if isinstance(value, np.ndarray | np.generic | jax.Array):
         return _encode_array(value, path, arrays)
     if isinstance(value, scipy.sparse.csr_matrix):
@@ -180,15 +185,16 @@ def read(path: str | os.PathLike[str], kind: type[Kind]) -> Kind:
             newer format; one of float64 while JAX is set to float32.
     """
     try:
-        with open(path, "rb") as file:
+        with open(read_path(path), "rb") as file:
             if file.read(2) != b"PK":  # as every zip begins
                 raise FileError(f"`path` is {path}, which is no file of aljax.")
             value = _read(file, kind)
     except FileError:
         raise
-    except FileNotFoundError as error:
+    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
         raise FileError(
-            f"`path` is {path}, where no file is; expected one that `save` wrote."
+            f"`path` is {path}, where no file can be read ({error.strerror}); expected "
+            "one that `save` wrote."
         ) from error
     except DAMAGE as error:
         raise FileError(
@@ -268,6 +274,8 @@ def _decode(tree: Any, arrays: dict[str, np.ndarray], classes: dict[str, type]) 
             return listed.reshape(tree["shape"])
         case "float":
             return float(content)
+        case "date" | "datetime":
+            return getattr(datetime, tag).fromisoformat(content)
         case "list":
             return [inner(one) for one in content]
         case "tuple":

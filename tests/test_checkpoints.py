@@ -110,11 +110,14 @@ def test_a_checkpoint_every_so_many_epochs_or_seconds(tmp_path, often, end, kept
         if checkpoints._sealing is not None:
             checkpoints._sealing.result()
         if int(state.epoch) == end:
-            raise ValueError("refused")  # which keeps nothing more
+            seen.extend(names(tmp_path))
+            raise ValueError("stopped")
 
-    with pytest.raises(ValueError, match="refused"), checkpoints:
+    seen: list[str] = []
+    with pytest.raises(ValueError, match="stopped"), checkpoints:
         lay_out(checkpoints, progress)
-    assert names(tmp_path) == [f"epoch-{epoch:07d}" for epoch in kept]
+    assert seen == [f"epoch-{epoch:07d}" for epoch in kept]
+    assert names(tmp_path)[-1] == f"epoch-{end:07d}"  # whatever ended it
     assert read_manifest(tmp_path / names(tmp_path)[-1]).path == checkpoints.last
 
 
@@ -338,3 +341,13 @@ def test_what_was_kept_of_one_layout_is_not_sealed_as_anothers(tmp_path, unbroke
     with Checkpoints(tmp_path / "maps", resume=True) as again:
         other = lay_out(again, seed=1)
     assert np.abs(other.maps[0] - unbroken.maps[0]).max() > 0.1
+
+
+def test_a_folder_serves_one_layout_after_another(tmp_path, unbroken):
+    checkpoints = Checkpoints(tmp_path, epochs=20)
+    with checkpoints:
+        lay_out(checkpoints)
+    with checkpoints:
+        again = lay_out(checkpoints)
+    assert checkpoints.last is not None
+    assert_same(again, unbroken)

@@ -1,4 +1,5 @@
 import dataclasses
+import datetime
 import json
 import os
 import zipfile
@@ -103,6 +104,8 @@ def test_the_file_is_arrays_and_json_alone(fitted, saved):
         np.array(["a", "bc"]),
         np.array(["a", None, 3], dtype=object),
         np.array([["2020-01-01"]], dtype="M8[D]"),
+        datetime.date(2020, 1, 31),
+        datetime.datetime(2020, 1, 31, 12, tzinfo=datetime.UTC),
         np.float32(0.1),
         np.arange(6).reshape(2, 3).T,
         np.zeros((0, 3)),
@@ -208,7 +211,7 @@ def test_a_path_that_cannot_be_used_is_named(fitted, tmp_path):
         fitted.save(tmp_path / "nowhere" / "maps")
     with pytest.raises(ValueError, match="cannot be written"):
         fitted.save(tmp_path)
-    with pytest.raises(ValueError, match="where no file is"):
+    with pytest.raises(ValueError, match="where no file can be read"):
         aljax.load(tmp_path / "nothing")
     (tmp_path / "text").write_text("maps")
     with pytest.raises(ValueError, match="no file of aljax"):

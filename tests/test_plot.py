@@ -434,7 +434,7 @@ WRONG = [
     (lambda: plot.trajectories(TWO, ids=[1, 2, 3], limit=-1), "`limit` is -1; expect"),
     (lambda: plot.animate(TWO, "film.gif", ids=[1, 2, 3], dpi=0), "`dpi` is 0"),
     (lambda: plot.animate(TWO, "film.gif", ids=[1, 2, 3], dpi=WRONG), "`dpi` is 'a'"),
-    (lambda: plot.animate("film.gif", HERE), "`path` is a list.* after what is drawn"),
+    (lambda: plot.animate("film.gif", HERE), "`path` is a list; expected the name"),
     (lambda: plot.trajectories(TWO, ids=[1, 2, 3], limit=WRONG), "`limit` is 'a'"),
     (lambda: plot.gradient_map(TWO[0][:, :1], LINE), r"axes of shape \(1, 3\); expect"),
     (

@@ -11,12 +11,12 @@ from matplotlib.animation import FFMpegWriter, PillowWriter
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from aljax.checks import number
+from aljax.checks import number, read_path
 from aljax.exports import RowValues
 from aljax.plot import paper
 from aljax.plot.color import color_by
 from aljax.plot.curves import track
-from aljax.plot.given import read_maps, read_members, read_path, read_titles
+from aljax.plot.given import read_maps, read_members, read_titles
 
 SIZE = 4.8  # inches
 

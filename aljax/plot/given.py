@@ -1,9 +1,7 @@
 """What a picture is asked to draw, in whichever form it came: maps, rows, members."""
 
 import numbers
-import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -47,20 +45,6 @@ def read_maps(model: Any) -> list[Map]:
     if not maps:
         raise ValueError("`model` is an empty list; expected at least one map.")
     return maps
-
-
-def read_path(path: Any) -> Path:
-    """Where to write.
-
-    Raises:
-        ValueError: No name of a file, as when it comes before the model.
-    """
-    if not isinstance(path, str | os.PathLike):
-        raise ValueError(
-            f"`path` is a {type(path).__name__}; expected the name of a file, after "
-            "what is drawn."
-        )
-    return Path(path)
 
 
 def _fitted(model: Any) -> Any:

@@ -14,9 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
-from aljax.checks import number
+from aljax.checks import number, read_path
 from aljax.plot.color import COLORMAP, PALETTE, Coloring
-from aljax.plot.given import read_path
 
 LEGEND_LIMIT = 40  # classes, beyond which a legend outgrows the picture
 NAME_LENGTH = 14  # letters of a class's name in a map
