@@ -19,7 +19,7 @@ from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.knn import KNN, Rows
 from aljax.parameters import Parameters, fitting_neighbors
 from aljax.stream import update
-from aljax.tables import read_slice, read_slices
+from aljax.tables import check_columns, read_slice, read_slices
 from aljax.unseen import transform
 
 Map = Float[np.ndarray, "points components"]
@@ -115,7 +115,8 @@ class AlignedUMAP(Parameters):
             move: How many of the last slices may move with the new one.
             keep: How many slices to keep, the new one included; None keeps all.
             precomputed_knn: Its rows' (indices, distances), or None.
-            **settings: The new slice's own n_neighbors, min_dist, ...
+            **settings: The new slice's own n_neighbors, min_dist, ... (what is set
+                after `fit` by `set_params` does not count).
 
         Raises:
             ValueError: As `aljax.update` does.
@@ -128,8 +129,10 @@ class AlignedUMAP(Parameters):
             known = [self.maps_.data[-1], features_of(data, self.metric)]
             sizes = [len(self.maps_.maps[-1]), rows]
             relations = turn_one(relations, count - 1, sizes, dense_only(known))
-        last = per_slice("n_neighbors", self.maps_.graph.n_neighbors, count)[-1]
-        own = last if is_listed(self.n_neighbors) else self.n_neighbors
+        fitted = per_slice("n_neighbors", self.maps_.graph.n_neighbors, count)
+        # `fit` takes less where a slice is small.
+        last = fitted[-1]
+        own = last if is_listed(self.n_neighbors) else max(fitted)
         asked = settings.get("n_neighbors", own)
         (fits,) = per_slice(
             "n_neighbors", fitting_neighbors(asked, [rows], first=count), 1
@@ -160,6 +163,7 @@ class AlignedUMAP(Parameters):
             slice: In which slice's map.
         """
         check_is_fitted(self)
+        check_columns(X, getattr(self, "feature_names_in_", []))
         return transform(self.maps_, slice, X)
 
     def inverse_transform(

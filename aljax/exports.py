@@ -51,11 +51,19 @@ def to_frame(
     }
     for name, argument, values in (("id", "ids", ids), ("label", "labels", labels)):
         if values is not None:
-            table[name] = np.concatenate(per_row(argument, values, sizes))
+            table[name] = _joined(per_row(argument, values, sizes))
     table |= dict(zip(axes, np.concatenate(maps).T, strict=True))
     for name, values in columns.items():
-        table[name] = np.concatenate(per_row(name, values, sizes))
+        table[name] = _joined(per_row(name, values, sizes))
     return pandas.DataFrame(table)
+
+
+def _joined(columns: Sequence[np.ndarray]) -> np.ndarray:
+    """One column of all slices; NumPy would make text of numbers beside text."""
+    numeric = {one.dtype.kind in "biuf" for one in columns}
+    if len(numeric) > 1:
+        columns = [one.astype(object) for one in columns]
+    return np.concatenate(columns)
 
 
 def to_anndata(frame: Any, data: Sequence[np.ndarray | None], components: int) -> Any:

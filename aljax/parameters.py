@@ -248,7 +248,14 @@ class Parameters(BaseEstimator):
         raise NotImplementedError
 
     def _key(self) -> jax.Array:
-        return jax.random.key(check_random_state(self.random_state).randint(2**31))
+        try:
+            state = check_random_state(self.random_state)
+        except ValueError as error:
+            raise ValueError(
+                f"`random_state` is {self.random_state!r}; expected a whole number "
+                "from 0 to 2**32 - 1, a NumPy `RandomState`, or None."
+            ) from error
+        return jax.random.key(state.randint(2**31))
 
 
 def fitting_neighbors(n_neighbors: Any, sizes: Sequence[int], *, first: int = 0) -> Any:

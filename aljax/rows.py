@@ -50,7 +50,7 @@ def read_pinned(
     for t, mask in enumerate(masks):
         if mask is None:
             continue
-        mask = np.asarray(mask)
+        mask = np.array(mask)  # a copy: it is kept
         if mask.shape != (known.sizes[t],) or mask.dtype != bool:
             raise ValueError(
                 f"`pinned[{t}]` has shape {mask.shape} and dtype {mask.dtype}, but "

@@ -10,7 +10,7 @@ import scipy.sparse
 from aljax.checks import LARGEST
 from aljax.graph.build import Slice
 from aljax.graph.fuzzy import FuzzyGraph, check_graph
-from aljax.graph.ids import is_missing, read_slice_ids
+from aljax.graph.ids import as_plain, is_missing, read_slice_ids
 from aljax.graph.knn import KNN, check_lists
 from aljax.graph.links import Slices
 
@@ -63,6 +63,10 @@ def read_slice(given: Any, name: str) -> Slice:
         return given
     if scipy.sparse.issparse(given):
         return _read_sparse(given, name)
+    if np.ma.is_masked(given):
+        raise ValueError(
+            f"{name} is an array with masked entries; fill them, or drop their rows."
+        )
     try:
         data = np.asarray(given)
     except ValueError as error:
@@ -81,6 +85,17 @@ def read_slice(given: Any, name: str) -> Slice:
         row, column = np.argwhere(~(np.abs(data) < LARGEST))[0]
         _refuse_value(data[row, column], row, column, name)
     return data
+
+
+def check_columns(given: Any, names: Iterable[str]) -> None:
+    """Refuse a frame with the columns that were fitted in another order."""
+    expected = [*names]
+    columns = [*getattr(given, "columns", expected)]
+    if columns != expected and sorted(map(str, columns)) == sorted(map(str, expected)):
+        raise ValueError(
+            f"`X` has the columns {columns}; expected them as in `fit`: {expected}. "
+            "Pass `X[list(model.feature_names_in_)]`."
+        )
 
 
 def _read_sparse(given: Any, name: str) -> scipy.sparse.csr_matrix:
@@ -136,12 +151,13 @@ def _read_objects(data: np.ndarray, name: str) -> np.ndarray:
 
 
 def sliding_windows(
-    data: np.ndarray, size: int, step: int
-) -> tuple[list[np.ndarray], list[dict[int, int]]]:
+    data: Any, size: int, step: int
+) -> tuple[list[Any], list[dict[int, int]]]:
     """Overlapping windows of consecutive rows, and how each relates to the next.
 
     Args:
-        data: Rows in the order along which to slide.
+        data: Rows in the order along which to slide: an array, a frame, a sparse
+            matrix or a list.
         size: Rows of a window (at least 1, at most the rows of the data).
         step: Rows from one window's start to the next (at least 1).
 
@@ -159,15 +175,18 @@ def sliding_windows(
     for name, value in (("size", size), ("step", step)):
         if not isinstance(value, numbers.Integral) or isinstance(value, bool):
             raise ValueError(f"`{name}` is {value!r}; expected a whole number of rows.")
-    if not 1 <= size <= len(data):
+    sparse: Any = data if scipy.sparse.issparse(data) else None
+    rows = len(data) if sparse is None else sparse.shape[0]
+    if not 1 <= size <= rows:
         raise ValueError(
-            f"`size` is {size}; expected 1 to {len(data)}, the rows of the data."
+            f"`size` is {size}; expected 1 to {rows}, the rows of the data."
         )
     if step < 1:
         raise ValueError(f"`step` is {step}; expected at least 1.")
-    starts = range(0, len(data) - size + 1, step)
+    starts = range(0, rows - size + 1, step)
+    cut = getattr(data, "iloc", data)  # a frame of pandas would cut by its index
     shared = {row: row - step for row in range(step, size)}
-    windows = [data[start : start + size] for start in starts]
+    windows = [cut[start : start + size] for start in starts]
     return windows, [dict(shared) for _ in windows[1:]]
 
 
@@ -193,7 +212,7 @@ def slices_from_table(values: Any, slice_labels: Any, row_ids: Any) -> TableSlic
     Args:
         values: The features, `(rows, features)`: an array, or a pandas or polars frame.
         slice_labels: For each row the slice it belongs to, such as its year; the
-            slices stand in the order of these.
+            slices stand in the order of these (of an ordered category in its own).
         row_ids: For each row whom it is about: the same id in two slices is the same
             member.  None or NaN is nobody's.
 
@@ -227,12 +246,7 @@ def slices_from_table(values: Any, slice_labels: Any, row_ids: Any) -> TableSlic
                 "a year. Drop the row or fill the label."
             )
         rows.setdefault(label, []).append(row)
-    try:
-        order = sorted(rows)  # pyright: ignore[reportArgumentType]
-    except TypeError as error:
-        raise ValueError(
-            f"`slice_labels` cannot be sorted ({error}); expected labels of one kind."
-        ) from error
+    order = _in_order(rows, getattr(slice_labels, "dtype", None))
     known = Slices([len(rows[label]) for label in order], [None] * len(order), order)
     cut = [[ids[row] for row in rows[label]] for label in order]
     for t, one in enumerate(cut):
@@ -241,13 +255,22 @@ def slices_from_table(values: Any, slice_labels: Any, row_ids: Any) -> TableSlic
     return TableSlices([data[one] for one in held], cut, order, held)
 
 
+def _in_order(labels: Iterable[Any], dtype: Any) -> list[Any]:
+    """The labels sorted; those of an ordered category as its categories stand."""
+    if getattr(dtype, "ordered", type(dtype).__name__ == "Enum"):  # pandas', polars'
+        labels = set(labels)
+        return [one for one in as_plain(dtype.categories) if one in labels]
+    try:
+        return sorted(labels)
+    except TypeError as error:
+        raise ValueError(
+            f"`slice_labels` cannot be sorted ({error}); expected labels of one kind."
+        ) from error
+
+
 def _column(values: Any, name: str) -> list[Any]:
     """A column as plain Python values, whichever library it is from."""
-    if isinstance(values, np.ndarray) and values.dtype == "M8[ns]":
-        # Of nanoseconds, which Python's times do not have, `tolist` makes numbers.
-        values = values.astype("M8[us]")
-    convert = getattr(values, "tolist", None) or getattr(values, "to_list", None)
-    column = convert() if convert else values
+    column = as_plain(values)
     if isinstance(column, str) or not isinstance(column, Iterable):
         raise ValueError(
             f"`{name}` is a {type(values).__name__}; expected a column, with an entry "

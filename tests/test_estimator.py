@@ -372,3 +372,29 @@ def test_a_file_of_one_map_keeps_names_and_may_leave_the_data_out(tmp_path):
 def test_bad_input_is_refused(make, said):
     with pytest.raises(ValueError, match=said):
         make()
+
+
+def test_columns_in_another_order_are_refused():
+    pandas = pytest.importorskip("pandas", reason="pip install pandas")
+    frames = [pandas.DataFrame(one, columns=[*"abcde"]) for one in make_data()]
+    model = aljax.AlignedUMAP(**QUICK).fit(frames, relations=make_relations())
+    with pytest.raises(ValueError, match=r"`X` has the columns .*; expected"):
+        model.transform(frames[0][[*"edcba"]])
+    placed = model.transform(frames[0].to_numpy())
+    np.testing.assert_array_equal(model.transform(frames[0]), placed)
+
+
+def test_parameters_set_after_fit_do_not_count_in_updates(fitted):
+    model = copy.deepcopy(fitted)
+    before = model.n_neighbors
+    model.set_params(n_neighbors=before + 2, min_dist=0.9)
+    model.update(make_data()[0], relations={0: 0, 1: 1})
+    assert model.maps_.graph.n_neighbors == before
+    assert model.maps_.layout.min_dist == fitted.maps_.layout.min_dist
+
+
+@pytest.mark.parametrize("given", [-1, "a", np.random.default_rng(0)])
+def test_a_random_state_that_is_none_is_named(given):
+    model = one_map(**QUICK).set_params(random_state=given)
+    with pytest.raises(ValueError, match="^`random_state` is .*; expected a whole"):
+        model.fit(make_data()[0])

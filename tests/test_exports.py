@@ -97,3 +97,9 @@ def test_lists_keep_what_they_hold():
     assert frame["id"].tolist()[:5] == [("p", 0), ("p", 1), None, 1, "1"]
     assert frame["label"].dtype.kind == "i"
     assert frame["ink"].dtype.kind == "f"
+
+
+def test_ids_keep_their_kind_beside_others():
+    maps = [np.zeros((2, 2)), np.zeros((2, 2))]
+    frame = to_frame(maps, ids=[np.arange(2), np.array(["a", "b"])])
+    assert frame["id"].tolist() == [0, 1, "a", "b"]

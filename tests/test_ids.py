@@ -15,8 +15,11 @@ from helpers import (
 
 from aljax.align import fit
 from aljax.config import GraphConfig, LayoutConfig
-from aljax.graph.links import Links, chain
+from aljax.graph.ids import read_ids
+from aljax.graph.links import Links, Slices, chain
 from aljax.graph.relations import is_ids
+from aljax.io import read as load
+from aljax.io import write
 from aljax.tables import sliding_windows
 
 pytestmark = pytest.mark.usefixtures("as_users_run_it")
@@ -154,3 +157,19 @@ def test_a_chain_keeps_every_mate_of_a_row():
     second = Links(np.array([5, 6, 6]), np.array([7, 8, 9]))
     expected = [(0, 7), (1, 7), (2, 8), (2, 9)]
     assert pairs_of(chain(first, second)) == expected
+
+
+def test_ids_are_kept_as_plain_values_whichever_library_they_are_from(tmp_path):
+    pandas = pytest.importorskip("pandas", reason="pip install pandas")
+    days = pandas.date_range("2020-01-01", periods=3)
+    ids = [
+        [*np.arange(2), pandas.NA],
+        [*map(np.str_, "ab"), float("nan")],
+        [days[0], days[1].to_datetime64(), days[2].date()],
+    ]
+    read = read_ids(ids, Slices([3] * 3, [None] * 3, None))
+    assert read[:2] == ((0, 1, None), ("a", "b", None))
+    assert not any(isinstance(one, np.generic) for of in read for one in of)
+    write(tmp_path / "ids", read)
+    found: Any = load(tmp_path / "ids", tuple)
+    assert found == read

@@ -371,3 +371,11 @@ def test_l2_is_euclidean(offset):
         lambda metric: query_knn(data, data[:5], NEIGHBORS, metric=metric),
     ):
         jax.tree.map(np.testing.assert_array_equal, search("l2"), search("euclidean"))
+
+
+def test_masked_entries_are_refused():
+    masked = np.ma.masked_greater(DATA[0], 1.0)
+    with pytest.raises(ValueError, match="`it` is an array with masked entries"):
+        read_slice(masked, "`it`")
+    whole = np.ma.masked_array(DATA[0])
+    np.testing.assert_array_equal(read_slice(whole, "`it`"), DATA[0])

@@ -3,6 +3,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+import scipy.sparse
 from helpers import NEIGHBORS, make_data
 
 from aljax.align import fit
@@ -176,3 +177,33 @@ def test_windows_are_of_whole_rows(wrong):
         sliding_windows(VALUES, wrong, 1)
     with pytest.raises(ValueError, match=r"^`step` is"):
         sliding_windows(VALUES, 1, wrong)
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_an_ordered_category_says_in_which_order_slices_stand(library):
+    module = pytest.importorskip(library, reason=f"pip install {library}")
+    order = ["low", "mid", "high", "never"]
+    levels = ["mid", "high", "low"]
+    if library == "pandas":
+        column = module.Series(module.Categorical(levels, order, ordered=True))
+    else:
+        column = module.Series(levels, dtype=module.Enum(order))
+    assert slices_from_table(VALUES[:3], column, [1, 1, 1]).labels == order[:3]
+
+
+def test_windows_of_a_frame_go_by_place_whatever_its_index_is():
+    pandas = pytest.importorskip("pandas", reason="pip install pandas")
+    frame = pandas.DataFrame(VALUES, index=np.arange(6.0)[::-1])
+    windows, relations = sliding_windows(frame, size=4, step=2)
+    assert [one.to_numpy().tolist() for one in windows] == [
+        VALUES[:4].tolist(),
+        VALUES[2:].tolist(),
+    ]
+    assert relations == [{2: 0, 3: 1}]
+
+
+def test_windows_of_sparse_rows_are_those_of_dense_ones():
+    windows, _ = sliding_windows(scipy.sparse.csr_matrix(VALUES), size=4, step=2)
+    dense, _ = sliding_windows(VALUES, size=4, step=2)
+    for one, other in zip(windows, dense, strict=True):
+        np.testing.assert_array_equal(one.toarray(), other)

@@ -31,9 +31,7 @@ def read_slice_ids(
 ) -> SliceIds:
     """One slice's ids, as `read_ids` checks them; messages name the argument."""
     name = f"`{argument}`: the ids of {slices.name(t)}"
-    # A pandas or polars column and an array know to become plain Python values.
-    convert = getattr(given, "tolist", None) or getattr(given, "to_list", None)
-    ids = convert() if convert else given
+    ids = as_plain(given)
     if isinstance(ids, str) or not isinstance(ids, Sequence):
         raise ValueError(
             f"{name} are a {type(given).__name__}; expected a sequence "
@@ -63,7 +61,22 @@ def read_slice_ids(
             f"{f'; and {more} more' if more > 0 else ''}. Expected every id at most "
             "once in a slice; drop rows, or give pairs {(s, t): array (m, 2)}."
         )
-    return tuple(ids)
+    return tuple(None if is_missing(one) else one for one in ids)
+
+
+def as_plain(values: Any) -> Any:
+    """A column, whichever library it is from, as a list of plain Python values.
+
+    What is neither a column nor a list stays as it is.
+    """
+    if isinstance(values, np.ndarray | np.generic) and values.dtype == "M8[ns]":
+        # Of nanoseconds, which Python's times do not have, `tolist` makes numbers.
+        values = values.astype("M8[us]")
+    convert = getattr(values, "tolist", None) or getattr(values, "to_list", None)
+    column = convert() if convert else values
+    if isinstance(column, list | tuple):
+        return [as_plain(one) if isinstance(one, np.generic) else one for one in column]
+    return column
 
 
 def is_missing(one: Hashable) -> bool:

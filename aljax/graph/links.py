@@ -66,7 +66,7 @@ def read_weights(weights: Any, count: int, name: str) -> Float[np.ndarray, "_"] 
     if weights is None:
         return None
     try:
-        checked = np.asarray(weights, dtype=float)
+        checked = np.array(weights, dtype=float)  # a copy: they are kept
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name}: {error}; expected numbers.") from error
     if checked.shape != (count,):
