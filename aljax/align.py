@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from aljax.checkpoints import Checkpoints
-from aljax.checks import instance
+from aljax.checks import LARGEST, instance
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
 from aljax.embedding import AlignedEmbedding
 from aljax.layout.mesh import Devices, read_devices
@@ -199,14 +199,15 @@ def shifts_of(problem: AlignedProblem, layout: LayoutConfig) -> int:
 
 
 def check_finite(maps: Float[Array, "*rows slices components points"]) -> None:
-    """Refuse maps that are not finite.
+    """Refuse maps in which distances are not finite.
 
     Raises:
         ValueError: They are not; it says which settings may be to blame.
     """
     shards = [np.asarray(shard.data) for shard in jnp.asarray(maps).addressable_shards]
-    if not all(np.isfinite(one).all() for one in shards):
+    if not all(np.abs(one).max(initial=0) < LARGEST**0.5 for one in shards):
         raise ValueError(
-            "the maps are not finite; `learning_rate`, `repulsion_strength` or "
-            "`alignment_regularisation` may be far too large, or `init` too wide."
+            "distances in the maps are not finite; `learning_rate`, "
+            "`repulsion_strength` or `alignment_regularisation` may be far too large, "
+            "or `init` too wide."
         )

@@ -2,9 +2,10 @@
 
 import dataclasses
 from collections.abc import Hashable, Mapping, Sequence
+from itertools import count
 from typing import Any
 
-from aljax.checks import nearest_name
+from aljax.checks import instance, nearest_name
 from aljax.config import GraphConfig, LayoutConfig, per_slice
 from aljax.embedding import AlignedEmbedding
 from aljax.graph.dicts import read_dict
@@ -27,6 +28,7 @@ def extend_settings(
     Raises:
         ValueError: A name that is no per-slice setting.
     """
+    instance("settings", settings, Mapping, "settings by name")
     for name in settings:
         if name not in OF_GRAPH + OF_LAYOUT:
             hint = nearest_name(name, OF_GRAPH + OF_LAYOUT)
@@ -60,7 +62,7 @@ def extend_settings(
 def extend_labels(
     fitted: AlignedEmbedding, label: Hashable
 ) -> tuple[Hashable, ...] | None:
-    """The slices' labels with the new one's; without a label its index stands.
+    """The slices' labels with the new one's; without one its index, or the next free.
 
     Raises:
         ValueError: A label that cannot be hashed.
@@ -68,7 +70,10 @@ def extend_labels(
     check_label(label, "slice_label")
     if fitted.slice_labels is None:
         return None if label is None else (*range(len(fitted.maps)), label)
-    return (*fitted.slice_labels, len(fitted.maps) if label is None else label)
+    if label is None:
+        taken = fitted.slice_labels
+        label = next(one for one in count(len(fitted.maps)) if one not in taken)
+    return (*fitted.slice_labels, label)
 
 
 def read_new_links(
@@ -109,7 +114,7 @@ def read_new_links(
             raise ValueError(
                 f"`relations` is a {type(relations).__name__}; expected a dict {{row "
                 "of the last slice: row of the new one}, or pairs. Ids serve where "
-                "`fit` was given ids."
+                "`fit` was given ids, and no update pairs since."
             )
         ids = (*ids, read_slice_ids(relations, new, known))
         near = max(0, new - window)

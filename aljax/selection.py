@@ -83,6 +83,11 @@ def select_alignment(
             trustworthiness.
     """
     check_problem(problem)
+    if problem.visible is not None:
+        raise ValueError(
+            "`problem.visible` is given; expected None, for the mates that layouts "
+            "know of are chosen here."
+        )
     check_key(key)
     _check(weights, n_seeds, hidden_share)
     reference = float(problem.alignment.alignment_regularisation)
@@ -90,7 +95,7 @@ def select_alignment(
     settings = [{WEIGHT: weight} for weight in tried.tolist()]
     hidden, trust = np.empty((2, len(tried), n_seeds))
     for seed, own in enumerate(jax.random.split(key, n_seeds)):
-        full = problem._replace(visible=None).prepared(own)
+        full = problem.prepared(own)
         rng = np.random.default_rng(np.asarray(jax.random.key_data(own)).tolist())
         away = hide_members(full, hidden_share, rng)
         apart = split(full.relations, away)[1]

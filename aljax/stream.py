@@ -1,11 +1,12 @@
 """One more slice: a finished sequence and new data in, a longer sequence out.
 
 Only the slices within the window of those that move are laid out again, those that do
-not move pinned; so the time of an update does not grow with the sequence.
+not move pinned; so the time of an update does not grow with the sequence (but for one
+pass over the data, if motion is asked for).
 """
 
 import dataclasses
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -13,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from aljax.align import Progress, optimize
+from aljax.checks import instance, number
 from aljax.config import per_slice
 from aljax.embedding import AlignedEmbedding, check_fitted
 from aljax.extend import (
@@ -84,9 +86,10 @@ def update(
     check_key(key)
     check_fitted(fitted)
     count = len(fitted.maps)
-    _check_whole("move", move, 0, count)
-    if keep is not None:
-        _check_whole("keep", keep, 1, count + 1)
+    if progress is not None:
+        instance("progress", progress, Callable, "a function of the state, or None")
+    number(0, high=count, whole=True)("move", move)
+    number(1, high=count + 1, whole=True, optional=True)("keep", keep)
     graph, layout = extend_settings(fitted, settings or {})
     labels = extend_labels(fitted, slice_label)
     given = read_slice(new_slice, "`new_slice`")
@@ -181,7 +184,8 @@ def _lay_out(
     if longer.alignment.motion_fidelity > 0:
         data = dense_only(longer.data)
         held = [data[-1][:0]] * len(empty) + [data[t] for t in real]
-        moves = measure_moves(related, held, scales_of(held, graphs))
+        scales = scales_of(data, longer.graphs)  # one unit for the whole sequence
+        moves = measure_moves(related, held, scales)
     problem = stack(
         graphs,
         related,
@@ -251,12 +255,3 @@ def _drop(fitted: AlignedEmbedding, first: int) -> AlignedEmbedding:
         graph=cut(fitted.graph, OF_GRAPH),
         layout=cut(fitted.layout, OF_LAYOUT),
     )
-
-
-def _check_whole(name: str, value: Any, low: int, high: int) -> None:
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not whole or not low <= value <= high:
-        raise ValueError(
-            f"`{name}` is {value!r}; expected a whole number of slices from {low} to "
-            f"{high}."
-        )

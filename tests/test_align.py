@@ -456,7 +456,10 @@ BAD_SETTINGS = {
         {"init": [np.zeros((41, 2)), np.zeros((48, 2))]},
         "^`init` has 2 maps for 3 slices",
     ),
-    "an absurd rate": ({"learning_rate": 1e38}, "^the maps are not finite; `learning"),
+    "an absurd rate": (
+        {"learning_rate": 1e38},
+        "^distances in the maps are not",
+    ),
 }
 
 

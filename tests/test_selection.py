@@ -145,6 +145,10 @@ def test_hidden_mates_come_nearer_under_a_weight_that_aligns(problem):
         ({"n_seeds": 1}, "`n_seeds` is 1; expected a whole number of at least 2"),
         ({"n_seeds": 2.5}, "`n_seeds` is 2.5"),
         ({"hidden_share": "a"}, "`hidden_share` is 'a'"),
+        (
+            {"problem": SweepProblem(make_data(), visible=dict)},
+            "`problem.visible` is given; expected None",
+        ),
         ({"problem": make_data()}, "`problem` is a list; expected a `SweepProblem`"),
         ({"key": 0}, "`key` is 0; expected a key"),
         ({"hidden_share": 1.0}, "`hidden_share` is 1.0"),

@@ -18,6 +18,7 @@ from aljax import stream
 from aljax.align import fit
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
 from aljax.embedding import AlignedEmbedding
+from aljax.graph.moves import measure_moves, scales_of
 from aljax.graph.neighbors import exact_knn
 from aljax.layout.optimize import run
 from aljax.layout.problem import stack
@@ -248,11 +249,17 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"relations": {(0, 1): [[0, 0]]}},
         "^`relations` has pairs of slices 0 and 1; .* with the new slice, 3",
     ),
-    "move below 0": ({"move": -1}, "^`move` is -1; expected .* from 0 to 3"),
-    "move beyond": ({"move": 4}, "^`move` is 4; expected .* from 0 to 3"),
+    "move below 0": (
+        {"move": -1},
+        "^`move` is -1; expected .* 0 and at most 3",
+    ),
+    "move beyond": ({"move": 4}, "^`move` is 4; expected .* 0 and at most 3"),
     "a fraction": ({"move": 1.5}, "^`move` is 1.5"),
-    "keep nothing": ({"keep": 0}, "^`keep` is 0; expected .* from 1 to 4"),
-    "keep too many": ({"keep": 5}, "^`keep` is 5; expected .* from 1 to 4"),
+    "keep nothing": ({"keep": 0}, "^`keep` is 0; expected .* 1 and at most 4"),
+    "keep too many": (
+        {"keep": 5},
+        "^`keep` is 5; expected .* 1 and at most 4",
+    ),
     "an unknown setting": ({"settings": {"min_dsit": 1}}, "did you mean `min_dist`"),
     "a common setting": ({"settings": {"n_components": 3}}, "is not per slice"),
     "a and b": ({"settings": {"a": 1.0}}, "fitted to `min_dist` and `spread`"),
@@ -267,6 +274,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "NaN": ({"data": np.full((9, 5), np.nan)}, "^`new_slice` has nan in row 0"),
     "a label in a list": ({"slice_label": [1]}, r"^`slice_label` is \[1\]; expected"),
+    "no function": ({"progress": 5}, "^`progress` is a int; expected a function"),
+    "no settings": ({"settings": 5}, "^`settings` is a int; expected settings by name"),
     "no key": ({"key": 0}, "^`key` is 0"),
 }
 
@@ -335,3 +344,52 @@ def test_a_wide_window_costs_no_more_than_there_are_slices(base, monkeypatch):
     longer = append(dataclasses.replace(base, alignment=wide))
     assert longer.relations.keys() >= {(2, 1), (1, 2), (0, 3)}
     assert stacked == [1 + stream.SHORT]
+
+
+def test_without_labels_new_slices_are_called_by_numbers_not_yet_taken(base):
+    once = append(base, keep=3)
+    again = update(once, DATA[4], DICTS[3], key=KEY, keep=3)
+    assert again.slice_labels == ("c", 3, 4)
+
+
+def test_the_unit_of_motion_is_that_of_the_whole_sequence(monkeypatch):
+    data = [one * 3.0**t for t, one in enumerate(DATA)]
+    asked: list[Any] = []
+
+    def measured(*given: Any) -> Any:
+        asked.append(measure_moves(*given))
+        return asked[-1]
+
+    monkeypatch.setattr("aljax.stream.measure_moves", measured)
+    motion = AlignmentConfig(alignment_window_size=1, motion_fidelity=1.0)
+    settings: Any = {
+        "key": KEY,
+        "graph": GraphConfig(n_neighbors=NEIGHBORS),
+        "layout": LayoutConfig(n_epochs=0),
+        "alignment": motion,
+    }
+    shorter = fit(data[:4], DICTS[:3], **settings)
+    longer = update(shorter, data[4], DICTS[3], key=KEY)
+    expected = measure_moves(longer.relations, data, scales_of(data, longer.graphs))
+    (moves,) = asked
+    np.testing.assert_allclose(moves[max(moves)], expected[3, 1], rtol=1e-6)
+
+
+def test_what_was_given_may_change_after_the_fit():
+    mask, weights = np.zeros(SIZES[0], bool), np.ones(SIZES[0])
+    mask[:5] = True
+    fitted = fit(
+        DATA[:2],
+        DICTS[:1],
+        key=KEY,
+        graph=GraphConfig(n_neighbors=NEIGHBORS),
+        layout=LayoutConfig(n_epochs=0, init=[np.zeros((SIZES[0], 2)), None]),
+        pinned=[mask, None],
+        point_weights=[weights, None],
+    )
+    mask[:], weights[:] = True, 9
+    held, counted = fitted.pinned[0], fitted.point_weights[0]
+    assert held is not None
+    assert counted is not None
+    assert held.sum() == 5
+    assert counted.max() == 1

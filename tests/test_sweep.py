@@ -194,13 +194,17 @@ def test_chunks_keep_to_the_memory(monkeypatch):
         ({"chunk": 0}, "`chunk` is 0; expected a whole number of at least 1"),
         ({"chunk": "a"}, "`chunk` is 'a'"),
         ({"memory": "8GB"}, "`memory` is '8GB'"),
+        ({"measure": 5}, "`measure` is a int; expected a function of maps"),
         ({"keys": None}, "`keys` is None"),
         ({"keys": 0}, "`keys` is 0"),
         (
             {"problem": SweepProblem(MISSING)},
             "^`problem.slices` is a NoneType; expected a list",
         ),
-        ({"settings": [{"learning_rate": 1e30}] * 2}, "the maps are not finite"),
+        (
+            {"settings": [{"learning_rate": 1e30}] * 2},
+            "distances in the maps are not finite",
+        ),
     ],
 )
 def test_bad_input_is_named(change, said):
@@ -244,3 +248,11 @@ def test_settings_of_the_mates_reach_their_rows(name, values):
             alignment=one.alignment,
         )
         np.testing.assert_array_equal(swept.maps[1][row], fitted.maps[1])
+
+
+def test_keywords_of_a_metric_may_hold_arrays():
+    rows = [{"metric": "minkowski", "metric_kwds": {"p": 3, "w": np.ones(5)}}] * 2
+    rows[1] = {**rows[0], "metric_kwds": {"p": 3, "w": np.ones(5)}}
+    found = sweep(problem(n_epochs=0), rows, keys=jax.random.key(0), chunk=2)
+    np.testing.assert_array_equal(found.maps[0][0], found.maps[0][1])
+    assert (found.loss.total() == 0).all()  # of no epochs none was recorded

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax
 from jax.sharding import Mesh
 
+from aljax.checks import number
 from aljax.layout.mesh import SLICES, mesh_of
 from aljax.layout.sharding import round_to
 
@@ -30,6 +31,7 @@ def share(n_slices: int) -> Share:
     Raises:
         ValueError: More processes than slices can keep busy.
     """
+    number(1, whole=True)("n_slices", n_slices)
     order = sorted(jax.devices(), key=lambda one: (one.process_index, one.id))
     processes, process = jax.process_count(), jax.process_index()
     mesh = mesh_of(order, n_slices, processes=processes)

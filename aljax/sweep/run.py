@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from aljax.align import shifts_of
-from aljax.checks import number
+from aljax.checks import instance, number
 from aljax.layout.optimize import LayoutState
 from aljax.layout.rows import bytes_of_row, run_together
 from aljax.stages import Prepared, check_key
@@ -74,6 +74,8 @@ def sweep(
     rows = [problem.replaced(setting) for setting in settings]
     for row in rows:
         row.params()  # refuses what does not fit before the first row is laid out
+    if measure is not None:
+        instance("measure", measure, Callable, "a function of maps, or None")
     row_keys = _read_keys(keys, len(rows))
     number(1, whole=True, optional=True)("chunk", chunk)
     number(1, whole=True, optional=True)("memory", memory)
@@ -118,7 +120,7 @@ def _groups(rows: Sequence[SweepProblem], keys: Sequence[jax.Array]) -> list[Gro
         shape = (moving, *(settings[name] for name in SHAPES))
         init = settings["init"]
         start = (
-            row.graph,
+            *(_comparable(value) for value in vars(row.graph).values()),
             init if isinstance(init, str) else id(row),  # arrays
             *(settings[name] for name in OF_MATES),
             np.asarray(jax.random.key_data(key)).tobytes(),
@@ -128,6 +130,11 @@ def _groups(rows: Sequence[SweepProblem], keys: Sequence[jax.Array]) -> list[Gro
         [(place, start) for start, places in group.items() for place in places]
         for group in groups.values()
     ]
+
+
+def _comparable(value: Any) -> Any:
+    """A setting as part of a dict's key; keywords, which may hold arrays, by place."""
+    return id(value) if isinstance(value, Mapping) else value
 
 
 def _lay_out_group(

@@ -79,7 +79,7 @@ def finished_row(begun: Prepared, state: LayoutState, measure: Measure) -> Row:
     """What came of one setting.
 
     Raises:
-        ValueError: Its maps are not finite.
+        ValueError: Distances in its maps are not finite.
     """
     check_finite(state.maps)
     maps = unstack_maps(state.maps, begun.problem)
