@@ -396,5 +396,5 @@ def test_parameters_set_after_fit_do_not_count_in_updates(fitted):
 @pytest.mark.parametrize("given", [-1, "a", np.random.default_rng(0)])
 def test_a_random_state_that_is_none_is_named(given):
     model = one_map(**QUICK).set_params(random_state=given)
-    with pytest.raises(ValueError, match="^`random_state` is .*; expected a whole"):
+    with pytest.raises(ValueError, match=r"^`random_state` is .*; expected a whole"):
         model.fit(make_data()[0])
