@@ -27,12 +27,11 @@ from typing import Any
 import numpy as np
 
 from aljax.checks import nearest_name
-from aljax.graph.relations import Mates
 from aljax.metrics import displacement, knn_accuracy, knn_recall, trustworthiness
 from experiments import fresh
 from experiments.cases import CASES, Case
 from experiments.composition import dataclass_defaults
-from experiments.dataset import Dataset
+from experiments.dataset import Dataset, consecutive
 from experiments.peers import (
     COMPILED_BY_SHAPE,
     METHODS,
@@ -91,11 +90,12 @@ def measure(case: Case, dataset: Dataset, maps: Maps) -> dict[str, float]:
             for y, labels, r in zip(maps, dataset.labels, rows, strict=True)
         ]
         measured["knn_accuracy"] = float(np.mean(accuracy))
-    if len(maps) > 1:
-        mates = {}
-        for t, relation in enumerate(dataset.relations):
-            rows_of_t, others = np.array([*relation.items()]).T
-            mates[t, 1] = Mates(rows_of_t, others, np.ones(len(relation)))
+    mates = {
+        pair: found
+        for pair, found in consecutive(dataset.relations, [*map(len, maps)]).items()
+        if found.rows.size
+    }
+    if mates:
         measured["displacement"] = displacement(maps, mates)
     return measured
 

@@ -73,8 +73,13 @@ def compose(overrides: Sequence[str], config: Path = CONFIG) -> dict[str, Any]:
             "nothing to run; expected experiment=digits_sequence or data=files "
             "data.path=... (--help lists all)."
         )
+    grids = [o for o in parsed if o.key_or_group.split(".")[:2] == ["task", "grid"]]
+    others = [o.input_line or "" for o in parsed if o not in grids]
     try:
-        return _compose(overrides, config, resolve=True)
+        composed = _compose(others, config, resolve=True)
+        for override in grids:
+            _replace(composed, override)
+        return composed
     except MissingMandatoryValue as error:
         name = error.full_key
         raise ValueError(f"`{name}` must be given: add {name}=...") from error
@@ -82,6 +87,20 @@ def compose(overrides: Sequence[str], config: Path = CONFIG) -> dict[str, Any]:
         _check_names(parsed, config, groups)
         reason = _first_line(error) or _first_line(error.__cause__)
         raise ValueError(f"{config} does not compose: {reason}") from error
+
+
+def _replace(composed: dict[str, Any], override: Override) -> None:
+    """Set a part of a grid: Hydra would merge it with what stands there."""
+    *path, last = override.key_or_group.split(".")
+    inside = composed
+    for name in path:
+        inside = inside.setdefault(name, {})
+        if not isinstance(inside, dict):
+            raise ValueError(f"`{override.input_line}`: `{name}` has no parts.")
+    if override.is_delete():
+        inside.pop(last, None)
+    else:
+        inside[last] = override.value()
 
 
 def _check_yaml(config: Path) -> None:
@@ -109,12 +128,24 @@ def is_swept(overrides: Sequence[str]) -> bool:
         ValueError: One cannot be read.
     """
     parser = OverridesParser.create()
-    try:
-        return any(
-            parser.parse_override(text).is_sweep_override() for text in overrides
-        )
-    except HydraException as error:
-        raise ValueError(f"`{overrides}` cannot be read: {error}") from error
+    swept = False
+    for text in overrides:
+        try:
+            swept |= parser.parse_override(text).is_sweep_override()
+        except HydraException as error:
+            raise ValueError(f"`{text}` cannot be read: {error}") from error
+    return swept
+
+
+def check_overrides(overrides: Sequence[str]) -> None:
+    """Refuse names that are no settings, where Hydra itself will compose.
+
+    Raises:
+        ValueError: There is one; it says the nearest.
+    """
+    parser = OverridesParser.create()
+    parsed = [parser.parse_override(text) for text in overrides]
+    _check_names(parsed, CONFIG, choices())
 
 
 def _compose(
@@ -143,7 +174,7 @@ def _parse(text: str, groups: Mapping[str, Sequence[str]]) -> Override:
         hint = f"; did you mean `{named[-1]}`?" if named else ""
         raise ValueError(
             f"`{text}` cannot be read; expected name=value, as in layout.min_dist=0.2 "
-            f"(quote a value that has commas, brackets or the like){hint}"
+            f"(quote a value that has commas, brackets, letters such as ö){hint}"
         ) from error
     key = override.key_or_group
     if override.is_sweep_override():

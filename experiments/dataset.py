@@ -7,6 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from aljax.graph.links import Links, Slices
+from aljax.graph.relations import Mates, Relations, read_relations
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -64,3 +67,20 @@ def digest(dataset: Dataset) -> str:
         listed = one.tolist() if isinstance(one, np.ndarray) else one
         found.update(repr(listed).encode())
     return found.hexdigest()
+
+
+def consecutive(relations: Any, sizes: Sequence[int]) -> Relations:
+    """The mates of each two consecutive slices, however they are given.
+
+    Args:
+        relations: Dicts, ids or pairs.
+        sizes: Rows of each slice.
+    """
+    known = Slices(sizes, [None] * len(sizes))
+    links = read_relations(relations, known, alignment_window_size=1)
+    nobody = Links(np.zeros(0, np.int64), np.zeros(0, np.int64))
+    return {
+        (t, 1): Mates(link.rows, link.others, np.ones(link.rows.size))
+        for t in range(len(sizes) - 1)
+        for link in [links.get((t, 1), nobody)]
+    }

@@ -11,7 +11,7 @@ import dataclasses
 import os
 import sys
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,11 +21,9 @@ import numpy as np
 import aljax.distributed
 from aljax import AlignedEmbedding, metrics
 from aljax.distributed.exchange import from_all
-from aljax.graph.links import Slices
-from aljax.graph.relations import Mates, Relations, read_relations
 from aljax.layout.problem import layout_params
 from experiments import automatic, datasets, files, report, results
-from experiments.dataset import Dataset, related_by_ids, titled
+from experiments.dataset import Dataset, consecutive, related_by_ids, titled
 from experiments.fit import bar, labels
 from experiments.interrupts import Interrupts
 from experiments.run import keep_compiled, stage
@@ -229,7 +227,7 @@ def whole(
         fitted,
         maps=maps,
         graphs=[],
-        relations=_consecutive(dataset.relations, [len(one) for one in maps]),
+        relations=consecutive(dataset.relations, [len(one) for one in maps]),
         data=[None] * count,
         params=layout_params(settings.layout, settings.alignment, slices=count),
         history=history,
@@ -239,17 +237,6 @@ def whole(
         graph=settings.graph,
         layout=settings.layout,
     )
-
-
-def _consecutive(relations: Any, sizes: Sequence[int]) -> Relations:
-    known = Slices(sizes, [None] * len(sizes))
-    links = read_relations(relations, known, alignment_window_size=1)
-    nobody = np.zeros(0, np.int64)
-    return {
-        (t, 1): Mates(link.rows, link.others, np.ones(link.rows.size))
-        for t in range(len(sizes) - 1)
-        for link in [links.get((t, 1), Mates(nobody, nobody, np.zeros(0)))]
-    }
 
 
 def measure(

@@ -24,13 +24,14 @@ from omegaconf import OmegaConf
 
 import aljax
 from aljax import plot
+from aljax.checks import number
 from aljax.graph.relations import Mates
 from aljax.metrics import displacement, knn_accuracy
 from aljax.plot.paper import bounds as bounds_of
 from experiments import datasets, results
 from experiments.interrupts import Interrupts
-from experiments.pipeline import Rows, Training, train
-from experiments.settings import RunSettings
+from experiments.pipeline import Rows, read_training, train
+from experiments.settings import RunSettings, check_options
 
 LINKED = 0.5  # share of the known mates that a layout in training is told of
 
@@ -75,6 +76,9 @@ def run(
         ValueError: Data or settings that are refused.
     """
     task = settings.task
+    check_options(task, required=("width", "components", "training"))
+    for name in ("width", "components"):
+        number(1, whole=True)(f"task.{name}", task[name])
     dataset = datasets.load(**settings.data)
     assert dataset.labels is not None
     images, labels = np.asarray(dataset.slices[0]), np.asarray(dataset.labels[0])
@@ -99,7 +103,7 @@ def run(
         lambda module: module(views),
         apart,
         batches,
-        training=Training(**task["training"]),
+        training=read_training(task["training"]),
         key=key,
     )
     interrupts.check()

@@ -23,11 +23,12 @@ from omegaconf import OmegaConf
 
 import aljax
 from aljax import plot
+from aljax.checks import number
 from aljax.plot.color import PALETTE
 from experiments import datasets, results
 from experiments.interrupts import Interrupts
-from experiments.pipeline import Rows, Training, train
-from experiments.settings import RunSettings
+from experiments.pipeline import Rows, read_training, train
+from experiments.settings import RunSettings, check_options
 
 VOTERS = 10
 
@@ -78,9 +79,15 @@ def run(
         ValueError: Data or settings that are refused.
     """
     task = settings.task
+    names = ("noise_columns", "noise", "known_rows", "training")
+    check_options(task, required=names)
     dataset = datasets.load(**settings.data)
     assert dataset.labels is not None
     images, labels = np.asarray(dataset.slices[0]), np.asarray(dataset.labels[0])
+    number(0, whole=True)("task.noise_columns", task["noise_columns"])
+    number(0)("task.noise", task["noise"])
+    # Some are held out, to be judged by.
+    number(1, high=len(images) - 1, whole=True)("task.known_rows", task["known_rows"])
     rng = np.random.default_rng(settings.seed)
     noise = task["noise"] * rng.normal(size=(len(images), task["noise_columns"]))
     noisy = np.hstack([images, noise]).astype(np.float32)
@@ -100,7 +107,7 @@ def run(
         encode,
         loss,
         lambda _: (None, targets),
-        training=Training(**task["training"]),
+        training=read_training(task["training"]),
         key=jax.random.key(settings.seed),
     )
     interrupts.check()

@@ -207,7 +207,7 @@ def read_relations_file(
         return []
     try:
         # Pairs instead of dicts: a dict would drop a row that stands there twice.
-        text = Path(path).expanduser().read_text(encoding="utf-8")
+        text = Path(path).expanduser().read_text(encoding="utf-8-sig")
         entries = json.loads(text, object_pairs_hook=tuple)
     except (ValueError, OSError, RecursionError) as error:
         raise ValueError(

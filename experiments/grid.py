@@ -35,6 +35,13 @@ def expand(grid: Any) -> list[Row]:
             raise ValueError(
                 f"`task.grid.{way}` is no way to make a grid: {nearest_name(way, WAYS)}"
             )
+    named = [name for way in ("product", "zip") for name in grid.get(way) or ()]
+    named += (grid.get("random") or {}).get("draw") or ()
+    for name in named:
+        if named.count(name) > 1:
+            raise ValueError(
+                f"`task.grid` has {name} in two parts; expected it in one of them."
+            )
     parts = []
     if grid.get("product"):
         parts.append(_product(grid["product"]))
@@ -125,6 +132,7 @@ def _spacing(name: str, given: Any, numbers: int) -> tuple[str, list[float]]:
         or not isinstance(ends, Sequence)
         or len(ends) != numbers
         or not all(isinstance(end, int | float) for end in ends)
+        or not np.isfinite(ends).all()
         or (spacing == "log" and min(ends) <= 0)
         or (numbers == 3 and (ends[2] < 1 or ends[2] != int(ends[2])))
     ):

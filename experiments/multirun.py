@@ -36,6 +36,7 @@ def launch(overrides: Sequence[str]) -> None:
     own = [text for text in overrides if not text.lstrip("+").startswith("hydra")]
     swept = composition.is_swept(own)
     if swept:
+        composition.check_overrides(own)
         _launch([*overrides, *QUIET])
         return
     composed = automatic.resolved(composition.compose(own))

@@ -6,7 +6,7 @@ else.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -16,6 +16,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
+from aljax.checks import number
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
 from aljax.graph.fuzzy import graph_of
 from aljax.layout.implicit import solve_layout
@@ -44,6 +45,22 @@ class Training(NamedTuple):
     epochs: int
     last: int
     map_rate: float
+
+
+def read_training(given: Any) -> Training:
+    """Checked settings of a training, as `task.training` has them.
+
+    Raises:
+        ValueError: A name that is missing or unknown, or a value out of range.
+    """
+    if not isinstance(given, Mapping) or {*given} != {*Training._fields}:
+        raise ValueError(
+            f"`task.training` is {given!r}; expected {', '.join(Training._fields)}."
+        )
+    for name, kind in Training.__annotations__.items():
+        check = number(1, whole=True) if kind is int else number(0, open_low=True)
+        check(f"task.training.{name}", given[name])
+    return Training(**given)
 
 
 class Held(NamedTuple):
@@ -138,16 +155,14 @@ def train(
     losses: list[float] = []
     held: Held | None = None
     batch, began = None, time.perf_counter()
-    for number in range(training.steps):
-        own = jax.random.fold_in(key, number)
-        if held is None or number % training.refresh == 0:
-            relations, batch = batches(number // training.refresh)
+    for count in range(training.steps):
+        own = jax.random.fold_in(key, count)
+        if held is None or count % training.refresh == 0:
+            relations, batch = batches(count // training.refresh)
             held = hold(encode(module), relations, key=own, training=training)
         module, state, found = step(module, state, held, batch, own)
         losses.append(float(found))
-        if number % 10 == 0:
+        if count % 10 == 0:
             seconds = time.perf_counter() - began
-            print(
-                f"  step {number}: loss {losses[-1]:.4f}, {seconds:.0f} s", flush=True
-            )
+            print(f"  step {count}: loss {losses[-1]:.4f}, {seconds:.0f} s", flush=True)
     return module, losses

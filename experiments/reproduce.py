@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from aljax.arrays import DAMAGE, read_npz, short
 from aljax.manifest import differences
 from experiments import composition, settings
 from experiments.interrupts import Interrupts
@@ -44,6 +45,7 @@ def reproduce(folder: Path, overrides: Sequence[str], interrupts: Interrupts) ->
                 "that a run left, as results/digits_sequence."
             )
     then = _record(folder)
+    _arrays(folder)  # before the time that a run takes
     composed = composition.compose(overrides, folder / "config.yaml")
     if not any(one.startswith("results=") for one in overrides):
         composed["results"] = str(folder.resolve().parent)
@@ -63,22 +65,35 @@ def reproduce(folder: Path, overrides: Sequence[str], interrupts: Interrupts) ->
 
 def differing_arrays(folder: Path, again: Path) -> list[str]:
     """The arrays of two results that are not the same to the last bit, and how far."""
-    with (
-        np.load(folder / "embedding.npz", allow_pickle=False) as first,
-        np.load(again / "embedding.npz", allow_pickle=False) as second,
-    ):
-        found = []
-        for name in sorted({*first.files, *second.files}):
-            if name not in first.files or name not in second.files:
-                found.append(f"{name} is in one only")
-                continue
-            one, other = first[name], second[name]
-            if one.dtype != other.dtype or one.shape != other.shape:
-                found.append(f"{name} is {one.dtype}{one.shape}, {other.shape} now")
-            elif one.tobytes() != other.tobytes():
-                far = np.abs(one - other).max() if one.dtype.kind == "f" else "other"
-                found.append(f"{name} differs by up to {far}")
-        return found
+    first, second = _arrays(folder), _arrays(again)
+    found = []
+    for name in sorted({*first, *second}):
+        if name not in first or name not in second:
+            found.append(f"{name} is in one only")
+            continue
+        one, other = first[name], second[name]
+        if one.dtype != other.dtype or one.shape != other.shape:
+            found.append(f"{name} is {one.dtype}{one.shape}, {other.shape} now")
+        elif one.tobytes() != other.tobytes():
+            far = np.abs(one - other).max() if one.dtype.kind == "f" else "other"
+            found.append(f"{name} differs by up to {far}")
+    return found
+
+
+def _arrays(folder: Path) -> dict[str, np.ndarray]:
+    """The arrays of a result.
+
+    Raises:
+        ValueError: They cannot be read.
+    """
+    path = folder / "embedding.npz"
+    try:
+        return read_npz(path)
+    except DAMAGE as error:
+        raise ValueError(
+            f"`--reproduce`: {path} cannot be read ({short(error)}); expected the "
+            "arrays that a run left."
+        ) from error
 
 
 def _record(folder: Path) -> dict[str, str]:

@@ -6,11 +6,13 @@ Each unfinished run has one such folder, and no two runs share one.  A finished 
 leaves none.
 """
 
+import re
 import shlex
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 from aljax import Checkpoints
 from aljax.manifest import PATTERN, Whole, check_same, differences, newest
@@ -19,7 +21,7 @@ from experiments.composition import SECTIONS
 from experiments.dataset import Dataset, digest
 from experiments.interrupts import Stopped
 from experiments.results import numbered
-from experiments.settings import RunSettings
+from experiments.settings import CHECKPOINTS, RunSettings
 
 
 @contextmanager
@@ -31,8 +33,7 @@ def checkpoints(settings: RunSettings, dataset: Dataset) -> Iterator[Checkpoints
         ValueError: `resume` is true, and the checkpoint there is of another run.
     """
     about = decides(settings, dataset)
-    left = settings.results.glob(f"{settings.name}.checkpoints*")
-    claims.sweep(left, lambda one: not any(one.glob(PATTERN)))
+    claims.sweep(_left(settings), _is_useless)
     with ExitStack() as stack:
         found = _unfinished(settings, about, stack) if settings.resume else []
         if found:
@@ -81,6 +82,22 @@ def decides(settings: RunSettings, dataset: Dataset) -> dict[str, str]:
     return about
 
 
+def _left(settings: RunSettings) -> list[Path]:
+    """The folders that runs of this name keep their layouts in."""
+    name = re.compile(re.escape(settings.name) + CHECKPOINTS)
+    return sorted(
+        one
+        for one in settings.results.glob(f"{settings.name}.checkpoints*")
+        if name.fullmatch(one.name)
+    )
+
+
+def _is_useless(folder: Path) -> bool:
+    """Whether nothing but halves of checkpoints is in a folder."""
+    halves = all(one.name.startswith("epoch-") for one in folder.iterdir())
+    return halves and not any(folder.glob(PATTERN))
+
+
 def _unfinished(
     settings: RunSettings, about: dict[str, str], stack: ExitStack
 ) -> Sequence[Whole]:
@@ -91,7 +108,7 @@ def _unfinished(
     """
     own: list[Whole] = []
     others: list[Whole] = []
-    for folder in sorted(settings.results.glob(f"{settings.name}.checkpoints*")):
+    for folder in _left(settings):
         with ExitStack() as holding:
             try:
                 holding.enter_context(claims.held(folder))

@@ -78,6 +78,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _main(arguments: Sequence[str], interrupts: Interrupts) -> int:
     given = _parser().parse_args(arguments)
+    modes = {"-m": given.multirun, "--reproduce": given.reproduce}
+    asked = [name for name, value in modes.items() if value]
+    asked += ["--config"] if given.config else []
+    if len(asked) > 1:
+        raise ValueError(f"`{'` and `'.join(asked)}` were given; expected one of them.")
     from experiments import composition, settings
     from experiments.usage import usage
 
@@ -128,6 +133,9 @@ def perform(
             "null there. Devices share a fit (task.name=fit)."
         )
     if name == "fit":
+        from experiments.settings import check_options
+
+        check_options(settings.task, required=())
         return run(settings, composed, interrupts)
     module = importlib.import_module(f"experiments.{TASKS[name]}")
     return module.run(settings, composed, interrupts)

@@ -5,16 +5,18 @@ experiments.composition.compose -> build -> RunSettings
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aljax.checks import number
+from aljax.checks import nearest_name, number
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
 from experiments.composition import SECTIONS, reject_name
 from experiments.positions import InverseGrid, read_grid
 from experiments.spread import SPREAD, check_spread
+
+CHECKPOINTS = r"\.checkpoints(-\d+)?"  # ends the names of unfinished runs' folders
 
 # What the configs of results from before there was such a setting do not have.
 NEWER = {
@@ -103,6 +105,11 @@ def build(settings: Mapping[str, Any]) -> RunSettings:
             f"`name` is {settings['name']!r}; expected the name of a folder, of "
             "letters, digits, dots and dashes."
         )
+    if re.search(CHECKPOINTS + "$", settings["name"]):
+        raise ValueError(
+            f"`name` is {settings['name']!r}; expected another end, for such folders "
+            "are those of unfinished runs."
+        )
     cache = settings["compilation_cache"]
     if cache is not None:
         _check_text("compilation_cache", cache)
@@ -157,6 +164,30 @@ def _section(name: str, given: Any) -> Any:
     except ValueError as error:
         said = str(error).replace("`", f"`{name}.", 1).replace("or None", "or null")
         raise ValueError(said) from error
+
+
+def check_options(
+    given: Mapping[str, Any], *, required: Sequence[str], optional: Sequence[str] = ()
+) -> None:
+    """Refuse options of a task that there are not, or that are missing.
+
+    Raises:
+        ValueError: There is one; it says the nearest.
+    """
+    known = ["name", *required, *optional]
+    for name in given:
+        if name not in known:
+            hint = nearest_name(f"task.{name}", [f"task.{other}" for other in known])
+            raise ValueError(
+                f"`task.{name}` is no setting of task {given['name']}: {hint}"
+            )
+    for name in required:
+        if name not in given:
+            raise ValueError(
+                f"`task.{name}` is missing, which task {given['name']} needs; start "
+                f"from the experiment that has it (grep -l 'name: {given['name']}' "
+                "configs/experiment/*)."
+            )
 
 
 def check_seed(seed: Any) -> None:

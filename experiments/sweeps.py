@@ -10,10 +10,8 @@ share the folder fill it together.
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 import os
-import secrets
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -21,25 +19,21 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from omegaconf import OmegaConf
 
-from aljax.arrays import read_npz, short
 from aljax.checks import nearest_name
 from aljax.sweep import Row, SweepProblem, sweep
 from aljax.sweep.problem import check_settings
 from experiments import datasets, report, tradeoff
-from experiments.benchmark import measure
 from experiments.cases import Case
-from experiments.dataset import digest
 from experiments.datasets import Dataset
 from experiments.grid import expand
 from experiments.interrupts import Interrupts
 from experiments.peers import METHODS, MissingPeerError, Problem
-from experiments.settings import RunSettings, check_seed
+from experiments.settings import RunSettings, check_options, check_seed
+from experiments.store import Finished, Store
 
-SAMPLED = 1_000  # rows that quality is measured on
-OPTIONS = ("name", "grid", "row", "memory", "chunk", "rivals")
+OPTIONS = ("row", "memory", "chunk", "rivals")
 FILES = {
     "sweep.csv": "a line for each setting",
     "sweep.json": "the same, with versions and seconds",
@@ -47,8 +41,6 @@ FILES = {
     "maps.png": "the maps of some settings",
     "rows/": "the finished settings, which are not run again",
 }
-
-Finished = dict[str, Any]  # a row of the table, and "maps"
 
 
 def run(
@@ -71,8 +63,9 @@ def run(
     rows = [{"seed": settings.seed, **row} for row in expand(task.get("grid"))]
     for row in rows:
         check_seed(row["seed"])
-    folder = settings.results.expanduser() / settings.name
+    folder = settings.results / settings.name
     store = Store(folder / "rows", dataset)
+    _check_room(folder, dataset)
     asked = _asked(rows, task.get("row"))
     print(
         f"{settings.name}: {report.summary(dataset)}, {len(asked)} settings", flush=True
@@ -100,16 +93,39 @@ def run(
 
 
 def _check_options(task: Mapping[str, Any]) -> None:
-    for name in task:
-        if name not in OPTIONS:
-            hint = nearest_name(name, OPTIONS)
-            raise ValueError(f"`task.{name}` is no setting of a sweep: {hint}")
-    for name in task.get("rivals", ()):
+    check_options(task, required=("grid",), optional=OPTIONS)
+    rivals = task.get("rivals", [])
+    if not isinstance(rivals, list):
+        raise ValueError(f"`task.rivals` is {rivals!r}; expected a list of methods.")
+    for name in rivals:
         if name not in METHODS:
             hint = nearest_name(str(name), [*METHODS])
             raise ValueError(
                 f"`task.rivals` names {name!r}, which is no method: {hint}"
             )
+
+
+def _check_room(folder: Path, dataset: Dataset) -> None:
+    """Refuse before the first layout what would fail after it, or harm a result."""
+    smallest, least = min(map(len, dataset.slices)), 2 * Case.n_neighbors + 1
+    if smallest < least:
+        raise ValueError(
+            f"`data` has a slice of {smallest} rows; expected at least {least}, for a "
+            f"sweep measures the {Case.n_neighbors} nearest. A single fit "
+            "(task.name=fit) takes smaller ones."
+        )
+    if (folder / "metrics.json").exists():
+        raise ValueError(
+            f"`name` is {folder.name}, and {folder} has the result of a fit; expected "
+            "a name of its own for the sweep."
+        )
+    try:
+        (folder / "rows").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"`results` is {folder.parent}, which cannot be written "
+            f"({error.strerror}); expected a folder, as in results=~/maps."
+        ) from error
 
 
 def _asked(rows: list[dict[str, Any]], row: Any) -> list[dict[str, Any]]:
@@ -120,55 +136,6 @@ def _asked(rows: list[dict[str, Any]], row: Any) -> list[dict[str, Any]]:
             f"`task.row` is {row!r}; expected 0 to {len(rows) - 1}, or null for all."
         )
     return [rows[row]]
-
-
-class Store:
-    """Finished rows on disk, each under a digest of the data and of its settings."""
-
-    def __init__(self, folder: Path, dataset: Dataset) -> None:
-        self.folder, self.dataset, self.data = folder, dataset, digest(dataset)
-
-    def path(self, identity: Mapping[str, Any]) -> Path:
-        """Where a row is kept."""
-        text = json.dumps([self.data, identity], sort_keys=True, default=str)
-        return self.folder / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.npz"
-
-    def write(self, identity: Mapping[str, Any], found: Mapping[str, Any]) -> None:
-        """Keep a row: its maps as arrays, the rest as JSON; whole or not at all."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        arrays = {f"map_{t}": one for t, one in enumerate(found["maps"])}
-        rest = {name: value for name, value in found.items() if name != "maps"}
-        path = self.path(identity)
-        beside = path.with_name(f".{secrets.token_hex(4)}.npz")
-        np.savez_compressed(beside, record=json.dumps(rest), **arrays)
-        os.replace(beside, path)
-
-    def read(self, identity: Mapping[str, Any]) -> Finished:
-        """What was kept.
-
-        Raises:
-            ValueError: It is damaged; it says which file to remove.
-        """
-        path = self.path(identity)
-        try:
-            arrays = read_npz(path)
-            record = json.loads(str(arrays.pop("record")))
-            return record | {"maps": [arrays[f"map_{t}"] for t in range(len(arrays))]}
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"{path} cannot be read ({short(error)}); remove it, and its row is "
-                "laid out again."
-            ) from error
-
-    def __contains__(self, identity: Mapping[str, Any]) -> bool:
-        """Whether a row is finished."""
-        return self.path(identity).exists()
-
-    def measure(self, maps: list[np.ndarray]) -> dict[str, float]:
-        """The quality of maps of the data, in the same way for every method."""
-        rows = SAMPLED if max(map(len, maps)) > 2 * SAMPLED else None
-        case = Case(name="sweep", load=lambda: self.dataset, rows=rows)
-        return measure(case, self.dataset, maps)
 
 
 def _identity(problem: SweepProblem, row: Mapping[str, Any]) -> dict[str, Any]:
@@ -283,5 +250,6 @@ def _without_maps(found: Finished) -> dict[str, Any]:
 
 
 def _overview(folder: Path) -> str:
-    lines = [f"  {name:<12}{meaning}" for name, meaning in FILES.items()]
+    written = {name: what for name, what in FILES.items() if (folder / name).exists()}
+    lines = [f"  {name:<12}{meaning}" for name, meaning in written.items()]
     return "\n".join([f"results in {folder}{os.sep}", *lines])

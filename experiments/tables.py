@@ -9,6 +9,7 @@ import numpy as np
 from aljax import slices_from_table
 from aljax.arrays import DAMAGE, short
 from aljax.checks import nearest_name
+from aljax.graph.ids import is_missing
 from experiments.dataset import Dataset
 
 INSTALL = "pip install 'aljax[frames]'"
@@ -50,7 +51,7 @@ def own_table(
             f"`data.features` is empty: {path} has no numeric columns beside "
             f"{slice} and {id}; expected at least one."
         )
-    labels = None if label is None else frame[label].to_numpy()
+    labels = None if label is None else frame[label]
     return from_table(frame[features], frame[slice], frame[id], labels)
 
 
@@ -62,8 +63,17 @@ def from_table(values: Any, slices: Any, ids: Any, labels: Any) -> Dataset:
         relations=cut.ids,
         ids=[_as_array(one) for one in cut.ids],
         titles=[str(label) for label in cut.labels],
-        labels=None if labels is None else [np.asarray(labels[r]) for r in cut.rows],
+        labels=None if labels is None else [_as_labels(labels)[r] for r in cut.rows],
     )
+
+
+def _as_labels(column: Any) -> np.ndarray:
+    """Numbers as they are, all else as text; who has none is called unknown."""
+    array = np.asarray(column)
+    if array.dtype.kind in "biuf":
+        return array
+    words = ["unknown" if is_missing(one) else str(one) for one in array.tolist()]
+    return np.array(words)
 
 
 def _as_array(values: Sequence[Any]) -> np.ndarray:

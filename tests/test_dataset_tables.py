@@ -1,4 +1,5 @@
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -44,6 +45,33 @@ def test_a_table_becomes_slices_in_the_order_of_their_labels(table):
     assert len({*mates}) == 28
     assert dataset.labels is not None
     assert {*np.concatenate(dataset.labels)} == {"a", "b"}
+
+
+def test_labels_are_plain_and_who_has_none_is_unknown(table, tmp_path):
+    pd = pytest.importorskip("pandas", reason="run: pip install pandas")
+    frame = pd.read_csv(table)
+    frame.loc[frame["name"] == "m5", "kind"] = None
+    path = tmp_path / "gaps.csv"
+    frame.to_csv(path, index=False)
+    dataset = datasets.load("table", path=str(path), **{**COLUMNS, "label": "kind"})
+    assert dataset.labels is not None
+    assert {one.dtype.kind for one in dataset.labels} == {"U"}  # no pickle in a file
+    assert {*np.concatenate(dataset.labels)} == {"a", "b", "unknown"}
+
+
+def test_a_table_can_be_swept(table, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    pd = pytest.importorskip("pandas", reason="run: pip install pandas")
+    frame = pd.read_csv(table)
+    more = frame.assign(name="other " + frame["name"], first=frame["first"] + 1)
+    pd.concat([frame, more]).to_csv("twice.csv", index=False)
+    settings = ["data.slice=year", "data.id=name", "layout.n_epochs=2", "name=swept"]
+    settings += ["graph.n_neighbors=5", "compilation_cache=null", "task.name=sweep"]
+    settings += ["+task.grid={product: {min_dist: [0.1, 0.2]}}"]
+    assert main(["data=table", "data.path=twice.csv", *settings]) == 0
+    (head, *rows) = Path("results/swept/sweep.csv").read_text().splitlines()
+    assert "displacement" in head
+    assert len(rows) == 2
 
 
 def test_the_features_are_the_other_numeric_columns_unless_named(table):

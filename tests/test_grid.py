@@ -55,6 +55,8 @@ def test_random_draws_repeat_with_their_seed_and_keep_to_their_ranges():
         ({"product": {"a": 1}}, "`task.grid.product.a` is 1; expected a list"),
         ({"product": {"a": {"log": [0, 1, 3]}}}, "ends above 0"),
         ({"product": {"a": {"lg": [1, 2, 3]}}}, "`task.grid.product.a` is"),
+        ({"product": {"a": {"log": [0.1, float("inf"), 3]}}}, "ends above 0"),
+        ({"product": {"a": [1]}, "zip": {"a": [2]}}, "has a in two parts"),
         ({"zip": {"a": [1], "b": [1, 2]}}, "lists of different lengths"),
         ({"random": {"count": 3, "draw": {"a": [1]}}}, "expected count, seed, draw"),
     ],

@@ -195,6 +195,25 @@ def test_what_is_no_result_is_not_reproduced(unbroken, capsys, name):
     assert f"`--reproduce` is broken, which has no {name}" in capsys.readouterr().err
 
 
+def test_a_truncated_result_is_refused_before_it_is_run_again(unbroken, capsys):
+    folder = shutil.copytree(unbroken, Path("broken"))
+    whole = (folder / "embedding.npz").read_bytes()
+    (folder / "embedding.npz").write_bytes(whole[: len(whole) // 2])
+    assert main(["--reproduce", str(folder)]) == 1
+    assert "embedding.npz cannot be read" in capsys.readouterr().err
+    assert not Path("results").exists()
+
+
+def test_only_folders_of_checkpoints_are_swept(asked):
+    kept = {"own.checkpoints": "metrics.json", "own.checkpoints-notes": "mine.txt"}
+    for folder, file in kept.items():
+        Path("results", folder).mkdir(parents=True)
+        Path("results", folder, file).touch()
+    Path("results/own.checkpoints-2/epoch-0000001.half").mkdir(parents=True)
+    assert main(asked) == 0
+    assert {*names()} == {"own", *kept}
+
+
 @pytest.mark.parametrize(
     ("override", "named"),
     [

@@ -252,6 +252,10 @@ def test_configs_repeat_no_default():
         ("seed=true", ["`seed` is True"]),
         ("name=../x", ["`name` is '../x'"]),
         ("data.size=big", ["`data.size` is 'big'", "whole number"]),
+        ("name=one.checkpoints-2", ["`name` is 'one.checkpoints-2'", "unfinished"]),
+        ("+task.memory=5", ["`task.memory` is no setting of task fit"]),
+        ("task.name=encoder", ["`task.width` is missing", "encoder"]),
+        ("task.name=feature_weights", ["`task.noise_columns` is missing"]),
         ("data.size=2000", ["`size` is 2000", "1797"]),
     ],
 )
@@ -270,6 +274,12 @@ def test_a_wrong_setting_is_named(override, named, capsys):
         (["data=files"], "add data.path=..."),
         (["data=files", "data.path=nowhere"], "nothing is there"),
         (["--config", "nowhere.yaml"], "nowhere.yaml"),
+        (["-m", "--config", "a.yaml", "data=digits"], "`-m` and `--config` were given"),
+        (["-m", "data=digits", "seed=0,1", "layout.min_dst=3"], "`layout.min_dist`"),
+        (["-m", "data=digits", "a b"], "`a b` cannot be read"),
+        (["experiment=encoder", "task.width=-1"], "`task.width` is -1"),
+        (["experiment=encoder", "task.training.steps=0"], "`task.training.steps` is 0"),
+        (["experiment=feature_weights", "task.known_rows=9999"], "`task.known_rows`"),
         (["experiment=digits_sequence", "results=/dev/null"], "cannot be written"),
     ],
 )

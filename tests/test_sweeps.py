@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from experiments import peers, sweeps
+from experiments.composition import compose
 from experiments.dataset import Dataset
 from experiments.run import main
 
@@ -120,7 +121,9 @@ def test_a_local_ray_runs_the_jobs(own):
         ("+task.grid={product: {seed: [-1]}}", "`seed` is -1"),
         ("+task.grid={product: {min_dist: [-1]}}", "`min_dist` is -1"),
         ("+task.memory=1000", "`memory` is 1000 bytes"),
-        ("+task.memry=1000", "`task.memry`.*`memory`"),
+        ("+task.memry=1000", "`task.memry`.*`task.memory`"),
+        ("+task.rivals=umap-learn", "`task.rivals` is 'umap-learn'; expected a list"),
+        ("results=/dev/null/x", "`results` is /dev/null/x, which cannot be written"),
         ("task.name=sweeep", "`task.name` is 'sweeep'.*`sweep`"),
     ],
 )
@@ -130,6 +133,31 @@ def test_bad_input_is_named(own, override, said, capsys):
     err = capsys.readouterr().err
     assert err.startswith("error: ")
     assert re.search(said, err)
+
+
+def test_a_sweep_measures_no_slices_too_small_for_it(own, capsys):
+    np.savez("own.npz", np.zeros((20, 4)), np.zeros((20, 4)))
+    Path("mates.json").write_text("[{}]")
+    assert main(own) == 1
+    assert "`data` has a slice of 20 rows; expected at" in capsys.readouterr().err
+    assert not Path("results").exists()
+
+
+def test_a_sweep_leaves_the_result_of_a_fit_alone(own, capsys):
+    assert main([*own[:-2], "task.name=fit"]) == 0
+    before = {one.name: one.read_bytes() for one in Path("results/swept").iterdir()}
+    assert main(own) == 1
+    assert "has the result of a fit" in capsys.readouterr().err
+    after = {one.name: one.read_bytes() for one in Path("results/swept").iterdir()}
+    assert after == before
+
+
+def test_a_shipped_grid_is_replaced_by_name():
+    short = ["experiment=digits_sweep", "task.grid.product.seed=[3]"]
+    given = compose([*short, "task.grid.product.alignment_regularisation=[0.1,0.3]"])
+    assert [*given["task"]["grid"]["product"].values()] == [[0.1, 0.3], [3]]
+    given = compose([*short, "task.grid={zip: {min_dist: [0, 0.1]}}"])
+    assert given["task"]["grid"] == {"zip": {"min_dist": [0, 0.1]}}
 
 
 def test_a_row_that_is_damaged_is_named_with_the_remedy(rng, tmp_path):
