@@ -1,7 +1,7 @@
 """Datasets: where the slices of a run come from.
 
 Each source is one function that makes a `Dataset`; `configs/data/` has a YAML file
-for each, whose keys are the function's arguments.
+for each that the command line offers, whose keys are the function's arguments.
 """
 
 import inspect
@@ -279,3 +279,6 @@ def _check_type(name: str, value: Any, expected: type | UnionType) -> None:
         raise ValueError(
             f"`data.{name}` is {value!r}; expected {words.get(kind, kind)}."
         )
+    least = 0 if name == "seed" else 1  # of counts
+    if isinstance(value, int) and value < least:
+        raise ValueError(f"`data.{name}` is {value}; expected at least {least}.")

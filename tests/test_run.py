@@ -256,6 +256,7 @@ def test_configs_repeat_no_default():
         ("+task.memory=5", ["`task.memory` is no setting of task fit"]),
         ("task.name=encoder", ["`task.width` is missing", "encoder"]),
         ("task.name=feature_weights", ["`task.noise_columns` is missing"]),
+        ("data.size=0", ["`data.size` is 0", "at least 1"]),
         ("data.size=2000", ["`size` is 2000", "1797"]),
     ],
 )
