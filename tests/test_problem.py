@@ -265,7 +265,7 @@ def test_the_leaves_are_double_in_double_precision():
     assert {leaf.dtype for leaf in leaves} == {jnp.dtype("float64")}
 
 
-@pytest.mark.parametrize("name", ["a", "learning_rate", "repulsion_strength"])
+@pytest.mark.parametrize("name", ["b", "learning_rate", "repulsion_strength"])
 def test_settings_beyond_single_precision_are_named(name):
     settings: dict[str, Any] = {"a": 1.0, "b": 1.0} | {name: 1e300}
     with pytest.raises(ValueError, match=f"^`{name}` is .*float32 can hold"):
