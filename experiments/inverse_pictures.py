@@ -16,6 +16,28 @@ GUESS = PALETTE[1]
 LEGEND = "framed: outside of the data, a guess"
 
 
+def check_images(features: Sequence[int], components: int) -> None:
+    """Refuse, before the fit, what cannot be drawn after it.
+
+    Args:
+        features: Columns of each slice's data.
+        components: Dimensions of the maps.
+
+    Raises:
+        ValueError: The data are no square images, or the maps are no planes.
+    """
+    if components != 2:
+        raise ValueError(
+            f"`layout.n_components` is {components}; the grid of `inverse` is drawn "
+            "over maps of 2."
+        )
+    if features[0] != math.isqrt(features[0]) ** 2 or len({*features}) > 1:
+        raise ValueError(
+            f"`inverse` draws square images, but the data have {features[0]} "
+            "features; use inverse=null."
+        )
+
+
 def draw(
     embedding: AlignedEmbedding,
     labels: Sequence[np.ndarray] | None,
@@ -31,24 +53,11 @@ def draw(
         labels: For each slice a label for each row, which decides its colour.
         grid: The positions.
         heading: The title of the whole.
-
-    Raises:
-        ValueError: The data are no square images, or the map is no plane.
     """
     plane = embedding.slices()[-1]
-    if plane.shape[1] != 2:
-        raise ValueError(
-            f"`layout.n_components` is {plane.shape[1]}; the grid of `inverse` is "
-            "drawn over maps of 2."
-        )
     queries = positions(grid, plane)
     found = embedding.inverse_trajectory(queries, bounds="data")
     side = math.isqrt(found[0].points.shape[1])
-    if any(one.points.shape[1] != side**2 for one in found):
-        raise ValueError(
-            f"`inverse` draws square images, but the data have "
-            f"{found[0].points.shape[1]} features; use inverse=null."
-        )
     title = f"{heading}: positions in the map, and what stands there ({LEGEND})"
     own = None if labels is None else labels[-1]
     if len(found) == 1:

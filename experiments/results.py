@@ -114,11 +114,7 @@ def write_arrays(folder: Path, dataset: Dataset, embedding: AlignedEmbedding) ->
 def draw(
     folder: Path, settings: RunSettings, dataset: Dataset, embedding: AlignedEmbedding
 ) -> None:
-    """All pictures that the settings ask for.
-
-    Raises:
-        ValueError: An inverse of data that are no square images, or of no plane.
-    """
+    """All pictures that the settings ask for."""
     write_pictures(folder, settings.name, dataset, embedding)
     if settings.motion and len(dataset.slices) > 1:
         write_motion(folder, settings.name, dataset, embedding)
@@ -187,11 +183,7 @@ def _colors(dataset: Dataset) -> dict[str, Any]:
 def write_inverse(
     folder: Path, settings: RunSettings, dataset: Dataset, embedding: AlignedEmbedding
 ) -> None:
-    """`inverse.png`: a grid over the map, and what stands there in the data.
-
-    Raises:
-        ValueError: The data are no square images, or the map is no plane.
-    """
+    """`inverse.png`: a grid over the map, and what stands there in the data."""
     assert settings.inverse is not None
     figure = inverse_pictures.draw(
         embedding, dataset.labels, settings.inverse, heading=settings.name

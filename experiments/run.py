@@ -182,7 +182,7 @@ def run(
     Raises:
         ValueError: Data or settings that the sources or the library refuse.
     """
-    from experiments import datasets, report, results, resume
+    from experiments import datasets, inverse_pictures, report, results, resume
     from experiments.dataset import related_by_ids, titled
     from experiments.fit import fit
     from experiments.watch import CompileClock
@@ -197,6 +197,9 @@ def run(
             dataset = datasets.load(**settings.data)
             dataset = titled(dataset, settings.graph, settings.layout)
             dataset = related_by_ids(dataset) if settings.by_ids else dataset
+        if settings.inverse is not None:
+            columns = [one.shape[1] for one in dataset.slices]
+            inverse_pictures.check_images(columns, settings.layout.n_components)
         print(f"{settings.name}: {report.summary(dataset)}", flush=True)
         kept = stack.enter_context(resume.checkpoints(settings, dataset))
         with stage("fit", seconds, interrupts):

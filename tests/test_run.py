@@ -361,7 +361,6 @@ def test_a_grid_of_the_map_is_read_back_and_drawn(tmp_path, capsys):
     assert matplotlib.image.imread(folder / "inverse.png").std() > 0.01
 
 
-@pytest.mark.slow
 def test_data_that_are_no_images_cannot_be_drawn_as_such(rng, tmp_path, capsys):
     np.savez(tmp_path / "own.npz", rng.normal(size=(60, 5)))
     given = ["data=files", "data.path=own.npz", *QUICK, "inverse={grid: 3}"]
