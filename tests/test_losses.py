@@ -322,7 +322,6 @@ def test_gradients_are_finite_where_points_coincide(case, compiled, b, double, g
         assert np.isfinite(leaf).all()
 
 
-@pytest.mark.slow
 def test_softplus_is_that_of_jax_with_its_derivatives():
     near = jnp.linspace(-40.0, 40.0, 801)
     for own, known in [
@@ -352,6 +351,7 @@ def test_any_curve_has_a_finite_loss_in_single_precision(a, distance):
     assert np.isfinite(jax.jacobian(pair)(squared)).all()
 
 
+@pytest.mark.slow
 def test_vmap_equals_a_loop_and_jit_equals_eager(case, compiled):
     maps, _, _, problem, params = case
     y, shifts = stack_maps(maps, problem), exact_shifts(problem)
