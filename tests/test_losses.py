@@ -327,7 +327,8 @@ def test_softplus_is_that_of_jax_with_its_derivatives():
     for own, known in [
         (softplus, jax.nn.softplus),
         (jax.grad(softplus), jax.grad(jax.nn.softplus)),
-        (jax.grad(jax.grad(softplus)), jax.grad(jax.grad(jax.nn.softplus))),
+        # By hand: the library's second derivative is off by 4e-15 beyond 15.
+        (jax.grad(jax.grad(softplus)), lambda x: jnp.cosh(x / 2) ** -2 / 4),
     ]:
         np.testing.assert_allclose(
             jax.vmap(own)(near), jax.vmap(known)(near), rtol=1e-12, atol=1e-15
