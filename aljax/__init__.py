@@ -3,22 +3,21 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from aljax.versions import check_jax
+from aljax.errors import check_jax
 
 check_jax()
 
-from aljax.align import fit
 from aljax.checkpoints import Checkpoints
-from aljax.checks import nearest_name
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
 from aljax.embedding import AlignedEmbedding
+from aljax.errors import nearest_name
+from aljax.fit import fit, prepare
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.knn import KNN, as_knn
 from aljax.inverse import Reconstruction, gradient_map, inverse_transform
-from aljax.stages import prepare
-from aljax.stream import update
 from aljax.tables import slices_from_table, sliding_windows
-from aljax.unseen import transform
+from aljax.transform import transform
+from aljax.update import update
 
 if TYPE_CHECKING:
     from aljax.estimator import UMAP, AlignedUMAP

@@ -1,37 +1,104 @@
-"""Settings: three frozen dataclasses, one for each stage that has any.
-
-A setting marked *per slice* is one value for all slices, or a list with one for
-each.  The equation that lives here is the map's membership curve
-
-    q(d) = 1 / (1 + a d^(2 b)),
-
-whose a and b `find_ab_params` fits to `min_dist` and `spread`.
-"""
+"""Checks of settings: each refuses a value by naming it, what came and what fits."""
 
 import dataclasses
+import math
 import numbers
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
-from aljax.checks import (
-    LARGEST,
-    Check,
-    check_names,
-    is_listed,
-    metric_name,
-    number,
-    one_of,
-    optional_mapping,
-    start,
-)
+from aljax.errors import LARGEST, check_names, nearest_name
+
+Check = Callable[[str, Any], None]
+
 
 PerSliceFloat = float | Sequence[float]
 PerSliceInt = int | Sequence[int]
 SMALLEST = 1e-6  # spread of a curve whose a and b single precision can hold
+
+
+def is_listed(value: Any) -> TypeGuard[Sequence[Any]]:
+    """Whether a per-slice setting was given as a list, one value for each slice."""
+    if isinstance(value, np.ndarray):
+        return value.ndim > 0
+    return isinstance(value, Sequence) and not isinstance(value, str)
+
+
+def _reject(name: str, value: Any, expected: str) -> None:
+    raise ValueError(f"`{name}` is {value!r}; expected {expected}.")
+
+
+def _is_number(value: Any, whole: bool) -> bool:
+    kind = numbers.Integral if whole else numbers.Real
+    if not isinstance(value, kind) or isinstance(value, bool | np.bool_):
+        return False
+    return math.isfinite(float(value))  # pyright: ignore[reportArgumentType]
+
+
+def number(
+    low: float,
+    *,
+    high: float = math.inf,
+    whole: bool = False,
+    open_low: bool = False,
+    per_slice: bool = False,
+    optional: bool = False,
+    remedy: str = "",
+) -> Check:
+    """A check that a value is a number in [low, high], or a list of such."""
+    expected = "a whole number" if whole else "a finite number"
+    expected += f" above {low:g}" if open_low else f" of at least {low:g}"
+    expected += f" and at most {high:g}" if high < math.inf else ""
+    expected += ", or a list with one for each slice" if per_slice else ""
+    expected += ", or None" if optional else ""
+    expected += remedy
+
+    def inside(value: Any) -> bool:
+        if not _is_number(value, whole):
+            return False
+        return (value > low if open_low else value >= low) and value <= high
+
+    def check(name: str, value: Any) -> None:
+        if value is None and optional:
+            return
+        values = list(value) if per_slice and is_listed(value) else [value]
+        if not values or not all(inside(v) for v in values):
+            _reject(name, value, expected)
+
+    return check
+
+
+def one_of(*choices: str) -> Check:
+    """A check that a value is one of a few names."""
+
+    def check(name: str, value: Any) -> None:
+        if not isinstance(value, str) or value not in choices:
+            hint = nearest_name(str(value), choices)
+            _reject(name, value, f"one of {', '.join(choices)} ({hint.rstrip('.')})")
+
+    return check
+
+
+def metric_name(name: str, value: Any) -> None:
+    """Check that a value can name a metric."""
+    if not isinstance(value, str) or not value:
+        _reject(name, value, "the name of a metric, such as 'euclidean'")
+
+
+def optional_mapping(name: str, value: Any) -> None:
+    """Check that a value is a mapping or None."""
+    if value is not None and not isinstance(value, Mapping):
+        _reject(name, value, "a dict of keyword arguments for the metric, or None")
+
+
+def start(name: str, value: Any) -> None:
+    """Check that a value names a start, or could be the maps themselves."""
+    if is_listed(value) and len(value):
+        return  # positions: `layout.initialize` checks them against the slices
+    one_of("spectral", "pca", "random")(name, value)
 
 
 def _setting(default: Any, check: Check, **options: Any) -> Any:

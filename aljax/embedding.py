@@ -3,26 +3,29 @@
 import dataclasses
 import numbers
 import os
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import equinox as eqx
 import numpy as np
 from jaxtyping import Float
 
-from aljax.checks import instance, slice_name
+from aljax.columns import RowValues, per_row
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
-from aljax.exports import RowValues, to_anndata, to_frame
-from aljax.graph.build import dense_only
+from aljax.errors import instance, optional, slice_name
+from aljax.files import read, write
 from aljax.graph.fuzzy import FuzzyGraph
-from aljax.graph.ids import SliceIds
 from aljax.graph.knn import Rows
-from aljax.graph.relations import Relations
+from aljax.graph.slices import dense_only
 from aljax.inverse import Reconstruction, inverse_trajectory, inverse_transform_at
-from aljax.io import read, write
 from aljax.layout.losses import LossTerms
 from aljax.layout.problem import LayoutParams
+from aljax.relations.mates import Relations
+from aljax.relations.read import SliceIds
 from aljax.whole import check_file
+
+AXES = ("x", "y", "z")
+OWN = ("slice", "row", "id", "label")
 
 
 class AlignedEmbedding(eqx.Module):
@@ -194,3 +197,93 @@ def check_fitted(fitted: Any) -> None:
     """Refuse what is no sequence of maps."""
     remedy = "what `aljax.fit` returns, or an estimator's `maps_`"
     instance("fitted", fitted, AlignedEmbedding, remedy)
+
+
+def to_frame(
+    maps: Sequence[Float[np.ndarray, "_ components"]],
+    *,
+    ids: RowValues | None = None,
+    labels: RowValues | None = None,
+    **columns: RowValues,
+) -> Any:
+    """One long table: a line for each point of each slice.
+
+    Write it with `.to_parquet("maps.parquet")` or `.to_csv("maps.csv", index=False)`.
+
+    Args:
+        maps: One map for each slice.
+        ids: For each slice its rows' ids; kept out of the table where None.
+        labels: For each slice its rows' labels; likewise.
+        columns: More of that kind, by name.
+
+    Returns:
+        A pandas `DataFrame` with the columns slice, row, id, label, x, y, (z, or
+        component_0, component_1, ... for maps of more), then the others.
+
+    Raises:
+        ValueError: Values that do not fit the slices, or a name that is taken.
+        ImportError: pandas is not installed.
+    """
+    pandas = optional("pandas", "frames")
+    sizes = [len(one) for one in maps]
+    components = maps[0].shape[1]
+    axes = _axes(components)
+    for name in columns:
+        if name in (*OWN, *axes):
+            raise ValueError(f"`{name}` is a column of the table already; rename it.")
+    table: dict[str, np.ndarray] = {
+        "slice": np.repeat(np.arange(len(sizes)), sizes),
+        "row": np.concatenate([np.arange(size) for size in sizes]),
+    }
+    for name, argument, values in (("id", "ids", ids), ("label", "labels", labels)):
+        if values is not None:
+            table[name] = _joined(per_row(argument, values, sizes))
+    table |= dict(zip(axes, np.concatenate(maps).T, strict=True))
+    for name, values in columns.items():
+        table[name] = _joined(per_row(name, values, sizes))
+    return pandas.DataFrame(table)
+
+
+def _joined(columns: Sequence[np.ndarray]) -> np.ndarray:
+    """One column of all slices; NumPy would make text of numbers beside text."""
+    numeric = {one.dtype.kind in "biuf" for one in columns}
+    if len(numeric) > 1:
+        columns = [one.astype(object) for one in columns]
+    return np.concatenate(columns)
+
+
+def to_anndata(frame: Any, data: Sequence[np.ndarray | None], components: int) -> Any:
+    """The points of all slices as one `AnnData`, for single-cell tools.
+
+    Args:
+        frame: What `to_frame` made of the maps.
+        data: Each slice's data; left out where any is missing or where their columns
+            differ in number.
+        components: Dimensions of the maps.
+
+    Returns:
+        An `AnnData` with the data in `X`, the positions in `obsm["X_umap"]`, and
+        everything else in `obs`.
+
+    Raises:
+        ImportError: anndata is not installed.
+    """
+    anndata = optional("anndata", "anndata")
+    axes = [*_axes(components)]
+    known = [one for one in data if one is not None]
+    same = len(known) == len(data) and len({one.shape[1] for one in known}) == 1
+    obs = frame.drop(columns=axes).astype({"slice": "category"})
+    obs.index = [
+        f"{t}-{row}" for t, row in zip(frame["slice"], frame["row"], strict=True)
+    ]
+    return anndata.AnnData(
+        X=np.concatenate(known) if same else None,
+        obs=obs,
+        obsm={"X_umap": frame[axes].to_numpy()},
+    )
+
+
+def _axes(components: int) -> tuple[str, ...]:
+    if components > len(AXES):
+        return tuple(f"component_{i}" for i in range(components))
+    return AXES[:components]

@@ -10,17 +10,15 @@ from jaxtyping import Float
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from aljax.checks import is_listed
-from aljax.config import AlignmentConfig, per_slice
+from aljax.config import AlignmentConfig, is_listed, per_slice
 from aljax.embedding import AlignedEmbedding
-from aljax.graph.build import dense_only, features_of, rows_of
-from aljax.graph.dicts import turn_one, turn_reversed
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.knn import KNN, Rows
-from aljax.parameters import Parameters, fitting_neighbors
-from aljax.stream import update
-from aljax.tables import check_columns, read_slice, read_slices
-from aljax.unseen import transform
+from aljax.graph.slices import dense_only, features_of, read_slice, read_slices, rows_of
+from aljax.relations.read import turn_one, turn_reversed
+from aljax.transform import transform
+from aljax.umap_parameters import Parameters, check_columns, fitting_neighbors
+from aljax.update import update
 
 Map = Float[np.ndarray, "points components"]
 

@@ -20,13 +20,11 @@ import scipy.sparse
 from jaxtyping import Bool, Float, Int
 from scipy.sparse.csgraph import connected_components
 
-from aljax.checks import is_listed, number
-from aljax.graph.relations import Mates, Relations
+from aljax.config import is_listed, number
+from aljax.fit import Prepared, check_key
 from aljax.metrics import displacement
-from aljax.stages import Prepared, check_key
-from aljax.sweep import SweepProblem, measure_row, sweep
-from aljax.sweep.problem import check_problem
-from aljax.sweep.table import Maps
+from aljax.relations.mates import Mates, Relations
+from aljax.sweep import Maps, SweepProblem, check_problem, measure_row, sweep
 
 WEIGHT = "alignment_regularisation"
 WEIGHTS = (0.003, 0.01, 0.03, 0.07, 0.15, 0.3, 0.6, 1.2)

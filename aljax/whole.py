@@ -9,11 +9,11 @@ import scipy.sparse
 
 from aljax.arrays import DAMAGE
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
+from aljax.files import FileError
 from aljax.graph.fuzzy import FuzzyGraph, check_graph
-from aljax.graph.relations import Mates
-from aljax.io import FileError
 from aljax.layout.losses import LossTerms
 from aljax.layout.problem import LayoutParams
+from aljax.relations.mates import Mates
 
 KINDS = {
     "params": LayoutParams,

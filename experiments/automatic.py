@@ -19,7 +19,7 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 
 from aljax import AlignmentConfig
-from aljax.plot.color import PALETTE
+from aljax.plot.style import PALETTE
 from aljax.selection import WEIGHT, Selection, select_alignment
 from aljax.sweep import SweepProblem
 from experiments import composition, datasets, settings

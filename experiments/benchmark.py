@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from aljax.checks import nearest_name
+from aljax.errors import nearest_name
 from aljax.metrics import displacement, knn_accuracy, knn_recall, trustworthiness
 from experiments import fresh
 from experiments.cases import CASES, Case

@@ -15,7 +15,8 @@ import numpy as np
 
 import aljax
 from aljax import AlignmentConfig, GraphConfig, LayoutConfig
-from aljax.graph.neighbors import approximate_knn, exact_knn
+from aljax.graph.approximate import approximate_knn
+from aljax.graph.exact import exact_knn
 from aljax.metrics import trustworthiness
 from experiments import datasets, peers
 from experiments.parts import Row, run_parts

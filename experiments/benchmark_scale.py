@@ -23,9 +23,8 @@ import numpy as np
 
 import aljax
 from aljax.layout.mesh import VIRTUAL, mesh_of
-from aljax.layout.optimize import default_shifts, init, run
+from aljax.layout.optimize import bytes_of_row, default_shifts, init, run
 from aljax.layout.problem import AlignedProblem, layout_params
-from aljax.layout.rows import bytes_of_row
 from aljax.layout.sharding import place
 from experiments import datasets
 from experiments.collectives import collectives

@@ -87,8 +87,7 @@ def compare(dataset: Dataset) -> dict[str, Any]:
     import jax
 
     import aljax
-    from aljax.sweep import measure_row
-    from aljax.sweep.table import Maps
+    from aljax.sweep import Maps, measure_row
 
     own = {}
     for chunk in (1, 4):
@@ -124,7 +123,7 @@ def compare(dataset: Dataset) -> dict[str, Any]:
 def _begun(dataset: Dataset) -> Any:
     import jax
 
-    from aljax.stages import prepare
+    from aljax.fit import prepare
 
     return prepare(dataset.slices, dataset.relations, key=jax.random.key(0))
 

@@ -22,8 +22,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError
 
-from aljax.checks import nearest_name
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
+from aljax.errors import nearest_name
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "config.yaml"
 SECTIONS = {"graph": GraphConfig, "layout": LayoutConfig, "alignment": AlignmentConfig}

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from aljax.graph.links import Links, Slices
-from aljax.graph.relations import Mates, Relations, read_relations
+from aljax.relations.mates import Links, Mates, Relations, Slices
+from aljax.relations.read import read_relations
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any, get_type_hints
 import numpy as np
 
 from aljax import sliding_windows
-from aljax.checks import nearest_name
+from aljax.errors import nearest_name
 from experiments import files, images, sequences
 from experiments.dataset import Dataset, related_by_ids
 from experiments.fashion import fashion_mnist, name_classes

@@ -24,10 +24,10 @@ from omegaconf import OmegaConf
 
 import aljax
 from aljax import plot
-from aljax.checks import number
-from aljax.graph.relations import Mates
+from aljax.config import number
 from aljax.metrics import displacement, knn_accuracy
-from aljax.plot.paper import bounds as bounds_of
+from aljax.plot.style import bounds as bounds_of
+from aljax.relations.mates import Mates
 from experiments import datasets, results
 from experiments.interrupts import Interrupts
 from experiments.pipeline import Rows, read_training, train

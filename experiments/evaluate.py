@@ -24,7 +24,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from aljax.checks import nearest_name
+from aljax.errors import nearest_name
 from experiments import scores, standings
 from experiments.contestants import Family
 from experiments.dataset import Dataset

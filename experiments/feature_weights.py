@@ -23,8 +23,8 @@ from omegaconf import OmegaConf
 
 import aljax
 from aljax import plot
-from aljax.checks import number
-from aljax.plot.color import PALETTE
+from aljax.config import number
+from aljax.plot.style import PALETTE
 from experiments import datasets, results
 from experiments.interrupts import Interrupts
 from experiments.pipeline import Rows, read_training, train

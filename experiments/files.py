@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from aljax.arrays import DAMAGE, read_npy, read_npz, short
-from aljax.graph.links import Slices
-from aljax.graph.relations import read_relations
-from aljax.tables import read_slices
+from aljax.graph.slices import read_slices
+from aljax.relations.mates import Slices
+from aljax.relations.read import read_relations
 
 NPY = b"\x93NUMPY"  # as every .npy begins
 

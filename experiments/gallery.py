@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from aljax.plot.color import PALETTE
+from aljax.plot.style import PALETTE
 from experiments.contestants import pooled_components
 from experiments.dataset import Dataset
 from experiments.peers import Problem

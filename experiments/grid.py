@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from aljax.checks import nearest_name
+from aljax.errors import nearest_name
 
 WAYS = ("product", "zip", "random")
 SPACINGS = {"log": np.geomspace, "linear": np.linspace}

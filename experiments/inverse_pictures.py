@@ -8,8 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from aljax import AlignedEmbedding, Reconstruction, plot
-from aljax.plot.color import PALETTE, palette
-from aljax.plot.paper import bounds, scatter
+from aljax.plot.style import PALETTE, bounds, palette, scatter
 from experiments.positions import InverseGrid, positions
 
 GUESS = PALETTE[1]

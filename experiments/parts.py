@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from aljax.checks import nearest_name
+from aljax.errors import nearest_name
 from experiments.benchmark import machine
 from experiments.peers import MissingPeerError
 

@@ -16,12 +16,10 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
-from aljax.checks import number
-from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
-from aljax.graph.fuzzy import graph_of
-from aljax.layout.implicit import solve_layout
-from aljax.layout.problem import AlignedProblem, LayoutParams, reweigh
-from aljax.stages import prepare
+from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig, number
+from aljax.fit import prepare
+from aljax.layout.adjoint import graph_of, reweigh, solve_layout
+from aljax.layout.problem import AlignedProblem, LayoutParams
 
 Encoder = Callable[..., Any]  # an Equinox module
 Rows = list[Float[Array, "_ features"]]
@@ -80,7 +78,7 @@ def hold(
     training: Training,
 ) -> Held:
     """Neighbours, mates and a start for the rows as they are encoded now."""
-    from aljax.graph.neighbors import exact_knn
+    from aljax.graph.exact import exact_knn
 
     data = [np.asarray(one) for one in rows]
     config = GraphConfig()

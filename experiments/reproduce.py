@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from aljax.arrays import DAMAGE, read_npz, short
-from aljax.manifest import differences
+from aljax.checkpoints import differences
 from experiments import composition, settings
 from experiments.interrupts import Interrupts
 

@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from aljax import Checkpoints
-from aljax.manifest import PATTERN, Whole, check_same, differences, newest
+from aljax.checkpoints import PATTERN, Whole, check_same, differences, newest
 from experiments import claims
 from experiments.composition import SECTIONS
 from experiments.dataset import Dataset, digest

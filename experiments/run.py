@@ -123,7 +123,7 @@ def perform(
     keep_compiled(settings.compilation_cache)
     name = settings.task["name"]
     if name not in TASKS:
-        from aljax.checks import nearest_name
+        from aljax.errors import nearest_name
 
         hint = nearest_name(str(name), [*TASKS])
         raise ValueError(f"`task.name` is {name!r}, which is no task: {hint}")

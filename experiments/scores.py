@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from aljax import metrics
-from aljax.graph.relations import Mates, Relations
+from aljax.relations.mates import Mates, Relations
 from experiments.dataset import Dataset
 
 K = 15

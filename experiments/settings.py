@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aljax.checks import nearest_name, number
-from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
+from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig, number
+from aljax.errors import nearest_name
 from experiments.composition import SECTIONS, reject_name
 from experiments.positions import InverseGrid, read_grid
 from experiments.spread import SPREAD, check_spread

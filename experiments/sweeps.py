@@ -21,9 +21,8 @@ from typing import Any
 import jax
 from omegaconf import OmegaConf
 
-from aljax.checks import nearest_name
-from aljax.sweep import Row, SweepProblem, sweep
-from aljax.sweep.problem import check_settings
+from aljax.errors import nearest_name
+from aljax.sweep import Row, SweepProblem, check_settings, sweep
 from experiments import datasets, report, tradeoff
 from experiments.cases import Case
 from experiments.datasets import Dataset

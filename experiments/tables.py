@@ -8,8 +8,8 @@ import numpy as np
 
 from aljax import slices_from_table
 from aljax.arrays import DAMAGE, short
-from aljax.checks import nearest_name
-from aljax.graph.ids import is_missing
+from aljax.columns import is_missing
+from aljax.errors import nearest_name
 from experiments.dataset import Dataset
 
 INSTALL = "pip install 'aljax[frames]'"

@@ -9,8 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from aljax.plot.color import PALETTE, palette
-from aljax.plot.paper import bounds, plane, scatter
+from aljax.plot.style import PALETTE, bounds, palette, plane, scatter
 
 WEIGHT = "alignment_regularisation"
 MARKERS = ("D", "s", "^", "v", "P")

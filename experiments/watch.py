@@ -8,8 +8,7 @@ import numpy as np
 
 from aljax import AlignedEmbedding
 from aljax.config import per_slice
-from aljax.graph.neighbors import EXACT_METRICS
-from aljax.graph.queries import query_knn
+from aljax.graph.exact import EXACT_METRICS, query_knn
 
 ROWS = 1000
 COMPILATION = "/jax/core/compile/backend_compile_duration"

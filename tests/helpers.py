@@ -16,9 +16,10 @@ from sklearn.datasets import load_digits
 from aljax.config import GraphConfig
 from aljax.graph.build import build_graphs
 from aljax.graph.fuzzy import FuzzyGraph
-from aljax.graph.links import Correspondence, Slices
-from aljax.graph.relations import Relations, read_relations, relate
 from aljax.layout.problem import AlignedProblem, LayoutParams, stack
+from aljax.relations.mates import Correspondence, Relations, Slices
+from aljax.relations.read import read_relations
+from aljax.relations.strengths import relate
 from aljax.tables import sliding_windows
 
 # All three round up to one capacity, so the tests share compiled programs.

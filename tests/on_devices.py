@@ -12,10 +12,10 @@ from helpers import NEIGHBORS, make_data, make_relations, programs
 
 import aljax
 from aljax.config import AlignmentConfig, LayoutConfig
+from aljax.fit import Prepared
 from aljax.layout.mesh import mesh_of
 from aljax.layout.optimize import run
 from aljax.layout.sharding import collect, place
-from aljax.stages import Prepared
 from experiments.collectives import collectives
 
 SHIFTS = 5

@@ -20,14 +20,15 @@ from helpers import (
 )
 
 import aljax
-from aljax.align import fit
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
 from aljax.embedding import AlignedEmbedding
+from aljax.fit import fit
 from aljax.graph.build import build_graphs
+from aljax.graph.exact import exact_knn
 from aljax.graph.knn import KNN
-from aljax.graph.neighbors import exact_knn
+from aljax.graph.slices import read_slices
 from aljax.metrics import displacement, knn_accuracy, trustworthiness
-from aljax.tables import read_slices, sliding_windows
+from aljax.tables import sliding_windows
 
 GRAPH = GraphConfig(n_neighbors=NEIGHBORS)
 EPOCHS = 30

@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 from helpers import assert_same_maps, make_data, make_relations
 
-from aljax import AlignmentConfig, Checkpoints, GraphConfig, LayoutConfig, align, fit
+from aljax import AlignmentConfig, Checkpoints, GraphConfig, LayoutConfig, fit
+from aljax import checkpoints as manifests
 from aljax import checkpoints as module
-from aljax import manifest as manifests
-from aljax.manifest import MANIFEST, newest, read_manifest
+from aljax.checkpoints import MANIFEST, newest, read_manifest
 
 EPOCHS = 60
 ABOUT = {"data": "these"}
@@ -335,7 +335,7 @@ def test_what_was_kept_of_one_layout_is_not_sealed_as_anothers(tmp_path, unbroke
     kept = Checkpoints(tmp_path / "maps", resume=True)
     with pytest.MonkeyPatch.context() as patch:
         lay_out(kept)
-        patch.setattr(align, "run", stopped)
+        patch.setattr(sys.modules["aljax.fit"], "run", stopped)
         with pytest.raises(KeyboardInterrupt), kept:
             lay_out(kept, seed=1)
     with Checkpoints(tmp_path / "maps", resume=True) as again:

@@ -10,7 +10,6 @@ from helpers import import_umap
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aljax.checks import warn
 from aljax.config import (
     AlignmentConfig,
     GraphConfig,
@@ -18,6 +17,7 @@ from aljax.config import (
     find_ab_params,
     per_slice,
 )
+from aljax.errors import warn
 
 pytestmark = pytest.mark.usefixtures("as_users_run_it")
 

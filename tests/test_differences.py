@@ -4,6 +4,7 @@ docs/method.md cites these by name; the numbers are those of its list.
 """
 
 import pickle
+import sys
 
 import jax
 import numpy as np
@@ -20,18 +21,18 @@ from helpers import (
     programs,
 )
 
-from aljax import align
-from aljax.align import fit
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
 from aljax.embedding import AlignedEmbedding
+from aljax.fit import fit
+from aljax.graph.exact import _search
 from aljax.graph.fuzzy import fuzzy_simplicial_set
-from aljax.graph.neighbors import _search
-from aljax.graph.relations import Mates, Relations, relate
 from aljax.layout.losses import aligned_loss, draw_shifts
 from aljax.layout.optimize import run
 from aljax.layout.problem import layout_params, stack, stack_maps, unstack_maps
-from aljax.stream import update
+from aljax.relations.mates import Mates, Relations
+from aljax.relations.strengths import relate
 from aljax.tables import sliding_windows
+from aljax.update import update
 
 SIZES = (41, 48, 45, 44)
 WINDOW = 3
@@ -178,7 +179,7 @@ def test_8_each_fit_is_one_layout_and_a_second_one_compiles_nothing(plain, monke
         calls.append(settings)
         return run(*arguments, **settings)
 
-    monkeypatch.setattr(align, "run", counted)
+    monkeypatch.setattr(sys.modules["aljax.fit"], "run", counted)
     again = lay_out(min_dist=0.3)
     assert len(calls) == 1
     assert programs(run, _search, fuzzy_simplicial_set) == before

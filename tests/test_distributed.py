@@ -12,7 +12,7 @@ from helpers import make_data, make_graphs, make_relations
 from test_sharding import HERE
 
 from aljax.config import AlignmentConfig
-from aljax.distributed import ahead
+from aljax.distributed import exchange as ahead
 from aljax.layout.mesh import VIRTUAL
 from experiments.run import main
 

@@ -1,6 +1,7 @@
 import copy
 import dataclasses
 import pickle
+import sys
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import aljax
-from aljax import align
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
-from aljax.graph.neighbors import exact_knn
+from aljax.graph.exact import exact_knn
 from aljax.layout.mesh import read_devices
-from aljax.parameters import ABSENT, POINTLESS
+from aljax.umap_parameters import ABSENT, POINTLESS
 
 pytestmark = pytest.mark.usefixtures("as_users_run_it")
 QUICK: dict[str, Any] = {"n_neighbors": 6, "n_epochs": 20, "random_state": 0}
@@ -81,7 +81,7 @@ def test_devices_share_the_layout(fitted, monkeypatch):
         asked.append(devices)
         return read_devices(devices, n_slices)
 
-    monkeypatch.setattr(align, "read_devices", count)
+    monkeypatch.setattr(sys.modules["aljax.fit"], "read_devices", count)
     shared = blank(fitted).set_params(devices=1)
     shared.fit(make_data(), relations=make_relations())
     one_map(**BARE, devices=1).fit(make_data()[0])

@@ -8,11 +8,11 @@ from helpers import NEIGHBORS, SIZES, make_data, make_maps, make_problem
 from jax import export
 
 from aljax.config import AlignmentConfig, LayoutConfig
+from aljax.graph.exact import _search, exact_knn
 from aljax.graph.fuzzy import fuzzy_simplicial_set
-from aljax.graph.neighbors import _search, exact_knn
 from aljax.layout.optimize import init, step
 from aljax.layout.problem import layout_params, stack_maps
-from aljax.metrics.neighborhoods import _rank
+from aljax.metrics.ranks import _rank
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 POINTS = 48

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from helpers import SIZES, make_data, make_maps
 
-from aljax.exports import to_anndata, to_frame
+from aljax.embedding import to_anndata, to_frame
 
 IDS = [np.array([f"id {row}" for row in range(size)]) for size in SIZES]
 LABELS = [np.arange(size) % 3 for size in SIZES]

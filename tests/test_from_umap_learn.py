@@ -7,7 +7,7 @@ from pathlib import Path
 from helpers import import_umap
 
 import aljax
-from aljax.parameters import ABSENT, POINTLESS
+from aljax.umap_parameters import ABSENT, POINTLESS
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "from_umap_learn.md"
 ROW = re.compile(r"^\| `(\w+)` \| (.*?) \| (.*?) \| (.*) \|$", re.MULTILINE)

@@ -14,6 +14,7 @@ from helpers import (
     slow_union,
 )
 
+from aljax.graph.exact import exact_knn
 from aljax.graph.fuzzy import (
     FuzzyGraph,
     fuzzy_simplicial_set,
@@ -21,7 +22,6 @@ from aljax.graph.fuzzy import (
     smooth_knn_dist,
 )
 from aljax.graph.knn import KNN, as_knn
-from aljax.graph.neighbors import exact_knn
 
 POINTS = 48
 

@@ -18,7 +18,7 @@ import pytest
 from helpers import make_data, make_relations
 
 import aljax
-from aljax import io
+from aljax import files as io
 from aljax.arrays import read_npy, read_npz
 from experiments import composition, evaluate, files, settings, tables
 from experiments.fashion import read_idx

@@ -13,13 +13,12 @@ from helpers import (
     pairs_of,
 )
 
-from aljax.align import fit
 from aljax.config import GraphConfig, LayoutConfig
-from aljax.graph.ids import read_ids
-from aljax.graph.links import Links, Slices, chain
-from aljax.graph.relations import is_ids
-from aljax.io import read as load
-from aljax.io import write
+from aljax.files import read as load
+from aljax.files import write
+from aljax.fit import fit
+from aljax.relations.mates import Links, Slices, chain
+from aljax.relations.read import is_ids, read_ids
 from aljax.tables import sliding_windows
 
 pytestmark = pytest.mark.usefixtures("as_users_run_it")

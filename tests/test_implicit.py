@@ -9,12 +9,17 @@ from helpers import make_data, make_maps, make_problem
 from jax.test_util import check_grads
 
 from aljax.config import AlignmentConfig, LayoutConfig
-from aljax.graph.fuzzy import graph_of
-from aljax.graph.neighbors import exact_knn
-from aljax.layout.curvature import flat_directions, project
-from aljax.layout.implicit import exact_shifts, solve_layout
+from aljax.graph.exact import exact_knn
+from aljax.layout.adjoint import (
+    exact_shifts,
+    flat_directions,
+    graph_of,
+    project,
+    reweigh,
+    solve_layout,
+)
 from aljax.layout.losses import aligned_loss
-from aljax.layout.problem import AlignedProblem, layout_params, reweigh, stack_maps
+from aljax.layout.problem import AlignedProblem, layout_params, stack_maps
 from aljax.watch import watch
 
 SIZES = (60, 60, 60)

@@ -5,10 +5,10 @@ import pytest
 import scipy.sparse
 from helpers import SIZES, make_data, make_graphs, make_maps, make_relations
 
-from aljax.graph.relations import Mates
 from aljax.layout import initialize as module
 from aljax.layout.initialize import initial_maps
 from aljax.layout.spectral import EXTENT, JITTER, spectral
+from aljax.relations.mates import Mates
 
 
 @pytest.fixture(scope="module")

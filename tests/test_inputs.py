@@ -12,14 +12,19 @@ from scipy.spatial.distance import cdist
 from sklearn.metrics import pairwise_distances
 
 import aljax
-from aljax import io
+from aljax import files as io
 from aljax.config import GraphConfig, LayoutConfig
 from aljax.graph.approximate import LENGTHS, approximate_knn
-from aljax.graph.neighbors import exact_knn, find_neighbors
-from aljax.graph.pairwise import PLAIN_METRICS, SPARSE_METRICS, nearest_pairs
-from aljax.graph.precomputed import knn_of_distances, read_knn
-from aljax.graph.queries import query_knn
-from aljax.tables import read_slice
+from aljax.graph.exact import (
+    PLAIN_METRICS,
+    SPARSE_METRICS,
+    exact_knn,
+    nearest_pairs,
+    query_knn,
+)
+from aljax.graph.knn import read_knn
+from aljax.graph.neighbors import find_neighbors, knn_of_distances
+from aljax.graph.slices import read_slice
 
 pytestmark = pytest.mark.usefixtures("as_users_run_it")
 DATA = make_data()

@@ -485,7 +485,7 @@ def test_slices_without_data_or_of_other_features_are_refused(key):
     uneven = aljax.fit([first, second[:, :3]], relations, **options)
     with pytest.raises(ValueError, match="5 and 3 features"):
         uneven.inverse_transform(ZEROS, slice=0.5)
-    from aljax.graph.neighbors import exact_knn
+    from aljax.graph.exact import exact_knn
 
     graphs = aljax.fit([first, exact_knn(second, 6)], relations, **options)
     with pytest.raises(ValueError, match="slice 1 was given as a graph"):

@@ -14,7 +14,7 @@ import pytest
 from helpers import NEIGHBORS, SIZES, make_data, make_maps, make_relations
 
 import aljax
-from aljax import io
+from aljax import files as io
 
 
 @pytest.fixture(scope="module")

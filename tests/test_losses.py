@@ -14,7 +14,6 @@ from helpers import (
 )
 from jax.test_util import check_grads
 
-from aljax.graph.relations import Mates
 from aljax.layout.losses import (
     Shifts,
     aligned_loss,
@@ -26,6 +25,7 @@ from aljax.layout.losses import (
     softplus,
 )
 from aljax.layout.problem import LayoutParams, stack, stack_maps, unstack_maps
+from aljax.relations.mates import Mates
 
 EXACT = CAPACITY // 2  # shifts that meet every pair of every slice
 

@@ -4,8 +4,8 @@ import pytest
 from helpers import make_maps
 from sklearn.manifold import trustworthiness as sklearn_trustworthiness
 
-from aljax.graph.relations import Mates
 from aljax.metrics import displacement, knn_accuracy, knn_recall, trustworthiness
+from aljax.relations.mates import Mates
 
 POINTS = 90
 

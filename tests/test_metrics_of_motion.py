@@ -6,8 +6,8 @@ from helpers import make_data, make_maps
 from scipy.stats import pearsonr, spearmanr
 
 from aljax import metrics
-from aljax.graph.relations import Mates
-from aljax.metrics.neighborhoods import as_positions
+from aljax.metrics.ranks import as_positions
+from aljax.relations.mates import Mates
 
 K = 4
 STABILITY = ["stability_pearson", "stability_spearman", "stability_stress"]

@@ -10,14 +10,11 @@ from sklearn.neighbors import NearestNeighbors
 
 from aljax.config import GraphConfig
 from aljax.graph import build
-from aljax.graph import neighbors as module
+from aljax.graph import exact as module
+from aljax.graph.approximate import approximate_knn
+from aljax.graph.exact import _search, exact_knn
 from aljax.graph.knn import as_knn, round_up
-from aljax.graph.neighbors import (
-    _search,
-    approximate_knn,
-    exact_knn,
-    find_neighbors,
-)
+from aljax.graph.neighbors import find_neighbors
 
 
 def brute_force(distances: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -223,7 +220,7 @@ def approximations(monkeypatch):
         calls.append(settings)
         return exact_knn(data, n_neighbors)
 
-    monkeypatch.setattr(module, "approximate_knn", record)
+    monkeypatch.setattr("aljax.graph.neighbors.approximate_knn", record)
     return calls
 
 
@@ -231,7 +228,7 @@ def test_the_exact_search_is_taken_while_it_is_cheap(approximations, monkeypatch
     data = make_data()[0]
     find_neighbors(data, NEIGHBORS)
     assert not approximations
-    monkeypatch.setattr(module, "EXACT_OPERATIONS", data.shape[0] ** 2)
+    monkeypatch.setattr("aljax.graph.neighbors.EXACT_OPERATIONS", data.shape[0] ** 2)
     find_neighbors(data, NEIGHBORS, seed=3)
     assert [call["seed"] for call in approximations] == [3]
     find_neighbors(data, NEIGHBORS, knn_method="exact")

@@ -15,10 +15,10 @@ from helpers import (
     programs,
 )
 
-from aljax.align import fit
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
+from aljax.fit import fit
+from aljax.graph.exact import _search
 from aljax.graph.fuzzy import FuzzyGraph, edge_degrees, fuzzy_simplicial_set
-from aljax.graph.neighbors import _search
 from aljax.layout.losses import aligned_loss, draw_shifts
 from aljax.layout.optimize import default_shifts, init, run, step
 from aljax.layout.problem import (

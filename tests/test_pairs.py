@@ -8,8 +8,8 @@ from helpers import SIZES, assert_same_links, make_graphs, make_links, pairs_of
 
 from aljax.config import AlignmentConfig
 from aljax.graph.fuzzy import FuzzyGraph
-from aljax.graph.links import Links
-from aljax.graph.relations import relate
+from aljax.relations.mates import Links
+from aljax.relations.strengths import relate
 
 pytestmark = pytest.mark.usefixtures("as_users_run_it")
 LABELS = ("a", "b", "c")

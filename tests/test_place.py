@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from aljax.graph.relations import Mates
-from aljax.layout.place import from_mates
+from aljax.layout.initialize import from_mates
 from aljax.layout.spectral import EXTENT, JITTER
+from aljax.relations.mates import Mates
 
 NEAR = 10 * JITTER
 

@@ -15,11 +15,10 @@ from PIL import Image
 
 import aljax
 from aljax import plot
-from aljax.plot.color import PALETTE, color_by, palette
-from aljax.plot.curves import track
-from aljax.plot.density import LARGE
-from aljax.plot.given import read_maps, read_members
-from aljax.plot.paper import NAME
+from aljax.plot.maps import LARGE
+from aljax.plot.motion import track
+from aljax.plot.read import read_maps, read_members
+from aljax.plot.style import NAME, PALETTE, color_by, palette
 
 IDS = [np.arange(size) + 10 * t for t, size in enumerate(SIZES)]
 LABELS = [np.arange(size) % 4 for size in SIZES]

@@ -17,14 +17,9 @@ from helpers import (
 
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig, find_ab_params
 from aljax.graph.build import build_graphs
-from aljax.graph.relations import Mates
-from aljax.layout.problem import (
-    layout_params,
-    reweigh,
-    stack,
-    stack_maps,
-    unstack_maps,
-)
+from aljax.layout.adjoint import reweigh
+from aljax.layout.problem import layout_params, stack, stack_maps, unstack_maps
+from aljax.relations.mates import Mates
 
 OWN = np.arange(CAPACITY)
 

@@ -7,7 +7,7 @@ import pytest
 from helpers import slow_rho, slow_sigma
 from jax.test_util import check_grads
 
-from aljax.layout.project import Frame, loss, memberships, project
+from aljax.transform import Frame, loss, memberships, project
 
 K, QUERIES, POINTS, RIVALS = 5, 12, 30, 20
 # The bisection stops within 1e-5 of log2 k, umap-learn's tolerance.

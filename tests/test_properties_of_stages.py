@@ -26,11 +26,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import aljax
-from aljax import io, metrics
+from aljax import files as io
+from aljax import metrics
 from aljax.config import find_ab_params
-from aljax.exports import to_frame
+from aljax.embedding import to_frame
 from aljax.graph.build import build_graphs
-from aljax.graph.relations import Mates
+from aljax.relations.mates import Mates
 from aljax.selection import choose
 
 # What an array of so many rows compiles for is compiled once.

@@ -5,7 +5,8 @@ import pytest
 from helpers import make_data, programs
 from scipy.spatial.distance import cdist
 
-from aljax.graph.queries import BLOCK, _nearest, query_knn
+from aljax.graph.exact import QUERY_BLOCK as BLOCK
+from aljax.graph.exact import _nearest, query_knn
 
 K = 6
 

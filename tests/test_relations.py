@@ -13,9 +13,10 @@ from helpers import (
     slow_window,
 )
 
-from aljax.graph.dicts import is_reversed
 from aljax.graph.fuzzy import FuzzyGraph
-from aljax.graph.relations import Relations, relate
+from aljax.relations.mates import Relations
+from aljax.relations.read import is_reversed
+from aljax.relations.strengths import relate
 
 SIZES = (41, 48, 45, 41, 44)
 WINDOW = 3

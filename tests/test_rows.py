@@ -19,13 +19,13 @@ from helpers import (
 )
 from jax.test_util import check_grads
 
-from aljax.align import fit
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
-from aljax.graph.relations import relate
+from aljax.fit import fit
 from aljax.layout.losses import aligned_loss, draw_shifts
 from aljax.layout.optimize import init, run
 from aljax.layout.problem import layout_params, stack, stack_maps, unstack_maps
 from aljax.metrics import displacement
+from aljax.relations.strengths import relate
 
 pytestmark = pytest.mark.usefixtures("as_users_run_it")
 LABELS = ("a", "b", "c")

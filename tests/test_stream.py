@@ -1,4 +1,5 @@
 import dataclasses
+import sys
 from typing import Any
 
 import jax
@@ -14,16 +15,15 @@ from helpers import (
     programs,
 )
 
-from aljax import stream
-from aljax.align import fit
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
 from aljax.embedding import AlignedEmbedding
-from aljax.graph.moves import measure_moves, scales_of
-from aljax.graph.neighbors import exact_knn
+from aljax.fit import fit
+from aljax.graph.exact import exact_knn
 from aljax.layout.optimize import run
 from aljax.layout.problem import stack
 from aljax.metrics import displacement, trustworthiness
-from aljax.stream import update
+from aljax.relations.strengths import measure_moves, scales_of
+from aljax.update import SHORT, update
 
 pytestmark = pytest.mark.usefixtures("as_users_run_it")
 SIZES = (41, 48, 45, 44, 47)
@@ -339,11 +339,11 @@ def test_a_wide_window_costs_no_more_than_there_are_slices(base, monkeypatch):
         stacked.append(len(graphs))
         return stack(graphs, *given, **options)
 
-    monkeypatch.setattr(stream, "stack", count)
+    monkeypatch.setattr(sys.modules["aljax.update"], "stack", count)
     wide = dataclasses.replace(base.alignment, alignment_window_size=1000)
     longer = append(dataclasses.replace(base, alignment=wide))
     assert longer.relations.keys() >= {(2, 1), (1, 2), (0, 3)}
-    assert stacked == [1 + stream.SHORT]
+    assert stacked == [1 + SHORT]
 
 
 def test_without_labels_new_slices_are_called_by_numbers_not_yet_taken(base):
@@ -360,7 +360,7 @@ def test_the_unit_of_motion_is_that_of_the_whole_sequence(monkeypatch):
         asked.append(measure_moves(*given))
         return asked[-1]
 
-    monkeypatch.setattr("aljax.stream.measure_moves", measured)
+    monkeypatch.setattr(sys.modules["aljax.update"], "measure_moves", measured)
     motion = AlignmentConfig(alignment_window_size=1, motion_fidelity=1.0)
     settings: Any = {
         "key": KEY,

@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 from helpers import NEIGHBORS, SIZES, make_data, make_relations, programs
 
-from aljax.align import fit
 from aljax.config import GraphConfig, LayoutConfig
-from aljax.graph.relations import Mates
-from aljax.layout.optimize import run
-from aljax.layout.rows import bytes_of_row, run_rows
+from aljax.fit import fit
+from aljax.layout.optimize import bytes_of_row, run, run_rows
+from aljax.relations.mates import Mates
 from aljax.sweep import SweepProblem, sweep
 
 GRAPH = GraphConfig(n_neighbors=NEIGHBORS)
@@ -169,7 +168,7 @@ def test_chunks_keep_to_the_memory(monkeypatch):
         sizes.append(len(arguments[2].maps))
         return run_rows(*arguments, **options)
 
-    monkeypatch.setattr("aljax.layout.rows.run_rows", counted)
+    monkeypatch.setattr("aljax.layout.optimize.run_rows", counted)
     sweep(problem(), ROWS, keys=keys(), chunk=5, memory=int(2.5 * needs))
     assert sizes == [2, 2, 2]
 

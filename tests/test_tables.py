@@ -6,8 +6,8 @@ import pytest
 import scipy.sparse
 from helpers import NEIGHBORS, make_data
 
-from aljax.align import fit
 from aljax.config import GraphConfig, LayoutConfig
+from aljax.fit import fit
 from aljax.tables import slices_from_table, sliding_windows
 
 pytestmark = pytest.mark.usefixtures("as_users_run_it")

@@ -15,9 +15,9 @@ from helpers import (
 
 from aljax.config import GraphConfig
 from aljax.graph.build import build_graphs
+from aljax.graph.exact import exact_knn
 from aljax.graph.fuzzy import FuzzyGraph
-from aljax.graph.neighbors import exact_knn
-from aljax.graph.targets import (
+from aljax.graph.supervised import (
     intersect_classes,
     intersect_values,
     read_classes,

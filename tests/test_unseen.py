@@ -14,14 +14,13 @@ from helpers import (
 from scipy.spatial.distance import cdist
 from sklearn.datasets import load_digits
 
-from aljax.align import fit
 from aljax.config import GraphConfig, LayoutConfig
 from aljax.embedding import AlignedEmbedding
-from aljax.graph.neighbors import exact_knn
-from aljax.graph.queries import BLOCK
-from aljax.layout.project import project
+from aljax.fit import fit
+from aljax.graph.exact import QUERY_BLOCK as BLOCK
+from aljax.graph.exact import exact_knn
 from aljax.metrics import knn_accuracy
-from aljax.unseen import transform
+from aljax.transform import project, transform
 
 pytestmark = pytest.mark.usefixtures("as_users_run_it")
 DATA = make_data()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import aljax
-from aljax.versions import REMEDY, check_jax
+from aljax.errors import REMEDY, check_jax
 
 ROOT = Path(aljax.__file__).parents[1]
 IMPORT = """

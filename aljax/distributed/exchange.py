@@ -3,6 +3,7 @@
 Every process has to call these at the same places of its program.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -10,6 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from aljax.config import AlignmentConfig
+from aljax.graph.fuzzy import FuzzyGraph
+from aljax.layout.initialize import turn_onto
+from aljax.layout.spectral import Start
+from aljax.relations.mates import Relations, Slices
+from aljax.relations.read import check_keys, read_relations
+from aljax.relations.strengths import Moves, check_comparable, measure_moves, scales_of
 
 PROCESSES = "processes"
 
@@ -49,3 +58,153 @@ def from_ahead(own: np.ndarray, steps: int) -> np.ndarray:
     return np.frombuffer(np.asarray(shard.data).tobytes(), given.dtype).reshape(
         given.shape
     )
+
+
+def sizes_of_all(graphs: Sequence[FuzzyGraph], room: int, n_slices: int) -> list[int]:
+    """The sizes of all slices."""
+    own = np.zeros(room, np.int64)
+    own[: len(graphs)] = [one.degrees.shape[0] for one in graphs]
+    return from_all(own).ravel()[:n_slices].tolist()
+
+
+def greatest(widths: Mapping[str, int]) -> dict[str, int]:
+    """The greatest of each width over all processes."""
+    most = from_all(np.array([*widths.values()], np.int64)).max(axis=0)
+    return dict(zip(widths, most.tolist(), strict=True))
+
+
+def window_of(relations: Any, alignment: AlignmentConfig, count: int) -> int:
+    """How far ahead of a slice its mates may be, in a sequence of `count` slices.
+
+    Raises:
+        ValueError: As `check_keys`.
+    """
+    far = []
+    if isinstance(relations, Mapping):
+        check_keys(relations, count)
+        far = [abs(s - t) for s, t in relations]
+    return max([alignment.alignment_window_size, *far])
+
+
+def graphs_ahead(
+    graphs: Sequence[FuzzyGraph], room: int, sizes: Sequence[int], ahead: range
+) -> list[FuzzyGraph]:
+    """The graphs of the slices after this process's, from those who built them."""
+    fields = ("neighbors", "weights", "degrees")
+    leaves = [
+        arrays_ahead([getattr(one, name) for one in graphs], room, sizes, ahead)
+        for name in fields
+    ]
+    return [FuzzyGraph(*map(jnp.asarray, one)) for one in zip(*leaves, strict=True)]
+
+
+def arrays_ahead(
+    own: Sequence[Any], room: int, sizes: Sequence[int], ahead: range
+) -> list[np.ndarray]:
+    """An array for each of the slices after this process's, from those who have them.
+
+    Args:
+        own: This process's, points last; of one type and as many axes in all.
+        room: How many slices a process has room for.
+        sizes: Points of every slice of the sequence.
+        ahead: The slices to have, in order.
+    """
+    widest = np.max([one.shape[:-1] for one in own], axis=0, initial=0)
+    counts = from_all(np.array([len(ahead), *widest], np.int64)).max(axis=0)
+    most, *inner = counts.tolist()
+    sent = min(most, room)
+    wide = np.zeros((sent, *inner, max(sizes)), np.asarray(own[0]).dtype)
+    for t, one in enumerate(own[:sent]):
+        wide[(t, *map(slice, one.shape))] = one
+    found: list[np.ndarray] = []
+    for steps in range(1, min(-(-most // room), jax.process_count() - 1) + 1):
+        arrays = from_ahead(wide, steps)
+        here = ahead[len(found) : len(found) + sent]
+        found += [one[..., : sizes[t]] for one, t in zip(arrays, here, strict=False)]
+    return found
+
+
+def moves_of(
+    relations: Relations,
+    data: Sequence[np.ndarray | None],
+    graphs: Sequence[FuzzyGraph],
+    room: int,
+    sizes: Sequence[int],
+    ahead: range,
+) -> Moves:
+    """How far this process's rows move to their mates, in the unit of all slices.
+
+    Raises:
+        ValueError: As `check_comparable`, also of other processes' columns.
+    """
+    check_comparable(data)
+    own = [np.asarray(one, dtype=float).T for one in data]
+    columns = from_all(np.array([len(own[0])], np.int64)).ravel()
+    if len({*columns.tolist()}) > 1:
+        raise ValueError(
+            "`motion_fidelity` is above 0, but the processes' slices have "
+            f"{', '.join(map(str, columns))} columns; expected as many in all, for "
+            "mates are compared in the data."
+        )
+    scales = np.pad(scales_of(data, graphs), (0, room - len(own)))
+    there = [one.T for one in arrays_ahead(own, room, sizes, ahead)]
+    return measure_moves(relations, [*data, *there], from_all(scales).ravel().tolist())
+
+
+def own_links(
+    relations: Any,
+    seen: range,
+    count: int,
+    sizes: Sequence[int],
+    data: Sequence[np.ndarray | None],
+    alignment: AlignmentConfig,
+) -> Any:
+    """The links from this process's slices, counted from its first.
+
+    Raises:
+        ValueError: As `read_relations`, where the slices are counted so.
+    """
+    first, own = seen.start, range(seen.start, seen.start + count)
+    if isinstance(relations, Mapping):
+        part: Any = {
+            (s - first, t - first): pairs
+            for (s, t), pairs in relations.items()
+            if min(s, t) in own
+        }
+    else:
+        by_ids = relations is not None and len(relations) == len(sizes)
+        stop = seen.stop if by_ids else seen.stop - 1
+        part = None if relations is None else relations[first:stop]
+    held = [*data, *[None] * (len(seen) - count)]
+    known = Slices(list(sizes[first : seen.stop]), held)
+    window = alignment.alignment_window_size
+    try:
+        links = read_relations(part, known, alignment_window_size=window)
+    except ValueError as error:
+        raise ValueError(f"{error} (Slices are counted from {first}.)") from error
+    return {(t, o): link for (t, o), link in links.items() if t < count}
+
+
+def within(relations: Relations, count: int) -> Relations:
+    """The mates that are both on this process."""
+    return {(t, o): mates for (t, o), mates in relations.items() if t + o < count}
+
+
+def one_frame(
+    start: list[Start], relations: Relations, sizes: Sequence[int]
+) -> list[Start]:
+    """The starts of all processes, turned into the frame of the first one's."""
+    count, dimensions = len(start), start[0].shape[1]
+    wide = np.zeros((max(sizes), dimensions))
+    wide[: len(start[0])] = start[0]
+    there = from_ahead(wide, 1)  # the next process's first slice
+    frame = np.vstack([np.zeros(dimensions), np.eye(dimensions)])
+    mates = relations.get((count - 1, 1))
+    if mates is not None and mates.rows.size:
+        frame = turn_onto(frame, there[mates.others], start[-1][mates.rows])
+    frames = from_all(frame)
+    turn, shift = np.eye(dimensions), np.zeros(dimensions)
+    for one in frames[: jax.process_index()][::-1]:
+        step = one[1:] - one[0]
+        turn, shift = turn @ step, shift @ step + one[0]
+    return [one @ turn + shift for one in start]

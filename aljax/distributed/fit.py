@@ -5,15 +5,16 @@ share -> fit, on every process -> gather
 
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
-from aljax.align import Progress, optimize_on
-from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig, of_slices
-from aljax.distributed.ahead import (
+from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig, number, of_slices
+from aljax.distributed.exchange import (
+    from_all,
     graphs_ahead,
     greatest,
     moves_of,
@@ -23,21 +24,19 @@ from aljax.distributed.ahead import (
     window_of,
     within,
 )
-from aljax.distributed.exchange import from_all
-from aljax.distributed.share import share
 from aljax.embedding import AlignedEmbedding
-from aljax.graph.build import build_graphs, dense_only, features_of
+from aljax.fit import Progress, check_key, check_labels, optimize_on, seeds, timed
+from aljax.graph.build import build_graphs
 from aljax.graph.knn import round_up
-from aljax.graph.relations import linked, relate
+from aljax.graph.slices import dense_only, features_of, read_slices
 from aljax.layout.initialize import initial_maps
 from aljax.layout.losses import LossTerms
-from aljax.layout.mesh import check_random
+from aljax.layout.mesh import SLICES, check_random, mesh_of
 from aljax.layout.optimize import default_epochs, default_shifts, init
 from aljax.layout.problem import layout_params, stack, stack_maps, unstack_maps
-from aljax.layout.sharding import widths_of
-from aljax.rows import check_labels
-from aljax.stages import check_key, seeds, timed
-from aljax.tables import read_slices
+from aljax.layout.sharding import round_to, widths_of
+from aljax.relations.mates import linked
+from aljax.relations.strengths import relate
 
 
 def fit(
@@ -203,3 +202,36 @@ def _check_settings(slices: Sequence[Any], own: range, layout: LayoutConfig) -> 
             "`init` has None for a slice, whose start would be made from mates on "
             "several processes; expected a name, or a map for each slice."
         )
+
+
+class Share(NamedTuple):
+    """What this process has of a sequence.
+
+    `own` are its slices, `room` how many it has room for (those of the last process
+    may be fewer); `mesh` is that of all processes.
+    """
+
+    own: range
+    room: int
+    mesh: Mesh
+
+
+def share(n_slices: int) -> Share:
+    """Which slices of a sequence are this process's, on all devices that there are.
+
+    Raises:
+        ValueError: More processes than slices can keep busy.
+    """
+    number(1, whole=True)("n_slices", n_slices)
+    order = sorted(jax.devices(), key=lambda one: (one.process_index, one.id))
+    processes, process = jax.process_count(), jax.process_index()
+    mesh = mesh_of(order, n_slices, processes=processes)
+    room = round_to(n_slices, mesh.shape[SLICES]) // processes
+    if (processes - 1) * room >= n_slices:
+        raise ValueError(
+            f"`processes` is {processes} for {n_slices} slices, of which each takes "
+            f"{room}; expected at most {-(-n_slices // room)}, for a process needs a "
+            "slice of its own."
+        )
+    first = process * room
+    return Share(range(first, min(first + room, n_slices)), room, mesh)

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
-from aljax.checks import nearest_name
-from aljax.graph.conditioning import conditioning
+from aljax.errors import nearest_name
+from aljax.graph.exact import conditioning
 from aljax.graph.knn import KNN, Rows, as_knn
 
 # |x - y| is the same wherever x and y lie, and twice as long at twice the scale.

@@ -9,25 +9,24 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from aljax.checks import slice_name
 from aljax.config import GraphConfig, per_slice
+from aljax.errors import slice_name
 from aljax.graph.fuzzy import (
     FuzzyGraph,
     fuzzy_simplicial_set,
     membership_strengths,
     smooth_knn_dist,
 )
-from aljax.graph.knn import Rows, nearest
-from aljax.graph.neighbors import KNN, PRECOMPUTED, find_neighbors, round_up
-from aljax.graph.precomputed import read_knn
-from aljax.graph.targets import (
+from aljax.graph.knn import KNN, nearest, read_knn, round_up
+from aljax.graph.neighbors import find_neighbors
+from aljax.graph.slices import Slice, one_for_each, rows_of
+from aljax.graph.supervised import (
     intersect_classes,
     intersect_values,
     read_classes,
     read_values,
 )
 
-Slice = Rows | KNN | FuzzyGraph
 CLASSES = "categorical"
 # On single numbers these are the distance that the exact search knows.
 SAME_ON_NUMBERS = ("l1", "manhattan", "chebyshev", "minkowski")
@@ -132,26 +131,6 @@ def _originals(slices: Sequence[Slice], tables: Sequence[Any]) -> list[int]:
     return originals
 
 
-def one_for_each(name: str, values: Any, slices: int) -> list[Any]:
-    """A list with an entry, or None, for each slice; None gives None for all.
-
-    Raises:
-        ValueError: No list, or one of another length.
-    """
-    if values is None:
-        return [None] * slices
-    listed = isinstance(values, Sequence) or (
-        isinstance(values, np.ndarray) and values.ndim > 1
-    )
-    if not listed or len(values) != slices:
-        count = len(values) if listed else f"a {type(values).__name__}, not"
-        raise ValueError(
-            f"`{name}` has {count} entries for {slices} slices; expected a list with "
-            "one, or None, for each."
-        )
-    return list(values)
-
-
 def intersect(
     weighed: FuzzyGraph,
     y: Any,
@@ -216,26 +195,6 @@ def _widened(knn: KNN) -> KNN:
         jnp.asarray(padded),
         jnp.asarray(np.pad(distances, ((0, 0), (0, capacity - points)))),
     )
-
-
-def rows_of(one: Slice) -> int:
-    """How many rows a slice has, whatever it is given as."""
-    if not isinstance(one, KNN | FuzzyGraph):
-        return one.shape[0]
-    table = one.indices if isinstance(one, KNN) else one.neighbors
-    return table.shape[1]
-
-
-def features_of(one: Slice, metric: str) -> Rows | None:
-    """A slice's features; None where distances, neighbours or a graph were given."""
-    if isinstance(one, KNN | FuzzyGraph) or metric == PRECOMPUTED:
-        return None
-    return one
-
-
-def dense_only(data: Sequence[Rows | None]) -> list[np.ndarray | None]:
-    """The slices' features where they are dense, for what cannot use sparse ones."""
-    return [one if isinstance(one, np.ndarray) else None for one in data]
 
 
 def check_neighbors(

@@ -17,7 +17,6 @@ import scipy.sparse
 from jaxtyping import Array, Bool, Float, Int
 
 from aljax.graph.knn import KNN, check_lists
-from aljax.watch import watch
 
 BISECTIONS = 64
 TOLERANCE = 1e-5
@@ -226,36 +225,6 @@ def _reverse(
         return jnp.sum(jnp.where(match, forward[:, to], 0.0), axis=0), match.any(axis=0)
 
     return jax.lax.map(column, indices)
-
-
-def graph_of(
-    data: Float[Array, "points features"],
-    neighbors: Int[Array, "neighbors points"],
-    *,
-    local_connectivity: Float[Array, ""] | float = 1.0,
-    set_op_mix_ratio: Float[Array, ""] | float = 1.0,
-) -> FuzzyGraph:
-    """The fuzzy graph of data whose neighbours are known, differentiable in the data.
-
-    Args:
-        data: One slice.
-        neighbors: Each row's nearest rows (euclidean), itself first, as in a `KNN`.
-            They are held: which rows are neighbours has no derivative.
-        local_connectivity: See `smooth_knn_dist`.
-        set_op_mix_ratio: See `fuzzy_simplicial_set`.
-
-    Raises:
-        RuntimeError: Its gradient is not finite.
-    """
-    data = watch(data, "graph")
-    squared = jnp.sum((data[neighbors] - data) ** 2, axis=-1)
-    apart = squared > 0
-    distances = jnp.where(apart, jnp.sqrt(jnp.where(apart, squared, 1.0)), 0.0)
-    return fuzzy_simplicial_set(
-        KNN(neighbors, distances),
-        local_connectivity=local_connectivity,
-        set_op_mix_ratio=set_op_mix_ratio,
-    )
 
 
 def edge_degrees(

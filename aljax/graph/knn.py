@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Array, Float, Int
 
-from aljax.checks import LARGEST
+from aljax.errors import LARGEST
 
 # A slice's features (or distances): an array, or the rows of a sparse one.
 Rows = np.ndarray | scipy.sparse.csr_matrix
@@ -164,3 +164,44 @@ def round_up(points: int) -> int:
     """
     grain = max(8, 2 ** (int(points).bit_length() - 6))
     return -(-points // grain) * grain
+
+
+def read_knn(given: Any, rows: int, n_neighbors: int, *, name: str) -> KNN | None:
+    """A slice's own neighbours as a table of the width asked for, or None.
+
+    Args:
+        given: None, a `KNN`, or umap-learn's tuple (indices, distances), itself
+            included, of which a third entry (a search index) is ignored.
+        rows: Rows of the slice.
+        n_neighbors: How many are used of them.
+        name: What messages call it.
+
+    Raises:
+        ValueError: Anything else; not in normal form; another number of rows, or too
+            few neighbours.
+    """
+    if given is None:
+        return None
+    if isinstance(given, KNN):
+        check_lists(given.indices, given.distances, name)
+    else:
+        if not isinstance(given, tuple | list) or len(given) not in (2, 3):
+            raise ValueError(
+                f"{name} is a {type(given).__name__}; expected (indices, distances), "
+                "each (points, neighbors), or None to have neighbours searched."
+            )
+        if given[0] is None:  # umap-learn's default, (None, None, None)
+            return None
+        given = as_knn(given[0], given[1], name=name)
+    neighbors, points = given.indices.shape
+    if points != rows:
+        raise ValueError(
+            f"{name} has {points} rows, but the slice has {rows}; expected the "
+            "neighbours of each row of the slice, in their order."
+        )
+    if neighbors < n_neighbors:
+        raise ValueError(
+            f"{name} has {neighbors} neighbours of each row, but `n_neighbors` is "
+            f"{n_neighbors}; expected at least as many. Lower it, or give more."
+        )
+    return nearest(given, n_neighbors)

@@ -9,31 +9,32 @@ origin.
 """
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+import scipy.sparse
+from jaxtyping import Float, Int
 
 from aljax.graph.approximate import approximate_knn
-from aljax.graph.conditioning import FEW, conditioning, drowns
-from aljax.graph.knn import KNN, Rows, as_floats, as_knn, round_up
-from aljax.graph.pairwise import PLAIN_METRICS, SPARSE_METRICS, nearest_pairs
-from aljax.graph.precomputed import knn_of_distances
+from aljax.graph.exact import (
+    EXACT_METRICS,
+    PLAIN_METRICS,
+    SPARSE_METRICS,
+    SYNONYMS,
+    exact_knn,
+    nearest_pairs,
+)
+from aljax.graph.knn import KNN, Rows, as_knn
+from aljax.graph.slices import PRECOMPUTED
 
-EXACT_METRICS = ("euclidean", "cosine")
-SYNONYMS = {"l2": "euclidean"}
-PRECOMPUTED = "precomputed"  # a slice is its rows' distances
 # Exact search is the quicker below this many operations (about 40,000 x 784): a pair
 # of rows costs one for each feature, and its share in the choice of the nearest.
 EXACT_OPERATIONS = 1.7e12
 CHOICE = 270
 PAIRED_OPERATIONS = 1e10  # the same on the host: some ten seconds, as pynndescent's
-TILE = 512  # rows that are compared with as many others at once
 
-Best = tuple[Float[Array, "tiles rows neighbors"], Int[Array, "tiles rows neighbors"]]
+
+SORT_BLOCK = 512  # rows that are sorted at once
 
 
 def find_neighbors(
@@ -100,108 +101,71 @@ def _is_paired(data: Rows, metric: str, metric_kwds: Mapping[str, Any] | None) -
     return metric in known and (not metric_kwds or metric == "minkowski")
 
 
-def exact_knn(
-    data: Float[np.ndarray, "points features"],
-    n_neighbors: int,
-    *,
-    metric: str = "euclidean",
-) -> KNN:
-    """The nearest neighbours of each row by comparing all pairs, tile with tile.
+def knn_of_distances(distances: Rows, n_neighbors: int, *, name: str) -> KNN:
+    """The nearest neighbours of each row, read off the rows' distances.
 
     Args:
-        data: One slice, finite.
+        distances: `(points, points)`, row by row; of a sparse matrix what is stored
+            is known (explicit zeros too), and the rest is farther away.
         n_neighbors: Neighbours of each row, itself included (2 to points - 1).
-        metric: "euclidean", or "cosine" (1 - cos; a row of zeros is at distance 1
-            from all but other rows of zeros).
+        name: What messages call the slice.
 
-    Returns:
-        The table; each pair of rows is compared once, 512 x 512 of them at a time.
+    Raises:
+        ValueError: Distances that are not square or are negative, or a row with
+            fewer of them than `n_neighbors` asks for.
     """
-    into, unit = conditioning(data, metric)
-    scaled = into(data, jnp.zeros(()).dtype)
-    indices, squared = _search_padded(scaled, n_neighbors)
-    lost = drowns(squared[-1], np.einsum("ij,ij->i", scaled, scaled))
-    if lost.mean() > FEW and squared.dtype == np.float32:
-        # Clusters far apart: distances within them drown in float32's rounding.
-        with jax.enable_x64(True):
-            indices, squared = _search_padded(into(data, np.float64), n_neighbors)
-    distances = squared / 2 if metric == "cosine" else np.sqrt(squared) * unit
-    return KNN(jnp.asarray(indices), as_floats(distances))
+    rows = distances.shape[0]
+    if rows != distances.shape[1]:
+        raise ValueError(
+            f"`metric` is 'precomputed', but {name} has shape {distances.shape}; "
+            "expected the distances of its rows to each other, (points, points)."
+        )
+    sparse = scipy.sparse.issparse(distances)
+    lowest = distances.min()
+    if lowest < 0:
+        raise ValueError(
+            f"`metric` is 'precomputed', but {name} has {lowest:g} as a distance; "
+            "expected distances of at least 0."
+        )
+    if sparse:
+        return _of_sparse(scipy.sparse.csr_matrix(distances), n_neighbors, name)
+    found = [
+        _of_block(np.asarray(distances[start : start + SORT_BLOCK]), start, n_neighbors)
+        for start in range(0, rows, SORT_BLOCK)
+    ]
+    indices, near = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return as_knn(indices, near)
 
 
-def _search_padded(
-    data: Float[np.ndarray, "points features"], n_neighbors: int
-) -> tuple[Int[np.ndarray, "neighbors points"], Float[np.ndarray, "neighbors points"]]:
-    points = data.shape[0]
-    padded = np.pad(data, ((0, round_up(points) - points), (0, 0)))
-    indices, squared = _search(jnp.asarray(padded), points, n_neighbors)
-    # Trimmed by NumPy: eager JAX would compile anew for every number of points.
-    return np.asarray(indices)[:, :points], np.asarray(squared)[:, :points]
+def _of_block(
+    block: Float[np.ndarray, "_ points"], start: int, n_neighbors: int
+) -> tuple[Int[np.ndarray, "_ neighbors"], Float[np.ndarray, "_ neighbors"]]:
+    block = np.array(block, dtype=np.float64)
+    own = np.arange(len(block))
+    block[own, start + own] = -1.0  # itself first, whatever the diagonal says
+    order = np.argsort(block, axis=1, kind="stable")[:, :n_neighbors]
+    return order, np.maximum(np.take_along_axis(block, order, axis=1), 0.0)
 
 
-@partial(jax.jit, static_argnames="n_neighbors")
-def _search(
-    data: Float[Array, "points features"],
-    n_points: int | Int[Array, ""],
-    n_neighbors: int,
-) -> tuple[Int[Array, "neighbors points"], Float[Array, "neighbors points"]]:
-    points, rows = data.shape[0], tile_rows(data.shape[0], n_neighbors)
-    padded = jnp.pad(data, ((0, -points % rows), (0, 0)))
-    absent = jnp.arange(len(padded)) >= n_points
-    half_norm = jnp.where(absent, jnp.inf, jnp.sum(padded**2, axis=1) / 2)
-    tiles = padded.reshape(-1, rows, data.shape[1])
-    half_norms = half_norm.reshape(-1, rows)
-    itself = jnp.eye(rows, dtype=bool)
-
-    def compare(best: Best, pair: Int[Array, "2"]) -> tuple[Best, None]:
-        one, other = pair
-        # -|x - y|^2 / 2 without the term that is the same for every y.
-        dots = jnp.matmul(tiles[one], tiles[other].T, precision="highest")
-        nearness = jnp.where((one == other) & itself, jnp.inf, dots - half_norms[other])
-        best = _keep_best(best, nearness, one, other)
-        return jax.lax.cond(
-            one == other,
-            lambda best: best,
-            lambda best: _keep_best(best, dots.T - half_norms[one], other, one),
-            best,
-        ), None
-
-    nowhere = jnp.zeros((len(tiles), rows, n_neighbors), dtype=jnp.int32)
-    best = jnp.full(nowhere.shape, -jnp.inf, data.dtype), nowhere
-    pairs = jnp.stack(jnp.triu_indices(len(tiles)), axis=1).astype(jnp.int32)
-    (_, found), _ = jax.lax.scan(compare, best, pairs)
-    chosen = found.reshape(-1, n_neighbors)[:points].T
-    # A product with ones: XLA's own sum over features takes five times as long.
-    ones = jnp.ones(data.shape[1], data.dtype)
-    squared = jax.lax.map(
-        lambda ys: jnp.matmul((data[ys] - data) ** 2, ones, precision="highest"), chosen
+def _of_sparse(distances: scipy.sparse.csr_matrix, n_neighbors: int, name: str) -> KNN:
+    points = distances.shape[0]
+    own = np.arange(points)
+    heads = np.repeat(own, np.diff(distances.indptr))
+    others = distances.indices != heads
+    heads, tails = heads[others], distances.indices[others]
+    values = distances.data[others].astype(np.float64)
+    counts = np.bincount(heads, minlength=points)
+    if counts.min() < n_neighbors - 1:
+        row = int(counts.argmin())
+        raise ValueError(
+            f"`metric` is 'precomputed', but {name} stores {counts[row]} distances in "
+            f"row {row}; expected at least {n_neighbors - 1}, for `n_neighbors` is "
+            f"{n_neighbors}. Lower it, or store more distances."
+        )
+    order = np.lexsort((values, heads))
+    first = np.cumsum(counts) - counts
+    chosen = order[first[:, None] + np.arange(n_neighbors - 1)]
+    return as_knn(
+        np.hstack([own[:, None], tails[chosen]]),
+        np.hstack([np.zeros((points, 1)), values[chosen]]),
     )
-    order = jnp.argsort(squared.at[0].set(-1.0), axis=0)
-    chosen = jnp.take_along_axis(chosen, order, axis=0)
-    return chosen, jnp.take_along_axis(squared, order, axis=0)
-
-
-def _keep_best(
-    best: Best, nearness: Float[Array, "rows rows"], one: Array, other: Array
-) -> Best:
-    """The nearest that tile `one` has found, `other`'s rows now among them."""
-    values, indices = best
-    neighbors, rows = indices.shape[2], len(nearness)
-    # The best so far come first: of equal distances the lowest row is kept.
-    near = jnp.concatenate([values[one], nearness], axis=1)
-    columns = jnp.arange(rows, dtype=jnp.int32) + other * rows
-    named = jnp.concatenate(
-        [indices[one], jnp.broadcast_to(columns, (rows, rows))], axis=1
-    )
-    kept, chosen = jax.lax.top_k(near, neighbors)
-    named = jnp.take_along_axis(named, chosen, axis=1)
-    return values.at[one].set(kept), indices.at[one].set(named)
-
-
-def tile_rows(points: int, n_neighbors: int) -> int:
-    """Rows of the tiles that divide `points` rows evenly, each of `TILE` at most.
-
-    Tiles hold several times `n_neighbors` rows: fewer, and choosing costs the most.
-    """
-    tiles = -(-points // max(TILE, 4 * n_neighbors))
-    return -(-points // tiles)

@@ -1,8 +1,12 @@
 """From positions in a map back to data."""
 
 from aljax.inverse.gradient import GradientMap, gradient_map
-from aljax.inverse.reconstruct import Reconstruction, inverse_transform
-from aljax.inverse.sequence import inverse_trajectory, inverse_transform_at
+from aljax.inverse.reconstruct import (
+    Reconstruction,
+    inverse_trajectory,
+    inverse_transform,
+    inverse_transform_at,
+)
 
 __all__ = [
     "GradientMap",

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from aljax.checks import number, one_of
+from aljax.config import number, one_of
 from aljax.inverse.inputs import (
     check_found,
     check_metric,

@@ -10,10 +10,10 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Array, Float
 
-from aljax.checks import LARGEST, number
-from aljax.config import find_ab_params
+from aljax.config import find_ab_params, number
+from aljax.errors import LARGEST
+from aljax.graph.exact import EXACT_METRICS
 from aljax.graph.knn import as_floats
-from aljax.graph.neighbors import EXACT_METRICS
 from aljax.inverse.weights import Curve
 
 FEWEST, MOST, SHARE = 10, 60, 12  # neighbours: a twelfth of the rows, 10 to 60

@@ -16,9 +16,9 @@ from jaxtyping import Array, Float, Int
 
 from aljax.config import AlignmentConfig, LayoutConfig, find_ab_params, per_slice
 from aljax.graph.fuzzy import FuzzyGraph
-from aljax.graph.moves import Moves
-from aljax.graph.neighbors import as_floats, round_up
-from aljax.graph.relations import Relations
+from aljax.graph.knn import as_floats, round_up
+from aljax.relations.mates import Relations
+from aljax.relations.strengths import Moves
 
 PerRow = Sequence[np.ndarray | None] | None
 
@@ -183,32 +183,6 @@ def _stack_graphs(
         weights[t, :entries, :size] = np.asarray(graph.weights)[1:, rows]
         degrees[t, :size] = np.asarray(graph.degrees)[rows]
     return neighbors, weights, degrees
-
-
-def reweigh(problem: AlignedProblem, graphs: Sequence[FuzzyGraph]) -> AlignedProblem:
-    """The problem with other weights on the same edges, differentiable in them.
-
-    Args:
-        problem: Stacked from graphs with the same lists of neighbours.
-        graphs: One for each slice, as from `graph_of`.
-    """
-    weights, degrees = [], []
-    before = problem.degrees
-    weighing = jnp.where(
-        before > 0, problem.pulls / jnp.where(before > 0, before, 1), 1
-    )
-    for t, graph in enumerate(graphs):
-        size, entries = graph.degrees.shape[0], graph.neighbors.shape[0] - 1
-        rows = problem.order[t, :size]
-        blank = jnp.zeros(problem.weights.shape[1:], graph.weights.dtype)
-        weights.append(blank.at[:entries, :size].set(graph.weights[1:, rows]))
-        degrees.append(blank[0].at[:size].set(graph.degrees[rows]))
-    stacked = jnp.stack(degrees)
-    return eqx.tree_at(
-        lambda p: (p.weights, p.degrees, p.pulls),
-        problem,
-        (jnp.stack(weights), stacked, stacked * weighing),
-    )
 
 
 def _stack_mates(

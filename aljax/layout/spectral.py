@@ -8,7 +8,7 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Float
 
-from aljax.checks import warn
+from aljax.errors import warn
 
 EXTENT = 10.0  # half-width of a start (map units), as umap-learn's
 JITTER = 1e-4  # parts coincident points

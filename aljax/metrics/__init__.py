@@ -7,10 +7,11 @@ from aljax.metrics.distances import (
     shepard_spearman,
 )
 from aljax.metrics.intervals import bootstrap_interval
-from aljax.metrics.labels import knn_accuracy, neighborhood_hit
 from aljax.metrics.maps import (
     continuity,
+    knn_accuracy,
     knn_recall,
+    neighborhood_hit,
     neighborhood_jaccard,
     neighborhood_preservation,
     reconstruction_error,
@@ -22,8 +23,6 @@ from aljax.metrics.motion import (
     displacement_without_drift,
     false_motion,
     missed_motion,
-)
-from aljax.metrics.stability import (
     stability_pearson,
     stability_spearman,
     stability_stress,

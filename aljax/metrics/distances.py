@@ -15,7 +15,7 @@ from jaxtyping import Float
 from scipy import stats
 from scipy.spatial.distance import cdist, pdist
 
-from aljax.metrics.neighborhoods import Measured, as_positions, check_points
+from aljax.metrics.ranks import Measured, as_positions, check_points
 
 SAMPLE = 1000  # rows, half a million pairs
 TILE = 1000  # rows whose distances are held at once

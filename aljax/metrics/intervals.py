@@ -6,7 +6,7 @@ The interval holds the middle `level` of the means of samples drawn with replace
 import numpy as np
 from jaxtyping import Float
 
-from aljax.checks import LARGEST
+from aljax.errors import LARGEST
 
 BLOCK = 2**22  # drawn values held at once
 

@@ -6,16 +6,15 @@ and returns its figure; `save` writes it.  Nothing is imported before it is used
 
 from typing import TYPE_CHECKING, Any
 
-from aljax.checks import optional
+from aljax.errors import optional
 
 if TYPE_CHECKING:
     from aljax.plot.explorer import explore
     from aljax.plot.film import animate
-    from aljax.plot.grids import gradient_map, inverse_grid
-    from aljax.plot.lines import trajectories
+    from aljax.plot.inverse import gradient_map, inverse_grid
     from aljax.plot.maps import points, slices
-    from aljax.plot.motion import displacement, loss
-    from aljax.plot.paper import save
+    from aljax.plot.motion import displacement, loss, trajectories
+    from aljax.plot.style import save
 
 ROOMS = {
     "animate": "film",

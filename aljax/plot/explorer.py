@@ -16,12 +16,11 @@ from typing import Any
 import numpy as np
 from matplotlib import colormaps, colors
 
-from aljax.checks import read_path
-from aljax.exports import RowValues, per_row
-from aljax.graph.ids import is_missing
-from aljax.plot import paper
-from aljax.plot.color import CLASSES, COLORMAP, PLAIN, UNKNOWN, color_by
-from aljax.plot.given import read_maps, read_members, read_titles
+from aljax.columns import RowValues, is_missing, per_row
+from aljax.errors import read_path
+from aljax.plot import style as paper
+from aljax.plot.read import read_maps, read_members, read_titles
+from aljax.plot.style import CLASSES, COLORMAP, PLAIN, UNKNOWN, color_by
 
 LEVELS = 65_535
 

@@ -11,12 +11,13 @@ from matplotlib.animation import FFMpegWriter, PillowWriter
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from aljax.checks import number, read_path
-from aljax.exports import RowValues
-from aljax.plot import paper
-from aljax.plot.color import color_by
-from aljax.plot.curves import track
-from aljax.plot.given import read_maps, read_members, read_titles
+from aljax.columns import RowValues
+from aljax.config import number
+from aljax.errors import read_path
+from aljax.plot import style as paper
+from aljax.plot.motion import track
+from aljax.plot.read import read_maps, read_members, read_titles
+from aljax.plot.style import color_by
 
 SIZE = 4.8  # inches
 

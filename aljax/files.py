@@ -26,13 +26,13 @@ import numpy as np
 import scipy.sparse
 
 from aljax.arrays import DAMAGE, read_npy
-from aljax.checks import read_path
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
+from aljax.errors import read_path
 from aljax.graph.fuzzy import FuzzyGraph
-from aljax.graph.neighbors import KNN
-from aljax.graph.relations import Mates
+from aljax.graph.knn import KNN
 from aljax.layout.losses import LossTerms
 from aljax.layout.problem import AlignedProblem, LayoutParams
+from aljax.relations.mates import Mates
 
 VERSION = 1  # of the format; raised when older readers would misread a file
 MODEL, SUMS = "model.json", "sums.json"

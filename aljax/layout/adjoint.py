@@ -1,31 +1,29 @@
-"""Derivatives through a finished layout.
+"""The fuzzy graph: neighbour distances in, edge memberships out.
 
-Unrolled: reverse mode through the epochs that led to it.  Implicit: at a layout Y
-where the gradient of the exact loss L vanishes,
+    v(i, j) = exp(-max(0, d_ij - rho_i) / sigma_i),    sum_j v(i, j) = log2 k
+    w(i, j) = v(i, j) + v(j, i) - v(i, j) v(j, i)
 
-    dY = -H^+ (d^2 L / dY d theta) dtheta,     H = d^2 L / dY^2,
-
-solved by conjugate gradients with the directions in which L is flat, common shifts
-and rotations of slices that are linked, projected out.
-
-Source: Krantz & Parks (2013), "The Implicit Function Theorem"; the nested
-checkpoints of the unrolled derivative: Griewank & Walther (2008), chapter 12.
+Source: McInnes, Healy & Melville (2018), arXiv:1802.03426, section 3.1 and
+algorithms 2 and 3; the tolerances are umap-learn's.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import combinations
 from math import isqrt
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import lineax
 import optax
 import optimistix
 from jax.core import Tracer
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
-from aljax.layout.curvature import Flat, Maps, flat_directions, newton_step, project
+from aljax.graph.fuzzy import FuzzyGraph, fuzzy_simplicial_set
+from aljax.graph.knn import KNN
 from aljax.layout.losses import Shifts, aligned_loss, draw_shifts
 from aljax.layout.optimize import LayoutState, default_shifts, init, run, step
 from aljax.layout.problem import AlignedProblem, LayoutParams
@@ -36,6 +34,15 @@ SMOOTH_ADAM = optax.scale_by_adam(b1=0.5, b2=0.9, eps_root=1e-16)
 NEWTON_STEPS = 30
 HALVINGS = 8
 MEASURE = "measure of the maps"
+Maps = Float[Array, "slices components points"]
+FLAT = 1e-9  # share of the largest eigenvalue below which directions coincide
+
+
+class Flat(NamedTuple):
+    """Directions in which a loss is flat, orthonormal or 0, and where points are."""
+
+    basis: Float[Array, "directions slices components points"]
+    inside: Bool[Array, "slices points"]
 
 
 class Solution(eqx.Module):
@@ -51,6 +58,62 @@ class Solution(eqx.Module):
     maps: Maps
     slope: Float[Array, ""]
     converged: Bool[Array, ""]
+
+
+def graph_of(
+    data: Float[Array, "points features"],
+    neighbors: Int[Array, "neighbors points"],
+    *,
+    local_connectivity: Float[Array, ""] | float = 1.0,
+    set_op_mix_ratio: Float[Array, ""] | float = 1.0,
+) -> FuzzyGraph:
+    """The fuzzy graph of data whose neighbours are known, differentiable in the data.
+
+    Args:
+        data: One slice.
+        neighbors: Each row's nearest rows (euclidean), itself first, as in a `KNN`.
+            They are held: which rows are neighbours has no derivative.
+        local_connectivity: See `smooth_knn_dist`.
+        set_op_mix_ratio: See `fuzzy_simplicial_set`.
+
+    Raises:
+        RuntimeError: Its gradient is not finite.
+    """
+    data = watch(data, "graph")
+    squared = jnp.sum((data[neighbors] - data) ** 2, axis=-1)
+    apart = squared > 0
+    distances = jnp.where(apart, jnp.sqrt(jnp.where(apart, squared, 1.0)), 0.0)
+    return fuzzy_simplicial_set(
+        KNN(neighbors, distances),
+        local_connectivity=local_connectivity,
+        set_op_mix_ratio=set_op_mix_ratio,
+    )
+
+
+def reweigh(problem: AlignedProblem, graphs: Sequence[FuzzyGraph]) -> AlignedProblem:
+    """The problem with other weights on the same edges, differentiable in them.
+
+    Args:
+        problem: Stacked from graphs with the same lists of neighbours.
+        graphs: One for each slice, as from `graph_of`.
+    """
+    weights, degrees = [], []
+    before = problem.degrees
+    weighing = jnp.where(
+        before > 0, problem.pulls / jnp.where(before > 0, before, 1), 1
+    )
+    for t, graph in enumerate(graphs):
+        size, entries = graph.degrees.shape[0], graph.neighbors.shape[0] - 1
+        rows = problem.order[t, :size]
+        blank = jnp.zeros(problem.weights.shape[1:], graph.weights.dtype)
+        weights.append(blank.at[:entries, :size].set(graph.weights[1:, rows]))
+        degrees.append(blank[0].at[:size].set(graph.degrees[rows]))
+    stacked = jnp.stack(degrees)
+    return eqx.tree_at(
+        lambda p: (p.weights, p.degrees, p.pulls),
+        problem,
+        (jnp.stack(weights), stacked, stacked * weighing),
+    )
 
 
 def solve_layout(
@@ -261,3 +324,73 @@ def _polish(
         return better & (count < NEWTON_STEPS) & (largest > tolerance / 10)
 
     return jax.lax.while_loop(unfinished, improve, (0, maps, jnp.asarray(True)))[1]
+
+
+def newton_step(
+    slope: Callable[[Maps], Maps], maps: Maps, residual: Maps, flat: Flat
+) -> Maps:
+    """H^+ residual, by conjugate gradients within the directions that are not flat."""
+
+    def curvature(direction: Maps) -> Maps:
+        inside = project(direction, flat)
+        bent = jax.jvp(slope, (maps,), (inside,))[1]
+        return project(bent, flat) + direction - inside
+
+    operator = lineax.FunctionLinearOperator(
+        curvature,
+        jax.eval_shape(lambda: maps),
+        tags=lineax.positive_semidefinite_tag,
+    )
+    accuracy = 1e-12 if maps.dtype == jnp.float64 else 1e-6
+    solver = lineax.CG(rtol=accuracy, atol=accuracy, max_steps=10 * maps.size)
+    return project(
+        lineax.linear_solve(operator, residual, solver, throw=False).value, flat
+    )
+
+
+def flat_directions(problem: AlignedProblem, params: LayoutParams, maps: Maps) -> Flat:
+    """The directions that change no term of the loss.
+
+    Each set of slices that mates link, one way or another, shifts along each axis and
+    turns in each plane as one; and padding moves at will.
+    """
+    slices, components, points = maps.shape
+    inside = jnp.arange(points) < problem.n_points[:, None]
+    generators = [jnp.zeros_like(maps).at[:, c].set(1.0) for c in range(components)]
+    for c, d in combinations(range(components), 2):
+        turned = jnp.zeros_like(maps).at[:, c].set(maps[:, d]).at[:, d].set(-maps[:, c])
+        generators.append(turned)
+    moves = jnp.stack(generators) * inside[:, None]
+    together = _linked(problem, params)
+    first = jnp.argmax(together, axis=1)  # stands for its set
+    member = first == jnp.arange(slices)[:, None]
+    basis = jnp.where(member[:, None, :, None, None], moves, 0.0)
+    basis = basis.reshape(-1, slices, components, points)
+    size, mixed = jnp.linalg.eigh(jnp.einsum("iscp,jscp->ij", basis, basis))
+    known = size > FLAT * jnp.max(size)
+    scale = jnp.where(known, 1 / jnp.sqrt(jnp.where(known, size, 1.0)), 0.0)
+    return Flat(jnp.einsum("ij,i...->j...", mixed * scale, basis), inside)
+
+
+def _linked(
+    problem: AlignedProblem, params: LayoutParams
+) -> Bool[Array, "slices slices"]:
+    """Which slices are held together, directly or through others."""
+    pulling = jnp.any(problem.strengths > 0, axis=(2, 3))
+    pulling &= params.alignment_regularisation > 0
+    slices, offsets = pulling.shape
+    together = jnp.eye(slices, dtype=bool)
+    index = jnp.arange(slices)
+    for o in range(offsets):
+        there = together.at[index, (index + o + 1) % slices].max(pulling[:, o])
+        together = there | there.T
+    for _ in range(slices.bit_length()):
+        together = together @ together
+    return together
+
+
+def project(direction: Maps, flat: Flat) -> Maps:
+    """The part of a direction that is neither flat nor of padding."""
+    inside = direction * flat.inside[:, None]
+    along = jnp.einsum("iscp,scp->i", flat.basis, inside)
+    return inside - jnp.einsum("i,iscp->scp", along, flat.basis)

@@ -7,11 +7,11 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from aljax.exports import RowValues
-from aljax.plot import paper
-from aljax.plot.color import color_map
-from aljax.plot.density import is_dense, shade
-from aljax.plot.given import one_map
+from aljax.columns import RowValues
+from aljax.plot import style as paper
+from aljax.plot.maps import is_dense, shade
+from aljax.plot.read import one_map
+from aljax.plot.style import color_map
 
 OUTSIDE = "#cc3311"
 

@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from aljax.checks import LARGEST
-from aljax.graph.conditioning import FEW, drowns
+from aljax.errors import LARGEST
+from aljax.graph.exact import FEW, drowns
 from aljax.graph.knn import round_up
 
 TILE = 32  # rows compared with all others at once

@@ -25,9 +25,8 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Float, Int
 
-from aljax.checks import as_column
+from aljax.columns import as_column, is_missing
 from aljax.graph.fuzzy import FuzzyGraph
-from aljax.graph.ids import is_missing
 from aljax.graph.knn import as_floats
 
 UNKNOWN = -1

@@ -1,12 +1,12 @@
-"""Links: rows of two slices that are the same member, however a user said so."""
+"""Mates: rows of two slices that are the same member, and how strongly they hold."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from aljax.checks import slice_name
+from aljax.errors import slice_name
 
 
 class Links(NamedTuple):
@@ -80,3 +80,36 @@ def read_weights(weights: Any, count: int, name: str) -> Float[np.ndarray, "_"] 
             "of at least 0."
         )
     return checked
+
+
+class Mates(NamedTuple):
+    """Mates between two slices: `rows` of the earlier, `others` of the later."""
+
+    rows: Int[np.ndarray, "_"]
+    others: Int[np.ndarray, "_"]
+    strengths: Float[np.ndarray, "_"]
+
+
+# Keyed by (earlier slice, offset); each pair of rows stands once.
+Relations = dict[tuple[int, int], Mates]
+
+
+def check_mates(relations: Any) -> None:
+    """Refuse relations as users say them, for what takes those that a fit found.
+
+    Raises:
+        ValueError: They are not `Mates`, keyed.
+    """
+    mapping = isinstance(relations, Mapping)
+    if not mapping or not all(isinstance(one, Mates) for one in relations.values()):
+        came = type(relations).__name__
+        came += " of other values than `Mates`" if mapping else ""
+        raise ValueError(
+            f"`relations` is a {came}; expected the mates that a fit found in what it "
+            "was given: pass `fitted.relations`."
+        )
+
+
+def linked(relations: Relations) -> Relations:
+    """The relations of slices that have mates: others need no place in a layout."""
+    return {pair: mates for pair, mates in relations.items() if mates.rows.size}

@@ -7,10 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
+from aljax.columns import RowValues, is_missing, per_row
 from aljax.embedding import AlignedEmbedding
-from aljax.exports import RowValues, per_row
-from aljax.graph.ids import is_missing
-from aljax.graph.relations import Relations
+from aljax.relations.mates import Relations
 
 Map = Float[np.ndarray, "_ components"]
 

@@ -6,7 +6,7 @@ parameter: `POINTLESS` ones do nothing, `ABSENT` ones have no other value.
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, NamedTuple
@@ -17,8 +17,6 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from aljax.align import Progress, fit
-from aljax.checks import nearest_name, warn
 from aljax.config import (
     AlignmentConfig,
     GraphConfig,
@@ -28,8 +26,10 @@ from aljax.config import (
     per_slice,
 )
 from aljax.embedding import AlignedEmbedding
-from aljax.graph.build import Slice, rows_of
-from aljax.io import read, write
+from aljax.errors import nearest_name, warn
+from aljax.files import read, write
+from aljax.fit import Progress, fit
+from aljax.graph.slices import Slice, rows_of
 from aljax.layout.optimize import LayoutState
 from aljax.whole import check_file
 
@@ -46,8 +46,6 @@ ABSENT = {
     "unique": "drop repeated rows by `np.unique(X, axis=0, return_inverse=True)`",
     "disconnection_distance": "give `precomputed_knn` with inf for far neighbours",
 }
-
-
 Path = str | os.PathLike[str]
 
 
@@ -294,3 +292,14 @@ def show_progress(bar: Any) -> Callable[[LayoutState], None]:
         bar.update(int(state.epoch) - bar.n)
 
     return show
+
+
+def check_columns(given: Any, names: Iterable[str]) -> None:
+    """Refuse a frame with the columns that were fitted in another order."""
+    expected = [*names]
+    columns = [*getattr(given, "columns", expected)]
+    if columns != expected and sorted(map(str, columns)) == sorted(map(str, expected)):
+        raise ValueError(
+            f"`X` has the columns {columns}; expected them as in `fit`: {expected}. "
+            "Pass `X[list(model.feature_names_in_)]`."
+        )

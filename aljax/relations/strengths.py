@@ -13,97 +13,17 @@ Source: the weights that umap-learn's `AlignedUMAP` gives to its relations.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import scipy.sparse
 from jaxtyping import Float, Int
 
-from aljax.checks import warn
-from aljax.graph.dicts import read_dicts
 from aljax.graph.fuzzy import FuzzyGraph
-from aljax.graph.ids import join_ids, read_ids
-from aljax.graph.links import Correspondence, Links, Slices
-from aljax.graph.pairs import read_pairs
+from aljax.relations.mates import Correspondence, Links, Mates, Relations
 
-
-class Mates(NamedTuple):
-    """Mates between two slices: `rows` of the earlier, `others` of the later."""
-
-    rows: Int[np.ndarray, "_"]
-    others: Int[np.ndarray, "_"]
-    strengths: Float[np.ndarray, "_"]
-
-
-# Keyed by (earlier slice, offset); each pair of rows stands once.
-Relations = dict[tuple[int, int], Mates]
-
-
-def check_mates(relations: Any) -> None:
-    """Refuse relations as users say them, for what takes those that a fit found.
-
-    Raises:
-        ValueError: They are not `Mates`, keyed.
-    """
-    mapping = isinstance(relations, Mapping)
-    if not mapping or not all(isinstance(one, Mates) for one in relations.values()):
-        came = type(relations).__name__
-        came += " of other values than `Mates`" if mapping else ""
-        raise ValueError(
-            f"`relations` is a {came}; expected the mates that a fit found in what it "
-            "was given: pass `fitted.relations`."
-        )
-
-
-def read_relations(
-    relations: Any, slices: Slices, *, alignment_window_size: int
-) -> Correspondence:
-    """Checked links between all slices that are within the window of each other.
-
-    Args:
-        relations: For each pair of consecutive slices a dict; or for each slice its
-            ids; or a mapping from pairs of slices to pairs of rows, which are taken
-            however far apart the slices are.  None or empty for a single slice.
-        slices: Their sizes; their data where known, to notice dicts given backwards.
-        alignment_window_size: Farthest offset (slices, at least 1).
-
-    Raises:
-        ValueError: What is none of these, of the wrong length, has rows out of range,
-            two rows mapped to one, a dict that is evidently reversed, ids that
-            repeat or cannot be hashed, weights that are negative or NaN.
-    """
-    window = alignment_window_size
-    if isinstance(relations, Mapping):
-        links = read_pairs(relations, slices)
-    elif is_ids(relations):
-        links = join_ids(read_ids(relations, slices), window=window)
-    else:
-        links = read_dicts(relations, slices, window=window)
-    warn_alone(links, slices)
-    return links
-
-
-def is_ids(relations: Any) -> bool:
-    """Whether relations are given as ids: sequences, and no dicts, for each slice."""
-    if not isinstance(relations, Sequence | np.ndarray) or isinstance(relations, str):
-        return False
-    return len(relations) > 0 and not any(isinstance(r, Mapping) for r in relations)
-
-
-def warn_alone(links: Correspondence, slices: Slices, *, first: int = 1) -> None:
-    """Warn of slices, from `first` on, that nothing holds to those before."""
-    held = {t + offset for (t, offset), one in links.items() if one.rows.size}
-    for t in range(first, len(slices.sizes)):
-        if t not in held:
-            warn(
-                f"{slices.name(t)} has no mates in the slices before it: alignment has "
-                "nothing to hold it by.",
-            )
-
-
-def linked(relations: Relations) -> Relations:
-    """The relations of slices that have mates: others need no place in a layout."""
-    return {pair: mates for pair, mates in relations.items() if mates.rows.size}
+Moves = Mapping[tuple[int, int], Float[np.ndarray, "_"]]
+BLOCK = 10_000  # rows whose data are compared at once
 
 
 def relate(
@@ -177,3 +97,74 @@ def _jaccard(
     shared = np.asarray(mapped.multiply(there).sum(axis=1)).ravel()
     either = mapped.getnnz(axis=1) + there.getnnz(axis=1) - shared
     return np.where(either > 0, shared / np.maximum(either, 1), 1.0)
+
+
+def check_comparable(data: Sequence[np.ndarray | None]) -> None:
+    """Refuse slices between which a row cannot be said to have moved.
+
+    Raises:
+        ValueError: A slice without data, or with other columns than the first.
+    """
+    for t, one in enumerate(data):
+        if one is None:
+            raise ValueError(
+                f"`motion_fidelity` is above 0, but slice {t} has no dense data (it is "
+                "a graph, neighbours, distances or sparse); give its data, or set "
+                "`motion_fidelity` to 0."
+            )
+        first = data[0]
+        if first is not None and one.shape[1] != first.shape[1]:
+            raise ValueError(
+                f"`motion_fidelity` is above 0, but slice {t} has {one.shape[1]} "
+                f"columns and slice 0 has {first.shape[1]}; expected as many in each, "
+                "for mates are compared in the data. Set `motion_fidelity` to 0, or "
+                "give all slices the same columns."
+            )
+
+
+def scales_of(
+    data: Sequence[np.ndarray | None], graphs: Sequence[FuzzyGraph]
+) -> list[float]:
+    """Each slice's median distance of a row to its farthest neighbour; 0 if all are."""
+    scales = []
+    for one, graph in zip(data, graphs, strict=True):
+        rows = np.asarray(one, dtype=float)
+        lengths = _lengths(rows, rows[np.asarray(graph.neighbors)[-1]])
+        scales.append(float(np.median(lengths[lengths > 0])) if lengths.any() else 0.0)
+    return scales
+
+
+def measure_moves(
+    relations: Relations, data: Sequence[Any], scales: Sequence[float]
+) -> Moves:
+    """How far each pair of mates lies apart, delta, keyed as the relations are.
+
+    Distances are Euclidean, whatever metric made the graphs.
+
+    Args:
+        relations: Mates, keyed by (earlier slice, offset).
+        data: The data of the slices that they speak of.
+        scales: `scales_of` all slices whose unit is shared.
+    """
+    positive = [scale for scale in scales if scale > 0]
+    unit = float(np.median(positive)) if positive else 1.0
+
+    def rows(t: int, chosen: np.ndarray) -> np.ndarray:
+        return np.asarray(data[t][chosen], dtype=float)
+
+    return {
+        (t, offset): _lengths(rows(t, mates.rows), rows(t + offset, mates.others))
+        / unit
+        for (t, offset), mates in relations.items()
+    }
+
+
+def _lengths(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    blocks = range(0, len(one), BLOCK)
+    return np.concatenate(
+        [np.zeros(0)]
+        + [
+            np.linalg.norm(one[b : b + BLOCK] - other[b : b + BLOCK], axis=1)
+            for b in blocks
+        ]
+    )

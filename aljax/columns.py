@@ -1,0 +1,103 @@
+"""Columns of any table library as plain values, one entry for each row."""
+
+import numbers
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import numpy as np
+
+RowValues = Sequence[Any] | np.ndarray
+
+
+def as_column(values: Any, name: str) -> np.ndarray:
+    """One entry for each row, as an array: a list's are kept as they are.
+
+    NumPy would make text of numbers beside text, and a table of tuples.
+
+    Args:
+        values: A list, an array, or a column of a frame.
+        name: What messages call it.
+
+    Raises:
+        ValueError: No array, or an entry that cannot be hashed.
+    """
+    if isinstance(values, list | tuple):
+        column = np.empty(len(values), dtype=object)
+        for row, one in enumerate(values):
+            column[row] = one
+        if all(isinstance(one, numbers.Real) for one in values):
+            whole = np.asarray(values)
+            pairs = zip(whole.tolist(), values, strict=True)
+            column = whole if all(a == b or b != b for a, b in pairs) else column
+    else:
+        column = np.asarray(values)
+    if column.dtype.kind != "O" or column.ndim != 1:
+        return column
+    for row, one in enumerate(column):
+        try:
+            hash(one)
+        except TypeError as error:
+            raise ValueError(
+                f"{name} has {one!r} ({type(one).__name__}) in row {row}, which cannot "
+                "be hashed; expected text, numbers or tuples."
+            ) from error
+    return column
+
+
+def as_plain(values: Any) -> Any:
+    """A column, whichever library it is from, as a list of plain Python values.
+
+    What is neither a column nor a list stays as it is.
+    """
+    if isinstance(values, np.ndarray | np.generic) and values.dtype == "M8[ns]":
+        # Of nanoseconds, which Python's times do not have, `tolist` makes numbers.
+        values = values.astype("M8[us]")
+    convert = getattr(values, "tolist", None) or getattr(values, "to_list", None)
+    column = convert() if convert else values
+    if isinstance(column, list | tuple):
+        return [as_plain(one) if isinstance(one, np.generic) else one for one in column]
+    return column
+
+
+def is_missing(one: Hashable) -> bool:
+    """Whether an id or label stands for none: None, NaN, or pandas' NA and NaT."""
+    if one is None or type(one).__name__ in ("NAType", "NaTType"):  # pandas' own
+        return True
+    return isinstance(one, float) and one != one
+
+
+def per_row(name: str, values: Any, sizes: Sequence[int]) -> list[np.ndarray]:
+    """One array for each slice, with one value for each of its rows.
+
+    Args:
+        name: What to call the values in an error.
+        values: A list with one array for each slice, or one array that every slice
+            shares (which needs slices of that many rows).
+        sizes: Rows of each slice.
+
+    Raises:
+        ValueError: Another number of arrays, or of values in one, or a value that
+            cannot be hashed.
+    """
+    if not isinstance(values, list | tuple):
+        values = np.asarray(values)  # a table's column counts by its own index
+    try:
+        listed = list(values)
+    except TypeError as error:
+        raise ValueError(f"`{name}` has no value for each row: {error}.") from error
+    nested = not listed or isinstance(listed[0], list | tuple)
+    if not nested and np.ndim(listed[0]) == 0:
+        listed = [values] * len(sizes)
+    arrays = [as_column(one, f"`{name}[{t}]`") for t, one in enumerate(listed)]
+    if len(listed) != len(sizes):
+        raise ValueError(
+            f"`{name}` has {len(listed)} arrays for {len(sizes)} slices; expected a "
+            "list with one for each."
+        )
+    for t, (one, size) in enumerate(zip(arrays, sizes, strict=True)):
+        if one.shape != (size,):
+            raise ValueError(
+                f"`{name}` has shape {one.shape} for slice {t}, which has {size} rows; "
+                "expected one value for each row."
+            )
+    return arrays

@@ -1,0 +1,113 @@
+"""Errors and warnings: each names a value, what came, what was expected, a remedy."""
+
+import dataclasses
+import difflib
+import importlib
+import os
+import sys
+import warnings
+from collections.abc import Hashable, Iterable, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+WRAPPERS = ("aljax.", "sklearn.", "jaxtyping.", "beartype.")
+LARGEST = 1e36  # of data, so that sums of them can be told in single precision, too
+
+
+# Beside the pins of pyproject.toml, for environments that were made without them.
+BROKEN = {"0.10.2": "miscompiles reductions on CPUs, which makes results wrong"}
+OLDEST = (0, 9)
+REMEDY = "Install another: pip install 'jax>=0.9,!=0.10.2,<0.13'."
+
+
+def warn(message: str) -> None:
+    """Warn of the line outside aljax that led here."""
+    # Python 3.12 has `skip_file_prefixes` for this.
+    frame, level = sys._getframe(1), 2
+    # scikit-learn wraps the estimators' methods, type checkers whatever they check.
+    while frame.f_back and frame.f_globals.get("__name__", "").startswith(WRAPPERS):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, stacklevel=level)
+
+
+def nearest_name(name: str, known: Sequence[str]) -> str:
+    """A hint for an error message: the known name most like `name`, else all."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"did you mean `{close[0]}`?" if close else f"known: {', '.join(known)}."
+
+
+def instance(name: str, value: Any, kind: Any, remedy: str) -> None:
+    """Refuse what is of another type."""
+    if not isinstance(value, kind):
+        raise ValueError(
+            f"`{name}` is a {type(value).__name__}; expected {remedy} "
+            f"(a {kind.__name__})."
+        )
+
+
+def read_path(path: Any, name: str = "path") -> Path:
+    """A path, from text or a path.
+
+    Raises:
+        ValueError: No name of a file or folder, as when another argument comes first.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise ValueError(
+            f"`{name}` is a {type(path).__name__}; expected the name of a file or "
+            "folder as text or a path."
+        )
+    return Path(path)
+
+
+def slice_name(t: int, labels: Sequence[Hashable] | None) -> str:
+    """A slice's index, and its label if it has one, for an error message."""
+    return f"slice {t}" if labels is None else f"slice {t} ({labels[t]!r})"
+
+
+def check_names(cls: type, names: Iterable[str]) -> None:
+    """Refuse names that are not fields of a dataclass, with the nearest that is.
+
+    Raises:
+        ValueError: One is not.
+    """
+    known = [field.name for field in dataclasses.fields(cls)]
+    for name in names:
+        if name not in known:
+            raise ValueError(
+                f"`{name}` is not a setting of {cls.__name__}: "
+                f"{nearest_name(name, known)}"
+            )
+
+
+def optional(module: str, extra: str) -> Any:
+    """A module that only an extra of the package brings along.
+
+    Raises:
+        ImportError: It is not installed; the message says how to.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"{error.name} is not installed: pip install 'aljax[{extra}]'"
+        ) from error
+
+
+def check_jax() -> None:
+    """Refuse releases of jax and jaxlib that are too old or known to be broken.
+
+    Newer ones than were tested are let through: pip warns of them.
+
+    Raises:
+        ImportError: One of them is; it says which and what to install.
+    """
+    for name in ("jax", "jaxlib"):
+        version = metadata.version(name)
+        if version in BROKEN:
+            raise ImportError(f"{name} {version} {BROKEN[version]}. {REMEDY}")
+        numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+        if numbers < OLDEST:
+            raise ImportError(
+                f"{name} {version} is older than aljax supports. {REMEDY}"
+            )

@@ -1,0 +1,360 @@
+"""Sweeps: many settings of one problem as one compiled program."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig, number
+from aljax.errors import instance, nearest_name
+from aljax.fit import Prepared, check_finite, check_key, prepare, shifts_of
+from aljax.graph.slices import dense_only
+from aljax.layout.losses import LossTerms
+from aljax.layout.optimize import LayoutState, bytes_of_row, run_together
+from aljax.layout.problem import LayoutParams, layout_params, unstack_maps
+from aljax.metrics import displacement, trustworthiness
+from aljax.relations.mates import Relations
+
+SECTIONS = {"graph": GraphConfig, "layout": LayoutConfig, "alignment": AlignmentConfig}
+
+
+SHAPES = (
+    "n_neighbors",
+    "alignment_window_size",
+    "n_components",
+    "n_epochs",
+    "n_shifts",
+)
+OF_MATES = ("alignment_strengths", "alignment_decay")  # part of the problem itself
+MEMORY = 2 * 2**30  # bytes, where none is given
+ROWS_AT_ONCE = {"cpu": 1}  # by measurement; elsewhere as many as fit
+Group = list[tuple[int, Any]]  # numbers of rows, and what tells their starts apart
+TRUST_NEIGHBORS = 15
+Maps = list[Float[np.ndarray, "_ components"]]
+Measure = Callable[[Maps, Prepared], Mapping[str, float]]
+
+
+class Row(NamedTuple):
+    """One finished setting: its maps, the loss terms as last recorded, its metrics."""
+
+    maps: Maps
+    loss: LossTerms
+    metrics: Mapping[str, float]
+
+
+class Sweep(NamedTuple):
+    """The rows of a sweep, stacked; row r has the settings `settings[r]`.
+
+    Attributes:
+        settings: What was asked for.
+        maps: For each slice the maps of all rows, in the order of its own points;
+            components that a row does not have are 0.
+        loss: The terms as last recorded, `(rows, slices)`.
+        metrics: One value for each row, by name.
+    """
+
+    settings: list[dict[str, Any]]
+    maps: list[Float[np.ndarray, "rows _ components"]]
+    loss: LossTerms
+    metrics: dict[str, Float[np.ndarray, "rows"]]
+
+    def table(self) -> list[dict[str, Any]]:
+        """For each row its settings, its metrics and its terms of the loss."""
+        columns = dict(self.metrics)
+        columns |= {
+            term: values.sum(axis=1) for term, values in vars(self.loss).items()
+        }
+        return [
+            setting | {name: float(values[row]) for name, values in columns.items()}
+            for row, setting in enumerate(self.settings)
+        ]
+
+
+class SweepProblem(NamedTuple):
+    """What is laid out: the arguments of `fit` that the settings start from.
+
+    Attributes:
+        slices: Data, neighbours or graphs.
+        relations: Which rows are mates.
+        graph: How data become graphs.
+        layout: How graphs become maps.
+        alignment: How strongly mates are held together.
+        visible: Which of the mates the layouts know of; None for all.
+    """
+
+    slices: Sequence[Any]
+    relations: Any = None
+    graph: GraphConfig = GraphConfig()
+    layout: LayoutConfig = LayoutConfig()
+    alignment: AlignmentConfig = AlignmentConfig()
+    visible: Callable[[Relations], Relations] | None = None
+
+    def replaced(self, setting: Mapping[str, Any]) -> "SweepProblem":
+        """The problem with some of its settings replaced, by name.
+
+        Raises:
+            ValueError: An unknown name (it says the nearest), or a value out of range.
+        """
+        sections = {section: getattr(self, section) for section in SECTIONS}
+        for section, config in SECTIONS.items():
+            names = {field.name for field in dataclasses.fields(config)}
+            own = {name: value for name, value in setting.items() if name in names}
+            sections[section] = dataclasses.replace(sections[section], **own)
+        return self._replace(**sections)
+
+    def prepared(self, key: jax.Array) -> Prepared:
+        """Everything up to the first epoch."""
+        return prepare(
+            self.slices,
+            self.relations,
+            key=key,
+            graph=self.graph,
+            layout=self.layout,
+            alignment=self.alignment,
+            visible=self.visible,
+        )
+
+    def params(self) -> LayoutParams:
+        """The settings that change no shape."""
+        return layout_params(self.layout, self.alignment, slices=len(self.slices))
+
+
+def check_problem(problem: Any) -> None:
+    """Refuse what is no problem, such as its slices alone.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    if not isinstance(problem, SweepProblem):
+        raise ValueError(
+            f"`problem` is a {type(problem).__name__}; expected a `SweepProblem`, as "
+            "in SweepProblem(slices, relations)."
+        )
+    instance("problem.slices", problem.slices, Sized, "a list of arrays")
+
+
+def check_settings(settings: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse a sweep of no rows, or of settings that there are not.
+
+    Raises:
+        ValueError: It is one; it says the nearest name.
+    """
+    if not isinstance(settings, Sequence) or not len(settings):
+        raise ValueError(
+            f"`settings` is {settings!r}; expected at least one row, as in "
+            '[{"alignment_regularisation": 0.1}, {"alignment_regularisation": 0.3}].'
+        )
+    known = [f.name for one in SECTIONS.values() for f in dataclasses.fields(one)]
+    for row, setting in enumerate(settings):
+        if not isinstance(setting, Mapping):
+            raise ValueError(
+                f"`settings[{row}]` is {setting!r}; expected a dict, as in "
+                '{"alignment_regularisation": 0.1}.'
+            )
+        for name in setting:
+            if name not in known:
+                raise ValueError(
+                    f"`settings[{row}]` names `{name}`, which is no setting: "
+                    f"{nearest_name(str(name), known)}"
+                )
+
+
+Progress = Callable[[int, Row], None]
+
+
+def sweep(
+    problem: SweepProblem,
+    settings: Sequence[Mapping[str, Any]],
+    *,
+    keys: jax.Array | Sequence[jax.Array],
+    memory: int | None = None,
+    chunk: int | None = None,
+    measure: Measure | None = None,
+    progress: Progress | None = None,
+) -> Sweep:
+    """Lay one problem out under many settings, by one program for each shape.
+
+    Each row is what `fit` gives with its settings and its key: the same bits where
+    one row runs at a time, else up to rounding, which a whole run amplifies.
+
+    Args:
+        problem: The data, and the settings that the rows start from.
+        settings: For each row the settings it replaces, by name, per slice where they
+            may be so.
+        keys: One for all rows, or one for each.
+        memory: Bytes that the rows of a chunk may take together, by the estimate of
+            `bytes_of_row`; None for 2 GiB.
+        chunk: Rows that run at once (at least 1); None for what was measured to be
+            fastest: one on CPUs, elsewhere as many as the memory holds.
+        measure: The metrics of a row; None for `measure_row`.
+        progress: Called with each row's number as soon as it is finished.
+
+    Raises:
+        ValueError: What is no problem, no settings, an unknown name, a value that does
+            not fit, the wrong number of keys, or memory too small for a single row.
+    """
+    check_problem(problem)
+    check_settings(settings)
+    rows = [problem.replaced(setting) for setting in settings]
+    for row in rows:
+        row.params()  # refuses what does not fit before the first row is laid out
+    if measure is not None:
+        instance("measure", measure, Callable, "a function of maps, or None")
+    row_keys = _read_keys(keys, len(rows))
+    number(1, whole=True, optional=True)("chunk", chunk)
+    number(1, whole=True, optional=True)("memory", memory)
+    finished: dict[int, Row] = {}
+    for group in _groups(rows, row_keys):
+        for members, begun, states in _lay_out_group(
+            group, rows, row_keys, chunk=chunk, memory=memory
+        ):
+            for row, one, state in zip(members, begun, states, strict=True):
+                finished[row] = finished_row(one, state, measure or measure_row)
+                if progress:
+                    progress(row, finished[row])
+    return stack_rows(settings, [finished[row] for row in range(len(rows))])
+
+
+def _read_keys(keys: Any, rows: int) -> list[jax.Array]:
+    """One key for each row."""
+    if isinstance(keys, jax.Array):
+        typed = jnp.issubdtype(keys.dtype, jax.dtypes.prng_key)
+        keys = [keys] * rows if keys.ndim == (0 if typed else 1) else [*keys]
+    if not isinstance(keys, Sequence):
+        raise ValueError(
+            f"`keys` is {keys!r}; expected keys of JAX, such as jax.random.key(0): one "
+            "for all rows, or one for each."
+        )
+    if len(keys) != rows:
+        raise ValueError(
+            f"`keys` has {len(keys)} keys for {rows} rows; expected one for each row, "
+            "or a single one for all."
+        )
+    for key in keys:
+        check_key(key)
+    return list(keys)
+
+
+def _groups(rows: Sequence[SweepProblem], keys: Sequence[jax.Array]) -> list[Group]:
+    """Rows whose arrays have the same shapes, those with the same start together."""
+    groups: dict[Any, dict[Any, list[int]]] = {}
+    for place, (row, key) in enumerate(zip(rows, keys, strict=True)):
+        settings = {**vars(row.graph), **vars(row.layout), **vars(row.alignment)}
+        moving = settings["motion_fidelity"] > 0  # then the problem has lengths, too
+        shape = (moving, *(settings[name] for name in SHAPES))
+        init = settings["init"]
+        start = (
+            *(_comparable(value) for value in vars(row.graph).values()),
+            init if isinstance(init, str) else id(row),  # arrays
+            *(settings[name] for name in OF_MATES),
+            np.asarray(jax.random.key_data(key)).tobytes(),
+        )
+        groups.setdefault(shape, {}).setdefault(start, []).append(place)
+    return [
+        [(place, start) for start, places in group.items() for place in places]
+        for group in groups.values()
+    ]
+
+
+def _comparable(value: Any) -> Any:
+    """A setting as part of a dict's key; keywords, which may hold arrays, by place."""
+    return id(value) if isinstance(value, Mapping) else value
+
+
+def _lay_out_group(
+    group: Group,
+    rows: Sequence[SweepProblem],
+    keys: Sequence[jax.Array],
+    *,
+    chunk: int | None,
+    memory: int | None,
+) -> Iterator[tuple[list[int], list[Prepared], list[LayoutState]]]:
+    """Chunk by chunk the numbers of its rows, what they start from and how they end."""
+    place, start = group[0]
+    begun = {start: rows[place].prepared(keys[place])}
+    problem = begun[start].problem
+    n_shifts = shifts_of(problem, rows[place].layout)
+    components = begun[start].state.maps.shape[1]
+    needs = bytes_of_row(problem, components=components, n_shifts=n_shifts)
+    size = _chunk_size(needs, len(group), chunk, memory)
+    for first in range(0, len(group), size):
+        part = group[first : first + size]
+        begun = {  # those of the chunk before are kept as long as they are shared
+            start: begun.get(start) or rows[place].prepared(keys[place])
+            for place, start in part
+        }
+        members = [place for place, _ in part]
+        ones = [begun[start] for _, start in part]
+        states = run_together(
+            [one.problem for one in ones],
+            [rows[place].params() for place in members],
+            [one.state for one in ones],
+            keys=[keys[place] for place in members],
+            n_shifts=n_shifts,
+            size=size,
+        )
+        yield members, ones, states
+
+
+def _chunk_size(needs: int, rows: int, chunk: int | None, memory: int | None) -> int:
+    fitting = (MEMORY if memory is None else memory) // needs
+    if fitting < 1 and memory is not None:
+        raise ValueError(
+            f"`memory` is {memory} bytes, but one row takes about {needs}; expected at "
+            "least that. Give more, or lower `n_neighbors`, `n_shifts` or "
+            "`alignment_window_size`."
+        )
+    wished = chunk or ROWS_AT_ONCE.get(jax.default_backend(), rows)
+    return max(1, min(wished, fitting, rows))
+
+
+def measure_row(maps: Maps, begun: Prepared) -> dict[str, float]:
+    """What is measured of a row unless asked otherwise, as the means over slices.
+
+    Trustworthiness (15 neighbours, 1 is best) where slices have data and more than 30
+    rows, and the displacement of mates in radii of the maps where there are any.
+    """
+    pairs = zip(dense_only(begun.data), maps, strict=True)
+    trust = [
+        trustworthiness(data, one, n_neighbors=TRUST_NEIGHBORS)
+        for data, one in pairs
+        if data is not None and len(data) > 2 * TRUST_NEIGHBORS
+    ]
+    measured = {"trustworthiness": float(np.mean(trust))} if trust else {}
+    if begun.relations:
+        measured["displacement"] = displacement(maps, begun.relations)
+    return measured
+
+
+def finished_row(begun: Prepared, state: LayoutState, measure: Measure) -> Row:
+    """What came of one setting.
+
+    Raises:
+        ValueError: Distances in its maps are not finite.
+    """
+    check_finite(state.maps)
+    maps = unstack_maps(state.maps, begun.problem)
+    loss = jax.tree.map(lambda term: np.asarray(term)[-1:].sum(axis=0), state.history)
+    return Row(maps, loss, measure(maps, begun))
+
+
+def stack_rows(settings: Sequence[Mapping[str, Any]], rows: Sequence[Row]) -> Sweep:
+    """The rows as one table, maps as arrays with the rows along their first axis."""
+    widest = max(row.maps[0].shape[1] for row in rows)
+    maps = [
+        np.stack([np.pad(y, ((0, 0), (0, widest - y.shape[1]))) for y in of_slice])
+        for of_slice in zip(*(row.maps for row in rows), strict=True)
+    ]
+    return Sweep(
+        [dict(setting) for setting in settings],
+        maps,
+        jax.tree.map(lambda *terms: np.stack(terms), *(row.loss for row in rows)),
+        {
+            name: np.array([row.metrics[name] for row in rows])
+            for name in rows[0].metrics
+        },
+    )
