@@ -10,7 +10,7 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
-from aljax.errors import LARGEST, check_names, nearest_name
+from aljax.errors import LARGEST, InputError, check_names, nearest_name
 
 Check = Callable[[str, Any], None]
 
@@ -28,7 +28,7 @@ def is_listed(value: Any) -> TypeGuard[Sequence[Any]]:
 
 
 def _reject(name: str, value: Any, expected: str) -> None:
-    raise ValueError(f"`{name}` is {value!r}; expected {expected}.")
+    raise InputError(name, f"is {value!r}", expected)
 
 
 def _is_number(value: Any, whole: bool) -> bool:

@@ -37,12 +37,36 @@ def nearest_name(name: str, known: Sequence[str]) -> str:
     return f"did you mean `{close[0]}`?" if close else f"known: {', '.join(known)}."
 
 
+class InputError(ValueError):
+    """A value that an argument cannot take.
+
+    The message reads "`name` got; expected expected. remedy".
+
+    Attributes:
+        name: The argument, such as "relations[2]".
+        got: The value that came, as a predicate such as "is 3" or "has shape (4,)".
+        expected: The values that the argument can take, as a noun phrase.
+        remedy: One or more sentences that say what to do; may be empty.
+    """
+
+    def __init__(self, name: str, got: str, expected: str, remedy: str = ""):
+        super().__init__(name, got, expected, remedy)
+        self.name, self.got = name, got
+        self.expected, self.remedy = expected, remedy
+
+    def __str__(self) -> str:
+        return f"`{self.name}` {self.got}; expected {self.expected}. {self.remedy}".rstrip()
+
+    def renamed(self, name: str) -> "InputError":
+        """The same error of an argument that the caller knows by another name."""
+        return type(self)(name, self.got, self.expected, self.remedy)
+
+
 def instance(name: str, value: Any, kind: Any, remedy: str) -> None:
     """Refuse what is of another type."""
     if not isinstance(value, kind):
-        raise ValueError(
-            f"`{name}` is a {type(value).__name__}; expected {remedy} "
-            f"(a {kind.__name__})."
+        raise InputError(
+            name, f"is a {type(value).__name__}", f"{remedy} (a {kind.__name__})"
         )
 
 
@@ -53,9 +77,10 @@ def read_path(path: Any, name: str = "path") -> Path:
         ValueError: No name of a file or folder, as when another argument comes first.
     """
     if not isinstance(path, str | os.PathLike):
-        raise ValueError(
-            f"`{name}` is a {type(path).__name__}; expected the name of a file or "
-            "folder as text or a path."
+        raise InputError(
+            name,
+            f"is a {type(path).__name__}",
+            "the name of a file or folder as text or a path",
         )
     return Path(path)
 
