@@ -16,18 +16,6 @@ if TYPE_CHECKING:
     from aljax.plot.motion import displacement, loss, trajectories
     from aljax.plot.style import save
 
-ROOMS = {
-    "animate": "film",
-    "displacement": "motion",
-    "explore": "explorer",
-    "gradient_map": "grids",
-    "inverse_grid": "grids",
-    "loss": "motion",
-    "points": "maps",
-    "save": "paper",
-    "slices": "maps",
-    "trajectories": "lines",
-}
 __all__ = [
     "animate",
     "displacement",
@@ -40,10 +28,23 @@ __all__ = [
     "slices",
     "trajectories",
 ]
+MODULES = {
+    "explorer": ("explore",),
+    "film": ("animate",),
+    "inverse": ("gradient_map", "inverse_grid"),
+    "maps": ("points", "slices"),
+    "motion": ("displacement", "loss", "trajectories"),
+    "style": ("save",),
+}
+HOMES = {name: module for module, names in MODULES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    """A picture's function, whose room and libraries are loaded on first use."""
-    if name in ROOMS:
-        return getattr(optional(f"aljax.plot.{ROOMS[name]}", "plot"), name)
+    """A picture's function, whose module and libraries are loaded on first use."""
+    if name in HOMES:
+        return getattr(optional(f"aljax.plot.{HOMES[name]}", "plot"), name)
     raise AttributeError(f"module 'aljax.plot' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
