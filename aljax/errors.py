@@ -114,6 +114,8 @@ def optional(module: str, extra: str) -> Any:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
+        if f"{error.name}".startswith("aljax"):
+            raise
         raise ImportError(
             f"{error.name} is not installed: pip install 'aljax[{extra}]'"
         ) from error

@@ -94,7 +94,9 @@ def slices_from_table(values: Any, slice_labels: Any, row_ids: Any) -> TableSlic
             "sparse rows by hand: `values[rows]` for each slice."
         )
     labels = _column(slice_labels, "slice_labels")
-    ids = _column(row_ids, "row_ids")
+    ids: list[Hashable] = [
+        None if is_missing(entry) else entry for entry in _column(row_ids, "row_ids")
+    ]
     for name, column in (("slice_labels", labels), ("row_ids", ids)):
         if len(column) != len(data):
             raise ValueError(

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import scipy.linalg
 import scipy.sparse
 import scipy.sparse.linalg
 from helpers import SIZES, make_data, make_graphs
@@ -19,7 +20,7 @@ def blocks(sizes, rng) -> scipy.sparse.csr_matrix:
     """Complete graphs side by side, with random weights."""
     dense = [rng.uniform(0.1, 1, (size, size)) for size in sizes]
     parts = [np.triu(one, 1) + np.triu(one, 1).T for one in dense]
-    return scipy.sparse.csr_matrix(scipy.sparse.block_diag(parts))
+    return scipy.sparse.csr_matrix(scipy.linalg.block_diag(*parts))
 
 
 def share_of_own_center(start: np.ndarray, labels: np.ndarray) -> float:
@@ -89,9 +90,7 @@ def test_larger_components_take_more_room(rng):
 
 @pytest.mark.parametrize("with_data", [False, True])
 def test_many_points_without_a_neighbor_find_places_apart(rng, with_data):
-    matrix = scipy.sparse.block_diag(
-        [blocks((10,), rng), scipy.sparse.csr_matrix((30, 30))]
-    )
+    matrix = scipy.linalg.block_diag(blocks((10,), rng).toarray(), np.zeros((30, 30)))
     data = rng.normal(size=(40, 4)) if with_data else None
     start = spectral(scipy.sparse.csr_matrix(matrix), 2, data=data)
     assert np.isfinite(start).all()
