@@ -21,14 +21,14 @@ OLDEST = (0, 9)
 REMEDY = "Install another: pip install 'jax>=0.9,!=0.10.2,<0.13'."
 
 
-def warn(message: str) -> None:
-    """Warn of the line outside aljax that led here."""
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warns of the line outside aljax that led here."""
     # Python 3.12 has `skip_file_prefixes` for this.
     frame, level = sys._getframe(1), 2
     # scikit-learn wraps the estimators' methods, type checkers whatever they check.
     while frame.f_back and frame.f_globals.get("__name__", "").startswith(WRAPPERS):
         frame, level = frame.f_back, level + 1
-    warnings.warn(message, stacklevel=level)
+    warnings.warn(message, category, stacklevel=level)
 
 
 def nearest_name(name: str, known: Sequence[str]) -> str:
@@ -55,7 +55,8 @@ class InputError(ValueError):
         self.expected, self.remedy = expected, remedy
 
     def __str__(self) -> str:
-        return f"`{self.name}` {self.got}; expected {self.expected}. {self.remedy}".rstrip()
+        said = f"`{self.name}` {self.got}; expected {self.expected}. {self.remedy}"
+        return said.rstrip()
 
     def renamed(self, name: str) -> "InputError":
         """The same error of an argument that the caller knows by another name."""

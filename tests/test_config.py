@@ -1,3 +1,4 @@
+import copy
 import dataclasses
 import itertools
 import math
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from aljax.config import (
     AlignmentConfig,
     GraphConfig,
+    InverseConfig,
     LayoutConfig,
     find_ab_params,
     per_slice,
@@ -46,6 +48,8 @@ SETTINGS = {
     "init": (LayoutConfig, ["spectral", "pca", "random"], ["magic", "", [], None, 3]),
     "repulsion_strength": (LayoutConfig, [0.0, 2.0], [-1.0, *NOT_NUMBERS]),
     "negative_sample_rate": (LayoutConfig, [0.0, 2.5], [-1, *NOT_NUMBERS]),
+    "method": (InverseConfig, ["linear", "mean"], ["cubic", None]),
+    "bounds": (InverseConfig, [None, "data", (0, 1)], ["row", 3, (1, 2, 3)]),
     "n_shifts": (LayoutConfig, [None, 1], [0, 1.5, "1", True, math.nan]),
     "alignment_regularisation": (AlignmentConfig, [0.0, 1.0], [-1, [1], *NOT_NUMBERS]),
     "motion_fidelity": (AlignmentConfig, [0.0, 0.3], [-0.1, [0.3], *NOT_NUMBERS]),
@@ -92,7 +96,7 @@ def test_errors_name_the_setting_what_came_and_what_was_expected(name, value):
 def test_every_setting_is_tested():
     settings = {
         field.name
-        for config in (GraphConfig, LayoutConfig, AlignmentConfig)
+        for config in (GraphConfig, LayoutConfig, AlignmentConfig, InverseConfig)
         for field in dataclasses.fields(config)
     }
     assert settings == {*SETTINGS, "a", "b"}
@@ -176,9 +180,43 @@ def test_settings_are_frozen_checked_on_replacement_and_picklable():
     assert pickle.loads(pickle.dumps(config)) == config
 
 
-def test_settings_with_lists_hash_so_that_they_can_be_static():
-    config = LayoutConfig(min_dist=[0.1, 0.2], init=[np.zeros((3, 2))] * 2)
-    assert hash(config) == hash(LayoutConfig(min_dist=[0.1, 0.2]))
+def array(*values: float) -> np.ndarray:
+    return np.array(values)
+
+
+@pytest.mark.parametrize(
+    ("config", "settings", "others"),
+    [
+        (LayoutConfig, {"min_dist": [0.1, 0.2]}, {"min_dist": [0.1, 0.3]}),
+        (LayoutConfig, {"init": [np.zeros((3, 2))]}, {"init": [np.ones((3, 2))]}),
+        (LayoutConfig, {"init": [np.zeros((3, 2))]}, {"init": [np.zeros((2, 3))]}),
+        (LayoutConfig, {"init": [np.zeros((3, 2)), None]}, {"init": "spectral"}),
+        (GraphConfig, {"metric_kwds": {"vinv": array(1, 2)}}, {"metric_kwds": None}),
+        (
+            GraphConfig,
+            {"metric_kwds": {"vinv": array(1, 2)}},
+            {"metric_kwds": {"vinv": array(1, 3)}},
+        ),
+        (InverseConfig, {"bounds": (array(0, 1), 2)}, {"bounds": (array(0, 2), 2)}),
+    ],
+)
+def test_settings_are_compared_and_hashed_by_what_they_hold(config, settings, others):
+    one, again, other = (
+        config(**given) for given in (settings, copy.deepcopy(settings), others)
+    )
+    assert one == again
+    assert hash(one) == hash(again)
+    assert one != other
+    assert len({one, again, other}) == 2
+    assert pickle.loads(pickle.dumps(one)) == one
+
+
+def test_settings_of_other_kinds_differ_and_keywords_are_copied():
+    assert GraphConfig() != LayoutConfig()
+    keywords = {"p": 3}
+    config = GraphConfig(metric="minkowski", metric_kwds=keywords)
+    keywords["p"] = 4
+    assert config.metric_kwds == {"p": 3}
 
 
 def test_one_value_serves_all_slices_and_a_list_must_match_them():
