@@ -62,6 +62,11 @@ class InputError(ValueError):
         """The same error of an argument that the caller knows by another name."""
         return type(self)(name, self.got, self.expected, self.remedy)
 
+    def of(self, owner: str) -> "InputError":
+        """The same error, with the name of the slice that the argument speaks of."""
+        got = f"of {owner} {self.got}"
+        return type(self)(self.name, got, self.expected, self.remedy)
+
 
 def instance(name: str, value: Any, kind: Any, remedy: str) -> None:
     """Refuse what is of another type."""

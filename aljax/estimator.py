@@ -12,9 +12,10 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from aljax.config import AlignmentConfig, is_listed, per_slice
 from aljax.embedding import AlignedEmbedding
+from aljax.errors import InputError
 from aljax.graph.fuzzy import FuzzyGraph
-from aljax.graph.knn import KNN, Rows
-from aljax.graph.slices import dense_only, features_of, read_slice, read_slices, rows_of
+from aljax.graph.knn import KNN
+from aljax.graph.slices import Slice, read_slice, read_slices, slices_of
 from aljax.relations.read import turn_one, turn_reversed
 from aljax.transform import transform
 from aljax.umap_parameters import Parameters, check_columns, fitting_neighbors
@@ -71,10 +72,9 @@ class AlignedUMAP(Parameters):
         Raises:
             ValueError: As `aljax.fit` does.
         """
-        slices = _read_data(X)
+        slices = _read_data(X, self.metric)
         validate_data(self, X[0], skip_check_array=True)
-        data = dense_only([features_of(one, self.metric) for one in slices])
-        relations = turn_reversed(relations, [*map(rows_of, slices)], data)
+        relations = turn_reversed(relations, slices)
         knn = self.precomputed_knn
         none = isinstance(knn, tuple) and all(one is None for one in knn)
         knn = None if none else knn
@@ -121,26 +121,26 @@ class AlignedUMAP(Parameters):
             NotFittedError: `fit` comes first.
         """
         check_is_fitted(self)
-        data = _read_one(X, "`X`")
-        count, rows = len(self.maps_.maps), rows_of(data)
+        new = _read_one(X, self.metric)
+        count = len(self.maps_.maps)
         if isinstance(relations, Mapping):
-            known = [self.maps_.data[-1], features_of(data, self.metric)]
-            sizes = [len(self.maps_.maps[-1]), rows]
-            relations = turn_one(relations, count - 1, sizes, dense_only(known))
+            sizes = [len(self.maps_.maps[-1])]
+            (last,) = slices_of(sizes, self.maps_.data[-1:])
+            relations = turn_one(relations, count - 1, [last, new])
         fitted = per_slice("n_neighbors", self.maps_.graph.n_neighbors, count)
         # `fit` takes less where a slice is small.
         last = fitted[-1]
         own = last if is_listed(self.n_neighbors) else max(fitted)
         asked = settings.get("n_neighbors", own)
         (fits,) = per_slice(
-            "n_neighbors", fitting_neighbors(asked, [rows], first=count), 1
+            "n_neighbors", fitting_neighbors(asked, [new.rows], first=count), 1
         )
         if fits != last:
             settings["n_neighbors"] = fits
         with self._watched() as progress:
             maps = update(
                 self.maps_,
-                data,
+                new.given,
                 relations,
                 key=self._key(),
                 move=move,
@@ -220,7 +220,7 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
         Raises:
             ValueError: As `aljax.fit` does.
         """
-        data = _read_one(self._validate(X, reset=True), "`X`")
+        data = _read_one(self._validate(X, reset=True), self.metric)
         init = self.init if isinstance(self.init, str) else [self.init]
         knn = None if self.precomputed_knn is None else [self.precomputed_knn]
         labels = None if y is None else [y]
@@ -273,20 +273,24 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
         self._n_features_out = self.embedding_.shape[1]
 
 
-def _read_data(slices: Sequence[Any]) -> list[Rows]:
-    return [
-        _refuse_products(one, f"`X[{t}]`") for t, one in enumerate(read_slices(slices))
-    ]
+def _read_data(slices: Sequence[Any], metric: str) -> list[Slice]:
+    read = read_slices(slices, metric=metric)
+    for t, one in enumerate(read):
+        _check_data(one, f"X[{t}]")
+    return read
 
 
-def _read_one(given: Any, name: str) -> Rows:
-    return _refuse_products(read_slice(given, name), name)
-
-
-def _refuse_products(one: Any, name: str) -> Any:
-    if isinstance(one, KNN | FuzzyGraph):
-        raise ValueError(
-            f"{name} is a {type(one).__name__}; the estimators take data. Pass "
-            "neighbours as `precomputed_knn`, or graphs to `aljax.fit`."
-        )
+def _read_one(given: Any, metric: str) -> Slice:
+    one = read_slice(given, "X", metric=metric)
+    _check_data(one, "X")
     return one
+
+
+def _check_data(one: Slice, name: str) -> None:
+    if isinstance(one.given, KNN | FuzzyGraph):
+        raise InputError(
+            name,
+            f"is a {type(one.given).__name__}",
+            "data",
+            "Pass neighbors as `precomputed_knn`, or graphs to `aljax.fit`.",
+        )

@@ -19,11 +19,9 @@ from aljax.graph.build import build_graphs
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.knn import Rows
 from aljax.graph.slices import (
-    dense_only,
-    features_of,
+    Slice,
     one_for_each,
     read_slices,
-    rows_of,
 )
 from aljax.layout.initialize import initial_maps
 from aljax.layout.mesh import Devices, read_devices
@@ -38,7 +36,7 @@ from aljax.layout.problem import (
     unstack_maps,
 )
 from aljax.layout.sharding import collect, place
-from aljax.relations.mates import Relations, Slices, linked, read_weights
+from aljax.relations.mates import Relations, linked, read_weights
 from aljax.relations.read import SliceIds, is_ids, read_ids, read_relations
 from aljax.relations.strengths import check_comparable, measure_moves, relate, scales_of
 
@@ -196,26 +194,23 @@ def prepare(
     instance("layout", layout, LayoutConfig, "aljax.LayoutConfig(...)")
     instance("alignment", alignment, AlignmentConfig, "aljax.AlignmentConfig(...)")
     check_labels(slice_labels, slices)
-    given = read_slices(slices, slice_labels)
-    data = [features_of(one, graph.metric) for one in given]
-    dense = dense_only(data)
-    known = Slices([rows_of(one) for one in given], dense, slice_labels)
+    given = read_slices(slices, slice_labels, metric=graph.metric)
+    dense = [one.dense for one in given]
     knn_seed, start_seed = seeds(key, 2)
     moving = alignment.motion_fidelity > 0
     if moving:
         check_comparable(dense)
     params = layout_params(layout, alignment, slices=len(given))
     window = alignment.alignment_window_size
-    links = read_relations(relations, known, alignment_window_size=window)
-    held = read_pinned(pinned, known, layout)
-    weighing = read_point_weights(point_weights, known)
+    links = read_relations(relations, given, alignment_window_size=window)
+    held = read_pinned(pinned, given, layout)
+    weighing = read_point_weights(point_weights, given)
     seconds: dict[str, float] = {}
     with timed("graph", seconds):
         graphs = build_graphs(
             given,
             graph,
             seed=knn_seed,
-            labels=slice_labels,
             precomputed_knn=precomputed_knn,
             y=y,
         )
@@ -249,14 +244,14 @@ def prepare(
             moves=moves,
         )
         state = init(stack_maps(start, problem), n_epochs=epochs(layout, graphs))
-    ids = read_ids(relations, known) if is_ids(relations) else None
+    ids = read_ids(relations, given) if is_ids(relations) else None
     return Prepared(
         problem=problem,
         params=params,
         state=state,
         graphs=graphs,
         relations=related,
-        data=data,
+        data=[one.features for one in given],
         pinned=held,
         point_weights=weighing,
         ids=ids,
@@ -405,27 +400,27 @@ def check_label(label: Any, name: str) -> None:
 
 
 def read_pinned(
-    pinned: PerRow, known: Slices, layout: LayoutConfig
+    pinned: PerRow, slices: Sequence[Slice], layout: LayoutConfig
 ) -> list[np.ndarray | None]:
     """Checked masks: one for each slice or None, where positions were given.
 
     Raises:
         ValueError: A mask of the wrong shape or type, or without positions.
     """
-    masks = one_for_each("pinned", pinned, len(known.sizes))
+    masks = one_for_each("pinned", pinned, len(slices))
     for t, mask in enumerate(masks):
         if mask is None:
             continue
         mask = np.array(mask)  # a copy: it is kept
-        if mask.shape != (known.sizes[t],) or mask.dtype != bool:
+        if mask.shape != (slices[t].rows,) or mask.dtype != bool:
             raise ValueError(
                 f"`pinned[{t}]` has shape {mask.shape} and dtype {mask.dtype}, but "
-                f"{known.name(t)} has {known.sizes[t]} rows; expected a mask of shape "
-                f"({known.sizes[t]},), True where a row stays."
+                f"{slices[t].name} has {slices[t].rows} rows; expected a mask of shape "
+                f"({slices[t].rows},), True where a row stays."
             )
         if mask.any() and not _has_start(layout, t):
             raise ValueError(
-                f"`pinned[{t}]` holds {mask.sum()} rows of {known.name(t)}, but "
+                f"`pinned[{t}]` holds {mask.sum()} rows of {slices[t].name}, but "
                 "`init` has no positions for it; give `init` as a list with an array "
                 "(points, components) for that slice."
             )
@@ -438,14 +433,16 @@ def _has_start(layout: LayoutConfig, t: int) -> bool:
     return not isinstance(init, str) and t < len(init) and init[t] is not None
 
 
-def read_point_weights(point_weights: PerRow, known: Slices) -> list[np.ndarray | None]:
+def read_point_weights(
+    point_weights: PerRow, slices: Sequence[Slice]
+) -> list[np.ndarray | None]:
     """Checked weights: for each slice one for each row, or None.
 
     Raises:
         ValueError: Weights that are negative, NaN or of the wrong length.
     """
-    weights = one_for_each("point_weights", point_weights, len(known.sizes))
+    weights = one_for_each("point_weights", point_weights, len(slices))
     return [
-        read_weights(one, known.sizes[t], f"`point_weights[{t}]` of {known.name(t)}")
+        read_weights(one, slices[t].rows, f"`point_weights[{t}]` of {slices[t].name}")
         for t, one in enumerate(weights)
     ]

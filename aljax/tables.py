@@ -8,8 +8,7 @@ import numpy as np
 import scipy.sparse
 
 from aljax.columns import as_plain, is_missing
-from aljax.graph.slices import read_slice
-from aljax.relations.mates import Slices
+from aljax.graph.slices import read_rows, slices_of
 from aljax.relations.read import read_slice_ids
 
 
@@ -87,7 +86,7 @@ def slices_from_table(values: Any, slice_labels: Any, row_ids: Any) -> TableSlic
             sorted, an id twice in a slice (names the first), or values that are no
             finite numbers.
     """
-    data = read_slice(values, "`values`")
+    data = read_rows(values, "values")
     if not isinstance(data, np.ndarray):
         raise ValueError(
             f"`values` is a {type(data).__name__}; expected an array or a frame. Cut "
@@ -112,10 +111,10 @@ def slices_from_table(values: Any, slice_labels: Any, row_ids: Any) -> TableSlic
             )
         rows.setdefault(label, []).append(row)
     order = _in_order(rows, getattr(slice_labels, "dtype", None))
-    known = Slices([len(rows[label]) for label in order], [None] * len(order), order)
+    cut_rows = slices_of([len(rows[label]) for label in order], labels=order)
     cut = [[ids[row] for row in rows[label]] for label in order]
     for t, one in enumerate(cut):
-        read_slice_ids(one, t, known, argument="row_ids")
+        read_slice_ids(one, t, cut_rows, argument="row_ids")
     held = [np.array(rows[label]) for label in order]
     return TableSlices([data[one] for one in held], cut, order, held)
 

@@ -14,9 +14,9 @@ from aljax.config import per_slice
 from aljax.embedding import AlignedEmbedding, check_fitted
 from aljax.graph.exact import QUERY_BLOCK as BLOCK
 from aljax.graph.exact import nearest_of, query_knn
-from aljax.graph.fuzzy import FuzzyGraph, membership_strengths, smooth_knn_dist
+from aljax.graph.fuzzy import membership_strengths, smooth_knn_dist
 from aljax.graph.knn import KNN, Rows, as_floats
-from aljax.graph.slices import PRECOMPUTED, read_slice
+from aljax.graph.slices import PRECOMPUTED, read_rows
 from aljax.layout.losses import SOFTENING, log_p, softplus
 from aljax.layout.optimize import ADAM
 
@@ -114,14 +114,11 @@ def _read_rows(new_rows: Any, columns: int, name: str) -> Rows:
     # No rows are no slice, but have their places: none.
     shape = () if scipy.sparse.issparse(new_rows) else getattr(new_rows, "shape", ())
     none = len(shape) == 2 and shape[0] == 0
-    rows = (
-        np.asarray(new_rows) if none else read_slice(new_rows, f"`new_rows` for {name}")
-    )
-    width = "no" if isinstance(rows, KNN | FuzzyGraph) else rows.shape[1]
-    if isinstance(rows, KNN | FuzzyGraph) or width != columns:
+    rows = np.asarray(new_rows) if none else read_rows(new_rows, "new_rows")
+    if rows.shape[1] != columns:
         raise ValueError(
-            f"`new_rows` has {width} columns, but {name} has {columns}; expected "
-            "the same features."
+            f"`new_rows` has {rows.shape[1]} columns, but {name} has {columns}; "
+            "expected the same features."
         )
     return rows
 

@@ -29,7 +29,7 @@ from aljax.embedding import AlignedEmbedding
 from aljax.errors import nearest_name, warn
 from aljax.files import read, write
 from aljax.fit import Progress, fit
-from aljax.graph.slices import Slice, rows_of
+from aljax.graph.slices import Slice
 from aljax.layout.optimize import LayoutState
 from aljax.whole import check_file
 
@@ -131,7 +131,7 @@ class Parameters(BaseEstimator):
         self._check_parameters()
         given = self.get_params(deep=False) | changed
         given["n_neighbors"] = fitting_neighbors(
-            self.n_neighbors, [*map(rows_of, slices)]
+            self.n_neighbors, [one.rows for one in slices]
         )
 
         def settings(cls: type) -> dict[str, Any]:
@@ -140,7 +140,7 @@ class Parameters(BaseEstimator):
 
         with self._watched() as progress:
             return fit(
-                slices,
+                [one.given for one in slices],
                 relations,
                 key=self._key(),
                 graph=GraphConfig(**settings(GraphConfig)),

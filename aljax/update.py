@@ -16,15 +16,15 @@ import numpy as np
 
 from aljax.config import GraphConfig, LayoutConfig, number, per_slice
 from aljax.embedding import AlignedEmbedding, check_fitted
-from aljax.errors import instance, nearest_name
+from aljax.errors import instance, nearest_name, slice_name
 from aljax.fit import Progress, check_key, check_label, epochs, optimize, seeds, timed
 from aljax.graph.build import build_graphs
 from aljax.graph.fuzzy import FuzzyGraph
-from aljax.graph.slices import dense_only, features_of, read_slice, rows_of
+from aljax.graph.slices import Slice, dense_only, read_slice, slices_of
 from aljax.layout.initialize import from_mates
 from aljax.layout.optimize import init
 from aljax.layout.problem import layout_params, stack, stack_maps, unstack_maps
-from aljax.relations.mates import Correspondence, Links, Mates, Relations, Slices, chain
+from aljax.relations.mates import Correspondence, Links, Mates, Relations, chain
 from aljax.relations.read import (
     SliceIds,
     join_ids,
@@ -97,15 +97,14 @@ def update(
     number(1, high=count + 1, whole=True, optional=True)("keep", keep)
     graph, layout = extend_settings(fitted, settings or {})
     labels = extend_labels(fitted, slice_label)
-    given = read_slice(new_slice, "`new_slice`")
-    data = [*fitted.data, features_of(given, graph.metric)]
-    sizes = [*map(len, fitted.maps), rows_of(given)]
-    known = Slices(sizes, dense_only(data), labels)
-    links, ids = read_new_links(fitted, relations, known)
+    name = slice_name(count, labels)
+    given = read_slice(new_slice, "new_slice", name=name, metric=graph.metric)
+    slices = [*slices_of([*map(len, fitted.maps)], fitted.data, labels), given]
+    links, ids = read_new_links(fitted, relations, slices)
     knn_seed, start_seed = seeds(key, 2)
     seconds: dict[str, float] = {}
     if fitted.alignment.motion_fidelity > 0:
-        check_comparable(dense_only(data))
+        check_comparable([one.dense for one in slices])
     with timed("graph", seconds):
         own = {
             name: per_slice(name, getattr(graph, name), count + 1)[-1]
@@ -115,8 +114,6 @@ def update(
             [given],
             dataclasses.replace(graph, **own),
             seed=knn_seed,
-            labels=labels,
-            first=count,
             precomputed_knn=[precomputed_knn],
             y=[y],
         )
@@ -142,7 +139,7 @@ def update(
         maps=[*fitted.maps, start],
         graphs=graphs,
         relations=related,
-        data=data,
+        data=[one.features for one in slices],
         params=layout_params(layout, fitted.alignment, slices=count + 1),
         seconds=seconds,
         pinned=[*fitted.pinned, None],
@@ -319,14 +316,14 @@ def extend_labels(
 
 
 def read_new_links(
-    fitted: AlignedEmbedding, relations: Any, known: Slices
+    fitted: AlignedEmbedding, relations: Any, slices: Sequence[Slice]
 ) -> tuple[Correspondence, tuple[SliceIds, ...] | None]:
     """The links of the new slice with those before, and everyone's ids.
 
     Args:
         fitted: The sequence so far.
         relations: As `update` takes them.
-        known: The slices, the new one included.
+        slices: The slices, the new one included.
 
     Raises:
         ValueError: As `update` has them.
@@ -335,7 +332,7 @@ def read_new_links(
     window = fitted.alignment.alignment_window_size
     ids = fitted.ids
     if isinstance(relations, Mapping) and any(isinstance(k, tuple) for k in relations):
-        links = read_pairs(relations, known)
+        links = read_pairs(relations, slices)
         for t, offset in links:
             if t + offset != new:
                 raise ValueError(
@@ -344,12 +341,12 @@ def read_new_links(
                 )
         ids = None
     elif isinstance(relations, Mapping):
-        links = _follow(fitted, read_dict(relations, new - 1, known, name="relations"))
+        links = _follow(fitted, read_dict(relations, new - 1, slices, name="relations"))
         if ids is not None:
             of = dict(
                 zip(links[new - 1, 1].others, links[new - 1, 1].rows, strict=True)
             )
-            rows = range(known.sizes[new])
+            rows = range(slices[new].rows)
             ids = (*ids, tuple(ids[-1][of[r]] if r in of else None for r in rows))
     else:
         if ids is None:
@@ -358,13 +355,13 @@ def read_new_links(
                 "of the last slice: row of the new one}, or pairs. Ids serve where "
                 "`fit` was given ids, and no update pairs since."
             )
-        ids = (*ids, read_slice_ids(relations, new, known))
+        ids = (*ids, read_slice_ids(relations, new, slices))
         near = max(0, new - window)
         joined = join_ids(ids[near:], window=window)
         links = {
             (t + near, o): v for (t, o), v in joined.items() if t + near + o == new
         }
-    warn_alone(links, known, first=new)
+    warn_alone(links, slices, first=new)
     return links, ids
 
 

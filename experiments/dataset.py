@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from aljax.relations.mates import Links, Mates, Relations, Slices
+from aljax.graph.slices import slices_of
+from aljax.relations.mates import Links, Mates, Relations
 from aljax.relations.read import read_relations
 
 
@@ -76,8 +77,7 @@ def consecutive(relations: Any, sizes: Sequence[int]) -> Relations:
         relations: Dicts, ids or pairs.
         sizes: Rows of each slice.
     """
-    known = Slices(sizes, [None] * len(sizes))
-    links = read_relations(relations, known, alignment_window_size=1)
+    links = read_relations(relations, slices_of(sizes), alignment_window_size=1)
     nobody = Links(np.zeros(0, np.int64), np.zeros(0, np.int64))
     return {
         (t, 1): Mates(link.rows, link.others, np.ones(link.rows.size))

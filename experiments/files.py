@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 
 from aljax.arrays import DAMAGE, read_npy, read_npz, short
-from aljax.graph.slices import read_slices
-from aljax.relations.mates import Slices
+from aljax.graph.slices import read_slices, slices_of
 from aljax.relations.read import read_relations
 
 NPY = b"\x93NUMPY"  # as every .npy begins
@@ -38,7 +37,7 @@ def read_data(path: str) -> dict[str, np.ndarray]:
         slices = read_slices(list(arrays.values()))
     except ValueError as error:
         raise ValueError(_by_name(error, path, [*arrays])) from error
-    return dict(zip(arrays, map(np.asarray, slices), strict=True))
+    return dict(zip(arrays, (np.asarray(one.given) for one in slices), strict=True))
 
 
 def read_labels(path: str, slices: Mapping[str, np.ndarray]) -> list[np.ndarray]:
@@ -117,7 +116,7 @@ def read_part(path: str, own: Callable[[int], range]) -> dict[str, np.ndarray]:
         checked = read_slices(read)
     except ValueError as error:
         raise ValueError(_by_name(error, path, names)) from error
-    kept = dict(zip(names, map(np.asarray, checked), strict=True))
+    kept = dict(zip(names, (np.asarray(one.given) for one in checked), strict=True))
     return {
         file.stem: kept.get(file.stem, np.empty((_rows_of(file), 0))) for file in files
     }
@@ -220,8 +219,9 @@ def read_relations_file(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # `fit` warns of the same
             data = [*slices.values()]
-            known = Slices([len(one) for one in data], data)
-            read_relations(relations, known, alignment_window_size=1)
+            read_relations(
+                relations, slices_of([*map(len, data)], data), alignment_window_size=1
+            )
     except ValueError as error:
         raise ValueError(f"`data.relations`: {path}: {error}") from error
     return relations

@@ -16,8 +16,9 @@ from sklearn.datasets import load_digits
 from aljax.config import GraphConfig
 from aljax.graph.build import build_graphs
 from aljax.graph.fuzzy import FuzzyGraph
+from aljax.graph.slices import read_slices, slices_of
 from aljax.layout.problem import AlignedProblem, LayoutParams, stack
-from aljax.relations.mates import Correspondence, Relations, Slices
+from aljax.relations.mates import Correspondence, Relations
 from aljax.relations.read import read_relations
 from aljax.relations.strengths import relate
 from aljax.tables import sliding_windows
@@ -82,12 +83,14 @@ def make_links(
     relations, sizes=SIZES, window=2, *, data=None, labels=None
 ) -> Correspondence:
     """The links of relations given in any way, between slices of some sizes."""
-    known = Slices(sizes, data or [None] * len(sizes), labels)
-    return read_relations(relations, known, alignment_window_size=window)
+    slices = slices_of(sizes, data, labels)
+    return read_relations(relations, slices, alignment_window_size=window)
 
 
 def make_graphs(sizes=SIZES, n_neighbors=NEIGHBORS) -> list[FuzzyGraph]:
-    return build_graphs(make_data(sizes), GraphConfig(n_neighbors=n_neighbors))
+    return build_graphs(
+        read_slices(make_data(sizes)), GraphConfig(n_neighbors=n_neighbors)
+    )
 
 
 def make_problem(

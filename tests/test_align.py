@@ -246,8 +246,8 @@ def test_each_setting_changes_the_graph_of_the_slice_it_is_given_for(name, value
     default = getattr(GRAPH, name)
     changed = GraphConfig(**{"n_neighbors": NEIGHBORS, name: [default, value, default]})
     pairs = zip(
-        build_graphs(make_data(), GRAPH),
-        build_graphs(make_data(), changed),
+        build_graphs(read_slices(make_data()), GRAPH),
+        build_graphs(read_slices(make_data()), changed),
         strict=True,
     )
     same = [
@@ -268,7 +268,7 @@ def test_stronger_alignment_holds_mates_closer():
 def test_neighbors_or_a_graph_may_be_given_instead_of_data(plain):
     data = make_data()
     tables = [exact_knn(x, NEIGHBORS) for x in data]
-    graphs = build_graphs(data, GRAPH)
+    graphs = build_graphs(read_slices(data), GRAPH)
     for given in (tables, graphs, [data[0], tables[1], graphs[2]]):
         embedding = lay_out(given)
         assert_same_maps(embedding.maps, plain.maps)

@@ -17,7 +17,8 @@ from aljax.config import GraphConfig, LayoutConfig
 from aljax.files import read as load
 from aljax.files import write
 from aljax.fit import fit
-from aljax.relations.mates import Links, Slices, chain
+from aljax.graph.slices import slices_of
+from aljax.relations.mates import Links, chain
 from aljax.relations.read import is_ids, read_ids
 from aljax.tables import sliding_windows
 
@@ -166,7 +167,7 @@ def test_ids_are_kept_as_plain_values_whichever_library_they_are_from(tmp_path):
         [*map(np.str_, "ab"), float("nan")],
         [days[0], days[1].to_datetime64(), days[2].date()],
     ]
-    read = read_ids(ids, Slices([3] * 3, [None] * 3, None))
+    read = read_ids(ids, slices_of([3] * 3))
     assert read[:2] == ((0, 1, None), ("a", "b", None))
     assert not any(isinstance(one, np.generic) for of in read for one in of)
     write(tmp_path / "ids", read)

@@ -24,7 +24,7 @@ from aljax.graph.exact import (
 )
 from aljax.graph.knn import read_knn
 from aljax.graph.neighbors import find_neighbors, knn_of_distances
-from aljax.graph.slices import read_slice
+from aljax.graph.slices import read_rows
 
 pytestmark = pytest.mark.usefixtures("as_users_run_it")
 DATA = make_data()
@@ -107,7 +107,7 @@ def test_maps_may_have_any_number_of_components(components):
 @pytest.mark.parametrize("form", ["csr", "csc", "coo"])
 def test_sparse_rows_have_the_neighbors_of_dense_ones(form):
     matrix = scipy.sparse.csr_array(HOLED[0]).asformat(form)
-    rows: Any = read_slice(matrix, "`X`")
+    rows: Any = read_rows(matrix, "X")
     assert isinstance(rows, scipy.sparse.csr_matrix)
     for metric in SPARSE_METRICS:
         found = find_neighbors(rows, NEIGHBORS, metric=metric)
@@ -316,8 +316,8 @@ NAN = scipy.sparse.csr_matrix(np.where(DATA[0] > 2, np.nan, DATA[0]))
 @pytest.mark.parametrize(
     ("act", "said"),
     [
-        (lambda: read_slice(NAN, "`X`"), "^`X` has nan in row"),
-        (lambda: read_slice(NAN * 1j, "`X`"), "^`X` is a sparse matrix.*complex"),
+        (lambda: read_rows(NAN, "X"), "^`X` has nan in row"),
+        (lambda: read_rows(NAN * 1j, "X"), "^`X` is a sparse matrix.*complex"),
         (lambda: fit(DATA, graph=PRECOMPUTED), r"'precomputed', but slice 0 has shape"),
         (lambda: knn_of_distances(LOW, 4, name="slice 0"), "slice 0 has -1 as a dist"),
         (
@@ -381,6 +381,6 @@ def test_l2_is_euclidean(offset):
 def test_masked_entries_are_refused():
     masked = np.ma.masked_greater(DATA[0], 1.0)
     with pytest.raises(ValueError, match="`it` is an array with masked entries"):
-        read_slice(masked, "`it`")
+        read_rows(masked, "it")
     whole = np.ma.masked_array(DATA[0])
-    np.testing.assert_array_equal(read_slice(whole, "`it`"), DATA[0])
+    np.testing.assert_array_equal(read_rows(whole, "it"), DATA[0])

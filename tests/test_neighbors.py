@@ -15,6 +15,7 @@ from aljax.graph.approximate import approximate_knn
 from aljax.graph.exact import _search, exact_knn
 from aljax.graph.knn import as_knn, round_up
 from aljax.graph.neighbors import find_neighbors
+from aljax.graph.slices import read_slices
 
 
 def brute_force(distances: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -312,10 +313,12 @@ def test_slices_with_the_same_rows_are_searched_once(monkeypatch):
     monkeypatch.setattr(build, "find_neighbors", count)
     one, other = make_data()[:2]
     slices, n_neighbors = [one, one.copy(), other, one], [3, 6, 4, 5]
-    graphs = build.build_graphs(slices, GraphConfig(n_neighbors=n_neighbors))
+    graphs = build.build_graphs(
+        read_slices(slices), GraphConfig(n_neighbors=n_neighbors)
+    )
     assert sorted(asked) == [4, 5, 6]
     for graph, rows, k in zip(graphs, slices, n_neighbors, strict=True):
-        (alone,) = build.build_graphs([rows], GraphConfig(n_neighbors=k))
+        (alone,) = build.build_graphs(read_slices([rows]), GraphConfig(n_neighbors=k))
         jax.tree.map(np.testing.assert_array_equal, graph, alone)
 
 
@@ -324,7 +327,7 @@ def test_neighbors_that_were_given_do_not_serve_other_slices():
     given = exact_knn(make_data()[1][: len(one)], NEIGHBORS)
     config = GraphConfig(n_neighbors=NEIGHBORS)
     tables = [None, given, None]
-    graphs = build.build_graphs([one] * 3, config, precomputed_knn=tables)
-    (alone,) = build.build_graphs([one], config)
+    graphs = build.build_graphs(read_slices([one] * 3), config, precomputed_knn=tables)
+    (alone,) = build.build_graphs(read_slices([one]), config)
     jax.tree.map(np.testing.assert_array_equal, graphs[2], alone)
     assert not np.array_equal(graphs[1].neighbors, alone.neighbors)

@@ -17,6 +17,7 @@ from helpers import (
 
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig, find_ab_params
 from aljax.graph.build import build_graphs
+from aljax.graph.slices import read_slices
 from aljax.layout.adjoint import reweigh
 from aljax.layout.problem import layout_params, stack, stack_maps, unstack_maps
 from aljax.relations.mates import Mates
@@ -190,7 +191,7 @@ def test_a_capacity_below_the_largest_slice_is_refused(case):
 
 def test_slices_may_differ_in_their_number_of_neighbors():
     config = GraphConfig(n_neighbors=[NEIGHBORS, 9, 4])
-    graphs = build_graphs(make_data(), config)
+    graphs = build_graphs(read_slices(make_data()), config)
     problem = stack(graphs, {}, key=jax.random.key(0))
     assert problem.neighbors.shape == (3, 8, CAPACITY)
     for t, n_neighbors in enumerate((NEIGHBORS, 9, 4)):

@@ -31,6 +31,7 @@ from aljax import metrics
 from aljax.config import find_ab_params
 from aljax.embedding import to_frame
 from aljax.graph.build import build_graphs
+from aljax.graph.slices import read_slices
 from aljax.relations.mates import Mates
 from aljax.selection import choose
 
@@ -109,7 +110,7 @@ def test_neighbours_from_elsewhere_make_a_graph(rows, neighbors, drawn):
             return
         assert knn.indices.shape == knn.distances.shape
         assert (np.asarray(knn.indices)[0] == np.arange(rows)).all()
-        (graph,) = build_graphs([knn], aljax.GraphConfig())
+        (graph,) = build_graphs(read_slices([knn]), aljax.GraphConfig())
         weights = np.asarray(graph.weights)
         assert ((weights >= 0) & (weights <= 1 + 1e-6)).all()
 

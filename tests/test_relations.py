@@ -14,6 +14,7 @@ from helpers import (
 )
 
 from aljax.graph.fuzzy import FuzzyGraph
+from aljax.graph.slices import slices_of
 from aljax.relations.mates import Relations
 from aljax.relations.read import is_reversed
 from aljax.relations.strengths import relate
@@ -214,15 +215,16 @@ PAIR = np.array([[0, 3], [1, 4], [2, 5]])
 
 def test_relations_are_not_called_reversed_without_evidence(rng):
     data = [rng.normal(size=(6, 2)) for _ in range(2)]
-    sizes = (6, 6)
-    assert not is_reversed(PAIR[:0], sizes, data)
-    assert not is_reversed(PAIR, sizes, [None, data[1]])
-    assert not is_reversed(PAIR, sizes, data)
-    assert not is_reversed(PAIR, sizes, [data[0], rng.normal(size=(6, 3))])
+    assert not is_reversed(PAIR[:0], slices_of((6, 6), data))
+    assert not is_reversed(PAIR, slices_of((6, 6), [None, data[1]]))
+    assert not is_reversed(PAIR, slices_of((6, 6), data))
+    assert not is_reversed(PAIR, slices_of((6, 6), [data[0], rng.normal(size=(6, 3))]))
     # Identical rows in both orders: a slice that is related to itself.
-    assert not is_reversed(np.array([[0, 1], [1, 0]]), sizes, [data[0], data[0]])
+    assert not is_reversed(
+        np.array([[0, 1], [1, 0]]), slices_of((6, 6), [data[0], data[0]])
+    )
     # Out of range in both orders: another mistake.
-    assert not is_reversed(np.array([[0, 9]]), sizes, data)
+    assert not is_reversed(np.array([[0, 9]]), slices_of((6, 6), data))
 
 
 @pytest.mark.parametrize(("noisy", "expected"), [(1, True), (2, False)])
@@ -231,9 +233,9 @@ def test_nine_of_ten_identical_rows_are_evidence(rng, noisy, expected):
     after = data[10:].copy()
     after[:noisy] += 1
     backward = np.column_stack([np.arange(10), np.arange(10, 20)])
-    assert is_reversed(backward, (20, 10), [data, after]) is True
+    assert is_reversed(backward, slices_of((20, 10), [data, after])) is True
     assert is_reversed(
-        backward, (20, 20), [data, np.vstack([after, data[:10] + 9])]
+        backward, slices_of((20, 20), [data, np.vstack([after, data[:10] + 9])])
     ) is (expected)
 
 

@@ -17,6 +17,7 @@ from aljax.config import GraphConfig
 from aljax.graph.build import build_graphs
 from aljax.graph.exact import exact_knn
 from aljax.graph.fuzzy import FuzzyGraph
+from aljax.graph.slices import read_slices
 from aljax.graph.supervised import (
     intersect_classes,
     intersect_values,
@@ -126,7 +127,7 @@ def test_supervised_graphs_are_those_of_umap_learn(y, settings):
     )
     expected = model.fit(DATA, y).graph_.toarray()
     config = GraphConfig(n_neighbors=NEIGHBORS, **settings)
-    (found,) = build_graphs([DATA], config, y=[y])
+    (found,) = build_graphs(read_slices([DATA]), config, y=[y])
     check_lists(found)
     weights = dense(found)
     # umap-learn's layout cuts what it would sample less than once off its `graph_`.
@@ -135,9 +136,11 @@ def test_supervised_graphs_are_those_of_umap_learn(y, settings):
 
 
 def test_edges_within_a_class_gain_and_those_between_lose():
-    (free,) = build_graphs([DATA], GraphConfig(n_neighbors=NEIGHBORS))
+    (free,) = build_graphs(read_slices([DATA]), GraphConfig(n_neighbors=NEIGHBORS))
     classes = np.arange(ROWS) % 2
-    (held,) = build_graphs([DATA], GraphConfig(n_neighbors=NEIGHBORS), y=[classes])
+    (held,) = build_graphs(
+        read_slices([DATA]), GraphConfig(n_neighbors=NEIGHBORS), y=[classes]
+    )
     same = classes[:, None] == classes
     before, after = dense(free), dense(held)
     assert after[same].sum() > before[same].sum()
@@ -147,8 +150,8 @@ def test_edges_within_a_class_gain_and_those_between_lose():
 def test_rows_may_stand_in_any_order(rng):
     order = rng.permutation(ROWS)
     config = GraphConfig(n_neighbors=NEIGHBORS, target_metric="euclidean")
-    (one,) = build_graphs([DATA], config, y=[DATA[:, 0]])
-    (other,) = build_graphs([DATA[order]], config, y=[DATA[order, 0]])
+    (one,) = build_graphs(read_slices([DATA]), config, y=[DATA[:, 0]])
+    (other,) = build_graphs(read_slices([DATA[order]]), config, y=[DATA[order, 0]])
     np.testing.assert_allclose(dense(one)[order][:, order], dense(other), atol=1e-5)
 
 
@@ -197,11 +200,13 @@ def test_targets_that_do_not_fit_are_refused(read, y, said):
 def test_settings_of_targets_are_checked(settings, said):
     config = GraphConfig(n_neighbors=NEIGHBORS, **{"target_metric": "l2"} | settings)
     with pytest.raises(ValueError, match=said):
-        build_graphs([DATA], config, y=[DATA[:, 0]])
+        build_graphs(read_slices([DATA]), config, y=[DATA[:, 0]])
 
 
 def test_the_matrix_of_a_graph_is_sparse_and_symmetric():
-    (found,) = build_graphs([DATA], GraphConfig(n_neighbors=NEIGHBORS), y=[CLASSES])
+    (found,) = build_graphs(
+        read_slices([DATA]), GraphConfig(n_neighbors=NEIGHBORS), y=[CLASSES]
+    )
     matrix = found.to_sparse()
     assert scipy.sparse.issparse(matrix)
     assert abs(matrix - matrix.T).max() < 1e-6

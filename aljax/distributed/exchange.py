@@ -14,9 +14,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from aljax.config import AlignmentConfig
 from aljax.graph.fuzzy import FuzzyGraph
+from aljax.graph.slices import slices_of
 from aljax.layout.initialize import turn_onto
 from aljax.layout.spectral import Start
-from aljax.relations.mates import Relations, Slices
+from aljax.relations.mates import Relations
 from aljax.relations.read import check_keys, read_relations
 from aljax.relations.strengths import Moves, check_comparable, measure_moves, scales_of
 
@@ -176,10 +177,10 @@ def own_links(
         stop = seen.stop if by_ids else seen.stop - 1
         part = None if relations is None else relations[first:stop]
     held = [*data, *[None] * (len(seen) - count)]
-    known = Slices(list(sizes[first : seen.stop]), held)
+    slices = slices_of(sizes[first : seen.stop], held)
     window = alignment.alignment_window_size
     try:
-        links = read_relations(part, known, alignment_window_size=window)
+        links = read_relations(part, slices, alignment_window_size=window)
     except ValueError as error:
         raise ValueError(f"{error} (Slices are counted from {first}.)") from error
     return {(t, o): link for (t, o), link in links.items() if t < count}

@@ -28,7 +28,7 @@ from aljax.embedding import AlignedEmbedding
 from aljax.fit import Progress, check_key, check_labels, optimize_on, seeds, timed
 from aljax.graph.build import build_graphs
 from aljax.graph.knn import round_up
-from aljax.graph.slices import dense_only, features_of, read_slices
+from aljax.graph.slices import read_slices
 from aljax.layout.initialize import initial_maps
 from aljax.layout.losses import LossTerms
 from aljax.layout.mesh import SLICES, check_random, mesh_of
@@ -77,10 +77,9 @@ def fit(
     check_labels(slice_labels, range(n_slices))
     own, room, mesh = share(n_slices)
     _check_settings(slices, own, layout)
-    labels = None if slice_labels is None else slice_labels[own.start : own.stop]
-    given = read_slices(slices, labels)
-    data = [features_of(one, graph.metric) for one in given]
-    dense = dense_only(data)
+    given = read_slices(slices, slice_labels, metric=graph.metric, first=own.start)
+    data = [one.features for one in given]
+    dense = [one.dense for one in given]
     knn_seed, start_seed = seeds(key, 2)
     own_layout = of_slices(layout, own, n_slices)
     params = layout_params(own_layout, alignment, slices=len(own))
@@ -90,8 +89,6 @@ def fit(
             given,
             of_slices(graph, own, n_slices),
             seed=knn_seed,
-            labels=slice_labels,
-            first=own.start,
         )
     with timed("relations", seconds):
         sizes = sizes_of_all(graphs, room, n_slices)

@@ -1,7 +1,6 @@
 """Slices in, fuzzy graphs out: each with its own settings."""
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -10,16 +9,16 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from aljax.config import GraphConfig, per_slice
-from aljax.errors import slice_name
+from aljax.errors import InputError
 from aljax.graph.fuzzy import (
     FuzzyGraph,
     fuzzy_simplicial_set,
     membership_strengths,
     smooth_knn_dist,
 )
-from aljax.graph.knn import KNN, nearest, read_knn, round_up
+from aljax.graph.knn import KNN, nearest_columns, read_knn, round_up
 from aljax.graph.neighbors import find_neighbors
-from aljax.graph.slices import Slice, one_for_each, rows_of
+from aljax.graph.slices import Slice, one_for_each
 from aljax.graph.supervised import (
     intersect_classes,
     intersect_values,
@@ -37,95 +36,88 @@ def build_graphs(
     graph: GraphConfig,
     *,
     seed: int = 0,
-    labels: Sequence[Hashable] | None = None,
-    first: int = 0,
     precomputed_knn: Sequence[Any] | None = None,
     y: Sequence[Any] | None = None,
 ) -> list[FuzzyGraph]:
-    """Each slice's fuzzy graph; what is a graph already stays as it is.
+    """Each slice's fuzzy graph; a slice that is given as a graph keeps it.
 
     Args:
-        slices: Data, neighbours or graphs.
+        slices: The slices, as `read_slices` gives them.
         graph: The settings, per slice where they are lists.
-        seed: Seeds the approximate neighbour search.
-        labels: What the slices are called in messages.
-        first: The index there of the first of them.
-        precomputed_knn: For each slice its neighbours, or None to search them.
+        seed: Seeds the approximate neighbor search.
+        precomputed_knn: For each slice its neighbors, or None to search them.
         y: For each slice its rows' classes or values, or None for neither.
 
     Raises:
-        ValueError: A per-slice list of the wrong length, n_neighbors not less than
-            the rows of a slice, or neighbours, classes or values that do not fit.
+        InputError: A per-slice list has the wrong length, n_neighbors is not less
+            than the rows of a slice, or neighbors, classes or values do not fit.
     """
     names = ("n_neighbors", "local_connectivity", "set_op_mix_ratio")
     settings = [per_slice(name, getattr(graph, name), len(slices)) for name in names]
-    tables = one_for_each("precomputed_knn", precomputed_knn, len(slices))
     targets = one_for_each("y", y, len(slices))
-    n_neighbors = settings[0]
+    tables = _tables(slices, precomputed_knn, settings[0])
     originals = _originals(slices, tables)
-    in_double = jnp.zeros(()).dtype == jnp.float64
+    searched: Any = None
+    graphs = []
+    for t, (one, k, local, mix) in enumerate(zip(slices, *settings, strict=True)):
+        if originals[t] == t and tables[t] is None:
+            most = max(n for n, o in zip(settings[0], originals, strict=True) if o == t)
+            searched = find_neighbors(
+                one.given,  # pyright: ignore[reportArgumentType]
+                min(most, one.rows - 1),  # more is refused where it was asked for
+                metric=graph.metric,
+                metric_kwds=graph.metric_kwds,
+                knn_method=graph.knn_method,
+                seed=seed,
+                name=one.name,
+            )
+        weighed = tables[t] or nearest_columns(searched, k)
+        if isinstance(weighed, KNN):
+            weighed = _weigh(weighed, local, mix)
+        if targets[t] is not None:
+            try:
+                weighed = intersect(
+                    weighed, targets[t], graph, k, seed=seed, name=f"y[{t}]"
+                )
+            except InputError as error:
+                raise error.of(one.name) from error.__cause__
+        graphs.append(weighed)
+    return graphs
 
-    def search(t: int) -> KNN | None:
-        one = slices[t]
-        if isinstance(one, KNN | FuzzyGraph):
-            return None
-        name, rows = slice_name(first + t, labels), rows_of(one)
-        check_neighbors(n_neighbors[t], rows, name)
-        given = f"`precomputed_knn[{t}]` of {name}"
-        known = read_knn(tables[t], rows, n_neighbors[t], name=given)
-        if known or originals[t] != t:
-            return known
-        most = max(k for k, o in zip(n_neighbors, originals, strict=True) if o == t)
-        return find_neighbors(
-            one,
-            min(most, rows - 1),  # more is refused where it was asked for
-            metric=graph.metric,
-            metric_kwds=graph.metric_kwds,
-            knn_method=graph.knn_method,
-            seed=seed,
-            name=name,
-        )
 
-    def build(
-        t: int, one: Slice, n_neighbors: int, local: float, mix: float
-    ) -> FuzzyGraph:
-        if not isinstance(one, KNN | FuzzyGraph):
-            one = nearest(searched[t] or searched[originals[t]], n_neighbors)
-        weighed = one if isinstance(one, FuzzyGraph) else _weigh(one, local, mix)
-        if targets[t] is None:
-            return weighed
-        name = f"`y[{t}]` of {slice_name(first + t, labels)}"
-        return intersect(weighed, targets[t], graph, n_neighbors, seed=seed, name=name)
-
-    def in_threads(function: Callable[..., Any], *given: Iterable[Any]) -> list[Any]:
-        def run(*one: Any) -> Any:
-            with jax.enable_x64(in_double):  # which each thread has for itself
-                return function(*one)
-
-        # Half of a search runs on one core: that half of two slices runs at once.
-        with ThreadPoolExecutor(max_workers=2) as threads:
-            return list(threads.map(run, *given))
-
-    searched = in_threads(search, range(len(slices)))
-    return in_threads(build, range(len(slices)), slices, *settings)
+def _tables(
+    slices: Sequence[Slice], precomputed_knn: Any, n_neighbors: Sequence[int]
+) -> list[KNN | FuzzyGraph | None]:
+    """The neighbors or graph that each slice was given, or None to search."""
+    tables = one_for_each("precomputed_knn", precomputed_knn, len(slices))
+    for t, (one, k) in enumerate(zip(slices, n_neighbors, strict=True)):
+        if isinstance(one.given, KNN | FuzzyGraph):
+            tables[t] = one.given
+            continue
+        check_neighbors(k, one.rows, one.name)
+        try:
+            tables[t] = read_knn(tables[t], one.rows, k, name=f"precomputed_knn[{t}]")
+        except InputError as error:
+            raise error.of(one.name) from error.__cause__
+    return tables
 
 
 def _originals(slices: Sequence[Slice], tables: Sequence[Any]) -> list[int]:
-    """For each slice the one whose search is its own too.
+    """For each slice the one whose search serves it too.
 
     That is the slice before where the rows are the same, as in a sequence over a
-    parameter; one search, for the most neighbours that are asked for, does for all.
+    parameter; one search, for the most neighbors that are asked for, does for all.
     """
     originals: list[int] = []
     for t, one in enumerate(slices):
-        before = slices[max(t - 1, 0)]
+        before = slices[max(t - 1, 0)].given
         same = (
             t > 0
             and tables[t - 1] is None
             and tables[t] is None
-            and isinstance(one, np.ndarray)
+            and isinstance(one.given, np.ndarray)
             and isinstance(before, np.ndarray)
-            and np.array_equal(one, before)
+            and np.array_equal(one.given, before)
         )
         originals.append(originals[-1] if same else t)
     return originals
@@ -141,24 +133,26 @@ def intersect(
     name: str,
 ) -> FuzzyGraph:
     """A slice's graph intersected with its classes or values."""
-    rows = rows_of(weighed)
+    rows = weighed.neighbors.shape[1]
     if graph.target_metric == CLASSES:
         return intersect_classes(
             weighed, read_classes(y, rows, name), graph.target_weight
         )
     values = read_values(y, rows, name)
-    own = graph.target_n_neighbors
-    n_neighbors = n_neighbors if own == -1 else own
-    check_neighbors(n_neighbors, rows, name, setting="target_n_neighbors")
+    if graph.target_n_neighbors != -1:
+        n_neighbors = graph.target_n_neighbors
+    check_neighbors(n_neighbors, rows, "the slice", setting="target_n_neighbors")
     metric, kwds = graph.target_metric, graph.target_metric_kwds
     if values.shape[1] == 1 and metric in SAME_ON_NUMBERS and not kwds:
         metric = "euclidean"
     how: Any = {"metric": metric, "metric_kwds": kwds, "seed": seed, "name": name}
     try:
         knn = find_neighbors(values, n_neighbors, **how)
-    except ValueError as error:
-        said = str(error).replace("`metric", "`target_metric")
-        raise ValueError(f"{said} Or use {CLASSES!r}.") from error
+    except InputError as error:
+        remedy = f"{error.remedy} Or use {CLASSES!r}.".strip()
+        raise InputError(
+            f"target_{error.name}", error.got, error.expected, remedy
+        ) from error
     points = knn.indices.shape[1]
     strengths = np.asarray(_memberships(_widened(knn), points))[:, :points]
     lists = np.asarray(knn.indices)
@@ -185,7 +179,7 @@ def _weigh(knn: KNN, local_connectivity: float, set_op_mix_ratio: float) -> Fuzz
 
 
 def _widened(knn: KNN) -> KNN:
-    """The table padded with points that have no neighbours."""
+    """The table padded with points that have no neighbors."""
     indices, distances = np.asarray(knn.indices), np.asarray(knn.distances)
     neighbors, points = indices.shape
     capacity = round_up(points)
@@ -200,9 +194,11 @@ def _widened(knn: KNN) -> KNN:
 def check_neighbors(
     n_neighbors: int, rows: int, name: str, *, setting: str = "n_neighbors"
 ) -> None:
-    """Refuse as many neighbours as there are rows, or more."""
+    """Checks that a slice has more rows than each of them has neighbors."""
     if n_neighbors >= rows:
-        raise ValueError(
-            f"`{setting}` is {n_neighbors}, but {name} has {rows} rows; expected "
-            "less than its rows. Lower it (per slice, if need be) or drop the slice."
+        raise InputError(
+            setting,
+            f"is {n_neighbors}, but {name} has {rows} rows",
+            "less than its rows",
+            "Lower it (per slice, if need be) or drop the slice.",
         )

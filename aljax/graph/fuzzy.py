@@ -16,6 +16,7 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Array, Bool, Float, Int
 
+from aljax.errors import InputError
 from aljax.graph.knn import KNN, check_lists
 
 BISECTIONS = 64
@@ -48,19 +49,20 @@ class FuzzyGraph(eqx.Module):
 
 
 def check_graph(graph: FuzzyGraph, name: str) -> None:
-    """Refuse a graph whose parts do not belong together; `name` is for messages.
+    """Checks that a graph's parts belong together; `name` is the argument in errors.
 
     Raises:
-        ValueError: They do not.
+        InputError: They do not.
     """
     check_lists(graph.neighbors, graph.weights, name)
     degrees, points = np.asarray(graph.degrees), np.shape(graph.neighbors)[1]
     real = degrees.shape == (points,) and degrees.dtype.kind in "iuf"
     if not real or not (degrees >= 0).all() or not np.isfinite(degrees).all():
-        raise ValueError(
-            f"{name} has degrees of shape {degrees.shape} and dtype {degrees.dtype}; "
-            f"expected a finite number of at least 0 for each of the {points} points. "
-            "Take a graph as `aljax.prepare` makes it."
+        raise InputError(
+            name,
+            f"has degrees of shape {degrees.shape} and dtype {degrees.dtype}",
+            f"a finite number of at least 0 for each of the {points} points",
+            "Take a graph as `aljax.prepare` makes it.",
         )
 
 

@@ -1,4 +1,4 @@
-"""The neighbour table `KNN`, its normal form, and arrays as JAX likes them."""
+"""The neighbor table `KNN`, its normal form, and arrays as JAX likes them."""
 
 from typing import Any
 
@@ -9,16 +9,16 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Array, Float, Int
 
-from aljax.errors import LARGEST
+from aljax.errors import LARGEST, InputError
 
 # A slice's features (or distances): an array, or the rows of a sparse one.
 Rows = np.ndarray | scipy.sparse.csr_matrix
 
 
 class KNN(eqx.Module):
-    """Each row's nearest neighbours, nearest first and the row itself in column 0.
+    """Each row's nearest neighbors, nearest first and the row itself in column 0.
 
-    An entry that is not a neighbour (padding, a repeated row, a missing value)
+    An entry that is not a neighbor (padding, a repeated row, a missing value)
     is the row's own index again, with distance 0: entries of that kind beyond
     column 0 weigh nothing in the graph.
     """
@@ -31,53 +31,33 @@ def as_knn(
     indices: Int[np.ndarray, "points neighbors"],
     distances: Float[np.ndarray, "points neighbors"],
     *,
-    name: str = "`precomputed_knn`",
+    name: str = "precomputed_knn",
 ) -> KNN:
-    """The normal form of a neighbour table made elsewhere (umap-learn's shape).
+    """The normal form of a neighbor table made elsewhere (umap-learn's shape).
 
     Args:
-        indices: Neighbours of each row, itself included or not; -1 for none.
+        indices: Neighbors of each row, itself included or not; -1 for none.
         distances: Their distances (units of the metric, at least 0); inf for none.
-        name: What messages call the two.
+        name: The argument that the two came by, for errors.
 
     Returns:
-        The table with each row itself in column 0 and every neighbour once.
+        The table with each row itself in column 0 and every neighbor once.
 
     Raises:
-        ValueError: Shapes that differ, an index out of range, a distance below 0.
+        InputError: The shapes differ, an index is out of range, or a distance is
+            negative.
     """
     try:
         indices, distances = np.asarray(indices), np.asarray(distances, dtype=float)
     except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"{name} is no pair of arrays ({error}); expected indices and "
-            "distances (points, neighbors)."
+        raise InputError(
+            name,
+            f"is not a pair of arrays ({error})",
+            "indices and distances (points, neighbors)",
         ) from error
-    wrong = indices.ndim != 2 or indices.shape != distances.shape
-    if wrong or not indices.size or indices.shape[1] < 2:
-        raise ValueError(
-            f"{name} has indices of shape {indices.shape} and distances of "
-            f"shape {distances.shape}; expected both to be (points, neighbors), with "
-            "at least two neighbors."
-        )
-    if indices.dtype.kind not in "iu":
-        raise ValueError(
-            f"{name} has indices of dtype {indices.dtype}; expected whole "
-            "numbers, rows of the slice."
-        )
-    points, neighbors = indices.shape
-    if indices.min(initial=0) < -1 or indices.max(initial=0) >= points:
-        raise ValueError(
-            f"{name} has indices from {indices.min()} to {indices.max()}; "
-            f"expected rows 0 to {points - 1}, or -1 for a missing neighbour."
-        )
-    near = np.where(np.isinf(distances), 0, distances)
-    if not 0 <= distances.min() <= near.max() < LARGEST:
-        raise ValueError(
-            f"{name} has negative or NaN distances, or some too large; "
-            f"expected distances of 0 to {LARGEST:g}, or inf for a missing neighbour."
-        )
-    own = np.arange(points)[:, None]
+    present = np.where(np.isinf(distances), 0.0, distances)
+    _check_table(indices, present, name, missing=True)
+    rows = np.arange(len(indices))[:, None]
     # Sorting by distance, then looking for equal indices, keeps the nearest of repeats.
     order = np.argsort(distances, axis=1, kind="stable")
     indices = np.take_along_axis(indices, order, axis=1)
@@ -85,70 +65,106 @@ def as_knn(
     by_index = np.argsort(indices, axis=1, kind="stable")
     ranked = np.take_along_axis(indices, by_index, axis=1)
     repeated = np.zeros(indices.shape, dtype=bool)
-    np.put_along_axis(
-        repeated,
-        by_index,
-        np.pad(ranked[:, 1:] == ranked[:, :-1], ((0, 0), (1, 0))),
-        axis=1,
-    )
-    absent = repeated | (indices < 0) | np.isinf(distances) | (indices == own)
-    order = np.argsort(absent, axis=1, kind="stable")[:, : neighbors - 1]
+    again = np.pad(ranked[:, 1:] == ranked[:, :-1], ((0, 0), (1, 0)))
+    np.put_along_axis(repeated, by_index, again, axis=1)
+    absent = repeated | (indices < 0) | np.isinf(distances) | (indices == rows)
+    order = np.argsort(absent, axis=1, kind="stable")[:, :-1]
     absent = np.take_along_axis(absent, order, axis=1)
-    kept = np.where(absent, own, np.take_along_axis(indices, order, axis=1))
+    kept = np.where(absent, rows, np.take_along_axis(indices, order, axis=1))
     near = np.where(absent, 0.0, np.take_along_axis(distances, order, axis=1))
     return KNN(
-        jnp.asarray(np.hstack([own, kept]).T, dtype=jnp.int32),
-        as_floats(np.hstack([np.zeros((points, 1)), near]).T),
+        jnp.asarray(np.hstack([rows, kept]).T, dtype=jnp.int32),
+        as_floats(np.pad(near, ((0, 0), (1, 0))).T),
     )
+
+
+def measured_knn(
+    indices: Int[np.ndarray, "points neighbors"],
+    distances: Float[np.ndarray, "points neighbors"],
+    metric: str,
+) -> KNN:
+    """The table of a search in some metric, of which rounding may leave -1e-7.
+
+    Raises:
+        InputError: The metric is negative or NaN between some rows.
+    """
+    lowest = distances.min()
+    if not lowest >= -1e-3:
+        raise InputError(
+            "metric",
+            f"is {metric!r}, which is {lowest:g} between some rows",
+            "a distance",
+            "Use 'cosine', or scale the rows to length 1.",
+        )
+    return as_knn(indices, np.maximum(distances, 0.0), name="metric")
 
 
 def check_lists(indices: Any, values: Any, name: str) -> None:
-    """Refuse lists of neighbours that are not in normal form.
+    """Checks that lists of neighbors are in normal form.
 
     Args:
-        indices: Each point's neighbours, `(neighbors, points)`, itself first.
+        indices: Each point's neighbors, `(neighbors, points)`, itself first.
         values: Their distances or weights.
-        name: What messages call them.
+        name: The argument that they came by, for errors.
 
     Raises:
-        ValueError: They are not.
+        InputError: They are not.
     """
     indices, values = np.asarray(indices), np.asarray(values)
-    remedy = "`aljax.as_knn` takes the (points, neighbors) of other tools."
-    if indices.ndim != 2 or not indices.size or indices.shape != values.shape:
-        raise ValueError(
-            f"{name} has indices of shape {indices.shape} and values of shape "
-            f"{values.shape}; expected (neighbors, points) for both. {remedy}"
+    _check_table(indices, values, name, missing=False)
+    wrong = np.flatnonzero(indices[0] != np.arange(indices.shape[1]))
+    if wrong.size:
+        raise InputError(
+            name,
+            f"has {indices[0, wrong[0]]} as the first neighbor of row {wrong[0]}",
+            "the row itself",
+            TAKEN,
         )
-    own = np.arange(indices.shape[1])
+
+
+TAKEN = "`aljax.as_knn` takes the (points, neighbors) of other tools."
+
+
+def _check_table(
+    indices: np.ndarray, values: np.ndarray, name: str, *, missing: bool
+) -> None:
+    """Checks shapes, types and ranges; `missing`: (points, neighbors), -1 for none."""
+    remedy, axes = (
+        ("", "(points, neighbors)") if missing else (TAKEN, "(neighbors, points)")
+    )
+
+    def refuse(got: str, expected: str) -> None:
+        raise InputError(name, f"has {got}", expected, remedy)
+
+    shape = indices.shape
+    if indices.ndim != 2 or not indices.size or shape != values.shape:
+        refuse(
+            f"indices of shape {shape} and values of shape {values.shape}",
+            f"{axes} for both",
+        )
+    if missing and shape[1] < 2:
+        refuse(f"indices of shape {shape}", f"{axes} with at least two neighbors")
     if indices.dtype.kind not in "iu":
-        raise ValueError(
-            f"{name} has indices of dtype {indices.dtype}; expected whole numbers, "
-            f"rows of the slice. {remedy}"
-        )
-    if indices.min() < 0 or indices.max() >= own.size:
-        raise ValueError(
-            f"{name} has indices from {indices.min()} to {indices.max()} for "
-            f"{own.size} points; expected 0 to {own.size - 1}. {remedy}"
-        )
-    others = np.flatnonzero(indices[0] != own)
-    if others.size:
-        raise ValueError(
-            f"{name} has {indices[0, others[0]]} as the first neighbour of row "
-            f"{others[0]}; expected the row itself. {remedy}"
+        refuse(f"indices of dtype {indices.dtype}", "whole numbers, rows of the slice")
+    points, lowest = shape[0 if missing else 1], -1 if missing else 0
+    if indices.min() < lowest or indices.max() >= points:
+        refuse(
+            f"indices from {indices.min()} to {indices.max()} for {points} points",
+            f"rows 0 to {points - 1}" + ", or -1 for a missing neighbor" * missing,
         )
     real = values.dtype.kind in "iuf"
     if not real or not 0 <= values.min() <= values.max() < LARGEST:
-        raise ValueError(
-            f"{name} has distances or weights ({values.dtype}) that are negative, not "
-            f"finite or too large; expected 0 to {LARGEST:g}. {remedy}"
+        refuse(
+            f"values ({values.dtype}) that are negative, NaN, not finite or too large",
+            f"numbers of 0 to {LARGEST:g}"
+            + ", or inf for a missing neighbor" * missing,
         )
 
 
-def nearest(knn: KNN, n_neighbors: int) -> KNN:
-    """The first `n_neighbors` of each row's neighbours, itself included."""
+def nearest_columns(knn: KNN, n_neighbors: int) -> KNN:
+    """The first `n_neighbors` of each row's neighbors, itself included."""
     # Cut by NumPy: eager JAX would compile for every number of points.
-    return jax.tree.map(lambda one: jnp.asarray(np.asarray(one)[:n_neighbors]), knn)
+    return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)[:n_neighbors]), knn)
 
 
 def as_floats(values: Any) -> Array:
@@ -167,41 +183,46 @@ def round_up(points: int) -> int:
 
 
 def read_knn(given: Any, rows: int, n_neighbors: int, *, name: str) -> KNN | None:
-    """A slice's own neighbours as a table of the width asked for, or None.
+    """A slice's neighbors as a table of the width asked for, or None.
 
     Args:
         given: None, a `KNN`, or umap-learn's tuple (indices, distances), itself
             included, of which a third entry (a search index) is ignored.
         rows: Rows of the slice.
         n_neighbors: How many are used of them.
-        name: What messages call it.
+        name: The argument that it came by, for errors.
 
     Raises:
-        ValueError: Anything else; not in normal form; another number of rows, or too
-            few neighbours.
+        InputError: It is anything else, is not in normal form, or has another number
+            of rows or too few neighbors.
     """
     if given is None:
         return None
     if isinstance(given, KNN):
         check_lists(given.indices, given.distances, name)
+    elif not isinstance(given, tuple | list) or len(given) not in (2, 3):
+        raise InputError(
+            name,
+            f"is a {type(given).__name__}",
+            "(indices, distances), each (points, neighbors), or None to have neighbors "
+            "searched",
+        )
+    elif given[0] is None:  # umap-learn's default, (None, None, None)
+        return None
     else:
-        if not isinstance(given, tuple | list) or len(given) not in (2, 3):
-            raise ValueError(
-                f"{name} is a {type(given).__name__}; expected (indices, distances), "
-                "each (points, neighbors), or None to have neighbours searched."
-            )
-        if given[0] is None:  # umap-learn's default, (None, None, None)
-            return None
         given = as_knn(given[0], given[1], name=name)
     neighbors, points = given.indices.shape
     if points != rows:
-        raise ValueError(
-            f"{name} has {points} rows, but the slice has {rows}; expected the "
-            "neighbours of each row of the slice, in their order."
+        raise InputError(
+            name,
+            f"has {points} rows, but the slice has {rows}",
+            "the neighbors of each row of the slice, in their order",
         )
     if neighbors < n_neighbors:
-        raise ValueError(
-            f"{name} has {neighbors} neighbours of each row, but `n_neighbors` is "
-            f"{n_neighbors}; expected at least as many. Lower it, or give more."
+        raise InputError(
+            name,
+            f"has {neighbors} neighbors of each row",
+            f"at least the {n_neighbors} of `n_neighbors`",
+            "Lower it, or give more.",
         )
-    return nearest(given, n_neighbors)
+    return nearest_columns(given, n_neighbors)

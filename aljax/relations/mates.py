@@ -1,12 +1,10 @@
 """Mates: rows of two slices that are the same member, and how strongly they hold."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
-
-from aljax.errors import slice_name
 
 
 class Links(NamedTuple):
@@ -19,18 +17,6 @@ class Links(NamedTuple):
 
 # Keyed by (earlier slice, offset).
 Correspondence = dict[tuple[int, int], Links]
-
-
-class Slices(NamedTuple):
-    """What is known of the slices that relations speak of."""
-
-    sizes: Sequence[int]
-    data: Sequence[np.ndarray | None]
-    labels: Sequence[Hashable] | None = None
-
-    def name(self, t: int) -> str:
-        """A slice's index and label, for a message."""
-        return slice_name(t, self.labels)
 
 
 def by_row(

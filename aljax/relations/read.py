@@ -9,10 +9,10 @@ from jaxtyping import Int
 
 from aljax.columns import as_plain, is_missing
 from aljax.errors import warn
+from aljax.graph.slices import Slice
 from aljax.relations.mates import (
     Correspondence,
     Links,
-    Slices,
     by_row,
     chain,
     read_weights,
@@ -29,7 +29,7 @@ OFFENDERS = 3  # how many are named
 
 
 def read_relations(
-    relations: Any, slices: Slices, *, alignment_window_size: int
+    relations: Any, slices: Sequence[Slice], *, alignment_window_size: int
 ) -> Correspondence:
     """Checked links between all slices that are within the window of each other.
 
@@ -37,7 +37,7 @@ def read_relations(
         relations: For each pair of consecutive slices a dict; or for each slice its
             ids; or a mapping from pairs of slices to pairs of rows, which are taken
             however far apart the slices are.  None or empty for a single slice.
-        slices: Their sizes; their data where known, to notice dicts given backwards.
+        slices: The slices; their data serve to notice dicts given backwards.
         alignment_window_size: Farthest offset (slices, at least 1).
 
     Raises:
@@ -63,24 +63,28 @@ def is_ids(relations: Any) -> bool:
     return len(relations) > 0 and not any(isinstance(r, Mapping) for r in relations)
 
 
-def warn_alone(links: Correspondence, slices: Slices, *, first: int = 1) -> None:
+def warn_alone(
+    links: Correspondence, slices: Sequence[Slice], *, first: int = 1
+) -> None:
     """Warn of slices, from `first` on, that nothing holds to those before."""
     held = {t + offset for (t, offset), one in links.items() if one.rows.size}
-    for t in range(first, len(slices.sizes)):
+    for t in range(first, len(slices)):
         if t not in held:
             warn(
-                f"{slices.name(t)} has no mates in the slices before it: alignment has "
+                f"{slices[t].name} has no mates in the slices before it: alignment has "
                 "nothing to hold it by.",
             )
 
 
-def read_dicts(relations: Any, slices: Slices, *, window: int) -> Correspondence:
+def read_dicts(
+    relations: Any, slices: Sequence[Slice], *, window: int
+) -> Correspondence:
     """The links of a list of dicts, chained up to `window` slices ahead.
 
     Raises:
         ValueError: As `read_dict` does, or not one dict for each gap.
     """
-    gaps = len(slices.sizes) - 1
+    gaps = len(slices) - 1
     dicts = _check_count(relations, gaps)
     steps = [read_dict(one, t, slices) for t, one in enumerate(dicts)]
     links: Correspondence = {}
@@ -115,7 +119,7 @@ def _check_count(relations: Any, gaps: int) -> Sequence[RelationDict]:
 
 
 def read_dict(
-    relation: Any, t: int, slices: Slices, *, name: str | None = None
+    relation: Any, t: int, slices: Sequence[Slice], *, name: str | None = None
 ) -> Links:
     """The links of one dict from slice t to slice t + 1; `name` is for messages.
 
@@ -126,10 +130,10 @@ def read_dict(
     name = name or f"relations[{t}]"
     pair, two = as_pairs(relation, t, name=name), slice(t, t + 2)
     _check_rows(pair, t, slices, name)
-    if is_reversed(pair, slices.sizes[two], slices.data[two]):
+    if is_reversed(pair, slices[two]):
         raise ValueError(
-            f"`{name}` is reversed: read from {slices.name(t + 1)} to "
-            f"{slices.name(t)} its rows are the same data, as given they are not; "
+            f"`{name}` is reversed: read from {slices[t + 1].name} to "
+            f"{slices[t].name} its rows are the same data, as given they are not; "
             f"{TURN}"
         )
     return by_row(pair)
@@ -171,9 +175,9 @@ def as_pairs(
 
 
 def _check_rows(
-    pair: Int[np.ndarray, "mates 2"], t: int, slices: Slices, name: str
+    pair: Int[np.ndarray, "mates 2"], t: int, slices: Sequence[Slice], name: str
 ) -> None:
-    sizes = slices.sizes[t : t + 2]
+    sizes = [one.rows for one in slices[t : t + 2]]
     for side, verb in ((0, "maps from"), (1, "maps to")):
         rows, size = pair[:, side], sizes[side]
         wrong = rows[(rows < 0) | (rows >= size)]
@@ -181,16 +185,12 @@ def _check_rows(
             fits = _in_range(pair[:, ::-1], sizes)
             hint = f" It would fit reversed: {TURN}" if fits else ""
             raise ValueError(
-                f"`{name}` {verb} row {wrong[0]}, but {slices.name(t + side)} "
+                f"`{name}` {verb} row {wrong[0]}, but {slices[t + side].name} "
                 f"has {size} rows (0 to {size - 1}); {DIRECTION}.{hint}"
             )
 
 
-def is_reversed(
-    pair: Int[np.ndarray, "mates 2"],
-    sizes: Sequence[int],
-    data: Sequence[np.ndarray | None],
-) -> bool:
+def is_reversed(pair: Int[np.ndarray, "mates 2"], slices: Sequence[Slice]) -> bool:
     """Whether pairs of rows of two slices evidently stand in the wrong order.
 
     They do where only the other order is in range, and where at least 90 % of the
@@ -198,17 +198,16 @@ def is_reversed(
 
     Args:
         pair: Rows of the earlier and of the later slice, as given.
-        sizes: Rows of the two slices.
-        data: Data of the two slices, where known.
+        slices: The two slices.
     """
     if not pair.size:
         return False
-    swapped = pair[:, ::-1]
+    swapped, sizes = pair[:, ::-1], [one.rows for one in slices]
     if not _in_range(swapped, sizes):
         return False
     if not _in_range(pair, sizes):
         return True
-    before, after = data
+    before, after = (one.dense for one in slices)
     if before is None or after is None or before.shape[1:] != after.shape[1:]:
         return False
 
@@ -222,30 +221,23 @@ def _in_range(pair: np.ndarray, sizes: Sequence[int]) -> bool:
     return bool((pair >= 0).all() and (pair < np.asarray(sizes)).all())
 
 
-def turn_reversed(
-    relations: Any, sizes: Sequence[int], data: Sequence[np.ndarray | None]
-) -> Any:
+def turn_reversed(relations: Any, slices: Sequence[Slice]) -> Any:
     """The relations with those read backwards that evidently are."""
     dicts = isinstance(relations, Sequence) and any(
         isinstance(r, Mapping) for r in relations
     )
-    if not dicts or len(relations) != len(sizes) - 1:
+    if not dicts or len(relations) != len(slices) - 1:
         return relations  # no dicts, or `fit` says what is wrong with them
-    return [
-        turn_one(one, t, sizes[t : t + 2], data[t : t + 2])
-        for t, one in enumerate(relations)
-    ]
+    return [turn_one(one, t, slices[t : t + 2]) for t, one in enumerate(relations)]
 
 
-def turn_one(
-    relation: Any, t: int, sizes: Sequence[int], data: Sequence[np.ndarray | None]
-) -> Any:
+def turn_one(relation: Any, t: int, slices: Sequence[Slice]) -> Any:
     """One dict, turned with a warning if it is evidently reversed."""
     if not isinstance(relation, Mapping):
         return relation  # `fit` says what is wrong with it
     if any(isinstance(key, tuple) for key in relation):
         return relation  # pairs say themselves which slices they are of
-    if not is_reversed(as_pairs(relation, t), sizes, data):
+    if not is_reversed(as_pairs(relation, t), slices):
         return relation
     warn(
         f"`relations[{t}]` is reversed and was read from slice {t + 1} to slice {t}; "
@@ -254,35 +246,35 @@ def turn_one(
     return {new: old for old, new in relation.items()}
 
 
-def read_ids(ids: Any, slices: Slices) -> tuple[SliceIds, ...]:
+def read_ids(ids: Any, slices: Sequence[Slice]) -> tuple[SliceIds, ...]:
     """Checked ids: for each slice one for each row; None and NaN are nobody's.
 
     Raises:
         ValueError: Not as many ids as slices or rows, an id that repeats within its
             slice (names the first) or cannot be hashed.
     """
-    if len(ids) != len(slices.sizes):
+    if len(ids) != len(slices):
         raise ValueError(
             f"`relations` has ids for {len(ids)} slices, but there are "
-            f"{len(slices.sizes)}; expected one sequence of ids for each slice."
+            f"{len(slices)}; expected one sequence of ids for each slice."
         )
     return tuple(read_slice_ids(one, t, slices) for t, one in enumerate(ids))
 
 
 def read_slice_ids(
-    given: Any, t: int, slices: Slices, *, argument: str = "relations"
+    given: Any, t: int, slices: Sequence[Slice], *, argument: str = "relations"
 ) -> SliceIds:
     """One slice's ids, as `read_ids` checks them; messages name the argument."""
-    name = f"`{argument}`: the ids of {slices.name(t)}"
+    name = f"`{argument}`: the ids of {slices[t].name}"
     ids = as_plain(given)
     if isinstance(ids, str) or not isinstance(ids, Sequence):
         raise ValueError(
             f"{name} are a {type(given).__name__}; expected a sequence "
             "with one id for each row."
         )
-    if len(ids) != slices.sizes[t]:
+    if len(ids) != slices[t].rows:
         raise ValueError(
-            f"{name} are {len(ids)} for {slices.sizes[t]} rows; expected "
+            f"{name} are {len(ids)} for {slices[t].rows} rows; expected "
             "one for each row (None for a row without mates)."
         )
     rows: dict[Hashable, int] = {}
@@ -321,14 +313,14 @@ def join_ids(ids: Sequence[SliceIds], *, window: int) -> Correspondence:
     return links
 
 
-def read_pairs(relations: Mapping[Any, Any], slices: Slices) -> Correspondence:
+def read_pairs(relations: Mapping[Any, Any], slices: Sequence[Slice]) -> Correspondence:
     """Checked explicit pairs; a row may have several mates.
 
     Raises:
         ValueError: A key that is no pair of slices, rows out of range, weights that
             are negative, NaN, infinite or of the wrong length.
     """
-    count = len(slices.sizes)
+    count = len(slices)
     check_keys(relations, count)
     links: Correspondence = {}
     for key, given in relations.items():
@@ -369,7 +361,7 @@ def check_keys(relations: Mapping[Any, Any], count: int) -> None:
 
 
 def _read_pair(
-    given: Any, key: tuple[int, int], slices: Slices
+    given: Any, key: tuple[int, int], slices: Sequence[Slice]
 ) -> tuple[np.ndarray, np.ndarray | None]:
     name = f"relations[{key[0]}, {key[1]}]"
     weights = None
@@ -389,18 +381,18 @@ def _read_pair(
             "numbers of shape (m, 2), or a tuple of such an array and weights (m,)."
         )
     for side, t in enumerate(key):
-        wrong = np.flatnonzero((pair[:, side] < 0) | (pair[:, side] >= slices.sizes[t]))
+        wrong = np.flatnonzero((pair[:, side] < 0) | (pair[:, side] >= slices[t].rows))
         if wrong.size:
             raise ValueError(
                 f"`{name}` has row {pair[wrong[0], side]} in its column {side}, but "
-                f"{slices.name(t)} has {slices.sizes[t]} rows "
-                f"(0 to {slices.sizes[t] - 1})."
+                f"{slices[t].name} has {slices[t].rows} rows "
+                f"(0 to {slices[t].rows - 1})."
             )
     if len(np.unique(pair, axis=0)) < len(pair):
         raise ValueError(
             f"`{name}` has a pair of rows twice; expected each once, with a weight "
             "that says how surely they belong together."
         )
-    between = " and ".join(slices.name(t) for t in key)
+    between = " and ".join(slices[t].name for t in key)
     name = f"`{name}`: the weights between {between}"
     return pair.astype(np.int64), read_weights(weights, len(pair), name)
