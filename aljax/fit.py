@@ -24,8 +24,16 @@ from aljax.graph.slices import (
     read_slices,
 )
 from aljax.layout.initialize import initial_maps
-from aljax.layout.mesh import Devices, read_devices
-from aljax.layout.optimize import LayoutState, default_epochs, default_shifts, init, run
+from aljax.layout.losses import aligned_loss
+from aljax.layout.optimize import (
+    LayoutState,
+    Loss,
+    default_epochs,
+    init,
+    run,
+    run_in_place,
+    shifts_of,
+)
 from aljax.layout.problem import (
     AlignedProblem,
     LayoutParams,
@@ -35,7 +43,7 @@ from aljax.layout.problem import (
     stack_maps,
     unstack_maps,
 )
-from aljax.layout.sharding import collect, place
+from aljax.layout.sharding import Devices, collect, place, read_devices, sharded_loss
 from aljax.relations.mates import Relations, linked, read_weights
 from aljax.relations.read import SliceIds, is_ids, read_ids, read_relations
 from aljax.relations.strengths import check_comparable, measure_moves, relate, scales_of
@@ -142,7 +150,7 @@ def fit(
         relations=prepared.relations,
         data=prepared.data,
         params=params,
-        history=state.history,
+        history=state.losses(),
         seconds=seconds,
         pinned=prepared.pinned,
         point_weights=prepared.point_weights,
@@ -313,7 +321,8 @@ def optimize_on(
         return optimize(problem, params, state, layout, key=key, **calls)
     placed = place(problem, params, state, key=key, mesh=mesh, widths=widths)
     with jax.set_mesh(mesh):
-        ended = optimize(*placed[:3], layout, key=placed.key, **calls)
+        calls |= {"key": placed.key, "loss": sharded_loss}
+        ended = optimize(*placed[:3], layout, **calls)
         return collect(ended, problem, mesh=mesh)
 
 
@@ -326,13 +335,18 @@ def optimize(
     key: jax.Array,
     progress: Progress | None = None,
     checkpoints: Checkpoints | None = None,
+    loss: Loss = aligned_loss,
 ) -> LayoutState:
     """Run the layout to its last epoch, in one chunk or with calls between.
+
+    The state's memory is used for the new one, unless a call may keep it.
 
     Raises:
         ValueError: The maps are no longer finite.
     """
-    n_shifts = shifts_of(problem, layout)
+    n_shifts = shifts_of(problem, layout.n_shifts)
+    options = {"key": key, "n_shifts": n_shifts, "loss": loss}
+    advance = run if progress or checkpoints else run_in_place
     if checkpoints:
         state = checkpoints.begin(problem, params, state, key=key, n_shifts=n_shifts)
     n_epochs, begun = int(state.n_epochs), int(state.epoch)
@@ -340,21 +354,13 @@ def optimize(
     chunk = min(chunk, checkpoints.epochs or chunk) if checkpoints else chunk
     for stop in range(begun + chunk, n_epochs + chunk, chunk):
         stop = min(stop, n_epochs)
-        state = run(problem, params, state, stop, key=key, n_shifts=n_shifts)
+        state = advance(problem, params, state, stop, **options)
         if checkpoints:
             checkpoints.keep(state)
         if progress:
             progress(state)
     check_finite(state.maps)
     return state
-
-
-def shifts_of(problem: AlignedProblem, layout: LayoutConfig) -> int:
-    """How many shifts estimate the repulsion: what was asked for, or what suits."""
-    if layout.n_shifts is not None:
-        return layout.n_shifts
-    sizes = np.asarray(problem.n_points)
-    return default_shifts(int(sizes.max()), int(sizes.sum()))
 
 
 def check_finite(maps: Float[Array, "*rows slices components points"]) -> None:

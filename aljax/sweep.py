@@ -11,10 +11,10 @@ from jaxtyping import Float
 
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig, number
 from aljax.errors import instance, nearest_name
-from aljax.fit import Prepared, check_finite, check_key, prepare, shifts_of
+from aljax.fit import Prepared, check_finite, check_key, prepare
 from aljax.graph.slices import dense_only
 from aljax.layout.losses import LossTerms
-from aljax.layout.optimize import LayoutState, bytes_of_row, run_together
+from aljax.layout.optimize import LayoutState, bytes_of_row, run_together, shifts_of
 from aljax.layout.problem import LayoutParams, layout_params, unstack_maps
 from aljax.metrics import displacement, trustworthiness
 from aljax.relations.mates import Relations
@@ -277,7 +277,7 @@ def _lay_out_group(
     place, start = group[0]
     begun = {start: rows[place].prepared(keys[place])}
     problem = begun[start].problem
-    n_shifts = shifts_of(problem, rows[place].layout)
+    n_shifts = shifts_of(problem, rows[place].layout.n_shifts)
     components = begun[start].state.maps.shape[1]
     needs = bytes_of_row(problem, components=components, n_shifts=n_shifts)
     size = _chunk_size(needs, len(group), chunk, memory)
@@ -338,7 +338,7 @@ def finished_row(begun: Prepared, state: LayoutState, measure: Measure) -> Row:
     """
     check_finite(state.maps)
     maps = unstack_maps(state.maps, begun.problem)
-    loss = jax.tree.map(lambda term: np.asarray(term)[-1:].sum(axis=0), state.history)
+    loss = jax.tree.map(lambda term: np.asarray(term)[-1:].sum(axis=0), state.losses())
     return Row(maps, loss, measure(maps, begun))
 
 

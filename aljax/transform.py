@@ -17,7 +17,7 @@ from aljax.graph.exact import nearest_of, query_knn
 from aljax.graph.fuzzy import membership_strengths, smooth_knn_dist
 from aljax.graph.knn import KNN, Rows, as_floats
 from aljax.graph.slices import PRECOMPUTED, read_rows
-from aljax.layout.losses import SOFTENING, log_p, softplus
+from aljax.layout.losses import attraction_of_pairs, repulsion_of_pairs
 from aljax.layout.optimize import ADAM
 
 EPOCHS = 30
@@ -177,9 +177,10 @@ def loss(
     """The sum of L over all queries."""
     difference = queries[:, None, :] - frame.embedding[:, neighbors]
     squared = jnp.sum(difference**2, axis=0)
-    pulled = 2 * jnp.sum(strengths * softplus(log_p(squared, frame.a, frame.b)))
+    attracted = attraction_of_pairs(squared, frame.a, frame.b)
+    pulled = 2 * jnp.sum(strengths * attracted)
     apart = jnp.sum((queries[:, None, :] - frame.rivals[:, :, None]) ** 2, axis=0)
-    repelled = softplus(-log_p(apart, frame.a, frame.b, SOFTENING))
+    repelled = repulsion_of_pairs(apart, frame.a, frame.b)
     weights = jnp.sum(strengths, axis=0) + frame.rival_degrees[:, None]
     return pulled + frame.repulsion * jnp.sum(weights * repelled)
 

@@ -206,7 +206,7 @@ def _lay_out(
     )
     state = optimize(problem, params, state, longer.layout, key=key, progress=progress)
     fresh = unstack_maps(state.maps, problem)[-move - 1 :]
-    history = jax.tree.map(lambda term: term[:, len(empty) :], state.history)
+    history = jax.tree.map(lambda term: term[:, len(empty) :], state.losses())
     return dataclasses.replace(
         longer, maps=longer.maps[: -move - 1] + fresh, history=history
     )

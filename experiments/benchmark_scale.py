@@ -22,10 +22,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import aljax
-from aljax.layout.mesh import VIRTUAL, mesh_of
 from aljax.layout.optimize import bytes_of_row, default_shifts, init, run
 from aljax.layout.problem import AlignedProblem, layout_params
-from aljax.layout.sharding import place
+from aljax.layout.sharding import VIRTUAL, mesh_of, place, sharded_loss
 from experiments import datasets
 from experiments.collectives import collectives
 from experiments.parts import Row, run_parts
@@ -72,7 +71,11 @@ def on(devices: int, slices: int, points: int) -> Row:
     mesh = mesh_of(jax.devices()[:devices], slices)
     key = jax.random.key(0)
     placed = place(problem, params, state, key=key, mesh=mesh)
-    options = {"key": placed.key, "n_shifts": default_shifts(points, slices * points)}
+    options = {
+        "key": placed.key,
+        "n_shifts": default_shifts(points, slices * points),
+        "loss": sharded_loss,
+    }
     with jax.set_mesh(mesh):
         compiled = run.lower(*placed[:3], EPOCHS, **options).compile()
         found = collectives(compiled.as_text() or "", devices)

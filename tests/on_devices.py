@@ -13,9 +13,8 @@ from helpers import NEIGHBORS, make_data, make_relations, programs
 import aljax
 from aljax.config import AlignmentConfig, LayoutConfig
 from aljax.fit import Prepared
-from aljax.layout.mesh import mesh_of
 from aljax.layout.optimize import run
-from aljax.layout.sharding import collect, place
+from aljax.layout.sharding import collect, mesh_of, place, sharded_loss
 from experiments.collectives import collectives
 
 SHIFTS = 5
@@ -43,7 +42,7 @@ def compare(devices: int, slices: int, window: int, epochs: int) -> dict:
     mesh = mesh_of(jax.devices()[:devices], slices)
     placed = place(problem, params, state, key=key, mesh=mesh)
     with jax.set_mesh(mesh):
-        options = {"key": placed.key, "n_shifts": SHIFTS}
+        options = {"key": placed.key, "n_shifts": SHIFTS, "loss": sharded_loss}
         lowered = run.lower(*placed[:3], epochs, **options)
         text = lowered.compile().as_text()
         began = programs(run)[0]

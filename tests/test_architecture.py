@@ -31,7 +31,6 @@ ORDER = [
     "layout.spectral",
     "layout.problem",
     "layout.initialize",
-    "layout.mesh",
     "layout.losses",
     "layout.optimize",
     "layout.sharding",

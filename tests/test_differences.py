@@ -27,7 +27,7 @@ from aljax.fit import fit
 from aljax.graph.exact import _search
 from aljax.graph.fuzzy import fuzzy_simplicial_set
 from aljax.layout.losses import aligned_loss, draw_shifts
-from aljax.layout.optimize import run
+from aljax.layout.optimize import run_in_place
 from aljax.layout.problem import layout_params, stack, stack_maps, unstack_maps
 from aljax.relations.mates import Mates, Relations
 from aljax.relations.strengths import relate
@@ -172,17 +172,17 @@ def test_7_update_notices_a_reversed_dict():
 
 
 def test_8_each_fit_is_one_layout_and_a_second_one_compiles_nothing(plain, monkeypatch):
-    before = programs(run, _search, fuzzy_simplicial_set)
+    before = programs(run_in_place, _search, fuzzy_simplicial_set)
     calls = []
 
     def counted(*arguments, **settings):
         calls.append(settings)
-        return run(*arguments, **settings)
+        return run_in_place(*arguments, **settings)
 
-    monkeypatch.setattr(sys.modules["aljax.fit"], "run", counted)
+    monkeypatch.setattr(sys.modules["aljax.fit"], "run_in_place", counted)
     again = lay_out(min_dist=0.3)
     assert len(calls) == 1
-    assert programs(run, _search, fuzzy_simplicial_set) == before
+    assert programs(run_in_place, _search, fuzzy_simplicial_set) == before
     assert [y.shape for y in again.maps] == [y.shape for y in plain.maps]
 
 

@@ -13,7 +13,7 @@ from test_sharding import HERE
 
 from aljax.config import AlignmentConfig
 from aljax.distributed import exchange as ahead
-from aljax.layout.mesh import VIRTUAL
+from aljax.layout.sharding import VIRTUAL
 from experiments.run import main
 
 PATIENCE = 240  # seconds until a process counts as hanging

@@ -18,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 import aljax
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
 from aljax.graph.exact import exact_knn
-from aljax.layout.mesh import read_devices
+from aljax.layout.sharding import read_devices
 from aljax.umap_parameters import ABSENT, POINTLESS
 
 pytestmark = pytest.mark.usefixtures("as_users_run_it")

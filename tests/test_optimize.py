@@ -1,5 +1,6 @@
 import dataclasses
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,8 +20,17 @@ from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
 from aljax.fit import fit
 from aljax.graph.exact import _search
 from aljax.graph.fuzzy import FuzzyGraph, edge_degrees, fuzzy_simplicial_set
-from aljax.layout.losses import aligned_loss, draw_shifts
-from aljax.layout.optimize import default_shifts, init, run, step
+from aljax.layout.losses import LossTerms, aligned_loss, draw_shifts
+from aljax.layout.optimize import (
+    RECORDS,
+    default_shifts,
+    init,
+    recorded_epochs,
+    run,
+    run_in_place,
+    shifts_of,
+    step,
+)
 from aljax.layout.problem import (
     AlignedProblem,
     LayoutParams,
@@ -107,7 +117,7 @@ def test_a_second_fit_compiles_nothing(key):
             layout=LayoutConfig(n_epochs=2, **settings),
             alignment=strength,
         )
-        return programs(run, _search, fuzzy_simplicial_set)
+        return programs(run_in_place, _search, fuzzy_simplicial_set)
 
     before = lay_out(SIZES)
     assert lay_out(SIZES, min_dist=0.3, learning_rate=0.5, strength=1.0) == before
@@ -138,6 +148,70 @@ def test_a_step_takes_the_gradient_and_nothing_else(problem, key):
         np.testing.assert_allclose(kept[0], now, rtol=1e-5)
         assert (np.asarray(kept)[1:] == 0).all()
     assert int(after.epoch) == 1
+
+
+def test_any_number_of_epochs_is_one_program_and_a_history_of_as_many_rows(
+    problem, key
+):
+    before = None
+    for n_epochs, rows in ((EPOCHS, 3), (7, 1), (1_000, 100), (1_050, 96)):
+        state = init(stack_maps(make_maps(), problem), n_epochs=n_epochs)
+        late = dataclasses.replace(state, epoch=jnp.int32(n_epochs - 2))
+        ended = run(problem, make_params(), late, n_epochs, key=key, n_shifts=EXACT)
+        assert programs(run) == (before or programs(run))
+        before = programs(run)
+        assert ended.losses().total().shape == (rows,)
+        assert len(ended.history.total()) == RECORDS
+        epochs = recorded_epochs(rows + 1, n_epochs)
+        assert epochs[rows - 1] < n_epochs <= epochs[rows]
+    assert recorded_epochs(105, 1_050)[-1] == 1_040  # of a file of version 0.1
+
+
+class FourTerms(LossTerms):
+    centering: jax.Array
+
+
+def test_a_loss_of_ones_own_is_followed_and_recorded(problem, key):
+    def centered(maps, problem, params, shifts):
+        terms = vars(aligned_loss(maps, problem, params, shifts))
+        return FourTerms(**terms, centering=jnp.sum(maps[:, 0] ** 2, axis=-1))
+
+    far = [y + np.array([30.0, 30.0]) for y in make_maps()]
+    state = init(stack_maps(far, problem), n_epochs=EPOCHS, terms=FourTerms)
+    options = {"key": key, "n_shifts": EXACT, "loss": centered}
+    ended = run(problem, make_params(), state, EPOCHS, **options)
+    middle = np.mean(np.asarray(ended.maps)[:, :, :41], axis=(0, 2))
+    assert abs(middle[0]) < 5 < 20 < middle[1]
+    recorded = ended.losses()
+    assert recorded.centering.shape == (3, len(SIZES))
+    np.testing.assert_allclose(
+        recorded.total(), sum(v.sum(axis=1) for v in vars(recorded).values()), rtol=1e-5
+    )
+
+
+def test_a_state_that_nobody_keeps_gives_its_memory_and_any_other_stays(problem, key):
+    options = {"key": key, "n_shifts": EXACT}
+    kept, given = (
+        init(stack_maps(make_maps(), problem), n_epochs=EPOCHS) for _ in "ab"
+    )
+    plain = run(problem, make_params(), kept, EPOCHS, **options)
+    in_place = run_in_place(problem, make_params(), given, EPOCHS, **options)
+    assert same_bits(plain, in_place)
+    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(kept))
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(given))
+
+
+def test_real_sizes_decide_the_number_of_shifts_unless_they_are_traced(problem):
+    edge = eqx.tree_at(
+        lambda p: (p.n_points, p.degrees),
+        problem,
+        (np.array([2_000, 1_000, 1_000], np.int32), jnp.zeros((3, 2_048))),
+    )
+    assert shifts_of(edge) == default_shifts(2_000, 4_000) == 40
+    assert shifts_of(edge, 5) == 5
+    traced = []
+    jax.eval_shape(lambda p: traced.append(shifts_of(p)), edge)
+    assert traced == [default_shifts(2_048, 3 * 2_048)] == [64]
 
 
 def test_the_rate_falls_with_the_square_of_the_epochs_left(problem, key):
@@ -184,7 +258,7 @@ def test_a_step_does_not_depend_on_the_capacity(key):
 def test_the_loss_falls_and_is_recorded_every_tenth_epoch(problem, key):
     state = layout(problem, make_params(), key)
     total = np.asarray(state.history.total())
-    assert total.shape == (3,)
+    assert state.losses().total().shape == (3,)
     assert total[2] < total[1] < total[0]
     early = layout(problem, make_params(), key, stops=(11,))
     assert (early.recorded(), state.recorded()) == (2, 3)

@@ -11,7 +11,7 @@ from helpers import digit_windows, make_data, make_relations
 from jax.sharding import Mesh
 
 import aljax
-from aljax.layout.mesh import VIRTUAL, mesh_of, read_devices
+from aljax.layout.sharding import VIRTUAL, mesh_of, read_devices
 from aljax.metrics import displacement, trustworthiness
 from experiments.collectives import collectives
 

@@ -19,7 +19,7 @@ from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
 from aljax.embedding import AlignedEmbedding
 from aljax.fit import fit
 from aljax.graph.exact import exact_knn
-from aljax.layout.optimize import run
+from aljax.layout.optimize import run_in_place
 from aljax.layout.problem import stack
 from aljax.metrics import displacement, trustworthiness
 from aljax.relations.strengths import measure_moves, scales_of
@@ -150,11 +150,11 @@ def test_updates_share_one_program_whatever_the_length(base):
     compiled: Any = run
     compiled.clear_cache()
     longer = append(lay_out(1))
-    before = programs(run)
+    before = programs(run_in_place)
     for _ in range(3):
         longer = append(longer)
     append(append(base))
-    assert programs(run) == before
+    assert programs(run_in_place) == before
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from helpers import NEIGHBORS, SIZES, make_data, make_relations, programs
 
 from aljax.config import GraphConfig, LayoutConfig
 from aljax.fit import fit
-from aljax.layout.optimize import bytes_of_row, run, run_rows
+from aljax.layout.optimize import bytes_of_row, run, run_in_place, run_rows
 from aljax.relations.mates import Mates
 from aljax.sweep import SweepProblem, sweep
 
@@ -81,9 +81,12 @@ def test_rows_that_run_together_equal_single_fits_in_double_precision():
 
 def test_one_program_lays_out_all_rows_and_one_more_each_other_shape():
     layout = {"n_epochs": 3}
-    before = programs(run_rows)[0], programs(run)[0]
+    before = programs(run_rows)[0], programs(run_in_place)[0]
     sweep(problem(**layout), ROWS, keys=keys(), chunk=2)
-    assert (programs(run_rows)[0], programs(run)[0]) == (before[0] + 1, before[1])
+    assert (programs(run_rows)[0], programs(run_in_place)[0]) == (
+        before[0] + 1,
+        before[1],
+    )
     again = [{"alignment_regularisation": w} for w in (0.3, 0.2, 0.1)]
     sweep(problem(**layout), again, keys=jax.random.key(5), chunk=2)
     assert programs(run_rows)[0] == before[0] + 1

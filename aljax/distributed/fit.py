@@ -31,10 +31,9 @@ from aljax.graph.knn import round_up
 from aljax.graph.slices import read_slices
 from aljax.layout.initialize import initial_maps
 from aljax.layout.losses import LossTerms
-from aljax.layout.mesh import SLICES, check_random, mesh_of
 from aljax.layout.optimize import default_epochs, default_shifts, init
 from aljax.layout.problem import layout_params, stack, stack_maps, unstack_maps
-from aljax.layout.sharding import round_to, widths_of
+from aljax.layout.sharding import SLICES, check_random, mesh_of, round_to, widths_of
 from aljax.relations.mates import linked
 from aljax.relations.strengths import relate
 
@@ -148,7 +147,7 @@ def fit(
         relations=within(related, len(own)),
         data=data,
         params=params,
-        history=state.history,
+        history=state.losses(),
         seconds=seconds,
         pinned=[None] * len(own),
         point_weights=[None] * len(own),

@@ -25,7 +25,7 @@ from jaxtyping import Array, Bool, Float, Int
 from aljax.graph.fuzzy import FuzzyGraph, fuzzy_simplicial_set
 from aljax.graph.knn import KNN
 from aljax.layout.losses import Shifts, aligned_loss, draw_shifts
-from aljax.layout.optimize import LayoutState, default_shifts, init, run, step
+from aljax.layout.optimize import LayoutState, init, run, shifts_of, step
 from aljax.layout.problem import AlignedProblem, LayoutParams
 from aljax.watch import watch
 
@@ -162,12 +162,12 @@ def solve_layout(
         RuntimeError: The layout did not converge, or a gradient is not finite.
     """
     problem, params, start = watch((problem, params, start), "layout")
-    slices, points = problem.degrees.shape
+    points = problem.degrees.shape[1]
     if adjoint == "unrolled":
         last = n_epochs if last is None else last
         _check_unrolled(key, n_epochs, last)
         assert key is not None
-        shifts = n_shifts or default_shifts(points, slices * points)
+        shifts = shifts_of(problem, n_shifts)
         maps = _unroll(
             problem, params, start, key=key, epochs=(n_epochs, last), n_shifts=shifts
         )

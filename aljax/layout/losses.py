@@ -10,13 +10,17 @@ mates are held kappa delta apart, delta being how far they lie apart in the data
 
     |y_i - z_i'|^2 becomes ((|y_i - z_i'|^2 + 1e-8)^(1/2) - kappa delta)^2.
 
-The functions of one slice (or one pair of slices) are written for one and mapped over
-the stack.
+Everything here is a pure function of its arguments on one device; `layout.sharding`
+puts the same functions on many.  Functions of one slice (or one pair of slices) are
+mapped over the stack.
 
 Source: attraction and repulsion are the loss that umap-learn's sampling follows
 (Damrich & Hamprecht 2021, arXiv:2103.14608, eq. 10), with negatives free to move.
 """
 
+import operator
+from collections.abc import Callable
+from functools import reduce
 from typing import NamedTuple
 
 import equinox as eqx
@@ -24,7 +28,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from aljax.layout.mesh import ahead, over_blocks, whole
 from aljax.layout.problem import AlignedProblem, LayoutParams
 
 SOFTENING = 1e-3  # umap-learn's: keeps the repulsion finite for coincident points
@@ -35,7 +38,8 @@ NEAR = 1e-8  # and this the gradient of |y|
 class LossTerms(eqx.Module):
     """The three terms of the objective, each one number for each slice.
 
-    The alignment of a pair of slices counts for the earlier.
+    The alignment of a pair of slices counts for the earlier.  A loss with a term of
+    its own returns a subclass that has the term as another field.
     """
 
     attraction: Float[Array, "*epochs slices"]
@@ -44,7 +48,7 @@ class LossTerms(eqx.Module):
 
     def total(self) -> Float[Array, "*epochs"]:
         """The objective: all terms of all slices."""
-        return jnp.sum(self.attraction + self.repulsion + self.alignment, axis=-1)
+        return jnp.sum(reduce(operator.add, jax.tree.leaves(self)), axis=-1)
 
 
 class Shifts(NamedTuple):
@@ -77,6 +81,20 @@ def softplus(x: Float[Array, "..."]) -> Float[Array, "..."]:
 softplus.defjvps(lambda change, _, x: change * jax.nn.sigmoid(x))
 
 
+def attraction_of_pairs(
+    squared: Float[Array, "..."], a: Float[Array, ""], b: Float[Array, ""]
+) -> Float[Array, "..."]:
+    """log(1 + a |y|^(2b)) for each pair, from its squared distance |y|^2."""
+    return softplus(log_p(squared, a, b))
+
+
+def repulsion_of_pairs(
+    squared: Float[Array, "..."], a: Float[Array, ""], b: Float[Array, ""]
+) -> Float[Array, "..."]:
+    """log(1 + 1 / (a (|y|^2 + 1e-3)^b)) for each pair, from its squared distance."""
+    return softplus(-log_p(squared, a, b, SOFTENING))
+
+
 def attraction(
     embedding: Float[Array, "components points"],
     neighbors: Int[Array, "neighbors points"],
@@ -87,7 +105,7 @@ def attraction(
     """2 sum_edges w_ij log(1 + a |y_i - y_j|^(2b)) over one slice's directed list."""
     difference = embedding[:, None, :] - embedding[:, neighbors]
     squared = jnp.sum(difference**2, axis=0)
-    return 2 * jnp.sum(weights * softplus(log_p(squared, a, b)))
+    return 2 * jnp.sum(weights * attraction_of_pairs(squared, a, b))
 
 
 def draw_shifts(
@@ -109,14 +127,12 @@ def draw_shifts(
     return Shifts(steps, jnp.where(twice, 0.5, 1.0) * width)
 
 
-def _cyclic(
-    values: Float[Array, "rows points"], n_points: Int[Array, ""]
-) -> Float[Array, "rows points*2"]:
-    """Rows whose first `n_points` entries stand twice in a row."""
-    twice = jnp.concatenate([values, values], axis=1)
-    return jax.lax.dynamic_update_slice(
-        twice, values, (jnp.zeros_like(n_points), n_points)
-    )
+class Block(NamedTuple):
+    """Points of one slice that stand next to each other, from place `first` on."""
+
+    positions: Float[Array, "components points"]
+    degrees: Float[Array, "points"]
+    first: Int[Array, ""] | int
 
 
 def repulsion(
@@ -128,27 +144,53 @@ def repulsion(
     b: Float[Array, ""],
 ) -> Float[Array, ""]:
     """sum_{i<k} (d_i + d_k) / (2(n - 1)) log(1 + 1 / p_ik), estimated on shifts."""
-    extended = _cyclic(embedding, n_points)
-    extended_degrees = _cyclic(degrees[None], n_points)
+    ring = ring_of(embedding, degrees, n_points)
+    block = Block(embedding, degrees, 0)
+    return repulsion_of_block(block, ring, n_points, shifts, a, b)
 
-    def of_block(own: Array, own_degrees: Array, first: Array | int) -> Array:
-        """The pairs whose first row stands in the block that begins at `first`."""
 
-        def met(step: Int[Array, ""]) -> tuple[Array, Array]:
-            start = (jnp.zeros_like(step), step + first)
-            partner = jax.lax.dynamic_slice(extended, start, own.shape)
-            degree = jax.lax.dynamic_slice(
-                extended_degrees, start, (1, own_degrees.size)
-            )
-            return jnp.sum((own - partner) ** 2, axis=0), degree[0]
+def ring_of(
+    embedding: Float[Array, "components points"],
+    degrees: Float[Array, "points"],
+    n_points: Int[Array, ""],
+) -> Block:
+    """A slice whose first `n_points` entries stand twice in a row.
 
-        squared, degree = jax.vmap(met)(shifts.steps)
-        inside = first + jnp.arange(own_degrees.size) < n_points
-        weights = jnp.where(inside, own_degrees + degree, 0.0)
-        weights = weights * shifts.weights[:, None]
-        return jnp.sum(weights * softplus(-log_p(squared, a, b, SOFTENING)))
+    A shift by s is then one contiguous read from place s on.
+    """
 
-    pairs = over_blocks(of_block, embedding, degrees)
+    def twice(values: Array) -> Array:
+        again = jnp.concatenate([values, values], axis=1)
+        place = (jnp.zeros_like(n_points), n_points)
+        return jax.lax.dynamic_update_slice(again, values, place)
+
+    return Block(twice(embedding), twice(degrees[None])[0], 0)
+
+
+def repulsion_of_block(
+    block: Block,
+    ring: Block,
+    n_points: Int[Array, ""],
+    shifts: Shifts,
+    a: Float[Array, ""],
+    b: Float[Array, ""],
+) -> Float[Array, ""]:
+    """The part of the repulsion whose pairs have their first point in a block."""
+    points = block.degrees.size
+
+    def met(step: Int[Array, ""]) -> tuple[Array, Array]:
+        start, zero = step + block.first, jnp.zeros_like(step)
+        partner = jax.lax.dynamic_slice(
+            ring.positions, (zero, start), block.positions.shape
+        )
+        degrees = jax.lax.dynamic_slice(ring.degrees, (start,), (points,))
+        return jnp.sum((block.positions - partner) ** 2, axis=0), degrees
+
+    squared, degrees = jax.vmap(met)(shifts.steps)
+    inside = block.first + jnp.arange(points) < n_points
+    weights = jnp.where(inside, block.degrees + degrees, 0.0)
+    weights = weights * shifts.weights[:, None]
+    pairs = jnp.sum(weights * repulsion_of_pairs(squared, a, b))
     return pairs / (2 * jnp.maximum(n_points - 1, 1))
 
 
@@ -181,25 +223,44 @@ def aligned_loss(
     params: LayoutParams,
     shifts: Shifts,
 ) -> LossTerms:
-    """The objective of a whole sequence, term by term and slice by slice."""
-    maps = whole(maps)
+    """The objective of a whole sequence, term by term and slice by slice.
+
+    Args:
+        maps: Stacked maps, as from `stack_maps` (map units).
+        problem: The graphs and mates.
+        params: The settings that change no shape.
+        shifts: The pairs that repel, as from `draw_shifts`.
+    """
+    return terms_of(maps, problem, params, shifts, repulsion=repulsion, ahead=ahead)
+
+
+def terms_of(
+    maps: Float[Array, "slices components points"],
+    problem: AlignedProblem,
+    params: LayoutParams,
+    shifts: Shifts,
+    *,
+    repulsion: Callable[..., Array],
+    ahead: Callable[[Array, int], Array],
+) -> LossTerms:
+    """The objective, given how one slice's pairs and later slices are read."""
     attracted = jax.vmap(attraction)(
         maps, problem.neighbors, problem.weights, params.a, params.b
     )
     repelled = jax.vmap(repulsion)(
         maps, problem.degrees, problem.n_points, shifts, params.a, params.b
     )
-    rate = params.negative_sample_rate
+    rate, offsets = params.negative_sample_rate, problem.mates.shape[1]
     pull = problem.pulls * (2 + rate)[:, None]
     reach = None if problem.moves is None else params.motion_fidelity * problem.moves
     over_offsets = jax.vmap(alignment, in_axes=(None, 0, 0, 0, None, 0, 0))
     aligned = jax.vmap(over_offsets)(
         maps,
-        ahead(maps, problem.mates.shape[1]),
+        ahead(maps, offsets),
         problem.mates,
         problem.strengths,
         pull,
-        ahead(pull, problem.mates.shape[1]),
+        ahead(pull, offsets),
         reach,
     )
     return LossTerms(
@@ -207,3 +268,13 @@ def aligned_loss(
         repulsion=params.repulsion_strength * rate * repelled,
         alignment=params.alignment_regularisation * jnp.sum(aligned, axis=1),
     )
+
+
+def ahead(
+    values: Float[Array, "slices ..."], offsets: int
+) -> Float[Array, "slices offsets ..."]:
+    """The values 1, 2, ... slices after each, around the end of the sequence."""
+    if not offsets:
+        return jnp.zeros((values.shape[0], 0, *values.shape[1:]), values.dtype)
+    later = [jnp.roll(values, -o, axis=0) for o in range(1, offsets + 1)]
+    return jnp.stack(later, axis=1)

@@ -1,4 +1,4 @@
-"""The layout: a problem and a start in, optimised maps out.
+"""The layout: a problem and a start in, optimized maps out.
 
     y <- y - rate (1 - epoch / n_epochs)^2 u(grad L)
 
@@ -7,7 +7,9 @@ loop of steps with bounds that are no part of its compilation, so a run in chunk
 of any length has the same bits as an unbroken one.
 """
 
-from collections.abc import Sequence
+import dataclasses
+import inspect
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,21 +18,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
-from aljax.layout.losses import LossTerms, aligned_loss, draw_shifts
-from aljax.layout.mesh import whole
+from aljax.layout.losses import LossTerms, Shifts, aligned_loss, draw_shifts
 from aljax.layout.problem import AlignedProblem, LayoutParams
 
 RECORD_EVERY = 10  # epochs; the value costs a third of what the gradient does
+RECORDS = 100  # rows of a history, whatever the number of epochs
 # Made once: a transformation made anew for every call would compile anew.
 ADAM = optax.scale_by_adam(b1=0.5, b2=0.9)
+Loss = Callable[[Array, AlignedProblem, LayoutParams, Shifts], LossTerms]
 
 
 class LayoutState(eqx.Module):
-    """What an epoch hands to the next, and the loss terms recorded so far.
+    """The maps, what an epoch hands to the next, and the loss terms recorded so far.
 
-    `history` has a row for every tenth epoch from the first on.
+    The first `recorded()` rows of `history` are filled: one for every tenth epoch from
+    the first on, or for fewer, evenly, where `n_epochs` is above 1,000.
     """
 
     maps: Float[Array, "slices components points"]
@@ -41,7 +46,31 @@ class LayoutState(eqx.Module):
 
     def recorded(self) -> int:
         """How many rows of `history` are filled."""
-        return -(-int(self.epoch) // RECORD_EVERY)
+        return -(-int(self.epoch) // stride_of(int(self.n_epochs)))
+
+    def losses(self) -> LossTerms:
+        """The rows of `history` that are filled."""
+        rows = self.recorded()
+        return jax.tree.map(
+            lambda term: jnp.asarray(np.asarray(term)[:rows]), self.history
+        )
+
+
+def stride_of(n_epochs: Any) -> Any:
+    """Every how many epochs the loss is recorded in a layout of so many."""
+    rows = -(-n_epochs // RECORDS)
+    return (
+        max(RECORD_EVERY, rows)
+        if isinstance(n_epochs, int)
+        else jnp.maximum(RECORD_EVERY, rows)
+    )
+
+
+def recorded_epochs(rows: int, n_epochs: int | None) -> Int[np.ndarray, "_"]:
+    """The epochs of the first rows of a history; None is a default number of epochs."""
+    # Before version 0.2 there were more rows, a tenth of any number of epochs.
+    stride = RECORD_EVERY if rows > RECORDS else stride_of(n_epochs or 0)
+    return np.arange(rows) * stride
 
 
 def default_shifts(points: int, total: int) -> int:
@@ -61,6 +90,21 @@ def default_shifts(points: int, total: int) -> int:
     return 16 if points <= 20_000 else 6
 
 
+def shifts_of(problem: AlignedProblem, n_shifts: int | None = None) -> int:
+    """How many shifts estimate the repulsion: as asked for, else by the slices' sizes.
+
+    In a compiled function that takes the problem as an argument the sizes are not
+    known, and those that the slices are padded to decide.
+    """
+    if n_shifts is not None:
+        return n_shifts
+    if isinstance(problem.n_points, Tracer):
+        slices, points = problem.degrees.shape
+        return default_shifts(points, slices * points)
+    sizes = np.asarray(problem.n_points)
+    return default_shifts(int(sizes.max()), int(sizes.sum()))
+
+
 def default_epochs(points: int) -> int:
     """How many epochs lay slices of some size out well.
 
@@ -75,16 +119,23 @@ def init(
     *,
     n_epochs: int,
     optimizer: optax.GradientTransformation = ADAM,
+    terms: type[LossTerms] = LossTerms,
 ) -> LayoutState:
-    """The state before the first of `n_epochs` epochs."""
-    records = -(-n_epochs // RECORD_EVERY)
-    blank = jnp.asarray(np.zeros((records, maps.shape[0]), maps.dtype))
+    """The state before the first of `n_epochs` epochs.
+
+    Args:
+        maps: The start, stacked.
+        n_epochs: Epochs of the whole layout, over which the rate falls.
+        optimizer: The optax transformation that `step` or `run` will follow.
+        terms: The class of the values of the loss that they will follow.
+    """
+    blank = np.zeros((RECORDS, maps.shape[0]), maps.dtype)
     return LayoutState(
         maps=maps,
         moments=optimizer.init(maps),
         epoch=jnp.asarray(np.int32(0)),
         n_epochs=jnp.asarray(np.int32(n_epochs)),
-        history=LossTerms(blank, blank, blank),
+        history=terms(*(jnp.asarray(blank.copy()) for _ in dataclasses.fields(terms))),
     )
 
 
@@ -96,6 +147,7 @@ def step(
     key: jax.Array,
     n_shifts: int,
     optimizer: optax.GradientTransformation = ADAM,
+    loss: Loss = aligned_loss,
 ) -> LayoutState:
     """One epoch: draw the pairs that repel, and follow the gradient.
 
@@ -106,15 +158,21 @@ def step(
         key: The run's key; the epoch's own is folded from it.
         n_shifts: Shifts that estimate the repulsion.
         optimizer: An optax transformation without a learning rate.
+        loss: A function `(maps, problem, params, shifts)` of the stacked maps that
+            returns `LossTerms`.  To add a term, call `aligned_loss` and add to one
+            of its fields, one number for each slice; or return a subclass of
+            `LossTerms` with another field, and give that class to `init` as `terms`.
     """
     epoch_key = jax.random.fold_in(key, state.epoch)
     shifts = draw_shifts(epoch_key, problem.n_points, n_shifts=n_shifts)
 
     def terms(maps: Array) -> LossTerms:
-        return aligned_loss(maps, problem, params, shifts)
+        return loss(maps, problem, params, shifts)
+
+    stride = stride_of(state.n_epochs)
 
     def record() -> LossTerms:
-        row = state.epoch // RECORD_EVERY
+        row = state.epoch // stride
         return jax.tree.map(
             lambda past, now: past.at[row].set(now), state.history, terms(state.maps)
         )
@@ -124,13 +182,15 @@ def step(
     rate = params.learning_rate * (1 - state.epoch / state.n_epochs) ** 2
     # Pinned points are held here: then any optimizer leaves them alone.
     lengths = rate[:, None, None] * problem.free[:, None, :]
-    maps = whole(state.maps - lengths * jnp.asarray(updates))
-    due = state.epoch % RECORD_EVERY == 0
-    history = jax.lax.cond(due, record, lambda: state.history)
+    maps = state.maps - lengths * jnp.asarray(updates)
+    history = jax.lax.cond(state.epoch % stride == 0, record, lambda: state.history)
     return LayoutState(maps, moments, state.epoch + 1, state.n_epochs, history)
 
 
-@partial(jax.jit, static_argnames=("n_shifts", "optimizer"))
+STATIC = ("n_shifts", "optimizer", "loss")
+
+
+@partial(jax.jit, static_argnames=STATIC)
 def run(
     problem: AlignedProblem,
     params: LayoutParams,
@@ -140,6 +200,7 @@ def run(
     key: jax.Array,
     n_shifts: int,
     optimizer: optax.GradientTransformation = ADAM,
+    loss: Loss = aligned_loss,
 ) -> LayoutState:
     """Epochs from the state's own up to `stop`.
 
@@ -152,14 +213,20 @@ def run(
         n_shifts: Shifts that estimate the repulsion.
         optimizer: An optax transformation without a learning rate; a new object
             compiles anew.
+        loss: See `step`; a new function compiles anew.
     """
+    one_epoch = partial(
+        step, key=key, n_shifts=n_shifts, optimizer=optimizer, loss=loss
+    )
+    return jax.lax.fori_loop(
+        state.epoch, stop, lambda _, state: one_epoch(problem, params, state), state
+    )
 
-    def epoch(_: Int[Array, ""], state: LayoutState) -> LayoutState:
-        return step(
-            problem, params, state, key=key, n_shifts=n_shifts, optimizer=optimizer
-        )
 
-    return jax.lax.fori_loop(state.epoch, stop, epoch, state)
+# `run` for callers that need the state no more: its memory takes the new one.
+run_in_place = jax.jit(
+    inspect.unwrap(run), static_argnames=STATIC, donate_argnames="state"
+)
 
 
 def run_together(
@@ -186,8 +253,9 @@ def run_together(
     if int(n_epochs) == 0:  # their history has no row that an epoch could fill
         return [*states]
     if size == 1:
-        own = {"key": keys[0], "n_shifts": n_shifts}
-        return [run(problems[0], params[0], states[0], n_epochs, **own)]
+        state = jax.device_put(states[0], may_alias=False)  # other rows start there too
+        options = {"key": keys[0], "n_shifts": n_shifts}
+        return [run_in_place(problems[0], params[0], state, n_epochs, **options)]
     filled = [min(place, len(states) - 1) for place in range(size)]
     stacked = _stacked([states[place] for place in filled])
     ended = run_rows(

@@ -1,32 +1,213 @@
-"""Where arrays live: a stacked problem in, the same one spread over a mesh out.
+"""Many devices: the layout's arrays spread over a mesh, and its loss computed there.
 
-    pad(problem) -> place on Mesh(slices, points) -> the same `run` -> local(maps)
+    place(problem) on Mesh(slices, points) -> `run(..., loss=sharded_loss)` -> collect
 
-The compiler inserts the communication: along `slices` only the window's boundary
-maps are exchanged, along `points` a slice's map and its gradient.  Padding, which
-weighs nothing, makes any number of slices and points divisible.
+Along `slices` devices exchange the window's boundary maps only, along `points` a
+slice's map and its gradient.  Padding, which weighs nothing, makes any number of
+slices and points divisible.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Float, Int
 
-from aljax.layout.mesh import POINTS, SLICES
+from aljax.errors import InputError
+from aljax.layout import losses
+from aljax.layout.losses import Block, LossTerms, Shifts
 from aljax.layout.optimize import LayoutState
 from aljax.layout.problem import AlignedProblem, LayoutParams
 
+SLICES, POINTS = "slices", "points"
+VIRTUAL = "--xla_force_host_platform_device_count"
+Devices = int | Sequence[Any] | Mesh
 # The tables of a slice are cut by its points; its map and what else is a number for
 # each point stand whole on every device that has some of them.
 TABLES = ("neighbors", "weights", "mates", "strengths", "moves")
+EXPECTED = "a number of devices, some of jax.devices(), or a jax.sharding.Mesh"
+
+
+def read_devices(devices: Any, n_slices: int) -> Mesh | None:
+    """Returns the mesh that a user asks for; None where nothing was asked.
+
+    Args:
+        devices: How many of this process's devices, a list of devices, or a mesh with
+            the axes `slices` and `points`.
+        n_slices: Slices of the sequence.
+
+    Raises:
+        InputError: If more devices are requested than exist, an entry is not a
+            `jax.Device`, or the devices belong to other processes or platforms.
+    """
+    if devices is None:
+        return None
+    if not isinstance(devices, Mesh):
+        devices = mesh_of(_listed(devices), n_slices)
+    _check_mesh(devices)
+    return _mesh(devices.devices)
+
+
+def _mesh(grid: np.ndarray) -> Mesh:
+    """A mesh in which the compiler sees to the communication: none is spelt out."""
+    return Mesh(grid, (SLICES, POINTS), axis_types=(AxisType.Auto, AxisType.Auto))
+
+
+def _listed(devices: Any) -> list[Any]:
+    if isinstance(devices, Sequence) and not isinstance(devices, str):
+        wrong = [repr(entry) for entry in devices if not isinstance(entry, jax.Device)]
+        if wrong or not devices:
+            got = f"has {wrong[0]}, not a device" if wrong else "is empty"
+            raise InputError("devices", got, EXPECTED)
+        return list(devices)
+    local = jax.local_devices()
+    counted = isinstance(devices, int) and not isinstance(devices, bool)
+    if not counted or not 1 <= int(devices) <= len(local):
+        raise InputError(
+            "devices",
+            f"is {devices!r} and there are {len(local)} ({local[0].platform})",
+            EXPECTED,
+            "CPUs can be cut into virtual devices: set "
+            f"XLA_FLAGS={VIRTUAL}={devices} before JAX starts.",
+        )
+    return local[: int(devices)]
+
+
+def mesh_of(devices: Sequence[Any], n_slices: int, *, processes: int = 1) -> Mesh:
+    """A mesh that shares out the slices first, and points where devices are left.
+
+    Args:
+        devices: In the order of their processes.
+        n_slices: Slices of the sequence.
+        processes: The slices are shared by a multiple of so many devices.
+    """
+    count = len(devices)
+    shares = max(
+        share
+        for share in range(processes, max(n_slices, processes) + 1)
+        if count % share == 0 and share % processes == 0
+    )
+    grid = np.array(devices, dtype=object).reshape(shares, count // shares)
+    return _mesh(grid)
+
+
+def _check_mesh(mesh: Mesh) -> None:
+    members = mesh.devices.ravel().tolist()
+    platforms = sorted({device.platform for device in members})
+    faults = {
+        f"is a mesh with the axes {mesh.axis_names}": (
+            mesh.axis_names != (SLICES, POINTS),
+            f"the axes {(SLICES, POINTS)}",
+        ),
+        "has a device twice": (len({*members}) < len(members), "each device once"),
+        f"are of several platforms ({', '.join(platforms)})": (
+            len(platforms) > 1,
+            "one platform, for a program is compiled for one",
+        ),
+        "has some of other processes": (
+            any(device.process_index != jax.process_index() for device in members),
+            "jax.local_devices(), or aljax.distributed.fit on every process",
+        ),
+    }
+    for got, (wrong, expected) in faults.items():
+        if wrong:
+            raise InputError("devices", got, expected)
+    check_random()
+
+
+def check_random() -> None:
+    """Checks that random numbers do not depend on how an array is cut.
+
+    Raises:
+        InputError: If `jax_threefry_partitionable` is off.
+    """
+    # Releases of JAX that no longer have the setting behave as if it were on.
+    if not getattr(jax.config, "jax_threefry_partitionable", True):
+        raise InputError(
+            "jax_threefry_partitionable",
+            "is off",
+            "it on, as by default",
+            "Otherwise random numbers would depend on `devices`.",
+        )
+
+
+def cuts(axis: str) -> int:
+    """The number of parts into which the mesh in force cuts slices, or points."""
+    return dict(jax.sharding.get_abstract_mesh().shape).get(axis, 1)
+
+
+def sharded_loss(
+    maps: Float[Array, "slices components points"],
+    problem: AlignedProblem,
+    params: LayoutParams,
+    shifts: Shifts,
+) -> LossTerms:
+    """`aligned_loss` on the devices of the mesh in force, given to `run` as `loss`."""
+    repulsion = losses.repulsion
+    if cuts(POINTS) > 1:  # each map whole on all devices that share its points
+        maps = jax.lax.with_sharding_constraint(maps, PartitionSpec(SLICES))
+        repulsion = _repulsion_in_blocks
+    return losses.terms_of(
+        maps, problem, params, shifts, repulsion=repulsion, ahead=_ahead
+    )
+
+
+def _repulsion_in_blocks(
+    embedding: Float[Array, "components points"],
+    degrees: Float[Array, "points"],
+    n_points: Int[Array, ""],
+    *of_pairs: Any,
+) -> Float[Array, ""]:
+    """The repulsion of one slice as a sum over blocks of points, one on each device."""
+    count = cuts(POINTS)
+    width = degrees.size // count
+    blocks = Block(
+        embedding.reshape(-1, count, width).swapaxes(0, 1),
+        degrees.reshape(count, width),
+        width * jnp.arange(count, dtype=jnp.int32),
+    )
+    blocks = jax.lax.with_sharding_constraint(blocks, PartitionSpec(POINTS))
+    ring = losses.ring_of(embedding, degrees, n_points)
+    repelled = jax.vmap(
+        lambda block: losses.repulsion_of_block(block, ring, n_points, *of_pairs)
+    )
+    return jnp.sum(repelled(blocks))
+
+
+def _ahead(
+    values: Float[Array, "slices ..."], offsets: int
+) -> Float[Array, "slices offsets ..."]:
+    """`losses.ahead`; devices that share the slices exchange those at their ends.
+
+    (From `roll` the compiler makes that, too, but for the gradient of some shapes it
+    gathers the whole sequence.)
+    """
+    if cuts(SLICES) == 1 or not offsets:
+        return losses.ahead(values, offsets)
+    spec = PartitionSpec(SLICES)
+    exchange = partial(_ahead_of_device, offsets=offsets, shares=cuts(SLICES))
+    return jax.shard_map(exchange, in_specs=spec, out_specs=spec, axis_names={SLICES})(
+        values
+    )
+
+
+def _ahead_of_device(held: Array, *, offsets: int, shares: int) -> Array:
+    """`ahead` of one device's slices, with those that the devices after it send."""
+    here, wide = len(held), [held]
+    for step, known in enumerate(range(0, offsets, here), start=1):
+        pairs = [((to + step) % shares, to) for to in range(shares)]
+        wide.append(jax.lax.ppermute(held[: offsets - known], SLICES, pairs))
+    joined = jnp.concatenate(wide)
+    later = [joined[offset : offset + here] for offset in range(1, offsets + 1)]
+    return jnp.stack(later, axis=1)
 
 
 class Placed(NamedTuple):
-    """All that `run` takes, on the devices of a mesh."""
+    """The arguments of `run`, on the devices of a mesh."""
 
     problem: AlignedProblem
     params: LayoutParams
@@ -48,18 +229,19 @@ def place(
     mesh: Mesh,
     widths: Mapping[str, int] | None = None,
 ) -> Placed:
-    """Pad a problem until the mesh divides it, and put each part on its device.
+    """Pads a problem until the mesh divides it, and puts each part on its device.
 
     Args:
         problem: The graphs and mates; of several processes, those of this one.
         params: The settings, a value for each of its slices.
-        state: The maps to start from.
+        state: The maps to start from, and an optax state that may hold arrays of
+            their shape, with further axes before it.
         key: The run's key.
         mesh: With the axes `slices` and `points`.
-        widths: What the slices of all processes are padded to, as `widths_of` has
-            it; None for those given.
+        widths: The widths that the slices of all processes are padded to, as
+            `widths_of` gives them; None for the problem's own.
     """
-    processes = len({one.process_index for one in mesh.devices.flat})
+    processes = len({device.process_index for device in mesh.devices.flat})
     wanted = dict(widths or widths_of(problem))
     wanted["slices"] = round_to(wanted["slices"], mesh.shape[SLICES] // processes)
     wanted["points"] = round_to(wanted["points"], mesh.shape[POINTS])
@@ -88,15 +270,19 @@ def place(
         return put(np.pad(values, (0, more), mode="edge"), SLICES)
 
     def moving(array: Array) -> Array:
-        if array.shape != state.maps.shape:
+        if not _like(array, state.maps):
             return put(np.asarray(array))
-        shape = (wanted["slices"], array.shape[1], wanted["points"])
-        return put(_fill(array, shape), SLICES)
+        *further, _, components, _ = array.shape
+        shape = (*further, wanted["slices"], components, wanted["points"])
+        return put(_fill(array, shape), *[None] * len(further), SLICES)
 
     def term(array: Array) -> Array:
         return put(_fill(array, (len(array), wanted["slices"])), None, SLICES)
 
     fields = {name: leaf for name, leaf in vars(problem).items() if leaf is not None}
+    random = put(np.asarray(jax.random.key_data(key)))
+    if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        random = jax.random.wrap_key_data(random, impl=jax.random.key_impl(key))
     return Placed(
         AlignedProblem(**{name: spread(name, leaf) for name, leaf in fields.items()}),
         jax.tree.map(setting, params),
@@ -107,8 +293,13 @@ def place(
             n_epochs=put(np.asarray(state.n_epochs)),
             history=jax.tree.map(term, state.history),
         ),
-        _put_key(key, put),
+        random,
     )
+
+
+def _like(array: Array, maps: Array) -> bool:
+    """Whether an array of the state is one, or several, of the maps' shape."""
+    return array.shape[-maps.ndim :] == maps.shape
 
 
 def _axes(name: str) -> tuple[str, ...]:
@@ -120,40 +311,33 @@ def _axes(name: str) -> tuple[str, ...]:
 
 
 def widths_of(problem: AlignedProblem) -> dict[str, int]:
-    """How long each axis of a problem's arrays is."""
-    return dict(zip(_axes("neighbors"), problem.neighbors.shape, strict=True)) | dict(
-        zip(_axes("mates"), problem.mates.shape, strict=True)
-    )
+    """The length of each axis of a problem's arrays, by name."""
+    tables = ("neighbors", "mates")
+    axes = [zip(_axes(t), getattr(problem, t).shape, strict=True) for t in tables]
+    return dict(axes[0]) | dict(axes[1])
 
 
-def _fill(array: Array, shape: Any) -> np.ndarray:
+def _fill(array: Array, shape: Sequence[int]) -> np.ndarray:
     """An array made larger: by points that stand alone, by weights of 0."""
-    given = np.asarray(array)
-    if given.dtype.kind == "i" and given.ndim > 1:
-        larger = np.broadcast_to(np.arange(shape[-1]), shape).astype(given.dtype)
+    values = np.asarray(array)
+    if values.dtype.kind == "i" and values.ndim > 1:
+        larger = np.broadcast_to(np.arange(shape[-1]), shape).astype(values.dtype)
     else:
-        larger = np.zeros(shape, given.dtype)
-    larger[tuple(slice(length) for length in given.shape)] = given
+        larger = np.zeros(shape, values.dtype)
+    larger[tuple(slice(length) for length in values.shape)] = values
     return larger
 
 
-def _put_key(key: jax.Array, put: Any) -> jax.Array:
-    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-        return put(np.asarray(key))
-    data = put(np.asarray(jax.random.key_data(key)))
-    return jax.random.wrap_key_data(data, impl=jax.random.key_impl(key))
-
-
-def local(array: Array, mesh: Mesh) -> np.ndarray:
-    """What this process holds of an array whose first axis is slices."""
+def local(array: Array, mesh: Mesh, axis: int = 0) -> np.ndarray:
+    """The part of an array that this process holds; slices stand along `axis`."""
     if array.is_fully_addressable:
         return np.asarray(array)
-    cut = NamedSharding(mesh, PartitionSpec(SLICES))
+    cut = NamedSharding(mesh, PartitionSpec(*[None] * axis, SLICES))
     array = jax.jit(lambda same: same, out_shardings=cut)(array)
     parts = {
-        shard.index[0].start or 0: shard.data for shard in array.addressable_shards
+        shard.index[axis].start or 0: shard.data for shard in array.addressable_shards
     }
-    return np.concatenate([np.asarray(parts[first]) for first in sorted(parts)])
+    return np.concatenate([np.asarray(parts[first]) for first in sorted(parts)], axis)
 
 
 def collect(state: LayoutState, problem: AlignedProblem, *, mesh: Mesh) -> LayoutState:
@@ -167,12 +351,13 @@ def collect(state: LayoutState, problem: AlignedProblem, *, mesh: Mesh) -> Layou
     slices, points = problem.order.shape
 
     def cut(array: Array) -> Array:
-        if array.ndim != state.maps.ndim:
+        if not _like(array, state.maps):
             return jnp.asarray(np.asarray(array))
-        return jnp.asarray(local(array, mesh)[:slices, :, :points])
+        held = local(array, mesh, axis=array.ndim - state.maps.ndim)
+        return jnp.asarray(held[..., :slices, :, :points])
 
     def term(array: Array) -> Array:
-        return jnp.asarray(local(array.T, mesh).T[:, :slices])
+        return jnp.asarray(local(array, mesh, axis=1)[:, :slices])
 
     return LayoutState(
         maps=cut(state.maps),
