@@ -27,7 +27,12 @@ from typing import Any
 import numpy as np
 
 from aljax.errors import nearest_name
-from aljax.metrics import displacement, knn_accuracy, knn_recall, trustworthiness
+from aljax.metrics import (
+    displacement,
+    knn_accuracy,
+    neighborhood_preservation,
+    trustworthiness,
+)
 from experiments import fresh
 from experiments.cases import CASES, Case
 from experiments.composition import dataclass_defaults
@@ -78,7 +83,9 @@ def measure(case: Case, dataset: Dataset, maps: Maps) -> dict[str, float]:
     each = list(zip(dataset.slices, maps, rows, strict=True))
     k = case.n_neighbors
     trust = [trustworthiness(x, y, n_neighbors=k, rows=r) for x, y, r in each]
-    recall = [knn_recall(x, y, n_neighbors=k, rows=r) for x, y, r in each]
+    recall = [
+        neighborhood_preservation(x, y, n_neighbors=k, rows=r) for x, y, r in each
+    ]
     measured = {
         "trustworthiness": float(np.mean(trust)),
         "trustworthiness_min": float(np.min(trust)),

@@ -1,6 +1,8 @@
 """Every measure of one method's maps of one sequence, means over the slices."""
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -25,7 +27,7 @@ def consecutive_mates(dataset: Dataset) -> Relations:
 def score(dataset: Dataset, maps: list[np.ndarray]) -> dict[str, float]:
     """Measures by name; NaN where one is not defined."""
     pairs = [*zip(dataset.slices, maps, strict=True)]
-    of_maps = {
+    of_maps: dict[str, Callable[..., float]] = {
         "trustworthiness": lambda x, y: metrics.trustworthiness(x, y, n_neighbors=K),
         "continuity": lambda x, y: metrics.continuity(x, y, n_neighbors=K),
         "preservation_15": lambda x, y: metrics.neighborhood_preservation(
@@ -35,13 +37,14 @@ def score(dataset: Dataset, maps: list[np.ndarray]) -> dict[str, float]:
             x, y, n_neighbors=SHARE
         ),
         "jaccard_15": lambda x, y: metrics.neighborhood_jaccard(x, y, n_neighbors=K),
-        "shepard_pearson": lambda x, y: metrics.shepard_pearson(x, y, sample=SAMPLE),
-        "shepard_spearman": lambda x, y: metrics.shepard_spearman(x, y, sample=SAMPLE),
-        "shepard_kendall": lambda x, y: metrics.shepard_kendall(x, y, sample=SAMPLE),
         "normalized_stress": lambda x, y: metrics.normalized_stress(
             x, y, sample=SAMPLE
         ),
     }
+    for kind in ("pearson", "spearman", "kendall"):
+        of_maps[f"shepard_{kind}"] = partial(
+            metrics.shepard, correlation=kind, sample=SAMPLE
+        )
     found = {
         name: _mean([measure(x, y) for x, y in pairs])
         for name, measure in of_maps.items()
@@ -62,14 +65,15 @@ def _score_motion(dataset: Dataset, maps: list[np.ndarray]) -> dict[str, float]:
     found = {
         name: getattr(metrics, name)(data, maps, mates)
         for name in (
-            "stability_pearson",
-            "stability_spearman",
-            "stability_stress",
             "coherence",
             "false_motion",
             "missed_motion",
         )
     }
+    for kind in ("pearson", "spearman", "stress"):
+        found[f"stability_{kind}"] = metrics.stability(
+            data, maps, mates, correlation=kind
+        )
     for name in ("displacement", "displacement_without_drift"):
         found[name] = getattr(metrics, name)(maps, mates)
     return found

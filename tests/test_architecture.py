@@ -48,7 +48,6 @@ ORDER = [
     "metrics.maps",
     "metrics.distances",
     "metrics.motion",
-    "metrics.intervals",
     "sweep",
     "selection",
     "umap_parameters",

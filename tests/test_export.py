@@ -12,7 +12,7 @@ from aljax.graph.exact import _search, exact_knn
 from aljax.graph.fuzzy import fuzzy_simplicial_set
 from aljax.layout.optimize import init, step
 from aljax.layout.problem import layout_params, stack_maps
-from aljax.metrics.ranks import _rank
+from aljax.metrics.ranks import place_neighbors
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 POINTS = 48
@@ -41,7 +41,7 @@ def fuzzy_graph():
 def ranks():
     data = jnp.asarray(make_data([POINTS])[0])
     rows = jnp.arange(POINTS, dtype=jnp.int32)
-    return lambda *given: _rank(*given, n_neighbors=5), (
+    return lambda *given: place_neighbors(*given, n_neighbors=5), (
         data,
         data[:, :2],
         jnp.asarray(POINTS),

@@ -4,10 +4,16 @@ import pytest
 from helpers import make_maps
 from sklearn.manifold import trustworthiness as sklearn_trustworthiness
 
-from aljax.metrics import displacement, knn_accuracy, knn_recall, trustworthiness
+from aljax import metrics
+from aljax.metrics import (
+    displacement,
+    knn_accuracy,
+    neighborhood_preservation,
+    trustworthiness,
+)
 from aljax.relations.mates import Mates
 
-POINTS = 90
+POINTS = 60
 
 
 @pytest.fixture(scope="module")
@@ -25,15 +31,6 @@ def nearest(points: np.ndarray, row: int) -> list[int]:
     """All other rows, nearest first."""
     distances = [float(((points[row] - p) ** 2).sum()) for p in points.astype(float)]
     return [j for j in np.argsort(distances, kind="stable").tolist() if j != row]
-
-
-def slow_trustworthiness(data, embedding, k, rows):
-    n, total = len(data), 0
-    for i in rows:
-        in_data = nearest(data, i)
-        ranks = [in_data.index(j) + 1 for j in nearest(embedding, i)[:k]]
-        total += sum(max(0, rank - k) for rank in ranks) / len(rows)
-    return 1 - 2 / (k * (2 * n - 3 * k - 1)) * total
 
 
 def slow_recall(data, embedding, k, rows):
@@ -67,7 +64,7 @@ def test_trustworthiness_does_not_depend_on_where_the_data_lie(data, embedding, 
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("moved", [slice(45, None), slice(7, 8)])
+@pytest.mark.parametrize("moved", [slice(30, None), slice(7, 8)])
 def test_measures_do_not_depend_on_how_far_apart_groups_lie(
     data, embedding, moved, dtype
 ):
@@ -81,7 +78,7 @@ def test_measures_do_not_depend_on_how_far_apart_groups_lie(
         ours = trustworthiness(x.astype(dtype), y.astype(dtype))
         np.testing.assert_allclose(ours, theirs, rtol=1e-6)
         expected = slow_recall(x, y, 15, range(POINTS))
-        found = knn_recall(x.astype(dtype), y.astype(dtype))
+        found = neighborhood_preservation(x.astype(dtype), y.astype(dtype))
         np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
@@ -95,28 +92,17 @@ def test_few_rows_whose_neighbors_drown_cost_no_double_precision(monkeypatch, rn
         trustworthiness(np.repeat(x, 2, axis=0), np.repeat(x, 2, axis=0), n_neighbors=1)
 
 
-ROWS = [3, 41, 7, 88, 60]
+ROWS = [3, 41, 7, 58, 50]
 
 
 @pytest.mark.parametrize("rows", [None, ROWS])
-def test_measures_equal_slow_loops(data, embedding, rows):
+def test_accuracy_equals_slow_loops(embedding, rows):
     chosen = range(POINTS) if rows is None else rows
     given = None if rows is None else np.array(rows)
     labels = [*np.array(["b", "a", "c"])[np.arange(POINTS) % 3]]
     for k in (5, 15):
-        settings = {"n_neighbors": k, "rows": given}
         np.testing.assert_allclose(
-            trustworthiness(data, embedding, **settings),
-            slow_trustworthiness(data, embedding, k, chosen),
-            rtol=1e-6,
-        )
-        np.testing.assert_allclose(
-            knn_recall(data, embedding, **settings),
-            slow_recall(data, embedding, k, chosen),
-            rtol=1e-6,
-        )
-        np.testing.assert_allclose(
-            knn_accuracy(embedding, labels, **settings),
+            knn_accuracy(embedding, labels, n_neighbors=k, rows=given),
             slow_accuracy(embedding, labels, k, chosen),
             rtol=1e-6,
         )
@@ -139,7 +125,7 @@ def test_a_map_that_keeps_everything_is_perfect(embedding):
     turn, _ = np.linalg.qr(np.array([[1.0, 2.0], [3.0, -1.0]]))
     turned = (embedding @ turn * 7 + 100).astype(np.float32)
     assert trustworthiness(embedding, turned) == 1
-    assert knn_recall(embedding, turned) == 1
+    assert neighborhood_preservation(embedding, turned) == 1
     assert knn_accuracy(embedding, embedding[:, 0] > 0) > 0.9
 
 
@@ -147,7 +133,10 @@ def test_a_random_map_is_worse(data, embedding, rng):
     chance = rng.normal(size=embedding.shape).astype(np.float32)
     labels = (data[:, 0] > 0).astype(int)
     assert trustworthiness(data, chance) < trustworthiness(data, embedding) - 0.1
-    assert knn_recall(data, chance) < knn_recall(data, embedding) - 0.1
+    assert (
+        neighborhood_preservation(data, chance)
+        < neighborhood_preservation(data, embedding) - 0.1
+    )
     assert knn_accuracy(chance, labels) < knn_accuracy(embedding, labels) - 0.1
     assert abs(trustworthiness(data, chance) - 0.5) < 0.1
 
@@ -161,16 +150,27 @@ def test_measures_do_not_depend_on_the_order_of_the_rows(data, embedding, rng):
     )
 
 
-@pytest.mark.parametrize("k", [0, -1, POINTS // 2, POINTS])
-def test_numbers_of_neighbors_out_of_range_are_refused(data, embedding, k):
-    said = f"^`n_neighbors` is {k} for {POINTS} points; .* below 45"
-    for measure in (
-        lambda: trustworthiness(data, embedding, n_neighbors=k),
-        lambda: knn_recall(data, embedding, n_neighbors=k),
-        lambda: knn_accuracy(embedding, [0] * POINTS, n_neighbors=k),
-    ):
-        with pytest.raises(ValueError, match=said):
-            measure()
+RENAMED = {
+    "knn_recall": "neighborhood_preservation",
+    "shepard_kendall": "shepard(..., correlation='kendall')",
+    "stability_stress": "stability(..., correlation='stress')",
+}
+
+
+@pytest.mark.parametrize("name", RENAMED)
+def test_names_of_the_first_version_go_on_with_a_warning(name, data, embedding):
+    with pytest.warns(DeprecationWarning, match="is now") as warned:
+        measure = getattr(metrics, name)
+    assert f"is now `aljax.metrics.{RENAMED[name]}`" in str(warned[0].message)
+    assert warned[0].filename == __file__
+    if name == "knn_recall":
+        now = neighborhood_preservation(data, embedding)
+        assert measure(data, embedding) == now
+    if name == "shepard_kendall":
+        now = metrics.shepard(data, embedding, correlation="kendall")
+        assert measure(data, embedding) == now
+    with pytest.raises(AttributeError, match="no attribute 'stability_kendall'"):
+        _ = metrics.stability_kendall
 
 
 def mates(rows, others) -> Mates:

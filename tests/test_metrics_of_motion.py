@@ -1,16 +1,26 @@
 """Measures of a sequence: against slow loops, and on motions known by construction."""
 
+from functools import partial
+from typing import Any
+
 import numpy as np
 import pytest
 from helpers import make_data, make_maps
 from scipy.stats import pearsonr, spearmanr
 
 from aljax import metrics
-from aljax.metrics.ranks import as_positions
+from aljax.errors import InputError
 from aljax.relations.mates import Mates
 
 K = 4
-STABILITY = ["stability_pearson", "stability_spearman", "stability_stress"]
+STABILITY = ["pearson", "spearman", "stress"]
+
+
+def measure_of(name: Any) -> Any:
+    """A measure by its name, or the stability of a kind."""
+    if name in STABILITY:
+        return partial(metrics.stability, correlation=name)
+    return getattr(metrics, name)
 
 
 def mates(rows, others) -> Mates:
@@ -82,36 +92,30 @@ def test_stability_equals_slow_loops(data, maps):
     dx, dy = slow_moves(data), slow_moves(maps)
     alpha = sum(dx * dy) / sum(dy * dy)
     expected = {
-        "stability_pearson": pearsonr(dx, dy)[0],
-        "stability_spearman": spearmanr(dx, dy)[0],
-        "stability_stress": (sum((dx - alpha * dy) ** 2) / sum(dx * dx)) ** 0.5,
+        "pearson": pearsonr(dx, dy)[0],
+        "spearman": spearmanr(dx, dy)[0],
+        "stress": (sum((dx - alpha * dy) ** 2) / sum(dx * dx)) ** 0.5,
     }
     for name, value in expected.items():
-        measure = getattr(metrics, name)
+        measure = measure_of(name)
         np.testing.assert_allclose(measure(data, maps, RELATIONS), value, rtol=1e-9)
         each = measure(data, maps, RELATIONS, per_point=True)
         assert each.shape == dx.shape
-        mean = each.mean() ** 0.5 if name == "stability_stress" else each.mean()
+        mean = each.mean() ** 0.5 if name == "stress" else each.mean()
         np.testing.assert_allclose(mean, value, rtol=1e-9)
 
 
 def test_maps_that_move_as_the_data_are_stable(data):
     planes = [3 * one[:, :2] for one in data]
-    found = [getattr(metrics, name)(planes, planes, RELATIONS) for name in STABILITY]
+    found = [measure_of(name)(planes, planes, RELATIONS) for name in STABILITY]
     np.testing.assert_allclose(found, [1, 1, 0], atol=1e-12)
 
 
 def test_stability_is_undefined_where_the_data_stand_still(maps, data):
     for name in STABILITY:
-        measure = getattr(metrics, name)
+        measure = measure_of(name)
         assert np.isnan(measure([data[0], data[0]], maps[:1] * 2, still(41)))
         assert np.isnan(measure(data, maps, {}))
-
-
-@pytest.mark.parametrize("name", STABILITY)
-def test_slices_of_other_columns_have_no_stability(name, data, maps):
-    with pytest.raises(ValueError, match=r"^`data` has slices of \[4, 5\] columns"):
-        getattr(metrics, name)([data[0][:, :4], *data[1:]], maps, RELATIONS)
 
 
 @pytest.mark.parametrize("angle", [0.7, 3.0])
@@ -193,13 +197,6 @@ def test_few_mates_have_no_neighborhoods_to_compare(data, maps):
         assert np.isnan(measure(data, maps, few, n_neighbors=K))
 
 
-def test_rows_that_a_map_does_not_have_are_refused(maps):
-    with pytest.raises(ValueError, match=r"`relations\[0, 1\].others` has row 48"):
-        metrics.displacement(maps, {(0, 1): mates([0], [48])})
-    with pytest.raises(ValueError, match=r"`relations\[2, 1\].others` has row 0"):
-        metrics.displacement(maps, {(2, 1): mates([0], [0])})
-
-
 def test_maps_of_one_place_have_no_unit(maps):
     same = [np.ones_like(one) for one in maps]
     assert np.isnan(metrics.displacement(same, RELATIONS))
@@ -210,73 +207,61 @@ def test_maps_of_one_place_have_no_unit(maps):
 @pytest.mark.parametrize("scale", [1e-30, 1e30])
 def test_units_of_maps_do_not_matter(name, scale, maps):
     large = [one.astype(np.float32) * np.float32(scale) for one in maps]
-    measure = getattr(metrics, name)
+    measure = measure_of(name)
     plain = measure(maps, RELATIONS)
     np.testing.assert_allclose(measure(large, RELATIONS), plain, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", STABILITY)
 def test_without_mates_there_is_no_stability(name, data, maps):
-    assert np.isnan(getattr(metrics, name)(data, maps, {}))
-    assert getattr(metrics, name)(data, maps, {}, per_point=True).shape == (0,)
-
-
-@pytest.mark.usefixtures("as_users_run_it")
-@pytest.mark.parametrize("name", [*STABILITY, "coherence", "false_motion"])
-def test_motion_of_what_is_no_number_is_refused(name, data, maps):
-    with pytest.raises(ValueError, match=r"^`data\[1\]` has"):
-        getattr(metrics, name)([data[0], data[1] * np.nan, *data[2:]], maps, RELATIONS)
-    with pytest.raises(ValueError, match=r"^`maps\[0\]` has"):
-        getattr(metrics, name)(data, [maps[0][:, 0], *maps[1:]], RELATIONS)
-
-
-@pytest.mark.parametrize(
-    "name", ["displacement", "displacement_without_drift", "stability_pearson"]
-)
-def test_maps_of_different_components_are_refused(name):
-    order = np.arange(4)
-    mates = {(0, 1): Mates(order, order, np.ones(4))}
-    maps = [np.ones((4, 2)), np.ones((4, 3))]
-    data = [[np.ones((4, 5))] * 2] if name.startswith("stability") else []
-    with pytest.raises(ValueError, match=r"`maps` have \[2, 3\] components"):
-        getattr(metrics, name)(*data, maps, mates)
-
-
-def test_ragged_positions_are_named():
-    with pytest.raises(ValueError, match=r"`maps\[1\]` is no array of numbers"):
-        as_positions([[1.0, 2.0], [1.0]], "maps[1]")
+    assert np.isnan(measure_of(name)(data, maps, {}))
+    assert measure_of(name)(data, maps, {}, per_point=True).shape == (0,)
 
 
 NEIGHBORLY = ["coherence", "false_motion", "missed_motion"]
 
 
-@pytest.mark.usefixtures("as_users_run_it")
-@pytest.mark.parametrize("name", NEIGHBORLY)
-@pytest.mark.parametrize("wrong", [0, -1, 0.5, 1.5, np.nan, True, "a", None])
-def test_numbers_of_neighbors_out_of_range_are_named(name, wrong, data, maps):
-    with pytest.raises(ValueError, match=r"^`n_neighbors` is "):
-        getattr(metrics, name)(data, maps, RELATIONS, n_neighbors=wrong)
-
-
 @pytest.mark.parametrize("name", NEIGHBORLY)
 def test_a_share_of_the_mates_is_a_number_of_neighbors(name, data, maps):
-    measure, first = getattr(metrics, name), {(0, 1): RELATIONS[0, 1]}  # of 20 mates
+    measure, first = measure_of(name), {(0, 1): RELATIONS[0, 1]}  # of 20 mates
     share = measure(data, maps, first, n_neighbors=0.2)
     np.testing.assert_equal(share, measure(data, maps, first, n_neighbors=4))
 
 
+MAPS, DATA = make_maps(), [x.astype(float) for x in make_data()]
+REFUSED: list[tuple[dict[str, Any], str, str]] = [
+    ({"data": [DATA[0][:, :4], *DATA[1:]]}, "data", "[4, 5]"),
+    ({"data": [DATA[0], DATA[1] * np.nan, DATA[2]]}, "data[1]", "nan"),
+    ({"maps": [MAPS[0][:, 0], *MAPS[1:]]}, "maps[0]", "(41,)"),
+    ({"maps": [MAPS[0], MAPS[1][:, [0, 1, 1]], MAPS[2]]}, "maps", "[2, 3]"),
+    ({"maps": [MAPS[0], [[1.0, 2.0], [1.0]]]}, "maps[1]", "array"),
+    ({"relations": {(0, 1): mates([0], [48])}}, "relations[0, 1].others", "row 48"),
+    ({"relations": {(2, 1): mates([0], [0])}}, "relations[2, 1].others", "row 0"),
+    ({"correlation": "kendall"}, "correlation", "stress"),
+]
+
+
 @pytest.mark.usefixtures("as_users_run_it")
-@pytest.mark.parametrize(
-    ("given", "came"),
-    [
-        ([{0: 0}, {1: 1}], "a list"),
-        (None, "a NoneType"),
-        ({(0, 1): np.zeros((3, 2), int)}, "a dict of other values than `Mates`"),
-    ],
-)
-@pytest.mark.parametrize("name", ["displacement", "coherence", "stability_pearson"])
-def test_relations_as_users_say_them_are_refused(name, given, came, data, maps):
-    slices = [] if name == "displacement" else [data]
-    said = f"^`relations` is {came}; .* pass `fitted.relations`"
-    with pytest.raises(ValueError, match=said):
-        getattr(metrics, name)(*slices, maps, given)
+@pytest.mark.parametrize(("given", "name", "words"), REFUSED)
+def test_sequences_that_cannot_be_measured_are_refused(given, name, words):
+    with pytest.raises(InputError) as refused:
+        metrics.stability(
+            **{"data": DATA, "maps": MAPS, "relations": RELATIONS} | given
+        )
+    assert refused.value.name == name
+    assert words in f"{refused.value.got}; {refused.value.expected}"
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+@pytest.mark.parametrize("wrong", [0, 0.5, np.nan, True, "a", None])
+def test_numbers_of_neighbors_out_of_range_are_named(wrong):
+    with pytest.raises(InputError) as refused:
+        metrics.coherence(DATA, MAPS, RELATIONS, n_neighbors=wrong)
+    assert refused.value.name == "n_neighbors"
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+@pytest.mark.parametrize("given", [[{0: 0}], None, {(0, 1): np.zeros((3, 2), int)}])
+def test_relations_as_users_say_them_are_refused(given):
+    with pytest.raises(ValueError, match=r"`relations`.* pass `fitted.relations`"):
+        metrics.displacement(MAPS, given)

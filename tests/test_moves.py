@@ -166,7 +166,7 @@ def test_maps_move_where_the_data_do(rng, key):
             ),
         )
         maps = fitted.slices()
-        return metrics.stability_pearson(slices, maps, fitted.relations)
+        return metrics.stability(slices, maps, fitted.relations)
 
     truthful = stability(0.3)
     assert truthful > 0.8

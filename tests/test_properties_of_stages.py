@@ -204,12 +204,12 @@ def test_a_gradient_map_is_finite(given, resolution):
             assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found))
 
 
-OF_ONE_MAP = ["trustworthiness", "continuity", "knn_recall", "neighborhood_jaccard"]
-OF_ONE_MAP += ["neighborhood_preservation", "normalized_stress", "shepard_pearson"]
-OF_ONE_MAP += ["shepard_spearman", "shepard_kendall", "reconstruction_error"]
+OF_ONE_MAP = ["trustworthiness", "continuity", "neighborhood_jaccard", "shepard"]
+OF_ONE_MAP += ["neighborhood_preservation", "normalized_stress"]
+OF_ONE_MAP += ["reconstruction_error"]
 OF_ONE_MAP += ["neighborhood_hit", "knn_accuracy"]
 BOUNDED = {"normalized_stress": (0, 1), "reconstruction_error": (0, math.inf)}
-BOUNDED |= {name: (-1, 1) for name in OF_ONE_MAP if name.startswith("shepard")}
+BOUNDED |= {"shepard": (-1, 1)}
 
 
 @examples(16)
@@ -224,6 +224,9 @@ def test_a_measure_of_a_map_is_in_its_range(drawn, rows, name, per_point):
     options: dict[str, Any] = {"per_point": per_point}
     if "n_neighbors" in names_of(measure):
         options["n_neighbors"] = drawn.draw(st.sampled_from([2, 2, 0.1, 0, 99, None]))
+    if "correlation" in names_of(measure):
+        kinds = ["pearson", "spearman", "kendall"]
+        options["correlation"] = drawn.draw(st.sampled_from(kinds))
     with trial("measures of a map"):
         found = refusal(
             lambda: measure(first, second, **options),
@@ -239,8 +242,7 @@ def test_a_measure_of_a_map_is_in_its_range(drawn, rows, name, per_point):
 
 
 OF_MOTION = ["displacement", "displacement_without_drift", "coherence"]
-OF_MOTION += ["false_motion", "missed_motion", "stability_pearson"]
-OF_MOTION += ["stability_spearman", "stability_stress"]
+OF_MOTION += ["false_motion", "missed_motion", "stability"]
 
 
 @examples(8)
@@ -257,6 +259,9 @@ def test_a_measure_of_motion_is_a_number(drawn, rows, name, per_point):
         "n_neighbors": 2,
     }
     given = {one: given[one] for one in given if one in names_of(measure)}
+    if name == "stability":
+        kinds = ["pearson", "spearman", "stress"]
+        given["correlation"] = drawn.draw(st.sampled_from(kinds))
     with trial("measures of motion"):
         found = refusal(
             lambda: measure(**given, per_point=per_point), {"data", *names_of(measure)}

@@ -14,7 +14,7 @@ import aljax
 from aljax.layout.losses import aligned_loss, draw_shifts
 from aljax.layout.optimize import init, run
 from aljax.layout.problem import layout_params
-from aljax.metrics import displacement, knn_recall, trustworthiness
+from aljax.metrics import displacement, neighborhood_preservation, trustworthiness
 
 GRAPH = aljax.GraphConfig(n_neighbors=6)
 PARAMS = layout_params(aljax.LayoutConfig(), aljax.AlignmentConfig(), slices=3)
@@ -34,7 +34,7 @@ def fit(seed: int = 0, n_epochs: int = 200) -> aljax.AlignedEmbedding:
 def measures(fitted: aljax.AlignedEmbedding) -> np.ndarray:
     pairs = [*zip(make_data(), fitted.maps, strict=True)]
     trust = np.mean([trustworthiness(x, y, n_neighbors=6) for x, y in pairs])
-    recall = np.mean([knn_recall(x, y, n_neighbors=6) for x, y in pairs])
+    recall = np.mean([neighborhood_preservation(x, y, n_neighbors=6) for x, y in pairs])
     return np.array([trust, recall, displacement(fitted.maps, fitted.relations)])
 
 

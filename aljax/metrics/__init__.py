@@ -1,16 +1,14 @@
 """Measures of one map and of a sequence of maps."""
 
-from aljax.metrics.distances import (
-    normalized_stress,
-    shepard_kendall,
-    shepard_pearson,
-    shepard_spearman,
-)
-from aljax.metrics.intervals import bootstrap_interval
+from functools import partial
+from typing import Any
+
+from aljax.errors import warn
+from aljax.metrics.distances import normalized_stress, shepard
 from aljax.metrics.maps import (
+    bootstrap_interval,
     continuity,
     knn_accuracy,
-    knn_recall,
     neighborhood_hit,
     neighborhood_jaccard,
     neighborhood_preservation,
@@ -23,9 +21,7 @@ from aljax.metrics.motion import (
     displacement_without_drift,
     false_motion,
     missed_motion,
-    stability_pearson,
-    stability_spearman,
-    stability_stress,
+    stability,
 )
 
 __all__ = [
@@ -36,18 +32,33 @@ __all__ = [
     "displacement_without_drift",
     "false_motion",
     "knn_accuracy",
-    "knn_recall",
     "missed_motion",
     "neighborhood_hit",
     "neighborhood_jaccard",
     "neighborhood_preservation",
     "normalized_stress",
     "reconstruction_error",
-    "shepard_kendall",
-    "shepard_pearson",
-    "shepard_spearman",
-    "stability_pearson",
-    "stability_spearman",
-    "stability_stress",
+    "shepard",
+    "stability",
     "trustworthiness",
 ]
+RENAMED = {
+    "knn_recall": (neighborhood_preservation, {}),
+    "shepard_kendall": (shepard, {"correlation": "kendall"}),
+    "shepard_pearson": (shepard, {"correlation": "pearson"}),
+    "shepard_spearman": (shepard, {"correlation": "spearman"}),
+    "stability_pearson": (stability, {"correlation": "pearson"}),
+    "stability_spearman": (stability, {"correlation": "spearman"}),
+    "stability_stress": (stability, {"correlation": "stress"}),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """A measure by the name that it had in version 0.1, with a warning."""
+    if name not in RENAMED:
+        raise AttributeError(f"module 'aljax.metrics' has no attribute {name!r}")
+    measure, options = RENAMED[name]
+    spelled = "".join(f"(..., {key}={value!r})" for key, value in options.items())
+    spelled = f"`aljax.metrics.{measure.__name__}{spelled}`"
+    warn(f"`aljax.metrics.{name}` is now {spelled}.", DeprecationWarning)
+    return partial(measure, **options)

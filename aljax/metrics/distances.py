@@ -8,128 +8,79 @@ every row to the sampled ones.  Host side, in double precision, in tiles.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
 from scipy import stats
 from scipy.spatial.distance import cdist, pdist
 
-from aljax.metrics.ranks import Measured, as_positions, check_points
+from aljax.config import number, one_of
+from aljax.metrics.ranks import Measured, read_pair
 
 SAMPLE = 1000  # rows, half a million pairs
 TILE = 1000  # rows whose distances are held at once
-Compare = Callable[[np.ndarray, np.ndarray], float]
 
 
-def pearson(one: np.ndarray, other: np.ndarray) -> float:
-    """The linear correlation; NaN where one of the two does not vary."""
-    if one.size < 2 or not np.ptp(one) > 0 or not np.ptp(other) > 0:
-        return float("nan")
-    return float(np.corrcoef(one, other)[0, 1])
+def _varying(correlate: Callable[..., Any]) -> Callable[..., float]:
+    """A correlation that is NaN where one of the two samples does not vary."""
+
+    def guarded(x: np.ndarray, y: np.ndarray) -> float:
+        varies = x.size > 1 and np.ptp(x) > 0 and np.ptp(y) > 0
+        return float(correlate(x, y)) if varies else float("nan")
+
+    return guarded
 
 
-def spearman(one: np.ndarray, other: np.ndarray) -> float:
-    """The correlation of the ranks; NaN where one of the two does not vary."""
-    return pearson(stats.rankdata(one), stats.rankdata(other))
-
-
-def kendall(one: np.ndarray, other: np.ndarray) -> float:
-    """The pairs in the same order less those in the other, ties corrected for."""
-    if one.size < 2 or not np.ptp(one) > 0 or not np.ptp(other) > 0:
-        return float("nan")
-    found: Any = stats.kendalltau(one, other)
-    return float(found.statistic)
-
-
-def stress(one: np.ndarray, other: np.ndarray) -> float:
-    """What of `one` the best multiple of `other` leaves (0 to 1)."""
-    total, across = float(one @ one), float(other @ other)
+def _stress(x: np.ndarray, y: np.ndarray) -> float:
+    """The share of `x` (0 to 1) that the best multiple of `y` does not explain."""
+    total, across = float(x @ x), float(y @ y)
     if not total > 0:
         return float("nan")
-    alpha = float(one @ other) / across if across > 0 else 0.0
-    return float(np.sqrt(np.sum((one - alpha * other) ** 2) / total))
+    alpha = float(x @ y) / across if across > 0 else 0.0
+    return float(np.sqrt(np.sum((x - alpha * y) ** 2) / total))
 
 
-def shepard_pearson(
+pearson = _varying(lambda x, y: np.corrcoef(x, y)[0, 1])
+COMPARISONS = {
+    "pearson": pearson,
+    "spearman": lambda x, y: pearson(stats.rankdata(x), stats.rankdata(y)),
+    "kendall": _varying(lambda x, y: stats.kendalltau(x, y)[0]),
+    "stress": _stress,
+}
+
+
+def shepard(
     data: Float[np.ndarray, "points features"],
     embedding: Float[np.ndarray, "points components"],
     *,
+    correlation: Literal["pearson", "spearman", "kendall"] = "pearson",
     sample: int = SAMPLE,
     seed: int = 0,
     per_point: bool = False,
 ) -> Measured:
-    """The linear correlation of distances in data and map (-1 to 1, 1 is best).
+    """The correlation of distances in data and map (-1 to 1, 1 is best).
 
     Args:
         data: The rows.
         embedding: Their positions.
+        correlation: "pearson" (linear), "spearman" (of ranks) or "kendall" (tau-b).
         sample: Rows that stand for all where there are more (at least 3).
         seed: Draws the sample.
         per_point: Return one value for each row, from its distances to the sample.
 
-    Raises:
-        ValueError: A sample too small, or not a position for each row.
-
-    Source: Vernier et al. (2020), section 4.
-    """
-    return _compare(
-        pearson, data, embedding, sample=sample, seed=seed, per_point=per_point
-    )
-
-
-def shepard_spearman(
-    data: Float[np.ndarray, "points features"],
-    embedding: Float[np.ndarray, "points components"],
-    *,
-    sample: int = SAMPLE,
-    seed: int = 0,
-    per_point: bool = False,
-) -> Measured:
-    """The rank correlation of distances in data and map (-1 to 1, 1 is best).
-
-    Args:
-        data: The rows.
-        embedding: Their positions.
-        sample: Rows that stand for all where there are more (at least 3).
-        seed: Draws the sample.
-        per_point: Return one value for each row, from its distances to the sample.
+    Returns:
+        NaN where all distances are equal, in the data or in the map.
 
     Raises:
-        ValueError: A sample too small, or not a position for each row.
+        InputError: An unknown correlation, a sample too small, or not a position for
+            each row.
 
-    Source: Vernier et al. (2020), section 4, as "Shepard diagram correlation".
+    Source: Vernier et al. (2020), section 4, "Shepard diagram correlation"; tau-b:
+        Kendall (1945), "The treatment of ties in ranking problems".
     """
-    return _compare(
-        spearman, data, embedding, sample=sample, seed=seed, per_point=per_point
-    )
-
-
-def shepard_kendall(
-    data: Float[np.ndarray, "points features"],
-    embedding: Float[np.ndarray, "points components"],
-    *,
-    sample: int = SAMPLE,
-    seed: int = 0,
-    per_point: bool = False,
-) -> Measured:
-    """Kendall's tau-b of distances in data and map (-1 to 1, 1 is best).
-
-    Args:
-        data: The rows.
-        embedding: Their positions.
-        sample: Rows that stand for all where there are more (at least 3).
-        seed: Draws the sample.
-        per_point: Return one value for each row, from its distances to the sample.
-
-    Raises:
-        ValueError: A sample too small, or not a position for each row.
-
-    Source: Kendall (1945), "The treatment of ties in ranking problems".
-    """
-    return _compare(
-        kendall, data, embedding, sample=sample, seed=seed, per_point=per_point
-    )
+    one_of("pearson", "spearman", "kendall")("correlation", correlation)
+    return _compare(correlation, data, embedding, sample, seed, per_point)
 
 
 def normalized_stress(
@@ -140,7 +91,7 @@ def normalized_stress(
     seed: int = 0,
     per_point: bool = False,
 ) -> Measured:
-    """What of the data's distances the map's, best scaled, leave (0 to 1, 0 is best).
+    """The share of the data's distances that the map's leave (0 to 1, 0 is best).
 
     The scale is free because maps have no units: it is Kruskal's stress with the
     factor alpha that is best for the map.
@@ -153,44 +104,30 @@ def normalized_stress(
         per_point: Return one value for each row, from its distances to the sample.
 
     Raises:
-        ValueError: A sample too small, or not a position for each row.
+        InputError: A sample too small, or not a position for each row.
 
     Source: Kruskal (1964), Psychometrika 29; Smelser et al. (2024), "Normalized
         stress is not normalized", for the scale.
     """
-    return _compare(
-        stress, data, embedding, sample=sample, seed=seed, per_point=per_point
-    )
+    return _compare("stress", data, embedding, sample, seed, per_point)
 
 
 def _compare(
-    measure: Compare,
-    data: np.ndarray,
-    embedding: np.ndarray,
-    *,
-    sample: int,
-    seed: int,
-    per_point: bool,
+    kind: str, data: Any, embedding: Any, sample: int, seed: int, per_point: bool
 ) -> Measured:
-    x = as_positions(data, "data").astype(float)
-    y = as_positions(embedding, "embedding").astype(float)
-    check_points(x, y)
-    if sample < 3:
-        raise ValueError(f"`sample` is {sample}; expected at least 3 rows.")
-    points = len(x)
+    x, y = (positions.astype(float) for positions in read_pair(data, embedding))
+    number(3, whole=True)("sample", sample)
+    compare, points = COMPARISONS[kind], len(x)
     chosen = np.arange(points)
     if points > sample:
         rng = np.random.default_rng(seed)
         chosen = np.sort(rng.choice(points, sample, replace=False))
     if not per_point:
-        return measure(pdist(x[chosen]), pdist(y[chosen]))
-    found = []
+        return compare(pdist(x[chosen]), pdist(y[chosen]))
+    values = []
     for start in range(0, points, TILE):
         rows = np.arange(start, min(start + TILE, points))
-        in_data, in_map = cdist(x[rows], x[chosen]), cdist(y[rows], y[chosen])
-        others = rows[:, None] != chosen
-        found += [
-            measure(d[keep], e[keep])
-            for d, e, keep in zip(in_data, in_map, others, strict=True)
-        ]
-    return np.array(found)
+        distances = cdist(x[rows], x[chosen]), cdist(y[rows], y[chosen])
+        for d, e, keep in zip(*distances, rows[:, None] != chosen, strict=True):
+            values.append(compare(d[keep], e[keep]))
+    return np.array(values)

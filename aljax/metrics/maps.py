@@ -1,9 +1,9 @@
-"""How well one map keeps what its data say: neighbours, in both directions.
+"""How well one map keeps what its data say: neighbors, in both directions.
 
     trustworthiness = 1 - 2 / (n k (2n - 3k - 1)) sum_i sum_{j in U_i} (r(i, j) - k)
 
-where U_i are the k neighbours of i in the map that are not among its k in the data,
-and r(i, j) is the rank of j among the neighbours of i in the data.
+where U_i are the k neighbors of i in the map that are not among its k in the data,
+and r(i, j) is the rank of j among the neighbors of i in the data.
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,8 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Float
 
+from aljax.config import number
+from aljax.errors import LARGEST, InputError
 from aljax.metrics.ranks import (
     Chosen,
     Measured,
@@ -23,6 +25,8 @@ from aljax.metrics.ranks import (
     summary,
 )
 
+BLOCK = 2**22  # resampled values held at once
+
 
 def trustworthiness(
     data: Float[np.ndarray, "points features"],
@@ -32,7 +36,7 @@ def trustworthiness(
     rows: Chosen = None,
     per_point: bool = False,
 ) -> Measured:
-    """Whether neighbours in the map are neighbours in the data: 1 is best, 0 worst.
+    """The degree to which neighbors in the map are neighbors in the data (0 to 1).
 
     Args:
         data: The rows.
@@ -43,7 +47,7 @@ def trustworthiness(
         per_point: Return one value for each of the rows, whose mean is the measure.
 
     Raises:
-        ValueError: `n_neighbors` or `rows` out of range, or not a position a row.
+        InputError: `n_neighbors` or `rows` out of range, or not a position a row.
 
     Source: Venna & Kaski (2001), "Neighborhood preservation in nonlinear projection
         methods"; equal to scikit-learn's where no distances tie.
@@ -63,19 +67,10 @@ def continuity(
     rows: Chosen = None,
     per_point: bool = False,
 ) -> Measured:
-    """Whether neighbours in the data are neighbours in the map: 1 is best, 0 worst.
+    """The degree to which neighbors in the data are neighbors in the map (0 to 1).
 
     It is trustworthiness with the two exchanged: low where the map tears rows apart.
-
-    Args:
-        data: The rows.
-        embedding: Their positions.
-        n_neighbors: As for `trustworthiness`.
-        rows: Rows to average over, as numbers or as a mask; None for all.
-        per_point: Return one value for each of the rows, whose mean is the measure.
-
-    Raises:
-        ValueError: `n_neighbors` or `rows` out of range, or not a position a row.
+    Arguments and errors are those of `trustworthiness`.
 
     Source: Venna & Kaski (2001).
     """
@@ -94,17 +89,9 @@ def neighborhood_preservation(
 ) -> Measured:
     """The share |N_i & M_i| / k of the k nearest rows that stay so in the map (0 to 1).
 
-    N_i are row i's k nearest in the data, M_i in the map.
-
-    Args:
-        data: The rows.
-        embedding: Their positions.
-        n_neighbors: As for `trustworthiness`; the literature takes 5 % of the points.
-        rows: Rows to average over, as numbers or as a mask; None for all.
-        per_point: Return one value for each of the rows, whose mean is the measure.
-
-    Raises:
-        ValueError: `n_neighbors` or `rows` out of range, or not a position a row.
+    N_i are row i's k nearest in the data, M_i in the map; nearest-neighbor search
+    calls it recall.  Arguments and errors are those of `trustworthiness`; the
+    literature takes 5 % of the points as `n_neighbors`.
 
     Source: Vernier et al. (2020), "Quantitative evaluation of time-dependent
         multidimensional projection techniques", section 4.
@@ -121,80 +108,16 @@ def neighborhood_jaccard(
     rows: Chosen = None,
     per_point: bool = False,
 ) -> Measured:
-    """|N_i & M_i| / |N_i | M_i| of the k nearest in data and map (0 to 1).
+    """The overlap |N_i & M_i| / |N_i | M_i| of the k nearest in data and map (0 to 1).
 
     It orders single points as `neighborhood_preservation` does, and is lower.
-
-    Args:
-        data: The rows.
-        embedding: Their positions.
-        n_neighbors: As for `trustworthiness`.
-        rows: Rows to average over, as numbers or as a mask; None for all.
-        per_point: Return one value for each of the rows, whose mean is the measure.
-
-    Raises:
-        ValueError: `n_neighbors` or `rows` out of range, or not a position a row.
+    Arguments and errors are those of `trustworthiness`.
 
     Source: Jaccard (1912), "The distribution of the flora in the alpine zone".
     """
     k = count_neighbors(n_neighbors, len(as_positions(data, "data")))
     shared = shared_neighbors(data, embedding, k, rows)
     return summary(shared / (2 * k - shared), per_point)
-
-
-def knn_recall(
-    data: Float[np.ndarray, "points features"],
-    embedding: Float[np.ndarray, "points components"],
-    *,
-    n_neighbors: float = 15,
-    rows: Chosen = None,
-    per_point: bool = False,
-) -> Measured:
-    """`neighborhood_preservation` under the name that nearest-neighbour search has.
-
-    Args:
-        data: The rows.
-        embedding: Their positions.
-        n_neighbors: As for `trustworthiness`.
-        rows: Rows to average over, as numbers or as a mask; None for all.
-        per_point: Return one value for each of the rows, whose mean is the measure.
-
-    Raises:
-        ValueError: `n_neighbors` or `rows` out of range, or not a position a row.
-    """
-    return neighborhood_preservation(
-        data, embedding, n_neighbors=n_neighbors, rows=rows, per_point=per_point
-    )
-
-
-def reconstruction_error(
-    data: Float[np.ndarray, "points features"],
-    reconstructed: Float[np.ndarray, "points features"],
-    *,
-    per_point: bool = False,
-) -> Measured:
-    """The mean squared difference of rows and what was read back for them.
-
-    mean_i mean_f (x_if - r_if)^2, at least 0, in squared units of the data; the mean
-    of the columns as reconstruction has the data's mean variance.
-
-    Args:
-        data: The rows.
-        reconstructed: What stands for each, in the same order.
-        per_point: Return one value for each row, whose mean is the measure.
-
-    Raises:
-        ValueError: The shapes differ.
-    """
-    rows = as_positions(data, "data").astype(float)
-    others = as_positions(reconstructed, "reconstructed").astype(float)
-    if rows.shape != others.shape:
-        raise ValueError(
-            f"`reconstructed` has shape {others.shape}, `data` {rows.shape}; expected "
-            "the same."
-        )
-    difference = rows - others
-    return summary((difference**2).mean(axis=1), per_point)
 
 
 def neighborhood_hit(
@@ -205,7 +128,7 @@ def neighborhood_hit(
     rows: Chosen = None,
     per_point: bool = False,
 ) -> Measured:
-    """The share of a point's k neighbours in the map that have its label (0 to 1).
+    """The share of a point's k neighbors in the map that have its label (0 to 1).
 
     Args:
         embedding: The positions.
@@ -216,12 +139,12 @@ def neighborhood_hit(
         per_point: Return one value for each of the rows, whose mean is the measure.
 
     Raises:
-        ValueError: `n_neighbors` or `rows` out of range, or not a label for each point.
+        InputError: `n_neighbors` or `rows` out of range, or not a label for each point.
 
     Source: Paulovich et al. (2008), "Least square projection", section 5.
     """
-    near, own, codes, _ = _neighbor_codes(embedding, labels, n_neighbors, rows)
-    return summary((codes[near] == own[:, None]).mean(axis=1), per_point)
+    near, own = _neighbor_codes(embedding, labels, n_neighbors, rows)
+    return summary((near == own[:, None]).mean(axis=1), per_point)
 
 
 def knn_accuracy(
@@ -232,26 +155,15 @@ def knn_accuracy(
     rows: Chosen = None,
     per_point: bool = False,
 ) -> Measured:
-    """The share of points whose label most of their k neighbours have (0 to 1).
+    """The share of points whose label most of their k neighbors have (0 to 1).
 
     A point does not vote for itself (leave-one-out); of labels with as many votes
-    the one that sorts first wins.
-
-    Args:
-        embedding: The positions.
-        labels: One for each point.
-        n_neighbors: As for `neighborhood_hit`.
-        rows: Rows to average over, as numbers or as a mask; None for all.
-        per_point: Return 1 or 0 for each of the rows, whose mean is the measure.
-
-    Raises:
-        ValueError: `n_neighbors` or `rows` out of range, or not a label for each point.
+    the one that sorts first wins.  Arguments and errors are those of
+    `neighborhood_hit`; `per_point` values are True or False.
     """
-    near, own, codes, classes = _neighbor_codes(embedding, labels, n_neighbors, rows)
+    near, own = _neighbor_codes(embedding, labels, n_neighbors, rows)
     voters = np.repeat(np.arange(len(near)), near.shape[1])
-    votes = scipy.sparse.csr_matrix(
-        (np.ones(near.size), (voters, codes[near].ravel())), shape=(len(near), classes)
-    )
+    votes = scipy.sparse.csr_matrix((np.ones(near.size), (voters, near.ravel())))
     return summary(np.asarray(votes.argmax(axis=1)).ravel() == own, per_point)
 
 
@@ -260,21 +172,87 @@ def _neighbor_codes(
     labels: Sequence[object] | np.ndarray,
     n_neighbors: float,
     rows: Chosen,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-    """Neighbours and own code of the rows, the code of each point, and how many."""
-    embedding = as_positions(embedding, "embedding")
-    k = count_neighbors(n_neighbors, len(embedding))
+) -> tuple[np.ndarray, np.ndarray]:
+    """The labels of each row's neighbors, and its own, as places in their order."""
+    points = len(embedding := as_positions(embedding, "embedding"))
+    k = count_neighbors(n_neighbors, points)
+    expected = f"text or numbers, one for each of {points} points"
     try:
-        classes, codes = np.unique(np.asarray(labels), return_inverse=True)
+        codes = np.unique(np.asarray(labels), return_inverse=True)[1]
     except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"`labels` cannot be told apart ({error}); expected text or numbers."
-        ) from error
-    if codes.shape != (len(embedding),):
-        came = f"{len(codes)} entries" if codes.ndim == 1 else f"shape {codes.shape}"
-        raise ValueError(
-            f"`labels` has {came} for {len(embedding)} points; expected one for each."
-        )
-    chosen = read_rows(rows, len(embedding))
+        raise InputError("labels", f"cannot be sorted ({error})", expected) from error
+    if codes.shape != (points,):
+        raise InputError("labels", f"has shape {codes.shape}", expected)
+    chosen = read_rows(rows, points)
     _, near = rank_neighbors(embedding, embedding, k, chosen)
-    return near, codes[chosen], codes, classes.size
+    return codes[near], codes[chosen]
+
+
+def reconstruction_error(
+    data: Float[np.ndarray, "points features"],
+    reconstructed: Float[np.ndarray, "points features"],
+    *,
+    per_point: bool = False,
+) -> Measured:
+    """The mean squared difference of rows and their reconstructions.
+
+    mean_i mean_f (x_if - r_if)^2, at least 0, in squared units of the data; the mean
+    of the columns as reconstruction has the data's mean variance.
+
+    Args:
+        data: The rows.
+        reconstructed: A reconstruction of each, in the same order.
+        per_point: Return one value for each row, whose mean is the measure.
+
+    Raises:
+        InputError: The shapes differ.
+    """
+    rows = as_positions(data, "data").astype(float)
+    others = as_positions(reconstructed, "reconstructed").astype(float)
+    if rows.shape != others.shape:
+        got, expected = f"has shape {others.shape}", f"{rows.shape}, that of `data`"
+        raise InputError("reconstructed", got, expected)
+    return summary(((rows - others) ** 2).mean(axis=1), per_point)
+
+
+def bootstrap_interval(
+    values: Float[np.ndarray, "values"],
+    *,
+    level: float = 0.95,
+    draws: int = 2000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """The percentile interval of a mean, such as of a measure `per_point`.
+
+    Args:
+        values: Values whose mean it is; NaN are left out.
+        level: The share of resampled means inside (above 0, below 1).
+        draws: Samples with replacement (at least 1).
+        seed: Of the draws.
+
+    Returns:
+        Its two ends; NaN if there are no values.
+
+    Raises:
+        InputError: `level`, `draws` or a value out of range.
+
+    Source: Efron & Tibshirani (1993), "An introduction to the bootstrap", section 13.3.
+    """
+    if not 0 < level < 1:
+        raise InputError("level", f"is {level}", "a number above 0 and below 1")
+    number(1, whole=True)("draws", draws)
+    numbers = np.asarray(values, float)
+    numbers = numbers[~np.isnan(numbers)]
+    if not numbers.size:
+        return float("nan"), float("nan")
+    if not (largest := np.abs(numbers).max()) < LARGEST:
+        expected = f"finite numbers, below {LARGEST:g} in size"
+        raise InputError("values", f"has one of size {largest}", expected)
+    rng = np.random.default_rng(seed)
+    at_once = max(1, BLOCK // numbers.size)
+    means = []
+    for start in range(0, draws, at_once):
+        shape = (min(at_once, draws - start), numbers.size)
+        means.append(numbers[rng.integers(numbers.size, size=shape)].mean(axis=1))
+    low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

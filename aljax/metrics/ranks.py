@@ -1,8 +1,8 @@
-"""Neighbourhoods of many rows, compared between two sets of positions.
+"""Neighborhoods of many rows, compared between two sets of positions.
 
 Rows are compared with all others in tiles, so memory is some rows times the points.
-Of equally distant neighbours the earlier row is the nearer.  Where more than a few rows
-have neighbours whose distances drown in float32's rounding, all are found in float64.
+Of equally distant neighbors the earlier row is the nearer.  Where more than a few rows
+have neighbors whose distances drown in float32's rounding, all are ranked in float64.
 """
 
 import numbers
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from aljax.errors import LARGEST
+from aljax.errors import LARGEST, InputError
 from aljax.graph.exact import FEW, drowns
 from aljax.graph.knn import round_up
 
@@ -34,223 +34,194 @@ def summary(values: np.ndarray, per_point: bool) -> Measured:
 
 
 def count_neighbors(n_neighbors: float, points: int) -> int:
-    """How many neighbours are meant: a whole number, or a share of the points.
+    """The number of neighbors that `n_neighbors`, a count or a share, stands for.
 
     Raises:
-        ValueError: `n_neighbors` out of range, or too few points for any.
+        InputError: `n_neighbors` out of range, or too few points for any.
     """
-    if not isinstance(n_neighbors, numbers.Real) or isinstance(n_neighbors, bool):
-        raise ValueError(
-            f"`n_neighbors` is {n_neighbors!r}; expected a whole number, or a share of "
-            "the points."
+    real = isinstance(n_neighbors, numbers.Real) and not isinstance(n_neighbors, bool)
+    share = isinstance(n_neighbors, float) and 0 < n_neighbors < 0.5
+    whole = real and float(n_neighbors).is_integer() and 1 <= n_neighbors < points / 2
+    if points < 3 or not (share or whole):
+        raise InputError(
+            "n_neighbors",
+            f"is {n_neighbors} for {points} points",
+            f"at least 1 and below {points / 2:g}, half the points, or a share of the "
+            "points above 0 and below 0.5",
+            "Pass at least 3 points, of which one can be near and one far.",
         )
-    if points < 3:
-        raise ValueError(
-            f"`n_neighbors` is {n_neighbors} for {points} points; expected at least 3 "
-            "points, of which one can be near and one far."
-        )
-    if isinstance(n_neighbors, float) and 0 < n_neighbors < 0.5:
-        return max(1, round(n_neighbors * points))
-    whole = float(n_neighbors).is_integer()
-    if not whole or not 1 <= n_neighbors < points / 2:
-        raise ValueError(
-            f"`n_neighbors` is {n_neighbors} for {points} points; expected at least 1 "
-            f"and below {points / 2:g}, half the points (or a share of the points "
-            "above 0 and below 0.5)."
-        )
-    return int(n_neighbors)
+    return max(1, round(n_neighbors * points)) if share else int(n_neighbors)
 
 
 def as_positions(values: Any, name: str) -> np.ndarray:
-    """Rows to be compared: finite numbers on two axes.
+    """Rows to be compared, as finite floats on two axes.
 
     Raises:
-        ValueError: Anything else; `name` is what the message calls it.
+        InputError: Anything else; `name` is the argument that the message names.
     """
+    expected = "real numbers, a row for each point"
     try:
         read = np.asarray(values)
     except ValueError as error:
-        raise ValueError(f"`{name}` is no array of numbers: {error}.") from error
-    read = read if read.size else np.zeros(0)
-    if read.ndim != 2 or read.dtype.kind not in "biuf":
-        raise ValueError(
-            f"`{name}` has shape {read.shape} and dtype {read.dtype}; expected real "
-            "numbers, a row for each point."
-        )
+        raise InputError(name, f"is not an array ({error})", expected) from error
+    if read.ndim != 2 or not read.size or read.dtype.kind not in "biuf":
+        got = f"has shape {read.shape} and dtype {read.dtype}"
+        raise InputError(name, got, expected)
     if read.dtype.itemsize < 4 or read.dtype.kind != "f":
         read = read.astype(float)
-    if not -LARGEST < read.min() <= read.max() < LARGEST:  # NaN is not, either
+    if not -LARGEST < read.min() <= read.max() < LARGEST:  # false for NaN, too
         row = np.argwhere(~(np.abs(read) < LARGEST))[0, 0]
-        raise ValueError(
-            f"`{name}` has {read[row].tolist()} in row {row}; expected finite numbers, "
-            f"below {LARGEST:g} in size."
-        )
+        got = f"has {read[row].tolist()} in row {row}"
+        raise InputError(name, got, f"finite numbers, below {LARGEST:g} in size")
     return read
 
 
-def check_points(data: np.ndarray, embedding: np.ndarray) -> None:
-    """Refuse positions that are not those of the data's rows.
+def read_pair(data: Any, embedding: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Data and the positions of its rows.
 
     Raises:
-        ValueError: As many rows are not there.
+        InputError: One of them cannot be compared, or they differ in their rows.
     """
+    data, embedding = as_positions(data, "data"), as_positions(embedding, "embedding")
     if len(data) != len(embedding):
-        raise ValueError(
-            f"`embedding` has {len(embedding)} rows, `data` {len(data)}; expected one "
-            "position for each row, in the same order."
-        )
+        got = f"has {len(embedding)} rows"
+        remedy = "Rows and positions are in the same order."
+        raise InputError("embedding", got, f"the {len(data)} of `data`", remedy)
+    return data, embedding
 
 
 def read_rows(rows: Any, points: int) -> Int[np.ndarray, "_"]:
-    """The numbers of the rows that are meant: all, those given, or a mask's.
+    """The indices of the rows to measure: all, those listed, or a mask's.
 
     Raises:
-        ValueError: No row at all, rows that there are not, or what is neither whole
-            numbers nor a mask.
+        InputError: Not a single row, rows beyond the points, or values that are
+            neither whole numbers nor a mask.
     """
     if rows is None:
         return np.arange(points)
     try:
         read = np.asarray(rows)
-    except ValueError as error:
-        raise ValueError(f"`rows` is no array ({error}); expected one.") from error
+    except ValueError:  # ragged
+        read = np.empty((), object)
     if read.shape == (points,) and read.dtype == bool:
         read = np.flatnonzero(read)
-    whole = read.ndim == 1 and read.dtype.kind in "iu"
-    if not whole or not read.size or not 0 <= read.min() <= read.max() < points:
-        came = f" from {read.min()} to {read.max()}" if whole and read.size else ""
-        raise ValueError(
-            f"`rows` has shape {read.shape} and dtype {read.dtype}{came}; expected at "
-            f"least one row of 0 to {points - 1}, or a mask of shape ({points},) that "
-            "is True for some. Leave it out for all rows."
+    whole = read.ndim == 1 and read.dtype.kind in "iu" and read.size
+    if not whole or not 0 <= read.min() <= read.max() < points:
+        raise InputError(
+            "rows",
+            f"is from {read.min()} to {read.max()}"
+            if whole
+            else f"has shape {read.shape} and dtype {read.dtype}",
+            f"at least one row of 0 to {points - 1}, or a mask of shape ({points},) "
+            "that is True for some",
+            "Leave it out for all rows.",
         )
     return read
 
 
 def rank_neighbors(
-    data: Float[np.ndarray, "points features"],
-    embedding: Float[np.ndarray, "points components"],
-    n_neighbors: int,
-    rows: Chosen = None,
+    data: np.ndarray, embedding: np.ndarray, n_neighbors: int, rows: Chosen = None
 ) -> tuple[Int[np.ndarray, "_ neighbors"], Int[np.ndarray, "_ neighbors"]]:
-    """Ranks in the data of each row's neighbours in the map, and those neighbours.
-
-    Args:
-        data: The rows.
-        embedding: Their positions.
-        n_neighbors: k, the row itself not counted.
-        rows: Rows whose neighbours are ranked, or a mask of them; None for all.
-    """
-    return _tiled(_rank, data, embedding, n_neighbors, rows)
+    """Ranks in the data of the nearest in the map to each of the rows, and those."""
+    return _in_tiles(_rank, data, embedding, n_neighbors, rows)
 
 
 def shared_neighbors(
-    data: Float[np.ndarray, "points features"],
-    embedding: Float[np.ndarray, "points components"],
-    n_neighbors: int,
-    rows: Chosen = None,
+    data: np.ndarray, embedding: np.ndarray, n_neighbors: int, rows: Chosen = None
 ) -> Int[np.ndarray, "_"]:
-    """How many of each row's k nearest in the data are so in the map.
-
-    Args:
-        data: The rows.
-        embedding: Their positions.
-        n_neighbors: k, the row itself not counted.
-        rows: Rows whose neighbours are counted, or a mask of them; None for all.
-    """
-    return _tiled(_share, data, embedding, n_neighbors, rows)
+    """How many of each row's k nearest in the data are among its k in the map."""
+    return _in_tiles(_share, data, embedding, n_neighbors, rows)
 
 
-def _tiled(
-    kernel: Callable[..., Any],
+def _in_tiles(
+    place: Callable[..., Any],
     data: np.ndarray,
     embedding: np.ndarray,
     n_neighbors: int,
     rows: Chosen,
 ) -> Any:
-    """A kernel's results, in double precision where single cannot tell the nearest."""
-    data, embedding = as_positions(data, "data"), as_positions(embedding, "embedding")
-    check_points(data, embedding)
-    chosen = read_rows(rows, len(data))
-    found, lost = _padded(kernel, (data, embedding), n_neighbors, chosen)
+    """The kernel's results, in double precision where single cannot tell the nearest.
+
+    Arrays are padded, so that near sizes share a program.
+    """
+    pair = read_pair(data, embedding)
+    points = len(pair[0])
+    chosen = read_rows(rows, points)
+    spare = (0, round_up(points) - points), (0, 0)
+    queries = np.resize(chosen, round_up(chosen.size)).astype(np.int32)
+
+    def compare(dtype: Any) -> Any:
+        wide = [np.pad(_scaled(np.asarray(x, dtype)), spare) for x in pair]
+        arrays = (jnp.asarray(x, float) for x in wide)
+        results = place_neighbors(
+            *arrays, points, jnp.asarray(queries), n_neighbors=n_neighbors, place=place
+        )
+        return jax.tree.map(lambda leaf: np.asarray(leaf)[: chosen.size], results)
+
+    results, lost = compare(None)
     if lost.mean() > FEW and jnp.zeros(()).dtype == np.float32:
-        exact = data.astype(float), embedding.astype(float)
         with jax.enable_x64(True):
-            found, _ = _padded(kernel, exact, n_neighbors, chosen)
-    return found
+            results, _ = compare(np.float64)
+    return results
 
 
-def _padded(
-    kernel: Callable[..., Any],
-    positions: tuple[np.ndarray, np.ndarray],
-    n_neighbors: int,
-    chosen: np.ndarray,
-) -> Any:
-    """A kernel's results on padded arrays, so that near sizes share a program."""
-    points = len(positions[0])
-    spare = round_up(points) - points
-    wide = [
-        jnp.asarray(np.pad(_centred(x), ((0, spare), (0, 0))), float) for x in positions
-    ]
-    queries = jnp.asarray(np.resize(chosen, round_up(chosen.size)), jnp.int32)
-    found = kernel(*wide, points, queries, n_neighbors=n_neighbors)
-    return jax.tree.map(lambda leaf: np.asarray(leaf)[: chosen.size], found)
-
-
-def _centred(positions: np.ndarray) -> np.ndarray:
+def _scaled(positions: np.ndarray) -> np.ndarray:
     """Around 0 and of size 1, to a power of two: squares then fit single precision."""
-    centred = positions - positions.mean(axis=0)
-    return np.ldexp(centred, -np.frexp(np.abs(centred).max())[1])
+    centered = positions - positions.mean(axis=0)
+    return np.ldexp(centered, -np.frexp(np.abs(centered).max())[1])
 
 
-@partial(jax.jit, static_argnames="n_neighbors")
 def _rank(
-    data: Float[Array, "points features"],
-    embedding: Float[Array, "points components"],
-    n_points: Int[Array, ""] | int,
-    rows: Int[Array, "rows"],
-    *,
-    n_neighbors: int,
-) -> tuple[
-    tuple[Int[Array, "rows neighbors"], Int[Array, "rows neighbors"]],
-    Bool[Array, "rows"],
-]:
-    index = jnp.arange(data.shape[0])
-    far_from = _distances(data, n_points, n_neighbors)
-    far_in_map = _distances(embedding, n_points, n_neighbors)
-
-    def one(row: Int[Array, ""]) -> tuple[tuple[Array, Array], Array]:
-        in_map, lost_in_map = far_in_map(row)
-        near = jax.lax.top_k(-in_map, n_neighbors)[1]
-        in_data, lost = far_from(row)
-        reached = in_data[near][:, None]
-        before = (in_data < reached) | ((in_data == reached) & (index < near[:, None]))
-        return (1 + jnp.sum(before, axis=1), near), lost | lost_in_map
-
-    return jax.lax.map(one, rows, batch_size=TILE)
+    distances: Float[Array, "points"], near: Int[Array, "neighbors"]
+) -> tuple[Int[Array, "neighbors"], Int[Array, "neighbors"]]:
+    """Ranks of some points, by counting those that come before; and the points."""
+    index = jnp.arange(distances.size)
+    reached = distances[near][:, None]
+    tied = (distances == reached) & (index < near[:, None])
+    return 1 + jnp.sum((distances < reached) | tied, axis=1), near
 
 
-@partial(jax.jit, static_argnames="n_neighbors")
 def _share(
+    distances: Float[Array, "points"], near: Int[Array, "neighbors"]
+) -> Int[Array, ""]:
+    """The number of points that are among the nearest of as many."""
+    nearest = jax.lax.top_k(-distances, near.size)[1]
+    return jnp.sum(jnp.zeros(distances.size, jnp.int32).at[nearest].set(1)[near])
+
+
+@partial(jax.jit, static_argnames=("n_neighbors", "place"))
+def place_neighbors(
     data: Float[Array, "points features"],
     embedding: Float[Array, "points components"],
     n_points: Int[Array, ""] | int,
     rows: Int[Array, "rows"],
     *,
     n_neighbors: int,
-) -> tuple[Int[Array, "rows"], Bool[Array, "rows"]]:
-    far_from = _distances(data, n_points, n_neighbors)
-    far_in_map = _distances(embedding, n_points, n_neighbors)
+    place: Callable[..., Any] = _rank,
+) -> tuple[Any, Bool[Array, "rows"]]:
+    """Where each row's neighbors in the map stand among its neighbors in the data.
 
-    def one(row: Int[Array, ""]) -> tuple[Array, Array]:
-        far_there, lost_in_map = far_in_map(row)
-        far, lost = far_from(row)
-        in_map = jax.lax.top_k(-far_there, n_neighbors)[1]
-        in_data = jax.lax.top_k(-far, n_neighbors)[1]
-        listed = jnp.zeros(data.shape[0], jnp.int32).at[in_data].set(1)
-        return jnp.sum(listed[in_map]), lost | lost_in_map
+    Args:
+        data: The rows, padded.
+        embedding: Their positions, padded.
+        n_points: The number of rows without the padding.
+        rows: Rows whose neighbors are placed.
+        n_neighbors: k, the row itself not counted.
+        place: From a row's distances in the data and its neighbors in the map.
 
-    return jax.lax.map(one, rows, batch_size=TILE)
+    Returns:
+        What `place` returns, for each row; and which rows' nearest drown in rounding.
+    """
+    in_data = _distances(data, n_points, n_neighbors)
+    in_map = _distances(embedding, n_points, n_neighbors)
+
+    def of(row: Int[Array, ""]) -> tuple[Any, Array]:
+        far_in_map, lost_in_map = in_map(row)
+        far, lost = in_data(row)
+        near = jax.lax.top_k(-far_in_map, n_neighbors)[1]
+        return place(far, near), lost | lost_in_map
+
+    return jax.lax.map(of, rows, batch_size=TILE)
 
 
 def _distances(
@@ -258,7 +229,7 @@ def _distances(
     n_points: Int[Array, ""] | int,
     n_neighbors: int,
 ) -> Callable[[Int[Array, ""]], tuple[Float[Array, "points"], Bool[Array, ""]]]:
-    """From a row to what sorts its distances, and whether its k nearest drown.
+    """A function from a row to what sorts its distances, and whether its k drown.
 
     Infinite to itself and to padding.
     """
@@ -268,7 +239,7 @@ def _distances(
 
     def of(row: Int[Array, ""]) -> tuple[Float[Array, "points"], Bool[Array, ""]]:
         if plain:
-            squares = [(one - one[row]) ** 2 for one in positions.T]
+            squares = [(column - column[row]) ** 2 for column in positions.T]
             far = sum(squares[1:], squares[0]) / 2 + absent.at[row].set(jnp.inf)
             lost = drowns(far, half_norm, DIFFERENCE_NOISE)
         else:
