@@ -16,7 +16,7 @@ from aljax.errors import InputError
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.knn import KNN
 from aljax.graph.slices import Slice, read_slice, read_slices, slices_of
-from aljax.relations.read import turn_one, turn_reversed
+from aljax.relations.read import turn_reversed
 from aljax.transform import transform
 from aljax.umap_parameters import Parameters, check_columns, fitting_neighbors
 from aljax.update import update
@@ -126,7 +126,7 @@ class AlignedUMAP(Parameters):
         if isinstance(relations, Mapping):
             sizes = [len(self.maps_.maps[-1])]
             (last,) = slices_of(sizes, self.maps_.data[-1:])
-            relations = turn_one(relations, count - 1, [last, new])
+            (relations,) = turn_reversed([relations], [last, new], first=count - 1)
         fitted = per_slice("n_neighbors", self.maps_.graph.n_neighbors, count)
         # `fit` takes less where a slice is small.
         last = fitted[-1]

@@ -240,16 +240,15 @@ def prepare(
             seed=start_seed,
         )
     with timed("stack", seconds):
-        moves = None
+        pulling = linked(related)
         if moving:
-            moves = measure_moves(related, dense, scales_of(dense, graphs))
+            pulling = measure_moves(pulling, dense, scales_of(dense, graphs))
         problem = stack(
             graphs,
-            linked(related),
+            pulling,
             key=key,
             pinned=held,
             point_weights=weighing,
-            moves=moves,
         )
         state = init(stack_maps(start, problem), n_epochs=epochs(layout, graphs))
     ids = read_ids(relations, given) if is_ids(relations) else None
@@ -449,6 +448,6 @@ def read_point_weights(
     """
     weights = one_for_each("point_weights", point_weights, len(slices))
     return [
-        read_weights(one, slices[t].rows, f"`point_weights[{t}]` of {slices[t].name}")
+        read_weights(one, slices[t].rows, f"point_weights[{t}]", slices[t].name)
         for t, one in enumerate(weights)
     ]

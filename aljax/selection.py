@@ -23,7 +23,7 @@ from scipy.sparse.csgraph import connected_components
 from aljax.config import is_listed, number
 from aljax.fit import Prepared, check_key
 from aljax.metrics import displacement
-from aljax.relations.mates import Mates, Relations
+from aljax.relations.mates import Relations
 from aljax.sweep import Maps, SweepProblem, check_problem, measure_row, sweep
 
 WEIGHT = "alignment_regularisation"
@@ -189,8 +189,8 @@ def split(
     hidden: Relations = {}
     for (t, offset), mates in relations.items():
         gone = away[t][mates.rows] | away[t + offset][mates.others]
-        visible[t, offset] = Mates(*(values[~gone] for values in mates))
-        hidden[t, offset] = Mates(*(values[gone] for values in mates))
+        visible[t, offset] = mates.where(~gone)
+        hidden[t, offset] = mates.where(gone)
     return visible, hidden
 
 

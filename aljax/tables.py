@@ -114,7 +114,7 @@ def slices_from_table(values: Any, slice_labels: Any, row_ids: Any) -> TableSlic
     cut_rows = slices_of([len(rows[label]) for label in order], labels=order)
     cut = [[ids[row] for row in rows[label]] for label in order]
     for t, one in enumerate(cut):
-        read_slice_ids(one, t, cut_rows, argument="row_ids")
+        read_slice_ids(one, cut_rows[t], name="row_ids")
     held = [np.array(rows[label]) for label in order]
     return TableSlices([data[one] for one in held], cut, order, held)
 

@@ -24,12 +24,12 @@ from aljax.graph.slices import Slice, dense_only, read_slice, slices_of
 from aljax.layout.initialize import from_mates
 from aljax.layout.optimize import init
 from aljax.layout.problem import layout_params, stack, stack_maps, unstack_maps
-from aljax.relations.mates import Correspondence, Links, Mates, Relations, chain
+from aljax.relations.mates import Mates, Relations, chain
 from aljax.relations.read import (
     SliceIds,
-    join_ids,
-    read_dict,
-    read_pairs,
+    from_dict,
+    from_ids,
+    from_pairs,
     read_slice_ids,
     warn_alone,
 )
@@ -182,19 +182,17 @@ def _lay_out(
         )
     graphs = empty + [longer.graphs[t] for t in real]
     related = _window_of(longer.relations, first, size, window)
-    moves = None
     if longer.alignment.motion_fidelity > 0:
         data = dense_only(longer.data)
         held = [data[-1][:0]] * len(empty) + [data[t] for t in real]
         scales = scales_of(data, longer.graphs)  # one unit for the whole sequence
-        moves = measure_moves(related, held, scales)
+        related = measure_moves(related, held, scales)
     problem = stack(
         graphs,
         related,
         key=key,
         pinned=pinned,
         point_weights=[None] * len(empty) + [longer.point_weights[t] for t in real],
-        moves=moves,
     )
     params = jax.tree.map(
         lambda leaf: leaf[jnp.clip(jnp.arange(first, count), 0)] if leaf.ndim else leaf,
@@ -317,7 +315,7 @@ def extend_labels(
 
 def read_new_links(
     fitted: AlignedEmbedding, relations: Any, slices: Sequence[Slice]
-) -> tuple[Correspondence, tuple[SliceIds, ...] | None]:
+) -> tuple[Relations, tuple[SliceIds, ...] | None]:
     """The links of the new slice with those before, and everyone's ids.
 
     Args:
@@ -332,7 +330,7 @@ def read_new_links(
     window = fitted.alignment.alignment_window_size
     ids = fitted.ids
     if isinstance(relations, Mapping) and any(isinstance(k, tuple) for k in relations):
-        links = read_pairs(relations, slices)
+        links = from_pairs(relations, slices)
         for t, offset in links:
             if t + offset != new:
                 raise ValueError(
@@ -341,7 +339,7 @@ def read_new_links(
                 )
         ids = None
     elif isinstance(relations, Mapping):
-        links = _follow(fitted, read_dict(relations, new - 1, slices, name="relations"))
+        links = _follow(fitted, from_dict(relations, new - 1, slices, name="relations"))
         if ids is not None:
             of = dict(
                 zip(links[new - 1, 1].others, links[new - 1, 1].rows, strict=True)
@@ -355,9 +353,9 @@ def read_new_links(
                 "of the last slice: row of the new one}, or pairs. Ids serve where "
                 "`fit` was given ids, and no update pairs since."
             )
-        ids = (*ids, read_slice_ids(relations, new, slices))
+        ids = (*ids, read_slice_ids(relations, slices[new], name="relations"))
         near = max(0, new - window)
-        joined = join_ids(ids[near:], window=window)
+        joined = from_ids(ids[near:], window=window)
         links = {
             (t + near, o): v for (t, o), v in joined.items() if t + near + o == new
         }
@@ -365,12 +363,12 @@ def read_new_links(
     return links, ids
 
 
-def _follow(fitted: AlignedEmbedding, step: Links) -> Correspondence:
+def _follow(fitted: AlignedEmbedding, step: Mates) -> Relations:
     """A dict from the last slice on, chained back along the window."""
     new = len(fitted.maps)
     links = {(new - 1, 1): step}
     for offset in range(2, fitted.alignment.alignment_window_size + 1):
         before = fitted.relations.get((new - offset, offset - 1))
         if before is not None:
-            links[new - offset, offset] = chain(Links(before.rows, before.others), step)
+            links[new - offset, offset] = chain(before, step)
     return links

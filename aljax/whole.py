@@ -118,7 +118,7 @@ def _check_relations(relations: Any, sizes: list[int]) -> None:
         fits = isinstance(t, int) and isinstance(offset, int)
         fits = fits and 0 <= t < t + offset < len(sizes) and isinstance(mates, Mates)
         _require(fits, f"relations[{key}]", "mates of two slices")
-        rows, others, strengths = (np.asarray(part) for part in mates)
+        rows, others, strengths = (np.asarray(part) for part in mates[:3])
         fits = rows.ndim == 1 and rows.shape == others.shape == strengths.shape
         fits = fits and _are_rows(rows, sizes[t])
         fits = fits and _are_rows(others, sizes[t + offset])

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from aljax.graph.slices import slices_of
-from aljax.relations.mates import Links, Mates, Relations
+from aljax.relations.mates import Mates, Relations
 from aljax.relations.read import read_relations
 
 
@@ -78,7 +78,7 @@ def consecutive(relations: Any, sizes: Sequence[int]) -> Relations:
         sizes: Rows of each slice.
     """
     links = read_relations(relations, slices_of(sizes), alignment_window_size=1)
-    nobody = Links(np.zeros(0, np.int64), np.zeros(0, np.int64))
+    nobody = Mates(np.zeros(0, np.int64), np.zeros(0, np.int64))
     return {
         (t, 1): Mates(link.rows, link.others, np.ones(link.rows.size))
         for t in range(len(sizes) - 1)

@@ -2,6 +2,8 @@
 
 import math
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from types import ModuleType
 from typing import Any
@@ -14,11 +16,12 @@ from scipy.optimize import root_scalar
 from sklearn.datasets import load_digits
 
 from aljax.config import GraphConfig
+from aljax.errors import InputError
 from aljax.graph.build import build_graphs
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.slices import read_slices, slices_of
 from aljax.layout.problem import AlignedProblem, LayoutParams, stack
-from aljax.relations.mates import Correspondence, Relations
+from aljax.relations.mates import Relations
 from aljax.relations.read import read_relations
 from aljax.relations.strengths import relate
 from aljax.tables import sliding_windows
@@ -36,6 +39,18 @@ def import_umap(module: str) -> ModuleType:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return pytest.importorskip(module, reason=PEERS)
+
+
+@contextmanager
+def refused(name: str, *words: str) -> Iterator[None]:
+    """The block raises an error of the argument, with these words in its parts."""
+    with pytest.raises(InputError) as raised:
+        yield
+    error = raised.value
+    assert error.name == name
+    told = f"{error.got}; {error.expected}. {error.remedy}"
+    for word in words:
+        assert word in told, f"{word!r} is not in {told!r}"
 
 
 def programs(*jitted: Any) -> list[int]:
@@ -81,8 +96,8 @@ def make_relations(sizes=SIZES, related=30, seed=0) -> list[dict[int, int]]:
 
 def make_links(
     relations, sizes=SIZES, window=2, *, data=None, labels=None
-) -> Correspondence:
-    """The links of relations given in any way, between slices of some sizes."""
+) -> Relations:
+    """The mates of relations given in any way, between slices of some sizes."""
     slices = slices_of(sizes, data, labels)
     return read_relations(relations, slices, alignment_window_size=window)
 
@@ -121,7 +136,7 @@ def pairs_of(link: Any) -> list[tuple[int, int]]:
 
 
 def assert_same_links(one, other) -> None:
-    """Links or mates are the same to the last bit, in the same order."""
+    """Mates are the same to the last bit, in the same order."""
     assert [*one] == [*other]
     for key, link in one.items():
         for given, again in zip(link, other[key], strict=True):
@@ -266,7 +281,7 @@ def slow_terms(
     pulls = [d * w for d, w in zip(degrees, weighing, strict=True)]
     for (t, offset), mates in relations.items():
         u = t + offset
-        for i, k, s in zip(*mates, strict=True):
+        for i, k, s in zip(*mates[:3], strict=True):
             pull = pulls[t][i] * (2 + rate[t]) + pulls[u][k] * (2 + rate[u])
             squared = float(((maps[t][i] - maps[u][k]) ** 2).sum())
             alignment[t] += pull / 4 * s * squared

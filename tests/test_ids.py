@@ -11,6 +11,7 @@ from helpers import (
     make_data,
     make_links,
     pairs_of,
+    refused,
 )
 
 from aljax.config import GraphConfig, LayoutConfig
@@ -18,7 +19,7 @@ from aljax.files import read as load
 from aljax.files import write
 from aljax.fit import fit
 from aljax.graph.slices import slices_of
-from aljax.relations.mates import Links, chain
+from aljax.relations.mates import Mates, chain
 from aljax.relations.read import is_ids, read_ids
 from aljax.tables import sliding_windows
 
@@ -107,35 +108,37 @@ def test_none_and_nan_are_nobodys():
     assert pairs_of(make_links(ids, (4, 4))[0, 1]) == [(2, 2)]
 
 
-BAD_IDS: dict[str, tuple[Any, str]] = {
-    "for two slices": ([[1], [2]], "^`relations` has ids for 2 slices, .* are 3; exp"),
-    "too few": ([[1, 2], [1], [1]], r"ids of slice 1 \('b'\) are 1 for 2 rows"),
-    "too many": ([[1, 2], [1, 2], [1, 2]], r"ids of slice 2 \('c'\) are 2 for 1 rows"),
-    "text": ([[1, 2], "xy", [1]], r"ids of slice 1 \('b'\) are a str; expected"),
-    "a number": ([[1, 2], [1, 2], 5], r"ids of slice 2 \('c'\) are a int; expected"),
+BAD_IDS: dict[str, tuple[Any, str, tuple[str, ...]]] = {
+    "for two slices": ([[1], [2]], "relations", ("ids for 2 slices", "3 sequences")),
+    "too few": ([[1, 2], [1], [1]], "relations[1]", ("slice 1 ('b') has 1 ids",)),
+    "too many": ([[1, 2], [1, 2], [1, 2]], "relations[2]", ("2 ids", "its 1 rows")),
+    "text": ([[1, 2], "xy", [1]], "relations[1]", ("slice 1 ('b') is a str",)),
+    "a number": ([[1, 2], [1, 2], 5], "relations[2]", ("slice 2 ('c') is a int",)),
     "lists": (
         [[1, 2], [1, [2]], [1]],
-        r"slice 1 \('b'\) have \[2\] \(list\) in row 1, which cannot be hashed",
+        "relations[1]",
+        ("[2] (list) in row 1", "cannot be hashed"),
     ),
-    "rows of an array": ([[1, 2], np.ones((2, 2)), [1]], "slice 1 .*cannot be hashed"),
+    "an array's rows": ([[1, 2], np.ones((2, 2)), [1]], "relations[1]", ("hashed",)),
     "repeated": (
         [["x", "x"], [1, 2], [1]],
-        r"ids of slice 0 \('a'\) repeat: 'x' in rows 0 and 1\. Expected every id",
+        "relations[0]",
+        ("slice 0 ('a') repeats 'x' in rows 0 and 1;", "every id at most once"),
+    ),
+    "many repeated": (
+        [[1, 2], [*"abcdeabcde"], [1]],
+        "relations[1]",
+        ("'a' in rows 0 and 5; 'b'", "; 'c'", "; and 2 more"),
     ),
 }
 
 
 @pytest.mark.parametrize("case", BAD_IDS)
 def test_ids_that_do_not_fit_are_refused(case):
-    ids, said = BAD_IDS[case]
-    with pytest.raises(ValueError, match=said):
-        make_links(ids, (2, 2, 1), labels=LABELS)
-
-
-def test_of_many_repeated_ids_the_first_are_named():
-    ids = [[*"abcdeabcde"], [*"a"]]
-    with pytest.raises(ValueError, match=r"rows 0 and 5; 'b' .*; 'c' .* and 2 more"):
-        make_links(ids, (10, 1))
+    ids, name, words = BAD_IDS[case]
+    sizes = (2, 10 if case == "many repeated" else 2, 1)
+    with refused(name, *words):
+        make_links(ids, sizes, labels=LABELS)
 
 
 def test_ids_that_nobody_shares_are_warned_of():
@@ -153,8 +156,8 @@ def test_only_sequences_without_dicts_are_ids():
 
 
 def test_a_chain_keeps_every_mate_of_a_row():
-    first = Links(np.array([0, 1, 2]), np.array([5, 5, 6]))
-    second = Links(np.array([5, 6, 6]), np.array([7, 8, 9]))
+    first = Mates(np.array([0, 1, 2]), np.array([5, 5, 6]))
+    second = Mates(np.array([5, 6, 6]), np.array([7, 8, 9]))
     expected = [(0, 7), (1, 7), (2, 8), (2, 9)]
     assert pairs_of(chain(first, second)) == expected
 

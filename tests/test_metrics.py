@@ -189,7 +189,7 @@ def test_displacement_equals_slow_loops():
     moved = [
         float(np.sqrt(((maps[t][i] - maps[t + 1][k]) ** 2).sum()))
         for t in (0, 1)
-        for i, k, _ in zip(*relations[t, 1], strict=True)
+        for i, k, _ in zip(*relations[t, 1][:3], strict=True)
     ]
     radii = [
         float(np.sqrt(((point - one.mean(axis=0)) ** 2).sum()))

@@ -57,7 +57,7 @@ def test_a_hidden_member_loses_all_its_links_and_nobody_else_any(begun, rng):
     away = hide_members(begun, 0.3, rng)
     visible, hidden = split(begun.relations, away)
     for (t, offset), mates in begun.relations.items():
-        for rows, others, _ in (visible[t, offset], hidden[t, offset]):
+        for rows, others, *_ in (visible[t, offset], hidden[t, offset]):
             assert len(rows) == len(others)
         seen = visible[t, offset]
         assert not away[t][seen.rows].any()

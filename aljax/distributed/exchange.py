@@ -19,7 +19,7 @@ from aljax.layout.initialize import turn_onto
 from aljax.layout.spectral import Start
 from aljax.relations.mates import Relations
 from aljax.relations.read import check_keys, read_relations
-from aljax.relations.strengths import Moves, check_comparable, measure_moves, scales_of
+from aljax.relations.strengths import check_comparable, measure_moves, scales_of
 
 PROCESSES = "processes"
 
@@ -132,8 +132,8 @@ def moves_of(
     room: int,
     sizes: Sequence[int],
     ahead: range,
-) -> Moves:
-    """How far this process's rows move to their mates, in the unit of all slices.
+) -> Relations:
+    """Returns this process's mates with their moves, in the unit of all slices.
 
     Raises:
         ValueError: As `check_comparable`, also of other processes' columns.

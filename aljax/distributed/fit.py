@@ -100,9 +100,10 @@ def fit(
             alignment_strengths=alignment.alignment_strengths,
             alignment_decay=alignment.alignment_decay,
         )
-        moves = None
+        pulling = linked(related)
         if alignment.motion_fidelity > 0:
-            moves = moves_of(related, dense, graphs, room, sizes, seen[len(own) :])
+            there = (room, sizes, seen[len(own) :])
+            pulling = moves_of(pulling, dense, graphs, *there)
     with timed("start", seconds):
         start = initial_maps(
             own_layout.init,
@@ -118,12 +119,13 @@ def fit(
     with timed("stack", seconds):
         problem = stack(
             [*graphs, *ahead],
-            linked(related),
+            pulling,
             key=key,
             capacity=round_up(max(sizes)),
             before=sizes[: own.start],
-            moves=moves,
         )
+        if alignment.motion_fidelity > 0 and problem.moves is None:  # nobody has mates
+            problem = replace(problem, moves=jnp.zeros_like(problem.strengths))
         problem = jax.tree.map(lambda leaf: leaf[: len(own)], problem)
         n_epochs = layout.n_epochs
         n_epochs = default_epochs(max(sizes)) if n_epochs is None else n_epochs

@@ -18,7 +18,6 @@ from aljax.config import AlignmentConfig, LayoutConfig, find_ab_params, per_slic
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.knn import as_floats, round_up
 from aljax.relations.mates import Relations
-from aljax.relations.strengths import Moves
 
 PerRow = Sequence[np.ndarray | None] | None
 
@@ -113,22 +112,20 @@ def stack(
     capacity: int | None = None,
     pinned: PerRow = None,
     point_weights: PerRow = None,
-    moves: Moves | None = None,
     before: Sequence[int] = (),
 ) -> AlignedProblem:
     """One problem from the slices' graphs: padded, and each slice shuffled once.
 
     Args:
         graphs: One for each slice.
-        relations: Mates, keyed by (earlier slice, offset).
+        relations: Mates, keyed by (earlier slice, offset).  Without their moves they
+            are pulled together whatever `motion_fidelity` is.
         key: Shuffles the points.
         capacity: Points to pad each slice to; None rounds the largest slice up a
             little, so that near sizes share a compiled program.
         pinned: For each slice which rows stay at their start; None for none.
         point_weights: For each slice how strongly its rows pull at their mates
             (at least 0); None for 1.
-        moves: How far each pair of mates lies apart in the data; None pulls them
-            together whatever `motion_fidelity` is.
         before: Sizes of slices that come before these and are another process's:
             they are shuffled like these, and thrown away.
 
@@ -150,7 +147,7 @@ def stack(
         order[t, :size] = rng.permutation(size)
     place = np.argsort(order, axis=1)
     neighbors, weights, degrees = _stack_graphs(graphs, order, place)
-    mates, strengths, stacked_moves = _stack_mates(relations, place, moves)
+    mates, strengths, moves = _stack_mates(relations, place)
     weighing = _stack_rows(point_weights, order, sizes, default=1.0)
     held = _stack_rows(pinned, order, sizes, default=0.0)
     return AlignedProblem(
@@ -163,7 +160,7 @@ def stack(
         pulls=as_floats(degrees * weighing),
         free=as_floats(1 - held),
         order=jnp.asarray(order, dtype=jnp.int32),
-        moves=None if stacked_moves is None else as_floats(stacked_moves),
+        moves=None if moves is None else as_floats(moves),
     )
 
 
@@ -186,7 +183,7 @@ def _stack_graphs(
 
 
 def _stack_mates(
-    relations: Relations, place: np.ndarray, moves: Moves | None
+    relations: Relations, place: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     slices, capacity = place.shape
     offsets = max((offset for _, offset in relations), default=0)
@@ -194,14 +191,15 @@ def _stack_mates(
     width = max((int(r.max(initial=0)) + 1 for r in ranks.values()), default=1)
     mates = np.tile(np.arange(capacity, dtype=np.int32), (slices, offsets, width, 1))
     strengths = np.zeros(mates.shape)
-    stacked_moves = None if moves is None else np.zeros(mates.shape)
+    measured = any(pair.moves is not None for pair in relations.values())
+    moves = np.zeros(mates.shape) if measured else None
     for (t, offset), pair in relations.items():
         entry = (t, offset - 1, ranks[t, offset], place[t, pair.rows])
         mates[entry] = place[t + offset, pair.others]
         strengths[entry] = pair.strengths
-        if moves is not None and stacked_moves is not None:
-            stacked_moves[entry] = moves[t, offset]
-    return mates, strengths, stacked_moves
+        if moves is not None:
+            moves[entry] = pair.moves
+    return mates, strengths, moves
 
 
 def _stack_rows(

@@ -4,32 +4,48 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
+
+from aljax.errors import InputError
 
 
-class Links(NamedTuple):
-    """Linked rows of two slices, by row; weights where the user gave some."""
+class Mates(NamedTuple):
+    """Mates between two slices, each pair once, in the order of the earlier's rows.
+
+    Attributes:
+        rows: Rows of the earlier slice.
+        others: For each of them a row of the later slice.
+        strengths: How strongly each pair holds (at least 0).  Before `relate` the
+            user's weights, or None.
+        moves: How far each pair lies apart in the data; None where not measured.
+    """
 
     rows: Int[np.ndarray, "_"]
     others: Int[np.ndarray, "_"]
-    weights: Float[np.ndarray, "_"] | None = None
+    # Typed as arrays, which they are in all that a fit returns.
+    strengths: Float[np.ndarray, "_"] = None  # pyright: ignore[reportAssignmentType]
+    moves: Float[np.ndarray, "_"] = None  # pyright: ignore[reportAssignmentType]
+
+    def where(self, chosen: Bool[np.ndarray, "_"]) -> "Mates":
+        """Returns the chosen pairs."""
+        parts = self._asdict().items()
+        return self._replace(**{name: v[chosen] for name, v in parts if v is not None})
 
 
 # Keyed by (earlier slice, offset).
-Correspondence = dict[tuple[int, int], Links]
+Relations = dict[tuple[int, int], Mates]
 
 
-def by_row(
-    pair: Int[np.ndarray, "_ 2"], weights: Float[np.ndarray, "_"] | None = None
-) -> Links:
-    """Links in the order of the earlier slice's rows, then of the later's."""
-    order = np.lexsort((pair[:, 1], pair[:, 0]))
-    rows, others = pair[order].T
-    return Links(rows, others, None if weights is None else weights[order])
+def by_row(pairs: Int[np.ndarray, "_ 2"], weights: Any = None) -> Mates:
+    """Returns mates in the order of the earlier slice's rows, then of the later's."""
+    order = np.lexsort((pairs[:, 1], pairs[:, 0]))
+    rows, others = pairs[order].T
+    sorted_weights: Any = None if weights is None else weights[order]
+    return Mates(rows, others, sorted_weights)
 
 
-def chain(first: Links, second: Links) -> Links:
-    """Links (i, k) for which some j has (i, j) in `first` and (j, k) in `second`."""
+def chain(first: Mates, second: Mates) -> Mates:
+    """Returns mates (i, k) with (i, j) in `first` and (j, k) in `second` for some j."""
     order = np.argsort(second.rows, kind="stable")
     begin, end = (
         np.searchsorted(second.rows[order], first.others, side)
@@ -43,59 +59,51 @@ def chain(first: Links, second: Links) -> Links:
     return by_row(np.unique(pairs, axis=0))
 
 
-def read_weights(weights: Any, count: int, name: str) -> Float[np.ndarray, "_"] | None:
-    """Checked weights: `count` finite numbers of at least 0; None stays None.
+def read_weights(
+    weights: Any, count: int, name: str, of: str
+) -> Float[np.ndarray, "_"] | None:
+    """Returns checked weights, `count` finite numbers of at least 0; None stays None.
+
+    Args:
+        weights: As the user gave them.
+        count: How many there should be.
+        name: The argument they came in, for a message.
+        of: Which slices they belong to, for a message.
 
     Raises:
-        ValueError: Anything else, named.
+        InputError: Another shape or kind, a weight below 0, NaN or infinite.
     """
     if weights is None:
         return None
+    expected = f"{count} finite numbers of at least 0, one for each"
     try:
         checked = np.array(weights, dtype=float)  # a copy: they are kept
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{name}: {error}; expected numbers.") from error
+        got = f"of {of} cannot be read as numbers ({error})"
+        raise InputError(name, got, expected) from error
     if checked.shape != (count,):
-        raise ValueError(
-            f"{name} have shape {checked.shape}; expected ({count},), one for each."
-        )
+        raise InputError(name, f"of {of} has shape {checked.shape}", expected)
     wrong = np.flatnonzero(~(np.isfinite(checked) & (checked >= 0)))
     if wrong.size:
-        raise ValueError(
-            f"{name} have {checked[wrong[0]]} at {wrong[0]}; expected finite numbers "
-            "of at least 0."
-        )
+        got = f"of {of} has {checked[wrong[0]]} at {wrong[0]}"
+        raise InputError(name, got, expected)
     return checked
 
 
-class Mates(NamedTuple):
-    """Mates between two slices: `rows` of the earlier, `others` of the later."""
-
-    rows: Int[np.ndarray, "_"]
-    others: Int[np.ndarray, "_"]
-    strengths: Float[np.ndarray, "_"]
-
-
-# Keyed by (earlier slice, offset); each pair of rows stands once.
-Relations = dict[tuple[int, int], Mates]
-
-
 def check_mates(relations: Any) -> None:
-    """Refuse relations as users say them, for what takes those that a fit found.
+    """Checks that relations are `Mates`, as a fit has them, not as users give them.
 
     Raises:
-        ValueError: They are not `Mates`, keyed.
+        InputError: They are anything else.
     """
     mapping = isinstance(relations, Mapping)
-    if not mapping or not all(isinstance(one, Mates) for one in relations.values()):
-        came = type(relations).__name__
-        came += " of other values than `Mates`" if mapping else ""
-        raise ValueError(
-            f"`relations` is a {came}; expected the mates that a fit found in what it "
-            "was given: pass `fitted.relations`."
-        )
+    if not mapping or not all(isinstance(pair, Mates) for pair in relations.values()):
+        kind = type(relations).__name__
+        got = f"is a {kind}" + (" of other values than `Mates`" if mapping else "")
+        remedy = "Pass `fitted.relations`."
+        raise InputError("relations", got, "the mates that a fit found", remedy)
 
 
 def linked(relations: Relations) -> Relations:
-    """The relations of slices that have mates: others need no place in a layout."""
+    """Returns the relations that have mates: others need no place in a layout."""
     return {pair: mates for pair, mates in relations.items() if mates.rows.size}
