@@ -3,8 +3,8 @@
 import dataclasses
 import difflib
 import importlib
+import inspect
 import os
-import sys
 import warnings
 from collections.abc import Hashable, Iterable, Sequence
 from importlib import metadata
@@ -22,11 +22,11 @@ REMEDY = "Install another: pip install 'jax>=0.9,!=0.10.2,<0.13'."
 
 
 def warn(message: str, category: type[Warning] = UserWarning) -> None:
-    """Warns of the line outside aljax that led here."""
-    # Python 3.12 has `skip_file_prefixes` for this.
-    frame, level = sys._getframe(1), 2
-    # scikit-learn wraps the estimators' methods, type checkers whatever they check.
-    while frame.f_back and frame.f_globals.get("__name__", "").startswith(WRAPPERS):
+    """Warns at the line outside aljax that led here."""
+    # Python 3.12 has `skip_file_prefixes` for this.  scikit-learn wraps the
+    # estimators' methods, type checkers every function.
+    frame, level = inspect.currentframe(), 1
+    while frame and frame.f_globals.get("__name__", "").startswith(WRAPPERS):
         frame, level = frame.f_back, level + 1
     warnings.warn(message, category, stacklevel=level)
 
