@@ -13,7 +13,7 @@ from jaxtyping import Float
 from aljax.columns import RowValues, per_row
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
 from aljax.errors import instance, optional, slice_name
-from aljax.files import read, write
+from aljax.files import check_parts, read, write
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.knn import Rows
 from aljax.graph.slices import dense_only
@@ -22,7 +22,6 @@ from aljax.layout.losses import LossTerms
 from aljax.layout.problem import LayoutParams
 from aljax.relations.mates import Relations
 from aljax.relations.read import SliceIds
-from aljax.whole import check_file
 
 AXES = ("x", "y", "z")
 OWN = ("slice", "row", "id", "label")
@@ -86,7 +85,10 @@ class AlignedEmbedding(eqx.Module):
             ValueError: A place that cannot be written.
         """
         kept = self.data if with_data else [None] * len(self.data)
-        write(path, dataclasses.replace(self, data=kept))
+        parts = {
+            field.name: getattr(self, field.name) for field in dataclasses.fields(self)
+        }
+        write(path, "AlignedEmbedding", parts | {"data": kept})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "AlignedEmbedding":
@@ -96,9 +98,9 @@ class AlignedEmbedding(eqx.Module):
             ValueError: No such file, or one that is truncated, altered, of a newer
                 format or of parts that do not fit each other.
         """
-        model = read(path, cls)
-        check_file(model, path)
-        return model
+        parts = read(path, "AlignedEmbedding")
+        check_parts(parts, path)
+        return cls(**parts)
 
     def to_frame(
         self,

@@ -1,11 +1,10 @@
-"""Models and files: a frozen dataclass of arrays and settings to one file, and back.
+"""Files: the parts of a model to one file and back, bit for bit.
 
-The file is a zip, stored uncompressed: `model.json` with the structure and all that is
-no array, one `.npy` for each array, and `sums.json` with the SHA-256 of each of them.
-No pickle is ever written or read; `numpy.load` opens it, too.
+A file is what `numpy.savez` makes of the arrays, and one more member, `model.json`:
+all that is not an array, and a sum over it and the arrays' CRCs.  Nothing is pickled
+or unpickled, and nothing in a file unpacks to more bytes than the file has.
 """
 
-import dataclasses
 import datetime
 import hashlib
 import json
@@ -13,68 +12,70 @@ import math
 import os
 import secrets
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import metadata
 from io import BytesIO
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
 
-from aljax.arrays import DAMAGE, read_npy
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
-from aljax.errors import read_path
-from aljax.graph.fuzzy import FuzzyGraph
+from aljax.errors import InputError, read_path
+from aljax.graph.fuzzy import FuzzyGraph, check_graph
 from aljax.graph.knn import KNN
 from aljax.layout.losses import LossTerms
 from aljax.layout.problem import AlignedProblem, LayoutParams
 from aljax.relations.mates import Mates
 
-VERSION = 1  # of the format; raised when older readers would misread a file
-MODEL, SUMS = "model.json", "sums.json"
-PARTS = (
-    *(AlignmentConfig, GraphConfig, LayoutConfig, FuzzyGraph, KNN, Mates),
-    *(LossTerms, AlignedProblem, LayoutParams),
-)
-LOADERS = {  # of aljax, by what a file holds
-    "AlignedEmbedding": "load",
-    "AlignedUMAP": "AlignedUMAP.load",
-    "UMAP": "UMAP.load",
+VERSION = 2  # of the format; raised when older readers would misread a file
+MODEL, SUMS = "model.json", "sums.json"  # version 1 kept its sums apart
+SAVED = "a file that `save` wrote"
+PARTS = {
+    part.__name__: part
+    for part in (
+        *(AlignmentConfig, GraphConfig, LayoutConfig, FuzzyGraph, KNN, Mates),
+        *(LossTerms, AlignedProblem, LayoutParams),
+    )
 }
-Kind = TypeVar("Kind")
 
 
-class FileError(ValueError):
+class FileError(InputError):
     """A file that cannot be used; the message says why."""
 
 
-def write(path: str | os.PathLike[str], value: Any) -> None:
-    """Write a value to a file: whole, or (if anything fails) not at all.
+def write(path: str | os.PathLike[str], kind: str, parts: Mapping[str, Any]) -> None:
+    """Writes the parts of a model to a file: whole, or (if anything fails) not at all.
 
     Args:
         path: Where; a file that is there is replaced at the very end.
-        value: Dataclasses and named tuples of `PARTS` (the outermost may be of any
-            class), lists, tuples, dicts, arrays, text, numbers and None.
+        kind: The name of the model's class.
+        parts: By name: instances of `PARTS`, lists, tuples, dicts, arrays, text,
+            numbers and None.
 
     Raises:
-        ValueError: A value of any other kind.
-        FileError: A place that cannot be written.
+        InputError: If a part is of any other kind.
+        FileError: If the file cannot be written.
     """
     arrays: dict[str, np.ndarray] = {}
-    tree = _encode(value, "", arrays)
-    model = {"format": "aljax", "version": VERSION, "aljax": _release(), "model": tree}
-    sums: dict[str, str] = {}
-    with _replaced(read_path(path)) as file, zipfile.ZipFile(file, "w") as archive:
-        for name, array in arrays.items():
-            content = BytesIO()
-            np.save(content, array, allow_pickle=False)
-            _add(archive, f"{name}.npy", content.getbuffer(), sums)
-        _add(archive, MODEL, json.dumps(model, allow_nan=False).encode(), sums)
-        _add(archive, SUMS, json.dumps(sums).encode(), {})
+    fields = {name: _encode(part, name, arrays) for name, part in parts.items()}
+    tree = {"class": kind, "fields": fields}
+    with _replaced(read_path(path)) as file:
+        np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
+        with zipfile.ZipFile(file, "a") as archive:
+            model = {
+                "format": "aljax",
+                "version": VERSION,
+                "aljax": _release(),
+                "sum": _sum(tree, archive),
+                "model": tree,
+            }
+            text = json.dumps(model, allow_nan=False)
+            archive.writestr(zipfile.ZipInfo(MODEL), text)
 
 
 def _release() -> str | None:
@@ -84,37 +85,35 @@ def _release() -> str | None:
         return None  # run from a checkout
 
 
-def _add(
-    archive: zipfile.ZipFile, name: str, content: Any, sums: dict[str, str]
-) -> None:
-    sums[name] = hashlib.sha256(content).hexdigest()
-    archive.writestr(zipfile.ZipInfo(name), content)
+def _sum(tree: Any, archive: zipfile.ZipFile) -> str:
+    """Digests a tree and the names and CRCs of the members beside it."""
+    members = [[m.filename, m.CRC] for m in archive.infolist() if m.filename != MODEL]
+    return hashlib.sha256(json.dumps([tree, members]).encode()).hexdigest()
 
 
 @contextmanager
 def _replaced(path: Path) -> Iterator[IO[bytes]]:
-    """A new file beside, which takes the place of `path` once it is on the disk."""
+    """Yields a new file beside, which replaces `path` once it is on the disk."""
     beside = path.parent / f".{path.name}.{secrets.token_hex(4)}"
     try:
-        with open(beside, "xb") as file:
+        with open(beside, "x+b") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)
     except OSError as error:
-        raise FileError(
-            f"`path` is {path}, which cannot be written ({error.strerror}); expected a "
-            "file in a folder that is there, as in 'maps.aljax'."
-        ) from error
+        got = f"is {path}, which cannot be written ({error.strerror})"
+        expected = "a file in a folder that is there, as in 'maps.aljax'"
+        raise FileError("path", got, expected) from error
     finally:
         beside.unlink(missing_ok=True)
 
 
 def _encode(value: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
-    """What JSON can say of a value; its arrays are put into `arrays`."""
+    """Returns what JSON can say of a value; its arrays are put into `arrays`."""
 
     def inner(name: Any, part: Any) -> Any:
-        return _encode(part, f"{path}/{name}" if path else str(name), arrays)
+        return _encode(part, f"{path}/{name}", arrays)
 
     if value is None or isinstance(value, bool | int | str):
         return value
@@ -124,136 +123,107 @@ def _encode(value: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
         kind = "datetime" if isinstance(value, datetime.datetime) else "date"
         return {kind: value.isoformat()}
     if isinstance(value, np.ndarray | np.generic | jax.Array):
-        return _encode_array(value, path, arrays)
+        array = np.asarray(value)
+        if array.dtype.kind in "OT":  # text of any length, or a mixture
+            items = [inner(i, item) for i, item in enumerate(array.ravel().tolist())]
+            return {"objects": items, "shape": list(array.shape)}
+        if not array.dtype.hasobject:
+            if path in arrays:  # of keys such as 1 and "1"
+                path += f"-{len(arrays)}"
+            arrays[path] = array
+            tag = "scalar" if isinstance(value, np.generic) else "array"
+            return {"jax" if isinstance(value, jax.Array) else tag: path}
     if isinstance(value, scipy.sparse.csr_matrix):
         parts = (value.data, value.indices, value.indptr)
-        shape = list(value.shape)  # pyright: ignore[reportArgumentType]
-        return {"csr": inner("csr", parts), "shape": shape}
+        rows, columns = value.shape  # pyright: ignore[reportGeneralTypeIssues]
+        return {"csr": inner("csr", parts), "shape": [rows, columns]}
     if isinstance(value, Mapping):
-        pairs = [
-            [_encode(key, path, arrays), inner(_key(key), part)]
-            for key, part in value.items()
-        ]
-        return {"dict": pairs}
-    fields = _fields(value)
-    if fields is not None:
-        parts = {name: inner(name, getattr(value, name)) for name in fields}
-        return {"class": type(value).__name__, "fields": parts}
+        names = ["-".join(map(str, k)) if isinstance(k, tuple) else k for k in value]
+        keys = [_encode(key, path, arrays) for key in value]
+        items = map(inner, names, value.values())
+        return {"dict": [[*pair] for pair in zip(keys, items, strict=True)]}
+    if type(value) in PARTS.values():
+        whole: Any = value
+        names = getattr(whole, "_fields", None) or whole.__dataclass_fields__
+        fields = {name: inner(name, getattr(value, name)) for name in names}
+        return {"class": type(value).__name__, "fields": fields}
     if isinstance(value, list | tuple):
         kind = "tuple" if isinstance(value, tuple) else "list"
         return {kind: [inner(i, part) for i, part in enumerate(value)]}
-    raise ValueError(
-        f"`{path}` is a {type(value).__name__}, which cannot be saved; expected "
-        "arrays, text, numbers, or lists and dicts of them."
-    )
+    got = f"is a {type(value).__name__}, which cannot be saved"
+    raise InputError(path, got, "arrays, text, numbers, or lists and dicts of them")
 
 
-def _encode_array(value: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
-    array = np.asarray(value)
-    if array.dtype.kind in "OT":  # text of any length, or a mixture
-        listed = [
-            _encode(one, f"{path}/{i}", arrays)
-            for i, one in enumerate(array.ravel().tolist())
-        ]
-        return {"objects": listed, "shape": list(array.shape)}
-    arrays[path] = array
-    if isinstance(value, np.generic):
-        return {"scalar": path}
-    return {"jax" if isinstance(value, jax.Array) else "array": path}
-
-
-def _key(key: Any) -> str:
-    return "-".join(map(str, key)) if isinstance(key, tuple) else str(key)
-
-
-def _fields(value: Any) -> Sequence[str] | None:
-    """The names of what a dataclass or named tuple holds."""
-    if dataclasses.is_dataclass(value):
-        return [field.name for field in dataclasses.fields(value)]
-    return getattr(value, "_fields", None)
-
-
-def read(path: str | os.PathLike[str], kind: type[Kind]) -> Kind:
-    """Read what `write` wrote, bit for bit.
+def read(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
+    """Reads the parts that `write` wrote, bit for bit.
 
     Args:
         path: The file.
-        kind: The class of the outermost value.
+        kind: The name of the model's class.
 
     Raises:
-        FileError: No such file; one that is truncated, altered, not ours, or of a
-            newer format; one of float64 while JAX is set to float32.
+        FileError: If there is no such file; if it is truncated, altered, not ours, of
+            another class or a newer format; or if it is of float64 while JAX is set to
+            float32.
     """
+    place = read_path(path)
     try:
-        with open(read_path(path), "rb") as file:
+        with open(place, "rb") as file:
             if file.read(2) != b"PK":  # as every zip begins
-                raise FileError(f"`path` is {path}, which is no file of aljax.")
-            value = _read(file, kind)
+                got = f"is {path}, which is not a file of aljax"
+                raise FileError("path", got, SAVED)
+            with zipfile.ZipFile(file) as archive:
+                tree, arrays = _read(archive, os.fstat(file.fileno()).st_size)
+        fields = dict(tree["fields"])
+        held = fields.pop("estimator", tree["class"])  # as version 1 has it
+        if held != kind:
+            got, remedy = f"is {path}, which holds a {held}", f"Use `{held}.load`."
+            raise FileError("path", got, f"a {kind}", remedy)
+        return {name: _decode(part, arrays) for name, part in fields.items()}
     except FileError:
         raise
     except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
-        raise FileError(
-            f"`path` is {path}, where no file can be read ({error.strerror}); expected "
-            "one that `save` wrote."
-        ) from error
-    except DAMAGE as error:
-        raise FileError(
-            f"`path` is {path}, which is truncated or altered ({error!r}); expected a "
-            "file as `save` wrote it. Copy it again, or save the model again."
-        ) from error
-    if not isinstance(value, kind):
-        raise FileError(_other(type(value).__name__, kind))
-    return value
+        got = f"is {path}, where no file can be read ({error.strerror})"
+        raise FileError("path", got, SAVED) from error
+    except Exception as error:  # whatever the byte that was hit leads to
+        got = f"is {path}, which is truncated or altered ({error!r})"
+        remedy = "Copy it again, or save the model again."
+        raise FileError("path", got, "a file as `save` wrote it", remedy) from error
 
 
-def _other(held: str, kind: type, loader: str | None = None) -> str:
-    remedy = f" Use `aljax.{loader}`." if loader else ""
-    return f"`path` is a file that holds a {held}; expected a {kind.__name__}.{remedy}"
-
-
-def _read(file: IO[bytes], kind: type) -> Any:
-    with zipfile.ZipFile(file) as archive:
-        members = _read_members(archive, os.fstat(file.fileno()).st_size)
-        model = json.loads(members[MODEL])
-        if model["version"] > VERSION:
-            raise FileError(
-                f"`path` is a file of format {model['version']}, written by aljax "
-                f"{model['aljax']}; this one reads up to {VERSION}. Install a newer "
-                "one: pip install -U aljax."
-            )
-    sums = json.loads(members.pop(SUMS))
-    for name in {*sums, *members}:
-        if hashlib.sha256(members[name]).hexdigest() != sums[name]:
-            raise KeyError(f"{name} has another sum")
-    del members[MODEL]
-    arrays = {
-        name.removesuffix(".npy"): read_npy(BytesIO(content), len(content))
-        for name, content in members.items()
-    }
-    classes = {part.__name__: part for part in (*PARTS, kind)}
-    held = model["model"]
-    if isinstance(held, dict) and held.get("class", kind.__name__) not in classes:
-        loader = LOADERS.get(held["fields"].get("estimator", held["class"]))
-        raise FileError(_other(held["class"], kind, loader))
-    return _decode(model["model"], arrays, classes)
-
-
-def _read_members(archive: zipfile.ZipFile, size: int) -> dict[str, bytes]:
-    """What an archive of `size` bytes holds: stored, so never more than those."""
+def _read(archive: zipfile.ZipFile, size: int) -> tuple[Any, dict[str, np.ndarray]]:
+    """Returns the tree and the arrays of an archive of `size` bytes."""
     members = archive.infolist()
-    if any(one.compress_type != zipfile.ZIP_STORED for one in members):
-        raise ValueError("it is compressed, which `save` never does")
-    declared = sum(one.file_size for one in members)
-    if declared > size:
-        raise ValueError(f"it declares {declared} bytes and has {size}")
-    return {one.filename: archive.read(one) for one in members}
+    stored = all(member.compress_type == zipfile.ZIP_STORED for member in members)
+    if not stored or sum(member.file_size for member in members) > size:
+        raise ValueError("its members unpack to more bytes than it has")
+    contents = {member.filename: archive.read(member) for member in members}
+    model = json.loads(contents[MODEL])
+    version, tree = model["version"], model["model"]
+    if version > VERSION:
+        got = f"is a file of format {version}, written by aljax {model['aljax']}"
+        remedy = "Install a newer aljax: pip install -U aljax."
+        raise FileError("path", got, f"a format up to {VERSION}", remedy)
+    if version == 1:
+        kept = json.loads(contents.pop(SUMS))
+        there = {n: hashlib.sha256(one).hexdigest() for n, one in contents.items()}
+    else:
+        kept, there = model["sum"], _sum(tree, archive)
+    if kept != there:
+        raise ValueError("its parts have another sum")
+    del contents[MODEL]
+    arrays = {}
+    for name, content in contents.items():
+        array = np.lib.format.read_array(BytesIO(content), allow_pickle=False)
+        arrays[name.removesuffix(".npy")] = array
+    return tree, arrays
 
 
-def _decode(tree: Any, arrays: dict[str, np.ndarray], classes: dict[str, type]) -> Any:
-    """The value that `_encode` encoded."""
+def _decode(tree: Any, arrays: dict[str, np.ndarray]) -> Any:
+    """Returns the value that `_encode` encoded."""
 
     def inner(part: Any) -> Any:
-        return _decode(part, arrays, classes)
+        return _decode(part, arrays)
 
     if not isinstance(tree, dict):
         return tree
@@ -268,31 +238,121 @@ def _decode(tree: Any, arrays: dict[str, np.ndarray], classes: dict[str, type]) 
         case "csr":
             return scipy.sparse.csr_matrix(inner(content), shape=tree["shape"])
         case "objects":
-            listed = np.empty(len(content), dtype=object)
-            for i, one in enumerate(content):
-                listed[i] = inner(one)
-            return listed.reshape(tree["shape"])
+            items = np.empty(len(content), dtype=object)
+            for i, item in enumerate(content):  # by slices, NumPy would join arrays
+                items[i] = inner(item)
+            return items.reshape(tree["shape"])
         case "float":
             return float(content)
         case "date" | "datetime":
             return getattr(datetime, tag).fromisoformat(content)
         case "list":
-            return [inner(one) for one in content]
+            return [*map(inner, content)]
         case "tuple":
-            return tuple(inner(one) for one in content)
+            return tuple(map(inner, content))
         case "dict":
-            return {inner(key): inner(one) for key, one in content}
+            return {inner(key): inner(value) for key, value in content}
         case "class":
-            parts = {name: inner(one) for name, one in tree["fields"].items()}
-            return classes[content](**parts)
+            fields = {name: inner(part) for name, part in tree["fields"].items()}
+            return PARTS[content](**fields)
     raise KeyError(tag)
 
 
 def _to_device(array: np.ndarray) -> jax.Array:
     placed = jnp.asarray(array)
     if placed.dtype != array.dtype:
-        raise FileError(
-            f"`path` holds {array.dtype}, which JAX would round to {placed.dtype}. Set "
-            'jax.config.update("jax_enable_x64", True) before loading.'
-        )
+        got = f"holds {array.dtype}, which JAX would round to {placed.dtype}"
+        remedy = 'Set jax.config.update("jax_enable_x64", True) before loading.'
+        raise FileError("path", got, "JAX in double precision", remedy)
     return placed
+
+
+LISTS = ("maps", "graphs", "data", "pinned", "point_weights")
+KINDS = dict.fromkeys(LISTS, list) | {
+    "params": LayoutParams,
+    "history": LossTerms,
+    "relations": dict,
+    "seconds": dict,
+    "graph": GraphConfig,
+    "layout": LayoutConfig,
+    "alignment": AlignmentConfig,
+    "ids": tuple | None,
+    "slice_labels": tuple | None,
+}
+
+
+def check_parts(parts: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
+    """Checks that the parts of a loaded `AlignedEmbedding` are mutually consistent.
+
+    Args:
+        parts: By name, as `read` returns them.
+        path: Their file.
+
+    Raises:
+        FileError: If a part is missing, or of another class, shape or length than the
+            others imply, or speaks of rows that are not there; it names the part.
+    """
+    try:
+        flaw = next(_flaws(parts), None)
+    except Exception as error:
+        flaw = "it", f"parts as `save` wrote them ({error!r})"
+    if flaw is not None:
+        got = f"is {path}, which is truncated or altered: `{flaw[0]}` does not fit the"
+        raise FileError("path", f"{got} rest", flaw[1])
+
+
+def _flaws(parts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yields parts that do not fit, and what is expected of them.
+
+    What follows a part relies on it: only the first is certain.
+    """
+    for name, kind in KINDS.items():
+        if not isinstance(parts[name], kind):
+            yield name, f"{kind}"
+    maps, ids = parts["maps"], parts["ids"]
+    sizes = [*map(len, maps)]
+    for name in (*LISTS, "ids", "slice_labels"):
+        if parts[name] is not None and len(parts[name]) != len(sizes):
+            yield name, f"one for each of {len(sizes)} slices"
+    if ids is not None and [*map(len, ids)] != sizes:
+        yield "ids", "one for each row"
+    for t, positions in enumerate(maps):
+        finite = _are_rows(positions, sizes[t], 2, "f") and np.isfinite(positions).all()
+        if not finite or positions.shape[1] != maps[0].shape[1]:
+            yield f"maps[{t}]", "finite (points, components), as many in each"
+    for t, size in enumerate(sizes):
+        graph, data = parts["graphs"][t], parts["data"][t]
+        if not isinstance(graph, FuzzyGraph) or len(graph.degrees) != size:
+            yield f"graphs[{t}]", f"a FuzzyGraph of {size} points"
+        name = f"graphs[{t}]"
+        try:
+            check_graph(graph, name)
+            name = f"data[{t}]"
+            if isinstance(data, scipy.sparse.csr_matrix):
+                data.check_format(full_check=True)  # SciPy reads beyond it otherwise
+        except ValueError as error:
+            yield name, f"a whole one ({error})"
+        for name, axes in (("data", 2), ("pinned", 1), ("point_weights", 1)):
+            values = parts[name][t]
+            if values is not None and not _are_rows(values, size, axes, "biuf"):
+                yield f"{name}[{t}]", f"numbers for {size} rows"
+    for key, mates in parts["relations"].items():
+        t, offset = key
+        if not 0 <= t < t + offset < len(sizes) or not isinstance(mates, Mates):
+            yield f"relations[{key}]", "mates of two slices"
+        rows, others = mates.rows, mates.others
+        for values, size in ((rows, sizes[t]), (others, sizes[t + offset])):
+            if not _are_rows(values, len(mates.strengths), 1, "iu") or (
+                len(values) and not 0 <= values.min() <= values.max() < size
+            ):
+                yield f"relations[{key}]", "rows of two slices"
+    for leaf in jax.tree.leaves(parts["params"]):
+        if leaf.shape not in ((), (len(sizes),)):
+            yield "params", "a value for each slice"
+
+
+def _are_rows(values: Any, size: int, axes: int, kinds: str) -> bool:
+    """Tells whether values are numbers of some kinds, a row for each point."""
+    fits = isinstance(values, np.ndarray | scipy.sparse.csr_matrix)
+    fits = fits and values.ndim == axes and values.shape[0] == size
+    return fits and values.dtype.kind in kinds

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -27,11 +27,10 @@ from aljax.config import (
 )
 from aljax.embedding import AlignedEmbedding
 from aljax.errors import nearest_name, warn
-from aljax.files import read, write
+from aljax.files import check_parts, read, write
 from aljax.fit import Progress, fit
 from aljax.graph.slices import Slice
 from aljax.layout.optimize import LayoutState
-from aljax.whole import check_file
 
 POINTLESS = (
     *("low_memory", "n_jobs", "transform_queue_size", "angular_rp_forest"),
@@ -47,16 +46,6 @@ ABSENT = {
     "disconnection_distance": "give `precomputed_knn` with inf for far neighbours",
 }
 Path = str | os.PathLike[str]
-
-
-class FittedEstimator(NamedTuple):
-    """What a file of an estimator holds; the maps by the names of their fields."""
-
-    estimator: str
-    parameters: dict[str, Any]
-    maps: dict[str, Any]
-    n_features: int
-    feature_names: list[str] | None
 
 
 @dataclass(eq=False, repr=False)
@@ -210,14 +199,13 @@ class Parameters(BaseEstimator):
         if triple and getattr(knn[0], "ndim", 0) == 2:  # its search index is no array
             parameters["precomputed_knn"] = (*knn[:2], None)
         names = getattr(self, "feature_names_in_", None)
-        saved = FittedEstimator(
-            type(self).__name__,
-            parameters,
-            fields,
-            fitted.n_features_in_,
-            None if names is None else names.tolist(),
-        )
-        write(path, saved)
+        parts = {
+            "parameters": parameters,
+            "maps": fields,
+            "n_features": fitted.n_features_in_,
+            "feature_names": None if names is None else names.tolist(),
+        }
+        write(path, type(self).__name__, parts)
 
     @classmethod
     def load(cls, path: Path) -> Any:
@@ -227,19 +215,13 @@ class Parameters(BaseEstimator):
             ValueError: No such file, or one that is damaged, of a newer format, or
                 of another estimator, or of parts that do not fit each other.
         """
-        saved = read(path, FittedEstimator)
-        if saved.estimator != cls.__name__:
-            raise ValueError(
-                f"`path` is {path}, which holds a {saved.estimator}; expected a "
-                f"{cls.__name__}. Use `aljax.{saved.estimator}.load`."
-            )
-        model: Any = cls(**saved.parameters)
-        model.n_features_in_ = saved.n_features
-        if saved.feature_names is not None:
-            model.feature_names_in_ = np.array(saved.feature_names, dtype=object)
-        maps = AlignedEmbedding(**saved.maps)
-        check_file(maps, path)
-        model._keep(maps)
+        parts = read(path, cls.__name__)
+        model: Any = cls(**parts["parameters"])
+        model.n_features_in_ = parts["n_features"]
+        if parts["feature_names"] is not None:
+            model.feature_names_in_ = np.array(parts["feature_names"], dtype=object)
+        check_parts(parts["maps"], path)
+        model._keep(AlignedEmbedding(**parts["maps"]))
         return model
 
     def _keep(self, maps: AlignedEmbedding) -> None:

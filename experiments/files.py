@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from aljax.arrays import DAMAGE, read_npy, read_npz, short
 from aljax.graph.slices import read_slices, slices_of
 from aljax.relations.read import read_relations
+from experiments.archives import DAMAGE, read_npy, read_npz, short
 
 NPY = b"\x93NUMPY"  # as every .npy begins
 

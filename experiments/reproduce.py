@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from aljax.arrays import DAMAGE, read_npz, short
 from aljax.checkpoints import differences
 from experiments import composition, settings
+from experiments.archives import DAMAGE, read_npz, short
 from experiments.interrupts import Interrupts
 
 FILES = ("config.yaml", "metrics.json", "embedding.npz")

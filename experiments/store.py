@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from aljax.arrays import read_npz, short
+from experiments.archives import read_npz, short
 from experiments.benchmark import measure
 from experiments.cases import Case
 from experiments.dataset import Dataset, digest

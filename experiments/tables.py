@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from aljax import slices_from_table
-from aljax.arrays import DAMAGE, short
 from aljax.columns import is_missing
 from aljax.errors import nearest_name
+from experiments.archives import DAMAGE, short
 from experiments.dataset import Dataset
 
 INSTALL = "pip install 'aljax[frames]'"

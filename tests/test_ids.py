@@ -14,9 +14,8 @@ from helpers import (
     refused,
 )
 
+from aljax import files
 from aljax.config import GraphConfig, LayoutConfig
-from aljax.files import read as load
-from aljax.files import write
 from aljax.fit import fit
 from aljax.graph.slices import slices_of
 from aljax.relations.mates import Mates, chain
@@ -173,6 +172,5 @@ def test_ids_are_kept_as_plain_values_whichever_library_they_are_from(tmp_path):
     read = read_ids(ids, slices_of([3] * 3))
     assert read[:2] == ((0, 1, None), ("a", "b", None))
     assert not any(isinstance(one, np.generic) for of in read for one in of)
-    write(tmp_path / "ids", read)
-    found: Any = load(tmp_path / "ids", tuple)
-    assert found == read
+    files.write(tmp_path / "ids", "ids", {"ids": read})
+    assert files.read(tmp_path / "ids", "ids") == {"ids": read}

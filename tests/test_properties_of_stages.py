@@ -323,10 +323,10 @@ VALUES = st.one_of(
 def test_a_file_is_read_as_written_or_refused(value, changes):
     with trial("a file"), TemporaryDirectory() as folder:
         path = Path(folder) / "it"
-        io.write(path, [value])
+        io.write(path, "it", {"value": value})
         content = bytearray(path.read_bytes())
         for place, byte in changes:
             content[place % len(content)] = byte
         path.write_bytes(content)
-        found = refusal(lambda: io.read(path, list), {"path"})
-        assert found is None or repr(found) == repr([value])
+        found = refusal(lambda: io.read(path, "it"), {"path"})
+        assert found is None or repr(found) == repr({"value": value})
