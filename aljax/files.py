@@ -340,12 +340,14 @@ def _flaws(parts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         t, offset = key
         if not 0 <= t < t + offset < len(sizes) or not isinstance(mates, Mates):
             yield f"relations[{key}]", "mates of two slices"
-        rows, others = mates.rows, mates.others
-        for values, size in ((rows, sizes[t]), (others, sizes[t + offset])):
-            if not _are_rows(values, len(mates.strengths), 1, "iu") or (
-                len(values) and not 0 <= values.min() <= values.max() < size
-            ):
+        count = len(mates.strengths)
+        for values, size in ((mates.rows, sizes[t]), (mates.others, sizes[t + offset])):
+            rows = _are_rows(values, count, 1, "iu") and (values < size) & (values >= 0)
+            if not np.all(rows):
                 yield f"relations[{key}]", "rows of two slices"
+        for values in (mates.strengths, mates.moves):
+            if values is not None and not _are_rows(values, count, 1, "f"):
+                yield f"relations[{key}]", "a number for each pair"
     for leaf in jax.tree.leaves(parts["params"]):
         if leaf.shape not in ((), (len(sizes),)):
             yield "params", "a value for each slice"
