@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from aljax.errors import InputError
+
 RowValues = Sequence[Any] | np.ndarray
 
 
@@ -16,10 +18,10 @@ def as_column(values: Any, name: str) -> np.ndarray:
 
     Args:
         values: A list, an array, or a column of a frame.
-        name: What messages call it.
+        name: The argument that it came by, for errors.
 
     Raises:
-        ValueError: No array, or an entry that cannot be hashed.
+        InputError: It is not an array, or an entry cannot be hashed.
     """
     if isinstance(values, list | tuple):
         column = np.empty(len(values), dtype=object)
@@ -37,9 +39,10 @@ def as_column(values: Any, name: str) -> np.ndarray:
         try:
             hash(one)
         except TypeError as error:
-            raise ValueError(
-                f"{name} has {one!r} ({type(one).__name__}) in row {row}, which cannot "
-                "be hashed; expected text, numbers or tuples."
+            raise InputError(
+                name,
+                f"has {one!r} ({type(one).__name__}) in row {row}, which has no hash",
+                "text, numbers or tuples",
             ) from error
     return column
 
@@ -88,7 +91,7 @@ def per_row(name: str, values: Any, sizes: Sequence[int]) -> list[np.ndarray]:
     nested = not listed or isinstance(listed[0], list | tuple)
     if not nested and np.ndim(listed[0]) == 0:
         listed = [values] * len(sizes)
-    arrays = [as_column(one, f"`{name}[{t}]`") for t, one in enumerate(listed)]
+    arrays = [as_column(one, f"{name}[{t}]") for t, one in enumerate(listed)]
     if len(listed) != len(sizes):
         raise ValueError(
             f"`{name}` has {len(listed)} arrays for {len(sizes)} slices; expected a "

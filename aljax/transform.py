@@ -12,8 +12,9 @@ from jaxtyping import Array, Float, Int
 
 from aljax.config import per_slice
 from aljax.embedding import AlignedEmbedding, check_fitted
+from aljax.errors import InputError
 from aljax.graph.exact import QUERY_BLOCK as BLOCK
-from aljax.graph.exact import nearest_of, query_knn
+from aljax.graph.exact import nearest
 from aljax.graph.fuzzy import membership_strengths, smooth_knn_dist
 from aljax.graph.knn import KNN, Rows, as_floats
 from aljax.graph.slices import PRECOMPUTED, read_rows
@@ -98,15 +99,15 @@ def _nearest(
                 f"`new_rows` for {name} is sparse or has values below 0; expected its "
                 f"distances to the slice's {points} rows, all of them."
             )
-        return nearest_of(rows, n_neighbors)
+        return nearest(rows, rows, n_neighbors, metric=metric)
     data = fitted.data_of(t, "transform")
     rows = _read_rows(new_rows, data.shape[1], name)
     if not isinstance(data, np.ndarray):
         rows = scipy.sparse.csr_matrix(rows)
     elif not isinstance(rows, np.ndarray):
         rows = rows.toarray()
-    return query_knn(
-        data, rows, n_neighbors, metric=metric, metric_kwds=fitted.graph.metric_kwds
+    return nearest(
+        rows, data, n_neighbors, metric=metric, metric_kwds=fitted.graph.metric_kwds
     )
 
 
@@ -114,7 +115,10 @@ def _read_rows(new_rows: Any, columns: int, name: str) -> Rows:
     # No rows are no slice, but have their places: none.
     shape = () if scipy.sparse.issparse(new_rows) else getattr(new_rows, "shape", ())
     none = len(shape) == 2 and shape[0] == 0
-    rows = np.asarray(new_rows) if none else read_rows(new_rows, "new_rows")
+    try:
+        rows = np.asarray(new_rows) if none else read_rows(new_rows, "new_rows")
+    except InputError as error:
+        raise error.of(name) from error.__cause__
     if rows.shape[1] != columns:
         raise ValueError(
             f"`new_rows` has {rows.shape[1]} columns, but {name} has {columns}; "

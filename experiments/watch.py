@@ -8,7 +8,7 @@ import numpy as np
 
 from aljax import AlignedEmbedding
 from aljax.config import per_slice
-from aljax.graph.exact import EXACT_METRICS, query_knn
+from aljax.graph.exact import EXACT_METRICS, nearest
 
 ROWS = 1000
 COMPILATION = "/jax/core/compile/backend_compile_duration"
@@ -61,7 +61,7 @@ def slice_recall(
 ) -> float:
     """The share of true neighbours in a table `(neighbors, points)`."""
     rows = np.random.default_rng(0).permutation(len(data))[:ROWS]
-    exact, _ = query_knn(data, data[rows], n_neighbors, metric=metric)
+    exact, _ = nearest(data[rows], data, n_neighbors, metric=metric)
     chosen = np.asarray(listed).T[rows]
     shared = [len({*a} & {*b}) for a, b in zip(exact, chosen, strict=True)]
     return float(np.mean(shared) / n_neighbors)

@@ -160,19 +160,19 @@ REFUSED: dict[str, tuple[Any, Any, str]] = {
     "NaN": (
         2,
         with_nan(DATA[0]),
-        r"^`new_rows` for slice 2 \('c'\) has nan in row 2, column 2",
+        r"^`new_rows` of slice 2 \('c'\) has nan in row 2, column 2",
     ),
     "one row without its axis": (
         0,
         DATA[0][0],
-        r"^`new_rows` for slice 0 \('a'\) has shape \(5,\)",
+        r"^`new_rows` of slice 0 \('a'\) has shape \(5,\)",
     ),
     "ragged rows": (
         0,
         [[1, 2, 3], [3]],
-        r"^`new_rows` for slice 0 \('a'\) is no array: .*; expected \(points, feat",
+        r"^`new_rows` of slice 0 \('a'\) is not an array .*expected .*\(points, feat",
     ),
-    "words": (0, [["a"] * 5], r"^`new_rows` for slice 0 \('a'\) has .*'a'"),
+    "words": (0, [["a"] * 5], r"^`new_rows` of slice 0 \('a'\) has .*'a'"),
     "a table of neighbors": (
         0,
         exact_knn(DATA[0], NEIGHBORS),
@@ -200,7 +200,7 @@ def test_a_slice_given_as_neighbors_is_refused():
 
 
 def test_a_metric_in_which_nothing_can_be_searched_is_refused(fitted):
-    with pytest.raises(ValueError, match=r"^`metric` is 'tssss' .*cannot be compared"):
+    with pytest.raises(ValueError, match=r"^`metric` is 'tssss' .*can compare"):
         transform(in_metric(fitted, "tssss"), 0, DATA[0])
 
 

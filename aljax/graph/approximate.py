@@ -1,4 +1,4 @@
-"""Approximate neighbours by pynndescent: any metric that it knows, sparse rows too."""
+"""Approximate neighbors by pynndescent: any metric that it knows, sparse rows too."""
 
 from collections.abc import Mapping
 from threading import Lock
@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
-from aljax.errors import nearest_name
+from aljax.errors import InputError, nearest_name
 from aljax.graph.exact import conditioning
-from aljax.graph.knn import KNN, Rows, as_knn
+from aljax.graph.knn import KNN, Rows, measured_knn
 
 # |x - y| is the same wherever x and y lie, and twice as long at twice the scale.
 LENGTHS = (
@@ -37,22 +37,22 @@ def approximate_knn(
     metric_kwds: Mapping[str, Any] | None = None,
     seed: int = 0,
 ) -> KNN:
-    """The nearest neighbours of each row as pynndescent finds them.
+    """The nearest neighbors of each row as pynndescent finds them.
 
     The first call in a process compiles pynndescent (tens of seconds).  The result
     depends on the number of threads as well as on `seed`.
 
     Args:
         data: One slice, finite, dense or CSR.
-        n_neighbors: Neighbours of each row, itself included.
+        n_neighbors: Neighbors of each row, itself included.
         metric: Any metric that pynndescent knows.
         metric_kwds: Keyword arguments for the metric.
         seed: Seeds the search.
 
     Raises:
-        ValueError: A metric that pynndescent does not know (of sparse rows it knows
-            fewer), keyword arguments that the metric does not take or lacks, or a
-            metric that is no distance, for it is negative between some rows.
+        InputError: pynndescent does not know the metric (of sparse rows it knows
+            fewer), the metric lacks or does not take some keyword arguments, or it
+            is not a distance, as it is negative between some rows.
 
     Source: Dong, Charikar & Li (2011), "Efficient k-nearest neighbor graph
         construction for generic similarity measures".
@@ -60,57 +60,55 @@ def approximate_knn(
     from numba.core.errors import NumbaError
     from pynndescent import NNDescent
 
-    _check_metric(metric, sparse=scipy.sparse.issparse(data))
-    if metric in TABLES and isinstance(data, np.ndarray):
-        _check_table(metric, metric_kwds or {}, data.shape[1])
+    metric_kwds = dict(metric_kwds or {})
+    _check_metric(metric, metric_kwds, data)
     rows, unit = _conditioned(data, metric)
     try:
         with ONE_CALLER:
-            found = NNDescent(
+            table = NNDescent(
                 rows,
                 metric=metric,
-                metric_kwds=dict(metric_kwds or {}),
+                metric_kwds=metric_kwds,
                 n_neighbors=n_neighbors,
                 random_state=seed,
             ).neighbor_graph
     except (NumbaError, TypeError) as error:
-        raise ValueError(
-            f"`metric_kwds` is {metric_kwds!r}, which the metric {metric!r} does not "
-            "take (or it needs others); see pynndescent's documentation of the metric."
+        raise InputError(
+            "metric_kwds",
+            f"is {metric_kwds!r}",
+            f"those that the metric {metric!r} takes and needs",
+            "See pynndescent's documentation of the metric.",
         ) from error
-    assert found is not None
-    indices, distances = found
-    if distances.min() < -1e-3:
-        raise ValueError(
-            f"`metric` is {metric!r}, which is {distances.min():g} between some rows; "
-            "expected a distance. Use 'cosine', or scale the rows to length 1."
-        )
-    # Rounding leaves some metrics just below 0 between equal rows.
-    lengths = np.maximum(distances, 0.0).astype(np.float64) * unit
-    return as_knn(indices, lengths, name=f"`metric` {metric!r}")
+    assert table is not None
+    indices, distances = table
+    return measured_knn(indices, distances.astype(np.float64) * unit, metric)
 
 
-def _check_metric(metric: str, *, sparse: bool) -> None:
+def _check_metric(metric: str, metric_kwds: Mapping[str, Any], data: Rows) -> None:
     from pynndescent.distances import named_distances
     from pynndescent.sparse import sparse_named_distances
 
-    known = sorted(sparse_named_distances if sparse else named_distances)
-    if metric not in known:
-        where = " for sparse rows" if sparse else ""
-        raise ValueError(
-            f"`metric` is {metric!r}, which pynndescent does not know{where}; "
-            f"{nearest_name(metric, [*known, 'precomputed'])}"
+    sparse = scipy.sparse.issparse(data)
+    names = sorted(sparse_named_distances if sparse else named_distances)
+    if metric not in names:
+        raise InputError(
+            "metric",
+            f"is {metric!r}",
+            "a metric that pynndescent knows" + " for sparse rows" * sparse,
+            nearest_name(metric, [*names, "precomputed"]).capitalize(),
         )
-
-
-def _check_table(metric: str, metric_kwds: Mapping[str, Any], columns: int) -> None:
+    if sparse or metric not in TABLES:
+        return
     name, axes = TABLES[metric]
-    given, shape = metric_kwds.get(name), (columns,) * axes
-    if given is None or np.shape(given) != shape:
-        was = "None" if given is None else f"of shape {np.shape(given)}"
-        raise ValueError(
-            f"`metric_kwds` has a `{name}` that is {was}; the metric {metric!r} of "
-            f"{columns} columns needs an array {shape}."
+    shape = (data.shape[1],) * axes
+    if np.shape(metric_kwds.get(name, 0)) != shape:
+        was = (
+            f"of shape {np.shape(metric_kwds[name])}" if name in metric_kwds else "None"
+        )
+        raise InputError(
+            "metric_kwds",
+            f"has a `{name}` that is {was}",
+            f"an array {shape} for the metric {metric!r} of {data.shape[1]} columns",
         )
 
 

@@ -1,4 +1,11 @@
-"""Exact nearest neighbours: rows centred and scaled, then compared tile by tile."""
+"""Exact nearest neighbors: every row is compared with every other, tile by tile.
+
+In "euclidean" and "cosine" a device compares rows that were centered and scaled on the
+host, by -|x - y|^2 / 2 = x.y - |y|^2 / 2 - ..., and computes the distances that it
+keeps again, by difference: float32 loses neighbors when the expansion is taken far from
+the origin.  Where distances drown in its rounding all the same, float64 finds them.
+In other metrics scikit-learn or pynndescent's function compares rows on the host.
+"""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -7,86 +14,33 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 from numpy.typing import DTypeLike
 
-from aljax.errors import nearest_name
+from aljax.errors import InputError, nearest_name
 from aljax.graph.knn import KNN, Rows, as_floats, round_up
 
 ROUNDING = 1e-5  # of the largest squared norm: about 100 times float32's
-FEW = 0.01  # share of rows, such as repeated ones, that are let pass
+FEW = 0.01  # share of rows, such as repeated ones, that may drown
 PART = 256  # rows that are conditioned at once: they stay in the processor's cache
-Conditioning = Callable[[np.ndarray, DTypeLike], np.ndarray]
-
-
 EXACT_METRICS = ("euclidean", "cosine")
 SYNONYMS = {"l2": "euclidean"}
-TILE = 512  # rows that are compared with as many others at once
-Best = tuple[Float[Array, "tiles rows neighbors"], Int[Array, "tiles rows neighbors"]]
-QUERY_BLOCK = 128  # queries whose distances to all rows are held at once
-SPARE = 16  # candidates beyond those asked for, against rounding in their choice
-PAIR_BLOCK = 128  # rows whose distances to all others are held at once
 # Metrics that scikit-learn and pynndescent know by the same name for the same thing.
 PLAIN_METRICS = (
     *("manhattan", "l1", "sqeuclidean", "chebyshev", "minkowski", "canberra"),
     *("braycurtis", "correlation", "hamming", "haversine"),
 )
 SPARSE_METRICS = ("euclidean", "cosine", "manhattan", "l1")
-
-
-def conditioning(
-    data: Float[np.ndarray, "points features"], metric: str
-) -> tuple[Conditioning, float]:
-    """What centres and scales rows (or normalises them), on the host.
-
-    Args:
-        data: One slice.
-        metric: "euclidean" or "cosine".
-
-    Returns:
-        What does it to these or other rows, in float64, and gives them in a float
-        type; and the unit of their distances.
-    """
-    if metric == "cosine":
-        return partial(_by_parts, _normalize), 1.0
-    centre = np.mean(data, axis=0, dtype=np.float64)
-    reach = np.maximum(data.max(axis=0) - centre, centre - data.min(axis=0))
-    scale = float(reach.max()) or 1.0
-
-    def centred(rows: np.ndarray) -> np.ndarray:
-        return np.subtract(rows, centre, dtype=np.float64) / scale
-
-    return partial(_by_parts, centred), scale
-
-
-def drowns(squared: Any, norms: Any, rounding: float = ROUNDING) -> Any:
-    """Which squared distances drown in float32's rounding (of NumPy or JAX).
-
-    Args:
-        squared: Squared distances of rows, or halves of them.
-        norms: Squared norms of all rows, or halves of them.
-        rounding: The share of the largest norm below which they do.
-    """
-    return squared < rounding * norms.max()
-
-
-def _by_parts(
-    function: Callable[[np.ndarray], np.ndarray], rows: np.ndarray, dtype: DTypeLike
-) -> np.ndarray:
-    columns = function(rows[:1]).shape[1]
-    out = np.empty((len(rows), columns), dtype)
-    for start in range(0, len(rows), PART):
-        out[start : start + PART] = function(rows[start : start + PART])
-    return out
-
-
-def _normalize(rows: np.ndarray) -> np.ndarray:
-    exact = np.asarray(rows, dtype=np.float64)
-    largest = np.abs(exact).max(axis=1, keepdims=True)
-    exact = exact / np.where(largest > 0, largest, 1)
-    norm = np.sqrt((exact**2).sum(axis=1, keepdims=True))
-    # A row of zeros gets a direction of its own, at cosine 0 to all others.
-    return np.hstack([exact / np.where(norm > 0, norm, 1), norm == 0])
+TILE = 512  # rows that are compared with as many others at once
+QUERY_BLOCK = 128  # queries that are compared with all rows at once
+SPARE = 16  # candidates beyond those asked for, against rounding in their choice
+Conditioning = Callable[[np.ndarray, DTypeLike], np.ndarray]
+Best = tuple[
+    Float[Array, "tiles queries neighbors"], Int[Array, "tiles queries neighbors"]
+]
+Nearest = tuple[
+    Int[np.ndarray, "queries neighbors"], Float[np.ndarray, "queries neighbors"]
+]
 
 
 def exact_knn(
@@ -95,11 +49,11 @@ def exact_knn(
     *,
     metric: str = "euclidean",
 ) -> KNN:
-    """The nearest neighbours of each row by comparing all pairs, tile with tile.
+    """The nearest neighbors of each row of a slice.
 
     Args:
         data: One slice, finite.
-        n_neighbors: Neighbours of each row, itself included (2 to points - 1).
+        n_neighbors: Neighbors of each row, itself included (2 to points - 1).
         metric: "euclidean", or "cosine" (1 - cos; a row of zeros is at distance 1
             from all but other rows of zeros).
 
@@ -118,36 +72,194 @@ def exact_knn(
     return KNN(jnp.asarray(indices), as_floats(distances))
 
 
+def nearest(
+    queries: Rows,
+    rows: Rows,
+    n_neighbors: int,
+    *,
+    metric: str = "euclidean",
+    metric_kwds: Mapping[str, Any] | None = None,
+) -> Nearest:
+    """The nearest rows of a slice to each of some other rows, nearest first.
+
+    A query's neighbors depend on no other query of the call.
+
+    Args:
+        queries: The other rows, finite; both are dense or both CSR.
+        rows: The slice's rows, finite.
+        n_neighbors: How many of the slice's rows (1 to points).
+        metric: "euclidean" or "cosine", or another that pynndescent knows (of sparse
+            rows one of `SPARSE_METRICS`); or "precomputed", where `queries` are their
+            distances to the slice's rows, `(queries, points)`.
+        metric_kwds: Keyword arguments for the metric.
+
+    Returns:
+        Rows of the slice, of equally distant ones the first, and their distances
+        (units of the metric); a query that is a row of the slice has it first, at
+        distance 0.
+
+    Raises:
+        InputError: The metric has no search for new rows, or does not take the
+            keyword arguments.
+    """
+    metric = SYNONYMS.get(metric, metric)
+    if metric in EXACT_METRICS and not metric_kwds and isinstance(rows, np.ndarray):
+        return _nearest_tiled(np.asarray(queries), rows, n_neighbors, metric)
+    if metric == "precomputed":
+        return smallest(np.asarray(queries), n_neighbors)
+    blocks = []
+    for start in range(0, max(queries.shape[0], 1), QUERY_BLOCK):
+        block = queries[start : start + QUERY_BLOCK]
+        distances = pairwise(block, rows, metric, metric_kwds or {})
+        chosen, near = smallest(distances, n_neighbors)
+        # In some metrics rounding leaves a distance between equal rows.
+        asked = np.repeat(np.arange(len(chosen)), chosen.shape[1])
+        apart = abs(block[asked] - rows[chosen.ravel()]).sum(axis=1)
+        near = np.where(np.reshape(apart, chosen.shape) == 0, 0.0, near)
+        order = np.argsort(near, axis=1, kind="stable")
+        blocks.append([np.take_along_axis(x, order, axis=1) for x in (chosen, near)])
+    indices, lengths = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
+    return indices, lengths
+
+
+def smallest(distances: Float[np.ndarray, "queries points"], count: int) -> Nearest:
+    """Each row's smallest entries, of equal ones the first."""
+    order = np.argsort(distances, axis=1, kind="stable")[:, :count]
+    return order, np.take_along_axis(distances, order, axis=1).astype(np.float64)
+
+
+def conditioning(
+    data: Float[np.ndarray, "points features"], metric: str
+) -> tuple[Conditioning, float]:
+    """A function that centers and scales rows (or normalizes them), on the host.
+
+    Args:
+        data: One slice.
+        metric: "euclidean" or "cosine".
+
+    Returns:
+        The function, of these or other rows and a float type, which computes in
+        float64; and the unit of their distances.
+    """
+    if metric == "cosine":
+        return partial(_by_parts, _normalize), 1.0
+    center = np.mean(data, axis=0, dtype=np.float64)
+    reach = np.maximum(data.max(axis=0) - center, center - data.min(axis=0))
+    scale = float(reach.max()) or 1.0
+
+    def centered(rows: np.ndarray) -> np.ndarray:
+        return np.subtract(rows, center, dtype=np.float64) / scale
+
+    return partial(_by_parts, centered), scale
+
+
+def drowns(squared: Any, norms: Any, rounding: float = ROUNDING) -> Any:
+    """A mask of the squared distances that drown in float32's rounding.
+
+    Args:
+        squared: Squared distances of rows (of NumPy or JAX), or halves of them.
+        norms: Squared norms of all rows, or halves of them.
+        rounding: The share of the largest norm below which they do.
+    """
+    return squared < rounding * norms.max()
+
+
+def _by_parts(
+    function: Callable[[np.ndarray], np.ndarray], rows: np.ndarray, dtype: DTypeLike
+) -> np.ndarray:
+    out = np.empty((len(rows), function(rows[:1]).shape[1]), dtype)
+    for start in range(0, len(rows), PART):
+        out[start : start + PART] = function(rows[start : start + PART])
+    return out
+
+
+def _normalize(rows: np.ndarray) -> np.ndarray:
+    exact = np.asarray(rows, dtype=np.float64)
+    largest = np.abs(exact).max(axis=1, keepdims=True)
+    exact = exact / np.where(largest > 0, largest, 1)
+    norm = np.sqrt((exact**2).sum(axis=1, keepdims=True))
+    # A row of zeros gets a direction of its own, at cosine 0 to all others.
+    return np.hstack([exact / np.where(norm > 0, norm, 1), norm == 0])
+
+
+def _padded(rows: np.ndarray, capacity: int) -> Array:
+    return jnp.asarray(np.pad(rows, ((0, capacity - len(rows)), (0, 0))))
+
+
 def _search_padded(
     data: Float[np.ndarray, "points features"], n_neighbors: int
 ) -> tuple[Int[np.ndarray, "neighbors points"], Float[np.ndarray, "neighbors points"]]:
-    points = data.shape[0]
-    padded = np.pad(data, ((0, round_up(points) - points), (0, 0)))
-    indices, squared = _search(jnp.asarray(padded), points, n_neighbors)
+    points = len(data)
+    found = _search(_padded(data, round_up(points)), points, n_neighbors)
     # Trimmed by NumPy: eager JAX would compile anew for every number of points.
-    return np.asarray(indices)[:, :points], np.asarray(squared)[:, :points]
+    indices, squared = (np.asarray(table)[:, :points] for table in found)
+    return indices, squared
+
+
+def _nearest_tiled(
+    queries: np.ndarray, rows: np.ndarray, n_neighbors: int, metric: str
+) -> Nearest:
+    into, unit = conditioning(rows, metric)
+    float_type = jnp.zeros(()).dtype
+    scaled = into(rows, float_type)
+    with np.errstate(over="ignore"):  # these are lost, too
+        chosen, squared = _by_blocks(into(queries, float_type), scaled, n_neighbors)
+    # Distances that drown in float32's rounding or exceed it, row by row.
+    lost = drowns(squared[:, -1], (scaled**2).sum(axis=1))
+    lost |= ~np.isfinite(squared).all(axis=1)
+    if lost.any() and float_type == np.float32:
+        exact = into(queries[lost], np.float64), into(rows, np.float64)
+        with jax.enable_x64(True):
+            chosen[lost], squared[lost] = _by_blocks(*exact, n_neighbors)
+    return chosen, squared / 2 if metric == "cosine" else np.sqrt(squared) * unit
+
+
+def _by_blocks(queries: np.ndarray, rows: np.ndarray, n_neighbors: int) -> Nearest:
+    held = _padded(rows, round_up(len(rows)))
+    chosen = np.zeros((len(queries), n_neighbors), np.int32)
+    squared = np.zeros((len(queries), n_neighbors))
+    for start in range(0, len(queries), QUERY_BLOCK):
+        block = queries[start : start + QUERY_BLOCK]
+        asked = _padded(block, QUERY_BLOCK)
+        found = _search(held, len(rows), n_neighbors, asked)
+        for table, part in zip((chosen, squared), found, strict=True):
+            table[start : start + len(block)] = np.asarray(part).T[: len(block)]
+    return chosen, squared
 
 
 @partial(jax.jit, static_argnames="n_neighbors")
 def _search(
-    data: Float[Array, "points features"],
+    rows: Float[Array, "points features"],
     n_points: int | Int[Array, ""],
     n_neighbors: int,
-) -> tuple[Int[Array, "neighbors points"], Float[Array, "neighbors points"]]:
-    points, rows = data.shape[0], tile_rows(data.shape[0], n_neighbors)
-    padded = jnp.pad(data, ((0, -points % rows), (0, 0)))
+    queries: Float[Array, "queries features"] | None = None,
+) -> tuple[Int[Array, "neighbors _"], Float[Array, "neighbors _"]]:
+    """The nearest of the first `n_points` rows to each query, and squared distances.
+
+    Without queries those of each row, itself first: then each pair of tiles is
+    compared once, and serves both.
+    """
+    points, themselves = len(rows), queries is None
+    width = n_neighbors if themselves else min(n_neighbors + SPARE, points)
+    size = tile_rows(points, width)
+    padded = jnp.pad(rows, ((0, -points % size), (0, 0)))
     absent = jnp.arange(len(padded)) >= n_points
     half_norm = jnp.where(absent, jnp.inf, jnp.sum(padded**2, axis=1) / 2)
-    tiles = padded.reshape(-1, rows, data.shape[1])
-    half_norms = half_norm.reshape(-1, rows)
-    itself = jnp.eye(rows, dtype=bool)
+    tiles, half_norms = (
+        padded.reshape(-1, size, rows.shape[1]),
+        half_norm.reshape(-1, size),
+    )
+    asked = tiles if queries is None else queries[None]
+    own = jnp.eye(asked.shape[1], size, dtype=bool) & themselves
 
     def compare(best: Best, pair: Int[Array, "2"]) -> tuple[Best, None]:
         one, other = pair
         # -|x - y|^2 / 2 without the term that is the same for every y.
-        dots = jnp.matmul(tiles[one], tiles[other].T, precision="highest")
-        nearness = jnp.where((one == other) & itself, jnp.inf, dots - half_norms[other])
+        dots = jnp.matmul(asked[one], tiles[other].T, precision="highest")
+        nearness = jnp.where((one == other) & own, jnp.inf, dots - half_norms[other])
         best = _keep_best(best, nearness, one, other)
+        if not themselves:
+            return best, None
         return jax.lax.cond(
             one == other,
             lambda best: best,
@@ -155,34 +267,42 @@ def _search(
             best,
         ), None
 
-    nowhere = jnp.zeros((len(tiles), rows, n_neighbors), dtype=jnp.int32)
-    best = jnp.full(nowhere.shape, -jnp.inf, data.dtype), nowhere
-    pairs = jnp.stack(jnp.triu_indices(len(tiles)), axis=1).astype(jnp.int32)
-    (_, found), _ = jax.lax.scan(compare, best, pairs)
-    chosen = found.reshape(-1, n_neighbors)[:points].T
+    nowhere = jnp.zeros((*asked.shape[:2], width), dtype=jnp.int32)
+    best = jnp.full(nowhere.shape, -jnp.inf, rows.dtype), nowhere
+    index = jnp.triu_indices(len(tiles)) if themselves else jnp.indices((1, len(tiles)))
+    pairs = jnp.stack([i.ravel() for i in index], axis=1).astype(jnp.int32)
+    (values, chosen), _ = jax.lax.scan(compare, best, pairs)
+    asked = rows if queries is None else queries
+    chosen = chosen.reshape(-1, width)[: len(asked)].T
+    if not themselves:  # of equally distant rows the first, whatever rounding chose
+        real = -jnp.inf < values.reshape(-1, width).T
+        chosen = jnp.sort(jnp.where(real, chosen, points), axis=0)
     # A product with ones: XLA's own sum over features takes five times as long.
-    ones = jnp.ones(data.shape[1], data.dtype)
+    ones = jnp.ones(rows.shape[1], rows.dtype)
     squared = jax.lax.map(
-        lambda ys: jnp.matmul((data[ys] - data) ** 2, ones, precision="highest"), chosen
+        lambda ys: jnp.matmul((rows[ys] - asked) ** 2, ones, precision="highest"),
+        chosen,
     )
-    order = jnp.argsort(squared.at[0].set(-1.0), axis=0)
-    chosen = jnp.take_along_axis(chosen, order, axis=0)
-    return chosen, jnp.take_along_axis(squared, order, axis=0)
+    squared = jnp.where(chosen < n_points, squared, jnp.inf)
+    ranked = squared.at[0].set(-1.0) if themselves else squared
+    order = jnp.argsort(ranked, axis=0)[:n_neighbors]
+    return jnp.take_along_axis(chosen, order, axis=0), jnp.take_along_axis(
+        squared, order, axis=0
+    )
 
 
 def _keep_best(
-    best: Best, nearness: Float[Array, "rows rows"], one: Array, other: Array
+    best: Best, nearness: Float[Array, "queries rows"], one: Array, other: Array
 ) -> Best:
-    """The nearest that tile `one` has found, `other`'s rows now among them."""
+    """The nearest that tile `one` has met, the rows of tile `other` now among them."""
     values, indices = best
-    neighbors, rows = indices.shape[2], len(nearness)
+    count, rows = nearness.shape
     # The best so far come first: of equal distances the lowest row is kept.
     near = jnp.concatenate([values[one], nearness], axis=1)
     columns = jnp.arange(rows, dtype=jnp.int32) + other * rows
-    named = jnp.concatenate(
-        [indices[one], jnp.broadcast_to(columns, (rows, rows))], axis=1
-    )
-    kept, chosen = jax.lax.top_k(near, neighbors)
+    named = jnp.broadcast_to(columns, (count, rows))
+    named = jnp.concatenate([indices[one], named], axis=1)
+    kept, chosen = jax.lax.top_k(near, indices.shape[2])
     named = jnp.take_along_axis(named, chosen, axis=1)
     return values.at[one].set(kept), indices.at[one].set(named)
 
@@ -196,159 +316,18 @@ def tile_rows(points: int, n_neighbors: int) -> int:
     return -(-points // tiles)
 
 
-def query_knn(
-    data: Rows,
-    queries: Rows,
-    n_neighbors: int,
-    *,
-    metric: str = "euclidean",
-    metric_kwds: Mapping[str, Any] | None = None,
-) -> tuple[
-    Int[np.ndarray, "queries neighbors"], Float[np.ndarray, "queries neighbors"]
-]:
-    """The nearest rows of a slice to each of some other rows, nearest first.
-
-    Args:
-        data: The slice, finite; both are dense or both CSR.
-        queries: The other rows, finite.
-        n_neighbors: How many of the slice's rows (1 to points).
-        metric: "euclidean" or "cosine", or another that pynndescent knows (of sparse
-            rows manhattan).
-        metric_kwds: Keyword arguments for the metric.
-
-    Returns:
-        Rows of the slice, and their distances (units of the metric); a query that
-        is a row of the slice has it first, at distance 0.
-
-    Raises:
-        ValueError: A metric for which new rows cannot be searched.
-    """
-    metric = SYNONYMS.get(metric, metric)
-    dense = isinstance(data, np.ndarray)
-    if dense and metric in EXACT_METRICS and not metric_kwds:
-        return _search_queries(data, np.asarray(queries), n_neighbors, metric)
-    return nearest_pairs(
-        data, queries, n_neighbors, metric=metric, metric_kwds=metric_kwds
-    )
-
-
-def _search_queries(
-    data: np.ndarray, queries: np.ndarray, n_neighbors: int, metric: str
-) -> tuple[np.ndarray, np.ndarray]:
-    into, unit = conditioning(data, metric)
-    float_type = jnp.zeros(()).dtype
-    rows = into(data, float_type)
-    with np.errstate(over="ignore"):  # these are lost, too
-        chosen, squared = _by_blocks(rows, into(queries, float_type), n_neighbors)
-    # Distances that drown in float32's rounding or exceed it, row by row.
-    lost = drowns(squared[:, -1], (rows**2).sum(axis=1))
-    lost |= ~np.isfinite(squared).all(axis=1)
-    if lost.any() and float_type == np.float32:
-        exact = into(data, np.float64), into(queries[lost], np.float64)
-        with jax.enable_x64(True):
-            chosen[lost], squared[lost] = _by_blocks(*exact, n_neighbors)
-    return chosen, squared / 2 if metric == "cosine" else np.sqrt(squared) * unit
-
-
-def _by_blocks(
-    rows: np.ndarray, queries: np.ndarray, n_neighbors: int
-) -> tuple[np.ndarray, np.ndarray]:
-    points, features = rows.shape
-    padded = np.zeros((round_up(points), features), rows.dtype)
-    padded[:points] = rows
-    held = jnp.asarray(padded)
-    chosen = np.zeros((len(queries), n_neighbors), np.int32)
-    squared = np.zeros((len(queries), n_neighbors))
-    for start in range(0, len(queries), QUERY_BLOCK):
-        block = np.zeros((QUERY_BLOCK, features), rows.dtype)
-        block[: len(queries) - start] = queries[start : start + QUERY_BLOCK]
-        found = _nearest(held, points, jnp.asarray(block), n_neighbors)
-        stop = min(start + QUERY_BLOCK, len(queries))
-        chosen[start:stop], squared[start:stop] = (
-            np.asarray(one)[: stop - start] for one in found
-        )
-    return chosen, squared
-
-
-@partial(jax.jit, static_argnames="n_neighbors")
-def _nearest(
-    rows: Float[Array, "points features"],
-    n_points: int | Int[Array, ""],
-    block: Float[Array, "block features"],
-    n_neighbors: int,
-) -> tuple[Int[Array, "block neighbors"], Float[Array, "block neighbors"]]:
-    half_norm = jnp.sum(rows**2, axis=1) / 2
-    absent = jnp.where(jnp.arange(rows.shape[0]) < n_points, 0.0, jnp.inf)
-    dots = jnp.matmul(block, rows.T, precision="highest")
-    width = min(n_neighbors + SPARE, rows.shape[0])
-    _, near = jax.lax.top_k(dots - half_norm - absent, width)
-    near = jnp.sort(near, axis=1)  # ties go to the row that stands first
-    squared = jnp.sum((rows[near] - block[:, None, :]) ** 2, axis=2)
-    squared = jnp.where(near < n_points, squared, jnp.inf)
-    order = jnp.argsort(squared, axis=1)[:, :n_neighbors]
-    return (
-        jnp.take_along_axis(near, order, axis=1),
-        jnp.take_along_axis(squared, order, axis=1),
-    )
-
-
-def nearest_pairs(
-    data: Rows,
-    queries: Rows,
-    n_neighbors: int,
-    *,
-    metric: str,
-    metric_kwds: Mapping[str, Any] | None = None,
-) -> tuple[
-    Int[np.ndarray, "queries neighbors"], Float[np.ndarray, "queries neighbors"]
-]:
-    """The nearest rows of a slice to each of some rows, nearest first.
-
-    Args:
-        data: The slice; both are dense or both CSR.
-        queries: The other rows, or the slice itself.
-        n_neighbors: How many of the slice's rows (1 to points).
-        metric: One that pynndescent knows (of sparse rows, of `SPARSE_METRICS`).
-        metric_kwds: Keyword arguments for the metric.
-
-    Raises:
-        ValueError: Another metric, or keyword arguments that it does not take.
-    """
-    found = []
-    for start in range(0, queries.shape[0], PAIR_BLOCK):
-        block = queries[start : start + PAIR_BLOCK]
-        each = pairwise(block, data, metric, metric_kwds or {})
-        chosen = np.argsort(each, axis=1, kind="stable")[:, :n_neighbors]
-        # In some metrics rounding leaves a distance between equal rows.
-        equal = _equal(block, data, chosen)
-        near = np.where(equal, 0.0, np.take_along_axis(each, chosen, axis=1))
-        order = np.argsort(near, axis=1, kind="stable")
-        found.append(
-            tuple(np.take_along_axis(one, order, axis=1) for one in (chosen, near))
-        )
-    return _joined(found, n_neighbors)
-
-
-def nearest_of(
-    distances: Float[np.ndarray, "queries points"], n_neighbors: int
-) -> tuple[
-    Int[np.ndarray, "queries neighbors"], Float[np.ndarray, "queries neighbors"]
-]:
-    """The nearest rows of a slice to rows whose distances to them are known."""
-    order = np.argsort(distances, axis=1, kind="stable")[:, :n_neighbors]
-    return order, np.take_along_axis(distances, order, axis=1).astype(np.float64)
-
-
 def pairwise(
     rows: Rows, others: Rows, metric: str, metric_kwds: Mapping[str, Any]
 ) -> Float[np.ndarray, "rows others"]:
     """All distances: by scikit-learn, or else pair by pair by pynndescent's function.
 
     Raises:
-        ValueError: Neither can.
+        InputError: Neither can compute them.
     """
     dense = isinstance(rows, np.ndarray)
     try:
+        if rows.shape[0] == 0:
+            return np.zeros((0, others.shape[0]))
         if metric in (PLAIN_METRICS if dense else SPARSE_METRICS):
             from sklearn.metrics import pairwise_distances
 
@@ -359,11 +338,11 @@ def pairwise(
         return _by_pynndescent(rows, np.asarray(others), metric, metric_kwds)
     except (TypeError, ValueError) as error:
         why = str(error).partition("\n")[0]
-        raise ValueError(
-            f"`metric` is {metric!r} with `metric_kwds` {dict(metric_kwds)}, in which "
-            f"rows cannot be compared ({why}); expected a metric that "
-            "pynndescent knows, with its own arguments, or, of sparse rows, one of "
-            f"{', '.join(SPARSE_METRICS)}."
+        raise InputError(
+            "metric",
+            f"is {metric!r} with `metric_kwds` {dict(metric_kwds)} ({why})",
+            "a metric in which pynndescent can compare rows, with its arguments (of "
+            f"sparse rows {', '.join(SPARSE_METRICS)})",
         ) from error
 
 
@@ -382,25 +361,8 @@ def _by_pynndescent(
     if metric not in named_distances:
         raise ValueError(nearest_name(metric, sorted(named_distances)))
     between = named_distances[metric]
-    x, y = (np.asarray(one, dtype=np.float32) for one in (rows, others))
+    x, y = (np.asarray(side, dtype=np.float32) for side in (rows, others))
     try:
         return np.array([[between(i, j, **metric_kwds) for j in y] for i in x])
     except NumbaError as error:
         raise ValueError("with other keyword arguments, perhaps") from error
-
-
-def _equal(
-    block: Rows, data: Rows, chosen: Int[np.ndarray, "_ neighbors"]
-) -> Bool[np.ndarray, "_ neighbors"]:
-    """Which of the chosen rows are the same as the query's."""
-    if isinstance(data, np.ndarray):
-        return (data[chosen] == np.asarray(block)[:, None, :]).all(axis=2)
-    asked = np.repeat(np.arange(len(chosen)), chosen.shape[1])
-    apart = abs(block[asked] - data[chosen.ravel()]).max(axis=1)
-    return (apart.toarray() == 0).reshape(chosen.shape)
-
-
-def _joined(found: list[Any], n_neighbors: int) -> tuple[np.ndarray, np.ndarray]:
-    rows = [chosen for chosen, _ in found] or [np.zeros((0, n_neighbors), int)]
-    distances = [near for _, near in found] or [np.zeros((0, n_neighbors))]
-    return np.concatenate(rows), np.concatenate(distances)

@@ -38,14 +38,21 @@ class FuzzyGraph(eqx.Module):
 
     def to_sparse(self) -> scipy.sparse.csr_matrix:
         """The symmetric matrix of memberships, as umap-learn's `graph_`."""
-        neighbors, points = self.neighbors.shape
-        heads = np.tile(np.arange(points), neighbors)
-        entries = (np.asarray(self.weights).ravel(), np.asarray(self.neighbors).ravel())
-        directed = scipy.sparse.csr_matrix(
-            (entries[0], (heads, entries[1])), shape=(points, points)
-        )
-        directed.eliminate_zeros()
-        return (directed + directed.T).tocsr()
+        edges = directed(np.asarray(self.neighbors), np.asarray(self.weights))
+        return (edges + edges.T).tocsr()
+
+
+def directed(
+    neighbors: Int[np.ndarray, "neighbors points"],
+    weights: Float[np.ndarray, "neighbors points"],
+) -> scipy.sparse.csr_matrix:
+    """The matrix of weights on lists of neighbors, each in its list's row."""
+    points = neighbors.shape[1]
+    heads = np.tile(np.arange(points), len(neighbors))
+    entries = (weights.ravel(), (heads, neighbors.ravel()))
+    matrix = scipy.sparse.csr_matrix(entries, shape=(points, points))
+    matrix.eliminate_zeros()
+    return matrix
 
 
 def check_graph(graph: FuzzyGraph, name: str) -> None:

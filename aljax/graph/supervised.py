@@ -10,8 +10,9 @@ Values have a fuzzy graph v of their own (directed):
     w'(i, j) = w(i, j)^min(1, (1 - p) / p)  v(i, j)^min(1, p / (1 - p))
 
 where an edge that only one of the two has counts in the other as half of its weakest.
-p is `target_weight`, the say of the target.  Either way each row's strongest edge is
-then made 1 again, and the two directions of an edge are joined by fuzzy union.
+p is `target_weight`, the weight of the target relative to the data.  Either way each
+row's strongest edge is then made 1 again, and the two directions of an edge are joined
+by fuzzy union.
 
 Source: McInnes, Healy & Melville (2018), arXiv:1802.03426, sections 3.1 and 5.6
 (intersection of fuzzy sets), with the constants of umap-learn.
@@ -26,7 +27,8 @@ import scipy.sparse
 from jaxtyping import Float, Int
 
 from aljax.columns import as_column, is_missing
-from aljax.graph.fuzzy import FuzzyGraph
+from aljax.errors import InputError
+from aljax.graph.fuzzy import FuzzyGraph, directed
 from aljax.graph.knn import as_floats
 
 UNKNOWN = -1
@@ -41,57 +43,62 @@ def read_classes(y: Any, rows: int, name: str) -> Int[np.ndarray, "rows"]:
     Args:
         y: A class for each row: numbers or text; -1, None or NaN where unknown.
         rows: Rows of the slice.
-        name: What messages call it.
+        name: The argument that it came by, for errors.
 
     Raises:
-        ValueError: Not one for each row, or one that cannot be hashed.
+        InputError: There is not one for each row, or one cannot be hashed.
     """
     if isinstance(y, list) and all(isinstance(i, list) and len(i) == 1 for i in y):
-        y = [one for (one,) in y]
-    given = as_column(y, name)
-    if given.ndim == 2 and given.shape[1] == 1:
-        given = given[:, 0]
-    if given.shape != (rows,):
-        raise ValueError(
-            f"{name} has shape {given.shape}; expected a class for each of the {rows} "
-            "rows, -1 where it is unknown."
+        y = [label for (label,) in y]
+    column = as_column(y, name)
+    if column.ndim == 2 and column.shape[1] == 1:
+        column = column[:, 0]
+    if column.shape != (rows,):
+        raise InputError(
+            name,
+            f"has shape {column.shape}",
+            f"a class for each of the {rows} rows, -1 where it is unknown",
         )
     codes: dict[Hashable, int] = {}
     return np.array(
         [
             UNKNOWN
-            if is_missing(one) or one == UNKNOWN
-            else codes.setdefault(one, len(codes))
-            for one in given.tolist()
+            if is_missing(label) or label == UNKNOWN
+            else codes.setdefault(label, len(codes))
+            for label in column.tolist()
         ],
         dtype=np.int64,
     )
 
 
 def read_values(y: Any, rows: int, name: str) -> Float[np.ndarray, "rows targets"]:
-    """Values as an array, one or several for each row.
+    """Values as an array, one or several for each row; `name` is the argument.
 
     Raises:
-        ValueError: Not one for each row, no numbers, or values that are not finite.
+        InputError: There is not one for each row, or they are not finite numbers.
     """
     try:
-        given = np.asarray(y, dtype=np.float64)
+        values = np.asarray(y, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"{name} is no array of numbers ({error}); expected values, or "
-            '`target_metric="categorical"` for classes.'
+        raise InputError(
+            name,
+            f"is not an array of numbers ({error})",
+            'values, or `target_metric="categorical"` for classes',
         ) from error
-    values = given[:, None] if given.ndim == 1 else given
-    if values.ndim != 2 or len(values) != rows:
-        raise ValueError(
-            f"{name} has shape {given.shape}; expected a value for each of the {rows} "
-            "rows, or a row of values."
+    if values.ndim not in (1, 2) or len(values) != rows:
+        raise InputError(
+            name,
+            f"has shape {values.shape}",
+            f"a value for each of the {rows} rows, or a row of values",
         )
+    values = values.reshape(rows, -1)
     wrong = np.argwhere(~np.isfinite(values))
     if wrong.size:
-        raise ValueError(
-            f"{name} has {values[tuple(wrong[0])]} in row {wrong[0, 0]}; expected "
-            "finite values. Unknown ones are for classes only (-1)."
+        raise InputError(
+            name,
+            f"has {values[tuple(wrong[0])]} in row {wrong[0, 0]}",
+            "finite values",
+            "Unknown ones are for classes only (-1).",
         )
     return values
 
@@ -103,14 +110,15 @@ def intersect_classes(
 
     Args:
         graph: The data's graph.
-        classes: -1 for unknown.
-        target_weight: The say of the classes (0 to 1; at 1 no edge leaves a class).
+        classes: The class of each row, -1 for unknown.
+        target_weight: Weight of the classes relative to the data (0 to 1; at 1 no
+            edge leaves a class).
     """
     far = FAR / (1 - target_weight) if target_weight < 1 else np.inf
     edges = graph.to_sparse().astype(np.float64).tocoo()
-    one, other = classes[edges.row], classes[edges.col]
-    distance = np.where(one == other, 0.0, far)
-    distance[(one == UNKNOWN) | (other == UNKNOWN)] = UNKNOWN_DISTANCE
+    heads, tails = classes[edges.row], classes[edges.col]
+    distance = np.where(heads == tails, 0.0, far)
+    distance[(heads == UNKNOWN) | (tails == UNKNOWN)] = UNKNOWN_DISTANCE
     edges.data *= np.exp(-distance)
     return _on_lists(np.asarray(graph.neighbors), _restored(edges.tocsr()))
 
@@ -127,36 +135,25 @@ def intersect_values(
         graph: The data's graph.
         neighbors: Each row's nearest values, itself first.
         strengths: Their directed memberships.
-        target_weight: The say of the values (0 to 1).
+        target_weight: Weight of the values relative to the data (0 to 1).
     """
-    own, theirs = np.asarray(graph.neighbors), neighbors
+    listed = np.asarray(graph.neighbors)
     left: Any = graph.to_sparse()
-    right: Any = _directed(theirs, strengths)
+    right: Any = directed(neighbors, strengths)
     edges = (left + right).tocoo()
     rows, columns = edges.row, edges.col
     least_left = max(left.data.min(initial=1) / 2, FAINTEST)
     least_right = min(max(right.data.min(initial=1) / 2, FAINTEST), FAINT)
     x = np.maximum(np.asarray(left[rows, columns], float).ravel(), least_left)
     y = np.maximum(np.asarray(right[rows, columns], float).ravel(), least_right)
-    say, rest = target_weight, 1 - target_weight
-    edges.data = x ** (rest / max(say, rest)) * y ** (say / max(say, rest))
+    shares = np.array([1 - target_weight, target_weight])
+    of_data, of_values = shares / shares.max()
+    edges.data = x**of_data * y**of_values
     # The data's neighbours stand last: the farthest of them stays at the end.
-    repeated = (theirs[1:, None] == own[None]).any(axis=1)
-    added = np.where(repeated, own[:1], theirs[1:])
-    lists = np.concatenate([own[:1], added, own[1:]])
+    repeated = (neighbors[1:, None] == listed[None]).any(axis=1)
+    added = np.where(repeated, listed[:1], neighbors[1:])
+    lists = np.concatenate([listed[:1], added, listed[1:]])
     return _on_lists(lists, _restored(edges.tocsr()))
-
-
-def _directed(
-    neighbors: Int[np.ndarray, "neighbors points"],
-    strengths: Float[np.ndarray, "neighbors points"],
-) -> scipy.sparse.csr_matrix:
-    points = neighbors.shape[1]
-    heads = np.tile(np.arange(points), len(neighbors))
-    entries = (strengths.ravel(), (heads, neighbors.ravel()))
-    matrix = scipy.sparse.csr_matrix(entries, shape=(points, points))
-    matrix.eliminate_zeros()
-    return matrix
 
 
 def _restored(weights: Any) -> scipy.sparse.csr_matrix:
@@ -173,7 +170,7 @@ def _on_lists(
     """A symmetric matrix on lists that hold each of its edges at one end or both."""
     points = neighbors.shape[1]
     heads, tails = np.tile(np.arange(points), len(neighbors)), neighbors.ravel()
-    listed = _directed(neighbors, (neighbors != np.arange(points)).astype(float))
+    listed = directed(neighbors, (neighbors != np.arange(points)).astype(float))
     values = np.asarray(weights[heads, tails]).ravel()
     mutual = np.asarray(listed[tails, heads]).ravel() > 0
     halved = np.where(heads == tails, 0.0, values / (1 + mutual))
