@@ -10,21 +10,24 @@ import matplotlib.image
 import numpy as np
 import pytest
 from helpers import SIZES, make_data, make_maps, make_relations
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from PIL import Image
 
 import aljax
 from aljax import plot
+from aljax.errors import InputError
 from aljax.plot.maps import LARGE
 from aljax.plot.motion import track
 from aljax.plot.read import read_maps, read_members
-from aljax.plot.style import NAME, PALETTE, color_by, palette
+from aljax.plot.style import NAME, PALETTE, UNKNOWN, color_by, palette
 
 IDS = [np.arange(size) + 10 * t for t, size in enumerate(SIZES)]
 LABELS = [np.arange(size) % 4 for size in SIZES]
 INSTALL = "pip install 'aljax[plot]'"
-# How colours are seen without one kind of cone (Machado, Oliveira & Fernandes 2009).
-DEFICIENCIES = {
+# How colors are seen without one kind of cone (Machado, Oliveira & Fernandes 2009).
+SIGHT = {
+    "full": np.eye(3),
     "protan": [[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]],
     "deutan": [[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]],
     "tritan": [[1.256, -0.077, -0.179], [-0.078, 0.931, 0.148], [0.005, 0.691, 0.304]],
@@ -150,19 +153,22 @@ def closest(rgba: np.ndarray, seen: Any) -> float:
     return float(apart[~np.eye(len(lab), dtype=bool)].min())
 
 
-@pytest.mark.parametrize("kind", DEFICIENCIES)
+@pytest.mark.parametrize("kind", SIGHT)
 def test_the_default_colors_stay_apart_for_all(kind):
     from matplotlib import colormaps
 
-    seen = DEFICIENCIES[kind]
-    ours = closest(palette(len(PALETTE)), seen)
-    usual = closest(colormaps["tab10"](np.arange(10))[:, :3], seen)
+    ours = closest(palette(len(PALETTE)), SIGHT[kind])
+    usual = closest(colormaps["tab10"](np.arange(10))[:, :3], SIGHT[kind])
     assert ours > usual
     assert ours > 0.04  # twice what is just noticed side by side
-    more = {count: closest(palette(count), seen) for count in (20, 40, 256)}
-    assert more[20] > 0.04
-    assert more[40] > 0.04
-    assert more[256] > 0.01
+    assert closest(palette(20), SIGHT[kind]) > 0.02
+
+
+def test_many_colors_stay_apart_from_each_other_and_from_the_unknown():
+    assert closest(palette(40), SIGHT["full"]) > 0.04
+    assert closest(palette(256), SIGHT["full"]) > 0.015
+    with_gray = np.vstack([palette(40), to_rgba(UNKNOWN)])
+    assert closest(with_gray, SIGHT["full"]) > 0.04
     np.testing.assert_array_equal(palette(40)[:20], palette(20))
 
 
@@ -396,88 +402,94 @@ def test_files_are_of_the_resolution_asked_for(tmp_path):
 
 
 TWO = [np.zeros((3, 2)), np.ones((3, 2))]
-BETWEEN: Any = 1.5
+SAME = [1, 2, 3]
 WRONG: Any = "a"
+BETWEEN: Any = 1.5
 HERE: Any = TWO
 LINE = SimpleNamespace(axes=np.zeros((1, 3)), norm=np.zeros(3))
 GRID = SimpleNamespace(axes=np.zeros((2, 3)), norm=np.zeros((3, 4)))
-WRONG = [
-    (lambda: plot.points(aljax.UMAP()), "`model` is a UMAP that is not fitted"),
-    (lambda: plot.points("maps"), r"`model` has a map of shape \(\)"),
-    (lambda: plot.points(np.zeros(3)), r"shape \(3,\).*as slice 0"),
-    (lambda: plot.slices([]), "`model` is an empty list"),
-    (lambda: plot.points(np.full((3, 2), np.nan)), "not finite, in row 0 of slice 0"),
-    (lambda: plot.points(TWO, slice=2), "`slice` is 2; expected -2 to 1"),
-    (lambda: plot.points(TWO, slice=BETWEEN), "`slice` is 1.5; expected -2 to 1"),
-    (lambda: plot.points(TWO[0], [1, 2]), r"`labels` has shape \(2,\) for slice 0"),
-    (lambda: plot.points(TWO[0], [1, 2, 3], values=[1, 2, 3]), "both given"),
-    (lambda: plot.points(TWO[0], values=["a", "b", "c"]), "`values` are no numbers"),
-    (
-        lambda: plot.points(np.zeros((300, 2)), np.arange(300)),
-        "`labels` has 300 different labels; expected at most 256",
-    ),
-    (lambda: plot.slices(TWO, titles=["a"]), "`titles` has 1 for 2 slices"),
-    (lambda: plot.loss(TWO), "has no history of the loss"),
-    (lambda: plot.displacement(TWO), "`ids` is None"),
-    (lambda: plot.displacement(TWO, ids=[[1, 2, 3], [4, 5, 6]]), "no member in two"),
-    (lambda: plot.displacement(TWO, ids=[[1, 1, 3], [4, 5, 6]]), "same id in several"),
-    (lambda: plot.trajectories(TWO[0]), "one slice; trajectories need"),
-    (lambda: plot.animate(TWO, "film.avi", ids=[1, 2, 3]), "ends on .gif or .mp4"),
-    (lambda: plot.animate(TWO[0], "film.gif"), "one slice; an animation needs"),
-    (lambda: plot.animate(TWO, "film.gif", fps=0), "`fps` is 0"),
-    (lambda: plot.animate(TWO, "film.gif", ids=[1, 2, 3], seconds=0), "`seconds` is 0"),
-    (lambda: plot.inverse_grid(TWO[0], TWO[0], np.zeros((2, 4))), "2 for 3 queries"),
-    (lambda: plot.inverse_grid(TWO[0], [1], TWO[0]), r"`queries` has shape \(1,\)"),
-    (lambda: plot.inverse_grid(TWO[0], TWO[0], np.zeros((3, 5))), "5 values each"),
-    (lambda: plot.inverse_grid(TWO[0], TWO[0][:0], TWO[0][:0]), r"shape \(0, 2\); ex"),
-    (lambda: plot.trajectories(TWO, ids=[1, 2, 3], limit=-1), "`limit` is -1; expect"),
-    (lambda: plot.animate(TWO, "film.gif", ids=[1, 2, 3], dpi=0), "`dpi` is 0"),
-    (lambda: plot.animate(TWO, "film.gif", ids=[1, 2, 3], dpi=WRONG), "`dpi` is 'a'"),
-    (lambda: plot.animate("film.gif", HERE), "`path` is a list; expected the name"),
-    (lambda: plot.trajectories(TWO, ids=[1, 2, 3], limit=WRONG), "`limit` is 'a'"),
-    (lambda: plot.gradient_map(TWO[0][:, :1], LINE), r"axes of shape \(1, 3\); expect"),
-    (
-        lambda: plot.gradient_map(TWO[0], GRID),
-        r"shape \(3, 4\) on axes of sh",
-    ),
-    (lambda: plot.save(Figure(), "map.docx"), "map.docx; expected one that ends on"),
+REFUSED: list[tuple[Any, str, str]] = [
+    (lambda: plot.points(aljax.UMAP()), "model", "UMAP that is not fitted"),
+    (lambda: plot.points("maps"), "model", "shape ()"),
+    (lambda: plot.points(np.zeros(3)), "model", "shape (3,)"),
+    (lambda: plot.slices([]), "model", "empty list"),
+    (lambda: plot.points(np.full((3, 2), np.nan)), "model", "row 0 of slice 0"),
+    (lambda: plot.points(TWO, slice=2), "slice", "-2 to 1"),
+    (lambda: plot.points(TWO, slice=BETWEEN), "slice", "1.5"),
+    (lambda: plot.points(TWO[0], SAME, values=SAME), "labels", "both given"),
+    (lambda: plot.points(TWO[0], values=["a", "b", "c"]), "values", "numbers"),
+    (lambda: plot.points(np.zeros((300, 2)), np.arange(300)), "labels", "300"),
+    (lambda: plot.slices(TWO, titles=["a"]), "titles", "each of 2 slices"),
+    (lambda: plot.loss(TWO), "model", "no history"),
+    (lambda: plot.displacement(TWO), "ids", "None"),
+    (lambda: plot.displacement(TWO, ids=[SAME, [4, 5, 6]]), "model", "no member"),
+    (lambda: plot.displacement(TWO, ids=[[1, 1, 3], SAME]), "ids", "slice 0"),
+    (lambda: plot.trajectories(TWO[0]), "model", "one slice"),
+    (lambda: plot.trajectories(TWO, ids=SAME, limit=-1), "limit", "-1"),
+    (lambda: plot.trajectories(TWO, ids=SAME, limit=WRONG), "limit", "'a'"),
+    (lambda: plot.animate(TWO, "film.avi", ids=SAME), "path", ".gif or .mp4"),
+    (lambda: plot.animate(WRONG, HERE), "path", "list"),
+    (lambda: plot.animate(TWO[0], "film.gif"), "model", "one slice"),
+    (lambda: plot.animate(TWO, "film.gif", fps=0), "fps", "0"),
+    (lambda: plot.animate(TWO, "film.gif", ids=SAME, seconds=0), "seconds", "0"),
+    (lambda: plot.animate(TWO, "film.gif", ids=SAME, dpi=0), "dpi", "0"),
+    (lambda: plot.animate(TWO, "film.gif", ids=SAME, dpi=WRONG), "dpi", "'a'"),
+    (lambda: plot.inverse_grid(TWO[0], TWO[0], np.zeros((2, 4))), "images", "2"),
+    (lambda: plot.inverse_grid(TWO[0], [1], TWO[0]), "queries", "(1,)"),
+    (lambda: plot.inverse_grid(TWO[0], TWO[0][:0], TWO[0]), "queries", "(0, 2)"),
+    (lambda: plot.inverse_grid(TWO[0], TWO[0], np.zeros((3, 5))), "shape", "5 values"),
+    (lambda: plot.gradient_map(TWO[0][:, :1], LINE), "gradients", "(1, 3)"),
+    (lambda: plot.gradient_map(TWO[0], GRID), "gradients", "(3, 4)"),
+    (lambda: plot.save(Figure(), "map.docx"), "path", ".png"),
+    (lambda: plot.explore(TWO, "maps.png", ids=SAME), "path", ".html"),
 ]
 
 
 @pytest.mark.usefixtures("as_users_run_it")
-@pytest.mark.parametrize(("draw", "said"), WRONG)
-def test_bad_input_is_refused(draw, said, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("draw", "name", "words"), REFUSED)
+def test_bad_input_is_refused(draw, name, words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(InputError) as refused:
         draw()
+    assert refused.value.name == name
+    assert words in f"{refused.value.got}; {refused.value.expected}"
     assert not [*tmp_path.iterdir()]
+
+
+def test_classes_that_do_not_fit_a_map_are_refused():
+    with pytest.raises(ValueError, match="`labels"):
+        plot.points(TWO[0], [1, 2])
 
 
 def test_mp4_without_ffmpeg_says_what_to_install(monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda _: None)
-    with pytest.raises(ValueError, match=r"ffmpeg is not installed; install it"):
+    with pytest.raises(InputError, match=r"ffmpeg is not installed"):
         plot.animate(TWO, "film.mp4", ids=np.arange(3))
 
 
-@pytest.mark.parametrize(
-    ("missing", "name"),
-    [("matplotlib", "points"), ("plotly", "trajectories"), ("PIL", "animate")],
-)
-def test_a_missing_library_is_said_with_its_remedy(missing, name):
-    code = f"""
+def test_a_missing_library_is_said_with_its_remedy():
+    code = """
 import sys
-sys.modules[{missing!r}] = None
 import aljax
-try:
-    aljax.plot.{name}
-except ImportError as error:
-    print(error)
+for missing, name in (
+    ("plotly", "trajectories"), ("PIL", "animate"), ("matplotlib", "points")
+):
+    there = sys.modules.pop(missing, None)
+    sys.modules[missing] = None
+    try:
+        getattr(aljax.plot, name)
+    except ImportError as error:
+        print(error)
+    sys.modules.pop(missing)
+    if there:
+        sys.modules[missing] = there
 """
     said = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    ).stdout
-    assert missing in said
-    assert "pip install 'aljax[plot]'" in said
+    ).stdout.splitlines()
+    for line, missing in zip(said, ("plotly", "PIL", "matplotlib"), strict=True):
+        assert line.startswith(missing)
+        assert line.endswith("pip install 'aljax[plot]'")
 
 
 def test_a_map_takes_a_column_of_a_frame():

@@ -17,10 +17,9 @@ import numpy as np
 from matplotlib import colormaps, colors
 
 from aljax.columns import RowValues, is_missing, per_row
-from aljax.errors import read_path
-from aljax.plot import style as paper
+from aljax.errors import InputError, read_path
+from aljax.plot import style
 from aljax.plot.read import read_maps, read_members, read_titles
-from aljax.plot.style import CLASSES, COLORMAP, PLAIN, UNKNOWN, color_by
 
 LEVELS = 65_535
 
@@ -36,7 +35,7 @@ def explore(
     titles: Sequence[str] | None = None,
     heading: str = "",
 ) -> Path:
-    """Write a page with a slider through the slices, search, trails and colours.
+    """Writes a page with a slider through the slices, search, trails and colors.
 
     Args:
         model: A fitted estimator, an `AlignedEmbedding`, or a list of maps.
@@ -45,7 +44,7 @@ def explore(
         values: For each slice its rows' values.
         ids: For each slice its rows' ids, shown and searched for; None for the model's
             own.
-        columns: More to show and to colour by, by name; floats, and whole numbers of
+        columns: More to show and to color by, by name; floats, and whole numbers of
             more than 40 kinds, are values, all else classes.
         titles: One for each slice.
         heading: The title of the page.
@@ -54,31 +53,31 @@ def explore(
         The path.
 
     Raises:
-        ValueError: Another ending, what does not fit the slices, or plain maps without
+        InputError: Another ending, what does not fit the slices, or plain maps without
             ids.
     """
     path = read_path(path)
     if path.suffix.lower() not in (".html", ".htm"):
-        raise ValueError(f"`path` is {path}; expected one that ends on .html.")
-    maps = [paper.plane(one) for one in read_maps(model)]
+        raise InputError("path", f"is {path}", "a path that ends on .html")
+    maps = [style.plane(y) for y in read_maps(model)]
     members = read_members(model, ids)
-    sizes = [len(one) for one in maps]
+    sizes = [len(y) for y in maps]
     shown: list[dict[str, Any]] = []
     if labels is not None:
         shown.append(_classes("label", per_row("labels", labels, sizes)))
     if values is not None:
         shown.append(_numbers("value", per_row("values", values, sizes)))
-    for name, given in (columns or {}).items():
-        shown.append(_column(str(name), per_row(name, given, sizes)))
+    for name, column in (columns or {}).items():
+        shown.append(_column(str(name), per_row(name, column, sizes)))
     content = {
         "heading": heading,
         "titles": read_titles(titles, model, len(maps)),
         "members": members.names,
         "slices": _slices(maps, members.codes),
         "columns": shown,
-        "plain": _bytes(colors.to_rgb(PLAIN)),
-        "unknown": _bytes(colors.to_rgb(UNKNOWN)),
-        "ramp": [_bytes(colormaps[COLORMAP](i)[:3]) for i in range(256)],
+        "plain": _bytes(colors.to_rgb(style.PLAIN)),
+        "unknown": _bytes(colors.to_rgb(style.UNKNOWN)),
+        "ramp": [_bytes(colormaps[style.COLORMAP](i)[:3]) for i in range(256)],
     }
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
     page = resources.files("aljax.plot").joinpath("explorer.html").read_text("utf-8")
@@ -90,16 +89,16 @@ def explore(
 
 
 def _slices(maps: list[np.ndarray], codes: list[np.ndarray]) -> list[dict[str, Any]]:
-    box = paper.bounds(np.concatenate(maps))
+    box = style.bounds(np.concatenate(maps))
     corner = np.array([box["xlim"][0], box["ylim"][0]])
     width = box["xlim"][1] - box["xlim"][0]
     return [
         {
-            "count": len(one),
+            "count": len(y),
             "members": _encode(code, "<u4"),
-            "positions": _encode(np.rint((one - corner) / width * LEVELS), "<u2"),
+            "positions": _encode(np.rint((y - corner) / width * LEVELS), "<u2"),
         }
-        for one, code in zip(maps, codes, strict=True)
+        for y, code in zip(maps, codes, strict=True)
     ]
 
 
@@ -112,47 +111,34 @@ def _bytes(color: Any) -> list[int]:
 
 
 def _column(name: str, rows: list[np.ndarray]) -> dict[str, Any]:
-    """A column of whichever kind it is."""
+    """A column of values or of classes, by its type and its number of kinds."""
     joined = np.concatenate(rows)
-    many = joined.dtype.kind in "iu" and len(np.unique(joined)) > paper.LEGEND_LIMIT
-    if joined.dtype.kind == "f" or many:
-        return _numbers(name, rows)
-    return _classes(name, rows)
+    many = joined.dtype.kind in "iu" and len(np.unique(joined)) > style.LEGEND_LIMIT
+    return (_numbers if joined.dtype.kind == "f" or many else _classes)(name, rows)
 
 
 def _numbers(name: str, rows: list[np.ndarray]) -> dict[str, Any]:
-    coloring = color_by(None, rows, [len(one) for one in rows])
-    assert coloring.limits is not None
-    assert coloring.values is not None
-    return {
-        "name": name,
-        "kind": "value",
-        "low": coloring.limits[0],
-        "high": coloring.limits[1],
-        "rows": [_encode(one, "<f4") for one in coloring.values],
-    }
+    coloring = style.color_by(None, rows, [len(array) for array in rows])
+    low, high = coloring.limits or (0.0, 1.0)
+    encoded = [_encode(array, "<f4") for array in coloring.values or []]
+    return {"name": name, "kind": "value", "low": low, "high": high, "rows": encoded}
 
 
 def _classes(name: str, rows: list[np.ndarray]) -> dict[str, Any]:
-    """Classes with a colour each; text alone where there are too many."""
-    listed = [
-        None if is_missing(one) else str(one)
+    """Classes with a color each; text alone where there are too many."""
+    texts = [
+        [None if is_missing(label) else str(label) for label in array.tolist()]
         for array in rows
-        for one in array.tolist()
     ]
-    distinct = list(dict.fromkeys(one for one in listed if one is not None))
-    if len(distinct) > CLASSES:
-        place = {None: -1} | {one: code for code, one in enumerate(distinct)}
-        joined = np.array([place[one] for one in listed])
-        codes = np.split(joined, np.cumsum([len(array) for array in rows])[:-1])
-        encoded = [_encode(code, "<i4") for code in codes]
-        return {"name": name, "kind": "text", "classes": distinct, "rows": encoded}
-    coloring = color_by(rows, None, [len(one) for one in rows])
-    assert coloring.codes is not None
-    return {
-        "name": name,
-        "kind": "class",
-        "classes": list(coloring.classes),
-        "colors": [_bytes(color[:3]) for color in coloring.palette],
-        "rows": [_encode(code, "<i4") for code in coloring.codes],
-    }
+    distinct = dict.fromkeys(text for array in texts for text in array)
+    distinct.pop(None, None)
+    if len(distinct) > style.CLASSES:
+        place = {None: -1} | {text: code for code, text in enumerate(distinct)}
+        codes = [np.array([place[text] for text in array]) for array in texts]
+        column = {"name": name, "kind": "text", "classes": [*distinct]}
+    else:
+        coloring = style.color_by(rows, None, [len(array) for array in rows])
+        codes = coloring.codes or []
+        column = {"name": name, "kind": "class", "classes": [*coloring.classes]}
+        column["colors"] = [_bytes(color[:3]) for color in coloring.palette]
+    return column | {"rows": [_encode(code, "<i4") for code in codes]}

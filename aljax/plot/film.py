@@ -13,11 +13,10 @@ from matplotlib.figure import Figure
 
 from aljax.columns import RowValues
 from aljax.config import number
-from aljax.errors import read_path
-from aljax.plot import style as paper
+from aljax.errors import InputError, read_path
+from aljax.plot import style
 from aljax.plot.motion import track
-from aljax.plot.read import read_maps, read_members, read_titles
-from aljax.plot.style import color_by
+from aljax.plot.read import read_members, read_titles, several_maps
 
 SIZE = 4.8  # inches
 
@@ -34,7 +33,7 @@ def animate(
     seconds: float = 1.0,
     dpi: int = 100,
 ) -> Figure:
-    """Write a film of the sequence: members move smoothly, and fade in and out.
+    """Writes a film of the sequence: members move smoothly, and fade in and out.
 
     Args:
         model: A fitted estimator, an `AlignedEmbedding`, or a list of maps.
@@ -51,42 +50,42 @@ def animate(
         The figure of the last frame.
 
     Raises:
-        ValueError: Another ending, .mp4 without ffmpeg, a single slice, a number out
+        InputError: Another ending, .mp4 without ffmpeg, a single slice, a number out
             of range, or plain maps without ids.
     """
     path = read_path(path)
     writer = _writer(path, fps)
-    maps = [paper.plane(one) for one in read_maps(model)]
+    maps = [style.plane(y) for y in several_maps(model)]
     members = read_members(model, ids)
-    if len(maps) < 2:
-        raise ValueError("`model` has one slice; an animation needs at least two.")
     number(0, open_low=True)("seconds", seconds)
     number(1)("dpi", dpi)
     titles = read_titles(titles, model, len(maps))
-    coloring = color_by(labels, values, [len(one) for one in maps])
-    tracks = track(maps, members)
+    coloring = style.color_by(labels, values, [len(y) for y in maps])
     colors = np.zeros((len(maps), len(members.names), 4))
     for t, codes in enumerate(members.codes):
         colors[t, codes] = coloring.points[t]
-    height = SIZE + 0.5 + paper.legend_height(coloring, SIZE)
+    height = SIZE + 0.5 + style.legend_height(coloring, SIZE)
     figure = Figure(figsize=(SIZE, height), layout="constrained", dpi=dpi)
     FigureCanvasAgg(figure)
     panel = figure.subplots()
-    box = paper.bounds(np.concatenate(maps))
+    box = style.bounds(np.concatenate(maps))
     panel.set(xticks=[], yticks=[], aspect="equal", title=titles[0], **box)
-    paper.explain(figure, panel, coloring)
+    style.explain(figure, panel, coloring)
     area = float(np.clip(4000 / max(map(len, maps)), 0.5, 12))
     dots = panel.scatter([], [], s=area, linewidths=0)
-    steps = max(round(fps * seconds), 1)
-    hold = [0] * (steps // 2)  # the ends stay a moment
-    frames = [*hold, *range((len(maps) - 1) * steps), *[(len(maps) - 1) * steps]]
+    tracks, steps = track(maps, members), max(round(fps * seconds), 1)
+    last = (len(maps) - 1) * steps
+    hold = steps // 2  # the ends stay a moment
     with writer.saving(figure, str(path), dpi):
-        for frame in [*frames, *[frames[-1]] * len(hold)]:
+        for frame in [*[0] * hold, *range(last), *[last] * (hold + 1)]:
             time = frame / steps
             where, opacity = tracks.fading(time)
             shown = opacity > 0
             near = min(int(time + 0.5), len(maps) - 1)
-            color = _color(colors, time, near)[shown]
+            other = min(int(time) + (near == int(time)), len(maps) - 1)
+            # A member has its color in the nearest slice, or else in the one it is in.
+            there = colors[near, :, 3:] > 0
+            color = np.where(there, colors[near], colors[other])[shown]
             color[:, 3] *= opacity[shown]
             dots.set_offsets(where[shown])
             dots.set(facecolor=color)
@@ -95,25 +94,17 @@ def animate(
     return figure
 
 
-def _color(colors: np.ndarray, time: float, near: int) -> np.ndarray:
-    """Each member's colour in the nearest slice, or else in the one where it is."""
-    other = int(time) + 1 if near == int(time) else int(time)
-    other = min(other, len(colors) - 1)
-    return np.where(colors[near, :, 3:] > 0, colors[near], colors[other])
-
-
 def _writer(path: Path, fps: int) -> PillowWriter | FFMpegWriter:
     number(1, high=50)("fps", fps)
     kind = path.suffix.lower()
     if kind == ".gif":
         return PillowWriter(fps=fps)
     if kind != ".mp4":
-        raise ValueError(f"`path` is {path}; expected one that ends on .gif or .mp4.")
+        raise InputError("path", f"is {path}", "a path that ends on .gif or .mp4")
     if shutil.which("ffmpeg") is None:
-        raise ValueError(
-            f"`path` is {path}, but ffmpeg is not installed; install it (apt install "
-            "ffmpeg, brew install ffmpeg), or write a .gif."
-        )
+        remedy = "Install it (apt install ffmpeg, brew install ffmpeg)."
+        got = f"is {path}, but ffmpeg is not installed"
+        raise InputError("path", got, "a path that ends on .gif, or ffmpeg", remedy)
     even = "pad=ceil(iw/2)*2:ceil(ih/2)*2"  # as the codec needs it
     options = ["-vf", even, "-pix_fmt", "yuv420p"]
     return FFMpegWriter(fps=fps, codec="libx264", extra_args=options)

@@ -4,20 +4,19 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from aljax.columns import RowValues
 from aljax.errors import optional
-from aljax.plot import style as paper
+from aljax.plot import style
 from aljax.plot.read import one_map, read_maps, read_titles
 from aljax.plot.style import COLORMAP, PLAIN, UNKNOWN, Coloring, color_by, color_map
 
 PANEL = 2.6  # inches
 SINGLE = 6.0  # inches
-
-
 LARGE = 50_000  # points
 PIXELS = 300  # per inch
 
@@ -47,24 +46,23 @@ def points(
             datashader); None does so above 50,000.
 
     Raises:
-        ValueError: A model that is not fitted, or labels that do not fit the map.
+        InputError: A model that is not fitted, or labels that do not fit the map.
     """
-    plane = paper.plane(one_map(model, slice))
+    plane = style.plane(one_map(model, slice))
     coloring = color_map(labels, values, len(plane))
-    if ax is not None:
-        _draw(ax, plane, coloring, 0, density=density)
-        for handle in paper.handles(coloring):
-            ax.add_line(handle)
-        ax.set_title(title)
-        paper.settle(ax)
-        return ax.figure.canvas.figure
-    height = SINGLE + paper.legend_height(coloring, SINGLE) + 0.3 * bool(title)
-    figure = Figure(figsize=(SINGLE, height), layout="constrained")
-    panel = figure.subplots()
+    panel, height = ax, SINGLE + style.legend_height(coloring, SINGLE)
+    if panel is None:
+        size = (SINGLE, height + 0.3 * bool(title))
+        panel = Figure(figsize=size, layout="constrained").subplots()
+    figure = panel.figure.canvas.figure
     panel.set_title(title)
-    _draw(panel, plane, coloring, 0, density=density)
-    paper.explain(figure, panel, coloring)
-    paper.settle(panel)
+    draw_map(panel, plane, coloring, density=density)
+    if ax is None:
+        style.explain(figure, panel, coloring)
+    else:
+        for handle in style.handles(coloring):
+            ax.add_line(handle)
+    style.settle(panel)
     return figure
 
 
@@ -81,7 +79,7 @@ def slices(
 
     Args:
         model: A fitted estimator, an `AlignedEmbedding`, or a list of maps.
-        labels: For each slice its rows' classes, which decide their colours.  Up to 10
+        labels: For each slice its rows' classes, which decide their colors.  Up to 10
             are named in the maps, up to 40 in the legend.
         values: For each slice its rows' values, instead.
         titles: One for each slice; None for the slices' labels or numbers.
@@ -89,28 +87,28 @@ def slices(
         density: As in `points`, for each map.
 
     Raises:
-        ValueError: As `points` does; or another number of titles than of maps.
+        InputError: As `points` does; or another number of titles than of maps.
     """
-    maps = [paper.plane(one) for one in read_maps(model)]
+    maps = [style.plane(y) for y in read_maps(model)]
     titles = read_titles(titles, model, len(maps))
-    coloring = color_by(labels, values, [len(one) for one in maps])
+    coloring = color_by(labels, values, [len(y) for y in maps])
     rows = -(-len(maps) // (5 if len(maps) <= 20 else 8))
     columns = -(-len(maps) // rows)  # so that the last row is nearly full
     width = PANEL * max(columns, 2)
-    size = (width, PANEL * rows + 0.6 + paper.legend_height(coloring, width))
+    size = (width, PANEL * rows + 0.6 + style.legend_height(coloring, width))
     figure = Figure(figsize=size, layout="constrained")
     how = f"{len(maps)} maps with the same axes, read by row" if len(maps) > 1 else ""
     figure.suptitle(": ".join(filter(None, [heading, how])))
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
-    bounds = paper.bounds(np.concatenate(maps))
+    bounds = style.bounds(np.concatenate(maps))
     for t, (panel, plane) in enumerate(zip(panels, maps, strict=False)):
         _title(panel, titles[t])
-        _draw(panel, plane, coloring, t, density=density, bounds=bounds)
+        draw_map(panel, plane, coloring, t, density=density, bounds=bounds)
     for panel in panels[len(maps) :]:
         panel.set_visible(False)
-    paper.explain(figure, panels, coloring)
+    style.explain(figure, panels, coloring)
     for panel in panels[: len(maps)]:
-        paper.settle(panel)
+        style.settle(panel)
     return figure
 
 
@@ -122,30 +120,26 @@ def _title(panel: Axes, text: str) -> None:
     panel.set_title(text, fontsize=float(np.clip(10 * 26 / max(longest, 1), 6, 10)))
 
 
-def _draw(
+def draw_map(
     panel: Axes,
     plane: np.ndarray,
     coloring: Coloring,
-    t: int,
+    t: int = 0,
     *,
-    density: bool | None,
+    density: bool | None = None,
     bounds: dict[str, Any] | None = None,
 ) -> None:
-    panel.set(xticks=[], yticks=[], aspect="equal", **(bounds or paper.bounds(plane)))
-    if is_dense(len(plane), density):
-        shade(panel, plane, coloring, t)
+    """Draws a slice's points, or their density, and names its classes."""
+    panel.set(xticks=[], yticks=[], aspect="equal", **(bounds or style.bounds(plane)))
+    if len(plane) > LARGE if density is None else density:
+        _shade(panel, plane, coloring, t)
     else:
-        paper.scatter(panel, plane, coloring.points[t])
-    paper.name_classes(panel, plane, coloring, t)
+        style.scatter(panel, plane, coloring.points[t])
+    style.name_classes(panel, plane, coloring, t)
 
 
-def is_dense(points: int, density: bool | None) -> bool:
-    """Whether to draw by density: as asked, else above 50,000 points."""
-    return points > LARGE if density is None else density
-
-
-def shade(panel: Axes, points: np.ndarray, coloring: Coloring, t: int) -> None:
-    """Draw a map as an image, whose opacity is how many points lie in a pixel.
+def _shade(panel: Axes, points: np.ndarray, coloring: Coloring, t: int) -> None:
+    """Draws a map as an image, whose opacity is how many points lie in a pixel.
 
     Raises:
         ImportError: datashader is not installed.
@@ -161,27 +155,20 @@ def shade(panel: Axes, points: np.ndarray, coloring: Coloring, t: int) -> None:
     xlim, ylim = panel.get_xlim(), panel.get_ylim()
     canvas = datashader.Canvas(side, side, x_range=xlim, y_range=ylim)
     table = pandas.DataFrame({"x": points[:, 0], "y": points[:, 1]})
+    how, shades = None, {"cmap": [PLAIN], "min_alpha": 100}
     if coloring.codes is not None:
-        # -1 becomes the last, unknown class.
-        names = [*map(str, range(len(coloring.classes))), "unknown"]
-        table["c"] = pandas.Categorical.from_codes(
-            np.where(coloring.codes[t] < 0, len(names) - 1, coloring.codes[t]), names
-        )
-        hues = [to_hex(color) for color in coloring.palette]
-        counted = canvas.points(table, "x", "y", datashader.count_cat("c"))
-        key = dict(zip(names, [*hues, UNKNOWN], strict=True))
-        image = shading.shade(counted, color_key=key, min_alpha=150)
+        names = [*map(str, range(len(coloring.classes))), "unknown"]  # -1 is the last
+        codes = coloring.codes[t] % len(names)
+        table["c"] = pandas.Categorical.from_codes(codes, names)
+        hues = [*map(to_hex, coloring.palette), UNKNOWN]
+        how = datashader.count_cat("c")
+        shades = {"color_key": dict(zip(names, hues, strict=True)), "min_alpha": 150}
     elif coloring.values is not None:
-        from matplotlib import colormaps
-
         table["v"] = coloring.values[t]
-        mean = canvas.points(table, "x", "y", datashader.mean("v"))
-        image = shading.shade(
-            mean, cmap=colormaps[COLORMAP], how="linear", span=coloring.limits
-        )
-    else:
-        counted = canvas.points(table, "x", "y")
-        image = shading.shade(counted, cmap=[PLAIN], min_alpha=100)
+        how = datashader.mean("v")
+        shades = {"how": "linear", "span": coloring.limits}
+        shades["cmap"] = colormaps[COLORMAP]
+    image = shading.shade(canvas.points(table, "x", "y", how), **shades)
     image = shading.dynspread(image, threshold=0.6, max_px=3)
     pixels = np.asarray(image.to_pil())
     panel.imshow(pixels, extent=(*xlim, *ylim), aspect="equal", zorder=1)

@@ -1,4 +1,4 @@
-"""What a picture is asked to draw, in whichever form it came: maps, rows, members."""
+"""The maps, rows and members that a picture draws, read from whichever form came."""
 
 import numbers
 from collections.abc import Sequence
@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 
 from aljax.columns import RowValues, is_missing, per_row
 from aljax.embedding import AlignedEmbedding
+from aljax.errors import InputError
 from aljax.relations.mates import Relations
 
 Map = Float[np.ndarray, "_ components"]
@@ -18,7 +19,7 @@ def read_maps(model: Any) -> list[Map]:
     """The maps of a fitted estimator, an `AlignedEmbedding`, an array or a list.
 
     Raises:
-        ValueError: None of these; not fitted; positions that are not finite.
+        InputError: None of these; not fitted; positions that are not finite.
     """
     model = _fitted(model)
     if isinstance(model, AlignedEmbedding):
@@ -28,32 +29,39 @@ def read_maps(model: Any) -> list[Map]:
     if not isinstance(model, list | tuple):
         array = np.asarray(model)
         model = list(array) if array.ndim == 3 else [array]
-    maps = [np.asarray(one) for one in model]
-    for t, one in enumerate(maps):
-        if one.ndim != 2 or one.dtype.kind not in "fiu" or 0 in one.shape:
-            raise ValueError(
-                f"`model` has a map of shape {one.shape} and dtype {one.dtype} as "
-                f"slice {t}; expected a fitted model, or maps (points, components)."
-            )
-        if not np.isfinite(one).all():
-            row = int(np.argwhere(~np.isfinite(one))[0, 0])
-            raise ValueError(
-                f"`model` has a position that is not finite, in row {row} of slice "
-                f"{t}; leave the row out."
-            )
-    if not maps:
-        raise ValueError("`model` is an empty list; expected at least one map.")
+    expected = "a fitted model, or at least one map (points, components)"
+    if not model:
+        raise InputError("model", "is an empty list", expected)
+    maps = [np.asarray(y) for y in model]
+    for t, y in enumerate(maps):
+        if y.ndim != 2 or y.dtype.kind not in "fiu" or not y.size:
+            got = f"has a map of shape {y.shape} and dtype {y.dtype} as slice {t}"
+            raise InputError("model", got, expected)
+        odd = np.flatnonzero(~np.isfinite(y).all(axis=1))
+        if odd.size:
+            got = f"has {y[odd[0]].tolist()} in row {odd[0]} of slice {t}"
+            raise InputError("model", got, "finite positions", "Leave the row out.")
+    return maps
+
+
+def several_maps(model: Any) -> list[Map]:
+    """The maps of a sequence.
+
+    Raises:
+        InputError: As `read_maps`; or there is one map alone.
+    """
+    maps = read_maps(model)
+    if len(maps) < 2:
+        raise InputError("model", "has one slice", "at least two to move between")
     return maps
 
 
 def _fitted(model: Any) -> Any:
-    """What holds the maps: a fitted estimator keeps its own in `maps_`."""
-    if hasattr(model, "get_params") and not (
-        hasattr(model, "embedding_") or hasattr(model, "embeddings_")
-    ):
-        raise ValueError(
-            f"`model` is a {type(model).__name__} that is not fitted; call `fit` first."
-        )
+    """The object that holds the maps: a fitted estimator keeps its own in `maps_`."""
+    read = any(hasattr(model, name) for name in ("embedding_", "embeddings_"))
+    if hasattr(model, "get_params") and not read:
+        got = f"is a {type(model).__name__} that is not fitted"
+        raise InputError("model", got, "one that has maps", "Call `fit` first.")
     return getattr(model, "maps_", model)
 
 
@@ -61,15 +69,13 @@ def one_map(model: Any, slice: int) -> Map:  # noqa: A002
     """The map of one slice, counted from the end where negative.
 
     Raises:
-        ValueError: There is no such slice.
+        InputError: There is no such slice.
     """
     maps = read_maps(model)
     whole = isinstance(slice, numbers.Integral) and not isinstance(slice, bool)
     if not whole or not -len(maps) <= slice < len(maps):
-        raise ValueError(
-            f"`slice` is {slice!r}; expected {-len(maps)} to {len(maps) - 1}, the "
-            "slices of `model`."
-        )
+        expected = f"a slice of `model`, {-len(maps)} to {len(maps) - 1}"
+        raise InputError("slice", f"is {slice!r}", expected)
     return maps[slice]
 
 
@@ -77,20 +83,18 @@ def read_titles(titles: Sequence[str] | None, model: Any, count: int) -> list[st
     """One title for each slice: given, or the slices' own labels, or their numbers.
 
     Raises:
-        ValueError: Another number of titles.
+        InputError: Another number of titles.
     """
-    if titles is None:
-        own = getattr(_fitted(model), "slice_labels", None)
-        return [str(one) for one in (range(count) if own is None else own)]
-    if len(titles) != count:
-        raise ValueError(
-            f"`titles` has {len(titles)} for {count} slices; expected one for each."
-        )
-    return [str(one) for one in titles]
+    labels = getattr(_fitted(model), "slice_labels", None) or range(count)
+    read = [*map(str, labels if titles is None else titles)]
+    if len(read) != count:
+        expected = f"one for each of {count} slices"
+        raise InputError("titles", f"has {len(read)}", expected)
+    return read
 
 
 class Members(NamedTuple):
-    """Who is where: for each slice its rows' members, as places in `names`."""
+    """The members of each slice, by row, as places in `names`."""
 
     codes: list[Int[np.ndarray, "_"]]
     names: list[str]
@@ -106,19 +110,20 @@ def read_members(model: Any, ids: RowValues | None) -> Members:
             named by the slice and row in which it is first met.
 
     Raises:
-        ValueError: Several plain maps without ids, or an id twice in a slice.
+        InputError: Several plain maps without ids, or an id twice in a slice.
     """
     maps, model = read_maps(model), _fitted(model)
-    sizes = [len(one) for one in maps]
+    sizes = [len(y) for y in maps]
     ids = getattr(model, "ids", None) if ids is None else ids
     if ids is not None:
         return _by_id(ids, sizes)
     if len(maps) == 1:
         return Members([np.arange(sizes[0])], [str(row) for row in range(sizes[0])])
     if not isinstance(model, AlignedEmbedding):
-        raise ValueError(
-            "`ids` is None, and plain maps do not say which rows belong together; give "
-            "a list with one array of ids for each slice, or the fitted model."
+        raise InputError(
+            "ids",
+            "is None, and plain maps do not say which rows belong together",
+            "a list with one array of ids for each slice, or the fitted model",
         )
     return _by_relations(model.relations, sizes)
 
@@ -127,19 +132,17 @@ def _by_id(ids: RowValues, sizes: Sequence[int]) -> Members:
     places: dict[Any, int] = {}
     names: list[str] = []
     codes = []
-    for t, one in enumerate(per_row("ids", ids, sizes)):
-        code = np.empty(len(one), dtype=int)
-        for row, name in enumerate(one.tolist()):
+    for t, rows in enumerate(per_row("ids", ids, sizes)):
+        code = np.empty(len(rows), dtype=int)
+        for row, name in enumerate(rows.tolist()):
             missing = is_missing(name)
             key = object() if missing else name  # such a row is nobody's mate
             code[row] = places.setdefault(key, len(names))
             if code[row] == len(names):
                 names.append("" if missing else str(name))
         if len(np.unique(code)) < len(code):
-            raise ValueError(
-                f"`ids` has the same id in several rows of slice {t}; expected every "
-                "id at most once in a slice."
-            )
+            got = f"has the same id in several rows of slice {t}"
+            raise InputError("ids", got, "every id at most once in a slice")
         codes.append(code)
     return Members(codes, names)
 
