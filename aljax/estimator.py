@@ -1,4 +1,4 @@
-"""The scikit-learn face: umap-learn's names over `fit`, defaults from the configs."""
+"""Estimators of scikit-learn: umap-learn's names over `fit` and `update`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
@@ -15,7 +15,7 @@ from aljax.embedding import AlignedEmbedding
 from aljax.errors import InputError
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.knn import KNN
-from aljax.graph.slices import Slice, read_slice, read_slices, slices_of
+from aljax.graph.slices import read_slice, read_slices, slices_of
 from aljax.relations.read import turn_reversed
 from aljax.transform import transform
 from aljax.umap_parameters import Parameters, check_columns, fitting_neighbors
@@ -39,7 +39,7 @@ class AlignedUMAP(Parameters):
         embeddings_: For each slice its map, `(points, components)`.
         graphs_: For each slice its fuzzy graph, a symmetric sparse matrix.
         maps_: The sequence as an `AlignedEmbedding`.
-        n_models_: How many slices there are.
+        n_models_: The number of slices.
         n_features_in_: Columns of the first slice.
         feature_names_in_: Their names, where it was a frame.
     """
@@ -59,25 +59,27 @@ class AlignedUMAP(Parameters):
         *,
         relations: Any = None,
     ) -> "AlignedUMAP":
-        """Lay the slices out.
+        """Lays the slices out.
 
         Args:
             X: For each slice its data, `(points, features)`: an array, a pandas or
                 polars frame, a SciPy sparse matrix, or (precomputed) distances.
             y: For each slice its rows' classes (-1 for unknown) or values, as
                 `target_metric` says, or None.
-            relations: Who is who, as `aljax.fit` takes it: dicts, ids or pairs.  A
+            relations: The mates, as `aljax.fit` takes them: dicts, ids or pairs.  A
                 dict that is evidently reversed is turned, with a warning.
 
         Raises:
             ValueError: As `aljax.fit` does.
         """
-        slices = _read_data(X, self.metric)
+        slices = read_slices(X, metric=self.metric)
+        for t, part in enumerate(slices):
+            _check_data(part.given, f"X[{t}]")
         validate_data(self, X[0], skip_check_array=True)
         relations = turn_reversed(relations, slices)
         knn = self.precomputed_knn
-        none = isinstance(knn, tuple) and all(one is None for one in knn)
-        knn = None if none else knn
+        if isinstance(knn, tuple) and all(table is None for table in knn):
+            knn = None  # umap-learn's default, a triple
         self._keep(self._fit(slices, relations, y=y, precomputed_knn=knn))
         return self
 
@@ -102,7 +104,7 @@ class AlignedUMAP(Parameters):
         precomputed_knn: Any = None,
         **settings: Any,
     ) -> "AlignedUMAP":
-        """Append a slice, aligned with those before, as `aljax.update` does.
+        """Appends a slice, aligned with those before, as `aljax.update` does.
 
         Args:
             X: The new slice's data, `(points, features)`.
@@ -121,21 +123,19 @@ class AlignedUMAP(Parameters):
             NotFittedError: `fit` comes first.
         """
         check_is_fitted(self)
-        new = _read_one(X, self.metric)
+        _check_data(X, "X")
+        new = read_slice(X, "X", metric=self.metric)
         count = len(self.maps_.maps)
         if isinstance(relations, Mapping):
-            sizes = [len(self.maps_.maps[-1])]
-            (last,) = slices_of(sizes, self.maps_.data[-1:])
-            (relations,) = turn_reversed([relations], [last, new], first=count - 1)
+            last = slices_of([len(self.maps_.maps[-1])], self.maps_.data[-1:])
+            (relations,) = turn_reversed([relations], [*last, new], first=count - 1)
         fitted = per_slice("n_neighbors", self.maps_.graph.n_neighbors, count)
-        # `fit` takes less where a slice is small.
-        last = fitted[-1]
-        own = last if is_listed(self.n_neighbors) else max(fitted)
-        asked = settings.get("n_neighbors", own)
-        (fits,) = per_slice(
-            "n_neighbors", fitting_neighbors(asked, [new.rows], first=count), 1
-        )
-        if fits != last:
+        # One number for all was reduced by `fit` where a slice is small.
+        usual = fitted[-1] if is_listed(self.n_neighbors) else max(fitted)
+        asked = settings.get("n_neighbors", usual)
+        fits = fitting_neighbors(asked, [new.rows], first=count)
+        (fits,) = per_slice("n_neighbors", fits, 1)
+        if fits != fitted[-1]:
             settings["n_neighbors"] = fits
         with self._watched() as progress:
             maps = update(
@@ -181,11 +181,11 @@ class AlignedUMAP(Parameters):
     def graphs_(self) -> list[scipy.sparse.csr_matrix]:
         """For each slice its fuzzy graph."""
         check_is_fitted(self)
-        return [one.to_sparse() for one in self.maps_.graphs]
+        return [graph.to_sparse() for graph in self.maps_.graphs]
 
     @property
     def n_models_(self) -> int:
-        """How many slices there are."""
+        """The number of slices."""
         check_is_fitted(self)
         return len(self.maps_.maps)
 
@@ -209,7 +209,7 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
     """
 
     def fit(self, X: Any, y: Any = None) -> "UMAP":  # noqa: N803
-        """Lay the data out.
+        """Lays the data out.
 
         Args:
             X: The data, `(points, features)`: an array, a pandas or polars frame, a
@@ -220,7 +220,7 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
         Raises:
             ValueError: As `aljax.fit` does.
         """
-        data = _read_one(self._validate(X, reset=True), self.metric)
+        data = read_slice(self._validate(X, reset=True), "X", metric=self.metric)
         init = self.init if isinstance(self.init, str) else [self.init]
         knn = None if self.precomputed_knn is None else [self.precomputed_knn]
         labels = None if y is None else [y]
@@ -241,10 +241,7 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
         check_is_fitted(self)
         return transform(self.maps_, 0, self._validate(X, reset=False))
 
-    def inverse_transform(
-        self,
-        X: Any,  # noqa: N803
-    ) -> Float[np.ndarray, "queries features"]:
+    def inverse_transform(self, X: Any) -> Float[np.ndarray, "queries features"]:  # noqa: N803
         """Data for positions in the map, as `aljax.inverse_transform` makes them."""
         check_is_fitted(self)
         return np.asarray(self.maps_.inverse_transform(X).points)
@@ -261,7 +258,7 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
         return tags
 
     def _validate(self, given: Any, *, reset: bool) -> Any:
-        _refuse_products(given, "`X`")
+        _check_data(given, "X")
         fewest = 3 if reset else 1
         return validate_data(
             self, given, reset=reset, accept_sparse="csr", ensure_min_samples=fewest
@@ -273,24 +270,9 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
         self._n_features_out = self.embedding_.shape[1]
 
 
-def _read_data(slices: Sequence[Any], metric: str) -> list[Slice]:
-    read = read_slices(slices, metric=metric)
-    for t, one in enumerate(read):
-        _check_data(one, f"X[{t}]")
-    return read
-
-
-def _read_one(given: Any, metric: str) -> Slice:
-    one = read_slice(given, "X", metric=metric)
-    _check_data(one, "X")
-    return one
-
-
-def _check_data(one: Slice, name: str) -> None:
-    if isinstance(one.given, KNN | FuzzyGraph):
-        raise InputError(
-            name,
-            f"is a {type(one.given).__name__}",
-            "data",
-            "Pass neighbors as `precomputed_knn`, or graphs to `aljax.fit`.",
-        )
+def _check_data(given: Any, name: str) -> None:
+    """Checks that a slice is data, which estimators take, not made of data."""
+    if isinstance(given, KNN | FuzzyGraph):
+        got, remedy = f"is a {type(given).__name__}", "Pass neighbors as "
+        remedy += "`precomputed_knn`, or graphs to `aljax.fit`."
+        raise InputError(name, got, "data", remedy)

@@ -1,4 +1,4 @@
-"""What both estimators share: umap-learn's parameters, and how they reach `fit`.
+"""Both estimators share this: umap-learn's parameters, and how they reach `fit`.
 
 Defaults are those of the configs, and umap-learn's where nothing here reads the
 parameter: `POINTLESS` ones do nothing, `ABSENT` ones have no other value.
@@ -6,7 +6,7 @@ parameter: `POINTLESS` ones do nothing, `ABSENT` ones have no other value.
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
@@ -26,7 +26,7 @@ from aljax.config import (
     per_slice,
 )
 from aljax.embedding import AlignedEmbedding
-from aljax.errors import nearest_name, warn
+from aljax.errors import InputError, nearest_name, warn
 from aljax.files import check_parts, read, write
 from aljax.fit import Progress, fit
 from aljax.graph.slices import Slice
@@ -40,10 +40,10 @@ POINTLESS = (
 ABSENT = {
     "densmap": "DensMAP is not in aljax",
     "output_dens": "DensMAP is not in aljax",
-    "output_metric": "maps are Euclidean in aljax",
-    "transform_mode": "for graphs without a layout use `aljax.prepare(...).graphs`",
-    "unique": "drop repeated rows by `np.unique(X, axis=0, return_inverse=True)`",
-    "disconnection_distance": "give `precomputed_knn` with inf for far neighbours",
+    "output_metric": "Maps are Euclidean in aljax",
+    "transform_mode": "For graphs without a layout use `aljax.prepare(...).graphs`",
+    "unique": "Drop repeated rows by `np.unique(X, axis=0, return_inverse=True)`",
+    "disconnection_distance": "Give `precomputed_knn` with inf for far neighbors",
 }
 Path = str | os.PathLike[str]
 
@@ -97,7 +97,7 @@ class Parameters(BaseEstimator):
     devices: int | None = None
 
     def __new__(cls, *_: Any, **parameters: Any) -> Any:
-        """Refuse a wrong name with the nearest right one."""
+        """Checks the names; an error suggests the nearest right one."""
         known = cls._get_param_names()
         for name in parameters:
             if name not in known:
@@ -118,48 +118,43 @@ class Parameters(BaseEstimator):
     ) -> AlignedEmbedding:
         """`aljax.fit` with these parameters; `changed` replaces some of them."""
         self._check_parameters()
-        given = self.get_params(deep=False) | changed
-        given["n_neighbors"] = fitting_neighbors(
-            self.n_neighbors, [one.rows for one in slices]
-        )
+        values = self.get_params(deep=False) | changed
+        sizes = [part.rows for part in slices]
+        values["n_neighbors"] = fitting_neighbors(self.n_neighbors, sizes)
 
-        def settings(cls: type) -> dict[str, Any]:
+        def settings(cls: type) -> Any:
             names = [field.name for field in dataclasses.fields(cls)]
-            return {name: given[name] for name in names if name in given}
+            return cls(**{name: values[name] for name in names if name in values})
 
         with self._watched() as progress:
             return fit(
-                [one.given for one in slices],
+                [part.given for part in slices],
                 relations,
                 key=self._key(),
-                graph=GraphConfig(**settings(GraphConfig)),
-                layout=LayoutConfig(**settings(LayoutConfig)),
-                alignment=AlignmentConfig(**settings(AlignmentConfig)),
-                y=given.get("y"),
-                precomputed_knn=given["precomputed_knn"],
+                graph=settings(GraphConfig),
+                layout=settings(LayoutConfig),
+                alignment=settings(AlignmentConfig),
+                y=values.get("y"),
+                precomputed_knn=values["precomputed_knn"],
                 progress=progress,
-                devices=given["devices"],
+                devices=values["devices"],
             )
 
     def _check_parameters(self) -> None:
-        """Refuse what is not there, and warn once of all that does nothing.
+        """Warns once of all parameters that do nothing.
 
         Raises:
-            ValueError: A parameter of `ABSENT` with another value than its default.
+            InputError: A parameter of `ABSENT` with another value than its default.
         """
         defaults = {field.name: field.default for field in dataclasses.fields(self)}
         for name, why in ABSENT.items():
             value = getattr(self, name)
             if value != defaults[name]:
-                raise ValueError(
-                    f"`{name}` is {value!r}; expected {defaults[name]!r}: {why}."
-                )
-        given = [n for n in POINTLESS if getattr(self, n) != defaults[n]]
-        if given:
-            warn(
-                f"{', '.join(f'`{name}`' for name in given)} of umap-learn "
-                f"{'do' if len(given) > 1 else 'does'} nothing here.",
-            )
+                raise InputError(name, f"is {value!r}", repr(defaults[name]), f"{why}.")
+        idle = [n for n in POINTLESS if getattr(self, n) != defaults[n]]
+        if idle:
+            names = ", ".join(f"`{name}`" for name in idle)
+            warn(f"{names} of umap-learn {'do' if idle[1:] else 'does'} nothing here.")
 
     @contextmanager
     def _watched(self) -> Iterator[Progress | None]:
@@ -169,22 +164,28 @@ class Parameters(BaseEstimator):
             return
         from tqdm.auto import tqdm
 
-        kwds: dict[str, Any] = {"desc": "layout", "unit": "epoch"} | dict(
-            self.tqdm_kwds or {}
-        )
-        with tqdm(**kwds) as bar:
-            yield show_progress(bar)
+        settings: Any = {"desc": "layout", "unit": "epoch", **(self.tqdm_kwds or {})}
+        with tqdm(**settings) as bar:
+
+            def show(state: LayoutState) -> None:
+                bar.total = int(state.n_epochs)
+                terms = vars(state.losses()).items()
+                last = {name: f"{float(term[-1].sum()):.4g}" for name, term in terms}
+                bar.set_postfix(last, refresh=False)
+                bar.update(int(state.epoch) - bar.n)
+
+            yield show
 
     def save(self, path: Path, *, with_data: bool = True) -> None:
-        """Write the fitted model to a file: arrays and JSON, whole or not at all.
+        """Writes the fitted model to a file: arrays and JSON, whole or not at all.
 
         Args:
             path: Where; a file that is there is replaced.
-            with_data: Whether the data go along; without them new rows cannot be
-                placed nor positions mapped back.
+            with_data: If the data go along; without them new rows cannot be placed
+                nor positions mapped back.
 
         Raises:
-            ValueError: A parameter that has no form in a file, such as a
+            ValueError: A parameter that cannot be kept in a file, such as a
                 `RandomState`; a place that cannot be written.
         """
         check_is_fitted(self)
@@ -196,7 +197,7 @@ class Parameters(BaseEstimator):
         parameters = self.get_params(deep=False)
         knn = parameters["precomputed_knn"]
         triple = isinstance(knn, tuple) and len(knn) == 3  # or a table for each slice
-        if triple and getattr(knn[0], "ndim", 0) == 2:  # its search index is no array
+        if triple and getattr(knn[0], "ndim", 0) == 2:  # then the third is an index
             parameters["precomputed_knn"] = (*knn[:2], None)
         names = getattr(self, "feature_names_in_", None)
         parts = {
@@ -209,11 +210,11 @@ class Parameters(BaseEstimator):
 
     @classmethod
     def load(cls, path: Path) -> Any:
-        """Read a model that `save` wrote: the same parameters and the same bits.
+        """Returns a model that `save` wrote: the same parameters and the same bits.
 
         Raises:
-            ValueError: No such file, or one that is damaged, of a newer format, or
-                of another estimator, or of parts that do not fit each other.
+            ValueError: No such file, or one that is damaged, of a newer format, of
+                another estimator, or of parts that do not fit each other.
         """
         parts = read(path, cls.__name__)
         model: Any = cls(**parts["parameters"])
@@ -231,57 +232,40 @@ class Parameters(BaseEstimator):
         try:
             state = check_random_state(self.random_state)
         except ValueError as error:
-            raise ValueError(
-                f"`random_state` is {self.random_state!r}; expected a whole number "
-                "from 0 to 2**32 - 1, a NumPy `RandomState`, or None."
-            ) from error
+            got, expected = f"is {self.random_state!r}", "a whole number from 0 to "
+            expected += "2**32 - 1, a NumPy `RandomState`, or None"
+            raise InputError("random_state", got, expected) from error
         return jax.random.key(state.randint(2**31))
 
 
 def fitting_neighbors(n_neighbors: Any, sizes: Sequence[int], *, first: int = 0) -> Any:
-    """`n_neighbors`, below the rows of each slice; one warning if it was not.
+    """Returns `n_neighbors`, reduced below the rows of each slice with one warning.
 
     Args:
-        n_neighbors: What was asked for, one for all or one for each slice.
+        n_neighbors: The setting, one number for all or one for each slice.
         sizes: The slices' rows.
         first: The index of the first slice, for the warning.
     """
     asked = per_slice("n_neighbors", n_neighbors, len(sizes))
-    if not all(isinstance(one, int | np.integer) for one in asked):
-        return n_neighbors  # the config says what is wrong with it
-    pairs = [*enumerate(zip(asked, sizes, strict=True), first)]
-    few = [f"slice {t} ({rows} rows)" for t, (k, rows) in pairs if k >= rows > 2]
+    if not all(isinstance(k, int | np.integer) for k in asked):
+        return n_neighbors  # the config says why not
+    fits = [
+        min(k, rows - 1) if rows > 2 else k
+        for k, rows in zip(asked, sizes, strict=True)
+    ]
+    few = [t for t, (k, fit) in enumerate(zip(asked, fits, strict=True)) if k > fit]
     if not few:
         return n_neighbors
-    warn(
-        f"`n_neighbors` reaches the rows of {', '.join(few)}: reduced there to the "
-        "rows less 1.",
-    )
-    return [k if rows <= 2 else min(k, rows - 1) for _, (k, rows) in pairs]
-
-
-def show_progress(bar: Any) -> Callable[[LayoutState], None]:
-    """What brings a tqdm bar to a state's epoch, with its latest loss terms."""
-
-    def show(state: LayoutState) -> None:
-        bar.total = int(state.n_epochs)
-        row = state.recorded() - 1
-        terms = {
-            name: f"{float(np.asarray(values)[row].sum()):.4g}"
-            for name, values in vars(state.history).items()
-        }
-        bar.set_postfix(terms, refresh=False)
-        bar.update(int(state.epoch) - bar.n)
-
-    return show
+    slices = ", ".join(f"slice {first + t} ({sizes[t]} rows)" for t in few)
+    warn(f"`n_neighbors` reaches the rows of {slices}: reduced to the rows less 1.")
+    return fits
 
 
 def check_columns(given: Any, names: Iterable[str]) -> None:
-    """Refuse a frame with the columns that were fitted in another order."""
+    """Checks that a frame has its columns in the order that was fitted."""
     expected = [*names]
     columns = [*getattr(given, "columns", expected)]
     if columns != expected and sorted(map(str, columns)) == sorted(map(str, expected)):
-        raise ValueError(
-            f"`X` has the columns {columns}; expected them as in `fit`: {expected}. "
-            "Pass `X[list(model.feature_names_in_)]`."
-        )
+        got, remedy = f"has the columns {columns}", "Pass `X[list("
+        remedy += "model.feature_names_in_)]`."
+        raise InputError("X", got, f"them in the order of `fit`, {expected}", remedy)

@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from aljax.config import GraphConfig, LayoutConfig, number, per_slice
+from aljax.config import GraphConfig, LayoutConfig, number, of_slices, per_slice
 from aljax.embedding import AlignedEmbedding, check_fitted
-from aljax.errors import instance, nearest_name, slice_name
+from aljax.errors import InputError, instance, nearest_name, slice_name
 from aljax.fit import Progress, check_key, check_label, epochs, optimize, seeds, timed
 from aljax.graph.build import build_graphs
 from aljax.graph.fuzzy import FuzzyGraph
@@ -38,11 +38,6 @@ from aljax.relations.strengths import check_comparable, measure_moves, relate, s
 SHORT = 8  # a window up to which all updates share a program
 
 
-OF_GRAPH = ("n_neighbors", "local_connectivity", "set_op_mix_ratio")
-OF_LAYOUT = ("min_dist", "spread", "a", "b", "learning_rate", "repulsion_strength")
-OF_LAYOUT += ("negative_sample_rate",)
-
-
 def update(
     fitted: AlignedEmbedding,
     new_slice: Any,
@@ -57,10 +52,10 @@ def update(
     precomputed_knn: Any = None,
     progress: Progress | None = None,
 ) -> AlignedEmbedding:
-    """Append a slice to a sequence of maps, aligned with those before.
+    """Returns the sequence with one more slice, aligned with those before.
 
     Rows of the new slice start at their mates; rows without any at the weighted mean
-    of their placed neighbours; groups that nothing leads to beside the frame.
+    of their placed neighbors; groups that nothing leads to beside the frame.
 
     Args:
         fitted: The sequence so far; it is not changed.
@@ -78,7 +73,7 @@ def update(
             the rest.
         slice_label: What the new slice is called, where the others have labels.
         y: The new rows' classes or values, as `fit` takes them, or None.
-        precomputed_knn: The new rows' neighbours, as `fit` takes them, or None.
+        precomputed_knn: The new rows' neighbors, as `fit` takes them, or None.
         progress: Called about 20 times during the layout with the state so far.
 
     Returns:
@@ -100,19 +95,15 @@ def update(
     name = slice_name(count, labels)
     given = read_slice(new_slice, "new_slice", name=name, metric=graph.metric)
     slices = [*slices_of([*map(len, fitted.maps)], fitted.data, labels), given]
-    links, ids = read_new_links(fitted, relations, slices)
+    mates, ids = read_new_mates(fitted, relations, slices)
     knn_seed, start_seed = seeds(key, 2)
     seconds: dict[str, float] = {}
     if fitted.alignment.motion_fidelity > 0:
         check_comparable([one.dense for one in slices])
     with timed("graph", seconds):
-        own = {
-            name: per_slice(name, getattr(graph, name), count + 1)[-1]
-            for name in OF_GRAPH
-        }
         (new,) = build_graphs(
             [given],
-            dataclasses.replace(graph, **own),
+            of_slices(graph, range(count, count + 1), count + 1),
             seed=knn_seed,
             precomputed_knn=[precomputed_knn],
             y=[y],
@@ -120,7 +111,7 @@ def update(
     graphs = [*fitted.graphs, new]
     with timed("relations", seconds):
         related = fitted.relations | relate(
-            links,
+            mates,
             graphs,
             alignment_strengths=fitted.alignment.alignment_strengths,
             alignment_decay=fitted.alignment.alignment_decay,
@@ -130,7 +121,7 @@ def update(
             count,
             new.to_sparse(),
             [*fitted.maps, None],
-            {pair: related[pair] for pair in links},
+            {pair: related[pair] for pair in mates},
             n_components=layout.n_components,
             seed=start_seed,
         )
@@ -157,7 +148,7 @@ def update(
 def _lay_out(
     longer: AlignedEmbedding, move: int, key: jax.Array, progress: Progress | None
 ) -> AlignedEmbedding:
-    """The last `move` + 1 slices laid out, those in their window pinned.
+    """Lays out the last `move` + 1 slices, with those in their window pinned.
 
     The stack always has as many slices, empty ones in front where the sequence is
     short: one compiled program for all updates (unless pairs reach beyond the window).
@@ -168,155 +159,134 @@ def _lay_out(
     if window > SHORT:  # as far as there are slices, by steps
         window = min(window, -(-count // SHORT) * SHORT)
     size = move + 1 + window
-    first = count - size  # below 0 where the sequence is short
-    real = range(max(first, 0), count)
-    components = longer.layout.n_components
-    empty = [_empty_graph(longer.graphs[-1])] * -min(first, 0)
-    maps = [np.zeros((0, components))] * len(empty) + [longer.maps[t] for t in real]
-    pinned: list[Any] = [None] * len(empty)
-    for t in real:
-        pinned.append(
-            longer.pinned[t]
-            if t >= count - move - 1
-            else np.ones(len(longer.maps[t]), bool)
-        )
-    graphs = empty + [longer.graphs[t] for t in real]
-    related = _window_of(longer.relations, first, size, window)
+    begin = count - size  # below 0 where the sequence is short
+    first, empty = max(begin, 0), max(-begin, 0)
+
+    def within(values: Sequence[Any], filler: Any) -> list[Any]:
+        return [filler] * empty + list(values[first:])
+
+    stay = [np.ones(len(positions), bool) for positions in longer.maps[: -move - 1]]
+    related = _renumber(longer.relations, begin, size, window)
     if longer.alignment.motion_fidelity > 0:
         data = dense_only(longer.data)
-        held = [data[-1][:0]] * len(empty) + [data[t] for t in real]
         scales = scales_of(data, longer.graphs)  # one unit for the whole sequence
-        related = measure_moves(related, held, scales)
+        related = measure_moves(related, within(data, data[-1][:0]), scales)
     problem = stack(
-        graphs,
+        within(longer.graphs, _without_points(longer.graphs[-1])),
         related,
         key=key,
-        pinned=pinned,
-        point_weights=[None] * len(empty) + [longer.point_weights[t] for t in real],
+        pinned=within(stay + longer.pinned[-move - 1 :], None),
+        point_weights=within(longer.point_weights, None),
     )
-    params = jax.tree.map(
-        lambda leaf: leaf[jnp.clip(jnp.arange(first, count), 0)] if leaf.ndim else leaf,
-        longer.params,
-    )
+    rows = jnp.clip(jnp.arange(begin, count), 0)
+    params = jax.tree.map(lambda x: x[rows] if x.ndim else x, longer.params)
+    maps = within(longer.maps, np.zeros((0, longer.layout.n_components)))
     state = init(
         stack_maps(maps, problem),
         n_epochs=epochs(longer.layout, longer.graphs[-1 - move :]),
     )
     state = optimize(problem, params, state, longer.layout, key=key, progress=progress)
     fresh = unstack_maps(state.maps, problem)[-move - 1 :]
-    history = jax.tree.map(lambda term: term[:, len(empty) :], state.losses())
+    history = jax.tree.map(lambda term: term[:, empty:], state.losses())
     return dataclasses.replace(
         longer, maps=longer.maps[: -move - 1] + fresh, history=history
     )
 
 
-def _empty_graph(like: FuzzyGraph) -> FuzzyGraph:
-    return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)[..., :0]), like)
+def _without_points(graph: FuzzyGraph) -> FuzzyGraph:
+    return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)[..., :0]), graph)
 
 
-def _window_of(relations: Relations, first: int, size: int, window: int) -> Relations:
-    """The relations within the last slices, renumbered; pairs without any empty."""
+def _renumber(relations: Relations, first: int, size: int, window: int) -> Relations:
+    """The relations of `size` slices, counted from `first`; pairs without any empty."""
     nobody = Mates(np.zeros(0, int), np.zeros(0, int), np.zeros(0))
-    found: Relations = {}
-    for t in range(size):
-        for offset in range(1, size - t):
-            mates = relations.get((first + t, offset))
-            if mates is not None or offset <= window:
-                found[t, offset] = nobody if mates is None else mates
-    return found
+    return {
+        (t, offset): relations.get((first + t, offset), nobody)
+        for t in range(size)
+        for offset in range(1, size - t)
+        if offset <= window or (first + t, offset) in relations
+    }
 
 
 def _drop(fitted: AlignedEmbedding, first: int) -> AlignedEmbedding:
     """The sequence from slice `first` on."""
-
-    def cut(config: Any, names: Sequence[str]) -> Any:
-        values = {name: getattr(config, name) for name in names}
-        return dataclasses.replace(
-            config, **{n: v[first:] for n, v in values.items() if isinstance(v, tuple)}
-        )
-
-    return dataclasses.replace(
-        fitted,
-        maps=fitted.maps[first:],
-        graphs=fitted.graphs[first:],
-        relations={
-            (t - first, offset): mates
-            for (t, offset), mates in fitted.relations.items()
-            if t >= first
-        },
-        data=fitted.data[first:],
-        params=jax.tree.map(
-            lambda leaf: leaf[first:] if leaf.ndim else leaf, fitted.params
-        ),
-        pinned=fitted.pinned[first:],
-        point_weights=fitted.point_weights[first:],
-        ids=fitted.ids and fitted.ids[first:],
-        slice_labels=fitted.slice_labels and fitted.slice_labels[first:],
-        graph=cut(fitted.graph, OF_GRAPH),
-        layout=cut(fitted.layout, OF_LAYOUT),
-    )
+    count = len(fitted.maps)
+    fields = ["maps", "graphs", "data", "pinned", "point_weights"]
+    fields += ["ids", "slice_labels"]  # these may be None
+    values = {name: getattr(fitted, name) for name in fields}
+    cut = {name: value and value[first:] for name, value in values.items()}
+    for name in ("graph", "layout"):
+        cut[name] = of_slices(getattr(fitted, name), range(first, count), count)
+    relations = {
+        (t - first, offset): mates
+        for (t, offset), mates in fitted.relations.items()
+        if t >= first
+    }
+    params = jax.tree.map(lambda x: x[first:] if x.ndim else x, fitted.params)
+    return dataclasses.replace(fitted, relations=relations, params=params, **cut)
 
 
 def extend_settings(
     fitted: AlignedEmbedding, settings: Mapping[str, Any]
 ) -> tuple[GraphConfig, LayoutConfig]:
-    """The settings with one more value where they are per slice.
+    """Returns the settings with the new slice's, where they may differ by slice.
 
     Raises:
-        ValueError: A name that is no per-slice setting.
+        InputError: A name that is not a per-slice setting.
     """
     instance("settings", settings, Mapping, "settings by name")
+    # A start that was given is not a setting of the slices to come.
+    configs = fitted.graph, dataclasses.replace(fitted.layout, init="spectral")
+    names = [
+        field.name
+        for config in configs
+        for field in dataclasses.fields(config)
+        if field.metadata["per_slice"]
+    ]
+    curve, other = ("a", "b"), ("min_dist", "spread")
+    if fitted.layout.a is None:
+        curve, other = other, curve
     for name in settings:
-        if name not in OF_GRAPH + OF_LAYOUT:
-            hint = nearest_name(name, OF_GRAPH + OF_LAYOUT)
-            raise ValueError(f"`settings` has {name!r}, which is not per slice: {hint}")
-    if fitted.layout.a is None and {"a", "b"} & {*settings}:
-        raise ValueError(
-            "`settings` has a or b, but the sequence was fitted to `min_dist` and "
-            "`spread`; give those."
-        )
-    if fitted.layout.a is not None and {"min_dist", "spread"} & {*settings}:
-        raise ValueError(
-            "`settings` has min_dist or spread, but the sequence was fitted with `a` "
-            "and `b`; give those."
-        )
+        if name not in names:
+            got, hint = f"has {name!r}", nearest_name(name, names)
+            raise InputError("settings", got, "names of per-slice settings", hint)
+        if name in other:
+            got = f"has {name!r}, but the sequence was fitted otherwise"
+            raise InputError("settings", got, f"`{curve[0]}` and `{curve[1]}`")
 
-    def extend(config: Any, names: Sequence[str]) -> Any:
+    def extend(config: Any) -> Any:
         changed = {}
-        for name in names:
-            value = getattr(config, name)
-            values = per_slice(name, value, len(fitted.maps))
-            last = settings.get(name, values[-1])
-            if isinstance(value, tuple) or last != value:
-                changed[name] = [*values, last]
+        for name, value in vars(config).items():
+            if name in names:
+                values = per_slice(name, value, len(fitted.maps))
+                last = settings.get(name, values[-1])
+                if isinstance(value, tuple) or last != value:
+                    changed[name] = [*values, last]
         return dataclasses.replace(config, **changed)
 
-    # A start that was given is no setting of the slices to come.
-    layout = dataclasses.replace(fitted.layout, init="spectral")
-    return extend(fitted.graph, OF_GRAPH), extend(layout, OF_LAYOUT)
+    return extend(configs[0]), extend(configs[1])
 
 
 def extend_labels(
     fitted: AlignedEmbedding, label: Hashable
 ) -> tuple[Hashable, ...] | None:
-    """The slices' labels with the new one's; without one its index, or the next free.
+    """Returns the slices' labels with the new one's, or with the next free index.
 
     Raises:
-        ValueError: A label that cannot be hashed.
+        InputError: A label that cannot be hashed.
     """
     check_label(label, "slice_label")
-    if fitted.slice_labels is None:
-        return None if label is None else (*range(len(fitted.maps)), label)
-    if label is None:
-        taken = fitted.slice_labels
-        label = next(one for one in count(len(fitted.maps)) if one not in taken)
-    return (*fitted.slice_labels, label)
+    labels, new = fitted.slice_labels, len(fitted.maps)
+    if labels is None:
+        return None if label is None else (*range(new), label)
+    free = next(i for i in count(new) if i not in labels)
+    return (*labels, free if label is None else label)
 
 
-def read_new_links(
+def read_new_mates(
     fitted: AlignedEmbedding, relations: Any, slices: Sequence[Slice]
 ) -> tuple[Relations, tuple[SliceIds, ...] | None]:
-    """The links of the new slice with those before, and everyone's ids.
+    """Returns the mates of the new slice in those before, and the ids of all rows.
 
     Args:
         fitted: The sequence so far.
@@ -324,51 +294,46 @@ def read_new_links(
         slices: The slices, the new one included.
 
     Raises:
-        ValueError: As `update` has them.
+        InputError: As `update` has them.
     """
-    new = len(fitted.maps)
-    window = fitted.alignment.alignment_window_size
-    ids = fitted.ids
-    if isinstance(relations, Mapping) and any(isinstance(k, tuple) for k in relations):
-        links = from_pairs(relations, slices)
-        for t, offset in links:
-            if t + offset != new:
-                raise ValueError(
-                    f"`relations` has pairs of slices {t} and {t + offset}; expected "
-                    f"pairs with the new slice, {new}."
-                )
-        ids = None
-    elif isinstance(relations, Mapping):
-        links = _follow(fitted, from_dict(relations, new - 1, slices, name="relations"))
-        if ids is not None:
-            of = dict(
-                zip(links[new - 1, 1].others, links[new - 1, 1].rows, strict=True)
-            )
-            rows = range(slices[new].rows)
-            ids = (*ids, tuple(ids[-1][of[r]] if r in of else None for r in rows))
-    else:
+    new, ids = len(fitted.maps), fitted.ids
+    if not isinstance(relations, Mapping):
         if ids is None:
-            raise ValueError(
-                f"`relations` is a {type(relations).__name__}; expected a dict {{row "
-                "of the last slice: row of the new one}, or pairs. Ids serve where "
-                "`fit` was given ids, and no update pairs since."
+            raise InputError(
+                "relations",
+                f"is a {type(relations).__name__}",
+                "a dict {row of the last slice: row of the new one}, or pairs",
+                "Ids serve where `fit` was given ids, and no update pairs since.",
             )
         ids = (*ids, read_slice_ids(relations, slices[new], name="relations"))
-        near = max(0, new - window)
-        joined = from_ids(ids[near:], window=window)
-        links = {
-            (t + near, o): v for (t, o), v in joined.items() if t + near + o == new
-        }
-    warn_alone(links, slices, first=new)
-    return links, ids
+        window = fitted.alignment.alignment_window_size
+        first = max(0, new - window)
+        near = from_ids(ids[first:], window=window)
+        mates = {(first + t, o): pair for (t, o), pair in near.items()}
+        mates = {(t, o): pair for (t, o), pair in mates.items() if t + o == new}
+    elif any(isinstance(key, tuple) for key in relations):
+        mates, ids = from_pairs(relations, slices), None
+        for t, offset in mates:
+            if t + offset != new:
+                got = f"has pairs of slices {t} and {t + offset}"
+                raise InputError("relations", got, f"pairs with the new slice, {new}")
+    else:
+        step = from_dict(relations, new - 1, slices, name="relations")
+        mates = _follow(fitted, step)
+        if ids is not None:
+            named = dict(zip(step.others.tolist(), step.rows.tolist(), strict=True))
+            rows = (named.get(row) for row in range(slices[new].rows))
+            ids = (*ids, tuple(None if row is None else ids[-1][row] for row in rows))
+    warn_alone(mates, slices, first=new)
+    return mates, ids
 
 
 def _follow(fitted: AlignedEmbedding, step: Mates) -> Relations:
-    """A dict from the last slice on, chained back along the window."""
+    """The mates of a dict from the last slice on, chained back along the window."""
     new = len(fitted.maps)
-    links = {(new - 1, 1): step}
+    mates = {(new - 1, 1): step}
     for offset in range(2, fitted.alignment.alignment_window_size + 1):
         before = fitted.relations.get((new - offset, offset - 1))
         if before is not None:
-            links[new - offset, offset] = chain(before, step)
-    return links
+            mates[new - offset, offset] = chain(before, step)
+    return mates

@@ -13,6 +13,7 @@ from helpers import (
     make_data,
     make_relations,
     programs,
+    refused,
 )
 
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
@@ -74,7 +75,7 @@ def test_an_update_appends_a_slice_and_leaves_the_others_to_the_last_bit(base):
     assert {*longer.seconds} >= {"graph", "relations", "start", "layout"}
 
 
-@pytest.mark.parametrize("move", [1, 2, 3])
+@pytest.mark.parametrize("move", [1, 3])
 def test_as_many_slices_move_as_may(base, move):
     longer = append(base, move=move)
     assert_same_maps(longer.maps[: 3 - move], base.maps[: 3 - move])
@@ -147,7 +148,7 @@ def test_pairs_relate_the_new_slice_to_any_before(base):
 
 
 def test_updates_share_one_program_whatever_the_length(base):
-    compiled: Any = run
+    compiled: Any = run_in_place
     compiled.clear_cache()
     longer = append(lay_out(1))
     before = programs(run_in_place)
@@ -228,73 +229,81 @@ def test_progress_is_told_and_changes_nothing(base):
     np.testing.assert_array_equal(told.maps[3], append(base).maps[3])
 
 
-REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+# The options, the argument that is named, and words of the rest of the message.
+REFUSED: dict[str, tuple[dict[str, Any], str, tuple[str, ...]]] = {
     "a row beyond the last slice": (
         {"relations": {45: 45}},
-        r"^`relations` maps from row 45, but slice 2 \('c'\) has 45 rows",
+        "relations",
+        ("from row 45", "rows 0 to 44 of slice 2 ('c')"),
     ),
     "a row beyond the new one": (
         {"relations": {0: 45}, "slice_label": "d"},
-        r"^`relations` maps to row 45, but slice 3 \('d'\) has 44 rows",
+        "relations",
+        ("to row 45", "rows 0 to 43 of slice 3 ('d')"),
     ),
     "a dict that fits backwards": (
         {"relations": {0: 0, 43: 44}},
-        "^`relations` maps to row 44, .*would fit reversed",
+        "relations",
+        ("to row 44", "fit reversed"),
     ),
     "ids where there are none": (
         {"relations": IDS[3]},
-        "^`relations` is a list; .*Ids serve where `fit` was given ids",
+        "relations",
+        ("is a list", "a dict", "where `fit` was given ids"),
     ),
     "pairs of two old slices": (
         {"relations": {(0, 1): [[0, 0]]}},
-        "^`relations` has pairs of slices 0 and 1; .* with the new slice, 3",
+        "relations",
+        ("slices 0 and 1", "new slice, 3"),
     ),
-    "move below 0": (
-        {"move": -1},
-        "^`move` is -1; expected .* 0 and at most 3",
+    "move below 0": ({"move": -1}, "move", ("is -1", "0 and at most 3")),
+    "move beyond": ({"move": 4}, "move", ("is 4", "0 and at most 3")),
+    "a fraction": ({"move": 1.5}, "move", ("is 1.5",)),
+    "keep nothing": ({"keep": 0}, "keep", ("is 0", "1 and at most 4")),
+    "keep too many": ({"keep": 5}, "keep", ("is 5", "1 and at most 4")),
+    "an unknown setting": (
+        {"settings": {"min_dsit": 1}},
+        "settings",
+        ("'min_dsit'", "did you mean `min_dist`"),
     ),
-    "move beyond": ({"move": 4}, "^`move` is 4; expected .* 0 and at most 3"),
-    "a fraction": ({"move": 1.5}, "^`move` is 1.5"),
-    "keep nothing": ({"keep": 0}, "^`keep` is 0; expected .* 1 and at most 4"),
-    "keep too many": (
-        {"keep": 5},
-        "^`keep` is 5; expected .* 1 and at most 4",
+    "a common setting": (
+        {"settings": {"n_components": 3}},
+        "settings",
+        ("'n_components'", "per-slice settings"),
     ),
-    "an unknown setting": ({"settings": {"min_dsit": 1}}, "did you mean `min_dist`"),
-    "a common setting": ({"settings": {"n_components": 3}}, "is not per slice"),
-    "a and b": ({"settings": {"a": 1.0}}, "fitted to `min_dist` and `spread`"),
+    "a and b": ({"settings": {"a": 1.0}}, "settings", ("'a'", "`min_dist` and")),
     "min_dist beside a and b": (
         {"base": {"a": 1.5, "b": 0.9}, "settings": {"min_dist": 0.9}},
-        "fitted with `a` and `b`",
+        "settings",
+        ("'min_dist'", "`a` and `b`"),
     ),
-    "a bad value": ({"settings": {"min_dist": -1.0}}, "^`min_dist` is"),
+    "a bad value": ({"settings": {"min_dist": -1.0}}, "min_dist", ("-1.0",)),
     "too many neighbors": (
         {"settings": {"n_neighbors": 44}, "slice_label": "d"},
-        r"^`n_neighbors` is 44, but slice 3 \('d'\) has 44 rows",
+        "n_neighbors",
+        ("44", "slice 3 ('d')"),
     ),
-    "NaN": ({"data": np.full((9, 5), np.nan)}, "^`new_slice` has nan in row 0"),
-    "a label in a list": ({"slice_label": [1]}, r"^`slice_label` is \[1\]; expected"),
-    "no function": ({"progress": 5}, "^`progress` is a int; expected a function"),
-    "no settings": ({"settings": 5}, "^`settings` is a int; expected settings by name"),
-    "no key": ({"key": 0}, "^`key` is 0"),
+    "NaN": ({"data": np.full((9, 5), np.nan)}, "new_slice", ("nan in row 0",)),
+    "no function": ({"progress": 5}, "progress", ("is a int", "a function")),
+    "no settings": ({"settings": 5}, "settings", ("is a int", "settings by name")),
+    "ids that repeat": (
+        {"base": "by_ids", "relations": ["new", "new", *IDS[3][2:]]},
+        "relations",
+        ("slice 3 (3) repeats 'new' in rows 0 and 1",),
+    ),
 }
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_updates_that_do_not_fit_are_refused(base, case):
-    settings, said = REFUSED[case]
-    settings = dict(settings)
-    if "base" in settings:
-        layout = dataclasses.replace(base.layout, **settings.pop("base"))
+def test_updates_that_do_not_fit_are_refused(base, by_ids, case):
+    options, name, words = REFUSED[case]
+    options = dict(options)
+    changed = options.pop("base", None)
+    if isinstance(changed, dict):
+        layout = dataclasses.replace(base.layout, **changed)
         base = dataclasses.replace(base, layout=layout)
-    with pytest.raises(ValueError, match=said):
-        append(base, **settings)
-
-
-def test_ids_that_repeat_are_refused(by_ids):
-    ids = ["new", "new", *IDS[3][2:]]
-    with pytest.raises(ValueError, match=r"slice 3 \('d'\) repeat: 'new' in rows 0"):
-        append(by_ids, ids, slice_label="d")
+    with refused(name, *words):
+        append(by_ids if changed == "by_ids" else base, **options)
 
 
 def test_a_dict_that_the_data_show_to_be_reversed_is_refused(base):
@@ -302,7 +311,7 @@ def test_a_dict_that_the_data_show_to_be_reversed_is_refused(base):
     forward = {row: row - 10 for row in range(10, 45)}
     backward = {new: old for old, new in forward.items()}
     assert len(append(base, forward, data=data).maps) == 4
-    with pytest.raises(ValueError, match=r"^`relations` is reversed: .*slice 3"):
+    with refused("relations", "is reversed", "slice 3"):
         append(base, backward, data=data)
 
 

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 import scipy.sparse
-from helpers import NEIGHBORS, make_data
+from helpers import NEIGHBORS, make_data, refused
 
 from aljax.config import GraphConfig, LayoutConfig
 from aljax.fit import fit
@@ -85,98 +85,94 @@ def test_the_slices_of_a_table_can_be_laid_out():
             assert cut.ids[t][row] == cut.ids[t + offset][other]
 
 
-REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+TOO_LARGE = VALUES.copy()
+TOO_LARGE[3, 1] = -1e300
+COLUMN = "one for each of the 6 rows"
+# What is changed, the argument that is named, and words of the rest of the message.
+REFUSED: dict[str, tuple[dict[str, Any], str, tuple[str, ...]]] = {
     "ids twice in a slice": (
         {"row_ids": ["Chad", "Iran", "Chad", "Iran", "Iran", "Peru"]},
-        r"`row_ids`: .*slice 0 \(1997\) repeat: 'Iran' in rows 0 and 1",
+        "row_ids",
+        ("slice 0 (1997) repeats 'Iran' in rows 0 and 1",),
     ),
-    "too few labels": (
-        {"slice_labels": YEARS[:4]},
-        "`slice_labels` has 4 entries, but `values` has 6 rows",
-    ),
-    "too many ids": (
-        {"row_ids": [*range(7)]},
-        "`row_ids` has 7 entries, but `values` has 6 rows",
-    ),
+    "too few labels": ({"slice_labels": YEARS[:4]}, "slice_labels", ("4", COLUMN)),
+    "too many ids": ({"row_ids": [*range(7)]}, "row_ids", ("has 7 entries", COLUMN)),
     "a label of None": (
         {"slice_labels": [2002, None, *YEARS[2:]]},
-        "`slice_labels` has None in row 1; expected a label",
+        "slice_labels",
+        ("None in row 1", "labels"),
     ),
     "a label of NaN": (
         {"slice_labels": np.array([1.0, 2.0, np.nan, 1.0, 2.0, 1.0])},
-        "`slice_labels` has nan in row 2; expected a label",
+        "slice_labels",
+        ("nan in row 2",),
     ),
     "labels that cannot be sorted": (
         {"slice_labels": [2002, "1997", *YEARS[2:]]},
-        "`slice_labels` cannot be sorted .*expected labels of one kind",
+        "slice_labels",
+        ("cannot be sorted", "labels of one kind"),
     ),
     "labels that cannot be hashed": (
         {"slice_labels": [[2002]] * 6},
-        r"`slice_labels` has \[2002\] in row 0; expected a label",
+        "slice_labels",
+        ("[2002] in row 0",),
     ),
     "ids that cannot be hashed": (
         {"row_ids": [*NAMES[:5], ["Mali"]]},
-        r"slice 1 \(2002\) have \['Mali'\] \(list\) in row 2, which cannot be hashed",
+        "row_ids",
+        ("slice 1 (2002) has ['Mali'] (list) in row 2", "cannot be hashed"),
     ),
     "values that are missing": (
         {"values": np.where(VALUES == 5, np.nan, VALUES)},
-        "`values` has nan in row 2, column 1",
+        "values",
+        ("nan in row 2, column 1",),
     ),
-    "values that are words": (
-        {"values": [["a", "b"]] * 6},
-        "`values` has .*'a'.* in row 0",
+    "values that are words": ({"values": [["a", "b"]] * 6}, "values", ("'a'",)),
+    "values of one dimension": (
+        {"values": VALUES[:, 0]},
+        "values",
+        ("has shape (6,)",),
     ),
-    "values of one dimension": ({"values": VALUES[:, 0]}, "`values` has shape"),
+    "values too large": (
+        {"values": TOO_LARGE},
+        "values",
+        ("in row 3, column 1", "below 1e+36"),
+    ),
+    "values beyond all floats": (
+        {"values": [[10**400, 1.0]] * 6},
+        "values",
+        ("object",),
+    ),
+    "sparse values": (
+        {"values": scipy.sparse.csr_matrix(VALUES)},
+        "values",
+        ("sparse", "an array or a frame"),
+    ),
+    "a number as labels": ({"slice_labels": 3}, "slice_labels", ("is a int", "column")),
+    "no labels": ({"slice_labels": None}, "slice_labels", ("is a NoneType",)),
+    "text as ids": ({"row_ids": "years"}, "row_ids", ("is a str", "a column")),
 }
 
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_tables_that_do_not_fit_are_refused(case):
-    changed, said = REFUSED[case]
-    given = {"values": VALUES, "slice_labels": YEARS, "row_ids": NAMES} | changed
-    with pytest.raises(ValueError, match=said):
-        slices_from_table(**given)
+    changed, name, words = REFUSED[case]
+    columns = {"values": VALUES, "slice_labels": YEARS, "row_ids": NAMES} | changed
+    with refused(name, *words):
+        slices_from_table(**columns)
 
 
-def test_of_many_ids_that_repeat_the_first_are_named():
-    with pytest.raises(ValueError, match=r"'a' in rows 0 and 5; .*'c' .*and 2 more"):
-        slices_from_table(np.zeros((10, 1)), [1] * 10, [*"abcdeabcde"])
-
-
-@pytest.mark.parametrize("value", [1e36, -1e300])
-def test_values_too_large_for_distances_are_refused(value):
-    values = VALUES.copy()
-    values[3, 1] = value
-    with pytest.raises(ValueError, match=r"^`values` .*row 3, column 1.*below 1e\+36"):
-        slices_from_table(values, YEARS, NAMES)
-
-
-def test_whole_numbers_beyond_all_floats_are_refused():
-    values = [[10**400, 1.0]] * len(YEARS)
-    with pytest.raises(ValueError, match=r"^`values` has dtype object"):
-        slices_from_table(values, YEARS, NAMES)
-
-
-@pytest.mark.parametrize("column", [3, None, "years"])
-def test_what_is_no_column_is_refused(column):
-    with pytest.raises(ValueError, match=r"^`slice_labels` is a .*a column"):
-        slices_from_table(VALUES, column, NAMES)
-    with pytest.raises(ValueError, match=r"^`row_ids` is a .*a column"):
-        slices_from_table(VALUES, YEARS, column)
-
-
-@pytest.mark.parametrize("rows", [{0: 1, 1: 2}, 3, None])
-def test_what_has_no_rows_has_no_windows(rows):
-    with pytest.raises(ValueError, match=r"^`data` is a "):
-        sliding_windows(rows, 1, 1)
-
-
-@pytest.mark.parametrize("wrong", [1.5, "2", None, True])
-def test_windows_are_of_whole_rows(wrong):
-    with pytest.raises(ValueError, match=r"^`size` is"):
-        sliding_windows(VALUES, wrong, 1)
-    with pytest.raises(ValueError, match=r"^`step` is"):
-        sliding_windows(VALUES, 1, wrong)
+@pytest.mark.parametrize(
+    ("data", "size", "step", "name"),
+    [
+        *((rows, 1, 1, "data") for rows in ({0: 1, 1: 2}, 3, None)),
+        *((VALUES, wrong, 1, "size") for wrong in (1.5, "2", None, True, 0, 7)),
+        *((VALUES, 1, wrong, "step") for wrong in (1.5, "2", None, True, 0)),
+    ],
+)
+def test_windows_that_do_not_fit_are_refused(data, size, step, name):
+    with refused(name):
+        sliding_windows(data, size, step)
 
 
 @pytest.mark.parametrize("library", ["pandas", "polars"])
