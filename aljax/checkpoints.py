@@ -1,10 +1,10 @@
 """A layout that is kept while it runs, so that whatever stops it costs little.
 
-    folder/epoch-0000140/                 what orbax wrote of the LayoutState
-    folder/epoch-0000140/manifest.json    what makes it whole (`aljax.manifest`)
+    folder/epoch_0000140/    what orbax wrote: the LayoutState, and what it is of
 
-The problem is not kept: it is made again from the same data, and its own sum says
-whether it is the same.
+The problem is not kept: it is made again from the same data, and its digest says
+whether it is the same.  Arrays are kept without padding, so a layout that one device
+began can go on on several.
 """
 
 import errno
@@ -15,9 +15,8 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,24 +28,21 @@ import jax.numpy as jnp
 import numpy as np
 
 from aljax.config import number
-from aljax.errors import read_path, warn
+from aljax.errors import InputError, read_path, warn
 from aljax.layout.optimize import LayoutState
 from aljax.layout.problem import AlignedProblem, LayoutParams
 
 ROOM = 2**20  # bytes that orbax writes beside the arrays, and some more
-
-
-MANIFEST = "manifest.json"
-PATTERN = "epoch-" + "[0-9]" * 7
-PACKAGES = ("jax", "jaxlib", "optax", "numpy")
+PATTERN = "epoch_" + "[0-9]" * 7
+PACKAGES = ("jax", "jaxlib", "optax", "numpy")  # that a layout's bits depend on
 SHOWN = 3  # differences that an error lists
 
 
 class Checkpoints:
     """A folder in which a layout is kept while it runs.
 
-    Kept are the newest checkpoint and the one before.  Writing happens beside the
-    layout; a layout that ended by an exception is kept as far as it came.
+    The newest checkpoint and the one before are kept.  They are written beside the
+    layout; a layout that ends by an exception is kept as far as it came.
     """
 
     def __init__(
@@ -58,7 +54,7 @@ class Checkpoints:
         resume: bool = False,
         about: Mapping[str, str] | None = None,
     ) -> None:
-        """Check the folder; nothing is written yet.
+        """Checks the folder; nothing is written yet.
 
         Args:
             folder: Where; made when it is first needed.
@@ -72,31 +68,31 @@ class Checkpoints:
                 the data: a checkpoint with other values is refused by that name.
 
         Raises:
-            ValueError: A number out of range; a folder with checkpoints that are not
-                to be resumed; orbax-checkpoint is not installed.
+            InputError: If a number is out of range, the folder has checkpoints that are
+                not to be resumed or of version 0.1, or orbax-checkpoint is not
+                installed.
         """
         number(1, whole=True, optional=True)("epochs", epochs)
         number(0, open_low=True, optional=True)("seconds", seconds)
-        if find_spec("orbax") is None:
-            raise ValueError(
-                "checkpoints need orbax-checkpoint, which is not installed; run: pip "
-                "install 'aljax[checkpoints]'."
-            )
         self.folder = read_path(folder, "folder")
+        if find_spec("orbax") is None:
+            got, expected = "needs orbax-checkpoint", "it to be installed"
+            remedy = "Run: pip install 'aljax[checkpoints]'."
+            raise InputError("folder", got, expected, remedy)
+        old = any(self.folder.glob(PATTERN.replace("_", "-")))
+        if old or (not resume and any(self.folder.glob(PATTERN))):
+            got = f"is {folder}, which holds checkpoints" + " of aljax 0.1" * old
+            expected = "another folder" if old else "resume=True, or another folder"
+            raise InputError("folder", got, expected)
         self.epochs, self.seconds, self.resume = epochs, seconds, resume
         self.about = dict(about or {})
-        if not resume and any(self.folder.glob(PATTERN)):
-            raise ValueError(
-                f"`folder` is {folder}, which holds checkpoints; expected resume=True "
-                "to go on from them, or another folder."
-            )
         self.last: Path | None = None  # the newest that is whole
         self._of: dict[str, str] = {}
+        self._collect: Callable[[LayoutState], LayoutState] = lambda state: state
         self._latest: LayoutState | None = None
         self._kept = (-1, time.monotonic())  # the last epoch, and when
-        self._writer: Any = None
-        self._thread = _thread()
-        self._sealing: Future[None] | None = None
+        self._manager: Any = None
+        self._writing: Path | None = None
 
     def begin(
         self,
@@ -106,11 +102,20 @@ class Checkpoints:
         *,
         key: jax.Array,
         n_shifts: int,
+        collect: Callable[[LayoutState], LayoutState] | None = None,
     ) -> LayoutState:
-        """The state to go on from: `state`, or that of the newest whole checkpoint.
+        """Returns `state`, or that of the newest whole checkpoint.
+
+        Args:
+            problem: Without the padding that a mesh needs; so are the others.
+            params: The settings.
+            state: The one to start from.
+            key: The run's key.
+            n_shifts: Shifts that estimate the repulsion.
+            collect: Takes the padding off states that `keep` is given.
 
         Raises:
-            ValueError: The checkpoint is of another layout.
+            InputError: If the checkpoint is of another layout.
         """
         self._of = {
             **self.about,
@@ -121,27 +126,29 @@ class Checkpoints:
             "problem": _digest(problem),
             "start": _digest(state),
         }
-        found = newest(self.folder) if self.resume else None
-        if found is not None:
-            check_same(found, self._of)
-            state = self._restore(found.path, state)
-            self.last = found.path
+        self._collect = collect or (lambda state: state)
+        whole = newest(self.folder) if self.resume else None
+        if whole is not None:
+            check_same(whole, self._of)
+            self.last = whole.path
+            state = _unpacked(whole.state, state)
         self._latest = None  # whatever was kept of another layout
         self._kept = (int(state.epoch), time.monotonic())
         return state
 
     def keep(self, state: LayoutState) -> None:
-        """Remember the state, and write it if it is time and nothing is under way."""
+        """Remembers the state, and writes it if it is time and nothing is under way."""
         self._latest = state
         epoch, since = self._kept
         due = self.epochs is not None and int(state.epoch) - epoch >= self.epochs
         late = self.seconds is not None and time.monotonic() - since >= self.seconds
-        if (due or late) and (self._sealing is None or self._sealing.done()):
+        idle = self._writing is None or not self._manager.is_saving_in_progress()
+        if (due or late) and idle:
             self._settle()
             self._write(state)
 
     def save(self) -> Path | None:
-        """Write the latest state and wait for it; where the newest whole one is."""
+        """Writes the latest state, waits for it, and returns the newest whole one."""
         self._settle()
         if self._latest is not None and int(self._latest.epoch) != self._kept[0]:
             self._write(self._latest)
@@ -160,97 +167,92 @@ class Checkpoints:
         if kind is not None:
             self.save()
         self._settle()
-        self._thread.shutdown()
-        self._thread = _thread()  # for whoever enters again
+        if self._manager is not None:
+            self._manager.close()
+            self._manager = None
 
     def _write(self, state: LayoutState) -> None:
-        """Begin to write a state, which is sealed in the background."""
+        """Begins to write a state; orbax goes on in the background."""
+        state = self._collect(state)
         if not bool(jnp.isfinite(state.maps).all()):
             return  # nothing to go on from
         epoch = int(state.epoch)
-        path = self.folder / f"epoch-{epoch:07d}"
         self._kept = (epoch, time.monotonic())
+        packed = _packed(state)
+        content = {"of": self._of, "versions": versions(), "state": _digest(packed)}
+        about = {"content": content, "sum": _sum_of(content)}
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            _check_room(self.folder, state)
-            saved = _orbax().args.StandardSave(_flat(state))
-            # What is there already was damaged.
-            self._orbax().save(path.absolute(), args=saved, force=True)
+            free = shutil.disk_usage(self.folder).free
+            if free < packed.nbytes + ROOM:  # orbax would say so in the middle of it
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            self._manager = self._manager or _manager(self.folder)
+            with _quiet() as orbax:
+                for step in self._manager.all_steps():
+                    if step >= epoch:  # damaged, or of the layout before
+                        self._manager.delete(step)
+                args = orbax.args.Composite(
+                    state=orbax.args.StandardSave({"state": packed}),
+                    about=orbax.args.JsonSave(about),
+                )
+                self._manager.save(epoch, args=args, force=True)
+            self._writing = self.folder / f"epoch_{epoch:07d}"
         except Exception as error:
             self._lament(error)
-        else:
-            self._sealing = self._thread.submit(self._seal, path)
-
-    def _seal(self, path: Path) -> None:
-        self._orbax().wait_until_finished()
-        write_manifest(path, self._of)
-        self.last = path
-        _prune(self.folder, path)
 
     def _settle(self) -> None:
-        """Wait for what is being written; a failure is a warning, and no more."""
-        sealing, self._sealing = self._sealing, None
-        if sealing is not None:
+        """Waits for what is being written; a failure is a warning, and no more."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
             try:
-                sealing.result()
+                with _quiet():
+                    self._manager.wait_until_finished()
+                self.last = writing
             except Exception as error:
                 self._lament(error)
 
     def _lament(self, error: Exception) -> None:
         self._kept = (-1, self._kept[1])
-        self._writer = None
-        for half in self.folder.glob("epoch-*.orbax-checkpoint-tmp*"):
-            shutil.rmtree(half, ignore_errors=True)  # the disk may be full
+        self._manager = None
+        with suppress(Exception):  # a new one removes halves: the disk may be full
+            _manager(self.folder).close()
         warn(
             f"a checkpoint cannot be written to {self.folder} ({_reason(error)}); the "
             f"layout goes on, and the newest whole one is {self.last}.",
         )
 
-    def _restore(self, path: Path, state: LayoutState) -> LayoutState:
-        asked = _orbax().args.StandardRestore(_flat(state))
-        found = self._orbax().restore(path.absolute(), args=asked)
-        leaves = [found[name] for name in _flat(state)]
-        return jax.tree.unflatten(jax.tree.structure(state), leaves)
 
-    def _orbax(self) -> Any:
-        if self._writer is None:
-            orbax = _orbax()
-            self._writer = orbax.AsyncCheckpointer(orbax.StandardCheckpointHandler())
-        return self._writer
+@contextmanager
+def _quiet() -> Iterator[Any]:
+    """Yields orbax (half a second to import), whose log says again what it raises."""
 
+    def is_anothers(record: logging.LogRecord) -> bool:
+        return "orbax" not in record.pathname
 
-def _thread() -> ThreadPoolExecutor:
-    """What seals checkpoints beside the layout; it starts when it is first needed."""
-    return ThreadPoolExecutor(1, "checkpoints")
+    logger = logging.getLogger("absl")
+    logger.addFilter(is_anothers)
+    try:
+        import orbax.checkpoint
 
-
-def _orbax() -> Any:
-    """orbax-checkpoint, which takes half a second to import."""
-    import orbax.checkpoint
-
-    # What fails comes as an exception, too, and is said once.
-    logging.getLogger("absl").setLevel(logging.CRITICAL)
-    return orbax.checkpoint
+        yield orbax.checkpoint
+    finally:
+        logger.removeFilter(is_anothers)
 
 
-def _prune(folder: Path, path: Path) -> None:
-    """Leave the newest and the one before it; later ones were damaged."""
-    before = sorted(one for one in folder.glob(PATTERN) if one < path)[-1:]
-    for one in folder.glob("epoch-*"):
-        if one not in (path, *before) and one.is_dir():
-            (one / MANIFEST).unlink(missing_ok=True)  # first: then it is not whole
-            shutil.rmtree(one, ignore_errors=True)
-
-
-def _check_room(folder: Path, state: LayoutState) -> None:
-    """Fail before a write that would fail in the middle."""
-    needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + ROOM
-    if shutil.disk_usage(folder).free < needed:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+def _manager(folder: Path, **options: Any) -> Any:
+    """Returns what keeps the two newest checkpoints of a folder."""
+    with _quiet() as orbax:
+        chosen = orbax.CheckpointManagerOptions(
+            step_prefix="epoch",
+            step_format_fixed_length=7,
+            save_root_metadata=False,
+            **(options or {"max_to_keep": 2, "cleanup_tmp_directories": True}),
+        )
+        return orbax.CheckpointManager(folder.absolute(), options=chosen)
 
 
 def _reason(error: Exception) -> str:
-    """Why something cannot be written, in a few words."""
+    """Says in a few words why something failed."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     code = re.search(r"os_error_code='(\d+)'", str(error))
@@ -259,10 +261,19 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error)[:100]}"
 
 
-def _flat(state: LayoutState) -> dict[str, Any]:
-    """A state's arrays by name."""
-    name = partial(jax.tree_util.keystr, simple=True, separator=".")
-    return {name(path): leaf for path, leaf in jax.tree.leaves_with_path(state)}
+def _packed(state: LayoutState) -> np.ndarray:
+    """Returns the bytes of all arrays: one that is damaged leaves no others behind."""
+    leaves = map(np.asarray, jax.tree.leaves(state))
+    return np.concatenate([np.ravel(leaf).view(np.uint8) for leaf in leaves])
+
+
+def _unpacked(packed: np.ndarray, like: LayoutState) -> LayoutState:
+    """Returns the state whose bytes these are, of the shapes of another."""
+    leaves, structure = jax.tree.flatten(like)
+    parts = np.split(packed, np.cumsum([leaf.nbytes for leaf in leaves])[:-1])
+    pairs = zip(parts, leaves, strict=True)
+    arrays = [part.view(leaf.dtype).reshape(leaf.shape) for part, leaf in pairs]
+    return jax.tree.unflatten(structure, map(jnp.asarray, arrays))
 
 
 def _digest(tree: Any) -> str:
@@ -273,80 +284,57 @@ def _digest(tree: Any) -> str:
     return digest.hexdigest()[:16]
 
 
-class Whole(NamedTuple):
-    """A checkpoint that is all there: where, what it is of, what wrote it."""
-
-    path: Path
-    of: dict[str, str]
-    versions: dict[str, str]
-
-
-def newest(folder: Path) -> Whole | None:
-    """The newest whole checkpoint of a folder; a damaged one is warned of by path."""
-    for path in sorted(folder.glob(PATTERN), reverse=True):
-        try:
-            return read_manifest(path)
-        except ValueError as error:
-            warn(
-                f"{path} is no whole checkpoint ({error}); the one before is taken, if "
-                "there is one.",
-            )
-    return None
-
-
-def write_manifest(path: Path, of: Mapping[str, str]) -> None:
-    """Seal a checkpoint: the sums of its files, what it is of, and their own sum."""
-    content = {"of": dict(of), "versions": versions(), "sums": dict(_sums(path))}
-    text = json.dumps({"content": content, "sum": _sum_of(content)}, indent=1)
-    beside = path / f".{MANIFEST}"
-    with beside.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path / MANIFEST)
-
-
-def read_manifest(path: Path) -> Whole:
-    """What a checkpoint is of.
-
-    Raises:
-        ValueError: It is not whole; the message says what is missing or altered.
-    """
-    try:
-        given = json.loads((path / MANIFEST).read_bytes())
-        content = given["content"]
-        if _sum_of(content) != given["sum"]:
-            raise ValueError(f"{MANIFEST} is altered")
-        listed, there = content["sums"], dict(_sums(path))
-        for name in sorted({*listed, *there}):
-            if listed.get(name) != there.get(name):
-                raise ValueError(f"{name} is {'altered' if name in there else 'gone'}")
-        return Whole(path, content["of"], content["versions"])
-    except FileNotFoundError as error:
-        raise ValueError(f"{MANIFEST} is missing: it was being written") from error
-    except (OSError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(f"{MANIFEST} cannot be read: {error!r}") from error
-
-
-def _sums(path: Path) -> Iterator[tuple[str, str]]:
-    for file in sorted(path.rglob("*")):
-        if file.is_file() and file.name not in (MANIFEST, f".{MANIFEST}"):
-            with file.open("rb") as content:
-                digest = hashlib.file_digest(content, "sha256").hexdigest()
-            yield file.relative_to(path).as_posix(), digest
-
-
 def _sum_of(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
+class Whole(NamedTuple):
+    """A checkpoint that is all there: what it is of, what wrote it, its arrays."""
+
+    path: Path
+    of: dict[str, str]
+    versions: dict[str, str]
+    state: np.ndarray
+
+
+def newest(folder: Path) -> Whole | None:
+    """Returns a folder's newest whole checkpoint; warns of damaged ones by path."""
+    if not folder.is_dir():
+        return None
+    manager = _manager(folder, read_only=True)
+    for step in sorted(manager.all_steps(), reverse=True):
+        path = folder / f"epoch_{step:07d}"
+        try:
+            return _read(manager, path, step)
+        except Exception as error:  # whatever the byte that was hit leads to
+            warn(
+                f"{path} is not a whole checkpoint ({_reason(error)}); the one before "
+                "is taken, if there is one.",
+            )
+    return None
+
+
+def _read(manager: Any, path: Path, step: int) -> Whole:
+    with _quiet() as orbax:
+        args = orbax.args
+        both = args.Composite(state=args.StandardRestore(), about=args.JsonRestore())
+        restored = manager.restore(step, args=both)
+    content = restored.about["content"]
+    if _sum_of(content) != restored.about["sum"]:
+        raise ValueError("its description is altered")
+    packed = restored.state["state"]
+    if _digest(packed) != content["state"]:
+        raise ValueError("its arrays are altered")
+    return Whole(path, content["of"], content["versions"], packed)
+
+
 def versions() -> dict[str, str]:
-    """The packages that a layout's bits depend on."""
+    """Returns the versions of the packages that a layout's bits depend on."""
     return {package: metadata.version(package) for package in PACKAGES}
 
 
 def differences(of: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """What has another value now, by name."""
+    """Lists what has another value now, by name."""
     return [
         f"`{name}` is {now.get(name, 'not given')} and was {of.get(name, 'not given')}"
         for name in {**now, **of}
@@ -354,24 +342,20 @@ def differences(of: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     ]
 
 
-def check_same(found: Whole, of: Mapping[str, str]) -> None:
-    """Refuse a checkpoint of something else.
+def check_same(whole: Whole, of: Mapping[str, str]) -> None:
+    """Checks what a checkpoint is of, and warns of packages of other versions.
 
     Raises:
-        ValueError: It is of other data or settings, each named with both its values.
-
-    Warns of packages of other versions.
+        InputError: If it is of other data or settings; it says which, with both values.
     """
-    differing = differences(found.of, of)
+    differing = differences(whole.of, of)
     if differing:
-        raise ValueError(
-            f"`resume` finds {found.path}, which is of another layout: "
-            f"{'; '.join(differing[:SHOWN])}. Give the same data and settings, or "
-            "another folder."
-        )
-    differing = differences(found.versions, versions())
+        got = f"finds {whole.path}, which is of another layout: "
+        expected = "the same data and settings, or another folder"
+        raise InputError("resume", got + "; ".join(differing[:SHOWN]), expected)
+    differing = differences(whole.versions, versions())
     if differing:
         warn(
-            f"{found.path} was written by other packages ({'; '.join(differing)}): the "
+            f"{whole.path} was written by other packages ({'; '.join(differing)}): the "
             "maps may differ from those of an unbroken run.",
         )

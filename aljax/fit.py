@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
+from functools import partial
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -316,6 +317,15 @@ def optimize_on(
     Args, Raises: As `place` and `optimize` have them.
     """
     calls: dict[str, Any] = {"progress": progress, "checkpoints": checkpoints}
+    if checkpoints:
+        state = checkpoints.begin(
+            problem,
+            params,
+            state,
+            key=key,
+            n_shifts=shifts_of(problem, layout.n_shifts),
+            collect=partial(collect, problem=problem, mesh=mesh) if mesh else None,
+        )
     if mesh is None:
         return optimize(problem, params, state, layout, key=key, **calls)
     placed = place(problem, params, state, key=key, mesh=mesh, widths=widths)
@@ -346,8 +356,6 @@ def optimize(
     n_shifts = shifts_of(problem, layout.n_shifts)
     options = {"key": key, "n_shifts": n_shifts, "loss": loss}
     advance = run if progress or checkpoints else run_in_place
-    if checkpoints:
-        state = checkpoints.begin(problem, params, state, key=key, n_shifts=n_shifts)
     n_epochs, begun = int(state.n_epochs), int(state.epoch)
     chunk = max(1, -(-n_epochs // (CHUNKS if progress or checkpoints else 1)))
     chunk = min(chunk, checkpoints.epochs or chunk) if checkpoints else chunk

@@ -84,7 +84,7 @@ def kill(folder: Path, arguments: Sequence[str], *, kills: int, seed: int) -> An
         "kills": killed,
         "seconds of a straight run": round(seconds, 2),
         "resumed": said.count("going on from"),
-        "damaged and passed over": said.count("is no whole checkpoint"),
+        "damaged and passed over": said.count("is not a whole checkpoint"),
         "finished": len(whole),
         "same": sum(not differing_arrays(straight, one) for one in whole),
         "whole": finished == whole,

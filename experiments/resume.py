@@ -94,7 +94,7 @@ def _left(settings: RunSettings) -> list[Path]:
 
 def _is_useless(folder: Path) -> bool:
     """Whether nothing but halves of checkpoints is in a folder."""
-    halves = all(one.name.startswith("epoch-") for one in folder.iterdir())
+    halves = all(one.name.startswith("epoch") for one in folder.iterdir())
     return halves and not any(folder.glob(PATTERN))
 
 

@@ -78,7 +78,7 @@ def test_a_stopped_run_says_how_to_go_on_and_does(asked, unbroken, capfd):
     with signal_at(20, signal.SIGTERM):
         assert main(asked) == 143
     err = capfd.readouterr().err
-    kept = Path("results/own.checkpoints/epoch-0000020")
+    kept = Path("results/own.checkpoints/epoch_0000020")
     assert "stopping (again to stop at once)" in err
     assert f"stopped; the layout is kept in {kept}." in err
     assert names() == ["own.checkpoints"]
@@ -107,7 +107,7 @@ def test_what_was_stopped_is_left_alone_refused_or_gone_on_with(
     ]:
         assert main([*asked, other, "resume=true"]) == 1
         err = capsys.readouterr().err
-        assert "own.checkpoints/epoch-0000020, which is of another" in err
+        assert "own.checkpoints/epoch_0000020, which is of another" in err
         assert named in err
     assert names() == ["own", "own.checkpoints"]
     with claims.held(Path("results/own.checkpoints")):  # another process has it
@@ -209,7 +209,7 @@ def test_only_folders_of_checkpoints_are_swept(asked):
     for folder, file in kept.items():
         Path("results", folder).mkdir(parents=True)
         Path("results", folder, file).touch()
-    Path("results/own.checkpoints-2/epoch-0000001.half").mkdir(parents=True)
+    Path("results/own.checkpoints-2/epoch_0000001.half").mkdir(parents=True)
     assert main(asked) == 0
     assert {*names()} == {"own", *kept}
 
