@@ -160,7 +160,7 @@ def test_the_slider_moves_points_smoothly(page):
     assert np.abs(before - halfway).max() > 0.3
     assert first[0] < middle[0] < last[0]
     assert page.locator("#title").inner_text() == "second"
-    # A dot is where the page says: its own colour, not the white of the stage.
+    # A dot is where the page says: its own color, not the white of the stage.
     set_time(page, 0.5)
     box = page.locator("#stage").bounding_box()
     x, y = round(middle[0] - box["x"]), round(middle[1] - box["y"])

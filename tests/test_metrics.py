@@ -1,17 +1,14 @@
 import jax
 import numpy as np
 import pytest
-from helpers import make_maps
 from sklearn.manifold import trustworthiness as sklearn_trustworthiness
 
 from aljax import metrics
 from aljax.metrics import (
-    displacement,
     knn_accuracy,
     neighborhood_preservation,
     trustworthiness,
 )
-from aljax.relations.mates import Mates
 
 POINTS = 60
 
@@ -171,45 +168,3 @@ def test_names_of_the_first_version_go_on_with_a_warning(name, data, embedding):
         assert measure(data, embedding) == now
     with pytest.raises(AttributeError, match="no attribute 'stability_kendall'"):
         _ = metrics.stability_kendall
-
-
-def mates(rows, others) -> Mates:
-    return Mates(
-        np.array(rows, dtype=int), np.array(others, dtype=int), np.ones(len(rows))
-    )
-
-
-def test_displacement_equals_slow_loops():
-    maps = make_maps()
-    relations = {
-        (0, 1): mates([0, 5, 9], [3, 1, 40]),
-        (1, 1): mates([2], [44]),
-        (0, 2): mates([7], [7]),  # not consecutive: does not count
-    }
-    moved = [
-        float(np.sqrt(((maps[t][i] - maps[t + 1][k]) ** 2).sum()))
-        for t in (0, 1)
-        for i, k, _ in zip(*relations[t, 1][:3], strict=True)
-    ]
-    radii = [
-        float(np.sqrt(((point - one.mean(axis=0)) ** 2).sum()))
-        for one in maps
-        for point in one
-    ]
-    expected = np.mean(moved) / np.median(radii)
-    np.testing.assert_allclose(displacement(maps, relations), expected, rtol=1e-12)
-
-
-def test_displacement_is_0_where_nothing_moves_and_has_no_units():
-    one = make_maps()[0]
-    rows = [*range(len(one))]
-    still = {(0, 1): mates(rows, rows)}
-    assert displacement([one, one.copy()], still) == 0
-    moved = displacement([one, one + 0.5], still)
-    assert moved > 0
-    np.testing.assert_allclose(displacement([9 * one, 9 * (one + 0.5)], still), moved)
-
-
-@pytest.mark.parametrize("relations", [{}, {(0, 1): mates([], [])}])
-def test_displacement_of_nothing_is_no_number(relations):
-    assert np.isnan(displacement(make_maps(), relations))

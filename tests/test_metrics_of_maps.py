@@ -199,7 +199,7 @@ def test_the_best_map_is_the_data_and_chance_is_worse(name, data, rng):
     measure = measure_of(name)
     best = 0 if name == "normalized_stress" else 1
     settings = {"n_neighbors": K} if name in NEIGHBORHOOD else {}
-    # Turned and doubled: 1e-6, as float32 distances of neighbours may then tie.
+    # Turned and doubled: 1e-6, as float32 distances of neighbors may then tie.
     turn, _ = np.linalg.qr(rng.normal(size=(6, 6)))
     found = measure(data, 2 * data @ turn, **settings)
     np.testing.assert_allclose(found, best, atol=1e-6)

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import jax.numpy as jnp
 import matplotlib.image
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from PIL import Image
 import aljax
 from aljax import plot
 from aljax.errors import InputError
+from aljax.layout.losses import LossTerms
 from aljax.plot.maps import LARGE
 from aljax.plot.motion import track
 from aljax.plot.read import read_maps, read_members
@@ -145,7 +147,7 @@ def oklab(rgb: np.ndarray) -> np.ndarray:
 
 
 def closest(rgba: np.ndarray, seen: Any) -> float:
-    """The least distance between two colours as they are seen, in OKLab."""
+    """The least distance between two colors as they are seen, in OKLab."""
     rgb = rgba[:, :3]
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     lab = oklab(linear @ np.transpose(seen))
@@ -229,6 +231,21 @@ def test_loss_has_a_line_for_each_term(fitted):
     assert names == ["total", "attraction", "repulsion", "alignment"]
     total = np.asarray(axis.lines[0].get_ydata())
     np.testing.assert_allclose(total, fitted.maps_.history.total())
+
+
+@pytest.mark.parametrize(
+    ("n_epochs", "rows", "last"), [(None, 35, 340), (1500, 100, 1485)]
+)
+def test_the_loss_is_drawn_over_the_epochs_that_were_recorded(n_epochs, rows, last):
+    history = LossTerms(*jnp.ones((3, rows, 2)))
+    layout = aljax.LayoutConfig(n_epochs=n_epochs)
+    (axis,) = plot.loss(SimpleNamespace(history=history, layout=layout)).axes
+    assert np.asarray(axis.lines[0].get_xdata())[[0, -1]].tolist() == [0, last]
+
+
+def test_every_picture_is_listed_and_has_a_docstring():
+    assert {*plot.__all__} <= {*dir(plot)}
+    assert all(getattr(plot, name).__doc__ for name in plot.__all__)
 
 
 def test_displacement_names_those_who_move_most():

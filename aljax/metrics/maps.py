@@ -143,8 +143,8 @@ def neighborhood_hit(
 
     Source: Paulovich et al. (2008), "Least square projection", section 5.
     """
-    near, own = _neighbor_codes(embedding, labels, n_neighbors, rows)
-    return summary((near == own[:, None]).mean(axis=1), per_point)
+    theirs, code = _neighbor_codes(embedding, labels, n_neighbors, rows)
+    return summary((theirs == code[:, None]).mean(axis=1), per_point)
 
 
 def knn_accuracy(
@@ -161,10 +161,10 @@ def knn_accuracy(
     the one that sorts first wins.  Arguments and errors are those of
     `neighborhood_hit`; `per_point` values are True or False.
     """
-    near, own = _neighbor_codes(embedding, labels, n_neighbors, rows)
-    voters = np.repeat(np.arange(len(near)), near.shape[1])
-    votes = scipy.sparse.csr_matrix((np.ones(near.size), (voters, near.ravel())))
-    return summary(np.asarray(votes.argmax(axis=1)).ravel() == own, per_point)
+    theirs, code = _neighbor_codes(embedding, labels, n_neighbors, rows)
+    voters = np.repeat(np.arange(len(theirs)), theirs.shape[1])
+    votes = scipy.sparse.csr_matrix((np.ones(theirs.size), (voters, theirs.ravel())))
+    return summary(np.asarray(votes.argmax(axis=1)).ravel() == code, per_point)
 
 
 def _neighbor_codes(

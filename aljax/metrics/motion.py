@@ -213,7 +213,7 @@ def consecutive(
         positions: Maps (or data), one for each slice, in the order of the rows.
         relations: The mates, as `AlignedEmbedding.relations`.
         name: The argument that messages name.
-        comparable: Whether all need the same columns, as maps always do.
+        comparable: True if all need the same columns, as maps always do.
 
     Raises:
         InputError: Relations as `fit` is given them, a row that a map does not have,

@@ -210,7 +210,7 @@ def place_neighbors(
         place: From a row's distances in the data and its neighbors in the map.
 
     Returns:
-        What `place` returns, for each row; and which rows' nearest drown in rounding.
+        The results of `place`, and the rows whose nearest drown in rounding.
     """
     in_data = _distances(data, n_points, n_neighbors)
     in_map = _distances(embedding, n_points, n_neighbors)

@@ -42,7 +42,7 @@ def points(
         ax: Where to draw; None makes a figure.  With an axis, `ax.legend()` adds the
             legend.
         title: Above the map.
-        density: Whether to draw how many points there are instead of each (needs
+        density: True draws how many points there are instead of each (needs
             datashader); None does so above 50,000.
 
     Raises:
