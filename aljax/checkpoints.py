@@ -80,7 +80,7 @@ class Checkpoints:
             remedy = "Run: pip install 'aljax[checkpoints]'."
             raise InputError("folder", got, expected, remedy)
         old = any(self.folder.glob(PATTERN.replace("_", "-")))
-        if old or (not resume and any(self.folder.glob(PATTERN))):
+        if old or (any(self.folder.glob(PATTERN)) and not resume):
             got = f"is {folder}, which holds checkpoints" + " of aljax 0.1" * old
             expected = "another folder" if old else "resume=True, or another folder"
             raise InputError("folder", got, expected)
@@ -180,7 +180,7 @@ class Checkpoints:
         self._kept = (epoch, time.monotonic())
         packed = _packed(state)
         content = {"of": self._of, "versions": versions(), "state": _digest(packed)}
-        about = {"content": content, "sum": _sum_of(content)}
+        about = {"content": content, "sum": _digest(_text(content))}
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             free = shutil.disk_usage(self.folder).free
@@ -284,8 +284,8 @@ def _digest(tree: Any) -> str:
     return digest.hexdigest()[:16]
 
 
-def _sum_of(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+def _text(content: Any) -> np.ndarray:
+    return np.frombuffer(json.dumps(content, sort_keys=True).encode(), np.uint8)
 
 
 class Whole(NamedTuple):
@@ -301,16 +301,16 @@ def newest(folder: Path) -> Whole | None:
     """Returns a folder's newest whole checkpoint; warns of damaged ones by path."""
     if not folder.is_dir():
         return None
-    manager = _manager(folder, read_only=True)
-    for step in sorted(manager.all_steps(), reverse=True):
-        path = folder / f"epoch_{step:07d}"
-        try:
-            return _read(manager, path, step)
-        except Exception as error:  # whatever the byte that was hit leads to
-            warn(
-                f"{path} is not a whole checkpoint ({_reason(error)}); the one before "
-                "is taken, if there is one.",
-            )
+    with _manager(folder, read_only=True) as manager:
+        for step in sorted(manager.all_steps(), reverse=True):
+            path = folder / f"epoch_{step:07d}"
+            try:
+                return _read(manager, path, step)
+            except Exception as error:  # whatever the byte that was hit leads to
+                warn(
+                    f"{path} is not a whole checkpoint ({_reason(error)}); the one "
+                    "before is taken, if there is one.",
+                )
     return None
 
 
@@ -320,7 +320,7 @@ def _read(manager: Any, path: Path, step: int) -> Whole:
         both = args.Composite(state=args.StandardRestore(), about=args.JsonRestore())
         restored = manager.restore(step, args=both)
     content = restored.about["content"]
-    if _sum_of(content) != restored.about["sum"]:
+    if _digest(_text(content)) != restored.about["sum"]:
         raise ValueError("its description is altered")
     packed = restored.state["state"]
     if _digest(packed) != content["state"]:

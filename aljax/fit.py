@@ -318,14 +318,9 @@ def optimize_on(
     """
     calls: dict[str, Any] = {"progress": progress, "checkpoints": checkpoints}
     if checkpoints:
-        state = checkpoints.begin(
-            problem,
-            params,
-            state,
-            key=key,
-            n_shifts=shifts_of(problem, layout.n_shifts),
-            collect=partial(collect, problem=problem, mesh=mesh) if mesh else None,
-        )
+        unpad = partial(collect, problem=problem, mesh=mesh) if mesh else None
+        options = {"n_shifts": shifts_of(problem, layout.n_shifts), "collect": unpad}
+        state = checkpoints.begin(problem, params, state, key=key, **options)
     if mesh is None:
         return optimize(problem, params, state, layout, key=key, **calls)
     placed = place(problem, params, state, key=key, mesh=mesh, widths=widths)
