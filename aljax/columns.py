@@ -62,45 +62,41 @@ def as_plain(values: Any) -> Any:
     return column
 
 
-def is_missing(one: Hashable) -> bool:
-    """Whether an id or label stands for none: None, NaN, or pandas' NA and NaT."""
-    if one is None or type(one).__name__ in ("NAType", "NaTType"):  # pandas' own
+def is_missing(value: Hashable) -> bool:
+    """Tells if an id or label is missing: None, NaN, or pandas' NA or NaT."""
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):  # pandas' own
         return True
-    return isinstance(one, float) and one != one
+    return isinstance(value, float) and value != value
 
 
 def per_row(name: str, values: Any, sizes: Sequence[int]) -> list[np.ndarray]:
-    """One array for each slice, with one value for each of its rows.
+    """Returns one array for each slice, with one value for each of its rows.
 
     Args:
-        name: What to call the values in an error.
+        name: The argument, for errors.
         values: A list with one array for each slice, or one array that every slice
             shares (which needs slices of that many rows).
         sizes: Rows of each slice.
 
     Raises:
-        ValueError: Another number of arrays, or of values in one, or a value that
+        InputError: Another number of arrays, or of values in one, or a value that
             cannot be hashed.
     """
     if not isinstance(values, list | tuple):
         values = np.asarray(values)  # a table's column counts by its own index
-    try:
-        listed = list(values)
-    except TypeError as error:
-        raise ValueError(f"`{name}` has no value for each row: {error}.") from error
+        if values.ndim == 0:
+            expected = "a list with one array for each slice"
+            raise InputError(name, "has no value for each row", expected)
+    listed = list(values)
     nested = not listed or isinstance(listed[0], list | tuple)
     if not nested and np.ndim(listed[0]) == 0:
         listed = [values] * len(sizes)
-    arrays = [as_column(one, f"{name}[{t}]") for t, one in enumerate(listed)]
     if len(listed) != len(sizes):
-        raise ValueError(
-            f"`{name}` has {len(listed)} arrays for {len(sizes)} slices; expected a "
-            "list with one for each."
-        )
-    for t, (one, size) in enumerate(zip(arrays, sizes, strict=True)):
-        if one.shape != (size,):
-            raise ValueError(
-                f"`{name}` has shape {one.shape} for slice {t}, which has {size} rows; "
-                "expected one value for each row."
-            )
+        got = f"has {len(listed)} arrays for {len(sizes)} slices"
+        raise InputError(name, got, "a list with one for each")
+    arrays = [as_column(column, f"{name}[{t}]") for t, column in enumerate(listed)]
+    for t, (column, size) in enumerate(zip(arrays, sizes, strict=True)):
+        if column.shape != (size,):
+            got = f"has shape {column.shape} for slice {t}, which has {size} rows"
+            raise InputError(name, got, "one value for each row")
     return arrays

@@ -107,10 +107,10 @@ def test_a_model_pickles_with_its_maps(fitted):
 def test_a_reversed_dict_is_read_backwards_with_a_warning():
     data = np.random.default_rng(0).normal(size=(70, 5)).astype(np.float32)
     slices, relations = aljax.sliding_windows(data, 50, 20)
-    right = aljax.AlignedUMAP(**QUICK).fit(slices, relations=relations)
+    right = aljax.AlignedUMAP(**BARE).fit(slices, relations=relations)
     wrong = [{new: old for old, new in relation.items()} for relation in relations]
     with pytest.warns(UserWarning, match=r"`relations\[0\]` is reversed"):
-        turned = aljax.AlignedUMAP(**QUICK).fit(slices, relations=wrong)
+        turned = aljax.AlignedUMAP(**BARE).fit(slices, relations=wrong)
     np.testing.assert_array_equal(turned.embeddings_[1], right.embeddings_[1])
 
 
@@ -207,28 +207,21 @@ def test_labels_shape_the_maps(fitted):
     assert abs(values.graph_ - fitted.graphs_[0]).max() > 0.1
 
 
-def test_a_slice_of_few_rows_does_not_lower_the_neighbors_of_the_next():
+def test_n_neighbors_is_reduced_where_rows_are_few_with_one_warning():
     few, many = make_data((8, 40))
-    model = aljax.AlignedUMAP(n_epochs=0, n_neighbors=12)
     mates = {i: i for i in range(8)}
-    with pytest.warns(UserWarning, match="reduced"):
-        model.fit([many, few], relations=[mates])
-    model.update(many, relations=mates)
-    assert model.maps_.graph.n_neighbors == (12, 7, 12)
-
-
-def test_n_neighbors_is_reduced_to_the_rows_with_one_warning():
-    slices = [one[:rows] for one, rows in zip(make_data(), (12, 30, 14), strict=True)]
-    model = aljax.AlignedUMAP(n_epochs=0, random_state=0)
+    model = aljax.AlignedUMAP(n_epochs=0, n_neighbors=12, random_state=0)
     with pytest.warns(UserWarning, match="`n_neighbors` reaches") as raised:
-        model.fit(slices, relations=[{0: 0}, {1: 1}])
+        model.fit([many, few, few], relations=[mates, mates])
     assert len(raised) == 1
-    assert "slice 0 (12 rows), slice 2 (14 rows)" in str(raised[0].message)
-    assert model.maps_.graph.n_neighbors == (11, 15, 13)
-    assert model.n_neighbors == 15
-    with pytest.warns(UserWarning, match=r"reaches the rows of slice 3 \(5 rows\)"):
-        model.update(make_data()[0][:5], relations={0: 0})
-    assert model.maps_.graph.n_neighbors == (11, 15, 13, 4)
+    assert "slice 1 (8 rows), slice 2 (8 rows)" in str(raised[0].message)
+    assert model.maps_.graph.n_neighbors == (12, 7, 7)
+    assert model.n_neighbors == 12
+    model.update(many, relations=mates)  # the next slice has enough rows again
+    assert model.maps_.graph.n_neighbors == (12, 7, 7, 12)
+    with pytest.warns(UserWarning, match=r"reaches the rows of slice 4 \(8 rows\)"):
+        model.update(few, relations={0: 0})
+    assert model.maps_.graph.n_neighbors == (12, 7, 7, 12, 7)
 
 
 def test_parameters_that_do_nothing_are_named_in_one_warning():
