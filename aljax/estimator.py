@@ -194,11 +194,8 @@ class AlignedUMAP(Parameters):
 class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
     """One data set as a map: the case of a single slice.
 
-    Its parameters are the fields of `GraphConfig` and `LayoutConfig`, with their
-    meaning and defaults, and umap-learn's others, of which `docs/from_umap_learn.md`
-    has a table: `random_state` (an int, a NumPy `RandomState`, or None for another
-    result at every fit), `verbose` (a progress bar with the terms of the loss) and
-    `precomputed_knn` (indices, distances).
+    Its parameters are those of `AlignedUMAP`, but for the fields of `AlignmentConfig`;
+    `precomputed_knn` is one pair (indices, distances).
 
     Attributes:
         embedding_: The map, `(points, components)`.
