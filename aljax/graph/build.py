@@ -108,16 +108,14 @@ def _originals(slices: Sequence[Slice], tables: Sequence[Any]) -> list[int]:
     That is the slice before where the rows are the same, as in a sequence over a
     parameter; one search, for the most neighbors that are asked for, does for all.
     """
-    originals: list[int] = []
-    for t, one in enumerate(slices):
-        before = slices[max(t - 1, 0)].given
+    originals = [0]
+    for t in range(1, len(slices)):
+        before, rows = slices[t - 1].given, slices[t].given
         same = (
-            t > 0
-            and tables[t - 1] is None
-            and tables[t] is None
-            and isinstance(one.given, np.ndarray)
+            tables[t - 1] is tables[t] is None
             and isinstance(before, np.ndarray)
-            and np.array_equal(one.given, before)
+            and isinstance(rows, np.ndarray)
+            and np.array_equal(rows, before)
         )
         originals.append(originals[-1] if same else t)
     return originals
@@ -135,9 +133,8 @@ def intersect(
     """A slice's graph intersected with its classes or values."""
     rows = weighed.neighbors.shape[1]
     if graph.target_metric == CLASSES:
-        return intersect_classes(
-            weighed, read_classes(y, rows, name), graph.target_weight
-        )
+        classes = read_classes(y, rows, name)
+        return intersect_classes(weighed, classes, graph.target_weight)
     values = read_values(y, rows, name)
     if graph.target_n_neighbors != -1:
         n_neighbors = graph.target_n_neighbors
@@ -145,24 +142,22 @@ def intersect(
     metric, kwds = graph.target_metric, graph.target_metric_kwds
     if values.shape[1] == 1 and metric in SAME_ON_NUMBERS and not kwds:
         metric = "euclidean"
-    how: Any = {"metric": metric, "metric_kwds": kwds, "seed": seed, "name": name}
     try:
-        knn = find_neighbors(values, n_neighbors, **how)
+        knn = find_neighbors(
+            values, n_neighbors, metric=metric, metric_kwds=kwds, seed=seed
+        )
     except InputError as error:
         remedy = f"{error.remedy} Or use {CLASSES!r}.".strip()
         raise InputError(
             f"target_{error.name}", error.got, error.expected, remedy
         ) from error
-    points = knn.indices.shape[1]
-    strengths = np.asarray(_memberships(_widened(knn), points))[:, :points]
+    strengths = np.asarray(_memberships(_widened(knn), rows))[:, :rows]
     lists = np.asarray(knn.indices)
     return intersect_values(weighed, lists, strengths, graph.target_weight)
 
 
 @jax.jit
-def _memberships(
-    knn: KNN, n_points: int | Int[Array, ""]
-) -> Float[Array, "neighbors points"]:
+def _memberships(knn: KNN, n_points: int | Int[Array, ""]) -> Float[Array, "_ points"]:
     return membership_strengths(knn, *smooth_knn_dist(knn, n_points=n_points))
 
 
@@ -196,9 +191,6 @@ def check_neighbors(
 ) -> None:
     """Checks that a slice has more rows than each of them has neighbors."""
     if n_neighbors >= rows:
-        raise InputError(
-            setting,
-            f"is {n_neighbors}, but {name} has {rows} rows",
-            "less than its rows",
-            "Lower it (per slice, if need be) or drop the slice.",
-        )
+        got = f"is {n_neighbors}, but {name} has {rows} rows"
+        remedy = "Lower it (per slice, if need be) or drop the slice."
+        raise InputError(setting, got, "less than its rows", remedy)

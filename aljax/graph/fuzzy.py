@@ -1,4 +1,4 @@
-"""The fuzzy graph: neighbour distances in, edge memberships out.
+"""The fuzzy graph: neighbor distances in, edge memberships out.
 
     v(i, j) = exp(-max(0, d_ij - rho_i) / sigma_i),    sum_j v(i, j) = log2 k
     w(i, j) = v(i, j) + v(j, i) - v(i, j) v(j, i)
@@ -22,10 +22,14 @@ from aljax.graph.knn import KNN, check_lists
 BISECTIONS = 64
 TOLERANCE = 1e-5
 SMALLEST_SIGMA = 1e-3  # times the mean distance
+Scalar = Float[Array, ""]
+Points = Float[Array, "points"]
+Lists = Float[Array, "neighbors points"]
+Present = Bool[Array, "neighbors points"]
 
 
 class FuzzyGraph(eqx.Module):
-    """A symmetric weighted graph, kept on each point's fixed list of neighbours.
+    """A symmetric weighted graph, kept on each point's fixed list of neighbors.
 
     An edge that stands in both its ends' lists carries half of its weight in each,
     so a sum over all entries is the sum over undirected edges, no row is wider
@@ -33,8 +37,8 @@ class FuzzyGraph(eqx.Module):
     """
 
     neighbors: Int[Array, "neighbors points"]
-    weights: Float[Array, "neighbors points"]
-    degrees: Float[Array, "points"]
+    weights: Lists
+    degrees: Points
 
     def to_sparse(self) -> scipy.sparse.csr_matrix:
         """The symmetric matrix of memberships, as umap-learn's `graph_`."""
@@ -76,20 +80,20 @@ def check_graph(graph: FuzzyGraph, name: str) -> None:
 def smooth_knn_dist(
     knn: KNN,
     *,
-    local_connectivity: Float[Array, ""] | float = 1.0,
+    local_connectivity: Scalar | float = 1.0,
     n_points: Int[Array, ""] | int | None = None,
-) -> tuple[Float[Array, "points"], Float[Array, "points"]]:
-    """Each point's bandwidth sigma and distance rho to its nearest neighbours.
+) -> tuple[Points, Points]:
+    """Each point's bandwidth sigma and distance rho to its nearest neighbors.
 
     sigma solves sum_j exp(-max(0, d_j - rho) / sigma) = log2 k over the k - 1
-    neighbours beside the point itself, by bisection; its derivative is that of the
+    neighbors beside the point itself, by bisection; its derivative is that of the
     equation's root (the implicit function theorem), not of the bisection's steps.
 
     Args:
-        knn: The neighbours.
-        local_connectivity: Which nearest neighbour at a positive distance sets rho
+        knn: The neighbors.
+        local_connectivity: Rank of the neighbor at a positive distance that sets rho
             (at least 0; fractions interpolate, 0 gives rho = 0).
-        n_points: How many of the table's columns are points, if not all.
+        n_points: The number of the table's columns that are points, if not all.
 
     Returns:
         sigma and rho, in units of the metric.  sigma is at least 1e-3 times the mean
@@ -110,14 +114,12 @@ def smooth_knn_dist(
     return jnp.maximum(sigma, SMALLEST_SIGMA * mean) * unit, rho * unit
 
 
-def _nearest(
-    distances: Float[Array, "neighbors points"], local_connectivity: Float[Array, ""]
-) -> Float[Array, "points"]:
+def _nearest(distances: Lists, local_connectivity: Scalar) -> Points:
     """The `local_connectivity`-th smallest positive distance, interpolated."""
     positive = distances > 0
-    rank = jnp.cumsum(positive, axis=0)  # neighbours stand nearest first
+    rank = jnp.cumsum(positive, axis=0)  # neighbors stand nearest first
 
-    def ranked(order: Int[Array, ""]) -> Float[Array, "points"]:
+    def ranked(order: Int[Array, ""]) -> Points:
         return jnp.sum(jnp.where(positive & (rank == order), distances, 0.0), axis=0)
 
     whole = jnp.floor(local_connectivity).astype(rank.dtype)
@@ -128,36 +130,23 @@ def _nearest(
     return jnp.where(enough, between, jnp.max(distances, axis=0))
 
 
-def _root(
-    excess: Float[Array, "neighbors points"],
-    present: Bool[Array, "neighbors points"],
-    target: Float[Array, ""],
-) -> Float[Array, "points"]:
+def _root(excess: Lists, present: Present, target: Scalar) -> Points:
     """Sigma by bisection and a Newton step; a second one carries its derivative."""
     fixed = jax.lax.stop_gradient((excess, present, target))
-    found = jax.lax.stop_gradient(_newton(_bisect(*fixed), *fixed))
-    return _newton(found, excess, present, target)
+    sigma = jax.lax.stop_gradient(_newton(_bisect(*fixed), *fixed))
+    return _newton(sigma, excess, present, target)
 
 
-def _newton(
-    found: Float[Array, "points"],
-    excess: Float[Array, "neighbors points"],
-    present: Bool[Array, "neighbors points"],
-    target: Float[Array, ""],
-) -> Float[Array, "points"]:
+def _newton(sigma: Points, excess: Lists, present: Present, target: Scalar) -> Points:
     """A step towards the root where the bisection has come near it."""
-    shares = jnp.where(present, jnp.exp(-excess / found), 0.0)
+    shares = jnp.where(present, jnp.exp(-excess / sigma), 0.0)
     missed = jnp.sum(shares, axis=0) - target
-    slope = jax.lax.stop_gradient(jnp.sum(shares * excess, axis=0) / found**2)
+    slope = jax.lax.stop_gradient(jnp.sum(shares * excess, axis=0) / sigma**2)
     solved = (jnp.abs(missed) < 10 * TOLERANCE) & (slope > 0)
-    return found - jnp.where(solved, missed / jnp.where(solved, slope, 1.0), 0.0)
+    return sigma - jnp.where(solved, missed / jnp.where(solved, slope, 1.0), 0.0)
 
 
-def _bisect(
-    excess: Float[Array, "neighbors points"],
-    present: Bool[Array, "neighbors points"],
-    target: Float[Array, ""],
-) -> Float[Array, "points"]:
+def _bisect(excess: Lists, present: Present, target: Scalar) -> Points:
     def halve(_: Any, bounds: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         low, high, sigma = bounds
         total = jnp.sum(jnp.where(present, jnp.exp(-excess / sigma), 0.0), axis=0)
@@ -173,43 +162,41 @@ def _bisect(
     return jax.lax.fori_loop(0, BISECTIONS, halve, start)[2]
 
 
-def membership_strengths(
-    knn: KNN, sigma: Float[Array, "points"], rho: Float[Array, "points"]
-) -> Float[Array, "neighbors points"]:
+def membership_strengths(knn: KNN, sigma: Points, rho: Points) -> Lists:
     """The directed memberships v(i, j): 1 up to rho, then falling with sigma.
 
     Args:
-        knn: The neighbours.
+        knn: The neighbors.
         sigma: Bandwidths (units of the metric, above 0).
         rho: Distances up to which membership is full (units of the metric).
 
     Returns:
-        Probabilities; 0 for the point itself and for entries that are no neighbour.
+        Probabilities; 0 for the point itself and for entries that are not neighbors.
     """
-    own = jnp.arange(knn.indices.shape[1])
+    itself = knn.indices == jnp.arange(knn.indices.shape[1])
     strengths = jnp.exp(-jnp.maximum(knn.distances - rho, 0.0) / sigma)
-    return jnp.where(knn.indices == own, 0.0, strengths)
+    return jnp.where(itself, 0.0, strengths)
 
 
 @jax.jit
 def fuzzy_simplicial_set(
     knn: KNN,
     *,
-    local_connectivity: Float[Array, ""] | float = 1.0,
-    set_op_mix_ratio: Float[Array, ""] | float = 1.0,
+    local_connectivity: Scalar | float = 1.0,
+    set_op_mix_ratio: Scalar | float = 1.0,
     n_points: Int[Array, ""] | int | None = None,
 ) -> FuzzyGraph:
-    """The fuzzy graph of one slice, from its nearest neighbours.
+    """The fuzzy graph of one slice, from its nearest neighbors.
 
     Args:
-        knn: The neighbours, in normal form.
+        knn: The neighbors, in normal form.
         local_connectivity: See `smooth_knn_dist`.
         set_op_mix_ratio: 1 for the fuzzy union of the two directions of an edge, 0
             for their intersection, mixtures between.
-        n_points: How many of the table's columns are points, if not all.
+        n_points: The number of the table's columns that are points, if not all.
 
     Returns:
-        The graph; equal to umap-learn's to 1e-4 on the same neighbours.
+        The graph; equal to umap-learn's to 1e-4 on the same neighbors.
     """
     sigma, rho = smooth_knn_dist(
         knn, local_connectivity=local_connectivity, n_points=n_points
@@ -224,8 +211,8 @@ def fuzzy_simplicial_set(
 
 
 def _reverse(
-    indices: Int[Array, "neighbors points"], forward: Float[Array, "neighbors points"]
-) -> tuple[Float[Array, "neighbors points"], Bool[Array, "neighbors points"]]:
+    indices: Int[Array, "neighbors points"], forward: Lists
+) -> tuple[Lists, Present]:
     """v(j, i) for each entry (i, j), and whether i stands in j's list at all."""
     own = jnp.arange(indices.shape[1])
 
@@ -236,8 +223,6 @@ def _reverse(
     return jax.lax.map(column, indices)
 
 
-def edge_degrees(
-    neighbors: Int[Array, "neighbors points"], weights: Float[Array, "neighbors points"]
-) -> Float[Array, "points"]:
+def edge_degrees(neighbors: Int[Array, "neighbors points"], weights: Lists) -> Points:
     """Row sums of the symmetric graph: every entry counts at both of its ends."""
     return jnp.sum(weights, axis=0).at[neighbors].add(weights)

@@ -90,12 +90,9 @@ def measured_knn(
     """
     lowest = distances.min()
     if not lowest >= -1e-3:
-        raise InputError(
-            "metric",
-            f"is {metric!r}, which is {lowest:g} between some rows",
-            "a distance",
-            "Use 'cosine', or scale the rows to length 1.",
-        )
+        got = f"is {metric!r}, which is {lowest:g} between some rows"
+        remedy = "Use 'cosine', or scale the rows to length 1."
+        raise InputError("metric", got, "a distance", remedy)
     return as_knn(indices, np.maximum(distances, 0.0), name="metric")
 
 
@@ -114,12 +111,8 @@ def check_lists(indices: Any, values: Any, name: str) -> None:
     _check_table(indices, values, name, missing=False)
     wrong = np.flatnonzero(indices[0] != np.arange(indices.shape[1]))
     if wrong.size:
-        raise InputError(
-            name,
-            f"has {indices[0, wrong[0]]} as the first neighbor of row {wrong[0]}",
-            "the row itself",
-            TAKEN,
-        )
+        got = f"has {indices[0, wrong[0]]} as the first neighbor of row {wrong[0]}"
+        raise InputError(name, got, "the row itself", TAKEN)
 
 
 TAKEN = "`aljax.as_knn` takes the (points, neighbors) of other tools."

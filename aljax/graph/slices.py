@@ -75,11 +75,8 @@ def one_for_each(name: str, values: Any, slices: int) -> list[Any]:
     )
     if not listed or len(values) != slices:
         count = len(values) if listed else f"a {type(values).__name__}, not"
-        raise InputError(
-            name,
-            f"has {count} entries for {slices} slices",
-            "a list with one, or None, for each",
-        )
+        got = f"has {count} entries for {slices} slices"
+        raise InputError(name, got, "a list with one, or None, for each")
     return list(values)
 
 
@@ -109,18 +106,12 @@ def read_slices(
             slice and row); or neighbors or a graph are not in normal form.
     """
     if isinstance(slices, np.ndarray) and slices.ndim == 2:
-        raise InputError(
-            "slices",
-            f"is one array of shape {slices.shape}",
-            "a list of such arrays",
-            "Pass [data] for a single slice.",
-        )
+        got = f"is one array of shape {slices.shape}"
+        remedy = "Pass [data] for a single slice."
+        raise InputError("slices", got, "a list of such arrays", remedy)
     if not isinstance(slices, Sequence | np.ndarray) or isinstance(slices, str):
-        raise InputError(
-            "slices",
-            f"is a {type(slices).__name__}",
-            "a list of arrays (points, features)",
-        )
+        got = f"is a {type(slices).__name__}"
+        raise InputError("slices", got, "a list of arrays (points, features)")
     if len(slices) == 0:
         raise InputError("slices", "is empty", "at least one array")
     read = []
@@ -209,12 +200,9 @@ def _float_of(dtype: np.dtype) -> type:
 
 
 def _not_finite(value: Any, row: Any, column: Any, name: str) -> InputError:
-    return InputError(
-        name,
-        f"has {value} in row {row}, column {column}",
-        f"finite numbers, below {LARGEST:g} in size",
-        "Drop the row, fill the value, or give the column in larger units.",
-    )
+    got = f"has {value} in row {row}, column {column}"
+    remedy = "Drop the row, fill the value, or give the column in larger units."
+    return InputError(name, got, f"finite numbers, below {LARGEST:g} in size", remedy)
 
 
 def _read_objects(data: np.ndarray, name: str) -> np.ndarray:

@@ -94,12 +94,9 @@ def read_values(y: Any, rows: int, name: str) -> Float[np.ndarray, "rows targets
     values = values.reshape(rows, -1)
     wrong = np.argwhere(~np.isfinite(values))
     if wrong.size:
-        raise InputError(
-            name,
-            f"has {values[tuple(wrong[0])]} in row {wrong[0, 0]}",
-            "finite values",
-            "Unknown ones are for classes only (-1).",
-        )
+        got = f"has {values[tuple(wrong[0])]} in row {wrong[0, 0]}"
+        remedy = "Unknown ones are for classes only (-1)."
+        raise InputError(name, got, "finite values", remedy)
     return values
 
 
