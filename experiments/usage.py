@@ -74,12 +74,12 @@ def _data_settings() -> dict[str, str]:
 
 def _tasks() -> dict[str, str]:
     """The first line of each task's module, which is read but not imported."""
-    from experiments.run import TASKS
+    from experiments.tasks.perform import TASKS
 
-    folder = Path(__file__).parent
+    folder = Path(__file__).parent / "tasks"
     return {
-        name: (folder / f"{module}.py").read_text().splitlines()[0].strip('"')
-        for name, module in TASKS.items()
+        name: (folder / f"{name}.py").read_text().splitlines()[0].strip('"')
+        for name in TASKS
     }
 
 

@@ -3,9 +3,9 @@ import json
 import numpy as np
 import pytest
 
-from experiments import benchmark, cases, fresh, peers
-from experiments.datasets import drifting_clusters
-from experiments.peers import MissingPeerError, Problem
+from experiments.benchmarks import cases, fresh, peers, race
+from experiments.benchmarks.peers import MissingPeerError, Problem
+from experiments.data.sources import drifting_clusters
 
 CASE = cases.Case(
     name="tiny",
@@ -28,7 +28,7 @@ def tiny(monkeypatch):
 
 @pytest.mark.slow
 def test_a_case_is_measured_printed_and_stored(tmp_path, capsys):
-    assert benchmark.main(["tiny", "--no-fresh", "--out", str(tmp_path)]) == 0
+    assert race.main(["tiny", "--no-fresh", "--out", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
     assert "absent is not installed; run: pip install absent" in printed
     stored = json.loads((tmp_path / "tiny.json").read_text())
@@ -61,7 +61,7 @@ def test_the_problem_of_a_fresh_process_is_the_same(tmp_path):
 )
 def test_a_wrong_name_is_refused_with_the_nearest(capsys, arguments, said):
     with pytest.raises(SystemExit):
-        benchmark.main(arguments)
+        race.main(arguments)
     assert said in capsys.readouterr().err
 
 

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from helpers import make_data
 
-from experiments import datasets
-from experiments.dataset import related_by_ids
-from experiments.fashion import CLASSES
+from experiments.data import sources
+from experiments.data.dataset import related_by_ids
+from experiments.data.fashion import CLASSES
 from experiments.run import main
 
 pytestmark = pytest.mark.usefixtures("as_users_run_it")
@@ -32,12 +32,12 @@ def refusal(path, **changed) -> str:
     with pytest.raises(
         ValueError, match=r"[Ee]xpected|run:|not there|did you|known"
     ) as said:
-        datasets.load("table", path=str(path), **{**COLUMNS, **changed})
+        sources.load("table", path=str(path), **{**COLUMNS, **changed})
     return str(said.value)
 
 
 def test_a_table_becomes_slices_in_the_order_of_their_labels(table):
-    dataset = datasets.load("table", path=str(table), **{**COLUMNS, "label": "kind"})
+    dataset = sources.load("table", path=str(table), **{**COLUMNS, "label": "kind"})
     assert dataset.titles == ["1985", "1990"]
     assert [one.shape for one in dataset.slices] == [(28, 2), (30, 2)]
     rows = {one: row for row, one in enumerate(dataset.relations[1])}
@@ -53,7 +53,7 @@ def test_labels_are_plain_and_who_has_none_is_unknown(table, tmp_path):
     frame.loc[frame["name"] == "m5", "kind"] = None
     path = tmp_path / "gaps.csv"
     frame.to_csv(path, index=False)
-    dataset = datasets.load("table", path=str(path), **{**COLUMNS, "label": "kind"})
+    dataset = sources.load("table", path=str(path), **{**COLUMNS, "label": "kind"})
     assert dataset.labels is not None
     assert {one.dtype.kind for one in dataset.labels} == {"U"}  # no pickle in a file
     assert {*np.concatenate(dataset.labels)} == {"a", "b", "unknown"}
@@ -75,7 +75,7 @@ def test_a_table_can_be_swept(table, monkeypatch, tmp_path):
 
 
 def test_the_features_are_the_other_numeric_columns_unless_named(table):
-    dataset = datasets.load(
+    dataset = sources.load(
         "table", path=str(table), **{**COLUMNS, "features": ["first"]}
     )
     assert dataset.slices[0].shape == (28, 1)
@@ -108,7 +108,7 @@ def test_a_table_runs_from_the_command_line(table, capsys, monkeypatch, tmp_path
 
 
 def test_ids_relate_the_digits_as_their_dicts_do():
-    dataset = datasets.load("digits_sequence", size=400, step=150)
+    dataset = sources.load("digits_sequence", size=400, step=150)
     by_ids = related_by_ids(dataset).relations
     for t, relation in enumerate(dataset.relations):
         later = {one: row for row, one in enumerate(by_ids[t + 1])}
@@ -119,7 +119,7 @@ def test_ids_relate_the_digits_as_their_dicts_do():
 def test_classes_come_and_go():
     fashion = {"slices": 3, "classes": 2, "images": 5, "folder": None}
     try:
-        dataset = datasets.load("fashion_growing", **fashion)
+        dataset = sources.load("fashion_growing", **fashion)
     except ValueError as error:
         pytest.skip(str(error))
     assert dataset.labels is not None
@@ -127,7 +127,7 @@ def test_classes_come_and_go():
     assert [{*one.tolist()} for one in dataset.labels] == two
     assert {*dataset.relations[0]} & {*dataset.relations[1]}
     with pytest.raises(ValueError, match="12 classes are needed; expected at most 10"):
-        datasets.load("fashion_growing", **{**fashion, "slices": 11})
+        sources.load("fashion_growing", **{**fashion, "slices": 11})
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ import re
 import numpy as np
 import pytest
 
-from experiments import datasets, files
+from experiments.data import files, sources
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def write_json(file, content):
 
 
 def load(path, relations=None, labels=None):
-    return datasets.load("files", path=str(path), relations=relations, labels=labels)
+    return sources.load("files", path=str(path), relations=relations, labels=labels)
 
 
 def refused(match, *arguments, **settings):
@@ -47,7 +47,7 @@ def refused(match, *arguments, **settings):
 
 
 def test_digits_are_the_published_sequence():
-    dataset = datasets.load("digits_sequence", size=400, step=150)
+    dataset = sources.load("digits_sequence", size=400, step=150)
     assert [one.shape for one in dataset.slices] == [(400, 64)] * 10
     assert dataset.relations == [{row: row - 150 for row in range(150, 400)}] * 9
     ink = np.concatenate([one.sum(axis=1)[:150] for one in dataset.slices])
@@ -62,13 +62,13 @@ def test_digits_are_the_published_sequence():
 
 def test_unknown_sources_and_options_name_the_nearest():
     with pytest.raises(ValueError, match="did you mean `digits_sequence`"):
-        datasets.load("digit_sequence")
+        sources.load("digit_sequence")
     with pytest.raises(ValueError, match=r"did you mean `data\.step`"):
-        datasets.load("digits_sequence", size=400, stp=150)
+        sources.load("digits_sequence", size=400, stp=150)
     with pytest.raises(ValueError, match=r"`data\.size` is '400'; expected a whole"):
-        datasets.load("digits_sequence", size="400", step=150)
+        sources.load("digits_sequence", size="400", step=150)
     with pytest.raises(ValueError, match=r"`data\.step` is missing"):
-        datasets.load("digits_sequence", size=400)
+        sources.load("digits_sequence", size=400)
 
 
 def test_a_folder_is_read_in_natural_order(folder, relations, windows):

@@ -89,13 +89,13 @@ def test_the_code_of_the_tutorials_runs(name, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_umap_learns_tutorials_run_from_start_to_end(tmp_path, monkeypatch):
-    from experiments import tutorial_inverse, tutorial_sequences
+    from experiments.tutorials import inverse, sequences
 
-    monkeypatch.setattr(tutorial_inverse, "mnist_images", few_images)
-    monkeypatch.setattr(tutorial_inverse, "fashion_mnist", few_images)
+    monkeypatch.setattr(inverse, "mnist_images", few_images)
+    monkeypatch.setattr(inverse, "fashion_mnist", few_images)
     with pytest.warns(UserWarning, match="is reversed and was read"):
-        tutorial_sequences.main([str(tmp_path)])
-    tutorial_inverse.main([str(tmp_path), "300"])
+        sequences.main([str(tmp_path)])
+    inverse.main([str(tmp_path), "300"])
     assert len([*tmp_path.rglob("*.png")]) == 3 + 4
     for file in tmp_path.rglob("*.*"):
         assert file.stat().st_size > 1000, file

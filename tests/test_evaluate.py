@@ -6,13 +6,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import contestants, evaluate, gallery, scores, standings
-from experiments.contestants import FAMILIES, GRID
-from experiments.dataset import Dataset
-from experiments.dynamic_tsne import _affinities, _slice_gradient
-from experiments.evaluate import Row
-from experiments.peers import MissingPeerError, Problem
-from experiments.profiles import PROFILES, Profile
+from experiments.benchmarks.peers import MissingPeerError, Problem
+from experiments.data.dataset import Dataset
+from experiments.evaluation import gallery, methods, scores, tables
+from experiments.evaluation import run as evaluation
+from experiments.evaluation.dynamic_tsne import _affinities, _slice_gradient
+from experiments.evaluation.methods import FAMILIES, GRID
+from experiments.evaluation.profiles import PROFILES, Profile
+from experiments.evaluation.run import Row
 
 POINTS, SLICES = 48, 3
 
@@ -53,13 +54,15 @@ def broken(data: Problem, seed: int) -> dict:
 
 @pytest.fixture
 def small(dataset, monkeypatch) -> Profile:
-    monkeypatch.setattr(evaluate, "load", lambda *_: dataset)
+    monkeypatch.setattr(evaluation, "load", lambda *_: dataset)
     families = {"plane": first_columns, "nobody": missing, "broken": broken}
     return Profile({"drift": {}}, families, seeds=(0, 1))
 
 
 def run(profile, path, methods, **options):
-    return evaluate.run(profile, path, sequences=["drift"], methods=methods, **options)
+    return evaluation.run(
+        profile, path, sequences=["drift"], methods=methods, **options
+    )
 
 
 def test_a_run_that_is_stopped_goes_on(small, tmp_path, capsys):
@@ -71,25 +74,25 @@ def test_a_run_that_is_stopped_goes_on(small, tmp_path, capsys):
     assert "broken failed on drift: RuntimeError('oh')" in said
     assert {row.method for row in rows} == {"plane"}
     assert {row.seed for row in rows} == {0, 1}
-    written = evaluate.read(path)
+    written = evaluation.read(path)
     assert [row[:4] for row in written] == [row[:4] for row in rows]
     values = [[row.value for row in some] for some in (written, rows)]
     np.testing.assert_allclose(*values, rtol=1e-5)
-    evaluate.write(path, [row for row in written if row.seed == 0])
+    evaluation.write(path, [row for row in written if row.seed == 0])
     run(small, path, ["plane"])
     said = capsys.readouterr().out
     assert "seed 1, drift, plane" in said
     assert "seed 0" not in said
     run(small, path, ["plane"], again=["plane"])
     assert "seed 0, drift, plane" in capsys.readouterr().out
-    assert len(evaluate.read(path)) == len(rows)
+    assert len(evaluation.read(path)) == len(rows)
 
 
 def test_a_file_of_something_else_is_refused(tmp_path):
     path = tmp_path / "full.csv"
     path.write_text("a,b\n1,2\n")
     with pytest.raises(ValueError, match="has the columns"):
-        evaluate.read(path)
+        evaluation.read(path)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +106,7 @@ def test_a_file_of_something_else_is_refused(tmp_path):
 )
 def test_a_wrong_command_line_is_refused(arguments, said, capsys):
     with pytest.raises(SystemExit):
-        evaluate.main(arguments)
+        evaluation.main(arguments)
     assert said in capsys.readouterr().err
 
 
@@ -112,8 +115,8 @@ def test_every_measure_is_there_and_has_its_direction(dataset):
     good = scores.score(dataset, planes)
     chance = np.random.default_rng(0)
     bad = scores.score(dataset, [chance.normal(size=one.shape) for one in planes])
-    assert {*standings.COLUMNS} <= {*good}
-    for name in (standings.PRESERVATION, standings.STABILITY, "neighborhood_hit"):
+    assert {*tables.COLUMNS} <= {*good}
+    for name in (tables.PRESERVATION, tables.STABILITY, "neighborhood_hit"):
         assert good[name] > bad[name] + 0.1
 
 
@@ -131,20 +134,18 @@ def rows():
     nan = float("nan")
     kept = {"A": {"s": [0.2, 0.4], "t": [0.5, 0.5], "u": [0.9]}, "B": {"s": [0.8]}}
     moved = {"A": {"s": [0.1, 0.1], "t": [0.3, 0.5], "u": [nan]}, "B": {"s": [0.7]}}
-    return lines(kept, standings.PRESERVATION) + lines(moved, standings.STABILITY)
+    return lines(kept, tables.PRESERVATION) + lines(moved, tables.STABILITY)
 
 
 def test_averages_are_over_sequences_that_move_and_all_of_them(rows):
-    assert standings.moving(rows) == ["s", "t"]
-    mean, low, high = standings.average(rows, "A", ["s", "t"], standings.PRESERVATION)
+    assert tables.moving(rows) == ["s", "t"]
+    mean, low, high = tables.average(rows, "A", ["s", "t"], tables.PRESERVATION)
     np.testing.assert_allclose([mean, low, high], [0.4, 0.35, 0.45])
-    assert np.isnan(
-        standings.average(rows, "B", ["s", "t"], standings.PRESERVATION)
-    ).all()
+    assert np.isnan(tables.average(rows, "B", ["s", "t"], tables.PRESERVATION)).all()
 
 
 def test_the_table_says_averages_and_every_sequence(rows):
-    table = standings.table(rows)
+    table = tables.table(rows)
     assert "Averages over s, t:" in table
     assert "| A | .400 (.350 to .450) | .250 (.200 to .300) |" in table
     assert "| B | - | - |" in table
@@ -153,7 +154,7 @@ def test_the_table_says_averages_and_every_sequence(rows):
 
 
 def test_the_figure_has_a_point_for_each_method_in_each_panel(rows):
-    figure = standings.figure(rows)
+    figure = tables.figure(rows)
     assert [axis.get_title() for axis in figure.axes] == ["average", "s", "t"]
     assert all(len(axis.collections) == 2 for axis in figure.axes)
 
@@ -169,7 +170,7 @@ def test_profiles_have_the_same_sequences_and_known_methods():
 
 @pytest.mark.slow
 def test_every_family_is_keyed_by_a_method_it_gives(dataset):
-    for name in ("PCA, each slice", contestants.OURS_WITH_MOTION, "dynamic t-SNE"):
+    for name in ("PCA, each slice", methods.OURS_WITH_MOTION, "dynamic t-SNE"):
         found = FAMILIES[name](problem(dataset), 0)
         assert name in found
         for maps in found.values():
@@ -185,11 +186,11 @@ def test_rows_without_a_mate_start_where_the_nearest_with_one_does(monkeypatch):
         started.append(initialization)
         return rows[:, :2] if initialization is None else initialization
 
-    monkeypatch.setattr(contestants, "_tsne", fake)
+    monkeypatch.setattr(methods, "_tsne", fake)
     before = np.arange(6.0).reshape(3, 2)
     after = np.array([[9.0, 9.0], [0.0, 0.0], [8.0, 9.0]])
     data = Problem([before, after], [{0: 1, 2: 2}])
-    contestants.tsne_continued(data, 0)
+    methods.tsne_continued(data, 0)
     np.testing.assert_allclose(started[1], before[[2, 0, 2]], atol=1e-3)
 
 
@@ -237,7 +238,7 @@ def test_a_strong_penalty_holds_dynamic_maps_together(dataset):
     start = [one[:, :2] * 1e-4 for one in dataset.slices]
 
     def moved(penalty):
-        maps = contestants.dynamic_tsne(
+        maps = methods.dynamic_tsne(
             dataset.slices, dataset.relations, start, penalty=penalty
         )
         spread = np.concatenate(maps).std()
@@ -269,7 +270,7 @@ def test_two_processes_write_what_one_does(tmp_path):
     found = []
     for jobs in (1, 2):
         path = tmp_path / f"{jobs}.csv"
-        rows, failed = evaluate.run(
+        rows, failed = evaluation.run(
             profile, path, sequences=["walk"], methods=[*profile.families], jobs=jobs
         )
         assert not failed
@@ -279,11 +280,11 @@ def test_two_processes_write_what_one_does(tmp_path):
 
 
 def test_the_command_line_chooses_what_is_run(small, tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(evaluate.PROFILES, "quick", small)
+    monkeypatch.setitem(evaluation.PROFILES, "quick", small)
     options = ["--profile", "quick", "--methods", "plane", "--seeds", "3", "5"]
-    assert evaluate.main([*options, "--jobs", "1", "--out", str(tmp_path)]) == 0
+    assert evaluation.main([*options, "--jobs", "1", "--out", str(tmp_path)]) == 0
     said = capsys.readouterr().out
     assert "seed 3, drift, plane" in said
-    assert {row.seed for row in evaluate.read(tmp_path / "quick.csv")} == {3, 5}
+    assert {row.seed for row in evaluation.read(tmp_path / "quick.csv")} == {3, 5}
     assert (tmp_path / "quick.md").read_text().strip() in said
     assert (tmp_path / "quick.png").exists()

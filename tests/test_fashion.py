@@ -3,7 +3,7 @@ import gzip
 import numpy as np
 import pytest
 
-from experiments.fashion import PARTS, fashion_mnist, name_classes, read_idx
+from experiments.data.fashion import PARTS, fashion_mnist, name_classes, read_idx
 
 
 def idx(array: np.ndarray) -> bytes:

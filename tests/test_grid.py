@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from experiments.grid import expand
+from experiments.tasks.grid import expand
 
 
 def test_a_product_has_every_combination():

@@ -20,9 +20,11 @@ from test_io import edited, rewrite
 
 import aljax
 from aljax import files as io
-from experiments import composition, evaluate, files, settings, tables
-from experiments.archives import read_npy, read_npz
-from experiments.fashion import read_idx
+from experiments.data.archives import read_npy, read_npz
+from experiments import composition, settings
+from experiments.data import files, tables
+from experiments.data.fashion import read_idx
+from experiments.evaluation import run
 
 ROWS = np.arange(12, dtype=np.float32).reshape(6, 2)
 SIZES = (6, 6)
@@ -180,12 +182,10 @@ def test_a_parquet_that_is_cut_or_altered_is_refused_or_numbers(tmp_path):
 
 def test_results_that_are_cut_or_altered_are_refused_or_lines(tmp_path):
     path = tmp_path / "evaluation.csv"
-    rows = [evaluate.Row("m", "s", "v", 0, 0.5), evaluate.Row("m", "s", "w", 1, 2)]
-    evaluate.write(path, rows)
+    rows = [run.Row("m", "s", "v", 0, 0.5), run.Row("m", "s", "w", 1, 2)]
+    run.write(path, rows)
     content = path.read_bytes()
-    for found in outcomes(
-        path, lambda: evaluate.read(path), str(path), altered(content)
-    ):
+    for found in outcomes(path, lambda: run.read(path), str(path), altered(content)):
         assert all(isinstance(row.value, float) for row in found)
 
 

@@ -7,8 +7,8 @@ from urllib.error import URLError
 import numpy as np
 import pytest
 
-from experiments import datasets, images
 from experiments.composition import compose
+from experiments.data import images, sources
 from experiments.positions import InverseGrid, positions, read_grid
 
 ARFF = """@RELATION tiny
@@ -76,7 +76,7 @@ def test_a_cached_set_of_openml_loads_without_a_network(cache, monkeypatch):
         raise AssertionError("nothing is to be downloaded")
 
     monkeypatch.setattr("sklearn.datasets._openml.urlopen", refuse)
-    found = datasets.load("openml", name="tiny", version=1, cache=cache)
+    found = sources.load("openml", name="tiny", version=1, cache=cache)
     np.testing.assert_array_equal(found.slices[0], [[1, 2], [3, 4], [5, 6]])
     assert found.labels is not None
     assert found.labels[0].tolist() == ["0", "1", "1"]
@@ -154,4 +154,4 @@ def test_a_wrong_grid_is_refused(given, said):
 def test_the_experiments_compose(name):
     composed = compose([f"experiment={name}_inverse"])
     assert read_grid(composed["inverse"]) is not None
-    assert composed["data"]["source"] in datasets.LOADERS
+    assert composed["data"]["source"] in sources.LOADERS

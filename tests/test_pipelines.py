@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from helpers import make_data
 
-from experiments.encoder import Views, apart, magnitudes
-from experiments.feature_weights import (
+from experiments.tasks.encoder import Views, apart, magnitudes
+from experiments.tasks.feature_weights import (
     FeatureWeights,
     held_out_accuracy,
     soft_neighbor_loss,
 )
-from experiments.pipeline import Training, train
+from experiments.tasks.training import Training, train
 
 QUICK = Training(steps=3, rate=0.1, refresh=2, epochs=6, last=3, map_rate=0.5)
 

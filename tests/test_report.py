@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 import aljax
-from experiments import report
-from experiments.dataset import Dataset
+from experiments.data.dataset import Dataset
+from experiments.results import report
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,10 @@ import numpy as np
 import pytest
 
 from aljax import Checkpoints
-from experiments import benchmark_resume, claims, dataset, report, results
-from experiments.reproduce import differing_arrays
+from experiments.benchmarks import resume
+from experiments.data import dataset
+from experiments.results import claims, contents, report
+from experiments.results.reproduce import differing_arrays
 from experiments.run import main
 
 ROOT = Path(__file__).parents[1]
@@ -52,7 +54,7 @@ def unbroken(asked, tmp_path_factory):
 def _elsewhere(asked, unbroken, tmp_path, monkeypatch):
     del asked, unbroken  # made before pictures, which take long, are left out
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(results, "write_pictures", lambda *_: None)
+    monkeypatch.setattr(contents, "write_pictures", lambda *_: None)
 
 
 @contextmanager
@@ -124,7 +126,7 @@ def test_a_full_disk_publishes_nothing_and_keeps_the_layout(asked, unbroken, cap
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(results, "write_texts", fail)
+        patch.setattr(contents, "write_texts", fail)
         assert main(asked) == 1
     err = capsys.readouterr().err
     assert "error: `results` is results, where there is no room (No space left" in err
@@ -233,7 +235,7 @@ def test_no_two_hold_one_folder():
     with ExitStack() as stack, ThreadPoolExecutor(8) as pool:
 
         def claim(_):
-            names = results.numbered(Path("results/own.checkpoints"))
+            names = contents.numbered(Path("results/own.checkpoints"))
             return stack.enter_context(claims.made(names))
 
         folders = [*pool.map(claim, range(24))]
@@ -319,7 +321,7 @@ def test_runs_that_are_killed_end_with_the_same_bits(tmp_path, asked):
         *(one for one in asked if not one.startswith(("name", "comp", "layout.n_e"))),
         *("name=run", "layout.n_epochs=20000", "checkpoint_epochs=500"),
     ]
-    record = benchmark_resume.kill(tmp_path, longer, kills=20, seed=0)
+    record = resume.kill(tmp_path, longer, kills=20, seed=0)
     assert record["kills"] == 20
     assert record["whole"]
     assert record["same"] == record["finished"] >= 1

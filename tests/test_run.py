@@ -16,7 +16,8 @@ import yaml
 
 import aljax
 from aljax import metrics
-from experiments import composition, results, run, settings
+from experiments import composition, run, settings
+from experiments.results import contents
 from experiments.run import main
 
 ROOT = Path(__file__).parents[1]
@@ -61,7 +62,7 @@ def refusal(arguments, capsys):
 
 
 def test_a_run_leaves_all_its_files(finished):
-    assert {file.name for file in finished.iterdir()} == FILES < set(results.FILES)
+    assert {file.name for file in finished.iterdir()} == FILES < set(contents.FILES)
     assert [one.name for one in finished.parent.iterdir()] == [finished.name]
     for picture in ("slices.png", "loss.png"):
         assert matplotlib.image.imread(finished / picture).std() > 0.01
@@ -121,12 +122,12 @@ def test_own_files_run_and_say_so(own, capsys):
 def test_motion_is_drawn_where_asked_for(own, capsys):
     assert main([*own, "motion=true"]) == 0
     files = {file.name for file in Path("results/files").iterdir()}
-    assert files == set(results.FILES) - {"inverse.png"}
+    assert files == set(contents.FILES) - {"inverse.png"}
     assert "animation.gif" in capsys.readouterr().out
 
 
 def test_motion_without_its_package_is_refused_before_the_fit(own, capsys, monkeypatch):
-    monkeypatch.setattr(results, "find_spec", lambda _: None)
+    monkeypatch.setattr(contents, "find_spec", lambda _: None)
     assert "pip install 'aljax[plot]'" in refusal([*own, "motion=true"], capsys)
     assert not Path("results").exists()
 
@@ -150,7 +151,7 @@ def test_a_rename_that_comes_second_takes_the_next_number(tmp_path, monkeypatch)
     monkeypatch.setattr(
         os.path, "lexists", lambda path: next(first, True) and look(path)
     )
-    assert results.publish(beside, "run") == tmp_path / "run-2"
+    assert contents.publish(beside, "run") == tmp_path / "run-2"
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("broken")])
@@ -161,7 +162,7 @@ def test_a_run_that_fails_leaves_its_layout_and_no_results(
     def fail(*_):
         raise error
 
-    monkeypatch.setattr(results, stage, fail)
+    monkeypatch.setattr(contents, stage, fail)
     if isinstance(error, RuntimeError):
         with pytest.raises(RuntimeError):
             main(own)

@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 from helpers import make_data
 
-from experiments import seeds, versions
-from experiments.cases import Case
-from experiments.dataset import Dataset
+from experiments import versions
+from experiments.benchmarks import seeds
+from experiments.benchmarks.cases import Case
+from experiments.data.dataset import Dataset
 
 
 def test_the_spread_is_that_of_the_seeds():

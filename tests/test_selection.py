@@ -14,7 +14,7 @@ from aljax.selection import (
     split,
 )
 from aljax.sweep import SweepProblem
-from experiments.automatic import interval
+from experiments.tasks.selection import interval
 
 WEIGHTS = np.array([0.01, 0.1, 1.0, 10.0])
 

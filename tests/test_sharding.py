@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 import aljax
 from aljax.layout.sharding import VIRTUAL, mesh_of, read_devices
 from aljax.metrics import displacement, trustworthiness
-from experiments.collectives import collectives
+from experiments.benchmarks.collectives import collectives
 
 HERE = Path(__file__).parent
 SINGLE, DOUBLE = 1e-5, 1e-5  # after 1 epoch, and after 20

@@ -9,10 +9,11 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from experiments import peers, sweeps
+from experiments.benchmarks import peers
 from experiments.composition import compose
-from experiments.dataset import Dataset
+from experiments.data.dataset import Dataset
 from experiments.run import main
+from experiments.tasks import sweep
 
 QUICK = ["compilation_cache=null", "layout.n_epochs=3", "graph.n_neighbors=8"]
 GRID = "task.grid={product: {alignment_regularisation: [0.01, 1.0], seed: [0, 1]}}"
@@ -70,19 +71,19 @@ def test_a_sweep_that_was_stopped_runs_only_what_is_not_finished(own, monkeypatc
         ran.append(len(settings))
         return sweeps_sweep(problem, settings, **options)
 
-    sweeps_sweep = sweeps.sweep
-    monkeypatch.setattr(sweeps, "sweep", counted)
-    write = sweeps.Store.write
+    sweeps_sweep = sweep.sweep
+    monkeypatch.setattr(sweep, "sweep", counted)
+    write = sweep.Store.write
 
     def stop_after_two(store, *row):
         if len([*Path("results/swept/rows").glob("*.npz")]) == 2:
             raise KeyboardInterrupt
         write(store, *row)
 
-    monkeypatch.setattr(sweeps.Store, "write", stop_after_two)
+    monkeypatch.setattr(sweep.Store, "write", stop_after_two)
     assert main(own) == 130
     assert not Path("results/swept/sweep.csv").exists()
-    monkeypatch.setattr(sweeps.Store, "write", write)
+    monkeypatch.setattr(sweep.Store, "write", write)
     assert main(own) == 0
     assert main(own) == 0
     assert ran == [4, 2]
@@ -162,7 +163,7 @@ def test_a_shipped_grid_is_replaced_by_name():
 
 def test_a_row_that_is_damaged_is_named_with_the_remedy(rng, tmp_path):
     data = [rng.normal(size=(4, 3))]
-    store = sweeps.Store(tmp_path, Dataset(data, [], [np.arange(4)], [""], None))
+    store = sweep.Store(tmp_path, Dataset(data, [], [np.arange(4)], [""], None))
     store.write({"seed": 0}, {"maps": [data[0][:, :2]], "trustworthiness": 0.9})
     assert store.read({"seed": 0})["trustworthiness"] == 0.9
     path = store.path({"seed": 0})

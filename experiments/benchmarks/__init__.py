@@ -1,0 +1,1 @@
+"""Claims of speed, memory and quality, each measured by a command."""

@@ -1,0 +1,143 @@
+"""From positions in a map to data: ours and its rivals, one small function each."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from experiments.benchmarks.peers import MissingPeerError
+
+UMAP_LEARN = "umap-learn"
+NEIGHBORS = 15  # of the inverse distance weighting
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A map with held-out rows placed on it.
+
+    Attributes:
+        rows: What was mapped.
+        embedding: Where it lies.
+        held: Rows that were not.
+        positions: Where its transform places them.
+        transform: Places more rows; None where there is none.
+        model: umap-learn's model, where it made the map.
+        curve: a and b of the map's membership curve.
+    """
+
+    rows: np.ndarray
+    embedding: np.ndarray
+    held: np.ndarray
+    positions: np.ndarray
+    transform: Callable[[np.ndarray], np.ndarray] | None
+    model: Any
+    curve: tuple[float, float]
+
+
+def umap_map(rows: np.ndarray, held: np.ndarray) -> Placed:
+    """umap-learn's map (random_state 42), rows placed by its transform."""
+    try:
+        import umap
+    except ImportError as error:
+        raise MissingPeerError(
+            "umap-learn is not installed; run: pip install 'umap-learn==0.5.12'"
+        ) from error
+    model: Any = umap.UMAP(random_state=42).fit(rows)
+    positions = np.concatenate(
+        [model.transform(part) for part in (held[:200], held[200:]) if len(part)]
+    )
+    curve = (float(model._a), float(model._b))
+    return Placed(
+        rows, model.embedding_, held, positions, model.transform, model, curve
+    )
+
+
+def place_by_aljax(rows: np.ndarray, held: np.ndarray) -> Placed:
+    """Our map, rows placed by our transform."""
+    import jax
+
+    import aljax
+
+    fitted = aljax.fit([rows], key=jax.random.key(0))
+
+    def transform(new: np.ndarray) -> np.ndarray:
+        return aljax.transform(fitted, 0, np.asarray(new, np.float32))
+
+    curve = (float(fitted.params.a[0]), float(fitted.params.b[0]))
+    return Placed(
+        rows, fitted.slices()[0], held, transform(held), transform, None, curve
+    )
+
+
+def _ours(placed: Placed, **options: Any) -> np.ndarray:
+    from aljax import inverse_transform
+
+    a, b = placed.curve
+    found = inverse_transform(
+        placed.positions, placed.embedding, placed.rows, a=a, b=b, **options
+    )
+    return np.asarray(found.points)
+
+
+def umap_inverse(placed: Placed) -> np.ndarray:
+    """umap-learn's own; on a map of others it is told the positions as its own."""
+    import umap
+
+    model = placed.model
+    if model is None:
+        model = umap.UMAP(random_state=42).fit(placed.rows)
+        model.embedding_ = placed.embedding.astype(np.float32)
+    positions = placed.positions.astype(np.float32)
+    parts = [part for part in (positions[:200], positions[200:]) if len(part)]
+    return np.concatenate([model.inverse_transform(part) for part in parts])
+
+
+def inverse_distances(placed: Placed) -> np.ndarray:
+    """The mean of 15 map neighbours, weighted by one over their distance."""
+    from sklearn.neighbors import KNeighborsRegressor
+
+    model = KNeighborsRegressor(NEIGHBORS, weights="distance")
+    return model.fit(placed.embedding, placed.rows).predict(placed.positions)
+
+
+def _chosen(model: Any, grid: dict[str, list[Any]], placed: Placed) -> np.ndarray:
+    """A rival at its best settings, by 3-fold cross-validation on the map's rows."""
+    from sklearn.model_selection import GridSearchCV
+
+    scale = placed.embedding.std()
+    search = GridSearchCV(model, grid, scoring="neg_mean_squared_error", cv=3)
+    search.fit(placed.embedding / scale, placed.rows)
+    return np.asarray(search.predict(placed.positions / scale))
+
+
+def kernel_ridge(placed: Placed) -> np.ndarray:
+    """scikit-learn's kernel ridge regression with a Gaussian kernel."""
+    from sklearn.kernel_ridge import KernelRidge
+
+    grid = {"gamma": [3.0, 10.0, 30.0, 100.0], "alpha": [0.1, 1.0]}
+    return _chosen(KernelRidge(kernel="rbf"), grid, placed)
+
+
+def perceptron(placed: Placed) -> np.ndarray:
+    """scikit-learn's multi-layer perceptron, two layers of 256, stopped early."""
+    from sklearn.neural_network import MLPRegressor
+
+    model = MLPRegressor(
+        hidden_layer_sizes=(256, 256), early_stopping=True, max_iter=500, random_state=0
+    )
+    return _chosen(model, {"alpha": [1e-4, 1e-2]}, placed)
+
+
+DECODERS: dict[str, Callable[[Placed], np.ndarray]] = {
+    "aljax": _ours,
+    "aljax, mean": lambda placed: _ours(placed, method="mean"),
+    "aljax, 20 steps of refinement": lambda placed: _ours(placed, refine_steps=20),
+    "umap-learn": umap_inverse,
+    "inverse distances, k = 15": inverse_distances,
+    "kernel ridge (RBF)": kernel_ridge,
+    "MLPRegressor": perceptron,
+    "mean of all rows": lambda placed: np.broadcast_to(
+        placed.rows.mean(axis=0), placed.held.shape
+    ),
+}

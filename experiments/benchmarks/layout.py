@@ -1,0 +1,170 @@
+"""Figures of the layout engine that are no race: hubs, min_dist, starts, size.
+
+    python -m experiments.benchmarks.layout [hubs min_dist starts size recall]
+
+prints a table for each and writes `results/benchmarks/layout.json`.
+"""
+
+import sys
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import jax
+import numpy as np
+
+import aljax
+from aljax import AlignmentConfig, GraphConfig, LayoutConfig
+from aljax.graph.approximate import approximate_knn
+from aljax.graph.exact import exact_knn
+from aljax.metrics import trustworthiness
+from experiments.benchmarks import peers
+from experiments.benchmarks.parts import Row, run_parts
+from experiments.data import sources
+from experiments.results.recall import slice_recall
+
+NEIGHBORS = 15
+ROWS = 1000
+
+
+def hubs() -> list[Row]:
+    """Data with hubs: how far the farthest point lies, and trustworthiness."""
+    rng = np.random.default_rng(0)
+    sphere = rng.normal(size=(5000, 50))
+    sphere /= np.linalg.norm(sphere, axis=1, keepdims=True)
+    sphere = np.vstack([sphere, np.zeros((1, 50))])
+    scales = rng.lognormal(size=(10_000, 1))
+    cases = {
+        "sphere and its centre": sphere,
+        "lognormal scales": rng.normal(size=(10_000, 100)) * scales,
+    }
+    found = []
+    for name, data in cases.items():
+        data = data.astype(np.float32)
+        rows = np.random.default_rng(0).choice(len(data), ROWS, replace=False)
+        for method in ("aljax", "umap-learn"):
+            problem = peers.Problem([data], [])
+            (placed,), _ = peers.METHODS[method](problem, {}, 0)
+            centred = placed - np.median(placed, axis=0)
+            radius = np.percentile(np.linalg.norm(centred, axis=1), 99)
+            trust = trustworthiness(data, placed, n_neighbors=NEIGHBORS, rows=rows)
+            found.append(
+                {
+                    "data": name,
+                    "method": method,
+                    "largest coordinate / 99 % radius": float(
+                        np.abs(centred).max() / radius
+                    ),
+                    "trustworthiness": trust,
+                }
+            )
+    return found
+
+
+def min_dist() -> list[Row]:
+    """One data set four times with rising min_dist: how far nearest points lie."""
+    data = sources.digits_parameters(slices=1).slices[0]
+    rows = data[np.argsort(data.sum(axis=1))][::3]
+    values = [0.01, 0.2, 0.5, 0.99]
+    same = {row: row for row in range(len(rows))}
+    fitted = aljax.fit(
+        [rows] * len(values),
+        [same] * (len(values) - 1),
+        key=jax.random.key(0),
+        graph=GraphConfig(n_neighbors=NEIGHBORS),
+        layout=LayoutConfig(min_dist=values),
+        alignment=AlignmentConfig(alignment_regularisation=1e-3),
+    )
+    nearest = [np.asarray(exact_knn(m, 2).distances)[1].mean() for m in fitted.maps]
+    rises = all(before < after for before, after in pairwise(nearest))
+    return [
+        {
+            "min_dist": value,
+            "rows": len(rows),
+            "mean distance to the nearest": float(near),
+            "of the first": float(near / nearest[0]),
+            "rises": rises,
+        }
+        for value, near in zip(values, nearest, strict=True)
+    ]
+
+
+def starts() -> list[Row]:
+    """Seconds of each start beside those of the layout, connected data and not."""
+    rng = np.random.default_rng(0)
+    apart = rng.normal(scale=50, size=(200, 20))
+    groups = np.repeat(apart, 50, axis=0) + rng.normal(size=(10_000, 20))
+    cases = {
+        "70,000 images of clothes": sources.fashion_whole(folder=None).slices[0],
+        "10,000 rows in 200 groups": groups.astype(np.float32),
+    }
+    found = []
+    for name, data in cases.items():
+        rows = np.random.default_rng(0).choice(len(data), ROWS, replace=False)
+        (graph,) = aljax.prepare([data], key=jax.random.key(0)).graphs
+        for init in ("spectral", "random"):
+            options: Any = {
+                "key": jax.random.key(0),
+                "layout": LayoutConfig(init=init),
+            }
+            aljax.fit([graph], **options)
+            fitted = aljax.fit([graph], **options)
+            trust = trustworthiness(
+                data, fitted.maps[0], n_neighbors=NEIGHBORS, rows=rows
+            )
+            found.append(
+                {
+                    "data": name,
+                    "init": init,
+                    "start s": fitted.seconds["start"],
+                    "layout s": fitted.seconds["layout"],
+                    "trustworthiness": trust,
+                }
+            )
+    return found
+
+
+def size(counts: Sequence[int] = (1_000, 10_000, 100_000)) -> list[Row]:
+    """Ten slices of growing size: nanoseconds of an epoch for a point."""
+    found = []
+    for count in counts:
+        data = sources.drifting_clusters(
+            slices=10, points=count, features=32, clusters=50, seed=0
+        )
+        n_epochs = 50
+        options: Any = {
+            "key": jax.random.key(0),
+            "layout": LayoutConfig(n_epochs=n_epochs),
+        }
+        graphs = aljax.prepare(data.slices, data.relations, key=options["key"]).graphs
+        aljax.fit(graphs, data.relations, **options)
+        seconds = [
+            aljax.fit(graphs, data.relations, **options).seconds["layout"]
+            for _ in range(3)
+        ]
+        per_point = float(np.median(seconds)) / n_epochs / (10 * count) * 1e9
+        found.append({"points": 10 * count, "ns per epoch and point": per_point})
+    return found
+
+
+def recall() -> list[Row]:
+    """Of approximate neighbours against exact ones, on 1,000 rows."""
+    found = []
+    for name, data in (
+        ("70,000 images of clothes", sources.fashion_whole(folder=None).slices[0]),
+        (
+            "100,000 x 32, clusters",
+            sources.drifting_clusters(
+                slices=1, points=100_000, features=32, clusters=50, seed=0
+            ).slices[0],
+        ),
+    ):
+        listed = approximate_knn(data, NEIGHBORS).indices
+        found.append(
+            {"data": name, f"recall@{NEIGHBORS}": slice_recall(data, listed, NEIGHBORS)}
+        )
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(run_parts("layout", (hubs, min_dist, starts, size, recall)))

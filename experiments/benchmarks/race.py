@@ -1,0 +1,282 @@
+"""Every claim of speed and quality: rivals and ours in one run, on the same data.
+
+    python -m experiments.benchmarks.race digits_sequence
+
+runs each method of a case warm in this process (median over the seeds, after a fit
+that is not counted: of the same data for methods that compile for each shape, of a
+part for the others), measures the maps of every seed, runs it in fresh processes of
+its own (import, compilation and peak memory included; median), prints a table and
+writes `results/benchmarks/<case>.json`.
+"""
+
+import argparse
+import dataclasses
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aljax.errors import nearest_name
+from aljax.metrics import (
+    displacement,
+    knn_accuracy,
+    neighborhood_preservation,
+    trustworthiness,
+)
+from experiments.benchmarks import fresh
+from experiments.benchmarks.cases import CASES, Case
+from experiments.benchmarks.peers import (
+    COMPILED_BY_SHAPE,
+    METHODS,
+    Maps,
+    Method,
+    MissingPeerError,
+    Problem,
+)
+from experiments.composition import dataclass_defaults
+from experiments.data.dataset import Dataset, consecutive
+
+PACKAGES = ("aljax", "jax", "jaxlib", "numpy", "scipy", "pynndescent", "numba")
+RIVALS = ("umap-learn", "manifolds-rs", "openTSNE")
+
+
+def machine() -> dict[str, Any]:
+    """Where and with what a figure was read."""
+    versions = {}
+    for package in PACKAGES + RIVALS:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = None
+    import jax
+
+    return {
+        "cores": len(os.sched_getaffinity(0)),
+        "processor": _processor(),
+        "devices": [device.device_kind for device in jax.devices()],
+        "python": platform.python_version(),
+        "versions": versions,
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def _processor() -> str:
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if "model name" in line]
+    return names[0] if names else platform.processor()
+
+
+def measure(case: Case, dataset: Dataset, maps: Maps) -> dict[str, float]:
+    """The quality of one method's maps, as the means over slices."""
+    rows = [_rows(case, len(data)) for data in dataset.slices]
+    each = list(zip(dataset.slices, maps, rows, strict=True))
+    k = case.n_neighbors
+    trust = [trustworthiness(x, y, n_neighbors=k, rows=r) for x, y, r in each]
+    recall = [
+        neighborhood_preservation(x, y, n_neighbors=k, rows=r) for x, y, r in each
+    ]
+    measured = {
+        "trustworthiness": float(np.mean(trust)),
+        "trustworthiness_min": float(np.min(trust)),
+        "knn_recall": float(np.mean(recall)),
+    }
+    if dataset.labels is not None:
+        accuracy = [
+            knn_accuracy(y, labels, n_neighbors=case.accuracy_neighbors, rows=r)
+            for y, labels, r in zip(maps, dataset.labels, rows, strict=True)
+        ]
+        measured["knn_accuracy"] = float(np.mean(accuracy))
+    mates = {
+        pair: found
+        for pair, found in consecutive(dataset.relations, [*map(len, maps)]).items()
+        if found.rows.size
+    }
+    if mates:
+        measured["displacement"] = displacement(maps, mates)
+    return measured
+
+
+def _rows(case: Case, points: int) -> np.ndarray | None:
+    """The rows that quality is measured on: the same for every method and seed."""
+    if case.rows is None or case.rows >= points:
+        return None
+    return np.random.default_rng(0).choice(points, case.rows, replace=False)
+
+
+def run_fresh(case: Case, problem: Problem, method: str) -> dict[str, float]:
+    """Fits in processes of their own: seconds from start to end, and peak memory."""
+    with tempfile.TemporaryDirectory() as folder:
+        data, settings = Path(folder, "data.npz"), Path(folder, "settings.json")
+        fresh.save(problem, data)
+        settings.write_text(json.dumps(case.settings_of(method)))
+        command = [sys.executable, "-W", "ignore", "-m", "experiments.benchmarks.fresh"]
+        command += [method, str(data), str(settings), str(case.seeds[0])]
+        runs = [_wait(command) for _ in range(case.fresh_runs)]
+    seconds, peaks = zip(*runs, strict=True)
+    return {"fresh_seconds": float(np.median(seconds)), "peak_mib": max(peaks)}
+
+
+def _wait(command: Sequence[str]) -> tuple[float, float]:
+    """How long a command takes, and its peak memory in MiB."""
+    began = time.perf_counter()
+    process = subprocess.Popen(command)
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise RuntimeError(f"{' '.join(command)} failed with status {status}.")
+    return time.perf_counter() - began, usage.ru_maxrss / 1024
+
+
+def run_warm(case: Case, dataset: Dataset, method: str) -> dict[str, Any]:
+    """Fits in this process, one for each seed, after one that is not counted."""
+    problem = Problem(dataset.slices, dataset.relations)
+    settings = case.settings_of(method)
+    fit = METHODS[method]
+    small = _cut(problem) if method not in COMPILED_BY_SHAPE else problem
+    _, first = _clock(fit, small, settings, case.seeds[0])
+    timed, quality = [], []
+    for seed in case.seeds:
+        maps, seconds = _clock(fit, problem, settings, seed)
+        timed.append(seconds)
+        quality.append(measure(case, dataset, maps))
+        print(f"  {method}, seed {seed}: {seconds['fit']:.2f} s", flush=True)
+    warm = {stage: float(np.median([t[stage] for t in timed])) for stage in timed[0]}
+    result = {
+        "seconds": warm,
+        "quality": {n: float(np.mean([q[n] for q in quality])) for n in quality[0]},
+        "spread": {n: float(np.std([q[n] for q in quality])) for n in quality[0]},
+        "seeds": list(case.seeds),
+    }
+    if small is problem:
+        result["compile_seconds"] = {s: first[s] - warm[s] for s in first}
+    return result
+
+
+def _clock(fit: Method, problem: Problem, settings: Any, seed: int) -> tuple[Maps, Any]:
+    began = time.perf_counter()
+    maps, stages = fit(problem, settings, seed)
+    return maps, {"fit": time.perf_counter() - began} | stages
+
+
+def _cut(problem: Problem, rows: int = 500) -> Problem:
+    """A small problem of the same kind, to compile on."""
+    slices = [data[:rows] for data in problem.slices]
+    sizes = [len(data) for data in slices]
+    # Any will do, but rows without a mate make umap-learn read past its tables.
+    relations = [
+        {row: row for row in range(min(sizes[t : t + 2]))}
+        for t in range(len(problem.relations))
+    ]
+    return Problem(slices, relations)
+
+
+def run_case(
+    case: Case, methods: Sequence[str], *, in_fresh: bool = True
+) -> dict[str, Any]:
+    """All methods of a case, those not installed left out with a word on it."""
+    dataset = case.load()
+    results: dict[str, Any] = {}
+    for method in methods:
+        print(f"{case.name}: {method}", flush=True)
+        try:
+            warm = run_warm(case, dataset, method)
+        except MissingPeerError as missing:
+            print(f"  left out: {missing}")
+            continue
+        problem = Problem(dataset.slices, dataset.relations)
+        cold = run_fresh(case, problem, method) if in_fresh else {}
+        results[method] = warm | cold
+    return {"case": case.name, "machine": machine(), "methods": results}
+
+
+def table(results: dict[str, Any]) -> str:
+    """The results of a case as a Markdown table; ratios are to ours."""
+    methods = results["methods"]
+    names = list(next(iter(methods.values()))["quality"]) if methods else []
+    head = ["method", "warm fit s", "ratio", "fresh process s", "ratio", "peak MiB"]
+    ours = methods.get("aljax", {})
+    lines = [head + names, ["---"] * (len(head) + len(names))]
+    for method, result in methods.items():
+        warm, cold = result["seconds"]["fit"], result.get("fresh_seconds")
+        row = [method, f"{warm:.2f}"]
+        row += [f"{warm / ours['seconds']['fit']:.1f}" if ours else ""]
+        row += [f"{cold:.1f}" if cold else ""]
+        known = cold and ours.get("fresh_seconds")
+        row += [f"{cold / ours['fresh_seconds']:.1f}" if known else ""]
+        row += [f"{result['peak_mib']:.0f}" if cold else ""]
+        row += [f"{result['quality'].get(name, np.nan):.4f}" for name in names]
+        lines.append(row)
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _changed(case: Case, seeds: Sequence[int] | None, own: Sequence[str]) -> Case:
+    """The case with other seeds, and with settings of ours as JSON values.
+
+    Raises:
+        ValueError: What is no setting of ours, or no JSON.
+    """
+    known = [name for section in dataclass_defaults().values() for name in section]
+    ours = {}
+    for setting in own:
+        name, _, value = setting.partition("=")
+        if name not in known:
+            raise ValueError(f"`{name}` is no setting: {nearest_name(name, known)}")
+        try:
+            ours[name] = json.loads(value)
+        except json.JSONDecodeError as error:
+            raise ValueError(
+                f"`{setting}` cannot be read; expected NAME=VALUE with a JSON value."
+            ) from error
+    return dataclasses.replace(
+        case,
+        seeds=seeds or case.seeds,
+        own_settings={
+            **case.own_settings,
+            "aljax": {**case.own_settings.get("aljax", {}), **ours},
+        },
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a case from the command line."""
+    parser = argparse.ArgumentParser(prog="python -m experiments.benchmarks.race")
+    parser.add_argument("case", help=", ".join(CASES))
+    parser.add_argument("--methods", nargs="+", help=f"of {', '.join(METHODS)}")
+    parser.add_argument("--no-fresh", action="store_true", help="warm fits only")
+    parser.add_argument("--seeds", nargs="+", type=int, help="one fit for each")
+    parser.add_argument(
+        "--set", nargs="+", default=[], metavar="NAME=VALUE", help="our own settings"
+    )
+    parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
+    asked = parser.parse_args(arguments)
+    if asked.case not in CASES:
+        parser.error(f"no case `{asked.case}`: {nearest_name(asked.case, [*CASES])}")
+    try:
+        case = _changed(CASES[asked.case], asked.seeds, asked.set)
+    except ValueError as error:
+        parser.error(str(error))
+    methods = asked.methods or case.methods
+    for method in methods:
+        if method not in METHODS:
+            parser.error(f"no method `{method}`: {nearest_name(method, [*METHODS])}")
+    warnings.simplefilter("ignore")
+    results = run_case(case, methods, in_fresh=not asked.no_fresh)
+    asked.out.mkdir(parents=True, exist_ok=True)
+    path = asked.out / f"{case.name}.json"
+    path.write_text(json.dumps(results, indent=2) + "\n")
+    print(f"\n{table(results)}\n\nwritten to {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

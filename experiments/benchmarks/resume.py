@@ -1,0 +1,111 @@
+"""`kill -9` at random moments, and whether what goes on ends with the same bits.
+
+    python -m experiments.benchmarks.resume --kills 200
+
+An unbroken run says how long one takes and which bits are right.  Then the same run,
+with `resume=true`, is killed at moments drawn over a little more than that, import to
+exit, again and again; whenever one comes through, its arrays are compared, and
+the next begins.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.results.reproduce import differing_arrays
+
+RUN = (
+    *("experiment=digits_sequence", "name=run", "layout.n_epochs=3000"),
+    "checkpoint_epochs=50",
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Kill, go on, compare; 0 where all bits are the same, else 1."""
+    parser = argparse.ArgumentParser("python -m experiments.benchmarks.resume")
+    parser.add_argument("overrides", nargs="*", metavar="name=value")
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as folder:
+        asked = [*RUN, *given.overrides]
+        record = kill(Path(folder), asked, kills=given.kills, seed=given.seed)
+    print(json.dumps(record, indent=2))
+    return 0 if record["whole"] and record["same"] == record["finished"] else 1
+
+
+def kill(folder: Path, arguments: Sequence[str], *, kills: int, seed: int) -> Any:
+    """Kill runs at random moments, and count what became of them.
+
+    Args:
+        folder: An empty one.
+        arguments: Of the run, whose name is "run".
+        kills: How many times.
+        seed: Draws the moments.
+
+    Returns:
+        The counts, as JSON has them: `kills` that met a run, runs `resumed` from a
+        checkpoint, runs `finished` and those with the `same` bits, and whether what is
+        left is `whole`: finished results and nothing else.
+
+    Raises:
+        RuntimeError: A run ended by an error of its own; the message has its words.
+    """
+    log = folder / "log.txt"
+    cached = f"compilation_cache='{folder / 'cache'}'"  # it is killed, too
+    seconds = 0.0
+    for name in ("first", "straight"):  # the second finds its programs compiled
+        began = time.perf_counter()
+        _run(log, [*arguments, cached, f"results='{folder / name}'"], None)
+        seconds = time.perf_counter() - began
+    rng = np.random.default_rng(seed)
+    results = folder / "results"
+    again = [*arguments, cached, f"results='{results}'", "resume=true"]
+    log.unlink()
+    killed = 0
+    while killed < kills:
+        moment = rng.uniform(0, 1.1 * seconds)
+        killed += not _run(log, again, moment)
+    _run(log, again, None)
+    finished = sorted(results.iterdir())
+    whole = [one for one in finished if (one / "config.yaml").exists()]
+    straight = folder / "straight" / "run"
+    said = log.read_text(errors="replace")
+    return {
+        "kills": killed,
+        "seconds of a straight run": round(seconds, 2),
+        "resumed": said.count("going on from"),
+        "damaged and passed over": said.count("is not a whole checkpoint"),
+        "finished": len(whole),
+        "same": sum(not differing_arrays(straight, one) for one in whole),
+        "whole": finished == whole,
+    }
+
+
+def _run(log: Path, arguments: Sequence[str], moment: float | None) -> bool:
+    """Run until the end, or kill at some moment; whether the end came first."""
+    command = [sys.executable, "-m", "experiments.run", *arguments]
+    with (
+        log.open("a") as words,
+        subprocess.Popen(command, stdout=words, stderr=subprocess.STDOUT) as process,
+    ):
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(moment)
+        ended = process.poll() is not None
+        process.kill()
+    if ended and process.returncode != 0:
+        raise RuntimeError(f"a run failed:\n{log.read_text(errors='replace')[-2000:]}")
+    return ended
+
+
+if __name__ == "__main__":
+    sys.exit(main())

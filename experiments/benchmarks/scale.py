@@ -1,0 +1,198 @@
+"""What devices cost and send, and a model of a layout too large for this machine.
+
+    python -m experiments.benchmarks.scale [epochs model neighbors]
+
+`epochs` runs 1, 2, 4 and 8 virtual CPU devices, each in a process of its own;
+`neighbors` builds the graphs of 20 slices x 50,000 rows, each slice in a process of
+its own (two at once), as it would be on machines of their own.  It prints a table for
+each and writes `results/benchmarks/scale.json`.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import aljax
+from aljax.layout.optimize import bytes_of_row, default_shifts, init, run
+from aljax.layout.problem import AlignedProblem, layout_params
+from aljax.layout.sharding import VIRTUAL, mesh_of, place, sharded_loss
+from experiments.benchmarks.collectives import collectives
+from experiments.benchmarks.parts import Row, run_parts
+from experiments.data import sources
+
+DEVICES = (1, 2, 4, 8)
+NEIGHBORS, WINDOW, COMPONENTS = 14, 3, 2
+EPOCHS, REPEATS = 20, 5
+ROWS, FEATURES, SLICES = 50_000, 32, 20
+# For each slice of the window its map, its gradient back, and pulls (half as much); of
+# every tenth epoch, which is recorded, the map and pulls once more.
+MAPS_SENT = 2.65
+# The layout that the model is asked for.
+LARGE = {"slices": 1000, "points": 1_000_000, "devices": 64}
+
+
+def made_up(slices: int, points: int) -> AlignedProblem:
+    """Arrays of a problem's shapes: what an epoch costs does not hang on the data."""
+    rng = np.random.default_rng(0)
+    table, mates = (slices, NEIGHBORS, points), (slices, WINDOW, 1, points)
+    offsets = np.arange(1, WINDOW + 1)[None, :, None, None]
+    there = np.arange(slices)[:, None, None, None] + offsets < slices
+    full, integers = np.full((slices, points), NEIGHBORS / 2, np.float32), np.int32
+    arrays: dict[str, Any] = {
+        "neighbors": rng.integers(points, size=table, dtype=integers),
+        "weights": rng.uniform(size=table).astype(np.float32),
+        "degrees": full,
+        "n_points": np.full(slices, points, integers),
+        "mates": rng.integers(points, size=mates, dtype=integers),
+        "strengths": (np.ones(mates) * there).astype(np.float32),
+        "pulls": full,
+        "free": np.ones_like(full),
+        "order": np.tile(np.arange(points, dtype=integers), (slices, 1)),
+    }
+    return AlignedProblem(**jax.tree.map(jnp.asarray, arrays))
+
+
+def on(devices: int, slices: int, points: int) -> Row:
+    """Seconds and bytes of an epoch on the first devices of this process."""
+    problem = made_up(slices, points)
+    params = layout_params(aljax.LayoutConfig(), aljax.AlignmentConfig(), slices=slices)
+    rng = np.random.default_rng(1)
+    start = rng.normal(size=(slices, COMPONENTS, points)).astype(np.float32)
+    state = init(jnp.asarray(start), n_epochs=10_000)
+    mesh = mesh_of(jax.devices()[:devices], slices)
+    key = jax.random.key(0)
+    placed = place(problem, params, state, key=key, mesh=mesh)
+    options = {
+        "key": placed.key,
+        "n_shifts": default_shifts(points, slices * points),
+        "loss": sharded_loss,
+    }
+    with jax.set_mesh(mesh):
+        compiled = run.lower(*placed[:3], EPOCHS, **options).compile()
+        found = collectives(compiled.as_text() or "", devices)
+        state = jax.block_until_ready(run(*placed[:3], EPOCHS, **options))
+        seconds = []
+        for repeat in range(REPEATS):
+            began = time.perf_counter()
+            stop = EPOCHS * (repeat + 2)
+            state = run(*placed[:2], state, stop, **options)
+            jax.block_until_ready(state)
+            seconds.append((time.perf_counter() - began) / EPOCHS)
+    memory = compiled.memory_analysis()
+    kept = sum(one.sent for one in found)
+    return {
+        "devices": devices,
+        "mesh": " x ".join(map(str, mesh.shape.values())),
+        "slices x points": f"{slices} x {points:,}",
+        "ms per epoch": 1000 * float(np.median(seconds)),
+        "KB sent per device and epoch": kept / 1000,
+        "maps": kept / (COMPONENTS * 4 * points),
+        "kinds": ", ".join(sorted({one.kind for one in found})) or "none",
+        "MB per device": (memory.argument_size_in_bytes + memory.temp_size_in_bytes)
+        / 1e6
+        if memory
+        else None,
+    }
+
+
+def epochs() -> list[Row]:
+    """An epoch on 1 to 8 virtual devices: many slices, and one that is cut."""
+    rows: list[Row] = []
+    for slices, points in ((16, 5_000), (1, 80_000)):
+        rows += [
+            json.loads(_alone("on", devices, slices, points)) for devices in DEVICES
+        ]
+    print(f"{os.cpu_count()} real cores: seconds say what cutting costs, no speed-up.")
+    return rows
+
+
+def _alone(*arguments: Any) -> str:
+    """The last line that this module prints in a process of its own."""
+    flags = f"{VIRTUAL}={arguments[1]}" if arguments[0] == "on" else ""
+    done = subprocess.run(
+        [sys.executable, "-m", __spec__.name, *map(str, arguments)],
+        env=os.environ | {"XLA_FLAGS": flags},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return done.stdout.splitlines()[-1]
+
+
+def model() -> list[Row]:
+    """Memory and bytes of the large layout, from shapes and from what was counted.
+
+    Memory is that of `bytes_of_row`, which follows XLA's own reports; bytes are those
+    that `epochs` counts, in maps: they do not hang on how many slices a device has.
+    """
+    slices, points, devices = LARGE.values()
+    here = -(-slices // devices)
+    small = made_up(1, 1000)
+    shifts = default_shifts(points, slices * points)
+    options: Any = {"components": COMPONENTS, "n_shifts": shifts}
+    each = bytes_of_row(small, **options) * points / 1000
+    sent = MAPS_SENT * WINDOW * COMPONENTS * 4 * points
+    tables = sum(leaf.nbytes for leaf in jax.tree.leaves(small)) * points / 1000
+    return [
+        {
+            "layout": f"{slices:,} x {points:,} on {devices}",
+            "slices per device": here,
+            "GB per device, problem": here * tables / 1e9,
+            "GB per device, epoch": here * each / 1e9,
+            "MB sent per device and epoch": sent / 1e6,
+        }
+    ]
+
+
+def neighbors() -> list[Row]:
+    """Graphs of 20 slices x 50,000 rows, each slice a job of its own."""
+    began = time.perf_counter()
+    with ThreadPoolExecutor(2) as pool:
+        jobs = pool.map(lambda t: json.loads(_alone("slice", t)), range(SLICES))
+        rows = list(jobs)
+    whole = time.perf_counter() - began
+    means = {
+        "slices x rows": f"{SLICES} x {ROWS:,}",
+        "graph s, median": float(np.median([one["graph"] for one in rows])),
+        "start s, median": float(np.median([one["start"] for one in rows])),
+        "MB per job, most": max(one["peak"] for one in rows),
+        "s in all, two at once": whole,
+    }
+    return [means]
+
+
+def job(t: int) -> Row:
+    """The graph of one slice, as a job that knows of no other."""
+    from experiments.clocks import peak_memory
+
+    data = sources.drifting_clusters(
+        slices=1, points=ROWS, features=FEATURES, clusters=50, seed=t
+    )
+    seconds = aljax.prepare(data.slices, key=jax.random.key(0)).seconds
+    return {name: seconds[name] for name in ("graph", "start")} | {
+        "peak": peak_memory()
+    }
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the parts asked for; or, in a process of its own, what one of them needs."""
+    if arguments[:1] == ["on"]:
+        print(json.dumps(on(*map(int, arguments[1:]))))
+        return 0
+    if arguments[:1] == ["slice"]:
+        print(json.dumps(job(int(arguments[1]))))
+        return 0
+    return run_parts("scale", (epochs, model, neighbors), arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,43 @@
+"""What a run costs: seconds of its stages, of compilation, and memory."""
+
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import jax
+
+from experiments.interrupts import Interrupts
+
+COMPILATION = "/jax/core/compile/backend_compile_duration"
+
+
+class CompileClock:
+    """The seconds that XLA has compiled for since this was made."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        jax.monitoring.register_event_duration_secs_listener(self._add)
+
+    def _add(self, event: str, duration_secs: float, **kwargs: str | int) -> None:
+        del kwargs
+        if event == COMPILATION:
+            self.seconds += duration_secs
+
+
+def peak_memory() -> float:
+    """The most memory that this process has held so far, in MiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+@contextmanager
+def stage(
+    name: str, seconds: dict[str, float], interrupts: Interrupts
+) -> Iterator[None]:
+    """Write down how long a stage takes, and stop after it where that was asked."""
+    start = time.perf_counter()
+    yield
+    seconds[name] = time.perf_counter() - start
+    interrupts.check()

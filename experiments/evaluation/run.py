@@ -1,0 +1,231 @@
+"""Every method on every sequence by every measure, and what comes out of it.
+
+    python -m experiments.evaluation.run                    # hours
+    python -m experiments.evaluation.run --profile quick    # minutes
+    python -m experiments.evaluation.run --profile tuning   # for fixed settings
+
+writes `results/evaluation/<profile>.csv` (method, sequence, metric, seed, value) after
+every fit, and the table and the figure at the end.  Run again, it goes on where it was
+stopped: what stands in the file is not fitted again, unless `--again` names its method.
+Slow methods are fitted for the first of three seeds; `--seeds` fits all that it runs.
+"""
+
+import argparse
+import csv
+import itertools
+import math
+import multiprocessing
+import sys
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from aljax.errors import nearest_name
+from experiments.benchmarks.peers import MissingPeerError, Problem
+from experiments.data.dataset import Dataset
+from experiments.evaluation import scores, tables
+from experiments.evaluation.methods import Family
+from experiments.evaluation.profiles import PROFILES, Profile, load
+
+
+class Row(NamedTuple):
+    """One line of the results."""
+
+    method: str
+    sequence: str
+    metric: str
+    seed: int
+    value: float
+
+
+def read(path: Path) -> list[Row]:
+    """The lines written so far.
+
+    Raises:
+        ValueError: A file with other columns, or a line that is damaged.
+    """
+    if not path.exists():
+        return []
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            columns, *lines = [*csv.reader(file)] or [[]]
+    except (ValueError, csv.Error) as error:
+        raise ValueError(f"{path} cannot be read: {error}.") from error
+    if columns != [*Row._fields]:
+        raise ValueError(
+            f"{path} has the columns {columns}; expected {[*Row._fields]}. Move it "
+            "away to start anew."
+        )
+    return [_row(path, number, line) for number, line in enumerate(lines, start=2)]
+
+
+def _row(path: Path, number: int, line: Sequence[str]) -> Row:
+    try:
+        method, sequence, metric, seed, value = line
+        return Row(method, sequence, metric, int(seed), float(value))
+    except ValueError as error:
+        raise ValueError(
+            f"{path}, line {number}, cannot be read ({error}); expected values for "
+            f"{', '.join(Row._fields)}. Mend the line or remove it."
+        ) from error
+
+
+def write(path: Path, rows: Sequence[Row]) -> None:
+    """All lines, in place of the file or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_suffix(".unfinished")
+    with open(beside, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(Row._fields)
+        writer.writerows((*row[:4], f"{row.value:.6g}") for row in rows)
+    beside.replace(path)
+
+
+def fit(dataset: Dataset, sequence: str, family: Family, seed: int) -> list[Row]:
+    """One fit of a family, measured."""
+    began = time.perf_counter()
+    problem = Problem(dataset.slices, dataset.relations)
+    found = family(problem, seed)
+    seconds = time.perf_counter() - began
+    rows = []
+    for method, maps in found.items():
+        measured = scores.score(dataset, maps) | {"seconds": seconds}
+        rows += [Row(method, sequence, n, seed, v) for n, v in measured.items()]
+    return rows
+
+
+class Outcome(NamedTuple):
+    """What came of a fit: rows, or why there are none; and what to say of it."""
+
+    rows: list[Row]
+    said: str
+    failed: bool = False
+
+
+def attempt(profile: Profile, seed: int, sequence: str, method: str) -> Outcome:
+    """One fit of a family, or why there is none."""
+    warnings.simplefilter("ignore")
+    try:
+        dataset = load(sequence, profile)
+        rows = fit(dataset, sequence, profile.families[method], seed)
+    except MissingPeerError as missing:
+        return Outcome([], f"  {method} left out: {missing}")
+    except Exception as error:
+        return Outcome([], f"  {method} failed on {sequence}: {error!r}", failed=True)
+    return Outcome(rows, _line(seed, sequence, rows))
+
+
+def run(
+    profile: Profile,
+    path: Path,
+    *,
+    sequences: Sequence[str],
+    methods: Sequence[str],
+    again: Sequence[str] = (),
+    jobs: int = 1,
+) -> tuple[list[Row], int]:
+    """Fit what is not in the file yet.
+
+    Args:
+        profile: What there is to run.
+        path: The file of results.
+        sequences: Those of the profile to run.
+        methods: Keys of its families, those to run.
+        again: Of these what stands in the file is fitted anew.
+        jobs: Processes that fit at the same time.
+
+    Returns:
+        All lines, and how many fits failed (their reason is printed).
+    """
+    rows, failed = read(path), 0
+    done = {(row.seed, row.sequence, row.method) for row in rows}
+    # First the first seed of all: a run that is stopped has something of everything.
+    left = [
+        fitted
+        for fitted in itertools.product(profile.seeds, sequences, methods)
+        if (fitted not in done or fitted[2] in again)
+        and (fitted[2] not in profile.once or fitted[0] == profile.seeds[0])
+    ]
+    for new, said, failure in _outcomes(profile, left, jobs):
+        failed += failure
+        old = {(row.method, row.sequence, row.seed) for row in new}
+        rows = [r for r in rows if (r.method, r.sequence, r.seed) not in old] + new
+        write(path, rows)
+        print(said, flush=True)
+    return rows, failed
+
+
+def _outcomes(
+    profile: Profile, left: Sequence[tuple[int, str, str]], jobs: int
+) -> Iterator[Outcome]:
+    """What comes of each fit, as it comes."""
+    if jobs == 1:
+        yield from (attempt(profile, *fitted) for fitted in left)
+        return
+    # Each process is kept to the end, and with it all that it has compiled.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, context) as pool:
+        futures = [pool.submit(attempt, profile, *fitted) for fitted in left]
+        try:
+            yield from (future.result() for future in as_completed(futures))
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _line(seed: int, sequence: str, rows: Sequence[Row]) -> str:
+    value = {row.metric: row.value for row in rows if row.method == rows[0].method}
+    return (
+        f"seed {seed}, {sequence}, {rows[0].method}: preservation "
+        f"{value[tables.PRESERVATION]:.3f}, stability "
+        f"{value[tables.STABILITY]:.3f}, {value['seconds']:.1f} s"
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a profile from the command line."""
+    parser = argparse.ArgumentParser(prog="python -m experiments.evaluation.run")
+    parser.add_argument("--profile", choices=[*PROFILES], default="full")
+    parser.add_argument("--sequences", nargs="+", metavar="NAME")
+    parser.add_argument("--methods", nargs="+", metavar="NAME")
+    parser.add_argument("--seeds", nargs="+", type=int, metavar="SEED")
+    parser.add_argument("--again", nargs="+", default=[], metavar="NAME")
+    parser.add_argument("--jobs", type=int, default=2, help="processes (default: 2)")
+    parser.add_argument("--out", type=Path, default=Path("results/evaluation"))
+    asked = parser.parse_args(arguments)
+    profile = PROFILES[asked.profile]
+    if asked.seeds:
+        profile = replace(profile, seeds=asked.seeds, once=())
+    sequences = asked.sequences or [*profile.sequences]
+    methods = asked.methods or asked.again or [*profile.families]
+    for known, names in (
+        (profile.sequences, sequences),
+        (profile.families, [*methods, *asked.again]),
+    ):
+        for name in names:
+            if name not in known:
+                hint = nearest_name(name, [*known])
+                parser.error(f"`{name}` is not in {asked.profile}: {hint}")
+    if asked.jobs < 1:
+        parser.error(f"`--jobs` is {asked.jobs}; expected at least 1 process")
+    path = asked.out / f"{asked.profile}.csv"
+    rows, failed = run(
+        profile,
+        path,
+        sequences=sequences,
+        methods=methods,
+        again=asked.again,
+        jobs=asked.jobs,
+    )
+    table = tables.table(rows)
+    path.with_suffix(".md").write_text(table + "\n", encoding="utf-8")
+    tables.figure(rows).savefig(path.with_suffix(".png"), dpi=100)
+    print(f"\n{table}\n\nwritten to {path}, and beside it the table and the figure")
+    return 1 if failed or all(math.isnan(row.value) for row in rows) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

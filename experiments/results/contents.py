@@ -1,0 +1,206 @@
+"""The folder of a run: filled beside, and renamed once it is whole."""
+
+import errno
+import itertools
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import OmegaConf
+
+from aljax import AlignedEmbedding, plot
+from experiments.data.dataset import Dataset
+from experiments.results import claims, inverse_pictures
+from experiments.results.report import CLASSES
+from experiments.settings import RunSettings
+
+FILES = {
+    "slices.png": "the maps, to be read by row",
+    "loss.png": "the terms of the loss over the epochs",
+    "displacement.png": "how far members move from slice to slice, and who most",
+    "trajectories.html": "members as curves through the slices, in 3-D",
+    "animation.gif": "the slices one after the other",
+    "inverse.png": "a grid over the map, read back as data",
+    "explorer.html": "all of it with a slider, search and trails, in a browser",
+    "embedding.npz": "the maps as arrays, with ids and labels",
+    "metrics.json": "the measures, with seconds, versions, seed and the data's sum",
+    "config.yaml": "the settings; run them again with --reproduce FOLDER",
+}
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@contextmanager
+def folder_beside(results: Path) -> Iterator[Path]:
+    """A folder in `results` to be filled; what is still there at the end is removed.
+
+    So is what runs left there that were killed.
+
+    Raises:
+        ValueError: `results` cannot be written, or the disk is full.
+    """
+    new = not results.exists()
+    claims.sweep(results.glob(f"{claims.UNFINISHED}*"), lambda _: True)
+    tokens = (secrets.token_hex(4) for _ in itertools.count())
+    names = (results / f"{claims.UNFINISHED}{token}" for token in tokens)
+    with ExitStack() as stack:
+        try:
+            beside = stack.enter_context(claims.made(names))
+        except OSError as error:
+            raise ValueError(
+                f"`results` is {results}, which cannot be written ({error.strerror}); "
+                "expected a folder, as in results=~/maps."
+            ) from error
+        try:
+            yield beside
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            raise ValueError(
+                f"`results` is {results}, where there is no room ({error.strerror}); "
+                "make some, or name another folder."
+            ) from error
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+            if new:
+                with suppress(OSError):  # it holds a result
+                    results.rmdir()
+
+
+def numbered(path: Path) -> Iterator[Path]:
+    """`path`, `path`-2, `path`-3, ..."""
+    yield path
+    for number in itertools.count(2):
+        yield path.with_name(f"{path.name}-{number}")
+
+
+def publish(beside: Path, name: str) -> Path:
+    """Rename a whole folder to `name`, or the first free of `name`-2, `name`-3, ...
+
+    Returns:
+        Where it is now.
+    """
+    for target in numbered(beside.with_name(name)):
+        if os.path.lexists(target):  # renaming would replace a folder if it is empty
+            continue
+        try:
+            return beside.rename(target)
+        except OSError:
+            if not os.path.lexists(target):
+                raise  # not another run that was faster
+    raise AssertionError("unreachable")
+
+
+def write_arrays(folder: Path, dataset: Dataset, embedding: AlignedEmbedding) -> None:
+    """`embedding.npz`: for each slice t `slice_t`, `ids_t` and, if any, `labels_t`."""
+    arrays: dict[str, np.ndarray] = {}
+    for t, one in enumerate(embedding.slices()):
+        arrays[f"slice_{t}"] = one.astype(np.float32)
+        arrays[f"ids_{t}"] = dataset.ids[t]
+        if dataset.labels is not None:
+            arrays[f"labels_{t}"] = dataset.labels[t]
+    # Its type stubs take the arrays for its own options.
+    np.savez_compressed(folder / "embedding.npz", **arrays)  # pyright: ignore[reportArgumentType]
+
+
+def draw(
+    folder: Path, settings: RunSettings, dataset: Dataset, embedding: AlignedEmbedding
+) -> None:
+    """All pictures that the settings ask for."""
+    write_pictures(folder, settings.name, dataset, embedding)
+    if settings.motion and len(dataset.slices) > 1:
+        write_motion(folder, settings.name, dataset, embedding)
+    if settings.inverse is not None:
+        write_inverse(folder, settings, dataset, embedding)
+
+
+def write_pictures(
+    folder: Path, name: str, dataset: Dataset, embedding: AlignedEmbedding
+) -> None:
+    """`slices.png` and `loss.png`."""
+    colors, titles = _colors(dataset), _titles(dataset)
+    # Large maps are drawn by density where the package for it is there.
+    density = None if find_spec("datashader") else False
+    maps = plot.slices(
+        embedding, titles=titles, heading=name, density=density, **colors
+    )
+    plot.save(maps, folder / "slices.png", dpi=150)
+    terms = plot.loss(embedding, heading=f"{name}: loss")
+    plot.save(terms, folder / "loss.png", dpi=150)
+
+
+def check_motion() -> None:
+    """Refuse to draw motion where the package for it is missing.
+
+    Raises:
+        ValueError: plotly is not installed.
+    """
+    if find_spec("plotly") is None:
+        raise ValueError(
+            "`motion` is true, for which plotly is needed; run: pip install "
+            "'aljax[plot]', or set motion=false."
+        )
+
+
+def write_motion(
+    folder: Path, name: str, dataset: Dataset, embedding: AlignedEmbedding
+) -> None:
+    """What shows how members move, as curves, as a film and as a page to explore."""
+    shown: dict[str, Any] = {"ids": dataset.ids, "titles": _titles(dataset)}
+    moved = plot.displacement(embedding, heading=name, **shown)
+    plot.save(moved, folder / "displacement.png", dpi=150)
+    shown |= _colors(dataset)
+    curves = plot.trajectories(embedding, heading=name, **shown)
+    plot.save(curves, folder / "trajectories.html")
+    plot.animate(embedding, folder / "animation.gif", **shown)
+    plot.explore(embedding, folder / "explorer.html", heading=name, **shown)
+
+
+def _titles(dataset: Dataset) -> list[str]:
+    return [
+        f"{t}: {title}" if title else str(t) for t, title in enumerate(dataset.titles)
+    ]
+
+
+def _colors(dataset: Dataset) -> dict[str, Any]:
+    """Labels that make classes as such, other numbers as values, other text not."""
+    if dataset.labels is None:
+        return {}
+    joined = np.concatenate(dataset.labels)
+    if len(np.unique(joined)) <= CLASSES:
+        return {"labels": dataset.labels}
+    return {"values": dataset.labels} if joined.dtype.kind in "fiu" else {}
+
+
+def write_inverse(
+    folder: Path, settings: RunSettings, dataset: Dataset, embedding: AlignedEmbedding
+) -> None:
+    """`inverse.png`: a grid over the map, and what stands there in the data."""
+    assert settings.inverse is not None
+    figure = inverse_pictures.draw(
+        embedding, dataset.labels, settings.inverse, heading=settings.name
+    )
+    figure.savefig(folder / "inverse.png", dpi=150)
+
+
+def write_texts(folder: Path, settings: dict[str, Any], record: dict[str, Any]) -> None:
+    """`config.yaml` and `metrics.json`."""
+    OmegaConf.save(OmegaConf.create(settings), folder / "config.yaml")
+    text = json.dumps(record, indent=2, allow_nan=False, ensure_ascii=False)
+    (folder / "metrics.json").write_text(text + "\n", encoding="utf-8")
+
+
+def overview(folder: Path) -> str:
+    """Where the results are, and what each file is."""
+    written = {name: FILES[name] for name in FILES if (folder / name).exists()}
+    width = max(map(len, written)) + 2
+    lines = [f"  {name:<{width}}{meaning}" for name, meaning in written.items()]
+    return "\n".join([f"results in {folder}{os.sep}", *lines])

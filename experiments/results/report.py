@@ -1,0 +1,226 @@
+"""What a run found: measures of the maps, as a table to read and a dict to keep."""
+
+import importlib.metadata
+import math
+import os
+import platform
+import re
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from aljax import AlignedEmbedding, metrics
+from experiments.clocks import peak_memory
+from experiments.data.dataset import Dataset, digest
+from experiments.results.recall import graph_recall
+
+TRUST_NEIGHBORS = 15
+LABEL_NEIGHBORS = 10
+CLASSES = 256  # more different labels than that are quantities
+MEASURED = 5000  # rows, drawn from slices that have more
+KEY = """\
+trust: 15 neighbours kept, 1 is best.  accuracy: 10 neighbours vote for the label.
+displacement: of the members, to the next slice, in radii of the maps."""
+DRAWN = (
+    f"Of slices of more than {MEASURED:,} rows that many are drawn for the first two."
+)
+PACKAGES = (
+    *("aljax", "jax", "jaxlib", "equinox", "optax", "numpy", "scipy"),
+    *("pynndescent", "numba", "scikit-learn"),
+)
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Measures:
+    """One number for each slice, or for each pair of consecutive slices.
+
+    Attributes:
+        trustworthiness: Whether neighbours in the map are neighbours in the data
+            (k = 15; 1 is best).
+        accuracy: The share of rows whose 10 neighbours in the map vote for its own
+            label, leave-one-out; NaN without labels that make classes.
+        displacement: How far members move from a slice to the next, in units of the
+            maps' radius; for all pairs but with the radius of all maps.
+
+    A measure that a slice is too small for is NaN.  Of slices of more than 5,000 rows
+    trustworthiness and accuracy are means over 5,000 of them, drawn by one seed.
+    """
+
+    trustworthiness: Sequence[float]
+    accuracy: Sequence[float]
+    displacement: Sequence[float]
+
+    def means(self) -> dict[str, float]:
+        """Each measure's mean over those slices or pairs that have one."""
+        return {name: _mean(values) for name, values in vars(self).items()}
+
+
+def summary(dataset: Dataset) -> str:
+    """How much there is to lay out."""
+    count, rows = len(dataset.slices), sum(map(len, dataset.slices))
+    return f"{count} slice{'' if count == 1 else 's'}, {rows:,} rows"
+
+
+def measure(dataset: Dataset, embedding: AlignedEmbedding) -> Measures:
+    """The measures of a finished run."""
+    maps = embedding.slices()
+    labels = dataset.labels
+    if labels is None or len(np.unique(np.concatenate(labels))) > CLASSES:
+        labels = [None] * len(maps)
+    return Measures(
+        trustworthiness=[
+            metrics.trustworthiness(
+                data, one, n_neighbors=TRUST_NEIGHBORS, rows=_drawn(len(one))
+            )
+            if len(one) / 2 > TRUST_NEIGHBORS
+            else math.nan
+            for data, one in zip(dataset.slices, maps, strict=True)
+        ],
+        accuracy=[
+            metrics.knn_accuracy(
+                one, known, n_neighbors=LABEL_NEIGHBORS, rows=_drawn(len(one))
+            )
+            if known is not None and len(one) / 2 > LABEL_NEIGHBORS
+            else math.nan
+            for one, known in zip(maps, labels, strict=True)
+        ],
+        displacement=[
+            metrics.displacement(maps, {pair: embedding.relations[pair]})
+            for pair in ((t, 1) for t in range(len(maps) - 1))
+        ],
+    )
+
+
+def _drawn(points: int) -> np.ndarray | None:
+    """The rows that stand for a slice's; None for all."""
+    if points <= MEASURED:
+        return None
+    return np.random.default_rng(0).choice(points, MEASURED, replace=False)
+
+
+def table(dataset: Dataset, measures: Measures) -> str:
+    """The measures, a line for each slice; a slice's displacement is to the next."""
+    titles = [f"{t}  {title}" for t, title in enumerate(dataset.titles)]
+    width = max(len(title) for title in (*titles, "slice"))
+    lines = [_line("slice", width, "rows", ("trust", "accuracy", "displacement"))]
+    moved = [*measures.displacement, math.nan]
+    columns = zip(measures.trustworthiness, measures.accuracy, moved, strict=True)
+    for title, one, values in zip(titles, dataset.slices, columns, strict=True):
+        lines.append(_line(title, width, str(len(one)), [*map(_cell, values)]))
+    means = measures.means().values()
+    lines.append(_line("mean", width, "", [*map(_cell, means)]))
+    rule = "-" * max(map(len, lines))
+    key = [KEY, DRAWN] if max(map(len, dataset.slices)) > MEASURED else [KEY]
+    return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1], "", *key])
+
+
+def _line(title: str, width: int, rows: str, values: Sequence[str]) -> str:
+    cells = "".join(f"  {value:>12}" for value in values)
+    return f"{title:<{width}}  {rows:>6}{cells}"
+
+
+def _cell(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.4f}"
+
+
+def record(
+    dataset: Dataset,
+    embedding: AlignedEmbedding,
+    measures: Measures,
+    *,
+    name: str,
+    seed: int,
+    seconds: Mapping[str, float],
+) -> dict[str, Any]:
+    """All that `metrics.json` keeps: measures, loss, seconds, versions, machine."""
+    last = jax.tree.map(lambda term: term[-1:].sum(), embedding.history)
+    return {
+        "name": name,
+        "seed": seed,
+        "data": digest(dataset),
+        "commit": commit(),
+        "means": {key: _number(value) for key, value in measures.means().items()},
+        "slices": [
+            {
+                "title": title,
+                "rows": len(data),
+                "trustworthiness": _number(trust),
+                "accuracy": _number(accuracy),
+            }
+            for title, data, trust, accuracy in zip(
+                dataset.titles,
+                dataset.slices,
+                measures.trustworthiness,
+                measures.accuracy,
+                strict=True,
+            )
+        ],
+        "displacement": [_number(value) for value in measures.displacement],
+        "loss": {key: float(value) for key, value in vars(last).items()},
+        "seconds": _rounded(seconds),
+        "seconds_of_fit": _rounded(embedding.seconds),
+        "peak_memory_mib": round(peak_memory()),
+        "graph_recall": graph_recall(embedding),
+        "versions": {"python": platform.python_version(), **versions()},
+        "machine": {
+            "device": jax.devices()[0].device_kind,
+            "platform": jax.default_backend(),
+            "processor": platform.machine(),
+            "model": processor(),
+            "cores": os.cpu_count(),
+        },
+    }
+
+
+def _rounded(seconds: Mapping[str, float]) -> dict[str, float]:
+    return {stage: round(value, 3) for stage, value in seconds.items()}
+
+
+def versions() -> dict[str, str]:
+    """The packages that a result depends on."""
+    found: dict[str, str] = {}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "not installed"  # run from a checkout
+    return found
+
+
+def commit() -> str | None:
+    """The git commit of the checkout that runs, "-dirty" where files differ from it."""
+    if not (ROOT / ".git").exists():
+        return None
+    describe = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
+    asked = [*describe, "--abbrev=40", "--exclude=*"]
+    try:
+        found = subprocess.run(asked, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return found.stdout.strip()
+
+
+def processor() -> str | None:
+    """The processor's name, where the system tells: code is compiled for it."""
+    try:
+        listed = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return platform.processor() or None
+    names = re.findall(r"^model name\s*: (.*)$", listed, re.MULTILINE)
+    return names[0] if names else None
+
+
+def _number(value: float) -> float | None:
+    """A number as JSON can say it, which has no NaN."""
+    return None if math.isnan(value) else round(float(value), 6)
+
+
+def _mean(values: Sequence[float]) -> float:
+    known = [value for value in values if not math.isnan(value)]
+    return float(np.mean(known)) if known else math.nan

@@ -1,0 +1,110 @@
+"""`--reproduce FOLDER`: a result made again, and compared to the last bit.
+
+    python -m experiments.run --reproduce results/digits_sequence
+
+What was recorded of the first run, such as data, versions, commit and machine, says
+what may be to blame where the bits are others.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aljax.checkpoints import differences
+from experiments import composition, settings
+from experiments.data.archives import DAMAGE, read_npz, short
+from experiments.interrupts import Interrupts
+
+FILES = ("config.yaml", "metrics.json", "embedding.npz")
+
+
+def reproduce(folder: Path, overrides: Sequence[str], interrupts: Interrupts) -> int:
+    """Run a result's own settings again, beside it, and say whether the bits are its.
+
+    Args:
+        folder: The result.
+        overrides: For what does not decide the maps, as results=... or resume=true.
+        interrupts: Asked between the stages.
+
+    Returns:
+        0 where all arrays are the same to the last bit, else 1.
+
+    Raises:
+        ValueError: The folder holds no result of a fit; what the run refuses.
+    """
+    from experiments.tasks.perform import perform
+
+    for name in FILES:
+        if not (folder / name).is_file():
+            raise ValueError(
+                f"`--reproduce` is {folder}, which has no {name}; expected a folder "
+                "that a run left, as results/digits_sequence."
+            )
+    then = _record(folder)
+    _arrays(folder)  # before the time that a run takes
+    composed = composition.compose(overrides, folder / "config.yaml")
+    if not any(one.startswith("results=") for one in overrides):
+        composed["results"] = str(folder.resolve().parent)
+    again = perform(settings.build(composed), composed, interrupts)
+    differing = differences(then, _record(again))
+    different = [*differing_arrays(folder, again)]
+    if not different:
+        print(f"the same bits: {again} has every array of {folder}.")
+        if differing:
+            print(f"although {'; '.join(differing)}.")
+        return 0
+    print(f"other bits: {'; '.join(different)}.", file=sys.stderr)
+    blame = "; ".join(differing) or "nothing that was recorded"
+    print(f"what else differs: {blame}.", file=sys.stderr)
+    return 1
+
+
+def differing_arrays(folder: Path, again: Path) -> list[str]:
+    """The arrays of two results that are not the same to the last bit, and how far."""
+    first, second = _arrays(folder), _arrays(again)
+    found = []
+    for name in sorted({*first, *second}):
+        if name not in first or name not in second:
+            found.append(f"{name} is in one only")
+            continue
+        one, other = first[name], second[name]
+        if one.dtype != other.dtype or one.shape != other.shape:
+            found.append(f"{name} is {one.dtype}{one.shape}, {other.shape} now")
+        elif one.tobytes() != other.tobytes():
+            far = np.abs(one - other).max() if one.dtype.kind == "f" else "other"
+            found.append(f"{name} differs by up to {far}")
+    return found
+
+
+def _arrays(folder: Path) -> dict[str, np.ndarray]:
+    """The arrays of a result.
+
+    Raises:
+        ValueError: They cannot be read.
+    """
+    path = folder / "embedding.npz"
+    try:
+        return read_npz(path)
+    except DAMAGE as error:
+        raise ValueError(
+            f"`--reproduce`: {path} cannot be read ({short(error)}); expected the "
+            "arrays that a run left."
+        ) from error
+
+
+def _record(folder: Path) -> dict[str, str]:
+    """What was recorded that bits depend on, by name."""
+    try:
+        kept: dict[str, Any] = json.loads((folder / "metrics.json").read_text("utf-8"))
+        flat = {name: kept.get(name) for name in ("data", "commit", "seed")}
+        flat |= kept["versions"] | kept["machine"]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"`--reproduce`: {folder / 'metrics.json'} cannot be read ({error!r}); "
+            "expected the record that a run left."
+        ) from error
+    return {name: str(value) for name, value in flat.items()}

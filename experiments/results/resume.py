@@ -1,0 +1,137 @@
+"""What a run that was stopped has left, and the same run going on from there.
+
+    results/NAME.checkpoints, NAME.checkpoints-2, ...
+
+Each unfinished run has one such folder, and no two runs share one.  A finished run
+leaves none.
+"""
+
+import re
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from aljax import Checkpoints
+from aljax.checkpoints import PATTERN, Whole, check_same, differences, newest
+from experiments.composition import SECTIONS
+from experiments.data.dataset import Dataset, digest
+from experiments.interrupts import Stopped
+from experiments.results import claims
+from experiments.results.contents import numbered
+from experiments.settings import CHECKPOINTS, RunSettings
+
+
+@contextmanager
+def checkpoints(settings: RunSettings, dataset: Dataset) -> Iterator[Checkpoints]:
+    """Where a run's layout is kept until it is finished.
+
+    Raises:
+        Stopped: For KeyboardInterrupt, if there is something to go on from.
+        ValueError: `resume` is true, and the checkpoint there is of another run.
+    """
+    about = decides(settings, dataset)
+    claims.sweep(_left(settings), _is_useless)
+    with ExitStack() as stack:
+        found = _unfinished(settings, about, stack) if settings.resume else []
+        if found:
+            print(f"going on from {found[0].path}", flush=True)
+            folders = [one.path.parent for one in found]
+        else:
+            if settings.resume:
+                print("nothing to go on from: starting at epoch 0", flush=True)
+            names = numbered(settings.results / f"{settings.name}.checkpoints")
+            folders = [stack.enter_context(claims.made(names))]
+        kept = Checkpoints(
+            folders[0],
+            epochs=settings.checkpoint_epochs,
+            seconds=settings.checkpoint_seconds,
+            resume=bool(found),
+            about=about,
+        )
+        kept.last = found[0].path if found else None
+        try:
+            with kept:
+                yield kept
+        except KeyboardInterrupt:
+            if kept.last is None:
+                raise
+            raise Stopped(f"stopped; the layout is kept in {kept.last}.") from None
+        except BaseException:
+            if kept.last is not None:
+                note = f"the layout is kept in {kept.last}; resume=true goes on from it"
+                print(note, file=sys.stderr)
+            raise
+        else:
+            for folder in folders:
+                claims.discard(folder)
+        finally:
+            if not any(folders[0].glob(PATTERN)):
+                shutil.rmtree(folders[0], ignore_errors=True)
+
+
+def decides(settings: RunSettings, dataset: Dataset) -> dict[str, str]:
+    """All that a run's layout depends on, by name."""
+    about = {"data": digest(dataset)[:16], "seed": str(settings.seed)}
+    about["first"] = str(settings.first)
+    for section in SECTIONS:
+        for name, value in vars(getattr(settings, section)).items():
+            about[f"{section}.{name}"] = str(value)
+    return about
+
+
+def _left(settings: RunSettings) -> list[Path]:
+    """The folders that runs of this name keep their layouts in."""
+    name = re.compile(re.escape(settings.name) + CHECKPOINTS)
+    return sorted(
+        one
+        for one in settings.results.glob(f"{settings.name}.checkpoints*")
+        if name.fullmatch(one.name)
+    )
+
+
+def _is_useless(folder: Path) -> bool:
+    """Whether nothing but halves of checkpoints is in a folder."""
+    halves = all(one.name.startswith("epoch") for one in folder.iterdir())
+    return halves and not any(folder.glob(PATTERN))
+
+
+def _unfinished(
+    settings: RunSettings, about: dict[str, str], stack: ExitStack
+) -> Sequence[Whole]:
+    """What this run has left, the farthest first; `stack` holds the folders.
+
+    Raises:
+        ValueError: What there is under its name is of other runs only.
+    """
+    own: list[Whole] = []
+    others: list[Whole] = []
+    for folder in _left(settings):
+        with ExitStack() as holding:
+            try:
+                holding.enter_context(claims.held(folder))
+            except BlockingIOError:
+                print(f"{folder} is in use by another run", flush=True)
+                continue
+            except FileNotFoundError:
+                continue  # finished meanwhile
+            found = newest(folder)
+            if found is None:
+                continue
+            part = found._replace(of={k: found.of[k] for k in about if k in found.of})
+            if differences(part.of, about):
+                others.append(part)
+            else:
+                own.append(found)
+                stack.enter_context(holding.pop_all())
+    if others and not own:
+        check_same(others[0], about)
+    return sorted(own, key=lambda one: one.path.name, reverse=True)
+
+
+def command(arguments: Sequence[str]) -> str:
+    """The command that goes on with what the arguments began."""
+    again = [one for one in arguments if not one.startswith("resume=")]
+    return shlex.join(["python", "-m", "experiments.run", *again, "resume=true"])

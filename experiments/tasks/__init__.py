@@ -1,0 +1,1 @@
+"""What is done with the data of a run."""

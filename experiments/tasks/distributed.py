@@ -1,0 +1,261 @@
+"""One run by several processes: each loads, fits and measures its own slices.
+
+    python -m experiments.run ... distributed=true coordinator=HOST:PORT processes=N
+        process_id=I
+
+Process 0 gathers the maps and writes the results.  A process that fails ends at once,
+for the others wait for it: they then stop with an error of their own.
+"""
+
+import dataclasses
+import os
+import sys
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+import numpy as np
+
+import aljax.distributed
+from aljax import AlignedEmbedding, metrics
+from aljax.distributed.exchange import from_all
+from aljax.layout.problem import layout_params
+from experiments.clocks import CompileClock, stage
+from experiments.data import files, sources
+from experiments.data.dataset import Dataset, consecutive, related_by_ids, titled
+from experiments.interrupts import Interrupts
+from experiments.results import contents, report
+from experiments.settings import RunSettings, build
+from experiments.tasks import selection
+from experiments.tasks.fit import bar, labels
+from experiments.tasks.perform import keep_compiled
+
+HEARTBEAT = 30  # seconds after which a process that says nothing counts as dead
+DRAWING = 3600  # seconds for which the others wait for process 0 at the end
+
+
+def perform(composed: dict[str, Any], interrupts: Interrupts) -> None:
+    """Join the other processes, and run.
+
+    Raises:
+        ValueError: Settings that are refused before there are others.
+    """
+    if composed["alignment"].get("alignment_regularisation") == selection.AUTO:
+        raise ValueError(
+            "`alignment_regularisation` is auto, which is chosen by one process; "
+            "choose it with python -m experiments.tasks.selection, and give the number."
+        )
+    settings = build(composed)
+    _check(settings)
+    connect(settings)
+    with _all_or_none():
+        keep_compiled(settings.compilation_cache)
+        run(settings, composed, interrupts)
+    jax.distributed.shutdown()
+
+
+def connect(settings: RunSettings) -> None:
+    """Join `jax.distributed`: by hand, or as the cluster's environment says.
+
+    Raises:
+        ValueError: No cluster is detected, or the coordinator is not there.
+    """
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    try:
+        jax.distributed.initialize(
+            settings.coordinator,
+            settings.processes,
+            settings.process_id,
+            heartbeat_timeout_seconds=HEARTBEAT,
+            shutdown_timeout_seconds=DRAWING,
+        )
+    except ValueError as error:
+        raise ValueError(
+            "`distributed` is true, but no cluster is detected (SLURM, Open MPI, "
+            "Kubernetes); expected coordinator=HOST:PORT processes=N process_id=I."
+        ) from error
+    except RuntimeError as error:
+        raise ValueError(
+            f"`coordinator` is {settings.coordinator}, where the processes did not "
+            f"meet: {error}"
+        ) from error
+
+
+def _check(settings: RunSettings) -> None:
+    asked = {
+        "devices": settings.devices is not None,
+        "first": settings.first is not None,
+        "inverse": settings.inverse is not None,
+        "resume": settings.resume,
+        "task": settings.task["name"] != "fit",
+    }
+    for name, given in asked.items():
+        if given:
+            raise ValueError(
+                f"`{name}` does not go with distributed=true: a fit is shared by all "
+                "devices of all processes, and no more than that; leave it out."
+            )
+    if settings.motion:
+        contents.check_motion()
+
+
+@contextmanager
+def _all_or_none() -> Iterator[None]:
+    """Where one process fails it ends at once, and says so to the others by that."""
+    try:
+        yield
+    except BaseException as error:
+        if isinstance(error, ValueError):
+            print(f"error: {error}", file=sys.stderr)
+        elif isinstance(error, KeyboardInterrupt):
+            print("stopped; nothing was written.", file=sys.stderr)
+        else:
+            traceback.print_exc()
+            print(
+                "error: another process may have died; nothing was written.",
+                file=sys.stderr,
+            )
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # Python's own exit would wait for the others, who wait for this one.
+        os._exit(130 if isinstance(error, KeyboardInterrupt) else 1)
+
+
+def run(
+    settings: RunSettings, composed: dict[str, Any], interrupts: Interrupts
+) -> None:
+    """Load, fit and measure this process's slices; process 0 draws and writes all."""
+    seconds: dict[str, float] = {}
+    clock = CompileClock()
+    writes = jax.process_index() == 0
+    with stage("load", seconds, interrupts):
+        dataset = load(settings.data)
+        dataset = titled(dataset, settings.graph, settings.layout)
+        dataset = related_by_ids(dataset) if settings.by_ids else dataset
+    count = len(dataset.slices)
+    own = aljax.distributed.share(count).own
+    mine = part(dataset, own)
+    print(
+        f"{settings.name}: process {jax.process_index()} of {jax.process_count()}, "
+        f"slices {own.start} to {own.stop - 1}, {report.summary(mine)}",
+        flush=True,
+    )
+    with stage("fit", seconds, interrupts), bar(shown=writes) as progress:
+        fitted = aljax.distributed.fit(
+            mine.slices,
+            dataset.relations,
+            n_slices=count,
+            key=jax.random.key(settings.seed),
+            graph=settings.graph,
+            layout=settings.layout,
+            alignment=settings.alignment,
+            slice_labels=labels(dataset) if any(dataset.titles) else None,
+            progress=lambda state: progress(state, interrupts),
+        )
+    with stage("measure", seconds, interrupts):
+        embedding = whole(fitted, dataset, settings)
+        measures = measure(mine, fitted, embedding)
+    if not writes:
+        return
+    print(f"\n{report.table(dataset, measures)}\n")
+    with contents.folder_beside(settings.results) as folder:
+        with stage("draw", seconds, interrupts):
+            contents.draw(folder, settings, dataset, embedding)
+        contents.write_arrays(folder, dataset, embedding)
+        seconds["of which compilation"] = clock.seconds
+        record = report.record(
+            dataset,
+            embedding,
+            measures,
+            name=settings.name,
+            seed=settings.seed,
+            seconds=seconds,
+        )
+        contents.write_texts(folder, composed, record)
+        written = contents.publish(folder, settings.name)
+    print(contents.overview(written))
+
+
+def load(data: Mapping[str, Any]) -> Dataset:
+    """The dataset, of which only this process's slices have columns.
+
+    A folder of the user's own files is read only where it is this process's.
+    """
+
+    def own(count: int) -> range:
+        return aljax.distributed.share(count).own
+
+    if data.get("source") != "files":
+        dataset = sources.load(**data)
+        mine = own(len(dataset.slices))
+        slices = [
+            one if t in mine else np.empty((len(one), 0))
+            for t, one in enumerate(dataset.slices)
+        ]
+        return dataclasses.replace(dataset, slices=slices)
+    read = files.read_part(data["path"], own)
+    related = files.read_relations_file(data["relations"], read)
+    known = data["labels"]
+    return Dataset(
+        slices=[*read.values()],
+        relations=related,
+        ids=files.member_ids(related, [len(one) for one in read.values()]),
+        titles=[*read],
+        labels=None if known is None else files.read_labels(known, read),
+    )
+
+
+def part(dataset: Dataset, own: range) -> Dataset:
+    """Some slices of a dataset, without their relations."""
+    cut = slice(own.start, own.stop)
+    return Dataset(
+        slices=dataset.slices[cut],
+        relations=[],
+        ids=dataset.ids[cut],
+        titles=dataset.titles[cut],
+        labels=None if dataset.labels is None else dataset.labels[cut],
+    )
+
+
+def whole(
+    fitted: AlignedEmbedding, dataset: Dataset, settings: RunSettings
+) -> AlignedEmbedding:
+    """All maps, with the mates of consecutive slices, and neither data nor graphs."""
+    count = len(dataset.slices)
+    maps, history = aljax.distributed.gather(fitted, count)
+    return dataclasses.replace(
+        fitted,
+        maps=maps,
+        graphs=[],
+        relations=consecutive(dataset.relations, [len(one) for one in maps]),
+        data=[None] * count,
+        params=layout_params(settings.layout, settings.alignment, slices=count),
+        history=history,
+        pinned=[None] * count,
+        point_weights=[None] * count,
+        slice_labels=None,
+        graph=settings.graph,
+        layout=settings.layout,
+    )
+
+
+def measure(
+    mine: Dataset, fitted: AlignedEmbedding, embedding: AlignedEmbedding
+) -> report.Measures:
+    """The measures of all slices, each made by the process that has its data."""
+    own = report.measure(mine, fitted)
+    count = len(embedding.maps)
+    room = aljax.distributed.share(count).room
+    values = np.full((2, room), np.nan)
+    values[:, : len(fitted.maps)] = own.trustworthiness, own.accuracy
+    trust, accuracy = np.concatenate([*from_all(values)], axis=1)[:, :count]
+    return report.Measures(
+        trustworthiness=trust.tolist(),
+        accuracy=accuracy.tolist(),
+        displacement=[
+            metrics.displacement(embedding.maps, {pair: mates})
+            for pair, mates in embedding.relations.items()
+        ],
+    )

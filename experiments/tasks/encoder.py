@@ -1,0 +1,178 @@
+"""Two views of the same things, encoded so that their maps agree.
+
+    python -m experiments.run experiment=encoder
+
+One slice shows the digits' pixels, the other the magnitudes of their Fourier
+transform; which row is which digit is known for half of them.  An encoder of the two
+views is trained through graph and layout so that mates that the layout is not told of
+come to lie together; the half that is hidden takes no part in it.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+from matplotlib.figure import Figure
+from omegaconf import OmegaConf
+
+import aljax
+from aljax import plot
+from aljax.config import number
+from aljax.metrics import displacement, knn_accuracy
+from aljax.plot.style import bounds as bounds_of
+from aljax.relations.mates import Mates
+from experiments.data import sources
+from experiments.interrupts import Interrupts
+from experiments.results import contents
+from experiments.settings import RunSettings, check_options
+from experiments.tasks.training import Rows, read_training, train
+
+LINKED = 0.5  # share of the known mates that a layout in training is told of
+
+
+class Views(eqx.Module):
+    """One small network for each view."""
+
+    networks: list[eqx.nn.MLP]
+
+    def __init__(self, features: int, *, width: int, out: int, key: jax.Array) -> None:
+        self.networks = [
+            eqx.nn.MLP(features, out, width, depth=1, activation=jax.nn.gelu, key=own)
+            for own in jax.random.split(key, 2)
+        ]
+
+    def __call__(self, views: Rows) -> Rows:
+        """The encoded rows of both."""
+        pairs = zip(self.networks, views, strict=True)
+        return [jax.vmap(network)(rows) for network, rows in pairs]
+
+
+def magnitudes(images: Float[np.ndarray, "points features"]) -> np.ndarray:
+    """log(1 + |F|) of each square image's two-dimensional Fourier transform F."""
+    side = int(np.sqrt(images.shape[1]))
+    spectrum = np.fft.fft2(images.reshape(-1, side, side))
+    return np.log1p(np.abs(spectrum)).reshape(len(images), -1)
+
+
+def apart(maps: Rows, rows: Int[Array, rows]) -> Float[Array, ""]:
+    """Mean squared distance of mates, in units of the maps' mean squared radius."""
+    squared = jnp.sum((maps[0][rows] - maps[1][rows]) ** 2, axis=1)
+    radii = [jnp.mean(jnp.sum((y - y.mean(axis=0)) ** 2, axis=1)) for y in maps]
+    return jnp.mean(squared) / jnp.mean(jnp.stack(radii))
+
+
+def run(
+    settings: RunSettings, composed: dict[str, Any], interrupts: Interrupts
+) -> Path:
+    """Train, lay out before and after, and write figures and a picture.
+
+    Raises:
+        ValueError: Data or settings that are refused.
+    """
+    task = settings.task
+    check_options(task, required=("width", "components", "training"))
+    for name in ("width", "components"):
+        number(1, whole=True)(f"task.{name}", task[name])
+    dataset = sources.load(**settings.data)
+    assert dataset.labels is not None
+    images, labels = np.asarray(dataset.slices[0]), np.asarray(dataset.labels[0])
+    views = [jnp.asarray(_standard(one)) for one in (images, magnitudes(images))]
+    rng = np.random.default_rng(settings.seed)
+    order = rng.permutation(len(images))
+    known, hidden = np.split(order, [len(order) // 2])
+    key, own = jax.random.split(jax.random.key(settings.seed))
+    width, out = task["width"], task["components"]
+    untrained = Views(images.shape[1], width=width, out=out, key=own)
+
+    def batches(number: int) -> tuple[list[dict[int, int]], Array]:
+        drawn = np.random.default_rng([settings.seed, number]).permutation(known)
+        linked, judged = np.split(drawn, [int(LINKED * len(drawn))])
+        return [_same(linked)], jnp.asarray(judged)
+
+    print(
+        f"{settings.name}: {len(known)} known mates, {len(hidden)} hidden", flush=True
+    )
+    trained, losses = train(
+        untrained,
+        lambda module: module(views),
+        apart,
+        batches,
+        training=read_training(task["training"]),
+        key=key,
+    )
+    interrupts.check()
+    maps = {
+        name: _maps(module(views), known, settings)
+        for name, module in (("before", untrained), ("after", trained))
+    }
+    record: dict[str, Any] = {
+        "hidden_displacement": {
+            name: displacement(
+                both, {(0, 1): Mates(hidden, hidden, np.ones(len(hidden)))}
+            )
+            for name, both in maps.items()
+        },
+        "accuracy": {
+            name: [knn_accuracy(one, labels) for one in both]
+            for name, both in maps.items()
+        },
+    }
+    far = record["hidden_displacement"]
+    record["ratio"] = far["after"] / far["before"]
+    print(json.dumps(record, indent=2))
+    with contents.folder_beside(settings.results) as folder:
+        _draw(maps, far, labels, hidden).savefig(folder / "encoder.png", dpi=130)
+        text = json.dumps(record | {"losses": losses}, indent=2)
+        (folder / "encoder.json").write_text(text + "\n")
+        OmegaConf.save(OmegaConf.create(composed), folder / "config.yaml")
+        interrupts.check()
+        written = contents.publish(folder, settings.name)
+    print(f"results in {written}")
+    return written
+
+
+def _standard(rows: np.ndarray) -> np.ndarray:
+    centred = rows - rows.mean(axis=0)
+    return (centred / centred.std()).astype(np.float32)
+
+
+def _same(rows: np.ndarray) -> dict[int, int]:
+    return dict(zip(rows.tolist(), rows.tolist(), strict=True))
+
+
+def _maps(rows: Rows, known: np.ndarray, settings: RunSettings) -> list[np.ndarray]:
+    return aljax.fit(
+        [np.asarray(one) for one in rows],
+        [_same(known)],
+        key=jax.random.key(settings.seed),
+        graph=settings.graph,
+        layout=settings.layout,
+        alignment=settings.alignment,
+    ).slices()
+
+
+def _draw(
+    maps: dict[str, list[np.ndarray]],
+    far: dict[str, float],
+    labels: np.ndarray,
+    hidden: np.ndarray,
+) -> Figure:
+    figure = Figure(figsize=(9.5, 9.8), layout="constrained")
+    figure.suptitle("Pixels, and Fourier magnitudes; grey: some hidden mates' ways")
+    names = ("pixels", "Fourier magnitudes")
+    for line, (when, both) in zip(figure.subplots(2, 2), maps.items(), strict=True):
+        bounds = bounds_of(np.concatenate(both))
+        for panel, name, one, other in zip(line, names, both, both[::-1], strict=True):
+            plot.points(one, labels, ax=panel)
+            some = hidden[:150]
+            ways = np.stack([one[some], other[some]])
+            panel.plot(*ways.transpose(2, 0, 1), color="grey", linewidth=0.3, zorder=0)
+            panel.set(title=f"{when} training: {name}, {far[when]:.3f}", **bounds)
+    return figure

@@ -1,0 +1,184 @@
+"""Which columns count: weights learnt through the map, on rows with known labels.
+
+    python -m experiments.run experiment=feature_weights
+
+The digits are given as many columns of noise; a weight for each column is trained so
+that, in the map, labeled rows lie among their like; accuracy is that of the held-out
+rows, whose labels nothing has seen, by the labels of their neighbours in the map.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+from matplotlib.figure import Figure
+from omegaconf import OmegaConf
+
+import aljax
+from aljax import plot
+from aljax.config import number
+from aljax.plot.style import PALETTE
+from experiments.data import sources
+from experiments.interrupts import Interrupts
+from experiments.results import contents
+from experiments.settings import RunSettings, check_options
+from experiments.tasks.training import Rows, read_training, train
+
+VOTERS = 10
+
+
+class FeatureWeights(eqx.Module):
+    """A positive weight for each column: x -> x exp(w)."""
+
+    logs: Float[Array, features]
+
+    def __call__(self, rows: Float[Array, "points features"]) -> Array:
+        """The weighted rows; weights have a geometric mean of 1: scale is no matter."""
+        return rows * jnp.exp(self.logs - jnp.mean(self.logs))
+
+
+def soft_neighbor_loss(
+    positions: Float[Array, "points components"], labels: Int[Array, points]
+) -> Float[Array, ""]:
+    """-mean log of the share of a row's neighbours that have its label.
+
+    Neighbours count by 1 / (1 + d^2), the map's own curve.
+
+    Source: Goldberger et al. (2005), "Neighbourhood components analysis".
+    """
+    squared = jnp.sum((positions[:, None] - positions) ** 2, axis=-1)
+    nearness = (1 - jnp.eye(len(labels))) / (1 + squared)
+    alike = jnp.sum(jnp.where(labels[:, None] == labels, nearness, 0.0), axis=1)
+    return -jnp.mean(jnp.log(alike + 1e-6) - jnp.log(jnp.sum(nearness, axis=1)))
+
+
+def held_out_accuracy(
+    positions: np.ndarray, labels: np.ndarray, known: np.ndarray
+) -> float:
+    """The share of unknown rows that most of their 10 known neighbours are like."""
+    unknown = np.setdiff1d(np.arange(len(labels)), known)
+    squared = ((positions[unknown, None] - positions[known]) ** 2).sum(axis=-1)
+    near = np.argsort(squared, axis=1, kind="stable")[:, :VOTERS]
+    votes = labels[known][near]
+    counts = (votes[..., None] == np.unique(labels)).sum(axis=1)
+    return float((np.unique(labels)[counts.argmax(axis=1)] == labels[unknown]).mean())
+
+
+def run(
+    settings: RunSettings, composed: dict[str, Any], interrupts: Interrupts
+) -> Path:
+    """Train, lay out before and after, and write figures, weights and a picture.
+
+    Raises:
+        ValueError: Data or settings that are refused.
+    """
+    task = settings.task
+    names = ("noise_columns", "noise", "known_rows", "training")
+    check_options(task, required=names)
+    dataset = sources.load(**settings.data)
+    assert dataset.labels is not None
+    images, labels = np.asarray(dataset.slices[0]), np.asarray(dataset.labels[0])
+    number(0, whole=True)("task.noise_columns", task["noise_columns"])
+    number(0)("task.noise", task["noise"])
+    # Some are held out, to be judged by.
+    number(1, high=len(images) - 1, whole=True)("task.known_rows", task["known_rows"])
+    rng = np.random.default_rng(settings.seed)
+    noise = task["noise"] * rng.normal(size=(len(images), task["noise_columns"]))
+    noisy = np.hstack([images, noise]).astype(np.float32)
+    known = np.sort(rng.permutation(len(images))[: task["known_rows"]])
+    print(f"{settings.name}: {len(known)} labeled rows of {len(images)}", flush=True)
+    untrained = FeatureWeights(jnp.zeros(noisy.shape[1]))
+    targets = jnp.asarray(known), jnp.asarray(labels[known])
+
+    def encode(module: FeatureWeights) -> Rows:
+        return [module(jnp.asarray(noisy))]
+
+    def loss(maps: Rows, batch: tuple[Array, Array]) -> Float[Array, ""]:
+        return soft_neighbor_loss(maps[0][batch[0]], batch[1])
+
+    trained, losses = train(
+        untrained,
+        encode,
+        loss,
+        lambda _: (None, targets),
+        training=read_training(task["training"]),
+        key=jax.random.key(settings.seed),
+    )
+    interrupts.check()
+    maps = {
+        "clean": _map(images, settings),
+        "untrained": _map(np.asarray(encode(untrained)[0]), settings),
+        "trained": _map(np.asarray(encode(trained)[0]), settings),
+    }
+    accuracy = {name: held_out_accuracy(y, labels, known) for name, y in maps.items()}
+    lost = accuracy["clean"] - accuracy["untrained"]
+    record = {
+        "accuracy": accuracy,
+        "recovered": (accuracy["trained"] - accuracy["untrained"]) / lost,
+        "losses": losses,
+    }
+    print(
+        json.dumps({name: record[name] for name in ("accuracy", "recovered")}, indent=2)
+    )
+    with contents.folder_beside(settings.results) as folder:
+        figure = _draw(maps, accuracy, labels, trained, images.shape[1])
+        figure.savefig(folder / "feature_weights.png", dpi=130)
+        np.savez(folder / "weights.npz", logs=np.asarray(trained.logs))
+        (folder / "feature_weights.json").write_text(
+            json.dumps(record, indent=2) + "\n"
+        )
+        OmegaConf.save(OmegaConf.create(composed), folder / "config.yaml")
+        interrupts.check()
+        written = contents.publish(folder, settings.name)
+    print(f"results in {written}")
+    return written
+
+
+def _map(rows: np.ndarray, settings: RunSettings) -> np.ndarray:
+    found = aljax.fit(
+        [rows],
+        key=jax.random.key(settings.seed),
+        graph=settings.graph,
+        layout=settings.layout,
+    )
+    return found.slices()[0]
+
+
+def _draw(
+    maps: dict[str, np.ndarray],
+    accuracy: dict[str, float],
+    labels: np.ndarray,
+    trained: FeatureWeights,
+    signals: int,
+) -> Figure:
+    figure = Figure(figsize=(11, 6.2), layout="constrained")
+    parts: Any = figure.subfigures(2, 1, height_ratios=(3, 2))
+    upper, lower = parts
+    words = {
+        "clean": "digits alone",
+        "untrained": "with noise, all weights 1",
+        "trained": "with noise, weights trained",
+    }
+    for panel, (name, positions) in zip(
+        upper.subplots(1, 3), maps.items(), strict=True
+    ):
+        plot.points(positions, labels, ax=panel)
+        panel.set_title(f"{words[name]}: {accuracy[name]:.3f}", fontsize="medium")
+    upper.suptitle("Held-out 10-NN accuracy in the map")
+    axis = lower.subplots()
+    weights = np.exp(np.asarray(trained.logs) - np.asarray(trained.logs).mean())
+    places = np.arange(len(weights))
+    kinds = ((slice(None, signals), "pixels"), (slice(signals, None), "noise"))
+    for color, (part, name) in zip(PALETTE, kinds, strict=False):
+        axis.bar(places[part], weights[part], color=color, label=name)
+    axis.set(xlabel="column", ylabel="weight after training")
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(frameon=False)
+    return figure

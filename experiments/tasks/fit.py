@@ -1,0 +1,154 @@
+"""One run: data in, a folder of maps, measures and pictures out.
+
+The fit is at once or slice by slice, with a bar that shows the loss.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+from tqdm import tqdm
+
+import aljax
+from aljax import AlignedEmbedding, Checkpoints
+from aljax.layout.optimize import LayoutState
+from experiments.clocks import CompileClock, stage
+from experiments.data import sources
+from experiments.data.dataset import Dataset, related_by_ids, titled
+from experiments.interrupts import Interrupts
+from experiments.results import contents, inverse_pictures, report, resume
+from experiments.settings import RunSettings, check_options
+
+BAR = "fit {percentage:3.0f}%|{bar:10}| {n_fmt}/{total_fmt}{postfix}"  # 80 columns
+
+
+def run(
+    settings: RunSettings, composed: dict[str, Any], interrupts: Interrupts
+) -> Path:
+    """Load, fit, measure, draw and write.
+
+    Args:
+        settings: All that decides the run.
+        composed: The same as it is kept in `config.yaml`.
+        interrupts: Asked between the stages.
+
+    Returns:
+        The folder with the results.
+
+    Raises:
+        ValueError: Data or settings that the sources or the library refuse.
+    """
+    check_options(settings.task, required=())
+    if settings.motion:
+        contents.check_motion()
+    seconds: dict[str, float] = {}
+    clock = CompileClock()
+    with ExitStack() as stack:
+        folder = stack.enter_context(contents.folder_beside(settings.results))
+        with stage("load", seconds, interrupts):
+            dataset = sources.load(**settings.data)
+            dataset = titled(dataset, settings.graph, settings.layout)
+            dataset = related_by_ids(dataset) if settings.by_ids else dataset
+        if settings.inverse is not None:
+            columns = [one.shape[1] for one in dataset.slices]
+            inverse_pictures.check_images(columns, settings.layout.n_components)
+        print(f"{settings.name}: {report.summary(dataset)}", flush=True)
+        kept = stack.enter_context(resume.checkpoints(settings, dataset))
+        with stage("fit", seconds, interrupts):
+            embedding = fit(dataset, settings, interrupts, kept)
+        with stage("measure", seconds, interrupts):
+            measures = report.measure(dataset, embedding)
+        print(f"\n{report.table(dataset, measures)}\n")
+        with stage("draw", seconds, interrupts):
+            contents.draw(folder, settings, dataset, embedding)
+        contents.write_arrays(folder, dataset, embedding)
+        seconds["of which compilation"] = clock.seconds
+        record = report.record(
+            dataset,
+            embedding,
+            measures,
+            name=settings.name,
+            seed=settings.seed,
+            seconds=seconds,
+        )
+        contents.write_texts(folder, composed | {"resume": False}, record)
+        interrupts.check()
+        written = contents.publish(folder, settings.name)
+    print(contents.overview(written))
+    return written
+
+
+def fit(
+    dataset: Dataset,
+    settings: RunSettings,
+    interrupts: Interrupts,
+    checkpoints: Checkpoints | None = None,
+) -> AlignedEmbedding:
+    """The maps of a dataset, as the settings ask for them, kept while they are made.
+
+    Raises:
+        ValueError: As `aljax.fit` and `aljax.update` do, or `first` is not in range.
+    """
+    count = len(dataset.slices)
+    first = count if settings.first is None else settings.first
+    if first > count:
+        raise ValueError(
+            f"`first` is {first}, but there are {count} slices; expected at most that."
+        )
+    whole = first == count
+    by_ids = bool(dataset.relations) and not isinstance(dataset.relations[0], dict)
+    relations = dataset.relations[: first if by_ids else first - 1]
+    with bar() as progress:
+        embedding = aljax.fit(
+            dataset.slices[:first],
+            relations,
+            key=jax.random.key(settings.seed),
+            graph=settings.graph,
+            layout=settings.layout,
+            alignment=settings.alignment,
+            slice_labels=labels(dataset)[:first] if any(dataset.titles) else None,
+            progress=lambda state: progress(state, interrupts),
+            checkpoints=checkpoints,
+            devices=settings.devices,
+        )
+    if whole:
+        return embedding
+    key = jax.random.key(settings.seed)
+    for t in tqdm(range(first, count), "update", initial=first, total=count):
+        embedding = aljax.update(
+            embedding,
+            dataset.slices[t],
+            dataset.relations[t if by_ids else t - 1],
+            key=jax.random.fold_in(key, t),
+            slice_label=labels(dataset)[t],
+        )
+        interrupts.check()
+    return embedding
+
+
+def labels(dataset: Dataset) -> list[str]:
+    """What the slices are called: their titles, or their numbers."""
+    return [title or str(t) for t, title in enumerate(dataset.titles)]
+
+
+@contextmanager
+def bar(*, shown: bool = True) -> Iterator[Any]:
+    """What `progress` is to be called with: the state, and who may have interrupted."""
+    style: dict[str, Any] = {"bar_format": BAR, "mininterval": 0, "leave": False}
+    with tqdm(total=1, disable=not shown, **style) as line:
+
+        def progress(state: LayoutState, interrupts: Interrupts) -> None:
+            interrupts.check()
+            line.total = int(state.n_epochs)
+            last = state.recorded() - 1
+            terms = vars(state.history).items()
+            line.set_postfix(
+                {name: f"{values[last].sum():.0f}" for name, values in terms},
+                refresh=False,
+            )
+            line.update(int(state.epoch) - line.n)
+
+        yield progress
+        line.leave = True  # but wiped off where there is an error to read

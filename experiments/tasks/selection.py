@@ -1,0 +1,149 @@
+"""`alignment.alignment_regularisation: auto`: the weight chosen before the run.
+
+Also alone, on a data set with its default settings:
+
+    python -m experiments.tasks.selection digits_sequence
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import scipy.stats
+from jaxtyping import Float
+from matplotlib.figure import Figure
+
+from aljax import AlignmentConfig
+from aljax.plot.style import PALETTE
+from aljax.selection import WEIGHT, Selection, select_alignment
+from aljax.sweep import SweepProblem
+from experiments import composition, settings
+from experiments.data import sources
+
+AUTO = "auto"
+CONFIDENCE = 0.95
+
+
+def resolved(composed: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with a number where the weight of the alignment was `auto`.
+
+    The curve it was chosen on is left beside the results, as NAME-selection.png and
+    .json.
+
+    Raises:
+        ValueError: Data or settings that are refused.
+    """
+    section = composed.get("alignment")
+    if not isinstance(section, Mapping) or section.get(WEIGHT) != AUTO:
+        return dict(composed)
+    default = AlignmentConfig().alignment_regularisation
+    known = {**composed, "alignment": {**section, WEIGHT: default}}
+    built = settings.build(known)
+    dataset = sources.load(**built.data)
+    found = select_alignment(
+        SweepProblem(
+            dataset.slices,
+            dataset.relations,
+            built.graph,
+            built.layout,
+            built.alignment,
+        ),
+        key=jax.random.key(built.seed),
+    )
+    print(f"{WEIGHT} {found.why}", flush=True)
+    built.results.mkdir(parents=True, exist_ok=True)
+    write(found, built.results / f"{built.name}-selection", heading=built.name)
+    return {**composed, "alignment": {**section, WEIGHT: found.choice}}
+
+
+def write(found: Selection, path: Path, *, heading: str) -> None:
+    """The curve as a picture and as JSON."""
+    curve(found, heading=heading).savefig(path.with_name(f"{path.name}.png"), dpi=150)
+    record = {
+        name: value.tolist() if isinstance(value, np.ndarray) else value
+        for name, value in found._asdict().items()
+    }
+    text = json.dumps(record, indent=2)
+    path.with_name(f"{path.name}.json").write_text(text + "\n")
+
+
+def curve(found: Selection, *, heading: str) -> Figure:
+    """Hidden mates and trustworthiness over the weights, with 95 % intervals."""
+    figure = Figure(figsize=(7, 5.5), layout="constrained")
+    figure.suptitle(f"{heading}: {WEIGHT} {found.choice:g} chosen")
+    axes = figure.subplots(2, sharex=True)
+    named = (
+        ("displacement of\nhidden mates, radii", found.hidden),
+        ("trustworthiness,\n15 neighbours", found.trustworthiness),
+    )
+    for axis, color, (name, values) in zip(axes, PALETTE, named, strict=False):
+        mean, half = interval(values)
+        axis.errorbar(
+            found.weights, mean, yerr=half, color=color, marker="o", capsize=3
+        )
+        axis.axvline(found.choice, color="black", linewidth=1, label="chosen")
+        axis.axvline(
+            found.reference, color="grey", linewidth=1, linestyle=":", label="reference"
+        )
+        axis.set(ylabel=name, xscale="log")
+        axis.grid(alpha=0.3)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0].legend(frameon=False)
+    axes[1].set_xlabel(
+        f"{WEIGHT} (bars: 95 % intervals over {found.hidden.shape[1]} seeds)"
+    )
+    return figure
+
+
+def interval(
+    values: Float[np.ndarray, "weights seeds"],
+) -> tuple[Float[np.ndarray, "weights"], Float[np.ndarray, "weights"]]:
+    """The mean over seeds, and half the width of its 95 % interval (Student's t)."""
+    seeds = values.shape[1]
+    factor = scipy.stats.t.ppf((1 + CONFIDENCE) / 2, seeds - 1) / np.sqrt(seeds)
+    return values.mean(axis=1), factor * values.std(axis=1, ddof=1)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Choose on a data set, and say whether fresh seeds agree."""
+    parser = argparse.ArgumentParser(prog="python -m experiments.tasks.selection")
+    parser.add_argument("data", help=", ".join(composition.choices()["data"]))
+    parser.add_argument("overrides", nargs="*", metavar="name=value")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--out", type=Path, default=Path("results/selection"))
+    asked = parser.parse_args(arguments)
+    try:
+        built = settings.build(
+            composition.compose([f"data={asked.data}", *asked.overrides])
+        )
+        dataset = sources.load(**built.data)
+    except ValueError as error:
+        parser.error(str(error))
+    problem = SweepProblem(
+        dataset.slices, dataset.relations, built.graph, built.layout, built.alignment
+    )
+    chosen = select_alignment(problem, key=jax.random.key(0), n_seeds=asked.seeds)
+    print(f"chosen: {chosen.why}")
+    asked.out.mkdir(parents=True, exist_ok=True)
+    write(chosen, asked.out / asked.data, heading=asked.data)
+    # The same evidence once more, with seeds that had no part in the choice.
+    again = select_alignment(
+        problem,
+        key=jax.random.key(1),
+        n_seeds=asked.seeds,
+        weights=[chosen.choice],
+    )
+    for name in ("hidden", "trustworthiness"):
+        mean, half = interval(getattr(again, name))
+        for weight, value, width in zip(again.weights, mean, half, strict=True):
+            print(f"fresh seeds, {name} at {weight:g}: {value:.4f} +- {width:.4f}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,67 @@
+"""Finished rows of a sweep on disk: each is written whole, and never run again."""
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.data.archives import read_npz, short
+from experiments.benchmarks.cases import Case
+from experiments.benchmarks.race import measure
+from experiments.data.dataset import Dataset, digest
+
+SAMPLED = 1_000  # rows that quality is measured on
+Finished = dict[str, Any]  # a row of the table, and "maps"
+
+
+class Store:
+    """Finished rows on disk, each under a digest of the data and of its settings."""
+
+    def __init__(self, folder: Path, dataset: Dataset) -> None:
+        self.folder, self.dataset, self.data = folder, dataset, digest(dataset)
+
+    def path(self, identity: Mapping[str, Any]) -> Path:
+        """Where a row is kept."""
+        text = json.dumps([self.data, identity], sort_keys=True, default=str)
+        return self.folder / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.npz"
+
+    def write(self, identity: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+        """Keep a row: its maps as arrays, the rest as JSON; whole or not at all."""
+        arrays = {f"map_{t}": one for t, one in enumerate(found["maps"])}
+        rest = {name: value for name, value in found.items() if name != "maps"}
+        path = self.path(identity)
+        beside = path.with_name(f".{secrets.token_hex(4)}.npz")
+        np.savez_compressed(beside, record=json.dumps(rest), **arrays)
+        os.replace(beside, path)
+
+    def read(self, identity: Mapping[str, Any]) -> Finished:
+        """What was kept.
+
+        Raises:
+            ValueError: It is damaged; it says which file to remove.
+        """
+        path = self.path(identity)
+        try:
+            arrays = read_npz(path)
+            record = json.loads(str(arrays.pop("record")))
+            return record | {"maps": [arrays[f"map_{t}"] for t in range(len(arrays))]}
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{path} cannot be read ({short(error)}); remove it, and its row is "
+                "laid out again."
+            ) from error
+
+    def __contains__(self, identity: Mapping[str, Any]) -> bool:
+        """Whether a row is finished."""
+        return self.path(identity).exists()
+
+    def measure(self, maps: list[np.ndarray]) -> dict[str, float]:
+        """The quality of maps of the data, in the same way for every method."""
+        rows = SAMPLED if max(map(len, maps)) > 2 * SAMPLED else None
+        case = Case(name="sweep", load=lambda: self.dataset, rows=rows)
+        return measure(case, self.dataset, maps)

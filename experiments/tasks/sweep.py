@@ -1,0 +1,256 @@
+"""A sweep from the command line: a grid in, a table and pictures of it out.
+
+    python -m experiments.run experiment=digits_sweep
+
+Every finished row is kept in `rows/`, under a digest of the data and of its settings:
+a sweep that was stopped goes on where it was, and jobs on other machines (`-m`) that
+share the folder fill it together.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+from omegaconf import OmegaConf
+
+from aljax.errors import nearest_name
+from aljax.sweep import Row, SweepProblem, check_settings, sweep
+from experiments.benchmarks.cases import Case
+from experiments.benchmarks.peers import METHODS, MissingPeerError, Problem
+from experiments.data import sources
+from experiments.data.sources import Dataset
+from experiments.interrupts import Interrupts
+from experiments.results import report
+from experiments.settings import RunSettings, check_options, check_seed
+from experiments.tasks import tradeoff
+from experiments.tasks.grid import expand
+from experiments.tasks.store import Finished, Store
+
+OPTIONS = ("row", "memory", "chunk", "rivals")
+FILES = {
+    "sweep.csv": "a line for each setting",
+    "sweep.json": "the same, with versions and seconds",
+    "pareto.png": "trustworthiness against displacement",
+    "maps.png": "the maps of some settings",
+    "rows/": "the finished settings, which are not run again",
+}
+
+
+def run(
+    settings: RunSettings, composed: dict[str, Any], interrupts: Interrupts
+) -> Path:
+    """Lay out what is not finished yet, and write the table and the pictures.
+
+    Args:
+        settings: All that decides the run; `task.grid` makes its rows, and `task.row`
+            asks for a single one, without table and pictures.
+        composed: The same as it is kept in `config.yaml`.
+        interrupts: Asked after each row.
+
+    Raises:
+        ValueError: Data or settings that the sources or the library refuse.
+    """
+    task = settings.task
+    _check_options(task)
+    dataset = sources.load(**settings.data)
+    rows = [{"seed": settings.seed, **row} for row in expand(task.get("grid"))]
+    for row in rows:
+        check_seed(row["seed"])
+    folder = settings.results / settings.name
+    store = Store(folder / "rows", dataset)
+    _check_room(folder, dataset)
+    asked = _asked(rows, task.get("row"))
+    print(
+        f"{settings.name}: {report.summary(dataset)}, {len(asked)} settings", flush=True
+    )
+    began = time.perf_counter()
+    problem = SweepProblem(
+        dataset.slices,
+        dataset.relations,
+        settings.graph,
+        settings.layout,
+        settings.alignment,
+    )
+    _lay_out(problem, asked, store, task, interrupts)
+    if task.get("row") is not None:
+        return folder
+    table = [store.read(_identity(problem, row)) for row in rows]
+    rivals = _rivals(task.get("rivals", ()), settings, dataset, store)
+    if interrupts.seen is not None:
+        raise KeyboardInterrupt(
+            f"stopped; all settings are finished in {store.folder}."
+        )
+    _write(folder, composed, rows, table, rivals, dataset)
+    print(f"{time.perf_counter() - began:.1f} s\n{_overview(folder)}")
+    return folder
+
+
+def _check_options(task: Mapping[str, Any]) -> None:
+    check_options(task, required=("grid",), optional=OPTIONS)
+    rivals = task.get("rivals", [])
+    if not isinstance(rivals, list):
+        raise ValueError(f"`task.rivals` is {rivals!r}; expected a list of methods.")
+    for name in rivals:
+        if name not in METHODS:
+            hint = nearest_name(str(name), [*METHODS])
+            raise ValueError(
+                f"`task.rivals` names {name!r}, which is no method: {hint}"
+            )
+
+
+def _check_room(folder: Path, dataset: Dataset) -> None:
+    """Refuse before the first layout what would fail after it, or harm a result."""
+    smallest, least = min(map(len, dataset.slices)), 2 * Case.n_neighbors + 1
+    if smallest < least:
+        raise ValueError(
+            f"`data` has a slice of {smallest} rows; expected at least {least}, for a "
+            f"sweep measures the {Case.n_neighbors} nearest. A single fit "
+            "(task.name=fit) takes smaller ones."
+        )
+    if (folder / "metrics.json").exists():
+        raise ValueError(
+            f"`name` is {folder.name}, and {folder} has the result of a fit; expected "
+            "a name of its own for the sweep."
+        )
+    try:
+        (folder / "rows").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"`results` is {folder.parent}, which cannot be written "
+            f"({error.strerror}); expected a folder, as in results=~/maps."
+        ) from error
+
+
+def _asked(rows: list[dict[str, Any]], row: Any) -> list[dict[str, Any]]:
+    if row is None:
+        return rows
+    if not isinstance(row, int) or not 0 <= row < len(rows):
+        raise ValueError(
+            f"`task.row` is {row!r}; expected 0 to {len(rows) - 1}, or null for all."
+        )
+    return [rows[row]]
+
+
+def _identity(problem: SweepProblem, row: Mapping[str, Any]) -> dict[str, Any]:
+    """All settings that decide a row's maps."""
+    own = {name: value for name, value in row.items() if name != "seed"}
+    full = problem.replaced(own)
+    parts = [vars(part) for part in (full.graph, full.layout, full.alignment)]
+    return {"seed": row["seed"], **parts[0], **parts[1], **parts[2]}
+
+
+def _lay_out(
+    problem: SweepProblem,
+    rows: Sequence[dict[str, Any]],
+    store: Store,
+    task: Mapping[str, Any],
+    interrupts: Interrupts,
+) -> None:
+    """Run and keep the rows that are not finished."""
+    own = [{name: v for name, v in row.items() if name != "seed"} for row in rows]
+    check_settings(own)
+    identities = [_identity(problem, row) for row in rows]
+    missing = [n for n, identity in enumerate(identities) if identity not in store]
+    print(
+        f"{len(rows) - len(missing)} finished before, {len(missing)} to run", flush=True
+    )
+    if not missing:
+        return
+    done = 0
+
+    def keep(place: int, found: Row) -> None:
+        nonlocal done
+        loss = {name: float(v.sum()) for name, v in vars(found.loss).items()}
+        kept = {**found.metrics, **loss, "maps": found.maps}
+        store.write(identities[missing[place]], kept)
+        done += 1
+        if interrupts.seen is not None:
+            raise KeyboardInterrupt(
+                f"stopped; {done} of {len(missing)} settings are finished and will not "
+                "be run again."
+            )
+
+    sweep(
+        problem,
+        [own[n] for n in missing],
+        keys=[jax.random.key(rows[n]["seed"]) for n in missing],
+        memory=task.get("memory"),
+        chunk=task.get("chunk"),
+        measure=lambda maps, _: store.measure(maps),
+        progress=keep,
+    )
+
+
+def _rivals(
+    names: Sequence[str], settings: RunSettings, dataset: Dataset, store: Store
+) -> dict[str, Finished]:
+    """umap-learn's maps of the same data, where it is installed."""
+    found: dict[str, Finished] = {}
+    own = {
+        "n_neighbors": settings.graph.n_neighbors,
+        "min_dist": settings.layout.min_dist,
+    }
+    for name in names:
+        identity = {"method": name, "seed": settings.seed, **own}
+        if identity not in store:
+            try:
+                problem = Problem(dataset.slices, dataset.relations)
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # a rival's words on its threads
+                    maps, _ = METHODS[name](problem, own, settings.seed)
+            except MissingPeerError as missing:
+                print(f"{name} is left out: {missing}")
+                continue
+            store.write(identity, {**store.measure(maps), "maps": maps})
+        found[name] = store.read(identity)
+    return found
+
+
+def _write(
+    folder: Path,
+    composed: dict[str, Any],
+    rows: Sequence[dict[str, Any]],
+    table: Sequence[Finished],
+    rivals: Mapping[str, Finished],
+    dataset: Dataset,
+) -> None:
+    lines = [row | _without_maps(found) for row, found in zip(rows, table, strict=True)]
+    with (folder / "sweep.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=[*lines[0]])
+        writer.writeheader()
+        writer.writerows(lines)
+    record = {
+        "rows": lines,
+        "rivals": {name: _without_maps(found) for name, found in rivals.items()},
+        "versions": report.versions(),
+    }
+    text = json.dumps(record, indent=2, ensure_ascii=False)
+    (folder / "sweep.json").write_text(text + "\n", encoding="utf-8")
+    OmegaConf.save(OmegaConf.create(composed), folder / "config.yaml")
+    if "displacement" in lines[0]:
+        points = {name: _without_maps(found) for name, found in rivals.items()}
+        tradeoff.pareto(lines, points, heading=folder.name).savefig(
+            folder / "pareto.png", dpi=150
+        )
+    maps = [found["maps"] for found in table]
+    tradeoff.multiples(rows, maps, dataset.labels, heading=folder.name).savefig(
+        folder / "maps.png", dpi=150
+    )
+
+
+def _without_maps(found: Finished) -> dict[str, Any]:
+    return {name: value for name, value in found.items() if name != "maps"}
+
+
+def _overview(folder: Path) -> str:
+    written = {name: what for name, what in FILES.items() if (folder / name).exists()}
+    lines = [f"  {name:<12}{meaning}" for name, meaning in written.items()]
+    return "\n".join([f"results in {folder}{os.sep}", *lines])

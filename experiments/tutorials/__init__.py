@@ -1,0 +1,1 @@
+"""umap-learn's tutorials, run by aljax."""
