@@ -1,13 +1,7 @@
-"""The folder of a run: filled beside, and renamed once it is whole."""
+"""The files of a run: arrays, pictures, measures and settings."""
 
-import errno
-import itertools
 import json
 import os
-import secrets
-import shutil
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,7 +11,7 @@ from omegaconf import OmegaConf
 
 from aljax import AlignedEmbedding, plot
 from experiments.data.dataset import Dataset
-from experiments.results import claims, inverse_pictures
+from experiments.results import inverse_pictures
 from experiments.results.report import CLASSES
 from experiments.settings import RunSettings
 
@@ -34,69 +28,6 @@ FILES = {
     "config.yaml": "the settings; run them again with --reproduce FOLDER",
 }
 
-
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
-@contextmanager
-def folder_beside(results: Path) -> Iterator[Path]:
-    """A folder in `results` to be filled; what is still there at the end is removed.
-
-    So is what runs left there that were killed.
-
-    Raises:
-        ValueError: `results` cannot be written, or the disk is full.
-    """
-    new = not results.exists()
-    claims.sweep(results.glob(f"{claims.UNFINISHED}*"), lambda _: True)
-    tokens = (secrets.token_hex(4) for _ in itertools.count())
-    names = (results / f"{claims.UNFINISHED}{token}" for token in tokens)
-    with ExitStack() as stack:
-        try:
-            beside = stack.enter_context(claims.made(names))
-        except OSError as error:
-            raise ValueError(
-                f"`results` is {results}, which cannot be written ({error.strerror}); "
-                "expected a folder, as in results=~/maps."
-            ) from error
-        try:
-            yield beside
-        except OSError as error:
-            if error.errno not in FULL:
-                raise
-            raise ValueError(
-                f"`results` is {results}, where there is no room ({error.strerror}); "
-                "make some, or name another folder."
-            ) from error
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
-            if new:
-                with suppress(OSError):  # it holds a result
-                    results.rmdir()
-
-
-def numbered(path: Path) -> Iterator[Path]:
-    """`path`, `path`-2, `path`-3, ..."""
-    yield path
-    for number in itertools.count(2):
-        yield path.with_name(f"{path.name}-{number}")
-
-
-def publish(beside: Path, name: str) -> Path:
-    """Rename a whole folder to `name`, or the first free of `name`-2, `name`-3, ...
-
-    Returns:
-        Where it is now.
-    """
-    for target in numbered(beside.with_name(name)):
-        if os.path.lexists(target):  # renaming would replace a folder if it is empty
-            continue
-        try:
-            return beside.rename(target)
-        except OSError:
-            if not os.path.lexists(target):
-                raise  # not another run that was faster
-    raise AssertionError("unreachable")
 
 
 def write_arrays(folder: Path, dataset: Dataset, embedding: AlignedEmbedding) -> None:

@@ -14,13 +14,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from filelock import Timeout
+
 from aljax import Checkpoints
 from aljax.checkpoints import PATTERN, Whole, check_same, differences, newest
 from experiments.composition import SECTIONS
 from experiments.data.dataset import Dataset, digest
 from experiments.interrupts import Stopped
-from experiments.results import claims
-from experiments.results.contents import numbered
+from experiments.results.folder import discard, held, made, numbered, sweep
 from experiments.settings import CHECKPOINTS, RunSettings
 
 
@@ -33,7 +34,7 @@ def checkpoints(settings: RunSettings, dataset: Dataset) -> Iterator[Checkpoints
         ValueError: `resume` is true, and the checkpoint there is of another run.
     """
     about = decides(settings, dataset)
-    claims.sweep(_left(settings), _is_useless)
+    sweep(_left(settings), _is_useless)
     with ExitStack() as stack:
         found = _unfinished(settings, about, stack) if settings.resume else []
         if found:
@@ -43,7 +44,7 @@ def checkpoints(settings: RunSettings, dataset: Dataset) -> Iterator[Checkpoints
             if settings.resume:
                 print("nothing to go on from: starting at epoch 0", flush=True)
             names = numbered(settings.results / f"{settings.name}.checkpoints")
-            folders = [stack.enter_context(claims.made(names))]
+            folders = [stack.enter_context(made(names))]
         kept = Checkpoints(
             folders[0],
             epochs=settings.checkpoint_epochs,
@@ -66,7 +67,7 @@ def checkpoints(settings: RunSettings, dataset: Dataset) -> Iterator[Checkpoints
             raise
         else:
             for folder in folders:
-                claims.discard(folder)
+                discard(folder)
         finally:
             if not any(folders[0].glob(PATTERN)):
                 shutil.rmtree(folders[0], ignore_errors=True)
@@ -111,8 +112,8 @@ def _unfinished(
     for folder in _left(settings):
         with ExitStack() as holding:
             try:
-                holding.enter_context(claims.held(folder))
-            except BlockingIOError:
+                holding.enter_context(held(folder))
+            except Timeout:
                 print(f"{folder} is in use by another run", flush=True)
                 continue
             except FileNotFoundError:

@@ -27,6 +27,7 @@ from experiments.data import files, sources
 from experiments.data.dataset import Dataset, consecutive, related_by_ids, titled
 from experiments.interrupts import Interrupts
 from experiments.results import contents, report
+from experiments.results.folder import folder_beside, publish
 from experiments.settings import RunSettings, build
 from experiments.tasks import selection
 from experiments.tasks.fit import bar, labels
@@ -160,7 +161,7 @@ def run(
     if not writes:
         return
     print(f"\n{report.table(dataset, measures)}\n")
-    with contents.folder_beside(settings.results) as folder:
+    with folder_beside(settings.results) as folder:
         with stage("draw", seconds, interrupts):
             contents.draw(folder, settings, dataset, embedding)
         contents.write_arrays(folder, dataset, embedding)
@@ -174,7 +175,7 @@ def run(
             seconds=seconds,
         )
         contents.write_texts(folder, composed, record)
-        written = contents.publish(folder, settings.name)
+        written = publish(folder, settings.name)
     print(contents.overview(written))
 
 

@@ -30,7 +30,7 @@ from aljax.plot.style import bounds as bounds_of
 from aljax.relations.mates import Mates
 from experiments.data import sources
 from experiments.interrupts import Interrupts
-from experiments.results import contents
+from experiments.results.folder import folder_beside, publish
 from experiments.settings import RunSettings, check_options
 from experiments.tasks.training import Rows, read_training, train
 
@@ -127,13 +127,13 @@ def run(
     far = record["hidden_displacement"]
     record["ratio"] = far["after"] / far["before"]
     print(json.dumps(record, indent=2))
-    with contents.folder_beside(settings.results) as folder:
+    with folder_beside(settings.results) as folder:
         _draw(maps, far, labels, hidden).savefig(folder / "encoder.png", dpi=130)
         text = json.dumps(record | {"losses": losses}, indent=2)
         (folder / "encoder.json").write_text(text + "\n")
         OmegaConf.save(OmegaConf.create(composed), folder / "config.yaml")
         interrupts.check()
-        written = contents.publish(folder, settings.name)
+        written = publish(folder, settings.name)
     print(f"results in {written}")
     return written
 

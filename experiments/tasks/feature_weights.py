@@ -27,7 +27,7 @@ from aljax.config import number
 from aljax.plot.style import PALETTE
 from experiments.data import sources
 from experiments.interrupts import Interrupts
-from experiments.results import contents
+from experiments.results.folder import folder_beside, publish
 from experiments.settings import RunSettings, check_options
 from experiments.tasks.training import Rows, read_training, train
 
@@ -127,7 +127,7 @@ def run(
     print(
         json.dumps({name: record[name] for name in ("accuracy", "recovered")}, indent=2)
     )
-    with contents.folder_beside(settings.results) as folder:
+    with folder_beside(settings.results) as folder:
         figure = _draw(maps, accuracy, labels, trained, images.shape[1])
         figure.savefig(folder / "feature_weights.png", dpi=130)
         np.savez(folder / "weights.npz", logs=np.asarray(trained.logs))
@@ -136,7 +136,7 @@ def run(
         )
         OmegaConf.save(OmegaConf.create(composed), folder / "config.yaml")
         interrupts.check()
-        written = contents.publish(folder, settings.name)
+        written = publish(folder, settings.name)
     print(f"results in {written}")
     return written
 

@@ -19,6 +19,7 @@ from experiments.data import sources
 from experiments.data.dataset import Dataset, related_by_ids, titled
 from experiments.interrupts import Interrupts
 from experiments.results import contents, inverse_pictures, report, resume
+from experiments.results.folder import folder_beside, publish
 from experiments.settings import RunSettings, check_options
 
 BAR = "fit {percentage:3.0f}%|{bar:10}| {n_fmt}/{total_fmt}{postfix}"  # 80 columns
@@ -46,7 +47,7 @@ def run(
     seconds: dict[str, float] = {}
     clock = CompileClock()
     with ExitStack() as stack:
-        folder = stack.enter_context(contents.folder_beside(settings.results))
+        folder = stack.enter_context(folder_beside(settings.results))
         with stage("load", seconds, interrupts):
             dataset = sources.load(**settings.data)
             dataset = titled(dataset, settings.graph, settings.layout)
@@ -75,7 +76,7 @@ def run(
         )
         contents.write_texts(folder, composed | {"resume": False}, record)
         interrupts.check()
-        written = contents.publish(folder, settings.name)
+        written = publish(folder, settings.name)
     print(contents.overview(written))
     return written
 

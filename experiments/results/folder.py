@@ -1,0 +1,141 @@
+"""Folders of results: filled beside, renamed once whole; each held by one process.
+
+The system lets go of a lock when its process ends, however it does, so that a folder
+that nobody holds was left by a run that is over or was killed.
+"""
+
+import errno
+import itertools
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from aljax.errors import InputError
+
+UNFINISHED = ".unfinished-"  # begins the names of what is of use to its process only
+LOCK = ".lock"
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Holds a folder while inside.
+
+    Raises:
+        Timeout: Another process holds it.
+        FileNotFoundError: It does not exist (any more).
+    """
+    if not folder.is_dir():  # a lock would make it
+        raise FileNotFoundError(folder)
+    with FileLock(folder / LOCK, timeout=0):
+        yield
+
+
+@contextmanager
+def made(names: Iterable[Path]) -> Iterator[Path]:
+    """Makes the first folder of those named that can be made, and holds it.
+
+    Args:
+        names: Without end.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+    for folder in names:
+        with ExitStack() as stack:
+            try:
+                folder.mkdir(parents=True)
+                stack.enter_context(held(folder))
+            except (FileExistsError, FileNotFoundError, Timeout):
+                continue  # another's, or swept away before it was held
+            yield folder
+            return
+    raise AssertionError("unreachable")
+
+
+def sweep(folders: Iterable[Path], useless: Callable[[Path], bool]) -> None:
+    """Removes what processes left that died, where it is of no use."""
+    for folder in folders:
+        with suppress(OSError), held(folder):  # in use, or gone
+            if useless(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def discard(folder: Path) -> None:
+    """Removes a finished folder, in one moment for every other process.
+
+    If this process dies meanwhile, the rest has a name that `sweep` recognizes.
+    """
+    gone = folder.with_name(f"{UNFINISHED}{secrets.token_hex(4)}")
+    folder.rename(gone)
+    shutil.rmtree(gone)
+
+
+def numbered(path: Path) -> Iterator[Path]:
+    """Yields `path`, `path`-2, `path`-3, ..."""
+    yield path
+    for number in itertools.count(2):
+        yield path.with_name(f"{path.name}-{number}")
+
+
+@contextmanager
+def folder_beside(results: Path) -> Iterator[Path]:
+    """Makes a folder in `results` to be filled, and removes it unless it was published.
+
+    The folders of runs that were killed are removed, too.
+
+    Raises:
+        InputError: `results` cannot be written, or the disk is full.
+    """
+    new = not results.exists()
+    sweep(results.glob(f"{UNFINISHED}*"), lambda _: True)
+    names = (results / f"{UNFINISHED}{secrets.token_hex(4)}" for _ in itertools.count())
+    with ExitStack() as stack:
+        try:
+            beside = stack.enter_context(made(names))
+        except OSError as error:
+            raise unwritable(results, error) from error
+        try:
+            yield beside
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            got = f"is {results}, where there is no room ({error.strerror})"
+            raise InputError("results", got, "a folder on a disk with room") from error
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+            if new:
+                with suppress(OSError):  # it holds a result
+                    results.rmdir()
+
+
+def unwritable(results: Path, error: OSError) -> InputError:
+    """The error of a folder of results that cannot be made."""
+    return InputError(
+        "results",
+        f"is {results}, which cannot be written ({error.strerror})",
+        "a folder, as in results=~/maps",
+    )
+
+
+def publish(beside: Path, name: str) -> Path:
+    """Renames a whole folder to `name`, or the first free of `name`-2, `name`-3, ...
+
+    Returns:
+        The new path.
+    """
+    (beside / LOCK).unlink(missing_ok=True)
+    for target in numbered(beside.with_name(name)):
+        if os.path.lexists(target):  # renaming would replace a folder if it is empty
+            continue
+        try:
+            return beside.rename(target)
+        except OSError:
+            if not os.path.lexists(target):
+                raise  # not another run that was faster
+    raise AssertionError("unreachable")
