@@ -52,6 +52,22 @@ ORDER = [
     "estimator",
     "plot",
 ]
+EXPERIMENTS = PACKAGE.parent / "experiments"
+ORDER_OF_EXPERIMENTS = [
+    *("composition", "spread", "positions", "settings", "interrupts", "clocks"),
+    *("data.dataset", "data.fashion", "data.images", "data.files", "data.tables"),
+    *("data.sorting", "data.networks", "data.sequences", "data.sources"),
+    *("results.folder", "results.recall", "results.report"),
+    *("results.inverse_pictures", "results.contents", "results.resume"),
+    *("benchmarks.peers", "benchmarks.cases", "benchmarks.fresh", "benchmarks.race"),
+    *("tasks.grid", "tasks.store", "tasks.tradeoff", "tasks.training"),
+    *("tasks.perform", "tasks.fit", "tasks.sweep", "tasks.feature_weights"),
+    *("tasks.encoder", "tasks.selection", "tasks.distributed", "tasks.multirun"),
+    *("results.reproduce", "usage", "run"),
+    *("benchmarks", "evaluation.dynamic_tsne", "evaluation.methods"),
+    *("evaluation.profiles", "evaluation.scores", "evaluation.tables"),
+    *("evaluation", "tutorials", "versions", "__main__"),
+]
 MODULES = sorted(PACKAGE.rglob("*.py"))
 NAMES = {
     path: ".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in MODULES
@@ -96,6 +112,30 @@ def test_imports_run_up_the_list(path):
         other = place(name.removeprefix("aljax."))
         if other is not None:
             assert other <= own, f"{NAMES[path]} imports {name} from below"
+
+
+ROOMS = sorted(p for p in EXPERIMENTS.rglob("*.py") if p.name != "__init__.py")
+
+
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(EXPERIMENTS).with_suffix("").parts)
+
+
+@pytest.mark.parametrize("path", ROOMS, ids=name_of)
+def test_imports_of_experiments_run_up_their_list(path):
+    def stands(name: str) -> int | None:
+        rooms = [
+            room for room in ORDER_OF_EXPERIMENTS if f"{name}.".startswith(f"{room}.")
+        ]
+        return ORDER_OF_EXPERIMENTS.index(max(rooms, key=len)) if rooms else None
+
+    own = stands(name_of(path))
+    assert own is not None, f"{name_of(path)} has no place in the order"
+    for name in imports(path):
+        other = stands(name.removeprefix("experiments."))
+        if name.startswith("experiments.") and other is not None:
+            assert other <= own, f"{name_of(path)} imports {name} from below"
+    assert len(path.read_text().splitlines()) <= 400
 
 
 @pytest.mark.parametrize("path", MODULES, ids=NAMES.__getitem__)

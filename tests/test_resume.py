@@ -15,11 +15,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import Timeout
 
 from aljax import Checkpoints
 from experiments.benchmarks import resume
 from experiments.data import dataset
-from experiments.results import claims, contents, report
+from experiments.results import contents, report
+from experiments.results import folder as claims
 from experiments.results.reproduce import differing_arrays
 from experiments.run import main
 
@@ -235,14 +237,14 @@ def test_no_two_hold_one_folder():
     with ExitStack() as stack, ThreadPoolExecutor(8) as pool:
 
         def claim(_):
-            names = contents.numbered(Path("results/own.checkpoints"))
+            names = claims.numbered(Path("results/own.checkpoints"))
             return stack.enter_context(claims.made(names))
 
         folders = [*pool.map(claim, range(24))]
         assert len({*folders}) == 24
         claims.sweep(folders, lambda _: True)  # each is held
         assert all(folder.is_dir() for folder in folders)
-        with pytest.raises(BlockingIOError), claims.held(folders[0]):
+        with pytest.raises(Timeout), claims.held(folders[0]):
             pass
     claims.sweep(folders[:20], lambda _: True)
     assert len(names()) == 4

@@ -18,7 +18,9 @@ import aljax
 from aljax import metrics
 from experiments import composition, run, settings
 from experiments.results import contents
+from experiments.results.folder import publish
 from experiments.run import main
+from experiments.tasks import fit
 
 ROOT = Path(__file__).parents[1]
 FILES = {"slices.png", "loss.png", "embedding.npz", "metrics.json", "config.yaml"}
@@ -151,7 +153,7 @@ def test_a_rename_that_comes_second_takes_the_next_number(tmp_path, monkeypatch)
     monkeypatch.setattr(
         os.path, "lexists", lambda path: next(first, True) and look(path)
     )
-    assert contents.publish(beside, "run") == tmp_path / "run-2"
+    assert publish(beside, "run") == tmp_path / "run-2"
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("broken")])
@@ -162,7 +164,7 @@ def test_a_run_that_fails_leaves_its_layout_and_no_results(
     def fail(*_):
         raise error
 
-    monkeypatch.setattr(contents, stage, fail)
+    monkeypatch.setattr(fit if stage == "publish" else contents, stage, fail)
     if isinstance(error, RuntimeError):
         with pytest.raises(RuntimeError):
             main(own)

@@ -29,7 +29,6 @@ FILES = {
 }
 
 
-
 def write_arrays(folder: Path, dataset: Dataset, embedding: AlignedEmbedding) -> None:
     """`embedding.npz`: for each slice t `slice_t`, `ids_t` and, if any, `labels_t`."""
     arrays: dict[str, np.ndarray] = {}

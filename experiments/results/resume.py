@@ -21,7 +21,7 @@ from aljax.checkpoints import PATTERN, Whole, check_same, differences, newest
 from experiments.composition import SECTIONS
 from experiments.data.dataset import Dataset, digest
 from experiments.interrupts import Stopped
-from experiments.results.folder import discard, held, made, numbered, sweep
+from experiments.results.folder import LOCK, discard, held, made, numbered, sweep
 from experiments.settings import CHECKPOINTS, RunSettings
 
 
@@ -94,8 +94,9 @@ def _left(settings: RunSettings) -> list[Path]:
 
 
 def _is_useless(folder: Path) -> bool:
-    """Whether nothing but halves of checkpoints is in a folder."""
-    halves = all(one.name.startswith("epoch") for one in folder.iterdir())
+    """Tells whether a folder has nothing but its lock and halves of checkpoints."""
+    names = {file.name for file in folder.iterdir()} - {LOCK}
+    halves = all(name.startswith("epoch") for name in names)
     return halves and not any(folder.glob(PATTERN))
 
 
