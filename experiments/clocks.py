@@ -3,6 +3,7 @@
 import resource
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -33,11 +34,23 @@ def peak_memory() -> float:
 
 
 @contextmanager
+def told() -> Iterator[None]:
+    """Prints the warnings of a stage after it, below its progress bar."""
+    with warnings.catch_warnings(record=True) as heard:
+        try:
+            yield
+        finally:
+            for warning in heard:
+                print(f"warning: {warning.message}", file=sys.stderr)
+
+
+@contextmanager
 def stage(
     name: str, seconds: dict[str, float], interrupts: Interrupts
 ) -> Iterator[None]:
-    """Write down how long a stage takes, and stop after it where that was asked."""
+    """Writes down how long a stage takes, and stops after it where that was asked."""
     start = time.perf_counter()
-    yield
+    with told():
+        yield
     seconds[name] = time.perf_counter() - start
     interrupts.check()

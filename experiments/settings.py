@@ -10,50 +10,85 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig, number
-from aljax.errors import nearest_name
-from experiments.composition import SECTIONS, reject_name
-from experiments.positions import InverseGrid, read_grid
-from experiments.spread import SPREAD, check_spread
+from aljax.errors import InputError
+from experiments.composition import SECTIONS, unknown
 
 CHECKPOINTS = r"\.checkpoints(-\d+)?"  # ends the names of unfinished runs' folders
-
-# What the configs of results from before there was such a setting do not have.
+# The settings that configs of earlier versions lack.
 NEWER = {
     "task": {"name": "fit"},
     "resume": False,
     "checkpoint_epochs": None,
     "checkpoint_seconds": None,
+    "devices": None,
+    "distributed": False,
+    "coordinator": None,
+    "processes": None,
+    "process_id": None,
 }
-SEEDS = 2**32  # larger ones would silently stand for smaller ones
+BY_HAND = ("coordinator", "processes", "process_id")
+COUNT = number(1, whole=True, optional=True)
+# Larger seeds would silently stand for smaller ones.
+check_seed = number(0, high=2**32 - 1, whole=True)
+NUMBERS = {
+    "seed": check_seed,
+    "checkpoint_seconds": number(0, open_low=True, optional=True),
+    "process_id": number(0, whole=True, optional=True),
+} | dict.fromkeys(("first", "checkpoint_epochs", "devices", "processes"), COUNT)
+# The types and the words for them of the others.
+KINDS: dict[str, tuple[type, str]] = {
+    **dict.fromkeys(("name", "results"), (str, "text")),
+    "compilation_cache": (str, "text or null"),
+    **dict.fromkeys(
+        ("by_ids", "motion", "resume", "distributed"), (bool, "true or false")
+    ),
+    **dict.fromkeys(("data", *SECTIONS), (Mapping, "settings by name")),
+    "task": (Mapping, "a name and its options"),
+}
+
+
+@dataclass(frozen=True)
+class InverseGrid:
+    """A grid of map positions between four corners.
+
+    Attributes:
+        grid: Positions along each side (2 to 20).
+        corners: Four positions, from the upper left by row; None takes points of the
+            map far out along its diagonals.
+    """
+
+    grid: int = 10
+    corners: Sequence[Sequence[float]] | None = None
 
 
 @dataclass(frozen=True)
 class RunSettings:
-    """All that decides a run.
+    """All settings of a run.
 
     Attributes:
         name: Names the folder of the results.
         seed: The run's key is `jax.random.key(seed)` (0 to 2^32 - 1).
         results: The folder in which each run makes its own.
-        compilation_cache: Where compiled programs are kept; None keeps none.
-        by_ids: Whether rows are related by their ids, whatever relations the data has.
-        first: On how many slices the sequence is fitted, the others being appended
-            one by one; None fits all at once.
-        resume: Whether to go on with the run of the same name, data and settings that
-            was stopped, if there is one.
-        checkpoint_epochs: The layout is kept every so many epochs, or None.
-        checkpoint_seconds: It is kept every so many seconds, or None.
-        devices: How many devices share a fit; None for JAX's default device.
-        distributed: Whether several processes share it, each on all of its devices.
+        compilation_cache: The folder of compiled programs; None keeps none.
+        by_ids: Relates rows by their ids, whatever relations the data has.
+        first: Fits this many slices, and appends the others one by one; None fits all
+            at once.
+        resume: Goes on with the run of the same name, data and settings that was
+            stopped, if there is one.
+        checkpoint_epochs: Epochs between two checkpoints of the layout, or None.
+        checkpoint_seconds: Seconds between two checkpoints of the layout, or None.
+        devices: Devices that share a fit; None for JAX's default device.
+        distributed: Shares the fit with other processes, each on all of its devices.
         coordinator: Address of the first process, as in "10.0.0.1:9876"; None where
             the cluster says so.
-        processes: How many there are; None likewise.
-        process_id: Which one this is, from 0; None likewise.
-        motion: Whether to draw how members move: curves, a film, an explorer.
-        task: What is done with the data: `fit`, or another of `experiments.run`'s tasks
-            with its options.
-        data: What `datasets.load` takes: the source and its options.
+        processes: Number of processes; None likewise.
+        process_id: This process, from 0; None likewise.
+        motion: Draws how members move: curves, a film, an explorer.
+        task: One of `tasks.perform.TASKS` as `name`, and its options.
+        data: The arguments of `data.sources.load`: a source and its options.
         graph: How data become graphs.
         layout: How graphs become maps.
         alignment: How strongly mates are held together.
@@ -84,125 +119,138 @@ class RunSettings:
 
 
 def build(settings: Mapping[str, Any]) -> RunSettings:
-    """The frozen dataclasses of resolved settings.
+    """Returns the frozen dataclasses of resolved settings.
 
     Raises:
-        ValueError: An unknown name, or a value of the wrong type or out of range.
+        InputError: A name is unknown, or a value of the wrong type or out of range.
     """
     known = [field.name for field in dataclasses.fields(RunSettings)]
-    settings = {**NEWER, **SPREAD, **settings}
+    settings = NEWER | dict(settings)
     for name in settings:
         if name not in known:
-            reject_name(name, known)
+            raise unknown(name, known)
     for name in known:
         if name not in settings:
-            raise ValueError(f"`{name}` is missing from the settings.")
-    check_seed(settings["seed"])
-    for name in ("name", "results"):
-        _check_text(name, settings[name])
-    if not re.fullmatch(r"\w[\w .+-]*", settings["name"]):
-        raise ValueError(
-            f"`name` is {settings['name']!r}; expected the name of a folder, of "
-            "letters, digits, dots and dashes."
-        )
-    if re.search(CHECKPOINTS + "$", settings["name"]):
-        raise ValueError(
-            f"`name` is {settings['name']!r}; expected another end, for such folders "
-            "are those of unfinished runs."
-        )
+            raise InputError(name, "is missing", "a value for each setting")
+    for name, check in NUMBERS.items():
+        _in_yaml(check, name, settings[name])
+    for name, (kind, expected) in KINDS.items():
+        value = settings[name]
+        absent = value is None and "null" in expected
+        if not absent and (not isinstance(value, kind) or value == ""):
+            raise InputError(name, f"is {value!r}", expected)
+    _check_name(settings["name"])
+    _check_processes(settings)
+    if "name" not in settings["task"]:
+        raise InputError("task", f"is {settings['task']!r}", KINDS["task"][1])
     cache = settings["compilation_cache"]
-    if cache is not None:
-        _check_text("compilation_cache", cache)
-    for name in ("by_ids", "motion", "resume"):
-        if not isinstance(settings[name], bool):
-            raise ValueError(f"`{name}` is {settings[name]!r}; expected true or false.")
-    number(1, whole=True, optional=True)(
-        "checkpoint_epochs", settings["checkpoint_epochs"]
-    )
-    number(0, open_low=True, optional=True)(
-        "checkpoint_seconds", settings["checkpoint_seconds"]
-    )
-    first = settings["first"]
-    if first is not None and (type(first) is not int or first < 1):
-        raise ValueError(f"`first` is {first!r}; expected a number of slices or null.")
-    check_spread(settings)
-    data = settings["data"]
-    if not isinstance(data, Mapping):
-        raise ValueError(f"`data` is {data!r}; expected a source and its options.")
-    task = settings["task"]
-    if not isinstance(task, Mapping) or "name" not in task:
-        raise ValueError(f"`task` is {task!r}; expected a name and its options.")
-    sections = {name: _section(name, settings[name]) for name in SECTIONS}
     return RunSettings(
-        name=settings["name"],
-        seed=settings["seed"],
-        results=Path(settings["results"]).expanduser(),
-        compilation_cache=None if cache is None else Path(cache).expanduser(),
-        by_ids=settings["by_ids"],
-        first=first,
-        resume=settings["resume"],
-        checkpoint_epochs=settings["checkpoint_epochs"],
-        checkpoint_seconds=settings["checkpoint_seconds"],
-        **{name: settings[name] for name in SPREAD},
-        motion=settings["motion"],
-        task=task,
-        data=data,
-        inverse=read_grid(settings["inverse"]),
-        **sections,
+        **settings
+        | {name: _section(name, settings[name]) for name in SECTIONS}
+        | {
+            "results": Path(settings["results"]).expanduser(),
+            "compilation_cache": None if cache is None else Path(cache).expanduser(),
+            "inverse": read_grid(settings["inverse"]),
+        }
     )
 
 
-def _section(name: str, given: Any) -> Any:
-    """One of the library's dataclasses; its errors name the section, too."""
-    if not isinstance(given, Mapping):
-        raise ValueError(
-            f"`{name}` is {given!r}; expected settings, as in "
-            f"{name}.{dataclasses.fields(SECTIONS[name])[0].name}=..."
-        )
+def _in_yaml(check: Any, name: str, *value: Any, **fields: Any) -> Any:
+    """Calls a check, whose error is told by the full name and with YAML's null."""
     try:
-        return SECTIONS[name](**given)
-    except ValueError as error:
-        said = str(error).replace("`", f"`{name}.", 1).replace("or None", "or null")
-        raise ValueError(said) from error
+        return check(name, *value) if value else check(**fields)
+    except InputError as error:
+        full = name if value else f"{name}.{error.name}"
+        expected = error.expected.replace("or None", "or null")
+        raise InputError(full, error.got, expected, error.remedy) from error
+
+
+def _section(name: str, values: Mapping[str, Any]) -> Any:
+    """Returns one of the library's dataclasses; its errors name the section, too."""
+    known = [f"{name}.{field.name}" for field in dataclasses.fields(SECTIONS[name])]
+    for option in values:
+        if f"{name}.{option}" not in known:
+            raise unknown(f"{name}.{option}", known)
+    return _in_yaml(SECTIONS[name], name, **values)
+
+
+def _check_name(name: str) -> None:
+    if not re.fullmatch(r"\w[\w .+-]*", name):
+        expected = "the name of a folder, of letters, digits, dots and dashes"
+        raise InputError("name", f"is {name!r}", expected)
+    if re.search(CHECKPOINTS + "$", name):
+        expected = "another end, as such folders are those of unfinished runs"
+        raise InputError("name", f"is {name!r}", expected)
+
+
+def _check_processes(settings: Mapping[str, Any]) -> None:
+    """Refuses an address and numbers of processes that do not go together."""
+    present = [name for name in BY_HAND if settings[name] is not None]
+    if not present:
+        return
+    if not settings["distributed"]:
+        raise InputError(present[0], "is set", "distributed=true, too")
+    if len(present) < len(BY_HAND):
+        missing = next(name for name in BY_HAND if name not in present)
+        raise InputError(
+            missing,
+            f"is null, but `{present[0]}` is not",
+            "all of coordinator=HOST:PORT processes=N process_id=I, or none of them "
+            "where SLURM, Open MPI or Kubernetes says them",
+        )
+    address, number_of_all, own = (settings[name] for name in BY_HAND)
+    if not re.fullmatch(r".+:\d{1,5}", str(address)):
+        expected = "HOST:PORT, as in 10.0.0.1:9876"
+        raise InputError("coordinator", f"is {address!r}", expected)
+    if own >= number_of_all:
+        got = f"is {own}, but `processes` is {number_of_all}"
+        raise InputError("process_id", got, f"0 to {number_of_all - 1}")
+
+
+def read_grid(values: Any) -> InverseGrid | None:
+    """Reads the section `inverse` of the settings.
+
+    Raises:
+        InputError: A name is unknown, the size out of range, or corners are not four.
+    """
+    if values is None:
+        return None
+    if not isinstance(values, Mapping) or not {*values} <= {"grid", "corners"}:
+        expected = (
+            "null, or its settings `grid` and `corners`, as in inverse={grid: 10}"
+        )
+        raise InputError("inverse", f"is {values!r}", expected)
+    grid = InverseGrid(**values)
+    number(2, high=20, whole=True)("inverse.grid", grid.grid)
+    try:
+        corners = np.zeros((4, 2)) if grid.corners is None else grid.corners
+        shape = np.asarray(corners, float).shape
+    except (TypeError, ValueError):
+        shape = ()
+    if shape != (4, 2):
+        expected = "four positions [x, y] in the map, from the upper left by row"
+        raise InputError("inverse.corners", f"is {grid.corners!r}", expected)
+    return grid
 
 
 def check_options(
-    given: Mapping[str, Any], *, required: Sequence[str], optional: Sequence[str] = ()
+    task: Mapping[str, Any], *, required: Sequence[str], optional: Sequence[str] = ()
 ) -> None:
-    """Refuse options of a task that there are not, or that are missing.
+    """Checks the names of a task's options.
 
     Raises:
-        ValueError: There is one; it says the nearest.
+        InputError: A name is unknown (the error tells the nearest), or missing.
     """
-    known = ["name", *required, *optional]
-    for name in given:
-        if name not in known:
-            hint = nearest_name(f"task.{name}", [f"task.{other}" for other in known])
-            raise ValueError(
-                f"`task.{name}` is no setting of task {given['name']}: {hint}"
-            )
+    known = [f"task.{name}" for name in ("name", *required, *optional)]
+    for name in task:
+        if f"task.{name}" not in known:
+            raise unknown(f"task.{name}", known, f"setting of task {task['name']}")
     for name in required:
-        if name not in given:
-            raise ValueError(
-                f"`task.{name}` is missing, which task {given['name']} needs; start "
-                f"from the experiment that has it (grep -l 'name: {given['name']}' "
-                "configs/experiment/*)."
+        if name not in task:
+            raise InputError(
+                f"task.{name}",
+                "is missing",
+                f"a value, which task {task['name']} needs",
+                "Start from the experiment that has it "
+                f"(grep -l 'name: {task['name']}' configs/experiment/*).",
             )
-
-
-def check_seed(seed: Any) -> None:
-    """Refuse what is no seed.
-
-    Raises:
-        ValueError: It is not a whole number from 0 to 2^32 - 1.
-    """
-    whole = isinstance(seed, int) and not isinstance(seed, bool)
-    if not whole or not 0 <= seed < SEEDS:
-        raise ValueError(
-            f"`seed` is {seed!r}; expected a whole number from 0 to {SEEDS - 1}."
-        )
-
-
-def _check_text(name: str, value: Any) -> None:
-    if not isinstance(value, str) or not value:
-        raise ValueError(f"`{name}` is {value!r}; expected text.")

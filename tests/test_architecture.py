@@ -54,7 +54,7 @@ ORDER = [
 ]
 EXPERIMENTS = PACKAGE.parent / "experiments"
 ORDER_OF_EXPERIMENTS = [
-    *("composition", "spread", "positions", "settings", "interrupts", "clocks"),
+    *("composition", "settings", "interrupts", "clocks"),
     *("data.dataset", "data.fashion", "data.images", "data.files", "data.tables"),
     *("data.sorting", "data.networks", "data.sequences", "data.sources"),
     *("results.folder", "results.recall", "results.report"),

@@ -9,7 +9,8 @@ import pytest
 
 from experiments.composition import compose
 from experiments.data import images, sources
-from experiments.positions import InverseGrid, positions, read_grid
+from experiments.results.inverse_pictures import positions
+from experiments.settings import InverseGrid, read_grid
 
 ARFF = """@RELATION tiny
 @ATTRIBUTE pixel1 REAL

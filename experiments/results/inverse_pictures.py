@@ -9,10 +9,32 @@ from matplotlib.figure import Figure
 
 from aljax import AlignedEmbedding, Reconstruction, plot
 from aljax.plot.style import PALETTE, bounds, palette, scatter
-from experiments.positions import InverseGrid, positions
+from experiments.settings import InverseGrid
 
 GUESS = PALETTE[1]
+DIAGONALS = np.array([[-1, 1], [1, 1], [-1, -1], [1, -1]])  # read as a page is
+SHARE = 0.97  # of the points lie nearer to the middle than a corner
 LEGEND = "framed: outside of the data, a guess"
+
+
+def positions(grid: InverseGrid, plane: np.ndarray) -> np.ndarray:
+    """The grid's positions, by row, blended linearly between its corners.
+
+    Source: the example of umap-learn's tutorial on inverse transforms.
+    """
+    if grid.corners is None:
+        last = int(SHARE * (len(plane) - 1))
+        apart = (plane - plane.mean(axis=0)) @ DIAGONALS.T
+        corners = plane[np.argsort(apart, axis=0)[last]]
+    else:
+        corners = np.asarray(grid.corners, float)
+    shares = np.linspace(0, 1, grid.grid)
+    down, right = (
+        one.ravel()[:, None] for one in np.meshgrid(shares, shares, indexing="ij")
+    )
+    upper = (1 - right) * corners[0] + right * corners[1]
+    lower = (1 - right) * corners[2] + right * corners[3]
+    return (1 - down) * upper + down * lower
 
 
 def check_images(features: Sequence[int], components: int) -> None:

@@ -9,100 +9,83 @@ Where more than one of the three is given, each row of one meets each of the oth
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
-from aljax.errors import nearest_name
+from aljax.config import number
+from aljax.errors import InputError
+from experiments.composition import unknown
 
-WAYS = ("product", "zip", "random")
 SPACINGS = {"log": np.geomspace, "linear": np.linspace}
-DRAWN = ("count", "seed", "draw")
-
+GRID = "task.grid"
 Row = dict[str, Any]
 
 
 def expand(grid: Any) -> list[Row]:
-    """The settings of each row, by name.
+    """Returns the settings of each row, by name.
 
     Raises:
-        ValueError: A grid that is empty, cannot be read, or names a way that there is
-            not; it says the nearest.
+        InputError: The grid is empty, cannot be read, or names a way that does not
+            exist (the error tells the nearest).
     """
-    _check_mapping("task.grid", grid, "product, zip or random")
+    ways = {"product": _product, "zip": _zipped, "random": _drawn}
+    _check_mapping(GRID, grid, "product, zip or random")
     for way in grid:
-        if way not in WAYS:
-            raise ValueError(
-                f"`task.grid.{way}` is no way to make a grid: {nearest_name(way, WAYS)}"
-            )
-    named = [name for way in ("product", "zip") for name in grid.get(way) or ()]
-    named += (grid.get("random") or {}).get("draw") or ()
-    for name in named:
-        if named.count(name) > 1:
-            raise ValueError(
-                f"`task.grid` has {name} in two parts; expected it in one of them."
-            )
-    parts = []
-    if grid.get("product"):
-        parts.append(_product(grid["product"]))
-    if grid.get("zip"):
-        parts.append(_zipped(grid["zip"]))
-    if grid.get("random"):
-        parts.append(_drawn(grid["random"]))
+        if way not in ways:
+            known = [f"{GRID}.{name}" for name in ways]
+            raise unknown(f"{GRID}.{way}", known, "way to make a grid")
+    parts = [rows(grid[way]) for way, rows in ways.items() if grid.get(way)]
+    names = [name for part in parts for name in (part[0] if part else ())]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(GRID, f"has {name} in two parts", "it in one of them")
     rows = [
-        {name: value for part in parts for name, value in part.items()}
-        for parts in itertools.product(*parts)
+        {name: value for part in combined for name, value in part.items()}
+        for combined in itertools.product(*parts)
     ]
     if not parts or not rows:
-        raise ValueError(
-            "`task.grid` is empty; expected at least one row, as in "
-            "task.grid.product.alignment_regularisation=[0.1,0.3]."
-        )
+        expected = "at least one row, as in task.grid.product.min_dist=[0.1,0.3]"
+        raise InputError(GRID, "is empty", expected)
     return rows
 
 
 def _product(axes: Any) -> list[Row]:
-    _check_mapping("task.grid.product", axes, "names and their values")
-    values = [_values(f"task.grid.product.{name}", axes[name]) for name in axes]
-    return [dict(zip(axes, row, strict=True)) for row in itertools.product(*values)]
-
-
-def _zipped(axes: Any) -> list[Row]:
-    _check_mapping("task.grid.zip", axes, "names and their values")
-    values = {name: _values(f"task.grid.zip.{name}", axes[name]) for name in axes}
-    counts = {name: len(own) for name, own in values.items()}
-    if len(set(counts.values())) > 1:
-        raise ValueError(
-            f"`task.grid.zip` has lists of different lengths, {counts}; expected as "
-            "many values of each name, or use product."
-        )
     return [
-        dict(zip(axes, row, strict=True)) for row in zip(*values.values(), strict=True)
+        dict(zip(axes, row, strict=True))
+        for row in itertools.product(*_axes("product", axes))
     ]
 
 
+def _zipped(axes: Any) -> list[Row]:
+    values = _axes("zip", axes)
+    if len({*map(len, values)}) > 1:
+        counts = {name: len(own) for name, own in zip(axes, values, strict=True)}
+        expected = "as many values of each name"
+        remedy = "Use product for all combinations."
+        got = f"has lists of different lengths, {counts}"
+        raise InputError(f"{GRID}.zip", got, expected, remedy)
+    return [dict(zip(axes, row, strict=True)) for row in zip(*values, strict=True)]
+
+
 def _drawn(random: Any) -> list[Row]:
-    name = "task.grid.random"
-    _check_mapping(name, random, "count, seed and draw")
-    for key in (*random, *DRAWN):
-        if key not in DRAWN or key not in random:
-            raise ValueError(f"`{name}` has {[*random]}; expected {', '.join(DRAWN)}.")
-    count, seed = random["count"], random["seed"]
-    if not isinstance(count, int) or not isinstance(seed, int) or min(count, seed) < 0:
-        raise ValueError(
-            f"`{name}` has count {count!r} and seed {seed!r}; expected whole numbers."
-        )
+    name, parts = f"{GRID}.random", ("count", "seed", "draw")
+    if not isinstance(random, Mapping) or {*random} != {*parts}:
+        raise InputError(name, f"is {random!r}", ", ".join(parts))
+    for part in ("count", "seed"):
+        number(0, whole=True)(f"{name}.{part}", random[part])
     _check_mapping(f"{name}.draw", random["draw"], "names and where to draw them from")
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(random["seed"])
     draws = {
-        own: _draw(f"{name}.draw.{own}", source, rng, count)
+        own: _draw(f"{name}.draw.{own}", source, rng, random["count"])
         for own, source in random["draw"].items()
     }
-    return [{own: values[row] for own, values in draws.items()} for row in range(count)]
+    rows = zip(*draws.values(), strict=True)
+    return [dict(zip(draws, row, strict=True)) for row in rows]
 
 
 def _draw(name: str, source: Any, rng: np.random.Generator, count: int) -> list[Any]:
-    if isinstance(source, Sequence) and not isinstance(source, str) and source:
+    if _is_list(source) and source:
         return [source[place] for place in rng.integers(len(source), size=count)]
     spacing, (low, high) = _spacing(name, source, 2)
     if spacing == "log":
@@ -110,39 +93,41 @@ def _draw(name: str, source: Any, rng: np.random.Generator, count: int) -> list[
     return rng.uniform(low, high, count).tolist()
 
 
-def _values(name: str, given: Any) -> list[Any]:
-    if isinstance(given, Mapping):
-        spacing, (low, high, count) = _spacing(name, given, 3)
-        return SPACINGS[spacing](low, high, int(count)).tolist()
-    if isinstance(given, str) or not isinstance(given, Sequence):
-        raise ValueError(
-            f"`{name}` is {given!r}; expected a list of values, or a range: "
-            "{log: [low, high, count]} or {linear: [low, high, count]}."
-        )
-    return list(given)
+def _axes(way: str, axes: Any) -> list[list[Any]]:
+    """Returns the values of each name: a list as it is, or those of a range."""
+    _check_mapping(f"{GRID}.{way}", axes, "names and their values")
+    values = []
+    for axis, source in axes.items():
+        if _is_list(source):
+            values.append(list(source))
+            continue
+        spacing, (low, high, count) = _spacing(f"{GRID}.{way}.{axis}", source, 3)
+        values.append(SPACINGS[spacing](low, high, int(count)).tolist())
+    return values
 
 
-def _spacing(name: str, given: Any, numbers: int) -> tuple[str, list[float]]:
-    """The kind of a range, and its two ends (and count)."""
-    spacing = next(iter(given), None) if isinstance(given, Mapping) else None
-    ends = given[spacing] if spacing in SPACINGS and len(given) == 1 else None
+def _spacing(name: str, source: Any, numbers: int) -> tuple[str, list[float]]:
+    """Returns the kind of a range, and its two ends (and count)."""
+    spacing = next(iter(source), "") if isinstance(source, Mapping) else ""
+    ends = source[spacing] if spacing in SPACINGS and len(source) == 1 else None
     form = "[low, high, count]" if numbers == 3 else "[low, high]"
     if (
-        spacing is None
-        or not isinstance(ends, Sequence)
+        not _is_list(ends)
         or len(ends) != numbers
         or not all(isinstance(end, int | float) for end in ends)
         or not np.isfinite(ends).all()
         or (spacing == "log" and min(ends) <= 0)
         or (numbers == 3 and (ends[2] < 1 or ends[2] != int(ends[2])))
     ):
-        raise ValueError(
-            f"`{name}` is {given!r}; expected {{log: {form}}} with ends above 0, or "
-            f"{{linear: {form}}}."
-        )
+        expected = f"a list of values, {{log: {form}}} with ends above 0, or "
+        raise InputError(name, f"is {source!r}", expected + f"{{linear: {form}}}")
     return spacing, list(ends)
 
 
-def _check_mapping(name: str, given: Any, expected: str) -> None:
-    if not isinstance(given, Mapping) or not given:
-        raise ValueError(f"`{name}` is {given!r}; expected {expected}.")
+def _is_list(value: Any) -> TypeGuard[Sequence[Any]]:
+    return isinstance(value, Sequence) and not isinstance(value, str)
+
+
+def _check_mapping(name: str, value: Any, expected: str) -> None:
+    if not isinstance(value, Mapping) or not value:
+        raise InputError(name, f"is {value!r}", expected)

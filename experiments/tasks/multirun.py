@@ -4,9 +4,11 @@
 
 A job lays one row out and leaves it in the sweep's folder; when all have ended the
 table and the pictures are made of what they left.  Of an experiment without a grid
-Hydra makes the jobs, as of `seed=0,1,2`.
+Hydra makes the jobs, as of `seed=0,1,2`.  Hydra's own command line is this module's.
 """
 
+import signal
+import subprocess
 import sys
 from collections.abc import Sequence
 from typing import Any, cast
@@ -15,10 +17,13 @@ import hydra
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
+from aljax.errors import InputError
 from aljax.selection import WEIGHT
 from experiments import composition, settings
 from experiments.interrupts import Interrupts
 from experiments.tasks import selection
+from experiments.tasks.grid import expand
+from experiments.tasks.perform import perform
 
 # The jobs' own folder of results is all they write.
 QUIET = (
@@ -28,56 +33,60 @@ QUIET = (
 )
 
 
-def launch(overrides: Sequence[str]) -> None:
-    """Run the jobs, and gather what they found.
+def launch(overrides: Sequence[str], interrupts: Interrupts) -> int:
+    """Runs the jobs, and gathers what they left.
+
+    Returns:
+        The exit status.
 
     Raises:
-        ValueError: Settings that are refused before the first job.
+        InputError: Settings are refused before the first job.
     """
     own = [text for text in overrides if not text.lstrip("+").startswith("hydra")]
-    swept = composition.is_swept(own)
-    if swept:
-        composition.check_overrides(own)
-        _launch([*overrides, *QUIET])
-        return
+    if composition.is_swept(own):
+        return _launch([*overrides, *QUIET], interrupts)
     composed = selection.resolved(composition.compose(own))
     built = settings.build(composed)
     if built.task["name"] != "sweep":
-        raise ValueError(
-            "`-m` has a single job to run; expected a sweep (experiment=digits_sweep), "
-            "or several values, as in seed=0,1,2."
-        )
-    from experiments.tasks.grid import expand
-
+        expected = "a sweep (experiment=digits_sweep), or several values, as seed=0,1,2"
+        raise InputError("-m", "has a single job to run", expected)
     count = len(expand(built.task["grid"]))
     results = built.results.resolve()  # jobs may start in another folder
     weight = f"alignment.{WEIGHT}={built.alignment.alignment_regularisation}"
     where = [f"results={results}", f"hydra.sweep.dir={results / built.name / 'jobs'}"]
-    _launch([*overrides, *where, f"++task.row=range({count})", weight, *QUIET])
-    job(OmegaConf.create(composed))
+    rows = f"++task.row=range({count})"
+    status = _launch([*overrides, *where, rows, weight, *QUIET], interrupts)
+    if not status:
+        perform(built, composed, interrupts)
+    return status
+
+
+def _launch(overrides: Sequence[str], interrupts: Interrupts) -> int:
+    """Runs Hydra in a process of its own, and returns its exit status."""
+    command = [sys.executable, "-m", "experiments.tasks.multirun", "-m", *overrides]
+    with subprocess.Popen(command) as process:
+        while True:
+            try:
+                status = process.wait(timeout=0.2)
+                break
+            except subprocess.TimeoutExpired:
+                # A terminal sends Ctrl-C to both processes.
+                if interrupts.seen == signal.SIGTERM:
+                    process.terminate()
+    interrupts.check()
+    return status
 
 
 def job(config: DictConfig) -> None:
-    """One job, perhaps in a process or on a machine of its own."""
-    from experiments.tasks.perform import perform
-
+    """Runs one job, perhaps in a process or on a machine of its own."""
     composed = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
     composed = selection.resolved(composed)
     with Interrupts() as interrupts:
         perform(settings.build(composed), composed, interrupts)
 
 
-def _launch(overrides: Sequence[str]) -> None:
+if __name__ == "__main__":
     defaults = composition.dataclass_defaults()
     ConfigStore.instance().store("dataclass_defaults", defaults)
-    main = hydra.main(
-        config_path=str(composition.CONFIG.parent),
-        config_name=composition.CONFIG.stem,
-        version_base="1.3",
-    )(job)
-    given = sys.argv
-    sys.argv = [given[0], "-m", *overrides]
-    try:
-        main()
-    finally:
-        sys.argv = given
+    folder, name = str(composition.CONFIG.parent), composition.CONFIG.stem
+    hydra.main(version_base="1.3", config_path=folder, config_name=name)(job)()

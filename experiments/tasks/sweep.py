@@ -63,7 +63,7 @@ def run(
     dataset = sources.load(**settings.data)
     rows = [{"seed": settings.seed, **row} for row in expand(task.get("grid"))]
     for row in rows:
-        check_seed(row["seed"])
+        check_seed("seed", row["seed"])
     folder = settings.results / settings.name
     store = Store(folder / "rows", dataset)
     _check_room(folder, dataset)
