@@ -55,7 +55,14 @@ ORDER = [
 EXPERIMENTS = PACKAGE.parent / "experiments"
 ORDER_OF_EXPERIMENTS = [
     *("composition", "settings", "interrupts", "clocks"),
-    *("data.dataset", "data.fashion", "data.images", "data.files", "data.tables"),
+    *(
+        "data.archives",
+        "data.dataset",
+        "data.fashion",
+        "data.images",
+        "data.files",
+        "data.tables",
+    ),
     *("data.sorting", "data.networks", "data.sequences", "data.sources"),
     *("results.folder", "results.recall", "results.report"),
     *("results.inverse_pictures", "results.contents", "results.resume"),

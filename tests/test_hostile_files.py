@@ -20,9 +20,9 @@ from test_io import edited, rewrite
 
 import aljax
 from aljax import files as io
-from experiments.data.archives import read_npy, read_npz
 from experiments import composition, settings
 from experiments.data import files, tables
+from experiments.data.archives import read_npy, read_npz
 from experiments.data.fashion import read_idx
 from experiments.evaluation import run
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from experiments.data.archives import read_npz, short
 from experiments.benchmarks.cases import Case
 from experiments.benchmarks.race import measure
+from experiments.data.archives import read_npz, short
 from experiments.data.dataset import Dataset, digest
 
 SAMPLED = 1_000  # rows that quality is measured on
