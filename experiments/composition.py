@@ -111,7 +111,7 @@ class _Explained:
         if isinstance(error, OverrideParseException):
             raise _unreadable(error.override or "") from error
         if isinstance(error, MissingMandatoryValue):
-            name = error.full_key
+            name = error.full_key or ""
             raise InputError(
                 name, "must be given", "a value", f"Add {name}=..."
             ) from error
@@ -192,9 +192,10 @@ def _check_yaml(config: Path) -> None:
                 got = f"is {config}, which refers to itself (*{event.anchor})"
                 raise InputError("--config", got, "a config that an earlier run left")
     except (YAMLError, OSError, UnicodeDecodeError) as error:
-        where = error.problem_mark if isinstance(error, MarkedYAMLError) else None
-        line = f"line {where.line + 1}, " if where else ""
-        got = f"is {config}, which cannot be read ({line}{_first_line(error)})"
+        reason = _first_line(error)
+        if isinstance(error, MarkedYAMLError) and error.problem_mark:
+            reason = f"line {error.problem_mark.line + 1}: {error.problem}"
+        got = f"is {config}, which cannot be read ({reason})"
         raise InputError("--config", got, "YAML") from error
 
 

@@ -51,7 +51,10 @@ def test_random_draws_repeat_with_their_seed_and_keep_to_their_ranges():
         ({}, "`task.grid` is {}"),
         ({"product": {}}, "`task.grid` is empty"),
         ({"product": {"a": []}}, "`task.grid` is empty"),
-        ({"prodct": {"a": [1]}}, "`task.grid.prodct` is no way.*`product`"),
+        (
+            {"prodct": {"a": [1]}},
+            "`task.grid.prodct` is not a way.*`task.grid.product`",
+        ),
         ({"product": {"a": 1}}, "`task.grid.product.a` is 1; expected a list"),
         ({"product": {"a": {"log": [0, 1, 3]}}}, "ends above 0"),
         ({"product": {"a": {"lg": [1, 2, 3]}}}, "`task.grid.product.a` is"),
