@@ -21,6 +21,7 @@ from jaxtyping import Bool, Float, Int
 from scipy.sparse.csgraph import connected_components
 
 from aljax.config import is_listed, number
+from aljax.errors import InputError
 from aljax.fit import Prepared, check_key
 from aljax.metrics import displacement
 from aljax.relations.mates import Relations
@@ -76,25 +77,22 @@ def select_alignment(
         The curve, the choice and why.
 
     Raises:
-        ValueError: Settings out of range, fewer than two members with mates in
-            consecutive slices, or slices without data or too small for their
-            trustworthiness.
+        InputError: If an argument is out of range, fewer than two members have mates
+            in consecutive slices, or no slice can be measured.
     """
     check_problem(problem)
     if problem.visible is not None:
-        raise ValueError(
-            "`problem.visible` is given; expected None, for the mates that layouts "
-            "know of are chosen here."
-        )
+        raise InputError("problem.visible", "is given", "None: mates are hidden here")
     check_key(key)
     _check(weights, n_seeds, hidden_share)
     reference = float(problem.alignment.alignment_regularisation)
     tried = np.unique([*map(float, weights), reference])
     settings = [{WEIGHT: weight} for weight in tried.tolist()]
     hidden, trust = np.empty((2, len(tried), n_seeds))
-    for seed, own in enumerate(jax.random.split(key, n_seeds)):
-        full = problem.prepared(own)
-        rng = np.random.default_rng(np.asarray(jax.random.key_data(own)).tolist())
+    for seed, seed_key in enumerate(jax.random.split(key, n_seeds)):
+        full = problem.prepared(seed_key)
+        bits = np.asarray(jax.random.key_data(seed_key)).tolist()
+        rng = np.random.default_rng(bits)
         away = hide_members(full, hidden_share, rng)
         apart = split(full.relations, away)[1]
 
@@ -106,13 +104,19 @@ def select_alignment(
 
         visible = problem._replace(visible=lambda r, away=away: split(r, away)[0])
         found = sweep(
-            visible, settings, keys=own, memory=memory, chunk=chunk, measure=measure
+            visible,
+            settings,
+            keys=seed_key,
+            memory=memory,
+            chunk=chunk,
+            measure=measure,
         )
         hidden[:, seed] = found.metrics["hidden"]
         if "trustworthiness" not in found.metrics:
-            raise ValueError(
-                "`problem` has no slice with data and more than 30 rows; expected "
-                "some, for the trustworthiness that the choice must not lose."
+            raise InputError(
+                "problem",
+                "has no slice with data and more than 30 rows",
+                "some, for the trustworthiness that the choice must not lose",
             )
         trust[:, seed] = found.metrics["trustworthiness"]
     choice, why = choose(tried, hidden, trust, reference=reference)
@@ -121,14 +125,13 @@ def select_alignment(
 
 def _check(weights: Sequence[float], n_seeds: int, hidden_share: float) -> None:
     if not is_listed(weights) or not len(weights):
-        raise ValueError(f"`weights` is {weights!r}; expected numbers above 0.")
+        raise InputError("weights", f"is {weights!r}", "a list of numbers above 0")
     for row, weight in enumerate(weights):
         number(0, open_low=True)(f"weights[{row}]", weight)
     number(2, whole=True)("n_seeds", n_seeds)  # for the spread between them
     if not isinstance(hidden_share, numbers.Real) or not 0 < hidden_share < 1:
-        raise ValueError(
-            f"`hidden_share` is {hidden_share!r}; expected a share above 0 and below 1."
-        )
+        got = f"is {hidden_share!r}"
+        raise InputError("hidden_share", got, "a share above 0 and below 1")
 
 
 def hide_members(
@@ -140,7 +143,7 @@ def hide_members(
     in consecutive slices can be hidden, since it is these whose distance is measured.
 
     Raises:
-        ValueError: Fewer than two members have such mates.
+        InputError: If fewer than two members have such mates.
     """
     sizes = np.asarray(begun.problem.n_points)
     labels = members(begun.relations, sizes)
@@ -151,10 +154,11 @@ def hide_members(
     ]
     related = np.unique(np.concatenate([np.zeros(0, dtype=int), *joined]))
     if len(related) < 2:
-        raise ValueError(
-            f"`relations` join {len(related)} members of consecutive slices; expected "
-            "at least 2, some of which can be hidden. Give pairs between slices t and "
-            "t + 1, too."
+        raise InputError(
+            "relations",
+            f"join {len(related)} members of consecutive slices",
+            "at least 2, some of which can be hidden",
+            "Give pairs between slices t and t + 1, too.",
         )
     count = int(np.clip(round(share * len(related)), 1, len(related) - 1))
     away = rng.choice(related, count, replace=False)

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig, number
-from aljax.errors import instance, nearest_name
+from aljax.errors import InputError, instance, nearest_name
 from aljax.fit import Prepared, check_finite, check_key, prepare
 from aljax.graph.slices import dense_only
 from aljax.layout.losses import LossTerms
@@ -21,13 +21,9 @@ from aljax.relations.mates import Relations
 
 SECTIONS = {"graph": GraphConfig, "layout": LayoutConfig, "alignment": AlignmentConfig}
 
-
 SHAPES = (
-    "n_neighbors",
-    "alignment_window_size",
-    "n_components",
-    "n_epochs",
-    "n_shifts",
+    *("n_neighbors", "alignment_window_size"),
+    *("n_components", "n_epochs", "n_shifts"),
 )
 OF_MATES = ("alignment_strengths", "alignment_decay")  # part of the problem itself
 MEMORY = 2 * 2**30  # bytes, where none is given
@@ -75,15 +71,15 @@ class Sweep(NamedTuple):
 
 
 class SweepProblem(NamedTuple):
-    """What is laid out: the arguments of `fit` that the settings start from.
+    """The arguments of `fit` that the settings of a sweep start from.
 
     Attributes:
-        slices: Data, neighbours or graphs.
+        slices: Data, neighbors or graphs.
         relations: Which rows are mates.
         graph: How data become graphs.
         layout: How graphs become maps.
         alignment: How strongly mates are held together.
-        visible: Which of the mates the layouts know of; None for all.
+        visible: A filter of the mates, before the start is made; None keeps all.
     """
 
     slices: Sequence[Any]
@@ -97,13 +93,13 @@ class SweepProblem(NamedTuple):
         """The problem with some of its settings replaced, by name.
 
         Raises:
-            ValueError: An unknown name (it says the nearest), or a value out of range.
+            InputError: If a name is unknown or a value out of range.
         """
         sections = {section: getattr(self, section) for section in SECTIONS}
         for section, config in SECTIONS.items():
             names = {field.name for field in dataclasses.fields(config)}
-            own = {name: value for name, value in setting.items() if name in names}
-            sections[section] = dataclasses.replace(sections[section], **own)
+            replaced = {name: setting[name] for name in names & {*setting}}
+            sections[section] = dataclasses.replace(sections[section], **replaced)
         return self._replace(**sections)
 
     def prepared(self, key: jax.Array) -> Prepared:
@@ -124,43 +120,33 @@ class SweepProblem(NamedTuple):
 
 
 def check_problem(problem: Any) -> None:
-    """Refuse what is no problem, such as its slices alone.
+    """Checks that a problem is one, and not its slices alone.
 
     Raises:
-        ValueError: It is something else.
+        InputError: If it is something else.
     """
-    if not isinstance(problem, SweepProblem):
-        raise ValueError(
-            f"`problem` is a {type(problem).__name__}; expected a `SweepProblem`, as "
-            "in SweepProblem(slices, relations)."
-        )
+    expected = "a SweepProblem, as in SweepProblem(slices, relations)"
+    instance("problem", problem, SweepProblem, expected)
     instance("problem.slices", problem.slices, Sized, "a list of arrays")
 
 
 def check_settings(settings: Sequence[Mapping[str, Any]]) -> None:
-    """Refuse a sweep of no rows, or of settings that there are not.
+    """Checks that a sweep has rows, each a dict with names of settings.
 
     Raises:
-        ValueError: It is one; it says the nearest name.
+        InputError: If it has not; a wrong name is met with the nearest right one.
     """
+    example = '{"alignment_regularisation": 0.1}'
     if not isinstance(settings, Sequence) or not len(settings):
-        raise ValueError(
-            f"`settings` is {settings!r}; expected at least one row, as in "
-            '[{"alignment_regularisation": 0.1}, {"alignment_regularisation": 0.3}].'
-        )
-    known = [f.name for one in SECTIONS.values() for f in dataclasses.fields(one)]
+        raise InputError("settings", f"is {settings!r}", f"a list such as [{example}]")
+    known = [f.name for config in SECTIONS.values() for f in dataclasses.fields(config)]
     for row, setting in enumerate(settings):
+        place = f"settings[{row}]"
         if not isinstance(setting, Mapping):
-            raise ValueError(
-                f"`settings[{row}]` is {setting!r}; expected a dict, as in "
-                '{"alignment_regularisation": 0.1}.'
-            )
-        for name in setting:
-            if name not in known:
-                raise ValueError(
-                    f"`settings[{row}]` names `{name}`, which is no setting: "
-                    f"{nearest_name(str(name), known)}"
-                )
+            raise InputError(place, f"is {setting!r}", f"a dict, as in {example}")
+        for name in set(setting) - {*known}:
+            hint = nearest_name(str(name), known)
+            raise InputError(place, f"has `{name}`", "names of settings", hint)
 
 
 Progress = Callable[[int, Row], None]
@@ -194,8 +180,8 @@ def sweep(
         progress: Called with each row's number as soon as it is finished.
 
     Raises:
-        ValueError: What is no problem, no settings, an unknown name, a value that does
-            not fit, the wrong number of keys, or memory too small for a single row.
+        InputError: If an argument is of another kind, a setting is unknown or does not
+            fit, keys are not as many as rows, or the memory does not hold one row.
     """
     check_problem(problem)
     check_settings(settings)
@@ -224,16 +210,10 @@ def _read_keys(keys: Any, rows: int) -> list[jax.Array]:
     if isinstance(keys, jax.Array):
         typed = jnp.issubdtype(keys.dtype, jax.dtypes.prng_key)
         keys = [keys] * rows if keys.ndim == (0 if typed else 1) else [*keys]
-    if not isinstance(keys, Sequence):
-        raise ValueError(
-            f"`keys` is {keys!r}; expected keys of JAX, such as jax.random.key(0): one "
-            "for all rows, or one for each."
-        )
-    if len(keys) != rows:
-        raise ValueError(
-            f"`keys` has {len(keys)} keys for {rows} rows; expected one for each row, "
-            "or a single one for all."
-        )
+    if not isinstance(keys, Sequence) or len(keys) != rows:
+        counted = isinstance(keys, Sequence)
+        got = f"has {len(keys)} keys for {rows} rows" if counted else f"is {keys!r}"
+        raise InputError("keys", got, "one key for all rows, or one for each")
     for key in keys:
         check_key(key)
     return list(keys)
@@ -303,17 +283,18 @@ def _lay_out_group(
 def _chunk_size(needs: int, rows: int, chunk: int | None, memory: int | None) -> int:
     fitting = (MEMORY if memory is None else memory) // needs
     if fitting < 1 and memory is not None:
-        raise ValueError(
-            f"`memory` is {memory} bytes, but one row takes about {needs}; expected at "
-            "least that. Give more, or lower `n_neighbors`, `n_shifts` or "
-            "`alignment_window_size`."
+        raise InputError(
+            "memory",
+            f"is {memory} bytes, but one row takes about {needs}",
+            "at least that",
+            "Or lower `n_neighbors`, `n_shifts` or `alignment_window_size`.",
         )
     wished = chunk or ROWS_AT_ONCE.get(jax.default_backend(), rows)
     return max(1, min(wished, fitting, rows))
 
 
 def measure_row(maps: Maps, begun: Prepared) -> dict[str, float]:
-    """What is measured of a row unless asked otherwise, as the means over slices.
+    """The metrics of a row unless asked otherwise, as means over slices.
 
     Trustworthiness (15 neighbours, 1 is best) where slices have data and more than 30
     rows, and the displacement of mates in radii of the maps where there are any.
@@ -331,10 +312,10 @@ def measure_row(maps: Maps, begun: Prepared) -> dict[str, float]:
 
 
 def finished_row(begun: Prepared, state: LayoutState, measure: Measure) -> Row:
-    """What came of one setting.
+    """The maps of one setting, the loss as last recorded, and the metrics.
 
     Raises:
-        ValueError: Distances in its maps are not finite.
+        InputError: If distances in the maps are not finite.
     """
     check_finite(state.maps)
     maps = unstack_maps(state.maps, begun.problem)

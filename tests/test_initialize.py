@@ -150,7 +150,10 @@ def test_without_any_start_the_first_slice_has_the_graphs_own(adjacency):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda maps: [*maps[:2], "pca"], r"^`init\[2\]` is no array.*`init='pca'`"),
+        (
+            lambda maps: [*maps[:2], "pca"],
+            r"^`init\[2\]` is not an array.*`init='pca'`",
+        ),
         (lambda maps: maps[:2], r"^`init` has 2 maps for 3 slices"),
         (lambda maps: [maps[0].T, *maps[1:]], r"^`init\[0\]` has shape \(2, 41\)"),
         (lambda maps: [*maps[:2], maps[2][:-1]], r"^`init\[2\]` .*\(45, 2\)"),
@@ -166,9 +169,7 @@ def test_maps_that_do_not_fit_are_refused(adjacency, change, said):
 
 def test_pca_of_a_graph_without_data_is_refused(adjacency):
     data = [make_data()[0], None, None]
-    with pytest.raises(
-        ValueError, match=r"^`init` is 'pca', but slice 1 has no dense data"
-    ):
+    with pytest.raises(ValueError, match=r"^`init` is 'pca', but slice 1 is a graph"):
         initial_maps("pca", adjacency, data, {}, n_components=2, seed=0)
 
 

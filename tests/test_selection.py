@@ -137,8 +137,8 @@ def test_hidden_mates_come_nearer_under_a_weight_that_aligns(problem):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"weights": []}, r"`weights` is \[\]; expected numbers above 0"),
-        ({"weights": 0.1}, "`weights` is 0.1; expected numbers above 0"),
+        ({"weights": []}, r"`weights` is \[\]; expected a list of numbers above 0"),
+        ({"weights": 0.1}, "`weights` is 0.1; expected a list of numbers above 0"),
         ({"weights": [0.0]}, r"`weights\[0\]` is 0.0; .* above 0"),
         ({"weights": [0.1, "a"]}, r"`weights\[1\]` is 'a'"),
         ({"weights": [np.inf]}, r"`weights\[0\]` is inf"),
@@ -149,7 +149,7 @@ def test_hidden_mates_come_nearer_under_a_weight_that_aligns(problem):
             {"problem": SweepProblem(make_data(), visible=dict)},
             "`problem.visible` is given; expected None",
         ),
-        ({"problem": make_data()}, "`problem` is a list; expected a `SweepProblem`"),
+        ({"problem": make_data()}, "`problem` is a list; expected a SweepProblem"),
         ({"key": 0}, "`key` is 0; expected a key"),
         ({"hidden_share": 1.0}, "`hidden_share` is 1.0"),
     ],

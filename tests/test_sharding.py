@@ -139,7 +139,7 @@ def test_a_mesh_of_ones_own_leaves_the_communication_to_the_compiler():
         (1.5, ["`devices` is 1.5"]),
         ("cuda:0", ["`devices` is 'cuda:0'"]),
         ([], ["`devices` is empty"]),
-        (["cpu"], ["`devices` has 'cpu', which is no device"]),
+        (["cpu"], ["`devices` has 'cpu', not a device"]),
         (jax.devices()[:1] * 2, ["`devices` has a device twice"]),
         (Mesh(jax.devices()[:1], ("x",)), ["axes ('x',)", "('slices', 'points')"]),
     ],

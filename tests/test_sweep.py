@@ -180,13 +180,13 @@ def test_chunks_keep_to_the_memory(monkeypatch):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"settings": []}, r"`settings` is \[\]; expected at least one row"),
+        ({"settings": []}, r"`settings` is \[\]; expected a list such as"),
         ({"settings": ["ab"]}, r"`settings\[0\]` is 'ab'; expected a dict"),
         ({"settings": [{}, 1]}, r"`settings\[1\]` is 1; expected a dict"),
-        ({"problem": make_data()}, "`problem` is a list; expected a `SweepProblem`"),
+        ({"problem": make_data()}, "`problem` is a list; expected a SweepProblem"),
         (
             {"settings": [{"min_dits": 1}]},
-            r"`settings\[0\]` names `min_dits`.*`min_dist`",
+            r"`settings\[0\]` has `min_dits`.*`min_dist`",
         ),
         ({"settings": [{"min_dist": -1}]}, "`min_dist` is -1"),
         ({"settings": [{"min_dist": [0.1, 0.2]}]}, "`min_dist` has 2 values"),

@@ -130,20 +130,35 @@ def _nearest(distances: Lists, local_connectivity: Scalar) -> Points:
     return jnp.where(enough, between, jnp.max(distances, axis=0))
 
 
+@jax.custom_jvp
 def _root(excess: Lists, present: Present, target: Scalar) -> Points:
-    """Sigma by bisection and a Newton step; a second one carries its derivative."""
-    fixed = jax.lax.stop_gradient((excess, present, target))
-    sigma = jax.lax.stop_gradient(_newton(_bisect(*fixed), *fixed))
-    return _newton(sigma, excess, present, target)
+    """Sigma by bisection and two Newton steps."""
+    sigma = _bisect(excess, present, target)
+    for _ in range(2):
+        missed, slope, near, _ = _equation(sigma, excess, present, target)
+        sigma = sigma - jnp.where(near, missed / slope, 0.0)
+    return sigma
 
 
-def _newton(sigma: Points, excess: Lists, present: Present, target: Scalar) -> Points:
-    """A step towards the root where the bisection has come near it."""
+@_root.defjvp
+def _(primals: Any, tangents: Any) -> tuple[Array, Array]:
+    """The root moves as its equation does, in derivatives of any order."""
+    sigma = _root(*primals)
+    _, slope, near, shares = _equation(sigma, *primals)
+    moved = jnp.sum(shares * tangents[0], axis=0) / sigma + tangents[2]
+    return sigma, jnp.where(near, moved / slope, 0.0)
+
+
+def _equation(
+    sigma: Points, excess: Lists, present: Present, target: Scalar
+) -> tuple[Array, Array, Array, Array]:
+    """By how much sigma misses its equation, the slope there, and if it is near."""
     shares = jnp.where(present, jnp.exp(-excess / sigma), 0.0)
     missed = jnp.sum(shares, axis=0) - target
-    slope = jax.lax.stop_gradient(jnp.sum(shares * excess, axis=0) / sigma**2)
-    solved = (jnp.abs(missed) < 10 * TOLERANCE) & (slope > 0)
-    return sigma - jnp.where(solved, missed / jnp.where(solved, slope, 1.0), 0.0)
+    slope = jnp.sum(shares * excess, axis=0) / sigma**2
+    near = (jnp.abs(missed) < 10 * TOLERANCE) & (slope > 0)
+    return missed, jnp.where(near, slope, 1.0), near, shares
+>>>>>>> 9e41c5c (Differentiate layouts in both modes and to second order)
 
 
 def _bisect(excess: Lists, present: Present, target: Scalar) -> Points:

@@ -1,0 +1,57 @@
+"""The layout as functions: problem -> state -> maps, and derivatives through them.
+
+problem = stack(graphs, relations, key=key)
+state = init(stack_maps(start, problem), n_epochs=350)
+state = run(problem, params, state, 350, key=key, n_shifts=40)
+maps = unstack_maps(state.maps, problem)
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from aljax.layout.losses import LossTerms, aligned_loss, draw_shifts
+from aljax.layout.optimize import LayoutState, init, run, step
+from aljax.layout.problem import (
+    AlignedProblem,
+    LayoutParams,
+    layout_params,
+    stack,
+    stack_maps,
+    unstack_maps,
+)
+
+if TYPE_CHECKING:
+    from aljax.layout.adjoint import Implicit, Unrolled, graph_of, reweigh, solve_layout
+
+__all__ = [
+    "AlignedProblem",
+    "Implicit",
+    "LayoutParams",
+    "LayoutState",
+    "LossTerms",
+    "Unrolled",
+    "aligned_loss",
+    "draw_shifts",
+    "graph_of",
+    "init",
+    "layout_params",
+    "reweigh",
+    "run",
+    "solve_layout",
+    "stack",
+    "stack_maps",
+    "step",
+    "unstack_maps",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Loads the derivatives on first use: their solvers are heavy."""
+    if name in ("Implicit", "Unrolled", "graph_of", "reweigh", "solve_layout"):
+        from aljax.layout import adjoint
+
+        return getattr(adjoint, name)
+    raise AttributeError(f"module 'aljax.layout' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,12 +1,20 @@
-"""The fuzzy graph: neighbour distances in, edge memberships out.
+"""Derivatives through a layout: data -> graphs -> problem -> maps -> any number.
 
-    v(i, j) = exp(-max(0, d_ij - rho_i) / sigma_i),    sum_j v(i, j) = log2 k
-    w(i, j) = v(i, j) + v(j, i) - v(i, j) v(j, i)
+    graph_of(data) -> reweigh(problem) -> solve_layout(problem, params, start)
 
-Source: McInnes, Healy & Melville (2018), arXiv:1802.03426, section 3.1 and
-algorithms 2 and 3; the tolerances are umap-learn's.
+Two ways through the layout, in forward and in reverse mode and of any order:
+`Unrolled` differentiates the epochs of `step`; `Implicit` finds a minimum Y of the
+exact loss L and differentiates the condition that its gradient is 0 there,
+
+    dY = -H^+ (d^2 L / dY d theta) dtheta,   H = d^2 L / dY^2,
+
+where H^+ leaves out the directions that change no term: moves of linked slices as one.
+
+Source: the implicit function theorem, as in Blondel et al. (2022), "Efficient and
+modular implicit differentiation", arXiv:2105.15183.
 """
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import combinations
@@ -22,20 +30,20 @@ import optimistix
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int
 
+from aljax.config import number
+from aljax.errors import InputError, warn
 from aljax.graph.fuzzy import FuzzyGraph, fuzzy_simplicial_set
 from aljax.graph.knn import KNN
 from aljax.layout.losses import Shifts, aligned_loss, draw_shifts
 from aljax.layout.optimize import LayoutState, init, run, shifts_of, step
 from aljax.layout.problem import AlignedProblem, LayoutParams
-from aljax.watch import watch
 
 # The root of a second moment that is 0, as that of padding, would have no derivative.
 SMOOTH_ADAM = optax.scale_by_adam(b1=0.5, b2=0.9, eps_root=1e-16)
 NEWTON_STEPS = 30
 HALVINGS = 8
-MEASURE = "measure of the maps"
-Maps = Float[Array, "slices components points"]
 FLAT = 1e-9  # share of the largest eigenvalue below which directions coincide
+Maps = Float[Array, "slices components points"]
 
 
 class Flat(NamedTuple):
@@ -46,13 +54,14 @@ class Flat(NamedTuple):
 
 
 class Solution(eqx.Module):
-    """A layout to differentiate, and whether it is a minimum.
+    """A layout to differentiate.
 
     Attributes:
-        maps: The layout.
-        slope: The largest entry of the gradient of the loss there (loss per map
-            unit); of the exact loss for the implicit derivative, else NaN.
-        converged: Whether that is below the tolerance; False where it was not asked.
+        maps: The layout, stacked (map units).
+        slope: The largest entry of the gradient of the exact loss there (loss per map
+            unit); NaN where the epochs were unrolled.
+        converged: True where that is below the tolerance; False where it is not, or
+            was not asked.
     """
 
     maps: Maps
@@ -67,19 +76,15 @@ def graph_of(
     local_connectivity: Float[Array, ""] | float = 1.0,
     set_op_mix_ratio: Float[Array, ""] | float = 1.0,
 ) -> FuzzyGraph:
-    """The fuzzy graph of data whose neighbours are known, differentiable in the data.
+    """The fuzzy graph of data whose neighbors are given, differentiable in the data.
 
     Args:
         data: One slice.
         neighbors: Each row's nearest rows (euclidean), itself first, as in a `KNN`.
-            They are held: which rows are neighbours has no derivative.
+            They are held: which rows are neighbors has no derivative.
         local_connectivity: See `smooth_knn_dist`.
         set_op_mix_ratio: See `fuzzy_simplicial_set`.
-
-    Raises:
-        RuntimeError: Its gradient is not finite.
     """
-    data = watch(data, "graph")
     squared = jnp.sum((data[neighbors] - data) ** 2, axis=-1)
     apart = squared > 0
     distances = jnp.where(apart, jnp.sqrt(jnp.where(apart, squared, 1.0)), 0.0)
@@ -94,13 +99,13 @@ def reweigh(problem: AlignedProblem, graphs: Sequence[FuzzyGraph]) -> AlignedPro
     """The problem with other weights on the same edges, differentiable in them.
 
     Args:
-        problem: Stacked from graphs with the same lists of neighbours.
+        problem: Stacked from graphs with the same lists of neighbors.
         graphs: One for each slice, as from `graph_of`.
     """
     weights, degrees = [], []
-    before = problem.degrees
+    linked = problem.degrees > 0
     weighing = jnp.where(
-        before > 0, problem.pulls / jnp.where(before > 0, before, 1), 1
+        linked, problem.pulls / jnp.where(linked, problem.degrees, 1), 1
     )
     for t, graph in enumerate(graphs):
         size, entries = graph.degrees.shape[0], graph.neighbors.shape[0] - 1
@@ -116,21 +121,106 @@ def reweigh(problem: AlignedProblem, graphs: Sequence[FuzzyGraph]) -> AlignedPro
     )
 
 
+class Unrolled(eqx.Module):
+    """Derivatives that follow the epochs of a layout back.
+
+    Their memory is that of one epoch and of about 7 sqrt(last) copies of the maps.
+
+    Attributes:
+        key: Draws the pairs that repel.
+        n_epochs: Epochs of the layout (at least 1).
+        last: Epochs to differentiate, counted from the end (1 to `n_epochs`); None for
+            all.  With fewer, no derivative reaches the start.
+        n_shifts: Shifts that estimate the repulsion; None by size.
+
+    Raises:
+        InputError: If a value is out of its range, or the key is missing.
+    """
+
+    key: jax.Array
+    n_epochs: int = eqx.field(static=True, default=200)
+    last: int | None = eqx.field(static=True, default=None)
+    n_shifts: int | None = eqx.field(static=True, default=None)
+
+    def __check_init__(self) -> None:
+        if not isinstance(self.key, jax.Array):
+            draws = "The unrolled layout draws the pairs that repel."
+            raise InputError(
+                "key", f"is {self.key!r}", "a key: jax.random.key(0)", draws
+            )
+        number(1, whole=True)("n_epochs", self.n_epochs)
+        number(1, high=self.n_epochs, whole=True, optional=True)("last", self.last)
+        number(1, whole=True, optional=True)("n_shifts", self.n_shifts)
+
+    def solve(
+        self, problem: AlignedProblem, params: LayoutParams, start: Maps
+    ) -> Solution:
+        """The maps after the last epoch."""
+        shifts = shifts_of(problem, self.n_shifts)
+        epochs = (self.n_epochs, self.last or self.n_epochs)
+        maps = _unroll(
+            problem, params, start, key=self.key, epochs=epochs, n_shifts=shifts
+        )
+        return Solution(maps, jnp.asarray(jnp.nan, maps.dtype), jnp.asarray(False))
+
+
+class Implicit(eqx.Module):
+    """Derivatives of a minimum of the exact loss (L-BFGS, then Newton steps).
+
+    They need memory for one epoch only.  Those of what does not change when linked
+    maps are shifted or turned together are exact; others are those of the layout that
+    moves least.
+
+    Attributes:
+        tolerance: Largest entry of the gradient of a minimum (loss per map unit); None
+            for 1e-8 in double precision and 1e-3 in single.
+        max_steps: Steps of the minimizer (at least 1).
+        throw: If True, a layout that did not converge raises a RuntimeError; otherwise
+            `converged` is False, and the derivatives are not to be trusted.
+    """
+
+    tolerance: float | None = None
+    max_steps: int = eqx.field(static=True, default=5_000)
+    throw: bool = eqx.field(static=True, default=True)
+
+    def __check_init__(self) -> None:
+        number(1, whole=True)("max_steps", self.max_steps)
+
+    def solve(
+        self, problem: AlignedProblem, params: LayoutParams, start: Maps
+    ) -> Solution:
+        """The minimum that a descent from the start leads to."""
+        pinned = problem.free.size - problem.free.sum()
+        if not isinstance(pinned, Tracer) and pinned:
+            raise InputError(
+                "problem",
+                "has pinned rows, which a minimum would move",
+                "none",
+                "Use Unrolled.",
+            )
+        tolerance = self.tolerance
+        if tolerance is None:
+            tolerance = 1e-8 if start.dtype == jnp.float64 else 1e-3
+        solution = _minimum(problem, params, start, tolerance, max_steps=self.max_steps)
+        if not self.throw:
+            return solution
+        message = (
+            "the layout did not converge: its gradient is above the tolerance after "
+            f"{self.max_steps} steps. Start from a longer layout, raise `max_steps` or "
+            "`tolerance`, or use double precision (jax_enable_x64)."
+        )
+        return eqx.error_if(solution, ~solution.converged, message)
+
+
 def solve_layout(
     problem: AlignedProblem,
     params: LayoutParams,
     start: Maps,
     *,
-    adjoint: str = "unrolled",
-    key: jax.Array | None = None,
-    n_epochs: int = 200,
-    last: int | None = None,
-    n_shifts: int | None = None,
-    tolerance: float | None = None,
-    max_steps: int = 5_000,
-    throw: bool = True,
+    adjoint: Unrolled | Implicit | str = "unrolled",
+    **options: Any,
 ) -> Solution:
-    """Lay a problem out so that the maps can be differentiated.
+    """Lays a problem out so that the maps can be differentiated.
 
     With respect to the settings, the graphs' weights and degrees, the mates' strengths
     and, through the graph, the data; unrolled to the start, too.  (Strengths contain a
@@ -139,85 +229,43 @@ def solve_layout(
     Args:
         problem: The graphs and mates.
         params: The settings that change no shape.
-        start: The maps to start from.
-        adjoint: "unrolled" follows the epochs of a layout by `step` back; its memory is
-            that of one epoch and of about 7 sqrt(last) copies of the maps.
-            "implicit" finds a minimum of the exact loss (L-BFGS, then Newton steps)
-            and needs memory for one epoch only; derivatives of what does not change
-            when linked maps are shifted or turned together are exact, of others those
-            of the layout that moves least.
-        key: Draws the pairs that repel (unrolled).
-        n_epochs: Epochs of the layout (unrolled; at least 1).
-        last: Epochs to differentiate, counted from the end (unrolled; 1 to
-            `n_epochs`); None for all.  With fewer no derivative reaches the start.
-        n_shifts: Shifts that estimate the repulsion (unrolled); None by size.
-        tolerance: Largest entry of the gradient of a minimum (implicit; loss per map
-            unit); None for 1e-8 in double precision and 1e-3 in single.
-        max_steps: Steps of the minimiser (implicit).
-        throw: Whether a layout that did not converge raises (implicit); otherwise
-            `converged` says so, and its derivatives are not to be trusted.
+        start: The stacked maps to start from (map units).
+        adjoint: `Unrolled(key=...)` or `Implicit()`, with their options.
+        **options: Those of the adjoint where it is given by its name, "unrolled" or
+            "implicit", as before version 0.2; this is deprecated.
 
     Raises:
-        ValueError: An unknown adjoint, settings that it cannot use, or no key.
-        RuntimeError: The layout did not converge, or a gradient is not finite.
+        InputError: If an option is out of its range, or rows are pinned for `Implicit`.
+        RuntimeError: If the layout did not converge (`Implicit`, with `throw`).
     """
-    problem, params, start = watch((problem, params, start), "layout")
-    points = problem.degrees.shape[1]
-    if adjoint == "unrolled":
-        last = n_epochs if last is None else last
-        _check_unrolled(key, n_epochs, last)
-        assert key is not None
-        shifts = shifts_of(problem, n_shifts)
-        maps = _unroll(
-            problem, params, start, key=key, epochs=(n_epochs, last), n_shifts=shifts
-        )
-        missing = jnp.asarray(jnp.nan, maps.dtype)
-        return Solution(watch(maps, MEASURE), missing, jnp.asarray(False))
-    _check_implicit(adjoint, n_shifts, points, problem.free)
-    if tolerance is None:
-        tolerance = 1e-8 if start.dtype == jnp.float64 else 1e-3
-    solution = _minimum(problem, params, start, tolerance, max_steps=max_steps)
-    if throw:
-        message = (
-            f"the layout did not converge: its gradient is above {tolerance:g} after "
-            f"{max_steps} steps. Start from a longer layout, raise `max_steps` or "
-            "`tolerance`, or use double precision (jax_enable_x64)."
-        )
-        solution = eqx.error_if(solution, ~solution.converged, message)
-    return eqx.tree_at(lambda s: s.maps, solution, watch(solution.maps, MEASURE))
+    if isinstance(adjoint, str):
+        adjoint = _named(adjoint, options, problem)
+    elif options:
+        name = next(iter(options))
+        raise InputError(name, "is given beside `adjoint`", "it in `adjoint` itself")
+    return adjoint.solve(problem, params, start)
 
 
-def _check_unrolled(key: jax.Array | None, n_epochs: int, last: int) -> None:
-    if key is None:
-        raise ValueError(
-            "`key` is None; the unrolled layout draws pairs that repel: give "
-            "jax.random.key(0), say."
-        )
-    if not 1 <= last <= n_epochs:
-        raise ValueError(
-            f"`last` is {last}; expected 1 to `n_epochs`, which is {n_epochs}."
-        )
-
-
-def _check_implicit(
-    adjoint: str, n_shifts: int | None, points: int, free: Array
-) -> None:
-    if adjoint != "implicit":
-        raise ValueError(
-            f"`adjoint` is {adjoint!r}; expected 'unrolled' or 'implicit'."
-        )
-    if n_shifts is not None and n_shifts < points // 2:
-        raise ValueError(
-            f"`n_shifts` is {n_shifts}, which samples the repulsion, and `adjoint` is "
-            "'implicit', which needs a layout whose gradient is 0: that of a sample "
-            f"never is. Leave `n_shifts` None (all {points // 2} shifts, the exact "
-            "loss), or use adjoint='unrolled'."
-        )
-    if not isinstance(free, Tracer) and not free.all():
-        raise ValueError(
-            "`problem` has pinned rows, which adjoint='implicit' would "
-            "move; expected none. Use adjoint='unrolled'."
-        )
+def _named(
+    name: str, options: dict[str, Any], problem: AlignedProblem
+) -> Unrolled | Implicit:
+    """The adjoint as version 0.1 spelt it, where options of the other were ignored."""
+    kinds = {"unrolled": Unrolled, "implicit": Implicit}
+    if name not in kinds:
+        raise InputError("adjoint", f"is {name!r}", "Unrolled(key=...) or Implicit()")
+    warn(
+        f"adjoint={name!r} and its options are deprecated: give "
+        f"adjoint={kinds[name].__name__}(...) from aljax.layout.",
+        DeprecationWarning,
+    )
+    n_shifts, half = options.get("n_shifts"), problem.degrees.shape[1] // 2
+    if kinds[name] is Implicit and n_shifts is not None and n_shifts < half:
+        exact = "None, for a minimum is one of the exact loss"
+        raise InputError("n_shifts", f"is {n_shifts}", exact)
+    defaults: dict[str, Any] = {"key": None} if name == "unrolled" else {}
+    fields = {field.name for field in dataclasses.fields(kinds[name])}
+    chosen = {option: options[option] for option in fields & {*options}}
+    return kinds[name](**defaults | chosen)
 
 
 @partial(jax.jit, static_argnames=("epochs", "n_shifts"))
@@ -232,16 +280,16 @@ def _unroll(
 ) -> Maps:
     """Epochs in segments of about sqrt(last), of which only the starts are kept."""
     n_epochs, last = epochs
-    own = {"key": key, "n_shifts": n_shifts, "optimizer": SMOOTH_ADAM}
+    options = {"key": key, "n_shifts": n_shifts, "optimizer": SMOOTH_ADAM}
     state = init(start, n_epochs=n_epochs, optimizer=SMOOTH_ADAM)
     if last < n_epochs:
         fixed = jax.lax.stop_gradient((problem, params, state))
-        state = run(*fixed, n_epochs - last, **own)
+        state = run(*fixed, n_epochs - last, **options)
         state = jax.lax.stop_gradient(state)
 
     @jax.checkpoint
     def epoch(state: LayoutState, _: None) -> tuple[LayoutState, None]:
-        return step(problem, params, state, **own), None
+        return step(problem, params, state, **options), None
 
     @partial(jax.checkpoint, static_argnums=1)
     def segment(state: LayoutState, length: int) -> LayoutState:
@@ -263,31 +311,53 @@ def _minimum(
     *,
     max_steps: int,
 ) -> Solution:
-    """A minimum of the exact loss, and one Newton step that carries its derivative."""
+    """A minimum of the exact loss, found on values and then given its derivative."""
     shifts = exact_shifts(problem)
-
-    def slope(maps: Maps, problem: AlignedProblem, params: LayoutParams) -> Maps:
-        return jax.grad(
-            lambda maps: aligned_loss(maps, problem, params, shifts).total()
-        )(maps)
-
-    frozen = jax.lax.stop_gradient((problem, params))
-    start = jax.lax.stop_gradient(start)
+    theta = (problem, params, shifts)
+    frozen, start = jax.lax.stop_gradient((theta, start))
     maps = optimistix.minimise(
-        lambda maps, _: aligned_loss(maps, *frozen, shifts).total(),
+        lambda maps, frozen: aligned_loss(maps, *frozen).total(),
         optimistix.LBFGS(rtol=1e-9, atol=1e-9),
         start,
+        frozen,
         max_steps=max_steps,
         throw=False,
     ).value
-    directions = partial(flat_directions, *frozen)
-    maps = _polish(lambda maps: slope(maps, *frozen), maps, directions, tolerance)
-    maps = jax.lax.stop_gradient(maps)
+    slope = partial(_slope, frozen)
+    directions = partial(flat_directions, frozen[0], frozen[1])
+    maps = _polish(slope, maps, directions, tolerance)
     flat = directions(maps)
-    left = project(slope(maps, problem, params), flat)
-    carried = maps - newton_step(lambda maps: slope(maps, *frozen), maps, left, flat)
+    left = project(slope(maps), flat)
+    maps = jax.lax.stop_gradient(maps - newton_step(slope, maps, left, flat))
     largest = jnp.max(jnp.abs(jax.lax.stop_gradient(left)))
-    return Solution(carried, largest, largest < tolerance)
+    return Solution(_following(maps, theta), largest, largest < tolerance)
+
+
+Theta = tuple[AlignedProblem, LayoutParams, Shifts]
+
+
+def _slope(theta: Theta, maps: Maps) -> Maps:
+    """The gradient of the loss."""
+    return jax.grad(lambda maps: aligned_loss(maps, *theta).total())(maps)
+
+
+@eqx.filter_custom_jvp
+def _following(maps: Maps, theta: Theta) -> Maps:
+    """The minimum itself, which moves as theta does: dY = -H^+ d(slope)."""
+    del theta
+    return maps
+
+
+@_following.def_jvp
+def _(primals: Any, tangents: Any) -> tuple[Maps, Maps]:
+    (maps, theta), (_, change) = primals, tangents
+    maps = _following(maps, theta)  # so that derivatives of this one follow, too
+    bent = eqx.filter_jvp(lambda theta: _slope(theta, maps), (theta,), (change,))[1]
+    # Held: any set of layouts that leaves out the moves of all as one serves as well.
+    (problem, params, _), at = jax.lax.stop_gradient((theta, maps))
+    flat = flat_directions(problem, params, at)
+    move = newton_step(partial(_slope, theta), maps, project(bent, flat), flat)
+    return maps, -move
 
 
 def exact_shifts(problem: AlignedProblem) -> Shifts:

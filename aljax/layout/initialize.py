@@ -13,6 +13,7 @@ import scipy.sparse
 from jaxtyping import Float
 from threadpoolctl import threadpool_limits
 
+from aljax.errors import InputError
 from aljax.layout.spectral import EXTENT, JITTER, Start, pca, spectral
 from aljax.relations.mates import Relations
 
@@ -29,21 +30,21 @@ def initial_maps(
     seed: int,
     before: Sequence[int] = (),
 ) -> list[Start]:
-    """One starting map for each slice, chained along the mates.
+    """Returns one starting map for each slice, chained along the mates.
 
     Args:
-        init: "spectral", "pca", "random", or the user's own maps, which are taken
-            as they are; None for a slice whose start is to be made from its mates.
+        init: "spectral", "pca", "random", or the user's maps, which are taken as they
+            are; None for a slice that starts from its mates.
         adjacency: Each slice's symmetric graph.
         data: Each slice's data; None where only a graph is known.
         relations: The mates, for the chain.
         n_components: Dimensions of the maps.
         seed: Seeds random starts and the jitter.
-        before: Sizes of slices that come before these and are another process's:
-            what they draw is drawn and thrown away.
+        before: Sizes of another process's slices that come before these: their
+            random numbers are drawn and thrown away.
 
     Raises:
-        ValueError: "pca" without data, or maps of the wrong number or shape.
+        InputError: If "pca" has no data, or maps are of the wrong number or shape.
     """
     rng = np.random.default_rng(seed)
     if not isinstance(init, str):
@@ -60,7 +61,10 @@ def initial_maps(
             if init == "random":
                 start = rng.uniform(-EXTENT, EXTENT, (matrix.shape[0], n_components))
             elif init == "pca":
-                start = _pca_of(data[t], t, n_components)
+                if (dense := data[t]) is None:
+                    got = f"is 'pca', but slice {t} is a graph, neighbors or sparse"
+                    raise InputError("init", got, "dense data, or another start")
+                start = pca(dense, n_components)
             else:
                 start = spectral(matrix, n_components, data=data[t])
             start = start + rng.normal(scale=JITTER, size=start.shape)
@@ -72,31 +76,31 @@ def _check_given(
     init: Sequence[Start | None], sizes: Sequence[int], n_components: int
 ) -> list[Start | None]:
     if len(init) != len(sizes):
-        raise ValueError(
-            f"`init` has {len(init)} maps for {len(sizes)} slices; give one array "
-            "(points, components) for each slice, or None to start from its mates."
-        )
-    maps = [None if one is None else _read_map(one, t) for t, one in enumerate(init)]
+        got = f"has {len(init)} maps for {len(sizes)} slices"
+        raise InputError("init", got, "an array, or None, for each slice")
+    maps = [None if y is None else _read_map(y, t) for t, y in enumerate(init)]
     for t, (start, size) in enumerate(zip(maps, sizes, strict=True)):
         if start is None:
             continue
-        if start.shape != (size, n_components) or not np.isfinite(start).all():
-            raise ValueError(
-                f"`init[{t}]` has shape {start.shape}"
-                f"{'' if np.isfinite(start).all() else ' and values not finite'}; "
-                f"expected finite positions of shape {(size, n_components)}."
+        finite = np.isfinite(start).all()
+        if start.shape != (size, n_components) or not finite:
+            raise InputError(
+                f"init[{t}]",
+                f"has shape {start.shape}{'' if finite else ' and NaN or inf'}",
+                f"finite positions of shape {(size, n_components)}",
             )
     return maps
 
 
-def _read_map(one: Any, t: int) -> Start:
+def _read_map(positions: Any, t: int) -> Start:
     try:
-        return np.asarray(one, dtype=float)
+        return np.asarray(positions, dtype=float)
     except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"`init[{t}]` is no array of numbers ({error}); expected positions "
-            "(points, components), or None to start from its mates. A name, such as "
-            "'pca', stands for all slices: `init='pca'`."
+        raise InputError(
+            f"init[{t}]",
+            f"is not an array of numbers ({error})",
+            "positions (points, components), or None to start from its mates",
+            "A name, such as 'pca', stands for all slices: `init='pca'`.",
         ) from error
 
 
@@ -109,25 +113,16 @@ def _complete(
 ) -> list[Start]:
     """The given maps, and those made from their mates, nearest to a given one first."""
     maps = list(given)
-    known = [t for t, one in enumerate(given) if one is not None]
+    placed = [t for t, start in enumerate(given) if start is not None]
 
     def distance(t: int) -> int:
-        return min((abs(t - other) for other in known), default=t)
+        return min((abs(t - other) for other in placed), default=t)
 
-    for t in sorted(set(range(len(maps))) - {*known}, key=distance):
+    for t in sorted(set(range(len(maps))) - {*placed}, key=distance):
         maps[t] = from_mates(
             t, adjacency[t], maps, relations, n_components=n_components, seed=seed
         )
-    return [one for one in maps if one is not None]
-
-
-def _pca_of(data: np.ndarray | None, t: int, n_components: int) -> Start:
-    if data is None:
-        raise ValueError(
-            f"`init` is 'pca', but slice {t} has no dense data (it is a graph, "
-            "neighbours, distances or sparse); give its data, or use another start."
-        )
-    return pca(data, n_components)
+    return [start for start in maps if start is not None]
 
 
 def _turn_onto(before: Start, start: Start, relations: Relations, t: int) -> Start:
@@ -145,9 +140,9 @@ def turn_onto(
     """Positions moved by the rotation and shift that best bring mates together.
 
     Args:
-        positions: What is moved.
+        positions: The positions to move.
         here: The mates' positions among them.
-        there: Where those should come to lie.
+        there: The positions that those should come to.
     """
     left, _, right = np.linalg.svd(
         (here - here.mean(axis=0)).T @ (there - there.mean(axis=0))
@@ -177,7 +172,8 @@ def from_mates(
     Returns:
         Positions for all rows; the spectral start where no row has a mate.
     """
-    start = _at_mates(t, adjacency.shape[0], maps, relations, n_components)
+    start = np.full((adjacency.shape[0], n_components), np.nan)
+    _put_at_mates(start, t, maps, relations)
     _spread(start, adjacency)
     lost = np.isnan(start[:, 0])
     if lost.any():
@@ -188,18 +184,11 @@ def from_mates(
     return start + rng.normal(scale=JITTER, size=start.shape)
 
 
-def _at_mates(
-    t: int,
-    points: int,
-    maps: Sequence[Start | None],
-    relations: Relations,
-    n_components: int,
-) -> Start:
-    """Each row at the mean of its mates in the nearest slice that has some, or NaN."""
-    start = np.full((points, n_components), np.nan)
-    for (earlier, offset), mates in sorted(
-        relations.items(), key=lambda one: one[0][1]
-    ):
+def _put_at_mates(
+    start: Start, t: int, maps: Sequence[Start | None], relations: Relations
+) -> None:
+    """Put rows at the mean of their mates in the nearest slice with some, in place."""
+    for (earlier, offset), mates in sorted(relations.items(), key=lambda m: m[0][1]):
         rows, others, there = mates.rows, mates.others, maps[earlier]
         if earlier + offset == t:
             rows, others = others, rows
@@ -210,12 +199,11 @@ def _at_mates(
         if there is None:
             continue
         new = np.isnan(start[rows, 0])
-        total, count = np.zeros_like(start), np.zeros((points, 1))
+        total, count = np.zeros_like(start), np.zeros((len(start), 1))
         np.add.at(total, rows[new], there[others[new]])
         np.add.at(count, rows[new], 1)
-        found = count[:, 0] > 0
-        start[found] = total[found] / count[found]
-    return start
+        reached = count[:, 0] > 0
+        start[reached] = total[reached] / count[reached]
 
 
 def _spread(start: Start, adjacency: scipy.sparse.csr_matrix) -> None:
@@ -226,16 +214,16 @@ def _spread(start: Start, adjacency: scipy.sparse.csr_matrix) -> None:
         reached = ~placed & (weight > 0)
         if not reached.any():
             return
-        known = np.where(placed[:, None], start, 0.0)
-        start[reached] = (adjacency @ known)[reached] / weight[reached, None]
+        positions = np.where(placed[:, None], start, 0.0)
+        start[reached] = (adjacency @ positions)[reached] / weight[reached, None]
 
 
 def _beside(frame: Start, group: Start) -> Start:
     """A group of points, made small and put to the right of a frame."""
     low, high = frame.min(axis=0), frame.max(axis=0)
     extent = float((high - low).max()) or 1.0
-    centred = group - group.mean(axis=0)
-    reach = float(np.abs(centred).max()) or 1.0
-    centre = (low + high) / 2
-    centre[0] = high[0] + BESIDE * extent
-    return centre + centred / reach * BESIDE * extent / 2
+    centered = group - group.mean(axis=0)
+    reach = float(np.abs(centered).max()) or 1.0
+    center = (low + high) / 2
+    center[0] = high[0] + BESIDE * extent
+    return center + centered / reach * BESIDE * extent / 2

@@ -74,14 +74,10 @@ def recorded_epochs(rows: int, n_epochs: int | None) -> Int[np.ndarray, "_"]:
 
 
 def default_shifts(points: int, total: int) -> int:
-    """How many shifts estimate the repulsion well enough for slices of some size.
+    """Shifts that suffice for a largest slice of `points`, of `total` in all slices.
 
     Few steps, so that near sizes share a compiled program.  More points take more
     shifts, as long as an epoch stays cheap.
-
-    Args:
-        points: The largest slice.
-        total: All slices together.
     """
     if points <= 2_000:
         return 40
@@ -91,10 +87,9 @@ def default_shifts(points: int, total: int) -> int:
 
 
 def shifts_of(problem: AlignedProblem, n_shifts: int | None = None) -> int:
-    """How many shifts estimate the repulsion: as asked for, else by the slices' sizes.
+    """Shifts that estimate the repulsion: as asked for, else by the slices' sizes.
 
-    In a compiled function that takes the problem as an argument the sizes are not
-    known, and those that the slices are padded to decide.
+    Where the problem is traced, its sizes are unknown and the padded ones decide.
     """
     if n_shifts is not None:
         return n_shifts
@@ -106,11 +101,7 @@ def shifts_of(problem: AlignedProblem, n_shifts: int | None = None) -> int:
 
 
 def default_epochs(points: int) -> int:
-    """How many epochs lay slices of some size out well.
-
-    Args:
-        points: The largest slice.
-    """
+    """Epochs that lay a sequence out well whose largest slice has so many points."""
     return 350 if points <= 20_000 else 250
 
 
@@ -149,15 +140,15 @@ def step(
     optimizer: optax.GradientTransformation = ADAM,
     loss: Loss = aligned_loss,
 ) -> LayoutState:
-    """One epoch: draw the pairs that repel, and follow the gradient.
+    """One epoch: draws the pairs that repel, and follows the gradient.
 
     Args:
         problem: The graphs and mates.
         params: The settings that change no shape.
         state: The maps so far.
-        key: The run's key; the epoch's own is folded from it.
+        key: The run's key; each epoch folds its number in.
         n_shifts: Shifts that estimate the repulsion.
-        optimizer: An optax transformation without a learning rate.
+        optimizer: An optax transformation without a learning rate, as `init` had it.
         loss: A function `(maps, problem, params, shifts)` of the stacked maps that
             returns `LossTerms`.  To add a term, call `aligned_loss` and add to one
             of its fields, one number for each slice; or return a subclass of
@@ -211,16 +202,15 @@ def run(
         stop: The epoch to stop before (at most the state's `n_epochs`).
         key: The run's key, the same for every chunk.
         n_shifts: Shifts that estimate the repulsion.
-        optimizer: An optax transformation without a learning rate; a new object
-            compiles anew.
+        optimizer: See `step`; a new object compiles anew.
         loss: See `step`; a new function compiles anew.
     """
-    one_epoch = partial(
-        step, key=key, n_shifts=n_shifts, optimizer=optimizer, loss=loss
-    )
-    return jax.lax.fori_loop(
-        state.epoch, stop, lambda _, state: one_epoch(problem, params, state), state
-    )
+    options = {"n_shifts": n_shifts, "optimizer": optimizer, "loss": loss}
+
+    def epoch(_: Any, state: LayoutState) -> LayoutState:
+        return step(problem, params, state, key=key, **options)
+
+    return jax.lax.fori_loop(state.epoch, stop, epoch, state)
 
 
 # `run` for callers that need the state no more: its memory takes the new one.
@@ -243,7 +233,7 @@ def run_together(
     Args:
         problems: The graphs and mates of each row, of the same shapes.
         params: The settings of each row.
-        states: What each row starts from; all at the same epoch of as many.
+        states: The state that each row starts from; all at one epoch of as many.
         keys: The key of each row.
         n_shifts: Shifts that estimate the repulsion.
         size: Rows that the program holds: fewer are filled up with the last.  1 is
@@ -257,31 +247,27 @@ def run_together(
         options = {"key": keys[0], "n_shifts": n_shifts}
         return [run_in_place(problems[0], params[0], state, n_epochs, **options)]
     filled = [min(place, len(states) - 1) for place in range(size)]
-    stacked = _stacked([states[place] for place in filled])
+
+    def stacked(trees: Sequence[Any]) -> Any:
+        # By NumPy: eager JAX would compile for every number of rows.
+        rows = [trees[place] for place in filled]
+        return jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *rows)
+
     ended = run_rows(
-        _stacked([problems[place] for place in filled]),
-        _stacked([params[place] for place in filled]),
-        eqx.tree_at(_clock, stacked, _clock(states[0])),
+        stacked(problems),
+        stacked(params),
+        eqx.tree_at(_clock, stacked(states), _clock(states[0])),
         n_epochs,
         jnp.stack([keys[place] for place in filled]),
         n_shifts=n_shifts,
     )
     moving = jax.device_get((ended.maps, ended.moments, ended.history))
-    return [
-        _of_row(row, moving, (ended.epoch, ended.n_epochs))
-        for row in range(len(states))
-    ]
 
+    def of_row(row: int) -> LayoutState:
+        own = jax.tree.map(lambda leaf: jnp.asarray(leaf[row]), moving)
+        return LayoutState(own[0], own[1], ended.epoch, ended.n_epochs, own[2])
 
-def _of_row(row: int, moving: Any, clock: tuple[Array, Array]) -> LayoutState:
-    own = jax.tree.map(lambda leaf: jnp.asarray(leaf[row]), moving)
-    maps, moments, history = own
-    return LayoutState(maps, moments, *clock, history)
-
-
-def _stacked(trees: Sequence[Any]) -> Any:
-    """By NumPy: eager JAX would compile for every number of rows."""
-    return jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *trees)
+    return [of_row(row) for row in range(len(states))]
 
 
 def _clock(state: LayoutState) -> tuple[Any, Any]:
@@ -318,17 +304,11 @@ def run_rows(
 def bytes_of_row(problem: AlignedProblem, *, components: int, n_shifts: int) -> int:
     """About how much memory one row of a chunk takes while it is laid out.
 
-    The problem itself, and what the gradient of an epoch holds at once: some numbers
-    for each neighbour, mate and shift of every point.  It follows what XLA reports
-    for its program on CPUs.
-
-    Args:
-        problem: The stacked graphs and mates.
-        components: Dimensions of the maps.
-        n_shifts: Shifts that estimate the repulsion.
+    The problem, and some numbers for each neighbor, mate and shift of every point
+    that the gradient of an epoch holds at once, as XLA reports for CPUs.
     """
-    own = sum(leaf.nbytes for leaf in jax.tree.leaves(problem))
+    kept = sum(leaf.nbytes for leaf in jax.tree.leaves(problem))
     neighbors, offsets = problem.neighbors.shape[1], problem.mates.shape[1]
     held = neighbors * (2 * components + 5) + n_shifts * (2 * components + 3)
     held += offsets * problem.mates.shape[2] * (4 * components + 4) + 5 * components
-    return int(own + held * problem.degrees.nbytes)
+    return int(kept + held * problem.degrees.nbytes)

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from aljax.config import AlignmentConfig, LayoutConfig, find_ab_params, per_slice
+from aljax.errors import InputError
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.knn import as_floats, round_up
 from aljax.relations.mates import Relations
@@ -23,7 +24,7 @@ PerRow = Sequence[np.ndarray | None] | None
 
 
 class AlignedProblem(eqx.Module):
-    """What a layout has to satisfy: every slice's graph, and the mates between them.
+    """The graphs of a sequence and the mates between its slices, stacked and padded.
 
     `order[t, j]` is the user's row at place j of slice t; `mates[t, o]` are places in
     slice t + o + 1, with `strengths` 0 where there is none.  `pulls` are the points'
@@ -62,35 +63,21 @@ def layout_params(
     """The array leaves of a configuration, one value for each slice.
 
     Raises:
-        ValueError: A list of the wrong length, or a curve that cannot be fitted.
+        InputError: If a list has the wrong length, or a curve cannot be fitted.
     """
 
-    def leaf(name: str) -> Float[Array, "slices"]:
-        return _leaf(name, per_slice(name, getattr(layout, name), slices))
+    def listed(*names: str) -> dict[str, Any]:
+        return {name: per_slice(name, getattr(layout, name), slices) for name in names}
 
+    values = listed("repulsion_strength", "negative_sample_rate", "learning_rate")
+    shape = listed(*(("spread", "min_dist") if layout.a is None else ("a", "b")))
+    curves = [*zip(*shape.values(), strict=True)]
     if layout.a is None:
-        curves = [
-            find_ab_params(float(spread), float(min_dist))
-            for spread, min_dist in zip(
-                per_slice("spread", layout.spread, slices),
-                per_slice("min_dist", layout.min_dist, slices),
-                strict=True,
-            )
-        ]
-        a, b = (as_floats(curve) for curve in zip(*curves, strict=True))
-    else:
-        a, b = leaf("a"), leaf("b")
-    return LayoutParams(
-        a=a,
-        b=b,
-        repulsion_strength=leaf("repulsion_strength"),
-        negative_sample_rate=leaf("negative_sample_rate"),
-        learning_rate=leaf("learning_rate"),
-        alignment_regularisation=_leaf(
-            "alignment_regularisation", alignment.alignment_regularisation
-        ),
-        motion_fidelity=_leaf("motion_fidelity", alignment.motion_fidelity),
-    )
+        curves = [find_ab_params(float(spread), float(near)) for spread, near in curves]
+    values["a"], values["b"] = zip(*curves, strict=True)
+    values["alignment_regularisation"] = alignment.alignment_regularisation
+    values["motion_fidelity"] = alignment.motion_fidelity
+    return LayoutParams(**{name: _leaf(name, value) for name, value in values.items()})
 
 
 def _leaf(name: str, value: Any) -> Array:
@@ -98,9 +85,7 @@ def _leaf(name: str, value: Any) -> Array:
     with np.errstate(over="ignore"):
         read = as_floats(value)
     if not np.isfinite(np.asarray(read)).all():
-        raise ValueError(
-            f"`{name}` is {value!r}; expected numbers that {read.dtype} can hold."
-        )
+        raise InputError(name, f"is {value!r}", f"numbers that {read.dtype} can hold")
     return read
 
 
@@ -126,19 +111,17 @@ def stack(
         pinned: For each slice which rows stay at their start; None for none.
         point_weights: For each slice how strongly its rows pull at their mates
             (at least 0); None for 1.
-        before: Sizes of slices that come before these and are another process's:
-            they are shuffled like these, and thrown away.
+        before: Sizes of another process's slices that come before these: their
+            orders are drawn and thrown away.
 
     Raises:
-        ValueError: A capacity below the largest slice.
+        InputError: If the capacity is below the largest slice.
     """
     sizes = [graph.degrees.shape[0] for graph in graphs]
     capacity = round_up(max(sizes)) if capacity is None else capacity
     if capacity < max(sizes):
-        raise ValueError(
-            f"`capacity` is {capacity}, but a slice has {max(sizes)} points; expected "
-            "at least that, or None."
-        )
+        got = f"is {capacity}, but a slice has {max(sizes)} points"
+        raise InputError("capacity", got, "at least as many, or None")
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
     for size in before:
         rng.permutation(size)

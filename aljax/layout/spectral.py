@@ -23,16 +23,16 @@ def pca(data: Float[np.ndarray, "points features"], n_components: int) -> Start:
     Components beyond the data's own dimensions are 0.
     """
     exact = np.asarray(data, dtype=np.float64)
-    centred = exact - exact.mean(axis=0)
-    centred = centred / (np.abs(centred).max() or 1.0)
-    if centred.shape[1] > centred.shape[0]:
-        *_, rows = np.linalg.svd(centred, full_matrices=False)
+    centered = exact - exact.mean(axis=0)
+    centered = centered / (np.abs(centered).max() or 1.0)
+    if centered.shape[1] > centered.shape[0]:
+        *_, rows = np.linalg.svd(centered, full_matrices=False)
         vectors = rows.T
     else:
-        vectors = np.linalg.eigh(centred.T @ centred)[1][:, ::-1]
+        vectors = np.linalg.eigh(centered.T @ centered)[1][:, ::-1]
     axes = _fix_signs(vectors[:, :n_components])
     start = np.zeros((exact.shape[0], n_components))
-    start[:, : axes.shape[1]] = centred @ axes
+    start[:, : axes.shape[1]] = centered @ axes
     return _expand(start)
 
 
@@ -63,13 +63,13 @@ def spectral(
     count, labels = connected_components(adjacency, directed=False)
     if count == 1:
         return _expand(_eigenvectors(adjacency, n_components))
-    centres = _place(labels, count, n_components, data)
+    centers = _place(labels, count, n_components, data)
     start = np.zeros((points, n_components))
     order = np.argsort(labels, kind="stable")
     for rows in np.split(order, np.cumsum(np.bincount(labels))[:-1]):
         local = _expand(_eigenvectors(adjacency[rows][:, rows], n_components))
         share = np.sqrt(rows.size / points) / 2
-        start[rows] = centres[labels[rows[0]]] + local * share
+        start[rows] = centers[labels[rows[0]]] + local * share
     return _expand(start)
 
 
@@ -120,8 +120,8 @@ def _place(
 
 
 def _expand(start: Start) -> Start:
-    centred = start - start.mean(axis=0)
-    return centred * (EXTENT / (np.abs(centred).max() or 1.0))
+    centered = start - start.mean(axis=0)
+    return centered * (EXTENT / (np.abs(centered).max() or 1.0))
 
 
 def _fix_signs(vectors: np.ndarray) -> np.ndarray:

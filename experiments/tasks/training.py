@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int
 
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig, number
 from aljax.fit import prepare
-from aljax.layout.adjoint import graph_of, reweigh, solve_layout
+from aljax.layout import Unrolled, graph_of, reweigh, solve_layout
 from aljax.layout.problem import AlignedProblem, LayoutParams
 
 Encoder = Callable[..., Any]  # an Equinox module
@@ -103,9 +103,7 @@ def lay_out(rows: Rows, held: Held, training: Training, key: jax.Array) -> Rows:
         reweigh(held.problem, graphs),
         held.params,
         held.start,
-        key=key,
-        n_epochs=training.epochs,
-        last=training.last,
+        adjoint=Unrolled(key, n_epochs=training.epochs, last=training.last),
     )
     maps = []
     for t, one in enumerate(rows):
