@@ -32,6 +32,7 @@ ORDER = [
     "layout.losses",
     "layout.optimize",
     "layout.sharding",
+    "layout.minimum",
     "layout.adjoint",
     "layout.implicit",
     "inverse",

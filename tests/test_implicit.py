@@ -1,5 +1,7 @@
 """Derivatives through a finished layout, against central differences in x64."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -12,11 +14,12 @@ from aljax.config import AlignmentConfig, LayoutConfig
 from aljax.errors import InputError
 from aljax.graph.exact import exact_knn
 from aljax.layout import Implicit, Unrolled, graph_of, reweigh, solve_layout
-from aljax.layout.adjoint import exact_shifts, flat_directions, project
 from aljax.layout.losses import aligned_loss
+from aljax.layout.minimum import exact_shifts, flat_directions, project
 from aljax.layout.problem import AlignedProblem, layout_params, stack_maps
 
 SIZES = (20, 20, 20)
+NONE: Any = None
 CAPACITY = 24  # some padding, whose derivatives have to be 0
 RATE = 0.2  # the default rate amplifies differences beyond what 1e-5 could show
 FEW = Unrolled(jax.random.key(1), n_epochs=6, n_shifts=4)
@@ -228,7 +231,7 @@ def test_the_names_of_version_0_1_go_on_with_one_warning(problem, params, base):
 @pytest.mark.parametrize(
     ("name", "got", "solve"),
     [
-        ("key", "None", lambda *_: Unrolled(None)),
+        ("key", "None", lambda *_: Unrolled(NONE)),
         ("last", "500", lambda *_: Unrolled(jax.random.key(0), last=500)),
         ("n_epochs", "0", lambda *_: Unrolled(jax.random.key(0), n_epochs=0)),
         ("max_steps", "0", lambda *_: Implicit(max_steps=0)),

@@ -152,7 +152,7 @@ def test_without_any_start_the_first_slice_has_the_graphs_own(adjacency):
     [
         (
             lambda maps: [*maps[:2], "pca"],
-            r"^`init\[2\]` is not an array.*`init='pca'`",
+            r"^`init\[2\]` is not an array.*'pca'",
         ),
         (lambda maps: maps[:2], r"^`init` has 2 maps for 3 slices"),
         (lambda maps: [maps[0].T, *maps[1:]], r"^`init\[0\]` has shape \(2, 41\)"),

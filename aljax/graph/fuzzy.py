@@ -158,7 +158,6 @@ def _equation(
     slope = jnp.sum(shares * excess, axis=0) / sigma**2
     near = (jnp.abs(missed) < 10 * TOLERANCE) & (slope > 0)
     return missed, jnp.where(near, slope, 1.0), near, shares
->>>>>>> 9e41c5c (Differentiate layouts in both modes and to second order)
 
 
 def _bisect(excess: Lists, present: Present, target: Scalar) -> Points:
