@@ -1,7 +1,7 @@
 """Columns of any table library as plain values, one entry for each row."""
 
 import numbers
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,53 +12,55 @@ RowValues = Sequence[Any] | np.ndarray
 
 
 def as_column(values: Any, name: str) -> np.ndarray:
-    """One entry for each row, as an array: a list's are kept as they are.
-
-    NumPy would make text of numbers beside text, and a table of tuples.
+    """Returns one entry for each row, as an array: a list's are kept as they are.
 
     Args:
         values: A list, an array, or a column of a frame.
         name: The argument that it came by, for errors.
 
     Raises:
-        InputError: It is not an array, or an entry cannot be hashed.
+        InputError: An entry cannot be hashed.
     """
     if isinstance(values, list | tuple):
+        # NumPy would make text of numbers beside text, and a table of tuples.
         column = np.empty(len(values), dtype=object)
-        for row, one in enumerate(values):
-            column[row] = one
-        if all(isinstance(one, numbers.Real) for one in values):
+        for row, value in enumerate(values):
+            column[row] = value
+        if all(isinstance(value, numbers.Real) for value in values):
             whole = np.asarray(values)
             pairs = zip(whole.tolist(), values, strict=True)
             column = whole if all(a == b or b != b for a, b in pairs) else column
     else:
         column = np.asarray(values)
-    if column.dtype.kind != "O" or column.ndim != 1:
-        return column
-    for row, one in enumerate(column):
-        try:
-            hash(one)
-        except TypeError as error:
-            raise InputError(
-                name,
-                f"has {one!r} ({type(one).__name__}) in row {row}, which has no hash",
-                "text, numbers or tuples",
-            ) from error
+    if column.dtype.kind == "O" and column.ndim == 1:
+        check_hashable(column, name)
     return column
 
 
-def as_plain(values: Any) -> Any:
-    """A column, whichever library it is from, as a list of plain Python values.
+def check_hashable(values: Iterable[Any], name: str, of: str = "") -> None:
+    """Checks that values can be compared; `of` begins the message, if not empty.
 
-    What is neither a column nor a list stays as it is.
+    Raises:
+        InputError: One of them cannot be hashed.
     """
+    for row, value in enumerate(values):
+        try:
+            hash(value)
+        except TypeError as error:
+            got = f"{of}has {value!r} ({type(value).__name__}) in row {row}"
+            got += ", which cannot be hashed"
+            raise InputError(name, got, "text, numbers or tuples") from error
+
+
+def as_plain(values: Any) -> Any:
+    """Returns a column of any library as a list of plain values, all else as it is."""
     if isinstance(values, np.ndarray | np.generic) and values.dtype == "M8[ns]":
         # Of nanoseconds, which Python's times do not have, `tolist` makes numbers.
         values = values.astype("M8[us]")
     convert = getattr(values, "tolist", None) or getattr(values, "to_list", None)
     column = convert() if convert else values
     if isinstance(column, list | tuple):
-        return [as_plain(one) if isinstance(one, np.generic) else one for one in column]
+        return [as_plain(v) if isinstance(v, np.generic) else v for v in column]
     return column
 
 

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from aljax.columns import as_plain, is_missing
+from aljax.columns import as_plain, check_hashable, is_missing
 from aljax.config import number
 from aljax.errors import InputError
 from aljax.graph.slices import read_rows, slices_of
@@ -82,10 +82,11 @@ def slices_from_table(values: Any, slice_labels: Any, row_ids: Any) -> TableSlic
         got, remedy = "is a sparse matrix", "Cut it by hand: `values[rows]` a slice."
         raise InputError("values", got, "an array or a frame", remedy)
     labels = _column(slice_labels, "slice_labels", len(data))
+    check_hashable(labels, "slice_labels")
     ids = _column(row_ids, "row_ids", len(data))
     rows: dict[Hashable, list[int]] = {}
     for row, label in enumerate(labels):
-        if not isinstance(label, Hashable) or is_missing(label):
+        if is_missing(label):
             got, remedy = f"has {label!r} in row {row}", "Drop the row, or fill it."
             raise InputError("slice_labels", got, "labels, such as years", remedy)
         rows.setdefault(label, []).append(row)
@@ -100,7 +101,7 @@ def slices_from_table(values: Any, slice_labels: Any, row_ids: Any) -> TableSlic
 
 
 def _in_order(labels: Iterable[Any], dtype: Any) -> list[Any]:
-    """The labels sorted; those of an ordered category as its categories stand."""
+    """Returns the labels sorted; an ordered category's as its categories stand."""
     if getattr(dtype, "ordered", type(dtype).__name__ == "Enum"):  # pandas', polars'
         labels = set(labels)
         return [label for label in as_plain(dtype.categories) if label in labels]
@@ -112,7 +113,7 @@ def _in_order(labels: Iterable[Any], dtype: Any) -> list[Any]:
 
 
 def _column(values: Any, name: str, rows: int) -> list[Any]:
-    """A column as plain Python values, whichever library it is from."""
+    """Returns a column of any library as a list with an entry for each row."""
     column = as_plain(values)
     if isinstance(column, str) or not isinstance(column, Iterable):
         got = f"is a {type(values).__name__}"

@@ -98,13 +98,11 @@ class Parameters(BaseEstimator):
 
     def __new__(cls, *_: Any, **parameters: Any) -> Any:
         """Checks the names; an error suggests the nearest right one."""
-        known = cls._get_param_names()
+        names = cls._get_param_names()
         for name in parameters:
-            if name not in known:
-                raise TypeError(
-                    f"`{name}` is not a parameter of {cls.__name__}: "
-                    f"{nearest_name(name, known)}"
-                )
+            if name not in names:
+                said = f"`{name}` is not a parameter of {cls.__name__}: "
+                raise TypeError(said + nearest_name(name, names))
         return super().__new__(cls)
 
     def __sklearn_tags__(self) -> Any:
@@ -141,11 +139,7 @@ class Parameters(BaseEstimator):
             )
 
     def _check_parameters(self) -> None:
-        """Warns once of all parameters that do nothing.
-
-        Raises:
-            InputError: A parameter of `ABSENT` with another value than its default.
-        """
+        """Warns of parameters that do nothing, raises for those of `ABSENT`."""
         defaults = {field.name: field.default for field in dataclasses.fields(self)}
         for name, why in ABSENT.items():
             value = getattr(self, name)
@@ -232,8 +226,8 @@ class Parameters(BaseEstimator):
         try:
             state = check_random_state(self.random_state)
         except ValueError as error:
-            got, expected = f"is {self.random_state!r}", "a whole number from 0 to "
-            expected += "2**32 - 1, a NumPy `RandomState`, or None"
+            expected = "a whole number from 0 to 2**32 - 1, a `RandomState`, or None"
+            got = f"is {self.random_state!r}"
             raise InputError("random_state", got, expected) from error
         return jax.random.key(state.randint(2**31))
 
@@ -241,24 +235,18 @@ class Parameters(BaseEstimator):
 def fitting_neighbors(n_neighbors: Any, sizes: Sequence[int], *, first: int = 0) -> Any:
     """Returns `n_neighbors`, reduced below the rows of each slice with one warning.
 
-    Args:
-        n_neighbors: The setting, one number for all or one for each slice.
-        sizes: The slices' rows.
-        first: The index of the first slice, for the warning.
+    The first of the slices, whose numbers of rows are `sizes`, has the index `first`.
     """
     asked = per_slice("n_neighbors", n_neighbors, len(sizes))
     if not all(isinstance(k, int | np.integer) for k in asked):
         return n_neighbors  # the config says why not
-    fits = [
-        min(k, rows - 1) if rows > 2 else k
-        for k, rows in zip(asked, sizes, strict=True)
-    ]
-    few = [t for t, (k, fit) in enumerate(zip(asked, fits, strict=True)) if k > fit]
+    pairs = [*zip(asked, sizes, strict=True)]
+    few = [t for t, (k, rows) in enumerate(pairs) if rows > 2 and k > rows - 1]
     if not few:
         return n_neighbors
     slices = ", ".join(f"slice {first + t} ({sizes[t]} rows)" for t in few)
     warn(f"`n_neighbors` reaches the rows of {slices}: reduced to the rows less 1.")
-    return fits
+    return [min(k, rows - 1) if rows > 2 else k for k, rows in pairs]
 
 
 def check_columns(given: Any, names: Iterable[str]) -> None:
@@ -266,6 +254,6 @@ def check_columns(given: Any, names: Iterable[str]) -> None:
     expected = [*names]
     columns = [*getattr(given, "columns", expected)]
     if columns != expected and sorted(map(str, columns)) == sorted(map(str, expected)):
-        got, remedy = f"has the columns {columns}", "Pass `X[list("
-        remedy += "model.feature_names_in_)]`."
-        raise InputError("X", got, f"them in the order of `fit`, {expected}", remedy)
+        order = f"them in the order of `fit`, {expected}"
+        remedy = "Pass `X[list(model.feature_names_in_)]`."
+        raise InputError("X", f"has the columns {columns}", order, remedy)

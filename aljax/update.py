@@ -24,12 +24,14 @@ from aljax.graph.slices import Slice, dense_only, read_slice, slices_of
 from aljax.layout.initialize import from_mates
 from aljax.layout.optimize import init
 from aljax.layout.problem import layout_params, stack, stack_maps, unstack_maps
-from aljax.relations.mates import Mates, Relations, chain
+from aljax.relations.mates import Mates, Relations
 from aljax.relations.read import (
     SliceIds,
+    follow,
     from_dict,
     from_ids,
     from_pairs,
+    has_pairs,
     read_slice_ids,
     warn_alone,
 )
@@ -90,12 +92,12 @@ def update(
         instance("progress", progress, Callable, "a function of the state, or None")
     number(0, high=count, whole=True)("move", move)
     number(1, high=count + 1, whole=True, optional=True)("keep", keep)
-    graph, layout = extend_settings(fitted, settings or {})
-    labels = extend_labels(fitted, slice_label)
+    graph, layout = _extend_settings(fitted, settings or {})
+    labels = _extend_labels(fitted, slice_label)
     name = slice_name(count, labels)
     given = read_slice(new_slice, "new_slice", name=name, metric=graph.metric)
     slices = [*slices_of([*map(len, fitted.maps)], fitted.data, labels), given]
-    mates, ids = read_new_mates(fitted, relations, slices)
+    mates, ids = _new_mates(fitted, relations, slices)
     knn_seed, start_seed = seeds(key, 2)
     seconds: dict[str, float] = {}
     if fitted.alignment.motion_fidelity > 0:
@@ -226,14 +228,10 @@ def _drop(fitted: AlignedEmbedding, first: int) -> AlignedEmbedding:
     return dataclasses.replace(fitted, relations=relations, params=params, **cut)
 
 
-def extend_settings(
+def _extend_settings(
     fitted: AlignedEmbedding, settings: Mapping[str, Any]
 ) -> tuple[GraphConfig, LayoutConfig]:
-    """Returns the settings with the new slice's, where they may differ by slice.
-
-    Raises:
-        InputError: A name that is not a per-slice setting.
-    """
+    """Returns the settings with the new slice's, where they may differ by slice."""
     instance("settings", settings, Mapping, "settings by name")
     # A start that was given is not a setting of the slices to come.
     configs = fitted.graph, dataclasses.replace(fitted.layout, init="spectral")
@@ -243,8 +241,8 @@ def extend_settings(
         for field in dataclasses.fields(config)
         if field.metadata["per_slice"]
     ]
-    curve, other = ("a", "b"), ("min_dist", "spread")
-    if fitted.layout.a is None:
+    curve, other = ("min_dist", "spread"), ("a", "b")
+    if fitted.layout.a is not None:
         curve, other = other, curve
     for name in settings:
         if name not in names:
@@ -267,14 +265,10 @@ def extend_settings(
     return extend(configs[0]), extend(configs[1])
 
 
-def extend_labels(
+def _extend_labels(
     fitted: AlignedEmbedding, label: Hashable
 ) -> tuple[Hashable, ...] | None:
-    """Returns the slices' labels with the new one's, or with the next free index.
-
-    Raises:
-        InputError: A label that cannot be hashed.
-    """
+    """Returns the slices' labels with the new one's, or with the next free index."""
     check_label(label, "slice_label")
     labels, new = fitted.slice_labels, len(fitted.maps)
     if labels is None:
@@ -283,35 +277,21 @@ def extend_labels(
     return (*labels, free if label is None else label)
 
 
-def read_new_mates(
+def _new_mates(
     fitted: AlignedEmbedding, relations: Any, slices: Sequence[Slice]
 ) -> tuple[Relations, tuple[SliceIds, ...] | None]:
-    """Returns the mates of the new slice in those before, and the ids of all rows.
-
-    Args:
-        fitted: The sequence so far.
-        relations: As `update` takes them.
-        slices: The slices, the new one included.
-
-    Raises:
-        InputError: As `update` has them.
-    """
+    """Returns the mates of the new slice in those before, and the ids of all rows."""
     new, ids = len(fitted.maps), fitted.ids
+    window = fitted.alignment.alignment_window_size
     if not isinstance(relations, Mapping):
         if ids is None:
-            raise InputError(
-                "relations",
-                f"is a {type(relations).__name__}",
-                "a dict {row of the last slice: row of the new one}, or pairs",
-                "Ids serve where `fit` was given ids, and no update pairs since.",
-            )
+            got = f"is a {type(relations).__name__}"
+            expected = "a dict {row of the last slice: row of the new one}, or pairs"
+            remedy = "Ids serve where `fit` was given ids, and no update pairs since."
+            raise InputError("relations", got, expected, remedy)
         ids = (*ids, read_slice_ids(relations, slices[new], name="relations"))
-        window = fitted.alignment.alignment_window_size
-        first = max(0, new - window)
-        near = from_ids(ids[first:], window=window)
-        mates = {(first + t, o): pair for (t, o), pair in near.items()}
-        mates = {(t, o): pair for (t, o), pair in mates.items() if t + o == new}
-    elif any(isinstance(key, tuple) for key in relations):
+        mates = from_ids(ids, window=window, first=new)
+    elif has_pairs(relations):
         mates, ids = from_pairs(relations, slices), None
         for t, offset in mates:
             if t + offset != new:
@@ -319,21 +299,10 @@ def read_new_mates(
                 raise InputError("relations", got, f"pairs with the new slice, {new}")
     else:
         step = from_dict(relations, new - 1, slices, name="relations")
-        mates = _follow(fitted, step)
+        mates = follow(fitted.relations, step, new - 1, window=window)
         if ids is not None:
             named = dict(zip(step.others.tolist(), step.rows.tolist(), strict=True))
-            rows = (named.get(row) for row in range(slices[new].rows))
-            ids = (*ids, tuple(None if row is None else ids[-1][row] for row in rows))
+            named = {other: ids[-1][row] for other, row in named.items()}
+            ids = (*ids, tuple(named.get(row) for row in range(slices[new].rows)))
     warn_alone(mates, slices, first=new)
     return mates, ids
-
-
-def _follow(fitted: AlignedEmbedding, step: Mates) -> Relations:
-    """The mates of a dict from the last slice on, chained back along the window."""
-    new = len(fitted.maps)
-    mates = {(new - 1, 1): step}
-    for offset in range(2, fitted.alignment.alignment_window_size + 1):
-        before = fitted.relations.get((new - offset, offset - 1))
-        if before is not None:
-            mates[new - offset, offset] = chain(before, step)
-    return mates

@@ -115,7 +115,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, tuple[str, ...]]] = {
     "labels that cannot be hashed": (
         {"slice_labels": [[2002]] * 6},
         "slice_labels",
-        ("[2002] in row 0",),
+        ("[2002] (list) in row 0",),
     ),
     "ids that cannot be hashed": (
         {"row_ids": [*NAMES[:5], ["Mali"]]},

@@ -51,10 +51,10 @@ def chain(first: Mates, second: Mates) -> Mates:
         np.searchsorted(second.rows[order], first.others, side)
         for side in ("left", "right")
     )
-    left = np.repeat(np.arange(first.rows.size), end - begin)
+    counts = end - begin
+    left = np.repeat(np.arange(first.rows.size), counts)
     # The entries begin to end of each, one after another.
-    past = np.repeat(np.cumsum(end - begin) - end, end - begin)
-    right = order[np.arange(left.size) - past]
+    right = order[np.arange(left.size) - np.repeat(np.cumsum(counts) - end, counts)]
     pairs = np.column_stack([first.rows[left], second.others[right]])
     return by_row(np.unique(pairs, axis=0))
 
@@ -62,13 +62,9 @@ def chain(first: Mates, second: Mates) -> Mates:
 def read_weights(
     weights: Any, count: int, name: str, of: str
 ) -> Float[np.ndarray, "_"] | None:
-    """Returns checked weights, `count` finite numbers of at least 0; None stays None.
+    """Returns `count` finite weights of at least 0; None stays None.
 
-    Args:
-        weights: As the user gave them.
-        count: How many there should be.
-        name: The argument they came in, for a message.
-        of: Which slices they belong to, for a message.
+    `name` and `of` say in messages which argument they are, and of which slices.
 
     Raises:
         InputError: Another shape or kind, a weight below 0, NaN or infinite.
@@ -96,12 +92,13 @@ def check_mates(relations: Any) -> None:
     Raises:
         InputError: They are anything else.
     """
-    mapping = isinstance(relations, Mapping)
-    if not mapping or not all(isinstance(pair, Mates) for pair in relations.values()):
-        kind = type(relations).__name__
-        got = f"is a {kind}" + (" of other values than `Mates`" if mapping else "")
-        remedy = "Pass `fitted.relations`."
-        raise InputError("relations", got, "the mates that a fit found", remedy)
+    got = f"is a {type(relations).__name__}"
+    if isinstance(relations, Mapping):
+        if all(isinstance(mates, Mates) for mates in relations.values()):
+            return
+        got += " of other values than `Mates`"
+    expected, remedy = "the mates that a fit found", "Pass `fitted.relations`."
+    raise InputError("relations", got, expected, remedy)
 
 
 def linked(relations: Relations) -> Relations:

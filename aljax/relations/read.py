@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from aljax.columns import as_plain, is_missing
+from aljax.columns import as_plain, check_hashable, is_missing
 from aljax.errors import InputError, warn
 from aljax.graph.slices import Slice
 from aljax.relations.mates import Mates, Relations, by_row, chain, read_weights
@@ -71,54 +71,45 @@ def warn_alone(relations: Relations, slices: Slices, *, first: int = 1) -> None:
     held = {t + offset for (t, offset), mates in relations.items() if mates.rows.size}
     for t in range(first, len(slices)):
         if t not in held:
-            warn(
-                f"{slices[t].name} has no mates in the slices before it: alignment has "
-                "nothing to hold it by."
-            )
+            said = " has no mates in the slices before it: alignment has nothing to "
+            warn(f"{slices[t].name}{said}hold it by.")
 
 
 def from_dicts(relations: Any, slices: Slices, *, window: int) -> Relations:
-    """Returns the mates of a list of dicts, chained up to `window` slices ahead.
-
-    Raises:
-        InputError: As `from_dict`, or not one dict for each gap.
-    """
+    """Returns the mates of a list of dicts, chained up to `window` slices ahead."""
     gaps = len(slices) - 1
     if relations is None and not gaps:
         return {}
     if not isinstance(relations, Sequence) or len(relations) != gaps:
         listed = isinstance(relations, Sequence)
         got = f"has {len(relations)} dicts" if listed else f"is {_kind(relations)}"
-        raise InputError(
-            "relations",
-            f"{got} for {gaps + 1} slices",
-            f"{gaps} dicts {{row of slice t: row of slice t+1}}, one for each pair of "
-            f"consecutive slices; or ids for each slice; or {PAIRS}",
-        )
-    steps = [from_dict(relation, t, slices) for t, relation in enumerate(relations)]
+        expected = f"{gaps} dicts {{row of slice t: row of slice t+1}}, one for each "
+        expected += f"pair of consecutive slices; or ids for each slice; or {PAIRS}"
+        raise InputError("relations", f"{got} for {gaps + 1} slices", expected)
     read: Relations = {}
-    for t, step in enumerate(steps):
-        read[t, 1] = step
-        for offset in range(2, min(window, gaps - t) + 1):
-            read[t, offset] = chain(read[t, offset - 1], steps[t + offset - 1])
-    return read
+    for t, relation in enumerate(relations):
+        step = from_dict(relation, t, slices, name=f"relations[{t}]")
+        read |= follow(read, step, t, window=window)
+    return dict(sorted(read.items()))
 
 
-def from_dict(
-    relation: Any, t: int, slices: Slices, *, name: str | None = None
-) -> Mates:
-    """Returns the mates of a dict from slice t to slice t + 1; `name` is for messages.
+def follow(before: Relations, step: Mates, t: int, *, window: int) -> Relations:
+    """Returns the mates that a step from slice t to t + 1 adds to those before it."""
+    added = {(t, 1): step}
+    for offset in range(1, window):
+        if (t - offset, offset) in before:
+            added[t - offset, offset + 1] = chain(before[t - offset, offset], step)
+    return added
 
-    Raises:
-        InputError: Not a dict, a row that is not a whole number or not in its slice,
-            two rows mapped to one, or a dict that is evidently reversed.
-    """
-    name = name or f"relations[{t}]"
+
+def from_dict(relation: Any, t: int, slices: Slices, *, name: str) -> Mates:
+    """Returns the mates of a dict from slice t to slice t + 1; `name` is for errors."""
     pairs = _rows_of(relation, t, name)
     before, after = slices[t : t + 2]
     backward = is_reversed(pairs, [before, after])
-    fits = "It would fit reversed: p" + TURN[1:]
-    remedy = f"{DIRECTION} {fits}" if backward else DIRECTION
+    remedy = DIRECTION
+    if backward:
+        remedy += " It would fit reversed: p" + TURN[1:]
     _check_rows(pairs[:, 0], before, name, "maps from", remedy=remedy)
     _check_rows(pairs[:, 1], after, name, "maps to", remedy=remedy)
     if backward:
@@ -139,15 +130,11 @@ def _rows_of(relation: Any, t: int, name: str) -> Int[np.ndarray, "mates 2"]:
             raise InputError(name, f"has {row!r} ({type(row).__name__})", expected)
     pairs = np.array([*relation.items()], dtype=np.int64).reshape(-1, 2)
     others, counts = np.unique(pairs[:, 1], return_counts=True)
-    if (counts > 1).any():
-        other = others[counts > 1][0]
+    for other in others[counts > 1]:
         rows = pairs[pairs[:, 1] == other, 0]
-        raise InputError(
-            name,
-            f"maps rows {rows[0]} and {rows[1]} to the same row {other}",
-            f"at most one mate for each row of slice {t + 1}",
-            f"Give several as {PAIRS}.",
-        )
+        got = f"maps rows {rows[0]} and {rows[1]} to the same row {other}"
+        expected = f"at most one mate for each row of slice {t + 1}"
+        raise InputError(name, got, expected, f"Give several as {PAIRS}.")
     return pairs
 
 
@@ -165,19 +152,14 @@ def is_reversed(pairs: Int[np.ndarray, "mates 2"], slices: Slices) -> bool:
 
     They do where only the other order is in range, and where at least 90 % of the
     pairs are identical rows in the other order and under 10 % in the given one.
-
-    Args:
-        pairs: Rows of the earlier and of the later slice, as given.
-        slices: The two slices.
     """
-    sizes = np.array([two.rows for two in slices])
-    swapped = pairs[:, ::-1]
+    sizes, swapped = [part.rows for part in slices], pairs[:, ::-1]
     fits, other_fits = (
         bool(((order >= 0) & (order < sizes)).all()) for order in (pairs, swapped)
     )
     if not pairs.size or not other_fits or not fits:
         return other_fits and not fits
-    before, after = (two.dense for two in slices)
+    before, after = (part.dense for part in slices)
     if before is None or after is None or before.shape[1:] != after.shape[1:]:
         return False
 
@@ -190,68 +172,52 @@ def is_reversed(pairs: Int[np.ndarray, "mates 2"], slices: Slices) -> bool:
 def turn_reversed(relations: Any, slices: Slices, *, first: int = 0) -> Any:
     """Returns the relations with the dicts turned that are evidently reversed.
 
-    Relations of any other kind come back as they are: `read_relations` judges them.
-
-    Args:
-        relations: As the user gave them.
-        slices: The slices they speak of.
-        first: The index of the first of these slices, for the warning.
+    All else comes back as it is, for `read_relations` to judge; `first` is the index
+    of the first slice, for the warning.
     """
     listed = isinstance(relations, Sequence) and len(relations) == len(slices) - 1
     if not listed or not any(isinstance(relation, Mapping) for relation in relations):
         return relations
     turned = list(relations)
-    for t, relation in enumerate(relations):
-        if not isinstance(relation, Mapping) or any(
-            isinstance(key, tuple) for key in relation
-        ):
-            continue
-        name = f"relations[{first + t}]"
-        pairs = _rows_of(relation, first + t, name)
-        if is_reversed(pairs, slices[t : t + 2]):
-            warn(
-                f"`{name}` is reversed and was read from slice {first + t + 1} to "
-                f"slice {first + t}. {DIRECTION}"
-            )
-            turned[t] = {new: old for old, new in relation.items()}
+    for t, relation in enumerate(relations, first):
+        rows = isinstance(relation, Mapping) and not has_pairs(relation)
+        pairs = _rows_of(relation, t, f"relations[{t}]") if rows else None
+        if pairs is not None and is_reversed(pairs, slices[t - first : t - first + 2]):
+            turn = f"reversed and was read from slice {t + 1} to slice {t}. {DIRECTION}"
+            warn(f"`relations[{t}]` is {turn}")
+            turned[t - first] = {new: old for old, new in relation.items()}
     return turned
 
 
-def read_ids(ids: Any, slices: Slices) -> tuple[SliceIds, ...]:
-    """Returns checked ids, one for each row; None and NaN belong to nobody.
+def has_pairs(relations: Mapping[Any, Any]) -> bool:
+    """Tells explicit pairs, keyed by two slices, from a dict of rows."""
+    return any(isinstance(key, tuple) for key in relations)
 
-    Raises:
-        InputError: Not as many ids as slices or rows, an id that repeats within its
-            slice (names the first) or cannot be hashed.
-    """
-    count = len(slices)
-    if len(ids) != count:
-        got = f"has ids for {len(ids)} slices"
-        raise InputError("relations", got, f"{count} sequences of ids, one a slice")
-    return tuple(
-        read_slice_ids(of, slices[t], name=f"relations[{t}]")
-        for t, of in enumerate(ids)
-    )
+
+def read_ids(ids: Any, slices: Slices) -> tuple[SliceIds, ...]:
+    """Returns checked ids, one for each row; None and NaN belong to nobody."""
+    if len(ids) != len(slices):
+        expected = f"{len(slices)} sequences of ids, one a slice"
+        raise InputError("relations", f"has ids for {len(ids)} slices", expected)
+    pairs = enumerate(zip(ids, slices, strict=True))
+    return tuple(read_slice_ids(i, of, name=f"relations[{t}]") for t, (i, of) in pairs)
 
 
 def read_slice_ids(given: Any, of: Slice, *, name: str) -> SliceIds:
-    """Returns one slice's ids, as `read_ids` checks them; `name` is for messages."""
+    """Returns checked ids of one slice; `name` is for errors."""
     ids, owner = as_plain(given), f"of {of.name}"
     expected = f"one id for each of its {of.rows} rows, None for nobody"
     if isinstance(ids, str) or not isinstance(ids, Sequence):
         raise InputError(name, f"{owner} is {_kind(given)}", expected)
     if len(ids) != of.rows:
         raise InputError(name, f"{owner} has {len(ids)} ids", expected)
+    check_hashable(ids, name, f"{owner} ")
     first: dict[Hashable, int] = {}
-    repeated = []
-    for row, value in enumerate(ids):
-        try:
-            if not is_missing(value) and first.setdefault(value, row) != row:
-                repeated.append(f"{value!r} in rows {first[value]} and {row}")
-        except TypeError as error:
-            got = f"{owner} has {value!r} ({type(value).__name__}) in row {row}"
-            got += ", which cannot be hashed"
-            raise InputError(name, got, "text, numbers or tuples") from error
+    repeated = [
+        f"{value!r} in rows {first[value]} and {row}"
+        for row, value in enumerate(ids)
+        if not is_missing(value) and first.setdefault(value, row) != row
+    ]
     if repeated:
         more = len(repeated) - OFFENDERS
         got = f"{owner} repeats {'; '.join(repeated[:OFFENDERS])}"
@@ -261,28 +227,26 @@ def read_slice_ids(given: Any, of: Slice, *, name: str) -> SliceIds:
     return tuple(None if is_missing(value) else value for value in ids)
 
 
-def from_ids(ids: Sequence[SliceIds], *, window: int) -> Relations:
-    """Returns rows with the same id in every pair of slices within the window."""
-    rows = [
-        {value: row for row, value in enumerate(of) if not is_missing(value)}
-        for of in ids
-    ]
+def from_ids(ids: Sequence[SliceIds], *, window: int, first: int = 1) -> Relations:
+    """Returns rows with the same id in slices within the window of each other.
+
+    Only pairs whose later slice is `first` or one after it are read.
+    """
+    rows = {
+        t: {value: row for row, value in enumerate(ids[t]) if not is_missing(value)}
+        for t in range(max(0, first - window), len(ids))
+    }
     read: Relations = {}
-    for t in range(len(ids) - 1):
-        for offset in range(1, min(window, len(ids) - 1 - t) + 1):
-            later = rows[t + offset]
-            pairs = [(row, later[v]) for v, row in rows[t].items() if v in later]
-            read[t, offset] = by_row(np.array(pairs, dtype=np.int64).reshape(-1, 2))
+    for t, earlier in rows.items():
+        for later in range(max(t + 1, first), min(t + window + 1, len(ids))):
+            there = rows[later]
+            pairs = [(row, there[v]) for v, row in earlier.items() if v in there]
+            read[t, later - t] = by_row(np.array(pairs, np.int64).reshape(-1, 2))
     return read
 
 
 def from_pairs(relations: Mapping[Any, Any], slices: Slices) -> Relations:
-    """Returns the mates of explicit pairs; a row may have several.
-
-    Raises:
-        InputError: A key that is not a pair of slices, rows out of range, weights
-            that are negative, NaN, infinite or of the wrong length.
-    """
+    """Returns the mates of explicit pairs; a row may have several."""
     check_keys(relations, len(slices))
     read: Relations = {}
     for (s, t), given in relations.items():
@@ -295,21 +259,14 @@ def from_pairs(relations: Mapping[Any, Any], slices: Slices) -> Relations:
 
 
 def check_keys(relations: Mapping[Any, Any], count: int) -> None:
-    """Checks that the keys of explicit pairs are pairs of different slices.
-
-    Raises:
-        InputError: A key is anything else, or names a slice beyond the `count`.
-    """
+    """Checks that the keys of explicit pairs are two of `count` slices."""
     for key in relations:
         pair = isinstance(key, tuple) and len(key) == 2
         pair = pair and all(isinstance(t, numbers.Integral) for t in key)
         if not pair or key[0] == key[1] or min(key) < 0 or max(key) >= count:
-            raise InputError(
-                "relations",
-                f"has the key {key!r}",
-                f"pairs of two different slices of 0 to {count - 1}, as in "
-                "{(0, 1): array (m, 2)}, or a list of dicts",
-            )
+            expected = f"pairs of two different slices of 0 to {count - 1}, as in "
+            expected += "{(0, 1): array (m, 2)}, or a list of dicts"
+            raise InputError("relations", f"has the key {key!r}", expected)
 
 
 def _from_pair(given: Any, key: tuple[int, int], slices: Slices) -> Mates:

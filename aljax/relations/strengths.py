@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from aljax.errors import InputError
 from aljax.graph.fuzzy import FuzzyGraph
@@ -58,25 +58,17 @@ def relate(
             strengths = _jaccard(mates, binary(t), binary(t + offset))
         else:
             strengths = np.ones(mates.rows.size)
-        shared = strengths / _companions(mates)
-        decayed = np.exp(alignment_decay * (1 - offset)) * shared
+        # For each pair, the larger of the two rows' numbers of mates.
+        companions = np.maximum(*(np.bincount(side)[side] for side in mates[:2]))
+        decayed = np.exp(alignment_decay * (1 - offset)) * (strengths / companions)
         related[t, offset] = mates._replace(strengths=decayed)
     return related
-
-
-def _companions(mates: Mates) -> Int[np.ndarray, "mates"]:
-    """For each pair, the larger of the two rows' numbers of mates."""
-    return np.maximum(*(np.bincount(side)[side] for side in mates[:2]))
 
 
 def _jaccard(
     mates: Mates, before: scipy.sparse.csr_matrix, after: scipy.sparse.csr_matrix
 ) -> Float[np.ndarray, "mates"]:
-    """Overlap of the mates' neighborhoods in two binary graphs; 1 if both are empty.
-
-    The first is mapped by the mates into the rows of the second, which is cut to
-    those that have a mate.
-    """
+    """Returns |f(N_i) & N_i'| / |f(N_i) | N_i'| of each pair; 1 if both are empty."""
     shape = (before.shape[0], after.shape[0])
     mapping = scipy.sparse.csr_matrix(
         (np.ones(mates.rows.size, before.dtype), (mates.rows, mates.others)),
@@ -100,22 +92,19 @@ def check_comparable(data: Sequence[np.ndarray | None]) -> None:
         InputError: A slice has no dense data, or other columns than the first.
     """
     for t, rows in enumerate(data):
-        if rows is None:
-            raise InputError(
-                "motion_fidelity",
-                f"is above 0, but slice {t} is sparse, distances, neighbors or a graph",
-                "dense data for every slice",
-                "Give them, or set `motion_fidelity` to 0.",
-            )
         first = data[0]
-        if first is not None and rows.shape[1] != first.shape[1]:
-            raise InputError(
-                "motion_fidelity",
-                f"is above 0, but slice {t} has {rows.shape[1]} columns and slice 0 "
-                f"has {first.shape[1]}",
-                "as many in each, for mates are compared in the data",
-                "Set it to 0, or give all slices the same columns.",
-            )
+        if rows is None:
+            got = f"slice {t} is sparse, distances, neighbors or a graph"
+            expected = "dense data for every slice"
+            remedy = "Give them, or set it to 0."
+        elif first is not None and rows.shape[1] != first.shape[1]:
+            got = f"slice {t} has {rows.shape[1]} columns and slice 0 has "
+            got += f"{first.shape[1]}"
+            expected = "as many in each, for mates are compared in the data"
+            remedy = "Set it to 0, or give all slices the same columns."
+        else:
+            continue
+        raise InputError("motion_fidelity", f"is above 0, but {got}", expected, remedy)
 
 
 def scales_of(data: Sequence[Any], graphs: Sequence[FuzzyGraph]) -> list[float]:
@@ -137,12 +126,7 @@ def measure_moves(
     """Returns the mates with their moves: how far each pair lies apart in the data.
 
     Distances are Euclidean, whatever metric made the graphs, in units of the median
-    of the scales.
-
-    Args:
-        relations: Mates, keyed by (earlier slice, offset).
-        data: The data of the slices that they speak of.
-        scales: `scales_of` all slices whose unit is shared.
+    of `scales`, which are those of all slices that share a unit.
     """
     positive = [scale for scale in scales if scale > 0]
     unit = float(np.median(positive)) if positive else 1.0
