@@ -163,7 +163,7 @@ def test_the_default_colors_stay_apart_for_all(kind):
     usual = closest(colormaps["tab10"](np.arange(10))[:, :3], SIGHT[kind])
     assert ours > usual
     assert ours > 0.04  # twice what is just noticed side by side
-    assert closest(palette(20), SIGHT[kind]) > 0.02
+    assert closest(palette(40), SIGHT[kind]) > 0.04
 
 
 def test_many_colors_stay_apart_from_each_other_and_from_the_unknown():

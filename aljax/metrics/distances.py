@@ -94,17 +94,7 @@ def normalized_stress(
     """The share of the data's distances that the map's leave (0 to 1, 0 is best).
 
     The scale is free because maps have no units: it is Kruskal's stress with the
-    factor alpha that is best for the map.
-
-    Args:
-        data: The rows.
-        embedding: Their positions.
-        sample: Rows that stand for all where there are more (at least 3).
-        seed: Draws the sample.
-        per_point: Return one value for each row, from its distances to the sample.
-
-    Raises:
-        InputError: A sample too small, or not a position for each row.
+    factor alpha that is best for the map.  Arguments and errors are those of `shepard`.
 
     Source: Kruskal (1964), Psychometrika 29; Smelser et al. (2024), "Normalized
         stress is not normalized", for the scale.

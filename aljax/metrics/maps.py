@@ -130,16 +130,8 @@ def neighborhood_hit(
 ) -> Measured:
     """The share of a point's k neighbors in the map that have its label (0 to 1).
 
-    Args:
-        embedding: The positions.
-        labels: One for each point.
-        n_neighbors: k, the point itself not counted (at least 1, below half the
-            points), or a share of the points (above 0, below .5).
-        rows: Rows to average over, as numbers or as a mask; None for all.
-        per_point: Return one value for each of the rows, whose mean is the measure.
-
-    Raises:
-        InputError: `n_neighbors` or `rows` out of range, or not a label for each point.
+    There is one label for each position; other arguments and errors are those of
+    `trustworthiness`.
 
     Source: Paulovich et al. (2008), "Least square projection", section 5.
     """
@@ -194,18 +186,11 @@ def reconstruction_error(
     *,
     per_point: bool = False,
 ) -> Measured:
-    """The mean squared difference of rows and their reconstructions.
+    """The mean squared difference of rows and their reconstructions (at least 0).
 
-    mean_i mean_f (x_if - r_if)^2, at least 0, in squared units of the data; the mean
-    of the columns as reconstruction has the data's mean variance.
-
-    Args:
-        data: The rows.
-        reconstructed: A reconstruction of each, in the same order.
-        per_point: Return one value for each row, whose mean is the measure.
-
-    Raises:
-        InputError: The shapes differ.
+    mean_i mean_f (x_if - r_if)^2, in squared units of the data, or with `per_point`
+    the mean over f for each row; the mean of the columns as reconstruction has the
+    data's mean variance.  Both arguments have the same shape.
     """
     rows = as_positions(data, "data").astype(float)
     others = as_positions(reconstructed, "reconstructed").astype(float)
@@ -225,13 +210,11 @@ def bootstrap_interval(
     """The percentile interval of a mean, such as of a measure `per_point`.
 
     Args:
-        values: Values whose mean it is; NaN are left out.
+        values: Values whose mean it is; NaN are left out, and without others both
+            ends are NaN.
         level: The share of resampled means inside (above 0, below 1).
         draws: Samples with replacement (at least 1).
         seed: Of the draws.
-
-    Returns:
-        Its two ends; NaN if there are no values.
 
     Raises:
         InputError: `level`, `draws` or a value out of range.

@@ -98,7 +98,7 @@ def coherence(
     Raises:
         InputError: `n_neighbors` out of range, or relations that are not a fit's.
     """
-    in_data = consecutive(data, relations, name="data")
+    in_data = consecutive(data, relations, name="data", comparable=False)
     in_map = _without_drift(consecutive(maps, relations))
     cosines = [np.zeros(0)]
     for (rows, _), (before, after) in zip(in_data, in_map, strict=True):
@@ -187,7 +187,7 @@ def stability(
             relations that are not a fit's.
     """
     one_of("pearson", "spearman", "stress")("correlation", correlation)
-    x = _lengths(consecutive(data, relations, name="data", comparable=True))
+    x = _lengths(consecutive(data, relations, name="data"))
     y = _lengths(consecutive(maps, relations))
     if not per_point or not x.size:
         return x if per_point else COMPARISONS[correlation](x, y)
@@ -205,24 +205,18 @@ def consecutive(
     relations: Relations,
     *,
     name: str = "maps",
-    comparable: bool = False,
+    comparable: bool = True,
 ) -> Pairs:
     """Positions of the mates of slices t and t + 1, for each t that has any.
 
-    Args:
-        positions: Maps (or data), one for each slice, in the order of the rows.
-        relations: The mates, as `AlignedEmbedding.relations`.
-        name: The argument that messages name.
-        comparable: True if all need the same columns, as maps always do.
-
     Raises:
-        InputError: Relations as `fit` is given them, a row that a map does not have,
-            values that are not finite, or maps of different numbers of components.
+        InputError: Relations as `fit` is given them; or positions, called `name`, that
+            lack a row, are not finite or, if `comparable`, differ in their columns.
     """
     check_mates(relations)
     slices = [as_positions(x, f"{name}[{t}]") for t, x in enumerate(positions)]
     widths = sorted({x.shape[1] for x in slices})
-    if (comparable or name == "maps") and len(widths) > 1:
+    if comparable and len(widths) > 1:
         raise InputError(
             name,
             f"has slices of {widths} columns",
@@ -258,7 +252,7 @@ def _kept_and_moved(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The share of neighbors each mate keeps in the data, and how far it moves."""
     kept, counted = [np.zeros(0)], []
-    in_data = consecutive(data, relations, name="data")
+    in_data = consecutive(data, relations, name="data", comparable=False)
     for pair, moves in zip(in_data, consecutive(maps, relations), strict=True):
         if k := _count_among(len(pair[0]), n_neighbors):
             kept.append(neighborhood_preservation(*pair, n_neighbors=k, per_point=True))

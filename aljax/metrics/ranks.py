@@ -199,18 +199,10 @@ def place_neighbors(
     n_neighbors: int,
     place: Callable[..., Any] = _rank,
 ) -> tuple[Any, Bool[Array, "rows"]]:
-    """Where each row's neighbors in the map stand among its neighbors in the data.
+    """`place` of each row's distances in the data and its k nearest in the map.
 
-    Args:
-        data: The rows, padded.
-        embedding: Their positions, padded.
-        n_points: The number of rows without the padding.
-        rows: Rows whose neighbors are placed.
-        n_neighbors: k, the row itself not counted.
-        place: From a row's distances in the data and its neighbors in the map.
-
-    Returns:
-        The results of `place`, and the rows whose nearest drown in rounding.
+    Data and embedding are padded to more than `n_points`.  The second result is True
+    for rows whose nearest drown in rounding.
     """
     in_data = _distances(data, n_points, n_neighbors)
     in_map = _distances(embedding, n_points, n_neighbors)

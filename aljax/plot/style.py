@@ -24,13 +24,16 @@ MARGIN = 0.06  # of the maps' extent, on each side
 GAP = 3  # pixels between names, and from a name to the frame
 NAME = "class name"
 
-# Paul Tol's ten that stay apart without one kind of cone; beyond them Glasbey's, which
-# are neither as gray as what is unknown nor as light as paper.
+# Paul Tol's ten that stay apart without one kind of cone.  Beyond them Glasbey's: first
+# the 30, neither nearly black nor nearly white, of which each is the farthest from all
+# before and from what is unknown, for those who see it least well (in OKLab).
 PALETTE = (
     *("#332288", "#cc6677", "#117733", "#ddcc77", "#88ccee"),
     *("#882255", "#44aa99", "#999933", "#aa4499", "#666666"),
 )
-MORE = colorcet.glasbey_bw_minc_20_maxl_70
+FIRST = [95, 105, 10, 0, 188, 193, 14, 6, 8, 232, 54, 167, 130, 50, 220]
+FIRST += [180, 15, 117, 28, 110, 131, 35, 113, 102, 200, 251, 152, 85, 94, 16]
+MORE = [colorcet.glasbey_bw_minc_20[i] for i in dict.fromkeys([*FIRST, *range(256)])]
 UNKNOWN = "#c8c8c8"  # a missing label or value
 PLAIN = PALETTE[0]
 COLORMAP = "viridis"
