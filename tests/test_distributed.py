@@ -13,6 +13,7 @@ from test_sharding import HERE
 
 from aljax.config import AlignmentConfig
 from aljax.distributed import exchange as ahead
+from aljax.errors import InputError
 from aljax.layout.sharding import VIRTUAL
 from experiments.run import main
 
@@ -215,7 +216,7 @@ def test_what_cannot_be_spread_is_refused(
 def test_other_processes_columns_have_to_be_as_many(monkeypatch):
     data, graphs = make_data(SIZES), make_graphs(SIZES)
     monkeypatch.setattr(ahead, "from_all", lambda _: np.array([[4], [3]]))
-    with pytest.raises(ValueError, match="have 4, 3 columns; expected as many"):
+    with pytest.raises(InputError, match=r"`motion_fidelity` .* 4, 3 columns"):
         ahead.moves_of({}, data, graphs, 4, SIZES, range(0))
 
 

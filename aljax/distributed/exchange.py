@@ -13,6 +13,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from aljax.config import AlignmentConfig
+from aljax.errors import InputError
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.slices import slices_of
 from aljax.layout.initialize import turn_onto
@@ -25,7 +26,7 @@ PROCESSES = "processes"
 
 
 def from_all(own: np.ndarray) -> np.ndarray:
-    """What every process gave, `(processes, ...)`, on every process.
+    """Returns what every process gave, `(processes, ...)`, on every process.
 
     Args:
         own: This process's, of the same shape on all.
@@ -38,9 +39,9 @@ def from_all(own: np.ndarray) -> np.ndarray:
 
 
 def from_ahead(own: np.ndarray, steps: int) -> np.ndarray:
-    """What the process `steps` after this one gave; the last ones get the first's.
+    """Returns what the process `steps` after this one gave; the last get the first's.
 
-    Only neighbours talk: no process holds what all gave.
+    Only neighbors talk: no process holds what all gave.
 
     Args:
         own: This process's, of the same shape on all.
@@ -142,11 +143,9 @@ def moves_of(
     own = [np.asarray(one, dtype=float).T for one in data]
     columns = from_all(np.array([len(own[0])], np.int64)).ravel()
     if len({*columns.tolist()}) > 1:
-        raise ValueError(
-            "`motion_fidelity` is above 0, but the processes' slices have "
-            f"{', '.join(map(str, columns))} columns; expected as many in all, for "
-            "mates are compared in the data."
-        )
+        got = f"is above 0, but slices have {', '.join(map(str, columns))} columns"
+        expected = "as many on all processes, for mates are compared in the data"
+        raise InputError("motion_fidelity", got, expected)
     scales = np.pad(scales_of(data, graphs), (0, room - len(own)))
     there = [one.T for one in arrays_ahead(own, room, sizes, ahead)]
     return measure_moves(relations, [*data, *there], from_all(scales).ravel().tolist())
@@ -181,8 +180,9 @@ def own_links(
     window = alignment.alignment_window_size
     try:
         links = read_relations(part, slices, alignment_window_size=window)
-    except ValueError as error:
-        raise ValueError(f"{error} (Slices are counted from {first}.)") from error
+    except InputError as error:
+        remedy = f"{error.remedy} Slices are counted from {first}.".lstrip()
+        raise InputError(error.name, error.got, error.expected, remedy) from error
     return {(t, o): link for (t, o), link in links.items() if t < count}
 
 

@@ -25,6 +25,7 @@ from aljax.distributed.exchange import (
     within,
 )
 from aljax.embedding import AlignedEmbedding
+from aljax.errors import InputError
 from aljax.fit import Progress, check_key, check_labels, optimize_on, seeds, timed
 from aljax.graph.build import build_graphs
 from aljax.graph.knn import round_up
@@ -190,16 +191,12 @@ def gather(
 
 def _check_settings(slices: Sequence[Any], own: range, layout: LayoutConfig) -> None:
     if len(slices) != len(own):
-        raise ValueError(
-            f"`slices` has {len(slices)} slices, but process {jax.process_index()} has "
-            f"slices {own.start} to {own.stop - 1}; expected those {len(own)}, as "
-            "`share` says."
-        )
+        got = f"has {len(slices)} slices, but process {jax.process_index()} has others"
+        expected = f"slices {own.start} to {own.stop - 1}, as `share` says"
+        raise InputError("slices", got, expected)
     if not isinstance(layout.init, str) and any(one is None for one in layout.init):
-        raise ValueError(
-            "`init` has None for a slice, whose start would be made from mates on "
-            "several processes; expected a name, or a map for each slice."
-        )
+        got = "has None for a slice, whose start would be made from mates elsewhere"
+        raise InputError("init", got, "a name, or a map for each slice")
 
 
 class Share(NamedTuple):
@@ -215,10 +212,10 @@ class Share(NamedTuple):
 
 
 def share(n_slices: int) -> Share:
-    """Which slices of a sequence are this process's, on all devices that there are.
+    """Returns this process's share of a sequence, on all devices that there are.
 
     Raises:
-        ValueError: More processes than slices can keep busy.
+        InputError: If there are more processes than slices can keep busy.
     """
     number(1, whole=True)("n_slices", n_slices)
     order = sorted(jax.devices(), key=lambda one: (one.process_index, one.id))
@@ -226,10 +223,8 @@ def share(n_slices: int) -> Share:
     mesh = mesh_of(order, n_slices, processes=processes)
     room = round_to(n_slices, mesh.shape[SLICES]) // processes
     if (processes - 1) * room >= n_slices:
-        raise ValueError(
-            f"`processes` is {processes} for {n_slices} slices, of which each takes "
-            f"{room}; expected at most {-(-n_slices // room)}, for a process needs a "
-            "slice of its own."
-        )
+        got = f"is {processes} for {n_slices} slices, of which each takes {room}"
+        expected = f"at most {-(-n_slices // room)}, so that each has a slice"
+        raise InputError("processes", got, expected)
     first = process * room
     return Share(range(first, min(first + room, n_slices)), room, mesh)
