@@ -77,7 +77,8 @@ def fit(
     check_labels(slice_labels, range(n_slices))
     own, room, mesh = share(n_slices)
     _check_settings(slices, own, layout)
-    given = read_slices(slices, slice_labels, metric=graph.metric, first=own.start)
+    labels = slice_labels
+    given = read_slices(slices, labels, metric=graph.metric, first=own.start)
     data = [one.features for one in given]
     dense = [one.dense for one in given]
     knn_seed, start_seed = seeds(key, 2)
@@ -155,7 +156,7 @@ def fit(
         pinned=[None] * len(own),
         point_weights=[None] * len(own),
         ids=None,
-        slice_labels=None if labels is None else tuple(labels),
+        slice_labels=None if labels is None else tuple(labels[own.start : own.stop]),
         graph=of_slices(graph, own, n_slices),
         layout=own_layout,
         alignment=alignment,
