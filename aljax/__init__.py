@@ -1,6 +1,7 @@
 """aljax: sequences of maps that stay comparable."""
 
 import importlib
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from aljax.errors import check_jax
@@ -8,7 +9,7 @@ from aljax.errors import check_jax
 check_jax()
 
 from aljax.checkpoints import Checkpoints
-from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
+from aljax.config import AlignmentConfig, GraphConfig, InverseConfig, LayoutConfig
 from aljax.embedding import AlignedEmbedding
 from aljax.errors import nearest_name
 from aljax.fit import fit, prepare
@@ -34,6 +35,7 @@ __all__ = [
     "Checkpoints",
     "FuzzyGraph",
     "GraphConfig",
+    "InverseConfig",
     "LayoutConfig",
     "Reconstruction",
     "as_knn",
@@ -50,7 +52,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Load on first use what not everybody needs, such as scikit-learn."""
+    """Loads on first use the parts that not everybody needs, such as scikit-learn."""
+    if name == "__version__":
+        return metadata.version("aljax")
     if name in ("AlignedUMAP", "UMAP"):
         from aljax import estimator
 
@@ -59,3 +63,7 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module(f"aljax.{name}")
     hint = nearest_name(name, [*__all__, *ROOMS])
     raise AttributeError(f"module 'aljax' has no attribute {name!r}: {hint}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *ROOMS, "__version__"])

@@ -1,61 +1,70 @@
-"""What a layout leaves: a sequence of maps, with all that led to them."""
+"""The result of a layout: a sequence of maps, with all that led to them."""
 
+import base64
 import dataclasses
-import numbers
+import html
+import io
 import os
 from collections.abc import Hashable, Sequence
+from functools import cached_property
+from reprlib import repr as brief
 from typing import Any
 
 import equinox as eqx
+import jax
 import numpy as np
 from jaxtyping import Float
 
 from aljax.columns import RowValues, per_row
-from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
-from aljax.errors import instance, optional, slice_name
+from aljax.config import (
+    AlignmentConfig,
+    GraphConfig,
+    InverseConfig,
+    LayoutConfig,
+    number,
+    of_slices,
+)
+from aljax.errors import optional, slice_name
 from aljax.files import check_parts, read, write
 from aljax.graph.fuzzy import FuzzyGraph
-from aljax.graph.knn import Rows
+from aljax.graph.knn import Rows, as_floats
 from aljax.graph.slices import dense_only
-from aljax.inverse import Reconstruction, inverse_trajectory, inverse_transform_at
+from aljax.inverse.reconstruct import Reconstruction, blend
 from aljax.layout.losses import LossTerms
 from aljax.layout.problem import LayoutParams
 from aljax.relations.mates import Relations
 from aljax.relations.read import SliceIds
+from aljax.transform import Frame
 
 AXES = ("x", "y", "z")
-OWN = ("slice", "row", "id", "label")
+TAKEN = ("slice", "row", "id", "label")  # columns that a table of maps has
+SHOWN = 8  # slices that a text or picture of a model shows
+DRAWN = 2000  # points of a slice that its picture shows
 
 
-class AlignedEmbedding(eqx.Module):
-    """A sequence of maps that stay comparable, and all that led to them.
+class Record(eqx.Module):
+    """All that leads to a sequence of maps; `Prepared` and `AlignedEmbedding` have it.
 
     Attributes:
-        maps: For each slice its map, in the order of the rows given.
         graphs: For each slice its fuzzy graph.
         relations: The mates between slices, in the rows of the user.
-        data: Each slice's data; None where only its graph, neighbours or distances
-            were given.
+        data: Each slice's data; None where only its graph, neighbors or distances
+            are known.
         params: The settings that change no shape, a value for each slice.
-        history: The loss terms of every tenth epoch, `(epochs, slices)`, of the
-            layout that made these maps: of `fit`, or of the slices that the last
-            `update` touched.
         seconds: How long each stage took, compilation included.
         pinned: For each slice which rows stay where they are, if any.
         point_weights: For each slice how strongly its rows pull, if not all alike.
         ids: For each slice its rows' ids, if relations were given so.
-        slice_labels: What the slices are called, if they have names.
+        slice_labels: The slices' labels, such as years, if they have any.
         graph: The settings of the graphs.
         layout: The settings of the layout.
         alignment: The settings of the alignment.
     """
 
-    maps: list[Float[np.ndarray, "_ components"]]
     graphs: list[FuzzyGraph]
     relations: Relations
     data: list[Rows | None]
     params: LayoutParams
-    history: LossTerms
     seconds: dict[str, float]
     pinned: list[np.ndarray | None]
     point_weights: list[np.ndarray | None]
@@ -65,24 +74,43 @@ class AlignedEmbedding(eqx.Module):
     layout: LayoutConfig = eqx.field(static=True)
     alignment: AlignmentConfig = eqx.field(static=True)
 
-    def slices(self) -> list[Float[np.ndarray, "_ components"]]:
-        """The maps, `(points, components)` each, in the order of the rows given."""
-        return list(self.maps)
+    def record(self) -> dict[str, Any]:
+        """Returns these attributes by name."""
+        names = [field.name for field in dataclasses.fields(Record)]
+        return {name: getattr(self, name) for name in names}
 
     def slice_name(self, t: int) -> str:
-        """A slice's index, and its label if it has one."""
+        """Returns a slice's index, and its label if it has one."""
         return slice_name(t, self.slice_labels)
 
+
+class AlignedEmbedding(Record):
+    """A sequence of maps that stay comparable, and all that led to them.
+
+    Attributes, beside those of `Record`:
+        maps: For each slice its map, in the order of the rows given.
+        history: The loss terms of every tenth epoch, `(epochs, slices)`, of the
+            layout that made these maps: of `fit`, or of the slices that the last
+            `update` touched.
+    """
+
+    maps: list[Float[np.ndarray, "_ components"]]
+    history: LossTerms
+
+    def slices(self) -> list[Float[np.ndarray, "_ components"]]:
+        """Returns the maps, `(points, components)`, in the order of the rows given."""
+        return list(self.maps)
+
     def save(self, path: str | os.PathLike[str], *, with_data: bool = True) -> None:
-        """Write the model to a file: arrays and JSON, whole or not at all.
+        """Writes the model to a file: arrays and JSON, whole or not at all.
 
         Args:
-            path: Where, as in "maps.aljax"; a file that is there is replaced.
-            with_data: Whether the data go along.  Without them the file is small and
+            path: The file, as in "maps.aljax"; one that is there is replaced.
+            with_data: Saves the data, too.  Without them the file is small and
                 gives no row away, but cannot place new rows or map positions back.
 
         Raises:
-            ValueError: A place that cannot be written.
+            InputError: The place cannot be written.
         """
         kept = self.data if with_data else [None] * len(self.data)
         parts = {
@@ -92,15 +120,124 @@ class AlignedEmbedding(eqx.Module):
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "AlignedEmbedding":
-        """Read a model that `save` wrote, bit for bit.
+        """Reads a model that `save` wrote, bit for bit.
 
         Raises:
-            ValueError: No such file, or one that is truncated, altered, of a newer
+            InputError: There is no such file, or it is truncated, altered, of a newer
                 format or of parts that do not fit each other.
         """
         parts = read(path, "AlignedEmbedding")
         check_parts(parts, path)
         return cls(**parts)
+
+    def frame(self, slice: int = -1) -> Frame:  # noqa: A002
+        """Returns one slice, held ready for new rows and for positions in its map.
+
+        A frame is made once for each slice: later calls are fast.  It does not see
+        changes that are made to the model's arrays in place.
+
+        Raises:
+            InputError: The slice does not exist.
+        """
+        t = self.index(slice)
+        kept = t, bool(jax.config.read("jax_enable_x64"))
+        if kept not in self._frames:
+            self._frames[kept] = Frame(
+                positions=self.maps[t],
+                data=self.data[t],
+                degrees=self.graphs[t].degrees,
+                params=jax.tree.map(
+                    lambda leaf: as_floats(np.asarray(leaf)[t]) if leaf.ndim else leaf,
+                    self.params,
+                ),
+                graph=_of_slice(self.graph, t, len(self.maps)),
+                name=self.slice_name(t),
+            )
+        return self._frames[kept]
+
+    @cached_property
+    def _frames(self) -> dict[tuple[int, bool], Frame]:
+        return {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leaves the frames out of pickles and copies."""
+        return {name: part for name, part in vars(self).items() if name != "_frames"}
+
+    def transform(
+        self,
+        rows: Any,
+        slice: int = -1,  # noqa: A002
+    ) -> Float[np.ndarray, "queries components"]:
+        """Returns unseen rows' places in the map of a slice: see `aljax.transform`."""
+        return self.frame(slice).transform(rows)
+
+    def update(
+        self, new_slice: Any, relations: Any, *, key: jax.Array, **options: Any
+    ) -> "AlignedEmbedding":
+        """Returns the sequence with one more slice: see `aljax.update`."""
+        from aljax.update import update
+
+        return update(self, new_slice, relations, key=key, **options)
+
+    def index(self, slice: int) -> int:  # noqa: A002
+        """Returns the index of a slice, counted from the end where negative.
+
+        Raises:
+            InputError: The slice does not exist.
+        """
+        count = len(self.maps)
+        number(-count, high=count - 1, whole=True)("slice", slice)
+        return int(slice) % count
+
+    def inverse_transform(
+        self,
+        queries: Any,
+        *,
+        slice: float = -1,  # noqa: A002
+        config: InverseConfig | None = None,
+        **settings: Any,
+    ) -> Reconstruction:
+        """Returns data for positions in the frame of a slice, or between two.
+
+        Between slices s and s + 1 what both make of a position is blended: continuous
+        in `slice`, and each slice's own at its end.  `neighbors` are then those in
+        slice s, followed by those in s + 1; `inside` holds where both do.
+
+        Args:
+            queries: Positions, `(queries, components)`.
+            slice: The slice (negative counts from the end), or a fraction between two.
+            config: How positions become data.
+            **settings: Settings of `InverseConfig` by name.
+
+        Raises:
+            InputError: As `aljax.inverse_transform` does; or the slice does not exist.
+        """
+        t, share = self._locate(slice)
+        first = self.frame(t).inverse(queries, config=config, **settings)
+        if not share:
+            return first
+        second = self.frame(t + 1).inverse(queries, config=config, **settings)
+        return blend(first, second, share)
+
+    def inverse_trajectory(
+        self, queries: Any, *, config: InverseConfig | None = None, **settings: Any
+    ) -> list[Reconstruction]:
+        """Returns `inverse_transform` of the same positions in every slice."""
+        return [
+            self.inverse_transform(queries, slice=t, config=config, **settings)
+            for t in range(len(self.maps))
+        ]
+
+    def _locate(self, given: Any) -> tuple[int, float]:
+        """The slice at or before a position in the sequence, and how far beyond it."""
+        count = len(self.maps)
+        scalar = getattr(given, "ndim", None) == 0
+        position = given.item() if scalar else given
+        number(-count, high=count - 1)("slice", position)
+        if position < 0:
+            position = self.index(int(position) if position % 1 == 0 else position)
+        t = int(position)
+        return t, float(position - t)
 
     def to_frame(
         self,
@@ -109,7 +246,7 @@ class AlignedEmbedding(eqx.Module):
         labels: RowValues | None = None,
         **columns: Any,
     ) -> Any:
-        """All points as one long table: see `aljax.exports.to_frame`."""
+        """Returns all points as one long table: see `aljax.embedding.to_frame`."""
         return to_frame(self.slices(), ids=ids, labels=labels, **columns)
 
     def to_anndata(
@@ -119,86 +256,55 @@ class AlignedEmbedding(eqx.Module):
         labels: RowValues | None = None,
         **columns: Any,
     ) -> Any:
-        """All points and their data: see `aljax.exports.to_anndata`."""
+        """Returns all points and their data: see `aljax.embedding.to_anndata`."""
         frame = self.to_frame(ids=ids, labels=labels, **columns)
         return to_anndata(frame, dense_only(self.data), self.maps[0].shape[1])
 
-    def index(self, slice: int) -> int:  # noqa: A002
-        """The index of a slice, counted from the end where negative.
-
-        Raises:
-            ValueError: There is no such slice.
-        """
+    def _table(self) -> tuple[str, list[tuple[str, str, str]]]:
+        """A title, and for each slice that is shown its index, rows and label."""
         count = len(self.maps)
-        whole = isinstance(slice, numbers.Integral) and not isinstance(slice, bool)
-        if not whole or not -count <= slice < count:
-            raise ValueError(
-                f"`slice` is {slice!r}; expected a slice's index from {-count} to "
-                f"{count - 1}."
-            )
-        return int(slice) % count
+        rows = sum(map(len, self.maps))
+        title = f"{type(self).__name__}: {count} slices, {rows} rows, "
+        title += f"{self.maps[0].shape[1]} components"
+        labels = self.slice_labels or [""] * count
+        lines = [
+            (str(t), str(len(positions)), brief(label) if label != "" else "")
+            for t, (positions, label) in enumerate(zip(self.maps, labels, strict=True))
+        ]
+        if count > SHOWN:
+            lines[SHOWN // 2 : -SHOWN // 2] = [("...", "...", "")]
+        return title, lines
 
-    def data_of(self, t: int, asker: str) -> Rows:
-        """A slice's data.
+    def __repr__(self) -> str:
+        title, lines = self._table()
+        table = [f"{t:>7} {rows:>9}  {label}" for t, rows, label in lines]
+        return "\n".join([title, "  slice      rows", *map(str.rstrip, table)])
 
-        Raises:
-            ValueError: They are not known.
-        """
-        data = self.data[t]
-        if data is None:
-            raise ValueError(
-                f"`{asker}` needs the data of {self.slice_name(t)}, which was given as "
-                "neighbours, a graph or distances, or saved without; fit or load it "
-                "with its data."
-            )
-        return data
-
-    def inverse_transform(
-        self,
-        queries: Any,
-        *,
-        slice: float = -1,  # noqa: A002
-        **options: Any,
-    ) -> Reconstruction:
-        """Data for positions in the frame of a slice, or between two.
-
-        Args:
-            queries: Positions, `(queries, components)`.
-            slice: Which (negative counts from the end), or a fraction between two,
-                where what both make of a position is blended.
-            options: `method`, `n_neighbors`, `bounds`, `refine_steps` as in
-                `aljax.inverse_transform`.
-
-        Raises:
-            ValueError: As `aljax.inverse_transform` does; or a slice outside of the
-                sequence.
-        """
-        bound = self._inverse_options() | options
-        return inverse_transform_at(
-            queries, self.slices(), self.data, slice=slice, **bound
-        )
-
-    def inverse_trajectory(self, queries: Any, **options: Any) -> list[Reconstruction]:
-        """What stands at the same positions in every slice, in their order.
-
-        Args:
-            queries: Positions, `(queries, components)`.
-            options: As in `inverse_transform`.
-
-        Raises:
-            ValueError: As `aljax.inverse_transform` does.
-        """
-        bound = self._inverse_options() | options
-        return inverse_trajectory(queries, self.slices(), self.data, **bound)
-
-    def _inverse_options(self) -> dict[str, Any]:
-        return {"a": self.params.a, "b": self.params.b, "metric": self.graph.metric}
+    def _repr_html_(self) -> str:
+        title, lines = self._table()
+        cells = [
+            "".join(f"<td>{html.escape(cell)}</td>" for cell in line) for line in lines
+        ]
+        body = "".join(f"<tr>{line}</tr>" for line in cells)
+        head = "<tr><th>slice</th><th>rows</th><th>label</th></tr>"
+        table = f"<p>{title}</p><table>{head}{body}</table>"
+        try:
+            from aljax.plot import slices
+        except ImportError:  # matplotlib is an extra
+            return table
+        shown = np.unique(np.linspace(0, len(self.maps) - 1, SHOWN).round().astype(int))
+        maps = [self.maps[t][:: 1 + len(self.maps[t]) // DRAWN] for t in shown]
+        picture = io.BytesIO()
+        titles = [self.slice_name(t) for t in shown]
+        slices(maps, titles=titles).savefig(picture, format="png", dpi=60)
+        encoded = base64.b64encode(picture.getvalue()).decode()
+        return f'{table}<img src="data:image/png;base64,{encoded}"/>'
 
 
-def check_fitted(fitted: Any) -> None:
-    """Refuse what is no sequence of maps."""
-    remedy = "what `aljax.fit` returns, or an estimator's `maps_`"
-    instance("fitted", fitted, AlignedEmbedding, remedy)
+def _of_slice(graph: GraphConfig, t: int, slices: int) -> GraphConfig:
+    cut = of_slices(graph, range(t, t + 1), slices)
+    single = {n: v[0] for n, v in vars(cut).items() if isinstance(v, tuple)}
+    return dataclasses.replace(cut, **single)
 
 
 def to_frame(
@@ -231,7 +337,7 @@ def to_frame(
     components = maps[0].shape[1]
     axes = _axes(components)
     for name in columns:
-        if name in (*OWN, *axes):
+        if name in (*TAKEN, *axes):
             raise ValueError(f"`{name}` is a column of the table already; rename it.")
     table: dict[str, np.ndarray] = {
         "slice": np.repeat(np.arange(len(sizes)), sizes),

@@ -1,24 +1,26 @@
 """The whole flow, composed: slices and relations in, an `AlignedEmbedding` out."""
 
+import dataclasses
+import inspect
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from functools import partial
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from aljax.checkpoints import Checkpoints
-from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
-from aljax.embedding import AlignedEmbedding
-from aljax.errors import LARGEST, instance
+from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig, check_extra
+from aljax.embedding import AlignedEmbedding, Record
+from aljax.errors import LARGEST, InputError, instance, warn
 from aljax.graph.build import build_graphs
 from aljax.graph.fuzzy import FuzzyGraph
-from aljax.graph.knn import Rows
 from aljax.graph.slices import (
     Slice,
     one_for_each,
@@ -27,6 +29,7 @@ from aljax.graph.slices import (
 from aljax.layout.initialize import initial_maps
 from aljax.layout.losses import aligned_loss
 from aljax.layout.optimize import (
+    ADAM,
     LayoutState,
     Loss,
     default_epochs,
@@ -46,10 +49,11 @@ from aljax.layout.problem import (
 )
 from aljax.layout.sharding import Devices, collect, place, read_devices, sharded_loss
 from aljax.relations.mates import Relations, linked, read_weights
-from aljax.relations.read import SliceIds, is_ids, read_ids, read_relations
+from aljax.relations.read import is_ids, read_ids, read_relations
 from aljax.relations.strengths import check_comparable, measure_moves, relate, scales_of
 
 Progress = Callable[[LayoutState], None]
+Starts = Sequence[Any] | None
 CHUNKS = 20  # how often `progress` is called
 
 
@@ -62,62 +66,74 @@ def fit(
     layout: LayoutConfig = LayoutConfig(),
     alignment: AlignmentConfig = AlignmentConfig(),
     slice_labels: Sequence[Hashable] | None = None,
+    start: Starts = None,
     pinned: PerRow = None,
     point_weights: PerRow = None,
     y: Sequence[Any] | None = None,
     precomputed_knn: Sequence[Any] | None = None,
+    optimizer: optax.GradientTransformation | None = None,
     progress: Progress | None = None,
     checkpoints: Checkpoints | None = None,
     devices: Devices | None = None,
+    **settings: Any,
 ) -> AlignedEmbedding:
-    """Lay a sequence of related data sets out as maps that stay comparable.
+    """Lays a sequence of related data sets out as maps that stay comparable.
 
     Args:
         slices: For each slice the data `(points, features)`: an array, a pandas or
-            polars frame, or a SciPy sparse matrix; or what another tool made of them,
+            polars frame, or a SciPy sparse matrix; or the result of another tool,
             a `KNN` (see `as_knn`), a `FuzzyGraph`, or, with the metric "precomputed",
             distances `(points, points)`.
-        relations: Who is who.  Either for each pair of consecutive slices a dict {row
-            of slice t: row of slice t+1}; or for each slice its rows' ids, which
-            relate equal ones in all slices within the window; or pairs of rows of
-            any two slices, {(s, t): array (m, 2)} or, with weights of at least 0,
-            {(s, t): (array, weights)}.  A single slice needs none.
+        relations: The rows that belong together.  Either for each pair of consecutive
+            slices a dict {row of slice t: row of slice t+1}; or for each slice its
+            rows' ids, which relate equal ones in all slices within the window; or
+            pairs of rows of any two slices, {(s, t): array (m, 2)} or, with weights of
+            at least 0, {(s, t): (array, weights)}.  A single slice needs none.
         key: Decides the order of the points, the random part of the start and the
             pairs that repel: the same key gives the same maps.
         graph: How data become graphs.
         layout: How graphs become maps.
         alignment: How strongly mates are held together.
-        slice_labels: What the slices are called, such as years.
-        pinned: For each slice a mask `(points,)` of the rows that stay where
-            `layout.init` puts them, to the last bit; None for none of a slice.
+        slice_labels: The slices' names, such as years.
+        start: For each slice the map to start from, `(points, components)`, or None
+            to start it from its mates; None alone starts as `layout.init` says.
+        pinned: For each slice a mask `(points,)` of the rows that stay where `start`
+            puts them, to the last bit; None for none of a slice.
         point_weights: For each slice how strongly each row pulls at its mates
             (at least 0); None for 1.
-        y: For each slice what its rows are, or None: classes (-1 for unknown), or
-            values where `graph.target_metric` is a metric.  Rows that are alike in
-            it are drawn together, by a fuzzy intersection with the data's graph.
-        precomputed_knn: For each slice its rows' neighbours, or None: a `KNN` or
+        y: For each slice its rows' classes (-1 for unknown), or values where
+            `graph.target_metric` is a metric, or None.  Rows that are alike in it are
+            drawn together, by a fuzzy intersection with the data's graph.
+        precomputed_knn: For each slice its rows' neighbors, or None: a `KNN` or
             (indices, distances), each `(points, neighbors)`, the row itself included.
             The data stay at hand for new rows and the inverse.
+        optimizer: The update rule, an optax transformation without a learning rate,
+            such as `optax.scale_by_rms()`; None for Adam.  It is static: a new object
+            compiles anew, so make it once.  A checkpoint does not know it.
         progress: Called about 20 times during the layout with the state so far.
-        checkpoints: Where the layout is kept while it runs, and gone on from: see
-            `aljax.Checkpoints`.
-        devices: What the layout is spread over: how many devices (1 to those that
-            there are), a list of them, or a mesh with the axes `slices` and `points`;
-            None for JAX's default device.  The slices are shared out first; devices
-            that are left share a slice's points.  Rounding differs from one device's.
+        checkpoints: The folder in which the layout is kept while it runs, and gone on
+            from: see `aljax.Checkpoints`.
+        devices: The devices that the layout is spread over: their number (1 to those
+            that there are), a list of them, or a mesh with the axes `slices` and
+            `points`; None for JAX's default device.  The slices are shared out first;
+            devices that are left share a slice's points.  Rounding differs from one
+            device's.
+        **settings: Settings that belong into a config: an error says into which.
 
     Returns:
-        The maps, with what led to them.
+        The maps, with all that led to them.
 
     Raises:
-        ValueError: Input that does not fit together; the message names the argument,
-            what came, what was expected and what to do.
+        InputError: Input does not fit together; the message names the argument, the
+            value that came, the values that it can take, and a remedy.
+        TypeError: A keyword is a setting of a config, or unknown.
     """
+    check_extra("fit", settings, KEYWORDS)
     if checkpoints is not None:
         instance("checkpoints", checkpoints, Checkpoints, "aljax.Checkpoints(folder)")
     if progress is not None:
         instance("progress", progress, Callable, "a function of the state, or None")
-    # What is no list is refused with the data.
+    # An argument that is not a list is refused with the data.
     mesh = read_devices(devices, len(slices) if isinstance(slices, Sized) else 1)
     prepared = prepare(
         slices,
@@ -127,55 +143,37 @@ def fit(
         layout=layout,
         alignment=alignment,
         slice_labels=slice_labels,
+        start=start,
         pinned=pinned,
         point_weights=point_weights,
         y=y,
         precomputed_knn=precomputed_knn,
+        optimizer=optimizer,
     )
-    seconds = dict(prepared.seconds)
-    problem, params = prepared.problem, prepared.params
-    with timed("layout", seconds):
+    with timed("layout", prepared.seconds):
         state = optimize_on(
             mesh,
-            problem,
-            params,
+            prepared.problem,
+            prepared.params,
             prepared.state,
             layout,
             key=key,
+            optimizer=optimizer,
             progress=progress,
             checkpoints=checkpoints,
         )
     return AlignedEmbedding(
-        maps=unstack_maps(state.maps, problem),
-        graphs=prepared.graphs,
-        relations=prepared.relations,
-        data=prepared.data,
-        params=params,
+        maps=unstack_maps(state.maps, prepared.problem),
         history=state.losses(),
-        seconds=seconds,
-        pinned=prepared.pinned,
-        point_weights=prepared.point_weights,
-        ids=prepared.ids,
-        slice_labels=None if slice_labels is None else tuple(slice_labels),
-        graph=graph,
-        layout=layout,
-        alignment=alignment,
+        **prepared.record(),
     )
 
 
-class Prepared(NamedTuple):
-    """All that a layout needs, and the stages' products on the way."""
+class Prepared(Record):
+    """A `Record`, with the stacked problem and the state before the first epoch."""
 
     problem: AlignedProblem
-    params: LayoutParams
     state: LayoutState
-    graphs: list[FuzzyGraph]
-    relations: Relations
-    data: list[Rows | None]
-    pinned: list[np.ndarray | None]
-    point_weights: list[np.ndarray | None]
-    ids: tuple[SliceIds, ...] | None
-    seconds: dict[str, float]
 
 
 def prepare(
@@ -187,41 +185,41 @@ def prepare(
     layout: LayoutConfig = LayoutConfig(),
     alignment: AlignmentConfig = AlignmentConfig(),
     slice_labels: Sequence[Hashable] | None = None,
+    start: Starts = None,
     pinned: PerRow = None,
     point_weights: PerRow = None,
     y: Sequence[Any] | None = None,
     precomputed_knn: Sequence[Any] | None = None,
+    optimizer: optax.GradientTransformation | None = None,
     visible: Callable[[Relations], Relations] | None = None,
 ) -> Prepared:
-    """Everything of `fit` up to the first epoch: graphs, relations, problem and state.
+    """Returns everything that `fit` makes before the first epoch.
 
-    Args, Raises: As `fit` has them; and `visible`, which of the mates the start and
-    the layout know of (None for all).
+    Takes the arguments of `aljax.fit`, plus `visible`: a filter applied to the mates
+    before the start and the layout (used to hold mates out).
     """
     check_key(key)
     instance("graph", graph, GraphConfig, "aljax.GraphConfig(...)")
     instance("layout", layout, LayoutConfig, "aljax.LayoutConfig(...)")
     instance("alignment", alignment, AlignmentConfig, "aljax.AlignmentConfig(...)")
     check_labels(slice_labels, slices)
-    given = read_slices(slices, slice_labels, metric=graph.metric)
-    dense = [one.dense for one in given]
+    layout, start = read_start(start, layout)
+    read = read_slices(slices, slice_labels, metric=graph.metric)
+    dense = [one.dense for one in read]
     knn_seed, start_seed = seeds(key, 2)
     moving = alignment.motion_fidelity > 0
     if moving:
         check_comparable(dense)
-    params = layout_params(layout, alignment, slices=len(given))
+    params = layout_params(layout, alignment, slices=len(read))
     window = alignment.alignment_window_size
-    links = read_relations(relations, given, alignment_window_size=window)
-    held = read_pinned(pinned, given, layout)
-    weighing = read_point_weights(point_weights, given)
+    links = read_relations(relations, read, alignment_window_size=window)
+    start = None if start is None else one_for_each("start", start, len(read))
+    masks = read_pinned(pinned, read, start)
+    weights = read_point_weights(point_weights, read)
     seconds: dict[str, float] = {}
     with timed("graph", seconds):
         graphs = build_graphs(
-            given,
-            graph,
-            seed=knn_seed,
-            precomputed_knn=precomputed_knn,
-            y=y,
+            read, graph, seed=knn_seed, precomputed_knn=precomputed_knn, y=y
         )
     with timed("relations", seconds):
         related = relate(
@@ -232,8 +230,8 @@ def prepare(
         )
         related = visible(related) if visible else related
     with timed("start", seconds):
-        start = initial_maps(
-            layout.init,
+        maps = initial_maps(
+            layout.init if start is None else start,
             [one.to_sparse() for one in graphs],
             dense,
             related,
@@ -248,54 +246,78 @@ def prepare(
             graphs,
             pulling,
             key=key,
-            pinned=held,
-            point_weights=weighing,
+            pinned=masks,
+            point_weights=weights,
         )
-        state = init(stack_maps(start, problem), n_epochs=epochs(layout, graphs))
-    ids = read_ids(relations, given) if is_ids(relations) else None
+        state = init(
+            stack_maps(maps, problem),
+            n_epochs=epochs(layout, graphs),
+            optimizer=optimizer or ADAM,
+        )
     return Prepared(
         problem=problem,
         params=params,
         state=state,
         graphs=graphs,
         relations=related,
-        data=[one.features for one in given],
-        pinned=held,
-        point_weights=weighing,
-        ids=ids,
+        data=[one.features for one in read],
+        pinned=masks,
+        point_weights=weights,
+        ids=read_ids(relations, read) if is_ids(relations) else None,
         seconds=seconds,
+        slice_labels=None if slice_labels is None else tuple(slice_labels),
+        graph=graph,
+        layout=layout,
+        alignment=alignment,
     )
+
+
+KEYWORDS = [*inspect.signature(fit).parameters][:-1]
+
+
+def read_start(start: Starts, layout: LayoutConfig) -> tuple[LayoutConfig, Starts]:
+    """Returns the settings without starting maps, and those maps, if there are any.
+
+    They may still come in `layout.init`, as before version 0.2, with a warning.
+    """
+    if isinstance(layout.init, str):
+        return layout, start
+    warn(
+        "arrays in `LayoutConfig(init=...)` are deprecated; give them as "
+        "`fit(start=...)`.",
+        DeprecationWarning,
+    )
+    start = layout.init if start is None else start
+    return dataclasses.replace(layout, init="spectral"), start
 
 
 @contextmanager
 def timed(stage: str, seconds: dict[str, float]) -> Iterator[None]:
-    """Write down how long a stage takes."""
+    """Writes down how long a stage takes (seconds)."""
     began = perf_counter()
     yield
     seconds[stage] = perf_counter() - began
 
 
 def epochs(layout: LayoutConfig, graphs: Sequence[FuzzyGraph]) -> int:
-    """How many epochs a layout has: as set, or by the size of the largest slice."""
+    """Returns a layout's epochs: as set, or by the size of the largest slice."""
     if layout.n_epochs is not None:
         return layout.n_epochs
     return default_epochs(max(one.degrees.shape[0] for one in graphs))
 
 
 def check_key(key: Any) -> None:
-    """Refuse what is no key, or several."""
+    """Checks that a value is one key of JAX, of the new or the old style."""
     if isinstance(key, jax.Array):
         if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim == 0:
             return
         if key.dtype == jnp.uint32 and key.shape == jax.random.PRNGKey(0).shape:
             return
-    raise ValueError(
-        f"`key` is {key!r}; expected a key by itself, as jax.random.key(0)."
-    )
+    raise InputError("key", f"is {key!r}", "a key by itself, as jax.random.key(0)")
 
 
 def seeds(key: jax.Array, count: int) -> list[int]:
-    """Seeds for the host's own generators, without a program to compile."""
+    """Returns seeds for NumPy's generators, without a program to compile."""
     data = np.asarray(jax.random.key_data(key)).ravel()
     return np.random.SeedSequence(data.tolist()).generate_state(count).tolist()
 
@@ -308,16 +330,11 @@ def optimize_on(
     layout: LayoutConfig,
     *,
     key: jax.Array,
-    progress: Progress | None = None,
-    checkpoints: Checkpoints | None = None,
     widths: Mapping[str, int] | None = None,
+    **calls: Any,
 ) -> LayoutState:
-    """`optimize` on the devices of a mesh; None for JAX's default device.
-
-    Args, Raises: As `place` and `optimize` have them.
-    """
-    calls: dict[str, Any] = {"progress": progress, "checkpoints": checkpoints}
-    if checkpoints:
+    """Runs `optimize` on the devices of a mesh; None for JAX's default device."""
+    if checkpoints := calls.get("checkpoints"):
         unpad = partial(collect, problem=problem, mesh=mesh) if mesh else None
         options = {"n_shifts": shifts_of(problem, layout.n_shifts), "collect": unpad}
         state = checkpoints.begin(problem, params, state, key=key, **options)
@@ -337,20 +354,19 @@ def optimize(
     layout: LayoutConfig,
     *,
     key: jax.Array,
+    optimizer: optax.GradientTransformation | None = None,
     progress: Progress | None = None,
     checkpoints: Checkpoints | None = None,
     loss: Loss = aligned_loss,
 ) -> LayoutState:
-    """Run the layout to its last epoch, in one chunk or with calls between.
+    """Runs the layout to its last epoch, in one chunk or with calls between.
 
-    The state's memory is used for the new one, unless a call may keep it.
-
-    Raises:
-        ValueError: The maps are no longer finite.
+    The state's memory is used for the new one, unless others may use it, too.
     """
     n_shifts = shifts_of(problem, layout.n_shifts)
     options = {"key": key, "n_shifts": n_shifts, "loss": loss}
-    advance = run if progress or checkpoints else run_in_place
+    options["optimizer"] = optimizer or ADAM
+    advance = run if progress or checkpoints or optimizer else run_in_place
     n_epochs, begun = int(state.n_epochs), int(state.epoch)
     chunk = max(1, -(-n_epochs // (CHUNKS if progress or checkpoints else 1)))
     chunk = min(chunk, checkpoints.epochs or chunk) if checkpoints else chunk
@@ -366,89 +382,70 @@ def optimize(
 
 
 def check_finite(maps: Float[Array, "*rows slices components points"]) -> None:
-    """Refuse maps in which distances are not finite.
-
-    Raises:
-        ValueError: They are not; it says which settings may be to blame.
-    """
+    """Checks that distances in the maps are finite; else says what may be to blame."""
     shards = [np.asarray(shard.data) for shard in jnp.asarray(maps).addressable_shards]
     if not all(np.abs(one).max(initial=0) < LARGEST**0.5 for one in shards):
-        raise ValueError(
-            "distances in the maps are not finite; `learning_rate`, "
-            "`repulsion_strength` or `alignment_regularisation` may be far too large, "
-            "or `init` too wide."
+        raise InputError(
+            "learning_rate",
+            "or another setting has led to maps in which distances are not finite",
+            "moderate settings and starts",
+            "Lower `learning_rate`, `repulsion_strength` or "
+            "`alignment_regularisation`, or give a smaller `start`.",
         )
 
 
 def check_labels(labels: Sequence[Hashable] | None, slices: Any) -> None:
-    """Refuse slice labels that are not one for each slice, such as years."""
+    """Checks that there is one label for each slice, such as a year."""
     if labels is None or not isinstance(slices, Sized):
-        return  # what is no list of slices is refused as such
-    if not isinstance(labels, Sequence | np.ndarray) or getattr(labels, "ndim", 1) != 1:
-        raise ValueError(
-            f"`slice_labels` is {labels!r}; expected a list with one for each slice."
-        )
-    if len(labels) != len(slices):
-        raise ValueError(
-            f"`slice_labels` has {len(labels)} labels for {len(slices)} slices; "
-            "expected one for each."
-        )
+        return  # an argument that is not a list of slices is refused as such
+    listed = isinstance(labels, Sequence | np.ndarray)
+    if not listed or getattr(labels, "ndim", 1) != 1 or len(labels) != len(slices):
+        got = f"has {len(labels)} labels" if listed else f"is {labels!r}"
+        expected = f"a list with one for each of {len(slices)} slices"
+        raise InputError("slice_labels", got, expected)
     for t, label in enumerate(labels):
         check_label(label, f"slice_labels[{t}]")
 
 
 def check_label(label: Any, name: str) -> None:
-    """Refuse a slice's label that cannot be hashed, as a static field must be."""
+    """Checks that a slice's label can be hashed, as a static field must be."""
     try:
         hash(label)
     except TypeError as error:
-        raise ValueError(
-            f"`{name}` is {label!r}; expected text, a number or a tuple."
-        ) from error
+        expected = "text, a number or a tuple"
+        raise InputError(name, f"is {label!r}", expected) from error
 
 
 def read_pinned(
-    pinned: PerRow, slices: Sequence[Slice], layout: LayoutConfig
+    pinned: PerRow, slices: Sequence[Slice], start: Starts
 ) -> list[np.ndarray | None]:
-    """Checked masks: one for each slice or None, where positions were given.
-
-    Raises:
-        ValueError: A mask of the wrong shape or type, or without positions.
-    """
+    """Returns a mask or None for each slice, checked; masks need starting maps."""
     masks = one_for_each("pinned", pinned, len(slices))
     for t, mask in enumerate(masks):
         if mask is None:
             continue
         mask = np.array(mask)  # a copy: it is kept
         if mask.shape != (slices[t].rows,) or mask.dtype != bool:
-            raise ValueError(
-                f"`pinned[{t}]` has shape {mask.shape} and dtype {mask.dtype}, but "
-                f"{slices[t].name} has {slices[t].rows} rows; expected a mask of shape "
-                f"({slices[t].rows},), True where a row stays."
+            raise InputError(
+                f"pinned[{t}]",
+                f"of {slices[t].name} has shape {mask.shape} and dtype {mask.dtype}",
+                f"a mask of shape ({slices[t].rows},), True where a row stays",
             )
-        if mask.any() and not _has_start(layout, t):
-            raise ValueError(
-                f"`pinned[{t}]` holds {mask.sum()} rows of {slices[t].name}, but "
-                "`init` has no positions for it; give `init` as a list with an array "
-                "(points, components) for that slice."
+        if mask.any() and (start is None or start[t] is None):
+            raise InputError(
+                f"pinned[{t}]",
+                f"holds {mask.sum()} rows of {slices[t].name}, which has no `start`",
+                "a slice with positions",
+                "Give `start` as a list with an array (points, components) for it.",
             )
         masks[t] = mask
     return masks
 
 
-def _has_start(layout: LayoutConfig, t: int) -> bool:
-    init = layout.init
-    return not isinstance(init, str) and t < len(init) and init[t] is not None
-
-
 def read_point_weights(
     point_weights: PerRow, slices: Sequence[Slice]
 ) -> list[np.ndarray | None]:
-    """Checked weights: for each slice one for each row, or None.
-
-    Raises:
-        ValueError: Weights that are negative, NaN or of the wrong length.
-    """
+    """Returns for each slice one weight for each row or None, checked."""
     weights = one_for_each("point_weights", point_weights, len(slices))
     return [
         read_weights(one, slices[t].rows, f"point_weights[{t}]", slices[t].name)

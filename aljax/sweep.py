@@ -80,6 +80,7 @@ class SweepProblem(NamedTuple):
         layout: How graphs become maps.
         alignment: How strongly mates are held together.
         visible: A filter of the mates, before the start is made; None keeps all.
+        start: For each slice the map to start from, as `fit` takes them.
     """
 
     slices: Sequence[Any]
@@ -88,6 +89,7 @@ class SweepProblem(NamedTuple):
     layout: LayoutConfig = LayoutConfig()
     alignment: AlignmentConfig = AlignmentConfig()
     visible: Callable[[Relations], Relations] | None = None
+    start: Sequence[Any] | None = None
 
     def replaced(self, setting: Mapping[str, Any]) -> "SweepProblem":
         """The problem with some of its settings replaced, by name.
@@ -112,6 +114,7 @@ class SweepProblem(NamedTuple):
             layout=self.layout,
             alignment=self.alignment,
             visible=self.visible,
+            start=self.start,
         )
 
     def params(self) -> LayoutParams:
@@ -226,10 +229,9 @@ def _groups(rows: Sequence[SweepProblem], keys: Sequence[jax.Array]) -> list[Gro
         settings = {**vars(row.graph), **vars(row.layout), **vars(row.alignment)}
         moving = settings["motion_fidelity"] > 0  # then the problem has lengths, too
         shape = (moving, *(settings[name] for name in SHAPES))
-        init = settings["init"]
         start = (
-            *(_comparable(value) for value in vars(row.graph).values()),
-            init if isinstance(init, str) else id(row),  # arrays
+            row.graph,
+            LayoutConfig(init=settings["init"]),  # arrays cannot be hashed
             *(settings[name] for name in OF_MATES),
             np.asarray(jax.random.key_data(key)).tobytes(),
         )
@@ -238,11 +240,6 @@ def _groups(rows: Sequence[SweepProblem], keys: Sequence[jax.Array]) -> list[Gro
         [(place, start) for start, places in group.items() for place in places]
         for group in groups.values()
     ]
-
-
-def _comparable(value: Any) -> Any:
-    """A setting as part of a dict's key; keywords, which may hold arrays, by place."""
-    return id(value) if isinstance(value, Mapping) else value
 
 
 def _lay_out_group(

@@ -1,8 +1,16 @@
-"""New rows into a finished map: data in, positions out, and nothing moves."""
+"""New rows into a finished map: data in, positions out, and nothing moves.
 
-from functools import partial
+    L_i = 2 sum_j v_ij log(1 + a |y_i - y_j|^(2b))                  over its neighbors
+        + gamma m n / (2 R (n - 1)) sum_r (v_i + d_r) log(1 + 1 / p_ir)
+
+is the layout's loss of one free point i: v_ij are its memberships and v_i their sum;
+R of the slice's points stand for all n in the repulsion, evenly spread.
+"""
+
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,46 +18,45 @@ import optax
 import scipy.sparse
 from jaxtyping import Array, Float, Int
 
-from aljax.config import per_slice
-from aljax.embedding import AlignedEmbedding, check_fitted
+from aljax.config import GraphConfig, InverseConfig
 from aljax.errors import InputError
+from aljax.graph.exact import (
+    EXACT_METRICS,
+    SYNONYMS,
+    HeldRows,
+    hold,
+    nearest,
+    nearest_held,
+)
 from aljax.graph.exact import QUERY_BLOCK as BLOCK
-from aljax.graph.exact import nearest
 from aljax.graph.fuzzy import membership_strengths, smooth_knn_dist
 from aljax.graph.knn import KNN, Rows, as_floats
 from aljax.graph.slices import PRECOMPUTED, read_rows
+from aljax.inverse.read import read_config, read_map
+from aljax.inverse.reconstruct import Reconstruction, reconstruct
+from aljax.inverse.weights import Curve
 from aljax.layout.losses import attraction_of_pairs, repulsion_of_pairs
 from aljax.layout.optimize import ADAM
+from aljax.layout.problem import LayoutParams
 
 EPOCHS = 30
 RIVALS = 500  # points that stand for all in the repulsion
 
 
-class Frame(NamedTuple):
-    """A placed slice, as new points see it; `rivals` are those that repel."""
-
-    embedding: Float[Array, "components points"]
-    rivals: Float[Array, "components rivals"]
-    rival_degrees: Float[Array, "rivals"]
-    a: Float[Array, ""]
-    b: Float[Array, ""]
-    repulsion: Float[Array, ""]
-
-
 def transform(
-    fitted: AlignedEmbedding,
+    fitted: Any,
     slice: int,  # noqa: A002
     new_rows: Any,
 ) -> Float[np.ndarray, "queries components"]:
-    """Places unseen rows in the map of one slice, without moving anything.
+    """Returns unseen rows' places in the map of one slice, without moving anything.
 
     A row starts at the mean of its nearest rows' positions, weighted by membership,
     and follows the layout's loss for a few epochs, the slice's points held fixed.
     Where it comes to lie depends on no other row of the call.
 
     Args:
-        fitted: The maps.
-        slice: Which of them (negative counts from the end).
+        fitted: The maps, as `aljax.fit` returns them.
+        slice: The slice (negative counts from the end).
         new_rows: The rows `(queries, features)`, with the slice's columns; or, with
             the metric "precomputed", their distances to the slice's rows,
             `(queries, points)`.
@@ -59,90 +66,154 @@ def transform(
         (of equal rows the first one's).
 
     Raises:
-        ValueError: A slice that is not there or has no data, rows of another width,
-            values that are not finite, or a metric in which new rows cannot be
-            searched.
+        InputError: The slice does not exist or has no data, rows have another width
+            or are not finite, or new rows cannot be searched in the metric.
     """
     check_fitted(fitted)
-    t = fitted.index(slice)
-    count = len(fitted.maps)
-    n_neighbors = per_slice("n_neighbors", fitted.graph.n_neighbors, count)[t]
-    local = per_slice("local_connectivity", fitted.graph.local_connectivity, count)[t]
-    # As in the graph, a row counts as its own first neighbour.
-    nearest, distances = _nearest(fitted, t, new_rows, n_neighbors - 1)
-    frame = _frame(fitted, t)
-    placed = np.zeros((len(nearest), frame.embedding.shape[0]))
-    for start in range(0, len(placed), BLOCK):
-        stop = min(start + BLOCK, len(placed))
-        found = project(
-            jnp.asarray(_block(nearest[start:stop], np.int32)),
-            as_floats(_block(distances[start:stop], np.float64)),
-            frame,
-            local_connectivity=as_floats(local),
-            learning_rate=as_floats(fitted.params.learning_rate[t]),
-            n_epochs=EPOCHS,
+    return fitted.frame(slice).transform(new_rows)
+
+
+def check_fitted(fitted: Any) -> None:
+    """Checks that an argument is a sequence of maps."""
+    if not hasattr(fitted, "frame"):
+        raise InputError(
+            "fitted",
+            f"is a {type(fitted).__name__}",
+            "the AlignedEmbedding that `aljax.fit` returns, or an estimator's `maps_`",
         )
-        placed[start:stop] = np.asarray(found).T[: stop - start]
-    return placed.astype(frame.embedding.dtype)
 
 
-def _nearest(
-    fitted: AlignedEmbedding, t: int, new_rows: Any, n_neighbors: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """The slice's rows nearest to each new one, and how far they are."""
-    metric, name = fitted.graph.metric, fitted.slice_name(t)
-    if metric == PRECOMPUTED:
-        points = len(fitted.maps[t])
-        rows = _read_rows(new_rows, points, name)
-        if not isinstance(rows, np.ndarray) or rows.min(initial=0) < 0:
-            raise ValueError(
-                f"`new_rows` for {name} is sparse or has values below 0; expected its "
-                f"distances to the slice's {points} rows, all of them."
+class Frame(eqx.Module):
+    """One slice of a model, held ready for new rows and for positions in its map.
+
+    The slice is centered, scaled and put on the device once, at the first call that
+    needs it; `AlignedEmbedding.frame` makes one frame of each slice.
+
+    Attributes:
+        positions: The slice's map.
+        data: Its rows; None where only its graph, neighbors or distances are known.
+        degrees: Its points' degrees in the graph.
+        params: The layout's settings, of this slice.
+        graph: The graph's settings, of this slice.
+        name: The slice in messages, such as "slice 2 ('b')".
+    """
+
+    positions: Float[np.ndarray, "points components"]
+    data: Rows | None
+    degrees: Any
+    params: LayoutParams
+    graph: GraphConfig = eqx.field(static=True)
+    name: str = eqx.field(static=True)
+
+    def transform(self, rows: Any) -> Float[np.ndarray, "queries components"]:
+        """Returns unseen rows' places in the map: see `aljax.transform`."""
+        rows_near, distances = self._nearest(rows)
+        placed = np.zeros((len(rows_near), self.positions.shape[1]))
+        for start in range(0, len(placed), BLOCK):
+            part = np.s_[start : start + BLOCK]
+            block = project(
+                jnp.asarray(_block(rows_near[part], np.int32)),
+                as_floats(_block(distances[part], np.float64)),
+                self._anchors,
+                local_connectivity=as_floats(self.graph.local_connectivity),
+                learning_rate=as_floats(self.params.learning_rate),
+                n_epochs=EPOCHS,
             )
-        return nearest(rows, rows, n_neighbors, metric=metric)
-    data = fitted.data_of(t, "transform")
-    rows = _read_rows(new_rows, data.shape[1], name)
-    if not isinstance(data, np.ndarray):
-        rows = scipy.sparse.csr_matrix(rows)
-    elif not isinstance(rows, np.ndarray):
-        rows = rows.toarray()
-    return nearest(
-        rows, data, n_neighbors, metric=metric, metric_kwds=fitted.graph.metric_kwds
-    )
+            placed[part] = np.asarray(block).T[: len(placed) - start]
+        return placed.astype(self._anchors.embedding.dtype)
+
+    def inverse(
+        self, queries: Any, *, config: InverseConfig | None = None, **settings: Any
+    ) -> Reconstruction:
+        """Returns data for positions in the map: see `aljax.inverse_transform`.
+
+        Args:
+            queries: Positions, `(queries, components)`.
+            config: How positions become data.
+            **settings: Settings of `InverseConfig` by name.
+        """
+        if "metric" not in settings and getattr(config, "metric", None) is None:
+            settings["metric"] = SYNONYMS.get(self.graph.metric, self.graph.metric)
+        config = read_config(config, settings)
+        a, b = (jnp.asarray(value, float) for value in (self.params.a, self.params.b))
+        return reconstruct(queries, *self._held_map, Curve(a, b), config)
+
+    @cached_property
+    def _anchors(self) -> "Anchors":
+        """The slice as new points see it, with evenly spread rivals."""
+        points = len(self.positions)
+        order = np.random.default_rng(points).permutation(points)[:RIVALS]
+        params = self.params
+        rate = params.repulsion_strength * params.negative_sample_rate
+        return Anchors(
+            embedding=as_floats(self.positions.T),
+            rivals=as_floats(self.positions[order].T),
+            rival_degrees=as_floats(np.asarray(self.degrees)[order]),
+            a=params.a,
+            b=params.b,
+            repulsion=rate * points / len(order) / (2 * max(points - 1, 1)),
+        )
+
+    @cached_property
+    def _held_map(self) -> tuple[Array, Array]:
+        return read_map(self.positions, self._data_for("inverse_transform"))
+
+    @cached_property
+    def _held_rows(self) -> HeldRows:
+        metric = SYNONYMS.get(self.graph.metric, self.graph.metric)
+        return hold(np.asarray(self.data), metric)
+
+    def _data_for(self, asker: str) -> Rows:
+        if self.data is None:
+            raise InputError(
+                "slice",
+                f"names {self.name}, which was given as neighbors, a graph or "
+                "distances, or saved without its data",
+                f"a slice with data, which `{asker}` needs",
+                "Fit or load it with its data.",
+            )
+        return self.data
+
+    def _nearest(self, new_rows: Any) -> tuple[np.ndarray, np.ndarray]:
+        """The slice's rows nearest to each new one, and how far they are."""
+        graph, points = self.graph, len(self.positions)
+        # As in the graph, a row counts as its own first neighbor.
+        count = int(graph.n_neighbors) - 1  # pyright: ignore[reportArgumentType]
+        if graph.metric == PRECOMPUTED:
+            rows = _read_new(new_rows, points, self.name)
+            if not isinstance(rows, np.ndarray) or rows.min(initial=0) < 0:
+                raise InputError(
+                    "new_rows",
+                    f"for {self.name} is sparse or has values below 0",
+                    f"its distances to the slice's {points} rows, all of them",
+                )
+            return nearest(rows, rows, count, metric=PRECOMPUTED)
+        data = self._data_for("transform")
+        rows = _read_new(new_rows, data.shape[1], self.name)
+        if not isinstance(data, np.ndarray):
+            rows = scipy.sparse.csr_matrix(rows)
+        elif not isinstance(rows, np.ndarray):
+            rows = rows.toarray()
+        metric = SYNONYMS.get(graph.metric, graph.metric)
+        exact = metric in EXACT_METRICS and not graph.metric_kwds
+        if exact and isinstance(data, np.ndarray):
+            return nearest_held(np.asarray(rows), self._held_rows, count)
+        kwds = graph.metric_kwds
+        return nearest(rows, data, count, metric=metric, metric_kwds=kwds)
 
 
-def _read_rows(new_rows: Any, columns: int, name: str) -> Rows:
-    # No rows are no slice, but have their places: none.
+def _read_new(new_rows: Any, columns: int, name: str) -> Rows:
+    # No rows are not a slice, but have their places: none.
     shape = () if scipy.sparse.issparse(new_rows) else getattr(new_rows, "shape", ())
-    none = len(shape) == 2 and shape[0] == 0
+    empty = len(shape) == 2 and shape[0] == 0
     try:
-        rows = np.asarray(new_rows) if none else read_rows(new_rows, "new_rows")
+        rows = np.asarray(new_rows) if empty else read_rows(new_rows, "new_rows")
     except InputError as error:
         raise error.of(name) from error.__cause__
     if rows.shape[1] != columns:
-        raise ValueError(
-            f"`new_rows` has {rows.shape[1]} columns, but {name} has {columns}; "
-            "expected the same features."
-        )
+        width = f"has {rows.shape[1]} columns, but {name} has {columns}"
+        raise InputError("new_rows", width, "the same features")
     return rows
-
-
-def _frame(fitted: AlignedEmbedding, t: int) -> Frame:
-    """The slice as queries see it, with evenly spread rivals for the repulsion."""
-    embedding = fitted.maps[t]
-    points = len(embedding)
-    order = np.random.default_rng(points).permutation(points)[:RIVALS]
-    degrees = np.asarray(fitted.graphs[t].degrees)
-    params = fitted.params
-    rate = params.repulsion_strength[t] * params.negative_sample_rate[t]
-    return Frame(
-        embedding=as_floats(embedding.T),
-        rivals=as_floats(embedding[order].T),
-        rival_degrees=as_floats(degrees[order]),
-        a=params.a[t],
-        b=params.b[t],
-        repulsion=rate * points / len(order) / (2 * max(points - 1, 1)),
-    )
 
 
 def _block(rows: np.ndarray, dtype: type) -> np.ndarray:
@@ -151,60 +222,70 @@ def _block(rows: np.ndarray, dtype: type) -> np.ndarray:
     return padded.T.astype(dtype)
 
 
+class Anchors(NamedTuple):
+    """The fixed points of a slice that pull new ones, and those that repel them."""
+
+    embedding: Float[Array, "components points"]
+    rivals: Float[Array, "components rivals"]
+    rival_degrees: Float[Array, "rivals"]
+    a: Float[Array, ""]
+    b: Float[Array, ""]
+    repulsion: Float[Array, ""]
+
+
 def memberships(
     distances: Float[Array, "neighbors queries"], local_connectivity: Float[Array, ""]
 ) -> Float[Array, "neighbors queries"]:
-    """How strongly each query belongs to each of its neighbours, as in the graph.
+    """Returns how strongly each query belongs to its neighbors, as in the graph.
 
     Args:
         distances: To the nearest rows, nearest first (units of the metric).
         local_connectivity: As in `smooth_knn_dist`.
     """
     # The table's form has the point itself first: here it stands for no row.
-    own = jnp.where(jnp.arange(len(distances) + 1) == 0, 0, -1).astype(jnp.int32)
+    rows = jnp.where(jnp.arange(len(distances) + 1) == 0, 0, -1).astype(jnp.int32)
 
-    def one(nearest: Float[Array, "neighbors"]) -> Float[Array, "neighbors"]:
-        table = KNN(own[:, None], jnp.pad(nearest, (1, 0))[:, None])
+    def of_query(apart: Float[Array, "neighbors"]) -> Float[Array, "neighbors"]:
+        table = KNN(rows[:, None], jnp.pad(apart, (1, 0))[:, None])
         sigma, rho = smooth_knn_dist(table, local_connectivity=local_connectivity)
         return membership_strengths(table, sigma, rho)[1:, 0]
 
     # One by one: the table's unit is the mean distance of all that are in it.
-    return jax.vmap(one, in_axes=1, out_axes=1)(distances)
+    return jax.vmap(of_query, in_axes=1, out_axes=1)(distances)
 
 
 def loss(
     queries: Float[Array, "components queries"],
     neighbors: Int[Array, "neighbors queries"],
     strengths: Float[Array, "neighbors queries"],
-    frame: Frame,
+    anchors: Anchors,
 ) -> Float[Array, ""]:
-    """The sum of L over all queries."""
-    difference = queries[:, None, :] - frame.embedding[:, neighbors]
+    """Returns the sum of L over all queries."""
+    difference = queries[:, None, :] - anchors.embedding[:, neighbors]
     squared = jnp.sum(difference**2, axis=0)
-    attracted = attraction_of_pairs(squared, frame.a, frame.b)
-    pulled = 2 * jnp.sum(strengths * attracted)
-    apart = jnp.sum((queries[:, None, :] - frame.rivals[:, :, None]) ** 2, axis=0)
-    repelled = repulsion_of_pairs(apart, frame.a, frame.b)
-    weights = jnp.sum(strengths, axis=0) + frame.rival_degrees[:, None]
-    return pulled + frame.repulsion * jnp.sum(weights * repelled)
+    pulled = strengths * attraction_of_pairs(squared, anchors.a, anchors.b)
+    apart = jnp.sum((queries[:, None, :] - anchors.rivals[:, :, None]) ** 2, axis=0)
+    repelled = repulsion_of_pairs(apart, anchors.a, anchors.b)
+    weights = jnp.sum(strengths, axis=0) + anchors.rival_degrees[:, None]
+    return 2 * jnp.sum(pulled) + anchors.repulsion * jnp.sum(weights * repelled)
 
 
 @partial(jax.jit, static_argnames="n_epochs")
 def project(
     neighbors: Int[Array, "neighbors queries"],
     distances: Float[Array, "neighbors queries"],
-    frame: Frame,
+    anchors: Anchors,
     *,
     local_connectivity: Float[Array, ""],
     learning_rate: Float[Array, ""],
     n_epochs: int,
 ) -> Float[Array, "components queries"]:
-    """Where queries come to lie: at their neighbours' mean, then down their loss.
+    """Returns where queries come to lie: from their neighbors' mean, down their loss.
 
     Args:
         neighbors: For each query its nearest points, nearest first.
         distances: And how far they are (units of the metric).
-        frame: The placed slice.
+        anchors: The placed slice.
         local_connectivity: As the slice's graph has it.
         learning_rate: Length of the first step (map units).
         n_epochs: How many steps.
@@ -214,14 +295,14 @@ def project(
     """
     strengths = memberships(distances, local_connectivity)
     shares = strengths / jnp.sum(strengths, axis=0)
-    start = jnp.sum(frame.embedding[:, neighbors] * shares, axis=1)
+    start = jnp.sum(anchors.embedding[:, neighbors] * shares, axis=1)
 
     def epoch(i: Int[Array, ""], carry: tuple[Array, optax.OptState]) -> tuple:
         here, moments = carry
-        gradient = jax.grad(loss)(here, neighbors, strengths, frame)
+        gradient = jax.grad(loss)(here, neighbors, strengths, anchors)
         updates, moments = ADAM.update(gradient, moments)
         rate = learning_rate * (1 - i / n_epochs) ** 2
         return here - rate * jnp.asarray(updates), moments
 
     placed, _ = jax.lax.fori_loop(0, n_epochs, epoch, (start, ADAM.init(start)))
-    return jnp.where(distances[0] == 0, frame.embedding[:, neighbors[0]], placed)
+    return jnp.where(distances[0] == 0, anchors.embedding[:, neighbors[0]], placed)

@@ -23,6 +23,7 @@ from aljax.config import (
     LayoutConfig,
     PerSliceFloat,
     PerSliceInt,
+    is_listed,
     per_slice,
 )
 from aljax.embedding import AlignedEmbedding
@@ -124,10 +125,12 @@ class Parameters(BaseEstimator):
             names = [field.name for field in dataclasses.fields(cls)]
             return cls(**{name: values[name] for name in names if name in values})
 
+        start = values.pop("init") if is_listed(values["init"]) else None
         with self._watched() as progress:
             return fit(
                 [part.given for part in slices],
                 relations,
+                start=start,
                 key=self._key(),
                 graph=settings(GraphConfig),
                 layout=settings(LayoutConfig),

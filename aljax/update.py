@@ -6,6 +6,7 @@ pass over the data, if motion is asked for).
 """
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from itertools import count
 from typing import Any
@@ -13,16 +14,24 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
-from aljax.config import GraphConfig, LayoutConfig, number, of_slices, per_slice
-from aljax.embedding import AlignedEmbedding, check_fitted
+from aljax.config import (
+    GraphConfig,
+    LayoutConfig,
+    check_extra,
+    number,
+    of_slices,
+    per_slice,
+)
+from aljax.embedding import AlignedEmbedding
 from aljax.errors import InputError, instance, nearest_name, slice_name
 from aljax.fit import Progress, check_key, check_label, epochs, optimize, seeds, timed
 from aljax.graph.build import build_graphs
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.slices import Slice, dense_only, read_slice, slices_of
 from aljax.layout.initialize import from_mates
-from aljax.layout.optimize import init
+from aljax.layout.optimize import ADAM, init
 from aljax.layout.problem import layout_params, stack, stack_maps, unstack_maps
 from aljax.relations.mates import Mates, Relations
 from aljax.relations.read import (
@@ -36,6 +45,7 @@ from aljax.relations.read import (
     warn_alone,
 )
 from aljax.relations.strengths import check_comparable, measure_moves, relate, scales_of
+from aljax.transform import check_fitted
 
 SHORT = 8  # a window up to which all updates share a program
 
@@ -52,7 +62,9 @@ def update(
     slice_label: Hashable = None,
     y: Any = None,
     precomputed_knn: Any = None,
+    optimizer: optax.GradientTransformation | None = None,
     progress: Progress | None = None,
+    **extra: Any,
 ) -> AlignedEmbedding:
     """Returns the sequence with one more slice, aligned with those before.
 
@@ -76,7 +88,9 @@ def update(
         slice_label: What the new slice is called, where the others have labels.
         y: The new rows' classes or values, as `fit` takes them, or None.
         precomputed_knn: The new rows' neighbors, as `fit` takes them, or None.
+        optimizer: The update rule, as `fit` takes it.
         progress: Called about 20 times during the layout with the state so far.
+        **extra: Settings that belong into `settings`: an error says so.
 
     Returns:
         A new `AlignedEmbedding`, with the new slice last.
@@ -85,6 +99,7 @@ def update(
         ValueError: As `fit` does; or a dict that is evidently reversed, ids where
             there are none, `move` or `keep` out of range, an unknown setting.
     """
+    check_extra("update", extra, KEYWORDS)
     check_key(key)
     check_fitted(fitted)
     count = len(fitted.maps)
@@ -143,12 +158,19 @@ def update(
         layout=layout,
     )
     with timed("layout", seconds):
-        moved = _lay_out(longer, move, key, progress)
+        moved = _lay_out(longer, move, key, progress, optimizer)
     return moved if keep is None else _drop(moved, count + 1 - keep)
 
 
+KEYWORDS = [*inspect.signature(update).parameters][:-1]
+
+
 def _lay_out(
-    longer: AlignedEmbedding, move: int, key: jax.Array, progress: Progress | None
+    longer: AlignedEmbedding,
+    move: int,
+    key: jax.Array,
+    progress: Progress | None,
+    optimizer: optax.GradientTransformation | None,
 ) -> AlignedEmbedding:
     """Lays out the last `move` + 1 slices, with those in their window pinned.
 
@@ -186,8 +208,10 @@ def _lay_out(
     state = init(
         stack_maps(maps, problem),
         n_epochs=epochs(longer.layout, longer.graphs[-1 - move :]),
+        optimizer=optimizer or ADAM,
     )
-    state = optimize(problem, params, state, longer.layout, key=key, progress=progress)
+    calls: dict[str, Any] = {"key": key, "progress": progress, "optimizer": optimizer}
+    state = optimize(problem, params, state, longer.layout, **calls)
     fresh = unstack_maps(state.maps, problem)[-move - 1 :]
     history = jax.tree.map(lambda term: term[:, empty:], state.losses())
     return dataclasses.replace(

@@ -40,7 +40,7 @@ WINDOW = 3
 LAST = len(SIZES) - 1
 
 
-def lay_out(*, seed=0, relations=None, **layout) -> AlignedEmbedding:
+def lay_out(*, seed=0, relations=None, start=None, **layout) -> AlignedEmbedding:
     return fit(
         make_data(SIZES),
         make_relations(SIZES) if relations is None else relations,
@@ -48,6 +48,7 @@ def lay_out(*, seed=0, relations=None, **layout) -> AlignedEmbedding:
         graph=GraphConfig(n_neighbors=NEIGHBORS),
         layout=LayoutConfig(**{"n_epochs": 20, **layout}),
         alignment=AlignmentConfig(alignment_window_size=WINDOW),
+        start=start,
     )
 
 
@@ -155,7 +156,7 @@ def test_5_rows_beyond_the_related_ones_read_nothing_that_is_not_theirs():
 
 def test_6_the_key_seeds_the_joint_stage():
     start = make_maps(SIZES)
-    maps = [lay_out(seed=seed, init=start, n_shifts=3).maps for seed in (0, 0, 1)]
+    maps = [lay_out(seed=seed, start=start, n_shifts=3).maps for seed in (0, 0, 1)]
     assert_same_maps(maps[0], maps[1])
     assert np.abs(maps[0][0] - maps[2][0]).max() > 0.1
 

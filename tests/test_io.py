@@ -29,7 +29,8 @@ def fitted() -> aljax.AlignedEmbedding:
         make_relations(),
         key=jax.random.key(0),
         graph=aljax.GraphConfig(n_neighbors=[NEIGHBORS] * 3, metric_kwds={}),
-        layout=aljax.LayoutConfig(n_epochs=0, init=make_maps()),
+        layout=aljax.LayoutConfig(n_epochs=0),
+        start=make_maps(),
     )
 
 

@@ -7,7 +7,7 @@ import pytest
 from helpers import slow_rho, slow_sigma
 from jax.test_util import check_grads
 
-from aljax.transform import Frame, loss, memberships, project
+from aljax.transform import Anchors, loss, memberships, project
 
 K, QUERIES, POINTS, RIVALS = 5, 12, 30, 20
 # The bisection stops within 1e-5 of log2 k, umap-learn's tolerance.
@@ -20,10 +20,10 @@ def double_precision():
         yield
 
 
-def make_frame(components=2) -> Frame:
+def make_anchors(components=2) -> Anchors:
     rng = np.random.default_rng(0)
     embedding = jnp.asarray(rng.normal(size=(components, POINTS)))
-    return Frame(
+    return Anchors(
         embedding=embedding,
         rivals=embedding[:, :RIVALS],
         rival_degrees=jnp.asarray(rng.uniform(1, 5, size=RIVALS)),
@@ -40,12 +40,12 @@ def table(double_precision) -> tuple[np.ndarray, np.ndarray]:  # noqa: ARG001
     return neighbors, np.sort(rng.uniform(0.5, 3, size=(K, QUERIES)), axis=0)
 
 
-def lay_out(table, n_epochs=20, frame=None):
+def lay_out(table, n_epochs=20, anchors=None):
     neighbors, distances = table
     placed = project(
         jnp.asarray(neighbors, jnp.int32),
         jnp.asarray(distances),
-        frame or make_frame(),
+        anchors or make_anchors(),
         local_connectivity=jnp.asarray(1.0),
         learning_rate=jnp.asarray(0.5),
         n_epochs=n_epochs,
@@ -73,17 +73,17 @@ def test_memberships_of_a_query_do_not_depend_on_the_others(table):
     np.testing.assert_array_equal(one[:, 3], other[:, 3])
 
 
-def slow_loss(y, neighbors, strengths, frame) -> float:
+def slow_loss(y, neighbors, strengths, anchors) -> float:
     """The sum of the module's L over all queries, pair by pair."""
-    a, b, repulsion = (float(one) for one in (frame.a, frame.b, frame.repulsion))
+    a, b, repulsion = (float(one) for one in (anchors.a, anchors.b, anchors.repulsion))
     total = 0.0
     for q in range(y.shape[1]):
         for j, v in zip(neighbors[:, q], strengths[:, q], strict=True):
-            squared = float(((y[:, q] - frame.embedding[:, j]) ** 2).sum())
+            squared = float(((y[:, q] - anchors.embedding[:, j]) ** 2).sum())
             total += 2 * v * math.log1p(a * squared**b)
         for k in range(RIVALS):
-            squared = float(((y[:, q] - frame.rivals[:, k]) ** 2).sum())
-            weight = strengths[:, q].sum() + float(frame.rival_degrees[k])
+            squared = float(((y[:, q] - anchors.rivals[:, k]) ** 2).sum())
+            weight = strengths[:, q].sum() + float(anchors.rival_degrees[k])
             p = a * (squared + 1e-3) ** b
             total += repulsion * weight * math.log1p(1 / p)
     return total
@@ -91,19 +91,21 @@ def slow_loss(y, neighbors, strengths, frame) -> float:
 
 def test_the_loss_is_the_sum_over_pairs(table, rng):
     neighbors, _ = table
-    frame, y = make_frame(), rng.normal(size=(2, QUERIES))
+    anchors, y = make_anchors(), rng.normal(size=(2, QUERIES))
     strengths = rng.uniform(size=(K, QUERIES))
-    found = loss(jnp.asarray(y), jnp.asarray(neighbors), jnp.asarray(strengths), frame)
+    found = loss(
+        jnp.asarray(y), jnp.asarray(neighbors), jnp.asarray(strengths), anchors
+    )
     np.testing.assert_allclose(
-        found, slow_loss(y, neighbors, strengths, frame), rtol=1e-9
+        found, slow_loss(y, neighbors, strengths, anchors), rtol=1e-9
     )
 
 
 def test_gradients_of_the_loss_agree_with_finite_differences(table, rng):
     neighbors, strengths = jnp.asarray(table[0]), rng.uniform(size=(K, QUERIES))
-    frame = make_frame()
+    anchors = make_anchors()
     check_grads(
-        jax.jit(lambda y: loss(y, neighbors, jnp.asarray(strengths), frame)),
+        jax.jit(lambda y: loss(y, neighbors, jnp.asarray(strengths), anchors)),
         (jnp.asarray(rng.normal(size=(2, QUERIES))),),
         order=1,
         modes=["rev"],
@@ -112,17 +114,17 @@ def test_gradients_of_the_loss_agree_with_finite_differences(table, rng):
 
 
 def test_gradients_are_finite_on_top_of_a_point(table):
-    frame = make_frame()
-    y = jnp.tile(frame.embedding[:, :1], (1, QUERIES))
+    anchors = make_anchors()
+    y = jnp.tile(anchors.embedding[:, :1], (1, QUERIES))
     neighbors = jnp.zeros_like(jnp.asarray(table[0]))
-    gradient = jax.grad(loss)(y, neighbors, jnp.ones((K, QUERIES)), frame)
+    gradient = jax.grad(loss)(y, neighbors, jnp.ones((K, QUERIES)), anchors)
     assert np.isfinite(gradient).all()
 
 
 def test_queries_start_at_the_mean_of_their_neighbors_by_membership(table):
     neighbors, distances = table
     weights = np.asarray(memberships(jnp.asarray(distances), jnp.asarray(1.0)))
-    embedding = np.asarray(make_frame().embedding)
+    embedding = np.asarray(make_anchors().embedding)
     for q, start in enumerate(lay_out(table, n_epochs=0).T):
         mean = np.average(embedding[:, neighbors[:, q]], axis=1, weights=weights[:, q])
         np.testing.assert_allclose(start, mean, rtol=1e-9)
@@ -135,7 +137,7 @@ def test_epochs_lower_the_loss_of_every_query(table):
     for q in range(QUERIES):
         one = slice(q, q + 1)
         before, after = (
-            slow_loss(y[:, one], neighbors[:, one], weights[:, one], make_frame())
+            slow_loss(y[:, one], neighbors[:, one], weights[:, one], make_anchors())
             for y in (start, end)
         )
         assert after < before
@@ -146,7 +148,7 @@ def test_queries_at_distance_0_lie_where_their_point_does(table):
     distances = distances.copy()
     distances[0, ::2] = 0
     placed = lay_out((neighbors, distances))
-    embedding = np.asarray(make_frame().embedding)
+    embedding = np.asarray(make_anchors().embedding)
     np.testing.assert_array_equal(placed[:, ::2], embedding[:, neighbors[0, ::2]])
     others = np.abs(placed[:, 1::2] - embedding[:, neighbors[0, 1::2]]).max(axis=0)
     assert (others > 0).all()
@@ -164,6 +166,6 @@ def test_where_a_query_lies_does_not_depend_on_the_others(table):
 
 @pytest.mark.parametrize("components", [1, 3])
 def test_maps_may_have_any_dimension(table, components):
-    placed = lay_out(table, frame=make_frame(components))
+    placed = lay_out(table, anchors=make_anchors(components))
     assert placed.shape == (components, QUERIES)
     assert np.isfinite(placed).all()

@@ -20,6 +20,7 @@ from helpers import (
 from jax.test_util import check_grads
 
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
+from aljax.errors import InputError
 from aljax.fit import fit
 from aljax.layout.losses import aligned_loss, draw_shifts
 from aljax.layout.optimize import init, run
@@ -33,15 +34,16 @@ STARTS = make_maps(seed=3)
 
 
 def lay_out(*, start: Any = STARTS, relations=None, **settings) -> Any:
+    named = start if isinstance(start, str) else None
     return fit(
         make_data(),
         make_relations() if relations is None else relations,
         key=jax.random.key(0),
         graph=GraphConfig(n_neighbors=NEIGHBORS),
-        layout=LayoutConfig(n_epochs=20, init=start),
+        layout=LayoutConfig(n_epochs=20, init=named or "spectral"),
+        start=None if named else start,
         alignment=AlignmentConfig(alignment_window_size=2),
-        slice_labels=LABELS,
-        **settings,
+        **{"slice_labels": LABELS, **settings},
     )
 
 
@@ -212,73 +214,72 @@ def test_without_pins_and_weights_all_points_are_free_and_alike():
 
 
 MASK = np.ones(SIZES[1], bool)
-BAD_PINS: dict[str, tuple[dict[str, Any], str]] = {
-    "too short": (
-        {"pinned": [None, MASK[:-1], None]},
-        r"^`pinned\[1\]` has shape \(47,\) .* slice 1 \('b'\) has 48 rows",
-    ),
-    "rows instead of a mask": (
-        {"pinned": [None, [0, 3], None]},
-        r"^`pinned\[1\]` has shape \(2,\) and dtype int64, but slice 1 \('b'\)",
-    ),
-    "numbers": (
-        {"pinned": [None, 1.0 * MASK, None]},
-        "dtype float64, .*expected a mask",
-    ),
-    "for two slices": (
-        {"pinned": [None, MASK]},
-        "^`pinned` has 2 entries for 3 slices",
-    ),
-    "one array": (
-        {"pinned": MASK},
-        "^`pinned` has a ndarray, not entries for 3 slices",
-    ),
+HALF = [STARTS[0], None, None]
+# Arguments, the name in the error, and words of it.
+BAD: dict[str, tuple[dict[str, Any], str, str]] = {
+    "too short": ({"pinned": [None, MASK[:-1], None]}, "pinned[1]", "slice 1 ('b')"),
+    "rows, no mask": ({"pinned": [None, [0, 3], None]}, "pinned[1]", "dtype int64"),
+    "numbers": ({"pinned": [None, 1.0 * MASK, None]}, "pinned[1]", "dtype float64"),
+    "for two slices": ({"pinned": [None, MASK]}, "pinned", "2 entries for 3 slices"),
+    "one array": ({"pinned": MASK}, "pinned", "a ndarray"),
     "no positions": (
         {"pinned": [None, MASK, None], "start": "spectral"},
-        r"^`pinned\[1\]` holds 48 rows of slice 1 \('b'\), but `init` has no positions",
+        "pinned[1]",
+        "48 rows of slice 1 ('b'), which has no `start`",
     ),
     "none of that slice": (
-        {"pinned": [None, MASK, None], "start": [STARTS[0], None, None]},
-        r"^`pinned\[1\]` holds 48 rows of slice 1 \('b'\), but `init` has no positions",
+        {"pinned": [None, MASK, None], "start": HALF},
+        "pinned[1]",
+        "no `start`",
     ),
+    "starts for two slices": ({"start": STARTS[:2]}, "start", "2 entries"),
+    "a start of another shape": ({"start": [STARTS[1], None, None]}, "start[0]", "48"),
+    "a start of words": ({"start": [None, "pca", None]}, "start[1]", "numbers"),
     "negative weights": (
         {"point_weights": [None, -1.0 * MASK, None]},
-        r"^`point_weights\[1\]` of slice 1 \('b'\) have -1\.0 at 0; expected",
+        "point_weights[1]",
+        "-1.0",
     ),
     "weights of NaN": (
         {"point_weights": [None, None, np.full(45, np.nan)]},
-        r"^`point_weights\[2\]` of slice 2 \('c'\) have nan at 0",
+        "point_weights[2]",
+        "nan",
     ),
     "too few weights": (
         {"point_weights": [[1.0, 2.0], None, None]},
-        r"^`point_weights\[0\]` of slice 0 \('a'\) have shape \(2,\); expected \(41,\)",
+        "point_weights[0]",
+        "shape (2,)",
     ),
-    "words": (
-        {"point_weights": [["much"] * 41, None, None]},
-        r"^`point_weights\[0\]` of slice 0 \('a'\).*expected numbers",
-    ),
-    "weights for two slices": (
-        {"point_weights": [None, None]},
-        "^`point_weights` has 2 entries for 3 slices",
+    "words": ({"point_weights": [["much"] * 41, None, None]}, "point_weights[0]", ""),
+    "weights for two slices": ({"point_weights": [None, None]}, "point_weights", "2"),
+    "two labels": ({"slice_labels": ("a", "b")}, "slice_labels", "2 labels"),
+    "a number as labels": ({"slice_labels": 3}, "slice_labels", "is 3"),
+    "a set of labels": ({"slice_labels": {"a", "b", "c"}}, "slice_labels", "is {"),
+    "a table of labels": ({"slice_labels": np.eye(3)}, "slice_labels", "3 labels"),
+    "a list as label": (
+        {"slice_labels": [["a"], "b", "c"]},
+        "slice_labels[0]",
+        "['a']",
     ),
 }
 
 
-@pytest.mark.parametrize("case", BAD_PINS)
-def test_pins_and_weights_that_do_not_fit_are_refused(case):
-    settings, said = BAD_PINS[case]
-    with pytest.raises(ValueError, match=said):
+@pytest.mark.parametrize("case", BAD)
+def test_what_does_not_fit_the_rows_or_slices_is_refused(case):
+    settings, name, words = BAD[case]
+    with pytest.raises(InputError) as error:
         lay_out(**settings)
+    assert error.value.name == name
+    assert words in error.value.got
 
 
-@pytest.mark.parametrize("labels", [("a", "b"), (*LABELS, "d")])
-def test_labels_must_be_one_for_each_slice(labels):
-    said = f"^`slice_labels` has {len(labels)} labels for 3 slices"
-    with pytest.raises(ValueError, match=said):
-        fit(make_data(), make_relations(), key=jax.random.key(0), slice_labels=labels)
-
-
-@pytest.mark.parametrize("labels", [3, {"a", "b", "c"}, [["a"], "b", "c"], np.eye(3)])
-def test_labels_that_name_no_slices_are_refused(labels):
-    with pytest.raises(ValueError, match=r"^`slice_labels"):
-        fit(make_data(), make_relations(), key=jax.random.key(0), slice_labels=labels)
+def test_starts_in_the_settings_go_on_with_one_warning():
+    arguments: dict[str, Any] = {"key": jax.random.key(0)}
+    arguments["graph"] = GraphConfig(n_neighbors=NEIGHBORS)
+    old = LayoutConfig(n_epochs=0, init=STARTS)
+    with pytest.warns(DeprecationWarning, match=r"fit\(start=") as caught:
+        fitted = fit(make_data(), make_relations(), layout=old, **arguments)
+    assert len(caught) == 1
+    assert fitted.layout == LayoutConfig(n_epochs=0)
+    for given, kept in zip(STARTS, fitted.maps, strict=True):
+        np.testing.assert_array_equal(kept, given.astype(np.float32))

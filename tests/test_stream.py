@@ -392,7 +392,8 @@ def test_what_was_given_may_change_after_the_fit():
         DICTS[:1],
         key=KEY,
         graph=GraphConfig(n_neighbors=NEIGHBORS),
-        layout=LayoutConfig(n_epochs=0, init=[np.zeros((SIZES[0], 2)), None]),
+        layout=LayoutConfig(n_epochs=0),
+        start=[np.zeros((SIZES[0], 2)), None],
         pinned=[mask, None],
         point_weights=[weights, None],
     )

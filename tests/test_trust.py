@@ -121,7 +121,7 @@ key = jax.random.key(0)
 fitted = aljax.fit(windows[:2], relations[:1], key=key, graph=graph, layout=layout)
 longer = aljax.update(fitted, windows[2], relations[1], key=key, move=1)
 placed = aljax.transform(longer, -1, windows[3])
-found = longer.inverse_transform(placed[:100], refine_steps=5)
+found = longer.inverse_transform(placed[:100])
 leaves = [*longer.maps, placed, *jax.tree.leaves(found)]
 """
 

@@ -1,4 +1,6 @@
 import dataclasses
+import importlib
+import pickle
 from typing import Any
 
 import jax
@@ -14,9 +16,12 @@ from helpers import (
 from scipy.spatial.distance import cdist
 from sklearn.datasets import load_digits
 
+import aljax
 from aljax.config import GraphConfig, LayoutConfig
 from aljax.embedding import AlignedEmbedding
+from aljax.errors import InputError
 from aljax.fit import fit
+from aljax.graph import exact
 from aljax.graph.exact import QUERY_BLOCK as BLOCK
 from aljax.graph.exact import exact_knn
 from aljax.metrics import knn_accuracy
@@ -26,13 +31,13 @@ pytestmark = pytest.mark.usefixtures("as_users_run_it")
 DATA = make_data()
 
 
-def lay_out(data: Any = DATA, *, n_neighbors: Any = NEIGHBORS, **layout):
+def lay_out(data: Any = DATA, *, n_neighbors: Any = NEIGHBORS, **layout: Any):
     return fit(
         data,
         make_relations(),
         key=jax.random.key(0),
         graph=GraphConfig(n_neighbors=n_neighbors),
-        layout=LayoutConfig(n_epochs=30, **layout),
+        layout=LayoutConfig(**{"n_epochs": 30, **layout}),
         slice_labels=["a", "b", "c"],
     )
 
@@ -146,62 +151,82 @@ def with_nan(x: np.ndarray) -> np.ndarray:
     return np.where(np.arange(x.size).reshape(x.shape) == 12, np.nan, x)
 
 
-REFUSED: dict[str, tuple[Any, Any, str]] = {
-    "too few columns": (
-        1,
-        DATA[0][:, :4],
-        r"^`new_rows` has 4 columns, but slice 1 \('b'\) has 5; expected the same",
-    ),
-    "no rows of another width": (
-        1,
-        np.zeros((0, 4)),
-        r"^`new_rows` has 4 columns, but slice 1 \('b'\) has 5",
-    ),
-    "NaN": (
-        2,
-        with_nan(DATA[0]),
-        r"^`new_rows` of slice 2 \('c'\) has nan in row 2, column 2",
-    ),
-    "one row without its axis": (
-        0,
-        DATA[0][0],
-        r"^`new_rows` of slice 0 \('a'\) has shape \(5,\)",
-    ),
-    "ragged rows": (
-        0,
-        [[1, 2, 3], [3]],
-        r"^`new_rows` of slice 0 \('a'\) is not an array .*expected .*\(points, feat",
-    ),
-    "words": (0, [["a"] * 5], r"^`new_rows` of slice 0 \('a'\) has .*'a'"),
-    "a table of neighbors": (
-        0,
-        exact_knn(DATA[0], NEIGHBORS),
-        r"^`new_rows` .*slice 0 \('a'\)",
-    ),
-    "no such slice": (3, DATA[0], "^`slice` is 3; expected .* from -3 to 2"),
-    "a slice before the first": (-4, DATA[0], "^`slice` is -4; expected"),
-    "a fraction": (1.0, DATA[0], "^`slice` is 1.0; expected"),
+# The slice, the rows, and words of the error.
+REFUSED: dict[str, tuple[Any, Any, str, str]] = {
+    "too few columns": (1, DATA[0][:, :4], "new_rows", "4 columns, but slice 1 ('b')"),
+    "no rows of another width": (1, np.zeros((0, 4)), "new_rows", "slice 1 ('b')"),
+    "NaN": (2, with_nan(DATA[0]), "new_rows", "nan in row 2, column 2"),
+    "one row without its axis": (0, DATA[0][0], "new_rows", "shape (5,)"),
+    "ragged rows": (0, [[1, 2, 3], [3]], "new_rows", "slice 0 ('a')"),
+    "words": (0, [["a"] * 5], "new_rows", "'a'"),
+    "a table": (0, exact_knn(DATA[0], NEIGHBORS), "new_rows", "slice 0 ('a')"),
+    "no such slice": (3, DATA[0], "slice", "is 3"),
+    "a slice before the first": (-4, DATA[0], "slice", "is -4"),
+    "a fraction": (1.0, DATA[0], "slice", "is 1.0"),
 }
 
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_rows_that_do_not_fit_are_refused(fitted, case):
-    t, rows, said = REFUSED[case]
-    with pytest.raises(ValueError, match=said):
+    t, rows, name, words = REFUSED[case]
+    with pytest.raises(InputError) as error:
         transform(fitted, t, rows)
+    assert error.value.name == name
+    assert words in error.value.got
 
 
 def test_a_slice_given_as_neighbors_is_refused():
-    maps = lay_out([DATA[0], exact_knn(DATA[1], NEIGHBORS), DATA[2]])
-    said = r"^`transform` needs the data of slice 1 \('b'\), which was given as neigh"
-    with pytest.raises(ValueError, match=said):
+    maps = lay_out([DATA[0], exact_knn(DATA[1], NEIGHBORS), DATA[2]], n_epochs=2)
+    with pytest.raises(InputError) as error:
         transform(maps, 1, DATA[1])
+    assert error.value.name == "slice"
+    assert "slice 1 ('b')" in error.value.got
     assert transform(maps, 0, DATA[0][:2]).shape == (2, 2)
 
 
 def test_a_metric_in_which_nothing_can_be_searched_is_refused(fitted):
-    with pytest.raises(ValueError, match=r"^`metric` is 'tssss' .*can compare"):
+    with pytest.raises(ValueError, match=r"^`metric`.*'tssss'"):
         transform(in_metric(fitted, "tssss"), 0, DATA[0])
+
+
+def test_an_estimator_is_not_a_sequence_of_maps():
+    with pytest.raises(InputError) as error:
+        transform(aljax.UMAP(), 0, DATA[0])
+    assert error.value.name == "fitted"
+    assert "`maps_`" in error.value.expected
+
+
+def test_a_frame_is_made_once_for_each_slice_and_serves_both_ways(fitted, unseen):
+    frame = fitted.frame(1)
+    assert fitted.frame(-2) is frame
+    assert fitted.frame(0) is not frame
+    expected = transform(fitted, 1, unseen)
+    np.testing.assert_array_equal(frame.transform(unseen), expected)
+    np.testing.assert_array_equal(fitted.transform(unseen, 1), expected)
+    queries = fitted.maps[1][:5]
+    one, other = frame.inverse(queries), fitted.inverse_transform(queries, slice=1)
+    np.testing.assert_array_equal(one.points, other.points)
+
+
+def test_a_held_slice_is_conditioned_once(fitted, unseen, monkeypatch):
+    maps = dataclasses.replace(fitted)
+    maps.transform(unseen)
+    maps.inverse_transform(maps.maps[-1][:3])
+    monkeypatch.setattr(exact, "conditioning", None)  # cannot be called
+    room = importlib.import_module("aljax.transform")
+    monkeypatch.setattr(room, "read_map", None)
+    assert maps.transform(unseen).shape == (len(unseen), 2)
+    assert maps.inverse_transform(maps.maps[-1][:3]).points.shape == (3, 5)
+
+
+def test_frames_stay_out_of_pickles_and_trees(fitted, unseen):
+    maps = dataclasses.replace(fitted)
+    leaves, size = jax.tree.leaves(maps), len(pickle.dumps(maps))
+    placed = maps.transform(unseen)
+    assert len(jax.tree.leaves(maps)) == len(leaves)
+    assert len(pickle.dumps(maps)) == size
+    again = pickle.loads(pickle.dumps(maps))
+    np.testing.assert_array_equal(again.transform(unseen), placed)
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,16 @@ from aljax.distributed.exchange import (
 )
 from aljax.embedding import AlignedEmbedding
 from aljax.errors import InputError
-from aljax.fit import Progress, check_key, check_labels, optimize_on, seeds, timed
+from aljax.fit import (
+    Progress,
+    Starts,
+    check_key,
+    check_labels,
+    optimize_on,
+    read_start,
+    seeds,
+    timed,
+)
 from aljax.graph.build import build_graphs
 from aljax.graph.knn import round_up
 from aljax.graph.slices import read_slices
@@ -49,6 +58,7 @@ def fit(
     layout: LayoutConfig = LayoutConfig(),
     alignment: AlignmentConfig = AlignmentConfig(),
     slice_labels: Sequence[Hashable] | None = None,
+    start: Sequence[Any] | None = None,
     progress: Progress | None = None,
 ) -> AlignedEmbedding:
     """`aljax.fit` by all processes of `jax.distributed` together.
@@ -61,9 +71,10 @@ def fit(
         key: The same on every process; the maps do not depend on how many there are,
             but for rounding.
         graph: How data become graphs; lists have a value for each slice of all.
-        layout: How graphs become maps; no start that is made from mates.
+        layout: How graphs become maps.
         alignment: How strongly mates are held together.
-        slice_labels: What the slices are called, all of them.
+        slice_labels: The names of all slices.
+        start: For each of this process's slices the map to start from.
         progress: Called about 20 times during the layout, on every process.
 
     Returns:
@@ -76,13 +87,12 @@ def fit(
     check_random()
     check_labels(slice_labels, range(n_slices))
     own, room, mesh = share(n_slices)
-    _check_settings(slices, own, layout)
-    labels = slice_labels
-    given = read_slices(slices, labels, metric=graph.metric, first=own.start)
+    given = read_slices(slices, slice_labels, metric=graph.metric, first=own.start)
     data = [one.features for one in given]
     dense = [one.dense for one in given]
     knn_seed, start_seed = seeds(key, 2)
-    own_layout = of_slices(layout, own, n_slices)
+    own_layout, start = read_start(start, of_slices(layout, own, n_slices))
+    _check_settings(slices, own, start)
     params = layout_params(own_layout, alignment, slices=len(own))
     seconds: dict[str, float] = {}
     with timed("graph", seconds):
@@ -107,8 +117,8 @@ def fit(
             there = (room, sizes, seen[len(own) :])
             pulling = moves_of(pulling, dense, graphs, *there)
     with timed("start", seconds):
-        start = initial_maps(
-            own_layout.init,
+        maps = initial_maps(
+            own_layout.init if start is None else start,
             [one.to_sparse() for one in graphs],
             dense,
             within(related, len(own)),
@@ -116,8 +126,8 @@ def fit(
             seed=start_seed,
             before=sizes[: own.start],
         )
-        if isinstance(layout.init, str):
-            start = one_frame(start, related, sizes)
+        if start is None:
+            maps = one_frame(maps, related, sizes)
     with timed("stack", seconds):
         problem = stack(
             [*graphs, *ahead],
@@ -131,7 +141,7 @@ def fit(
         problem = jax.tree.map(lambda leaf: leaf[: len(own)], problem)
         n_epochs = layout.n_epochs
         n_epochs = default_epochs(max(sizes)) if n_epochs is None else n_epochs
-        state = init(stack_maps(start, problem), n_epochs=n_epochs)
+        state = init(stack_maps(maps, problem), n_epochs=n_epochs)
         widths = greatest(widths_of(problem) | {"slices": room})
     with timed("layout", seconds):
         n_shifts = layout.n_shifts or default_shifts(max(sizes), sum(sizes))
@@ -156,7 +166,9 @@ def fit(
         pinned=[None] * len(own),
         point_weights=[None] * len(own),
         ids=None,
-        slice_labels=None if labels is None else tuple(labels[own.start : own.stop]),
+        slice_labels=None
+        if slice_labels is None
+        else tuple(slice_labels[own.start : own.stop]),
         graph=of_slices(graph, own, n_slices),
         layout=own_layout,
         alignment=alignment,
@@ -190,14 +202,14 @@ def gather(
     return maps, jax.tree.map(term, fitted.history)
 
 
-def _check_settings(slices: Sequence[Any], own: range, layout: LayoutConfig) -> None:
+def _check_settings(slices: Sequence[Any], own: range, start: Starts) -> None:
     if len(slices) != len(own):
         got = f"has {len(slices)} slices, but process {jax.process_index()} has others"
         expected = f"slices {own.start} to {own.stop - 1}, as `share` says"
         raise InputError("slices", got, expected)
-    if not isinstance(layout.init, str) and any(one is None for one in layout.init):
+    if start is not None and any(positions is None for positions in start):
         got = "has None for a slice, whose start would be made from mates elsewhere"
-        raise InputError("init", got, "a name, or a map for each slice")
+        raise InputError("start", got, "a map for each slice, or None for all")
 
 
 class Share(NamedTuple):

@@ -9,7 +9,7 @@ In other metrics scikit-learn or pynndescent's function compares rows on the hos
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -104,7 +104,7 @@ def nearest(
     """
     metric = SYNONYMS.get(metric, metric)
     if metric in EXACT_METRICS and not metric_kwds and isinstance(rows, np.ndarray):
-        return _nearest_tiled(np.asarray(queries), rows, n_neighbors, metric)
+        return nearest_held(np.asarray(queries), hold(rows, metric), n_neighbors)
     if metric == "precomputed":
         return smallest(np.asarray(queries), n_neighbors)
     blocks = []
@@ -196,32 +196,62 @@ def _search_padded(
     return indices, squared
 
 
-def _nearest_tiled(
-    queries: np.ndarray, rows: np.ndarray, n_neighbors: int, metric: str
-) -> Nearest:
-    into, unit = conditioning(rows, metric)
-    float_type = jnp.zeros(()).dtype
-    scaled = into(rows, float_type)
+class HeldRows(NamedTuple):
+    """A slice as queries are compared with it: made once, and used by every search.
+
+    Attributes:
+        data: The slice as it was given.
+        metric: "euclidean" or "cosine".
+        into: Centers and scales queries as it did `rows`.
+        unit: The unit of the distances between `rows`.
+        rows: The slice centered, scaled and padded, on the device.
+        half_norms: Halves of their squared norms.
+        largest: The largest squared norm.
+    """
+
+    data: np.ndarray
+    metric: str
+    into: Conditioning
+    unit: float
+    rows: Float[Array, "points features"]
+    half_norms: Float[Array, "points"]
+    largest: np.ndarray
+
+
+def hold(data: np.ndarray, metric: str, dtype: DTypeLike | None = None) -> HeldRows:
+    """Returns a slice as `nearest_held` takes it, in JAX's float type or another."""
+    into, unit = conditioning(data, metric)
+    scaled = into(data, jnp.zeros(()).dtype if dtype is None else dtype)
+    norms = (scaled**2).sum(axis=1)
+    rows = _padded(scaled, round_up(len(scaled)))
+    half_norms = jnp.asarray(np.pad(norms / 2, (0, len(rows) - len(norms))))
+    return HeldRows(data, metric, into, unit, rows, half_norms, norms.max())
+
+
+def nearest_held(queries: np.ndarray, held: HeldRows, n_neighbors: int) -> Nearest:
+    """The nearest rows of a held slice to each query, as `nearest` returns them."""
     with np.errstate(over="ignore"):  # these are lost, too
-        chosen, squared = _by_blocks(into(queries, float_type), scaled, n_neighbors)
+        chosen, squared = _by_blocks(queries, held, n_neighbors)
     # Distances that drown in float32's rounding or exceed it, row by row.
-    lost = drowns(squared[:, -1], (scaled**2).sum(axis=1))
+    lost = drowns(squared[:, -1], held.largest)
     lost |= ~np.isfinite(squared).all(axis=1)
-    if lost.any() and float_type == np.float32:
-        exact = into(queries[lost], np.float64), into(rows, np.float64)
+    if lost.any() and held.rows.dtype == np.float32:
         with jax.enable_x64(True):
-            chosen[lost], squared[lost] = _by_blocks(*exact, n_neighbors)
-    return chosen, squared / 2 if metric == "cosine" else np.sqrt(squared) * unit
+            exact = hold(held.data, held.metric, np.float64)
+            chosen[lost], squared[lost] = _by_blocks(queries[lost], exact, n_neighbors)
+    if held.metric == "cosine":
+        return chosen, squared / 2
+    return chosen, np.sqrt(squared) * held.unit
 
 
-def _by_blocks(queries: np.ndarray, rows: np.ndarray, n_neighbors: int) -> Nearest:
-    held = _padded(rows, round_up(len(rows)))
+def _by_blocks(queries: np.ndarray, held: HeldRows, n_neighbors: int) -> Nearest:
+    scaled, points = held.into(queries, held.rows.dtype), len(held.data)
     chosen = np.zeros((len(queries), n_neighbors), np.int32)
     squared = np.zeros((len(queries), n_neighbors))
     for start in range(0, len(queries), QUERY_BLOCK):
-        block = queries[start : start + QUERY_BLOCK]
+        block = scaled[start : start + QUERY_BLOCK]
         asked = _padded(block, QUERY_BLOCK)
-        found = _search(held, len(rows), n_neighbors, asked)
+        found = _search(held.rows, points, n_neighbors, asked, held.half_norms)
         for table, part in zip((chosen, squared), found, strict=True):
             table[start : start + len(block)] = np.asarray(part).T[: len(block)]
     return chosen, squared
@@ -233,6 +263,7 @@ def _search(
     n_points: int | Int[Array, ""],
     n_neighbors: int,
     queries: Float[Array, "queries features"] | None = None,
+    half_norms: Float[Array, "points"] | None = None,
 ) -> tuple[Int[Array, "neighbors _"], Float[Array, "neighbors _"]]:
     """The nearest of the first `n_points` rows to each query, and squared distances.
 
@@ -244,11 +275,11 @@ def _search(
     size = tile_rows(points, width)
     padded = jnp.pad(rows, ((0, -points % size), (0, 0)))
     absent = jnp.arange(len(padded)) >= n_points
-    half_norm = jnp.where(absent, jnp.inf, jnp.sum(padded**2, axis=1) / 2)
-    tiles, half_norms = (
-        padded.reshape(-1, size, rows.shape[1]),
-        half_norm.reshape(-1, size),
-    )
+    if half_norms is None:
+        half_norms = jnp.sum(rows**2, axis=1) / 2
+    half_norms = jnp.pad(half_norms, (0, len(padded) - points))
+    half_norms = jnp.where(absent, jnp.inf, half_norms).reshape(-1, size)
+    tiles = padded.reshape(-1, size, rows.shape[1])
     asked = tiles if queries is None else queries[None]
     own = jnp.eye(asked.shape[1], size, dtype=bool) & themselves
 

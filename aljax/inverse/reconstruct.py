@@ -3,12 +3,12 @@
     x(z) = sum_i l_i(z) x_i      over the nearest map points i of z
 
 Queries are reconstructed in blocks of one size, each by itself: memory is bounded
-by 32 x points distances, and none has a part in the result of another.
+by 32 x points distances, and no query has a part in the result of another.  The
+gradient map is |dx/dz| = sqrt(sum_ij (dx_i / dz_j)^2), by forward differentiation.
 """
 
 import math
-import numbers
-from collections.abc import Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -18,17 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from aljax.config import number, one_of
+from aljax.config import InverseConfig, number
+from aljax.errors import InputError
 from aljax.graph.knn import round_up
-from aljax.inverse.inputs import (
-    Bounds,
-    check_found,
-    check_metric,
-    read_arrays,
-    read_bounds,
-    read_curve,
-    read_neighbors,
-)
 from aljax.inverse.neighborhood import (
     Neighborhood,
     is_surrounded,
@@ -36,11 +28,21 @@ from aljax.inverse.neighborhood import (
     normalize,
     relative_distance,
 )
-from aljax.inverse.refine import refine
-from aljax.inverse.weights import METHODS, Curve, linear_weights, mean_weights
+from aljax.inverse.read import (
+    check_result,
+    read_bounds,
+    read_config,
+    read_curve,
+    read_map,
+    read_neighbors,
+    read_queries,
+)
+from aljax.inverse.weights import Curve, linear_weights, mean_weights
 
 BLOCK = 32  # queries reconstructed at once
 FAR = 3.0  # spacings, beyond which a position counts as outside
+GRID = 10**6  # positions of a gradient map
+MARGIN = 0.05  # of the map's extent, on each side of it
 
 
 class Reconstruction(eqx.Module):
@@ -50,10 +52,10 @@ class Reconstruction(eqx.Module):
         points: The data.
         neighbors: The rows that each was made of, nearest in the map first.
         weights: Their weights, which sum to 1; those of "linear" can be negative.
-            Before bounds and refinement, `points` is `weights` times those rows.
+            Before bounds, `points` is `weights` times those rows.
         distance: How far the nearest map points lie, in units of the spacing that
-            the neighbours have among themselves (about 1 within the data).
-        inside: Whether neighbours surround the position (no half-space holds them
+            the neighbors have among themselves (about 1 within the data).
+        inside: True where neighbors surround the position (no half-space holds them
             all) and `distance` is at most 3.  Where it is False, a guess.
     """
 
@@ -64,24 +66,34 @@ class Reconstruction(eqx.Module):
     inside: Bool[Array, "queries"]
 
 
+class GradientMap(eqx.Module):
+    """The Jacobian's norm on a grid over the map.
+
+    Attributes:
+        axes: The grid's coordinates, one row for each component.
+        norm: |dx/dz| (units of the data per unit of the map), with one axis for each
+            component in their order.
+    """
+
+    axes: Float[Array, "components resolution"]
+    norm: Float[Array, "..."]
+
+
 def inverse_transform(
     queries: Any,
     embedding: Any,
     data: Any,
     *,
-    method: str = "linear",
-    n_neighbors: int | None = None,
     a: Any = None,
     b: Any = None,
-    metric: str = "euclidean",
-    bounds: Bounds = None,
-    refine_steps: int = 0,
+    config: InverseConfig | None = None,
+    **settings: Any,
 ) -> Reconstruction:
-    """Data for positions in a map, as weighted sums of the rows placed around them.
+    """Returns data for positions in a map, as weighted sums of the rows around them.
 
-    Differentiable with respect to queries, embedding and data (which neighbours
-    there are is fixed), and continuous where neighbours change.  Outside of the map
-    the rule is the same: the nearest neighbours, weighted by how much nearer they
+    Differentiable with respect to queries, embedding and data (which neighbors
+    there are is fixed), and continuous where neighbors change.  Outside of the map
+    the rule is the same: the nearest neighbors, weighted by how much nearer they
     are than the next; "linear" levels off there.
 
     Args:
@@ -89,50 +101,53 @@ def inverse_transform(
         embedding: The map `(points, components)`, finite.
         data: The rows that were mapped, `(points, features)`, dense.  A JAX array
             spares a copy at every call.
-        method: "linear" (local ridge regression) or "mean" (local average).
-        n_neighbors: Map points that each is made of (2 to points - 1).  None takes a
-            twelfth of the points, at least 10 and at most 60.
         a: Of the map's membership curve; None for that of `min_dist=0.1`.
         b: Of the same.
-        metric: "euclidean", or "cosine": directions and lengths are averaged apart,
-            and refinement compares directions.
-        bounds: None, `(lo, hi)` (numbers, or one for each feature), or "data": each
-            feature within what the data show.
-        refine_steps: Gradient steps on the cross-entropy between the memberships
-            that the reconstruction has in the data and its position in the map.
+        config: How positions become data.
+        **settings: Settings of `InverseConfig` by name: `method`, `n_neighbors`,
+            `bounds`, `metric`.
 
     Returns:
-        The data, with neighbours, weights, distance and whether it is inside.
+        The data, with neighbors, weights, distance and whether it is inside.
 
     Raises:
-        ValueError: Shapes that do not fit, values that are not finite, an unknown
-            method or metric, bounds out of order.
+        InputError: Shapes do not fit, values are not finite, a setting is unknown or
+            out of range.
     """
-    one_of(*METHODS)("method", method)
-    number(0, whole=True)("refine_steps", refine_steps)
-    check_metric(metric)
-    queries, embedding, data = read_arrays(queries, embedding, data)
-    limits = read_bounds(bounds, data)
-    count = queries.shape[0]
+    config = read_config(config, settings)
+    embedding, data = read_map(embedding, data)
+    return reconstruct(queries, embedding, data, read_curve(a, b), config)
+
+
+def reconstruct(
+    queries: Any,
+    embedding: Float[Array, "points components"],
+    data: Float[Array, "points features"],
+    curve: Curve,
+    config: InverseConfig,
+) -> Reconstruction:
+    """Returns `inverse_transform` of a map that is checked and on the device."""
+    queries = read_queries(queries, embedding.shape[1])
+    dtype = jnp.result_type(queries, embedding, data)
+    limits = read_bounds(config.bounds, data)
     found = _reconstruct(
-        pad(queries),
-        embedding,
-        data,
-        read_curve(a, b),
-        method=method,
-        n_neighbors=read_neighbors(n_neighbors, data.shape[0]),
-        metric=metric,
-        steps=int(refine_steps),
+        _pad(queries.astype(dtype)),
+        embedding.astype(dtype),
+        data.astype(dtype),
+        curve,
+        method=config.method,
+        n_neighbors=read_neighbors(config.n_neighbors, data.shape[0]),
+        metric=config.metric or "euclidean",
     )
-    found = jax.tree.map(lambda leaf: leaf[:count], found)
-    check_found(found.points)
+    found = jax.tree.map(lambda leaf: leaf[: queries.shape[0]], found)
+    check_result(found.points)
     if limits is None:
         return found
     clipped = jnp.clip(found.points, *limits)
-    return eqx.tree_at(lambda one: one.points, found, clipped)
+    return eqx.tree_at(lambda parts: parts.points, found, clipped)
 
 
-@partial(jax.jit, static_argnames=("method", "n_neighbors", "metric", "steps"))
+@partial(jax.jit, static_argnames=("method", "n_neighbors", "metric"))
 def _reconstruct(
     queries: Float[Array, "queries components"],
     embedding: Float[Array, "points components"],
@@ -142,34 +157,100 @@ def _reconstruct(
     method: str,
     n_neighbors: int,
     metric: str,
-    steps: int,
 ) -> Reconstruction:
-    queries, embedding, radius = normalize(queries, embedding)
-    in_radii = Curve(curve.a * radius ** (2 * curve.b), curve.b)
+    queries, embedding, _ = normalize(queries, embedding)
 
-    def one(query: Float[Array, "components"]) -> tuple[Array, ...]:
+    def at(query: Float[Array, "components"]) -> tuple[Array, ...]:
         near = neighborhood(query, embedding, n_neighbors)
-        weights = weigh(near, curve, method)
-        point = combine(weights, data[near.rows], metric)
-        if steps:
-            point = refine(
-                point,
-                near,
-                embedding,
-                data,
-                curve=in_radii,
-                metric=metric,
-                steps=steps,
-            )
+        weights = _weigh(near, curve, method)
         distance = relative_distance(near)
         inside = is_surrounded(near) & (distance <= FAR)
-        return point, near.rows, weights, distance, inside
+        return (
+            combine(weights, data[near.rows], metric),
+            near.rows,
+            weights,
+            distance,
+            inside,
+        )
 
-    return Reconstruction(*blockwise(one, queries))
+    return Reconstruction(*_blockwise(at, queries))
 
 
-def weigh(near: Neighborhood, curve: Curve, method: str) -> Float[Array, "neighbors"]:
-    """The weights of one neighbourhood by the method of that name."""
+def gradient_map(
+    embedding: Any,
+    data: Any,
+    *,
+    resolution: int = 50,
+    a: Any = None,
+    b: Any = None,
+    config: InverseConfig | None = None,
+    **settings: Any,
+) -> GradientMap:
+    """Returns the norm of the inverse transform's derivative over the whole map.
+
+    Args:
+        embedding: The map `(points, components)`.
+        data: The rows that were mapped, `(points, features)`.
+        resolution: Grid positions along each component (at least 2; not more than a
+            million in all).
+        a: Of the map's membership curve, as in `inverse_transform`.
+        b: Of the same.
+        config: How positions become data; `bounds` play no part.
+        **settings: Settings of `InverseConfig` by name.
+
+    Raises:
+        InputError: As `inverse_transform` does; or the grid is too large.
+    """
+    config = read_config(config, settings)
+    number(2, whole=True)("resolution", resolution)
+    embedding, data = read_map(embedding, data)
+    dtype = jnp.result_type(embedding, data)
+    components = embedding.shape[1]
+    if resolution**components > GRID:
+        made = f"is {resolution}, which makes {resolution}^{components} positions"
+        raise InputError("resolution", made, f"at most {GRID} in all", "Lower it.")
+    low, high = (np.asarray(end, dtype) for end in (embedding.min(0), embedding.max(0)))
+    spare = MARGIN * (high - low)
+    axes = np.linspace(low - spare, high + spare, resolution, axis=1)
+    grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, components)
+    norm = _norms(
+        _pad(jnp.asarray(grid, dtype)),
+        embedding.astype(dtype),
+        data.astype(dtype),
+        read_curve(a, b),
+        method=config.method,
+        n_neighbors=read_neighbors(config.n_neighbors, data.shape[0]),
+        metric=config.metric or "euclidean",
+    )
+    check_result(norm)
+    shape = (resolution,) * components
+    return GradientMap(jnp.asarray(axes), norm[: len(grid)].reshape(shape))
+
+
+@partial(jax.jit, static_argnames=("method", "n_neighbors", "metric"))
+def _norms(
+    queries: Float[Array, "queries components"],
+    embedding: Float[Array, "points components"],
+    data: Float[Array, "points features"],
+    curve: Curve,
+    *,
+    method: str,
+    n_neighbors: int,
+    metric: str,
+) -> Float[Array, "queries"]:
+    queries, embedding, radius = normalize(queries, embedding)
+
+    def point(query: Float[Array, "components"]) -> Float[Array, "features"]:
+        near = neighborhood(query, embedding, n_neighbors)
+        return combine(_weigh(near, curve, method), data[near.rows], metric)
+
+    def norm(query: Float[Array, "components"]) -> Float[Array, ""]:
+        return jnp.sqrt(jnp.sum(jax.jacfwd(point)(query) ** 2)) / radius
+
+    return _blockwise(norm, queries)
+
+
+def _weigh(near: Neighborhood, curve: Curve, method: str) -> Float[Array, "neighbors"]:
     return {"mean": mean_weights, "linear": linear_weights}[method](near, curve)
 
 
@@ -178,7 +259,7 @@ def combine(
     rows: Float[Array, "neighbors features"],
     metric: str,
 ) -> Float[Array, "features"]:
-    """The weighted sum of rows; for cosine, of directions, as long as rows are."""
+    """Returns the weighted sum of rows; for cosine, of directions, as long as rows."""
     if metric != "cosine":
         return weights @ rows
     lengths = jnp.sqrt(jnp.sum(rows**2, axis=1, keepdims=True))
@@ -189,144 +270,50 @@ def combine(
     return direction / norm * jnp.abs(weights @ lengths)
 
 
-def blockwise(function: Any, queries: Float[Array, "queries components"]) -> Any:
-    """A function of one query over all, block by block; their number is padded."""
+def _blockwise(
+    function: Callable[[Array], Any], queries: Float[Array, "queries components"]
+) -> Any:
+    """Returns a function of one query for all of them, block by block."""
     blocks = queries.reshape(-1, BLOCK, queries.shape[1])
     found = jax.lax.map(jax.vmap(function), blocks)
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), found)
 
 
-def pad(queries: Float[Array, "queries components"]) -> Float[Array, "padded comps"]:
-    """Queries padded to whole blocks, in numbers that let near counts share one
-    compiled program.
-    """
+def _pad(queries: Float[Array, "queries components"]) -> Float[Array, "padded comps"]:
+    """Pads queries to whole blocks, of which near counts share a compiled program."""
     blocks = max(1, math.ceil(queries.shape[0] / BLOCK))
     blocks = 2 ** (blocks - 1).bit_length() if blocks <= 8 else round_up(blocks)
     return jnp.pad(queries, ((0, blocks * BLOCK - queries.shape[0]), (0, 0)))
 
 
-def inverse_transform_at(
-    queries: Any,
-    maps: Sequence[Any],
-    data: Sequence[Any],
-    *,
-    slice: float = -1,  # noqa: A002
-    a: Float[Array, "slices"] | None = None,
-    b: Float[Array, "slices"] | None = None,
-    method: str = "linear",
-    n_neighbors: int | None = None,
-    metric: str = "euclidean",
-    bounds: Bounds = None,
-    refine_steps: int = 0,
-) -> Reconstruction:
-    """Data for positions in the frame of one slice, or between two.
-
-    Between slices s and s + 1 what both make of a position is blended: continuous in
-    t, and each slice's own at its end.  `neighbors` are then those in slice s,
-    followed by those in s + 1; `inside` holds where both do.
-
-    Args:
-        queries: Positions, `(queries, components)`.
-        maps: For each slice its map.
-        data: For each slice its rows; None where there are none.
-        slice: Which (negative counts from the end), or a fraction between two.
-        a: Of each slice's membership curve; None for that of `min_dist=0.1`.
-        b: Of the same.
-        method: As in `inverse_transform`, and so are the others.
-        n_neighbors: Map points that each is made of.
-        metric: "euclidean" or "cosine".
-        bounds: The range of the results.
-        refine_steps: Gradient steps on the memberships' cross-entropy.
-
-    Raises:
-        ValueError: As `inverse_transform` does; a slice outside of the sequence or
-            without data, or a fraction between slices of different features.
-    """
-    start, fraction = _locate(slice, len(maps))
-
-    def at(s: int) -> Reconstruction:
-        if data[s] is None:
-            raise ValueError(
-                f"`slice` is {slice}, but slice {s} was given as a graph, neighbours "
-                "or distances, without data; the inverse transform needs the rows."
-            )
-        return inverse_transform(
-            queries,
-            maps[s],
-            data[s],
-            method=method,
-            n_neighbors=n_neighbors,
-            a=None if a is None else a[s],
-            b=None if b is None else b[s],
-            metric=metric,
-            bounds=bounds,
-            refine_steps=refine_steps,
-        )
-
-    return at(start) if not fraction else blend(at(start), at(start + 1), fraction)
-
-
-def inverse_trajectory(
-    queries: Any, maps: Sequence[Any], data: Sequence[Any], **options: Any
-) -> list[Reconstruction]:
-    """What stands at the same positions in every slice, in the order of the slices.
-
-    Args:
-        queries: Positions, `(queries, components)`.
-        maps: For each slice its map.
-        data: For each slice its rows.
-        options: As in `inverse_transform_at`.
-
-    Raises:
-        ValueError: As `inverse_transform_at` does.
-    """
-    return [
-        inverse_transform_at(queries, maps, data, slice=t, **options)
-        for t in range(len(maps))
-    ]
-
-
 def blend(
-    first: Reconstruction, second: Reconstruction, fraction: float
+    first: Reconstruction, second: Reconstruction, share: float
 ) -> Reconstruction:
-    """A mixture of two slices' reconstructions of the same positions.
+    """Returns a mixture of two slices' reconstructions of the same positions.
+
+    Args:
+        first: The earlier slice's; `neighbors` are its, followed by the other's.
+        second: The later slice's.
+        share: Its part (0 to 1).
 
     Raises:
-        ValueError: Their features differ in number.
+        InputError: Their features differ in number.
     """
-    features = [one.points.shape[1] for one in (first, second)]
+    features = [found.points.shape[1] for found in (first, second)]
     if features[0] != features[1]:
-        raise ValueError(
-            f"`slice` lies between two of {features[0]} and {features[1]} features, "
-            "which cannot be blended; give a whole number."
+        raise InputError(
+            "slice",
+            f"lies between two of {features[0]} and {features[1]} features",
+            "a whole number, for those cannot be blended",
         )
-    parts = (1 - fraction, fraction)
 
     def mixed(one: Array, other: Array) -> Array:
-        return parts[0] * one + parts[1] * other
+        return (1 - share) * one + share * other
 
     return Reconstruction(
         points=mixed(first.points, second.points),
         neighbors=jnp.hstack([first.neighbors, second.neighbors]),
-        weights=jnp.hstack([parts[0] * first.weights, parts[1] * second.weights]),
+        weights=jnp.hstack([(1 - share) * first.weights, share * second.weights]),
         distance=mixed(first.distance, second.distance),
         inside=first.inside & second.inside,
     )
-
-
-def _locate(given: Any, slices: int) -> tuple[int, float]:
-    """The slice at or before a position in the sequence, and how far beyond it."""
-    scalar = isinstance(given, np.ndarray | jax.Array) and given.ndim == 0
-    real = given.item() if scalar else given
-    known = isinstance(real, numbers.Real) and not isinstance(real, bool)
-    position = float(real) if known else math.nan  # pyright: ignore[reportArgumentType]
-    if position < 0 and position.is_integer():
-        position += slices
-    if not 0 <= position <= slices - 1:
-        raise ValueError(
-            f"`slice` is {given!r}, but there are {slices} slices; expected 0 to "
-            f"{slices - 1} (fractions lie between two), or -{slices} to -1 from the "
-            "end."
-        )
-    start = math.floor(position)
-    return start, position - start

@@ -75,9 +75,6 @@ def initial_maps(
 def _check_given(
     init: Sequence[Start | None], sizes: Sequence[int], n_components: int
 ) -> list[Start | None]:
-    if len(init) != len(sizes):
-        got = f"has {len(init)} maps for {len(sizes)} slices"
-        raise InputError("init", got, "an array, or None, for each slice")
     maps = [None if y is None else _read_map(y, t) for t, y in enumerate(init)]
     for t, (start, size) in enumerate(zip(maps, sizes, strict=True)):
         if start is None:
@@ -85,7 +82,7 @@ def _check_given(
         finite = np.isfinite(start).all()
         if start.shape != (size, n_components) or not finite:
             raise InputError(
-                f"init[{t}]",
+                f"start[{t}]",
                 f"has shape {start.shape}{'' if finite else ' and NaN or inf'}",
                 f"finite positions of shape {(size, n_components)}",
             )
@@ -97,10 +94,10 @@ def _read_map(positions: Any, t: int) -> Start:
         return np.asarray(positions, dtype=float)
     except (TypeError, ValueError) as error:
         raise InputError(
-            f"init[{t}]",
-            f"is not an array of numbers ({error})",
+            f"start[{t}]",
+            f"cannot be read as numbers ({error})",
             "positions (points, components), or None to start from its mates",
-            "A name, such as 'pca', stands for all slices: `init='pca'`.",
+            "A name, such as 'pca', stands for all slices: `LayoutConfig(init='pca')`.",
         ) from error
 
 

@@ -132,7 +132,6 @@ def perceptron(placed: Placed) -> np.ndarray:
 DECODERS: dict[str, Callable[[Placed], np.ndarray]] = {
     "aljax": _ours,
     "aljax, mean": lambda placed: _ours(placed, method="mean"),
-    "aljax, 20 steps of refinement": lambda placed: _ours(placed, refine_steps=20),
     "umap-learn": umap_inverse,
     "inverse distances, k = 15": inverse_distances,
     "kernel ridge (RBF)": kernel_ridge,

@@ -1,0 +1,179 @@
+"""The input of an inverse transform, read and checked."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.core
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse
+from jaxtyping import Array, Float
+
+from aljax.config import InverseConfig, check_both, find_ab_params, number
+from aljax.errors import LARGEST, InputError, instance, warn
+from aljax.graph.knn import as_floats
+from aljax.inverse.weights import Curve
+
+FEWEST, MOST, SHARE = 10, 60, 12  # neighbors: a twelfth of the rows, 10 to 60
+
+
+def read_config(
+    config: InverseConfig | None, settings: Mapping[str, Any]
+) -> InverseConfig:
+    """Returns the settings of an inverse, those given by name instead of its own."""
+    settings = dict(settings)
+    if settings.pop("refine_steps", None):
+        warn(
+            "`refine_steps` does nothing: refinement never lowered an error. Leave it "
+            "out.",
+            DeprecationWarning,
+        )
+    config = InverseConfig() if config is None else config
+    instance("config", config, InverseConfig, "aljax.InverseConfig(...)")
+    return dataclasses.replace(config, **settings)
+
+
+def read_map(
+    embedding: Any, data: Any
+) -> tuple[Float[Array, "points components"], Float[Array, "points features"]]:
+    """Returns a map and its rows on the device, checked as far as they can be seen.
+
+    Raises:
+        InputError: Data are sparse, shapes do not fit, positions are not finite.
+    """
+    if scipy.sparse.issparse(data):
+        raise InputError(
+            "data", "is a sparse matrix", "a dense array", "Pass `.toarray()`."
+        )
+    embedding, data = as_array(embedding, "embedding"), as_array(data, "data")
+    for name, array in (("embedding", embedding), ("data", data)):
+        if 0 in array.shape:
+            shape = f"has shape {array.shape}"
+            raise InputError(name, shape, "at least one row and column")
+    if len(embedding) != len(data):
+        sizes = f"has {len(embedding)} rows and `data` has {len(data)}"
+        raise InputError("embedding", sizes, "a position for each row of the data")
+    _check_finite(embedding, "embedding")
+    return embedding, data
+
+
+def read_queries(queries: Any, components: int) -> Float[Array, "queries components"]:
+    """Returns positions in a map of so many components; an empty list holds none.
+
+    Raises:
+        InputError: They have another number of components, or are not finite.
+    """
+    listed = isinstance(queries, Sequence) and not len(queries)
+    if listed or (isinstance(queries, np.ndarray) and not queries.size):
+        queries = np.zeros((0, components))
+    queries = as_array(queries, "queries")
+    if queries.shape[1] != components:
+        width = f"has {queries.shape[1]} components, but the map has {components}"
+        raise InputError("queries", width, f"positions (queries, {components})")
+    _check_finite(queries, "queries")
+    return queries
+
+
+def as_array(values: Any, name: str) -> Array:
+    """Returns a two-dimensional array of floats; a traced one stays traced."""
+    if not isinstance(values, jax.Array):
+        try:
+            if np.iscomplexobj(values):
+                raise TypeError("it has complex numbers")
+            with np.errstate(over="ignore"):  # refused as infinite
+                host = np.asarray(values, dtype=jax.dtypes.canonicalize_dtype(float))
+                values = jax.device_put(host)  # jnp.asarray copies once more
+        except (TypeError, ValueError, OverflowError) as error:
+            got = f"cannot be read as numbers ({error})"
+            raise InputError(name, got, "an array of numbers") from error
+    if values.ndim != 2:
+        remedy = "Use `[position]` for a single one."
+        if values.ndim == 3:
+            remedy = "Use one slice of a sequence, such as `maps[t]`."
+        shape = f"has shape {values.shape}"
+        expected = "two dimensions, one row for each position"
+        raise InputError(name, shape, expected, remedy)
+    return values if jnp.issubdtype(values.dtype, jnp.floating) else values * 1.0
+
+
+def _check_finite(values: Array, name: str) -> None:
+    if isinstance(values, jax.core.Tracer):
+        return
+    host = np.asarray(values)
+    finite = np.isfinite(host)
+    if not finite.all():
+        row = int(np.argwhere(~finite)[0, 0])
+        got = f"has {host[row].tolist()} in row {row}"
+        raise InputError(name, got, "finite positions", "Drop the row.")
+
+
+def check_result(values: Array) -> None:
+    """Raises if a result contains NaN or inf: cheaper than checking all of `data`."""
+    if not isinstance(values, jax.core.Tracer) and not np.isfinite(values).all():
+        raise InputError(
+            "data",
+            "has rows that are NaN, infinite, or too large for their squares to be of "
+            f"type {values.dtype}",
+            "finite numbers of moderate size",
+        )
+
+
+def read_neighbors(n_neighbors: int | None, points: int) -> int:
+    """Returns how many neighbors to take, by default a share of the points.
+
+    Raises:
+        InputError: They are not fewer than the points.
+    """
+    if n_neighbors is None:
+        n_neighbors = min(MOST, max(FEWEST, points // SHARE), max(points - 1, 2))
+    if n_neighbors >= points:
+        raise InputError(
+            "n_neighbors",
+            f"is {n_neighbors}, but the map has {points} rows",
+            "fewer than its rows",
+            "Lower `n_neighbors`, or give a map of more rows.",
+        )
+    return int(n_neighbors)
+
+
+def read_curve(a: Any, b: Any) -> Curve:
+    """Returns the membership curve, by default that of `min_dist=0.1`.
+
+    Raises:
+        InputError: One of the two is set without the other, or is out of range.
+    """
+    check_both(a, b)
+    if a is None:
+        a, b = find_ab_params(1.0, 0.1)
+    for name, value in (("a", a), ("b", b)):
+        if not isinstance(value, jax.core.Tracer):
+            scalar = getattr(value, "ndim", None) == 0
+            real = value.item() if scalar else value
+            number(0, high=LARGEST, open_low=True)(name, real)
+    return Curve(jnp.asarray(a, float), jnp.asarray(b, float))
+
+
+def read_bounds(bounds: Any, data: Array) -> tuple[Array, Array] | None:
+    """Returns the lowest and the highest value that each feature may have.
+
+    Raises:
+        InputError: A lo is above its hi, or an end has a wrong shape.
+    """
+    if bounds is None:
+        return None
+    if isinstance(bounds, str):
+        return jnp.min(data, axis=0), jnp.max(data, axis=0)
+    features = data.shape[1]
+    expected = f"(lo, hi), each a number or one for each of the {features} features"
+    try:
+        low, high = (as_floats(end) for end in bounds)
+    except (TypeError, ValueError) as error:
+        raise InputError("bounds", f"is {bounds!r} ({error})", expected) from error
+    for end in (low, high):
+        if end.shape not in ((), (features,)):
+            raise InputError("bounds", f"has an end of shape {end.shape}", expected)
+    if not (np.asarray(low) <= np.asarray(high)).all():
+        raise InputError("bounds", f"is {bounds!r}, whose lo is above its hi", expected)
+    return low, high
