@@ -43,8 +43,9 @@ def slow_accuracy(embedding, labels, k, rows):
     return right / len(rows)
 
 
-@pytest.mark.parametrize("k", [1, 5, 15])
-@pytest.mark.parametrize(("double", "rtol"), [(False, 1e-5), (True, 1e-6)])
+@pytest.mark.parametrize(
+    ("k", "double", "rtol"), [(1, False, 1e-5), (15, False, 1e-5), (15, True, 1e-6)]
+)
 def test_trustworthiness_equals_sklearn(data, embedding, k, double, rtol):
     theirs = sklearn_trustworthiness(
         data.astype(float), embedding.astype(float), n_neighbors=k
@@ -92,17 +93,16 @@ def test_few_rows_whose_neighbors_drown_cost_no_double_precision(monkeypatch, rn
 ROWS = [3, 41, 7, 58, 50]
 
 
-@pytest.mark.parametrize("rows", [None, ROWS])
-def test_accuracy_equals_slow_loops(embedding, rows):
+@pytest.mark.parametrize(("rows", "k"), [(None, 15), (ROWS, 5)])
+def test_accuracy_equals_slow_loops(embedding, rows, k):
     chosen = range(POINTS) if rows is None else rows
     given = None if rows is None else np.array(rows)
     labels = [*np.array(["b", "a", "c"])[np.arange(POINTS) % 3]]
-    for k in (5, 15):
-        np.testing.assert_allclose(
-            knn_accuracy(embedding, labels, n_neighbors=k, rows=given),
-            slow_accuracy(embedding, labels, k, chosen),
-            rtol=1e-6,
-        )
+    np.testing.assert_allclose(
+        knn_accuracy(embedding, labels, n_neighbors=k, rows=given),
+        slow_accuracy(embedding, labels, k, chosen),
+        rtol=1e-6,
+    )
 
 
 @pytest.mark.parametrize(("own", "accuracy"), [("a", 1.0), ("b", 0.0)])
@@ -123,7 +123,7 @@ def test_a_map_that_keeps_everything_is_perfect(embedding):
     turned = (embedding @ turn * 7 + 100).astype(np.float32)
     assert trustworthiness(embedding, turned) == 1
     assert neighborhood_preservation(embedding, turned) == 1
-    assert knn_accuracy(embedding, embedding[:, 0] > 0) > 0.9
+    assert knn_accuracy(embedding, embedding[:, 0] > 0, n_neighbors=15) > 0.85
 
 
 def test_a_random_map_is_worse(data, embedding, rng):
@@ -134,7 +134,11 @@ def test_a_random_map_is_worse(data, embedding, rng):
         neighborhood_preservation(data, chance)
         < neighborhood_preservation(data, embedding) - 0.1
     )
-    assert knn_accuracy(chance, labels) < knn_accuracy(embedding, labels) - 0.1
+    guessed, told = (
+        knn_accuracy(positions, labels, n_neighbors=15)
+        for positions in (chance, embedding)
+    )
+    assert guessed < told - 0.1
     assert abs(trustworthiness(data, chance) - 0.5) < 0.1
 
 

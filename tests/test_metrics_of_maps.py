@@ -109,15 +109,15 @@ def test_distances_equal_slow_loops(name, data, embedding):
 
 @pytest.mark.parametrize("name", DISTANCE)
 def test_a_sample_of_rows_stands_for_all(name, rng):
-    data = rng.normal(size=(1500, 4))
+    data = rng.normal(size=(600, 4))
     embedding = data[:, :2]
     measure = measure_of(name)
-    whole = measure(data, embedding, sample=1500)
+    whole = measure(data, embedding, sample=600)
     few = [measure(data, embedding, sample=300, seed=seed) for seed in (0, 0, 1)]
     assert few[0] == few[1] != few[2]
     np.testing.assert_allclose(few, whole, atol=0.05)
     each = measure(data, embedding, sample=20, per_point=True)
-    assert each.shape == (1500,)
+    assert each.shape == (600,)
     assert np.isfinite(each).all()
 
 
@@ -173,8 +173,8 @@ def test_zadu_finds_the_same(data, embedding, labels):
 def test_a_share_of_the_points_is_a_number_of_neighbors(data, embedding):
     for name in NEIGHBORHOOD:
         measure = measure_of(name)
-        share = measure(data, embedding, n_neighbors=0.05)
-        assert share == measure(data, embedding, n_neighbors=3)
+        share = measure(data, embedding, n_neighbors=0.08)  # 4.8 of 60
+        assert share == measure(data, embedding, n_neighbors=K)
 
 
 def measures_of_rows(data, embedding, labels):
@@ -188,7 +188,7 @@ def measures_of_rows(data, embedding, labels):
 
 
 def test_rows_may_be_a_mask(data, embedding, labels):
-    mask = np.arange(POINTS) % 7 == 3
+    mask = np.arange(POINTS) % 20 == 3  # as many as in the other test of rows
     for measure in measures_of_rows(data, embedding, labels):
         each = measure(rows=mask, per_point=True)
         np.testing.assert_array_equal(each, measure(per_point=True)[mask])

@@ -42,8 +42,7 @@ def explore(
         path: Ends on .html.
         labels: For each slice its rows' classes.
         values: For each slice its rows' values.
-        ids: For each slice its rows' ids, shown and searched for; None for the model's
-            own.
+        ids: Shown and searched for, as in `trajectories`.
         columns: More to show and to color by, by name; floats, and whole numbers of
             more than 40 kinds, are values, all else classes.
         titles: One for each slice.

@@ -65,11 +65,8 @@ def inverse_grid(
     ink = np.where(inside, "black", OUTSIDE)
     panel.scatter(*queries.T, marker="x", c=ink, s=18, linewidths=1, zorder=3)
     low, high = float(pictures.min()), float(pictures.max())
-    rows = -(-len(queries) // columns)
-    frames = halves[1].subplots(rows, columns, squeeze=False).ravel()
-    for frame in frames[len(queries) :]:
-        frame.set_visible(False)
-    for frame, picture, is_inside in zip(frames, pictures, inside, strict=False):
+    frames = style.grid(halves[1], -(-len(queries) // columns), columns, len(queries))
+    for frame, picture, is_inside in zip(frames, pictures, inside, strict=True):
         frame.set(xticks=[], yticks=[])
         frame.imshow(picture, cmap="gray_r", vmin=low, vmax=high)
         color, width = ("black", 0.5) if is_inside else (OUTSIDE, 2)
@@ -121,8 +118,7 @@ def gradient_map(
             "Fit with `n_components=2`.",
         )
     x, y = axes[:2]
-    if ax is None:
-        ax = Figure(figsize=(6.6, 5.6), layout="constrained").subplots()
+    ax = ax or style.new_axes(6.6, 5.6)
     positive = norm[np.isfinite(norm) & (norm > 0)]
     low, high = np.quantile(positive, [0.01, 1]) if positive.size else (0.1, 1.0)
     scale = LogNorm(low, max(high, low * 1.01), clip=True)

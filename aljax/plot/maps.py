@@ -50,10 +50,8 @@ def points(
     """
     plane = style.plane(one_map(model, slice))
     coloring = color_map(labels, values, len(plane))
-    panel, height = ax, SINGLE + style.legend_height(coloring, SINGLE)
-    if panel is None:
-        size = (SINGLE, height + 0.3 * bool(title))
-        panel = Figure(figsize=size, layout="constrained").subplots()
+    height = SINGLE + style.legend_height(coloring, SINGLE) + 0.3 * bool(title)
+    panel = ax or style.new_axes(SINGLE, height)
     figure = panel.figure.canvas.figure
     panel.set_title(title)
     draw_map(panel, plane, coloring, density=density)
@@ -99,15 +97,13 @@ def slices(
     figure = Figure(figsize=size, layout="constrained")
     how = f"{len(maps)} maps with the same axes, read by row" if len(maps) > 1 else ""
     figure.suptitle(": ".join(filter(None, [heading, how])))
-    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    panels = style.grid(figure, rows, columns, len(maps))
     bounds = style.bounds(np.concatenate(maps))
-    for t, (panel, plane) in enumerate(zip(panels, maps, strict=False)):
+    for t, (panel, plane) in enumerate(zip(panels, maps, strict=True)):
         _title(panel, titles[t])
         draw_map(panel, plane, coloring, t, density=density, bounds=bounds)
-    for panel in panels[len(maps) :]:
-        panel.set_visible(False)
-    style.explain(figure, panels, coloring)
-    for panel in panels[: len(maps)]:
+    style.explain(figure, [*figure.axes], coloring)
+    for panel in panels:
         style.settle(panel)
     return figure
 
@@ -139,11 +135,7 @@ def draw_map(
 
 
 def _shade(panel: Axes, points: np.ndarray, coloring: Coloring, t: int) -> None:
-    """Draws a map as an image, whose opacity is how many points lie in a pixel.
-
-    Raises:
-        ImportError: datashader is not installed.
-    """
+    """Draws a map as an image, whose opacity is how many points lie in a pixel."""
     import pandas
 
     datashader = optional("datashader", "plot")

@@ -34,19 +34,14 @@ STEPS = 8  # points of a curve from a slice to the next
 
 
 class Tracks(NamedTuple):
-    """Each member's place in each slice; NaN where it is absent.
-
-    Attributes:
-        positions: `(slices, members, components)`.
-        slopes: The path's derivative there, per slice.
-    """
+    """Each member's place in each slice and its path's slope there; NaN if absent."""
 
     positions: Float[np.ndarray, "slices members components"]
     slopes: Float[np.ndarray, "slices members components"]
 
     def at(self, time: float) -> Float[np.ndarray, "members components"]:
         """Positions at a time from 0 to slices - 1; NaN in gaps."""
-        t = min(int(time), max(len(self.positions) - 2, 0))
+        t = min(int(time), len(self.positions) - 2)
         u = time - t
         if u in (0, 1):
             return self.positions[t + int(u)]
@@ -61,11 +56,8 @@ class Tracks(NamedTuple):
         self, time: float
     ) -> tuple[Float[np.ndarray, "members components"], Float[np.ndarray, "members"]]:
         """Positions, and opacity (0 to 1): members fade where they leave or come."""
-        t = min(int(time), max(len(self.positions) - 2, 0))
-        starts, ends = (
-            self.positions[t],
-            self.positions[min(t + 1, len(self.slopes) - 1)],
-        )
+        t = min(int(time), len(self.positions) - 2)
+        starts, ends = self.positions[t : t + 2]
         here, there = np.isfinite(starts[:, 0]), np.isfinite(ends[:, 0])
         opacity = here * (1.0 - (time - t)) + there * (time - t)
         where = np.where((here & ~there)[:, None], starts, self.at(time))
@@ -83,13 +75,6 @@ def track(maps: Sequence[Map], members: Members) -> Tracks:
     lone = np.where(np.isnan(before), after, before)
     slopes = np.where(np.isnan(before + after), lone, (before + after) / 2)
     return Tracks(positions, slopes)
-
-
-def _axis(ax: Axes | None, width: float = FIGURE_SIZE[0]) -> Axes:
-    if ax is None:
-        ax = Figure(figsize=(width, FIGURE_SIZE[1]), layout="constrained").subplots()
-    ax.spines[["top", "right"]].set_visible(False)
-    return ax
 
 
 def loss(model: Any, *, heading: str = "", ax: Axes | None = None) -> Figure:
@@ -112,7 +97,8 @@ def loss(model: Any, *, heading: str = "", ax: Axes | None = None) -> Figure:
             f"is a {type(model).__name__}, which has no history of the loss",
             "a fitted model or an AlignedEmbedding",
         )
-    axis = _axis(ax)
+    axis = ax or style.new_axes(*FIGURE_SIZE)
+    axis.spines[["top", "right"]].set_visible(False)
     total = np.asarray(history.total())
     layout = getattr(maps, "layout", None)
     epochs = recorded_epochs(len(total), getattr(layout, "n_epochs", None))
@@ -142,16 +128,8 @@ def displacement(
     farthest three are named.  Distances are in radii: the median distance of all points
     to the center of their slice.
 
-    Args:
-        model: A fitted estimator, an `AlignedEmbedding`, or a list of maps.
-        ids: For each slice its rows' ids; None for the model's own.
-        titles: One for each slice.
-        heading: The title.
-        ax: Where to draw; None makes a figure.
-
-    Raises:
-        InputError: A single slice; slices that share no member; plain maps without
-            ids.
+    Arguments and errors are those of `trajectories`, with `ax` of `loss`; slices that
+    share no member are refused, too.
     """
     maps, members = read_maps(model), read_members(model, ids)
     titles = read_titles(titles, model, len(maps))
@@ -162,7 +140,9 @@ def displacement(
         raise InputError("model", got, "several slices that share members")
     radii = [np.linalg.norm(y - y.mean(axis=0), axis=1) for y in maps]
     moved = moved / np.median(np.concatenate(radii))
-    axis = _axis(ax, width=max(FIGURE_SIZE[0], 1.0 * len(moved)))
+    width, height = FIGURE_SIZE
+    axis = ax or style.new_axes(max(width, len(moved)), height)
+    axis.spines[["top", "right"]].set_visible(False)
     shared = [lengths[np.isfinite(lengths)] for lengths in moved]
     axis.boxplot(shared, whis=(5, 95), showfliers=False, medianprops={"color": "black"})
     axis.set(xlim=(0.4, len(moved) + 0.6), ylim=(0, 1.12 * np.nanmax(moved)))
@@ -233,7 +213,8 @@ def trajectories(
     if limit is not None and len(chosen) > limit:
         chosen = np.sort(np.random.default_rng(0).permutation(chosen)[:limit])
         heading = f"{heading} ({limit:,} of {len(members.names):,} members)".strip()
-    curves = _curves(track([y[:, :2] for y in maps], members), chosen)
+    tracks = track([y[:, :2] for y in maps], members)
+    curves = _curves(Tracks(*(part[:, chosen] for part in tracks)))
     figure = go.Figure(_traces(curves, chosen, members, coloring))
     axes = {"showticklabels": False, "title": ""}
     figure.update_layout(
@@ -252,14 +233,14 @@ def trajectories(
     return figure
 
 
-def _curves(tracks: Tracks, chosen: np.ndarray) -> np.ndarray:
-    """`(chosen, steps + 1, 3)`, NaN in gaps and at the end: plotly lifts the pen."""
-    some = Tracks(tracks.positions[:, chosen], tracks.slopes[:, chosen])
+def _curves(tracks: Tracks) -> np.ndarray:
+    """`(members, steps + 1, 3)`, NaN in gaps and at the end: plotly lifts the pen."""
     last = len(tracks.positions) - 1
     times = np.linspace(0, last, last * STEPS + 1)
-    curves = np.zeros((len(chosen), len(times) + 1, 3), np.float32)
+    shape = tracks.positions.shape[1], len(times) + 1, 3
+    curves = np.zeros(shape, np.float32)
     for step, time in enumerate(times):
-        curves[:, step, : some.positions.shape[2]] = some.at(time)
+        curves[:, step, : tracks.positions.shape[2]] = tracks.at(time)
     curves[:, :-1, 2] = times
     curves[:, -1] = np.nan
     return curves

@@ -45,11 +45,7 @@ def read_maps(model: Any) -> list[Map]:
 
 
 def several_maps(model: Any) -> list[Map]:
-    """The maps of a sequence.
-
-    Raises:
-        InputError: As `read_maps`; or there is one map alone.
-    """
+    """`read_maps` for a sequence: a single map is refused."""
     maps = read_maps(model)
     if len(maps) < 2:
         raise InputError("model", "has one slice", "at least two to move between")
@@ -101,13 +97,10 @@ class Members(NamedTuple):
 
 
 def read_members(model: Any, ids: RowValues | None) -> Members:
-    """The members of a sequence: from ids, or from the model's own relations.
+    """The members of a sequence: rows of the same id, or of the model's relations.
 
-    Args:
-        model: As the picture was given it.
-        ids: For each slice its rows' ids; the same id is the same member.  None takes
-            the model's own ids, or joins the rows that its relations call mates, each
-            named by the slice and row in which it is first met.
+    Without ids, the model's own decide, or its mates, each named by the slice and row
+    in which it is first met.
 
     Raises:
         InputError: Several plain maps without ids, or an id twice in a slice.

@@ -41,22 +41,13 @@ CLASSES = 256  # more different labels than that are quantities or names
 
 
 class Coloring(NamedTuple):
-    """The colors of points, and the classes or values that they stand for.
+    """The colors of each slice's points, and the classes or values they stand for."""
 
-    Attributes:
-        points: For each slice a color (RGBA, 0 to 1) for each point.
-        codes: For each slice each point's class; -1 for unknown.  None without labels.
-        classes: The names of the classes.
-        palette: Their colors.
-        limits: The values at the two ends of the color map, if there are values.
-        values: For each slice each point's value; None without values.
-    """
-
-    points: list[Float[np.ndarray, "_ 4"]]
-    codes: list[Int[np.ndarray, "_"]] | None = None
+    points: list[Float[np.ndarray, "_ 4"]]  # RGBA, 0 to 1
+    codes: list[Int[np.ndarray, "_"]] | None = None  # places in `classes`; -1: unknown
     classes: Sequence[str] = ()
-    palette: Float[np.ndarray, "_ 4"] = np.zeros((0, 4))
-    limits: tuple[float, float] | None = None
+    palette: Float[np.ndarray, "_ 4"] = np.zeros((0, 4))  # of the classes
+    limits: tuple[float, float] | None = None  # values at the ends of the color map
     values: list[np.ndarray] | None = None
 
 
@@ -76,6 +67,19 @@ def bounds(points: np.ndarray) -> dict[str, tuple[float, float]]:
         ((low + high) / 2 + side).tolist() for side in (-reach, reach)
     )
     return {"xlim": (left, right), "ylim": (bottom, top)}
+
+
+def new_axes(width: float, height: float) -> Axes:
+    """The axes of a new figure of so many inches."""
+    return Figure(figsize=(width, height), layout="constrained").subplots()
+
+
+def grid(figure: Any, rows: int, columns: int, count: int) -> list[Axes]:
+    """The first `count` axes of a grid by row; the others are hidden."""
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for panel in panels[count:]:
+        panel.set_visible(False)
+    return [*panels[:count]]
 
 
 def scatter(panel: Axes, points: np.ndarray, color: np.ndarray) -> None:
@@ -207,12 +211,7 @@ def palette(classes: int) -> Float[np.ndarray, "classes 4"]:
 def color_by(
     labels: RowValues | None, values: RowValues | None, sizes: Sequence[int]
 ) -> Coloring:
-    """Colors by class, or by value, or one for all.
-
-    Args:
-        labels: For each slice its rows' classes; None and NaN are unknown.
-        values: For each slice its rows' values, instead; NaN is unknown.
-        sizes: Rows of each slice.
+    """Colors by each slice's classes, or by its values, or one for all.
 
     Raises:
         InputError: Both; or what does not fit the slices; or too many classes.
@@ -274,9 +273,7 @@ def _by_value(values: list[np.ndarray]) -> Coloring:
     joined = np.concatenate(floats)
     finite = joined[np.isfinite(joined)]
     low, high = (finite.min(), finite.max()) if finite.size else (0.0, 1.0)
-    points = []
-    for rows in floats:
-        color = colormaps[COLORMAP]((rows - low) / max(high - low, 1e-300))
-        shown = np.isfinite(rows)[:, None]
-        points.append(np.where(shown, color, colors.to_rgba(UNKNOWN)))
+    ramp = colormaps[COLORMAP].with_extremes(bad=UNKNOWN)
+    scale = colors.Normalize(low, high)
+    points = [ramp(scale(np.ma.masked_invalid(rows))) for rows in floats]
     return Coloring(points, limits=(float(low), float(high)), values=floats)
