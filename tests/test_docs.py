@@ -48,6 +48,15 @@ def test_the_code_of_the_guide_runs():
     assert names["images"].shape == (2, 64)
 
 
+def test_the_code_of_the_functional_core_runs():
+    names = code(ROOT / "docs" / "functional.md")
+    assert names["swept"].shape == (3, *names["start"].shape)
+    np.testing.assert_allclose(names["slope"], (names["gradient"] ** 2).sum(), rtol=1e-3)
+    np.testing.assert_allclose(names["along_first"], names["of_columns"][0], rtol=1e-2)
+    radius = [np.abs(names[run]).max() for run in ("maps", "centered")]
+    assert 0 < radius[1] < radius[0]
+
+
 @pytest.mark.slow
 def test_the_code_of_the_page_on_pictures_runs_as_it_stands(tmp_path, monkeypatch):
     for package in ("plotly", "anndata", "pyarrow"):
