@@ -51,7 +51,9 @@ def test_the_code_of_the_guide_runs():
 def test_the_code_of_the_functional_core_runs():
     names = code(ROOT / "docs" / "functional.md")
     assert names["swept"].shape == (3, *names["start"].shape)
-    np.testing.assert_allclose(names["slope"], (names["gradient"] ** 2).sum(), rtol=1e-3)
+    np.testing.assert_allclose(
+        names["slope"], (names["gradient"] ** 2).sum(), rtol=1e-3
+    )
     np.testing.assert_allclose(names["along_first"], names["of_columns"][0], rtol=1e-2)
     radius = [np.abs(names[run]).max() for run in ("maps", "centered")]
     assert 0 < radius[1] < radius[0]
