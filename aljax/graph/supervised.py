@@ -146,7 +146,7 @@ def intersect_values(
     shares = np.array([1 - target_weight, target_weight])
     of_data, of_values = shares / shares.max()
     edges.data = x**of_data * y**of_values
-    # The data's neighbours stand last: the farthest of them stays at the end.
+    # The data's neighbors stand last: the farthest of them stays at the end.
     repeated = (neighbors[1:, None] == listed[None]).any(axis=1)
     added = np.where(repeated, listed[:1], neighbors[1:])
     lists = np.concatenate([listed[:1], added, listed[1:]])
