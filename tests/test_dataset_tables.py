@@ -86,7 +86,7 @@ def test_errors_say_what_is_wrong_with_the_table(table, tmp_path):
     assert "`data.features` is 'frist'" in refusal(table, features=["frist"])
     assert "not there" in refusal(tmp_path / "none.csv")
     assert ".csv or .parquet" in refusal(tmp_path / "long.txt")
-    assert re.search(r"slice 0 \(1985\) repeat: 'a' in rows", refusal(table, id="kind"))
+    assert re.search(r"slice 0 \(1985\) repeats 'a' in rows", refusal(table, id="kind"))
     broken = tmp_path / "broken.parquet"
     broken.write_bytes(b"PAR1 and no more")
     assert "cannot be read" in refusal(broken)

@@ -177,7 +177,7 @@ def test_several_slices_need_relations(folder):
         ([{"4": 0.5}, {"4": 0}], 'object 0 maps "4" to 0.5'),
         ([{"4": True}, {"4": 0}], 'object 0 maps "4" to true'),
         ([{"4": 10**30}, {"4": 0}], 'object 0 maps "4" to 1000'),
-        ([{"8": 9}, {"4": 0}], "maps from row 8, but slice 0 has 8 rows"),
+        ([{"8": 9}, {"4": 0}], "maps from row 8; expected rows 0 to 7 of slice 0"),
         ([{"4": 0, "5": 0}, {"4": 0}], "rows 4 and 5 to the same row 0"),
     ],
 )
