@@ -4,7 +4,6 @@ from functools import partial
 from itertools import combinations
 from typing import Any
 
-import jax
 import numpy as np
 import pytest
 from scipy.stats import kendalltau, pearsonr, spearmanr
@@ -154,17 +153,14 @@ def test_zadu_finds_the_same(data, embedding, labels):
         scale_normalized_stress.measure(*pair),
     ]
     theirs = {name: value for one in found for name, value in one.items()}
-    with jax.enable_x64(True):
-        ours = {
-            "trustworthiness": metrics.trustworthiness(*pair, n_neighbors=K),
-            "continuity": metrics.continuity(*pair, n_neighbors=K),
-            "neighborhood_hit": metrics.neighborhood_hit(
-                embedding, labels, n_neighbors=K
-            ),
-            "pearson_r": metrics.shepard(*pair),
-            "spearman_rho": metrics.shepard(*pair, correlation="spearman"),
-            "scale_normalized_stress": metrics.normalized_stress(*pair),
-        }
+    ours = {
+        "trustworthiness": metrics.trustworthiness(*pair, n_neighbors=K),
+        "continuity": metrics.continuity(*pair, n_neighbors=K),
+        "neighborhood_hit": metrics.neighborhood_hit(embedding, labels, n_neighbors=K),
+        "pearson_r": metrics.shepard(*pair),
+        "spearman_rho": metrics.shepard(*pair, correlation="spearman"),
+        "scale_normalized_stress": metrics.normalized_stress(*pair),
+    }
     assert {*ours} == {*theirs}
     for name, value in ours.items():
         np.testing.assert_allclose(value, theirs[name], rtol=1e-6, err_msg=name)
