@@ -55,23 +55,21 @@ def as_knn(
             f"is not a pair of arrays ({error})",
             "indices and distances (points, neighbors)",
         ) from error
-    present = np.where(np.isinf(distances), 0.0, distances)
-    _check_table(indices, present, name, missing=True)
+    check_lists(
+        indices, np.where(np.isinf(distances), 0.0, distances), name, normal=False
+    )
     rows = np.arange(len(indices))[:, None]
-    # Sorting by distance, then looking for equal indices, keeps the nearest of repeats.
-    order = np.argsort(distances, axis=1, kind="stable")
-    indices = np.take_along_axis(indices, order, axis=1)
-    distances = np.take_along_axis(distances, order, axis=1)
-    by_index = np.argsort(indices, axis=1, kind="stable")
+    # Of repeats all but the nearest are absent, and stand last.
+    by_index = np.lexsort((distances, indices))
     ranked = np.take_along_axis(indices, by_index, axis=1)
     repeated = np.zeros(indices.shape, dtype=bool)
     again = np.pad(ranked[:, 1:] == ranked[:, :-1], ((0, 0), (1, 0)))
     np.put_along_axis(repeated, by_index, again, axis=1)
     absent = repeated | (indices < 0) | np.isinf(distances) | (indices == rows)
-    order = np.argsort(absent, axis=1, kind="stable")[:, :-1]
-    absent = np.take_along_axis(absent, order, axis=1)
-    kept = np.where(absent, rows, np.take_along_axis(indices, order, axis=1))
-    near = np.where(absent, 0.0, np.take_along_axis(distances, order, axis=1))
+    order = np.lexsort((distances, absent))[:, :-1]
+    kept = np.where(absent, rows, indices)
+    near = np.where(absent, 0.0, distances)
+    kept, near = (np.take_along_axis(table, order, axis=1) for table in (kept, near))
     return KNN(
         jnp.asarray(np.hstack([rows, kept]).T, dtype=jnp.int32),
         as_floats(np.pad(near, ((0, 0), (1, 0))).T),
@@ -96,62 +94,49 @@ def measured_knn(
     return as_knn(indices, np.maximum(distances, 0.0), name="metric")
 
 
-def check_lists(indices: Any, values: Any, name: str) -> None:
-    """Checks that lists of neighbors are in normal form.
+def check_lists(indices: Any, values: Any, name: str, *, normal: bool = True) -> None:
+    """Checks that lists of neighbors, of an argument `name`, are in normal form.
 
-    Args:
-        indices: Each point's neighbors, `(neighbors, points)`, itself first.
-        values: Their distances or weights.
-        name: The argument that they came by, for errors.
-
-    Raises:
-        InputError: They are not.
+    With `normal=False` they may be any table `(points, neighbors)`, -1 for none.
     """
     indices, values = np.asarray(indices), np.asarray(values)
-    _check_table(indices, values, name, missing=False)
-    wrong = np.flatnonzero(indices[0] != np.arange(indices.shape[1]))
-    if wrong.size:
-        got = f"has {indices[0, wrong[0]]} as the first neighbor of row {wrong[0]}"
-        raise InputError(name, got, "the row itself", TAKEN)
+    axes, lowest, remedy = "(points, neighbors)", -1, ""
+    if normal:
+        axes, lowest = "(neighbors, points)", 0
+        remedy = "`aljax.as_knn` takes the (points, neighbors) of other tools."
 
+    def check(right: Any, got: str, expected: str, missing: str = "") -> None:
+        if not right:
+            also = f", or {missing} for a missing neighbor" if missing else ""
+            raise InputError(name, f"has {got}", expected + also, remedy)
 
-TAKEN = "`aljax.as_knn` takes the (points, neighbors) of other tools."
-
-
-def _check_table(
-    indices: np.ndarray, values: np.ndarray, name: str, *, missing: bool
-) -> None:
-    """Checks shapes, types and ranges; `missing`: (points, neighbors), -1 for none."""
-    remedy, axes = (
-        ("", "(points, neighbors)") if missing else (TAKEN, "(neighbors, points)")
+    shape, dtype = indices.shape, indices.dtype
+    shapes = f"indices of shape {shape} and values of shape {values.shape}"
+    full = len(shape) == 2 and indices.size
+    check(full and shape == values.shape, shapes, f"{axes} for both")
+    check(normal or shape[1] > 1, shapes, f"{axes} with at least two neighbors")
+    check(
+        dtype.kind in "iu",
+        f"indices of dtype {dtype}",
+        "rows of the slice (whole numbers)",
     )
-
-    def refuse(got: str, expected: str) -> None:
-        raise InputError(name, f"has {got}", expected, remedy)
-
-    shape = indices.shape
-    if indices.ndim != 2 or not indices.size or shape != values.shape:
-        refuse(
-            f"indices of shape {shape} and values of shape {values.shape}",
-            f"{axes} for both",
-        )
-    if missing and shape[1] < 2:
-        refuse(f"indices of shape {shape}", f"{axes} with at least two neighbors")
-    if indices.dtype.kind not in "iu":
-        refuse(f"indices of dtype {indices.dtype}", "whole numbers, rows of the slice")
-    points, lowest = shape[0 if missing else 1], -1 if missing else 0
-    if indices.min() < lowest or indices.max() >= points:
-        refuse(
-            f"indices from {indices.min()} to {indices.max()} for {points} points",
-            f"rows 0 to {points - 1}" + ", or -1 for a missing neighbor" * missing,
-        )
-    real = values.dtype.kind in "iuf"
-    if not real or not 0 <= values.min() <= values.max() < LARGEST:
-        refuse(
-            f"values ({values.dtype}) that are negative, NaN, not finite or too large",
-            f"numbers of 0 to {LARGEST:g}"
-            + ", or inf for a missing neighbor" * missing,
-        )
+    points, least, most = shape[normal], indices.min(), indices.max()
+    check(
+        lowest <= least and most < points,
+        f"indices from {least} to {most} for {points} points",
+        f"rows 0 to {points - 1}",
+        "" if normal else "-1",
+    )
+    check(
+        values.dtype.kind in "iuf" and 0 <= values.min() <= values.max() < LARGEST,
+        f"values ({values.dtype}) that are negative, NaN, not finite or too large",
+        f"numbers of 0 to {LARGEST:g}",
+        "" if normal else "inf",
+    )
+    if normal:
+        row = int((indices[0] != np.arange(points)).argmax())
+        first = f"{indices[0, row]} as the first neighbor of row {row}"
+        check(indices[0, row] == row, first, "the row itself")
 
 
 def nearest_columns(knn: KNN, n_neighbors: int) -> KNN:
