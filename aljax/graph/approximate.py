@@ -45,14 +45,13 @@ def approximate_knn(
     Args:
         data: One slice, finite, dense or CSR.
         n_neighbors: Neighbors of each row, itself included.
-        metric: Any metric that pynndescent knows.
+        metric: Any metric that pynndescent knows; of sparse rows it knows fewer.
         metric_kwds: Keyword arguments for the metric.
         seed: Seeds the search.
 
     Raises:
-        InputError: pynndescent does not know the metric (of sparse rows it knows
-            fewer), the metric lacks or does not take some keyword arguments, or it
-            is not a distance, as it is negative between some rows.
+        InputError: The metric is not known, lacks or does not take some keyword
+            arguments, or is negative between some rows.
 
     Source: Dong, Charikar & Li (2011), "Efficient k-nearest neighbor graph
         construction for generic similarity measures".
@@ -65,13 +64,9 @@ def approximate_knn(
     rows, unit = _conditioned(data, metric)
     try:
         with ONE_CALLER:
-            table = NNDescent(
-                rows,
-                metric=metric,
-                metric_kwds=metric_kwds,
-                n_neighbors=n_neighbors,
-                random_state=seed,
-            ).neighbor_graph
+            search = NNDescent(
+                rows, metric, metric_kwds, n_neighbors, random_state=seed
+            )
     except (NumbaError, TypeError) as error:
         raise InputError(
             "metric_kwds",
@@ -79,8 +74,8 @@ def approximate_knn(
             f"those that the metric {metric!r} takes and needs",
             "See pynndescent's documentation of the metric.",
         ) from error
-    assert table is not None
-    indices, distances = table
+    assert search.neighbor_graph is not None
+    indices, distances = search.neighbor_graph
     return measured_knn(indices, distances.astype(np.float64) * unit, metric)
 
 
@@ -100,16 +95,12 @@ def _check_metric(metric: str, metric_kwds: Mapping[str, Any], data: Rows) -> No
     if sparse or metric not in TABLES:
         return
     name, axes = TABLES[metric]
-    shape = (data.shape[1],) * axes
-    if np.shape(metric_kwds.get(name, 0)) != shape:
-        was = (
-            f"of shape {np.shape(metric_kwds[name])}" if name in metric_kwds else "None"
-        )
-        raise InputError(
-            "metric_kwds",
-            f"has a `{name}` that is {was}",
-            f"an array {shape} for the metric {metric!r} of {data.shape[1]} columns",
-        )
+    shape, columns = (data.shape[1],) * axes, data.shape[1]
+    table = metric_kwds.get(name)
+    if table is None or np.shape(table) != shape:
+        got = "None" if table is None else f"of shape {np.shape(table)}"
+        expected = f"an array {shape} for the metric {metric!r} of {columns} columns"
+        raise InputError("metric_kwds", f"has a `{name}` that is {got}", expected)
 
 
 def _conditioned(data: Rows, metric: str) -> tuple[Any, float]:

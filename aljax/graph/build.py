@@ -75,10 +75,9 @@ def build_graphs(
         if isinstance(weighed, KNN):
             weighed = _weigh(weighed, local, mix)
         if targets[t] is not None:
+            name = f"y[{t}]"
             try:
-                weighed = intersect(
-                    weighed, targets[t], graph, k, seed=seed, name=f"y[{t}]"
-                )
+                weighed = intersect(weighed, targets[t], graph, k, seed=seed, name=name)
             except InputError as error:
                 raise error.of(one.name) from error.__cause__
         graphs.append(weighed)
@@ -148,9 +147,8 @@ def intersect(
         )
     except InputError as error:
         remedy = f"{error.remedy} Or use {CLASSES!r}.".strip()
-        raise InputError(
-            f"target_{error.name}", error.got, error.expected, remedy
-        ) from error
+        told = error.got, error.expected, remedy
+        raise InputError(f"target_{error.name}", *told) from error
     strengths = np.asarray(_memberships(_widened(knn), rows))[:, :rows]
     lists = np.asarray(knn.indices)
     return intersect_values(weighed, lists, strengths, graph.target_weight)
@@ -178,12 +176,10 @@ def _widened(knn: KNN) -> KNN:
     indices, distances = np.asarray(knn.indices), np.asarray(knn.distances)
     neighbors, points = indices.shape
     capacity = round_up(points)
+    room = ((0, 0), (0, capacity - points))
     padded = np.tile(np.arange(capacity, dtype=indices.dtype), (neighbors, 1))
     padded[:, :points] = indices
-    return KNN(
-        jnp.asarray(padded),
-        jnp.asarray(np.pad(distances, ((0, 0), (0, capacity - points)))),
-    )
+    return KNN(jnp.asarray(padded), jnp.asarray(np.pad(distances, room)))
 
 
 def check_neighbors(

@@ -49,16 +49,10 @@ def exact_knn(
     *,
     metric: str = "euclidean",
 ) -> KNN:
-    """The nearest neighbors of each row of a slice.
+    """The nearest neighbors of each row of a slice, by "euclidean" or "cosine".
 
-    Args:
-        data: One slice, finite.
-        n_neighbors: Neighbors of each row, itself included (2 to points - 1).
-        metric: "euclidean", or "cosine" (1 - cos; a row of zeros is at distance 1
-            from all but other rows of zeros).
-
-    Returns:
-        The table; each pair of rows is compared once, 512 x 512 of them at a time.
+    Cosine distances are 1 - cos; a row of zeros is at distance 1 from all but other
+    rows of zeros.  Each pair of rows is compared once, 512 x 512 of them at a time.
     """
     into, unit = conditioning(data, metric)
     scaled = into(data, jnp.zeros(()).dtype)
@@ -133,13 +127,8 @@ def conditioning(
 ) -> tuple[Conditioning, float]:
     """A function that centers and scales rows (or normalizes them), on the host.
 
-    Args:
-        data: One slice.
-        metric: "euclidean" or "cosine".
-
-    Returns:
-        The function, of these or other rows and a float type, which computes in
-        float64; and the unit of their distances.
+    The function takes these or other rows and a float type, and computes in float64;
+    beside it stands the unit of their distances.
     """
     if metric == "cosine":
         return partial(_by_parts, _normalize), 1.0
@@ -156,10 +145,7 @@ def conditioning(
 def drowns(squared: Any, norms: Any, rounding: float = ROUNDING) -> Any:
     """A mask of the squared distances that drown in float32's rounding.
 
-    Args:
-        squared: Squared distances of rows (of NumPy or JAX), or halves of them.
-        norms: Squared norms of all rows, or halves of them.
-        rounding: The share of the largest norm below which they do.
+    Both may be halves of squares; `rounding` is the share of the largest norm.
     """
     return squared < rounding * norms.max()
 
@@ -369,12 +355,12 @@ def pairwise(
         return _by_pynndescent(rows, np.asarray(others), metric, metric_kwds)
     except (TypeError, ValueError) as error:
         why = str(error).partition("\n")[0]
-        raise InputError(
-            "metric",
-            f"is {metric!r} with `metric_kwds` {dict(metric_kwds)} ({why})",
-            "a metric in which pynndescent can compare rows, with its arguments (of "
-            f"sparse rows {', '.join(SPARSE_METRICS)})",
-        ) from error
+        got = f"is {metric!r} with `metric_kwds` {dict(metric_kwds)} ({why})"
+        sparse = f"of sparse rows {', '.join(SPARSE_METRICS)}"
+        expected = (
+            f"one in which pynndescent compares rows ({sparse}), and its arguments"
+        )
+        raise InputError("metric", got, expected) from error
 
 
 def _correlated(each: np.ndarray, rows: Any, others: Any) -> np.ndarray:

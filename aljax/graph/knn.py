@@ -50,14 +50,10 @@ def as_knn(
     try:
         indices, distances = np.asarray(indices), np.asarray(distances, dtype=float)
     except (TypeError, ValueError) as error:
-        raise InputError(
-            name,
-            f"is not a pair of arrays ({error})",
-            "indices and distances (points, neighbors)",
-        ) from error
-    check_lists(
-        indices, np.where(np.isinf(distances), 0.0, distances), name, normal=False
-    )
+        got, axes = f"is not a pair of arrays ({error})", "(points, neighbors)"
+        raise InputError(name, got, f"indices and distances {axes}") from error
+    present = np.where(np.isinf(distances), 0.0, distances)
+    check_lists(indices, present, name, normal=False)
     rows = np.arange(len(indices))[:, None]
     # Of repeats all but the nearest are absent, and stand last.
     by_index = np.lexsort((distances, indices))
@@ -67,9 +63,8 @@ def as_knn(
     np.put_along_axis(repeated, by_index, again, axis=1)
     absent = repeated | (indices < 0) | np.isinf(distances) | (indices == rows)
     order = np.lexsort((distances, absent))[:, :-1]
-    kept = np.where(absent, rows, indices)
-    near = np.where(absent, 0.0, distances)
-    kept, near = (np.take_along_axis(table, order, axis=1) for table in (kept, near))
+    tables = np.where(absent, rows, indices), np.where(absent, 0.0, distances)
+    kept, near = (np.take_along_axis(table, order, axis=1) for table in tables)
     return KNN(
         jnp.asarray(np.hstack([rows, kept]).T, dtype=jnp.int32),
         as_floats(np.pad(near, ((0, 0), (1, 0))).T),
@@ -81,11 +76,7 @@ def measured_knn(
     distances: Float[np.ndarray, "points neighbors"],
     metric: str,
 ) -> KNN:
-    """The table of a search in some metric, of which rounding may leave -1e-7.
-
-    Raises:
-        InputError: The metric is negative or NaN between some rows.
-    """
+    """The table of a search; a metric negative beyond rounding, or NaN, is refused."""
     lowest = distances.min()
     if not lowest >= -1e-3:
         got = f"is {metric!r}, which is {lowest:g} between some rows"
@@ -161,46 +152,34 @@ def round_up(points: int) -> int:
 
 
 def read_knn(given: Any, rows: int, n_neighbors: int, *, name: str) -> KNN | None:
-    """A slice's neighbors as a table of the width asked for, or None.
+    """A slice's neighbors as a table of the width asked for, or None to search them.
 
-    Args:
-        given: None, a `KNN`, or umap-learn's tuple (indices, distances), itself
-            included, of which a third entry (a search index) is ignored.
-        rows: Rows of the slice.
-        n_neighbors: How many are used of them.
-        name: The argument that it came by, for errors.
+    They are given as None, a `KNN`, or umap-learn's tuple (indices, distances), itself
+    included, of which a third entry (a search index) is ignored.
 
     Raises:
-        InputError: It is anything else, is not in normal form, or has another number
-            of rows or too few neighbors.
+        InputError: They are anything else, are not in normal form, or are of another
+            number of rows or too few neighbors.
     """
     if given is None:
         return None
     if isinstance(given, KNN):
         check_lists(given.indices, given.distances, name)
     elif not isinstance(given, tuple | list) or len(given) not in (2, 3):
-        raise InputError(
-            name,
-            f"is a {type(given).__name__}",
-            "(indices, distances), each (points, neighbors), or None to have neighbors "
-            "searched",
-        )
+        expected = "(indices, distances), each (points, neighbors), or None to search"
+        raise InputError(name, f"is a {type(given).__name__}", expected)
     elif given[0] is None:  # umap-learn's default, (None, None, None)
         return None
     else:
         given = as_knn(given[0], given[1], name=name)
     neighbors, points = given.indices.shape
     if points != rows:
-        raise InputError(
-            name,
-            f"has {points} rows, but the slice has {rows}",
-            "the neighbors of each row of the slice, in their order",
-        )
+        got = f"has {points} rows, but the slice has {rows}"
+        raise InputError(name, got, "neighbors of each of the slice's rows, in order")
     if neighbors < n_neighbors:
-        raise InputError(
-            name,
+        got, remedy = (
             f"has {neighbors} neighbors of each row",
-            f"at least the {n_neighbors} of `n_neighbors`",
             "Lower it, or give more.",
         )
+        raise InputError(name, got, f"the {n_neighbors} of `n_neighbors`", remedy)
     return nearest_columns(given, n_neighbors)

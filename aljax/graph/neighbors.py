@@ -92,11 +92,8 @@ def find_neighbors(
 def knn_of_distances(distances: Rows, n_neighbors: int, *, name: str) -> KNN:
     """The nearest neighbors of each row, read off the rows' distances.
 
-    Args:
-        distances: `(points, points)`, row by row; of a sparse matrix what is stored
-            is known (explicit zeros too), and the rest is farther away.
-        n_neighbors: Neighbors of each row, itself included (2 to points - 1).
-        name: The slice in errors.
+    Of a sparse matrix what is stored is known (explicit zeros too), and the rest is
+    farther away.
 
     Raises:
         InputError: The distances are not square or are negative, or a row has fewer
@@ -105,15 +102,13 @@ def knn_of_distances(distances: Rows, n_neighbors: int, *, name: str) -> KNN:
     rows = distances.shape[0]
     got, lowest = f"is 'precomputed', but {name}", distances.min()
     if rows != distances.shape[1]:
+        got, expected = f"{got} has shape {distances.shape}", "(points, points)"
         raise InputError(
-            "metric",
-            f"{got} has shape {distances.shape}",
-            "the distances of its rows to each other, (points, points)",
+            "metric", got, f"distances of its rows to each other {expected}"
         )
     if lowest < 0:
-        raise InputError(
-            "metric", f"{got} has {lowest:g} as a distance", "distances of at least 0"
-        )
+        got = f"{got} has {lowest:g} as a distance"
+        raise InputError("metric", got, "distances of at least 0")
     if scipy.sparse.issparse(distances):
         return _of_sparse(scipy.sparse.csr_matrix(distances), n_neighbors, got)
     tables = []
@@ -134,17 +129,14 @@ def _of_sparse(distances: scipy.sparse.csr_matrix, n_neighbors: int, got: str) -
     counts = np.bincount(heads, minlength=points)
     if counts.min() < n_neighbors - 1:
         row = int(counts.argmin())
-        raise InputError(
-            "metric",
-            f"{got} stores {counts[row]} distances in row {row}",
-            f"at least {n_neighbors - 1}, for `n_neighbors` is {n_neighbors}",
-            "Lower it, or store more distances.",
-        )
+        got = f"{got} stores {counts[row]} distances in row {row}"
+        expected = f"at least {n_neighbors - 1}, for `n_neighbors` is {n_neighbors}"
+        remedy = "Lower it, or store more distances."
+        raise InputError("metric", got, expected, remedy)
     order = np.lexsort((values, heads))
     first = np.cumsum(counts) - counts
     chosen = order[first[:, None] + np.arange(n_neighbors - 1)]
     # The row itself has room in the table, which `as_knn` fills.
-    itself = np.arange(points)[:, None], np.zeros((points, 1))
-    return as_knn(
-        np.hstack([itself[0], tails[chosen]]), np.hstack([itself[1], values[chosen]])
-    )
+    room = ((0, 0), (1, 0))
+    indices = np.pad(tails[chosen], room, constant_values=-1)
+    return as_knn(indices, np.pad(values[chosen], room))

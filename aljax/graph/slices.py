@@ -63,11 +63,7 @@ def slices_of(
 
 
 def one_for_each(name: str, values: Any, slices: int) -> list[Any]:
-    """A list with an entry, or None, for each slice; None gives None for all.
-
-    Raises:
-        InputError: `values` is not a list, or is one of another length.
-    """
+    """A list with an entry, or None, for each slice; None gives None for all."""
     if values is None:
         return [None] * slices
     listed = isinstance(values, Sequence) or (
@@ -127,14 +123,7 @@ def read_slices(
 def read_slice(
     given: Any, argument: str, *, name: str = "", metric: str = "euclidean"
 ) -> Slice:
-    """One checked slice, as `read_slices` reads it.
-
-    Args:
-        given: The slice.
-        argument: The argument that it came by, for errors.
-        name: The name that the slice has from then on; the argument's if empty.
-        metric: The distance between its rows.
-    """
+    """One checked slice, given by `argument`, and called `name` from then on."""
     name = name or f"`{argument}`"
     if isinstance(given, FuzzyGraph):
         check_graph(given, argument)
@@ -159,12 +148,9 @@ def read_rows(given: Any, name: str) -> Rows:
     except ValueError as error:
         raise InputError(name, f"is not an array ({error})", wanted) from error
     if data.ndim != 2 or 0 in data.shape:
-        raise InputError(
-            name,
-            f"has shape {data.shape}",
-            "(points, features) with at least one of each",
-            "Use `.reshape(-1, 1)` for a single feature.",
-        )
+        remedy = "Use `.reshape(-1, 1)` for a single feature."
+        expected = "(points, features) with at least one of each"
+        raise InputError(name, f"has shape {data.shape}", expected, remedy)
     if data.dtype.kind in "cmM":
         remedy = "Convert what it means to numbers first."
         raise InputError(name, f"has dtype {data.dtype}", wanted, remedy)
@@ -180,11 +166,9 @@ def read_rows(given: Any, name: str) -> Rows:
 def _read_sparse(given: Any, name: str) -> scipy.sparse.csr_matrix:
     """Sparse rows as float CSR, without repeated entries."""
     if given.ndim != 2 or 0 in given.shape or given.dtype.kind not in "biuf":
-        raise InputError(
-            name,
-            f"is a sparse matrix of shape {given.shape} and dtype {given.dtype}",
-            "(points, features) of real numbers, with at least one of each",
-        )
+        got = f"is a sparse matrix of shape {given.shape} and dtype {given.dtype}"
+        expected = "(points, features) of real numbers, with at least one of each"
+        raise InputError(name, got, expected)
     data: Any = scipy.sparse.csr_matrix(given).astype(_float_of(given.dtype), copy=True)
     data.sum_duplicates()
     wrong = np.flatnonzero(~(np.abs(data.data) < LARGEST))
@@ -209,12 +193,10 @@ def _read_objects(data: np.ndarray, name: str) -> np.ndarray:
     """Numbers kept as Python objects; text is refused even where it spells digits."""
     for (row, column), value in np.ndenumerate(data):
         if isinstance(value, str | bytes) or not np.isscalar(value) or value is None:
-            raise InputError(
-                name,
-                f"has {value!r} ({type(value).__name__}) in row {row}, column {column}",
-                "numbers",
-                "Convert with `.astype(float)` or drop the column.",
-            )
+            kind, place = type(value).__name__, f"row {row}, column {column}"
+            remedy = "Convert with `.astype(float)` or drop the column."
+            got = f"has {value!r} ({kind}) in {place}"
+            raise InputError(name, got, "numbers", remedy)
     try:
         return data.astype(np.float64)
     except (TypeError, ValueError, OverflowError) as error:

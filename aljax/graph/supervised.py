@@ -54,20 +54,12 @@ def read_classes(y: Any, rows: int, name: str) -> Int[np.ndarray, "rows"]:
     if column.ndim == 2 and column.shape[1] == 1:
         column = column[:, 0]
     if column.shape != (rows,):
-        raise InputError(
-            name,
-            f"has shape {column.shape}",
-            f"a class for each of the {rows} rows, -1 where it is unknown",
-        )
-    codes: dict[Hashable, int] = {}
+        expected = f"a class for each of the {rows} rows, -1 where it is unknown"
+        raise InputError(name, f"has shape {column.shape}", expected)
+    labels = [UNKNOWN if is_missing(label) else label for label in column.tolist()]
+    codes: dict[Hashable, int] = {UNKNOWN: UNKNOWN}
     return np.array(
-        [
-            UNKNOWN
-            if is_missing(label) or label == UNKNOWN
-            else codes.setdefault(label, len(codes))
-            for label in column.tolist()
-        ],
-        dtype=np.int64,
+        [codes.setdefault(label, len(codes) - 1) for label in labels], np.int64
     )
 
 
@@ -80,17 +72,12 @@ def read_values(y: Any, rows: int, name: str) -> Float[np.ndarray, "rows targets
     try:
         values = np.asarray(y, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise InputError(
-            name,
-            f"is not an array of numbers ({error})",
-            'values, or `target_metric="categorical"` for classes',
-        ) from error
+        got, expected = f"is not an array of numbers ({error})", "values"
+        remedy = 'For classes use `target_metric="categorical"`.'
+        raise InputError(name, got, expected, remedy) from error
     if values.ndim not in (1, 2) or len(values) != rows:
-        raise InputError(
-            name,
-            f"has shape {values.shape}",
-            f"a value for each of the {rows} rows, or a row of values",
-        )
+        expected = f"a value for each of the {rows} rows, or a row of values"
+        raise InputError(name, f"has shape {values.shape}", expected)
     values = values.reshape(rows, -1)
     wrong = np.argwhere(~np.isfinite(values))
     if wrong.size:
@@ -103,14 +90,7 @@ def read_values(y: Any, rows: int, name: str) -> Float[np.ndarray, "rows targets
 def intersect_classes(
     graph: FuzzyGraph, classes: Int[np.ndarray, "points"], target_weight: float
 ) -> FuzzyGraph:
-    """The graph with edges weakened that leave a class, or whose class is unknown.
-
-    Args:
-        graph: The data's graph.
-        classes: The class of each row, -1 for unknown.
-        target_weight: Weight of the classes relative to the data (0 to 1; at 1 no
-            edge leaves a class).
-    """
+    """The graph with edges weakened that leave a class, or whose class is unknown."""
     far = FAR / (1 - target_weight) if target_weight < 1 else np.inf
     edges = graph.to_sparse().astype(np.float64).tocoo()
     heads, tails = classes[edges.row], classes[edges.col]
@@ -128,11 +108,8 @@ def intersect_values(
 ) -> FuzzyGraph:
     """The graph intersected with that of values; its lists hold the edges of both.
 
-    Args:
-        graph: The data's graph.
-        neighbors: Each row's nearest values, itself first.
-        strengths: Their directed memberships.
-        target_weight: Weight of the values relative to the data (0 to 1).
+    `neighbors` are each row's nearest values, itself first, and `strengths` their
+    directed memberships.
     """
     listed = np.asarray(graph.neighbors)
     left: Any = graph.to_sparse()
