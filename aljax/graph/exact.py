@@ -356,10 +356,8 @@ def pairwise(
     except (TypeError, ValueError) as error:
         why = str(error).partition("\n")[0]
         got = f"is {metric!r} with `metric_kwds` {dict(metric_kwds)} ({why})"
-        sparse = f"of sparse rows {', '.join(SPARSE_METRICS)}"
-        expected = (
-            f"one in which pynndescent compares rows ({sparse}), and its arguments"
-        )
+        sparse = f"(of sparse rows {', '.join(SPARSE_METRICS)})"
+        expected = f"a metric of pynndescent {sparse}, with its arguments"
         raise InputError("metric", got, expected) from error
 
 

@@ -106,11 +106,7 @@ def check_lists(indices: Any, values: Any, name: str, *, normal: bool = True) ->
     full = len(shape) == 2 and indices.size
     check(full and shape == values.shape, shapes, f"{axes} for both")
     check(normal or shape[1] > 1, shapes, f"{axes} with at least two neighbors")
-    check(
-        dtype.kind in "iu",
-        f"indices of dtype {dtype}",
-        "rows of the slice (whole numbers)",
-    )
+    check(dtype.kind in "iu", f"indices of dtype {dtype}", "whole numbers, of rows")
     points, least, most = shape[normal], indices.min(), indices.max()
     check(
         lowest <= least and most < points,
@@ -177,9 +173,7 @@ def read_knn(given: Any, rows: int, n_neighbors: int, *, name: str) -> KNN | Non
         got = f"has {points} rows, but the slice has {rows}"
         raise InputError(name, got, "neighbors of each of the slice's rows, in order")
     if neighbors < n_neighbors:
-        got, remedy = (
-            f"has {neighbors} neighbors of each row",
-            "Lower it, or give more.",
-        )
-        raise InputError(name, got, f"the {n_neighbors} of `n_neighbors`", remedy)
+        got = f"has {neighbors} neighbors of each row"
+        expected = f"at least the {n_neighbors} of `n_neighbors`"
+        raise InputError(name, got, expected, "Lower it, or give more.")
     return nearest_columns(given, n_neighbors)

@@ -102,10 +102,9 @@ def knn_of_distances(distances: Rows, n_neighbors: int, *, name: str) -> KNN:
     rows = distances.shape[0]
     got, lowest = f"is 'precomputed', but {name}", distances.min()
     if rows != distances.shape[1]:
-        got, expected = f"{got} has shape {distances.shape}", "(points, points)"
-        raise InputError(
-            "metric", got, f"distances of its rows to each other {expected}"
-        )
+        got = f"{got} has shape {distances.shape}"
+        expected = "the distances of its rows to each other, (points, points)"
+        raise InputError("metric", got, expected)
     if lowest < 0:
         got = f"{got} has {lowest:g} as a distance"
         raise InputError("metric", got, "distances of at least 0")
