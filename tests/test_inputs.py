@@ -128,7 +128,7 @@ def test_sparse_slices_are_kept_for_new_rows(fitted_sparse, tmp_path):
     np.testing.assert_array_equal(kept.toarray(), HOLED[1])
     with pytest.raises(ValueError, match=r"`data` is a sparse matrix.*toarray"):
         fitted_sparse.inverse_transform(own)
-    with pytest.raises(ValueError, match="`init` is 'pca', but slice 0 has no dense"):
+    with refused("init", "slice 0", "dense"):
         fit(fitted_sparse.data, layout=LayoutConfig(init="pca"))
 
 
