@@ -25,7 +25,26 @@ from aljax.graph.knn import KNN, as_knn
 
 POINTS = 48
 
-bandwidths = jax.jit(smooth_knn_dist)
+
+@jax.jit
+def _bandwidths(knn, local_connectivity):
+    return smooth_knn_dist(knn, local_connectivity=local_connectivity)
+
+
+# One program for all settings.
+def bandwidths(knn: KNN, local_connectivity: float = 1.0):
+    return _bandwidths(knn, local_connectivity)
+
+
+def graph_of(knn: KNN, local_connectivity: float = 1.0, mix: float = 1.0) -> FuzzyGraph:
+    return fuzzy_simplicial_set(
+        knn,
+        local_connectivity=local_connectivity,
+        set_op_mix_ratio=mix,
+        n_points=POINTS,
+    )
+
+
 # The bisection stops within 1e-5 of log2 k, umap-learn's tolerance.
 BISECTION = 5e-5
 
@@ -101,32 +120,31 @@ def test_entries_that_are_no_neighbors_do_not_change_the_others():
 @pytest.mark.parametrize("mix", [1.0, 0.5, 0.0])
 @pytest.mark.parametrize("local_connectivity", [1.0, 1.5])
 def test_the_graph_equals_the_slow_reference(knn, local_connectivity, mix):
-    graph = fuzzy_simplicial_set(
-        knn, local_connectivity=local_connectivity, set_op_mix_ratio=mix
-    )
+    graph = graph_of(knn, local_connectivity, mix)
     expected = slow_union(slow_memberships(*tables(knn), local_connectivity), mix)
     np.testing.assert_allclose(dense(graph), expected, atol=BISECTION)
 
 
 @pytest.mark.parametrize("mix", [1.0, 0.25])
 def test_a_sum_over_the_list_is_the_sum_over_undirected_edges(knn, rng, mix):
-    graph = fuzzy_simplicial_set(knn, set_op_mix_ratio=mix)
+    graph = graph_of(knn, mix=mix)
     symmetric = slow_union(slow_memberships(*tables(knn), 1.0), mix)
     of_pair = rng.uniform(size=symmetric.shape)
     of_pair = of_pair + of_pair.T
+    weights, neighbors = np.asarray(graph.weights), np.asarray(graph.neighbors)
     listed = sum(
-        graph.weights[place, i] * of_pair[i, graph.neighbors[place, i]]
+        weights[place, i] * of_pair[i, neighbors[place, i]]
         for place in range(NEIGHBORS)
         for i in range(POINTS)
     )
     edges = sum(
         symmetric[i, j] * of_pair[i, j] for i in range(POINTS) for j in range(i)
     )
-    np.testing.assert_allclose(float(listed), edges, rtol=BISECTION)
+    np.testing.assert_allclose(listed, edges, rtol=BISECTION)
 
 
 def test_degrees_are_row_sums_of_the_symmetric_graph(knn):
-    graph = fuzzy_simplicial_set(knn)
+    graph = graph_of(knn)
     matrix = dense(graph)
     np.testing.assert_array_equal(matrix, matrix.T)
     assert (np.diag(matrix) == 0).all()
@@ -155,9 +173,7 @@ def test_the_graph_equals_umap_learns(
         set_op_mix_ratio=mix,
         local_connectivity=local_connectivity,
     )
-    graph = fuzzy_simplicial_set(
-        knn, local_connectivity=local_connectivity, set_op_mix_ratio=mix
-    )
+    graph = graph_of(knn, local_connectivity, mix)
     # float32 by numba, another order of operations.
     np.testing.assert_allclose(dense(graph), theirs.toarray(), atol=1e-4)
 
@@ -165,8 +181,8 @@ def test_the_graph_equals_umap_learns(
 @pytest.mark.parametrize("given", ["knn", "knn_of_duplicates"])
 def test_padding_changes_nothing_and_weighs_nothing(given, request):
     knn = request.getfixturevalue(given)
-    graph = fuzzy_simplicial_set(knn, n_points=POINTS)
-    wide = fuzzy_simplicial_set(padded(knn, 64), n_points=POINTS)
+    graph = graph_of(knn)
+    wide = graph_of(padded(knn, 64))
     np.testing.assert_array_equal(wide.neighbors[:, :POINTS], graph.neighbors)
     # The mean of all distances is summed in another order, and sigma may be as small
     # as 1e-3 distances: there an ulp of rho weighs 1e-4.
@@ -183,52 +199,48 @@ def test_the_graph_follows_a_permutation_of_the_rows(knn, rng):
         jnp.asarray(place[np.asarray(knn.indices)[:, order]], jnp.int32),
         knn.distances[:, order],
     )
-    expected = dense(fuzzy_simplicial_set(knn))[order][:, order]
+    expected = dense(graph_of(knn))[order][:, order]
     # The bisection may stop elsewhere within its tolerance.
-    np.testing.assert_allclose(
-        dense(fuzzy_simplicial_set(permuted)), expected, atol=BISECTION
-    )
+    np.testing.assert_allclose(dense(graph_of(permuted)), expected, atol=BISECTION)
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1e-3, 1e5, 1e30])
 def test_the_graph_does_not_depend_on_the_units_of_the_metric(knn, scale):
     scaled = KNN(knn.indices, knn.distances * scale)
     np.testing.assert_allclose(
-        fuzzy_simplicial_set(scaled).weights,
-        fuzzy_simplicial_set(knn).weights,
+        graph_of(scaled).weights,
+        graph_of(knn).weights,
         rtol=BISECTION,
     )
 
 
 @pytest.mark.slow
 def test_jit_equals_eager_and_vmap_equals_a_loop(knn, knn_of_duplicates):
-    graphs = [fuzzy_simplicial_set(one) for one in (knn, knn_of_duplicates)]
+    graphs = [graph_of(one) for one in (knn, knn_of_duplicates)]
     eager = inspect.unwrap(fuzzy_simplicial_set)(knn)
     np.testing.assert_allclose(eager.weights, graphs[0].weights, atol=BISECTION)
     pair = jax.tree.map(lambda *leaves: jnp.stack(leaves), knn, knn_of_duplicates)
-    mapped = jax.vmap(fuzzy_simplicial_set)(pair)
+    mapped = jax.vmap(graph_of)(pair)
     # sigma may be as small as 1e-3 distances: there an ulp of rho weighs 1e-4.
     for t, graph in enumerate(graphs):
         np.testing.assert_allclose(mapped.weights[t], graph.weights, rtol=1e-4)
         np.testing.assert_allclose(mapped.degrees[t], graph.degrees, rtol=1e-4)
 
 
+@jax.jit
+def energy(distances, local_connectivity, mix, indices):
+    knn = KNN(indices, distances)
+    graph = graph_of(knn, local_connectivity, mix)
+    return jnp.sum(graph.weights**2) + jnp.sum(graph.degrees**2)
+
+
+energy_gradients = jax.jit(jax.grad(energy, argnums=(0, 1, 2)))
+
+
 @pytest.mark.parametrize("given", ["knn", "knn_of_duplicates"])
 def test_gradients_are_finite(given, request):
     knn = request.getfixturevalue(given)
-
-    @jax.jit
-    def energy(distances, local_connectivity, mix):
-        graph = fuzzy_simplicial_set(
-            KNN(knn.indices, distances),
-            local_connectivity=local_connectivity,
-            set_op_mix_ratio=mix,
-        )
-        return jnp.sum(graph.weights**2) + jnp.sum(graph.degrees**2)
-
-    gradients = jax.grad(energy, argnums=(0, 1, 2))(
-        knn.distances, jnp.asarray(1.5), jnp.asarray(0.5)
-    )
+    gradients = energy_gradients(knn.distances, 1.5, 0.5, knn.indices)
     assert all(np.isfinite(gradient).all() for gradient in gradients)
     assert np.asarray(gradients[0]).any()
 
