@@ -110,9 +110,12 @@ def _originals(slices: Sequence[Slice], tables: Sequence[Any]) -> list[int]:
     originals = [0]
     for t in range(1, len(slices)):
         before, rows = slices[t - 1].given, slices[t].given
-        dense = isinstance(before, np.ndarray) and isinstance(rows, np.ndarray)
-        searched = tables[t - 1] is tables[t] is None
-        same = dense and searched and np.array_equal(rows, before)
+        same = (
+            tables[t - 1] is tables[t] is None
+            and isinstance(before, np.ndarray)
+            and isinstance(rows, np.ndarray)
+            and np.array_equal(rows, before)
+        )
         originals.append(originals[-1] if same else t)
     return originals
 
