@@ -105,10 +105,8 @@ def check_names(cls: type, names: Iterable[str]) -> None:
     known = [field.name for field in dataclasses.fields(cls)]
     for name in names:
         if name not in known:
-            raise ValueError(
-                f"`{name}` is not a setting of {cls.__name__}: "
-                f"{nearest_name(name, known)}"
-            )
+            got, hint = "is not a setting", nearest_name(name, known)
+            raise InputError(name, got, f"one of {cls.__name__}", hint)
 
 
 def optional(module: str, extra: str) -> Any:

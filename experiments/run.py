@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except ValueError as error:
             from aljax.errors import InputError
 
-            if not isinstance(error, InputError) and not _is_refusal(error):
+            if not isinstance(error, InputError):
                 raise
             print(f"error: {error}", file=sys.stderr)
             return 1
@@ -98,15 +98,6 @@ def _main(arguments: Sequence[str], interrupts: Interrupts) -> int:
     composed = selection.resolved(composed)
     perform(settings.build(composed), composed, interrupts)
     return 0
-
-
-def _is_refusal(error: ValueError) -> bool:
-    """Tells an error of the input, raised here or by aljax, from a mishap inside."""
-    module, trace = "", error.__traceback__
-    while trace is not None:
-        module = trace.tb_frame.f_globals.get("__name__", "")
-        trace = trace.tb_next
-    return module.partition(".")[0] in ("aljax", "experiments", "__main__")
 
 
 if __name__ == "__main__":

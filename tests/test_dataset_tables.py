@@ -82,7 +82,7 @@ def test_the_features_are_the_other_numeric_columns_unless_named(table):
 
 
 def test_errors_say_what_is_wrong_with_the_table(table, tmp_path):
-    assert "no column: did you mean `year`?" in refusal(table, slice="yaer")
+    assert "did you mean `year`?" in refusal(table, slice="yaer")
     assert "`data.features` is 'frist'" in refusal(table, features=["frist"])
     assert "not there" in refusal(tmp_path / "none.csv")
     assert ".csv or .parquet" in refusal(tmp_path / "long.txt")

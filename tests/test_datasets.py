@@ -1,5 +1,4 @@
 import json
-import re
 
 import numpy as np
 import pytest
@@ -131,14 +130,14 @@ def test_data_that_cannot_be_read(windows, tmp_path):
     np.save(whole, windows[0][0])
     for file in (tmp_path / "half.npy", tmp_path / "half.npz"):
         file.write_bytes(whole.read_bytes()[:-10])
-        refused(rf"{file.name} cannot be read.*Write it again", file)
+        refused(rf"{file.name}, which cannot be read.*Write it again", file)
     text = tmp_path / "table.csv"
     text.write_text("1,2\n")
-    refused(r"table\.csv cannot be read.*numpy\.savez", text)
+    refused(r"table\.csv, which cannot be read.*numpy\.savez", text)
     np.savez(tmp_path / "whole.npz", windows[0][0])
     packed = (tmp_path / "whole.npz").read_bytes()
     (tmp_path / "cut.npz").write_bytes(packed[: len(packed) // 2])
-    refused(r"cut\.npz cannot be read", tmp_path / "cut.npz")
+    refused(r"cut\.npz, which cannot be read", tmp_path / "cut.npz")
     np.savez(tmp_path / "empty.npz")
     refused("it is empty", tmp_path / "empty.npz")
     (tmp_path / "whole.npz").rename(tmp_path / "renamed.npy")
@@ -168,22 +167,22 @@ def test_several_slices_need_relations(folder):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"4": 0}, "is something else; expected a JSON list of 2 objects"),
-        ([[4, 0], [4, 0]], "is something else"),
+        ({"4": 0}, "holds something else; expected a JSON list of 2 objects"),
+        ([[4, 0], [4, 0]], "holds something else"),
         ([{"4": 0}], "has 1 dicts for 3 slices"),
-        ([{"4": 0}, {"four": 0}], 'object 1 has the key "four"'),
-        ([{"4": 0}, {"-4": 0}], 'object 1 has the key "-4"'),
-        ([{"4": "0"}, {"4": 0}], 'object 0 maps "4" to "0"'),
-        ([{"4": 0.5}, {"4": 0}], 'object 0 maps "4" to 0.5'),
-        ([{"4": True}, {"4": 0}], 'object 0 maps "4" to true'),
-        ([{"4": 10**30}, {"4": 0}], 'object 0 maps "4" to 1000'),
+        ([{"4": 0}, {"four": 0}], 'object 1 in .* has the key "four"'),
+        ([{"4": 0}, {"-4": 0}], 'object 1 in .* has the key "-4"'),
+        ([{"4": "0"}, {"4": 0}], 'object 0 in .* maps "4" to "0"'),
+        ([{"4": 0.5}, {"4": 0}], 'object 0 in .* maps "4" to 0.5'),
+        ([{"4": True}, {"4": 0}], 'object 0 in .* maps "4" to true'),
+        ([{"4": 10**30}, {"4": 0}], 'object 0 in .* maps "4" to 1000'),
         ([{"8": 9}, {"4": 0}], "maps from row 8; expected rows 0 to 7 of slice 0"),
         ([{"4": 0, "5": 0}, {"4": 0}], "rows 4 and 5 to the same row 0"),
     ],
 )
 def test_relations_that_do_not_fit(folder, tmp_path, content, message):
     file = write_json(tmp_path / "relations.json", content)
-    text = refused(re.escape(message), folder, file)
+    text = refused(message, folder, file)
     assert "relations.json" in text
 
 

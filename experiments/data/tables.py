@@ -8,7 +8,7 @@ import numpy as np
 
 from aljax import slices_from_table
 from aljax.columns import is_missing
-from aljax.errors import nearest_name
+from aljax.errors import InputError, nearest_name
 from experiments.data.archives import DAMAGE, short
 from experiments.data.dataset import Dataset
 
@@ -47,10 +47,8 @@ def own_table(
     for column in features:
         _check_column("data.features", str(column), names)
     if not features:
-        raise ValueError(
-            f"`data.features` is empty: {path} has no numeric columns beside "
-            f"{slice} and {id}; expected at least one."
-        )
+        got = f"is empty: {path} has no numeric columns beside {slice} and {id}"
+        raise InputError("data.features", got, "at least one")
     labels = None if label is None else frame[label]
     return from_table(frame[features], frame[slice], frame[id], labels)
 
@@ -86,34 +84,28 @@ def _read_frame(path: str) -> Any:
     file = Path(path).expanduser()
     readers = {".csv": "read_csv", ".parquet": "read_parquet"}
     if file.suffix not in readers:
-        raise ValueError(f"`data.path` is {path}; expected a .csv or .parquet file.")
+        raise InputError("data.path", f"is {path}", "a .csv or .parquet file")
     if not file.is_file():
-        raise ValueError(
-            f"`data.path` is {path}, which is not there (in {Path.cwd()}); expected a "
-            ".csv or .parquet file."
-        )
+        got = f"is {path}, which is not there (in {Path.cwd()})"
+        raise InputError("data.path", got, "a .csv or .parquet file")
     try:
         import pandas as pd
     except ImportError as error:
-        raise ValueError(
-            f"`data` is table, which needs pandas; run: {INSTALL}"
-        ) from error
+        expected, remedy = "pandas to be installed", f"To install it, run: {INSTALL}"
+        raise InputError("data", "is table", expected, remedy) from error
     try:
         return getattr(pd, readers[file.suffix])(file)
     except ImportError as error:
-        raise ValueError(
-            f"`data.path` is {path}; Parquet needs pyarrow: run: pip install pyarrow"
-        ) from error
+        expected = "a .csv file, or pyarrow to be installed"
+        remedy = "To install it, run: pip install pyarrow"
+        raise InputError("data.path", f"is {path}", expected, remedy) from error
     except DAMAGE as error:
-        raise ValueError(
-            f"`data.path`: {path} cannot be read ({short(error)}); expected a table "
-            "with one line for each member and slice."
-        ) from error
+        got = f"is {path}, which cannot be read ({short(error)})"
+        expected = "a table with one line for each member and slice"
+        raise InputError("data.path", got, expected) from error
 
 
 def _check_column(setting: str, column: str, names: Sequence[str]) -> None:
     if column not in names:
-        raise ValueError(
-            f"`{setting}` is {column!r}, which is no column: "
-            f"{nearest_name(column, names)}"
-        )
+        hint = nearest_name(column, names)
+        raise InputError(setting, f"is {column!r}", "the name of a column", hint)

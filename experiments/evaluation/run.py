@@ -24,12 +24,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from aljax.errors import nearest_name
+from aljax.errors import InputError, nearest_name
 from experiments.benchmarks.peers import MissingPeerError, Problem
 from experiments.data.dataset import Dataset
 from experiments.evaluation import scores, tables
 from experiments.evaluation.methods import Family
 from experiments.evaluation.profiles import PROFILES, Profile, load
+
+AWAY = "Move it away to start anew."
 
 
 class Row(NamedTuple):
@@ -50,16 +52,16 @@ def read(path: Path) -> list[Row]:
     """
     if not path.exists():
         return []
+    expected = f"a table with the columns {[*Row._fields]}"
     try:
         with open(path, newline="", encoding="utf-8") as file:
             columns, *lines = [*csv.reader(file)] or [[]]
     except (ValueError, csv.Error) as error:
-        raise ValueError(f"{path} cannot be read: {error}.") from error
+        got = f"is {path}, which cannot be read ({error})"
+        raise InputError("--out", got, expected, AWAY) from error
     if columns != [*Row._fields]:
-        raise ValueError(
-            f"{path} has the columns {columns}; expected {[*Row._fields]}. Move it "
-            "away to start anew."
-        )
+        got = f"is {path}, which has the columns {columns}"
+        raise InputError("--out", got, expected, AWAY)
     return [_row(path, number, line) for number, line in enumerate(lines, start=2)]
 
 
@@ -68,10 +70,10 @@ def _row(path: Path, number: int, line: Sequence[str]) -> Row:
         method, sequence, metric, seed, value = line
         return Row(method, sequence, metric, int(seed), float(value))
     except ValueError as error:
-        raise ValueError(
-            f"{path}, line {number}, cannot be read ({error}); expected values for "
-            f"{', '.join(Row._fields)}. Mend the line or remove it."
-        ) from error
+        got = f"is {path}, whose line {number} cannot be read ({error})"
+        expected = f"values for {', '.join(Row._fields)}"
+        remedy = "Mend the line or remove it."
+        raise InputError("--out", got, expected, remedy) from error
 
 
 def write(path: Path, rows: Sequence[Row]) -> None:

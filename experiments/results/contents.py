@@ -10,6 +10,7 @@ import numpy as np
 from omegaconf import OmegaConf
 
 from aljax import AlignedEmbedding, plot
+from aljax.errors import InputError
 from experiments.data.dataset import Dataset
 from experiments.results import inverse_pictures
 from experiments.results.report import CLASSES
@@ -74,10 +75,8 @@ def check_motion() -> None:
         ValueError: plotly is not installed.
     """
     if find_spec("plotly") is None:
-        raise ValueError(
-            "`motion` is true, for which plotly is needed; run: pip install "
-            "'aljax[plot]', or set motion=false."
-        )
+        remedy = "To install it, run: pip install 'aljax[plot]'; or set motion=false."
+        raise InputError("motion", "is true", "plotly to be installed", remedy)
 
 
 def write_motion(

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from aljax import AlignedEmbedding, Reconstruction, plot
+from aljax.errors import InputError
 from aljax.plot.style import PALETTE, bounds, palette, scatter
 from experiments.settings import InverseGrid
 
@@ -48,15 +49,11 @@ def check_images(features: Sequence[int], components: int) -> None:
         ValueError: The data are no square images, or the maps are no planes.
     """
     if components != 2:
-        raise ValueError(
-            f"`layout.n_components` is {components}; the grid of `inverse` is drawn "
-            "over maps of 2."
-        )
+        expected = "2, the maps over which the grid of `inverse` is drawn"
+        raise InputError("layout.n_components", f"is {components}", expected)
     if features[0] != math.isqrt(features[0]) ** 2 or len({*features}) > 1:
-        raise ValueError(
-            f"`inverse` draws square images, but the data have {features[0]} "
-            "features; use inverse=null."
-        )
+        got = f"is set, but the data have {features[0]} features"
+        raise InputError("inverse", got, "square images", "Use inverse=null.")
 
 
 def draw(

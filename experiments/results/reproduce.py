@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from aljax.checkpoints import differences
+from aljax.errors import InputError
 from experiments import composition, settings
 from experiments.data.archives import DAMAGE, read_npz, short
 from experiments.interrupts import Interrupts
@@ -40,10 +41,7 @@ def reproduce(folder: Path, overrides: Sequence[str], interrupts: Interrupts) ->
 
     for name in FILES:
         if not (folder / name).is_file():
-            raise ValueError(
-                f"`--reproduce` is {folder}, which has no {name}; expected a folder "
-                "that a run left, as results/digits_sequence."
-            )
+            raise _refused(f"is {folder}, which has no {name}")
     then = _record(folder)
     _arrays(folder)  # before the time that a run takes
     composed = composition.compose(overrides, folder / "config.yaml")
@@ -90,10 +88,8 @@ def _arrays(folder: Path) -> dict[str, np.ndarray]:
     try:
         return read_npz(path)
     except DAMAGE as error:
-        raise ValueError(
-            f"`--reproduce`: {path} cannot be read ({short(error)}); expected the "
-            "arrays that a run left."
-        ) from error
+        got = f"is {folder}, whose {path.name} cannot be read ({short(error)})"
+        raise _refused(got) from error
 
 
 def _record(folder: Path) -> dict[str, str]:
@@ -103,8 +99,11 @@ def _record(folder: Path) -> dict[str, str]:
         flat = {name: kept.get(name) for name in ("data", "commit", "seed")}
         flat |= kept["versions"] | kept["machine"]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f"`--reproduce`: {folder / 'metrics.json'} cannot be read ({error!r}); "
-            "expected the record that a run left."
-        ) from error
+        got = f"is {folder}, whose metrics.json cannot be read ({error!r})"
+        raise _refused(got) from error
     return {name: str(value) for name, value in flat.items()}
+
+
+def _refused(got: str) -> InputError:
+    expected = "a folder that a run left, as results/digits_sequence"
+    return InputError("--reproduce", got, expected)

@@ -21,6 +21,7 @@ import numpy as np
 import aljax.distributed
 from aljax import AlignedEmbedding, metrics
 from aljax.distributed.exchange import from_all
+from aljax.errors import InputError
 from aljax.layout.problem import layout_params
 from experiments.clocks import CompileClock, stage
 from experiments.data import files, sources
@@ -44,9 +45,11 @@ def perform(composed: dict[str, Any], interrupts: Interrupts) -> None:
         ValueError: Settings that are refused before there are others.
     """
     if composed["alignment"].get("alignment_regularisation") == selection.AUTO:
-        raise ValueError(
-            "`alignment_regularisation` is auto, which is chosen by one process; "
-            "choose it with python -m experiments.tasks.selection, and give the number."
+        raise InputError(
+            "alignment_regularisation",
+            f"is {selection.AUTO}, which is chosen by one process",
+            "a number",
+            "Choose it with python -m experiments.tasks.selection.",
         )
     settings = build(composed)
     _check(settings)
@@ -73,15 +76,15 @@ def connect(settings: RunSettings) -> None:
             shutdown_timeout_seconds=DRAWING,
         )
     except ValueError as error:
-        raise ValueError(
-            "`distributed` is true, but no cluster is detected (SLURM, Open MPI, "
-            "Kubernetes); expected coordinator=HOST:PORT processes=N process_id=I."
+        raise InputError(
+            "distributed",
+            "is true, but no cluster is detected (SLURM, Open MPI, Kubernetes)",
+            "coordinator=HOST:PORT processes=N process_id=I",
         ) from error
     except RuntimeError as error:
-        raise ValueError(
-            f"`coordinator` is {settings.coordinator}, where the processes did not "
-            f"meet: {error}"
-        ) from error
+        got = f"is {settings.coordinator}, where the processes did not meet ({error})"
+        expected = "the address of process 0"
+        raise InputError("coordinator", got, expected) from error
 
 
 def _check(settings: RunSettings) -> None:
@@ -94,10 +97,9 @@ def _check(settings: RunSettings) -> None:
     }
     for name, given in asked.items():
         if given:
-            raise ValueError(
-                f"`{name}` does not go with distributed=true: a fit is shared by all "
-                "devices of all processes, and no more than that; leave it out."
-            )
+            got = "does not go with distributed=true"
+            expected = "a fit shared by all devices of all processes, and no more"
+            raise InputError(name, got, expected, "Leave it out.")
     if settings.motion:
         contents.check_motion()
 

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 import aljax
 from aljax import AlignedEmbedding, Checkpoints
+from aljax.errors import InputError
 from aljax.layout.optimize import LayoutState
 from experiments.clocks import CompileClock, stage
 from experiments.data import sources
@@ -95,9 +96,8 @@ def fit(
     count = len(dataset.slices)
     first = count if settings.first is None else settings.first
     if first > count:
-        raise ValueError(
-            f"`first` is {first}, but there are {count} slices; expected at most that."
-        )
+        got = f"is {first}, but there are {count} slices"
+        raise InputError("first", got, f"at most {count}")
     whole = first == count
     by_ids = bool(dataset.relations) and not isinstance(dataset.relations[0], dict)
     relations = dataset.relations[: first if by_ids else first - 1]

@@ -5,6 +5,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from aljax.errors import InputError, nearest_name
 from experiments.interrupts import Interrupts
 from experiments.settings import RunSettings
 
@@ -23,15 +24,12 @@ def perform(
     keep_compiled(settings.compilation_cache)
     name = settings.task["name"]
     if name not in TASKS:
-        from aljax.errors import nearest_name
-
         hint = nearest_name(str(name), TASKS)
-        raise ValueError(f"`task.name` is {name!r}, which is no task: {hint}")
+        raise InputError("task.name", f"is {name!r}", "the name of a task", hint)
     if name != "fit" and settings.devices is not None:
-        raise ValueError(
-            f"`devices` is {settings.devices}, but task {name} runs on one; expected "
-            "null there. Devices share a fit (task.name=fit)."
-        )
+        got = f"is {settings.devices}, but task {name} runs on one"
+        remedy = "Devices share a fit (task.name=fit)."
+        raise InputError("devices", got, "null", remedy)
     module = importlib.import_module(f"experiments.tasks.{name}")
     return module.run(settings, composed, interrupts)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from aljax.errors import InputError
 from experiments.benchmarks.cases import Case
 from experiments.benchmarks.race import measure
 from experiments.data.archives import read_npz, short
@@ -51,10 +52,9 @@ class Store:
             record = json.loads(str(arrays.pop("record")))
             return record | {"maps": [arrays[f"map_{t}"] for t in range(len(arrays))]}
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"{path} cannot be read ({short(error)}); remove it, and its row is "
-                "laid out again."
-            ) from error
+            got = f"has {path}, which cannot be read ({short(error)})"
+            remedy = "Remove it, and its row is laid out again."
+            raise InputError("results", got, "a finished row", remedy) from error
 
     def __contains__(self, identity: Mapping[str, Any]) -> bool:
         """Whether a row is finished."""

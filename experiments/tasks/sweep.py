@@ -21,7 +21,7 @@ from typing import Any
 import jax
 from omegaconf import OmegaConf
 
-from aljax.errors import nearest_name
+from aljax.errors import InputError, nearest_name
 from aljax.sweep import Row, SweepProblem, check_settings, sweep
 from experiments.benchmarks.cases import Case
 from experiments.benchmarks.peers import METHODS, MissingPeerError, Problem
@@ -97,45 +97,39 @@ def _check_options(task: Mapping[str, Any]) -> None:
     check_options(task, required=("grid",), optional=OPTIONS)
     rivals = task.get("rivals", [])
     if not isinstance(rivals, list):
-        raise ValueError(f"`task.rivals` is {rivals!r}; expected a list of methods.")
+        raise InputError("task.rivals", f"is {rivals!r}", "a list of methods")
     for name in rivals:
         if name not in METHODS:
             hint = nearest_name(str(name), [*METHODS])
-            raise ValueError(
-                f"`task.rivals` names {name!r}, which is no method: {hint}"
-            )
+            raise InputError("task.rivals", f"has {name!r}", "names of methods", hint)
 
 
 def _check_room(folder: Path, dataset: Dataset) -> None:
     """Refuse before the first layout what would fail after it, or harm a result."""
     smallest, least = min(map(len, dataset.slices)), 2 * Case.n_neighbors + 1
     if smallest < least:
-        raise ValueError(
-            f"`data` has a slice of {smallest} rows; expected at least {least}, for a "
-            f"sweep measures the {Case.n_neighbors} nearest. A single fit "
-            "(task.name=fit) takes smaller ones."
+        raise InputError(
+            "data",
+            f"has a slice of {smallest} rows",
+            f"at least {least}, for a sweep measures the {Case.n_neighbors} nearest",
+            "A single fit (task.name=fit) takes smaller ones.",
         )
     if (folder / "metrics.json").exists():
-        raise ValueError(
-            f"`name` is {folder.name}, and {folder} has the result of a fit; expected "
-            "a name of its own for the sweep."
-        )
+        got = f"is {folder.name}, and {folder} has the result of a fit"
+        raise InputError("name", got, "a name of its own for the sweep")
     try:
         (folder / "rows").mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ValueError(
-            f"`results` is {folder.parent}, which cannot be written "
-            f"({error.strerror}); expected a folder, as in results=~/maps."
-        ) from error
+        got = f"is {folder.parent}, which cannot be written ({error.strerror})"
+        raise InputError("results", got, "a folder, as in results=~/maps") from error
 
 
 def _asked(rows: list[dict[str, Any]], row: Any) -> list[dict[str, Any]]:
     if row is None:
         return rows
     if not isinstance(row, int) or not 0 <= row < len(rows):
-        raise ValueError(
-            f"`task.row` is {row!r}; expected 0 to {len(rows) - 1}, or null for all."
-        )
+        expected = f"0 to {len(rows) - 1}, or null for all"
+        raise InputError("task.row", f"is {row!r}", expected)
     return [rows[row]]
 
 

@@ -17,6 +17,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig, number
+from aljax.errors import InputError
 from aljax.fit import prepare
 from aljax.layout import Unrolled, graph_of, reweigh, solve_layout
 from aljax.layout.problem import AlignedProblem, LayoutParams
@@ -52,9 +53,8 @@ def read_training(given: Any) -> Training:
         ValueError: A name that is missing or unknown, or a value out of range.
     """
     if not isinstance(given, Mapping) or {*given} != {*Training._fields}:
-        raise ValueError(
-            f"`task.training` is {given!r}; expected {', '.join(Training._fields)}."
-        )
+        expected = ", ".join(Training._fields)
+        raise InputError("task.training", f"is {given!r}", expected)
     for name, kind in Training.__annotations__.items():
         check = number(1, whole=True) if kind is int else number(0, open_low=True)
         check(f"task.training.{name}", given[name])
