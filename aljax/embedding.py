@@ -79,9 +79,9 @@ class Record(eqx.Module):
         names = [field.name for field in dataclasses.fields(Record)]
         return {name: getattr(self, name) for name in names}
 
-    def slice_name(self, t: int) -> str:
+    def slice_name(self, t: int | np.integer) -> str:
         """Returns a slice's index, and its label if it has one."""
-        return slice_name(t, self.slice_labels)
+        return slice_name(int(t), self.slice_labels)
 
 
 class AlignedEmbedding(Record):

@@ -178,7 +178,7 @@ def test_no_cluster_is_said_so():
         (["devices=0"], ["`devices` is 0", "at least 1"]),
         (["devices=all"], ["`devices` is 'all'"]),
         (["distributed=2"], ["`distributed` is 2", "true or false"]),
-        (["coordinator=a:1"], ["`coordinator` needs distributed=true"]),
+        (["coordinator=a:1"], ["`coordinator` is set; expected distributed=true"]),
         (
             ["distributed=true", "coordinator=a:1", "processes=2"],
             ["`process_id` is null", "coordinator=HOST:PORT"],

@@ -205,7 +205,7 @@ def test_chunks_keep_to_the_memory(monkeypatch):
         ),
         (
             {"settings": [{"learning_rate": 1e30}] * 2},
-            "distances in the maps are not finite",
+            "distances are not finite",
         ),
     ],
 )
