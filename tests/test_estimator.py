@@ -323,7 +323,7 @@ def test_a_file_of_one_map_keeps_names_and_may_leave_the_data_out(tmp_path):
     np.testing.assert_array_equal(loaded.embedding_, model.embedding_)
     assert loaded.feature_names_in_.tolist() == [*"abcde"]
     assert loaded.get_feature_names_out().tolist() == ["umap0", "umap1"]
-    with pytest.raises(ValueError, match="`slice` names slice 0, .*`transform` needs"):
+    with pytest.raises(ValueError, match=r"`slice` names slice 0, .*`transform` needs"):
         loaded.transform(frame)
     with pytest.raises(NotFittedError):
         one_map().save(tmp_path / "other")
