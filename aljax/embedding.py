@@ -85,9 +85,9 @@ class Record(eqx.Module):
 
 
 class AlignedEmbedding(Record):
-    """A sequence of maps that stay comparable, and all that led to them.
+    """A sequence of maps that stay comparable, with the attributes of a `Record`.
 
-    Attributes, beside those of `Record`:
+    Attributes:
         maps: For each slice its map, in the order of the rows given.
         history: The loss terms of every tenth epoch, `(epochs, slices)`, of the
             layout that made these maps: of `fit`, or of the slices that the last

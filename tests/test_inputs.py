@@ -162,7 +162,7 @@ def test_new_rows_are_placed_by_their_distances(fitted_distances):
         aljax.transform(fitted_distances, 1, DATA[1][:6])
     with pytest.raises(ValueError, match="`new_rows` for slice 1 is sparse or has val"):
         aljax.transform(fitted_distances, 1, -DISTANCES[1][:6])
-    with pytest.raises(ValueError, match="`metric` is 'precomputed'"):
+    with pytest.raises(ValueError, match="given as neighbors, a graph or distances"):
         fitted_distances.inverse_transform(fitted_distances.maps[2][:6])
 
 
