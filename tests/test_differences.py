@@ -132,18 +132,16 @@ def test_3_members_absent_from_a_slice_between_can_be_mates_all_the_same():
 
 
 @pytest.mark.usefixtures("as_users_run_it")
-@pytest.mark.parametrize(
-    ("change", "name", "words"),
-    [
-        (lambda dicts: dicts[:2], "relations", "2 dicts for 4 slices"),
-        (lambda dicts: [{0: 48}, *dicts[1:]], "relations[0]", "to row 48"),
-        (lambda dicts: [{47: 0}, *dicts[1:]], "relations[0]", "would fit reversed"),
-        (lambda dicts: [{0: 1, 1: 1}, *dicts[1:]], "relations[0]", "the same row 1"),
-    ],
-)
-def test_4_relations_are_checked(change, name, words):
-    with refused(name, words):
-        lay_out(relations=change(make_relations(SIZES)))
+def test_4_relations_are_checked():
+    first, *rest = make_relations(SIZES)
+    for relations, name, words in (
+        ([first], "relations", "1 dicts for 4 slices"),
+        ([{0: 48}, *rest], "relations[0]", "to row 48"),
+        ([{47: 0}, *rest], "relations[0]", "would fit reversed"),
+        ([{0: 1, 1: 1}, *rest], "relations[0]", "the same row 1"),
+    ):
+        with refused(name, words):
+            lay_out(relations=relations)
 
 
 def test_5_rows_beyond_the_related_ones_read_nothing_that_is_not_theirs():
@@ -190,8 +188,7 @@ def test_8_each_fit_is_one_layout_and_a_second_one_compiles_nothing(plain, monke
 
 def test_9_an_embedding_can_be_pickled(plain):
     back = pickle.loads(pickle.dumps(plain))
-    for one, other in zip(back.slices(), plain.slices(), strict=True):
-        np.testing.assert_array_equal(one, other)
+    assert_same_maps(back.maps, plain.maps)
     assert back.layout == plain.layout
     assert back.relations.keys() == plain.relations.keys()
     assert jax.tree.structure(back) == jax.tree.structure(plain)

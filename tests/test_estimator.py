@@ -38,10 +38,15 @@ def blank(model: Any) -> Any:
     return clone(model)
 
 
+def laid_out(model: Any, **changed: Any) -> Any:
+    """Another model with these parameters, fitted to the same slices."""
+    again = blank(model).set_params(**changed)
+    return again.fit(make_data(), relations=make_relations())
+
+
 @pytest.fixture(scope="module")
 def fitted() -> Any:
-    model = aljax.AlignedUMAP(**QUICK)
-    return model.fit(make_data(), relations=make_relations())
+    return laid_out(aljax.AlignedUMAP(**QUICK))
 
 
 def test_maps_are_plain_arrays_in_the_order_given(fitted):
@@ -62,10 +67,9 @@ def test_defaults_are_those_of_the_configs():
 
 
 def test_every_parameter_reaches_the_fit():
-    model = aljax.AlignedUMAP(
-        **QUICK, min_dist=0.3, alignment_regularisation=0.5, local_connectivity=2
-    )
-    maps = model.fit(make_data(), relations=make_relations()).maps_
+    changed = {"min_dist": 0.3, "alignment_regularisation": 0.5}
+    model = aljax.AlignedUMAP(**BARE, **changed, local_connectivity=2)
+    maps = laid_out(model).maps_
     assert maps.layout.min_dist == 0.3
     assert maps.alignment.alignment_regularisation == 0.5
     assert maps.graph.local_connectivity == 2
@@ -79,17 +83,14 @@ def test_devices_share_the_layout(fitted, monkeypatch):
         return read_devices(devices, n_slices)
 
     monkeypatch.setattr(sys.modules["aljax.fit"], "read_devices", count)
-    shared = blank(fitted).set_params(devices=1)
-    shared.fit(make_data(), relations=make_relations())
+    shared = laid_out(fitted, devices=1)
     one_map(**BARE, devices=1).fit(make_data()[0])
     assert asked == [1, 1]
     np.testing.assert_allclose(shared.embeddings_[1], fitted.embeddings_[1], atol=1e-4)
 
 
 def test_random_state_decides_the_maps(fitted):
-    again = blank(fitted).fit(make_data(), relations=make_relations())
-    other = blank(fitted).set_params(random_state=1)
-    other.fit(make_data(), relations=make_relations())
+    again, other = laid_out(fitted), laid_out(fitted, random_state=1)
     np.testing.assert_array_equal(again.embeddings_[1], fitted.embeddings_[1])
     assert np.abs(other.embeddings_[1] - fitted.embeddings_[1]).max() > 0.1
 
@@ -153,6 +154,10 @@ def test_frames_go_in_and_come_out():
     np.testing.assert_allclose(placed.to_numpy(), model.embedding_[:4])
     sequence: Any = aljax.AlignedUMAP(**BARE).fit([frame, frame], relations=[{0: 0}])
     assert sequence.feature_names_in_.tolist() == [*"abcde"]
+    with refused("X", "has the columns", "feature_names_in_"):
+        sequence.transform(frame[[*"edcba"]])
+    placed = sequence.transform(frame.to_numpy())
+    np.testing.assert_array_equal(sequence.transform(frame), placed)
 
 
 def test_the_graph_is_that_of_the_maps(fitted):
@@ -193,9 +198,8 @@ def test_labels_shape_the_maps(fitted):
     slices = make_data()
     y: list[Any] = [np.arange(len(one)) % 2 for one in slices]
     y[1] = None
-    model = (
-        blank(fitted).set_params(n_epochs=0).fit(slices, y, relations=make_relations())
-    )
+    model = blank(fitted).set_params(n_epochs=0)
+    model.fit(slices, y, relations=make_relations())
     changed = [
         abs(one - other).max() > 0.1
         for one, other in zip(model.graphs_, fitted.graphs_, strict=True)
@@ -297,10 +301,8 @@ def test_a_file_brings_an_estimator_back(fitted, tmp_path):
 
 
 def test_tables_of_neighbors_come_back_for_each_slice(tmp_path):
-    data = make_data()
-    knn = tuple(exact_knn(one, 6) for one in data)
-    model = aljax.AlignedUMAP(**BARE, precomputed_knn=knn)
-    model.fit(data, relations=make_relations()).save(tmp_path / "it")
+    knn = tuple(exact_knn(one, 6) for one in make_data())
+    laid_out(aljax.AlignedUMAP(**BARE, precomputed_knn=knn)).save(tmp_path / "it")
     loaded = aljax.AlignedUMAP.load(tmp_path / "it")
     for one, other in zip(loaded.precomputed_knn, knn, strict=True):
         np.testing.assert_array_equal(one.indices, other.indices)
@@ -333,44 +335,34 @@ def test_a_file_of_one_map_keeps_names_and_may_leave_the_data_out(tmp_path):
 
 
 DATA = make_data()
-# The parameters, what is fitted, the argument that is named, and words of the rest.
-REFUSED: dict[str, tuple[dict[str, Any], tuple[Any, ...], str, str]] = {
-    "a parameter": ({"min_dist": -1}, (DATA[0],), "min_dist", "is -1"),
-    "devices": ({"devices": 99}, (DATA[0],), "devices", "99"),
-    "neighbors": ({"n_neighbors": 1}, (DATA[0],), "n_neighbors", "is 1"),
-    "tables of neighbors": ({}, (KNN,), "X", "is a KNN"),
-    "a random state": ({"random_state": -1}, (DATA[0],), "random_state", "-1"),
-    "text as state": ({"random_state": "a"}, (DATA[0],), "random_state", "'a'"),
-    "a generator": (
-        {"random_state": np.random.default_rng(0)},
-        (DATA[0],),
-        "random_state",
-        "a whole number from 0",
+GENERATOR = np.random.default_rng(0)
+# The estimator, its parameters, what is fitted and how, the argument that is named,
+# and words of the rest of the message.
+REFUSED: list[tuple[Any, dict[str, Any], Any, dict[str, Any], str, str]] = [
+    (one_map, {"min_dist": -1}, DATA[0], {}, "min_dist", "is -1"),
+    (one_map, {"devices": 99}, DATA[0], {}, "devices", "99"),
+    (one_map, {}, KNN, {}, "X", "is a KNN"),
+    (one_map, {"random_state": -1}, DATA[0], {}, "random_state", "-1"),
+    (one_map, {"random_state": GENERATOR}, DATA[0], {}, "random_state", "a whole"),
+    (aljax.AlignedUMAP, {}, [KNN], {}, "X[0]", "is a KNN"),
+    (aljax.AlignedUMAP, {}, DATA, {}, "relations", "is None"),
+    (aljax.AlignedUMAP, {}, DATA, {"relations": [{0: 0}]}, "relations", "has 1 dicts"),
+    *(
+        (aljax.AlignedUMAP, {}, DATA, {"relations": [{0: 0}, relation]}, name, words)
+        for relation, name, words in (
+            (None, "relations[1]", "is None"),
+            ({0: "a"}, "relations[1]", "'a'"),
+        )
     ),
-}
-REFUSED_SLICES: dict[str, tuple[Any, dict[str, Any], str, str]] = {
-    "tables of neighbors": ([KNN], {}, "X[0]", "is a KNN"),
-    "no relations": (DATA, {}, "relations", "is None"),
-    "one dict": (DATA, {"relations": [{0: 0}]}, "relations", "has 1 dicts"),
-    "text as rows": (DATA, {"relations": [{0: "a"}] * 2}, "relations[0]", "'a'"),
-    "no dict": (DATA, {"relations": [{0: 0}, None]}, "relations[1]", "is None"),
-    "one array": (DATA[0], {}, "slices", "is one array"),
-    "labels alone": (DATA, {"y": [[1]]}, "relations", "is None"),
-}
+    (aljax.AlignedUMAP, {}, DATA[0], {}, "slices", "is one array"),
+]
 
 
-@pytest.mark.parametrize("case", REFUSED)
-def test_data_that_do_not_fit_one_map_are_refused(case):
-    parameters, data, name, words = REFUSED[case]
+@pytest.mark.parametrize("case", REFUSED, ids=lambda case: f"{case[4]} {case[5]}")
+def test_data_that_do_not_fit_are_refused(case):
+    estimator, parameters, data, options, name, words = case
     with refused(name, words):
-        one_map(**parameters).fit(*data)
-
-
-@pytest.mark.parametrize("case", REFUSED_SLICES)
-def test_slices_that_do_not_fit_are_refused(case):
-    data, options, name, words = REFUSED_SLICES[case]
-    with refused(name, words):
-        aljax.AlignedUMAP().fit(data, **options)
+        estimator(**parameters).fit(data, **options)
 
 
 @pytest.mark.parametrize(
@@ -379,16 +371,6 @@ def test_slices_that_do_not_fit_are_refused(case):
 def test_scikit_learn_refuses_other_shapes(data, said):
     with pytest.raises(ValueError, match=said):
         one_map().fit(data)
-
-
-def test_columns_in_another_order_are_refused():
-    pandas = pytest.importorskip("pandas", reason="pip install pandas")
-    frames = [pandas.DataFrame(one, columns=[*"abcde"]) for one in make_data()]
-    model = aljax.AlignedUMAP(**QUICK).fit(frames, relations=make_relations())
-    with refused("X", "has the columns", "feature_names_in_"):
-        model.transform(frames[0][[*"edcba"]])
-    placed = model.transform(frames[0].to_numpy())
-    np.testing.assert_array_equal(model.transform(frames[0]), placed)
 
 
 def test_parameters_set_after_fit_do_not_count_in_updates(fitted):

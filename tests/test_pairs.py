@@ -56,7 +56,6 @@ OF_0_1 = "of slice 0 ('a') and slice 1 ('b')"
 BAD_PAIRS: dict[str, tuple[Any, str, tuple[str, ...]]] = {
     "a slice": ({0: PAIR}, "relations", ("the key 0", KEYS)),
     "names": ({("a", "b"): PAIR}, "relations", ("('a', 'b')", KEYS)),
-    "three": ({(0, 1, 2): PAIR}, "relations", ("(0, 1, 2)", KEYS)),
     "itself": ({(1, 1): PAIR}, "relations", ("(1, 1)", KEYS)),
     "no such slice": ({(0, 3): PAIR}, "relations", ("(0, 3)", KEYS)),
     "below 0": ({(-1, 0): PAIR}, "relations", ("(-1, 0)", KEYS)),
@@ -67,11 +66,7 @@ BAD_PAIRS: dict[str, tuple[Any, str, tuple[str, ...]]] = {
         "relations[0, 2]",
         ("column 1 row 2", "rows 0 to 1 of slice 2 ('c')"),
     ),
-    "a row below 0": (
-        {(2, 1): [[1, -1]]},
-        "relations[2, 1]",
-        ("column 1 row -1", "rows 0 to 1 of slice 1 ('b')"),
-    ),
+    "a row below 0": ({(2, 1): [[1, -1]]}, "relations[2, 1]", ("column 1 row -1",)),
     "triples": ({(0, 1): [[0, 0, 1]]}, "relations[0, 1]", ("(1, 3)", "(m, 2)")),
     "fractions": ({(0, 1): [[0.0, 1.0]]}, "relations[0, 1]", ("float64", "whole")),
     "a pair twice": ({(0, 1): [[0, 0]] * 2}, "relations[0, 1]", ("rows twice",)),
@@ -143,7 +138,7 @@ def test_weights_of_the_user_come_before_overlaps(graphs, strengths):
     np.testing.assert_allclose(mates[0, 2].strengths, np.exp(-2) * np.array([0.25, 4]))
 
 
-@pytest.mark.parametrize("decay", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("decay", [0.0, 0.5])
 def test_strengths_fall_with_the_offset_as_asked(graphs, decay):
     links = make_links([[*range(n)] for n in SIZES], SIZES)
     uniform = relate(
@@ -151,12 +146,10 @@ def test_strengths_fall_with_the_offset_as_asked(graphs, decay):
     )
     flat = relate(links, graphs, alignment_decay=0.0)
     fallen = relate(links, graphs, alignment_decay=decay)
-    for (t, offset), mates in uniform.items():
-        fall = np.exp(-decay * (offset - 1))
+    for pair, mates in uniform.items():
+        fall = np.exp(-decay * (pair[1] - 1))
         np.testing.assert_allclose(mates.strengths, fall)
-        np.testing.assert_allclose(
-            fallen[t, offset].strengths, fall * flat[t, offset].strengths
-        )
+        np.testing.assert_allclose(fallen[pair].strengths, fall * flat[pair].strengths)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-import warnings
+import pickle
 from typing import Any
 
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ from helpers import (
 
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.slices import slices_of
-from aljax.relations.mates import Relations
+from aljax.relations.mates import Mates, Relations
 from aljax.relations.read import is_reversed
 from aljax.relations.strengths import relate
 
@@ -37,7 +37,7 @@ def graphs() -> list[FuzzyGraph]:
 
 @pytest.fixture(scope="module")
 def relations(dicts, graphs) -> Relations:
-    return relate(make_links(dicts, SIZES, WINDOW), graphs)
+    return relate(make_links(dicts, SIZES, WINDOW), graphs)  # warns of nothing
 
 
 @pytest.fixture(scope="module")
@@ -59,12 +59,8 @@ def test_mates_are_those_reached_by_following_the_dicts(dicts, graphs, window):
         assert len(mates.rows) == len(slow[key])
 
 
-def test_chains_through_absent_rows_end_and_the_others_go_on(relations, dicts):
-    longest = relations[0, WINDOW]
-    assert 0 < longest.rows.size < len(dicts[0])
-
-
 def test_strengths_are_overlaps_of_neighborhoods(relations, adjacency):
+    assert 0 < relations[0, WINDOW].rows.size < relations[0, 1].rows.size
     overlaps = []
     for (t, offset), mates in relations.items():
         pairs = as_dict(mates)
@@ -133,13 +129,6 @@ def test_overlaps_equal_umap_learns(dicts, relations, adjacency, monkeypatch):
     assert compared > 100
 
 
-def test_links_of_dicts_are_read_by_row(dicts):
-    links = make_links(dicts, SIZES, window=1)
-    for t, relation in enumerate(dicts):
-        pairs = zip(links[t, 1].rows.tolist(), links[t, 1].others.tolist(), strict=True)
-        assert [*pairs] == sorted(relation.items())
-
-
 @pytest.mark.usefixtures("as_users_run_it")
 def test_rows_may_be_any_kind_of_integer():
     relation: dict = {np.int64(2): np.uint8(3)}
@@ -157,16 +146,12 @@ OF_1 = "rows 0 to 5 of slice 1"
 REFUSED: dict[str, tuple[Any, str, tuple[str, ...]]] = {
     "none for several slices": (None, "relations", ("is None for 3 slices", "2 dicts")),
     "a dict alone": ({0: 0}, "relations", ("the key 0", "or a list of dicts")),
-    "a number": (5, "relations", ("is a int", "2 dicts")),
     "too few": ([{0: 0}], "relations", ("has 1 dicts for 3 slices", "2 dicts")),
-    "too many": ([{0: 0}] * 3, "relations", ("has 3 dicts for 3 slices",)),
     "a list of pairs": ([{0: 0}, [(0, 0)]], "relations[1]", ("is a list", "a dict")),
     "a key beyond": ([{0: 0}, {7: 6}], "relations[1]", ("from row 7", OF_1)),
     "a value beyond": ([{0: 9}, {0: 0}], "relations[0]", ("to row 9", OF_1)),
     "a key below 0": ([{-1: 0}, {0: 0}], "relations[0]", ("from row -1", "slice t+1")),
-    "a value below 0": ([{0: -1}, {0: 0}], "relations[0]", ("to row -1", OF_1)),
     "a fraction": ([{0.5: 0}, {0: 0}], "relations[0]", ("0.5 (float)",)),
-    "a whole float": ([{0: 1.0}, {0: 0}], "relations[0]", ("1.0 (float)",)),
     "text": ([{0: 0}, {"a": 0}], "relations[1]", ("'a' (str)", "row of slice 1")),
     "a huge row": ([{0: 0}, {2**70: 0}], "relations[1]", (str(2**70),)),
     "a bool": ([{True: 0}, {0: 0}], "relations[0]", ("True (bool)",)),
@@ -211,9 +196,8 @@ def test_relations_are_not_called_reversed_without_evidence(rng):
     assert not is_reversed(PAIR, slices_of((6, 6), data))
     assert not is_reversed(PAIR, slices_of((6, 6), [data[0], rng.normal(size=(6, 3))]))
     # Identical rows in both orders: a slice that is related to itself.
-    assert not is_reversed(
-        np.array([[0, 1], [1, 0]]), slices_of((6, 6), [data[0], data[0]])
-    )
+    swap = np.array([[0, 1], [1, 0]])
+    assert not is_reversed(swap, slices_of((6, 6), [data[0], data[0]]))
     # Out of range in both orders: another mistake.
     assert not is_reversed(np.array([[0, 9]]), slices_of((6, 6), data))
 
@@ -238,7 +222,5 @@ def test_an_empty_dict_warns_and_relates_nothing(graphs):
     assert sizes == {(0, 1): 0, (0, 2): 0, (1, 1): 1}
 
 
-def test_relations_that_fit_do_not_warn(dicts):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        make_links(dicts, SIZES, WINDOW)
+def test_mates_of_the_pickles_of_an_older_version_are_found():
+    assert pickle.loads(b"caljax.graph.relations\nMates\n.") is Mates

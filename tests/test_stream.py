@@ -61,12 +61,16 @@ def base() -> AlignedEmbedding:
 
 
 @pytest.fixture(scope="module")
+def longer(base) -> AlignedEmbedding:
+    return append(base)
+
+
+@pytest.fixture(scope="module")
 def by_ids() -> AlignedEmbedding:
     return lay_out(relations=IDS[:3])
 
 
-def test_an_update_appends_a_slice_and_leaves_the_others_to_the_last_bit(base):
-    longer = append(base)
+def test_an_update_appends_a_slice_and_leaves_the_others_to_the_last_bit(base, longer):
     assert_same_maps(longer.maps[:3], base.maps)
     assert longer.maps[3].shape == (44, 2)
     assert longer.maps[3].dtype == base.maps[0].dtype
@@ -95,11 +99,10 @@ def test_an_update_changes_nothing_of_what_it_is_given(base):
     assert (fitted.layout, fitted.graph) == (base.layout, base.graph)
 
 
-def test_the_same_key_gives_the_same_map_and_another_key_another(base):
-    one, again = append(base), append(base)
-    np.testing.assert_array_equal(one.maps[3], again.maps[3])
+def test_the_same_key_gives_the_same_map_and_another_key_another(base, longer):
+    assert_same_maps(append(base).maps, longer.maps)
     other = append(base, key=jax.random.key(2))
-    assert np.abs(other.maps[3] - one.maps[3]).max() > 1e-3
+    assert np.abs(other.maps[3] - longer.maps[3]).max() > 1e-3
 
 
 @pytest.mark.parametrize("ids", [False, True])
@@ -110,8 +113,8 @@ def test_relations_after_updates_are_those_of_a_fit_of_all(base, by_ids, ids):
         longer = append(longer, step)
     whole = lay_out(5, IDS if ids else DICTS)
     assert longer.relations.keys() == whole.relations.keys()
-    for pair, mates in longer.relations.items():
-        assert_same_links({pair: mates}, {pair: whole.relations[pair]})
+    whole_first = {pair: whole.relations[pair] for pair in longer.relations}
+    assert_same_links(longer.relations, whole_first)
     assert longer.ids == whole.ids
     assert longer.slice_labels == (*"abc", 3, 4)
     for name in ("a", "learning_rate", "alignment_regularisation"):
@@ -186,10 +189,10 @@ def test_dropping_slices_drops_their_ids_and_changes_no_map(by_ids):
     assert again.relations.keys() == {(0, 1), (0, 2), (1, 1)}
 
 
-def test_the_new_slice_may_have_settings_of_its_own(base):
+def test_the_new_slice_may_have_settings_of_its_own(base, longer):
     settings = {"n_neighbors": 9, "min_dist": 0.5, "learning_rate": 0.5}
     rate = LayoutConfig().learning_rate
-    plain, own = append(base), append(base, settings=settings)
+    plain, own = longer, append(base, settings=settings)
     assert own.graphs[3].neighbors.shape[0] > plain.graphs[3].neighbors.shape[0]
     assert own.graph.n_neighbors == (NEIGHBORS,) * 3 + (9,)
     assert own.layout.min_dist == (0.1, 0.1, 0.1, 0.5)
@@ -210,10 +213,10 @@ def test_pinned_rows_stay_where_their_slice_moves(base):
     assert longer.pinned[3] is None
 
 
-def test_neighbors_may_be_given_instead_of_data(base):
-    longer = append(base, data=exact_knn(DATA[3], NEIGHBORS))
-    np.testing.assert_array_equal(longer.maps[3], append(base).maps[3])
-    assert longer.data[3] is None
+def test_neighbors_may_be_given_instead_of_data(base, longer):
+    of_knn = append(base, data=exact_knn(DATA[3], NEIGHBORS))
+    np.testing.assert_array_equal(of_knn.maps[3], longer.maps[3])
+    assert of_knn.data[3] is None
 
 
 def test_without_mates_the_slice_is_laid_out_with_a_warning(base):
@@ -222,11 +225,11 @@ def test_without_mates_the_slice_is_laid_out_with_a_warning(base):
     assert np.isfinite(longer.maps[3]).all()
 
 
-def test_progress_is_told_and_changes_nothing(base):
+def test_progress_is_told_and_changes_nothing(base, longer):
     epochs: list[int] = []
     told = append(base, progress=lambda state: epochs.append(int(state.epoch)))
     assert epochs == [*range(1, 21)]
-    np.testing.assert_array_equal(told.maps[3], append(base).maps[3])
+    np.testing.assert_array_equal(told.maps[3], longer.maps[3])
 
 
 # The options, the argument that is named, and words of the rest of the message.
@@ -235,11 +238,6 @@ REFUSED: dict[str, tuple[dict[str, Any], str, tuple[str, ...]]] = {
         {"relations": {45: 45}},
         "relations",
         ("from row 45", "rows 0 to 44 of slice 2 ('c')"),
-    ),
-    "a row beyond the new one": (
-        {"relations": {0: 45}, "slice_label": "d"},
-        "relations",
-        ("to row 45", "rows 0 to 43 of slice 3 ('d')"),
     ),
     "a dict that fits backwards": (
         {"relations": {0: 0, 43: 44}},
@@ -256,20 +254,12 @@ REFUSED: dict[str, tuple[dict[str, Any], str, tuple[str, ...]]] = {
         "relations",
         ("slices 0 and 1", "new slice, 3"),
     ),
-    "move below 0": ({"move": -1}, "move", ("is -1", "0 and at most 3")),
     "move beyond": ({"move": 4}, "move", ("is 4", "0 and at most 3")),
-    "a fraction": ({"move": 1.5}, "move", ("is 1.5",)),
     "keep nothing": ({"keep": 0}, "keep", ("is 0", "1 and at most 4")),
-    "keep too many": ({"keep": 5}, "keep", ("is 5", "1 and at most 4")),
     "an unknown setting": (
         {"settings": {"min_dsit": 1}},
         "settings",
         ("'min_dsit'", "did you mean `min_dist`"),
-    ),
-    "a common setting": (
-        {"settings": {"n_components": 3}},
-        "settings",
-        ("'n_components'", "per-slice settings"),
     ),
     "a and b": ({"settings": {"a": 1.0}}, "settings", ("'a'", "`min_dist` and")),
     "min_dist beside a and b": (
@@ -277,14 +267,12 @@ REFUSED: dict[str, tuple[dict[str, Any], str, tuple[str, ...]]] = {
         "settings",
         ("'min_dist'", "`a` and `b`"),
     ),
-    "a bad value": ({"settings": {"min_dist": -1.0}}, "min_dist", ("-1.0",)),
     "too many neighbors": (
         {"settings": {"n_neighbors": 44}, "slice_label": "d"},
         "n_neighbors",
         ("44", "slice 3 ('d')"),
     ),
     "NaN": ({"data": np.full((9, 5), np.nan)}, "new_slice", ("nan in row 0",)),
-    "no function": ({"progress": 5}, "progress", ("is a int", "a function")),
     "no settings": ({"settings": 5}, "settings", ("is a int", "settings by name")),
     "ids that repeat": (
         {"base": "by_ids", "relations": ["new", "new", *IDS[3][2:]]},
@@ -328,16 +316,12 @@ def test_digits_that_arrive_one_window_at_a_time_stay_aligned(seed):
 
 
 def test_pairs_beyond_the_window_pull_as_in_fit(base):
-    data = make_data((*SIZES, 40))[-1]
     pairs = {(0, 3): np.column_stack([np.arange(30), np.arange(30)])}
-    key = jax.random.key(1)
-    strong = dataclasses.replace(
-        base, alignment=dataclasses.replace(base.alignment, alignment_regularisation=50)
-    )
+    strong = dataclasses.replace(base.alignment, alignment_regularisation=50)
     apart = []
-    for one in (base, strong):
-        one = update(one, data, pairs, key=key)
-        apart.append(np.linalg.norm(one.maps[3][:30] - one.maps[0][:30], axis=1).mean())
+    for one in (base, dataclasses.replace(base, alignment=strong)):
+        first, *_, last = append(one, pairs).maps
+        apart.append(np.linalg.norm(last[:30] - first[:30], axis=1).mean())
     assert apart[1] < apart[0] / 2
 
 
