@@ -67,7 +67,7 @@ def test_defaults_are_those_of_the_configs():
 
 
 def test_every_parameter_reaches_the_fit():
-    changed = {"min_dist": 0.3, "alignment_regularisation": 0.5}
+    changed: dict[str, Any] = {"min_dist": 0.3, "alignment_regularisation": 0.5}
     model = aljax.AlignedUMAP(**BARE, **changed, local_connectivity=2)
     maps = laid_out(model).maps_
     assert maps.layout.min_dist == 0.3
