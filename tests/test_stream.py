@@ -254,7 +254,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str, tuple[str, ...]]] = {
         "relations",
         ("slices 0 and 1", "new slice, 3"),
     ),
+    "move below 0": ({"move": -1}, "move", ("is -1", "0 and at most 3")),
+    "a fraction": ({"move": 1.5}, "move", ("is 1.5",)),
     "move beyond": ({"move": 4}, "move", ("is 4", "0 and at most 3")),
+    "keep too many": ({"keep": 5}, "keep", ("is 5", "1 and at most 4")),
     "keep nothing": ({"keep": 0}, "keep", ("is 0", "1 and at most 4")),
     "an unknown setting": (
         {"settings": {"min_dsit": 1}},
@@ -273,6 +276,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, tuple[str, ...]]] = {
         ("44", "slice 3 ('d')"),
     ),
     "NaN": ({"data": np.full((9, 5), np.nan)}, "new_slice", ("nan in row 0",)),
+    "no function": ({"progress": 5}, "progress", ("is a int", "a function")),
     "no settings": ({"settings": 5}, "settings", ("is a int", "settings by name")),
     "ids that repeat": (
         {"base": "by_ids", "relations": ["new", "new", *IDS[3][2:]]},

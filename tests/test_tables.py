@@ -117,6 +117,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str, tuple[str, ...]]] = {
         "row_ids",
         ("slice 1 (2002) has ['Mali'] (list) in row 2", "cannot be hashed"),
     ),
+    "values that are missing": (
+        {"values": np.where(VALUES == 5, np.nan, VALUES)},
+        "values",
+        ("nan in row 2, column 1",),
+    ),
     "values that are words": ({"values": [["a", "b"]] * 6}, "values", ("'a'",)),
     "values too large": ({"values": TOO_LARGE}, "values", ("row 3", "below 1e+36")),
     "sparse values": (
