@@ -509,6 +509,16 @@ for missing, name in (
         assert line.endswith("pip install 'aljax[plot]'")
 
 
+def test_what_the_main_job_draws_needs_matplotlib_alone():
+    code = """
+import sys
+for missing in ("plotly", "datashader", "pandas", "anndata"):
+    sys.modules[missing] = None
+from aljax.plot import displacement, inverse_grid, loss, save, slices
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_a_map_takes_a_column_of_a_frame():
     pd = pytest.importorskip("pandas", reason="run: pip install pandas")
     one = np.random.default_rng(0).normal(size=(60, 2))

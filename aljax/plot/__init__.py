@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 from aljax.errors import optional
 
 if TYPE_CHECKING:
+    from aljax.plot.curves import trajectories
     from aljax.plot.explorer import explore
     from aljax.plot.film import animate
     from aljax.plot.inverse import gradient_map, inverse_grid
     from aljax.plot.maps import points, slices
-    from aljax.plot.motion import displacement, loss, trajectories
+    from aljax.plot.motion import displacement, loss
     from aljax.plot.style import save
 
 __all__ = [
@@ -29,11 +30,12 @@ __all__ = [
     "trajectories",
 ]
 MODULES = {
+    "curves": ("trajectories",),
     "explorer": ("explore",),
     "film": ("animate",),
     "inverse": ("gradient_map", "inverse_grid"),
     "maps": ("points", "slices"),
-    "motion": ("displacement", "loss", "trajectories"),
+    "motion": ("displacement", "loss"),
     "style": ("save",),
 }
 HOMES = {name: module for module, names in MODULES.items() for name in names}

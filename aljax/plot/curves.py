@@ -1,0 +1,137 @@
+"""Members as curves through the slices, in three dimensions, by plotly."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+from matplotlib.colors import to_hex
+
+from aljax.columns import RowValues
+from aljax.config import number
+from aljax.plot.motion import Tracks, track
+from aljax.plot.read import Members, read_members, read_titles, several_maps
+from aljax.plot.style import COLORMAP, PLAIN, UNKNOWN, Coloring, color_by
+
+STEPS = 8  # points of a curve from a slice to the next
+
+
+def trajectories(
+    model: Any,
+    labels: RowValues | None = None,
+    *,
+    values: RowValues | None = None,
+    ids: RowValues | None = None,
+    titles: Sequence[str] | None = None,
+    heading: str = "",
+    limit: int | None = 2_000,
+) -> go.Figure:
+    """Each member as a smooth cubic curve through the slices, up along the third axis.
+
+    A member that is absent from a slice has a curve for each stay.
+
+    Args:
+        model: A fitted estimator, an `AlignedEmbedding`, or a list of maps.
+        labels: For each slice its rows' classes; a curve has that of its first slice.
+        values: For each slice its rows' values, instead; likewise.
+        ids: For each slice its rows' ids; None for the model's own.
+        titles: One for each slice.
+        heading: The title.
+        limit: Members to draw at most, a random choice that is always the same; None
+            for all.
+
+    Returns:
+        A plotly figure; `.show()` it, or `save` it as .html.
+
+    Raises:
+        InputError: A single slice, a `limit` below 1, or plain maps without ids.
+    """
+    maps, members = several_maps(model), read_members(model, ids)
+    number(1, whole=True, optional=True)("limit", limit)
+    titles = read_titles(titles, model, len(maps))
+    coloring = color_by(labels, values, [len(y) for y in maps])
+    chosen = np.arange(len(members.names))
+    if limit is not None and len(chosen) > limit:
+        chosen = np.sort(np.random.default_rng(0).permutation(chosen)[:limit])
+        heading = f"{heading} ({limit:,} of {len(members.names):,} members)".strip()
+    tracks = track([y[:, :2] for y in maps], members)
+    curves = _curves(Tracks(*(part[:, chosen] for part in tracks)))
+    figure = go.Figure(_traces(curves, chosen, members, coloring))
+    axes = {"showticklabels": False, "title": ""}
+    figure.update_layout(
+        title=heading,
+        template="plotly_white",
+        margin={"l": 0, "r": 0, "b": 0, "t": 40 if heading else 0},
+        legend={"itemsizing": "constant"},
+        scene={
+            "xaxis": axes,
+            "yaxis": axes,
+            "zaxis": {"title": "", "tickvals": [*range(len(maps))], "ticktext": titles},
+            "aspectmode": "manual",
+            "aspectratio": {"x": 1, "y": 1, "z": 1.3},
+        },
+    )
+    return figure
+
+
+def _curves(tracks: Tracks) -> np.ndarray:
+    """`(members, steps + 1, 3)`, NaN in gaps and at the end: plotly lifts the pen."""
+    last = len(tracks.positions) - 1
+    times = np.linspace(0, last, last * STEPS + 1)
+    shape = tracks.positions.shape[1], len(times) + 1, 3
+    curves = np.zeros(shape, np.float32)
+    for step, time in enumerate(times):
+        curves[:, step, : tracks.positions.shape[2]] = tracks.at(time)
+    curves[:, :-1, 2] = times
+    curves[:, -1] = np.nan
+    return curves
+
+
+def _traces(
+    curves: np.ndarray, chosen: np.ndarray, members: Members, coloring: Coloring
+) -> list[go.Scatter3d]:
+    """One trace for each class, or a single one; a member has its first slice's."""
+
+    def first(rows: Sequence[np.ndarray]) -> np.ndarray:
+        each = np.zeros(len(members.names), dtype=rows[0].dtype)
+        for codes, values in zip(members.codes[::-1], rows[::-1], strict=True):
+            each[codes] = values
+        return each[chosen]
+
+    names = np.array([members.names[code] for code in chosen], object)
+    if coloring.values is not None and coloring.limits is not None:
+        low, high = coloring.limits
+        scale = {"colorscale": COLORMAP, "cmin": low, "cmax": high, "showscale": True}
+        each = np.repeat(first(coloring.values), curves.shape[1])
+        return [_trace(curves, names, {"color": each, **scale})]
+    if coloring.codes is None:
+        return [_trace(curves, names, {"color": PLAIN})]
+    each = first(coloring.codes)
+    titles = [*coloring.classes, "unknown"]  # -1 is the last
+    hues = [*map(to_hex, coloring.palette), UNKNOWN]
+    present = np.unique(each)
+    return [
+        _trace(curves[each == code], names[each == code], {"color": hues[code]}, title)
+        for code in np.roll(present, -int((present < 0).sum()))
+        for title in [titles[code]]
+    ]
+
+
+def _trace(
+    curves: np.ndarray, names: np.ndarray, line: dict[str, Any], title: str = ""
+) -> go.Scatter3d:
+    """All curves of a class as one line."""
+    x, y, z = curves.reshape(-1, 3).T
+    return go.Scatter3d(
+        x=x,
+        y=y,
+        z=z,
+        mode="lines",
+        name=title,
+        showlegend=bool(title),
+        opacity=0.55,
+        line={"width": 2, **line},
+        text=np.repeat(names, curves.shape[1]),
+        hovertemplate="%{text}<extra>%{fullData.name}</extra>",
+        connectgaps=False,
+    )
