@@ -168,7 +168,7 @@ class _Settings:
 
 @dataclass(frozen=True, eq=False)
 class GraphConfig(_Settings):
-    """How each slice's data become a weighted graph of neighbors.
+    """Settings that turn each slice's data into a weighted graph of neighbors.
 
     Attributes:
         n_neighbors: How many neighbors a row is compared with, itself included
@@ -211,7 +211,7 @@ class GraphConfig(_Settings):
 
 @dataclass(frozen=True, eq=False)
 class LayoutConfig(_Settings):
-    """How the graphs become maps.
+    """Settings that turn the graphs into maps.
 
     Attributes:
         n_components: Dimensions of the maps (whole, at least 1).
@@ -264,7 +264,7 @@ class LayoutConfig(_Settings):
 
 @dataclass(frozen=True, eq=False)
 class AlignmentConfig(_Settings):
-    """How strongly, and how far along the sequence, mates are held together.
+    """Settings of how strongly, and how far along the sequence, mates hold.
 
     Attributes:
         alignment_regularisation: Weight of the pull between mates (at least 0;
@@ -297,7 +297,7 @@ class AlignmentConfig(_Settings):
 
 @dataclass(frozen=True, eq=False)
 class InverseConfig(_Settings):
-    """How positions in a map become data.
+    """Settings that turn positions in a map into data.
 
     Attributes:
         method: "linear" (local ridge regression) or "mean" (local average).

@@ -69,7 +69,7 @@ class InputError(ValueError):
 
 
 def instance(name: str, value: Any, kind: Any, remedy: str) -> None:
-    """Refuse what is of another type."""
+    """Checks that a value is of a type."""
     if not isinstance(value, kind):
         raise InputError(
             name, f"is a {type(value).__name__}", f"{remedy} (a {kind.__name__})"
@@ -97,7 +97,7 @@ def slice_name(t: int, labels: Sequence[Hashable] | None) -> str:
 
 
 def check_names(cls: type, names: Iterable[str]) -> None:
-    """Refuse names that are not fields of a dataclass, with the nearest that is.
+    """Checks that names are fields of a dataclass; an error says the nearest one.
 
     Raises:
         ValueError: One is not.
@@ -126,7 +126,7 @@ def optional(module: str, extra: str) -> Any:
 
 
 def check_jax() -> None:
-    """Refuse releases of jax and jaxlib that are too old or known to be broken.
+    """Checks that jax and jaxlib are neither too old nor known to be broken.
 
     Newer ones than were tested are let through: pip warns of them.
 

@@ -37,7 +37,7 @@ class Selection(NamedTuple):
     Attributes:
         weights: What was tried, rising.
         hidden: The displacement of hidden mates (radii of the maps).
-        trustworthiness: The mean over slices (15 neighbours, 1 is best).
+        trustworthiness: The mean over slices (15 neighbors, 1 is best).
         choice: The weight chosen.
         reference: The weight that it was compared with.
         why: The choice in a sentence.

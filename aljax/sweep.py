@@ -293,7 +293,7 @@ def _chunk_size(needs: int, rows: int, chunk: int | None, memory: int | None) ->
 def measure_row(maps: Maps, begun: Prepared) -> dict[str, float]:
     """The metrics of a row unless asked otherwise, as means over slices.
 
-    Trustworthiness (15 neighbours, 1 is best) where slices have data and more than 30
+    Trustworthiness (15 neighbors, 1 is best) where slices have data and more than 30
     rows, and the displacement of mates in radii of the maps where there are any.
     """
     pairs = zip(dense_only(begun.data), maps, strict=True)

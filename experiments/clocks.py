@@ -1,4 +1,4 @@
-"""What a run costs: seconds of its stages, of compilation, and memory."""
+"""Measures a run's cost: seconds of its stages, of compilation, and memory."""
 
 import resource
 import sys

@@ -78,5 +78,5 @@ class Interrupts:
             raise KeyboardInterrupt
 
     def exit_status(self) -> int:
-        """What a shell reports for a program that the signal ended."""
+        """Returns the exit status that a shell reports after the signal."""
         return 128 + (self.seen or signal.SIGINT)

@@ -1,4 +1,4 @@
-"""One run: settings in, a folder of maps, measures and pictures out.
+"""Runs one experiment: settings in, a folder of maps, measures, pictures out.
 
     python -m experiments.run experiment=digits_sequence
     python -m experiments.run --reproduce results/digits_sequence

@@ -1,4 +1,4 @@
-"""What `--help` prints: the choices and all settings, read from where they are."""
+"""Writes the text of `--help`: the choices and all settings, read from configs."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -56,7 +56,7 @@ def _describe(group: str, name: str) -> str:
 
 
 def _data_settings() -> dict[str, str]:
-    """What each choice of `data` can be told, with its defaults."""
+    """Lists the settings of each choice of `data`, with their defaults."""
     found = {}
     for name in choices()["data"]:
         settings = OmegaConf.load(CONFIG.parent / "data" / f"{name}.yaml")

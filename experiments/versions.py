@@ -29,13 +29,13 @@ PACKAGES = ["pytest", "pytest-xdist", "hypothesis", "beartype"]
 
 
 def requirements() -> list[str]:
-    """What the library needs at run time, as pyproject.toml has it."""
+    """Returns the library's requirements at run time, from pyproject.toml."""
     with open(ROOT / "pyproject.toml", "rb") as file:
         return tomllib.load(file)["project"]["dependencies"]
 
 
 def check_pins() -> list[str]:
-    """What is wrong with the packages that are installed here; no network is used."""
+    """Lists the installed packages that break a pin; no network is used."""
     from packaging.requirements import Requirement
 
     wrong = []
@@ -59,7 +59,7 @@ def check_pins() -> list[str]:
 
 
 def run_at(end: str, folder: Path) -> tuple[str, str]:
-    """Which jax was installed at an end of the range, and what the tests said."""
+    """The jax that was installed at an end of the range, and the tests' verdict."""
     python = folder / end / "bin" / "python"
     _call([sys.executable, "-m", "venv", str(folder / end)])
     pins = [f"{name}=={version}" for name, version in OLDEST.items()]

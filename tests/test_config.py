@@ -268,7 +268,7 @@ def test_find_ab_params_equals_umap_learn():
         theirs = umap_.find_ab_params(spread, min_dist)
         np.testing.assert_allclose(
             find_ab_params(spread, min_dist), theirs, rtol=1e-4
-        )  # two optimisers' stopping rules
+        )  # two optimizers' stopping rules
 
 
 @pytest.mark.parametrize(("spread", "min_dist"), [(0.5, 0.6), (1.0, -0.1)])

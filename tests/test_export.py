@@ -68,7 +68,7 @@ def test_programs_lower_for_cpu_gpu_and_tpu(program):
 @pytest.mark.parametrize("program", [exact_search, ranks])
 def test_distances_are_not_computed_in_fewer_bits_than_they_have(program):
     # By default products are taken in TF32 on a GPU and in bfloat16 on a TPU: of
-    # 10 and 7 bits, which lose neighbours as an offset of the data does.
+    # 10 and 7 bits, which lose neighbors as an offset of the data does.
     function, given = program()
     text = jax.jit(function).lower(*given).as_text()
     products = [line for line in text.splitlines() if "dot_general" in line]

@@ -56,7 +56,7 @@ def knn() -> KNN:
 
 @pytest.fixture(scope="module")
 def knn_of_duplicates() -> KNN:
-    """Rows with one, some and only duplicates among their neighbours."""
+    """Rows with one, some and only duplicates among their neighbors."""
     data = make_data([POINTS])[0]
     data[1], data[10:13], data[20:40] = data[0], data[10], data[20]
     return exact_knn(data, NEIGHBORS)
@@ -106,7 +106,7 @@ def test_memberships_are_0_for_the_row_itself_and_1_up_to_rho(knn):
 
 
 def test_entries_that_are_no_neighbors_do_not_change_the_others():
-    # Row 0 has five neighbours and three places that hold none, by each way to say so.
+    # Row 0 has five neighbors and three places that hold none, by each way to say so.
     near = np.array([[0, 1, 2, 3, 4, 5, -1, 6, 1]])
     far = np.array([[0.0, 1.0, 2.0, 3.0, 4.0, 5.0, np.inf, np.inf, 6.0]])
     others = np.tile(np.arange(9), (8, 1)), np.tile(np.arange(9.0), (8, 1))

@@ -292,7 +292,7 @@ def test_single_precision_agrees_with_double_after_an_epoch():
 
 
 def test_hubs_do_not_fly_out(key):
-    # A star: every point's only neighbour is point 0.
+    # A star: every point's only neighbor is point 0.
     points = 200
     neighbors = np.tile(np.arange(points, dtype=np.int32), (2, 1))
     neighbors[1, 1:], neighbors[1, 0] = 0, 1

@@ -34,8 +34,8 @@ def test_the_soft_neighbor_loss_is_the_share_of_like_neighbors(rng):
 
 
 def test_held_out_rows_are_judged_by_known_ones_alone(rng):
-    centres = np.repeat([[0.0, 0.0], [9.0, 0.0]], 30, axis=0)
-    positions, labels = centres + rng.normal(size=(60, 2)), np.repeat([3, 7], 30)
+    centers = np.repeat([[0.0, 0.0], [9.0, 0.0]], 30, axis=0)
+    positions, labels = centers + rng.normal(size=(60, 2)), np.repeat([3, 7], 30)
     known = np.arange(0, 60, 2)
     assert held_out_accuracy(positions, labels, known) == 1.0
     swapped = labels.copy()

@@ -93,7 +93,7 @@ def test_a_table_is_cut_into_all_its_rows(rows, drawn):
 
 @examples(10)
 @given(st.sampled_from([2, 9, 16]), st.sampled_from([0, 1, *[2, 3, 4] * 4]), st.data())
-def test_neighbours_from_elsewhere_make_a_graph(rows, neighbors, drawn):
+def test_neighbors_from_elsewhere_make_a_graph(rows, neighbors, drawn):
     rng = np.random.default_rng(drawn.draw(seeds))
     indices: Any = rng.integers(-1, rows, (rows, neighbors))
     distances: Any = rng.exponential(size=(rows, neighbors)) * drawn.draw(scales)

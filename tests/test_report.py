@@ -12,9 +12,9 @@ from experiments.results import report
 @pytest.fixture(scope="module")
 def fitted():
     rng = np.random.default_rng(3)
-    centres = 6 * rng.normal(size=(4, 5))
+    centers = 6 * rng.normal(size=(4, 5))
     labels = rng.integers(4, size=200)
-    rows = centres[labels] + rng.normal(size=(200, 5))
+    rows = centers[labels] + rng.normal(size=(200, 5))
     data = Dataset([rows], [], [np.arange(200)], [""], labels=[labels])
     layout = aljax.LayoutConfig(n_epochs=60)
     return data, aljax.fit([rows], key=jax.random.key(0), layout=layout)

@@ -24,7 +24,7 @@ def blocks(sizes, rng) -> scipy.sparse.csr_matrix:
 
 
 def share_of_own_center(start: np.ndarray, labels: np.ndarray) -> float:
-    """How many points lie nearest to the centre of their own component."""
+    """How many points lie nearest to the center of their own component."""
     centers = np.array([start[labels == c].mean(axis=0) for c in np.unique(labels)])
     distances = np.linalg.norm(start[:, None] - centers, axis=2)
     return float((distances.argmin(axis=1) == labels).mean())

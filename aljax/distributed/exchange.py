@@ -76,7 +76,7 @@ def greatest(widths: Mapping[str, int]) -> dict[str, int]:
 
 
 def window_of(relations: Any, alignment: AlignmentConfig, count: int) -> int:
-    """How far ahead of a slice its mates may be, in a sequence of `count` slices.
+    """Returns how far ahead of a slice its mates may be, of `count` slices.
 
     Raises:
         ValueError: As `check_keys`.

@@ -213,7 +213,7 @@ def _check_settings(slices: Sequence[Any], own: range, start: Starts) -> None:
 
 
 class Share(NamedTuple):
-    """What this process has of a sequence.
+    """The part of a sequence that this process has.
 
     `own` are its slices, `room` how many it has room for (those of the last process
     may be fewer); `mesh` is that of all processes.

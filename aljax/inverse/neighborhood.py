@@ -1,6 +1,6 @@
-"""Around one position: its map neighbours, and how far from them it lies.
+"""Around one position: its map neighbors, and how far from them it lies.
 
-Neighbours are found exactly by comparing block minima first: the k blocks whose
+Neighbors are found exactly by comparing block minima first: the k blocks whose
 minima are smallest hold the k nearest points, so only those are sorted.
 """
 
@@ -13,9 +13,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 FARTHEST = 1e3  # radii of the map, beyond which a position is taken to lie there
 FLOOR = 1e-9  # squared radii: what coincident points are divided by
-FELLOWS = 15  # neighbours whose spacing is compared
+FELLOWS = 15  # neighbors whose spacing is compared
 NEAREST = 3  # distances that make up a spacing
-SEPARATION = 64  # steps in search of a half-space that holds all neighbours
+SEPARATION = 64  # steps in search of a half-space that holds all neighbors
 
 
 class Neighborhood(NamedTuple):
@@ -43,16 +43,16 @@ def normalize(
 ) -> tuple[
     Float[Array, "queries components"], Float[Array, "points components"], Array
 ]:
-    """Queries and map around the map's centre, in units of its radius; and that.
+    """Queries and map around the map's center, in units of its radius; and that.
 
     What follows then has one meaning of small, whatever the units of the map.
     """
     fixed = jax.lax.stop_gradient(embedding)
-    centre = jnp.mean(fixed, axis=0)
-    radius = jnp.sqrt(jnp.mean(jnp.sum((fixed - centre) ** 2, axis=1)))
+    center = jnp.mean(fixed, axis=0)
+    radius = jnp.sqrt(jnp.mean(jnp.sum((fixed - center) ** 2, axis=1)))
     radius = jnp.where(radius > 0, radius, 1.0)
-    queries = jnp.clip((queries - centre) / radius, -FARTHEST, FARTHEST)
-    return queries, (embedding - centre) / radius, radius
+    queries = jnp.clip((queries - center) / radius, -FARTHEST, FARTHEST)
+    return queries, (embedding - center) / radius, radius
 
 
 def nearest_rows(
@@ -106,8 +106,8 @@ def neighborhood(
 def taper(near: Neighborhood) -> Float[Array, "neighbors"]:
     """(1 - u)^2, u = (d_i^2 - d_1^2) / (d_(k+1)^2 - d_1^2): 1 falling to 0.
 
-    A point enters and leaves the neighbourhood at weight 0, so what is weighted by
-    it is continuous where neighbours change.
+    A point enters and leaves the neighborhood at weight 0, so what is weighted by
+    it is continuous where neighbors change.
     """
     closest = near.squared[0]
     span = jnp.maximum(near.edge - closest, FLOOR)
@@ -117,7 +117,7 @@ def taper(near: Neighborhood) -> Float[Array, "neighbors"]:
 def relative_distance(near: Neighborhood) -> Float[Array, ""]:
     """The mean distance to the nearest points, in units of theirs to each other.
 
-    About 1 where the position lies as its neighbours do, large in gaps and outside.
+    About 1 where the position lies as its neighbors do, large in gaps and outside.
 
     Source: the ratio behind the local outlier factor (Breunig et al. 2000).
     """
@@ -133,7 +133,7 @@ def relative_distance(near: Neighborhood) -> Float[Array, ""]:
 
 
 def is_surrounded(near: Neighborhood) -> Bool[Array, ""]:
-    """Whether no half-space at the position holds all its neighbours.
+    """Tells if no half-space at the position holds all its neighbors.
 
     Looks for the shortest vector in the hull of the directions to them: if all
     directions agree with it, they lie on one side, as they do outside the hull.

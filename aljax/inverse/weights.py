@@ -1,9 +1,9 @@
-"""A neighbourhood in, the neighbours' weights out: both methods are one weighted sum.
+"""A neighborhood in, the neighbors' weights out: both methods are one weighted sum.
 
     mean    w_i ~ (1 - u_i)^2 / (1 + a (d_i / h)^(2b)),    h^2 = mean_j d_j^2
     linear  l_i = w_i (1 + (y_i - m)' v),    v = (S + r I)^-1 (z - m) / sqrt(1 + q)
 
-with u the taper, m and S the weighted mean and covariance of the neighbours' map
+with u the taper, m and S the weighted mean and covariance of the neighbors' map
 positions, r = trace S / components and q = (z - m)' (S + r I)^-1 (z - m).
 
 Source: Cleveland (1979), "Robust locally weighted regression", for the local line;
@@ -30,7 +30,7 @@ class Curve(NamedTuple):
 
 
 def mean_weights(near: Neighborhood, curve: Curve) -> Float[Array, "neighbors"]:
-    """The kernel of the map, as wide as the neighbours lie apart; they sum to 1."""
+    """The kernel of the map, as wide as the neighbors lie apart; they sum to 1."""
     width = jnp.maximum(jnp.mean(near.squared), FLOOR)
     kernel = jax.nn.sigmoid(-log_p(near.squared / width, curve.a, curve.b))
     weights = taper(near) * kernel
@@ -40,20 +40,20 @@ def mean_weights(near: Neighborhood, curve: Curve) -> Float[Array, "neighbors"]:
 def linear_weights(near: Neighborhood, curve: Curve) -> Float[Array, "neighbors"]:
     """The mean, moved along a local ridge regression; sum to 1, can be negative.
 
-    Far from the neighbours the move levels off at about one of their standard
+    Far from the neighbors the move levels off at about one of their standard
     deviations, so nothing is extrapolated beyond what they show.
     """
     weights = mean_weights(near, curve)
     # From the nearest: far from all of them, rounding would hide how they lie apart.
     among = near.offsets - near.offsets[0]
     mean = weights @ among
-    centre, apart = near.offsets[0] + mean, among - mean
+    center, apart = near.offsets[0] + mean, among - mean
     components = apart.shape[1]
     covariance = (apart * weights[:, None]).T @ apart
     ridge = jnp.trace(covariance) / components + FLOOR
-    # The position is the origin of the offsets, hence z - m = -centre.
+    # The position is the origin of the offsets, hence z - m = -center.
     slope = jax.scipy.linalg.solve(
-        covariance + ridge * jnp.eye(components), -centre, assume_a="pos"
+        covariance + ridge * jnp.eye(components), -center, assume_a="pos"
     )
-    reach = jnp.sqrt(1 - centre @ slope)
+    reach = jnp.sqrt(1 - center @ slope)
     return weights * (1 + apart @ slope / reach)

@@ -1,7 +1,7 @@
 """Starting maps: graphs (and data) in, one rough map for each slice out.
 
 The slices' starts are made one by one, then chained: each is turned, by the
-rotation R that minimises sum |y_i R - z_i'|^2 over mates, onto the one before
+rotation R that minimizes sum |y_i R - z_i'|^2 over mates, onto the one before
 (orthogonal Procrustes: Schönemann 1966, Psychometrika 31).
 """
 
@@ -204,7 +204,7 @@ def _put_at_mates(
 
 
 def _spread(start: Start, adjacency: scipy.sparse.csr_matrix) -> None:
-    """Fill rows from their placed neighbours, in place, until nothing is reached."""
+    """Fill rows from their placed neighbors, in place, until nothing is reached."""
     while True:
         placed = ~np.isnan(start[:, 0])
         weight = adjacency @ placed.astype(float)

@@ -193,7 +193,7 @@ def flat_directions(problem: AlignedProblem, params: LayoutParams, maps: Maps) -
 def _linked(
     problem: AlignedProblem, params: LayoutParams
 ) -> Bool[Array, "slices slices"]:
-    """Which slices are held together, directly or through others."""
+    """Finds which slices are held together, directly or through others."""
     pulling = jnp.any(problem.strengths > 0, axis=(2, 3))
     pulling &= params.alignment_regularisation > 0
     slices, offsets = pulling.shape

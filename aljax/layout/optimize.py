@@ -45,7 +45,7 @@ class LayoutState(eqx.Module):
     history: LossTerms
 
     def recorded(self) -> int:
-        """How many rows of `history` are filled."""
+        """Returns how many rows of `history` are filled."""
         return -(-int(self.epoch) // stride_of(int(self.n_epochs)))
 
     def losses(self) -> LossTerms:

@@ -197,7 +197,7 @@ def _stack_rows(
 
 
 def _rank(rows: np.ndarray) -> np.ndarray:
-    """How many times each entry's value stands before it."""
+    """Counts how many times each entry's value stands before it."""
     order = np.argsort(rows, kind="stable")
     ordered = rows[order]
     first = np.searchsorted(ordered, ordered)

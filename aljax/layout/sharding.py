@@ -298,7 +298,7 @@ def place(
 
 
 def _like(array: Array, maps: Array) -> bool:
-    """Whether an array of the state is one, or several, of the maps' shape."""
+    """Tells if an array of the state is one, or several, of the maps' shape."""
     return array.shape[-maps.ndim :] == maps.shape
 
 

@@ -1,4 +1,4 @@
-"""How well one map keeps distances: the Shepard diagram in a few numbers.
+"""Measures of how well one map keeps distances: the Shepard diagram in numbers.
 
     stress = min_alpha (sum_ij (d_ij - alpha e_ij)^2 / sum_ij d_ij^2)^(1/2)
 

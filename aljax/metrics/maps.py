@@ -1,4 +1,4 @@
-"""How well one map keeps what its data say: neighbors, in both directions.
+"""Measures of how well one map keeps its data's neighbors, in both directions.
 
     trustworthiness = 1 - 2 / (n k (2n - 3k - 1)) sum_i sum_{j in U_i} (r(i, j) - k)
 

@@ -1,4 +1,4 @@
-"""How far, and how truthfully, members move from map to map.
+"""Measures of how far, and how truthfully, members move from map to map.
 
 displacement = mean_mates |y_i(t) - y_i'(t+1)| / median_points |y - center(t)|
 
@@ -119,7 +119,7 @@ def false_motion(
     n_neighbors: float = 15,
     per_point: bool = False,
 ) -> Measured:
-    """How far mates move whose neighborhood did not change, in radii of the maps.
+    """Measures how far mates move whose neighborhood stays, in radii of the maps.
 
     Those are mates that keep at least four fifths of their k nearest mates in the
     data.  A whole neighborhood that moves together counts too: compare `stability`.

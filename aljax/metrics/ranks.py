@@ -129,7 +129,7 @@ def rank_neighbors(
 def shared_neighbors(
     data: np.ndarray, embedding: np.ndarray, n_neighbors: int, rows: Chosen = None
 ) -> Int[np.ndarray, "_"]:
-    """How many of each row's k nearest in the data are among its k in the map."""
+    """Counts how many of each row's k nearest in the data are so in the map."""
     return _in_tiles(_share, data, embedding, n_neighbors, rows)
 
 

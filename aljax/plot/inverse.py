@@ -95,7 +95,7 @@ def gradient_map(
     ax: Axes | None = None,
     title: str = "",
 ) -> Figure:
-    """How fast the data change from position to position: where an inverse is unstable.
+    """Draws how fast the data change from position to position of a map.
 
     Args:
         model: A fitted estimator, an `AlignedEmbedding`, or a map (points, components).

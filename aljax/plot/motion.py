@@ -1,4 +1,4 @@
-"""How a layout came about, and how far members move in it."""
+"""Pictures of a layout's loss, and of how far members move."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -117,7 +117,7 @@ def displacement(
     heading: str = "",
     ax: Axes | None = None,
 ) -> Figure:
-    """How far members move from each slice to the next, with those that move most.
+    """Draws how far members move to the next slice, and names those that move most.
 
     A box holds the middle half of the members, its line the median, whiskers 90 %; the
     farthest three are named.  Distances are in radii: the median distance of all points

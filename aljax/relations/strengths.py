@@ -1,4 +1,4 @@
-"""How strongly mates hold, and how far they move.
+"""Strengths of mates, and how far mates move in the data.
 
 Every pair of mates, up to `alignment_window_size` slices apart, has the strength
 

@@ -1,4 +1,4 @@
-"""What a compiled program sends between devices, read from its text."""
+"""Reads from a compiled program's text what it sends between devices."""
 
 import re
 from typing import NamedTuple

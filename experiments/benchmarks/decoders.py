@@ -94,7 +94,7 @@ def umap_inverse(placed: Placed) -> np.ndarray:
 
 
 def inverse_distances(placed: Placed) -> np.ndarray:
-    """The mean of 15 map neighbours, weighted by one over their distance."""
+    """The mean of 15 map neighbors, weighted by one over their distance."""
     from sklearn.neighbors import KNeighborsRegressor
 
     model = KNeighborsRegressor(NEIGHBORS, weights="distance")

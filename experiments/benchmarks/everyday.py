@@ -1,4 +1,4 @@
-"""What everyday use costs: saving, loading, and the import.
+"""Measures what saving, loading and the import cost.
 
     python -m experiments.benchmarks.everyday
 
@@ -27,7 +27,7 @@ STARTS = 9
 
 
 def model() -> aljax.AlignedEmbedding:
-    """A model of the size, whose neighbours are given as they take long to find."""
+    """A model of the size, whose neighbors are given as they take long to find."""
     rng = np.random.default_rng(0)
     rows = np.arange(ROWS)
     around = (rows[:, None] + np.arange(15)) % ROWS
@@ -54,7 +54,7 @@ def clock(action: Callable[[], Any]) -> float:
 
 
 def started(*codes: str) -> list[float]:
-    """How long a fresh process takes for each code: by turns, so that a machine that
+    """Measures a fresh process for each code: by turns, so that a machine that
     slows down slows all, and without what an empty one takes.
     """
     taken: dict[str, list[float]] = {code: [] for code in ("pass", *codes)}

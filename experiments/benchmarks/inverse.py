@@ -97,8 +97,8 @@ def speed(rows: int = 70_000) -> dict[str, float]:
     data = fashion_mnist()[0][:rows].astype(np.float32)
     rng = np.random.default_rng(0)
     # Clustered as a map is; what it costs does not depend on what is mapped.
-    centres = rng.normal(scale=6, size=(10, 2))
-    embedding = centres[rng.integers(10, size=rows)] + rng.normal(size=(rows, 2))
+    centers = rng.normal(scale=6, size=(10, 2))
+    embedding = centers[rng.integers(10, size=rows)] + rng.normal(size=(rows, 2))
     found = {}
     device = jnp.asarray(embedding, jnp.float32), jnp.asarray(data)
     for name, arrays in (

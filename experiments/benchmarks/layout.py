@@ -35,7 +35,7 @@ def hubs() -> list[Row]:
     sphere = np.vstack([sphere, np.zeros((1, 50))])
     scales = rng.lognormal(size=(10_000, 1))
     cases = {
-        "sphere and its centre": sphere,
+        "sphere and its center": sphere,
         "lognormal scales": rng.normal(size=(10_000, 100)) * scales,
     }
     found = []
@@ -45,15 +45,15 @@ def hubs() -> list[Row]:
         for method in ("aljax", "umap-learn"):
             problem = peers.Problem([data], [])
             (placed,), _ = peers.METHODS[method](problem, {}, 0)
-            centred = placed - np.median(placed, axis=0)
-            radius = np.percentile(np.linalg.norm(centred, axis=1), 99)
+            centered = placed - np.median(placed, axis=0)
+            radius = np.percentile(np.linalg.norm(centered, axis=1), 99)
             trust = trustworthiness(data, placed, n_neighbors=NEIGHBORS, rows=rows)
             found.append(
                 {
                     "data": name,
                     "method": method,
                     "largest coordinate / 99 % radius": float(
-                        np.abs(centred).max() / radius
+                        np.abs(centered).max() / radius
                     ),
                     "trustworthiness": trust,
                 }
@@ -148,7 +148,7 @@ def size(counts: Sequence[int] = (1_000, 10_000, 100_000)) -> list[Row]:
 
 
 def recall() -> list[Row]:
-    """Of approximate neighbours against exact ones, on 1,000 rows."""
+    """Of approximate neighbors against exact ones, on 1,000 rows."""
     found = []
     for name, data in (
         ("70,000 images of clothes", sources.fashion_whole(folder=None).slices[0]),

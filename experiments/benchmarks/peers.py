@@ -18,7 +18,7 @@ Stages = dict[str, float]
 
 
 class Problem(NamedTuple):
-    """What every method is given: the slices, and how they relate."""
+    """The arguments of every method: the slices, and how they relate."""
 
     slices: Sequence[np.ndarray]
     relations: Sequence[Mapping[int, int]]
@@ -73,7 +73,7 @@ def aljax_fit(
 
 @contextmanager
 def _timed(module: ModuleType, name: str) -> Iterator[list[float]]:
-    """How long each call of a module's function takes."""
+    """Measures how long each call of a module's function takes."""
     function, seconds = getattr(module, name), []
 
     def timed(*arguments: Any, **options: Any) -> Any:
@@ -130,7 +130,7 @@ def umap_procrustes(
 def manifolds_rs(
     data: Problem, settings: Mapping[str, Any], seed: int
 ) -> tuple[Maps, Stages]:
-    """manifolds-rs (Rust), slice by slice: parallel Adam, nearest-neighbour descent.
+    """manifolds-rs (Rust), slice by slice: parallel Adam, nearest-neighbor descent.
 
     500 epochs and umap-learn's min_dist, unless the settings say otherwise.
     """
@@ -138,7 +138,7 @@ def manifolds_rs(
     maps = [
         manifolds.UMAP(
             ann="nndescent",
-            optimiser="adam_parallel",
+            optimizer="adam_parallel",
             n_neighbors=settings.get("n_neighbors", 15),
             min_dist=settings.get("min_dist", 0.1),
             n_epochs=settings.get("n_epochs", 500),

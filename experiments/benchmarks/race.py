@@ -51,7 +51,7 @@ RIVALS = ("umap-learn", "manifolds-rs", "openTSNE")
 
 
 def machine() -> dict[str, Any]:
-    """Where and with what a figure was read."""
+    """Returns the machine and the versions that a figure was read with."""
     versions = {}
     for package in PACKAGES + RIVALS:
         try:
@@ -128,7 +128,7 @@ def run_fresh(case: Case, problem: Problem, method: str) -> dict[str, float]:
 
 
 def _wait(command: Sequence[str]) -> tuple[float, float]:
-    """How long a command takes, and its peak memory in MiB."""
+    """Measures how long a command takes, and its peak memory in MiB."""
     began = time.perf_counter()
     process = subprocess.Popen(command)
     _, status, usage = os.wait4(process.pid, 0)

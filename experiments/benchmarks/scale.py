@@ -1,4 +1,4 @@
-"""What devices cost and send, and a model of a layout too large for this machine.
+"""Measures what devices cost and send, and models a layout too large for one.
 
     python -m experiments.benchmarks.scale [epochs model neighbors]
 

@@ -1,4 +1,4 @@
-"""How far chance reaches: every headline measure over the seeds.
+"""Reads the spread of every headline measure over seeds.
 
     python -m experiments.benchmarks.seeds digits_sequence fashion_sequence --seeds 20
 
@@ -37,7 +37,7 @@ def fit_and_measure(case: Case, dataset: Dataset, seed: int) -> dict[str, float]
 
 
 def read_back(rows: np.ndarray, seed: int) -> float:
-    """What placing unseen rows and reading them back loses of their variance."""
+    """Measures the variance that placing unseen rows and reading them back loses."""
     held = np.arange(len(rows)) % HELD == 0
     fitted = aljax.fit([rows[~held]], key=jax.random.key(seed))
     placed = aljax.transform(fitted, 0, rows[held])

@@ -1,4 +1,4 @@
-"""Figures of sequences that live: updates and new rows, beside umap-learn's.
+"""Measures updates and new rows, beside umap-learn's.
 
     python -m experiments.benchmarks.stream
 
@@ -169,7 +169,7 @@ def held_out_trustworthiness(
 ) -> float:
     """Trustworthiness of new rows among placed ones: each measured without the others.
 
-    Their k neighbours among the placed rows in the map, against their ranks among
+    Their k neighbors among the placed rows in the map, against their ranks among
     them in the data: the measure of a data set of the placed rows and the one new.
     """
     each = [

@@ -1,4 +1,4 @@
-"""What a sweep costs: one program, warm fits one by one, and fresh processes.
+"""Measures a sweep's cost: one program, warm fits, and fresh processes.
 
     python -m experiments.benchmarks.sweep
 
@@ -83,7 +83,7 @@ def run_fits(dataset: Dataset) -> list[list[np.ndarray]]:
 
 
 def compare(dataset: Dataset) -> dict[str, Any]:
-    """How a sweep's metrics differ from its fits', against the spread of 5 seeds."""
+    """Compares a sweep's metrics with its fits', against the spread of 5 seeds."""
     import jax
 
     import aljax

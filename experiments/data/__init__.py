@@ -1,1 +1,1 @@
-"""Where the slices of a run come from."""
+"""The sources of a run's slices."""

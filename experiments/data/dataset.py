@@ -1,4 +1,4 @@
-"""What a run is about: a sequence of slices, and what is known of their rows."""
+"""The data set of a run: a sequence of slices, with labels and ids of rows."""
 
 import hashlib
 from collections.abc import Sequence

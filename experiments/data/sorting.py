@@ -23,7 +23,7 @@ def snapshots(algorithm: Sorting, start: np.ndarray, count: int) -> np.ndarray:
 
 
 def bubble(array: list[float]) -> Iterator[None]:
-    """Exchange neighbours in the wrong order until there are none."""
+    """Exchange neighbors in the wrong order until there are none."""
     for end in range(len(array) - 1, 0, -1):
         for i in range(end):
             if array[i] > array[i + 1]:

@@ -152,7 +152,7 @@ def fashion_growing(
 def drifting_clusters(
     *, slices: int, points: int, features: int, clusters: int, seed: int
 ) -> Dataset:
-    """Gaussian clusters whose centres walk at random; every row stays in its own.
+    """Gaussian clusters whose centers walk at random; every row stays in its own.
 
     Args:
         slices: Steps of the walk.
@@ -163,13 +163,13 @@ def drifting_clusters(
     """
     rng = np.random.default_rng(seed)
     own = np.arange(points) % clusters
-    centres = rng.normal(scale=3, size=(clusters, features))
+    centers = rng.normal(scale=3, size=(clusters, features))
     around = rng.normal(size=(points, features))
     steps = rng.normal(scale=0.3, size=(slices, clusters, features)).cumsum(axis=0)
     rows = np.arange(points)
     same = dict(zip(rows.tolist(), rows.tolist(), strict=True))
     return Dataset(
-        slices=[(around + (centres + s)[own]).astype(np.float32) for s in steps],
+        slices=[(around + (centers + s)[own]).astype(np.float32) for s in steps],
         relations=[same] * (slices - 1),
         ids=[rows] * slices,
         titles=[f"step {t}" for t in range(slices)],

@@ -30,7 +30,7 @@ def own_table(
         slice: The column that says which slice a row belongs to; slices are sorted.
         id: The column that says which member a row is about.
         features: The columns to compare rows by; None for all other numeric ones.
-        label: The column that colours the maps, if any.
+        label: The column that colors the maps, if any.
 
     Raises:
         ValueError: A file that is not there or cannot be read, a column that is not

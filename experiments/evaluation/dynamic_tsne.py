@@ -3,7 +3,7 @@
     C = sum_t KL(P_t | Q_t) + lambda / (2 N) sum_t sum_mates |y_i(t) - y_i'(t+1)|^2
 
 P_t are the symmetric affinities of t-SNE at a fixed perplexity, Q_t those of the map.
-It is minimised as openTSNE minimises t-SNE: 250 epochs with P times 12, then 500, with
+It is minimized as openTSNE minimizes t-SNE: 250 epochs with P times 12, then 500, with
 momentum .8, gains, and a rate of N / 12, from the pooled principal components.
 
 Source: Rauber, Falcão & Telea (2016), "Visualizing time-dependent data using dynamic
@@ -37,7 +37,7 @@ def dynamic_tsne(
         relations: For each pair of consecutive slices {row of t: row of t+1}.
         start: A rough map for each slice.
         penalty: lambda, the paper's .1.
-        perplexity: Neighbours that count for a row, at most a third of its slice.
+        perplexity: Neighbors that count for a row, at most a third of its slice.
     """
     sizes = [len(one) for one in slices]
     width = max(sizes)
@@ -67,9 +67,9 @@ def _affinities(
 ) -> Float[Array, "points points"]:
     """P of t-SNE: p_ij = (p_j|i + p_i|j) / 2n, each row at the given perplexity."""
     points = rows.shape[0]
-    centred = rows - rows.mean(axis=0)
-    norm = jnp.sum(centred**2, axis=1)
-    squared = norm[:, None] + norm - 2 * centred @ centred.T
+    centered = rows - rows.mean(axis=0)
+    norm = jnp.sum(centered**2, axis=1)
+    squared = norm[:, None] + norm - 2 * centered @ centered.T
     squared = jnp.maximum(squared, 0) / jnp.maximum(squared.mean(), 1e-12)
     itself = jnp.eye(points, dtype=bool)
 

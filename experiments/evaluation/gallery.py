@@ -1,4 +1,4 @@
-"""A picture of every sequence of the evaluation, at five of its steps.
+"""Draws every sequence of the evaluation, at five of its steps.
 
     python -m experiments.evaluation.gallery docs/sequences.png
 

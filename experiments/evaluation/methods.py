@@ -1,7 +1,7 @@
-"""Who is evaluated: every method on the same sequences, its settings fixed once.
+"""Lists the methods that are evaluated, with settings fixed once.
 
 A family fits once and gives the maps of one or more methods.  What is not said here is
-each package's default: UMAP with 15 neighbours and min_dist .1, t-SNE with perplexity
+each package's default: UMAP with 15 neighbors and min_dist .1, t-SNE with perplexity
 30.  The weights that are not defaults, and kappa, come from `experiments.evaluation.run
 --profile tuning`, whose data are none of the evaluation's; docs/evaluation.md says how.
 """
@@ -19,7 +19,7 @@ from experiments.evaluation.dynamic_tsne import dynamic_tsne
 Family = Callable[[Problem, int], dict[str, Maps]]
 MANY = 5000  # rows, below which threads wait for each other more than they help
 BEST_ALIGNED = 0.1  # umap-learn's weight
-LIGHT = 0.005  # ours, the heaviest that costs no neighbours that can be told
+LIGHT = 0.005  # ours, the heaviest that costs no neighbors that can be told
 MOTION = {"alignment_regularisation": 3.0, "motion_fidelity": 1.0}
 OURS_ALONE = "aljax, each slice"
 OURS = "aljax"

@@ -1,4 +1,4 @@
-"""What the evaluation runs: sequences, methods and seeds."""
+"""Names the sequences, methods and seeds of the evaluation."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from experiments.evaluation.methods import FAMILIES, GRID, OURS_BY_EVIDENCE, Fam
 
 @dataclass(frozen=True)
 class Profile:
-    """What is run.
+    """The sequences, methods and seeds of one profile.
 
     Attributes:
         sequences: For each its arguments; those that are drawn by a seed are drawn by

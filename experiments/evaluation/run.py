@@ -101,7 +101,7 @@ def fit(dataset: Dataset, sequence: str, family: Family, seed: int) -> list[Row]
 
 
 class Outcome(NamedTuple):
-    """What came of a fit: rows, or why there are none; and what to say of it."""
+    """The rows of a fit, or why there are none; and the line to print."""
 
     rows: list[Row]
     said: str
@@ -164,7 +164,7 @@ def run(
 def _outcomes(
     profile: Profile, left: Sequence[tuple[int, str, str]], jobs: int
 ) -> Iterator[Outcome]:
-    """What comes of each fit, as it comes."""
+    """Yields the outcome of each fit as it ends."""
     if jobs == 1:
         yield from (attempt(profile, *fitted) for fitted in left)
         return

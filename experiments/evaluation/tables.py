@@ -147,7 +147,7 @@ def figure(rows: Sequence[Line]) -> Figure:
     sequences, methods = moving(rows), _unique(r.method for r in rows)
     columns = max(1, -(-len(sequences) // 2))
     picture = Figure(figsize=(5 + 2.6 * columns, 6.6), layout="constrained")
-    picture.suptitle("Neighbourhoods kept, and motion that follows the data")
+    picture.suptitle("Neighborhoods kept, and motion that follows the data")
     grid = picture.add_gridspec(2, 2 + columns)
     panels = [picture.add_subplot(grid[:, :2])]
     panels += [
@@ -164,7 +164,7 @@ def figure(rows: Sequence[Line]) -> Figure:
         panel.locator_params(axis="x", nbins=4)
         panel.grid(alpha=0.3)
         panel.spines[["top", "right"]].set_visible(False)
-    panels[0].set(xlabel="neighbourhood preservation (5 %)")
+    panels[0].set(xlabel="neighborhood preservation (5 %)")
     panels[0].set(ylabel="stability (Pearson)")
     handles, labels = panels[0].get_legend_handles_labels()
     picture.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)

@@ -1,1 +1,1 @@
-"""What a run leaves behind."""
+"""The results that a run writes."""

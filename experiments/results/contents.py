@@ -69,7 +69,7 @@ def write_pictures(
 
 
 def check_motion() -> None:
-    """Refuse to draw motion where the package for it is missing.
+    """Checks that the package that draws motion is installed.
 
     Raises:
         ValueError: plotly is not installed.
@@ -82,7 +82,7 @@ def check_motion() -> None:
 def write_motion(
     folder: Path, name: str, dataset: Dataset, embedding: AlignedEmbedding
 ) -> None:
-    """What shows how members move, as curves, as a film and as a page to explore."""
+    """Writes how members move: as curves, as a film and as a page to explore."""
     shown: dict[str, Any] = {"ids": dataset.ids, "titles": _titles(dataset)}
     moved = plot.displacement(embedding, heading=name, **shown)
     plot.save(moved, folder / "displacement.png", dpi=150)
@@ -128,7 +128,7 @@ def write_texts(folder: Path, settings: dict[str, Any], record: dict[str, Any]) 
 
 
 def overview(folder: Path) -> str:
-    """Where the results are, and what each file is."""
+    """Says where the results are, and what each file holds."""
     written = {name: FILES[name] for name in FILES if (folder / name).exists()}
     width = max(map(len, written)) + 2
     lines = [f"  {name:<{width}}{meaning}" for name, meaning in written.items()]

@@ -39,7 +39,7 @@ def positions(grid: InverseGrid, plane: np.ndarray) -> np.ndarray:
 
 
 def check_images(features: Sequence[int], components: int) -> None:
-    """Refuse, before the fit, what cannot be drawn after it.
+    """Checks before the fit that its pictures can be drawn after it.
 
     Args:
         features: Columns of each slice's data.
@@ -68,7 +68,7 @@ def draw(
     Args:
         embedding: A fitted sequence; of several slices, each is read at the grid's
             positions and drawn as a strip.
-        labels: For each slice a label for each row, which decides its colour.
+        labels: For each slice a label for each row, which decides its color.
         grid: The positions.
         heading: The title of the whole.
     """

@@ -1,4 +1,4 @@
-"""What a run found: measures of the maps, as a table to read and a dict to keep."""
+"""Measures the maps of a run, for a table to read and a dict to store."""
 
 import importlib.metadata
 import math
@@ -24,7 +24,7 @@ LABEL_NEIGHBORS = 10
 CLASSES = 256  # more different labels than that are quantities
 MEASURED = 5000  # rows, drawn from slices that have more
 KEY = """\
-trust: 15 neighbours kept, 1 is best.  accuracy: 10 neighbours vote for the label.
+trust: 15 neighbors kept, 1 is best.  accuracy: 10 neighbors vote for the label.
 displacement: of the members, to the next slice, in radii of the maps."""
 DRAWN = (
     f"Of slices of more than {MEASURED:,} rows that many are drawn for the first two."
@@ -41,9 +41,9 @@ class Measures:
     """One number for each slice, or for each pair of consecutive slices.
 
     Attributes:
-        trustworthiness: Whether neighbours in the map are neighbours in the data
+        trustworthiness: Whether neighbors in the map are neighbors in the data
             (k = 15; 1 is best).
-        accuracy: The share of rows whose 10 neighbours in the map vote for its own
+        accuracy: The share of rows whose 10 neighbors in the map vote for its own
             label, leave-one-out; NaN without labels that make classes.
         displacement: How far members move from a slice to the next, in units of the
             maps' radius; for all pairs but with the radius of all maps.
@@ -62,7 +62,7 @@ class Measures:
 
 
 def summary(dataset: Dataset) -> str:
-    """How much there is to lay out."""
+    """Says how much there is to lay out."""
     count, rows = len(dataset.slices), sum(map(len, dataset.slices))
     return f"{count} slice{'' if count == 1 else 's'}, {rows:,} rows"
 

@@ -93,7 +93,7 @@ def _arrays(folder: Path) -> dict[str, np.ndarray]:
 
 
 def _record(folder: Path) -> dict[str, str]:
-    """What was recorded that bits depend on, by name."""
+    """Returns the recorded facts that bits depend on, by name."""
     try:
         kept: dict[str, Any] = json.loads((folder / "metrics.json").read_text("utf-8"))
         flat = {name: kept.get(name) for name in ("data", "commit", "seed")}

@@ -1,4 +1,4 @@
-"""What a run that was stopped has left, and the same run going on from there.
+"""Finds the layout of a run that was stopped, for the same run to go on from.
 
     results/NAME.checkpoints, NAME.checkpoints-2, ...
 
@@ -27,7 +27,7 @@ from experiments.settings import CHECKPOINTS, RunSettings
 
 @contextmanager
 def checkpoints(settings: RunSettings, dataset: Dataset) -> Iterator[Checkpoints]:
-    """Where a run's layout is kept until it is finished.
+    """Returns the folder of a run's checkpoints.
 
     Raises:
         Stopped: For KeyboardInterrupt, if there is something to go on from.
@@ -103,7 +103,7 @@ def _is_useless(folder: Path) -> bool:
 def _unfinished(
     settings: RunSettings, about: dict[str, str], stack: ExitStack
 ) -> Sequence[Whole]:
-    """What this run has left, the farthest first; `stack` holds the folders.
+    """Returns the checkpoints of this run, the farthest first.
 
     Raises:
         ValueError: What there is under its name is of other runs only.

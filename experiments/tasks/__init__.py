@@ -1,1 +1,1 @@
-"""What is done with the data of a run."""
+"""The tasks of a run: a fit, a sweep, a trained pipeline."""

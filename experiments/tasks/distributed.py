@@ -106,7 +106,7 @@ def _check(settings: RunSettings) -> None:
 
 @contextmanager
 def _all_or_none() -> Iterator[None]:
-    """Where one process fails it ends at once, and says so to the others by that."""
+    """Ends a failed process at once: the others see that and end, too."""
     try:
         yield
     except BaseException as error:

@@ -139,8 +139,8 @@ def run(
 
 
 def _standard(rows: np.ndarray) -> np.ndarray:
-    centred = rows - rows.mean(axis=0)
-    return (centred / centred.std()).astype(np.float32)
+    centered = rows - rows.mean(axis=0)
+    return (centered / centered.std()).astype(np.float32)
 
 
 def _same(rows: np.ndarray) -> dict[int, int]:

@@ -1,10 +1,10 @@
-"""Which columns count: weights learnt through the map, on rows with known labels.
+"""Learns weights of columns through the map, on rows with known labels.
 
     python -m experiments.run experiment=feature_weights
 
 The digits are given as many columns of noise; a weight for each column is trained so
 that, in the map, labeled rows lie among their like; accuracy is that of the held-out
-rows, whose labels nothing has seen, by the labels of their neighbours in the map.
+rows, whose labels nothing has seen, by the labels of their neighbors in the map.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ class FeatureWeights(eqx.Module):
 def soft_neighbor_loss(
     positions: Float[Array, "points components"], labels: Int[Array, points]
 ) -> Float[Array, ""]:
-    """-mean log of the share of a row's neighbours that have its label.
+    """-mean log of the share of a row's neighbors that have its label.
 
-    Neighbours count by 1 / (1 + d^2), the map's own curve.
+    Neighbors count by 1 / (1 + d^2), the map's own curve.
 
-    Source: Goldberger et al. (2005), "Neighbourhood components analysis".
+    Source: Goldberger et al. (2005), "Neighborhood components analysis".
     """
     squared = jnp.sum((positions[:, None] - positions) ** 2, axis=-1)
     nearness = (1 - jnp.eye(len(labels))) / (1 + squared)
@@ -62,7 +62,7 @@ def soft_neighbor_loss(
 def held_out_accuracy(
     positions: np.ndarray, labels: np.ndarray, known: np.ndarray
 ) -> float:
-    """The share of unknown rows that most of their 10 known neighbours are like."""
+    """The share of unknown rows that most of their 10 known neighbors are like."""
     unknown = np.setdiff1d(np.arange(len(labels)), known)
     squared = ((positions[unknown, None] - positions[known]) ** 2).sum(axis=-1)
     near = np.argsort(squared, axis=1, kind="stable")[:, :VOTERS]

@@ -130,13 +130,13 @@ def fit(
 
 
 def labels(dataset: Dataset) -> list[str]:
-    """What the slices are called: their titles, or their numbers."""
+    """Returns the slices' titles, or their numbers."""
     return [title or str(t) for t, title in enumerate(dataset.titles)]
 
 
 @contextmanager
 def bar(*, shown: bool = True) -> Iterator[Any]:
-    """What `progress` is to be called with: the state, and who may have interrupted."""
+    """Returns the function that `fit` calls with its state; it looks for signals."""
     style: dict[str, Any] = {"bar_format": BAR, "mininterval": 0, "leave": False}
     with tqdm(total=1, disable=not shown, **style) as line:
 

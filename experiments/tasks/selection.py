@@ -79,7 +79,7 @@ def curve(found: Selection, *, heading: str) -> Figure:
     axes = figure.subplots(2, sharex=True)
     named = (
         ("displacement of\nhidden mates, radii", found.hidden),
-        ("trustworthiness,\n15 neighbours", found.trustworthiness),
+        ("trustworthiness,\n15 neighbors", found.trustworthiness),
     )
     for axis, color, (name, values) in zip(axes, PALETTE, named, strict=False):
         mean, half = interval(values)

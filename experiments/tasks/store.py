@@ -27,7 +27,7 @@ class Store:
         self.folder, self.dataset, self.data = folder, dataset, digest(dataset)
 
     def path(self, identity: Mapping[str, Any]) -> Path:
-        """Where a row is kept."""
+        """Returns the path of a row's file."""
         text = json.dumps([self.data, identity], sort_keys=True, default=str)
         return self.folder / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.npz"
 
@@ -41,7 +41,7 @@ class Store:
         os.replace(beside, path)
 
     def read(self, identity: Mapping[str, Any]) -> Finished:
-        """What was kept.
+        """Returns the rows that are stored.
 
         Raises:
             ValueError: It is damaged; it says which file to remove.
@@ -57,7 +57,7 @@ class Store:
             raise InputError("results", got, "a finished row", remedy) from error
 
     def __contains__(self, identity: Mapping[str, Any]) -> bool:
-        """Whether a row is finished."""
+        """Tells if a row is finished."""
         return self.path(identity).exists()
 
     def measure(self, maps: list[np.ndarray]) -> dict[str, float]:

@@ -105,7 +105,7 @@ def _check_options(task: Mapping[str, Any]) -> None:
 
 
 def _check_room(folder: Path, dataset: Dataset) -> None:
-    """Refuse before the first layout what would fail after it, or harm a result."""
+    """Checks before the first layout whatever would fail after it, or harm a result."""
     smallest, least = min(map(len, dataset.slices)), 2 * Case.n_neighbors + 1
     if smallest < least:
         raise InputError(

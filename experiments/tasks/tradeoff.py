@@ -50,7 +50,7 @@ def pareto(
         axis.scatter(*place, marker=marker, color=color, s=60, label=name)
     axis.set(
         xlabel="displacement of mates, in radii of the maps (less is better)",
-        ylabel="trustworthiness, 15 neighbours (1 is best)",
+        ylabel="trustworthiness, 15 neighbors (1 is best)",
         xscale="log",
     )
     axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

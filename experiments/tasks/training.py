@@ -1,6 +1,6 @@
 """Training through a layout: encoded rows -> graph -> layout -> a measure of the maps.
 
-Which rows are neighbours, which mates there are and where the layout starts are found
+Which rows are neighbors, which mates there are and where the layout starts are found
 anew every few steps, on the host; between, the derivative goes through everything
 else.
 """
@@ -27,12 +27,12 @@ Rows = list[Float[Array, "_ features"]]
 
 
 class Training(NamedTuple):
-    """How long, how fast, and through how much of a layout.
+    """Settings of a training: steps, rate, and epochs to differentiate.
 
     Attributes:
-        steps: Of the optimiser of the module.
+        steps: Of the optimizer of the module.
         rate: Its first learning rate, which falls to 0 along a cosine.
-        refresh: Steps between two searches for neighbours.
+        refresh: Steps between two searches for neighbors.
         epochs: Of each layout.
         last: Of them differentiated.
         map_rate: The learning rate of the layouts.
@@ -62,7 +62,7 @@ def read_training(given: Any) -> Training:
 
 
 class Held(NamedTuple):
-    """What is found on the host and held while gradients are taken."""
+    """Everything that the host finds and that is held while gradients are taken."""
 
     neighbors: list[Int[Array, "neighbors _"]]
     problem: AlignedProblem
@@ -77,7 +77,7 @@ def hold(
     key: jax.Array,
     training: Training,
 ) -> Held:
-    """Neighbours, mates and a start for the rows as they are encoded now."""
+    """Neighbors, mates and a start for the rows as they are encoded now."""
     from aljax.graph.exact import exact_knn
 
     data = [np.asarray(one) for one in rows]
