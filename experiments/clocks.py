@@ -4,8 +4,9 @@ import resource
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import jax
 
@@ -27,8 +28,15 @@ class CompileClock:
             self.seconds += duration_secs
 
 
+def clocked(call: Callable[[], Any]) -> tuple[Any, float]:
+    """Returns what a call returns, and its seconds until that is computed."""
+    began = time.perf_counter()
+    result = jax.block_until_ready(call())
+    return result, time.perf_counter() - began
+
+
 def peak_memory() -> float:
-    """The most memory that this process has held so far, in MiB."""
+    """Returns the most memory that this process has held so far, in MiB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 

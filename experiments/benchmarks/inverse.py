@@ -10,9 +10,9 @@ writes `results/benchmarks/inverse_<case>.json`.
 import argparse
 import json
 import sys
-import time
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,11 @@ from experiments.benchmarks.decoders import (
     place_by_aljax,
     umap_map,
 )
-from experiments.benchmarks.race import machine
+from experiments.clocks import clocked
 from experiments.data.fashion import fashion_mnist
 from experiments.data.images import mnist_images
+from experiments.data.sources import digits
+from experiments.results.records import machine, markdown, write_json
 
 SPLITS = {"fashion": (5000, 1000), "digits": (1597, 200), "mnist": (4800, 200)}
 FIRST = 200  # rows that the thresholds are read on
@@ -35,16 +37,13 @@ RESAMPLES = 2000
 
 
 def split(case: str) -> tuple[np.ndarray, np.ndarray]:
-    """Rows for the map and held-out rows, pixels in [0, 1], in a fixed random order."""
+    """Returns rows for the map and held-out rows, in a fixed random order."""
     if case == "fashion":
         rows, scale = fashion_mnist()[0], 255
     elif case == "mnist":
         rows, scale = mnist_images()[0], 255
     else:
-        from sklearn.datasets import load_digits
-
-        digits: Any = load_digits()
-        rows, scale = digits.data, 16
+        rows, scale = digits()[0], 16
     order = np.random.default_rng(0).permutation(len(rows))
     kept, held = SPLITS[case]
     pixels = rows[order[: kept + held]].astype(np.float32) / scale
@@ -52,19 +51,17 @@ def split(case: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def interval(errors: np.ndarray) -> list[float]:
-    """The 95 % bootstrap interval of a mean."""
+    """Returns the 95 % bootstrap interval of a mean."""
     rng = np.random.default_rng(0)
     drawn = rng.integers(0, len(errors), (RESAMPLES, len(errors)))
     return np.percentile(errors[drawn].mean(axis=1), [2.5, 97.5]).tolist()
 
 
 def compare(placed: Placed, methods: Sequence[str]) -> dict[str, Any]:
-    """Every method's errors on one map, of 200 held-out rows and of all."""
+    """Returns every method's errors on one map, of 200 held-out rows and of all."""
     errors, results = {}, {}
     for method in methods:
-        began = time.perf_counter()
-        points = DECODERS[method](placed)
-        seconds = time.perf_counter() - began
+        points, seconds = clocked(partial(DECODERS[method], placed))
         error = ((points - placed.held) ** 2).mean(axis=1)
         errors[method] = error
         results[method] = {
@@ -88,8 +85,7 @@ def compare(placed: Placed, methods: Sequence[str]) -> dict[str, Any]:
 
 
 def speed(rows: int = 70_000) -> dict[str, float]:
-    """Seconds for 100 and 10,000 queries on a map of Fashion-MNIST, warm."""
-    import jax
+    """Returns seconds of 100 and 10,000 warm queries on a map of Fashion-MNIST."""
     import jax.numpy as jnp
 
     from aljax import inverse_transform
@@ -107,37 +103,31 @@ def speed(rows: int = 70_000) -> dict[str, float]:
     ):
         for count in (100, 10_000):
             queries = rng.normal(scale=5, size=(count, 2)).astype(np.float32)
-            seconds = []
-            for _ in range(4):
-                began = time.perf_counter()
-                jax.block_until_ready(inverse_transform(queries, *arrays))
-                seconds.append(time.perf_counter() - began)
+            call = partial(inverse_transform, queries, *arrays)
+            seconds = [clocked(call)[1] for _ in range(4)]
             found[f"{count} queries, {name}"] = float(np.median(seconds[1:]))
     return found
 
 
 def table(results: dict[str, Any]) -> str:
-    """One line for each method, as Markdown."""
-    lines = [
-        "| method | MSE, first 200 | 95 % | MSE, all | 95 % | ours less this | "
-        "round trip | s |",
-        "|---" * 8 + "|",
-    ]
-    for method, one in results.items():
-        spans = [
-            "{:.4f} to {:.4f}".format(*one[name]) if name in one else ""
+    """Returns one line for each method, as Markdown."""
+    head = ["method", "MSE, first 200", "95 %", "MSE, all", "95 %"]
+    head += ["ours less this", "round trip", "s"]
+    lines = []
+    for method, read in results.items():
+        first, every, difference = (
+            "{:.4f} to {:.4f}".format(*read[name]) if name in read else ""
             for name in ("interval_200", "interval", "ours_less_this")
-        ]
-        trip = f"{one['round_trip_median']:.3f}" if "round_trip_median" in one else ""
-        lines.append(
-            f"| {method} | {one['mse_200']:.4f} | {spans[0]} | {one['mse']:.4f} | "
-            f"{spans[1]} | {spans[2]} | {trip} | {one['seconds']:.2f} |"
         )
-    return "\n".join(lines)
+        trip = read.get("round_trip_median")
+        cells = [method, read["mse_200"], first, read["mse"], every, difference]
+        cells += ["" if trip is None else f"{trip:.3f}", f"{read['seconds']:.2f}"]
+        lines.append(cells)
+    return markdown(head, lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a case from the command line."""
+    """Runs a case from the command line."""
     parser = argparse.ArgumentParser(prog="python -m experiments.benchmarks.inverse")
     parser.add_argument("case", choices=[*SPLITS, "speed"])
     parser.add_argument(
@@ -158,9 +148,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{asked.case}, map of {name}", flush=True)
             results[name] = compare(makers[name](rows, held), asked.methods)
             print(f"\n{table(results[name])}\n")
-    asked.out.mkdir(parents=True, exist_ok=True)
     path = asked.out / f"inverse_{asked.case}.json"
-    path.write_text(json.dumps(results, indent=2) + "\n")
+    write_json(path, results)
     print(f"written to {path}")
     return 0
 

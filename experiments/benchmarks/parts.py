@@ -1,29 +1,17 @@
 """Benchmarks made of parts: each gives rows, shown as a table and kept as JSON."""
 
 import argparse
-import json
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from aljax.errors import nearest_name
 from experiments.benchmarks.peers import MissingPeerError
-from experiments.benchmarks.race import machine
+from experiments.benchmarks.race import check_known
+from experiments.results.records import machine, markdown, write_json
 
 Row = dict[str, Any]
 RESULTS = Path("results/benchmarks")
-
-
-def table(rows: Sequence[Row]) -> str:
-    """Rows as a Markdown table."""
-    head = list(rows[0])
-    lines = [head, ["---"] * len(head)]
-    lines += [
-        [f"{v:.4f}" if isinstance(v, float) else str(v) for v in row.values()]
-        for row in rows
-    ]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def run_parts(
@@ -31,7 +19,7 @@ def run_parts(
     parts: Sequence[Callable[[], Sequence[Row]]],
     arguments: Sequence[str] | None = None,
 ) -> int:
-    """Run the parts asked for on the command line (all of them where none is).
+    """Runs the parts that the command line names, all of them if it names none.
 
     Args:
         name: The module's name.
@@ -42,20 +30,18 @@ def run_parts(
     parser = argparse.ArgumentParser(prog=f"python -m experiments.benchmarks.{name}")
     parser.add_argument("parts", nargs="*", help=", ".join(known))
     asked = parser.parse_args(arguments).parts or [*known]
-    for part in asked:
-        if part not in known:
-            parser.error(f"no part `{part}`: {nearest_name(part, [*known])}")
+    check_known(parser, "part", asked, known)
     warnings.simplefilter("ignore")
     results: dict[str, Any] = {"machine": machine()}
     for part in asked:
         try:
-            results[part] = known[part]()
+            rows = results[part] = known[part]()
         except MissingPeerError as missing:
             print(f"{part} left out: {missing}")
             continue
-        print(f"\n{part}\n\n{table(results[part])}", flush=True)
-    RESULTS.mkdir(parents=True, exist_ok=True)
+        shown = markdown([*rows[0]], [[*row.values()] for row in rows])
+        print(f"\n{part}\n\n{shown}", flush=True)
     path = RESULTS / f"{name}.json"
-    path.write_text(json.dumps(results, indent=2) + "\n")
+    write_json(path, results)
     print(f"\nwritten to {path}")
     return 0

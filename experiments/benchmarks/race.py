@@ -11,16 +11,14 @@ writes `results/benchmarks/<case>.json`.
 
 import argparse
 import dataclasses
-import importlib.metadata
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,53 +37,24 @@ from experiments.benchmarks.peers import (
     COMPILED_BY_SHAPE,
     METHODS,
     Maps,
-    Method,
     MissingPeerError,
     Problem,
 )
+from experiments.clocks import clocked
 from experiments.composition import dataclass_defaults, unknown
 from experiments.data.dataset import Dataset, consecutive
-
-PACKAGES = ("aljax", "jax", "jaxlib", "numpy", "scipy", "pynndescent", "numba")
-RIVALS = ("umap-learn", "manifolds-rs", "openTSNE")
-
-
-def machine() -> dict[str, Any]:
-    """Returns the machine and the versions that a figure was read with."""
-    versions = {}
-    for package in PACKAGES + RIVALS:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            versions[package] = None
-    import jax
-
-    return {
-        "cores": len(os.sched_getaffinity(0)),
-        "processor": _processor(),
-        "devices": [device.device_kind for device in jax.devices()],
-        "python": platform.python_version(),
-        "versions": versions,
-        "date": time.strftime("%Y-%m-%d"),
-    }
-
-
-def _processor() -> str:
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.exists() else []
-    names = [line.split(":")[1].strip() for line in lines if "model name" in line]
-    return names[0] if names else platform.processor()
+from experiments.results.records import machine, markdown, means, write_json
 
 
 def measure(case: Case, dataset: Dataset, maps: Maps) -> dict[str, float]:
-    """The quality of one method's maps, as the means over slices."""
+    """Returns the quality of one method's maps, as the means over slices."""
     rows = [_rows(case, len(data)) for data in dataset.slices]
     each = list(zip(dataset.slices, maps, rows, strict=True))
     k = case.n_neighbors
-    trust = [trustworthiness(x, y, n_neighbors=k, rows=r) for x, y, r in each]
-    recall = [
-        neighborhood_preservation(x, y, n_neighbors=k, rows=r) for x, y, r in each
-    ]
+    trust, recall = (
+        [metric(x, y, n_neighbors=k, rows=r) for x, y, r in each]
+        for metric in (trustworthiness, neighborhood_preservation)
+    )
     measured = {
         "trustworthiness": float(np.mean(trust)),
         "trustworthiness_min": float(np.min(trust)),
@@ -98,9 +67,9 @@ def measure(case: Case, dataset: Dataset, maps: Maps) -> dict[str, float]:
         ]
         measured["knn_accuracy"] = float(np.mean(accuracy))
     mates = {
-        pair: found
-        for pair, found in consecutive(dataset.relations, [*map(len, maps)]).items()
-        if found.rows.size
+        pair: link
+        for pair, link in consecutive(dataset.relations, [*map(len, maps)]).items()
+        if link.rows.size
     }
     if mates:
         measured["displacement"] = displacement(maps, mates)
@@ -108,14 +77,14 @@ def measure(case: Case, dataset: Dataset, maps: Maps) -> dict[str, float]:
 
 
 def _rows(case: Case, points: int) -> np.ndarray | None:
-    """The rows that quality is measured on: the same for every method and seed."""
+    """Returns the rows that quality is measured on, the same for every method."""
     if case.rows is None or case.rows >= points:
         return None
     return np.random.default_rng(0).choice(points, case.rows, replace=False)
 
 
 def run_fresh(case: Case, problem: Problem, method: str) -> dict[str, float]:
-    """Fits in processes of their own: seconds from start to end, and peak memory."""
+    """Fits in processes of their own; returns their seconds and peak memory."""
     with tempfile.TemporaryDirectory() as folder:
         data, settings = Path(folder, "data.npz"), Path(folder, "settings.json")
         fresh.save(problem, data)
@@ -141,19 +110,18 @@ def run_warm(case: Case, dataset: Dataset, method: str) -> dict[str, Any]:
     """Fits in this process, one for each seed, after one that is not counted."""
     problem = Problem(dataset.slices, dataset.relations)
     settings = case.settings_of(method)
-    fit = METHODS[method]
     small = _cut(problem) if method not in COMPILED_BY_SHAPE else problem
-    _, first = _clock(fit, small, settings, case.seeds[0])
+    _, first = _fit(method, small, settings, case.seeds[0])
     timed, quality = [], []
     for seed in case.seeds:
-        maps, seconds = _clock(fit, problem, settings, seed)
+        maps, seconds = _fit(method, problem, settings, seed)
         timed.append(seconds)
         quality.append(measure(case, dataset, maps))
         print(f"  {method}, seed {seed}: {seconds['fit']:.2f} s", flush=True)
     warm = {stage: float(np.median([t[stage] for t in timed])) for stage in timed[0]}
     result = {
         "seconds": warm,
-        "quality": {n: float(np.mean([q[n] for q in quality])) for n in quality[0]},
+        "quality": means(quality),
         "spread": {n: float(np.std([q[n] for q in quality])) for n in quality[0]},
         "seeds": list(case.seeds),
     }
@@ -162,14 +130,13 @@ def run_warm(case: Case, dataset: Dataset, method: str) -> dict[str, Any]:
     return result
 
 
-def _clock(fit: Method, problem: Problem, settings: Any, seed: int) -> tuple[Maps, Any]:
-    began = time.perf_counter()
-    maps, stages = fit(problem, settings, seed)
-    return maps, {"fit": time.perf_counter() - began} | stages
+def _fit(method: str, problem: Problem, settings: Any, seed: int) -> tuple[Maps, Any]:
+    (maps, stages), took = clocked(lambda: METHODS[method](problem, settings, seed))
+    return maps, {"fit": took} | stages
 
 
 def _cut(problem: Problem, rows: int = 500) -> Problem:
-    """A small problem of the same kind, to compile on."""
+    """Returns a small problem of the same kind, to compile on."""
     slices = [data[:rows] for data in problem.slices]
     sizes = [len(data) for data in slices]
     # Any will do, but rows without a mate make umap-learn read past its tables.
@@ -183,7 +150,7 @@ def _cut(problem: Problem, rows: int = 500) -> Problem:
 def run_case(
     case: Case, methods: Sequence[str], *, in_fresh: bool = True
 ) -> dict[str, Any]:
-    """All methods of a case, those not installed left out with a word on it."""
+    """Runs all methods of a case; those not installed are left out with a word."""
     dataset = case.load()
     results: dict[str, Any] = {}
     for method in methods:
@@ -200,34 +167,33 @@ def run_case(
 
 
 def table(results: dict[str, Any]) -> str:
-    """The results of a case as a Markdown table; ratios are to ours."""
+    """Returns the results of a case as a Markdown table; ratios are to ours."""
     methods = results["methods"]
     names = list(next(iter(methods.values()))["quality"]) if methods else []
     head = ["method", "warm fit s", "ratio", "fresh process s", "ratio", "peak MiB"]
     ours = methods.get("aljax", {})
-    lines = [head + names, ["---"] * (len(head) + len(names))]
+    lines = []
     for method, result in methods.items():
         warm, cold = result["seconds"]["fit"], result.get("fresh_seconds")
         row = [method, f"{warm:.2f}"]
         row += [f"{warm / ours['seconds']['fit']:.1f}" if ours else ""]
         row += [f"{cold:.1f}" if cold else ""]
-        known = cold and ours.get("fresh_seconds")
-        row += [f"{cold / ours['fresh_seconds']:.1f}" if known else ""]
+        both = cold and ours.get("fresh_seconds")
+        row += [f"{cold / ours['fresh_seconds']:.1f}" if both else ""]
         row += [f"{result['peak_mib']:.0f}" if cold else ""]
-        row += [f"{result['quality'].get(name, np.nan):.4f}" for name in names]
-        lines.append(row)
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        lines.append(row + [result["quality"].get(name, np.nan) for name in names])
+    return markdown(head + names, lines)
 
 
-def _changed(case: Case, seeds: Sequence[int] | None, own: Sequence[str]) -> Case:
-    """The case with other seeds, and with settings of ours as JSON values.
+def _changed(case: Case, seeds: Sequence[int] | None, texts: Sequence[str]) -> Case:
+    """Returns the case with other seeds, and with settings of ours as JSON values.
 
     Raises:
-        ValueError: What is no setting of ours, or no JSON.
+        InputError: A name is not a setting of ours, or a value is not JSON.
     """
     known = [name for section in dataclass_defaults().values() for name in section]
-    ours = {}
-    for setting in own:
+    ours = dict(case.own_settings.get("aljax", {}))
+    for setting in texts:
         name, _, value = setting.partition("=")
         if name not in known:
             raise unknown(name, known)
@@ -239,11 +205,21 @@ def _changed(case: Case, seeds: Sequence[int] | None, own: Sequence[str]) -> Cas
     return dataclasses.replace(
         case,
         seeds=seeds or case.seeds,
-        own_settings={
-            **case.own_settings,
-            "aljax": {**case.own_settings.get("aljax", {}), **ours},
-        },
+        own_settings={**case.own_settings, "aljax": ours},
     )
+
+
+def check_known(
+    parser: argparse.ArgumentParser,
+    kind: str,
+    names: Iterable[str],
+    known: Iterable[str],
+) -> None:
+    """Ends with an error at the first unknown name; it tells the nearest."""
+    known = [*known]
+    for name in names:
+        if name not in known:
+            parser.error(f"no {kind} `{name}`: {nearest_name(name, known)}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -258,21 +234,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
     asked = parser.parse_args(arguments)
-    if asked.case not in CASES:
-        parser.error(f"no case `{asked.case}`: {nearest_name(asked.case, [*CASES])}")
+    check_known(parser, "case", [asked.case], CASES)
     try:
         case = _changed(CASES[asked.case], asked.seeds, asked.set)
     except ValueError as error:
         parser.error(str(error))
     methods = asked.methods or case.methods
-    for method in methods:
-        if method not in METHODS:
-            parser.error(f"no method `{method}`: {nearest_name(method, [*METHODS])}")
+    check_known(parser, "method", methods, METHODS)
     warnings.simplefilter("ignore")
     results = run_case(case, methods, in_fresh=not asked.no_fresh)
-    asked.out.mkdir(parents=True, exist_ok=True)
     path = asked.out / f"{case.name}.json"
-    path.write_text(json.dumps(results, indent=2) + "\n")
+    write_json(path, results)
     print(f"\n{table(results)}\n\nwritten to {path}")
     return 0
 

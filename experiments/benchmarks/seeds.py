@@ -8,7 +8,6 @@ writes `results/benchmarks/seeds_<case>.json`.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,8 +18,9 @@ import numpy as np
 import aljax
 from experiments.benchmarks.cases import CASES, Case
 from experiments.benchmarks.peers import Problem, aljax_fit
-from experiments.benchmarks.race import machine, measure
+from experiments.benchmarks.race import measure
 from experiments.data.dataset import Dataset
+from experiments.results.records import machine, markdown, write_json
 
 HELD = 10  # one row of so many is laid aside
 
@@ -28,7 +28,7 @@ Spread = dict[str, dict[str, float]]
 
 
 def fit_and_measure(case: Case, dataset: Dataset, seed: int) -> dict[str, float]:
-    """All measures of one seed."""
+    """Returns all measures of one seed."""
     problem = Problem(dataset.slices, dataset.relations)
     maps, _ = aljax_fit(problem, case.settings_of("aljax"), seed)
     return measure(case, dataset, maps) | {
@@ -47,10 +47,10 @@ def read_back(rows: np.ndarray, seed: int) -> float:
 
 
 def spread(found: Sequence[dict[str, float]]) -> Spread:
-    """Of each measure the mean over seeds, the standard deviation and both ends."""
+    """Returns each measure's mean over seeds, standard deviation and both ends."""
     summed = {}
     for name in found[0]:
-        values = np.array([one[name] for one in found])
+        values = np.array([measures[name] for measures in found])
         summed[name] = {
             "mean": float(values.mean()),
             "deviation": float(values.std(ddof=1)) if len(values) > 1 else 0.0,
@@ -61,32 +61,25 @@ def spread(found: Sequence[dict[str, float]]) -> Spread:
 
 
 def table(spreads: Spread) -> str:
-    """A line for each measure, as Markdown."""
-    lines = [
-        ["measure", "mean", "standard deviation", "lowest", "highest"],
-        ["---"] * 5,
-    ]
-    for name, one in spreads.items():
-        lines.append([name, *(f"{value:.4f}" for value in one.values())])
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    """Returns a line for each measure, as Markdown."""
+    head = ["measure", "mean", "standard deviation", "lowest", "highest"]
+    return markdown(head, [[name, *s.values()] for name, s in spreads.items()])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Read the command line."""
+    """Reads the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("cases", nargs="+", choices=sorted(CASES))
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
-    given = parser.parse_args(arguments)
-    for name in given.cases:
+    asked = parser.parse_args(arguments)
+    for name in asked.cases:
         case, dataset = CASES[name], CASES[name].load()
-        found = [fit_and_measure(case, dataset, seed) for seed in range(given.seeds)]
+        found = [fit_and_measure(case, dataset, seed) for seed in range(asked.seeds)]
         spreads = spread(found)
-        print(f"\n{name}, {given.seeds} seeds\n\n{table(spreads)}", flush=True)
-        given.out.mkdir(parents=True, exist_ok=True)
+        print(f"\n{name}, {asked.seeds} seeds\n\n{table(spreads)}", flush=True)
         stored = {"machine": machine(), "seeds": found, "spread": spreads}
-        path = given.out / f"seeds_{name}.json"
-        path.write_text(json.dumps(stored, indent=2) + "\n", encoding="utf-8")
+        write_json(asked.out / f"seeds_{name}.json", stored)
     return 0
 
 

@@ -13,7 +13,6 @@ import argparse
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -21,9 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from experiments.benchmarks.race import machine
+from experiments.clocks import clocked
 from experiments.data import sources
-from experiments.data.sources import Dataset
+from experiments.data.dataset import Dataset
+from experiments.results.records import machine, write_json
 from experiments.tasks.grid import expand
 
 GRID = {
@@ -87,8 +87,10 @@ def compare(dataset: Dataset) -> dict[str, Any]:
     import jax
 
     import aljax
+    from aljax.fit import prepare
     from aljax.sweep import Maps, measure_row
 
+    begun = prepare(dataset.slices, dataset.relations, key=jax.random.key(0))
     own = {}
     for chunk in (1, 4):
         found, alone = run_sweep(dataset, chunk), run_fits(dataset)
@@ -97,7 +99,6 @@ def compare(dataset: Dataset) -> dict[str, Any]:
             for row, maps in enumerate(alone)
             for t, one in enumerate(maps)
         )
-        begun = _begun(dataset)
         gaps = []
         for row, maps in enumerate(alone):
             rows: Maps = [stacked[row] for stacked in found.maps]
@@ -110,7 +111,7 @@ def compare(dataset: Dataset) -> dict[str, Any]:
             aljax.fit(
                 dataset.slices, dataset.relations, key=jax.random.key(s)
             ).slices(),
-            _begun(dataset),
+            begun,
         )
         for s in range(5)
     ]
@@ -120,27 +121,13 @@ def compare(dataset: Dataset) -> dict[str, Any]:
     return own
 
 
-def _begun(dataset: Dataset) -> Any:
-    import jax
-
-    from aljax.fit import prepare
-
-    return prepare(dataset.slices, dataset.relations, key=jax.random.key(0))
-
-
-def _clock(run: Callable[[], Any]) -> float:
-    began = time.perf_counter()
-    run()
-    return time.perf_counter() - began
-
-
 def _fresh(code: str) -> float:
     command = [sys.executable, "-W", "ignore", "-c", code]
-    return _clock(lambda: subprocess.run(command, check=True))
+    return clocked(lambda: subprocess.run(command, check=True))[1]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Read all figures and write them."""
+    """Reads all figures and writes them."""
     parser = argparse.ArgumentParser(prog="python -m experiments.benchmarks.sweep")
     parser.add_argument("--chunks", nargs="+", type=int, default=[1, 2, 4, 8, 24])
     parser.add_argument("--repeats", type=int, default=3)
@@ -153,10 +140,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"chunk {c}": partial(run_sweep, dataset, c) for c in asked.chunks
     }
     runs["24 fits"] = partial(run_fits, dataset)
-    first = {name: _clock(run) for name, run in runs.items()}
+    first = {name: clocked(run)[1] for name, run in runs.items()}
     for _ in range(asked.repeats):  # in turn, so that a busy minute meets all alike
         for name, run in runs.items():
-            warm.setdefault(name, []).append(_clock(run))
+            warm.setdefault(name, []).append(clocked(run)[1])
     found["warm seconds"] = {name: float(np.median(own)) for name, own in warm.items()}
     found["compilation seconds"] = {
         name: first[name] - found["warm seconds"][name] for name in runs
@@ -168,9 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         found["one fresh sweep"] = float(np.median(sweeps))
         found["share"] = found["one fresh sweep"] / found["24 fresh processes"]
     found["rows against fits"] = compare(dataset)
-    asked.out.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(found | {"machine": machine()}, indent=2)
-    (asked.out / "sweep.json").write_text(text + "\n")
+    write_json(asked.out / "sweep.json", found | {"machine": machine()})
     print(json.dumps(found, indent=2))
     return 0
 

@@ -33,16 +33,31 @@ class Dataset:
     labels: Sequence[np.ndarray] | None = None
 
 
+def same_members(
+    slices: Sequence[np.ndarray], titles: Sequence[str], labels: np.ndarray
+) -> Dataset:
+    """Returns a sequence whose rows are the same members in every slice."""
+    rows = np.arange(len(labels))
+    same = dict(zip(rows.tolist(), rows.tolist(), strict=True))
+    return Dataset(
+        slices=[np.asarray(data, np.float32) for data in slices],
+        relations=[same] * (len(slices) - 1),
+        ids=[rows] * len(slices),
+        titles=titles,
+        labels=[labels] * len(slices),
+    )
+
+
 def titled(dataset: Dataset, *settings: Any) -> Dataset:
-    """The dataset with titles that say what settings are each slice's own.
+    """Returns the dataset with titles that tell the settings of single slices.
 
     Args:
         dataset: The data.
         settings: Dataclasses, some of whose fields may be tuples, a value a slice.
     """
     titles = list(dataset.titles)
-    for one in settings:
-        for name, values in vars(one).items():
+    for section in settings:
+        for name, values in vars(section).items():
             if isinstance(values, tuple) and len(values) == len(titles):
                 titles = [
                     f"{title}, {name} {value}" if title else f"{name} {value}"
@@ -52,26 +67,26 @@ def titled(dataset: Dataset, *settings: Any) -> Dataset:
 
 
 def related_by_ids(dataset: Dataset) -> Dataset:
-    """The dataset with its rows' ids for relations."""
-    return replace(dataset, relations=[one.tolist() for one in dataset.ids])
+    """Returns the dataset with its rows' ids for relations."""
+    return replace(dataset, relations=[ids.tolist() for ids in dataset.ids])
 
 
 def digest(dataset: Dataset) -> str:
-    """The SHA-256 of everything that a dataset holds."""
-    found = hashlib.sha256()
-    rows = [*dataset.slices, *dataset.ids, *(dataset.labels or [])]
-    for one in map(np.asarray, rows):
-        found.update(f"{one.dtype}{one.shape}".encode())
-        plain = one.dtype.kind not in "OT"  # text of any length, or a mixture
-        found.update(one.tobytes() if plain else repr(one.tolist()).encode())
-    for one in dataset.relations:
-        listed = one.tolist() if isinstance(one, np.ndarray) else one
-        found.update(repr(listed).encode())
-    return found.hexdigest()
+    """Returns the SHA-256 of everything that a dataset holds."""
+    total = hashlib.sha256()
+    arrays = [*dataset.slices, *dataset.ids, *(dataset.labels or [])]
+    for array in map(np.asarray, arrays):
+        total.update(f"{array.dtype}{array.shape}".encode())
+        plain = array.dtype.kind not in "OT"  # text of any length, or a mixture
+        total.update(array.tobytes() if plain else repr(array.tolist()).encode())
+    for relation in dataset.relations:
+        is_array = isinstance(relation, np.ndarray)
+        total.update(repr(relation.tolist() if is_array else relation).encode())
+    return total.hexdigest()
 
 
 def consecutive(relations: Any, sizes: Sequence[int]) -> Relations:
-    """The mates of each two consecutive slices, however they are given.
+    """Returns the mates of each two consecutive slices, in whatever form they came.
 
     Args:
         relations: Dicts, ids or pairs.

@@ -1,4 +1,4 @@
-"""A user's own files in, arrays and relations out; every refusal names its file.
+"""Reads a user's own files; every refusal names its file.
 
 Nothing here unpickles: files come from anywhere.
 """
@@ -16,6 +16,7 @@ from aljax.errors import InputError
 from aljax.graph.slices import read_slices, slices_of
 from aljax.relations.read import read_relations
 from experiments.data.archives import DAMAGE, read_npy, read_npz, short
+from experiments.data.dataset import Dataset
 
 NPY = b"\x93NUMPY"  # as every .npy begins
 NPY_EXPECTED = (
@@ -29,31 +30,75 @@ NPZ_EXPECTED = (
 
 
 def natural_order(name: str) -> list[str | int]:
-    """A key that sorts slice2 before slice10."""
+    """Returns a key that sorts slice2 before slice10."""
     parts = re.split(r"(\d+)", name)
     return [int(part) if i % 2 else part.casefold() for i, part in enumerate(parts)]
 
 
-def read_data(path: str) -> dict[str, np.ndarray]:
-    """Checked slices by name: a folder of `.npy`, one `.npz`, or a lone `.npy`.
+def read_dataset(
+    path: str,
+    relations: str | None,
+    labels: str | None,
+    own: Callable[[int], range] | None = None,
+) -> Dataset:
+    """Reads slices with their relations and labels; for the arguments see `read_data`.
 
     Raises:
-        ValueError: Nothing there, a file that cannot be read, or an array that is no
+        InputError: A file is missing or cannot be read, or the files do not fit.
+    """
+    slices = read_data(path, own)
+    related = read_relations_file(relations, slices)
+    return Dataset(
+        slices=[*slices.values()],
+        relations=related,
+        ids=member_ids(related, [*map(len, slices.values())]),
+        titles=[*slices],
+        labels=None if labels is None else read_labels(labels, slices),
+    )
+
+
+def read_data(
+    path: str, own: Callable[[int], range] | None = None
+) -> dict[str, np.ndarray]:
+    """Returns checked slices by name: a folder of `.npy`, an `.npz`, or a lone `.npy`.
+
+    Args:
+        path: The folder or file; with `own` it is a folder.
+        own: Of the number of slices, those to read; the others have their rows, from
+            the files' headers, and no columns. None reads all.
+
+    Raises:
+        InputError: Nothing is there, a file cannot be read, or an array is not a
             slice.
     """
-    arrays = _read_arrays(path, "data.path")
+    files: list[Path] = []
+    if own is None:
+        arrays = _read_arrays(path, "data.path")
+    else:
+        place = Path(path).expanduser()
+        if not place.is_dir():
+            expected = "a folder with an .npy for each slice"
+            remedy = "Of these, every process reads its own."
+            raise InputError("data.path", f"is {path}", expected, remedy)
+        files = _files(place, "data.path")
+        mine = own(len(files))
+        arrays = _load_all(files[mine.start : mine.stop], "data.path")
     try:
-        slices = read_slices(list(arrays.values()))
+        slices = read_slices([*arrays.values()])
     except InputError as error:
         raise _located(error, "data.path", path, [*arrays]) from error
-    return dict(zip(arrays, (np.asarray(one.given) for one in slices), strict=True))
+    read = dict(zip(arrays, (np.asarray(s.given) for s in slices), strict=True))
+    for file in files:
+        if file.stem not in read:
+            read[file.stem] = np.empty((_rows_of(file), 0))
+    return {file.stem: read[file.stem] for file in files} if files else read
 
 
 def read_labels(path: str, slices: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-    """One array of labels for each slice, in the formats of the data.
+    """Returns one array of labels for each slice, in the formats of the data.
 
     Raises:
-        ValueError: As for the data, or labels that do not fit the slices.
+        InputError: As for the data, or the labels do not fit the slices.
     """
     arrays = _read_arrays(path, "data.labels")
     if len(arrays) != len(slices):
@@ -66,14 +111,14 @@ def read_labels(path: str, slices: Mapping[str, np.ndarray]) -> list[np.ndarray]
             raise InputError("data.labels", got, expected)
     # Together they get one type, where some are numbers and some are text.
     together = np.concatenate([*arrays.values()])
-    ends = np.cumsum([len(one) for one in slices.values()])
+    ends = np.cumsum([*map(len, slices.values())])
     return np.split(together, ends[:-1])
 
 
 def _located(
     error: InputError, setting: str, path: str, parts: Sequence[str]
 ) -> InputError:
-    """The library's error about `slices[t]`, about part t of the file instead."""
+    """Returns the library's error about `slices[t]` as one about a part of the file."""
     index = re.search(r"\[(\d+)\]", error.name)
     part = f"{parts[int(index[1])]} in " if index else ""
     return error.renamed(setting).of(f"{part}{path}")
@@ -82,9 +127,7 @@ def _located(
 def _read_arrays(path: str, setting: str) -> dict[str, np.ndarray]:
     place = Path(path).expanduser()
     if place.is_dir():
-        files = sorted(place.glob("*.npy"), key=lambda file: natural_order(file.stem))
-        _check_found(place, files, setting)
-        return {file.stem: _load_npy(file, setting) for file in files}
+        return _load_all(_files(place, setting), setting)
     if not place.exists():
         raise InputError(
             setting,
@@ -92,72 +135,50 @@ def _read_arrays(path: str, setting: str) -> dict[str, np.ndarray]:
             "a folder with one .npy for each slice, or one .npz",
             f"A relative path starts at {Path.cwd()}.",
         )
-    if place.suffix == ".npy":
-        return {place.stem: _load_npy(place, setting)}
-    return _load_npz(place, setting)
+    return _load(place, setting, lone=place.suffix == ".npy")
 
 
-def read_part(path: str, own: Callable[[int], range]) -> dict[str, np.ndarray]:
-    """Slices by name, of which only some are read.
-
-    Args:
-        path: A folder with one `.npy` for each slice.
-        own: Of the number of slices, those to read; the others have their rows, from
-            the files' headers, and no columns.
-
-    Raises:
-        ValueError: As `read_data`, or no folder.
-    """
-    place = Path(path).expanduser()
-    if not place.is_dir():
-        expected = "a folder with an .npy for each slice"
-        remedy = "Of these, every process reads its own."
-        raise InputError("data.path", f"is {path}", expected, remedy)
+def _files(place: Path, setting: str) -> list[Path]:
+    """Returns the `.npy` files of a folder in their natural order."""
     files = sorted(place.glob("*.npy"), key=lambda file: natural_order(file.stem))
-    _check_found(place, files, "data.path")
-    mine = own(len(files))
-    names = [file.stem for file in files[mine.start : mine.stop]]
-    read = [_load_npy(file, "data.path") for file in files[mine.start : mine.stop]]
-    try:
-        checked = read_slices(read)
-    except InputError as error:
-        raise _located(error, "data.path", path, names) from error
-    kept = dict(zip(names, (np.asarray(one.given) for one in checked), strict=True))
-    return {
-        file.stem: kept.get(file.stem, np.empty((_rows_of(file), 0))) for file in files
-    }
-
-
-def _rows_of(file: Path) -> int:
-    """The rows that the header of an `.npy` tells of."""
-    try:
-        return len(np.load(file, mmap_mode="r", allow_pickle=False))
-    except (*DAMAGE, TypeError) as error:
-        raise _unreadable("data.path", file, short(error), *NPY_EXPECTED) from error
-
-
-def _check_found(place: Path, files: Sequence[Path], setting: str) -> None:
     if not files:
         held = sorted(entry.name for entry in place.iterdir())[:3]
         got = f"is {place}, which has no .npy file, but {', '.join(held) or 'nothing'}"
         raise InputError(setting, got, "one .npy for each slice, written by numpy.save")
+    return files
 
 
-def _load_npy(file: Path, setting: str) -> np.ndarray:
-    loaded = _load(file)
-    if isinstance(loaded, np.ndarray):
-        return loaded
-    reason = "it is an .npz" if isinstance(loaded, dict) else loaded
-    raise _unreadable(setting, file, reason, *NPY_EXPECTED)
+def _load_all(files: Sequence[Path], setting: str) -> dict[str, np.ndarray]:
+    return {file.stem: _load(file, setting, lone=True)[file.stem] for file in files}
 
 
-def _load_npz(file: Path, setting: str) -> dict[str, np.ndarray]:
-    loaded = _load(file)
-    if isinstance(loaded, dict) and loaded:
-        return loaded
-    what = "empty" if isinstance(loaded, dict) else "an .npy"
-    reason = loaded if isinstance(loaded, str) else f"it is {what}"
-    raise _unreadable(setting, file, reason, *NPZ_EXPECTED)
+def _load(file: Path, setting: str, *, lone: bool) -> dict[str, np.ndarray]:
+    """Returns the array of an `.npy` (lone), or those of an `.npz`, by name."""
+    try:
+        with file.open("rb") as opened:
+            is_lone = opened.read(len(NPY)) == NPY
+            opened.seek(0)
+            arrays = (
+                {file.stem: read_npy(opened, file.stat().st_size)}
+                if is_lone
+                else read_npz(file)
+            )
+        reason = (
+            f"it is an {'.npy' if is_lone else '.npz'}" if arrays else "it is empty"
+        )
+    except DAMAGE as error:
+        is_lone, arrays, reason = lone, {}, short(error)
+    if arrays and is_lone == lone:
+        return {name: arrays[name] for name in sorted(arrays, key=natural_order)}
+    raise _unreadable(setting, file, reason, *(NPY_EXPECTED if lone else NPZ_EXPECTED))
+
+
+def _rows_of(file: Path) -> int:
+    """Returns the rows that the header of an `.npy` tells of."""
+    try:
+        return len(np.load(file, mmap_mode="r", allow_pickle=False))
+    except (*DAMAGE, TypeError) as error:
+        raise _unreadable("data.path", file, short(error), *NPY_EXPECTED) from error
 
 
 def _unreadable(
@@ -167,30 +188,17 @@ def _unreadable(
     return InputError(setting, got, expected, remedy)
 
 
-def _load(file: Path) -> np.ndarray | dict[str, np.ndarray] | str:
-    """Returns the array or arrays of a file, or says why it cannot be read."""
-    try:
-        with file.open("rb") as opened:
-            if opened.read(len(NPY)) == NPY:
-                opened.seek(0)
-                return read_npy(opened, file.stat().st_size)
-        arrays = read_npz(file)
-        return {name: arrays[name] for name in sorted(arrays, key=natural_order)}
-    except DAMAGE as error:
-        return short(error)
-
-
 def read_relations_file(
     path: str | None, slices: Mapping[str, np.ndarray]
 ) -> list[dict[int, int]]:
-    """Checked relations from a JSON list of objects {"row of t": row of t+1}.
+    """Returns checked relations of a JSON list of objects {"row of t": row of t+1}.
 
     Args:
         path: The file; None is enough for a single slice.
         slices: The data that it relates.
 
     Raises:
-        ValueError: A file that cannot be read, is no such list, or does not fit the
+        InputError: The file cannot be read, is not such a list, or does not fit the
             slices.
     """
     wanted = (
@@ -229,7 +237,7 @@ def read_relations_file(
 
 
 def _rows(entry: Sequence[tuple[str, Any]], name: str) -> dict[int, int]:
-    """One JSON object, whose keys can only be text, as rows to rows."""
+    """Returns a JSON object, whose keys can only be text, as rows to rows."""
     relation: dict[int, int] = {}
     for key, value in entry:
         if not re.fullmatch(r"[0-9]{1,18}", key):
@@ -254,7 +262,7 @@ def _rows(entry: Sequence[tuple[str, Any]], name: str) -> dict[int, int]:
 def member_ids(
     relations: Sequence[Mapping[int, int]], sizes: Sequence[int]
 ) -> list[np.ndarray]:
-    """For each slice its rows' members: mates share a number, all others have theirs.
+    """Returns each slice's members: mates share a number, all others have theirs.
 
     Args:
         relations: Checked relations, rows of t to rows of t+1.
@@ -266,7 +274,6 @@ def member_ids(
         rows, others = np.array([*relation.items()], int).reshape(-1, 2).T
         members[others] = ids[-1][rows]
         new = members < 0
-        known = 1 + max(int(one.max()) for one in ids)
-        members[new] = known + np.arange(new.sum())
+        members[new] = 1 + max(int(m.max()) for m in ids) + np.arange(new.sum())
         ids.append(members)
     return ids

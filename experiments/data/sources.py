@@ -15,13 +15,13 @@ from aljax import sliding_windows
 from aljax.errors import InputError, nearest_name
 from experiments.composition import unknown
 from experiments.data import files, images, sequences
-from experiments.data.dataset import Dataset, related_by_ids
+from experiments.data.dataset import Dataset, related_by_ids, same_members
 from experiments.data.fashion import fashion_mnist, name_classes
 from experiments.data.tables import own_table
 
 
 def digits_sequence(*, size: int, step: int) -> Dataset:
-    """scikit-learn's digits, sorted by ink and cut into overlapping slices.
+    """Loads scikit-learn's digits, sorted by ink and cut into overlapping slices.
 
     Args:
         size: Rows of a slice.
@@ -29,40 +29,29 @@ def digits_sequence(*, size: int, step: int) -> Dataset:
 
     Source: the example of umap-learn's tutorial on AlignedUMAP.
     """
-    return _by_ink(*_digits(), size, step)
+    return _by_ink(*digits(), size, step)
 
 
 def digits_parameters(*, slices: int) -> Dataset:
-    """All of scikit-learn's digits in every slice, for settings that vary by slice.
+    """Loads scikit-learn's digits in every slice, for settings that vary by slice.
 
     Args:
         slices: How many times.
 
     Source: the example of umap-learn's tutorial on aligning varying parameters.
     """
-    pixels, digits = _digits()
-    rows = np.arange(len(pixels))
-    same = dict(zip(rows.tolist(), rows.tolist(), strict=True))
-    return Dataset(
-        slices=[pixels] * slices,
-        relations=[same] * (slices - 1),
-        ids=[rows] * slices,
-        titles=[""] * slices,
-        labels=[digits] * slices,
-    )
+    pixels, classes = digits()
+    return same_members([pixels] * slices, [""] * slices, classes)
 
 
 def fashion(*, rows: int, size: int, step: int, folder: str | None) -> Dataset:
-    """Fashion-MNIST's first images, sorted by ink and cut into overlapping slices.
+    """Loads Fashion-MNIST's first images, sorted by ink, in overlapping slices.
 
     Args:
         rows: How many images (at most 70,000, the training part first).
         size: Rows of a slice.
         step: Rows from the start of a slice to the start of the next.
         folder: Where the four IDX files lie; None for Debian's package.
-
-    Raises:
-        ValueError: The files are missing or are not what they should be.
     """
     pictures, classes = fashion_mnist(folder)
     names = name_classes(classes[:rows], folder)
@@ -70,81 +59,59 @@ def fashion(*, rows: int, size: int, step: int, folder: str | None) -> Dataset:
 
 
 def fashion_whole(*, folder: str | None) -> Dataset:
-    """All 70,000 images of Fashion-MNIST as one slice, in their own order.
+    """Loads all 70,000 images of Fashion-MNIST as one slice, in their own order.
 
     Args:
         folder: Where the four IDX files lie; None for Debian's package.
-
-    Raises:
-        ValueError: The files are missing or are not what they should be.
     """
     rows, classes = fashion_mnist(folder)
     names = name_classes(classes, folder)
-    return _single(rows.astype(np.float32), names, "Fashion-MNIST")
+    return same_members([rows], ["Fashion-MNIST"], names)
 
 
 def mnist() -> Dataset:
-    """5,000 images of MNIST as one slice.
-
-    Raises:
-        ValueError: The package that holds them is not installed.
-    """
-    return _single(*images.mnist_images(), "MNIST")
+    """Loads 5,000 images of MNIST as one slice."""
+    rows, classes = images.mnist_images()
+    return same_members([rows], ["MNIST"], classes)
 
 
 def openml(*, name: str, version: int, cache: str | None) -> Dataset:
-    """A data set of OpenML as one slice.
+    """Loads a data set of OpenML as one slice.
 
     Args:
         name: As OpenML lists it.
         version: Its version.
         cache: scikit-learn's data folder; None for its own choice.
-
-    Raises:
-        ValueError: It is neither cached nor to be downloaded.
     """
-    return _single(*images.openml_images(name, version=version, cache=cache), name)
-
-
-def _single(rows: np.ndarray, labels: np.ndarray, title: str) -> Dataset:
-    return Dataset(
-        slices=[rows],
-        relations=[],
-        ids=[np.arange(len(rows))],
-        titles=[title],
-        labels=[labels],
-    )
+    rows, classes = images.openml_images(name, version=version, cache=cache)
+    return same_members([rows], [name], classes)
 
 
 def fashion_growing(
     *, slices: int, classes: int, images: int, folder: str | None
 ) -> Dataset:
-    """Fashion-MNIST's classes by and by: each slice loses one class and gains one.
+    """Loads Fashion-MNIST's classes by and by: slices lose one class and gain one.
 
     Args:
         slices: How many (with `classes`, at most 11).
         classes: How many classes a slice has.
         images: Of each class, the first so many of the training part.
         folder: Where the four IDX files lie; None for Debian's package.
-
-    Raises:
-        ValueError: The files are missing or are not what they should be, or there
-            are not so many classes.
     """
-    pictures, known = fashion_mnist(folder)
+    pictures, labels = fashion_mnist(folder)
     last = slices + classes - 1
-    if min(slices, classes, images) < 1 or last > known.max() + 1:
+    if min(slices, classes, images) < 1 or last > labels.max() + 1:
         got = f"is {slices} and `data.classes` {classes}: {last} classes are needed"
-        raise InputError("data.slices", got, f"at most {known.max() + 1}")
-    rows = [np.flatnonzero(known == one)[:images] for one in range(last)]
+        raise InputError("data.slices", got, f"at most {labels.max() + 1}")
+    rows = [np.flatnonzero(labels == label)[:images] for label in range(last)]
     ids = [np.concatenate(rows[t : t + classes]) for t in range(slices)]
     return related_by_ids(
         Dataset(
-            slices=[pictures[one].astype(np.float32) for one in ids],
+            slices=[pictures[rows].astype(np.float32) for rows in ids],
             relations=[],
             ids=ids,
             titles=[f"classes {t} to {t + classes - 1}" for t in range(slices)],
-            labels=[name_classes(known[one], folder) for one in ids],
+            labels=[name_classes(labels[rows], folder) for rows in ids],
         )
     )
 
@@ -152,7 +119,7 @@ def fashion_growing(
 def drifting_clusters(
     *, slices: int, points: int, features: int, clusters: int, seed: int
 ) -> Dataset:
-    """Gaussian clusters whose centers walk at random; every row stays in its own.
+    """Draws Gaussian clusters whose centers walk at random; every row stays in its own.
 
     Args:
         slices: Steps of the walk.
@@ -166,22 +133,19 @@ def drifting_clusters(
     centers = rng.normal(scale=3, size=(clusters, features))
     around = rng.normal(size=(points, features))
     steps = rng.normal(scale=0.3, size=(slices, clusters, features)).cumsum(axis=0)
-    rows = np.arange(points)
-    same = dict(zip(rows.tolist(), rows.tolist(), strict=True))
-    return Dataset(
-        slices=[(around + (centers + s)[own]).astype(np.float32) for s in steps],
-        relations=[same] * (slices - 1),
-        ids=[rows] * slices,
-        titles=[f"step {t}" for t in range(slices)],
-        labels=[own] * slices,
+    return same_members(
+        [around + (centers + s)[own] for s in steps],
+        [f"step {t}" for t in range(slices)],
+        own,
     )
 
 
-def _digits() -> tuple[np.ndarray, np.ndarray]:
+def digits() -> tuple[np.ndarray, np.ndarray]:
+    """Returns scikit-learn's 1,797 digits and their classes."""
     from sklearn.datasets import load_digits
 
-    digits: Any = load_digits()
-    return digits.data.astype(np.float32), digits.target
+    bunch: Any = load_digits()
+    return bunch.data.astype(np.float32), bunch.target
 
 
 def _by_ink(pixels: np.ndarray, classes: np.ndarray, size: int, step: int) -> Dataset:
@@ -200,54 +164,34 @@ def _by_ink(pixels: np.ndarray, classes: np.ndarray, size: int, step: int) -> Da
 
 
 def own_files(*, path: str, relations: str | None, labels: str | None) -> Dataset:
-    """A user's own arrays: a folder with one `.npy` for each slice, or one `.npz`.
+    """Reads a user's own arrays: a folder with one `.npy` for each slice, or an `.npz`.
 
     Args:
         path: The folder or file with the data, in the natural order of the names.
         relations: A JSON file with one object {"row of t": row of t+1} for each pair
             of consecutive slices; not needed for a single slice.
         labels: A folder or file with one array of labels for each slice.
-
-    Raises:
-        ValueError: What is not there, cannot be read or does not fit together.
     """
-    slices = files.read_data(path)
-    related = files.read_relations_file(relations, slices)
-    return Dataset(
-        slices=list(slices.values()),
-        relations=related,
-        ids=files.member_ids(related, [len(one) for one in slices.values()]),
-        titles=list(slices),
-        labels=None if labels is None else files.read_labels(labels, slices),
-    )
+    return files.read_dataset(path, relations, labels)
 
 
 LOADERS: dict[str, Callable[..., Dataset]] = {
-    "digits_sequence": digits_sequence,
-    "digits_parameters": digits_parameters,
-    "fashion": fashion,
-    "fashion_whole": fashion_whole,
-    "fashion_growing": fashion_growing,
-    "mnist": mnist,
-    "openml": openml,
-    "drifting_clusters": drifting_clusters,
-    "files": own_files,
-    "table": own_table,
-    "gaussians": sequences.gaussians,
-    "walk": sequences.walk,
-    "sorts": sequences.sorts,
-    "fashion_noise": sequences.fashion_noise,
-    "network_states": sequences.network_states,
-    "gapminder": sequences.gapminder,
-}
+    loader.__name__: loader
+    for loader in (
+        *(digits_sequence, digits_parameters, fashion, fashion_whole, fashion_growing),
+        *(mnist, openml, drifting_clusters, sequences.gaussians, sequences.walk),
+        *(sequences.sorts, sequences.fashion_noise, sequences.network_states),
+        sequences.gapminder,
+    )
+} | {"files": own_files, "table": own_table}
 
 
 def load(source: Any = None, **options: Any) -> Dataset:
-    """The dataset that the section `data` of the settings names.
+    """Returns the dataset that the section `data` of the settings names.
 
     Raises:
-        ValueError: An unknown source or option, an option of the wrong type, or what
-            the source itself refuses.
+        InputError: A source or option is unknown, an option is of the wrong type, or
+            the source refuses it, such as files that are missing or damaged.
     """
     if source not in LOADERS:
         hint = nearest_name(str(source), [*LOADERS])

@@ -6,6 +6,7 @@ each package's default: UMAP with 15 neighbors and min_dist .1, t-SNE with perpl
 --profile tuning`, whose data are none of the evaluation's; docs/evaluation.md says how.
 """
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -33,7 +34,7 @@ def _cut(positions: np.ndarray, slices: Sequence[np.ndarray]) -> Maps:
 
 
 def _components(rows: np.ndarray) -> np.ndarray:
-    """The two leading principal components, largest loadings positive."""
+    """Returns the two leading principal components, largest loadings positive."""
     exact = np.asarray(rows, float)
     exact = exact - exact.mean(axis=0)
     _, vectors = np.linalg.eigh(exact.T @ exact)
@@ -43,7 +44,7 @@ def _components(rows: np.ndarray) -> np.ndarray:
 
 
 def pca(data: Problem, seed: int) -> dict[str, Maps]:
-    """Principal components of each slice, and of all slices together."""
+    """Returns principal components of each slice, and of all slices together."""
     del seed
     return {
         "PCA, each slice": [_components(rows) for rows in data.slices],
@@ -52,12 +53,12 @@ def pca(data: Problem, seed: int) -> dict[str, Maps]:
 
 
 def pooled_components(data: Problem) -> Maps:
-    """The two leading principal components of all slices together, cut by slice."""
+    """Returns the two leading components of all slices together, cut by slice."""
     return _cut(_components(np.concatenate(data.slices)), data.slices)
 
 
 def umap_each(data: Problem, seed: int) -> dict[str, Maps]:
-    """umap-learn slice by slice, as it is and turned onto the slice before."""
+    """Fits umap-learn slice by slice, as it is and turned onto the slice before."""
     umap = load_peer("umap", "umap-learn==0.5.12")
     maps = [
         umap.UMAP(random_state=seed, n_jobs=1).fit_transform(rows)
@@ -71,7 +72,7 @@ def umap_each(data: Problem, seed: int) -> dict[str, Maps]:
 
 
 def umap_pooled(data: Problem, seed: int) -> dict[str, Maps]:
-    """umap-learn on the rows of all slices together."""
+    """Fits umap-learn on the rows of all slices together."""
     umap = load_peer("umap", "umap-learn==0.5.12")
     model = umap.UMAP(random_state=seed, n_jobs=1)
     positions = model.fit_transform(np.concatenate(data.slices))
@@ -90,19 +91,19 @@ def _tsne(rows: np.ndarray, seed: int, **options: Any) -> np.ndarray:
 
 
 def tsne_each(data: Problem, seed: int) -> dict[str, Maps]:
-    """Slice by slice, by openTSNE."""
+    """Fits openTSNE slice by slice."""
     return {"t-SNE, each slice": [_tsne(rows, seed) for rows in data.slices]}
 
 
 def tsne_pooled(data: Problem, seed: int) -> dict[str, Maps]:
-    """All slices' rows together, by openTSNE."""
+    """Fits openTSNE to all slices' rows together."""
     return {
         "t-SNE, pooled": _cut(_tsne(np.concatenate(data.slices), seed), data.slices)
     }
 
 
 def tsne_continued(data: Problem, seed: int) -> dict[str, Maps]:
-    """By openTSNE, each slice started where the mates lie in the one before.
+    """Fits openTSNE, each slice started where the mates lie in the slice before.
 
     A row without a mate starts at the place of the nearest row that has one.  As the
     start is a map already, it is not exaggerated again.
@@ -128,7 +129,7 @@ def _nearest(rows: np.ndarray, row: int, known: np.ndarray) -> int:
 
 
 def tsne_dynamic(data: Problem, seed: int) -> dict[str, Maps]:
-    """Dynamic t-SNE with the paper's lambda of .1."""
+    """Fits dynamic t-SNE with the paper's lambda of .1."""
     rng = np.random.default_rng(seed)
     start = pooled_components(data)
     unit = 1e-4 / np.concatenate(start).std()
@@ -139,19 +140,19 @@ def tsne_dynamic(data: Problem, seed: int) -> dict[str, Maps]:
 def aligned(
     name: str, settings: Mapping[str, float], data: Problem, seed: int
 ) -> dict[str, Maps]:
-    """umap-learn's AlignedUMAP under a name."""
+    """Fits umap-learn's AlignedUMAP under a name."""
     return {name: umap_learn(data, settings, seed)[0]}
 
 
 def ours(
     name: str, settings: Mapping[str, float], data: Problem, seed: int
 ) -> dict[str, Maps]:
-    """Ours under a name."""
+    """Fits ours under a name."""
     return {name: aljax_fit(data, settings, seed)[0]}
 
 
 def ours_by_evidence(data: Problem, seed: int) -> dict[str, Maps]:
-    """Ours with the weight that hidden mates choose, two seeds for each weight."""
+    """Fits ours with the weight that hidden mates choose, by two seeds for each."""
     import jax
 
     from aljax.selection import WEIGHT, select_alignment
@@ -189,32 +190,12 @@ FAMILIES: dict[str, Family] = {
 }
 
 # What the fixed settings above are chosen from.
-GRID: dict[str, Family] = {
-    **_ours(OURS_ALONE, alignment_regularisation=0.0),
-    **{
-        name: family
-        for weight in (0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.04, 0.07, 0.15)
-        for name, family in _ours(
-            f"aljax {weight:g}", alignment_regularisation=weight
-        ).items()
-    },
-    **{
-        name: family
-        for kappa in (0.3, 1.0, 3.0)
-        for weight in (0.3, 1.0, 3.0)
-        for name, family in _ours(
-            f"aljax {kappa:g} {weight:g}",
-            alignment_regularisation=weight,
-            motion_fidelity=kappa,
-        ).items()
-    },
-    **{
-        name: family
-        for weight in (0.001, 0.01, 0.1, 1.0)
-        for name, family in _aligned(
-            f"AlignedUMAP {weight:g}", alignment_regularisation=weight
-        ).items()
-    },
-    "PCA, each slice": pca,
-    "UMAP, each slice": umap_each,
-}
+GRID: dict[str, Family] = _ours(OURS_ALONE, alignment_regularisation=0.0)
+for weight in (0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.04, 0.07, 0.15):
+    GRID |= _ours(f"aljax {weight:g}", alignment_regularisation=weight)
+for kappa, weight in itertools.product((0.3, 1.0, 3.0), repeat=2):
+    settings = {"alignment_regularisation": weight, "motion_fidelity": kappa}
+    GRID |= _ours(f"aljax {kappa:g} {weight:g}", **settings)
+for weight in (0.001, 0.01, 0.1, 1.0):
+    GRID |= _aligned(f"AlignedUMAP {weight:g}", alignment_regularisation=weight)
+GRID |= {"PCA, each slice": pca, "UMAP, each slice": umap_each}

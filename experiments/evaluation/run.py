@@ -16,7 +16,6 @@ import itertools
 import math
 import multiprocessing
 import sys
-import time
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -26,6 +25,7 @@ from typing import NamedTuple
 
 from aljax.errors import InputError, nearest_name
 from experiments.benchmarks.peers import MissingPeerError, Problem
+from experiments.clocks import clocked
 from experiments.data.dataset import Dataset
 from experiments.evaluation import scores, tables
 from experiments.evaluation.methods import Family
@@ -89,12 +89,10 @@ def write(path: Path, rows: Sequence[Row]) -> None:
 
 def fit(dataset: Dataset, sequence: str, family: Family, seed: int) -> list[Row]:
     """One fit of a family, measured."""
-    began = time.perf_counter()
     problem = Problem(dataset.slices, dataset.relations)
-    found = family(problem, seed)
-    seconds = time.perf_counter() - began
+    maps_of, seconds = clocked(lambda: family(problem, seed))
     rows = []
-    for method, maps in found.items():
+    for method, maps in maps_of.items():
         measured = scores.score(dataset, maps) | {"seconds": seconds}
         rows += [Row(method, sequence, n, seed, v) for n, v in measured.items()]
     return rows

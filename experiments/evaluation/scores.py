@@ -1,84 +1,59 @@
-"""Every measure of one method's maps of one sequence, means over the slices."""
+"""Scores one method's maps of one sequence by every measure, as means over slices."""
 
-import math
 from collections.abc import Callable
-from functools import partial
+from typing import Any
 
 import numpy as np
 
 from aljax import metrics
-from aljax.relations.mates import Mates, Relations
-from experiments.data.dataset import Dataset
+from experiments.data.dataset import Dataset, consecutive
+from experiments.results.records import mean
 
 K = 15
 SHARE = 0.05  # of the rows, as in the literature
 SAMPLE = 300  # rows, whose distances stand for all
 
 
-def consecutive_mates(dataset: Dataset) -> Relations:
-    """The mates of consecutive slices, with strength 1."""
-    found = {}
-    for t, relation in enumerate(dataset.relations):
-        rows, others = np.array([*relation.items()], dtype=int).reshape(-1, 2).T
-        found[t, 1] = Mates(rows, others, np.ones(len(relation)))
-    return found
-
-
 def score(dataset: Dataset, maps: list[np.ndarray]) -> dict[str, float]:
-    """Measures by name; NaN where one is not defined."""
-    pairs = [*zip(dataset.slices, maps, strict=True)]
-    of_maps: dict[str, Callable[..., float]] = {
-        "trustworthiness": lambda x, y: metrics.trustworthiness(x, y, n_neighbors=K),
-        "continuity": lambda x, y: metrics.continuity(x, y, n_neighbors=K),
-        "preservation_15": lambda x, y: metrics.neighborhood_preservation(
-            x, y, n_neighbors=K
+    """Returns the measures by name, NaN where one is not defined."""
+    near: dict[str, Any] = {"n_neighbors": K}
+    of_maps: dict[str, tuple[Callable[..., float], dict[str, Any]]] = {
+        "trustworthiness": (metrics.trustworthiness, near),
+        "continuity": (metrics.continuity, near),
+        "preservation_15": (metrics.neighborhood_preservation, near),
+        "preservation_5pct": (
+            metrics.neighborhood_preservation,
+            {"n_neighbors": SHARE},
         ),
-        "preservation_5pct": lambda x, y: metrics.neighborhood_preservation(
-            x, y, n_neighbors=SHARE
-        ),
-        "jaccard_15": lambda x, y: metrics.neighborhood_jaccard(x, y, n_neighbors=K),
-        "normalized_stress": lambda x, y: metrics.normalized_stress(
-            x, y, sample=SAMPLE
-        ),
+        "jaccard_15": (metrics.neighborhood_jaccard, near),
+        "normalized_stress": (metrics.normalized_stress, {"sample": SAMPLE}),
     }
     for kind in ("pearson", "spearman", "kendall"):
-        of_maps[f"shepard_{kind}"] = partial(
-            metrics.shepard, correlation=kind, sample=SAMPLE
-        )
-    found = {
-        name: _mean([measure(x, y) for x, y in pairs])
-        for name, measure in of_maps.items()
+        options = {"correlation": kind, "sample": SAMPLE}
+        of_maps[f"shepard_{kind}"] = metrics.shepard, options
+    pairs = [*zip(dataset.slices, maps, strict=True)]
+    scores = {
+        name: mean([measure(x, y, **options) for x, y in pairs])
+        for name, (measure, options) in of_maps.items()
     }
     if dataset.labels is not None:
-        found["neighborhood_hit"] = _mean(
-            [
-                metrics.neighborhood_hit(y, labels, n_neighbors=K)
-                for y, labels in zip(maps, dataset.labels, strict=True)
-            ]
+        labeled = zip(maps, dataset.labels, strict=True)
+        scores["neighborhood_hit"] = mean(
+            [metrics.neighborhood_hit(y, labels, **near) for y, labels in labeled]
         )
-    return found | _score_motion(dataset, maps)
+    return scores | _score_motion(dataset, maps)
 
 
 def _score_motion(dataset: Dataset, maps: list[np.ndarray]) -> dict[str, float]:
-    mates = consecutive_mates(dataset)
+    mates = consecutive(dataset.relations, [*map(len, maps)])
     data = list(dataset.slices)
-    found = {
+    scores = {
         name: getattr(metrics, name)(data, maps, mates)
-        for name in (
-            "coherence",
-            "false_motion",
-            "missed_motion",
-        )
+        for name in ("coherence", "false_motion", "missed_motion")
     }
     for kind in ("pearson", "spearman", "stress"):
-        found[f"stability_{kind}"] = metrics.stability(
-            data, maps, mates, correlation=kind
-        )
+        options: dict[str, Any] = {"correlation": kind}
+        scores[f"stability_{kind}"] = metrics.stability(data, maps, mates, **options)
     for name in ("displacement", "displacement_without_drift"):
-        found[name] = getattr(metrics, name)(maps, mates)
-    return found
-
-
-def _mean(values: list[float]) -> float:
-    known = [value for value in values if not math.isnan(value)]
-    return float(np.mean(known)) if known else math.nan
+        scores[name] = getattr(metrics, name)(maps, mates)
+    return scores

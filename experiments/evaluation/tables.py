@@ -14,6 +14,8 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from experiments.results.records import markdown, mean
+
 PRESERVATION, STABILITY = "preservation_5pct", "stability_pearson"
 COLUMNS = {
     PRESERVATION: "preservation, 5 %",
@@ -55,14 +57,14 @@ def _unique(names: Iterable[str]) -> list[str]:
 
 
 def moving(rows: Sequence[Line]) -> list[str]:
-    """The sequences in which some method's stability is defined."""
+    """Returns the sequences in which some method's stability is defined."""
     return _unique(
         r.sequence for r in rows if r.metric == STABILITY and not np.isnan(r.value)
     )
 
 
 def of(rows: Sequence[Line], method: str, sequence: str, metric: str) -> np.ndarray:
-    """A measure's values, one for each seed."""
+    """Returns a measure's values, one for each seed."""
     return np.array(
         [
             r.value
@@ -75,7 +77,7 @@ def of(rows: Sequence[Line], method: str, sequence: str, metric: str) -> np.ndar
 def average(
     rows: Sequence[Line], method: str, sequences: Sequence[str], metric: str
 ) -> tuple[float, float, float]:
-    """The mean over sequences, and the two ends of its interval.
+    """Returns the mean over sequences, and the two ends of its interval.
 
     Sequences in which no method has the measure do not count; NaN where one counts
     that this method lacks.
@@ -94,37 +96,31 @@ def average(
 
 
 def table(rows: Sequence[Line]) -> str:
-    """Averages over the moving sequences, then the main measures by sequence."""
+    """Returns averages over the moving sequences, and the main measures by sequence."""
     sequences, methods = moving(rows), _unique(r.method for r in rows)
     ranked = sorted(methods, key=lambda m: -_sum_of_main(rows, m, sequences))
     names = [n for n in COLUMNS if any(r.metric == n for r in rows)]
-    lines = [["method", *(COLUMNS[n] for n in names)], ["---"] * (len(names) + 1)]
+    every = _unique(r.sequence for r in rows)
+    averages, alone = [], []
     for method in ranked:
         cells = []
         for name in names:
-            mean, low, high = average(rows, method, sequences, name)
-            cells.append(_number(mean))
+            middle, low, high = average(rows, method, sequences, name)
+            cells.append(_number(middle))
             if name in MAIN and high > low:
                 cells[-1] += f" ({_number(low)} to {_number(high)})"
-        lines.append([method, *cells])
-    every = _unique(r.sequence for r in rows)
-    lines += [[], ["method", *every], ["---"] * (len(every) + 1)]
-    for method in ranked:
+        averages.append([method, *cells])
         pairs = [
-            " / ".join(_number(_mean(of(rows, method, s, n))) for n in MAIN)
+            " / ".join(_number(mean(of(rows, method, s, n).tolist())) for n in MAIN)
             for s in every
         ]
-        lines.append([method, *pairs])
-    text = ["| " + " | ".join(line) + " |" if line else "" for line in lines]
-    first = len(ranked) + 2
-    return "\n".join(
+        alone.append([method, *pairs])
+    return "\n\n".join(
         [
             f"Averages over {', '.join(sequences)}:",
-            "",
-            *text[:first],
-            "",
+            markdown(["method", *(COLUMNS[n] for n in names)], averages),
             "Preservation (5 %) / stability (Pearson) in each sequence:",
-            *text[first:],
+            markdown(["method", *every], alone),
         ]
     )
 
@@ -134,16 +130,12 @@ def _sum_of_main(rows: Sequence[Line], method: str, sequences: Sequence[str]) ->
     return -np.inf if np.isnan(both) else both
 
 
-def _mean(values: np.ndarray) -> float:
-    return float(values.mean()) if values.size else float("nan")
-
-
 def _number(value: float) -> str:
     return "-" if np.isnan(value) else f"{value:.3f}".replace("0.", ".", 1)
 
 
 def figure(rows: Sequence[Line]) -> Figure:
-    """Preservation against stability: the average, and a panel for each sequence."""
+    """Draws preservation against stability: the average, and each sequence."""
     sequences, methods = moving(rows), _unique(r.method for r in rows)
     columns = max(1, -(-len(sequences) // 2))
     picture = Figure(figsize=(5 + 2.6 * columns, 6.6), layout="constrained")

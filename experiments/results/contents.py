@@ -1,7 +1,7 @@
 """The files of a run: arrays, pictures, measures and settings."""
 
-import json
 import os
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from aljax import AlignedEmbedding, plot
 from aljax.errors import InputError
 from experiments.data.dataset import Dataset
 from experiments.results import inverse_pictures
+from experiments.results.records import write_json
 from experiments.results.report import CLASSES
 from experiments.settings import RunSettings
 
@@ -123,13 +124,12 @@ def write_inverse(
 def write_texts(folder: Path, settings: dict[str, Any], record: dict[str, Any]) -> None:
     """`config.yaml` and `metrics.json`."""
     OmegaConf.save(OmegaConf.create(settings), folder / "config.yaml")
-    text = json.dumps(record, indent=2, allow_nan=False, ensure_ascii=False)
-    (folder / "metrics.json").write_text(text + "\n", encoding="utf-8")
+    write_json(folder / "metrics.json", record, allow_nan=False)
 
 
-def overview(folder: Path) -> str:
+def overview(folder: Path, files: Mapping[str, str] = FILES) -> str:
     """Says where the results are, and what each file holds."""
-    written = {name: FILES[name] for name in FILES if (folder / name).exists()}
+    written = {name: files[name] for name in files if (folder / name).exists()}
     width = max(map(len, written)) + 2
     lines = [f"  {name:<{width}}{meaning}" for name, meaning in written.items()]
     return "\n".join([f"results in {folder}{os.sep}", *lines])

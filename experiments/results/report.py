@@ -1,10 +1,8 @@
 """Measures the maps of a run, for a table to read and a dict to store."""
 
-import importlib.metadata
 import math
 import os
 import platform
-import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ import numpy as np
 from aljax import AlignedEmbedding, metrics
 from experiments.clocks import peak_memory
 from experiments.data.dataset import Dataset, digest
+from experiments.results import records
 from experiments.results.recall import graph_recall
 
 TRUST_NEIGHBORS = 15
@@ -58,7 +57,7 @@ class Measures:
 
     def means(self) -> dict[str, float]:
         """Each measure's mean over those slices or pairs that have one."""
-        return {name: _mean(values) for name, values in vars(self).items()}
+        return {name: records.mean(values) for name, values in vars(self).items()}
 
 
 def summary(dataset: Dataset) -> str:
@@ -68,27 +67,23 @@ def summary(dataset: Dataset) -> str:
 
 
 def measure(dataset: Dataset, embedding: AlignedEmbedding) -> Measures:
-    """The measures of a finished run."""
+    """Returns the measures of a finished run."""
     maps = embedding.slices()
-    labels = dataset.labels
+    labels, rows = dataset.labels, [_drawn(len(y)) for y in maps]
     if labels is None or len(np.unique(np.concatenate(labels))) > CLASSES:
         labels = [None] * len(maps)
     return Measures(
         trustworthiness=[
-            metrics.trustworthiness(
-                data, one, n_neighbors=TRUST_NEIGHBORS, rows=_drawn(len(one))
-            )
-            if len(one) / 2 > TRUST_NEIGHBORS
+            metrics.trustworthiness(x, y, n_neighbors=TRUST_NEIGHBORS, rows=drawn)
+            if len(y) / 2 > TRUST_NEIGHBORS
             else math.nan
-            for data, one in zip(dataset.slices, maps, strict=True)
+            for x, y, drawn in zip(dataset.slices, maps, rows, strict=True)
         ],
         accuracy=[
-            metrics.knn_accuracy(
-                one, known, n_neighbors=LABEL_NEIGHBORS, rows=_drawn(len(one))
-            )
-            if known is not None and len(one) / 2 > LABEL_NEIGHBORS
+            metrics.knn_accuracy(y, own, n_neighbors=LABEL_NEIGHBORS, rows=drawn)
+            if own is not None and len(y) / 2 > LABEL_NEIGHBORS
             else math.nan
-            for one, known in zip(maps, labels, strict=True)
+            for y, own, drawn in zip(maps, labels, rows, strict=True)
         ],
         displacement=[
             metrics.displacement(maps, {pair: embedding.relations[pair]})
@@ -98,14 +93,14 @@ def measure(dataset: Dataset, embedding: AlignedEmbedding) -> Measures:
 
 
 def _drawn(points: int) -> np.ndarray | None:
-    """The rows that stand for a slice's; None for all."""
+    """Returns the rows that stand for a slice's, None for all."""
     if points <= MEASURED:
         return None
     return np.random.default_rng(0).choice(points, MEASURED, replace=False)
 
 
 def table(dataset: Dataset, measures: Measures) -> str:
-    """The measures, a line for each slice; a slice's displacement is to the next."""
+    """Returns a line of measures for each slice; displacement is to the next slice."""
     titles = [f"{t}  {title}" for t, title in enumerate(dataset.titles)]
     width = max(len(title) for title in (*titles, "slice"))
     lines = [_line("slice", width, "rows", ("trust", "accuracy", "displacement"))]
@@ -138,7 +133,7 @@ def record(
     seed: int,
     seconds: Mapping[str, float],
 ) -> dict[str, Any]:
-    """All that `metrics.json` keeps: measures, loss, seconds, versions, machine."""
+    """Returns all that `metrics.json` keeps."""
     last = jax.tree.map(lambda term: term[-1:].sum(), embedding.history)
     return {
         "name": name,
@@ -172,7 +167,7 @@ def record(
             "device": jax.devices()[0].device_kind,
             "platform": jax.default_backend(),
             "processor": platform.machine(),
-            "model": processor(),
+            "model": records.processor(),
             "cores": os.cpu_count(),
         },
     }
@@ -183,18 +178,13 @@ def _rounded(seconds: Mapping[str, float]) -> dict[str, float]:
 
 
 def versions() -> dict[str, str]:
-    """The packages that a result depends on."""
-    found: dict[str, str] = {}
-    for package in PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            found[package] = "not installed"  # run from a checkout
-    return found
+    """Returns the versions of the packages that a result depends on."""
+    installed = records.versions(PACKAGES)  # not aljax: it may run from a checkout
+    return {name: text or "not installed" for name, text in installed.items()}
 
 
 def commit() -> str | None:
-    """The git commit of the checkout that runs, "-dirty" where files differ from it."""
+    """Returns the git commit that runs, "-dirty" where files differ from it."""
     if not (ROOT / ".git").exists():
         return None
     describe = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
@@ -206,21 +196,6 @@ def commit() -> str | None:
     return found.stdout.strip()
 
 
-def processor() -> str | None:
-    """The processor's name, where the system tells: code is compiled for it."""
-    try:
-        listed = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return platform.processor() or None
-    names = re.findall(r"^model name\s*: (.*)$", listed, re.MULTILINE)
-    return names[0] if names else None
-
-
 def _number(value: float) -> float | None:
-    """A number as JSON can say it, which has no NaN."""
+    """Returns a number as JSON can say it, which has no NaN."""
     return None if math.isnan(value) else round(float(value), 6)
-
-
-def _mean(values: Sequence[float]) -> float:
-    known = [value for value in values if not math.isnan(value)]
-    return float(np.mean(known)) if known else math.nan

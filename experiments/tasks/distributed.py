@@ -25,13 +25,13 @@ from aljax.errors import InputError
 from aljax.layout.problem import layout_params
 from experiments.clocks import CompileClock, stage
 from experiments.data import files, sources
-from experiments.data.dataset import Dataset, consecutive, related_by_ids, titled
+from experiments.data.dataset import Dataset, consecutive
 from experiments.interrupts import Interrupts
 from experiments.results import contents, report
-from experiments.results.folder import folder_beside, publish
+from experiments.results.folder import folder_beside
 from experiments.settings import RunSettings, build
 from experiments.tasks import selection
-from experiments.tasks.fit import bar, labels
+from experiments.tasks.fit import Result, bar, described, finish, labels
 from experiments.tasks.perform import keep_compiled
 
 HEARTBEAT = 30  # seconds after which a process that says nothing counts as dead
@@ -39,10 +39,10 @@ DRAWING = 3600  # seconds for which the others wait for process 0 at the end
 
 
 def perform(composed: dict[str, Any], interrupts: Interrupts) -> None:
-    """Join the other processes, and run.
+    """Joins the other processes, and runs.
 
     Raises:
-        ValueError: Settings that are refused before there are others.
+        InputError: Settings are refused before there are other processes.
     """
     if composed["alignment"].get("alignment_regularisation") == selection.AUTO:
         raise InputError(
@@ -61,10 +61,10 @@ def perform(composed: dict[str, Any], interrupts: Interrupts) -> None:
 
 
 def connect(settings: RunSettings) -> None:
-    """Join `jax.distributed`: by hand, or as the cluster's environment says.
+    """Joins `jax.distributed`: by hand, or as the cluster's environment says.
 
     Raises:
-        ValueError: No cluster is detected, or the coordinator is not there.
+        InputError: No cluster is detected, or the coordinator is not there.
     """
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     try:
@@ -88,15 +88,15 @@ def connect(settings: RunSettings) -> None:
 
 
 def _check(settings: RunSettings) -> None:
-    asked = {
+    refused = {
         "devices": settings.devices is not None,
         "first": settings.first is not None,
         "inverse": settings.inverse is not None,
         "resume": settings.resume,
         "task": settings.task["name"] != "fit",
     }
-    for name, given in asked.items():
-        if given:
+    for name, is_set in refused.items():
+        if is_set:
             got = "does not go with distributed=true"
             expected = "a fit shared by all devices of all processes, and no more"
             raise InputError(name, got, expected, "Leave it out.")
@@ -116,10 +116,8 @@ def _all_or_none() -> Iterator[None]:
             print("stopped; nothing was written.", file=sys.stderr)
         else:
             traceback.print_exc()
-            print(
-                "error: another process may have died; nothing was written.",
-                file=sys.stderr,
-            )
+            hint = "error: another process may have died; nothing was written."
+            print(hint, file=sys.stderr)
         sys.stdout.flush()
         sys.stderr.flush()
         # Python's own exit would wait for the others, who wait for this one.
@@ -129,14 +127,12 @@ def _all_or_none() -> Iterator[None]:
 def run(
     settings: RunSettings, composed: dict[str, Any], interrupts: Interrupts
 ) -> None:
-    """Load, fit and measure this process's slices; process 0 draws and writes all."""
+    """Fits and measures this process's slices; process 0 draws and writes all."""
     seconds: dict[str, float] = {}
     clock = CompileClock()
     writes = jax.process_index() == 0
     with stage("load", seconds, interrupts):
-        dataset = load(settings.data)
-        dataset = titled(dataset, settings.graph, settings.layout)
-        dataset = related_by_ids(dataset) if settings.by_ids else dataset
+        dataset = described(load(settings.data), settings)
     count = len(dataset.slices)
     own = aljax.distributed.share(count).own
     mine = part(dataset, own)
@@ -160,29 +156,16 @@ def run(
     with stage("measure", seconds, interrupts):
         embedding = whole(fitted, dataset, settings)
         measures = measure(mine, fitted, embedding)
-    if not writes:
-        return
-    print(f"\n{report.table(dataset, measures)}\n")
-    with folder_beside(settings.results) as folder:
-        with stage("draw", seconds, interrupts):
-            contents.draw(folder, settings, dataset, embedding)
-        contents.write_arrays(folder, dataset, embedding)
-        seconds["of which compilation"] = clock.seconds
-        record = report.record(
-            dataset,
-            embedding,
-            measures,
-            name=settings.name,
-            seed=settings.seed,
-            seconds=seconds,
-        )
-        contents.write_texts(folder, composed, record)
-        written = publish(folder, settings.name)
-    print(contents.overview(written))
+    if writes:
+        with folder_beside(settings.results) as folder:
+            result = Result(dataset, embedding, measures, seconds)
+            finish(
+                folder, settings, composed, result, clock=clock, interrupts=interrupts
+            )
 
 
 def load(data: Mapping[str, Any]) -> Dataset:
-    """The dataset, of which only this process's slices have columns.
+    """Returns the dataset, of which only this process's slices have columns.
 
     A folder of the user's own files is read only where it is this process's.
     """
@@ -190,49 +173,36 @@ def load(data: Mapping[str, Any]) -> Dataset:
     def own(count: int) -> range:
         return aljax.distributed.share(count).own
 
-    if data.get("source") != "files":
-        dataset = sources.load(**data)
-        mine = own(len(dataset.slices))
-        slices = [
-            one if t in mine else np.empty((len(one), 0))
-            for t, one in enumerate(dataset.slices)
-        ]
-        return dataclasses.replace(dataset, slices=slices)
-    read = files.read_part(data["path"], own)
-    related = files.read_relations_file(data["relations"], read)
-    known = data["labels"]
-    return Dataset(
-        slices=[*read.values()],
-        relations=related,
-        ids=files.member_ids(related, [len(one) for one in read.values()]),
-        titles=[*read],
-        labels=None if known is None else files.read_labels(known, read),
-    )
+    if data.get("source") == "files":
+        return files.read_dataset(data["path"], data["relations"], data["labels"], own)
+    dataset = sources.load(**data)
+    mine = own(len(dataset.slices))
+    slices = [
+        rows if t in mine else np.empty((len(rows), 0))
+        for t, rows in enumerate(dataset.slices)
+    ]
+    return dataclasses.replace(dataset, slices=slices)
 
 
 def part(dataset: Dataset, own: range) -> Dataset:
-    """Some slices of a dataset, without their relations."""
+    """Returns some slices of a dataset, without their relations."""
     cut = slice(own.start, own.stop)
-    return Dataset(
-        slices=dataset.slices[cut],
-        relations=[],
-        ids=dataset.ids[cut],
-        titles=dataset.titles[cut],
-        labels=None if dataset.labels is None else dataset.labels[cut],
-    )
+    labels = None if dataset.labels is None else dataset.labels[cut]
+    slices, ids, titles = dataset.slices[cut], dataset.ids[cut], dataset.titles[cut]
+    return Dataset(slices, [], ids, titles, labels)
 
 
 def whole(
     fitted: AlignedEmbedding, dataset: Dataset, settings: RunSettings
 ) -> AlignedEmbedding:
-    """All maps, with the mates of consecutive slices, and neither data nor graphs."""
+    """Returns all maps with their mates, but neither data nor graphs."""
     count = len(dataset.slices)
     maps, history = aljax.distributed.gather(fitted, count)
     return dataclasses.replace(
         fitted,
         maps=maps,
         graphs=[],
-        relations=consecutive(dataset.relations, [len(one) for one in maps]),
+        relations=consecutive(dataset.relations, [*map(len, maps)]),
         data=[None] * count,
         params=layout_params(settings.layout, settings.alignment, slices=count),
         history=history,
@@ -247,7 +217,7 @@ def whole(
 def measure(
     mine: Dataset, fitted: AlignedEmbedding, embedding: AlignedEmbedding
 ) -> report.Measures:
-    """The measures of all slices, each made by the process that has its data."""
+    """Returns all measures, each made by the process that has the data."""
     own = report.measure(mine, fitted)
     count = len(embedding.maps)
     room = aljax.distributed.share(count).room

@@ -20,9 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 from matplotlib.figure import Figure
-from omegaconf import OmegaConf
 
-import aljax
 from aljax import plot
 from aljax.config import number
 from aljax.metrics import displacement, knn_accuracy
@@ -30,9 +28,14 @@ from aljax.plot.style import bounds as bounds_of
 from aljax.relations.mates import Mates
 from experiments.data import sources
 from experiments.interrupts import Interrupts
-from experiments.results.folder import folder_beside, publish
 from experiments.settings import RunSettings, check_options
-from experiments.tasks.training import Rows, read_training, train
+from experiments.tasks.training import (
+    Rows,
+    fitted_maps,
+    read_training,
+    train,
+    write_results,
+)
 
 LINKED = 0.5  # share of the known mates that a layout in training is told of
 
@@ -49,20 +52,20 @@ class Views(eqx.Module):
         ]
 
     def __call__(self, views: Rows) -> Rows:
-        """The encoded rows of both."""
+        """Returns the encoded rows of both."""
         pairs = zip(self.networks, views, strict=True)
         return [jax.vmap(network)(rows) for network, rows in pairs]
 
 
 def magnitudes(images: Float[np.ndarray, "points features"]) -> np.ndarray:
-    """log(1 + |F|) of each square image's two-dimensional Fourier transform F."""
+    """Returns log(1 + |F|) of each square image's Fourier transform F."""
     side = int(np.sqrt(images.shape[1]))
     spectrum = np.fft.fft2(images.reshape(-1, side, side))
     return np.log1p(np.abs(spectrum)).reshape(len(images), -1)
 
 
 def apart(maps: Rows, rows: Int[Array, rows]) -> Float[Array, ""]:
-    """Mean squared distance of mates, in units of the maps' mean squared radius."""
+    """Returns mates' mean squared distance by the maps' mean squared radius."""
     squared = jnp.sum((maps[0][rows] - maps[1][rows]) ** 2, axis=1)
     radii = [jnp.mean(jnp.sum((y - y.mean(axis=0)) ** 2, axis=1)) for y in maps]
     return jnp.mean(squared) / jnp.mean(jnp.stack(radii))
@@ -71,10 +74,10 @@ def apart(maps: Rows, rows: Int[Array, rows]) -> Float[Array, ""]:
 def run(
     settings: RunSettings, composed: dict[str, Any], interrupts: Interrupts
 ) -> Path:
-    """Train, lay out before and after, and write figures and a picture.
+    """Trains, lays out before and after, and writes figures and a picture.
 
     Raises:
-        ValueError: Data or settings that are refused.
+        InputError: Data or settings are refused.
     """
     task = settings.task
     check_options(task, required=("width", "components", "training"))
@@ -109,53 +112,27 @@ def run(
     )
     interrupts.check()
     maps = {
-        name: _maps(module(views), known, settings)
+        name: fitted_maps(module(views), [_same(known)], settings)
         for name, module in (("before", untrained), ("after", trained))
     }
-    record: dict[str, Any] = {
-        "hidden_displacement": {
-            name: displacement(
-                both, {(0, 1): Mates(hidden, hidden, np.ones(len(hidden)))}
-            )
-            for name, both in maps.items()
-        },
+    mates = {(0, 1): Mates(hidden, hidden, np.ones(len(hidden)))}
+    far = {name: displacement(both, mates) for name, both in maps.items()}
+    record = {
+        "hidden_displacement": far,
         "accuracy": {
-            name: [knn_accuracy(one, labels) for one in both]
+            name: [knn_accuracy(plane, labels) for plane in both]
             for name, both in maps.items()
         },
+        "ratio": far["after"] / far["before"],
     }
-    far = record["hidden_displacement"]
-    record["ratio"] = far["after"] / far["before"]
     print(json.dumps(record, indent=2))
-    with folder_beside(settings.results) as folder:
-        _draw(maps, far, labels, hidden).savefig(folder / "encoder.png", dpi=130)
-        text = json.dumps(record | {"losses": losses}, indent=2)
-        (folder / "encoder.json").write_text(text + "\n")
-        OmegaConf.save(OmegaConf.create(composed), folder / "config.yaml")
-        interrupts.check()
-        written = publish(folder, settings.name)
-    print(f"results in {written}")
-    return written
-
-
-def _standard(rows: np.ndarray) -> np.ndarray:
-    centered = rows - rows.mean(axis=0)
-    return (centered / centered.std()).astype(np.float32)
+    figure = _draw(maps, far, labels, hidden)
+    record |= {"losses": losses}
+    return write_results(settings, composed, record, figure, interrupts)
 
 
 def _same(rows: np.ndarray) -> dict[int, int]:
     return dict(zip(rows.tolist(), rows.tolist(), strict=True))
-
-
-def _maps(rows: Rows, known: np.ndarray, settings: RunSettings) -> list[np.ndarray]:
-    return aljax.fit(
-        [np.asarray(one) for one in rows],
-        [_same(known)],
-        key=jax.random.key(settings.seed),
-        graph=settings.graph,
-        layout=settings.layout,
-        alignment=settings.alignment,
-    ).slices()
 
 
 def _draw(

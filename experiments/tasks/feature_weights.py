@@ -19,17 +19,20 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 from matplotlib.figure import Figure
-from omegaconf import OmegaConf
 
-import aljax
 from aljax import plot
 from aljax.config import number
 from aljax.plot.style import PALETTE
 from experiments.data import sources
 from experiments.interrupts import Interrupts
-from experiments.results.folder import folder_beside, publish
 from experiments.settings import RunSettings, check_options
-from experiments.tasks.training import Rows, read_training, train
+from experiments.tasks.training import (
+    Rows,
+    fitted_maps,
+    read_training,
+    train,
+    write_results,
+)
 
 VOTERS = 10
 
@@ -40,14 +43,14 @@ class FeatureWeights(eqx.Module):
     logs: Float[Array, features]
 
     def __call__(self, rows: Float[Array, "points features"]) -> Array:
-        """The weighted rows; weights have a geometric mean of 1: scale is no matter."""
+        """Returns weighted rows; the weights have a geometric mean of 1."""
         return rows * jnp.exp(self.logs - jnp.mean(self.logs))
 
 
 def soft_neighbor_loss(
     positions: Float[Array, "points components"], labels: Int[Array, points]
 ) -> Float[Array, ""]:
-    """-mean log of the share of a row's neighbors that have its label.
+    """Returns -mean log of the share of a row's neighbors that have its label.
 
     Neighbors count by 1 / (1 + d^2), the map's own curve.
 
@@ -62,7 +65,7 @@ def soft_neighbor_loss(
 def held_out_accuracy(
     positions: np.ndarray, labels: np.ndarray, known: np.ndarray
 ) -> float:
-    """The share of unknown rows that most of their 10 known neighbors are like."""
+    """Returns the share of unknown rows that most of their 10 known neighbors match."""
     unknown = np.setdiff1d(np.arange(len(labels)), known)
     squared = ((positions[unknown, None] - positions[known]) ** 2).sum(axis=-1)
     near = np.argsort(squared, axis=1, kind="stable")[:, :VOTERS]
@@ -74,10 +77,10 @@ def held_out_accuracy(
 def run(
     settings: RunSettings, composed: dict[str, Any], interrupts: Interrupts
 ) -> Path:
-    """Train, lay out before and after, and write figures, weights and a picture.
+    """Trains, lays out before and after, and writes figures, weights and a picture.
 
     Raises:
-        ValueError: Data or settings that are refused.
+        InputError: Data or settings are refused.
     """
     task = settings.task
     names = ("noise_columns", "noise", "known_rows", "training")
@@ -112,43 +115,21 @@ def run(
         key=jax.random.key(settings.seed),
     )
     interrupts.check()
-    maps = {
-        "clean": _map(images, settings),
-        "untrained": _map(np.asarray(encode(untrained)[0]), settings),
-        "trained": _map(np.asarray(encode(trained)[0]), settings),
+    slices = {
+        "clean": images,
+        "untrained": encode(untrained)[0],
+        "trained": encode(trained)[0],
     }
+    maps = {name: fitted_maps([x], None, settings)[0] for name, x in slices.items()}
     accuracy = {name: held_out_accuracy(y, labels, known) for name, y in maps.items()}
     lost = accuracy["clean"] - accuracy["untrained"]
-    record = {
-        "accuracy": accuracy,
-        "recovered": (accuracy["trained"] - accuracy["untrained"]) / lost,
-        "losses": losses,
-    }
-    print(
-        json.dumps({name: record[name] for name in ("accuracy", "recovered")}, indent=2)
-    )
-    with folder_beside(settings.results) as folder:
-        figure = _draw(maps, accuracy, labels, trained, images.shape[1])
-        figure.savefig(folder / "feature_weights.png", dpi=130)
-        np.savez(folder / "weights.npz", logs=np.asarray(trained.logs))
-        (folder / "feature_weights.json").write_text(
-            json.dumps(record, indent=2) + "\n"
-        )
-        OmegaConf.save(OmegaConf.create(composed), folder / "config.yaml")
-        interrupts.check()
-        written = publish(folder, settings.name)
-    print(f"results in {written}")
-    return written
-
-
-def _map(rows: np.ndarray, settings: RunSettings) -> np.ndarray:
-    found = aljax.fit(
-        [rows],
-        key=jax.random.key(settings.seed),
-        graph=settings.graph,
-        layout=settings.layout,
-    )
-    return found.slices()[0]
+    recovered = (accuracy["trained"] - accuracy["untrained"]) / lost
+    record: dict[str, Any] = {"accuracy": accuracy, "recovered": recovered}
+    print(json.dumps(record, indent=2))
+    figure = _draw(maps, accuracy, labels, trained, images.shape[1])
+    record |= {"losses": losses}
+    logs = np.asarray(trained.logs)
+    return write_results(settings, composed, record, figure, interrupts, logs=logs)
 
 
 def _draw(

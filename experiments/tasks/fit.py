@@ -6,7 +6,7 @@ The fit is at once or slice by slice, with a bar that shows the loss.
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from tqdm import tqdm
@@ -26,10 +26,19 @@ from experiments.settings import RunSettings, check_options
 BAR = "fit {percentage:3.0f}%|{bar:10}| {n_fmt}/{total_fmt}{postfix}"  # 80 columns
 
 
+class Result(NamedTuple):
+    """A finished fit: the data, the maps, their measures and the stages' seconds."""
+
+    dataset: Dataset
+    embedding: AlignedEmbedding
+    measures: report.Measures
+    seconds: dict[str, float]
+
+
 def run(
     settings: RunSettings, composed: dict[str, Any], interrupts: Interrupts
 ) -> Path:
-    """Load, fit, measure, draw and write.
+    """Loads, fits, measures, draws and writes.
 
     Args:
         settings: All that decides the run.
@@ -40,7 +49,7 @@ def run(
         The folder with the results.
 
     Raises:
-        ValueError: Data or settings that the sources or the library refuse.
+        InputError: The sources or the library refuse data or settings.
     """
     check_options(settings.task, required=())
     if settings.motion:
@@ -50,11 +59,9 @@ def run(
     with ExitStack() as stack:
         folder = stack.enter_context(folder_beside(settings.results))
         with stage("load", seconds, interrupts):
-            dataset = sources.load(**settings.data)
-            dataset = titled(dataset, settings.graph, settings.layout)
-            dataset = related_by_ids(dataset) if settings.by_ids else dataset
+            dataset = described(sources.load(**settings.data), settings)
         if settings.inverse is not None:
-            columns = [one.shape[1] for one in dataset.slices]
+            columns = [data.shape[1] for data in dataset.slices]
             inverse_pictures.check_images(columns, settings.layout.n_components)
         print(f"{settings.name}: {report.summary(dataset)}", flush=True)
         kept = stack.enter_context(resume.checkpoints(settings, dataset))
@@ -62,22 +69,39 @@ def run(
             embedding = fit(dataset, settings, interrupts, kept)
         with stage("measure", seconds, interrupts):
             measures = report.measure(dataset, embedding)
-        print(f"\n{report.table(dataset, measures)}\n")
-        with stage("draw", seconds, interrupts):
-            contents.draw(folder, settings, dataset, embedding)
-        contents.write_arrays(folder, dataset, embedding)
-        seconds["of which compilation"] = clock.seconds
-        record = report.record(
-            dataset,
-            embedding,
-            measures,
-            name=settings.name,
-            seed=settings.seed,
-            seconds=seconds,
+        result = Result(dataset, embedding, measures, seconds)
+        return finish(
+            folder, settings, composed, result, clock=clock, interrupts=interrupts
         )
-        contents.write_texts(folder, composed | {"resume": False}, record)
-        interrupts.check()
-        written = publish(folder, settings.name)
+
+
+def described(dataset: Dataset, settings: RunSettings) -> Dataset:
+    """Returns the dataset with titles and relations as the settings ask for them."""
+    dataset = titled(dataset, settings.graph, settings.layout)
+    return related_by_ids(dataset) if settings.by_ids else dataset
+
+
+def finish(
+    folder: Path,
+    settings: RunSettings,
+    composed: dict[str, Any],
+    result: Result,
+    *,
+    clock: CompileClock,
+    interrupts: Interrupts,
+) -> Path:
+    """Prints the measures, draws and writes all, and returns the published folder."""
+    dataset, embedding, measures, seconds = result
+    print(f"\n{report.table(dataset, measures)}\n")
+    with stage("draw", seconds, interrupts):
+        contents.draw(folder, settings, dataset, embedding)
+    contents.write_arrays(folder, dataset, embedding)
+    seconds["of which compilation"] = clock.seconds
+    names: dict[str, Any] = {"name": settings.name, "seed": settings.seed}
+    record = report.record(dataset, embedding, measures, **names, seconds=seconds)
+    contents.write_texts(folder, composed | {"resume": False}, record)
+    interrupts.check()
+    written = publish(folder, settings.name)
     print(contents.overview(written))
     return written
 
@@ -88,10 +112,10 @@ def fit(
     interrupts: Interrupts,
     checkpoints: Checkpoints | None = None,
 ) -> AlignedEmbedding:
-    """The maps of a dataset, as the settings ask for them, kept while they are made.
+    """Returns the maps of a dataset, checkpointed while they are made.
 
     Raises:
-        ValueError: As `aljax.fit` and `aljax.update` do, or `first` is not in range.
+        InputError: As `aljax.fit` and `aljax.update`, or `first` is out of range.
     """
     count = len(dataset.slices)
     first = count if settings.first is None else settings.first

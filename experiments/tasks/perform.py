@@ -1,4 +1,4 @@
-"""The task of a run, by its name."""
+"""Performs the task of a run, by its name."""
 
 import importlib
 import warnings
@@ -16,10 +16,10 @@ TASKS = ("fit", "sweep", "feature_weights", "encoder")
 def perform(
     settings: RunSettings, composed: dict[str, Any], interrupts: Interrupts
 ) -> Path:
-    """Do what `task` names, and return the folder with the results.
+    """Does what `task` names, and returns the folder with the results.
 
     Raises:
-        ValueError: There is no such task, or what the task refuses.
+        InputError: There is no such task, or the task refuses something.
     """
     keep_compiled(settings.compilation_cache)
     name = settings.task["name"]
@@ -35,7 +35,7 @@ def perform(
 
 
 def keep_compiled(folder: Path | None) -> None:
-    """Let JAX keep what it compiles, however small, for the next run."""
+    """Lets JAX keep what it compiles, however small, for the next run."""
     import jax
 
     if folder is None:

@@ -6,7 +6,6 @@ Also alone, on a data set with its default settings:
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,19 +23,20 @@ from aljax.selection import WEIGHT, Selection, select_alignment
 from aljax.sweep import SweepProblem
 from experiments import composition, settings
 from experiments.data import sources
+from experiments.results.records import write_json
 
 AUTO = "auto"
 CONFIDENCE = 0.95
 
 
 def resolved(composed: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings with a number where the weight of the alignment was `auto`.
+    """Returns the settings with a number where the alignment's weight was `auto`.
 
     The curve it was chosen on is left beside the results, as NAME-selection.png and
     .json.
 
     Raises:
-        ValueError: Data or settings that are refused.
+        InputError: Data or settings are refused.
     """
     section = composed.get("alignment")
     if not isinstance(section, Mapping) or section.get(WEIGHT) != AUTO:
@@ -62,18 +62,17 @@ def resolved(composed: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write(found: Selection, path: Path, *, heading: str) -> None:
-    """The curve as a picture and as JSON."""
+    """Writes the curve as a picture and as JSON."""
     curve(found, heading=heading).savefig(path.with_name(f"{path.name}.png"), dpi=150)
     record = {
         name: value.tolist() if isinstance(value, np.ndarray) else value
         for name, value in found._asdict().items()
     }
-    text = json.dumps(record, indent=2)
-    path.with_name(f"{path.name}.json").write_text(text + "\n")
+    write_json(path.with_name(f"{path.name}.json"), record)
 
 
 def curve(found: Selection, *, heading: str) -> Figure:
-    """Hidden mates and trustworthiness over the weights, with 95 % intervals."""
+    """Draws hidden mates and trustworthiness over the weights."""
     figure = Figure(figsize=(7, 5.5), layout="constrained")
     figure.suptitle(f"{heading}: {WEIGHT} {found.choice:g} chosen")
     axes = figure.subplots(2, sharex=True)
@@ -103,14 +102,14 @@ def curve(found: Selection, *, heading: str) -> Figure:
 def interval(
     values: Float[np.ndarray, "weights seeds"],
 ) -> tuple[Float[np.ndarray, "weights"], Float[np.ndarray, "weights"]]:
-    """The mean over seeds, and half the width of its 95 % interval (Student's t)."""
+    """Returns the mean over seeds and half its 95 % interval (Student's t)."""
     seeds = values.shape[1]
     factor = scipy.stats.t.ppf((1 + CONFIDENCE) / 2, seeds - 1) / np.sqrt(seeds)
     return values.mean(axis=1), factor * values.std(axis=1, ddof=1)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Choose on a data set, and say whether fresh seeds agree."""
+    """Chooses on a data set, and says whether fresh seeds agree."""
     parser = argparse.ArgumentParser(prog="python -m experiments.tasks.selection")
     parser.add_argument("data", help=", ".join(composition.choices()["data"]))
     parser.add_argument("overrides", nargs="*", metavar="name=value")

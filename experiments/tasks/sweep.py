@@ -10,8 +10,6 @@ share the folder fill it together.
 from __future__ import annotations
 
 import csv
-import json
-import os
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -26,9 +24,11 @@ from aljax.sweep import Row, SweepProblem, check_settings, sweep
 from experiments.benchmarks.cases import Case
 from experiments.benchmarks.peers import METHODS, MissingPeerError, Problem
 from experiments.data import sources
-from experiments.data.sources import Dataset
+from experiments.data.dataset import Dataset
 from experiments.interrupts import Interrupts
-from experiments.results import report
+from experiments.results import contents, report
+from experiments.results.folder import unwritable
+from experiments.results.records import write_json
 from experiments.settings import RunSettings, check_options, check_seed
 from experiments.tasks import tradeoff
 from experiments.tasks.grid import expand
@@ -47,7 +47,7 @@ FILES = {
 def run(
     settings: RunSettings, composed: dict[str, Any], interrupts: Interrupts
 ) -> Path:
-    """Lay out what is not finished yet, and write the table and the pictures.
+    """Lays out what is not finished yet, and write the table and the pictures.
 
     Args:
         settings: All that decides the run; `task.grid` makes its rows, and `task.row`
@@ -56,7 +56,7 @@ def run(
         interrupts: Asked after each row.
 
     Raises:
-        ValueError: Data or settings that the sources or the library refuse.
+        InputError: The sources or the library refuse data or settings.
     """
     task = settings.task
     _check_options(task)
@@ -89,7 +89,7 @@ def run(
             f"stopped; all settings are finished in {store.folder}."
         )
     _write(folder, composed, rows, table, rivals, dataset)
-    print(f"{time.perf_counter() - began:.1f} s\n{_overview(folder)}")
+    print(f"{time.perf_counter() - began:.1f} s\n{contents.overview(folder, FILES)}")
     return folder
 
 
@@ -120,8 +120,7 @@ def _check_room(folder: Path, dataset: Dataset) -> None:
     try:
         (folder / "rows").mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        got = f"is {folder.parent}, which cannot be written ({error.strerror})"
-        raise InputError("results", got, "a folder, as in results=~/maps") from error
+        raise unwritable(folder.parent, error) from error
 
 
 def _asked(rows: list[dict[str, Any]], row: Any) -> list[dict[str, Any]]:
@@ -148,7 +147,7 @@ def _lay_out(
     task: Mapping[str, Any],
     interrupts: Interrupts,
 ) -> None:
-    """Run and keep the rows that are not finished."""
+    """Runs and keeps the rows that are not finished."""
     own = [{name: v for name, v in row.items() if name != "seed"} for row in rows]
     check_settings(own)
     identities = [_identity(problem, row) for row in rows]
@@ -186,7 +185,7 @@ def _lay_out(
 def _rivals(
     names: Sequence[str], settings: RunSettings, dataset: Dataset, store: Store
 ) -> dict[str, Finished]:
-    """umap-learn's maps of the same data, where it is installed."""
+    """Returns rivals' maps of the same data, where they are installed."""
     found: dict[str, Finished] = {}
     own = {
         "n_neighbors": settings.graph.n_neighbors,
@@ -226,8 +225,7 @@ def _write(
         "rivals": {name: _without_maps(found) for name, found in rivals.items()},
         "versions": report.versions(),
     }
-    text = json.dumps(record, indent=2, ensure_ascii=False)
-    (folder / "sweep.json").write_text(text + "\n", encoding="utf-8")
+    write_json(folder / "sweep.json", record)
     OmegaConf.save(OmegaConf.create(composed), folder / "config.yaml")
     if "displacement" in lines[0]:
         points = {name: _without_maps(found) for name, found in rivals.items()}
@@ -242,9 +240,3 @@ def _write(
 
 def _without_maps(found: Finished) -> dict[str, Any]:
     return {name: value for name, value in found.items() if name != "maps"}
-
-
-def _overview(folder: Path) -> str:
-    written = {name: what for name, what in FILES.items() if (folder / name).exists()}
-    lines = [f"  {name:<12}{meaning}" for name, meaning in written.items()]
-    return "\n".join([f"results in {folder}{os.sep}", *lines])

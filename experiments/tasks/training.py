@@ -7,6 +7,7 @@ else.
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -15,12 +16,19 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
+from matplotlib.figure import Figure
+from omegaconf import OmegaConf
 
+import aljax
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig, number
 from aljax.errors import InputError
 from aljax.fit import prepare
 from aljax.layout import Unrolled, graph_of, reweigh, solve_layout
 from aljax.layout.problem import AlignedProblem, LayoutParams
+from experiments.interrupts import Interrupts
+from experiments.results.folder import folder_beside, publish
+from experiments.results.records import write_json
+from experiments.settings import RunSettings
 
 Encoder = Callable[..., Any]  # an Equinox module
 Rows = list[Float[Array, "_ features"]]
@@ -46,19 +54,55 @@ class Training(NamedTuple):
     map_rate: float
 
 
-def read_training(given: Any) -> Training:
-    """Checked settings of a training, as `task.training` has them.
+def read_training(values: Any) -> Training:
+    """Returns the checked settings of a training, as `task.training` has them.
 
     Raises:
-        ValueError: A name that is missing or unknown, or a value out of range.
+        InputError: A name is missing or unknown, or a value is out of range.
     """
-    if not isinstance(given, Mapping) or {*given} != {*Training._fields}:
+    if not isinstance(values, Mapping) or {*values} != {*Training._fields}:
         expected = ", ".join(Training._fields)
-        raise InputError("task.training", f"is {given!r}", expected)
+        raise InputError("task.training", f"is {values!r}", expected)
     for name, kind in Training.__annotations__.items():
         check = number(1, whole=True) if kind is int else number(0, open_low=True)
-        check(f"task.training.{name}", given[name])
-    return Training(**given)
+        check(f"task.training.{name}", values[name])
+    return Training(**values)
+
+
+def fitted_maps(
+    slices: Sequence[Any], relations: Any, settings: RunSettings
+) -> list[np.ndarray]:
+    """Returns the maps of slices, laid out as the run's settings ask."""
+    return aljax.fit(
+        [np.asarray(rows) for rows in slices],
+        relations,
+        key=jax.random.key(settings.seed),
+        graph=settings.graph,
+        layout=settings.layout,
+        alignment=settings.alignment,
+    ).slices()
+
+
+def write_results(
+    settings: RunSettings,
+    composed: dict[str, Any],
+    record: dict[str, Any],
+    figure: Figure,
+    interrupts: Interrupts,
+    **weights: np.ndarray,
+) -> Path:
+    """Writes a task's figures, picture, settings and, if any, trained weights."""
+    name = settings.task["name"]
+    with folder_beside(settings.results) as folder:
+        figure.savefig(folder / f"{name}.png", dpi=130)
+        write_json(folder / f"{name}.json", record)
+        if weights:
+            np.savez(folder / "weights.npz", allow_pickle=False, **weights)
+        OmegaConf.save(OmegaConf.create(composed), folder / "config.yaml")
+        interrupts.check()
+        written = publish(folder, settings.name)
+    print(f"results in {written}")
+    return written
 
 
 class Held(NamedTuple):
@@ -77,13 +121,12 @@ def hold(
     key: jax.Array,
     training: Training,
 ) -> Held:
-    """Neighbors, mates and a start for the rows as they are encoded now."""
+    """Finds neighbors, mates and a start for the rows as they are encoded now."""
     from aljax.graph.exact import exact_knn
 
-    data = [np.asarray(one) for one in rows]
-    config = GraphConfig()
-    assert isinstance(config.n_neighbors, int)
-    knn = [exact_knn(one, config.n_neighbors) for one in data]
+    n_neighbors = GraphConfig().n_neighbors
+    assert isinstance(n_neighbors, int)
+    knn = [exact_knn(np.asarray(encoded), n_neighbors) for encoded in rows]
     begun = prepare(
         knn,
         relations,
@@ -91,13 +134,12 @@ def hold(
         layout=LayoutConfig(learning_rate=training.map_rate),
         alignment=AlignmentConfig(),
     )
-    return Held(
-        [one.indices for one in knn], begun.problem, begun.params, begun.state.maps
-    )
+    neighbors = [listed.indices for listed in knn]
+    return Held(neighbors, begun.problem, begun.params, begun.state.maps)
 
 
 def lay_out(rows: Rows, held: Held, training: Training, key: jax.Array) -> Rows:
-    """Each slice's map `(points, components)`, differentiable in the rows."""
+    """Returns each slice's map `(points, components)`, differentiable in the rows."""
     graphs = [graph_of(x, near) for x, near in zip(rows, held.neighbors, strict=True)]
     solution = solve_layout(
         reweigh(held.problem, graphs),
@@ -106,8 +148,8 @@ def lay_out(rows: Rows, held: Held, training: Training, key: jax.Array) -> Rows:
         adjoint=Unrolled(key, n_epochs=training.epochs, last=training.last),
     )
     maps = []
-    for t, one in enumerate(rows):
-        size = one.shape[0]
+    for t, encoded in enumerate(rows):
+        size = encoded.shape[0]
         place = held.problem.order[t, :size]
         blank = jnp.zeros((size, solution.maps.shape[1]), solution.maps.dtype)
         maps.append(blank.at[place].set(solution.maps[t, :, :size].T))
@@ -123,7 +165,7 @@ def train(
     training: Training,
     key: jax.Array,
 ) -> tuple[Any, list[float]]:
-    """The module after training, and the loss at every step.
+    """Returns the module after training, and the loss at every step.
 
     Args:
         module: An Equinox module.

@@ -1,0 +1,79 @@
+"""Writes results as JSON and Markdown, with the machine that they were read on."""
+
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import re
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+RIVALS = ("umap-learn", "manifolds-rs", "openTSNE")
+PACKAGES = ("aljax", "jax", "jaxlib", "numpy", "scipy", "pynndescent", "numba")
+
+
+def write_json(path: Path, record: Any, *, allow_nan: bool = True) -> None:
+    """Writes a record into a file, whose folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(record, indent=2, allow_nan=allow_nan, ensure_ascii=False)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def markdown(head: Sequence[str], lines: Sequence[Sequence[Any]]) -> str:
+    """Returns a Markdown table; floats have four digits after the point."""
+    cells = [
+        [f"{cell:.4f}" if isinstance(cell, float) else str(cell) for cell in line]
+        for line in (head, ["---"] * len(head), *lines)
+    ]
+    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
+
+
+def versions(packages: Sequence[str]) -> dict[str, str | None]:
+    """Returns the version of each package, None where it is not installed."""
+    installed: dict[str, str | None] = dict.fromkeys(packages)
+    for package in packages:
+        try:
+            installed[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return installed
+
+
+def processor() -> str | None:
+    """Returns the processor's name, where the system tells: code depends on it."""
+    try:
+        listed = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return platform.processor() or None
+    names = re.findall(r"^model name\s*: (.*)$", listed, re.MULTILINE)
+    return names[0] if names else None
+
+
+def machine() -> dict[str, Any]:
+    """Returns the machine and the versions that a figure was read with."""
+    import jax
+
+    return {
+        "cores": len(os.sched_getaffinity(0)),
+        "processor": processor(),
+        "devices": [device.device_kind for device in jax.devices()],
+        "python": platform.python_version(),
+        "versions": versions(PACKAGES + RIVALS),
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def mean(values: Sequence[float]) -> float:
+    """Returns the mean of the values that are numbers, NaN if there are none."""
+    numbers = [value for value in values if not math.isnan(value)]
+    return float(np.mean(numbers)) if numbers else math.nan
+
+
+def means(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Returns the mean of each column of a table."""
+    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
