@@ -6,7 +6,7 @@ experiments.composition.compose -> build -> RunSettings
 import dataclasses
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +17,6 @@ from aljax.errors import InputError
 from experiments.composition import SECTIONS, unknown
 
 CHECKPOINTS = r"\.checkpoints(-\d+)?"  # ends the names of unfinished runs' folders
-# The settings that configs of earlier versions lack.
-NEWER = {
-    "task": {"name": "fit"},
-    "resume": False,
-    "checkpoint_epochs": None,
-    "checkpoint_seconds": None,
-    "devices": None,
-    "distributed": False,
-    "coordinator": None,
-    "processes": None,
-    "process_id": None,
-}
 BY_HAND = ("coordinator", "processes", "process_id")
 COUNT = number(1, whole=True, optional=True)
 # Larger seeds would silently stand for smaller ones.
@@ -64,9 +52,9 @@ class InverseGrid:
     corners: Sequence[Sequence[float]] | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RunSettings:
-    """All settings of a run.
+    """All settings of a run; those with a default are missing in configs of old.
 
     Attributes:
         name: Names the folder of the results.
@@ -101,14 +89,14 @@ class RunSettings:
     compilation_cache: Path | None
     by_ids: bool
     first: int | None
-    resume: bool
-    checkpoint_epochs: int | None
-    checkpoint_seconds: float | None
-    devices: int | None
-    distributed: bool
-    coordinator: str | None
-    processes: int | None
-    process_id: int | None
+    resume: bool = False
+    checkpoint_epochs: int | None = None
+    checkpoint_seconds: float | None = None
+    devices: int | None = None
+    distributed: bool = False
+    coordinator: str | None = None
+    processes: int | None = None
+    process_id: int | None = None
     motion: bool
     task: Mapping[str, Any]
     data: Mapping[str, Any]
@@ -124,13 +112,14 @@ def build(settings: Mapping[str, Any]) -> RunSettings:
     Raises:
         InputError: A name is unknown, or a value of the wrong type or out of range.
     """
-    known = [field.name for field in dataclasses.fields(RunSettings)]
-    settings = NEWER | dict(settings)
+    fields = {field.name: field for field in dataclasses.fields(RunSettings)}
     for name in settings:
-        if name not in known:
-            raise unknown(name, known)
-    for name in known:
-        if name not in settings:
+        if name not in fields:
+            raise unknown(name, [*fields])
+    defaults = {name: field.default for name, field in fields.items()}
+    settings = {**defaults, "task": {"name": "fit"}, **settings}
+    for name, value in settings.items():
+        if value is MISSING:
             raise InputError(name, "is missing", "a value for each setting")
     for name, check in NUMBERS.items():
         _in_yaml(check, name, settings[name])

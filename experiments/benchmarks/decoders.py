@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.benchmarks.peers import MissingPeerError
+from experiments.benchmarks.peers import load_peer
 
 UMAP_LEARN = "umap-learn"
 NEIGHBORS = 15  # of the inverse distance weighting
@@ -37,20 +37,11 @@ class Placed:
 
 def umap_map(rows: np.ndarray, held: np.ndarray) -> Placed:
     """umap-learn's map (random_state 42), rows placed by its transform."""
-    try:
-        import umap
-    except ImportError as error:
-        raise MissingPeerError(
-            "umap-learn is not installed; run: pip install 'umap-learn==0.5.12'"
-        ) from error
-    model: Any = umap.UMAP(random_state=42).fit(rows)
-    positions = np.concatenate(
-        [model.transform(part) for part in (held[:200], held[200:]) if len(part)]
-    )
+    model: Any = load_peer("umap", "umap-learn==0.5.12").UMAP(random_state=42).fit(rows)
+    positions = _in_parts(model.transform, held)
     curve = (float(model._a), float(model._b))
-    return Placed(
-        rows, model.embedding_, held, positions, model.transform, model, curve
-    )
+    placed = rows, model.embedding_, held, positions
+    return Placed(*placed, model.transform, model, curve)
 
 
 def place_by_aljax(rows: np.ndarray, held: np.ndarray) -> Placed:
@@ -65,19 +56,16 @@ def place_by_aljax(rows: np.ndarray, held: np.ndarray) -> Placed:
         return aljax.transform(fitted, 0, np.asarray(new, np.float32))
 
     curve = (float(fitted.params.a[0]), float(fitted.params.b[0]))
-    return Placed(
-        rows, fitted.slices()[0], held, transform(held), transform, None, curve
-    )
+    placed = rows, fitted.slices()[0], held, transform(held)
+    return Placed(*placed, transform, None, curve)
 
 
 def _ours(placed: Placed, **options: Any) -> np.ndarray:
     from aljax import inverse_transform
 
     a, b = placed.curve
-    found = inverse_transform(
-        placed.positions, placed.embedding, placed.rows, a=a, b=b, **options
-    )
-    return np.asarray(found.points)
+    arrays = placed.positions, placed.embedding, placed.rows
+    return np.asarray(inverse_transform(*arrays, a=a, b=b, **options).points)
 
 
 def umap_inverse(placed: Placed) -> np.ndarray:
@@ -89,8 +77,14 @@ def umap_inverse(placed: Placed) -> np.ndarray:
         model = umap.UMAP(random_state=42).fit(placed.rows)
         model.embedding_ = placed.embedding.astype(np.float32)
     positions = placed.positions.astype(np.float32)
-    parts = [part for part in (positions[:200], positions[200:]) if len(part)]
-    return np.concatenate([model.inverse_transform(part) for part in parts])
+    return _in_parts(model.inverse_transform, positions)
+
+
+def _in_parts(call: Callable[[np.ndarray], Any], rows: np.ndarray) -> np.ndarray:
+    """Calls on the first 200 rows, then on the others: figures are read on both."""
+    return np.concatenate(
+        [call(part) for part in (rows[:200], rows[200:]) if len(part)]
+    )
 
 
 def inverse_distances(placed: Placed) -> np.ndarray:

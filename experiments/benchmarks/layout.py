@@ -7,8 +7,8 @@ prints a table for each and writes `results/benchmarks/layout.json`.
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
-from typing import Any
 
 import jax
 import numpy as np
@@ -28,7 +28,7 @@ ROWS = 1000
 
 
 def hubs() -> list[Row]:
-    """Data with hubs: how far the farthest point lies, and trustworthiness."""
+    """Lays out data with hubs: how far the farthest point lies, and trustworthiness."""
     rng = np.random.default_rng(0)
     sphere = rng.normal(size=(5000, 50))
     sphere /= np.linalg.norm(sphere, axis=1, keepdims=True)
@@ -48,13 +48,12 @@ def hubs() -> list[Row]:
             centered = placed - np.median(placed, axis=0)
             radius = np.percentile(np.linalg.norm(centered, axis=1), 99)
             trust = trustworthiness(data, placed, n_neighbors=NEIGHBORS, rows=rows)
+            farthest = float(np.abs(centered).max() / radius)
             found.append(
                 {
                     "data": name,
                     "method": method,
-                    "largest coordinate / 99 % radius": float(
-                        np.abs(centered).max() / radius
-                    ),
+                    "largest coordinate / 99 % radius": farthest,
                     "trustworthiness": trust,
                 }
             )
@@ -62,7 +61,7 @@ def hubs() -> list[Row]:
 
 
 def min_dist() -> list[Row]:
-    """One data set four times with rising min_dist: how far nearest points lie."""
+    """Lays one data set out four times with rising min_dist: how far points lie."""
     data = sources.digits_parameters(slices=1).slices[0]
     rows = data[np.argsort(data.sum(axis=1))][::3]
     values = [0.01, 0.2, 0.5, 0.99]
@@ -90,7 +89,7 @@ def min_dist() -> list[Row]:
 
 
 def starts() -> list[Row]:
-    """Seconds of each start beside those of the layout, connected data and not."""
+    """Times each start and the layout, on connected data and others."""
     rng = np.random.default_rng(0)
     apart = rng.normal(scale=50, size=(200, 20))
     groups = np.repeat(apart, 50, axis=0) + rng.normal(size=(10_000, 20))
@@ -103,15 +102,12 @@ def starts() -> list[Row]:
         rows = np.random.default_rng(0).choice(len(data), ROWS, replace=False)
         (graph,) = aljax.prepare([data], key=jax.random.key(0)).graphs
         for init in ("spectral", "random"):
-            options: Any = {
-                "key": jax.random.key(0),
-                "layout": LayoutConfig(init=init),
-            }
-            aljax.fit([graph], **options)
-            fitted = aljax.fit([graph], **options)
-            trust = trustworthiness(
-                data, fitted.maps[0], n_neighbors=NEIGHBORS, rows=rows
-            )
+            layout = LayoutConfig(init=init)
+            fit = partial(aljax.fit, [graph], key=jax.random.key(0), layout=layout)
+            fit()  # compiles
+            fitted = fit()
+            placed = fitted.maps[0]
+            trust = trustworthiness(data, placed, n_neighbors=NEIGHBORS, rows=rows)
             found.append(
                 {
                     "data": name,
@@ -125,45 +121,37 @@ def starts() -> list[Row]:
 
 
 def size(counts: Sequence[int] = (1_000, 10_000, 100_000)) -> list[Row]:
-    """Ten slices of growing size: nanoseconds of an epoch for a point."""
+    """Times an epoch of ten slices of growing size, in nanoseconds for a point."""
     found = []
     for count in counts:
         data = sources.drifting_clusters(
             slices=10, points=count, features=32, clusters=50, seed=0
         )
         n_epochs = 50
-        options: Any = {
-            "key": jax.random.key(0),
-            "layout": LayoutConfig(n_epochs=n_epochs),
-        }
-        graphs = aljax.prepare(data.slices, data.relations, key=options["key"]).graphs
-        aljax.fit(graphs, data.relations, **options)
-        seconds = [
-            aljax.fit(graphs, data.relations, **options).seconds["layout"]
-            for _ in range(3)
-        ]
+        layout, key = LayoutConfig(n_epochs=n_epochs), jax.random.key(0)
+        graphs = aljax.prepare(data.slices, data.relations, key=key).graphs
+        fit = partial(aljax.fit, graphs, data.relations, key=key, layout=layout)
+        _, *seconds = (fit().seconds["layout"] for _ in range(4))
         per_point = float(np.median(seconds)) / n_epochs / (10 * count) * 1e9
         found.append({"points": 10 * count, "ns per epoch and point": per_point})
     return found
 
 
 def recall() -> list[Row]:
-    """Of approximate neighbors against exact ones, on 1,000 rows."""
-    found = []
-    for name, data in (
-        ("70,000 images of clothes", sources.fashion_whole(folder=None).slices[0]),
-        (
-            "100,000 x 32, clusters",
-            sources.drifting_clusters(
-                slices=1, points=100_000, features=32, clusters=50, seed=0
-            ).slices[0],
-        ),
-    ):
+    """Compares approximate neighbors with exact ones, on 1,000 rows."""
+    clusters = sources.drifting_clusters(
+        slices=1, points=100_000, features=32, clusters=50, seed=0
+    )
+    cases = {
+        "70,000 images of clothes": sources.fashion_whole(folder=None).slices[0],
+        "100,000 x 32, clusters": clusters.slices[0],
+    }
+    rows = []
+    for name, data in cases.items():
         listed = approximate_knn(data, NEIGHBORS).indices
-        found.append(
-            {"data": name, f"recall@{NEIGHBORS}": slice_recall(data, listed, NEIGHBORS)}
-        )
-    return found
+        shared = slice_recall(data, listed, NEIGHBORS)
+        rows.append({"data": name, f"recall@{NEIGHBORS}": shared})
+    return rows
 
 
 if __name__ == "__main__":

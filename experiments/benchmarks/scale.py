@@ -12,9 +12,9 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import jax
@@ -27,6 +27,7 @@ from aljax.layout.problem import AlignedProblem, layout_params
 from aljax.layout.sharding import VIRTUAL, mesh_of, place, sharded_loss
 from experiments.benchmarks.collectives import collectives
 from experiments.benchmarks.parts import Row, run_parts
+from experiments.clocks import clocked, peak_memory
 from experiments.data import sources
 
 DEVICES = (1, 2, 4, 8)
@@ -78,29 +79,26 @@ def on(devices: int, slices: int, points: int) -> Row:
     }
     with jax.set_mesh(mesh):
         compiled = run.lower(*placed[:3], EPOCHS, **options).compile()
-        found = collectives(compiled.as_text() or "", devices)
+        exchanges = collectives(compiled.as_text() or "", devices)
         state = jax.block_until_ready(run(*placed[:3], EPOCHS, **options))
         seconds = []
         for repeat in range(REPEATS):
-            began = time.perf_counter()
             stop = EPOCHS * (repeat + 2)
-            state = run(*placed[:2], state, stop, **options)
-            jax.block_until_ready(state)
-            seconds.append((time.perf_counter() - began) / EPOCHS)
+            again = partial(run, *placed[:2], state, stop, **options)
+            state, took = clocked(again)
+            seconds.append(took / EPOCHS)
     memory = compiled.memory_analysis()
-    kept = sum(one.sent for one in found)
+    sent = sum(exchange.sent for exchange in exchanges)
+    held = memory and memory.argument_size_in_bytes + memory.temp_size_in_bytes
     return {
         "devices": devices,
         "mesh": " x ".join(map(str, mesh.shape.values())),
         "slices x points": f"{slices} x {points:,}",
         "ms per epoch": 1000 * float(np.median(seconds)),
-        "KB sent per device and epoch": kept / 1000,
-        "maps": kept / (COMPONENTS * 4 * points),
-        "kinds": ", ".join(sorted({one.kind for one in found})) or "none",
-        "MB per device": (memory.argument_size_in_bytes + memory.temp_size_in_bytes)
-        / 1e6
-        if memory
-        else None,
+        "KB sent per device and epoch": sent / 1000,
+        "maps": sent / (COMPONENTS * 4 * points),
+        "kinds": ", ".join(sorted({exchange.kind for exchange in exchanges})) or "none",
+        "MB per device": held / 1e6 if held else None,
     }
 
 
@@ -155,11 +153,9 @@ def model() -> list[Row]:
 
 def neighbors() -> list[Row]:
     """Graphs of 20 slices x 50,000 rows, each slice a job of its own."""
-    began = time.perf_counter()
     with ThreadPoolExecutor(2) as pool:
-        jobs = pool.map(lambda t: json.loads(_alone("slice", t)), range(SLICES))
-        rows = list(jobs)
-    whole = time.perf_counter() - began
+        jobs = partial(pool.map, lambda t: json.loads(_alone("slice", t)))
+        rows, whole = clocked(lambda: [*jobs(range(SLICES))])
     means = {
         "slices x rows": f"{SLICES} x {ROWS:,}",
         "graph s, median": float(np.median([one["graph"] for one in rows])),
@@ -172,8 +168,6 @@ def neighbors() -> list[Row]:
 
 def job(t: int) -> Row:
     """The graph of one slice, as a job that knows of no other."""
-    from experiments.clocks import peak_memory
-
     data = sources.drifting_clusters(
         slices=1, points=ROWS, features=FEATURES, clusters=50, seed=t
     )

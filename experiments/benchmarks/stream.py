@@ -8,8 +8,9 @@ and writes `results/benchmarks/stream.json`.
 """
 
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from statistics import median
 from typing import Any
 
 import jax
@@ -21,6 +22,9 @@ from experiments.benchmarks import peers
 from experiments.benchmarks.cases import CASES
 from experiments.benchmarks.parts import Row, run_parts
 from experiments.benchmarks.race import measure
+from experiments.clocks import clocked
+from experiments.data.sources import digits
+from experiments.results.records import means
 
 SEEDS = (0, 1, 2)
 HELD_OUT = 200
@@ -29,7 +33,7 @@ VOTERS = 10
 
 
 def updates() -> list[Row]:
-    """Two slices fitted and eight appended: seconds of an update, and the maps."""
+    """Fits two slices and appends eight: seconds of an update, and the maps."""
     case = CASES["digits_sequence"]
     data = case.load()
     rows = []
@@ -43,8 +47,9 @@ def updates() -> list[Row]:
             {"method": name}
             | {"seconds of an update": float(np.median([s for _, s in runs]))}
             | {
-                key: float(np.mean([one[key] for one in quality]))
-                for key in ("trustworthiness", "knn_accuracy", "displacement")
+                key: value
+                for key, value in means(quality).items()
+                if key in ("trustworthiness", "knn_accuracy", "displacement")
             }
         )
     return rows
@@ -57,10 +62,10 @@ def _ours(
     fitted = aljax.fit(slices[:2], relations[:1], key=key)
     seconds = []
     for t in range(2, len(slices)):
-        began = time.perf_counter()
-        own = jax.random.fold_in(key, t)
-        fitted = aljax.update(fitted, slices[t], relations[t - 1], key=own)
-        seconds.append(time.perf_counter() - began)
+        options = {"key": jax.random.fold_in(key, t)}
+        call = partial(aljax.update, fitted, slices[t], relations[t - 1], **options)
+        fitted, took = clocked(call)
+        seconds.append(took)
     return fitted.slices(), float(np.median(seconds))
 
 
@@ -74,38 +79,35 @@ def _theirs(*, turned: bool) -> Callable[..., tuple[list[np.ndarray], float]]:
         model.fit(list(slices[:2]), relations=[dict(r) for r in relations[:1]])
         seconds = []
         for t in range(2, len(slices)):
-            one = dict(relations[t - 1])
-            one = {new: old for old, new in one.items()} if turned else one
-            began = time.perf_counter()
-            model.update(slices[t], relations=one)
-            seconds.append(time.perf_counter() - began)
+            mates = dict(relations[t - 1])
+            mates = {new: old for old, new in mates.items()} if turned else mates
+            update = partial(model.update, slices[t], relations=mates)
+            seconds.append(clocked(update)[1])
         return [np.asarray(m) for m in model.embeddings_], float(np.median(seconds))
 
     return way
 
 
 def lengths(counts: Sequence[int] = (10, 50, 200)) -> list[Row]:
-    """Seconds of an update of sequences of some lengths: the median of five."""
+    """Times an update of sequences of some lengths, as the median of five."""
     data = CASES["digits_sequence"].load()
     # A walk back and forth through the slices, the relations turned on the way back.
     there = list(range(10)) + list(range(8, 0, -1))
     steps = [there[i % len(there)] for i in range(max(counts) + 6)]
-    key, rows = jax.random.key(0), []
+    key, took = jax.random.key(0), {}
     fitted = aljax.fit(
         [data.slices[t] for t in steps[:2]], [_step(data, *steps[:2])], key=key
     )
     for count in range(2, max(counts) + 6):
-        began = time.perf_counter()
         relation = _step(data, steps[count - 1], steps[count])
-        fitted = aljax.update(fitted, data.slices[steps[count]], relation, key=key)
-        rows.append((count, time.perf_counter() - began))
-    found = dict(rows)
+        rows = data.slices[steps[count]]
+        fitted, took[count] = clocked(
+            partial(aljax.update, fitted, rows, relation, key=key)
+        )
     return [
         {
             "slices there": count,
-            "seconds of an update": float(
-                np.median([found[c] for c in range(count, count + 5)])
-            ),
+            "seconds of an update": median(took[c] for c in range(count, count + 5)),
         }
         for count in counts
     ]
@@ -118,22 +120,20 @@ def _step(data: Any, before: int, after: int) -> dict[int, int]:
 
 
 def unseen() -> list[Row]:
-    """Held-out digits placed in the map of the others."""
-    from sklearn.datasets import load_digits
+    """Places held-out digits in the map of the others."""
     from sklearn.neighbors import KNeighborsClassifier
 
-    digits: Any = load_digits()
-    images, classes = digits.data.astype(np.float32), digits.target
+    images, classes = digits()
     order = np.random.default_rng(0).permutation(len(images))
-    known, held = order[:-HELD_OUT], order[-HELD_OUT:]
+    kept, held = order[:-HELD_OUT], order[-HELD_OUT:]
     umap = peers.load_peer("umap", "umap-learn==0.5.12")
 
     def ours(seed: int) -> tuple[np.ndarray, Callable[[], np.ndarray]]:
-        fitted = aljax.fit([images[known]], key=jax.random.key(seed))
+        fitted = aljax.fit([images[kept]], key=jax.random.key(seed))
         return fitted.maps[0], lambda: aljax.transform(fitted, 0, images[held])
 
     def theirs(seed: int) -> tuple[np.ndarray, Callable[[], np.ndarray]]:
-        model = umap.UMAP(random_state=seed, n_jobs=1).fit(images[known])
+        model = umap.UMAP(random_state=seed, n_jobs=1).fit(images[kept])
         return model.embedding_, lambda: model.transform(images[held])
 
     rows = []
@@ -142,32 +142,27 @@ def unseen() -> list[Row]:
         for seed in SEEDS:
             placed, call = method(seed)
             call()
-            began = time.perf_counter()
-            new = call()
-            took = time.perf_counter() - began
-            votes = KNeighborsClassifier(VOTERS).fit(placed, classes[known])
+            new, took = clocked(call)
+            votes = KNeighborsClassifier(VOTERS).fit(placed, classes[kept])
+            trust = held_out_trustworthiness(images[kept], placed, images[held], new)
+            of_map = knn_accuracy(placed, classes[kept], n_neighbors=VOTERS)
             each.append(
                 {
                     "seconds": took,
                     "accuracy": float(votes.score(new, classes[held])),
-                    "accuracy of the map": knn_accuracy(
-                        placed, classes[known], n_neighbors=VOTERS
-                    ),
-                    "trustworthiness": held_out_trustworthiness(
-                        images[known], placed, images[held], new
-                    ),
+                    "accuracy of the map": of_map,
+                    "trustworthiness": trust,
                 }
             )
-        means = {key: float(np.mean([one[key] for one in each])) for key in each[0]}
-        means["seconds"] = float(np.median([one["seconds"] for one in each]))
-        rows.append({"method": name} | means)
+        seconds = float(np.median([figures["seconds"] for figures in each]))
+        rows.append({"method": name} | means(each) | {"seconds": seconds})
     return rows
 
 
 def held_out_trustworthiness(
     data: np.ndarray, placed: np.ndarray, rows: np.ndarray, new: np.ndarray
 ) -> float:
-    """Trustworthiness of new rows among placed ones: each measured without the others.
+    """Returns the trustworthiness of new rows, each measured without the others.
 
     Their k neighbors among the placed rows in the map, against their ranks among
     them in the data: the measure of a data set of the placed rows and the one new.

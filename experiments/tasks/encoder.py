@@ -131,6 +131,11 @@ def run(
     return write_results(settings, composed, record, figure, interrupts)
 
 
+def _standard(rows: np.ndarray) -> np.ndarray:
+    centered = rows - rows.mean(axis=0)
+    return (centered / centered.std()).astype(np.float32)
+
+
 def _same(rows: np.ndarray) -> dict[int, int]:
     return dict(zip(rows.tolist(), rows.tolist(), strict=True))
 
