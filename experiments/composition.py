@@ -46,7 +46,7 @@ def choices() -> dict[str, list[str]]:
 
 
 def unknown(name: str, known: Sequence[str], kind: str = "setting") -> InputError:
-    """The error of a name that does not exist; it tells the nearest that does."""
+    """Returns the error of a name that does not exist; it tells the nearest one."""
     expected = f"the name of a {kind}"
     return InputError(name, f"is not a {kind}", expected, nearest_name(name, known))
 
@@ -133,7 +133,7 @@ def _has_several(error: BaseException | None) -> bool:
 
 
 def _key(text: str) -> str:
-    """The name of an override, without what stands before and behind it."""
+    """Returns the name of an override, without what stands before and behind it."""
     return text.lstrip("+~").partition("=")[0].partition("@")[0]
 
 

@@ -59,7 +59,7 @@ class Interrupts:
         self.seen = self.seen or number
 
     def _listen(self) -> None:
-        """Read the signals' numbers, which the system's handler writes at once."""
+        """Reads the signals' numbers, which the system's handler writes at once."""
         heard = 0
         while numbers := self._heard.recv(1):
             if numbers[0] not in SIGNALS:
@@ -73,7 +73,7 @@ class Interrupts:
             os.write(2, b"\nstopping (again to stop at once)\n")
 
     def check(self) -> None:
-        """Raise KeyboardInterrupt if it has been asked for."""
+        """Raises KeyboardInterrupt if it has been asked for."""
         if self.seen is not None:
             raise KeyboardInterrupt
 

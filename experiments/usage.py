@@ -27,7 +27,7 @@ help(aljax.LayoutConfig)", and likewise GraphConfig and AlignmentConfig."""
 
 
 def usage() -> str:
-    """The text of `--help`."""
+    """Returns the text of `--help`."""
     groups = choices()
     described = {
         group: {f"{group}={name}": _describe(group, name) for name in groups[group]}
@@ -48,7 +48,7 @@ def usage() -> str:
 
 
 def _describe(group: str, name: str) -> str:
-    """The first comment of a choice's YAML file."""
+    """Returns the first comment of a choice's YAML file."""
     for line in (CONFIG.parent / group / f"{name}.yaml").read_text().splitlines():
         if line.startswith("#") and "@package" not in line:
             return line.lstrip("# ")
@@ -73,7 +73,7 @@ def _data_settings() -> dict[str, str]:
 
 
 def _tasks() -> dict[str, str]:
-    """The first line of each task's module, which is read but not imported."""
+    """Returns the first line of each task's module, which is read but not imported."""
     from experiments.tasks.perform import TASKS
 
     folder = Path(__file__).parent / "tasks"

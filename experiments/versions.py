@@ -59,7 +59,7 @@ def check_pins() -> list[str]:
 
 
 def run_at(end: str, folder: Path) -> tuple[str, str]:
-    """The jax that was installed at an end of the range, and the tests' verdict."""
+    """Returns the jax installed at an end of the range, and the tests' verdict."""
     python = folder / end / "bin" / "python"
     _call([sys.executable, "-m", "venv", str(folder / end)])
     pins = [f"{name}=={version}" for name, version in OLDEST.items()]
@@ -84,7 +84,7 @@ def _call(command: Sequence[str]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Read the command line."""
+    """Reads the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--pins", action="store_true", help="only what is installed")
     parser.add_argument("--ends", nargs="*", default=["oldest", "newest"])

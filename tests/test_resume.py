@@ -20,7 +20,7 @@ from filelock import Timeout
 from aljax import Checkpoints
 from experiments.benchmarks import resume
 from experiments.data import dataset
-from experiments.results import contents, report
+from experiments.results import contents, records, report
 from experiments.results import folder as claims
 from experiments.results.reproduce import differing_arrays
 from experiments.run import main
@@ -145,7 +145,7 @@ def test_a_result_says_what_it_was_made_of(unbroken):
     assert kept["commit"] == report.commit()
     assert kept["seed"] == 0
     assert {"jax", "numpy", "pynndescent"} < set(kept["versions"])
-    assert kept["machine"]["model"] == report.processor()
+    assert kept["machine"]["model"] == records.processor()
     if (ROOT / ".git").exists() and shutil.which("git"):
         head = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
         found = subprocess.run(head, capture_output=True, text=True, check=True)

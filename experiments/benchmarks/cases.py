@@ -39,7 +39,7 @@ class Case:
     fresh_runs: int = 1
 
     def settings_of(self, method: str) -> dict[str, Any]:
-        """The arguments that a method is called with."""
+        """Returns the arguments that a method is called with."""
         return {**self.settings, **self.own_settings.get(method, {})}
 
 

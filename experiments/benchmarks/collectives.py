@@ -26,7 +26,7 @@ class Collective(NamedTuple):
 
 
 def collectives(text: str, devices: int) -> list[Collective]:
-    """All exchanges of an epoch.
+    """Returns all exchanges of an epoch.
 
     Args:
         text: The program of `run`, as `lower(...).compile().as_text()` has it.

@@ -36,7 +36,7 @@ class Placed:
 
 
 def umap_map(rows: np.ndarray, held: np.ndarray) -> Placed:
-    """umap-learn's map (random_state 42), rows placed by its transform."""
+    """Fits umap-learn's map (random_state 42), rows placed by its transform."""
     model: Any = load_peer("umap", "umap-learn==0.5.12").UMAP(random_state=42).fit(rows)
     positions = _in_parts(model.transform, held)
     curve = (float(model._a), float(model._b))
@@ -45,7 +45,7 @@ def umap_map(rows: np.ndarray, held: np.ndarray) -> Placed:
 
 
 def place_by_aljax(rows: np.ndarray, held: np.ndarray) -> Placed:
-    """Our map, rows placed by our transform."""
+    """Fits our map, rows placed by our transform."""
     import jax
 
     import aljax
@@ -69,7 +69,7 @@ def _ours(placed: Placed, **options: Any) -> np.ndarray:
 
 
 def umap_inverse(placed: Placed) -> np.ndarray:
-    """umap-learn's own; on a map of others it is told the positions as its own."""
+    """Calls umap-learn's inverse; a map of others is set as its own."""
     import umap
 
     model = placed.model
@@ -88,7 +88,7 @@ def _in_parts(call: Callable[[np.ndarray], Any], rows: np.ndarray) -> np.ndarray
 
 
 def inverse_distances(placed: Placed) -> np.ndarray:
-    """The mean of 15 map neighbors, weighted by one over their distance."""
+    """Returns the mean of 15 map neighbors, weighted by one over their distance."""
     from sklearn.neighbors import KNeighborsRegressor
 
     model = KNeighborsRegressor(NEIGHBORS, weights="distance")
@@ -96,7 +96,7 @@ def inverse_distances(placed: Placed) -> np.ndarray:
 
 
 def _chosen(model: Any, grid: dict[str, list[Any]], placed: Placed) -> np.ndarray:
-    """A rival at its best settings, by 3-fold cross-validation on the map's rows."""
+    """Predicts by a rival at its best settings, from 3-fold cross-validation."""
     from sklearn.model_selection import GridSearchCV
 
     scale = placed.embedding.std()
@@ -106,7 +106,7 @@ def _chosen(model: Any, grid: dict[str, list[Any]], placed: Placed) -> np.ndarra
 
 
 def kernel_ridge(placed: Placed) -> np.ndarray:
-    """scikit-learn's kernel ridge regression with a Gaussian kernel."""
+    """Fits scikit-learn's kernel ridge regression with a Gaussian kernel."""
     from sklearn.kernel_ridge import KernelRidge
 
     grid = {"gamma": [3.0, 10.0, 30.0, 100.0], "alpha": [0.1, 1.0]}
@@ -114,7 +114,7 @@ def kernel_ridge(placed: Placed) -> np.ndarray:
 
 
 def perceptron(placed: Placed) -> np.ndarray:
-    """scikit-learn's multi-layer perceptron, two layers of 256, stopped early."""
+    """Fits scikit-learn's multi-layer perceptron, two layers of 256, stopped early."""
     from sklearn.neural_network import MLPRegressor
 
     model = MLPRegressor(

@@ -25,7 +25,7 @@ STARTS = 9
 
 
 def model() -> aljax.AlignedEmbedding:
-    """A model of the size, whose neighbors are given as they take long to find."""
+    """Returns a model of the size, whose neighbors are made up, to be quick."""
     rng = np.random.default_rng(0)
     rows = np.arange(ROWS)
     around = (rows[:, None] + np.arange(15)) % ROWS

@@ -17,7 +17,7 @@ from experiments.benchmarks.peers import METHODS, Problem
 
 
 def save(data: Problem, path: Path) -> None:
-    """Write slices and relations where `load` finds them, in another process."""
+    """Writes slices and relations where `load` finds them, in another process."""
     arrays = {f"slice_{t}": one for t, one in enumerate(data.slices)}
     pairs = {
         f"relation_{t}": np.array([*relation.items()]).reshape(-1, 2)
@@ -27,7 +27,7 @@ def save(data: Problem, path: Path) -> None:
 
 
 def load(path: Path) -> Problem:
-    """The slices and relations that `save` wrote."""
+    """Returns the slices and relations that `save` wrote."""
     with np.load(path, allow_pickle=False) as file:
         count = sum(name.startswith("slice_") for name in file.files)
         slices = [file[f"slice_{t}"] for t in range(count)]
@@ -36,7 +36,7 @@ def load(path: Path) -> Problem:
 
 
 def main(method: str, data: str, settings: str, seed: str) -> None:
-    """Fit once, and say nothing."""
+    """Fits once, and says nothing."""
     chosen: dict[str, Any] = json.loads(Path(settings).read_text())
     METHODS[method](load(Path(data)), chosen, int(seed))
 

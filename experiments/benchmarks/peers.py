@@ -32,7 +32,7 @@ class MissingPeerError(ImportError):
 
 
 def load_peer(module: str, package: str) -> ModuleType:
-    """A rival's module.
+    """Imports a rival's module.
 
     Raises:
         MissingPeerError: It is not installed.
@@ -49,7 +49,7 @@ def load_peer(module: str, package: str) -> ModuleType:
 def aljax_fit(
     data: Problem, settings: Mapping[str, Any], seed: int
 ) -> tuple[Maps, Stages]:
-    """Fit aljax, with its own defaults for what the settings leave open."""
+    """Fits aljax, with its own defaults for what the settings leave open."""
     import dataclasses
 
     import jax
@@ -92,7 +92,7 @@ def _timed(module: ModuleType, name: str) -> Iterator[list[float]]:
 def umap_learn(
     data: Problem, settings: Mapping[str, Any], seed: int
 ) -> tuple[Maps, Stages]:
-    """umap-learn: `AlignedUMAP` for a sequence, `UMAP` for a single slice."""
+    """Fits umap-learn: `AlignedUMAP` for a sequence, `UMAP` for a single slice."""
     umap = load_peer("umap", "umap-learn==0.5.12")
     if len(data.slices) == 1:
         model = umap.UMAP(random_state=seed, n_jobs=1, **settings)
@@ -108,7 +108,7 @@ def umap_learn(
 def umap_procrustes(
     data: Problem, settings: Mapping[str, Any], seed: int
 ) -> tuple[Maps, Stages]:
-    """umap-learn slice by slice, each map turned onto the one before by its mates."""
+    """Fits umap-learn slice by slice, each map turned onto the one before."""
     from aljax.layout.initialize import turn_onto  # no other rival loads aljax
 
     umap = load_peer("umap", "umap-learn==0.5.12")
@@ -130,7 +130,7 @@ def umap_procrustes(
 def manifolds_rs(
     data: Problem, settings: Mapping[str, Any], seed: int
 ) -> tuple[Maps, Stages]:
-    """manifolds-rs (Rust), slice by slice: parallel Adam, nearest-neighbor descent.
+    """Fits manifolds-rs (Rust) slice by slice: parallel Adam, neighbor descent.
 
     500 epochs and umap-learn's min_dist, unless the settings say otherwise.
     """
@@ -152,7 +152,7 @@ def manifolds_rs(
 def open_tsne(
     data: Problem, settings: Mapping[str, Any], seed: int
 ) -> tuple[Maps, Stages]:
-    """Fit openTSNE with its defaults, slice by slice."""
+    """Fits openTSNE with its defaults, slice by slice."""
     del settings
     opentsne = load_peer("openTSNE", "openTSNE")
     maps = [

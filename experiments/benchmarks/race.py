@@ -223,7 +223,7 @@ def check_known(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a case from the command line."""
+    """Runs a case from the command line."""
     parser = argparse.ArgumentParser(prog="python -m experiments.benchmarks.race")
     parser.add_argument("case", help=", ".join(CASES))
     parser.add_argument("--methods", nargs="+", help=f"of {', '.join(METHODS)}")

@@ -30,7 +30,7 @@ RUN = (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Kill, go on, compare; 0 where all bits are the same, else 1."""
+    """Kills, goes on, compares; 0 where all bits are the same, else 1."""
     parser = argparse.ArgumentParser("python -m experiments.benchmarks.resume")
     parser.add_argument("overrides", nargs="*", metavar="name=value")
     parser.add_argument("--kills", type=int, default=200)
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def kill(folder: Path, arguments: Sequence[str], *, kills: int, seed: int) -> Any:
-    """Kill runs at random moments, and count what became of them.
+    """Kills runs at random moments, and counts what became of them.
 
     Args:
         folder: An empty one.
@@ -92,7 +92,7 @@ def kill(folder: Path, arguments: Sequence[str], *, kills: int, seed: int) -> An
 
 
 def _run(log: Path, arguments: Sequence[str], moment: float | None) -> bool:
-    """Run until the end, or kill at some moment; whether the end came first."""
+    """Runs until the end or a moment to kill; tells if the end came first."""
     command = [sys.executable, "-m", "experiments.run", *arguments]
     with (
         log.open("a") as words,

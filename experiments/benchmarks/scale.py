@@ -42,7 +42,7 @@ LARGE = {"slices": 1000, "points": 1_000_000, "devices": 64}
 
 
 def made_up(slices: int, points: int) -> AlignedProblem:
-    """Arrays of a problem's shapes: what an epoch costs does not hang on the data."""
+    """Returns arrays of a problem's shapes: an epoch's cost does not hang on the data."""
     rng = np.random.default_rng(0)
     table, mates = (slices, NEIGHBORS, points), (slices, WINDOW, 1, points)
     offsets = np.arange(1, WINDOW + 1)[None, :, None, None]
@@ -63,7 +63,7 @@ def made_up(slices: int, points: int) -> AlignedProblem:
 
 
 def on(devices: int, slices: int, points: int) -> Row:
-    """Seconds and bytes of an epoch on the first devices of this process."""
+    """Measures seconds and bytes of an epoch on the first devices of this process."""
     problem = made_up(slices, points)
     params = layout_params(aljax.LayoutConfig(), aljax.AlignmentConfig(), slices=slices)
     rng = np.random.default_rng(1)
@@ -103,7 +103,7 @@ def on(devices: int, slices: int, points: int) -> Row:
 
 
 def epochs() -> list[Row]:
-    """An epoch on 1 to 8 virtual devices: many slices, and one that is cut."""
+    """Times an epoch on 1 to 8 virtual devices: many slices, and one that is cut."""
     rows: list[Row] = []
     for slices, points in ((16, 5_000), (1, 80_000)):
         rows += [
@@ -114,7 +114,7 @@ def epochs() -> list[Row]:
 
 
 def _alone(*arguments: Any) -> str:
-    """The last line that this module prints in a process of its own."""
+    """Returns the last line that this module prints in a process of its own."""
     flags = f"{VIRTUAL}={arguments[1]}" if arguments[0] == "on" else ""
     done = subprocess.run(
         [sys.executable, "-m", __spec__.name, *map(str, arguments)],
@@ -127,7 +127,7 @@ def _alone(*arguments: Any) -> str:
 
 
 def model() -> list[Row]:
-    """Memory and bytes of the large layout, from shapes and from what was counted.
+    """Models memory and bytes of the large layout, from shapes and counted bytes.
 
     Memory is that of `bytes_of_row`, which follows XLA's own reports; bytes are those
     that `epochs` counts, in maps: they do not hang on how many slices a device has.
@@ -152,7 +152,7 @@ def model() -> list[Row]:
 
 
 def neighbors() -> list[Row]:
-    """Graphs of 20 slices x 50,000 rows, each slice a job of its own."""
+    """Builds graphs of 20 slices x 50,000 rows, each slice a job of its own."""
     with ThreadPoolExecutor(2) as pool:
         jobs = partial(pool.map, lambda t: json.loads(_alone("slice", t)))
         rows, whole = clocked(lambda: [*jobs(range(SLICES))])
@@ -167,7 +167,7 @@ def neighbors() -> list[Row]:
 
 
 def job(t: int) -> Row:
-    """The graph of one slice, as a job that knows of no other."""
+    """Builds the graph of one slice, as a job that knows of no other."""
     data = sources.drifting_clusters(
         slices=1, points=ROWS, features=FEATURES, clusters=50, seed=t
     )
@@ -178,7 +178,7 @@ def job(t: int) -> Row:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the parts asked for; or, in a process of its own, what one of them needs."""
+    """Runs the parts asked for, or what one of them needs of another process."""
     if arguments[:1] == ["on"]:
         print(json.dumps(on(*map(int, arguments[1:]))))
         return 0

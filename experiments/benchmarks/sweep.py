@@ -45,12 +45,12 @@ sweep.run_sweep(sweep.load(), None)
 
 
 def load() -> Dataset:
-    """The digits sequence."""
+    """Returns the digits sequence."""
     return sources.digits_sequence(size=400, step=150)
 
 
 def run_sweep(dataset: Dataset, chunk: int | None) -> Any:
-    """All rows as one sweep, nothing measured."""
+    """Lays all rows out as one sweep, and measures nothing."""
     import jax
 
     from aljax.sweep import SweepProblem, sweep
@@ -66,7 +66,7 @@ def run_sweep(dataset: Dataset, chunk: int | None) -> Any:
 
 
 def run_fits(dataset: Dataset) -> list[list[np.ndarray]]:
-    """The same rows, each a fit of its own."""
+    """Lays the same rows out, each by a fit of its own."""
     import jax
 
     import aljax

@@ -37,13 +37,13 @@ REMEDY = (
 def fashion_mnist(
     folder: str | Path | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """All 70,000 images as rows of 784 bytes, training part first, and their classes.
+    """Returns all 70,000 images as rows of bytes, training part first, and their classes.
 
     Args:
         folder: Where the four files lie; None for the place of Debian's package.
 
     Raises:
-        ValueError: A file is missing or is not what its name says.
+        InputError: A file is missing or is not what its name says.
     """
     place = DEBIAN if folder is None else Path(folder)
     images = [_read(place, f"{part}-images-idx3-ubyte") for part in PARTS]
@@ -71,7 +71,7 @@ def _read(folder: Path, name: str) -> np.ndarray:
 
 
 def read_idx(path: Path, *, largest: int = 2**28) -> np.ndarray:
-    """An array of bytes in the IDX format, plain or compressed.
+    """Returns an array of bytes in the IDX format, plain or compressed.
 
     The header is two zero bytes, the type (8: unsigned bytes), the number of axes, and
     each axis' length as a big-endian 32-bit integer.
@@ -81,7 +81,7 @@ def read_idx(path: Path, *, largest: int = 2**28) -> np.ndarray:
         largest: Bytes beyond which an array is refused before it is read.
 
     Raises:
-        ValueError: Not such a file, larger than allowed, or cut short.
+        InputError: It is not such a file, is larger than allowed, or is cut short.
     """
     try:
         with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:

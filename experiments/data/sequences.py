@@ -16,7 +16,7 @@ from experiments.data.fashion import fashion_mnist, name_classes
 
 
 def gaussians(*, slices: int, points: int, clusters: int, seed: int) -> Dataset:
-    """Clusters in 100 dimensions, each point a tenth nearer to its mean at every step.
+    """Draws clusters in 100 dimensions, whose points near their mean by a tenth a step.
 
     The means are drawn from the standard normal distribution, and so are the points
     around them in the first slice.
@@ -42,7 +42,7 @@ def gaussians(*, slices: int, points: int, clusters: int, seed: int) -> Dataset:
 
 
 def walk(*, slices: int, points: int, seed: int) -> Dataset:
-    """Three groups in 100 dimensions that move to each other's place.
+    """Draws three groups in 100 dimensions that move to each other's place.
 
     Each row sets off at a step of its own in the first half of the sequence, takes from
     a fifth to a half of it to the next group's place, and trembles by a random walk
@@ -75,7 +75,7 @@ def walk(*, slices: int, points: int, seed: int) -> Dataset:
 
 
 def sorts(*, slices: int, arrays: int, values: int, seed: int) -> Dataset:
-    """Arrays while eight algorithms sort them: one row an array, one column a place.
+    """Records arrays while eight algorithms sort them: a row is an array.
 
     Snapshots are evenly spaced over each algorithm's own writes, so the first is the
     random array and the last is sorted.
@@ -99,7 +99,7 @@ def sorts(*, slices: int, arrays: int, values: int, seed: int) -> Dataset:
 
 
 def fashion_noise(*, slices: int, points: int, seed: int) -> Dataset:
-    """Images of clothes, a third of which get noisier from step to step.
+    """Loads images of clothes, a third of which get noisier from step to step.
 
     The noise is normal, drawn anew at every step, and its standard deviation rises
     evenly from 0 to half of the range of the pixels, which are cut to that range.
@@ -153,7 +153,7 @@ def network_states(*, slices: int, points: int, seed: int) -> Dataset:
 
 
 def gapminder() -> Dataset:
-    """142 countries every five years from 1952 to 2007: life, people and wealth.
+    """Loads 142 countries every five years from 1952 to 2007: life, people and wealth.
 
     Columns are life expectancy, and the logarithms of the population and of the
     product per person, each standardized over all years together.

@@ -14,7 +14,7 @@ Sorting = Callable[[list[float]], Iterator[None]]
 
 
 def snapshots(algorithm: Sorting, start: np.ndarray, count: int) -> np.ndarray:
-    """`count` states of an array, evenly spaced from its start to its order."""
+    """Returns `count` states of an array, evenly spaced from its start to its order."""
     array = start.tolist()
     states = [array.copy()]
     states += [array.copy() for _ in algorithm(array)]
@@ -23,7 +23,7 @@ def snapshots(algorithm: Sorting, start: np.ndarray, count: int) -> np.ndarray:
 
 
 def bubble(array: list[float]) -> Iterator[None]:
-    """Exchange neighbors in the wrong order until there are none."""
+    """Exchanges neighbors in the wrong order until there are none."""
     for end in range(len(array) - 1, 0, -1):
         for i in range(end):
             if array[i] > array[i + 1]:
@@ -31,7 +31,7 @@ def bubble(array: list[float]) -> Iterator[None]:
 
 
 def cocktail(array: list[float]) -> Iterator[None]:
-    """Bubble sort, in both directions by turns."""
+    """Sorts by bubbles, in both directions by turns."""
     low, high = 0, len(array) - 1
     while low < high:
         for i in (*range(low, high), *range(high - 2, low - 1, -1)):
@@ -41,12 +41,12 @@ def cocktail(array: list[float]) -> Iterator[None]:
 
 
 def insertion(array: list[float]) -> Iterator[None]:
-    """Carry each value back to its place among those before."""
+    """Carries each value back to its place among those before."""
     yield from _insert(array, 1)
 
 
 def shell(array: list[float]) -> Iterator[None]:
-    """Insertion sort at halved distances."""
+    """Sorts by insertion at halved distances."""
     gap = len(array) // 2
     while gap:
         yield from _insert(array, gap)
@@ -54,7 +54,7 @@ def shell(array: list[float]) -> Iterator[None]:
 
 
 def selection(array: list[float]) -> Iterator[None]:
-    """Exchange the smallest value left to the front."""
+    """Exchanges the smallest value left to the front."""
     for i in range(len(array) - 1):
         least = min(range(i, len(array)), key=array.__getitem__)
         if least != i:
@@ -62,7 +62,7 @@ def selection(array: list[float]) -> Iterator[None]:
 
 
 def heap(array: list[float]) -> Iterator[None]:
-    """Make a heap, then take the largest value off it again and again."""
+    """Makes a heap, then takes the largest value off it again and again."""
     for root in range(len(array) // 2 - 1, -1, -1):
         yield from _sift(array, root, len(array))
     for end in range(len(array) - 1, 0, -1):
@@ -71,7 +71,7 @@ def heap(array: list[float]) -> Iterator[None]:
 
 
 def merge(array: list[float]) -> Iterator[None]:
-    """Merge sorted runs of one value, of two, of four, ..."""
+    """Merges sorted runs of one value, of two, of four, ..."""
     width = 1
     while width < len(array):
         for low in range(0, len(array), 2 * width):
@@ -83,7 +83,7 @@ def merge(array: list[float]) -> Iterator[None]:
 
 
 def quick(array: list[float]) -> Iterator[None]:
-    """Part the values around the last one, then each part."""
+    """Parts the values around the last one, then each part."""
     parts = [(0, len(array) - 1)]
     while parts:
         low, high = parts.pop()

@@ -23,7 +23,7 @@ def own_table(
     features: list | None,
     label: str | None,
 ) -> Dataset:
-    """A user's own long table.
+    """Reads a user's own long table.
 
     Args:
         path: A .csv or .parquet file with a row for each member and slice.
@@ -33,8 +33,8 @@ def own_table(
         label: The column that colors the maps, if any.
 
     Raises:
-        ValueError: A file that is not there or cannot be read, a column that is not
-            in it, text among the features, a member twice in a slice.
+        InputError: The file is missing or cannot be read, a column is not in it, text
+            is among the features, or a member is twice in a slice.
     """
     frame = _read_frame(path)
     names = [str(name) for name in frame.columns]
@@ -54,7 +54,7 @@ def own_table(
 
 
 def from_table(values: Any, slices: Any, ids: Any, labels: Any) -> Dataset:
-    """The dataset of a table's columns."""
+    """Returns the dataset of a table's columns."""
     cut = slices_from_table(values, slices, ids)
     return Dataset(
         slices=cut.slices,

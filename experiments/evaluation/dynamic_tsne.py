@@ -30,7 +30,7 @@ def dynamic_tsne(
     penalty: float = 0.1,
     perplexity: float = 30.0,
 ) -> list[np.ndarray]:
-    """The maps of a sequence.
+    """Returns the maps of a sequence.
 
     Args:
         slices: The data.
@@ -65,7 +65,7 @@ def dynamic_tsne(
 def _affinities(
     rows: Float[Array, "points features"], perplexity: Float[Array, ""] | float
 ) -> Float[Array, "points points"]:
-    """P of t-SNE: p_ij = (p_j|i + p_i|j) / 2n, each row at the given perplexity."""
+    """Returns P of t-SNE: p_ij = (p_j|i + p_i|j) / 2n, each row at the perplexity."""
     points = rows.shape[0]
     centered = rows - rows.mean(axis=0)
     norm = jnp.sum(centered**2, axis=1)
@@ -95,7 +95,7 @@ def _slice_gradient(
     p: Float[Array, "points points"],
     inside: Bool[Array, "points"],
 ) -> Float[Array, "points 2"]:
-    """4 sum_j (p_ij - q_ij) (y_i - y_j) / (1 + |y_i - y_j|^2)."""
+    """Returns 4 sum_j (p_ij - q_ij) (y_i - y_j) / (1 + |y_i - y_j|^2)."""
     norm = jnp.sum(y**2, axis=1)
     near = 1 / (1 + jnp.maximum(norm[:, None] + norm - 2 * y @ y.T, 0))
     near = near * (inside[:, None] & inside) * (1 - jnp.eye(len(y)))

@@ -23,7 +23,7 @@ STEPS, POINTS = 5, 300  # panels of a sequence, and points drawn in each
 
 
 def gallery(sequences: dict[str, Dataset]) -> Figure:
-    """One row of panels with the same axes for each sequence."""
+    """Draws one row of panels with the same axes for each sequence."""
     figure = Figure(figsize=(1.7 * STEPS, 1.75 * len(sequences)), layout="constrained")
     panels = figure.subplots(len(sequences), STEPS, squeeze=False)
     for row, (name, dataset) in zip(panels, sequences.items(), strict=True):
@@ -46,7 +46,7 @@ def gallery(sequences: dict[str, Dataset]) -> Figure:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Draw the gallery from the command line."""
+    """Draws the gallery from the command line."""
     parser = argparse.ArgumentParser(prog="python -m experiments.evaluation.gallery")
     parser.add_argument("file", type=Path)
     path = parser.parse_args(arguments).file

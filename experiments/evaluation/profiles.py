@@ -74,7 +74,7 @@ PROFILES = {
 
 
 def load(name: str, profile: Profile) -> Dataset:
-    """A sequence of a profile."""
+    """Loads a sequence of a profile."""
     options = dict(profile.sequences[name])
     if name not in ("gapminder", "digits_sequence"):
         options["seed"] = profile.data_seed

@@ -45,10 +45,10 @@ class Row(NamedTuple):
 
 
 def read(path: Path) -> list[Row]:
-    """The lines written so far.
+    """Returns the lines written so far.
 
     Raises:
-        ValueError: A file with other columns, or a line that is damaged.
+        InputError: The file has other columns, or a line is damaged.
     """
     if not path.exists():
         return []
@@ -77,7 +77,7 @@ def _row(path: Path, number: int, line: Sequence[str]) -> Row:
 
 
 def write(path: Path, rows: Sequence[Row]) -> None:
-    """All lines, in place of the file or not at all."""
+    """Writes all lines, in place of the file or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_suffix(".unfinished")
     with open(beside, "w", newline="", encoding="utf-8") as file:
@@ -88,7 +88,7 @@ def write(path: Path, rows: Sequence[Row]) -> None:
 
 
 def fit(dataset: Dataset, sequence: str, family: Family, seed: int) -> list[Row]:
-    """One fit of a family, measured."""
+    """Fits a family once, and measures its maps."""
     problem = Problem(dataset.slices, dataset.relations)
     maps_of, seconds = clocked(lambda: family(problem, seed))
     rows = []
@@ -107,7 +107,7 @@ class Outcome(NamedTuple):
 
 
 def attempt(profile: Profile, seed: int, sequence: str, method: str) -> Outcome:
-    """One fit of a family, or why there is none."""
+    """Fits a family once, or tells why it cannot."""
     warnings.simplefilter("ignore")
     try:
         dataset = load(sequence, profile)
@@ -128,7 +128,7 @@ def run(
     again: Sequence[str] = (),
     jobs: int = 1,
 ) -> tuple[list[Row], int]:
-    """Fit what is not in the file yet.
+    """Fits what is not in the file yet.
 
     Args:
         profile: What there is to run.
@@ -186,7 +186,7 @@ def _line(seed: int, sequence: str, rows: Sequence[Row]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a profile from the command line."""
+    """Runs a profile from the command line."""
     parser = argparse.ArgumentParser(prog="python -m experiments.evaluation.run")
     parser.add_argument("--profile", choices=[*PROFILES], default="full")
     parser.add_argument("--sequences", nargs="+", metavar="NAME")

@@ -32,7 +32,7 @@ FILES = {
 
 
 def write_arrays(folder: Path, dataset: Dataset, embedding: AlignedEmbedding) -> None:
-    """`embedding.npz`: for each slice t `slice_t`, `ids_t` and, if any, `labels_t`."""
+    """Writes `embedding.npz`: for each slice `slice_t`, `ids_t` and any `labels_t`."""
     arrays: dict[str, np.ndarray] = {}
     for t, one in enumerate(embedding.slices()):
         arrays[f"slice_{t}"] = one.astype(np.float32)
@@ -46,7 +46,7 @@ def write_arrays(folder: Path, dataset: Dataset, embedding: AlignedEmbedding) ->
 def draw(
     folder: Path, settings: RunSettings, dataset: Dataset, embedding: AlignedEmbedding
 ) -> None:
-    """All pictures that the settings ask for."""
+    """Draws all pictures that the settings ask for."""
     write_pictures(folder, settings.name, dataset, embedding)
     if settings.motion and len(dataset.slices) > 1:
         write_motion(folder, settings.name, dataset, embedding)
@@ -57,7 +57,7 @@ def draw(
 def write_pictures(
     folder: Path, name: str, dataset: Dataset, embedding: AlignedEmbedding
 ) -> None:
-    """`slices.png` and `loss.png`."""
+    """Writes `slices.png` and `loss.png`."""
     colors, titles = _colors(dataset), _titles(dataset)
     # Large maps are drawn by density where the package for it is there.
     density = None if find_spec("datashader") else False
@@ -73,7 +73,7 @@ def check_motion() -> None:
     """Checks that the package that draws motion is installed.
 
     Raises:
-        ValueError: plotly is not installed.
+        InputError: plotly is not installed.
     """
     if find_spec("plotly") is None:
         remedy = "To install it, run: pip install 'aljax[plot]'; or set motion=false."
@@ -113,7 +113,7 @@ def _colors(dataset: Dataset) -> dict[str, Any]:
 def write_inverse(
     folder: Path, settings: RunSettings, dataset: Dataset, embedding: AlignedEmbedding
 ) -> None:
-    """`inverse.png`: a grid over the map, and what stands there in the data."""
+    """Writes `inverse.png`: a grid over the map, and what stands there in the data."""
     assert settings.inverse is not None
     figure = inverse_pictures.draw(
         embedding, dataset.labels, settings.inverse, heading=settings.name
@@ -122,7 +122,7 @@ def write_inverse(
 
 
 def write_texts(folder: Path, settings: dict[str, Any], record: dict[str, Any]) -> None:
-    """`config.yaml` and `metrics.json`."""
+    """Writes `config.yaml` and `metrics.json`."""
     OmegaConf.save(OmegaConf.create(settings), folder / "config.yaml")
     write_json(folder / "metrics.json", record, allow_nan=False)
 

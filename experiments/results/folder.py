@@ -115,7 +115,7 @@ def folder_beside(results: Path) -> Iterator[Path]:
 
 
 def unwritable(results: Path, error: OSError) -> InputError:
-    """The error of a folder of results that cannot be made."""
+    """Returns the error of a folder of results that cannot be made."""
     return InputError(
         "results",
         f"is {results}, which cannot be written ({error.strerror})",

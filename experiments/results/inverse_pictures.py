@@ -19,7 +19,7 @@ LEGEND = "framed: outside of the data, a guess"
 
 
 def positions(grid: InverseGrid, plane: np.ndarray) -> np.ndarray:
-    """The grid's positions, by row, blended linearly between its corners.
+    """Returns the grid's positions, by row, blended linearly between its corners.
 
     Source: the example of umap-learn's tutorial on inverse transforms.
     """
@@ -46,7 +46,7 @@ def check_images(features: Sequence[int], components: int) -> None:
         components: Dimensions of the maps.
 
     Raises:
-        ValueError: The data are no square images, or the maps are no planes.
+        InputError: The data are not square images, or the maps are not planes.
     """
     if components != 2:
         expected = "2, the maps over which the grid of `inverse` is drawn"
@@ -63,7 +63,7 @@ def draw(
     *,
     heading: str,
 ) -> Figure:
-    """The last map with the grid's positions, and the images that stand there.
+    """Draws the last map with the grid's positions, and the images that stand there.
 
     Args:
         embedding: A fitted sequence; of several slices, each is read at the grid's

@@ -11,7 +11,7 @@ ROWS = 1000
 
 
 def graph_recall(fitted: AlignedEmbedding) -> float | None:
-    """The share of true neighbors that the graphs have, over 1,000 rows a slice.
+    """Returns the share of true neighbors that the graphs have, over 1,000 rows each.
 
     None where they cannot be told: graphs without data, or a metric that has no exact
     search.
@@ -36,7 +36,7 @@ def graph_recall(fitted: AlignedEmbedding) -> float | None:
 def slice_recall(
     data: np.ndarray, listed: jax.Array, n_neighbors: int, *, metric: str = "euclidean"
 ) -> float:
-    """The share of true neighbors in a table `(neighbors, points)`."""
+    """Returns the share of true neighbors in a table `(neighbors, points)`."""
     rows = np.random.default_rng(0).permutation(len(data))[:ROWS]
     exact, _ = nearest(data[rows], data, n_neighbors, metric=metric)
     chosen = np.asarray(listed).T[rows]

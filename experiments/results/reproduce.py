@@ -24,7 +24,7 @@ FILES = ("config.yaml", "metrics.json", "embedding.npz")
 
 
 def reproduce(folder: Path, overrides: Sequence[str], interrupts: Interrupts) -> int:
-    """Run a result's own settings again, beside it, and say whether the bits are its.
+    """Runs a result's settings again, beside it, and tells if the bits are the same.
 
     Args:
         folder: The result.
@@ -35,7 +35,7 @@ def reproduce(folder: Path, overrides: Sequence[str], interrupts: Interrupts) ->
         0 where all arrays are the same to the last bit, else 1.
 
     Raises:
-        ValueError: The folder holds no result of a fit; what the run refuses.
+        InputError: The folder holds no result of a fit, or the run refuses something.
     """
     from experiments.tasks.perform import perform
 
@@ -62,7 +62,7 @@ def reproduce(folder: Path, overrides: Sequence[str], interrupts: Interrupts) ->
 
 
 def differing_arrays(folder: Path, again: Path) -> list[str]:
-    """The arrays of two results that are not the same to the last bit, and how far."""
+    """Lists the arrays of two results that differ in a bit, and how far."""
     first, second = _arrays(folder), _arrays(again)
     found = []
     for name in sorted({*first, *second}):
@@ -79,10 +79,10 @@ def differing_arrays(folder: Path, again: Path) -> list[str]:
 
 
 def _arrays(folder: Path) -> dict[str, np.ndarray]:
-    """The arrays of a result.
+    """Returns the arrays of a result.
 
     Raises:
-        ValueError: They cannot be read.
+        InputError: They cannot be read.
     """
     path = folder / "embedding.npz"
     try:

@@ -31,7 +31,7 @@ def checkpoints(settings: RunSettings, dataset: Dataset) -> Iterator[Checkpoints
 
     Raises:
         Stopped: For KeyboardInterrupt, if there is something to go on from.
-        ValueError: `resume` is true, and the checkpoint there is of another run.
+        InputError: `resume` is true, and the checkpoint there is of another run.
     """
     about = decides(settings, dataset)
     sweep(_left(settings), _is_useless)
@@ -74,7 +74,7 @@ def checkpoints(settings: RunSettings, dataset: Dataset) -> Iterator[Checkpoints
 
 
 def decides(settings: RunSettings, dataset: Dataset) -> dict[str, str]:
-    """All that a run's layout depends on, by name."""
+    """Returns all that a run's layout depends on, by name."""
     about = {"data": digest(dataset)[:16], "seed": str(settings.seed)}
     about["first"] = str(settings.first)
     for section in SECTIONS:
@@ -84,7 +84,7 @@ def decides(settings: RunSettings, dataset: Dataset) -> dict[str, str]:
 
 
 def _left(settings: RunSettings) -> list[Path]:
-    """The folders that runs of this name keep their layouts in."""
+    """Returns the folders that runs of this name keep their layouts in."""
     name = re.compile(re.escape(settings.name) + CHECKPOINTS)
     return sorted(
         one
@@ -106,7 +106,7 @@ def _unfinished(
     """Returns the checkpoints of this run, the farthest first.
 
     Raises:
-        ValueError: What there is under its name is of other runs only.
+        InputError: All that there is under its name is of other runs.
     """
     own: list[Whole] = []
     others: list[Whole] = []
@@ -134,6 +134,6 @@ def _unfinished(
 
 
 def command(arguments: Sequence[str]) -> str:
-    """The command that goes on with what the arguments began."""
+    """Returns the command that goes on with what the arguments began."""
     again = [one for one in arguments if not one.startswith("resume=")]
     return shlex.join(["python", "-m", "experiments.run", *again, "resume=true"])

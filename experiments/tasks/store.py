@@ -32,7 +32,7 @@ class Store:
         return self.folder / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.npz"
 
     def write(self, identity: Mapping[str, Any], found: Mapping[str, Any]) -> None:
-        """Keep a row: its maps as arrays, the rest as JSON; whole or not at all."""
+        """Keeps a row: its maps as arrays, the rest as JSON; whole or not at all."""
         arrays = {f"map_{t}": one for t, one in enumerate(found["maps"])}
         rest = {name: value for name, value in found.items() if name != "maps"}
         path = self.path(identity)
@@ -44,7 +44,7 @@ class Store:
         """Returns the rows that are stored.
 
         Raises:
-            ValueError: It is damaged; it says which file to remove.
+            InputError: It is damaged; the error tells which file to remove.
         """
         path = self.path(identity)
         try:
@@ -61,7 +61,7 @@ class Store:
         return self.path(identity).exists()
 
     def measure(self, maps: list[np.ndarray]) -> dict[str, float]:
-        """The quality of maps of the data, in the same way for every method."""
+        """Returns the quality of maps of the data, in the same way for every method."""
         rows = SAMPLED if max(map(len, maps)) > 2 * SAMPLED else None
         case = Case(name="sweep", load=lambda: self.dataset, rows=rows)
         return measure(case, self.dataset, maps)

@@ -133,7 +133,7 @@ def _asked(rows: list[dict[str, Any]], row: Any) -> list[dict[str, Any]]:
 
 
 def _identity(problem: SweepProblem, row: Mapping[str, Any]) -> dict[str, Any]:
-    """All settings that decide a row's maps."""
+    """Returns all settings that decide a row's maps."""
     own = {name: value for name, value in row.items() if name != "seed"}
     full = problem.replaced(own)
     parts = [vars(part) for part in (full.graph, full.layout, full.alignment)]

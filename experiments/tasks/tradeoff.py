@@ -24,7 +24,7 @@ def pareto(
     *,
     heading: str,
 ) -> Figure:
-    """Trustworthiness against displacement, one point a row; up and left is better.
+    """Draws trustworthiness against displacement, a point a row; up and left is better.
 
     Args:
         rows: Settings and measures; colored by the weight of the alignment, if it
@@ -71,7 +71,7 @@ def multiples(
     *,
     heading: str,
 ) -> Figure:
-    """Small maps: a line of panels for each of some settings, a column for a slice."""
+    """Draws small maps: a line of panels for each setting, a column for each slice."""
     lines = _spread(len(rows), MULTIPLES)
     columns = _spread(len(maps[0]), COLUMNS)
     classes = np.array(["all"]) if labels is None else np.unique(np.concatenate(labels))
@@ -112,7 +112,7 @@ def multiples(
 
 
 def _spread(count: int, most: int) -> list[int]:
-    """At most so many of the numbers below `count`, from the first to the last."""
+    """Returns at most so many of the numbers below `count`, first and last included."""
     return (
         np.unique(np.linspace(0, count - 1, min(count, most)).round())
         .astype(int)

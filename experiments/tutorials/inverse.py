@@ -29,12 +29,12 @@ CLOTHES = ("8", "9", "6", "1")  # bags, boots, shirts, trousers
 
 
 def as_fetched(images: np.ndarray, labels: np.ndarray) -> tuple[Any, Any]:
-    """A table and classes as text, as scikit-learn's `fetch_openml` returns them."""
+    """Returns a table and classes as text, as scikit-learn's `fetch_openml` does."""
     return pd.DataFrame(images), pd.Series(labels).astype(str).astype("category")
 
 
 def grid_between(corners: np.ndarray) -> np.ndarray:
-    """A hundred positions between four."""
+    """Returns a hundred positions between four."""
     return np.array(
         [
             (corners[0] * (1 - x) + corners[1] * x) * (1 - y)
@@ -46,7 +46,7 @@ def grid_between(corners: np.ndarray) -> np.ndarray:
 
 
 def draw(mapper: Any, labels: Any, test_pts: np.ndarray, images: np.ndarray) -> Any:
-    """The map and the positions on the left, what was found there on the right."""
+    """Draws the map and positions on the left, what was found there on the right."""
     # Set up the grid
     fig = plt.figure(figsize=(12, 6))
     gs = GridSpec(10, 20, fig)
@@ -69,7 +69,7 @@ def draw(mapper: Any, labels: Any, test_pts: np.ndarray, images: np.ndarray) -> 
 
 
 def tell(data: Any, labels: Any, classes: tuple[str, ...], folder: Path) -> Any:
-    """Fit, look, choose a grid, and map it back: one half of the tutorial."""
+    """Fits, looks, chooses a grid, and maps it back: one half of the tutorial."""
     mapper = umap.UMAP(random_state=42).fit(data)
     umap.plot.points(mapper, labels=labels).savefig(folder / "map.png", dpi=100)
     corners = np.array(
@@ -84,7 +84,7 @@ def tell(data: Any, labels: Any, classes: tuple[str, ...], folder: Path) -> Any:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the tutorial from its start to its end."""
+    """Runs the tutorial from its start to its end."""
     parser = argparse.ArgumentParser(prog="python -m experiments.tutorials.inverse")
     parser.add_argument(
         "folder", nargs="?", type=Path, default=Path("results/tutorial_inverse")

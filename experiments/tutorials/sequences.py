@@ -28,7 +28,7 @@ FRAMES = 100  # from the first map to the last
 
 
 def axis_bounds(embedding: np.ndarray) -> tuple[float, float, float, float]:
-    """Left, right, bottom and top of all maps, with a tenth to spare."""
+    """Returns left, right, bottom and top of all maps, with a tenth to spare."""
     left, right = embedding.T[0].min(), embedding.T[0].max()
     bottom, top = embedding.T[1].min(), embedding.T[1].max()
     adj_h, adj_v = (right - left) * 0.1, (top - bottom) * 0.1
@@ -36,7 +36,7 @@ def axis_bounds(embedding: np.ndarray) -> tuple[float, float, float, float]:
 
 
 def draw_grid(embeddings: Any, targets: list[np.ndarray], path: Path) -> None:
-    """Ten scatter plots with the same axes, read across, then down."""
+    """Draws ten scatter plots with the same axes, read across, then down."""
     fig, axs = plt.subplots(5, 2, figsize=(10, 20))
     ax_bound = axis_bounds(np.vstack(embeddings))
     for i, ax in enumerate(axs.flatten()):
@@ -48,7 +48,7 @@ def draw_grid(embeddings: Any, targets: list[np.ndarray], path: Path) -> None:
 
 
 def sequence(digits: Any, folder: Path) -> tuple[Any, Any]:
-    """Ten overlapping slices, aligned at once, and again as they come."""
+    """Aligns ten overlapping slices at once, and again as they come."""
     ordered_digits = digits.data[np.argsort(digits.data.sum(axis=1))]
     ordered_target = digits.target[np.argsort(digits.data.sum(axis=1))]
     slices = [
@@ -75,7 +75,7 @@ def sequence(digits: Any, folder: Path) -> tuple[Any, Any]:
 
 
 def varying_parameters(digits: Any, folder: Path) -> Any:
-    """One data set ten times, by ten pairs of parameters."""
+    """Lays one data set out ten times, by ten pairs of parameters."""
     constant_dict = {i: i for i in range(digits.data.shape[0])}
     constant_relations = [constant_dict for i in range(9)]
     neighbors_mapper = umap.AlignedUMAP(
@@ -91,7 +91,7 @@ def varying_parameters(digits: Any, folder: Path) -> Any:
 
 
 def smooth_curves(mapper: Any, digits: Any) -> list[np.ndarray]:
-    """X and y of each digit at `FRAMES` times from the first map to the last."""
+    """Returns x and y of each digit at `FRAMES` times, from first map to last."""
     n_embeddings = len(mapper.embeddings_)
     es = mapper.embeddings_
     embedding_df = pd.DataFrame(np.vstack(es), columns=pd.Index(["x", "y"]))
@@ -111,7 +111,7 @@ def smooth_curves(mapper: Any, digits: Any) -> list[np.ndarray]:
 
 
 def draw_curves(interpolated_traces: list[np.ndarray], digits: Any, path: Path) -> None:
-    """Each digit as a curve in three dimensions."""
+    """Draws each digit as a curve in three dimensions."""
     z = np.linspace(0, 1.0, FRAMES)
     palette = px.colors.diverging.Spectral
     traces = [
@@ -133,7 +133,7 @@ def draw_curves(interpolated_traces: list[np.ndarray], digits: Any, path: Path) 
 def draw_animation(
     interpolated_traces: list[np.ndarray], digits: Any, path: Path
 ) -> None:
-    """The same, one frame after the other."""
+    """Draws the same, one frame after the other."""
     fig = plt.figure(figsize=(4, 4), dpi=150)
     ax = fig.add_subplot(1, 1, 1)
     offsets = np.array(interpolated_traces).T
@@ -156,7 +156,7 @@ def draw_animation(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the tutorial from its start to its end."""
+    """Runs the tutorial from its start to its end."""
     parser = argparse.ArgumentParser(prog="python -m experiments.tutorials.sequences")
     parser.add_argument(
         "folder", nargs="?", type=Path, default=Path("results/tutorial_sequences")
