@@ -42,7 +42,7 @@ LARGE = {"slices": 1000, "points": 1_000_000, "devices": 64}
 
 
 def made_up(slices: int, points: int) -> AlignedProblem:
-    """Returns arrays of a problem's shapes: an epoch's cost does not hang on the data."""
+    """Returns arrays of a problem's shapes: the data do not matter for the cost."""
     rng = np.random.default_rng(0)
     table, mates = (slices, NEIGHBORS, points), (slices, WINDOW, 1, points)
     offsets = np.arange(1, WINDOW + 1)[None, :, None, None]

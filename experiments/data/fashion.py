@@ -37,7 +37,7 @@ REMEDY = (
 def fashion_mnist(
     folder: str | Path | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns all 70,000 images as rows of bytes, training part first, and their classes.
+    """Returns all 70,000 images as rows of bytes, the training part first, and classes.
 
     Args:
         folder: Where the four files lie; None for the place of Debian's package.
