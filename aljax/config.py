@@ -6,22 +6,21 @@ A `per_slice` setting takes one value for all slices, or a list with one for eac
 import dataclasses
 import math
 import numbers
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from reprlib import repr as brief
 from typing import Any, TypeGuard
 
 import numpy as np
 
+from aljax.curve import check_both, check_curve
+from aljax.curve import find_ab_params as find_ab_params  # its documented place
 from aljax.errors import LARGEST, InputError, check_names, nearest_name
 
 Check = Callable[[str, Any], None]
 PerSliceFloat = float | Sequence[float]
 PerSliceInt = int | Sequence[int]
-SMALLEST = 1e-6  # spread of a curve whose a and b single precision can hold
-METHODS = ("linear", "mean")  # of the inverse transform
-INVERTIBLE = ("euclidean", "cosine")  # metrics that it knows
 
 
 def is_listed(value: Any) -> TypeGuard[Sequence[Any]]:
@@ -31,11 +30,20 @@ def is_listed(value: Any) -> TypeGuard[Sequence[Any]]:
     return isinstance(value, Sequence) and not isinstance(value, str)
 
 
-def _is_number(value: Any, whole: bool) -> TypeGuard[float]:
-    kind = numbers.Integral if whole else numbers.Real
-    if not isinstance(value, kind) or isinstance(value, bool | np.bool_):
-        return False
-    return math.isfinite(float(value))  # pyright: ignore[reportArgumentType]
+def _check(fits: Callable[[Any], Any], expected: str, optional: bool = False) -> Check:
+    """Makes a check that a value fits; `expected` says in errors which values do."""
+    expected += ", or None" if optional else ""
+
+    def check(name: str, value: Any) -> None:
+        if not (optional and value is None) and not fits(value):
+            raise InputError(name, f"is {value!r}", expected)
+
+    return check
+
+
+def _unless(fits: Callable[[Any], Any], check: Check) -> Check:
+    """Makes a check that lets further values pass."""
+    return lambda name, value: None if fits(value) else check(name, value)
 
 
 def number(
@@ -51,64 +59,31 @@ def number(
     expected = "a whole number" if whole else "a finite number"
     expected += f" above {low:g}" if open_low else f" of at least {low:g}"
     expected += f" and at most {high:g}" if high < math.inf else ""
-    expected += ", or None" if optional else ""
-    expected += remedy
+    kind: Any = numbers.Integral if whole else numbers.Real
 
-    def check(name: str, value: Any) -> None:
-        if value is None and optional:
-            return
-        inside = _is_number(value, whole) and low <= value <= high
-        if not inside or (open_low and value == low):
-            raise InputError(name, f"is {value!r}", expected)
+    def fits(value: Any) -> bool:
+        real = isinstance(value, kind) and not isinstance(value, bool)
+        above = real and (low < value if open_low else low <= value)
+        return above and value <= min(high, sys.float_info.max)
 
-    return check
+    return _check(fits, expected + remedy, optional)
 
 
 def one_of(*choices: str, optional: bool = False) -> Check:
     """Makes a check that a value is one of a few names."""
 
     def check(name: str, value: Any) -> None:
-        if value is None and optional:
-            return
         if not isinstance(value, str) or value not in choices:
             hint = nearest_name(str(value), choices).rstrip(".")
             expected = f"one of {', '.join(choices)} ({hint})"
             raise InputError(name, f"is {value!r}", expected)
 
-    return check
-
-
-def _metric(name: str, value: Any) -> None:
-    if not isinstance(value, str) or not value:
-        raise InputError(
-            name, f"is {value!r}", "the name of a metric, such as 'euclidean'"
-        )
-
-
-def _keywords(name: str, value: Any) -> None:
-    if value is not None and not isinstance(value, Mapping):
-        expected = "a dict of keyword arguments for the metric, or None"
-        raise InputError(name, f"is {value!r}", expected)
-
-
-def _start(name: str, value: Any) -> None:
-    if is_listed(value) and len(value):
-        return  # positions, the old spelling of `fit(start=...)`, which reads them
-    one_of("spectral", "pca", "random")(name, value)
-
-
-def _target_neighbors(name: str, value: Any) -> None:
-    if not isinstance(value, numbers.Integral) or value != -1:  # as n_neighbors
-        number(2, whole=True)(name, value)
-
-
-def _bounds(name: str, value: Any) -> None:
-    pair = is_listed(value) and len(value) == 2
-    if not (value is None or pair or (isinstance(value, str) and value == "data")):
-        raise InputError(name, f"is {value!r}", 'None, "data" or a pair (lo, hi)')
+    return _unless(lambda value: optional and value is None, check)
 
 
 def _each(check: Check) -> Check:
+    """Makes a check of one value for all slices, or of a list with one for each."""
+
     def check_each(name: str, value: Any) -> None:
         listed = is_listed(value)
         # None stands for the whole setting, never for a slice of it.
@@ -124,8 +99,28 @@ def _each(check: Check) -> Check:
 
 
 def _setting(default: Any, check: Check, *, per_slice: bool = False) -> Any:
-    checked = _each(check) if per_slice else check
-    return field(default=default, metadata={"check": checked, "per_slice": per_slice})
+    return field(default=default, metadata={"check": check, "per_slice": per_slice})
+
+
+def _per_slice(default: Any, check: Check) -> Any:
+    return _setting(default, _each(check), per_slice=True)
+
+
+_METRIC = _check(
+    lambda v: isinstance(v, str) and v, "the name of a metric, such as 'euclidean'"
+)
+_KEYWORDS = _check(
+    lambda v: isinstance(v, Mapping), "a dict of keyword arguments for the metric", True
+)
+_STARTS = one_of("spectral", "pca", "random")
+_AUTO = _unless(
+    lambda v: isinstance(v, numbers.Integral) and v == -1, number(2, whole=True)
+)
+_BOUNDS = _check(
+    lambda v: v == "data" if isinstance(v, str) else is_listed(v) and len(v) == 2,
+    '"data" or a pair (lo, hi)',
+    optional=True,
+)
 
 
 def _content(value: Any) -> Any:
@@ -152,10 +147,10 @@ class _Settings:
         for spec in dataclasses.fields(self):  # pyright: ignore[reportArgumentType]
             value = getattr(self, spec.name)
             spec.metadata["check"](spec.name, value)
-            if is_listed(value):  # copies: a hash must not change later
-                object.__setattr__(self, spec.name, tuple(value))
-            elif isinstance(value, Mapping):
-                object.__setattr__(self, spec.name, dict(value))
+            if is_listed(value) or isinstance(value, Mapping):
+                # A copy: a hash must not change later.
+                copied = tuple(value) if is_listed(value) else dict(value)
+                object.__setattr__(self, spec.name, copied)
 
     def __eq__(self, other: object) -> bool:
         if type(self) is not type(other):
@@ -197,15 +192,15 @@ class GraphConfig(_Settings):
         InputError: A name, type or value is none of the above.
     """
 
-    n_neighbors: PerSliceInt = _setting(15, number(2, whole=True), per_slice=True)
-    metric: str = _setting("euclidean", _metric)
-    metric_kwds: Mapping[str, Any] | None = _setting(None, _keywords)
-    local_connectivity: PerSliceFloat = _setting(1.0, number(0), per_slice=True)
-    set_op_mix_ratio: PerSliceFloat = _setting(1.0, number(0, high=1), per_slice=True)
+    n_neighbors: PerSliceInt = _per_slice(15, number(2, whole=True))
+    metric: str = _setting("euclidean", _METRIC)
+    metric_kwds: Mapping[str, Any] | None = _setting(None, _KEYWORDS)
+    local_connectivity: PerSliceFloat = _per_slice(1.0, number(0))
+    set_op_mix_ratio: PerSliceFloat = _per_slice(1.0, number(0, high=1))
     knn_method: str = _setting("auto", one_of("auto", "exact", "approximate"))
-    target_metric: str = _setting("categorical", _metric)
-    target_metric_kwds: Mapping[str, Any] | None = _setting(None, _keywords)
-    target_n_neighbors: int = _setting(-1, _target_neighbors)
+    target_metric: str = _setting("categorical", _METRIC)
+    target_metric_kwds: Mapping[str, Any] | None = _setting(None, _KEYWORDS)
+    target_n_neighbors: int = _setting(-1, _AUTO)
     target_weight: float = _setting(0.5, number(0, high=1))
 
 
@@ -238,19 +233,20 @@ class LayoutConfig(_Settings):
     """
 
     n_components: int = _setting(2, number(1, whole=True))
-    min_dist: PerSliceFloat = _setting(0.1, number(0), per_slice=True)
-    spread: PerSliceFloat = _setting(1.0, number(0, open_low=True), per_slice=True)
-    a: PerSliceFloat | None = _setting(
-        None, number(1 / LARGEST, high=LARGEST, optional=True), per_slice=True
+    min_dist: PerSliceFloat = _per_slice(0.1, number(0))
+    spread: PerSliceFloat = _per_slice(1.0, number(0, open_low=True))
+    a: PerSliceFloat | None = _per_slice(
+        None, number(1 / LARGEST, high=LARGEST, optional=True)
     )
-    b: PerSliceFloat | None = _setting(None, number(0.5, optional=True), per_slice=True)
+    b: PerSliceFloat | None = _per_slice(None, number(0.5, optional=True))
     n_epochs: int | None = _setting(None, number(0, whole=True, optional=True))
-    learning_rate: PerSliceFloat = _setting(
-        3.0, number(0, open_low=True), per_slice=True
+    learning_rate: PerSliceFloat = _per_slice(3.0, number(0, open_low=True))
+    # Positions are the old spelling of `fit(start=...)`, which reads them.
+    init: str | Sequence[Any] = _setting(
+        "spectral", _unless(lambda v: is_listed(v) and len(v), _STARTS)
     )
-    init: str | Sequence[Any] = _setting("spectral", _start)
-    repulsion_strength: PerSliceFloat = _setting(1.0, number(0), per_slice=True)
-    negative_sample_rate: PerSliceFloat = _setting(5.0, number(0), per_slice=True)
+    repulsion_strength: PerSliceFloat = _per_slice(1.0, number(0))
+    negative_sample_rate: PerSliceFloat = _per_slice(5.0, number(0))
     n_shifts: int | None = _setting(None, number(1, whole=True, optional=True))
 
     def __post_init__(self) -> None:
@@ -259,7 +255,7 @@ class LayoutConfig(_Settings):
         # Before the data are read; of lists when there are slices to count.
         listed = is_listed(self.min_dist) or is_listed(self.spread)
         if self.a is None and not listed:
-            _check_curve(self.spread, self.min_dist)  # pyright: ignore[reportArgumentType]
+            check_curve(self.spread, self.min_dist)  # pyright: ignore[reportArgumentType]
 
 
 @dataclass(frozen=True, eq=False)
@@ -312,10 +308,10 @@ class InverseConfig(_Settings):
         InputError: A name, type or value is none of the above.
     """
 
-    method: str = _setting("linear", one_of(*METHODS))
+    method: str = _setting("linear", one_of("linear", "mean"))
     n_neighbors: int | None = _setting(None, number(2, whole=True, optional=True))
-    bounds: str | tuple[Any, Any] | None = _setting(None, _bounds)
-    metric: str | None = _setting(None, one_of(*INVERTIBLE, optional=True))
+    bounds: str | tuple[Any, Any] | None = _setting(None, _BOUNDS)
+    metric: str | None = _setting(None, one_of("euclidean", "cosine", optional=True))
 
 
 CONFIGS = {"graph": GraphConfig, "layout": LayoutConfig, "alignment": AlignmentConfig}
@@ -329,14 +325,12 @@ def check_extra(function: str, extra: Mapping[str, Any], names: Sequence[str]) -
     """
     for name, value in extra.items():
         for section, config in CONFIGS.items():
-            if name in (field.name for field in dataclasses.fields(config)):
+            if name in config.__dataclass_fields__:
                 place = f"{section}=aljax.{config.__name__}({name}={brief(value)})"
                 if function == "update":
                     place = f"settings={{{name!r}: {brief(value)}}}"
-                raise TypeError(
-                    f"`{name}` is a setting of {config.__name__}: "
-                    f"{function}(..., {place})"
-                )
+                owner = f"a setting of {config.__name__}: {function}(..., {place})"
+                raise TypeError(f"`{name}` is {owner}")
         hint = nearest_name(name, names)
         raise TypeError(f"`{name}` is not an argument of `{function}`: {hint}")
 
@@ -350,84 +344,17 @@ def per_slice(name: str, value: Any, slices: int) -> list[Any]:
     if not is_listed(value):
         return [value] * slices
     if len(value) != slices:
-        raise InputError(
-            name,
-            f"has {len(value)} values, but there are {slices} slices",
-            "one value for each slice, or a single value for all",
-        )
+        got = f"has {len(value)} values, but there are {slices} slices"
+        raise InputError(name, got, "one for each slice, or a single one for all")
     return list(value)
 
 
-def of_slices(settings: Any, own: range, slices: int) -> Any:
-    """Returns the settings of some of the slices: lists are cut, all else stays.
+def of_slices(settings: Any, chosen: slice | int, slices: int) -> Any:
+    """Returns the settings of some slices, or of one: lists are cut, all else stays.
 
     Raises:
         InputError: A list's length is not the number of slices.
     """
-    cut = {
-        name: per_slice(name, value, slices)[own.start : own.stop]
-        for name, value in vars(settings).items()
-        if is_listed(value)
-    }
+    listed = {name: value for name, value in vars(settings).items() if is_listed(value)}
+    cut = {name: per_slice(name, v, slices)[chosen] for name, v in listed.items()}
     return dataclasses.replace(settings, **cut)
-
-
-def check_both(a: Any, b: Any) -> None:
-    """Checks that both or neither of a curve's parameters are set."""
-    if (a is None) != (b is None):
-        missing = "a" if a is None else "b"
-        raise InputError(
-            missing,
-            "is None although its partner is not",
-            "both `a` and `b`, or neither",
-            "With neither, they are fitted to `min_dist` and `spread`.",
-        )
-
-
-def _check_curve(spread: float, min_dist: float) -> None:
-    if not 0 <= min_dist <= spread:
-        raise InputError(
-            "min_dist",
-            f"is {min_dist:g} and `spread` is {spread:g}",
-            "0 <= min_dist <= spread",
-            "Lower `min_dist` or raise `spread`.",
-        )
-    if not SMALLEST <= spread <= 1 / SMALLEST:
-        expected = f"{SMALLEST:g} to {1 / SMALLEST:g} map units: maps are about 20 wide"
-        raise InputError("spread", f"is {spread:g}", expected)
-
-
-@lru_cache(maxsize=256)
-def find_ab_params(spread: float, min_dist: float) -> tuple[float, float]:
-    """Returns the curve 1 / (1 + a d^(2b)) nearest to the one of `min_dist`.
-
-    The target is 1 up to `min_dist` and exp(-(d - min_dist) / spread) beyond, fitted
-    by least squares at 300 distances up to 3 `spread`.  The fit is in units of
-    `spread` and over log a and log b, so neither can turn negative.
-
-    Args:
-        spread: Scale of the curve (map units, above 0).
-        min_dist: Distance up to which points count as together (map units, 0 to
-            `spread`).
-
-    Returns:
-        a and b.
-
-    Raises:
-        InputError: `min_dist` is above `spread`, or `spread` is not in map units.
-
-    Source: McInnes, Healy & Melville (2018), arXiv:1802.03426, section 3.2 and
-        appendix C (the membership function's smooth approximation).
-    """
-    from scipy.optimize import least_squares
-
-    _check_curve(spread, min_dist)
-    distance = np.linspace(0, 3, 300)[1:]
-    target = np.exp(-np.maximum(distance - min_dist / spread, 0))
-
-    def residual(log_ab: np.ndarray) -> np.ndarray:
-        log_a, log_b = log_ab
-        return 1 / (1 + np.exp(log_a + 2 * np.exp(log_b) * np.log(distance))) - target
-
-    a, b = np.exp(least_squares(residual, x0=[0.0, 0.0]).x)
-    return float(a * spread ** (-2 * b)), float(b)

@@ -150,7 +150,7 @@ class AlignedEmbedding(Record):
                     lambda leaf: as_floats(np.asarray(leaf)[t]) if leaf.ndim else leaf,
                     self.params,
                 ),
-                graph=_of_slice(self.graph, t, len(self.maps)),
+                graph=of_slices(self.graph, t, len(self.maps)),
                 name=self.slice_name(t),
             )
         return self._frames[kept]
@@ -299,12 +299,6 @@ class AlignedEmbedding(Record):
         slices(maps, titles=titles).savefig(picture, format="png", dpi=60)
         encoded = base64.b64encode(picture.getvalue()).decode()
         return f'{table}<img src="data:image/png;base64,{encoded}"/>'
-
-
-def _of_slice(graph: GraphConfig, t: int, slices: int) -> GraphConfig:
-    cut = of_slices(graph, range(t, t + 1), slices)
-    single = {n: v[0] for n, v in vars(cut).items() if isinstance(v, tuple)}
-    return dataclasses.replace(cut, **single)
 
 
 def to_frame(

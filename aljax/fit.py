@@ -2,8 +2,16 @@
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence, Sized
-from contextlib import contextmanager
+from collections.abc import (
+    Callable,
+    Hashable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+    Sized,
+)
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from time import perf_counter
 from typing import Any
@@ -13,25 +21,18 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from aljax.checkpoints import Checkpoints
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig, check_extra
 from aljax.embedding import AlignedEmbedding, Record
 from aljax.errors import LARGEST, InputError, instance, warn
 from aljax.graph.build import build_graphs
-from aljax.graph.fuzzy import FuzzyGraph
-from aljax.graph.slices import (
-    Slice,
-    one_for_each,
-    read_slices,
-)
+from aljax.graph.slices import Slice, check_labels, one_for_each, read_slices
 from aljax.layout.initialize import initial_maps
-from aljax.layout.losses import aligned_loss
 from aljax.layout.optimize import (
     ADAM,
     LayoutState,
-    Loss,
     default_epochs,
     init,
     run,
@@ -150,23 +151,8 @@ def fit(
         precomputed_knn=precomputed_knn,
         optimizer=optimizer,
     )
-    with timed("layout", prepared.seconds):
-        state = optimize_on(
-            mesh,
-            prepared.problem,
-            prepared.params,
-            prepared.state,
-            layout,
-            key=key,
-            optimizer=optimizer,
-            progress=progress,
-            checkpoints=checkpoints,
-        )
-    return AlignedEmbedding(
-        maps=unstack_maps(state.maps, prepared.problem),
-        history=state.losses(),
-        **prepared.record(),
-    )
+    calls = {"optimizer": optimizer, "progress": progress, "checkpoints": checkpoints}
+    return lay_out(prepared, mesh, key=key, **calls)
 
 
 class Prepared(Record):
@@ -207,20 +193,18 @@ def prepare(
     read = read_slices(slices, slice_labels, metric=graph.metric)
     dense = [one.dense for one in read]
     knn_seed, start_seed = seeds(key, 2)
-    moving = alignment.motion_fidelity > 0
-    if moving:
+    if alignment.motion_fidelity > 0:
         check_comparable(dense)
     params = layout_params(layout, alignment, slices=len(read))
     window = alignment.alignment_window_size
     links = read_relations(relations, read, alignment_window_size=window)
     start = None if start is None else one_for_each("start", start, len(read))
-    masks = read_pinned(pinned, read, start)
-    weights = read_point_weights(point_weights, read)
+    masks = of_rows("pinned", pinned, read, partial(read_mask, start=start))
+    weights = of_rows("point_weights", point_weights, read, read_pull)
     seconds: dict[str, float] = {}
     with timed("graph", seconds):
-        graphs = build_graphs(
-            read, graph, seed=knn_seed, precomputed_knn=precomputed_knn, y=y
-        )
+        targets = {"precomputed_knn": precomputed_knn, "y": y}
+        graphs = build_graphs(read, graph, seed=knn_seed, **targets)
     with timed("relations", seconds):
         related = relate(
             links,
@@ -240,20 +224,13 @@ def prepare(
         )
     with timed("stack", seconds):
         pulling = linked(related)
-        if moving:
+        if alignment.motion_fidelity > 0:
             pulling = measure_moves(pulling, dense, scales_of(dense, graphs))
-        problem = stack(
-            graphs,
-            pulling,
-            key=key,
-            pinned=masks,
-            point_weights=weights,
-        )
-        state = init(
-            stack_maps(maps, problem),
-            n_epochs=epochs(layout, graphs),
-            optimizer=optimizer or ADAM,
-        )
+        per_point: dict[str, Any] = {"pinned": masks, "point_weights": weights}
+        problem = stack(graphs, pulling, key=key, **per_point)
+        n_epochs = epochs(layout, [one.rows for one in read])
+        stacked = stack_maps(maps, problem)
+        state = init(stacked, n_epochs=n_epochs, optimizer=optimizer or ADAM)
     return Prepared(
         problem=problem,
         params=params,
@@ -282,11 +259,8 @@ def read_start(start: Starts, layout: LayoutConfig) -> tuple[LayoutConfig, Start
     """
     if isinstance(layout.init, str):
         return layout, start
-    warn(
-        "arrays in `LayoutConfig(init=...)` are deprecated; give them as "
-        "`fit(start=...)`.",
-        DeprecationWarning,
-    )
+    message = "arrays in `LayoutConfig(init=...)` are deprecated; give them as "
+    warn(message + "`fit(start=...)`.", DeprecationWarning)
     start = layout.init if start is None else start
     return dataclasses.replace(layout, init="spectral"), start
 
@@ -299,11 +273,10 @@ def timed(stage: str, seconds: dict[str, float]) -> Iterator[None]:
     seconds[stage] = perf_counter() - began
 
 
-def epochs(layout: LayoutConfig, graphs: Sequence[FuzzyGraph]) -> int:
+def epochs(layout: LayoutConfig, sizes: Iterable[int]) -> int:
     """Returns a layout's epochs: as set, or by the size of the largest slice."""
-    if layout.n_epochs is not None:
-        return layout.n_epochs
-    return default_epochs(max(one.degrees.shape[0] for one in graphs))
+    chosen = layout.n_epochs
+    return default_epochs(max(sizes)) if chosen is None else chosen
 
 
 def check_key(key: Any) -> None:
@@ -318,136 +291,110 @@ def check_key(key: Any) -> None:
 
 def seeds(key: jax.Array, count: int) -> list[int]:
     """Returns seeds for NumPy's generators, without a program to compile."""
-    data = np.asarray(jax.random.key_data(key)).ravel()
-    return np.random.SeedSequence(data.tolist()).generate_state(count).tolist()
+    data = np.asarray(jax.random.key_data(key)).ravel().tolist()
+    return np.random.SeedSequence(data).generate_state(count).tolist()
 
 
-def optimize_on(
+def lay_out(
+    prepared: Prepared,
     mesh: Mesh | None,
-    problem: AlignedProblem,
-    params: LayoutParams,
-    state: LayoutState,
-    layout: LayoutConfig,
     *,
-    key: jax.Array,
-    widths: Mapping[str, int] | None = None,
+    n_shifts: int | None = None,
     **calls: Any,
-) -> LayoutState:
-    """Runs `optimize` on the devices of a mesh; None for JAX's default device."""
-    if checkpoints := calls.get("checkpoints"):
-        unpad = partial(collect, problem=problem, mesh=mesh) if mesh else None
-        options = {"n_shifts": shifts_of(problem, layout.n_shifts), "collect": unpad}
-        state = checkpoints.begin(problem, params, state, key=key, **options)
-    if mesh is None:
-        return optimize(problem, params, state, layout, key=key, **calls)
-    placed = place(problem, params, state, key=key, mesh=mesh, widths=widths)
-    with jax.set_mesh(mesh):
-        calls |= {"key": placed.key, "loss": sharded_loss}
-        ended = optimize(*placed[:3], layout, **calls)
-        return collect(ended, problem, mesh=mesh)
+) -> AlignedEmbedding:
+    """Returns the maps of a prepared layout; the other arguments are `optimize`'s."""
+    problem = prepared.problem
+    n_shifts = n_shifts or shifts_of(problem, prepared.layout.n_shifts)
+    start = prepared.params, prepared.state
+    with timed("layout", prepared.seconds):
+        state = optimize(problem, *start, n_shifts, mesh=mesh, **calls)
+    maps = unstack_maps(state.maps, problem)
+    return AlignedEmbedding(maps=maps, history=state.losses(), **prepared.record())
 
 
 def optimize(
     problem: AlignedProblem,
     params: LayoutParams,
     state: LayoutState,
-    layout: LayoutConfig,
+    n_shifts: int,
     *,
     key: jax.Array,
     optimizer: optax.GradientTransformation | None = None,
     progress: Progress | None = None,
     checkpoints: Checkpoints | None = None,
-    loss: Loss = aligned_loss,
+    mesh: Mesh | None = None,
+    widths: Mapping[str, int] | None = None,
 ) -> LayoutState:
     """Runs the layout to its last epoch, in one chunk or with calls between.
 
-    The state's memory is used for the new one, unless others may use it, too.
+    On the devices of a mesh, where there is one, padded to `widths` at least.  The
+    state's memory is used for the new one, unless others may use it, too.
     """
-    n_shifts = shifts_of(problem, layout.n_shifts)
-    options = {"key": key, "n_shifts": n_shifts, "loss": loss}
+    unpad = partial(collect, problem=problem, mesh=mesh) if mesh else None
+    options: dict[str, Any] = {"key": key, "n_shifts": n_shifts}
+    if checkpoints:
+        state = checkpoints.begin(problem, params, state, collect=unpad, **options)
+    if mesh:
+        placed = place(problem, params, state, key=key, mesh=mesh, widths=widths)
+        problem, params, state, key = placed
+        options |= {"key": key, "loss": sharded_loss}
     options["optimizer"] = optimizer or ADAM
     advance = run if progress or checkpoints or optimizer else run_in_place
     n_epochs, begun = int(state.n_epochs), int(state.epoch)
     chunk = max(1, -(-n_epochs // (CHUNKS if progress or checkpoints else 1)))
     chunk = min(chunk, checkpoints.epochs or chunk) if checkpoints else chunk
-    for stop in range(begun + chunk, n_epochs + chunk, chunk):
-        stop = min(stop, n_epochs)
-        state = advance(problem, params, state, stop, **options)
-        if checkpoints:
-            checkpoints.keep(state)
-        if progress:
-            progress(state)
-    check_finite(state.maps)
-    return state
+    with jax.set_mesh(mesh) if mesh else nullcontext():
+        for stop in range(begun + chunk, n_epochs + chunk, chunk):
+            stop = min(stop, n_epochs)
+            state = advance(problem, params, state, stop, **options)
+            if checkpoints:
+                checkpoints.keep(state)
+            if progress:
+                progress(state)
+        check_finite(state.maps)
+        return unpad(state) if unpad else state
 
 
 def check_finite(maps: Float[Array, "*rows slices components points"]) -> None:
     """Checks that distances in the maps are finite; else says what may be to blame."""
     shards = [np.asarray(shard.data) for shard in jnp.asarray(maps).addressable_shards]
     if not all(np.abs(one).max(initial=0) < LARGEST**0.5 for one in shards):
-        raise InputError(
-            "learning_rate",
-            "or another setting has led to maps in which distances are not finite",
-            "moderate settings and starts",
-            "Lower `learning_rate`, `repulsion_strength` or "
-            "`alignment_regularisation`, or give a smaller `start`.",
-        )
+        got = "or another setting has led to maps in which distances are not finite"
+        remedy = "Lower `learning_rate`, `repulsion_strength` or "
+        remedy += "`alignment_regularisation`, or give a smaller `start`."
+        raise InputError("learning_rate", got, "moderate settings and starts", remedy)
 
 
-def check_labels(labels: Sequence[Hashable] | None, slices: Any) -> None:
-    """Checks that there is one label for each slice, such as a year."""
-    if labels is None or not isinstance(slices, Sized):
-        return  # an argument that is not a list of slices is refused as such
-    listed = isinstance(labels, Sequence | np.ndarray)
-    if not listed or getattr(labels, "ndim", 1) != 1 or len(labels) != len(slices):
-        got = f"has {len(labels)} labels" if listed else f"is {labels!r}"
-        expected = f"a list with one for each of {len(slices)} slices"
-        raise InputError("slice_labels", got, expected)
-    for t, label in enumerate(labels):
-        check_label(label, f"slice_labels[{t}]")
+def read_pull(weights: Any, name: str, held: Slice, _: int) -> np.ndarray | None:
+    """Returns how strongly each row of a slice pulls at its mates."""
+    return read_weights(weights, held.rows, name, held.name)
 
 
-def check_label(label: Any, name: str) -> None:
-    """Checks that a slice's label can be hashed, as a static field must be."""
-    try:
-        hash(label)
-    except TypeError as error:
-        expected = "text, a number or a tuple"
-        raise InputError(name, f"is {label!r}", expected) from error
-
-
-def read_pinned(
-    pinned: PerRow, slices: Sequence[Slice], start: Starts
+def of_rows(
+    name: str, values: PerRow, slices: Sequence[Slice], read: Callable[..., Any]
 ) -> list[np.ndarray | None]:
-    """Returns a mask or None for each slice, checked; masks need starting maps."""
-    masks = one_for_each("pinned", pinned, len(slices))
-    for t, mask in enumerate(masks):
-        if mask is None:
-            continue
-        mask = np.array(mask)  # a copy: it is kept
-        if mask.shape != (slices[t].rows,) or mask.dtype != bool:
-            raise InputError(
-                f"pinned[{t}]",
-                f"of {slices[t].name} has shape {mask.shape} and dtype {mask.dtype}",
-                f"a mask of shape ({slices[t].rows},), True where a row stays",
-            )
-        if mask.any() and (start is None or start[t] is None):
-            raise InputError(
-                f"pinned[{t}]",
-                f"holds {mask.sum()} rows of {slices[t].name}, which has no `start`",
-                "a slice with positions",
-                "Give `start` as a list with an array (points, components) for it.",
-            )
-        masks[t] = mask
-    return masks
+    """Returns a checked value for each row of each slice; None for none of a slice.
 
-
-def read_point_weights(
-    point_weights: PerRow, slices: Sequence[Slice]
-) -> list[np.ndarray | None]:
-    """Returns for each slice one weight for each row or None, checked."""
-    weights = one_for_each("point_weights", point_weights, len(slices))
+    `read` takes a slice's values, the name of the argument, the slice and its index.
+    """
+    given = one_for_each(name, values, len(slices))
     return [
-        read_weights(one, slices[t].rows, f"point_weights[{t}]", slices[t].name)
-        for t, one in enumerate(weights)
+        None if one is None else read(one, f"{name}[{t}]", slices[t], t)
+        for t, one in enumerate(given)
     ]
+
+
+def read_mask(
+    mask: Any, name: str, held: Slice, t: int, *, start: Starts
+) -> Bool[np.ndarray, "_"]:
+    """Returns which rows of a slice stay at their start, which has to be there."""
+    mask = np.array(mask)  # a copy: it is kept
+    if mask.shape != (held.rows,) or mask.dtype != bool:
+        got = f"of {held.name} has shape {mask.shape} and dtype {mask.dtype}"
+        expected = f"a mask of shape ({held.rows},), True where a row stays"
+        raise InputError(name, got, expected)
+    if mask.any() and (start is None or start[t] is None):
+        got = f"holds {mask.sum()} rows of {held.name}, which has no `start`"
+        remedy = "Give `start` as a list with an array (points, components) for it."
+        raise InputError(name, got, "a slice with positions", remedy)
+    return mask

@@ -26,12 +26,18 @@ from aljax.config import (
 )
 from aljax.embedding import AlignedEmbedding
 from aljax.errors import InputError, instance, nearest_name, slice_name
-from aljax.fit import Progress, check_key, check_label, epochs, optimize, seeds, timed
+from aljax.fit import Progress, check_key, epochs, optimize, seeds, timed
 from aljax.graph.build import build_graphs
 from aljax.graph.fuzzy import FuzzyGraph
-from aljax.graph.slices import Slice, dense_only, read_slice, slices_of
+from aljax.graph.slices import (
+    Slice,
+    check_label,
+    dense_only,
+    read_slice,
+    slices_of,
+)
 from aljax.layout.initialize import from_mates
-from aljax.layout.optimize import ADAM, init
+from aljax.layout.optimize import ADAM, init, shifts_of
 from aljax.layout.problem import layout_params, stack, stack_maps, unstack_maps
 from aljax.relations.mates import Mates, Relations
 from aljax.relations.read import (
@@ -120,7 +126,7 @@ def update(
     with timed("graph", seconds):
         (new,) = build_graphs(
             [given],
-            of_slices(graph, range(count, count + 1), count + 1),
+            of_slices(graph, slice(count, None), count + 1),
             seed=knn_seed,
             precomputed_knn=[precomputed_knn],
             y=[y],
@@ -207,11 +213,12 @@ def _lay_out(
     maps = within(longer.maps, np.zeros((0, longer.layout.n_components)))
     state = init(
         stack_maps(maps, problem),
-        n_epochs=epochs(longer.layout, longer.graphs[-1 - move :]),
+        n_epochs=epochs(longer.layout, map(len, longer.maps[-1 - move :])),
         optimizer=optimizer or ADAM,
     )
+    n_shifts = shifts_of(problem, longer.layout.n_shifts)
     calls: dict[str, Any] = {"key": key, "progress": progress, "optimizer": optimizer}
-    state = optimize(problem, params, state, longer.layout, **calls)
+    state = optimize(problem, params, state, n_shifts, **calls)
     fresh = unstack_maps(state.maps, problem)[-move - 1 :]
     history = jax.tree.map(lambda term: term[:, empty:], state.losses())
     return dataclasses.replace(
@@ -242,7 +249,7 @@ def _drop(fitted: AlignedEmbedding, first: int) -> AlignedEmbedding:
     values = {name: getattr(fitted, name) for name in fields}
     cut = {name: value and value[first:] for name, value in values.items()}
     for name in ("graph", "layout"):
-        cut[name] = of_slices(getattr(fitted, name), range(first, count), count)
+        cut[name] = of_slices(getattr(fitted, name), slice(first, None), count)
     relations = {
         (t - first, offset): mates
         for (t, offset), mates in fitted.relations.items()

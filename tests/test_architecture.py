@@ -13,6 +13,7 @@ PACKAGE = Path(aljax.__file__).parent
 ORDER = [
     "errors",
     "columns",
+    "curve",
     "config",
     "graph.knn",
     "graph.exact",
@@ -159,7 +160,7 @@ def test_the_library_knows_nothing_of_experiments(path):
 
 @pytest.mark.parametrize("path", MODULES, ids=NAMES.__getitem__)
 def test_no_module_is_large_or_a_place_for_anything(path):
-    assert len(path.read_text().splitlines()) < 460
+    assert len(path.read_text().splitlines()) <= 400
     assert path.stem not in ("utils", "util", "base", "helpers", "common", "misc")
 
 

@@ -186,11 +186,6 @@ def own_links(
     return {(t, o): link for (t, o), link in links.items() if t < count}
 
 
-def within(relations: Relations, count: int) -> Relations:
-    """The mates that are both on this process."""
-    return {(t, o): mates for (t, o), mates in relations.items() if t + o < count}
-
-
 def one_frame(
     start: list[Start], relations: Relations, sizes: Sequence[int]
 ) -> list[Start]:

@@ -22,27 +22,27 @@ from aljax.distributed.exchange import (
     own_links,
     sizes_of_all,
     window_of,
-    within,
 )
 from aljax.embedding import AlignedEmbedding
 from aljax.errors import InputError
 from aljax.fit import (
+    Prepared,
     Progress,
     Starts,
     check_key,
-    check_labels,
-    optimize_on,
+    epochs,
+    lay_out,
     read_start,
     seeds,
     timed,
 )
 from aljax.graph.build import build_graphs
 from aljax.graph.knn import round_up
-from aljax.graph.slices import read_slices
+from aljax.graph.slices import check_labels, read_slices
 from aljax.layout.initialize import initial_maps
 from aljax.layout.losses import LossTerms
-from aljax.layout.optimize import default_epochs, default_shifts, init
-from aljax.layout.problem import layout_params, stack, stack_maps, unstack_maps
+from aljax.layout.optimize import default_shifts, init
+from aljax.layout.problem import layout_params, stack, stack_maps
 from aljax.layout.sharding import SLICES, check_random, mesh_of, round_to, widths_of
 from aljax.relations.mates import linked
 from aljax.relations.strengths import relate
@@ -87,20 +87,17 @@ def fit(
     check_random()
     check_labels(slice_labels, range(n_slices))
     own, room, mesh = share(n_slices)
+    mine = slice(own.start, own.stop)
     given = read_slices(slices, slice_labels, metric=graph.metric, first=own.start)
-    data = [one.features for one in given]
     dense = [one.dense for one in given]
     knn_seed, start_seed = seeds(key, 2)
-    own_layout, start = read_start(start, of_slices(layout, own, n_slices))
+    graph = of_slices(graph, mine, n_slices)
+    layout, start = read_start(start, of_slices(layout, mine, n_slices))
     _check_settings(slices, own, start)
-    params = layout_params(own_layout, alignment, slices=len(own))
+    params = layout_params(layout, alignment, slices=len(own))
     seconds: dict[str, float] = {}
     with timed("graph", seconds):
-        graphs = build_graphs(
-            given,
-            of_slices(graph, own, n_slices),
-            seed=knn_seed,
-        )
+        graphs = build_graphs(given, graph, seed=knn_seed)
     with timed("relations", seconds):
         sizes = sizes_of_all(graphs, room, n_slices)
         window = window_of(relations, alignment, n_slices)
@@ -112,67 +109,52 @@ def fit(
             alignment_strengths=alignment.alignment_strengths,
             alignment_decay=alignment.alignment_decay,
         )
+        within = {
+            (t, o): mates for (t, o), mates in related.items() if t + o < len(own)
+        }
         pulling = linked(related)
         if alignment.motion_fidelity > 0:
             there = (room, sizes, seen[len(own) :])
             pulling = moves_of(pulling, dense, graphs, *there)
+    before = sizes[: own.start]
     with timed("start", seconds):
         maps = initial_maps(
-            own_layout.init if start is None else start,
+            layout.init if start is None else start,
             [one.to_sparse() for one in graphs],
             dense,
-            within(related, len(own)),
+            within,
             n_components=layout.n_components,
             seed=start_seed,
-            before=sizes[: own.start],
+            before=before,
         )
-        if start is None:
-            maps = one_frame(maps, related, sizes)
+        maps = one_frame(maps, related, sizes) if start is None else maps
     with timed("stack", seconds):
-        problem = stack(
-            [*graphs, *ahead],
-            pulling,
-            key=key,
-            capacity=round_up(max(sizes)),
-            before=sizes[: own.start],
-        )
+        widest = {"capacity": round_up(max(sizes)), "before": before}
+        problem = stack([*graphs, *ahead], pulling, key=key, **widest)
         if alignment.motion_fidelity > 0 and problem.moves is None:  # nobody has mates
             problem = replace(problem, moves=jnp.zeros_like(problem.strengths))
         problem = jax.tree.map(lambda leaf: leaf[: len(own)], problem)
-        n_epochs = layout.n_epochs
-        n_epochs = default_epochs(max(sizes)) if n_epochs is None else n_epochs
-        state = init(stack_maps(maps, problem), n_epochs=n_epochs)
+        state = init(stack_maps(maps, problem), n_epochs=epochs(layout, sizes))
         widths = greatest(widths_of(problem) | {"slices": room})
-    with timed("layout", seconds):
-        n_shifts = layout.n_shifts or default_shifts(max(sizes), sum(sizes))
-        state = optimize_on(
-            mesh,
-            problem,
-            params,
-            state,
-            replace(layout, n_shifts=n_shifts),
-            widths=widths,
-            key=key,
-            progress=progress,
-        )
-    return AlignedEmbedding(
-        maps=unstack_maps(state.maps, problem),
-        graphs=graphs,
-        relations=within(related, len(own)),
-        data=data,
+    prepared = Prepared(
+        problem=problem,
         params=params,
-        history=state.losses(),
-        seconds=seconds,
+        state=state,
+        graphs=graphs,
+        relations=within,
+        data=[one.features for one in given],
         pinned=[None] * len(own),
         point_weights=[None] * len(own),
         ids=None,
-        slice_labels=None
-        if slice_labels is None
-        else tuple(slice_labels[own.start : own.stop]),
-        graph=of_slices(graph, own, n_slices),
-        layout=own_layout,
+        seconds=seconds,
+        slice_labels=None if slice_labels is None else tuple(slice_labels[mine]),
+        graph=graph,
+        layout=layout,
         alignment=alignment,
     )
+    n_shifts = layout.n_shifts or default_shifts(max(sizes), sum(sizes))
+    calls = {"n_shifts": n_shifts, "widths": widths, "progress": progress}
+    return lay_out(prepared, mesh, key=key, **calls)
 
 
 def gather(

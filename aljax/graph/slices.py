@@ -1,6 +1,6 @@
 """Slices: a user's data in; checked rows, neighbors or graphs out."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,6 +74,28 @@ def one_for_each(name: str, values: Any, slices: int) -> list[Any]:
         got = f"has {count} entries for {slices} slices"
         raise InputError(name, got, "a list with one, or None, for each")
     return list(values)
+
+
+def check_labels(labels: Sequence[Hashable] | None, slices: Any) -> None:
+    """Checks that there is one label for each slice, such as a year."""
+    if labels is None or not isinstance(slices, Sized):
+        return  # an argument that is not a list of slices is refused as such
+    listed = isinstance(labels, Sequence | np.ndarray)
+    if not listed or getattr(labels, "ndim", 1) != 1 or len(labels) != len(slices):
+        got = f"has {len(labels)} labels" if listed else f"is {labels!r}"
+        expected = f"a list with one for each of {len(slices)} slices"
+        raise InputError("slice_labels", got, expected)
+    for t, label in enumerate(labels):
+        check_label(label, f"slice_labels[{t}]")
+
+
+def check_label(label: Any, name: str) -> None:
+    """Checks that a slice's label can be hashed, as a static field must be."""
+    try:
+        hash(label)
+    except TypeError as error:
+        expected = "text, a number or a tuple"
+        raise InputError(name, f"is {label!r}", expected) from error
 
 
 def read_slices(

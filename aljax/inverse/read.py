@@ -11,7 +11,8 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Array, Float
 
-from aljax.config import InverseConfig, check_both, find_ab_params, number
+from aljax.config import InverseConfig, number
+from aljax.curve import check_both, find_ab_params
 from aljax.errors import LARGEST, InputError, instance, warn
 from aljax.graph.knn import as_floats
 from aljax.inverse.weights import Curve

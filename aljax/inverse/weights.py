@@ -19,8 +19,6 @@ from jaxtyping import Array, Float
 from aljax.inverse.neighborhood import FLOOR, Neighborhood, taper
 from aljax.layout.losses import log_p
 
-METHODS = ("linear", "mean")
-
 
 class Curve(NamedTuple):
     """The map's membership curve 1 / (1 + a d^(2b))."""

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from aljax.config import AlignmentConfig, LayoutConfig, find_ab_params, per_slice
+from aljax.config import AlignmentConfig, LayoutConfig, per_slice
+from aljax.curve import find_ab_params
 from aljax.errors import InputError
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.knn import as_floats, round_up
