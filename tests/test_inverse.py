@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 import scipy.spatial
-from helpers import SIZES, make_data, make_relations, programs
+from helpers import make_data, make_relations, programs
 from jax.test_util import check_grads
 
 import aljax
@@ -16,6 +16,7 @@ from aljax.inverse import gradient_map, inverse_transform, reconstruct
 from aljax.inverse.neighborhood import nearest_rows
 
 POINTS, FEATURES, NEIGHBORS = 90, 4, 12
+SIZES = (48, 48, 48)  # of slices, which share a program
 A, B = find_ab_params(1.0, 0.1)
 
 
@@ -80,7 +81,7 @@ def test_weights_are_those_of_the_formula(method, components):
 def test_the_search_is_exact(rng, points, count):
     embedding = rng.normal(size=(points, 3)).astype(np.float32)
     query = rng.normal(size=3).astype(np.float32)
-    found = nearest_rows(jnp.asarray(query), jnp.asarray(embedding), count)
+    found = jax.jit(nearest_rows, static_argnums=2)(query, embedding, count)
     expected = np.argsort(((embedding - query) ** 2).sum(axis=1))[:count]
     np.testing.assert_array_equal(found, expected)
 
@@ -176,7 +177,8 @@ def test_derivatives_are_finite_where_points_coincide(method):
         return jnp.sum(found.points**2)
 
     queries = jnp.asarray(embedding[:1])
-    for leaf in jax.grad(total, (0, 1))(queries, jnp.asarray(embedding)):
+    gradient = jax.jit(jax.grad(total, (0, 1)))  # one program: compiling takes time
+    for leaf in gradient(queries, jnp.asarray(embedding)):
         assert np.isfinite(leaf).all()
 
 
@@ -197,8 +199,8 @@ def test_results_are_continuous_where_neighbors_change(options, far):
         return np.sort(found.neighbors, axis=1), np.asarray(found.points)
 
     with jax.enable_x64(True):
-        line = np.linspace(0, 1, 257)
-        sets, _ = at(line)
+        line = np.linspace(0, 1, 256)  # by 32, as below: all calls share a program
+        sets = np.concatenate([at(part)[0] for part in np.split(line, 8)])
         changed = np.flatnonzero((sets[1:] != sets[:-1]).any(axis=1))[:32]
         assert changed.size > 10
         before, after = line[changed], line[changed + 1]
@@ -217,7 +219,7 @@ def test_results_are_continuous_where_neighbors_change(options, far):
 
 
 def test_outside_the_hull_it_says_so_and_levels_off():
-    embedding, data = make_map(points=300)
+    embedding, data = make_map()
     angle = np.linspace(0, 2 * np.pi, 24, endpoint=False)
     ring = np.column_stack([np.cos(angle), np.sin(angle)])
     near, far = (
@@ -232,8 +234,8 @@ def test_outside_the_hull_it_says_so_and_levels_off():
 
 
 def test_what_is_inside_is_inside_the_hull():
-    embedding, data = make_map(points=300)
-    queries = np.random.default_rng(3).normal(scale=5, size=(300, 2))
+    embedding, data = make_map()
+    queries = np.random.default_rng(3).normal(scale=5, size=(128, 2))
     # A little wider: the half-space is sought in a limited number of steps.
     wider = embedding.mean(axis=0) + 1.05 * (embedding - embedding.mean(axis=0))
     hull = scipy.spatial.Delaunay(wider).find_simplex(queries) >= 0
@@ -252,7 +254,7 @@ def test_a_gap_between_clusters_is_a_guess():
 
 def test_bounds_hold():
     embedding, data = make_map()
-    queries = make_queries(count=40) * 4
+    queries = make_queries(count=32) * 4
     free = np.asarray(inverse_transform(queries, embedding, data).points)
     low, high = np.full(FEATURES, -0.2), 0.3
     bound = inverse_transform(queries, embedding, data, bounds=(low, high)).points
@@ -337,8 +339,8 @@ def test_the_gradient_map_has_an_axis_for_each_component(components):
 @pytest.fixture(scope="module")
 def fitted():
     return aljax.fit(
-        make_data(),
-        make_relations(),
+        make_data(SIZES),
+        make_relations(SIZES),
         key=jax.random.key(0),
         graph=aljax.GraphConfig(n_neighbors=6),
         layout=aljax.LayoutConfig(n_epochs=20, min_dist=[0.1, 0.3, 0.2]),
