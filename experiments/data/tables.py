@@ -56,12 +56,13 @@ def own_table(
 def from_table(values: Any, slices: Any, ids: Any, labels: Any) -> Dataset:
     """Returns the dataset of a table's columns."""
     cut = slices_from_table(values, slices, ids)
+    classes = None if labels is None else _as_labels(labels)
     return Dataset(
         slices=cut.slices,
         relations=cut.ids,
         ids=[_as_array(one) for one in cut.ids],
         titles=[str(label) for label in cut.labels],
-        labels=None if labels is None else [_as_labels(labels)[r] for r in cut.rows],
+        labels=None if classes is None else [classes[rows] for rows in cut.rows],
     )
 
 
