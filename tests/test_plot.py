@@ -81,6 +81,23 @@ def test_slices_share_bounds_and_colors(fitted):
     assert [panel.get_title() for panel in panels] == ["0", "1", "2"]
 
 
+def test_of_many_slices_some_are_drawn_and_the_title_says_so(rng):
+    maps = [*rng.normal(size=(31, 9, 2))]
+    figure = plot.slices(maps, titles=[f"year {t}" for t in range(31)])
+    panels = [panel for panel in figure.axes if panel.get_visible()]
+    titles = [panel.get_title() for panel in panels]
+    assert len({*titles}) == 24
+    assert (titles[0], titles[-1]) == ("year 0", "year 30")
+    for title, panel in zip(titles, panels, strict=True):
+        drawn = np.asarray(panel.collections[0].get_offsets())
+        of_slice = maps[int(title.removeprefix("year "))]
+        np.testing.assert_array_equal(np.sort(drawn, axis=0), np.sort(of_slice, axis=0))
+    assert figure.get_suptitle().startswith("24 of 31 maps")
+    assert figure.get_figwidth() * 150 < 2400
+    whole = plot.slices(maps, limit=None)
+    assert len([panel for panel in whole.axes if panel.get_visible()]) == 31
+
+
 def test_every_form_of_a_model_is_the_same_picture(fitted):
     forms = [fitted, fitted.maps_, fitted.embeddings_, tuple(fitted.embeddings_)]
     drawn = [plot.points(one, LABELS[1], slice=1) for one in forms]
@@ -259,6 +276,28 @@ def test_displacement_names_those_who_move_most():
     check_names(figure)
 
 
+@pytest.mark.parametrize("slices", [10, 70])
+def test_displacement_of_any_length_is_readable(rng, slices):
+    steps = rng.normal(size=(slices, 50, 2)) * rng.uniform(size=(slices, 50, 1)) ** 3
+    maps = [*steps.cumsum(axis=0)]
+    figure = plot.displacement(maps, ids=np.array([f"member {i}" for i in range(50)]))
+    assert figure.get_figwidth() <= 8  # 2,400 pixels at 300 an inch
+    assert 12 <= check_names(figure) <= 36
+    (axis,) = figure.axes
+    (marks,) = [c for c in axis.collections if len(np.asarray(c.get_offsets())) > 1]
+    places = axis.transData.transform(np.asarray(marks.get_offsets()))
+    assert not sum(
+        one.get_window_extent().count_contains(places) for one in texts(axis)
+    )
+    boxes = [label.get_window_extent() for label in axis.get_xticklabels()]
+    assert all(box.x1 < other.x1 for box, other in pairwise(boxes))
+    assert len(boxes) <= 12
+    moved = np.linalg.norm(np.diff(maps, axis=0), axis=2)
+    radii = [np.linalg.norm(y - y.mean(axis=0), axis=1) for y in maps]
+    highest = np.asarray(marks.get_offsets())[:, 1].max()
+    assert highest == pytest.approx(moved.max() / np.median(radii))
+
+
 def test_members_follow_relations_and_ids_alike(fitted):
     found = read_members(fitted, None)
     for t, relation in enumerate(make_relations()):
@@ -329,13 +368,14 @@ def test_trajectories_are_curves_in_pieces(tmp_path):
     assert [trace.name for trace in figure.data] == ["0", "1", "2", "3"]
     assert figure.layout.scene.zaxis.ticktext == ("a", "b", "c")
     trace = figure.data[0]
-    x = np.asarray(trace.x).reshape(-1, 18)  # 2 x 8 + 1 steps, and a gap
-    assert np.isnan(x[:, -1]).all()
-    np.testing.assert_allclose(x[0, 0], maps[0][0, 0], rtol=1e-6)
-    assert np.isnan(x[0, 1:]).all()  # member 0 is in the first slice alone
-    few: Any = plot.trajectories(maps, ids=IDS, limit=5)
-    assert len(few.data[0].x) == 5 * 18
-    assert "5 of" in few.layout.title.text
+    x = np.asarray(trace.x)
+    np.testing.assert_allclose(x[0], maps[0][0, 0], rtol=1e-6)
+    assert np.isnan(x[[1, -1]]).all()  # member 0 is in the first slice alone
+    assert not (np.isnan(x[:-1]) & np.isnan(x[1:])).any()
+    everywhere = [np.arange(5)] * 3
+    few: Any = plot.trajectories([y[:5] for y in maps], ids=everywhere, limit=4)
+    assert len(few.data[0].x) == 4 * 18  # 2 x 8 + 1 steps, and a gap
+    assert "4 of 5" in few.layout.title.text
     page = tmp_path / "curves.html"
     plot.save(figure, page)
     assert "plotly" in page.read_text("utf-8")
@@ -371,6 +411,12 @@ def test_a_film_moves_smoothly(tmp_path):
     centers = [np.argwhere(one[40:].sum(axis=2) < 300)[:, 1].mean() for one in shots]
     assert all(a <= b + 0.5 for a, b in pairwise(centers))
     assert len(np.unique(np.round(centers))) >= 4
+
+
+def test_a_film_of_many_slices_is_short(tmp_path, rng):
+    maps = [*rng.normal(size=(300, 9, 2))]
+    plot.animate(maps, tmp_path / "film.gif", ids=np.arange(9), fps=2, dpi=20)
+    assert 30 <= len(frames(tmp_path / "film.gif")) <= 42
 
 
 @pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs ffmpeg: apt-get")
@@ -430,6 +476,7 @@ REFUSED: list[tuple[Any, str, str]] = [
     (lambda: plot.points("maps"), "model", "shape ()"),
     (lambda: plot.points(np.zeros(3)), "model", "shape (3,)"),
     (lambda: plot.slices([]), "model", "empty list"),
+    (lambda: plot.slices(TWO, limit=0), "limit", "0"),
     (lambda: plot.points(np.full((3, 2), np.nan)), "model", "row 0 of slice 0"),
     (lambda: plot.points(TWO, slice=2), "slice", "-2 to 1"),
     (lambda: plot.points(TWO, slice=BETWEEN), "slice", "1.5"),

@@ -13,7 +13,8 @@ from aljax.plot.motion import Tracks, track
 from aljax.plot.read import Members, read_members, read_titles, several_maps
 from aljax.plot.style import COLORMAP, PLAIN, UNKNOWN, Coloring, color_by
 
-STEPS = 8  # points of a curve from a slice to the next
+STEPS = 8  # points of a curve from a slice to the next, but fewer where all the curves
+POINTS = 1_000_000  # would have more than so many
 
 
 def trajectories(
@@ -54,8 +55,7 @@ def trajectories(
     if limit is not None and len(chosen) > limit:
         chosen = np.sort(np.random.default_rng(0).permutation(chosen)[:limit])
         heading = f"{heading} ({limit:,} of {len(members.names):,} members)".strip()
-    tracks = track([y[:, :2] for y in maps], members)
-    curves = _curves(Tracks(*(part[:, chosen] for part in tracks)))
+    curves = _curves(track([y[:, :2] for y in maps], members), chosen)
     figure = go.Figure(_traces(curves, chosen, members, coloring))
     axes = {"showticklabels": False, "title": ""}
     figure.update_layout(
@@ -74,14 +74,15 @@ def trajectories(
     return figure
 
 
-def _curves(tracks: Tracks) -> np.ndarray:
+def _curves(tracks: Tracks, chosen: np.ndarray) -> np.ndarray:
     """`(members, steps + 1, 3)`, NaN in gaps and at the end: plotly lifts the pen."""
-    last = len(tracks.positions) - 1
-    times = np.linspace(0, last, last * STEPS + 1)
-    shape = tracks.positions.shape[1], len(times) + 1, 3
-    curves = np.zeros(shape, np.float32)
+    last = len(tracks.maps) - 1
+    smooth = max(1, min(STEPS, POINTS // (last * len(chosen))))
+    times = np.linspace(0, last, last * smooth + 1)
+    curves = np.zeros((len(chosen), len(times) + 1, 3), np.float32)
     for step, time in enumerate(times):
-        curves[:, step, : tracks.positions.shape[2]] = tracks.at(time)
+        places = tracks.at(time)[chosen]
+        curves[:, step, : places.shape[1]] = places
     curves[:, :-1, 2] = times
     curves[:, -1] = np.nan
     return curves
@@ -120,8 +121,13 @@ def _traces(
 def _trace(
     curves: np.ndarray, names: np.ndarray, line: dict[str, Any], title: str = ""
 ) -> go.Scatter3d:
-    """All curves of a class as one line."""
-    x, y, z = curves.reshape(-1, 3).T
+    """All curves of a class as one line, with one point of each gap."""
+    gap = np.isnan(curves[..., 0])
+    drawn = ~gap
+    drawn[:, 1:] |= ~gap[:, :-1]
+    x, y, z = curves[drawn].T
+    if np.ndim(line["color"]):
+        line = line | {"color": line["color"][drawn.ravel()]}
     return go.Scatter3d(
         x=x,
         y=y,
@@ -131,7 +137,7 @@ def _trace(
         showlegend=bool(title),
         opacity=0.55,
         line={"width": 2, **line},
-        text=np.repeat(names, curves.shape[1]),
+        text=np.repeat(names, drawn.sum(axis=1)),
         hovertemplate="%{text}<extra>%{fullData.name}</extra>",
         connectgaps=False,
     )

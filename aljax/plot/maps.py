@@ -10,6 +10,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from aljax.columns import RowValues
+from aljax.config import number
 from aljax.errors import optional
 from aljax.plot import style
 from aljax.plot.read import one_map, read_maps, read_titles
@@ -72,6 +73,7 @@ def slices(
     titles: Sequence[str] | None = None,
     heading: str = "",
     density: bool | None = None,
+    limit: int | None = 24,
 ) -> Figure:
     """A grid of panels with the same bounds, one for each slice, to be read by row.
 
@@ -83,28 +85,34 @@ def slices(
         titles: One for each slice; None for the slices' labels or numbers.
         heading: The title of the whole.
         density: As in `points`, for each map.
+        limit: Maps to draw at most, spread evenly from the first to the last, and
+            named so in the title; None for all.
 
     Raises:
-        InputError: As `points` does; or another number of titles than of maps.
+        InputError: As `points` does; a `limit` below 1; or another number of titles
+            than of maps.
     """
     maps = [style.plane(y) for y in read_maps(model)]
     titles = read_titles(titles, model, len(maps))
     coloring = color_by(labels, values, [len(y) for y in maps])
-    rows = -(-len(maps) // (5 if len(maps) <= 20 else 8))
-    columns = -(-len(maps) // rows)  # so that the last row is nearly full
+    number(1, whole=True, optional=True)("limit", limit)
+    count = len(maps) if limit is None else min(len(maps), limit)
+    shown = np.linspace(0, len(maps) - 1, count).round().astype(int).tolist()
+    rows = -(-count // (5 if count <= 20 else 6))
+    columns = -(-count // rows)  # so that the last row is nearly full
     width = PANEL * max(columns, 2)
     size = (width, PANEL * rows + 0.6 + style.legend_height(coloring, width))
     figure = Figure(figsize=size, layout="constrained")
-    how = f"{len(maps)} maps with the same axes, read by row" if len(maps) > 1 else ""
+    many = f"{count} of {len(maps)}" if count < len(maps) else str(count)
+    how = f"{many} maps with the same axes, read by row" if len(maps) > 1 else ""
     figure.suptitle(": ".join(filter(None, [heading, how])))
-    panels = style.grid(figure, rows, columns, len(maps))
-    bounds = style.bounds(np.concatenate(maps))
-    for t, (panel, plane) in enumerate(zip(panels, maps, strict=True)):
+    panels = style.grid(figure, rows, columns, count)
+    bounds = style.bounds(np.concatenate([maps[t] for t in shown]))
+    for t, panel in zip(shown, panels, strict=True):
         _title(panel, titles[t])
-        draw_map(panel, plane, coloring, t, density=density, bounds=bounds)
+        draw_map(panel, maps[t], coloring, t, density=density, bounds=bounds)
     style.explain(figure, [*figure.axes], coloring)
-    for panel in panels:
-        style.settle(panel)
+    style.settle(*panels)
     return figure
 
 

@@ -5,7 +5,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -24,35 +24,51 @@ from aljax.plot.read import (
 from aljax.plot.style import PALETTE
 
 TITLE = 14  # letters of a slice's title at an axis
-MOVERS = 3  # named for each pair
-FIGURE_SIZE = (7.0, 4.2)  # inches
+MOVERS = 3  # named for each step, or for each
+NAMED = 12  # th of a longer sequence
+BESIDE = 0.012  # of the width, from a point to its name
+BOXES = 60  # steps; those of more would touch
+FIGURE_SIZE = (8.0, 4.5)  # inches
 
 
 class Tracks(NamedTuple):
-    """Each member's place in each slice and its path's slope there; NaN if absent."""
+    """The paths of members through a sequence of maps."""
 
-    positions: Float[np.ndarray, "slices members components"]
-    slopes: Float[np.ndarray, "slices members components"]
+    maps: Sequence[Map]
+    codes: Sequence[Int[np.ndarray, "_"]]  # of each map's rows
+    members: int  # of members
+
+    def of(self, t: int) -> Float[np.ndarray, "members components"]:
+        """Positions in a slice; NaN where absent, and before and after the sequence."""
+        places = np.full((self.members, self.maps[0].shape[1]), np.nan)
+        if 0 <= t < len(self.maps):
+            places[self.codes[t]] = self.maps[t]
+        return places
 
     def at(self, time: float) -> Float[np.ndarray, "members components"]:
         """Positions at a time from 0 to slices - 1; NaN in gaps."""
-        t = min(int(time), len(self.positions) - 2)
+        t = min(int(time), len(self.maps) - 2)
         u = time - t
         if u in (0, 1):
-            return self.positions[t + int(u)]
+            return self.of(t + int(u))
+        start, end = self.of(t), self.of(t + 1)
+        step = end - start
+        before, after = start - self.of(t - 1), self.of(t + 2) - end
+        leaving = np.where(np.isnan(before), step, (before + step) / 2)
+        arriving = np.where(np.isnan(after), step, (step + after) / 2)
         return (
-            (2 * u**3 - 3 * u**2 + 1) * self.positions[t]
-            + (u**3 - 2 * u**2 + u) * self.slopes[t]
-            + (3 * u**2 - 2 * u**3) * self.positions[t + 1]
-            + (u**3 - u**2) * self.slopes[t + 1]
+            (2 * u**3 - 3 * u**2 + 1) * start
+            + (u**3 - 2 * u**2 + u) * leaving
+            + (3 * u**2 - 2 * u**3) * end
+            + (u**3 - u**2) * arriving
         )
 
     def fading(
         self, time: float
     ) -> tuple[Float[np.ndarray, "members components"], Float[np.ndarray, "members"]]:
         """Positions, and opacity (0 to 1): members fade where they leave or come."""
-        t = min(int(time), len(self.positions) - 2)
-        starts, ends = self.positions[t : t + 2]
+        t = min(int(time), len(self.maps) - 2)
+        starts, ends = self.of(t), self.of(t + 1)
         here, there = np.isfinite(starts[:, 0]), np.isfinite(ends[:, 0])
         opacity = here * (1.0 - (time - t)) + there * (time - t)
         where = np.where((here & ~there)[:, None], starts, self.at(time))
@@ -60,16 +76,8 @@ class Tracks(NamedTuple):
 
 
 def track(maps: Sequence[Map], members: Members) -> Tracks:
-    """The members' paths through a sequence of maps."""
-    positions = np.full((len(maps), len(members.names), maps[0].shape[1]), np.nan)
-    for t, (y, codes) in enumerate(zip(maps, members.codes, strict=True)):
-        positions[t, codes] = y
-    nothing = np.full_like(positions[:1], np.nan)
-    steps = np.concatenate([nothing, np.diff(positions, axis=0), nothing])
-    before, after = steps[:-1], steps[1:]
-    lone = np.where(np.isnan(before), after, before)
-    slopes = np.where(np.isnan(before + after), lone, (before + after) / 2)
-    return Tracks(positions, slopes)
+    """Returns the members' paths through a sequence of maps."""
+    return Tracks(maps, members.codes, len(members.names))
 
 
 def loss(model: Any, *, heading: str = "", ax: Axes | None = None) -> Figure:
@@ -119,52 +127,83 @@ def displacement(
 ) -> Figure:
     """Draws how far members move to the next slice, and names those that move most.
 
-    A box holds the middle half of the members, its line the median, whiskers 90 %; the
-    farthest three are named.  Distances are in radii: the median distance of all points
-    to the center of their slice.
+    A box holds the middle half of the members, its line the median, whiskers 90 %; of
+    more than 60 steps these are bands.  The farthest three of each step are named, or
+    of each twelfth of a longer sequence.  Distances are in radii: the median distance
+    of all points to the center of their slice.
 
     Arguments and errors are those of `trajectories`, with `ax` of `loss`; slices that
     share no member are refused, too.
     """
     maps, members = read_maps(model), read_members(model, ids)
     titles = read_titles(titles, model, len(maps))
-    steps = np.diff(track(maps, members).positions, axis=0)
-    moved = np.linalg.norm(steps, axis=2)
-    if not np.isfinite(moved).any():
+    tracks = track(maps, members)
+    places = (tracks.of(t) for t in range(len(maps)))
+    moved = [np.linalg.norm(b - a, axis=1) for a, b in pairwise(places)]
+    shared = [lengths[np.isfinite(lengths)] for lengths in moved]
+    if not any(lengths.size for lengths in shared):
         got = "has no member in two consecutive slices, so none moves"
         raise InputError("model", got, "several slices that share members")
     radii = [np.linalg.norm(y - y.mean(axis=0), axis=1) for y in maps]
-    moved = moved / np.median(np.concatenate(radii))
-    width, height = FIGURE_SIZE
-    axis = ax or style.new_axes(max(width, len(moved)), height)
+    unit = np.median(np.concatenate(radii))
+    axis = ax or style.new_axes(*FIGURE_SIZE)
     axis.spines[["top", "right"]].set_visible(False)
-    shared = [lengths[np.isfinite(lengths)] for lengths in moved]
-    axis.boxplot(shared, whis=(5, 95), showfliers=False, medianprops={"color": "black"})
-    axis.set(xlim=(0.4, len(moved) + 0.6), ylim=(0, 1.12 * np.nanmax(moved)))
+    farthest = max(lengths.max() for lengths in shared if lengths.size)
+    _draw_distances(axis, [lengths / unit for lengths in shared])
+    axis.set(xlim=(0.4, len(moved) + 0.6), ylim=(0, 1.12 * farthest / unit))
     long = max(map(len, titles)) > TITLE  # then the slices' numbers stand for them
     ends = [*map(str, range(len(titles)))] if long else titles
-    ticks = [f"{a} \u2192 {b}" for a, b in pairwise(ends)]
-    lean = {"rotation": 30, "ha": "right"} if max(map(len, ticks)) > 9 else {}
-    axis.set_xticks(range(1, len(ticks) + 1), ticks, fontsize="small", **lean)
+    every = -(-len(moved) // NAMED)
+    ticks = [f"{a} \u2192 {b}" for a, b in pairwise(ends)][::every]
+    axis.set_xticks(range(1, len(moved) + 1, every), ticks, fontsize="small")
+    if max(map(len, ticks)) > 5:
+        axis.tick_params("x", rotation=30)
+        for label in axis.get_xticklabels():
+            label.set(ha="right", rotation_mode="anchor")
     axis.set_ylabel("displacement, in radii of the maps")
     axis.set_title(heading or "how far members move")
-    _name_movers(axis, moved, members.names)
+    _name_movers(axis, [lengths / unit for lengths in moved], members.names)
     return axis.figure.canvas.figure
 
 
-def _name_movers(axis: Axes, moved: np.ndarray, names: list[str]) -> None:
-    """Marks and names the members that move most in each step."""
-    labels = []
-    for t, lengths in enumerate(moved):
-        most = np.argsort(np.nan_to_num(lengths, nan=-1))[: -MOVERS - 1 : -1]
-        most = most[np.isfinite(lengths[most])]
-        axis.scatter(np.full(len(most), t + 1), lengths[most], s=9, color=PALETTE[1])
-        for row in most:
-            beside = np.array([t + 1.14, lengths[row]])
-            text = style.name(axis, names[row], beside, ha="left")
-            labels.append((text, t + 1.03, lengths[row]))
-    style.settle(axis)
-    for text, right, height in labels:  # names that had to give way stay tied
-        if text.get_visible():
+def _draw_distances(axis: Axes, shared: list[np.ndarray]) -> None:
+    """Draws the distribution of each step's distances: boxes, or bands of many."""
+    if len(shared) <= BOXES:
+        line = {"color": "black"}
+        axis.boxplot(shared, whis=(5, 95), showfliers=False, medianprops=line)
+        return
+    parts = [0.05, 0.25, 0.5, 0.75, 0.95]
+    none = [np.nan] * len(parts)
+    parts = np.array([np.quantile(x, parts) if x.size else none for x in shared]).T
+    steps = np.arange(1, len(shared) + 1)
+    for low, high, shade in ((0, 4, 0.2), (1, 3, 0.4)):
+        band = {"color": PALETTE[0], "alpha": shade, "linewidth": 0}
+        axis.fill_between(steps, parts[low], parts[high], **band)
+    axis.plot(steps, parts[2], color="black", linewidth=1)
+
+
+def _name_movers(axis: Axes, moved: list[np.ndarray], names: list[str]) -> None:
+    """Marks and names the members that move most in each stretch of steps."""
+    every = -(-len(moved) // NAMED)
+    marks = []
+    for start in range(0, len(moved), every):
+        lengths = np.nan_to_num(moved[start : start + every], nan=-1)
+        most = np.argsort(lengths, axis=None)[: -MOVERS - 1 : -1]
+        steps, rows = np.unravel_index(most, lengths.shape)
+        marks += [
+            (start + step + 1, lengths[step, row], names[row])
+            for step, row in zip(steps, rows, strict=True)
+            if lengths[step, row] >= 0
+        ]
+    places = np.array([mark[:2] for mark in marks])
+    axis.scatter(*places.T, s=9, color=PALETTE[1], zorder=3)
+    beside = np.array([BESIDE * len(moved), 0])
+    labels = [
+        style.name(axis, text, place + beside, ha="left", fontsize="x-small")
+        for place, (*_, text) in zip(places, marks, strict=True)
+    ]
+    style.settle(axis, avoid=places)
+    for (right, height), text in zip(places, labels, strict=True):
+        if text.get_visible():  # names that had to give way stay tied
             x, y = text.get_position()
-            axis.plot([right, x - 0.01], [height, y], color="grey", linewidth=0.5)
+            axis.plot([right, x], [height, y], color="grey", linewidth=0.5)

@@ -23,6 +23,7 @@ NAME_LENGTH = 14  # letters of a class's name in a map
 MARGIN = 0.06  # of the maps' extent, on each side
 GAP = 3  # pixels between names, and from a name to the frame
 NAME = "class name"
+STEPS = (0, 1, -1, 2, -2, 3, -3)  # heights by which a name may give way
 
 # Paul Tol's ten that stay apart without one kind of cone.  Beyond them Glasbey's: first
 # the 30, neither nearly black nor nearly white, of which each is the farthest from all
@@ -115,21 +116,34 @@ def _shortened(text: str) -> str:
     return text if len(text) <= NAME_LENGTH else text[: NAME_LENGTH - 1] + "\u2026"
 
 
-def settle(panel: Axes) -> None:
-    """Moves names inside the frame and apart; hides those that find no free place."""
-    panel.figure.canvas.figure.draw_without_rendering()  # the layout is decided here
+def settle(*panels: Axes, avoid: np.ndarray | None = None) -> None:
+    """Moves names inside the frame and apart; hides those that find no free place.
+
+    Args:
+        panels: Axes of the same figure.
+        avoid: Positions (points, 2) in each of them that no name may cover.
+    """
+    panels[0].figure.canvas.figure.draw_without_rendering()  # decides the layout
+    places = np.zeros((0, 2)) if avoid is None else avoid
+    for panel in panels:
+        _settle(panel, panel.transData.transform(places))
+
+
+def _settle(panel: Axes, marks: np.ndarray) -> None:
     frame = panel.get_window_extent().padded(-GAP)
     taken: list[Any] = []
     for text in [text for text in panel.texts if text.get_gid() == NAME]:
         box = text.get_window_extent().padded(GAP / 2)
         text.set_visible(False)
-        for step in (0, 1, -1, 2, -2, 3, -3):
+        for step in STEPS:
             moved = box.translated(0, step * box.height)
             inside = moved.translated(
                 max(frame.x0 - moved.x0, 0) + min(frame.x1 - moved.x1, 0),
                 max(frame.y0 - moved.y0, 0) + min(frame.y1 - moved.y1, 0),
             )
-            if inside.width <= frame.width and not inside.count_overlaps(taken):
+            covered = inside.padded(GAP).count_contains(marks)
+            covered += inside.count_overlaps(taken)
+            if inside.width <= frame.width and not covered:
                 shift = np.array([inside.x0 - box.x0, inside.y0 - box.y0])
                 pixels = panel.transData.transform(text.get_position()) + shift
                 text.set_position(tuple(panel.transData.inverted().transform(pixels)))
