@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from aljax.config import GraphConfig, per_slice
 from aljax.errors import InputError
@@ -16,7 +15,14 @@ from aljax.graph.fuzzy import (
     membership_strengths,
     smooth_knn_dist,
 )
-from aljax.graph.knn import KNN, nearest_columns, read_knn, round_up
+from aljax.graph.knn import (
+    KNN,
+    as_floats,
+    capacity_for,
+    nearest_columns,
+    on_device,
+    read_knn,
+)
 from aljax.graph.neighbors import find_neighbors
 from aljax.graph.slices import Slice, one_for_each
 from aljax.graph.supervised import (
@@ -27,6 +33,7 @@ from aljax.graph.supervised import (
 )
 
 CLASSES = "categorical"
+BATCH = 2**16  # rows of the slices that are weighed at once
 # On single numbers these are the distance that the exact search knows.
 SAME_ON_NUMBERS = ("l1", "manhattan", "chebyshev", "minkowski")
 
@@ -58,9 +65,10 @@ def build_graphs(
     tables = _tables(slices, precomputed_knn, settings[0])
     originals = _originals(slices, tables)
     searched: Any = None
-    graphs = []
-    for t, (one, k, local, mix) in enumerate(zip(slices, *settings, strict=True)):
-        if originals[t] == t and tables[t] is None:
+    for t, (one, k) in enumerate(zip(slices, settings[0], strict=True)):
+        if tables[t] is not None:
+            continue
+        if originals[t] == t:
             most = max(n for n, o in zip(settings[0], originals, strict=True) if o == t)
             searched = find_neighbors(
                 one.given,  # pyright: ignore[reportArgumentType]
@@ -71,16 +79,17 @@ def build_graphs(
                 seed=seed,
                 name=one.name,
             )
-        weighed = tables[t] or nearest_columns(searched, k)
-        if isinstance(weighed, KNN):
-            weighed = _weigh(weighed, local, mix)
-        if targets[t] is not None:
-            name = f"y[{t}]"
-            try:
-                weighed = intersect(weighed, targets[t], graph, k, seed=seed, name=name)
-            except InputError as error:
-                raise error.of(one.name) from error.__cause__
-        graphs.append(weighed)
+        tables[t] = nearest_columns(searched, k)
+    graphs = weigh(tables, *settings[1:])
+    for t, target in enumerate(targets):
+        if target is None:
+            continue
+        try:
+            graphs[t] = intersect(
+                graphs[t], target, graph, settings[0][t], seed=seed, name=f"y[{t}]"
+            )
+        except InputError as error:
+            raise error.of(slices[t].name) from error.__cause__
     return graphs
 
 
@@ -149,37 +158,97 @@ def intersect(
         remedy = f"{error.remedy} Or use {CLASSES!r}.".strip()
         told = error.got, error.expected, remedy
         raise InputError(f"target_{error.name}", *told) from error
-    strengths = np.asarray(_memberships(_widened(knn), rows))[:, :rows]
+    strengths = np.asarray(_memberships(*_side_by_side([knn])))[:, :rows]
     lists = np.asarray(knn.indices)
     return intersect_values(weighed, lists, strengths, graph.target_weight)
 
 
 @jax.jit
-def _memberships(knn: KNN, n_points: int | Int[Array, ""]) -> Float[Array, "_ points"]:
-    return membership_strengths(knn, *smooth_knn_dist(knn, n_points=n_points))
+def _memberships(knn: KNN, unit: Float[Array, "points"]) -> Float[Array, "_ points"]:
+    return membership_strengths(knn, *smooth_knn_dist(knn, unit=unit))
 
 
-def _weigh(knn: KNN, local_connectivity: float, set_op_mix_ratio: float) -> FuzzyGraph:
-    """The fuzzy graph, computed on padded arrays so that near sizes share a program."""
-    points = knn.indices.shape[1]
+def weigh(
+    tables: Sequence[Any],
+    local_connectivity: Sequence[float],
+    set_op_mix_ratio: Sequence[float],
+) -> list[FuzzyGraph]:
+    """The slices' fuzzy graphs, in one program for slices of any size.
+
+    Args:
+        tables: For each slice its `KNN`, or a `FuzzyGraph`, which is kept.
+        local_connectivity: A number for each slice.
+        set_op_mix_ratio: Likewise.
+    """
+    graphs = [*tables]
+    for batch in _batches(tables):
+        chosen, *settings = (
+            [values[t] for t in batch]
+            for values in (tables, local_connectivity, set_op_mix_ratio)
+        )
+        for t, graph in zip(batch, _weigh(chosen, *settings), strict=True):
+            graphs[t] = graph
+    return graphs
+
+
+def _weigh(
+    tables: Sequence[Any], local_connectivity: Any, set_op_mix_ratio: Any
+) -> list[FuzzyGraph]:
+    sizes = [table.indices.shape[1] for table in tables]
+    joined, unit = _side_by_side(tables)
+
+    def of_points(settings: Any) -> Array:
+        values = np.repeat(np.asarray(settings, float), sizes)
+        return as_floats(np.resize(values, unit.shape))
+
     graph = fuzzy_simplicial_set(
-        _widened(knn),
-        local_connectivity=float(local_connectivity),
-        set_op_mix_ratio=float(set_op_mix_ratio),
-        n_points=points,
+        joined,
+        local_connectivity=of_points(local_connectivity),
+        set_op_mix_ratio=of_points(set_op_mix_ratio),
+        unit=unit,
     )
-    return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)[..., :points]), graph)
+    # Cut by NumPy: eager JAX would compile for every number of points.
+    parts = [
+        np.split(np.asarray(leaf), np.cumsum(sizes), axis=-1)[:-1]
+        for leaf in (graph.weights, graph.degrees)
+    ]
+    return [
+        FuzzyGraph(table.indices, on_device(weights), on_device(degrees))
+        for table, weights, degrees in zip(tables, *parts, strict=True)
+    ]
 
 
-def _widened(knn: KNN) -> KNN:
-    """The table padded with points that have no neighbors."""
-    indices, distances = np.asarray(knn.indices), np.asarray(knn.distances)
-    neighbors, points = indices.shape
-    capacity = round_up(points)
-    room = ((0, 0), (0, capacity - points))
-    padded = np.tile(np.arange(capacity, dtype=indices.dtype), (neighbors, 1))
-    padded[:, :points] = indices
-    return KNN(jnp.asarray(padded), jnp.asarray(np.pad(distances, room)))
+def _batches(tables: Sequence[Any]) -> list[list[int]]:
+    """Slices with as many neighbors each, of at most `BATCH` rows or alone."""
+    batches: list[list[int]] = []
+    last: dict[int, tuple[list[int], int]] = {}
+    for t, table in enumerate(tables):
+        if isinstance(table, FuzzyGraph):
+            continue
+        neighbors, points = table.indices.shape
+        batch, rows = last.get(neighbors, ([], BATCH))
+        if rows + points > BATCH:
+            batch, rows = [], 0
+            batches.append(batch)
+        batch.append(t)
+        last[neighbors] = batch, rows + points
+    return batches
+
+
+def _side_by_side(tables: Sequence[KNN]) -> tuple[KNN, Float[Array, "points"]]:
+    """One table of several, padded with points without neighbors; and their units."""
+    neighbors = tables[0].indices.shape[0]
+    capacity = capacity_for(sum(table.indices.shape[1] for table in tables))
+    indices = np.tile(np.arange(capacity, dtype=np.int32), (neighbors, 1))
+    distances, unit = np.zeros(indices.shape), np.ones(capacity)
+    start = 0
+    for table in tables:
+        stop = start + table.indices.shape[1]
+        indices[:, start:stop] = start + np.asarray(table.indices)
+        distances[:, start:stop] = table.distances
+        unit[start:stop] = distances[:, start:stop].mean() or 1.0
+        start = stop
+    return KNN(on_device(indices), as_floats(distances)), as_floats(unit)
 
 
 def check_neighbors(

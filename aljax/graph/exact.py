@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int
 from numpy.typing import DTypeLike
 
 from aljax.errors import InputError, nearest_name
-from aljax.graph.knn import KNN, Rows, as_floats, round_up
+from aljax.graph.knn import KNN, Rows, as_floats, capacity_for, on_device
 
 ROUNDING = 1e-5  # of the largest squared norm: about 100 times float32's
 FEW = 0.01  # share of rows, such as repeated ones, that may drown
@@ -63,7 +63,7 @@ def exact_knn(
         with jax.enable_x64(True):
             indices, squared = _search_padded(into(data, np.float64), n_neighbors)
     distances = squared / 2 if metric == "cosine" else np.sqrt(squared) * unit
-    return KNN(jnp.asarray(indices), as_floats(distances))
+    return KNN(on_device(indices), as_floats(distances))
 
 
 def nearest(
@@ -169,14 +169,14 @@ def _normalize(rows: np.ndarray) -> np.ndarray:
 
 
 def _padded(rows: np.ndarray, capacity: int) -> Array:
-    return jnp.asarray(np.pad(rows, ((0, capacity - len(rows)), (0, 0))))
+    return jax.device_put(np.pad(rows, ((0, capacity - len(rows)), (0, 0))))
 
 
 def _search_padded(
     data: Float[np.ndarray, "points features"], n_neighbors: int
 ) -> tuple[Int[np.ndarray, "neighbors points"], Float[np.ndarray, "neighbors points"]]:
     points = len(data)
-    found = _search(_padded(data, round_up(points)), points, n_neighbors)
+    found = _search(_padded(data, capacity_for(points)), points, n_neighbors)
     # Trimmed by NumPy: eager JAX would compile anew for every number of points.
     indices, squared = (np.asarray(table)[:, :points] for table in found)
     return indices, squared
@@ -209,8 +209,8 @@ def hold(data: np.ndarray, metric: str, dtype: DTypeLike | None = None) -> HeldR
     into, unit = conditioning(data, metric)
     scaled = into(data, jnp.zeros(()).dtype if dtype is None else dtype)
     norms = (scaled**2).sum(axis=1)
-    rows = _padded(scaled, round_up(len(scaled)))
-    half_norms = jnp.asarray(np.pad(norms / 2, (0, len(rows) - len(norms))))
+    rows = _padded(scaled, capacity_for(len(scaled)))
+    half_norms = jax.device_put(np.pad(norms / 2, (0, len(rows) - len(norms))))
     return HeldRows(data, metric, into, unit, rows, half_norms, norms.max())
 
 
@@ -254,7 +254,7 @@ def _search(
     """The nearest of the first `n_points` rows to each query, and squared distances.
 
     Without queries those of each row, itself first: then each pair of tiles is
-    compared once, and serves both.
+    compared once, and serves both.  Tiles of padding alone are never compared.
     """
     points, themselves = len(rows), queries is None
     width = n_neighbors if themselves else min(n_neighbors + SPARE, points)
@@ -269,26 +269,33 @@ def _search(
     asked = tiles if queries is None else queries[None]
     own = jnp.eye(asked.shape[1], size, dtype=bool) & themselves
 
-    def compare(best: Best, pair: Int[Array, "2"]) -> tuple[Best, None]:
-        one, other = pair
+    def compare(step: Int[Array, ""], best: Best) -> Best:
+        one, other = pairs[step]
         # -|x - y|^2 / 2 without the term that is the same for every y.
         dots = jnp.matmul(asked[one], tiles[other].T, precision="highest")
         nearness = jnp.where((one == other) & own, jnp.inf, dots - half_norms[other])
         best = _keep_best(best, nearness, one, other)
         if not themselves:
-            return best, None
+            return best
         return jax.lax.cond(
             one == other,
             lambda best: best,
             lambda best: _keep_best(best, dots.T - half_norms[one], other, one),
             best,
-        ), None
+        )
 
     nowhere = jnp.zeros((*asked.shape[:2], width), dtype=jnp.int32)
     best = jnp.full(nowhere.shape, -jnp.inf, rows.dtype), nowhere
-    index = jnp.triu_indices(len(tiles)) if themselves else jnp.indices((1, len(tiles)))
-    pairs = jnp.stack([i.ravel() for i in index], axis=1).astype(jnp.int32)
-    (values, chosen), _ = jax.lax.scan(compare, best, pairs)
+    # Pairs of the first tiles come first, and rows of a tile stand in their order.
+    later, earlier = (
+        np.tril_indices(len(tiles))
+        if themselves
+        else np.indices((len(tiles), 1)).reshape(2, -1)
+    )
+    pairs = jnp.stack([earlier, later], axis=1).astype(jnp.int32)
+    used = -(-n_points // size)
+    steps = used * (used + 1) // 2 if themselves else used
+    values, chosen = jax.lax.fori_loop(0, steps, compare, best)
     asked = rows if queries is None else queries
     chosen = chosen.reshape(-1, width)[: len(asked)].T
     if not themselves:  # of equally distant rows the first, whatever rounding chose

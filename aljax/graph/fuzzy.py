@@ -80,8 +80,9 @@ def check_graph(graph: FuzzyGraph, name: str) -> None:
 def smooth_knn_dist(
     knn: KNN,
     *,
-    local_connectivity: Scalar | float = 1.0,
+    local_connectivity: Scalar | Points | float = 1.0,
     n_points: Int[Array, ""] | int | None = None,
+    unit: Points | None = None,
 ) -> tuple[Points, Points]:
     """Each point's bandwidth sigma and distance rho to its nearest neighbors.
 
@@ -94,6 +95,8 @@ def smooth_knn_dist(
         local_connectivity: Rank of the neighbor at a positive distance that sets rho
             (at least 0; fractions interpolate, 0 gives rho = 0).
         n_points: The number of the table's columns that are points, if not all.
+        unit: For each point the mean distance in its slice (above 0), where several
+            slices stand side by side; None takes that of all points.
 
     Returns:
         sigma and rho, in units of the metric.  sigma is at least 1e-3 times the mean
@@ -101,9 +104,10 @@ def smooth_knn_dist(
     """
     # The search starts at 1 and doubles: in units of the mean, any scale converges.
     neighbors, points = knn.distances.shape
-    points = points if n_points is None else n_points
-    unit = jnp.sum(knn.distances) / (neighbors * points)
-    unit = jnp.where(unit > 0, unit, 1.0)
+    if unit is None:
+        points = points if n_points is None else n_points
+        mean = jnp.sum(knn.distances) / (neighbors * points)
+        unit = jnp.where(mean > 0, mean, 1.0)
     distances = knn.distances / unit
     rho = _nearest(distances, jnp.asarray(local_connectivity, distances.dtype))
     present = knn.indices[1:] != jnp.arange(knn.indices.shape[1])
@@ -114,12 +118,12 @@ def smooth_knn_dist(
     return jnp.maximum(sigma, SMALLEST_SIGMA * mean) * unit, rho * unit
 
 
-def _nearest(distances: Lists, local_connectivity: Scalar) -> Points:
+def _nearest(distances: Lists, local_connectivity: Scalar | Points) -> Points:
     """The `local_connectivity`-th smallest positive distance, interpolated."""
     positive = distances > 0
     rank = jnp.cumsum(positive, axis=0)  # neighbors stand nearest first
 
-    def ranked(order: Int[Array, ""]) -> Points:
+    def ranked(order: Int[Array, "..."]) -> Points:
         return jnp.sum(jnp.where(positive & (rank == order), distances, 0.0), axis=0)
 
     whole = jnp.floor(local_connectivity).astype(rank.dtype)
@@ -196,24 +200,26 @@ def membership_strengths(knn: KNN, sigma: Points, rho: Points) -> Lists:
 def fuzzy_simplicial_set(
     knn: KNN,
     *,
-    local_connectivity: Scalar | float = 1.0,
-    set_op_mix_ratio: Scalar | float = 1.0,
+    local_connectivity: Scalar | Points | float = 1.0,
+    set_op_mix_ratio: Scalar | Points | float = 1.0,
     n_points: Int[Array, ""] | int | None = None,
+    unit: Points | None = None,
 ) -> FuzzyGraph:
-    """The fuzzy graph of one slice, from its nearest neighbors.
+    """The fuzzy graph of one slice, or of several side by side, from their neighbors.
 
     Args:
         knn: The neighbors, in normal form.
         local_connectivity: See `smooth_knn_dist`.
         set_op_mix_ratio: 1 for the fuzzy union of the two directions of an edge, 0
             for their intersection, mixtures between.
-        n_points: The number of the table's columns that are points, if not all.
+        n_points: See `smooth_knn_dist`.
+        unit: See `smooth_knn_dist`.
 
     Returns:
         The graph; equal to umap-learn's to 1e-4 on the same neighbors.
     """
     sigma, rho = smooth_knn_dist(
-        knn, local_connectivity=local_connectivity, n_points=n_points
+        knn, local_connectivity=local_connectivity, n_points=n_points, unit=unit
     )
     forward = membership_strengths(knn, sigma, rho)
     backward, mutual = _reverse(knn.indices, forward)

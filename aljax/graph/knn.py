@@ -4,15 +4,16 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
 from jaxtyping import Array, Float, Int
+from numpy.typing import DTypeLike
 
 from aljax.errors import LARGEST, InputError
 
 # A slice's features (or distances): an array, or the rows of a sparse one.
 Rows = np.ndarray | scipy.sparse.csr_matrix
+SMALLEST = 64  # the least capacity
 
 
 class KNN(eqx.Module):
@@ -66,7 +67,7 @@ def as_knn(
     tables = np.where(absent, rows, indices), np.where(absent, 0.0, distances)
     kept, near = (np.take_along_axis(table, order, axis=1) for table in tables)
     return KNN(
-        jnp.asarray(np.hstack([rows, kept]).T, dtype=jnp.int32),
+        on_device(np.hstack([rows, kept]).T, np.int32),
         as_floats(np.pad(near, ((0, 0), (1, 0))).T),
     )
 
@@ -129,13 +130,31 @@ def check_lists(indices: Any, values: Any, name: str, *, normal: bool = True) ->
 def nearest_columns(knn: KNN, n_neighbors: int) -> KNN:
     """The first `n_neighbors` of each row's neighbors, itself included."""
     # Cut by NumPy: eager JAX would compile for every number of points.
-    return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)[:n_neighbors]), knn)
+    return jax.tree.map(lambda leaf: on_device(np.asarray(leaf)[:n_neighbors]), knn)
 
 
 def as_floats(values: Any) -> Array:
-    """An array of JAX's own float type, converted by NumPy: nothing to compile."""
-    dtype = jax.dtypes.canonicalize_dtype(float)
-    return jnp.asarray(np.asarray(values, dtype=dtype))
+    """A copy in JAX's own float type, converted by NumPy: nothing to compile."""
+    return on_device(values, jax.dtypes.canonicalize_dtype(float))
+
+
+def on_device(values: Any, dtype: DTypeLike | None = None) -> Array:
+    """A copy on JAX's device, without the program that `jnp.asarray` compiles.
+
+    That would be one for every shape: one for every number of rows.
+    """
+    return jax.device_put(np.array(values, dtype=dtype))
+
+
+def capacity_for(points: int) -> int:
+    """One of a few capacities: a power of two, or above 512 also 1.5 times one.
+
+    Programs of arrays padded to it are two for each doubling of the points, and loop
+    over what is padded as little as they can.
+    """
+    above = 2 ** (int(points) - 1).bit_length()
+    grain = above if above <= 512 else above // 4
+    return max(SMALLEST, -(-points // grain) * grain)
 
 
 def round_up(points: int) -> int:

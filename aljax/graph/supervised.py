@@ -21,7 +21,6 @@ Source: McInnes, Healy & Melville (2018), arXiv:1802.03426, sections 3.1 and 5.6
 from collections.abc import Hashable
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
 from jaxtyping import Float, Int
@@ -29,7 +28,7 @@ from jaxtyping import Float, Int
 from aljax.columns import as_column, is_missing
 from aljax.errors import InputError
 from aljax.graph.fuzzy import FuzzyGraph, directed
-from aljax.graph.knn import as_floats
+from aljax.graph.knn import as_floats, on_device
 
 UNKNOWN = -1
 UNKNOWN_DISTANCE = 1.0
@@ -149,7 +148,7 @@ def _on_lists(
     mutual = np.asarray(listed[tails, heads]).ravel() > 0
     halved = np.where(heads == tails, 0.0, values / (1 + mutual))
     return FuzzyGraph(
-        jnp.asarray(neighbors.astype(np.int32)),
+        on_device(neighbors, np.int32),
         as_floats(halved.reshape(neighbors.shape)),
         as_floats(np.asarray(weights.sum(axis=1)).ravel()),
     )

@@ -1,0 +1,104 @@
+"""Programs do not grow with the number of sizes: they are counted as JAX logs them."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import jax
+import numpy as np
+import pytest
+from helpers import NEIGHBORS
+
+from aljax import GraphConfig, LayoutConfig, fit
+from aljax.graph.build import build_graphs
+from aljax.graph.knn import SMALLEST, capacity_for
+from aljax.graph.slices import read_slices
+
+MANY = (67, 72, 84, 97, 111, 122, 128)
+EQUAL = (128,) * len(MANY)
+FEATURES = 7  # as no other test has them: nothing is compiled before
+QUICK = {
+    "graph": GraphConfig(n_neighbors=NEIGHBORS),
+    "layout": LayoutConfig(n_epochs=2),
+}
+
+
+@contextmanager
+def compiled(caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
+    """The programs that the block compiles, by name."""
+    caplog.clear()
+    names: list[str] = []
+    with jax.log_compiles(), caplog.at_level(logging.WARNING, logger="jax"):
+        yield names
+    said = [record.getMessage() for record in caplog.records]
+    start = "Finished XLA compilation of "
+    names += [text.removeprefix(start) for text in said if text.startswith(start)]
+
+
+def ragged(sizes, features=FEATURES) -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    return [rng.normal(size=(size, features)).astype(np.float32) for size in sizes]
+
+
+def lay_out(sizes):
+    ids = [list(range(size)) for size in sizes]
+    return fit(ragged(sizes), ids, key=jax.random.key(0), **QUICK)
+
+
+def test_a_fit_of_many_sizes_shares_the_programs_of_equal_ones(caplog):
+    with compiled(caplog) as of_equal:
+        lay_out(EQUAL)
+    assert any("fuzzy_simplicial_set" in name for name in of_equal)
+    with compiled(caplog) as of_many:
+        lay_out(MANY)
+    assert len(of_many) <= 2
+
+
+def test_another_size_of_the_same_capacity_compiles_nothing_in_the_graph(caplog):
+    config = QUICK["graph"]
+    build_graphs(read_slices(ragged([70])), config)
+    with compiled(caplog) as names:
+        for size in MANY:
+            build_graphs(read_slices(ragged([size])), config)
+    assert not names
+
+
+def test_a_graph_has_the_same_bits_alone_and_beside_others():
+    slices, config = read_slices(ragged((70, 40, 128))), QUICK["graph"]
+    together = build_graphs(slices, config)
+    for one, graph in zip(slices, together, strict=True):
+        (alone,) = build_graphs([one], config)
+        jax.tree.map(np.testing.assert_array_equal, alone, graph)
+
+
+def test_slices_beyond_a_batch_or_of_other_settings_have_the_same_graphs(monkeypatch):
+    slices = read_slices(ragged((70, 40, 128, 60)))
+    config = GraphConfig(
+        n_neighbors=[6, 5, 6, 5],
+        local_connectivity=[1.0, 2.0, 1.5, 1.0],
+        set_op_mix_ratio=[1.0, 0.5, 0.0, 1.0],
+    )
+    together = build_graphs(slices, config)
+    monkeypatch.setattr("aljax.graph.build.BATCH", 100)
+    apart = build_graphs(slices, config)
+    jax.tree.map(np.testing.assert_array_equal, together, apart)
+    assert [graph.neighbors.shape[0] for graph in together] == [6, 5, 6, 5]
+
+
+def test_capacities_are_few_and_never_small():
+    capacities = [capacity_for(points) for points in range(1, 4097)]
+    assert all(room >= points for points, room in enumerate(capacities, 1))
+    assert sorted({*capacities}) == [
+        SMALLEST,
+        128,
+        256,
+        512,
+        768,
+        1024,
+        *(
+            1536,
+            2048,
+            3072,
+            4096,
+        ),
+    ]
