@@ -69,7 +69,7 @@ ORDER_OF_EXPERIMENTS = [
         "data.tables",
     ),
     *("data.sorting", "data.networks", "data.sequences", "data.baseball"),
-    *("data.sources",),
+    *("data.r_files", "data.countries", "data.senate", "data.speeches", "data.sources"),
     *("results.folder", "results.records", "results.recall", "results.report"),
     *("results.inverse_pictures", "results.contents", "results.resume"),
     *("benchmarks.peers", "benchmarks.cases", "benchmarks.fresh", "benchmarks.race"),

@@ -16,8 +16,11 @@ from aljax.errors import InputError, nearest_name
 from experiments.composition import unknown
 from experiments.data import files, images, sequences
 from experiments.data.baseball import baseball
+from experiments.data.countries import countries, freedom
 from experiments.data.dataset import Dataset, related_by_ids, same_members
 from experiments.data.fashion import fashion_mnist, name_classes
+from experiments.data.senate import senate
+from experiments.data.speeches import speeches
 from experiments.data.tables import own_table
 
 
@@ -182,7 +185,7 @@ LOADERS: dict[str, Callable[..., Dataset]] = {
         *(digits_sequence, digits_parameters, fashion, fashion_whole, fashion_growing),
         *(mnist, openml, drifting_clusters, sequences.gaussians, sequences.walk),
         *(sequences.sorts, sequences.fashion_noise, sequences.network_states),
-        *(sequences.gapminder, baseball),
+        *(sequences.gapminder, baseball, senate, countries, freedom, speeches),
     )
 } | {"files": own_files, "table": own_table}
 

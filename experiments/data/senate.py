@@ -1,0 +1,104 @@
+"""Roll calls of the US Senate, from data that come with two packages of R."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from experiments.data.dataset import Dataset, related_by_ids
+from experiments.data.r_files import r_data
+
+PRESIDENT = 99910  # has a row in the data of the 109th
+# A senator who leaves the party gets another number: James Jeffords did in 2001.
+SAME_SENATOR = {94240: 14240}
+PARTIES = {"R": "Republican", "D": "Democrat", "Indep": "Independent"}
+LEAST = 0.5  # of a slice's votes, for a senator to be in it
+
+
+class Congress(NamedTuple):
+    """One Congress of the Senate, or some of its roll calls.
+
+    Attributes:
+        calls: `(senators, roll calls)`: 1 is yea, -1 nay, and 0 no vote.
+        ids: Each senator's surname and number in the list of the ICPSR.
+        parties: Theirs.
+    """
+
+    calls: np.ndarray
+    ids: np.ndarray
+    parties: np.ndarray
+
+
+def senate(*, votes: int, folder: str | None) -> Dataset:
+    """Loads the votes of the 106th (1999-2000) and the 109th US Senate (2005-2006).
+
+    A slice is a run of consecutive roll calls, and has these for columns: 1 is yea, -1
+    nay, and 0 no vote.  Rows are the senators who voted in at least half of them; their
+    ids are surname and number in the list of the ICPSR, and their labels are parties.
+
+    Args:
+        votes: Roll calls of a slice, about.
+        folder: The library of R that holds the packages MCMCpack and pscl; None for
+            those that R_LIBS names, and Debian's.
+
+    Raises:
+        InputError: A package is not there, or damaged.
+
+    Source: voteview.com, as R's packages MCMCpack (GPL-3; the 106th) and pscl (GPL-2;
+        the 109th) ship them.
+    """
+    congresses = {"106th": senate_106(folder), "109th": senate_109(folder)}
+    runs = [
+        (f"{ordinal} Senate, votes {first + 1} to {last + 1}", part)
+        for ordinal, congress in congresses.items()
+        for first, last, part in _runs(congress, votes)
+    ]
+    return related_by_ids(
+        Dataset(
+            slices=[part.calls for _, part in runs],
+            relations=[],
+            ids=[part.ids for _, part in runs],
+            titles=[title for title, _ in runs],
+            labels=[part.parties for _, part in runs],
+        )
+    )
+
+
+def senate_106(folder: str | None) -> Congress:
+    """Reads the 106th Senate, whose calls are 1 and 0, and empty where none voted."""
+    table = r_data("MCMCpack", "Senate", folder)
+    votes = table.filter(regex="^rc")
+    calls = 1.0 * votes.eq(1).to_numpy() - votes.eq(0).to_numpy()
+    surnames = table.member.astype(str).str.split(".").str[0]
+    surnames = surnames.str.replace(
+        "CHAFFEE[12]", "CHAFEE", regex=True
+    )  # John, Lincoln
+    parties = np.where(table.party == 1, "Republican", "Democrat")
+    return Congress(calls, _ids(surnames, table.id), parties)
+
+
+def senate_109(folder: str | None) -> Congress:
+    """Reads the 109th Senate, whose calls are 1 to 3 for yea and 4 to 6 for nay."""
+    data = r_data("pscl", "s109", folder)
+    people = data["legis.data"].query(f"icpsrLegis != {PRESIDENT}")
+    codes = data["votes"].sel(dim_0=people.index).to_numpy()
+    calls = 1.0 * np.isin(codes, (1, 2, 3)) - np.isin(codes, (4, 5, 6))
+    surnames = people.index.to_series().str.split(" [(]").str[0]
+    numbers = people.icpsrLegis.astype(int).replace(SAME_SENATOR)
+    parties = people.party.astype(str).map(PARTIES).to_numpy(dtype=str)
+    return Congress(calls, _ids(surnames, numbers), parties)
+
+
+def _ids(surnames: Any, numbers: Any) -> np.ndarray:
+    pairs = zip(surnames, numbers, strict=True)
+    return np.array([f"{surname} {number}" for surname, number in pairs])
+
+
+def _runs(congress: Congress, votes: int) -> Iterator[tuple[int, int, Congress]]:
+    """Cuts roll calls into runs of about so many, each with its first and last."""
+    count = max(1, round(congress.calls.shape[1] / votes))
+    for columns in np.array_split(np.arange(congress.calls.shape[1]), count):
+        part = congress.calls[:, columns]
+        rows = (part != 0).mean(axis=1) >= LEAST
+        held = Congress(part[rows], congress.ids[rows], congress.parties[rows])
+        yield columns[0], columns[-1], held
