@@ -1,15 +1,18 @@
 """The explorer as its users meet it: a file, opened in a browser without a network."""
 
+import base64
 import io
 import json
 import re
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import matplotlib.image
 import numpy as np
 import pytest
 
+from aljax.metrics.ranks import rank_neighbors
 from aljax.plot import explore
 
 SIZES = (60, 50, 60)
@@ -57,12 +60,37 @@ def test_the_page_holds_all_and_refers_to_nothing(tmp_path):
     text = page.read_text("utf-8")
     assert not re.search(r"https?://|src=|@import|url\(", text)
     content = payload(page)
-    assert [one["count"] for one in content["slices"]] == [*SIZES]
+    assert content["slices"]["counts"] == [*SIZES]
     assert len(content["members"]) == 80
     assert MARK in content["members"]
     assert MARK not in text
     kinds = {one["name"]: one["kind"] for one in content["columns"]}
-    assert kinds == {"label": "class", "ink": "value", "word": "class"}
+    assert kinds == {
+        "label": "class",
+        "ink": "value",
+        "word": "class",
+        "neighbors changed": "value",
+    }
+
+
+def test_the_page_says_whose_neighbors_changed(tmp_path, rng):
+    first = rng.normal(size=(60, 2))
+    second = first * 2 + 5  # all moves, and nobody against the others
+    third = second.copy()
+    third[:3] = -50 * np.arange(1, 4)[:, None]
+    ids = np.arange(60)
+    content = payload(
+        explore([first, second, third], tmp_path / "maps.html", ids=[ids, ids, ids])
+    )
+    (column,) = content["columns"]
+    shares = [np.frombuffer(base64.b64decode(x), np.uint8) for x in column["rows"]]
+    assert (shares[0] == 255).all()  # unknown
+    assert not shares[1].any()
+    near = rank_neighbors(second, second, 15)[1]
+    later = rank_neighbors(third, third, 15)[1]
+    lost = [1 - len({*a} & {*b}) / 15 for a, b in zip(near, later, strict=True)]
+    np.testing.assert_array_equal(shares[2], np.rint(np.multiply(lost, 254)))
+    assert content["slices"]["members"]["rows"][1:] == ["", ""]  # as before
 
 
 def test_slices_of_7000_stay_small(tmp_path, rng):
@@ -183,7 +211,7 @@ def test_hover_names_the_point_with_its_columns(page):
     page.mouse.move(*reach(page, "p31"))
     page.wait_for_function("document.querySelector('#tip').style.display === 'block'")
     assert page.locator("#tip").inner_text().splitlines() == [
-        *("p31", "label: 3", "ink: 0.78814", "word: p31"),
+        *("p31", "label: 3", "ink: 0.78814", "word: p31", "neighbors changed: unknown"),
     ]
     page.mouse.move(*reach(page, MARK))
     page.wait_for_function(
@@ -212,6 +240,16 @@ def test_search_chooses_goes_there_and_draws_a_trail(page):
     for _ in range(2):
         page.locator("#chosen button").first.click()
     assert page.evaluate("window.explorer.chosen.size") == 0
+
+
+@pytest.mark.slow
+def test_titles_below_the_slider_stand_apart_and_lead_there(page):
+    marks = page.locator("#ticks span")
+    assert marks.all_inner_texts() == ["first", "second", "third"]
+    boxes = [mark.bounding_box() for mark in marks.all()]
+    assert all(a["x"] + a["width"] < b["x"] for a, b in pairwise(boxes))
+    marks.nth(1).click()
+    page.wait_for_function("window.explorer.view.time === 1")
 
 
 @pytest.mark.slow

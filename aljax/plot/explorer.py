@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from importlib import resources
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,12 @@ from matplotlib import colormaps, colors
 from aljax.columns import RowValues, is_missing, per_row
 from aljax.errors import InputError, read_path
 from aljax.plot import style
+from aljax.plot.motion import neighbor_change
 from aljax.plot.read import read_maps, read_members, read_titles
 
 LEVELS = 65_535
+NEAREST = 15
+UNKNOWN = 255  # of the share of neighbors that changed
 
 
 def explore(
@@ -36,6 +40,9 @@ def explore(
     heading: str = "",
 ) -> Path:
     """Writes a page with a slider through the slices, search, trails and colors.
+
+    One of the colors is the share of a row's 15 nearest members that were not its
+    nearest in the slice before.
 
     Args:
         model: A fitted estimator, an `AlignedEmbedding`, or a list of maps.
@@ -68,6 +75,8 @@ def explore(
         shown.append(_numbers("value", per_row("values", values, sizes)))
     for name, column in (columns or {}).items():
         shown.append(_column(str(name), per_row(name, column, sizes)))
+    if len(maps) > 1:
+        shown.append(_changes(maps, members.codes))
     content = {
         "heading": heading,
         "titles": read_titles(titles, model, len(maps)),
@@ -87,22 +96,31 @@ def explore(
     return path
 
 
-def _slices(maps: list[np.ndarray], codes: list[np.ndarray]) -> list[dict[str, Any]]:
+def _slices(maps: list[np.ndarray], codes: list[np.ndarray]) -> dict[str, Any]:
     box = style.bounds(np.concatenate(maps))
     corner = np.array([box["xlim"][0], box["ylim"][0]])
     width = box["xlim"][1] - box["xlim"][0]
-    return [
-        {
-            "count": len(y),
-            "members": _encode(code, "<u4"),
-            "positions": _encode(np.rint((y - corner) / width * LEVELS), "<u2"),
-        }
-        for y, code in zip(maps, codes, strict=True)
-    ]
+    return {
+        "counts": [*map(len, maps)],
+        "members": _encode(codes),
+        "positions": _encode(
+            [np.rint((y - corner) / width * LEVELS) for y in maps], "<u2"
+        ),
+    }
 
 
-def _encode(array: np.ndarray, dtype: str) -> str:
-    return base64.b64encode(array.astype(dtype).tobytes()).decode()
+def _encode(arrays: list[np.ndarray], dtype: str | None = None) -> dict[str, Any]:
+    """Arrays in base64, of whole numbers in as few bytes as hold them.
+
+    One that equals the one before is empty, such as the same members in every slice.
+    """
+    if dtype is None:
+        most = max(array.max() for array in arrays)
+        dtype = next(d for d in ("<i1", "<i2", "<i4") if most <= np.iinfo(d).max)
+    texts = [base64.b64encode(x.astype(dtype).tobytes()).decode() for x in arrays]
+    again = [a == b for a, b in pairwise(["", *texts])]
+    rows = ["" if same else text for same, text in zip(again, texts, strict=True)]
+    return {"type": dtype[1:], "rows": rows}
 
 
 def _bytes(color: Any) -> list[int]:
@@ -119,8 +137,23 @@ def _column(name: str, rows: list[np.ndarray]) -> dict[str, Any]:
 def _numbers(name: str, rows: list[np.ndarray]) -> dict[str, Any]:
     coloring = style.color_by(None, rows, [len(array) for array in rows])
     low, high = coloring.limits or (0.0, 1.0)
-    encoded = [_encode(array, "<f4") for array in coloring.values or []]
-    return {"name": name, "kind": "value", "low": low, "high": high, "rows": encoded}
+    encoded = _encode(coloring.values or [], "<f4")
+    return {"name": name, "kind": "value", "low": low, "high": high} | encoded
+
+
+def _changes(maps: list[np.ndarray], codes: list[np.ndarray]) -> dict[str, Any]:
+    """The share of each row's 15 nearest that were others in the slice before.
+
+    Of the members of both slices; or as many nearest as these have by half.
+    """
+    rows = [np.full(len(y), UNKNOWN) for y in maps]
+    for t, (before, after) in enumerate(pairwise(codes)):
+        _, here, there = np.intersect1d(before, after, return_indices=True)
+        if (k := min(NEAREST, (len(here) - 1) // 2)) > 0:
+            changed = neighbor_change(maps[t][here], maps[t + 1][there], k)
+            rows[t + 1][there] = np.rint(changed * (UNKNOWN - 1))
+    column = {"name": "neighbors changed", "kind": "value", "low": 0, "high": 1}
+    return column | _encode(rows, "<u1")
 
 
 def _classes(name: str, rows: list[np.ndarray]) -> dict[str, Any]:
@@ -140,4 +173,4 @@ def _classes(name: str, rows: list[np.ndarray]) -> dict[str, Any]:
         codes = coloring.codes or []
         column = {"name": name, "kind": "class", "classes": [*coloring.classes]}
         column["colors"] = [_bytes(color[:3]) for color in coloring.palette]
-    return column | {"rows": [_encode(code, "<i4") for code in codes]}
+    return column | _encode(codes)

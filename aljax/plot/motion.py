@@ -8,11 +8,13 @@ import numpy as np
 from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy.spatial import KDTree
 
 from aljax.columns import RowValues
 from aljax.errors import InputError
 from aljax.layout.losses import LossTerms
 from aljax.layout.optimize import recorded_epochs
+from aljax.metrics.maps import neighborhood_preservation
 from aljax.plot import style
 from aljax.plot.read import (
     Map,
@@ -23,6 +25,7 @@ from aljax.plot.read import (
 )
 from aljax.plot.style import PALETTE
 
+FEW = 4  # columns
 TITLE = 14  # letters of a slice's title at an axis
 MOVERS = 3  # named for each step, or for each
 NAMED = 12  # th of a longer sequence
@@ -36,7 +39,7 @@ class Tracks(NamedTuple):
 
     maps: Sequence[Map]
     codes: Sequence[Int[np.ndarray, "_"]]  # of each map's rows
-    members: int  # of members
+    members: int
 
     def of(self, t: int) -> Float[np.ndarray, "members components"]:
         """Positions in a slice; NaN where absent, and before and after the sequence."""
@@ -78,6 +81,25 @@ class Tracks(NamedTuple):
 def track(maps: Sequence[Map], members: Members) -> Tracks:
     """Returns the members' paths through a sequence of maps."""
     return Tracks(maps, members.codes, len(members.names))
+
+
+def neighbor_change(
+    before: Float[np.ndarray, "rows _"], after: Float[np.ndarray, "rows _"], k: int
+) -> Float[np.ndarray, "rows"]:
+    """Returns the share of each row's k nearest that are not among its k in `after`.
+
+    It is 1 - `metrics.neighborhood_preservation`; in few columns a tree finds them.
+    """
+    if max(before.shape[1], after.shape[1]) > FEW:
+        return 1 - neighborhood_preservation(
+            before, after, n_neighbors=k, per_point=True
+        )
+    near, later = (
+        np.asarray(KDTree(rows).query(rows, k + 1, workers=-1)[1])
+        for rows in (before, after)
+    )
+    kept = (near[:, :, None] == later[:, None]).any(axis=2).sum(axis=1)
+    return np.clip(1 - (kept - 1) / k, 0, 1)  # the row itself is kept
 
 
 def loss(model: Any, *, heading: str = "", ax: Axes | None = None) -> Figure:
