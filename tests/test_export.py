@@ -41,7 +41,7 @@ def fuzzy_graph():
 def ranks():
     data = jnp.asarray(make_data([POINTS])[0])
     rows = jnp.arange(POINTS, dtype=jnp.int32)
-    return lambda *given: place_neighbors(*given, n_neighbors=5), (
+    return lambda *given: place_neighbors(*given, 5, width=8), (
         data,
         data[:, :2],
         jnp.asarray(POINTS),

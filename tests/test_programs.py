@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from helpers import NEIGHBORS
 
-from aljax import GraphConfig, LayoutConfig, fit
+from aljax import GraphConfig, LayoutConfig, fit, metrics
 from aljax.graph.build import build_graphs
 from aljax.graph.knn import SMALLEST, capacity_for
 from aljax.graph.slices import read_slices
@@ -60,6 +60,21 @@ def test_another_size_of_the_same_capacity_compiles_nothing_in_the_graph(caplog)
     with compiled(caplog) as names:
         for size in MANY:
             build_graphs(read_slices(ragged([size])), config)
+    assert not names
+
+
+def test_measures_of_many_sizes_share_their_programs(caplog):
+    def measure(sizes, *n_neighbors):
+        for data in ragged(sizes):
+            embedding, labels = data[:, :2], np.arange(len(data)) % 3
+            for k in n_neighbors:
+                metrics.trustworthiness(data, embedding, n_neighbors=k)
+                metrics.neighborhood_preservation(data, embedding, n_neighbors=k)
+            metrics.knn_accuracy(embedding, labels)
+
+    measure([70], 15)
+    with compiled(caplog) as names:
+        measure(MANY, 0.05, 15)
     assert not names
 
 

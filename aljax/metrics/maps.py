@@ -19,6 +19,7 @@ from aljax.metrics.ranks import (
     Measured,
     as_positions,
     count_neighbors,
+    nearest_rows,
     rank_neighbors,
     read_rows,
     shared_neighbors,
@@ -54,7 +55,7 @@ def trustworthiness(
     """
     n = len(as_positions(data, "data"))
     k = count_neighbors(n_neighbors, n)
-    ranks, _ = rank_neighbors(data, embedding, k, rows)
+    ranks = rank_neighbors(data, embedding, k, rows)
     penalty = np.maximum(ranks - k, 0).sum(axis=1, dtype=np.float64)
     return summary(1 - 2 * penalty / (k * (2 * n - 3 * k - 1)), per_point)
 
@@ -176,7 +177,7 @@ def _neighbor_codes(
     if codes.shape != (points,):
         raise InputError("labels", f"has shape {codes.shape}", expected)
     chosen = read_rows(rows, points)
-    _, near = rank_neighbors(embedding, embedding, k, chosen)
+    near = nearest_rows(embedding, k, chosen)
     return codes[near], codes[chosen]
 
 

@@ -23,7 +23,7 @@ from aljax.metrics.ranks import (
     Measured,
     as_positions,
     count_neighbors,
-    rank_neighbors,
+    nearest_rows,
     summary,
 )
 from aljax.relations.mates import Relations, check_mates
@@ -106,7 +106,7 @@ def coherence(
             motion = np.subtract(after, before, dtype=float)
             length = np.linalg.norm(motion, axis=1, keepdims=True)
             direction = motion / np.where(length > 0, length, 1)
-            _, near = rank_neighbors(rows, rows, k)
+            near = nearest_rows(rows, k)
             cosines.append(np.einsum("ic,ikc->i", direction, direction[near]) / k)
     return _mean(np.concatenate(cosines), per_point)
 

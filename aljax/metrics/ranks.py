@@ -17,9 +17,11 @@ from jaxtyping import Array, Bool, Float, Int
 
 from aljax.errors import LARGEST, InputError
 from aljax.graph.exact import FEW, drowns
-from aljax.graph.knn import round_up
+from aljax.graph.knn import capacity_for
 
 TILE = 32  # rows compared with all others at once
+BLOCK = 128  # rows that a program places: any number of rows shares it, and
+WIDTH = 16  # up to this number of neighbors any number of them
 # A tenth of the search's: maps of many points are dense, and averages forgive a swap.
 NOISE = 1e-6
 PLAIN = 4  # columns, up to which squared distances are sums of squared differences,
@@ -119,11 +121,20 @@ def read_rows(rows: Any, points: int) -> Int[np.ndarray, "_"]:
     return read
 
 
+def nearest_rows(
+    positions: np.ndarray, n_neighbors: int, rows: Chosen = None
+) -> Int[np.ndarray, "_ neighbors"]:
+    """The nearest to each of the rows."""
+    near = _in_tiles(_take, positions, positions, n_neighbors, rows)
+    return near[:, :n_neighbors]
+
+
 def rank_neighbors(
     data: np.ndarray, embedding: np.ndarray, n_neighbors: int, rows: Chosen = None
-) -> tuple[Int[np.ndarray, "_ neighbors"], Int[np.ndarray, "_ neighbors"]]:
-    """Ranks in the data of the nearest in the map to each of the rows, and those."""
-    return _in_tiles(_rank, data, embedding, n_neighbors, rows)
+) -> Int[np.ndarray, "_ neighbors"]:
+    """Ranks in the data of the nearest in the map to each of the rows."""
+    ranks = _in_tiles(_rank, data, embedding, n_neighbors, rows)
+    return ranks[:, :n_neighbors]
 
 
 def shared_neighbors(
@@ -139,24 +150,27 @@ def _in_tiles(
     embedding: np.ndarray,
     n_neighbors: int,
     rows: Chosen,
-) -> Any:
+) -> np.ndarray:
     """The kernel's results, in double precision where single cannot tell the nearest.
 
-    Arrays are padded, so that near sizes share a program.
+    Arrays are padded, so that slices of all sizes share a few programs.
     """
     pair = read_pair(data, embedding)
     points = len(pair[0])
     chosen = read_rows(rows, points)
-    spare = (0, round_up(points) - points), (0, 0)
-    queries = np.resize(chosen, round_up(chosen.size)).astype(np.int32)
+    spare = (0, capacity_for(points) - points), (0, 0)
+    queries = np.resize(chosen, -(-chosen.size // BLOCK) * BLOCK).astype(np.int32)
+    width = max(WIDTH, 2 ** (n_neighbors - 1).bit_length())
 
-    def compare(dtype: Any) -> Any:
+    def compare(dtype: Any) -> list[np.ndarray]:
         wide = [np.pad(_scaled(np.asarray(x, dtype)), spare) for x in pair]
-        arrays = (jnp.asarray(x, float) for x in wide)
-        results = place_neighbors(
-            *arrays, points, jnp.asarray(queries), n_neighbors=n_neighbors, place=place
-        )
-        return jax.tree.map(lambda leaf: np.asarray(leaf)[: chosen.size], results)
+        arrays = [*map(jax.device_put, wide)]  # in JAX's own float type
+        program = partial(place_neighbors, width=width, place=place)
+        blocks = [
+            program(*arrays, points, block, n_neighbors)
+            for block in queries.reshape(-1, BLOCK)
+        ]
+        return [np.concatenate(x)[: chosen.size] for x in zip(*blocks, strict=True)]
 
     results, lost = compare(None)
     if lost.mean() > FEW and jnp.zeros(()).dtype == np.float32:
@@ -171,38 +185,45 @@ def _scaled(positions: np.ndarray) -> np.ndarray:
     return np.ldexp(centered, -np.frexp(np.abs(centered).max())[1])
 
 
+def _take(_: Any, near: Int[Array, "neighbors"], __: Any) -> Int[Array, "neighbors"]:
+    return near
+
+
 def _rank(
-    distances: Float[Array, "points"], near: Int[Array, "neighbors"]
-) -> tuple[Int[Array, "neighbors"], Int[Array, "neighbors"]]:
-    """Ranks of some points, by counting those that come before; and the points."""
+    distances: Float[Array, "points"], near: Int[Array, "neighbors"], _: Any
+) -> Int[Array, "neighbors"]:
+    """Ranks of some points, by counting those that come before."""
     index = jnp.arange(distances.size)
     reached = distances[near][:, None]
     tied = (distances == reached) & (index < near[:, None])
-    return 1 + jnp.sum((distances < reached) | tied, axis=1), near
+    return 1 + jnp.sum((distances < reached) | tied, axis=1)
 
 
 def _share(
-    distances: Float[Array, "points"], near: Int[Array, "neighbors"]
+    distances: Float[Array, "points"], near: Int[Array, "neighbors"], count: Any
 ) -> Int[Array, ""]:
-    """The number of points that are among the nearest of as many."""
+    """The number of the first `count` points that are among the nearest of as many."""
     nearest = jax.lax.top_k(-distances, near.size)[1]
-    return jnp.sum(jnp.zeros(distances.size, jnp.int32).at[nearest].set(1)[near])
+    first = (jnp.arange(near.size) < count).astype(jnp.int32)
+    among = jnp.zeros(distances.size, jnp.int32).at[nearest].set(first)
+    return jnp.sum(among[near] * first)
 
 
-@partial(jax.jit, static_argnames=("n_neighbors", "place"))
+@partial(jax.jit, static_argnames=("width", "place"))
 def place_neighbors(
     data: Float[Array, "points features"],
     embedding: Float[Array, "points components"],
     n_points: Int[Array, ""] | int,
     rows: Int[Array, "rows"],
+    n_neighbors: Int[Array, ""] | int,
     *,
-    n_neighbors: int,
+    width: int,
     place: Callable[..., Any] = _rank,
 ) -> tuple[Any, Bool[Array, "rows"]]:
-    """`place` of each row's distances in the data and its k nearest in the map.
+    """`place` of each row's distances in the data and its nearest in the map.
 
-    Data and embedding are padded to more than `n_points`.  The second result is True
-    for rows whose nearest drown in rounding.
+    Data and embedding are padded to more than `n_points`, and the k nearest to
+    `width`.  The second result is True for rows whose k nearest drown in rounding.
     """
     in_data = _distances(data, n_points, n_neighbors)
     in_map = _distances(embedding, n_points, n_neighbors)
@@ -210,8 +231,8 @@ def place_neighbors(
     def of(row: Int[Array, ""]) -> tuple[Any, Array]:
         far_in_map, lost_in_map = in_map(row)
         far, lost = in_data(row)
-        near = jax.lax.top_k(-far_in_map, n_neighbors)[1]
-        return place(far, near), lost | lost_in_map
+        near = jax.lax.top_k(-far_in_map, width)[1]
+        return place(far, near, n_neighbors), lost | lost_in_map
 
     return jax.lax.map(of, rows, batch_size=TILE)
 
@@ -219,7 +240,7 @@ def place_neighbors(
 def _distances(
     positions: Float[Array, "points features"],
     n_points: Int[Array, ""] | int,
-    n_neighbors: int,
+    n_neighbors: Int[Array, ""] | int,
 ) -> Callable[[Int[Array, ""]], tuple[Float[Array, "points"], Bool[Array, ""]]]:
     """A function from a row to what sorts its distances, and whether its k drown.
 
