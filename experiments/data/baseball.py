@@ -11,15 +11,13 @@ from experiments.data.packages import shipped, shipped_file
 from experiments.data.tables import from_table
 
 TOTALS = ("R", "H", "2B", "3B", "HR", "RBI", "SB", "BB", "SO")
-POSITIONS = {
-    "G_p": "pitcher",
-    "G_c": "catcher",
-    "G_1b": "first base",
-    "G_2b": "second base",
-    "G_3b": "third base",
-    "G_ss": "shortstop",
-    "G_of": "outfield",
-    "G_dh": "designated hitter",
+POSITIONS = {  # columns of games at each position
+    "pitcher": ["G_p"],
+    "catcher": ["G_c"],
+    "middle infield": ["G_2b", "G_ss"],
+    "corner infield": ["G_1b", "G_3b"],
+    "outfield": ["G_of"],
+    "hitter only": ["G_dh"],
 }
 LAST = 2020
 AT_BATS = 100  # fewer say little about a batter
@@ -31,7 +29,7 @@ def baseball(*, since: int) -> Dataset:
     Columns are runs, hits, doubles, triples, home runs, runs batted in, stolen bases,
     walks and strikeouts, each by at bat and standardized within the season.  What was
     not recorded (strikeouts of some batters of 1911 and 1912) is 0, the season's mean.
-    Batters are labeled by the position that they played most in their career.
+    Batters are labeled by where they played most in their career.
 
     Args:
         since: The first season (1871 to 2020; from 1900 on everything but those
@@ -60,12 +58,14 @@ def baseball(*, since: int) -> Dataset:
     rates = batters[[*TOTALS]].div(batters.AB, axis=0)
     same_year = rates.groupby(batters.yearID)
     values = (rates - same_year.transform("mean")) / same_year.transform("std", ddof=0)
-    positions = games.groupby("playerID")[[*POSITIONS]].sum().idxmax(axis=1)
+    careers = games.groupby("playerID").sum(numeric_only=True)
+    played = {name: careers[columns].sum(axis=1) for name, columns in POSITIONS.items()}
+    positions = pd.DataFrame(played).idxmax(axis=1)
     return from_table(
         values.fillna(0).astype(np.float32),
         batters.yearID,
         batters.playerID.map(_names(people)),
-        batters.playerID.map(positions).map(POSITIONS),
+        batters.playerID.map(positions),
     )
 
 

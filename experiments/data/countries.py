@@ -9,7 +9,7 @@ from experiments.data.packages import shipped
 from experiments.data.r_files import r_data
 from experiments.data.tables import from_table
 
-QUARTERS = ("1 poorest quarter", "2", "3", "4 richest quarter")
+QUARTERS = ("1 poorest", "2", "3", "4 richest")
 FREEDOMS = {
     "pf_rol": "rule of law",
     "pf_ss": "security",
