@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from aljax.errors import optional
 
 if TYPE_CHECKING:
+    from aljax.plot.comparison import compare
     from aljax.plot.curves import trajectories
     from aljax.plot.explorer import explore
     from aljax.plot.film import animate
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "animate",
+    "compare",
     "displacement",
     "explore",
     "gradient_map",
@@ -30,6 +32,7 @@ __all__ = [
     "trajectories",
 ]
 MODULES = {
+    "comparison": ("compare",),
     "curves": ("trajectories",),
     "explorer": ("explore",),
     "film": ("animate",),

@@ -68,11 +68,20 @@ def one_map(model: Any, slice: int) -> Map:  # noqa: A002
         InputError: There is no such slice.
     """
     maps = read_maps(model)
-    whole = isinstance(slice, numbers.Integral) and not isinstance(slice, bool)
-    if not whole or not -len(maps) <= slice < len(maps):
-        expected = f"a slice of `model`, {-len(maps)} to {len(maps) - 1}"
-        raise InputError("slice", f"is {slice!r}", expected)
-    return maps[slice]
+    return maps[read_slice("slice", slice, len(maps))]
+
+
+def read_slice(name: str, t: int, count: int) -> int:
+    """The number of one of `count` slices, counted from the end where negative.
+
+    Raises:
+        InputError: There is no such slice; `name` is the argument that asked for it.
+    """
+    whole = isinstance(t, numbers.Integral) and not isinstance(t, bool)
+    if not whole or not -count <= t < count:
+        expected = f"a slice of `model`, {-count} to {count - 1}"
+        raise InputError(name, f"is {t!r}", expected)
+    return t % count
 
 
 def read_titles(titles: Sequence[str] | None, model: Any, count: int) -> list[str]:
