@@ -30,7 +30,7 @@ from aljax.graph.exact import (
 )
 from aljax.graph.exact import QUERY_BLOCK as BLOCK
 from aljax.graph.fuzzy import membership_strengths, smooth_knn_dist
-from aljax.graph.knn import KNN, Rows, as_floats
+from aljax.graph.knn import KNN, Rows, as_floats, capacity_for, on_device
 from aljax.graph.slices import PRECOMPUTED, read_rows
 from aljax.inverse.read import read_config, read_map
 from aljax.inverse.reconstruct import Reconstruction, reconstruct
@@ -112,7 +112,7 @@ class Frame(eqx.Module):
         for start in range(0, len(placed), BLOCK):
             part = np.s_[start : start + BLOCK]
             block = project(
-                jnp.asarray(_block(rows_near[part], np.int32)),
+                on_device(_block(rows_near[part], np.int32)),
                 as_floats(_block(distances[part], np.float64)),
                 self._anchors,
                 local_connectivity=as_floats(self.graph.local_connectivity),
@@ -141,18 +141,28 @@ class Frame(eqx.Module):
 
     @cached_property
     def _anchors(self) -> "Anchors":
-        """The slice as new points see it, with evenly spread rivals."""
-        points = len(self.positions)
+        """The slice as new points see it, with evenly spread rivals.
+
+        Padded, so that slices of all sizes share a few programs.
+        """
+        points, params = len(self.positions), self.params
         order = np.random.default_rng(points).permutation(points)[:RIVALS]
-        params = self.params
-        rate = params.repulsion_strength * params.negative_sample_rate
+        share = points / len(order) / (2 * max(points - 1, 1))
+        rate, often = map(
+            np.asarray, (params.repulsion_strength, params.negative_sample_rate)
+        )
+
+        def padded(values: Any, capacity: int) -> Array:
+            room = [*((0, 0),) * (values.ndim - 1), (0, capacity - values.shape[-1])]
+            return as_floats(np.pad(values, room))
+
         return Anchors(
-            embedding=as_floats(self.positions.T),
-            rivals=as_floats(self.positions[order].T),
-            rival_degrees=as_floats(np.asarray(self.degrees)[order]),
+            embedding=padded(self.positions.T, capacity_for(points)),
+            rivals=padded(self.positions[order].T, RIVALS),
+            rival_degrees=padded(np.asarray(self.degrees)[order], RIVALS),
             a=params.a,
             b=params.b,
-            repulsion=rate * points / len(order) / (2 * max(points - 1, 1)),
+            repulsion=padded(np.full(len(order), rate * often * share), RIVALS),
         )
 
     @cached_property
@@ -224,14 +234,17 @@ def _block(rows: np.ndarray, dtype: type) -> np.ndarray:
 
 
 class Anchors(NamedTuple):
-    """The fixed points of a slice that pull new ones, and those that repel them."""
+    """The fixed points of a slice that pull new ones, and those that repel them.
+
+    `repulsion` is a number, or one for each rival: 0 for padding.
+    """
 
     embedding: Float[Array, "components points"]
     rivals: Float[Array, "components rivals"]
     rival_degrees: Float[Array, "rivals"]
     a: Float[Array, ""]
     b: Float[Array, ""]
-    repulsion: Float[Array, ""]
+    repulsion: Float[Array, "..."]
 
 
 def memberships(
@@ -268,7 +281,8 @@ def loss(
     apart = jnp.sum((queries[:, None, :] - anchors.rivals[:, :, None]) ** 2, axis=0)
     repelled = repulsion_of_pairs(apart, anchors.a, anchors.b)
     weights = jnp.sum(strengths, axis=0) + anchors.rival_degrees[:, None]
-    return 2 * jnp.sum(pulled) + anchors.repulsion * jnp.sum(weights * repelled)
+    repelled = anchors.repulsion[..., None] * weights * repelled
+    return 2 * jnp.sum(pulled) + jnp.sum(repelled)
 
 
 @partial(jax.jit, static_argnames="n_epochs")

@@ -78,6 +78,15 @@ def test_measures_of_many_sizes_share_their_programs(caplog):
     assert not names
 
 
+def test_new_rows_of_slices_of_many_sizes_share_their_programs(caplog):
+    maps, rows = lay_out(MANY), ragged([9])[0]
+    maps.transform(rows, slice=-1)
+    with compiled(caplog) as names:
+        placed = [maps.transform(rows, slice=t) for t in range(len(MANY))]
+    assert not names
+    assert {positions.shape for positions in placed} == {(9, 2)}
+
+
 def test_a_graph_has_the_same_bits_alone_and_beside_others():
     slices, config = read_slices(ragged((70, 40, 128))), QUICK["graph"]
     together = build_graphs(slices, config)
