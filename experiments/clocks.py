@@ -16,15 +16,16 @@ COMPILATION = "/jax/core/compile/backend_compile_duration"
 
 
 class CompileClock:
-    """The seconds that XLA has compiled for since this was made."""
+    """The programs that XLA has compiled since this was made, and for how long."""
 
     def __init__(self) -> None:
-        self.seconds = 0.0
+        self.programs, self.seconds = 0, 0.0
         jax.monitoring.register_event_duration_secs_listener(self._add)
 
     def _add(self, event: str, duration_secs: float, **kwargs: str | int) -> None:
         del kwargs
         if event == COMPILATION:
+            self.programs += 1
             self.seconds += duration_secs
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
@@ -18,7 +17,7 @@ from aljax.config import AlignmentConfig, LayoutConfig, per_slice
 from aljax.curve import find_ab_params
 from aljax.errors import InputError
 from aljax.graph.fuzzy import FuzzyGraph
-from aljax.graph.knn import as_floats, round_up
+from aljax.graph.knn import as_floats, on_device, round_up
 from aljax.relations.mates import Relations
 
 PerRow = Sequence[np.ndarray | None] | None
@@ -135,15 +134,15 @@ def stack(
     weighing = _stack_rows(point_weights, order, sizes, default=1.0)
     held = _stack_rows(pinned, order, sizes, default=0.0)
     return AlignedProblem(
-        neighbors=jnp.asarray(neighbors),
+        neighbors=on_device(neighbors),
         weights=as_floats(weights),
         degrees=as_floats(degrees),
-        n_points=jnp.asarray(sizes, dtype=jnp.int32),
-        mates=jnp.asarray(mates),
+        n_points=on_device(sizes, np.int32),
+        mates=on_device(mates),
         strengths=as_floats(strengths),
         pulls=as_floats(degrees * weighing),
         free=as_floats(1 - held),
-        order=jnp.asarray(order, dtype=jnp.int32),
+        order=on_device(order, np.int32),
         moves=None if moves is None else as_floats(moves),
     )
 
