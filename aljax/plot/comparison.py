@@ -124,16 +124,6 @@ def _draw_pair(
 def _mark(panel: Axes, places: Float[np.ndarray, "marked 2"], names: list[str]) -> None:
     """Rings places in a map and names them; the names of classes stand in italics."""
     panel.scatter(*places.T, s=40, c="none", edgecolors="black", linewidths=1, zorder=3)
-    left, right = panel.get_xlim()
-    beside = np.array([0.02 * (right - left), 0])
     for text in [*panel.texts]:
         text.set_fontstyle("italic")
-    ties = [
-        (style.name(panel, text, place + beside, ha="left"), place)
-        for text, place in zip(names, places, strict=True)
-    ]
-    style.settle(panel, avoid=places)
-    for text, place in ties:
-        if text.get_visible():
-            x, y = text.get_position()
-            panel.plot([place[0], x], [place[1], y], color="grey", linewidth=0.5)
+    style.name_places(panel, names, places)

@@ -29,7 +29,6 @@ FEW = 4  # columns
 TITLE = 14  # letters of a slice's title at an axis
 MOVERS = 3  # named for each step, or for each
 NAMED = 12  # th of a longer sequence
-BESIDE = 0.012  # of the width, from a point to its name
 BOXES = 60  # steps; those of more would touch
 FIGURE_SIZE = (8.0, 4.5)  # inches
 
@@ -159,20 +158,18 @@ def displacement(
     """
     maps, members = read_maps(model), read_members(model, ids)
     titles = read_titles(titles, model, len(maps))
-    tracks = track(maps, members)
-    places = (tracks.of(t) for t in range(len(maps)))
-    moved = [np.linalg.norm(b - a, axis=1) for a, b in pairwise(places)]
-    shared = [lengths[np.isfinite(lengths)] for lengths in moved]
-    if not any(lengths.size for lengths in shared):
+    who, moved = _distances(maps, members)
+    if not any(lengths.size for lengths in moved):
         got = "has no member in two consecutive slices, so none moves"
         raise InputError("model", got, "several slices that share members")
     radii = [np.linalg.norm(y - y.mean(axis=0), axis=1) for y in maps]
     unit = np.median(np.concatenate(radii))
+    moved = [lengths / unit for lengths in moved]
     axis = ax or style.new_axes(*FIGURE_SIZE)
     axis.spines[["top", "right"]].set_visible(False)
-    farthest = max(lengths.max() for lengths in shared if lengths.size)
-    _draw_distances(axis, [lengths / unit for lengths in shared])
-    axis.set(xlim=(0.4, len(moved) + 0.6), ylim=(0, 1.12 * farthest / unit))
+    _draw_distances(axis, moved)
+    top = 1.12 * np.concatenate(moved).max()
+    axis.set(xlim=(0.4, len(moved) + 0.6), ylim=(0, top))
     long = max(map(len, titles)) > TITLE  # then the slices' numbers stand for them
     ends = [*map(str, range(len(titles)))] if long else titles
     every = -(-len(moved) // NAMED)
@@ -184,8 +181,25 @@ def displacement(
             label.set(ha="right", rotation_mode="anchor")
     axis.set_ylabel("displacement, in radii of the maps")
     axis.set_title(heading or "how far members move")
-    _name_movers(axis, [lengths / unit for lengths in moved], members.names)
+    steps, rows = _farthest(moved)
+    names = [members.names[who[t][i]] for t, i in zip(steps, rows, strict=True)]
+    heights = [moved[t][i] for t, i in zip(steps, rows, strict=True)]
+    places = np.column_stack([np.array(steps) + 1, heights])
+    axis.scatter(*places.T, s=9, color=PALETTE[1], zorder=3)
+    style.name_places(axis, names, places, fontsize="x-small")
     return axis.figure.canvas.figure
+
+
+def _distances(
+    maps: Sequence[Map], members: Members
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """The members that each two consecutive slices share, and how far they move."""
+    who, moved = [], []
+    for t, (before, after) in enumerate(pairwise(members.codes)):
+        codes, here, there = np.intersect1d(before, after, return_indices=True)
+        who.append(codes)
+        moved.append(np.linalg.norm(maps[t + 1][there] - maps[t][here], axis=1))
+    return who, moved
 
 
 def _draw_distances(axis: Axes, shared: list[np.ndarray]) -> None:
@@ -204,28 +218,15 @@ def _draw_distances(axis: Axes, shared: list[np.ndarray]) -> None:
     axis.plot(steps, parts[2], color="black", linewidth=1)
 
 
-def _name_movers(axis: Axes, moved: list[np.ndarray], names: list[str]) -> None:
-    """Marks and names the members that move most in each stretch of steps."""
+def _farthest(moved: list[np.ndarray]) -> tuple[list[int], list[int]]:
+    """The step and place in it of those that move most in each stretch of steps."""
     every = -(-len(moved) // NAMED)
-    marks = []
+    steps, rows = [], []
     for start in range(0, len(moved), every):
-        lengths = np.nan_to_num(moved[start : start + every], nan=-1)
-        most = np.argsort(lengths, axis=None)[: -MOVERS - 1 : -1]
-        steps, rows = np.unravel_index(most, lengths.shape)
-        marks += [
-            (start + step + 1, lengths[step, row], names[row])
-            for step, row in zip(steps, rows, strict=True)
-            if lengths[step, row] >= 0
-        ]
-    places = np.array([mark[:2] for mark in marks])
-    axis.scatter(*places.T, s=9, color=PALETTE[1], zorder=3)
-    beside = np.array([BESIDE * len(moved), 0])
-    labels = [
-        style.name(axis, text, place + beside, ha="left", fontsize="x-small")
-        for place, (*_, text) in zip(places, marks, strict=True)
-    ]
-    style.settle(axis, avoid=places)
-    for (right, height), text in zip(places, labels, strict=True):
-        if text.get_visible():  # names that had to give way stay tied
-            x, y = text.get_position()
-            axis.plot([right, x], [height, y], color="grey", linewidth=0.5)
+        stretch = moved[start : start + every]
+        step = np.repeat(np.arange(len(stretch)), [*map(len, stretch)])
+        row = np.concatenate([np.arange(len(lengths)) for lengths in stretch])
+        most = np.argsort(np.concatenate(stretch))[: -MOVERS - 1 : -1]
+        steps += (start + step[most]).tolist()
+        rows += row[most].tolist()
+    return steps, rows

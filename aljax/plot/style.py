@@ -23,6 +23,8 @@ NAME_LENGTH = 14  # letters of a class's name in a map
 MARGIN = 0.06  # of the maps' extent, on each side
 GAP = 3  # pixels between names, and from a name to the frame
 NAME = "class name"
+BESIDE = 0.015  # of the width, from a place to its name
+TIE = {"color": "grey", "linewidth": 0.5}
 STEPS = (0, 1, -1, 2, -2, 3, -3)  # heights by which a name may give way
 
 # Paul Tol's ten that stay apart without one kind of cone.  Beyond them Glasbey's: first
@@ -123,6 +125,23 @@ def name(panel: Axes, text: str, where: np.ndarray, **style: Any) -> Text:
 
 def _shortened(text: str) -> str:
     return text if len(text) <= NAME_LENGTH else text[: NAME_LENGTH - 1] + "\u2026"
+
+
+def name_places(
+    panel: Axes, names: Sequence[str], places: np.ndarray, **style: Any
+) -> None:
+    """Writes names beside places, none of which they cover, and ties them to these."""
+    left, right = panel.get_xlim()
+    beside = np.array([BESIDE * (right - left), 0])
+    style = {"ha": "left", **style}
+    labels = [
+        name(panel, text, place + beside, **style)
+        for text, place in zip(names, places, strict=True)
+    ]
+    settle(panel, avoid=places)
+    for text, place in zip(labels, places, strict=True):
+        if text.get_visible():
+            panel.plot(*zip(place, text.get_position(), strict=True), **TIE)
 
 
 def settle(*panels: Axes, avoid: np.ndarray | None = None) -> None:
