@@ -131,18 +131,22 @@ def page(tmp_path_factory):
             timeout=PATIENCE,
             args=FLAGS,
         )
-        context = browser.new_context(offline=True)
-        opened = context.new_page()
-        opened.set_default_timeout(PATIENCE)
-        opened.set_viewport_size({"width": 900, "height": 640})
-        opened.asked, opened.said = [], []
-        opened.on("request", lambda request: opened.asked.append(request.url))
-        opened.on("console", lambda message: complain(opened.said, message))
-        opened.on("pageerror", lambda error: opened.said.append(str(error)))
-        opened.goto(path.as_uri())
-        opened.wait_for_function("window.explorer && !!document.title")
-        yield opened
+        yield open_page(browser, path)
         browser.close()
+
+
+def open_page(browser, path: Path):
+    """The page, which keeps what it asked for and complained of."""
+    opened = browser.new_context(offline=True).new_page()
+    opened.set_default_timeout(PATIENCE)
+    opened.set_viewport_size({"width": 900, "height": 640})
+    opened.asked, opened.said = [], []
+    opened.on("request", lambda request: opened.asked.append(request.url))
+    opened.on("console", lambda message: complain(opened.said, message))
+    opened.on("pageerror", lambda error: opened.said.append(str(error)))
+    opened.goto(path.as_uri())
+    opened.wait_for_function("window.explorer && !!document.title")
+    return opened
 
 
 def picture(page) -> np.ndarray:
@@ -266,3 +270,26 @@ def test_colors_follow_the_column(page):
     assert "off" in (faded.get_attribute("class") or "")
     faded.click()
     assert not page.said
+
+
+@pytest.mark.slow
+def test_a_long_sequence_has_short_trails_and_titles_that_stand_apart(page, tmp_path):
+    times = np.arange(200.0)
+    maps = [np.array([[t, 0.0], [0.0, t]]) for t in times]  # both walk straight on
+    path = explore(maps, tmp_path / "long.html", ids=[["a", "b"]] * 200)
+    long = open_page(page.context.browser, path)
+    boxes = [mark.bounding_box() for mark in long.locator("#ticks span").all()]
+    assert 4 < len(boxes) < 40
+    assert all(a["x"] + a["width"] < b["x"] for a, b in pairwise(boxes))
+    long.evaluate("explorer.choose(0)")
+    long.click("#stage", position={"x": 5, "y": 5})
+    for time in (*range(0, 200, 7), 100):  # past what is kept, and back
+        set_time(long, time)
+    x, y = reach(long, "a")
+    box = long.locator("#stage").bounding_box()
+    row = round(y - box["y"])
+    drawn = np.flatnonzero((picture(long)[row - 2 : row + 3] < 0.9).any(axis=(0, 2)))
+    set_time(long, 99)
+    wide = (drawn.max() - drawn.min()) / (x - reach(long, "a")[0])
+    assert 23 < wide < 40  # twelve slices to each side, and a name
+    assert not long.said
