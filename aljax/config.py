@@ -277,6 +277,12 @@ class AlignmentConfig(_Settings):
             unit that they lie apart in the data (at least 0; the data's unit is a
             row's usual distance to its k-th neighbor).  0 pulls them together
             however far the data moved; above 0 all slices need the same columns.
+        frame: What holds maps that lie 10, 30, 90, ... slices apart: "population",
+            rows that are nearest in the data (all slices need the same columns);
+            "mates", nothing but mates within the window, as in version 0.1, so that
+            maps drift where all members change in one direction; "auto", the
+            population where slices have as many columns and mates are nearer to each
+            other in the data than to others.
 
     Raises:
         InputError: A name, type or value is none of the above.
@@ -289,6 +295,7 @@ class AlignmentConfig(_Settings):
     alignment_strengths: str = _setting("jaccard", one_of("jaccard", "uniform"))
     alignment_decay: float = _setting(1.0, number(0))
     motion_fidelity: float = _setting(0.0, number(0))
+    frame: str = _setting("auto", one_of("auto", "population", "mates"))
 
 
 @dataclass(frozen=True, eq=False)

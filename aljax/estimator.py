@@ -51,6 +51,7 @@ class AlignedUMAP(Parameters):
     alignment_strengths: str = AlignmentConfig.alignment_strengths
     alignment_decay: float = AlignmentConfig.alignment_decay
     motion_fidelity: float = AlignmentConfig.motion_fidelity
+    frame: str = AlignmentConfig.frame
 
     def fit(
         self,

@@ -5,7 +5,6 @@ import inspect
 from collections.abc import (
     Callable,
     Hashable,
-    Iterable,
     Iterator,
     Mapping,
     Sequence,
@@ -21,19 +20,21 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Bool, Float
 
 from aljax.checkpoints import Checkpoints
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig, check_extra
 from aljax.embedding import AlignedEmbedding, Record
-from aljax.errors import LARGEST, InputError, instance, warn
+from aljax.errors import InputError, instance, warn
 from aljax.graph.build import build_graphs
 from aljax.graph.slices import Slice, check_labels, one_for_each, read_slices
+from aljax.layout.frame import hold, settle, with_anchors
 from aljax.layout.initialize import initial_maps
 from aljax.layout.optimize import (
     ADAM,
     LayoutState,
-    default_epochs,
+    check_finite,
+    epochs,
     init,
     run,
     run_in_place,
@@ -156,10 +157,19 @@ def fit(
 
 
 class Prepared(Record):
-    """A `Record`, with the stacked problem and the state before the first epoch."""
+    """A `Record`, with the stacked problem and the state before the first epoch.
+
+    `anchors` hold the frame of the maps.
+    """
 
     problem: AlignedProblem
     state: LayoutState
+    anchors: Relations
+
+    def maps_of(self, state: LayoutState) -> list[Float[np.ndarray, "_ components"]]:
+        """Returns the maps of a state in the order of the rows, in one frame."""
+        stay = [t for t, mask in enumerate(self.pinned) if mask is not None]
+        return settle(unstack_maps(state.maps, self.problem), self.anchors, fixed=stay)
 
 
 def prepare(
@@ -213,17 +223,19 @@ def prepare(
             alignment_decay=alignment.alignment_decay,
         )
         related = visible(related) if visible else related
+        anchors = hold(related, dense, graphs, frame=alignment.frame)
+        held = with_anchors(related, anchors)
     with timed("start", seconds):
         maps = initial_maps(
             layout.init if start is None else start,
             [one.to_sparse() for one in graphs],
             dense,
-            related,
+            held,
             n_components=layout.n_components,
             seed=start_seed,
         )
     with timed("stack", seconds):
-        pulling = linked(related)
+        pulling = linked(held)
         if alignment.motion_fidelity > 0:
             pulling = measure_moves(pulling, dense, scales_of(dense, graphs))
         per_point: dict[str, Any] = {"pinned": masks, "point_weights": weights}
@@ -235,6 +247,7 @@ def prepare(
         problem=problem,
         params=params,
         state=state,
+        anchors=anchors,
         graphs=graphs,
         relations=related,
         data=[one.features for one in read],
@@ -273,12 +286,6 @@ def timed(stage: str, seconds: dict[str, float]) -> Iterator[None]:
     seconds[stage] = perf_counter() - began
 
 
-def epochs(layout: LayoutConfig, sizes: Iterable[int]) -> int:
-    """Returns a layout's epochs: as set, or by the size of the largest slice."""
-    chosen = layout.n_epochs
-    return default_epochs(max(sizes)) if chosen is None else chosen
-
-
 def check_key(key: Any) -> None:
     """Checks that a value is one key of JAX, of the new or the old style."""
     if isinstance(key, jax.Array):
@@ -308,7 +315,7 @@ def lay_out(
     start = prepared.params, prepared.state
     with timed("layout", prepared.seconds):
         state = optimize(problem, *start, n_shifts, mesh=mesh, **calls)
-    maps = unstack_maps(state.maps, problem)
+    maps = prepared.maps_of(state)
     return AlignedEmbedding(maps=maps, history=state.losses(), **prepared.record())
 
 
@@ -353,16 +360,6 @@ def optimize(
                 progress(state)
         check_finite(state.maps)
         return unpad(state) if unpad else state
-
-
-def check_finite(maps: Float[Array, "*rows slices components points"]) -> None:
-    """Checks that distances in the maps are finite; else says what may be to blame."""
-    shards = [np.asarray(shard.data) for shard in jnp.asarray(maps).addressable_shards]
-    if not all(np.abs(one).max(initial=0) < LARGEST**0.5 for one in shards):
-        got = "or another setting has led to maps in which distances are not finite"
-        remedy = "Lower `learning_rate`, `repulsion_strength` or "
-        remedy += "`alignment_regularisation`, or give a smaller `start`."
-        raise InputError("learning_rate", got, "moderate settings and starts", remedy)
 
 
 def read_pull(weights: Any, name: str, held: Slice, _: int) -> np.ndarray | None:

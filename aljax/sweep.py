@@ -11,21 +11,31 @@ from jaxtyping import Float
 
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig, number
 from aljax.errors import InputError, instance, nearest_name
-from aljax.fit import Prepared, check_finite, check_key, prepare
+from aljax.fit import Prepared, check_key, prepare
 from aljax.graph.slices import dense_only
 from aljax.layout.losses import LossTerms
-from aljax.layout.optimize import LayoutState, bytes_of_row, run_together, shifts_of
-from aljax.layout.problem import LayoutParams, layout_params, unstack_maps
+from aljax.layout.optimize import (
+    LayoutState,
+    bytes_of_row,
+    check_finite,
+    run_together,
+    shifts_of,
+)
+from aljax.layout.problem import LayoutParams, layout_params
 from aljax.metrics import displacement, trustworthiness
 from aljax.relations.mates import Relations
 
 SECTIONS = {"graph": GraphConfig, "layout": LayoutConfig, "alignment": AlignmentConfig}
 
 SHAPES = (
-    *("n_neighbors", "alignment_window_size"),
+    *("n_neighbors", "alignment_window_size", "frame"),
     *("n_components", "n_epochs", "n_shifts"),
 )
-OF_MATES = ("alignment_strengths", "alignment_decay")  # part of the problem itself
+OF_MATES = (
+    "alignment_strengths",
+    "alignment_decay",
+    "frame",
+)  # part of the problem itself
 MEMORY = 2 * 2**30  # bytes, where none is given
 ROWS_AT_ONCE = {"cpu": 1}  # by measurement; elsewhere as many as fit
 Group = list[tuple[int, Any]]  # numbers of rows, and what tells their starts apart
@@ -315,7 +325,7 @@ def finished_row(begun: Prepared, state: LayoutState, measure: Measure) -> Row:
         InputError: If distances in the maps are not finite.
     """
     check_finite(state.maps)
-    maps = unstack_maps(state.maps, begun.problem)
+    maps = begun.maps_of(state)
     loss = jax.tree.map(lambda term: np.asarray(term)[-1:].sum(axis=0), state.losses())
     return Row(maps, loss, measure(maps, begun))
 

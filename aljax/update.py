@@ -26,7 +26,7 @@ from aljax.config import (
 )
 from aljax.embedding import AlignedEmbedding
 from aljax.errors import InputError, instance, nearest_name, slice_name
-from aljax.fit import Progress, check_key, epochs, optimize, seeds, timed
+from aljax.fit import Progress, check_key, optimize, seeds, timed
 from aljax.graph.build import build_graphs
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.slices import (
@@ -36,10 +36,11 @@ from aljax.graph.slices import (
     read_slice,
     slices_of,
 )
+from aljax.layout.frame import hold, settle, with_anchors
 from aljax.layout.initialize import from_mates
-from aljax.layout.optimize import ADAM, init, shifts_of
+from aljax.layout.optimize import ADAM, epochs, init, shifts_of
 from aljax.layout.problem import layout_params, stack, stack_maps, unstack_maps
-from aljax.relations.mates import Mates, Relations
+from aljax.relations.mates import Relations
 from aljax.relations.read import (
     SliceIds,
     follow,
@@ -139,12 +140,16 @@ def update(
             alignment_strengths=fitted.alignment.alignment_strengths,
             alignment_decay=fitted.alignment.alignment_decay,
         )
+        moving = range(count - move, count + 1)
+        alignment, dense = fitted.alignment, [one.dense for one in slices]
+        anchors = hold(related, dense, graphs, frame=alignment.frame, among=moving)
+        held = with_anchors(related, anchors)
     with timed("start", seconds):
         start = from_mates(
             count,
             new.to_sparse(),
             [*fitted.maps, None],
-            {pair: related[pair] for pair in mates},
+            {(t, o): pairs for (t, o), pairs in held.items() if t + o == count},
             n_components=layout.n_components,
             seed=start_seed,
         )
@@ -164,7 +169,9 @@ def update(
         layout=layout,
     )
     with timed("layout", seconds):
-        moved = _lay_out(longer, move, key, progress, optimizer)
+        moved = _lay_out(longer, held, move, key, progress, optimizer)
+        maps = settle(moved.maps, anchors, fixed=range(count - move))
+        moved = dataclasses.replace(moved, maps=maps)
     return moved if keep is None else _drop(moved, count + 1 - keep)
 
 
@@ -173,30 +180,38 @@ KEYWORDS = [*inspect.signature(update).parameters][:-1]
 
 def _lay_out(
     longer: AlignedEmbedding,
+    held: Relations,
     move: int,
     key: jax.Array,
     progress: Progress | None,
     optimizer: optax.GradientTransformation | None,
 ) -> AlignedEmbedding:
-    """Lays out the last `move` + 1 slices, with those in their window pinned.
+    """Lays out the last `move` + 1 slices, with those that hold them pinned.
 
-    The stack always has as many slices, empty ones in front where the sequence is
-    short: one compiled program for all updates (unless pairs reach beyond the window).
+    Those are the slices of the window and those that anchors or pairs reach.  The
+    stack always has room for the window, empty slices in front where the sequence is
+    short: updates share a few compiled programs.
     """
     count = len(longer.maps)
-    moving = (o for t, o in longer.relations if t + o >= count - move - 1)
-    window = max(longer.alignment.alignment_window_size, *moving, 1)
+    moving = range(count - move - 1, count)
+    window = longer.alignment.alignment_window_size
     if window > SHORT:  # as far as there are slices, by steps
         window = min(window, -(-count // SHORT) * SHORT)
-    size = move + 1 + window
-    begin = count - size  # below 0 where the sequence is short
-    first, empty = max(begin, 0), max(-begin, 0)
+    begin = moving.start - window  # below 0 where the sequence is short
+    far = sorted({t for t, o in held if t + o in moving and t < begin})
+    near = range(max(begin, 0), count)
+    shown = [*[None] * max(-begin, 0), *far, *near]
+    place = {t: i for i, t in enumerate(shown) if t is not None}
 
     def within(values: Sequence[Any], filler: Any) -> list[Any]:
-        return [filler] * empty + list(values[first:])
+        return [filler if t is None else values[t] for t in shown]
 
     stay = [np.ones(len(positions), bool) for positions in longer.maps[: -move - 1]]
-    related = _renumber(longer.relations, begin, size, window)
+    related = {
+        (place[t], place[t + offset] - place[t]): mates
+        for (t, offset), mates in held.items()
+        if t + offset in place and (t in near or t + offset in moving)
+    }
     if longer.alignment.motion_fidelity > 0:
         data = dense_only(longer.data)
         scales = scales_of(data, longer.graphs)  # one unit for the whole sequence
@@ -207,8 +222,9 @@ def _lay_out(
         key=key,
         pinned=within(stay + longer.pinned[-move - 1 :], None),
         point_weights=within(longer.point_weights, None),
+        offsets=range(1, len(shown) if far else window + 1),
     )
-    rows = jnp.clip(jnp.arange(begin, count), 0)
+    rows = jnp.asarray([t or 0 for t in shown])
     params = jax.tree.map(lambda x: x[rows] if x.ndim else x, longer.params)
     maps = within(longer.maps, np.zeros((0, longer.layout.n_components)))
     state = init(
@@ -220,7 +236,7 @@ def _lay_out(
     calls: dict[str, Any] = {"key": key, "progress": progress, "optimizer": optimizer}
     state = optimize(problem, params, state, n_shifts, **calls)
     fresh = unstack_maps(state.maps, problem)[-move - 1 :]
-    history = jax.tree.map(lambda term: term[:, empty:], state.losses())
+    history = jax.tree.map(lambda term: term[:, -len(near) :], state.losses())
     return dataclasses.replace(
         longer, maps=longer.maps[: -move - 1] + fresh, history=history
     )
@@ -228,17 +244,6 @@ def _lay_out(
 
 def _without_points(graph: FuzzyGraph) -> FuzzyGraph:
     return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)[..., :0]), graph)
-
-
-def _renumber(relations: Relations, first: int, size: int, window: int) -> Relations:
-    """The relations of `size` slices, counted from `first`; pairs without any empty."""
-    nobody = Mates(np.zeros(0, int), np.zeros(0, int), np.zeros(0))
-    return {
-        (t, offset): relations.get((first + t, offset), nobody)
-        for t in range(size)
-        for offset in range(1, size - t)
-        if offset <= window or (first + t, offset) in relations
-    }
 
 
 def _drop(fitted: AlignedEmbedding, first: int) -> AlignedEmbedding:

@@ -23,13 +23,14 @@ SHIFTS = 5
 def problem_of(slices: int, window: int, epochs: int) -> Prepared:
     """What a fit of so many epochs begins with."""
     sizes = [(41, 48, 45)[t % 3] for t in range(slices)]
+    frame = "population" if slices == 12 else "mates"  # with anchors 10 slices away
     return aljax.prepare(
         make_data(sizes),
         make_relations(sizes),
         key=jax.random.key(0),
         graph=aljax.GraphConfig(n_neighbors=NEIGHBORS),
         layout=LayoutConfig(n_epochs=epochs),
-        alignment=AlignmentConfig(alignment_window_size=window),
+        alignment=AlignmentConfig(alignment_window_size=window, frame=frame),
     )
 
 

@@ -19,26 +19,31 @@ SIZES = (41, 48, 45, 43, 47)
 HEARTBEAT = 10
 
 
-def fits(epochs: int, *, ids: bool = False, kappa: float = 0, progress=None) -> float:
+def fits(
+    epochs: int, *, ids: bool = False, kappa: float = 0, times: int = 1, progress=None
+) -> float:
     """The farthest that the maps of all processes are from those of one device."""
-    data, relations = make_data(SIZES), make_relations(SIZES)
+    sizes = SIZES * times
+    data, relations = make_data(sizes), make_relations(sizes)
     if ids:
-        relations = [list(range(size)) for size in SIZES]
+        relations = [list(range(size)) for size in sizes]
     options = {
         "key": jax.random.key(0),
         "graph": aljax.GraphConfig(n_neighbors=NEIGHBORS),
-        "layout": aljax.LayoutConfig(n_epochs=epochs, min_dist=[0.1, 0.2, 0.1, 0.3, 0]),
+        "layout": aljax.LayoutConfig(
+            n_epochs=epochs, min_dist=[0.1, 0.2, 0.1, 0.3, 0] * times
+        ),
         "alignment": aljax.AlignmentConfig(
             alignment_window_size=2, motion_fidelity=kappa
         ),
     }
-    count = len(SIZES)
+    count = len(sizes)
     own = aljax.distributed.share(count).own
     mine = data[own.start : own.stop]
     found = aljax.distributed.fit(
         mine, relations, n_slices=count, progress=progress, **options
     )
-    assert [len(one) for one in found.maps] == [SIZES[t] for t in own]
+    assert [len(one) for one in found.maps] == [sizes[t] for t in own]
     maps, history = aljax.distributed.gather(found, count)
     assert history.total().shape == (-(-epochs // 10),)
     one = aljax.fit(data, relations, **options)
@@ -68,6 +73,7 @@ def main(port: str, processes: str, process_id: str, case: str) -> None:
         return
     found = {"single": fits(1), "ids": fits(1, ids=True)}
     found["motion"] = fits(1, kappa=1)
+    found["anchors"] = fits(1, ids=True, kappa=1, times=3)
     with jax.enable_x64(True):
         found["double"] = fits(20)
         found["motion in double"] = fits(20, kappa=1)

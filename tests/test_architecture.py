@@ -13,7 +13,6 @@ PACKAGE = Path(aljax.__file__).parent
 ORDER = [
     "errors",
     "columns",
-    "compilation",
     "curve",
     "config",
     "graph.knn",
@@ -31,6 +30,7 @@ ORDER = [
     "layout.spectral",
     "layout.problem",
     "layout.initialize",
+    "layout.frame",
     "layout.losses",
     "layout.optimize",
     "layout.sharding",
@@ -49,6 +49,7 @@ ORDER = [
     "metrics.maps",
     "metrics.distances",
     "metrics.motion",
+    "metrics.frame",
     "sweep",
     "selection",
     "umap_parameters",

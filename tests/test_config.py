@@ -55,6 +55,7 @@ SETTINGS = {
     "motion_fidelity": (AlignmentConfig, [0.0, 0.3], [-0.1, [0.3], *NOT_NUMBERS]),
     "alignment_window_size": (AlignmentConfig, [1, 9], [0, 1.5, [3], *NOT_NUMBERS]),
     "alignment_strengths": (AlignmentConfig, ["jaccard", "uniform"], ["even", None]),
+    "frame": (AlignmentConfig, ["auto", "population", "mates"], ["row", "", None, 1]),
     "alignment_decay": (AlignmentConfig, [0.0, 2.0], [-1, [1], *NOT_NUMBERS]),
 }
 PER_SLICE = [

@@ -1,25 +1,15 @@
 """Programs do not grow with the number of sizes: they are counted as JAX logs them."""
 
 import logging
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import NEIGHBORS, refused
+from helpers import NEIGHBORS
 
-from aljax import (
-    GraphConfig,
-    LayoutConfig,
-    enable_compilation_cache,
-    fit,
-    inverse_transform,
-    metrics,
-)
+from aljax import GraphConfig, LayoutConfig, fit, metrics
 from aljax.graph.build import build_graphs
 from aljax.graph.knn import SMALLEST, capacity_for
 from aljax.graph.slices import read_slices
@@ -97,32 +87,6 @@ def test_new_rows_of_slices_of_many_sizes_share_their_programs(caplog):
     assert {positions.shape for positions in placed} == {(9, 2)}
 
 
-def test_the_inverse_in_slices_of_many_sizes_shares_its_programs(caplog):
-    maps, positions = lay_out(MANY), ragged([9], 2)[0]
-    maps.inverse_transform(positions, slice=-1)
-    with compiled(caplog) as names:
-        counts = {
-            maps.inverse_transform(positions[: t + 1], slice=t).neighbors.shape
-            for t in range(len(MANY))
-        }
-        maps.inverse_transform(positions, slice=0, n_neighbors=14)
-    assert not names
-    assert counts == {(t + 1, 10) for t in range(len(MANY))}
-
-
-def test_a_padded_map_is_inverted_as_one_that_is_not():
-    rng = np.random.default_rng(0)
-    queries, embedding, data = (rng.normal(size=(70, width)) for width in (2, 2, 5))
-    padded, unpadded = (
-        inverse_transform(queries, place(embedding), place(data), n_neighbors=11)
-        for place in (np.asarray, jnp.asarray)
-    )
-    np.testing.assert_array_equal(padded.neighbors, unpadded.neighbors)
-    np.testing.assert_array_equal(padded.inside, unpadded.inside)
-    np.testing.assert_allclose(padded.points, unpadded.points, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(padded.distance, unpadded.distance, rtol=1e-5)
-
-
 def test_a_graph_has_the_same_bits_alone_and_beside_others():
     slices, config = read_slices(ragged((70, 40, 128))), QUICK["graph"]
     together = build_graphs(slices, config)
@@ -143,31 +107,6 @@ def test_slices_beyond_a_batch_or_of_other_settings_have_the_same_graphs(monkeyp
     apart = build_graphs(slices, config)
     jax.tree.map(np.testing.assert_array_equal, together, apart)
     assert [graph.neighbors.shape[0] for graph in together] == [6, 5, 6, 5]
-
-
-FILLS_A_CACHE = """
-import sys, jax, aljax
-print(aljax.enable_compilation_cache(sys.argv[1]))
-jax.jit(lambda x: 3 * x)(1.0)
-"""
-
-
-def test_programs_are_kept_for_later_processes(tmp_path):
-    folder = tmp_path / "a" / "cache"
-    command = [sys.executable, "-c", FILLS_A_CACHE, str(folder)]
-    for _ in range(2):
-        said = subprocess.run(command, capture_output=True, text=True, check=True)
-        assert said.stdout.strip() == str(folder)
-    assert [path.name.split("-")[0] for path in folder.glob("*-cache")] == [
-        "jit__lambda"
-    ]
-
-
-def test_a_cache_where_a_file_is_is_refused(tmp_path):
-    path = tmp_path / "file"
-    path.touch()
-    with refused("folder", str(path), "a folder"):
-        enable_compilation_cache(path)
 
 
 def test_capacities_are_few_and_never_small():

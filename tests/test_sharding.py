@@ -76,14 +76,14 @@ def test_devices_exchange_only_the_maps_at_their_boundary(on_eight):
 
 @pytest.mark.slow
 def test_any_shape_of_mesh_gives_the_maps_of_one_device():
-    shapes = ["8,8,2", "8,1,1", "4,2,1", "8,6,3", "2,5,2", "8,3,2", "4,16,3"]
+    shapes = ["8,8,2", "8,1,1", "4,2,1", "8,6,3", "2,5,2", "8,3,2", "8,12,1", "4,16,3"]
     cases = [f"{one},{rest}" for one in shapes for rest in ("1,0", "20,1")]
     found = read_cases(*cases)["cases"]
     assert len(found) == len(cases)
     for case in found:
         assert_same(case)
     meshes = [tuple(case["mesh"].values()) for case in found[::2]]
-    assert meshes == [(8, 1), (1, 8), (2, 2), (4, 2), (2, 1), (2, 4), (4, 1)]
+    assert meshes == [(8, 1), (1, 8), (2, 2), (4, 2), (2, 1), (2, 4), (8, 1), (4, 1)]
     assert_boundary_maps_only(found[0], window=2)
     assert_boundary_maps_only(found[-2], window=3)
 

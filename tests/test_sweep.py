@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from helpers import NEIGHBORS, SIZES, make_data, make_relations, programs
 
-from aljax.config import GraphConfig, LayoutConfig
+from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
 from aljax.fit import fit
 from aljax.layout.optimize import bytes_of_row, run, run_in_place, run_rows
 from aljax.relations.mates import Mates
@@ -132,7 +132,8 @@ def test_the_table_has_a_row_for_each_setting():
 
 def test_metrics_of_ones_own_and_mates_that_layouts_do_not_know():
     none = problem()._replace(
-        visible=lambda relations: dict.fromkeys(relations, NOBODY)
+        visible=lambda relations: dict.fromkeys(relations, NOBODY),
+        alignment=AlignmentConfig(frame="mates"),
     )
     strong = [{"alignment_regularisation": w} for w in (0.0, 10.0)]
     found = sweep(none, strong, keys=jax.random.key(0), measure=lambda *_: {"one": 1.0})

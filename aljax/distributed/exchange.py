@@ -16,9 +16,20 @@ from aljax.config import AlignmentConfig
 from aljax.errors import InputError
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.slices import slices_of
+from aljax.layout.frame import (
+    LANDMARKS,
+    Landmarks,
+    agree,
+    anchors,
+    lags,
+    landmarks,
+    nearer,
+    pairs_to_hold,
+    width,
+)
 from aljax.layout.initialize import turn_onto
 from aljax.layout.spectral import Start
-from aljax.relations.mates import Relations
+from aljax.relations.mates import Mates, Relations
 from aljax.relations.read import check_keys, read_relations
 from aljax.relations.strengths import check_comparable, measure_moves, scales_of
 
@@ -149,6 +160,97 @@ def moves_of(
     scales = np.pad(scales_of(data, graphs), (0, room - len(own)))
     there = [one.T for one in arrays_ahead(own, room, sizes, ahead)]
     return measure_moves(relations, [*data, *there], from_all(scales).ravel().tolist())
+
+
+def anchors_of(
+    relations: Relations,
+    data: Sequence[np.ndarray | None],
+    graphs: Sequence[FuzzyGraph],
+    sizes: Sequence[int],
+    share: range,
+    frame: str,
+) -> Relations | None:
+    """Returns the anchors of this process's slices in later ones, as `hold` has them.
+
+    Args:
+        relations: The mates of this process's slices, counted from its first.
+        data: Its slices.
+        graphs: Their graphs.
+        sizes: Points of every slice of the sequence.
+        share: The slices that a process has room for, as this one counts them.
+        frame: As `AlignmentConfig.frame`.
+
+    Returns:
+        None, on all processes, where mates alone hold the frame.
+
+    Raises:
+        InputError: `frame` is "population", and slices have other columns.
+    """
+    count, own, room = len(sizes), len(data), len(share)
+    pairs = [
+        (t - share.start, lag)
+        for t, lag in pairs_to_hold(count)
+        if t - share.start in range(own)
+    ]
+    within = {(t, o): m for (t, o), m in relations.items() if t + o < own}
+    shares = nearer(data, within)
+    mean = np.array([np.sum(shares), len(shares), len(pairs)])
+    total, compared, asked = from_all(mean).sum(axis=0)
+    widths = np.zeros(room, np.int64)
+    widths[:own] = [width(rows) for rows in data]
+    columns = from_all(widths).ravel()[:count].tolist()
+    agreed = agree(columns, [total / compared] if compared else [])
+    if frame == "population" and (len({*columns}) > 1 or not columns[0]):
+        got = f"is 'population', but slices have {sorted({*columns})} dense columns"
+        raise InputError("frame", got, "as many in each", "Set it to 'auto'.")
+    if not asked or frame == "mates" or (frame == "auto" and not agreed):
+        return None
+    marks = [landmarks(np.asarray(x), g) for x, g in zip(data, graphs, strict=True)]
+    fields = zip(*[mark[:3] for mark in marks], strict=True)
+    rows, rest, reach = (
+        np.concatenate(from_all(_padded(field, room))) for field in fields
+    )
+    there = []
+    for t, size in enumerate(sizes):
+        stand = slice(min(size, LANDMARKS))
+        part = rows[t, stand], rest[t, stand], reach[t, stand]
+        there.append(Landmarks(*part, share=size / len(part[0])))
+    return {
+        (t, lag): anchors(marks[t], there[share.start + t + lag]) for t, lag in pairs
+    }
+
+
+def anchors_of_all(own: Relations, room: int, n_slices: int) -> Relations:
+    """Returns the anchors of all processes, counted from the first slice.
+
+    Args:
+        own: This process's, counted from its first slice.
+        room: How many slices a process has room for.
+        n_slices: Slices of the whole sequence.
+    """
+    reach = lags(n_slices)
+    sent = np.zeros((room, len(reach), LANDMARKS, 3))
+    sent[..., 0] = -1
+    for (t, lag), (rows, others, strengths, _) in own.items():
+        part = np.column_stack([rows, others, strengths])
+        sent[t, reach.index(lag), : len(part)] = part
+    everyone = np.concatenate(from_all(sent))
+    pairs = {}
+    for t, of_slice in enumerate(everyone[:n_slices]):
+        for lag, part in zip(reach, of_slice, strict=True):
+            there = part[part[:, 0] >= 0]
+            if len(there):
+                rows, others = there[:, :2].T.astype(int)
+                pairs[t, lag] = Mates(rows, others, there[:, 2])
+    return pairs
+
+
+def _padded(arrays: Sequence[np.ndarray], room: int) -> np.ndarray:
+    """Arrays of up to `LANDMARKS` rows, stacked, with zeros where there are fewer."""
+    wide = np.zeros((room, LANDMARKS, *arrays[0].shape[1:]), arrays[0].dtype)
+    for t, rows in enumerate(arrays):
+        wide[t, : len(rows)] = rows
+    return wide
 
 
 def own_links(

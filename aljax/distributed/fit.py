@@ -14,6 +14,8 @@ from jax.sharding import Mesh
 
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig, number, of_slices
 from aljax.distributed.exchange import (
+    anchors_of,
+    anchors_of_all,
     from_all,
     graphs_ahead,
     greatest,
@@ -30,7 +32,6 @@ from aljax.fit import (
     Progress,
     Starts,
     check_key,
-    epochs,
     lay_out,
     read_start,
     seeds,
@@ -39,9 +40,10 @@ from aljax.fit import (
 from aljax.graph.build import build_graphs
 from aljax.graph.knn import round_up
 from aljax.graph.slices import check_labels, read_slices
+from aljax.layout.frame import far_lags, settle, with_anchors
 from aljax.layout.initialize import initial_maps
 from aljax.layout.losses import LossTerms
-from aljax.layout.optimize import default_shifts, init
+from aljax.layout.optimize import default_shifts, epochs, init
 from aljax.layout.problem import layout_params, stack, stack_maps
 from aljax.layout.sharding import SLICES, check_random, mesh_of, round_to, widths_of
 from aljax.relations.mates import linked
@@ -112,9 +114,14 @@ def fit(
         within = {
             (t, o): mates for (t, o), mates in related.items() if t + o < len(own)
         }
-        pulling = linked(related)
+        spread = range(own.start, own.start + room)
+        held = anchors_of(related, dense, graphs, sizes, spread, alignment.frame)
+        pulling = linked(with_anchors(related, held or {}))
+        offsets = {*range(1, window + 1)}
+        offsets |= set() if held is None else {*far_lags(n_slices)}
         if alignment.motion_fidelity > 0:
-            there = (room, sizes, seen[len(own) :])
+            last = min(own.stop + max(offsets), n_slices)
+            there = (room, sizes, range(own.stop, last))
             pulling = moves_of(pulling, dense, graphs, *there)
     before = sizes[: own.start]
     with timed("start", seconds):
@@ -129,17 +136,24 @@ def fit(
         )
         maps = one_frame(maps, related, sizes) if start is None else maps
     with timed("stack", seconds):
-        widest = {"capacity": round_up(max(sizes)), "before": before}
-        problem = stack([*graphs, *ahead], pulling, key=key, **widest)
+        problem = stack(
+            graphs,
+            pulling,
+            key=key,
+            capacity=round_up(max(sizes)),
+            before=before,
+            after=sizes[own.stop :],
+            offsets=sorted(offsets),
+        )
         if alignment.motion_fidelity > 0 and problem.moves is None:  # nobody has mates
             problem = replace(problem, moves=jnp.zeros_like(problem.strengths))
-        problem = jax.tree.map(lambda leaf: leaf[: len(own)], problem)
         state = init(stack_maps(maps, problem), n_epochs=epochs(layout, sizes))
         widths = greatest(widths_of(problem) | {"slices": room})
     prepared = Prepared(
         problem=problem,
         params=params,
         state=state,
+        anchors={},  # maps of other processes are needed: see below
         graphs=graphs,
         relations=within,
         data=[one.features for one in given],
@@ -154,7 +168,12 @@ def fit(
     )
     n_shifts = layout.n_shifts or default_shifts(max(sizes), sum(sizes))
     calls = {"n_shifts": n_shifts, "widths": widths, "progress": progress}
-    return lay_out(prepared, mesh, key=key, **calls)
+    fitted = lay_out(prepared, mesh, key=key, **calls)
+    if held is None:
+        return fitted
+    maps, _ = gather(fitted, n_slices)
+    maps = settle(maps, anchors_of_all(held, room, n_slices))
+    return replace(fitted, maps=maps[mine])
 
 
 def gather(

@@ -29,8 +29,7 @@ class Curve(NamedTuple):
 
 def mean_weights(near: Neighborhood, curve: Curve) -> Float[Array, "neighbors"]:
     """The kernel of the map, as wide as the neighbors lie apart; they sum to 1."""
-    total = jnp.sum(near.squared * near.present())
-    width = jnp.maximum(total / near.n_neighbors, FLOOR)
+    width = jnp.maximum(jnp.mean(near.squared), FLOOR)
     kernel = jax.nn.sigmoid(-log_p(near.squared / width, curve.a, curve.b))
     weights = taper(near) * kernel
     return weights / jnp.sum(weights)

@@ -133,6 +133,7 @@ def turn_onto(
     positions: Float[np.ndarray, "points components"],
     here: Float[np.ndarray, "mates components"],
     there: Float[np.ndarray, "mates components"],
+    weights: Float[np.ndarray, "mates"] | None = None,
 ) -> Start:
     """Positions moved by the rotation and shift that best bring mates together.
 
@@ -140,11 +141,12 @@ def turn_onto(
         positions: The positions to move.
         here: The mates' positions among them.
         there: The positions that those should come to.
+        weights: How much each pair of mates counts; None for all alike.
     """
-    left, _, right = np.linalg.svd(
-        (here - here.mean(axis=0)).T @ (there - there.mean(axis=0))
-    )
-    return (positions - here.mean(axis=0)) @ (left @ right) + there.mean(axis=0)
+    before, after = (np.average(x, axis=0, weights=weights) for x in (here, there))
+    share = 1.0 if weights is None else weights[:, None]
+    left, _, right = np.linalg.svd((share * (here - before)).T @ (there - after))
+    return (positions - before) @ (left @ right) + after
 
 
 def from_mates(

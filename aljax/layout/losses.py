@@ -19,7 +19,7 @@ Source: attraction and repulsion are the loss that umap-learn's sampling follows
 """
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import NamedTuple
 
@@ -241,7 +241,7 @@ def terms_of(
     shifts: Shifts,
     *,
     repulsion: Callable[..., Array],
-    ahead: Callable[[Array, int], Array],
+    ahead: Callable[[Array, Sequence[int]], Array],
 ) -> LossTerms:
     """The objective, given how one slice's pairs and later slices are read."""
     attracted = jax.vmap(attraction)(
@@ -250,7 +250,7 @@ def terms_of(
     repelled = jax.vmap(repulsion)(
         maps, problem.degrees, problem.n_points, shifts, params.a, params.b
     )
-    rate, offsets = params.negative_sample_rate, problem.mates.shape[1]
+    rate, offsets = params.negative_sample_rate, problem.offsets
     pull = problem.pulls * (2 + rate)[:, None]
     reach = None if problem.moves is None else params.motion_fidelity * problem.moves
     over_offsets = jax.vmap(alignment, in_axes=(None, 0, 0, 0, None, 0, 0))
@@ -271,10 +271,10 @@ def terms_of(
 
 
 def ahead(
-    values: Float[Array, "slices ..."], offsets: int
+    values: Float[Array, "slices ..."], offsets: Sequence[int]
 ) -> Float[Array, "slices offsets ..."]:
-    """The values 1, 2, ... slices after each, around the end of the sequence."""
+    """The values so many slices after each, around the end of the sequence."""
     if not offsets:
         return jnp.zeros((values.shape[0], 0, *values.shape[1:]), values.dtype)
-    later = [jnp.roll(values, -o, axis=0) for o in range(1, offsets + 1)]
+    later = [jnp.roll(values, -o, axis=0) for o in offsets]
     return jnp.stack(later, axis=1)

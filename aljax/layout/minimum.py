@@ -196,11 +196,11 @@ def _linked(
     """Finds which slices are held together, directly or through others."""
     pulling = jnp.any(problem.strengths > 0, axis=(2, 3))
     pulling &= params.alignment_regularisation > 0
-    slices, offsets = pulling.shape
+    slices = len(pulling)
     together = jnp.eye(slices, dtype=bool)
     index = jnp.arange(slices)
-    for o in range(offsets):
-        there = together.at[index, (index + o + 1) % slices].max(pulling[:, o])
+    for o, offset in enumerate(problem.offsets):
+        there = together.at[index, (index + offset) % slices].max(pulling[:, o])
         together = there | there.T
     for _ in range(slices.bit_length()):
         together = together @ together

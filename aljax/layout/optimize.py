@@ -9,7 +9,7 @@ of any length has the same bits as an unbroken one.
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -21,6 +21,8 @@ import optax
 from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
+from aljax.config import LayoutConfig
+from aljax.errors import LARGEST, InputError
 from aljax.layout.losses import LossTerms, Shifts, aligned_loss, draw_shifts
 from aljax.layout.problem import AlignedProblem, LayoutParams
 
@@ -103,6 +105,12 @@ def shifts_of(problem: AlignedProblem, n_shifts: int | None = None) -> int:
 def default_epochs(points: int) -> int:
     """Epochs that lay a sequence out well whose largest slice has so many points."""
     return 350 if points <= 20_000 else 250
+
+
+def epochs(layout: LayoutConfig, sizes: Iterable[int]) -> int:
+    """Returns a layout's epochs: as set, or by the size of the largest slice."""
+    chosen = layout.n_epochs
+    return default_epochs(max(sizes)) if chosen is None else chosen
 
 
 def init(
@@ -312,3 +320,13 @@ def bytes_of_row(problem: AlignedProblem, *, components: int, n_shifts: int) -> 
     held = neighbors * (2 * components + 5) + n_shifts * (2 * components + 3)
     held += offsets * problem.mates.shape[2] * (4 * components + 4) + 5 * components
     return int(kept + held * problem.degrees.nbytes)
+
+
+def check_finite(maps: Float[Array, "*rows slices components points"]) -> None:
+    """Checks that distances in the maps are finite; else says what may be to blame."""
+    shards = [np.asarray(shard.data) for shard in jnp.asarray(maps).addressable_shards]
+    if not all(np.abs(one).max(initial=0) < LARGEST**0.5 for one in shards):
+        got = "or another setting has led to maps in which distances are not finite"
+        remedy = "Lower `learning_rate`, `repulsion_strength` or "
+        remedy += "`alignment_regularisation`, or give a smaller `start`."
+        raise InputError("learning_rate", got, "moderate settings and starts", remedy)

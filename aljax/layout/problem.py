@@ -27,9 +27,9 @@ class AlignedProblem(eqx.Module):
     """The graphs of a sequence and the mates between its slices, stacked and padded.
 
     `order[t, j]` is the user's row at place j of slice t; `mates[t, o]` are places in
-    slice t + o + 1, with `strengths` 0 where there is none.  `pulls` are the points'
-    degrees, times their weights, with which they pull at their mates; `free` is 1
-    where a point may move.  `moves` says how far mates lie apart in the data, None
+    slice t + offsets[o], with `strengths` 0 where there is none.  `pulls` are the
+    points' degrees, times their weights, with which they pull at their mates; `free` is
+    1 where a point may move.  `moves` says how far mates lie apart in the data, None
     where no setting asks for it.
     """
 
@@ -42,6 +42,7 @@ class AlignedProblem(eqx.Module):
     pulls: Float[Array, "slices points"]
     free: Float[Array, "slices points"]
     order: Int[Array, "slices points"]
+    offsets: tuple[int, ...] = eqx.field(static=True)
     moves: Float[Array, "slices offsets mates points"] | None = None
 
 
@@ -98,6 +99,8 @@ def stack(
     pinned: PerRow = None,
     point_weights: PerRow = None,
     before: Sequence[int] = (),
+    after: Sequence[int] = (),
+    offsets: Sequence[int] = (),
 ) -> AlignedProblem:
     """One problem from the slices' graphs: padded, and each slice shuffled once.
 
@@ -113,24 +116,29 @@ def stack(
             (at least 0); None for 1.
         before: Sizes of another process's slices that come before these: their
             orders are drawn and thrown away.
+        after: Sizes of those that come after these, and have mates in these.
+        offsets: How far apart slices with mates may be; () for those in `relations`.
 
     Raises:
         InputError: If the capacity is below the largest slice.
     """
     sizes = [graph.degrees.shape[0] for graph in graphs]
-    capacity = round_up(max(sizes)) if capacity is None else capacity
+    everything = [*sizes, *after]
+    capacity = round_up(max(everything)) if capacity is None else capacity
     if capacity < max(sizes):
         got = f"is {capacity}, but a slice has {max(sizes)} points"
         raise InputError("capacity", got, "at least as many, or None")
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
     for size in before:
         rng.permutation(size)
-    order = np.tile(np.arange(capacity), (len(sizes), 1))
-    for t, size in enumerate(sizes):
+    order = np.tile(np.arange(capacity), (len(everything), 1))
+    for t, size in enumerate(everything):
         order[t, :size] = rng.permutation(size)
     place = np.argsort(order, axis=1)
+    order = order[: len(sizes)]
     neighbors, weights, degrees = _stack_graphs(graphs, order, place)
-    mates, strengths, moves = _stack_mates(relations, place)
+    offsets = tuple(offsets or sorted({offset for _, offset in relations}))
+    mates, strengths, moves = _stack_mates(relations, place, offsets, len(sizes))
     weighing = _stack_rows(point_weights, order, sizes, default=1.0)
     held = _stack_rows(pinned, order, sizes, default=0.0)
     return AlignedProblem(
@@ -143,6 +151,7 @@ def stack(
         pulls=as_floats(degrees * weighing),
         free=as_floats(1 - held),
         order=on_device(order, np.int32),
+        offsets=offsets,
         moves=None if moves is None else as_floats(moves),
     )
 
@@ -166,18 +175,18 @@ def _stack_graphs(
 
 
 def _stack_mates(
-    relations: Relations, place: np.ndarray
+    relations: Relations, place: np.ndarray, offsets: Sequence[int], slices: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    slices, capacity = place.shape
-    offsets = max((offset for _, offset in relations), default=0)
+    capacity = place.shape[1]
     ranks = {key: _rank(mates.rows) for key, mates in relations.items()}
     width = max((int(r.max(initial=0)) + 1 for r in ranks.values()), default=1)
-    mates = np.tile(np.arange(capacity, dtype=np.int32), (slices, offsets, width, 1))
+    shape = (slices, len(offsets), width, 1)
+    mates = np.tile(np.arange(capacity, dtype=np.int32), shape)
     strengths = np.zeros(mates.shape)
     measured = any(pair.moves is not None for pair in relations.values())
     moves = np.zeros(mates.shape) if measured else None
     for (t, offset), pair in relations.items():
-        entry = (t, offset - 1, ranks[t, offset], place[t, pair.rows])
+        entry = (t, offsets.index(offset), ranks[t, offset], place[t, pair.rows])
         mates[entry] = place[t + offset, pair.others]
         strengths[entry] = pair.strengths
         if moves is not None:

@@ -179,7 +179,7 @@ def _repulsion_in_blocks(
 
 
 def _ahead(
-    values: Float[Array, "slices ..."], offsets: int
+    values: Float[Array, "slices ..."], offsets: Sequence[int]
 ) -> Float[Array, "slices offsets ..."]:
     """`losses.ahead`; devices that share the slices exchange those at their ends.
 
@@ -195,14 +195,25 @@ def _ahead(
     )
 
 
-def _ahead_of_device(held: Array, *, offsets: int, shares: int) -> Array:
+def _ahead_of_device(held: Array, *, offsets: Sequence[int], shares: int) -> Array:
     """`ahead` of one device's slices, with those that the devices after it send."""
-    here, wide = len(held), [held]
-    for step, known in enumerate(range(0, offsets, here), start=1):
+    here = len(held)
+    needed: dict[int, int] = {}  # slices, from the first, of the device so far ahead
+    for offset in offsets:
+        step, first = divmod(offset, here)
+        needed[step] = here
+        needed[step + 1] = max(needed.get(step + 1, 0), first)
+
+    def sent(step: int) -> Array:
         pairs = [((to + step) % shares, to) for to in range(shares)]
-        wide.append(jax.lax.ppermute(held[: offsets - known], SLICES, pairs))
-    joined = jnp.concatenate(wide)
-    later = [joined[offset : offset + here] for offset in range(1, offsets + 1)]
+        part = held[: needed[step]]
+        return jax.lax.ppermute(part, SLICES, pairs) if step and len(part) else part
+
+    parts = {step: sent(step) for step in needed}
+    later = []
+    for offset in offsets:
+        step, first = divmod(offset, here)
+        later.append(jnp.concatenate([parts[step][first:], parts[step + 1][:first]]))
     return jnp.stack(later, axis=1)
 
 
@@ -279,12 +290,16 @@ def place(
     def term(array: Array) -> Array:
         return put(_fill(array, (len(array), wanted["slices"])), None, SLICES)
 
-    fields = {name: leaf for name, leaf in vars(problem).items() if leaf is not None}
+    tables = {name: leaf for name, leaf in vars(problem).items() if leaf is not None}
+    offsets = tables.pop("offsets")
     random = put(np.asarray(jax.random.key_data(key)))
     if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         random = jax.random.wrap_key_data(random, impl=jax.random.key_impl(key))
     return Placed(
-        AlignedProblem(**{name: spread(name, leaf) for name, leaf in fields.items()}),
+        AlignedProblem(
+            **{name: spread(name, leaf) for name, leaf in tables.items()},
+            offsets=offsets,
+        ),
         jax.tree.map(setting, params),
         LayoutState(
             maps=moving(state.maps),

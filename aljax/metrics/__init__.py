@@ -5,6 +5,7 @@ from typing import Any
 
 from aljax.errors import warn
 from aljax.metrics.distances import normalized_stress, shepard
+from aljax.metrics.frame import center_drift, frame_displacement
 from aljax.metrics.maps import (
     bootstrap_interval,
     continuity,
@@ -26,11 +27,13 @@ from aljax.metrics.motion import (
 
 __all__ = [
     "bootstrap_interval",
+    "center_drift",
     "coherence",
     "continuity",
     "displacement",
     "displacement_without_drift",
     "false_motion",
+    "frame_displacement",
     "knn_accuracy",
     "missed_motion",
     "neighborhood_hit",

@@ -85,8 +85,16 @@ def _jaccard(
     return np.where(either > 0, shared / np.maximum(either, 1), 1.0)
 
 
-def check_comparable(data: Sequence[np.ndarray | None]) -> None:
+def check_comparable(
+    data: Sequence[np.ndarray | None],
+    name: str = "motion_fidelity",
+    asks: str = "is above 0",
+    remedy: str = "Set it to 0",
+) -> None:
     """Checks that mates of any two slices can be compared in the data.
+
+    `name` is the setting that asks for it, `asks` its value in words and `remedy`
+    one that does not ask.
 
     Raises:
         InputError: A slice has no dense data, or other columns than the first.
@@ -96,15 +104,14 @@ def check_comparable(data: Sequence[np.ndarray | None]) -> None:
         if rows is None:
             got = f"slice {t} is sparse, distances, neighbors or a graph"
             expected = "dense data for every slice"
-            remedy = "Give them, or set it to 0."
         elif first is not None and rows.shape[1] != first.shape[1]:
             got = f"slice {t} has {rows.shape[1]} columns and slice 0 has "
             got += f"{first.shape[1]}"
             expected = "as many in each, for mates are compared in the data"
-            remedy = "Set it to 0, or give all slices the same columns."
         else:
             continue
-        raise InputError("motion_fidelity", f"is above 0, but {got}", expected, remedy)
+        remedy = f"{remedy}, or give all slices the same dense columns."
+        raise InputError(name, f"{asks}, but {got}", expected, remedy)
 
 
 def scales_of(data: Sequence[Any], graphs: Sequence[FuzzyGraph]) -> list[float]:
@@ -115,8 +122,8 @@ def scales_of(data: Sequence[Any], graphs: Sequence[FuzzyGraph]) -> list[float]:
     scales = []
     for rows, graph in zip(data, graphs, strict=True):
         farthest = np.asarray(graph.neighbors)[-1]
-        lengths = _lengths(rows, rows, np.arange(len(rows)), farthest)
-        scales.append(float(np.median(lengths[lengths > 0])) if lengths.any() else 0.0)
+        reach = lengths(rows, rows, np.arange(len(rows)), farthest)
+        scales.append(float(np.median(reach[reach > 0])) if reach.any() else 0.0)
     return scales
 
 
@@ -132,19 +139,19 @@ def measure_moves(
     unit = float(np.median(positive)) if positive else 1.0
     return {
         (t, offset): mates._replace(
-            moves=_lengths(data[t], data[t + offset], mates.rows, mates.others) / unit
+            moves=lengths(data[t], data[t + offset], mates.rows, mates.others) / unit
         )
         for (t, offset), mates in relations.items()
     }
 
 
-def _lengths(
+def lengths(
     before: np.ndarray, after: np.ndarray, rows: np.ndarray, others: np.ndarray
 ) -> Float[np.ndarray, "mates"]:
     """Distances of pairs of rows of two arrays, in double precision."""
-    lengths = np.zeros(len(rows))
+    apart = np.zeros(len(rows))
     for start in range(0, len(rows), BLOCK):
         part = slice(start, start + BLOCK)
-        apart = before[rows[part]].astype(float) - after[others[part]]
-        lengths[part] = np.linalg.norm(apart, axis=1)
-    return lengths
+        moved = before[rows[part]].astype(float) - after[others[part]]
+        apart[part] = np.linalg.norm(moved, axis=1)
+    return apart

@@ -45,8 +45,8 @@ def made_up(slices: int, points: int) -> AlignedProblem:
     """Returns arrays of a problem's shapes: the data do not matter for the cost."""
     rng = np.random.default_rng(0)
     table, mates = (slices, NEIGHBORS, points), (slices, WINDOW, 1, points)
-    offsets = np.arange(1, WINDOW + 1)[None, :, None, None]
-    there = np.arange(slices)[:, None, None, None] + offsets < slices
+    ahead = np.arange(1, WINDOW + 1)[None, :, None, None]
+    there = np.arange(slices)[:, None, None, None] + ahead < slices
     full, integers = np.full((slices, points), NEIGHBORS / 2, np.float32), np.int32
     arrays: dict[str, Any] = {
         "neighbors": rng.integers(points, size=table, dtype=integers),
@@ -59,7 +59,8 @@ def made_up(slices: int, points: int) -> AlignedProblem:
         "free": np.ones_like(full),
         "order": np.tile(np.arange(points, dtype=integers), (slices, 1)),
     }
-    return AlignedProblem(**jax.tree.map(jnp.asarray, arrays))
+    offsets = tuple(range(1, WINDOW + 1))
+    return AlignedProblem(**jax.tree.map(jnp.asarray, arrays), offsets=offsets)
 
 
 def on(devices: int, slices: int, points: int) -> Row:

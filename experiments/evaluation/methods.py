@@ -145,7 +145,7 @@ def aligned(
 
 
 def ours(
-    name: str, settings: Mapping[str, float], data: Problem, seed: int
+    name: str, settings: Mapping[str, Any], data: Problem, seed: int
 ) -> dict[str, Maps]:
     """Fits ours under a name."""
     return {name: aljax_fit(data, settings, seed)[0]}

@@ -5,7 +5,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,9 @@ CLASSES = 256  # more different labels than that are quantities
 MEASURED = 5000  # rows, drawn from slices that have more
 KEY = """\
 trust: 15 neighbors kept, 1 is best.  accuracy: 10 neighbors vote for the label.
-displacement: of the members, to the next slice, in radii of the maps."""
+displacement: of the members, to the next slice, in radii of the maps.
+frame: drift of the centers, and rows nearest in the data so many slices apart."""
+LAGS = (1, 5, 20, 50, 100)
 DRAWN = (
     f"Of slices of more than {MEASURED:,} rows that many are drawn for the first two."
 )
@@ -46,6 +48,8 @@ class Measures:
             label, leave-one-out; NaN without labels that make classes.
         displacement: How far members move from a slice to the next, in units of the
             maps' radius; for all pairs but with the radius of all maps.
+        frame: How far maps that lie apart in the sequence can be compared: see
+            `frame_of`.
 
     A measure that a slice is too small for is NaN.  Of slices of more than 5,000 rows
     trustworthiness and accuracy are means over 5,000 of them, drawn by one seed.
@@ -54,10 +58,12 @@ class Measures:
     trustworthiness: Sequence[float]
     accuracy: Sequence[float]
     displacement: Sequence[float]
+    frame: Mapping[str, float] = field(default_factory=dict)
 
     def means(self) -> dict[str, float]:
         """Each measure's mean over those slices or pairs that have one."""
-        return {name: records.mean(values) for name, values in vars(self).items()}
+        names = ("trustworthiness", "accuracy", "displacement")
+        return {name: records.mean(getattr(self, name)) for name in names}
 
 
 def summary(dataset: Dataset) -> str:
@@ -89,7 +95,25 @@ def measure(dataset: Dataset, embedding: AlignedEmbedding) -> Measures:
             metrics.displacement(maps, {pair: embedding.relations[pair]})
             for pair in ((t, 1) for t in range(len(maps) - 1))
         ],
+        frame=frame_of(dataset, embedding),
     )
+
+
+def frame_of(dataset: Dataset, embedding: AlignedEmbedding) -> dict[str, float]:
+    """Returns how far the frame of a sequence holds, in radii of the maps.
+
+    `center_drift`, and for slices with the same columns `apart_LAG`: how far rows that
+    are nearest in the data lie apart in maps so many slices apart.
+    """
+    maps, data = embedding.slices(), dataset.slices
+    if len(maps) < 2:
+        return {}
+    measured = {"center_drift": metrics.center_drift(maps)}
+    if len({rows.shape[1] for rows in data}) == 1 and max(map(len, data)) <= MEASURED:
+        for lag in (lag for lag in LAGS if lag < len(maps)):
+            apart = metrics.frame_displacement(data, maps, lag=lag)
+            measured[f"apart_{lag}"] = apart
+    return measured
 
 
 def _drawn(points: int) -> np.ndarray | None:
@@ -112,6 +136,9 @@ def table(dataset: Dataset, measures: Measures) -> str:
     lines.append(_line("mean", width, "", [*map(_cell, means)]))
     rule = "-" * max(map(len, lines))
     key = [KEY, DRAWN] if max(map(len, dataset.slices)) > MEASURED else [KEY]
+    if measures.frame:
+        frame = ", ".join(f"{k} {_cell(value)}" for k, value in measures.frame.items())
+        key.insert(0, f"frame: {frame}")
     return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1], "", *key])
 
 
@@ -157,6 +184,7 @@ def record(
             )
         ],
         "displacement": [_number(value) for value in measures.displacement],
+        "frame": {key: _number(value) for key, value in measures.frame.items()},
         "loss": {key: float(value) for key, value in vars(last).items()},
         "seconds": _rounded(seconds),
         "seconds_of_fit": _rounded(embedding.seconds),

@@ -231,4 +231,5 @@ def measure(
             metrics.displacement(embedding.maps, {pair: mates})
             for pair, mates in embedding.relations.items()
         ],
+        frame={"center_drift": metrics.center_drift(embedding.maps)},
     )

@@ -1,0 +1,94 @@
+"""Measures of the frame: whether maps far apart in a sequence can be compared."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from aljax.config import number
+from aljax.errors import InputError
+from aljax.metrics.ranks import Measured, as_positions
+
+Maps = Sequence[Float[np.ndarray, "_ components"]]
+
+
+def frame_displacement(
+    data: Sequence[Float[np.ndarray, "_ features"]],
+    maps: Maps,
+    *,
+    lag: int = 1,
+    per_point: bool = False,
+) -> Measured:
+    """Returns how far rows that are nearest in the data lie apart in maps `lag` apart.
+
+    For each row of slice t, the distance in the maps to the row of slice t + lag that
+    is nearest in the data, in units of the maps' radius: the median distance of all
+    points from the center of their own map.
+
+    Args:
+        data: The slices, with the same columns.
+        maps: One map for each, in the order of the rows.
+        lag: How many slices apart (at least 1).
+        per_point: Return one value for each row, whose median is the measure.
+
+    Returns:
+        At least 0, and best so; about 1.3 for maps that have nothing to do with each
+        other; NaN if no slices are so far apart.
+
+    Raises:
+        InputError: Slices whose columns differ in number, or maps of other rows.
+    """
+    number(1, whole=True)("lag", lag)
+    rows = [as_positions(x, f"data[{t}]") for t, x in enumerate(data)]
+    exact = _read_maps(maps, [*map(len, rows)])
+    widths = sorted({x.shape[1] for x in rows})
+    if len(widths) > 1:
+        expected = "as many in each, as rows of different slices are compared"
+        raise InputError("data", f"has slices of {widths} columns", expected)
+    from sklearn.neighbors import NearestNeighbors  # a third of the import
+
+    apart = [np.zeros(0)]
+    for t in range(len(rows) - lag):
+        search = NearestNeighbors(n_neighbors=1).fit(rows[t + lag])
+        nearest = search.kneighbors(rows[t], return_distance=False)[:, 0]
+        apart.append(np.linalg.norm(exact[t] - exact[t + lag][nearest], axis=1))
+    values = _in_radii(np.concatenate(apart), exact)
+    if per_point:
+        return values
+    return float(np.median(values)) if values.size else float("nan")
+
+
+def center_drift(maps: Maps, *, per_point: bool = False) -> Measured:
+    """Returns how far the maps' centers get from that of the first map, in radii.
+
+    Args:
+        maps: One map for each slice.
+        per_point: Return the distance of each map's center, whose greatest is the
+            measure.
+
+    Returns:
+        At least 0.  Above about 1, maps drawn on shared axes lie side by side; it is
+        0.3 or less where the population stays, and says nothing where groups come
+        and go.
+
+    Raises:
+        InputError: A map that is not finite, or has no rows.
+    """
+    exact = _read_maps(maps)
+    centers = np.array([y.mean(axis=0) for y in exact])
+    path = _in_radii(np.linalg.norm(centers - centers[0], axis=1), exact)
+    return path if per_point else float(path.max())
+
+
+def _read_maps(maps: Maps, sizes: Sequence[int] | None = None) -> list[np.ndarray]:
+    exact = [as_positions(y, f"maps[{t}]").astype(float) for t, y in enumerate(maps)]
+    if sizes is not None and [*map(len, exact)] != [*sizes]:
+        got = f"have {[*map(len, exact)]} rows"
+        raise InputError("maps", got, f"a row for each of the data's: {[*sizes]}")
+    return exact
+
+
+def _in_radii(lengths: np.ndarray, maps: Sequence[np.ndarray]) -> np.ndarray:
+    radii = [np.linalg.norm(y - y.mean(axis=0), axis=1) for y in maps]
+    radius = float(np.median(np.concatenate(radii)))
+    return lengths / radius if radius > 0 else np.full_like(lengths, np.nan)

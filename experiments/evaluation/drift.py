@@ -1,0 +1,95 @@
+"""Measures whether maps far apart in a real sequence can be compared, beside rivals.
+
+    python -m experiments.evaluation.drift baseball countries freedom
+
+Each row of a table is a method: ours, ours with mates alone (as version 0.1 had it),
+umap-learn's AlignedUMAP, and one UMAP of all slices pooled.  It tells how far rows that
+are nearest in the data lie apart in maps so many slices apart, how far centers drift,
+how far mates move from map to map (all in radii), trustworthiness and seconds.
+"""
+
+import argparse
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+
+from aljax import metrics
+from experiments.benchmarks.peers import Maps, MissingPeerError, Problem
+from experiments.clocks import clocked
+from experiments.composition import compose
+from experiments.data import sources
+from experiments.data.dataset import Dataset, consecutive
+from experiments.evaluation.methods import aligned, ours, umap_pooled
+from experiments.results.records import markdown
+
+LAGS = (1, 5, 20, 50, 100)
+NEIGHBORS = 15
+METHODS = {
+    "aljax": lambda data, seed: ours("", {}, data, seed),
+    "aljax, mates": lambda data, seed: ours("", {"frame": "mates"}, data, seed),
+    "AlignedUMAP": lambda data, seed: aligned("", {}, data, seed),
+    "UMAP, pooled": umap_pooled,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Prints a table for each sequence."""
+    parser = argparse.ArgumentParser("python -m experiments.evaluation.drift")
+    parser.add_argument("sequences", nargs="+", help="sources, as in configs/data")
+    parser.add_argument("--seeds", type=int, default=1, help="runs of each method")
+    parser.add_argument("--only", nargs="*", choices=[*METHODS], default=[*METHODS])
+    asked = parser.parse_args(arguments)
+    warnings.simplefilter("ignore")  # umap-learn's, of its own arguments
+    for name in asked.sequences:
+        settings = compose([f"data={name}"])["data"]
+        dataset = sources.load(**settings)
+        lags = [lag for lag in LAGS if lag < len(dataset.slices)]
+        print(f"\n{name}: {len(dataset.slices)} slices\n")
+        head = ["method", *map(str, lags), "drift", "mates", "trust", "seconds"]
+        lines = [
+            [method, *line]
+            for method in asked.only
+            for seed in range(asked.seeds)
+            if (line := measured(dataset, method, seed, lags)) is not None
+        ]
+        print(markdown(head, lines), flush=True)
+
+
+def measured(
+    dataset: Dataset, method: str, seed: int, lags: Sequence[int]
+) -> list[float | str] | None:
+    """Returns one line of a table; None where the rival is not installed."""
+    mates = consecutive(dataset.relations, [*map(len, dataset.slices)])
+    dicts = [
+        dict(zip(m.rows.tolist(), m.others.tolist(), strict=True))
+        for m in mates.values()
+    ]
+    by_ids = dataset.relations if "aljax" in method else dicts
+    problem = Problem(dataset.slices, by_ids)
+    try:
+        result, seconds = clocked(lambda: METHODS[method](problem, seed))
+    except MissingPeerError as error:
+        print(error)
+        return None
+    (maps,) = result.values()
+    apart = [metrics.frame_displacement(dataset.slices, maps, lag=lag) for lag in lags]
+    moved = metrics.displacement(maps, mates)
+    trust = trustworthiness(dataset.slices, maps)
+    return [*apart, metrics.center_drift(maps), moved, trust, f"{seconds:.1f}"]
+
+
+def trustworthiness(slices: Sequence[np.ndarray], maps: Maps) -> float:
+    """Returns the mean over slices that have enough rows."""
+    pairs = [
+        (x, y) for x, y in zip(slices, maps, strict=True) if len(x) > 2 * NEIGHBORS
+    ]
+    return float(
+        np.mean(
+            [metrics.trustworthiness(x, y, n_neighbors=NEIGHBORS) for x, y in pairs]
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,201 @@
+"""The frame of a sequence: maps far apart stay comparable where members age."""
+
+import jax
+import numpy as np
+import pytest
+import scipy.spatial
+from helpers import refused
+
+import aljax
+from aljax.graph.build import build_graphs
+from aljax.graph.slices import read_slices
+from aljax.layout.frame import (
+    hold,
+    lags,
+    landmarks,
+    nearer,
+    settle,
+    with_anchors,
+)
+from aljax.metrics import center_drift, frame_displacement
+from aljax.relations.mates import Mates
+
+LIFE, BIRTHS, SLICES = 8, 12, 24  # slices a member lives, born in each, of the sequence
+GRAPH = aljax.GraphConfig(n_neighbors=8)
+LAYOUT = aljax.LayoutConfig(n_epochs=150)
+
+
+def aging(slices=SLICES, seed=0):
+    """Members of two columns of style and one of age; the population stays."""
+    rng = np.random.default_rng(seed)
+    style = rng.normal(size=(slices + LIFE, BIRTHS, 2))
+    data, ids = [], []
+    for t in range(slices):
+        born = range(t, t + LIFE)
+        ages = [(t + LIFE - b) / LIFE for b in born]
+        rows = [
+            np.column_stack([style[b], np.full(BIRTHS, 6 * age)])
+            for b, age in zip(born, ages, strict=True)
+        ]
+        data.append(np.concatenate(rows).astype(np.float32))
+        ids.append([f"{b}-{i}" for b in born for i in range(BIRTHS)])
+    return data, ids
+
+
+def fit(data, relations, **alignment):
+    return aljax.fit(
+        data,
+        relations,
+        key=jax.random.key(0),
+        graph=GRAPH,
+        layout=LAYOUT,
+        alignment=aljax.AlignmentConfig(**alignment),
+    )
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    data, ids = aging()
+    return {frame: fit(data, ids, frame=frame) for frame in ("auto", "mates")}
+
+
+def test_the_frame_holds_where_members_age(fitted):
+    data, _ = aging()
+    drift = {frame: center_drift(model.maps) for frame, model in fitted.items()}
+    assert drift["auto"] < 0.8 < 4 < drift["mates"]
+    far = [frame_displacement(data, m.maps, lag=20) for m in fitted.values()]
+    assert far[0] < 0.9 < 4 < far[1]
+
+
+def test_updates_keep_the_frame_and_earlier_maps_to_the_bit():
+    data, ids = aging()
+    model = fit(data[:4], ids[:4])
+    for t in range(4, SLICES):
+        longer = aljax.update(model, data[t], ids[t], key=jax.random.key(t))
+        for before, after in zip(model.maps, longer.maps, strict=False):
+            np.testing.assert_array_equal(before, after)
+        model = longer
+    assert center_drift(model.maps) < 0.8
+
+
+def test_a_short_sequence_is_moved_as_a_whole_alone():
+    data, ids = aging(slices=10)
+    with_anchors, without = fit(data, ids), fit(data, ids, frame="mates")
+    for ours, theirs in zip(with_anchors.maps, without.maps, strict=True):
+        lengths = [
+            scipy.spatial.distance.pdist(y.astype(float)) for y in (ours, theirs)
+        ]
+        np.testing.assert_allclose(*lengths, rtol=1e-4, atol=1e-4)
+
+
+def test_slices_that_share_no_members_are_held_by_nearest_rows():
+    data, _ = aging(slices=4)
+    nobody = {(t, t + 1): np.zeros((0, 2), int) for t in range(3)}
+    apart = {}
+    for frame in ("auto", "mates"):
+        with pytest.warns(UserWarning, match="mates"):
+            model = fit(data, nobody, frame=frame)
+        apart[frame] = frame_displacement(data, model.maps)
+    assert apart["auto"] < 0.7 * apart["mates"]
+
+
+def graphs_of(data):
+    return build_graphs(read_slices(data), GRAPH, seed=0)
+
+
+def test_anchors_are_the_mutual_nearest_rows_with_the_strengths_of_the_formula():
+    data, _ = aging(slices=12)
+    graphs = graphs_of(data)
+    held = hold({(t, 1): Mates(*np.zeros((3, 1), int)) for t in range(11)}, data,
+                graphs, frame="population")  # fmt: skip
+    assert {*held} == {(t, lag) for lag in (1, 3, 10) for t in range(12 - lag)}
+    here, there = data[1].astype(float), data[11].astype(float)
+    apart = np.linalg.norm(here[:, None] - there[None], axis=2)
+    reach = [np.sort(np.linalg.norm(x[:, None] - x[None], axis=2), axis=1)[:, 7]
+             for x in (here, there)]  # fmt: skip
+    expected = [
+        (i, j, 0.06 * np.exp(-(apart[i, j] ** 2) / (reach[0][i] * reach[1][j])))
+        for i in range(len(here))
+        for j in range(len(there))
+        if apart[i].argmin() == j and apart[:, j].argmin() == i
+    ]
+    mates = held[1, 10]
+    np.testing.assert_array_equal(mates.rows, [i for i, _, _ in expected])
+    np.testing.assert_array_equal(mates.others, [j for _, j, _ in expected])
+    np.testing.assert_allclose(mates.strengths, [s for *_, s in expected], rtol=1e-6)
+
+
+def test_lags_grow_by_three():
+    assert [lags(n) for n in (10, 11, 91, 512)] == [
+        *([1, 3], [1, 3, 10], [1, 3, 10, 30, 90], [1, 3, 10, 30, 90, 270])
+    ]
+
+
+def test_a_pair_that_is_both_counts_as_mates():
+    mates = {(0, 10): Mates(np.array([0, 2]), np.array([1, 1]), np.ones(2))}
+    held = {(0, 10): Mates(np.array([0, 1]), np.array([1, 0]), np.full(2, 0.05))}
+    rows, others, strengths, _ = with_anchors(mates, held)[0, 10]
+    assert [*zip(rows, others, strengths, strict=True)] == [
+        *((0, 1, 1), (1, 0, 0.05), (2, 1, 1))
+    ]
+
+
+def test_maps_settle_by_shifts_and_turns_alone(rng):
+    square = rng.normal(size=(9, 2))
+    turn = np.array([[0.6, -0.8], [0.8, 0.6]])
+    maps = [square, square @ turn + 5, square @ turn.T - 2]
+    every = np.arange(9)
+    held = {(t, 1): Mates(every, every, np.ones(9)) for t in range(2)}
+    for y in settle(maps, held):
+        np.testing.assert_allclose(y, square, atol=1e-12)
+    stay = settle(maps, held, fixed=[1])
+    np.testing.assert_array_equal(stay[1], maps[1])
+    np.testing.assert_allclose(stay[2], maps[1], atol=1e-12)
+
+
+def test_columns_that_mean_other_things_hold_no_frame():
+    rng = np.random.default_rng(0)
+    data = [rng.normal(size=(40, 5)) for _ in range(12)]  # members, in other words
+    same = {(t, 1): Mates(np.arange(40), np.arange(40), np.ones(40)) for t in range(11)}
+    assert abs(np.mean(nearer(data, same)) - 0.5) < 0.1
+    assert hold(same, data, graphs_of(data), frame="auto") == {}
+    assert len(hold(same, data, graphs_of(data), frame="population")) == 22
+    data[3] = data[3][:, :4]
+    graphs = graphs_of(data)
+    assert hold(same, data, graphs, frame="auto") == {}
+    with refused("frame", "slice 3 has 4 columns", "'auto'"):
+        hold(same, data, graphs, frame="population")
+    with refused("frame", "slice 5 is sparse, distances, neighbors or a graph"):
+        hold(same, [*data[4:9], None], graphs, frame="population")
+
+
+def test_rows_that_are_all_alike_hold_without_warnings():
+    data, ids = aging(slices=12)
+    data[11] = np.ones_like(data[11])
+    model = fit(data, ids)
+    assert all(np.isfinite(y).all() for y in model.maps)
+
+
+def test_many_rows_are_held_by_landmarks():
+    data = np.random.default_rng(0).normal(size=(3000, 2))
+    marks = landmarks(data, graphs_of([data])[0])
+    assert len({*marks.rows.tolist()}) == 1024
+    assert marks.share == 3000 / 1024
+
+
+def test_measures_of_the_frame():
+    square = np.array([[0.0, 0], [0, 2], [2, 0], [2, 2]])
+    far = square + np.array([3, 4])
+    assert center_drift([square, square, far]) == pytest.approx(5 / np.sqrt(2))
+    assert frame_displacement([square, square], [square, far]) == pytest.approx(
+        5 / np.sqrt(2)
+    )
+    assert np.isnan(frame_displacement([square], [square]))
+    every = frame_displacement([square, square], [square, far], per_point=True)
+    np.testing.assert_allclose(every, 5 / np.sqrt(2))
+    with refused("lag", "0"):
+        frame_displacement([square], [square], lag=0)
+    with refused("data", "[1, 2] columns"):
+        frame_displacement([square, square[:, :1]], [square, square])
+    with refused("maps", "[3]", "[4]"):
+        frame_displacement([square], [square[:3]])
