@@ -20,7 +20,7 @@ from aljax import plot
 from aljax.errors import InputError
 from aljax.layout.losses import LossTerms
 from aljax.plot.maps import LARGE
-from aljax.plot.motion import track
+from aljax.plot.motion import Tracks
 from aljax.plot.read import read_maps, read_members
 from aljax.plot.style import NAME, PALETTE, UNKNOWN, color_by, palette
 
@@ -345,7 +345,7 @@ def test_curves_meet_every_map_and_end_at_gaps(rng):
     maps = rng.normal(size=(6, 4, 2))
     ids = [np.arange(4)] * 6
     ids[3] = np.array([0, 1, 2, 9])  # member 3 is away
-    tracks = track([*maps], read_members([*maps], ids))
+    tracks = Tracks([*maps], read_members([*maps], ids))
     for t in range(6):
         np.testing.assert_array_equal(tracks.at(t)[:3], maps[t][:3])
     near = tracks.at(2 + 1e-6) - tracks.at(2)
@@ -357,7 +357,7 @@ def test_curves_meet_every_map_and_end_at_gaps(rng):
     np.testing.assert_array_equal(where[3], maps[2][3])
     np.testing.assert_allclose(opacity, [1, 1, 1, 0.75, 0.25])
     straight = np.arange(5.0)[:, None, None] * np.array([1.0, -2.0])
-    line = track([*straight], read_members([*straight], [np.array([0])] * 5))
+    line = Tracks([*straight], read_members([*straight], [np.array([0])] * 5))
     np.testing.assert_allclose(line.at(1.3)[0], [1.3, -2.6])
 
 

@@ -9,7 +9,7 @@ from matplotlib.colors import to_hex
 
 from aljax.columns import RowValues
 from aljax.config import number
-from aljax.plot.motion import Tracks, track
+from aljax.plot.motion import Tracks
 from aljax.plot.read import Members, read_members, read_titles, several_maps
 from aljax.plot.style import COLORMAP, PLAIN, UNKNOWN, Coloring, color_by
 
@@ -55,7 +55,7 @@ def trajectories(
     if limit is not None and len(chosen) > limit:
         chosen = np.sort(np.random.default_rng(0).permutation(chosen)[:limit])
         heading = f"{heading} ({limit:,} of {len(members.names):,} members)".strip()
-    curves = _curves(track([y[:, :2] for y in maps], members), chosen)
+    curves = _curves(Tracks([y[:, :2] for y in maps], members), chosen)
     figure = go.Figure(_traces(curves, chosen, members, coloring))
     axes = {"showticklabels": False, "title": ""}
     figure.update_layout(

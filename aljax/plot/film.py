@@ -18,7 +18,7 @@ from aljax.columns import RowValues
 from aljax.config import number
 from aljax.errors import InputError, read_path
 from aljax.plot import style
-from aljax.plot.motion import Tracks, track
+from aljax.plot.motion import Tracks
 from aljax.plot.read import read_members, read_titles, several_maps
 
 SIZE = 4.8  # inches
@@ -78,7 +78,7 @@ def animate(
     hold = -(-last // (2 * steps))  # the ends stay a moment
     numbers = [*[0] * hold, *range(last), *[last] * (hold + 1)]
     times = (frame * steps / last for frame in numbers)
-    _write(path, _frames(panel, track(maps, members), titles, coloring, times), fps)
+    _write(path, _frames(panel, Tracks(maps, members), titles, coloring, times), fps)
     return figure
 
 
@@ -103,9 +103,9 @@ def _frames(
         near = min(int(time + 0.5), len(titles) - 1)
         other = min(int(time) + (near == int(time)), len(titles) - 1)
         # A member has its color in the nearest slice, or else in the one it is in.
-        colors = np.zeros((tracks.members, 4))
+        colors = np.zeros((len(tracks.members.names), 4))
         for t in (other, near):
-            colors[tracks.codes[t]] = coloring.points[t]
+            colors[tracks.members.codes[t]] = coloring.points[t]
         colors[:, 3] *= opacity
         shown = opacity > 0
         dots.set_offsets(where[shown])

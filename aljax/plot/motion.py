@@ -5,7 +5,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.spatial import KDTree
@@ -37,14 +37,13 @@ class Tracks(NamedTuple):
     """The paths of members through a sequence of maps."""
 
     maps: Sequence[Map]
-    codes: Sequence[Int[np.ndarray, "_"]]  # of each map's rows
-    members: int
+    members: Members
 
     def of(self, t: int) -> Float[np.ndarray, "members components"]:
         """Positions in a slice; NaN where absent, and before and after the sequence."""
-        places = np.full((self.members, self.maps[0].shape[1]), np.nan)
+        places = np.full((len(self.members.names), self.maps[0].shape[1]), np.nan)
         if 0 <= t < len(self.maps):
-            places[self.codes[t]] = self.maps[t]
+            places[self.members.codes[t]] = self.maps[t]
         return places
 
     def at(self, time: float) -> Float[np.ndarray, "members components"]:
@@ -75,11 +74,6 @@ class Tracks(NamedTuple):
         opacity = here * (1.0 - (time - t)) + there * (time - t)
         where = np.where((here & ~there)[:, None], starts, self.at(time))
         return np.where((there & ~here)[:, None], ends, where), opacity
-
-
-def track(maps: Sequence[Map], members: Members) -> Tracks:
-    """Returns the members' paths through a sequence of maps."""
-    return Tracks(maps, members.codes, len(members.names))
 
 
 def neighbor_change(
