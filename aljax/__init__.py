@@ -9,6 +9,7 @@ from aljax.errors import check_jax
 check_jax()
 
 from aljax.checkpoints import Checkpoints
+from aljax.compilation import enable_compilation_cache
 from aljax.config import AlignmentConfig, GraphConfig, InverseConfig, LayoutConfig
 from aljax.embedding import AlignedEmbedding
 from aljax.errors import nearest_name
@@ -39,6 +40,7 @@ __all__ = [
     "LayoutConfig",
     "Reconstruction",
     "as_knn",
+    "enable_compilation_cache",
     "fit",
     "gradient_map",
     "inverse_transform",

@@ -1,15 +1,17 @@
 """Programs do not grow with the number of sizes: they are counted as JAX logs them."""
 
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import jax
 import numpy as np
 import pytest
-from helpers import NEIGHBORS
+from helpers import NEIGHBORS, refused
 
-from aljax import GraphConfig, LayoutConfig, fit, metrics
+from aljax import GraphConfig, LayoutConfig, enable_compilation_cache, fit, metrics
 from aljax.graph.build import build_graphs
 from aljax.graph.knn import SMALLEST, capacity_for
 from aljax.graph.slices import read_slices
@@ -107,6 +109,31 @@ def test_slices_beyond_a_batch_or_of_other_settings_have_the_same_graphs(monkeyp
     apart = build_graphs(slices, config)
     jax.tree.map(np.testing.assert_array_equal, together, apart)
     assert [graph.neighbors.shape[0] for graph in together] == [6, 5, 6, 5]
+
+
+FILLS_A_CACHE = """
+import sys, jax, aljax
+print(aljax.enable_compilation_cache(sys.argv[1]))
+jax.jit(lambda x: 3 * x)(1.0)
+"""
+
+
+def test_programs_are_kept_for_later_processes(tmp_path):
+    folder = tmp_path / "a" / "cache"
+    command = [sys.executable, "-c", FILLS_A_CACHE, str(folder)]
+    for _ in range(2):
+        said = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert said.stdout.strip() == str(folder)
+    assert [path.name.split("-")[0] for path in folder.glob("*-cache")] == [
+        "jit__lambda"
+    ]
+
+
+def test_a_cache_where_a_file_is_is_refused(tmp_path):
+    path = tmp_path / "file"
+    path.touch()
+    with refused("folder", str(path), "a folder"):
+        enable_compilation_cache(path)
 
 
 def test_capacities_are_few_and_never_small():

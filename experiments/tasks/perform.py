@@ -5,6 +5,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from aljax.compilation import enable_compilation_cache
 from aljax.errors import InputError, nearest_name
 from experiments.interrupts import Interrupts
 from experiments.settings import RunSettings
@@ -35,16 +36,10 @@ def perform(
 
 
 def keep_compiled(folder: Path | None) -> None:
-    """Lets JAX keep what it compiles, however small, for the next run."""
-    import jax
-
+    """Lets JAX keep what it compiles for the next run; warns where it cannot."""
     if folder is None:
         return
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        warnings.warn(f"`compilation_cache` is not kept: {error}", stacklevel=2)
-        return
-    jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+        enable_compilation_cache(folder)
+    except InputError as error:
+        warnings.warn(f"`compilation_cache` {error.got}: it is not kept", stacklevel=2)
