@@ -41,7 +41,8 @@ def test_the_code_of_the_readme_runs():
     assert np.isfinite(names["positions"][0]).all()
 
 
-def test_the_code_of_the_guide_runs():
+def test_the_code_of_the_guide_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     names = code(ROOT / "docs" / "guide.md", SMALL | SMALL_TABLE)
     assert len(names["maps"].maps) == 3
     assert names["positions_of_new_rows"].shape == (50, 2)
@@ -58,6 +59,14 @@ def test_the_code_of_the_functional_core_runs():
     assert (np.asarray(names["of_columns"]) != 0).all()
     radius = [np.abs(names[run]).max() for run in ("maps", "centered")]
     assert 0 < radius[1] < radius[0]
+
+
+@pytest.mark.slow
+def test_the_code_of_the_page_on_models_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = code(ROOT / "docs" / "models.md")
+    assert (tmp_path / "compared.png").stat().st_size > 1000
+    assert (names["kept"][names["most_changed"]] < names["kept"].mean()).all()
 
 
 @pytest.mark.slow

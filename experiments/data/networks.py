@@ -1,4 +1,6 @@
-"""A small classifier, watched while it learns: 784 - 64 - 64 - 10, ReLU, Adam."""
+"""A small classifier, watched while it learns: pixels - 64 - 64 - 10, ReLU, Adam."""
+
+from collections.abc import Iterator
 
 import equinox as eqx
 import jax
@@ -10,6 +12,19 @@ from jaxtyping import Array, Float, Int
 UPDATES = 5  # of the weights, from one snapshot to the next
 BATCH = 100
 RATE = 1e-3
+
+
+@eqx.filter_jit
+def layer_values(
+    network: eqx.nn.MLP, images: Float[Array, "images pixels"]
+) -> list[Float[Array, "images _"]]:
+    """Returns the values of each layer: after ReLU, and those of the last without."""
+    values, x = [], images
+    for layer in network.layers:
+        x = jax.vmap(layer)(x)
+        values.append(x)
+        x = jax.nn.relu(x)
+    return [*map(jax.nn.relu, values[:-1]), values[-1]]
 
 
 def hidden_states(
@@ -29,6 +44,22 @@ def hidden_states(
         snapshots: How many times, `UPDATES` apart.
         seed: Of the weights and of the batches.
     """
+    networks = training(images, classes, snapshots=snapshots, seed=seed)
+    seen = jnp.asarray(watched)
+    return [np.asarray(layer_values(network, seen)[-2]) for network in networks]
+
+
+def training(
+    images: Float[np.ndarray, "images pixels"],
+    classes: Int[np.ndarray, "images"],
+    *,
+    snapshots: int,
+    seed: int,
+) -> Iterator[eqx.nn.MLP]:
+    """Yields the network before and during training, `UPDATES` apart.
+
+    Arguments are those of `hidden_states`.
+    """
     key = jax.random.key(seed)
     network = eqx.nn.MLP(images.shape[1], 10, 64, depth=2, key=key)
     optimizer = optax.adam(RATE)
@@ -45,17 +76,10 @@ def hidden_states(
         steps, state = optimizer.update(gradient, state)
         return eqx.apply_updates(network, steps), state
 
-    @eqx.filter_jit
-    def see(network, x: Array) -> Array:
-        for layer in network.layers[:-1]:
-            x = jax.nn.relu(jax.vmap(layer)(x))
-        return x
-
-    seen = [np.asarray(see(network, jnp.asarray(watched)))]
+    yield network
     for _ in range(snapshots - 1):
         for _ in range(UPDATES):
             rows = rng.choice(len(images), BATCH, replace=False)
             batch = jnp.asarray(images[rows]), jnp.asarray(classes[rows])
             network, state = update(network, state, *batch)
-        seen.append(np.asarray(see(network, jnp.asarray(watched))))
-    return seen
+        yield network
