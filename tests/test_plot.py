@@ -382,6 +382,17 @@ def test_trajectories_are_curves_in_pieces(tmp_path):
     assert "<script src" not in page.read_text("utf-8")
 
 
+def test_trajectories_of_many_slices_stay_small(monkeypatch, rng):
+    curves = pytest.importorskip("aljax.plot.curves", reason=INSTALL)
+    monkeypatch.setattr(curves, "POINTS", 500)
+    maps = [*rng.normal(size=(41, 5, 2))]
+    figure: Any = plot.trajectories(maps, ids=np.arange(5))
+    assert len(figure.data[0].x) == 5 * (40 * 2 + 1 + 1)  # two a step, and a gap
+    axis = figure.layout.scene.zaxis
+    assert (axis.ticktext[0], axis.ticktext[-1]) == ("0", "40")
+    assert len(axis.ticktext) == len(axis.tickvals) == 16
+
+
 def test_trajectories_by_value_share_a_scale():
     pytest.importorskip("plotly", reason=INSTALL)
     values = [np.linspace(0, 1, size) for size in SIZES]

@@ -11,10 +11,11 @@ from aljax.columns import RowValues
 from aljax.config import number
 from aljax.plot.motion import Tracks
 from aljax.plot.read import Members, read_members, read_titles, several_maps
-from aljax.plot.style import COLORMAP, PLAIN, UNKNOWN, Coloring, color_by
+from aljax.plot.style import COLORMAP, PLAIN, UNKNOWN, Coloring, color_by, spread
 
 STEPS = 8  # points of a curve from a slice to the next, but fewer where all the curves
 POINTS = 1_000_000  # would have more than so many
+TICKS = 16  # slices named at the axis
 
 
 def trajectories(
@@ -57,6 +58,7 @@ def trajectories(
         heading = f"{heading} ({limit:,} of {len(members.names):,} members)".strip()
     curves = _curves(Tracks([y[:, :2] for y in maps], members), chosen)
     figure = go.Figure(_traces(curves, chosen, members, coloring))
+    ticks = spread(len(maps), TICKS)
     axes = {"showticklabels": False, "title": ""}
     figure.update_layout(
         title=heading,
@@ -66,7 +68,11 @@ def trajectories(
         scene={
             "xaxis": axes,
             "yaxis": axes,
-            "zaxis": {"title": "", "tickvals": [*range(len(maps))], "ticktext": titles},
+            "zaxis": {
+                "title": "",
+                "tickvals": ticks,
+                "ticktext": [titles[t] for t in ticks],
+            },
             "aspectmode": "manual",
             "aspectratio": {"x": 1, "y": 1, "z": 1.3},
         },

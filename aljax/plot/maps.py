@@ -96,8 +96,8 @@ def slices(
     titles = read_titles(titles, model, len(maps))
     coloring = color_by(labels, values, [len(y) for y in maps])
     number(1, whole=True, optional=True)("limit", limit)
-    count = len(maps) if limit is None else min(len(maps), limit)
-    shown = np.linspace(0, len(maps) - 1, count).round().astype(int).tolist()
+    shown = style.spread(len(maps), limit)
+    count = len(shown)
     rows = -(-count // (5 if count <= 20 else 6))
     columns = -(-count // rows)  # so that the last row is nearly full
     width = PANEL * max(columns, 2)

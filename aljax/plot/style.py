@@ -72,6 +72,15 @@ def bounds(points: np.ndarray) -> dict[str, tuple[float, float]]:
     return {"xlim": (left, right), "ylim": (bottom, top)}
 
 
+def spread(count: int, limit: int | None) -> list[int]:
+    """At most `limit` of the numbers below `count`, evenly from the first to the last.
+
+    None stands for all.
+    """
+    most = count if limit is None else min(count, limit)
+    return np.linspace(0, count - 1, most).round().astype(int).tolist()
+
+
 def new_axes(width: float, height: float) -> Axes:
     """The axes of a new figure of so many inches."""
     return Figure(figsize=(width, height), layout="constrained").subplots()

@@ -9,12 +9,13 @@ from matplotlib.figure import Figure
 
 from aljax import AlignedEmbedding, Reconstruction, plot
 from aljax.errors import InputError
-from aljax.plot.style import PALETTE, bounds, palette, scatter
+from aljax.plot.style import PALETTE, bounds, palette, scatter, spread
 from experiments.settings import InverseGrid
 
 GUESS = PALETTE[1]
 DIAGONALS = np.array([[-1, 1], [1, 1], [-1, -1], [1, -1]])  # read as a page is
 SHARE = 0.97  # of the points lie nearer to the middle than a corner
+STRIPS = 12  # slices that are drawn
 LEGEND = "framed: outside of the data, a guess"
 
 
@@ -74,9 +75,14 @@ def draw(
     """
     plane = embedding.slices()[-1]
     queries = positions(grid, plane)
-    found = embedding.inverse_trajectory(queries, bounds="data")
+    slices = len(embedding.maps)
+    shown = spread(slices, STRIPS)
+    found = [
+        embedding.inverse_transform(queries, slice=t, bounds="data") for t in shown
+    ]
     side = math.isqrt(found[0].points.shape[1])
-    title = f"{heading}: positions in the map, and what stands there ({LEGEND})"
+    part = f" in {len(shown)} of {slices} slices" if len(shown) < slices else ""
+    title = f"{heading}: positions in the map, and what stands there{part} ({LEGEND})"
     own = None if labels is None else labels[-1]
     if len(found) == 1:
         figure = plot.inverse_grid(embedding, queries, found[0], own)
@@ -89,7 +95,7 @@ def draw(
     left, right = halves[0]
     _draw_map(left.subplots(), plane, own, queries)
     panels = right.subplots(len(found), len(queries), squeeze=False)
-    for t, (row, one) in enumerate(zip(panels, found, strict=True)):
+    for t, row, one in zip(shown, panels, found, strict=True):
         _draw_images(row, one, side)
         row[0].set_ylabel(f"{t}", rotation=0, ha="right", va="center")
     for number, panel in enumerate(panels[0]):

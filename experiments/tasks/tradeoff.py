@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from aljax.plot.style import PALETTE, bounds, palette, plane, scatter
+from aljax.plot.style import PALETTE, bounds, palette, plane, scatter, spread
 
 WEIGHT = "alignment_regularisation"
 MARKERS = ("D", "s", "^", "v", "P")
@@ -72,8 +72,8 @@ def multiples(
     heading: str,
 ) -> Figure:
     """Draws small maps: a line of panels for each setting, a column for each slice."""
-    lines = _spread(len(rows), MULTIPLES)
-    columns = _spread(len(maps[0]), COLUMNS)
+    lines = spread(len(rows), MULTIPLES)
+    columns = spread(len(maps[0]), COLUMNS)
     classes = np.array(["all"]) if labels is None else np.unique(np.concatenate(labels))
     colors = palette(len(classes))
     size = PANEL
@@ -109,15 +109,6 @@ def multiples(
             columnspacing=0.8,
         )
     return figure
-
-
-def _spread(count: int, most: int) -> list[int]:
-    """Returns at most so many of the numbers below `count`, first and last included."""
-    return (
-        np.unique(np.linspace(0, count - 1, min(count, most)).round())
-        .astype(int)
-        .tolist()
-    )
 
 
 def _words(row: Mapping[str, Any]) -> str:
