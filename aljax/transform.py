@@ -32,7 +32,7 @@ from aljax.graph.exact import QUERY_BLOCK as BLOCK
 from aljax.graph.fuzzy import membership_strengths, smooth_knn_dist
 from aljax.graph.knn import KNN, Rows, as_floats, capacity_for, on_device
 from aljax.graph.slices import PRECOMPUTED, read_rows
-from aljax.inverse.read import read_config, read_map
+from aljax.inverse.read import HeldMap, read_config, read_map
 from aljax.inverse.reconstruct import Reconstruction, reconstruct
 from aljax.inverse.weights import Curve
 from aljax.layout.losses import attraction_of_pairs, repulsion_of_pairs
@@ -132,12 +132,11 @@ class Frame(eqx.Module):
             config: How positions become data.
             **settings: Settings of `InverseConfig` by name.
         """
-        held = self._held_map
         if "metric" not in settings and getattr(config, "metric", None) is None:
             settings["metric"] = SYNONYMS.get(self.graph.metric, self.graph.metric)
         config = read_config(config, settings)
         a, b = (jnp.asarray(value, float) for value in (self.params.a, self.params.b))
-        return reconstruct(queries, *held, Curve(a, b), config)
+        return reconstruct(queries, self._held_map, Curve(a, b), config)
 
     @cached_property
     def _anchors(self) -> "Anchors":
@@ -166,7 +165,7 @@ class Frame(eqx.Module):
         )
 
     @cached_property
-    def _held_map(self) -> tuple[Array, Array]:
+    def _held_map(self) -> HeldMap:
         return read_map(self.positions, self._data_for("inverse_transform"))
 
     @cached_property

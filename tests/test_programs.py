@@ -7,11 +7,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import NEIGHBORS, refused
 
-from aljax import GraphConfig, LayoutConfig, enable_compilation_cache, fit, metrics
+from aljax import (
+    GraphConfig,
+    LayoutConfig,
+    enable_compilation_cache,
+    fit,
+    inverse_transform,
+    metrics,
+)
 from aljax.graph.build import build_graphs
 from aljax.graph.knn import SMALLEST, capacity_for
 from aljax.graph.slices import read_slices
@@ -87,6 +95,32 @@ def test_new_rows_of_slices_of_many_sizes_share_their_programs(caplog):
         placed = [maps.transform(rows, slice=t) for t in range(len(MANY))]
     assert not names
     assert {positions.shape for positions in placed} == {(9, 2)}
+
+
+def test_the_inverse_in_slices_of_many_sizes_shares_its_programs(caplog):
+    maps, positions = lay_out(MANY), ragged([9], 2)[0]
+    maps.inverse_transform(positions, slice=-1)
+    with compiled(caplog) as names:
+        counts = {
+            maps.inverse_transform(positions[: t + 1], slice=t).neighbors.shape
+            for t in range(len(MANY))
+        }
+        maps.inverse_transform(positions, slice=0, n_neighbors=14)
+    assert not names
+    assert counts == {(t + 1, 10) for t in range(len(MANY))}
+
+
+def test_a_padded_map_is_inverted_as_one_that_is_not():
+    rng = np.random.default_rng(0)
+    queries, embedding, data = (rng.normal(size=(70, width)) for width in (2, 2, 5))
+    padded, unpadded = (
+        inverse_transform(queries, place(embedding), place(data), n_neighbors=11)
+        for place in (np.asarray, jnp.asarray)
+    )
+    np.testing.assert_array_equal(padded.neighbors, unpadded.neighbors)
+    np.testing.assert_array_equal(padded.inside, unpadded.inside)
+    np.testing.assert_allclose(padded.points, unpadded.points, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(padded.distance, unpadded.distance, rtol=1e-5)
 
 
 def test_a_graph_has_the_same_bits_alone_and_beside_others():

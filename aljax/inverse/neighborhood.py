@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 FARTHEST = 1e3  # radii of the map, beyond which a position is taken to lie there
+PADDING = 1e6  # radii of the map, where padding lies: a map of 10^12 points has none
 FLOOR = 1e-9  # squared radii: what coincident points are divided by
 FELLOWS = 15  # neighbors whose spacing is compared
 NEAREST = 3  # distances that make up a spacing
@@ -21,38 +22,42 @@ SEPARATION = 64  # steps in search of a half-space that holds all neighbors
 class Neighborhood(NamedTuple):
     """The nearest map points of one position, nearest first, in radii of the map.
 
-    `edge` is the squared distance of the first point that is not among them.
+    The first `n_neighbors` are its neighbors.  More stand behind them, so that other
+    counts share a program, and weigh nothing.  `edge` is the squared distance of the
+    first that is not a neighbor.
     """
 
-    rows: Int[Array, "neighbors"]
-    offsets: Float[Array, "neighbors components"]
-    squared: Float[Array, "neighbors"]
+    rows: Int[Array, "width"]
+    offsets: Float[Array, "width components"]
+    squared: Float[Array, "width"]
     edge: Float[Array, ""]
+    n_neighbors: Int[Array, ""]
 
-    def nearest(self, count: int) -> "Neighborhood":
-        """The `count` nearest of them, with the edge that those have."""
-        edge = self.squared[count] if count < self.squared.size else self.edge
-        return Neighborhood(
-            self.rows[:count], self.offsets[:count], self.squared[:count], edge
-        )
+    def present(self, width: int | None = None) -> Bool[Array, "width"]:
+        """Tells which of the first `width` are neighbors."""
+        return jnp.arange(self.squared[:width].size) < self.n_neighbors
 
 
 def normalize(
     queries: Float[Array, "queries components"],
     embedding: Float[Array, "points components"],
+    n_points: Int[Array, ""] | int,
 ) -> tuple[
     Float[Array, "queries components"], Float[Array, "points components"], Array
 ]:
     """Queries and map around the map's center, in units of its radius; and that.
 
-    What follows then has one meaning of small, whatever the units of the map.
+    What follows then has one meaning of small, whatever the units of the map.  Points
+    from `n_points` on are padding, and come to lie farther away than any other.
     """
+    real = (jnp.arange(len(embedding)) < n_points)[:, None]
     fixed = jax.lax.stop_gradient(embedding)
-    center = jnp.mean(fixed, axis=0)
-    radius = jnp.sqrt(jnp.mean(jnp.sum((fixed - center) ** 2, axis=1)))
+    center = jnp.sum(jnp.where(real, fixed, 0.0), axis=0) / n_points
+    squared = jnp.where(real, (fixed - center) ** 2, 0.0)
+    radius = jnp.sqrt(jnp.sum(squared) / n_points)
     radius = jnp.where(radius > 0, radius, 1.0)
     queries = jnp.clip((queries - center) / radius, -FARTHEST, FARTHEST)
-    return queries, (embedding - center) / radius, radius
+    return queries, jnp.where(real, (embedding - center) / radius, PADDING), radius
 
 
 def nearest_rows(
@@ -94,13 +99,18 @@ def _minima(
 def neighborhood(
     query: Float[Array, "components"],
     embedding: Float[Array, "points components"],
-    n_neighbors: int,
+    n_neighbors: Int[Array, ""] | int,
+    width: int,
 ) -> Neighborhood:
-    """The `n_neighbors` nearest map points of a position; which they are is fixed."""
-    rows = nearest_rows(query, embedding, n_neighbors + 1)
+    """The nearest map points of a position; which they are is fixed.
+
+    `width`, how many are looked at, is above `n_neighbors`, how many count.
+    """
+    rows = nearest_rows(query, embedding, width)
     offsets = embedding[rows] - query
     squared = jnp.sum(offsets**2, axis=1)
-    return Neighborhood(rows[:-1], offsets[:-1], squared[:-1], squared[-1])
+    count = jnp.asarray(n_neighbors)
+    return Neighborhood(rows, offsets, squared, squared[count], count)
 
 
 def taper(near: Neighborhood) -> Float[Array, "neighbors"]:
@@ -121,15 +131,17 @@ def relative_distance(near: Neighborhood) -> Float[Array, ""]:
 
     Source: the ratio behind the local outlier factor (Breunig et al. 2000).
     """
-    offsets = near.offsets[:FELLOWS]
-    fellows = offsets.shape[0]
-    count = min(NEAREST, fellows - 1)
+    offsets, fellow = near.offsets[:FELLOWS], near.present(FELLOWS)
+    fellows = jnp.sum(fellow)
+    counted = jnp.arange(NEAREST) < fellows - 1
     between = jnp.sum((offsets[:, None] - offsets[None]) ** 2, axis=2)
-    others = between + jnp.where(jnp.eye(fellows, dtype=bool), jnp.inf, 0.0)
-    rows = jax.lax.top_k(-jax.lax.stop_gradient(others), count)[1]
+    other = fellow & ~jnp.eye(fellow.size, dtype=bool)
+    apart = jnp.where(other, jax.lax.stop_gradient(between), jnp.inf)
+    rows = jax.lax.top_k(-apart, NEAREST)[1]
     squared = jnp.take_along_axis(between, rows, axis=1)
-    spacing = jnp.mean(jnp.sqrt(squared + FLOOR))
-    return jnp.mean(jnp.sqrt(near.squared[:count] + FLOOR)) / spacing
+    among = jnp.sqrt(squared + FLOOR) * counted * fellow[:, None]
+    spacing = jnp.sum(among) / fellows
+    return jnp.sum(jnp.sqrt(near.squared[:NEAREST] + FLOOR) * counted) / spacing
 
 
 def is_surrounded(near: Neighborhood) -> Bool[Array, ""]:
@@ -141,7 +153,7 @@ def is_surrounded(near: Neighborhood) -> Bool[Array, ""]:
     Source: Gilbert (1966), "An iterative procedure for computing the minimum of a
         quadratic form on a convex set".
     """
-    offsets = jax.lax.stop_gradient(near.offsets)
+    offsets, present = jax.lax.stop_gradient(near.offsets), near.present()
     length = jnp.sqrt(jax.lax.stop_gradient(near.squared))[:, None]
     directions = offsets / jnp.where(length > 0, length, 1.0)
 
@@ -150,11 +162,13 @@ def is_surrounded(near: Neighborhood) -> Bool[Array, ""]:
     ) -> tuple[Array, Array]:
         normal, separated = state
         agreement = jnp.sum(directions * normal, axis=1)
+        agreement = jnp.where(present, agreement, jnp.inf)
         worst = directions[jnp.argmin(agreement)]
         step = normal - worst
         length = jnp.maximum(jnp.sum(step**2), FLOOR)
         share = jnp.clip(jnp.sum(normal * step) / length, 0.0, 1.0)
         return normal - share * step, separated | (jnp.min(agreement) > 0)
 
-    start = (jnp.mean(directions, axis=0), jnp.zeros((), bool))
+    mean = jnp.sum(directions * present[:, None], axis=0) / near.n_neighbors
+    start = (mean, jnp.zeros((), bool))
     return ~jax.lax.fori_loop(0, SEPARATION, improve, start)[1]

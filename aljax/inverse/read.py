@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.core
@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from aljax.config import InverseConfig, number
 from aljax.curve import check_both, find_ab_params
 from aljax.errors import LARGEST, InputError, instance, warn
-from aljax.graph.knn import as_floats
+from aljax.graph.knn import as_floats, capacity_for
 from aljax.inverse.weights import Curve
 
 FEWEST, MOST, SHARE = 10, 60, 12  # neighbors: a twelfth of the rows, 10 to 60
@@ -36,9 +36,19 @@ def read_config(
     return dataclasses.replace(config, **settings)
 
 
-def read_map(
-    embedding: Any, data: Any
-) -> tuple[Float[Array, "points components"], Float[Array, "points features"]]:
+class HeldMap(NamedTuple):
+    """A map and its rows on the device.
+
+    Those that come as JAX's arrays are not copied; others are padded by repeating the
+    last row, so that maps of all sizes share a few programs.
+    """
+
+    embedding: Float[Array, "points components"]
+    data: Float[Array, "rows features"]
+    n_points: int
+
+
+def read_map(embedding: Any, data: Any) -> HeldMap:
     """Returns a map and its rows on the device, checked as far as they can be seen.
 
     Raises:
@@ -48,7 +58,7 @@ def read_map(
         raise InputError(
             "data", "is a sparse matrix", "a dense array", "Pass `.toarray()`."
         )
-    embedding, data = as_array(embedding, "embedding"), as_array(data, "data")
+    embedding, data = read_floats(embedding, "embedding"), read_floats(data, "data")
     for name, array in (("embedding", embedding), ("data", data)):
         if 0 in array.shape:
             shape = f"has shape {array.shape}"
@@ -57,7 +67,14 @@ def read_map(
         sizes = f"has {len(embedding)} rows and `data` has {len(data)}"
         raise InputError("embedding", sizes, "a position for each row of the data")
     _check_finite(embedding, "embedding")
-    return embedding, data
+    return HeldMap(_padded(embedding), _padded(data), len(embedding))
+
+
+def _padded(values: Array | np.ndarray) -> Array:
+    if isinstance(values, jax.Array):
+        return values
+    room = (0, capacity_for(len(values)) - len(values)), (0, 0)
+    return jax.device_put(np.pad(values, room, mode="edge"))
 
 
 def read_queries(queries: Any, components: int) -> Float[Array, "queries components"]:
@@ -69,7 +86,7 @@ def read_queries(queries: Any, components: int) -> Float[Array, "queries compone
     listed = isinstance(queries, Sequence) and not len(queries)
     if listed or (isinstance(queries, np.ndarray) and not queries.size):
         queries = np.zeros((0, components))
-    queries = as_array(queries, "queries")
+    queries = jax.device_put(read_floats(queries, "queries"))
     if queries.shape[1] != components:
         width = f"has {queries.shape[1]} components, but the map has {components}"
         raise InputError("queries", width, f"positions (queries, {components})")
@@ -77,15 +94,14 @@ def read_queries(queries: Any, components: int) -> Float[Array, "queries compone
     return queries
 
 
-def as_array(values: Any, name: str) -> Array:
-    """Returns a two-dimensional array of floats; a traced one stays traced."""
+def read_floats(values: Any, name: str) -> Any:
+    """Returns a two-dimensional array of floats, JAX's own where it was one before."""
     if not isinstance(values, jax.Array):
         try:
             if np.iscomplexobj(values):
                 raise TypeError("it has complex numbers")
             with np.errstate(over="ignore"):  # refused as infinite
-                host = np.asarray(values, dtype=jax.dtypes.canonicalize_dtype(float))
-                values = jax.device_put(host)  # jnp.asarray copies once more
+                values = np.asarray(values, jax.dtypes.canonicalize_dtype(float))
         except (TypeError, ValueError, OverflowError) as error:
             got = f"cannot be read as numbers ({error})"
             raise InputError(name, got, "an array of numbers") from error
@@ -99,7 +115,7 @@ def as_array(values: Any, name: str) -> Array:
     return values if jnp.issubdtype(values.dtype, jnp.floating) else values * 1.0
 
 
-def _check_finite(values: Array, name: str) -> None:
+def _check_finite(values: Array | np.ndarray, name: str) -> None:
     if isinstance(values, jax.core.Tracer):
         return
     host = np.asarray(values)

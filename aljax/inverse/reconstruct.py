@@ -14,13 +14,14 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from aljax.config import InverseConfig, number
 from aljax.errors import InputError
-from aljax.graph.knn import round_up
+from aljax.graph.knn import on_device, round_up
 from aljax.inverse.neighborhood import (
     Neighborhood,
     is_surrounded,
@@ -29,6 +30,7 @@ from aljax.inverse.neighborhood import (
     relative_distance,
 )
 from aljax.inverse.read import (
+    HeldMap,
     check_result,
     read_bounds,
     read_config,
@@ -41,6 +43,7 @@ from aljax.inverse.weights import Curve, linear_weights, mean_weights
 
 BLOCK = 32  # queries reconstructed at once
 FAR = 3.0  # spacings, beyond which a position counts as outside
+NARROWEST = 16  # points that are looked at, to find up to 15 neighbors and their edge
 GRID = 10**6  # positions of a gradient map
 MARGIN = 0.05  # of the map's extent, on each side of it
 
@@ -115,53 +118,72 @@ def inverse_transform(
             out of range.
     """
     config = read_config(config, settings)
-    embedding, data = read_map(embedding, data)
-    return reconstruct(queries, embedding, data, read_curve(a, b), config)
+    return reconstruct(queries, read_map(embedding, data), read_curve(a, b), config)
 
 
 def reconstruct(
-    queries: Any,
-    embedding: Float[Array, "points components"],
-    data: Float[Array, "points features"],
-    curve: Curve,
-    config: InverseConfig,
+    queries: Any, held: HeldMap, curve: Curve, config: InverseConfig
 ) -> Reconstruction:
     """Returns `inverse_transform` of a map that is checked and on the device."""
-    queries = read_queries(queries, embedding.shape[1])
-    dtype = jnp.result_type(queries, embedding, data)
-    limits = read_bounds(config.bounds, data)
-    found = _reconstruct(
-        _pad(queries.astype(dtype)),
-        embedding.astype(dtype),
-        data.astype(dtype),
-        curve,
-        method=config.method,
-        n_neighbors=read_neighbors(config.n_neighbors, data.shape[0]),
-        metric=config.metric or "euclidean",
-    )
-    found = jax.tree.map(lambda leaf: leaf[: queries.shape[0]], found)
+    queries = read_queries(queries, held.embedding.shape[1])
+    limits = read_bounds(config.bounds, held.data)
+    n_neighbors, static = _settings(held, config)
+    found = _reconstruct(*_alike(_pad(queries), held), curve, n_neighbors, **static)
     check_result(found.points)
-    if limits is None:
-        return found
-    clipped = jnp.clip(found.points, *limits)
-    return eqx.tree_at(lambda parts: parts.points, found, clipped)
+    if limits is not None:
+        clipped = jnp.clip(found.points, *limits)
+        found = eqx.tree_at(lambda parts: parts.points, found, clipped)
+    count = queries.shape[0]
+    return Reconstruction(
+        points=_cut(found.points, count),
+        neighbors=_cut(found.neighbors, count, n_neighbors),
+        weights=_cut(found.weights, count, n_neighbors),
+        distance=_cut(found.distance, count),
+        inside=_cut(found.inside, count),
+    )
 
 
-@partial(jax.jit, static_argnames=("method", "n_neighbors", "metric"))
+def _settings(held: HeldMap, config: InverseConfig) -> tuple[int, dict[str, Any]]:
+    """Returns how many neighbors count, and the settings that programs differ in."""
+    n_neighbors = read_neighbors(config.n_neighbors, held.n_points)
+    width = max(NARROWEST, 2 ** n_neighbors.bit_length())  # there is one more
+    width = min(width, held.embedding.shape[0])
+    metric = config.metric or "euclidean"
+    return n_neighbors, {"method": config.method, "width": width, "metric": metric}
+
+
+def _alike(queries: Array, held: HeldMap) -> tuple[Array | int, ...]:
+    """Returns queries, map and rows in one float type, and the number of points."""
+    dtype = jnp.result_type(queries, held.embedding, held.data)
+    arrays = queries, held.embedding, held.data
+    return *(array.astype(dtype) for array in arrays), held.n_points
+
+
+def _cut(leaf: Array, *sizes: int) -> Array:
+    """Returns the first entries; eager JAX would compile for each number of them."""
+    part = tuple(slice(size) for size in sizes)
+    if isinstance(leaf, jax.core.Tracer):
+        return leaf[part]
+    return on_device(np.asarray(leaf)[part])
+
+
+@partial(jax.jit, static_argnames=("method", "width", "metric"))
 def _reconstruct(
     queries: Float[Array, "queries components"],
     embedding: Float[Array, "points components"],
-    data: Float[Array, "points features"],
+    data: Float[Array, "rows features"],
+    n_points: Int[Array, ""] | int,
     curve: Curve,
+    n_neighbors: Int[Array, ""] | int,
     *,
     method: str,
-    n_neighbors: int,
+    width: int,
     metric: str,
 ) -> Reconstruction:
-    queries, embedding, _ = normalize(queries, embedding)
+    queries, embedding, _ = normalize(queries, embedding, n_points)
 
     def at(query: Float[Array, "components"]) -> tuple[Array, ...]:
-        near = neighborhood(query, embedding, n_neighbors)
+        near = neighborhood(query, embedding, n_neighbors, width)
         weights = _weigh(near, curve, method)
         distance = relative_distance(near)
         inside = is_surrounded(near) & (distance <= FAR)
@@ -203,45 +225,42 @@ def gradient_map(
     """
     config = read_config(config, settings)
     number(2, whole=True)("resolution", resolution)
-    embedding, data = read_map(embedding, data)
-    dtype = jnp.result_type(embedding, data)
-    components = embedding.shape[1]
+    held = read_map(embedding, data)
+    dtype = jnp.result_type(held.embedding, held.data)
+    components = held.embedding.shape[1]
     if resolution**components > GRID:
         made = f"is {resolution}, which makes {resolution}^{components} positions"
         raise InputError("resolution", made, f"at most {GRID} in all", "Lower it.")
-    low, high = (np.asarray(end, dtype) for end in (embedding.min(0), embedding.max(0)))
+    positions = np.asarray(held.embedding, dtype)
+    low, high = positions.min(axis=0), positions.max(axis=0)
     spare = MARGIN * (high - low)
     axes = np.linspace(low - spare, high + spare, resolution, axis=1)
     grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, components)
-    norm = _norms(
-        _pad(jnp.asarray(grid, dtype)),
-        embedding.astype(dtype),
-        data.astype(dtype),
-        read_curve(a, b),
-        method=config.method,
-        n_neighbors=read_neighbors(config.n_neighbors, data.shape[0]),
-        metric=config.metric or "euclidean",
-    )
+    n_neighbors, static = _settings(held, config)
+    queries = _pad(on_device(grid, dtype))
+    norm = _norms(*_alike(queries, held), read_curve(a, b), n_neighbors, **static)
     check_result(norm)
     shape = (resolution,) * components
-    return GradientMap(jnp.asarray(axes), norm[: len(grid)].reshape(shape))
+    return GradientMap(on_device(axes), _cut(norm, len(grid)).reshape(shape))
 
 
-@partial(jax.jit, static_argnames=("method", "n_neighbors", "metric"))
+@partial(jax.jit, static_argnames=("method", "width", "metric"))
 def _norms(
     queries: Float[Array, "queries components"],
     embedding: Float[Array, "points components"],
-    data: Float[Array, "points features"],
+    data: Float[Array, "rows features"],
+    n_points: Int[Array, ""] | int,
     curve: Curve,
+    n_neighbors: Int[Array, ""] | int,
     *,
     method: str,
-    n_neighbors: int,
+    width: int,
     metric: str,
 ) -> Float[Array, "queries"]:
-    queries, embedding, radius = normalize(queries, embedding)
+    queries, embedding, radius = normalize(queries, embedding, n_points)
 
     def point(query: Float[Array, "components"]) -> Float[Array, "features"]:
-        near = neighborhood(query, embedding, n_neighbors)
+        near = neighborhood(query, embedding, n_neighbors, width)
         return combine(_weigh(near, curve, method), data[near.rows], metric)
 
     def norm(query: Float[Array, "components"]) -> Float[Array, ""]:
@@ -283,7 +302,10 @@ def _pad(queries: Float[Array, "queries components"]) -> Float[Array, "padded co
     """Pads queries to whole blocks, of which near counts share a compiled program."""
     blocks = max(1, math.ceil(queries.shape[0] / BLOCK))
     blocks = 2 ** (blocks - 1).bit_length() if blocks <= 8 else round_up(blocks)
-    return jnp.pad(queries, ((0, blocks * BLOCK - queries.shape[0]), (0, 0)))
+    room = (0, blocks * BLOCK - queries.shape[0]), (0, 0)
+    if isinstance(queries, jax.core.Tracer):
+        return jnp.pad(queries, room)
+    return jax.device_put(np.pad(np.asarray(queries), room))
 
 
 def blend(

@@ -29,7 +29,8 @@ class Curve(NamedTuple):
 
 def mean_weights(near: Neighborhood, curve: Curve) -> Float[Array, "neighbors"]:
     """The kernel of the map, as wide as the neighbors lie apart; they sum to 1."""
-    width = jnp.maximum(jnp.mean(near.squared), FLOOR)
+    total = jnp.sum(near.squared * near.present())
+    width = jnp.maximum(total / near.n_neighbors, FLOOR)
     kernel = jax.nn.sigmoid(-log_p(near.squared / width, curve.a, curve.b))
     weights = taper(near) * kernel
     return weights / jnp.sum(weights)
