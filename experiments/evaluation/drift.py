@@ -3,6 +3,7 @@
     python -m experiments.evaluation.drift baseball countries freedom
 
 Each row of a table is a method: ours, ours with mates alone (as version 0.1 had it),
+ours with the last 100 slices (all but two, where there are fewer) added by updates,
 umap-learn's AlignedUMAP, and one UMAP of all slices pooled.  It tells how far rows that
 are nearest in the data lie apart in maps so many slices apart, how far centers drift,
 how far mates move from map to map (all in radii), trustworthiness and seconds.
@@ -11,6 +12,7 @@ how far mates move from map to map (all in radii), trustworthiness and seconds.
 import argparse
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -25,9 +27,28 @@ from experiments.results.records import markdown
 
 LAGS = (1, 5, 20, 50, 100)
 NEIGHBORS = 15
+UPDATES = 100
+
+
+def updated(data: Problem, seed: int) -> dict[str, Maps]:
+    """Fits the first slices, and adds the last ones (at most 100) by updates."""
+    import jax
+
+    import aljax
+
+    key = jax.random.key(seed)
+    first = max(2, len(data.slices) - UPDATES)
+    model = aljax.fit(data.slices[:first], list(data.relations[:first]), key=key)
+    for t in range(first, len(data.slices)):
+        ids: Any = data.relations[t]
+        model = model.update(data.slices[t], ids, key=jax.random.fold_in(key, t))
+    return {"": model.slices()}
+
+
 METHODS = {
     "aljax": lambda data, seed: ours("", {}, data, seed),
     "aljax, mates": lambda data, seed: ours("", {"frame": "mates"}, data, seed),
+    "aljax, updates": updated,
     "AlignedUMAP": lambda data, seed: aligned("", {}, data, seed),
     "UMAP, pooled": umap_pooled,
 }
