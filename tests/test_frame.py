@@ -179,8 +179,8 @@ def test_rows_that_are_all_alike_hold_without_warnings():
 def test_many_rows_are_held_by_landmarks():
     data = np.random.default_rng(0).normal(size=(3000, 2))
     marks = landmarks(data, graphs_of([data])[0])
-    assert len({*marks.rows.tolist()}) == 1024
-    assert marks.share == 3000 / 1024
+    assert len({*marks.rows.tolist()}) == 512
+    assert marks.share == 3000 / 512
 
 
 def test_measures_of_the_frame():

@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
+from threadpoolctl import threadpool_limits
 
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.layout.initialize import turn_onto
@@ -28,7 +29,7 @@ from aljax.relations.strengths import check_comparable, lengths
 
 STRENGTH = 0.06
 NEAR, FAR, GROWTH = (1, 3), 10, 3  # slices apart: 1, 3, then 10, 30, 90, ...
-LANDMARKS = 1024  # rows of a slice among which anchors are sought
+LANDMARKS = 512  # rows of a slice among which anchors are sought
 NOTHING = 1e-12  # a strength that says nothing
 SAMPLE = 256  # mates of a pair of slices that say if columns can be compared
 PAIRS = 32  # of consecutive slices, that are looked at
@@ -80,7 +81,8 @@ def hold(
         t: landmarks(np.asarray(data[t]), graphs[t])
         for t in sorted({t for s, lag in pairs for t in (s, s + lag)})
     }
-    return {(t, lag): anchors(marks[t], marks[t + lag]) for t, lag in pairs}
+    with threadpool_limits(1):  # the same bits on any number of threads
+        return {(t, lag): anchors(marks[t], marks[t + lag]) for t, lag in pairs}
 
 
 def pairs_to_hold(
@@ -206,9 +208,11 @@ def anchors(earlier: Landmarks, later: Landmarks) -> Mates:
     """Returns landmarks of two slices that are each other's nearest."""
     center = earlier.data.mean(axis=0)
     here, there = earlier.data - center, later.data - center
-    squared = (here**2).sum(axis=1)[:, None] - 2 * here @ there.T
+    squared = here @ (-2 * there).T
+    squared += (here**2).sum(axis=1)[:, None]
     squared += (there**2).sum(axis=1)
-    nearest, back = squared.argmin(axis=1), squared.argmin(axis=0)
+    nearest = squared.argmin(axis=1)
+    back = np.ascontiguousarray(squared.T).argmin(axis=1)  # along rows: faster
     mutual = np.flatnonzero(back[nearest] == np.arange(len(here)))
     others = nearest[mutual]
     apart = ((here[mutual] - there[others]) ** 2).sum(axis=1)
