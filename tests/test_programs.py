@@ -21,7 +21,7 @@ from aljax import (
     metrics,
 )
 from aljax.graph.build import build_graphs
-from aljax.graph.knn import SMALLEST, capacity_for
+from aljax.graph.knn import SMALL, capacity_for
 from aljax.graph.slices import read_slices
 
 MANY = (67, 72, 84, 97, 111, 122, 128)
@@ -170,20 +170,9 @@ def test_a_cache_where_a_file_is_is_refused(tmp_path):
         enable_compilation_cache(path)
 
 
-def test_capacities_are_few_and_never_small():
+def test_capacities_are_few_and_add_at_most_half_to_large_slices():
     capacities = [capacity_for(points) for points in range(1, 4097)]
-    assert all(room >= points for points, room in enumerate(capacities, 1))
-    assert sorted({*capacities}) == [
-        SMALLEST,
-        128,
-        256,
-        512,
-        768,
-        1024,
-        *(
-            1536,
-            2048,
-            3072,
-            4096,
-        ),
-    ]
+    for points, capacity in enumerate(capacities, 1):
+        assert points <= capacity <= max(SMALL[1], 2 * points)
+        assert capacity <= 1.5 * points or points <= SMALL[-1]
+    assert len({*capacities}) == len(SMALL) + 6

@@ -13,7 +13,7 @@ from aljax.errors import LARGEST, InputError
 
 # A slice's features (or distances): an array, or the rows of a sparse one.
 Rows = np.ndarray | scipy.sparse.csr_matrix
-SMALLEST = 64  # the least capacity
+SMALL = (64, 256, 512)  # capacities: fewer than for larger slices, whose work counts
 
 
 class KNN(eqx.Module):
@@ -147,14 +147,16 @@ def on_device(values: Any, dtype: DTypeLike | None = None) -> Array:
 
 
 def capacity_for(points: int) -> int:
-    """One of a few capacities: a power of two, or above 512 also 1.5 times one.
+    """One of a few capacities: 64, 256, 512, and from there 2 for each doubling.
 
-    Programs of arrays padded to it are two for each doubling of the points, and loop
-    over what is padded as little as they can.
+    Arrays are padded to it, so that any number of points shares a few programs, which
+    loop over as little of the padding as they can.
     """
-    above = 2 ** (int(points) - 1).bit_length()
-    grain = above if above <= 512 else above // 4
-    return max(SMALLEST, -(-points // grain) * grain)
+    for capacity in SMALL:
+        if points <= capacity:
+            return capacity
+    grain = 2 ** (int(points) - 1).bit_length() // 4
+    return -(-points // grain) * grain
 
 
 def round_up(points: int) -> int:
