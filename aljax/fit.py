@@ -28,7 +28,7 @@ from aljax.embedding import AlignedEmbedding, Record
 from aljax.errors import InputError, instance, warn
 from aljax.graph.build import build_graphs
 from aljax.graph.slices import Slice, check_labels, one_for_each, read_slices
-from aljax.layout.frame import hold, settle, with_anchors
+from aljax.layout.frame import hold, settle, warn_alone, with_anchors
 from aljax.layout.initialize import initial_maps
 from aljax.layout.optimize import (
     ADAM,
@@ -225,6 +225,7 @@ def prepare(
         related = visible(related) if visible else related
         anchors = hold(related, dense, graphs, frame=alignment.frame)
         held = with_anchors(related, anchors)
+        warn_alone(links, anchors, [one.name for one in read])
     with timed("start", seconds):
         maps = initial_maps(
             layout.init if start is None else start,

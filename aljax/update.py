@@ -36,7 +36,7 @@ from aljax.graph.slices import (
     read_slice,
     slices_of,
 )
-from aljax.layout.frame import hold, settle, with_anchors
+from aljax.layout.frame import hold, settle, warn_alone, with_anchors
 from aljax.layout.initialize import from_mates
 from aljax.layout.optimize import ADAM, epochs, init, shifts_of
 from aljax.layout.problem import layout_params, stack, stack_maps, unstack_maps
@@ -49,7 +49,6 @@ from aljax.relations.read import (
     from_pairs,
     has_pairs,
     read_slice_ids,
-    warn_alone,
 )
 from aljax.relations.strengths import check_comparable, measure_moves, relate, scales_of
 from aljax.transform import check_fitted
@@ -144,6 +143,7 @@ def update(
         alignment, dense = fitted.alignment, [one.dense for one in slices]
         anchors = hold(related, dense, graphs, frame=alignment.frame, among=moving)
         held = with_anchors(related, anchors)
+        warn_alone(mates, anchors, [one.name for one in slices], first=count)
     with timed("start", seconds):
         start = from_mates(
             count,
@@ -340,5 +340,4 @@ def _new_mates(
             named = dict(zip(step.others.tolist(), step.rows.tolist(), strict=True))
             named = {other: ids[-1][row] for other, row in named.items()}
             ids = (*ids, tuple(named.get(row) for row in range(slices[new].rows)))
-    warn_alone(mates, slices, first=new)
     return mates, ids

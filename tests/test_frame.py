@@ -90,11 +90,13 @@ def test_a_short_sequence_is_moved_as_a_whole_alone():
 
 def test_slices_that_share_no_members_are_held_by_nearest_rows():
     data, _ = aging(slices=4)
-    nobody = {(t, t + 1): np.zeros((0, 2), int) for t in range(3)}
+    nobody = [[f"{t}-{row}" for row in range(len(data[t]))] for t in range(4)]
     apart = {}
-    for frame in ("auto", "mates"):
-        with pytest.warns(UserWarning, match="mates"):
+    rules = {"auto": "nearest in the data hold", "mates": "nothing holds the maps"}
+    for frame, rule in rules.items():
+        with pytest.warns(UserWarning, match=rule) as told:
             model = fit(data, nobody, frame=frame)
+        assert [str(one.message)[:8] for one in told] == ["slice 1 "]
         apart[frame] = frame_displacement(data, model.maps)
     assert apart["auto"] < 0.7 * apart["mates"]
 

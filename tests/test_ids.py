@@ -127,13 +127,6 @@ def test_ids_that_do_not_fit_are_refused(case):
         make_links(ids, sizes, labels=LABELS)
 
 
-def test_ids_that_nobody_shares_are_warned_of():
-    with pytest.warns(UserWarning, match="has no mates .*nothing to hold") as told:
-        links = make_links([[1], [2], [3]], (1, 1, 1), labels=LABELS)
-    assert [str(one.message)[:13] for one in told] == ["slice 1 ('b')", "slice 2 ('c')"]
-    assert all(link.rows.size == 0 for link in links.values())
-
-
 def test_only_sequences_without_dicts_are_ids():
     assert is_ids([[1], np.array([2])])
     assert is_ids(np.ones((2, 3)))

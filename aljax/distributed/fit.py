@@ -40,7 +40,7 @@ from aljax.fit import (
 from aljax.graph.build import build_graphs
 from aljax.graph.knn import round_up
 from aljax.graph.slices import check_labels, read_slices
-from aljax.layout.frame import far_lags, settle, with_anchors
+from aljax.layout.frame import far_lags, settle, warn_alone, with_anchors
 from aljax.layout.initialize import initial_maps
 from aljax.layout.losses import LossTerms
 from aljax.layout.optimize import default_shifts, epochs, init
@@ -117,6 +117,7 @@ def fit(
         spread = range(own.start, own.start + room)
         held = anchors_of(related, dense, graphs, sizes, spread, alignment.frame)
         pulling = linked(with_anchors(related, held or {}))
+        warn_alone(within, held or {}, [one.name for one in given])
         offsets = {*range(1, window + 1)}
         offsets |= set() if held is None else {*far_lags(n_slices)}
         if alignment.motion_fidelity > 0:

@@ -22,6 +22,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from threadpoolctl import threadpool_limits
 
+from aljax.errors import warn
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.layout.initialize import turn_onto
 from aljax.relations.mates import Mates, Relations, by_row
@@ -97,6 +98,30 @@ def _alone(relations: Relations, t: int) -> bool:
     """Tells if a slice has no mates in the next."""
     mates = relations.get((t, 1))
     return mates is None or not mates.rows.size
+
+
+def warn_alone(
+    relations: Relations, held: Relations, names: Sequence[str], *, first: int = 1
+) -> None:
+    """Warns once of slices, from `first` on, that have no mates in those before.
+
+    Args:
+        relations: The mates.
+        held: The anchors.
+        names: What the slices are called.
+        first: The first slice that is asked about.
+    """
+    mated = {t + offset for (t, offset), mates in relations.items() if mates.rows.size}
+    alone = [t for t in range(first, len(names)) if t not in mated]
+    if not alone:
+        return
+    several = f" (and {len(alone) - 1} other slices)" if len(alone) > 1 else ""
+    said = f"{names[alone[0]]} has no mates in the slices before it{several}: "
+    if all((t - 1, 1) in held for t in alone):
+        warn(said + "rows that are nearest in the data hold the maps together.")
+    else:
+        remedy = "Give ids that recur, or all slices the same columns"
+        warn(f"{said}nothing holds the maps together. {remedy}.")
 
 
 def with_anchors(relations: Relations, held: Relations) -> Relations:

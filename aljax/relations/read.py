@@ -55,7 +55,6 @@ def read_relations(
         read = from_ids(read_ids(relations, slices), window=alignment_window_size)
     else:
         read = from_dicts(relations, slices, window=alignment_window_size)
-    warn_alone(read, slices)
     return read
 
 
@@ -64,15 +63,6 @@ def is_ids(relations: Any) -> bool:
     if not isinstance(relations, Sequence | np.ndarray) or isinstance(relations, str):
         return False
     return len(relations) > 0 and not any(isinstance(r, Mapping) for r in relations)
-
-
-def warn_alone(relations: Relations, slices: Slices, *, first: int = 1) -> None:
-    """Warns of slices, from `first` on, that have no mates in those before."""
-    held = {t + offset for (t, offset), mates in relations.items() if mates.rows.size}
-    for t in range(first, len(slices)):
-        if t not in held:
-            said = " has no mates in the slices before it: alignment has nothing to "
-            warn(f"{slices[t].name}{said}hold it by.")
 
 
 def from_dicts(relations: Any, slices: Slices, *, window: int) -> Relations:
