@@ -169,7 +169,8 @@ class Prepared(Record):
     def maps_of(self, state: LayoutState) -> list[Float[np.ndarray, "_ components"]]:
         """Returns the maps of a state in the order of the rows, in one frame."""
         stay = [t for t, mask in enumerate(self.pinned) if mask is not None]
-        return settle(unstack_maps(state.maps, self.problem), self.anchors, fixed=stay)
+        maps = unstack_maps(state.maps, self.problem)
+        return settle(maps, self.anchors, fixed=stay, weights=self.point_weights)
 
 
 def prepare(

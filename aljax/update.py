@@ -170,7 +170,8 @@ def update(
     )
     with timed("layout", seconds):
         moved = _lay_out(longer, held, move, key, progress, optimizer)
-        maps = settle(moved.maps, anchors, fixed=range(count - move))
+        frame = {"fixed": range(count - move), "weights": moved.point_weights}
+        maps = settle(moved.maps, anchors, **frame)
         moved = dataclasses.replace(moved, maps=maps)
     return moved if keep is None else _drop(moved, count + 1 - keep)
 

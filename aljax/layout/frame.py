@@ -151,6 +151,7 @@ def settle(
     held: Relations,
     *,
     fixed: Container[int] = (),
+    weights: Sequence[np.ndarray | None] | None = None,
 ) -> list[Float[np.ndarray, "_ components"]]:
     """Returns the maps in one frame: each moved as a whole onto those before it.
 
@@ -158,19 +159,31 @@ def settle(
         maps: One map for each slice.
         held: The anchors.
         fixed: Slices that stay where they are.
+        weights: For each slice how much its rows count; None for all alike.
     """
     settled = [np.asarray(y) for y in maps]
     for t, y in enumerate(settled):
         if t in fixed:
             continue
         pairs = [(t - lag, m) for (s, lag), m in held.items() if s + lag == t]
-        strengths = np.concatenate([np.zeros(0), *(m.strengths for _, m in pairs)])
+        counted = [_weighted(m, t, s, weights) for s, m in pairs]
+        strengths = np.concatenate([np.zeros(0), *counted])
         if np.count_nonzero(strengths > NOTHING) <= y.shape[1]:
             continue
         here = np.concatenate([y[m.others] for _, m in pairs]).astype(float)
         there = np.concatenate([settled[s][m.rows] for s, m in pairs]).astype(float)
         settled[t] = turn_onto(y, here, there, strengths).astype(y.dtype)
     return settled
+
+
+def _weighted(
+    mates: Mates, t: int, s: int, weights: Sequence[np.ndarray | None] | None
+) -> Float[np.ndarray, "_"]:
+    """Returns the strengths of anchors of slice t in s, by the weights of both rows."""
+    here, there = (None, None) if weights is None else (weights[t], weights[s])
+    both = 1.0 if here is None else here[mates.others]
+    both = both + (1.0 if there is None else there[mates.rows])
+    return mates.strengths * both / 2
 
 
 def width(rows: np.ndarray | None) -> int:

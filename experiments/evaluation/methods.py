@@ -21,6 +21,7 @@ Family = Callable[[Problem, int], dict[str, Maps]]
 MANY = 5000  # rows, below which threads wait for each other more than they help
 BEST_ALIGNED = 0.1  # umap-learn's weight
 LIGHT = 0.005  # ours, the heaviest that costs no neighbors that can be told
+ALONE = {"alignment_regularisation": 0.0, "frame": "mates"}
 MOTION = {"alignment_regularisation": 3.0, "motion_fidelity": 1.0}
 OURS_ALONE = "aljax, each slice"
 OURS = "aljax"
@@ -163,7 +164,7 @@ def ours_by_evidence(data: Problem, seed: int) -> dict[str, Maps]:
     return ours(OURS_BY_EVIDENCE, {WEIGHT: found.choice}, data, seed)
 
 
-def _ours(name: str, **settings: float) -> dict[str, Family]:
+def _ours(name: str, **settings: Any) -> dict[str, Family]:
     return {name: partial(ours, name, settings)}
 
 
@@ -173,7 +174,7 @@ def _aligned(name: str, **settings: float) -> dict[str, Family]:
 
 # Keyed by the first method that each gives.
 FAMILIES: dict[str, Family] = {
-    **_ours(OURS_ALONE, alignment_regularisation=0.0),
+    **_ours(OURS_ALONE, **ALONE),
     **_ours(OURS),
     **_ours(OURS_LIGHTLY, alignment_regularisation=LIGHT),
     **_ours(OURS_WITH_MOTION, **MOTION),
@@ -190,7 +191,7 @@ FAMILIES: dict[str, Family] = {
 }
 
 # What the fixed settings above are chosen from.
-GRID: dict[str, Family] = _ours(OURS_ALONE, alignment_regularisation=0.0)
+GRID: dict[str, Family] = _ours(OURS_ALONE, **ALONE)
 for weight in (0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.04, 0.07, 0.15):
     GRID |= _ours(f"aljax {weight:g}", alignment_regularisation=weight)
 for kappa, weight in itertools.product((0.3, 1.0, 3.0), repeat=2):

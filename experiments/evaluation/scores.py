@@ -56,4 +56,6 @@ def _score_motion(dataset: Dataset, maps: list[np.ndarray]) -> dict[str, float]:
         scores[f"stability_{kind}"] = metrics.stability(data, maps, mates, **options)
     for name in ("displacement", "displacement_without_drift"):
         scores[name] = getattr(metrics, name)(maps, mates)
+    scores["center_drift"] = metrics.center_drift(maps)
+    scores["apart_5"] = metrics.frame_displacement(data, maps, lag=5)
     return scores

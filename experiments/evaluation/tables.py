@@ -33,6 +33,8 @@ COLUMNS = {
     "missed_motion": "missed motion",
     "displacement": "displacement",
     "displacement_without_drift": "without drift",
+    "center_drift": "drift of centers",
+    "apart_5": "nearest rows, 5 apart",
 }
 MAIN = (PRESERVATION, STABILITY)  # with intervals
 DRAWS = 2000
