@@ -132,11 +132,12 @@ class Frame(eqx.Module):
             config: How positions become data.
             **settings: Settings of `InverseConfig` by name.
         """
+        held = self._held_map  # refuses a slice without data before its metric
         if "metric" not in settings and getattr(config, "metric", None) is None:
             settings["metric"] = SYNONYMS.get(self.graph.metric, self.graph.metric)
         config = read_config(config, settings)
         a, b = (jnp.asarray(value, float) for value in (self.params.a, self.params.b))
-        return reconstruct(queries, self._held_map, Curve(a, b), config)
+        return reconstruct(queries, held, Curve(a, b), config)
 
     @cached_property
     def _anchors(self) -> "Anchors":
