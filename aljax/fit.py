@@ -2,14 +2,7 @@
 
 import dataclasses
 import inspect
-from collections.abc import (
-    Callable,
-    Hashable,
-    Iterator,
-    Mapping,
-    Sequence,
-    Sized,
-)
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from time import perf_counter
@@ -167,10 +160,14 @@ class Prepared(Record):
     anchors: Relations
 
     def maps_of(self, state: LayoutState) -> list[Float[np.ndarray, "_ components"]]:
-        """Returns the maps of a state in the order of the rows, in one frame."""
+        """Returns the maps of a state in the order of the rows, in one frame.
+
+        A layout of no epochs returns its start.
+        """
         stay = [t for t, mask in enumerate(self.pinned) if mask is not None]
         maps = unstack_maps(state.maps, self.problem)
-        return settle(maps, self.anchors, fixed=stay, weights=self.point_weights)
+        held = self.anchors if int(state.n_epochs) else {}
+        return settle(maps, held, fixed=stay, weights=self.point_weights)
 
 
 def prepare(

@@ -31,11 +31,7 @@ SHAPES = (
     *("n_neighbors", "alignment_window_size", "frame"),
     *("n_components", "n_epochs", "n_shifts"),
 )
-OF_MATES = (
-    "alignment_strengths",
-    "alignment_decay",
-    "frame",
-)  # part of the problem itself
+OF_MATES = ("alignment_strengths", "alignment_decay")  # part of the problem itself
 MEMORY = 2 * 2**30  # bytes, where none is given
 ROWS_AT_ONCE = {"cpu": 1}  # by measurement; elsewhere as many as fit
 Group = list[tuple[int, Any]]  # numbers of rows, and what tells their starts apart

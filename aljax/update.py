@@ -170,9 +170,12 @@ def update(
     )
     with timed("layout", seconds):
         moved = _lay_out(longer, held, move, key, progress, optimizer)
-        frame = {"fixed": range(count - move), "weights": moved.point_weights}
-        maps = settle(moved.maps, anchors, **frame)
-        moved = dataclasses.replace(moved, maps=maps)
+        if layout.n_epochs != 0:  # else the start is returned
+            pinned = {t for t, mask in enumerate(moved.pinned) if mask is not None}
+            stay = pinned | {*range(count - move)}
+            weights = moved.point_weights
+            maps = settle(moved.maps, anchors, fixed=stay, weights=weights)
+            moved = dataclasses.replace(moved, maps=maps)
     return moved if keep is None else _drop(moved, count + 1 - keep)
 
 

@@ -88,6 +88,32 @@ def test_a_short_sequence_is_moved_as_a_whole_alone():
         np.testing.assert_allclose(*lengths, rtol=1e-4, atol=1e-4)
 
 
+def test_a_layout_of_no_epochs_returns_its_start(rng):
+    data, ids = aging(slices=4)
+    start = [rng.normal(size=(len(rows), 2)).astype(np.float32) for rows in data]
+    still = {"layout": aljax.LayoutConfig(n_epochs=0), "graph": GRAPH}
+    model = aljax.fit(data, ids, key=jax.random.key(0), start=start, **still)
+    for ours, given in zip(model.maps, start, strict=True):
+        np.testing.assert_array_equal(ours, given)
+
+
+def test_updates_leave_pinned_rows_of_slices_that_move(rng):
+    data, ids = aging(slices=5)
+    start = [None, None, None, rng.normal(size=(len(data[3]), 2))]
+    pinned = [None, None, None, np.arange(len(data[3])) < 10]
+    model = aljax.fit(
+        data[:4],
+        ids[:4],
+        key=jax.random.key(0),
+        graph=GRAPH,
+        layout=aljax.LayoutConfig(n_epochs=10),
+        start=[*map(np.zeros_like, (data[t][:, :2] for t in range(3))), start[3]],
+        pinned=pinned,
+    )
+    longer = model.update(data[4], ids[4], key=jax.random.key(1), move=2)
+    np.testing.assert_array_equal(longer.maps[3][:10], model.maps[3][:10])
+
+
 def test_slices_that_share_no_members_are_held_by_nearest_rows():
     data, _ = aging(slices=4)
     nobody = [[f"{t}-{row}" for row in range(len(data[t]))] for t in range(4)]

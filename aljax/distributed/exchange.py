@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from threadpoolctl import threadpool_limits
 
 from aljax.config import AlignmentConfig
 from aljax.errors import InputError
@@ -215,9 +216,11 @@ def anchors_of(
         stand = slice(min(size, LANDMARKS))
         part = rows[t, stand], rest[t, stand], reach[t, stand]
         there.append(Landmarks(*part, share=size / len(part[0])))
-    return {
-        (t, lag): anchors(marks[t], there[share.start + t + lag]) for t, lag in pairs
-    }
+    with threadpool_limits(1):  # as in one process
+        return {
+            (t, lag): anchors(marks[t], there[share.start + t + lag])
+            for t, lag in pairs
+        }
 
 
 def anchors_of_all(own: Relations, room: int, n_slices: int) -> Relations:

@@ -170,7 +170,7 @@ def fit(
     n_shifts = layout.n_shifts or default_shifts(max(sizes), sum(sizes))
     calls = {"n_shifts": n_shifts, "widths": widths, "progress": progress}
     fitted = lay_out(prepared, mesh, key=key, **calls)
-    if held is None:
+    if held is None or layout.n_epochs == 0:
         return fitted
     maps, _ = gather(fitted, n_slices)
     maps = settle(maps, anchors_of_all(held, room, n_slices))

@@ -46,7 +46,7 @@ def lags(count: int) -> list[int]:
 
 
 def far_lags(count: int) -> list[int]:
-    """Returns those at which anchors pull."""
+    """Returns the lags of a sequence of `count` slices at which anchors pull."""
     return [lag for lag in lags(count) if lag >= FAR]
 
 
@@ -94,12 +94,6 @@ def pairs_to_hold(
     return [(t - lag, lag) for t in later for lag in lags(count) if lag <= t]
 
 
-def _alone(relations: Relations, t: int) -> bool:
-    """Tells if a slice has no mates in the next."""
-    mates = relations.get((t, 1))
-    return mates is None or not mates.rows.size
-
-
 def warn_alone(
     relations: Relations, held: Relations, names: Sequence[str], *, first: int = 1
 ) -> None:
@@ -134,7 +128,7 @@ def with_anchors(relations: Relations, held: Relations) -> Relations:
     for (t, lag), new in held.items():
         mates = relations.get((t, lag))
         if mates is None or not mates.rows.size:
-            if lag >= FAR or (lag == 1 and _alone(relations, t)):
+            if lag >= FAR or lag == 1:
                 joined[t, lag] = new
         elif lag >= FAR:
             there = {*zip(mates.rows.tolist(), mates.others.tolist(), strict=True)}

@@ -7,9 +7,8 @@ from jaxtyping import Float
 
 from aljax.config import number
 from aljax.errors import InputError
+from aljax.metrics.motion import Maps, in_radii
 from aljax.metrics.ranks import Measured, as_positions
-
-Maps = Sequence[Float[np.ndarray, "_ components"]]
 
 
 def frame_displacement(
@@ -52,7 +51,7 @@ def frame_displacement(
         search = NearestNeighbors(n_neighbors=1).fit(rows[t + lag])
         nearest = search.kneighbors(rows[t], return_distance=False)[:, 0]
         apart.append(np.linalg.norm(exact[t] - exact[t + lag][nearest], axis=1))
-    values = _in_radii(np.concatenate(apart), exact)
+    values = in_radii(np.concatenate(apart), exact)
     if per_point:
         return values
     return float(np.median(values)) if values.size else float("nan")
@@ -76,7 +75,7 @@ def center_drift(maps: Maps, *, per_point: bool = False) -> Measured:
     """
     exact = _read_maps(maps)
     centers = np.array([y.mean(axis=0) for y in exact])
-    path = _in_radii(np.linalg.norm(centers - centers[0], axis=1), exact)
+    path = in_radii(np.linalg.norm(centers - centers[0], axis=1), exact)
     return path if per_point else float(path.max())
 
 
@@ -86,9 +85,3 @@ def _read_maps(maps: Maps, sizes: Sequence[int] | None = None) -> list[np.ndarra
         got = f"have {[*map(len, exact)]} rows"
         raise InputError("maps", got, f"a row for each of the data's: {[*sizes]}")
     return exact
-
-
-def _in_radii(lengths: np.ndarray, maps: Sequence[np.ndarray]) -> np.ndarray:
-    radii = [np.linalg.norm(y - y.mean(axis=0), axis=1) for y in maps]
-    radius = float(np.median(np.concatenate(radii)))
-    return lengths / radius if radius > 0 else np.full_like(lengths, np.nan)

@@ -53,7 +53,7 @@ def displacement(
         InputError: Relations that are not a fit's, or not of these maps.
     """
     pairs = consecutive(maps, relations)
-    return _mean(_in_radii(_lengths(pairs), maps), per_point)
+    return _mean(in_radii(_lengths(pairs), maps), per_point)
 
 
 def displacement_without_drift(
@@ -67,7 +67,7 @@ def displacement_without_drift(
     Source: orthogonal Procrustes, Schönemann (1966), Psychometrika 31.
     """
     pairs = _without_drift(consecutive(maps, relations))
-    return _mean(_in_radii(_lengths(pairs), maps), per_point)
+    return _mean(in_radii(_lengths(pairs), maps), per_point)
 
 
 def coherence(
@@ -129,7 +129,7 @@ def false_motion(
         At least 0, and best so; NaN if every neighborhood changed.
     """
     kept, moved = _kept_and_moved(data, maps, relations, n_neighbors)
-    return _mean(_in_radii(moved[kept >= KEPT], maps), per_point)
+    return _mean(in_radii(moved[kept >= KEPT], maps), per_point)
 
 
 def missed_motion(
@@ -276,7 +276,7 @@ def _lengths(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
     return np.concatenate(lengths)
 
 
-def _in_radii(lengths: np.ndarray, maps: Maps) -> np.ndarray:
+def in_radii(lengths: np.ndarray, maps: Maps) -> np.ndarray:
     """Lengths in units of the maps' radius; NaN where that is 0."""
     exact = [np.asarray(y, float) for y in maps]
     radii = [np.linalg.norm(y - y.mean(axis=0), axis=1) for y in exact]
