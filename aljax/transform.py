@@ -256,16 +256,18 @@ def memberships(
         distances: To the nearest rows, nearest first (units of the metric).
         local_connectivity: As in `smooth_knn_dist`.
     """
-    # The table's form has the point itself first: here it stands for no row.
-    rows = jnp.where(jnp.arange(len(distances) + 1) == 0, 0, -1).astype(jnp.int32)
-
-    def of_query(apart: Float[Array, "neighbors"]) -> Float[Array, "neighbors"]:
-        table = KNN(rows[:, None], jnp.pad(apart, (1, 0))[:, None])
-        sigma, rho = smooth_knn_dist(table, local_connectivity=local_connectivity)
-        return membership_strengths(table, sigma, rho)[1:, 0]
-
-    # One by one: the table's unit is the mean distance of all that are in it.
-    return jax.vmap(of_query, in_axes=1, out_axes=1)(distances)
+    # The table's form has the point itself first, by its number: no neighbor has one.
+    itself = jnp.arange(distances.shape[1], dtype=jnp.int32)
+    rows = jnp.where(jnp.arange(len(distances) + 1)[:, None] == 0, itself, -1)
+    table = KNN(rows, jnp.pad(distances, ((1, 0), (0, 0))))
+    # Each query by its own unit: it depends on no other.
+    mean = jnp.mean(table.distances, axis=0)
+    sigma, rho = smooth_knn_dist(
+        table,
+        local_connectivity=local_connectivity,
+        unit=jnp.where(mean > 0, mean, 1.0),
+    )
+    return membership_strengths(table, sigma, rho)[1:]
 
 
 def loss(
