@@ -7,6 +7,9 @@ from helpers import SIZES, make_data, make_graphs
 from scipy.sparse.linalg import ArpackNoConvergence
 from sklearn.decomposition import PCA
 
+from aljax.config import GraphConfig
+from aljax.graph.build import build_graphs
+from aljax.graph.slices import slices_of
 from aljax.layout import spectral as module
 from aljax.layout.spectral import EXTENT, JITTER, pca, spectral
 
@@ -142,3 +145,19 @@ def test_pca_of_more_features_than_rows_is_the_same_and_quick():
     ours = pca(data, 2)
     signs = np.sign((ours * theirs).sum(axis=0))
     np.testing.assert_allclose(ours, theirs * signs, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("kinds", [1, 2])
+def test_repeated_rows_have_one_start(rng, kinds):
+    data = np.eye(20)[rng.integers(0, kinds, 100)]
+    (graph,) = build_graphs(slices_of([100], [data]), GraphConfig())
+    one, other = (spectral(graph.to_sparse(), 2, data=data) for _ in range(2))
+    np.testing.assert_array_equal(one, other)
+
+
+def test_a_graph_that_is_too_regular_for_arpack_still_shows_its_shape():
+    ring = np.arange(24)
+    matrix = scipy.sparse.coo_matrix((np.ones(24), (ring, (ring + 1) % 24)), (24, 24))
+    start = spectral((matrix + matrix.T).tocsr(), 2)
+    steps = np.linalg.norm(start - np.roll(start, 1, axis=0), axis=1)
+    assert steps.max() < 0.5 * EXTENT

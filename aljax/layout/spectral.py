@@ -4,6 +4,8 @@ Host side, in float64, with signs fixed: on one thread the same graph gives the 
 bits.
 """
 
+from typing import Any
+
 import numpy as np
 import scipy.sparse
 from jaxtyping import Float
@@ -13,6 +15,8 @@ from aljax.errors import warn
 EXTENT = 10.0  # half-width of a start (map units), as umap-learn's
 JITTER = 1e-4  # parts coincident points
 EIGEN_TOLERANCE = 1e-4
+NOISE = 1e-3  # on the diagonal of a graph that is too regular for ARPACK
+NOTHING = 1e-12
 
 Start = Float[np.ndarray, "_ components"]
 
@@ -74,7 +78,7 @@ def spectral(
 
 
 def _eigenvectors(adjacency: scipy.sparse.csr_matrix, n_components: int) -> Start:
-    from scipy.sparse.linalg import ArpackError, eigsh
+    from scipy.sparse.linalg import ArpackError
 
     points = adjacency.shape[0]
     rng = np.random.default_rng(points)
@@ -84,21 +88,48 @@ def _eigenvectors(adjacency: scipy.sparse.csr_matrix, n_components: int) -> Star
     degree = np.asarray(adjacency.sum(axis=1), dtype=np.float64).ravel()
     scale = scipy.sparse.diags(1 / np.sqrt(degree))
     normalized = scale @ adjacency.astype(np.float64) @ scale
+    v0 = rng.normal(size=points)
     try:
-        values, vectors = eigsh(
-            normalized,
-            k=n_components + 1,
-            which="LA",
-            v0=rng.normal(size=points),
-            tol=EIGEN_TOLERANCE,  # pyright: ignore[reportArgumentType]
-        )
-    except ArpackError:
+        try:
+            values, vectors = _leading(normalized, n_components + 1, v0)
+        except _RestartError:
+            noise = scipy.sparse.diags(NOISE * rng.uniform(size=points))
+            values, vectors = _leading(normalized + noise, n_components + 1, v0)
+    except (ArpackError, _RestartError):
         warn(
             f"the spectral start of {points} points did not converge: it is random.",
         )
         return by_chance
     leading = np.argsort(values)[::-1][1:]
     return _fix_signs(vectors[:, leading])
+
+
+class _RestartError(Exception):
+    """ARPACK is about to go on from a vector that depends on earlier calls."""
+
+
+def _leading(
+    matrix: Any, count: int, v0: Float[np.ndarray, "_"]
+) -> tuple[Float[np.ndarray, "_"], Float[np.ndarray, "_ _"]]:
+    """The largest eigenvalues and their vectors.
+
+    Rows that repeat can leave ARPACK nowhere to go: then it continues from a vector
+    of its own, which has no part in the product before.
+    """
+    from scipy.sparse.linalg import LinearOperator, eigsh
+
+    product = v0
+
+    def multiply(vector: np.ndarray) -> np.ndarray:
+        nonlocal product
+        vector = vector.ravel()
+        if abs(vector @ product) < NOTHING:
+            raise _RestartError
+        product = matrix @ vector
+        return product
+
+    operator = LinearOperator(matrix.shape, multiply, dtype=float)  # pyright: ignore
+    return eigsh(operator, count, which="LA", v0=v0, tol=EIGEN_TOLERANCE)  # pyright: ignore
 
 
 def _place(
