@@ -100,7 +100,10 @@ def test_a_file_of_something_else_is_refused(tmp_path):
     [
         (["--methods", "UMAP, each slic"], "did you mean `UMAP, each slice`"),
         (["--sequences", "gausians"], "did you mean `gaussians`"),
-        (["--profile", "tuning", "--again", "aljax 9 9"], "is not in tuning"),
+        (
+            ["--profile", "tuning", "--again", "aljax 9 9"],
+            "no method of tuning `aljax 9 9`",
+        ),
         (["--jobs", "0"], "`--jobs` is 0; expected at least 1"),
     ],
 )
@@ -263,7 +266,7 @@ def test_slow_methods_are_fitted_for_the_first_seed(small, tmp_path):
 @pytest.mark.slow
 def test_two_processes_write_what_one_does(tmp_path):
     profile = Profile(
-        {"walk": {"slices": 3, "points": 60}},
+        {"walk": {"slices": 7, "points": 60}},  # enough for every measure
         {"PCA, each slice": PROFILES["full"].families["PCA, each slice"]},
         seeds=(0, 1),
     )

@@ -111,19 +111,20 @@ def speed(rows: int = 70_000) -> dict[str, float]:
 
 def table(results: dict[str, Any]) -> str:
     """Returns one line for each method, as Markdown."""
-    head = ["method", "MSE, first 200", "95 %", "MSE, all", "95 %"]
-    head += ["ours less this", "round trip", "s"]
-    lines = []
-    for method, read in results.items():
-        first, every, difference = (
-            "{:.4f} to {:.4f}".format(*read[name]) if name in read else ""
-            for name in ("interval_200", "interval", "ours_less_this")
-        )
-        trip = read.get("round_trip_median")
-        cells = [method, read["mse_200"], first, read["mse"], every, difference]
-        cells += ["" if trip is None else f"{trip:.3f}", f"{read['seconds']:.2f}"]
-        lines.append(cells)
-    return markdown(head, lines)
+    rows = []
+    for method, measured in results.items():
+        row = {"method": method, "MSE, first 200": measured["mse_200"]}
+        row |= {"95 % of it": _range(measured["interval_200"])}
+        row |= {"MSE, all": measured["mse"], "95 %": _range(measured["interval"])}
+        difference = measured.get("ours_less_this")
+        row["ours less this"] = _range(difference) if difference else ""
+        row["round trip"] = measured.get("round_trip_median", "")
+        rows.append(row | {"s": f"{measured['seconds']:.2f}"})
+    return markdown(rows)
+
+
+def _range(ends: Sequence[float]) -> str:
+    return "{:.4f} to {:.4f}".format(*ends)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -7,6 +7,7 @@ The rows are the same members in every slice: points of clusters that walk at ra
 
 import argparse
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -44,12 +45,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     before = peak_memory()
     ids = [[*range(asked.rows)]] * asked.slices
     maps, seconds = clocked(lambda: aljax.fit(data, ids, key=jax.random.key(0)))
-    stages = {stage: f"{value:.1f}" for stage, value in maps.seconds.items()}
-    size = f"{asked.slices} x {asked.rows:,} x {asked.features}"
-    head = ["size", *stages, "fit s", "drift", "peak MiB", "of which data MiB"]
-    drift = aljax.metrics.center_drift(maps.slices())
-    memory = [f"{peak_memory():.0f}", f"{before:.0f}"]
-    print(markdown(head, [[size, *stages.values(), f"{seconds:.1f}", drift, *memory]]))
+    row: dict[str, Any] = {
+        "size": f"{asked.slices} x {asked.rows:,} x {asked.features}"
+    }
+    for stage, value in (*maps.seconds.items(), ("fit s", seconds)):
+        row[stage] = f"{value:.1f}"
+    row["drift"] = aljax.metrics.center_drift(maps.slices())
+    memory = {"peak MiB": peak_memory(), "of which data MiB": before}
+    print(markdown([row | {name: f"{value:.0f}" for name, value in memory.items()}]))
     if asked.explorer:
         aljax.plot.explore(maps, asked.explorer)
 

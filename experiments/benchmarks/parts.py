@@ -43,8 +43,7 @@ def run_parts(
         except MissingPeerError as missing:
             print(f"{part} left out: {missing}")
             continue
-        shown = markdown([*rows[0]], [[*row.values()] for row in rows])
-        print(f"\n{part}\n\n{shown}", flush=True)
+        print(f"\n{part}\n\n{markdown(rows)}", flush=True)
     path = RESULTS / f"{name}.json"
     write_json(path, results)
     print(f"\nwritten to {path}")

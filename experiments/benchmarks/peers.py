@@ -102,29 +102,39 @@ def umap_learn(
     # `random_state` does not reach its joint stage, `transform_seed` does.
     model = umap.AlignedUMAP(random_state=seed, transform_seed=seed, **settings)
     model.fit(list(data.slices), relations=[dict(r) for r in data.relations])
-    return [np.asarray(one) for one in model.embeddings_], {}
+    return [np.asarray(y) for y in model.embeddings_], {}
+
+
+def umap_each(data: Problem, settings: Mapping[str, Any], seed: int) -> Maps:
+    """Fits umap-learn slice by slice; of a list of settings each has its own."""
+    umap = load_peer("umap", "umap-learn==0.5.12")
+    maps: Maps = []
+    for t, rows in enumerate(data.slices):
+        of_slice = {
+            name: value[t] if isinstance(value, list) else value
+            for name, value in settings.items()
+            if not name.startswith("alignment_")
+        }
+        model = umap.UMAP(random_state=seed, n_jobs=1, **of_slice)
+        maps.append(model.fit_transform(rows))
+    return maps
+
+
+def turned(maps: Maps, relations: Sequence[Mapping[int, int]]) -> Maps:
+    """Returns the maps, each turned onto the one before by their mates."""
+    from aljax.layout.initialize import turn_onto  # no other rival loads aljax
+
+    chain = maps[:1]
+    for y, mates in zip(maps[1:], relations, strict=True):
+        chain.append(turn_onto(y, y[list(mates.values())], chain[-1][list(mates)]))
+    return chain
 
 
 def umap_procrustes(
     data: Problem, settings: Mapping[str, Any], seed: int
 ) -> tuple[Maps, Stages]:
     """Fits umap-learn slice by slice, each map turned onto the one before."""
-    from aljax.layout.initialize import turn_onto  # no other rival loads aljax
-
-    umap = load_peer("umap", "umap-learn==0.5.12")
-    maps: Maps = []
-    for t, rows in enumerate(data.slices):
-        own = {
-            name: value[t] if isinstance(value, list) else value
-            for name, value in settings.items()
-            if not name.startswith("alignment_")
-        }
-        one = umap.UMAP(random_state=seed, n_jobs=1, **own).fit_transform(rows)
-        if t:
-            mates = data.relations[t - 1]
-            one = turn_onto(one, one[list(mates.values())], maps[-1][list(mates)])
-        maps.append(one)
-    return maps, {}
+    return turned(umap_each(data, settings, seed), data.relations), {}
 
 
 def manifolds_rs(
@@ -146,7 +156,7 @@ def manifolds_rs(
         ).fit_transform(np.ascontiguousarray(rows, dtype=np.float32))
         for rows in data.slices
     ]
-    return [np.asarray(one) for one in maps], {}
+    return [np.asarray(y) for y in maps], {}
 
 
 def open_tsne(

@@ -62,8 +62,7 @@ def spread(found: Sequence[dict[str, float]]) -> Spread:
 
 def table(spreads: Spread) -> str:
     """Returns a line for each measure, as Markdown."""
-    head = ["measure", "mean", "standard deviation", "lowest", "highest"]
-    return markdown(head, [[name, *s.values()] for name, s in spreads.items()])
+    return markdown([{"measure": name} | spread for name, spread in spreads.items()])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

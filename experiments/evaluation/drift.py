@@ -10,11 +10,10 @@ how far mates move from map to map (all in radii), trustworthiness and seconds.
 """
 
 import argparse
+import itertools
 import warnings
 from collections.abc import Sequence
 from typing import Any
-
-import numpy as np
 
 from aljax import metrics
 from experiments.benchmarks.peers import Maps, MissingPeerError, Problem
@@ -22,11 +21,10 @@ from experiments.clocks import clocked
 from experiments.composition import compose
 from experiments.data import sources
 from experiments.data.dataset import Dataset, consecutive
-from experiments.evaluation.methods import aligned, ours, umap_pooled
-from experiments.results.records import markdown
+from experiments.evaluation.methods import Family, aligned, ours, umap_pooled
+from experiments.results.records import markdown, mean
+from experiments.results.report import frame_of, trustworthiness
 
-LAGS = (1, 5, 20, 50, 100)
-NEIGHBORS = 15
 UPDATES = 100
 
 
@@ -45,11 +43,11 @@ def updated(data: Problem, seed: int) -> dict[str, Maps]:
     return {"": model.slices()}
 
 
-METHODS = {
-    "aljax": lambda data, seed: ours("", {}, data, seed),
-    "aljax, mates": lambda data, seed: ours("", {"frame": "mates"}, data, seed),
+METHODS: dict[str, Family] = {
+    **ours("aljax"),
+    **ours("aljax, mates", frame="mates"),
     "aljax, updates": updated,
-    "AlignedUMAP": lambda data, seed: aligned("", {}, data, seed),
+    **aligned("AlignedUMAP"),
     "UMAP, pooled": umap_pooled,
 }
 
@@ -63,24 +61,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     asked = parser.parse_args(arguments)
     warnings.simplefilter("ignore")  # umap-learn's, of its own arguments
     for name in asked.sequences:
-        settings = compose([f"data={name}"])["data"]
-        dataset = sources.load(**settings)
-        lags = [lag for lag in LAGS if lag < len(dataset.slices)]
+        dataset = sources.load(**compose([f"data={name}"])["data"])
         print(f"\n{name}: {len(dataset.slices)} slices\n")
-        head = ["method", *map(str, lags), "drift", "mates", "trust", "seconds"]
-        lines = [
-            [method, *line]
-            for method in asked.only
-            for seed in range(asked.seeds)
-            if (line := measured(dataset, method, seed, lags)) is not None
-        ]
-        print(markdown(head, lines), flush=True)
+        runs = itertools.product(asked.only, range(asked.seeds))
+        rows = [measured(dataset, method, seed) for method, seed in runs]
+        print(markdown([row for row in rows if row is not None]), flush=True)
 
 
-def measured(
-    dataset: Dataset, method: str, seed: int, lags: Sequence[int]
-) -> list[float | str] | None:
-    """Returns one line of a table; None where the rival is not installed."""
+def measured(dataset: Dataset, method: str, seed: int) -> dict[str, Any] | None:
+    """Returns one row of a table; None where the rival is not installed."""
     mates = consecutive(dataset.relations, [*map(len, dataset.slices)])
     dicts = [
         dict(zip(m.rows.tolist(), m.others.tolist(), strict=True))
@@ -94,22 +83,14 @@ def measured(
         print(error)
         return None
     (maps,) = result.values()
-    apart = [metrics.frame_displacement(dataset.slices, maps, lag=lag) for lag in lags]
-    moved = metrics.displacement(maps, mates)
-    trust = trustworthiness(dataset.slices, maps)
-    return [*apart, metrics.center_drift(maps), moved, trust, f"{seconds:.1f}"]
-
-
-def trustworthiness(slices: Sequence[np.ndarray], maps: Maps) -> float:
-    """Returns the mean over slices that have enough rows."""
-    pairs = [
-        (x, y) for x, y in zip(slices, maps, strict=True) if len(x) > 2 * NEIGHBORS
-    ]
-    return float(
-        np.mean(
-            [metrics.trustworthiness(x, y, n_neighbors=NEIGHBORS) for x, y in pairs]
-        )
-    )
+    frame = frame_of(dataset.slices, maps)
+    drift = frame.pop("center_drift")
+    apart = {name.removeprefix("apart_"): value for name, value in frame.items()}
+    return {"method": method, **apart, "drift": drift} | {
+        "mates": metrics.displacement(maps, mates),
+        "trust": mean(trustworthiness(dataset.slices, maps)),
+        "seconds": f"{seconds:.1f}",
+    }
 
 
 if __name__ == "__main__":

@@ -13,8 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from aljax.layout.initialize import turn_onto
-from experiments.benchmarks.peers import Maps, Problem, aljax_fit, load_peer, umap_learn
+from experiments.benchmarks import peers
+from experiments.benchmarks.peers import (
+    Maps,
+    Method,
+    Problem,
+    aljax_fit,
+    load_peer,
+    umap_learn,
+)
 from experiments.evaluation.dynamic_tsne import dynamic_tsne
 
 Family = Callable[[Problem, int], dict[str, Maps]]
@@ -31,17 +38,14 @@ OURS_BY_EVIDENCE = "aljax, auto"
 
 
 def _cut(positions: np.ndarray, slices: Sequence[np.ndarray]) -> Maps:
-    return np.split(positions, np.cumsum([len(one) for one in slices])[:-1])
+    return np.split(positions, np.cumsum([*map(len, slices)])[:-1])
 
 
 def _components(rows: np.ndarray) -> np.ndarray:
     """Returns the two leading principal components, largest loadings positive."""
-    exact = np.asarray(rows, float)
-    exact = exact - exact.mean(axis=0)
-    _, vectors = np.linalg.eigh(exact.T @ exact)
-    axes = vectors[:, ::-1][:, :2]
-    signs = np.sign(axes[np.abs(axes).argmax(axis=0), [0, 1]])
-    return exact @ (axes * np.where(signs == 0, 1, signs))
+    from sklearn.decomposition import PCA
+
+    return PCA(2, svd_solver="covariance_eigh").fit_transform(np.asarray(rows, float))
 
 
 def pca(data: Problem, seed: int) -> dict[str, Maps]:
@@ -60,15 +64,8 @@ def pooled_components(data: Problem) -> Maps:
 
 def umap_each(data: Problem, seed: int) -> dict[str, Maps]:
     """Fits umap-learn slice by slice, as it is and turned onto the slice before."""
-    umap = load_peer("umap", "umap-learn==0.5.12")
-    maps = [
-        umap.UMAP(random_state=seed, n_jobs=1).fit_transform(rows)
-        for rows in data.slices
-    ]
-    chain = [maps[0]]
-    for one, mates in zip(maps[1:], data.relations, strict=True):
-        there = chain[-1][list(mates)]
-        chain.append(turn_onto(one, one[list(mates.values())], there))
+    maps = peers.umap_each(data, {}, seed)
+    chain = peers.turned(maps, data.relations)
     return {"UMAP, each slice": maps, "UMAP, each slice + Procrustes": chain}
 
 
@@ -109,14 +106,13 @@ def tsne_continued(data: Problem, seed: int) -> dict[str, Maps]:
     A row without a mate starts at the place of the nearest row that has one.  As the
     start is a map already, it is not exaggerated again.
     """
+    from sklearn.metrics import pairwise_distances_argmin
+
     maps = [_tsne(data.slices[0], seed)]
     for rows, mates in zip(data.slices[1:], data.relations, strict=True):
-        known = np.array([*mates.values()])
-        place = {row: i for i, row in enumerate(known.tolist())}
-        nearest = [
-            place[i] if i in place else _nearest(rows, i, known)
-            for i in range(len(rows))
-        ]
+        related = np.array([*mates.values()])
+        nearest = pairwise_distances_argmin(rows, rows[related])
+        nearest[related] = np.arange(len(related))  # also where rows are the same
         start = maps[-1][np.array([*mates])][nearest]
         jitter = np.random.default_rng(seed).normal(scale=1e-4, size=start.shape)
         maps.append(
@@ -125,31 +121,13 @@ def tsne_continued(data: Problem, seed: int) -> dict[str, Maps]:
     return {"t-SNE, from the step before": maps}
 
 
-def _nearest(rows: np.ndarray, row: int, known: np.ndarray) -> int:
-    return int(((rows[known] - rows[row]) ** 2).sum(axis=1).argmin())
-
-
 def tsne_dynamic(data: Problem, seed: int) -> dict[str, Maps]:
     """Fits dynamic t-SNE with the paper's lambda of .1."""
     rng = np.random.default_rng(seed)
     start = pooled_components(data)
     unit = 1e-4 / np.concatenate(start).std()
-    start = [unit * one + rng.normal(scale=1e-5, size=one.shape) for one in start]
+    start = [unit * y + rng.normal(scale=1e-5, size=y.shape) for y in start]
     return {"dynamic t-SNE": dynamic_tsne(data.slices, data.relations, start)}
-
-
-def aligned(
-    name: str, settings: Mapping[str, float], data: Problem, seed: int
-) -> dict[str, Maps]:
-    """Fits umap-learn's AlignedUMAP under a name."""
-    return {name: umap_learn(data, settings, seed)[0]}
-
-
-def ours(
-    name: str, settings: Mapping[str, Any], data: Problem, seed: int
-) -> dict[str, Maps]:
-    """Fits ours under a name."""
-    return {name: aljax_fit(data, settings, seed)[0]}
 
 
 def ours_by_evidence(data: Problem, seed: int) -> dict[str, Maps]:
@@ -161,23 +139,31 @@ def ours_by_evidence(data: Problem, seed: int) -> dict[str, Maps]:
 
     problem = SweepProblem(data.slices, data.relations)
     found = select_alignment(problem, key=jax.random.key(seed), n_seeds=2)
-    return ours(OURS_BY_EVIDENCE, {WEIGHT: found.choice}, data, seed)
+    return {OURS_BY_EVIDENCE: aljax_fit(data, {WEIGHT: found.choice}, seed)[0]}
 
 
-def _ours(name: str, **settings: Any) -> dict[str, Family]:
-    return {name: partial(ours, name, settings)}
+def _fit(
+    name: str, method: Method, settings: Mapping[str, Any], data: Problem, seed: int
+) -> dict[str, Maps]:
+    return {name: method(data, settings, seed)[0]}
 
 
-def _aligned(name: str, **settings: float) -> dict[str, Family]:
-    return {name: partial(aligned, name, settings)}
+def ours(name: str, **settings: Any) -> dict[str, Family]:
+    """Returns a family of one method: ours, with some settings."""
+    return {name: partial(_fit, name, aljax_fit, settings)}
+
+
+def aligned(name: str, **settings: float) -> dict[str, Family]:
+    """Returns a family of one method: umap-learn's AlignedUMAP."""
+    return {name: partial(_fit, name, umap_learn, settings)}
 
 
 # Keyed by the first method that each gives.
 FAMILIES: dict[str, Family] = {
-    **_ours(OURS_ALONE, **ALONE),
-    **_ours(OURS),
-    **_ours(OURS_LIGHTLY, alignment_regularisation=LIGHT),
-    **_ours(OURS_WITH_MOTION, **MOTION),
+    **ours(OURS_ALONE, **ALONE),
+    **ours(OURS),
+    **ours(OURS_LIGHTLY, alignment_regularisation=LIGHT),
+    **ours(OURS_WITH_MOTION, **MOTION),
     OURS_BY_EVIDENCE: ours_by_evidence,
     "PCA, each slice": pca,
     "UMAP, each slice": umap_each,
@@ -185,18 +171,18 @@ FAMILIES: dict[str, Family] = {
     "t-SNE, each slice": tsne_each,
     "t-SNE, pooled": tsne_pooled,
     "t-SNE, from the step before": tsne_continued,
-    **_aligned("AlignedUMAP"),
-    **_aligned("AlignedUMAP, best weight", alignment_regularisation=BEST_ALIGNED),
+    **aligned("AlignedUMAP"),
+    **aligned("AlignedUMAP, best weight", alignment_regularisation=BEST_ALIGNED),
     "dynamic t-SNE": tsne_dynamic,
 }
 
 # What the fixed settings above are chosen from.
-GRID: dict[str, Family] = _ours(OURS_ALONE, **ALONE)
+GRID: dict[str, Family] = ours(OURS_ALONE, **ALONE)
 for weight in (0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.04, 0.07, 0.15):
-    GRID |= _ours(f"aljax {weight:g}", alignment_regularisation=weight)
+    GRID |= ours(f"aljax {weight:g}", alignment_regularisation=weight)
 for kappa, weight in itertools.product((0.3, 1.0, 3.0), repeat=2):
     settings = {"alignment_regularisation": weight, "motion_fidelity": kappa}
-    GRID |= _ours(f"aljax {kappa:g} {weight:g}", **settings)
+    GRID |= ours(f"aljax {kappa:g} {weight:g}", **settings)
 for weight in (0.001, 0.01, 0.1, 1.0):
-    GRID |= _aligned(f"AlignedUMAP {weight:g}", alignment_regularisation=weight)
+    GRID |= aligned(f"AlignedUMAP {weight:g}", alignment_regularisation=weight)
 GRID |= {"PCA, each slice": pca, "UMAP, each slice": umap_each}

@@ -23,25 +23,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from aljax.errors import InputError, nearest_name
+from aljax.errors import InputError
 from experiments.benchmarks.peers import MissingPeerError, Problem
+from experiments.benchmarks.race import check_known
 from experiments.clocks import clocked
 from experiments.data.dataset import Dataset
 from experiments.evaluation import scores, tables
 from experiments.evaluation.methods import Family
 from experiments.evaluation.profiles import PROFILES, Profile, load
+from experiments.evaluation.tables import Row
 
 AWAY = "Move it away to start anew."
-
-
-class Row(NamedTuple):
-    """One line of the results."""
-
-    method: str
-    sequence: str
-    metric: str
-    seed: int
-    value: float
 
 
 def read(path: Path) -> list[Row]:
@@ -201,14 +193,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         profile = replace(profile, seeds=asked.seeds, once=())
     sequences = asked.sequences or [*profile.sequences]
     methods = asked.methods or asked.again or [*profile.families]
-    for known, names in (
-        (profile.sequences, sequences),
-        (profile.families, [*methods, *asked.again]),
-    ):
-        for name in names:
-            if name not in known:
-                hint = nearest_name(name, [*known])
-                parser.error(f"`{name}` is not in {asked.profile}: {hint}")
+    check_known(parser, f"sequence of {asked.profile}", sequences, profile.sequences)
+    both = [*methods, *asked.again]
+    check_known(parser, f"method of {asked.profile}", both, profile.families)
     if asked.jobs < 1:
         parser.error(f"`--jobs` is {asked.jobs}; expected at least 1 process")
     path = asked.out / f"{asked.profile}.csv"

@@ -7,7 +7,7 @@ import os
 import platform
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,12 @@ def write_json(path: Path, record: Any, *, allow_nan: bool = True) -> None:
     path.write_text(text + "\n", encoding="utf-8")
 
 
-def markdown(head: Sequence[str], lines: Sequence[Sequence[Any]]) -> str:
-    """Returns a Markdown table; floats have four digits after the point."""
+def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Returns rows as a Markdown table; floats have four digits after the point."""
+    head = [*rows[0]] if rows else []
     cells = [
         [f"{cell:.4f}" if isinstance(cell, float) else str(cell) for cell in line]
-        for line in (head, ["---"] * len(head), *lines)
+        for line in (head, ["---"] * len(head), *(row.values() for row in rows))
     ]
     return "\n".join(f"| {' | '.join(line)} |" for line in cells)
 
@@ -68,7 +69,7 @@ def machine() -> dict[str, Any]:
     }
 
 
-def mean(values: Sequence[float]) -> float:
+def mean(values: Iterable[float]) -> float:
     """Returns the mean of the values that are numbers, NaN if there are none."""
     numbers = [value for value in values if not math.isnan(value)]
     return float(np.mean(numbers)) if numbers else math.nan

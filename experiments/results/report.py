@@ -34,6 +34,7 @@ PACKAGES = (
     *("aljax", "jax", "jaxlib", "equinox", "optax", "numpy", "scipy"),
     *("pynndescent", "numba", "scikit-learn"),
 )
+Numbers = Sequence[float]
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -55,9 +56,9 @@ class Measures:
     trustworthiness and accuracy are means over 5,000 of them, drawn by one seed.
     """
 
-    trustworthiness: Sequence[float]
-    accuracy: Sequence[float]
-    displacement: Sequence[float]
+    trustworthiness: Numbers
+    accuracy: Numbers
+    displacement: Numbers
     frame: Mapping[str, float] = field(default_factory=dict)
 
     def means(self) -> dict[str, float]:
@@ -79,33 +80,39 @@ def measure(dataset: Dataset, embedding: AlignedEmbedding) -> Measures:
     if labels is None or len(np.unique(np.concatenate(labels))) > CLASSES:
         labels = [None] * len(maps)
     return Measures(
-        trustworthiness=[
-            metrics.trustworthiness(x, y, n_neighbors=TRUST_NEIGHBORS, rows=drawn)
-            if len(y) / 2 > TRUST_NEIGHBORS
-            else math.nan
-            for x, y, drawn in zip(dataset.slices, maps, rows, strict=True)
-        ],
+        trustworthiness=trustworthiness(dataset.slices, maps),
         accuracy=[
-            metrics.knn_accuracy(y, own, n_neighbors=LABEL_NEIGHBORS, rows=drawn)
-            if own is not None and len(y) / 2 > LABEL_NEIGHBORS
+            metrics.knn_accuracy(y, classes, n_neighbors=LABEL_NEIGHBORS, rows=drawn)
+            if classes is not None and len(y) / 2 > LABEL_NEIGHBORS
             else math.nan
-            for y, own, drawn in zip(maps, labels, rows, strict=True)
+            for y, classes, drawn in zip(maps, labels, rows, strict=True)
         ],
         displacement=[
             metrics.displacement(maps, {pair: embedding.relations[pair]})
             for pair in ((t, 1) for t in range(len(maps) - 1))
         ],
-        frame=frame_of(dataset, embedding),
+        frame=frame_of(dataset.slices, maps),
     )
 
 
-def frame_of(dataset: Dataset, embedding: AlignedEmbedding) -> dict[str, float]:
+def trustworthiness(data: Sequence[np.ndarray], maps: Sequence[np.ndarray]) -> Numbers:
+    """Returns each map's trustworthiness, NaN for slices that are too small."""
+    return [
+        metrics.trustworthiness(x, y, n_neighbors=TRUST_NEIGHBORS, rows=_drawn(len(y)))
+        if len(y) / 2 > TRUST_NEIGHBORS
+        else math.nan
+        for x, y in zip(data, maps, strict=True)
+    ]
+
+
+def frame_of(
+    data: Sequence[np.ndarray], maps: Sequence[np.ndarray]
+) -> dict[str, float]:
     """Returns how far the frame of a sequence holds, in radii of the maps.
 
     `center_drift`, and for slices with the same columns `apart_LAG`: how far rows that
     are nearest in the data lie apart in maps so many slices apart.
     """
-    maps, data = embedding.slices(), dataset.slices
     if len(maps) < 2:
         return {}
     measured = {"center_drift": metrics.center_drift(maps)}
