@@ -100,6 +100,46 @@ def test_the_linear_method_finds_a_plane_that_the_mean_misses():
     assert errors[0] < 0.8 * errors[1]
 
 
+@pytest.mark.parametrize("place", [np.asarray, jnp.asarray])
+def test_derivatives_and_data_are_as_exact_far_from_the_origin(place):
+    embedding, data = make_map()
+    queries, moved = make_queries(count=20), place(data.round(2) + 1e4)
+    found = inverse_transform(queries, embedding, moved)
+    near = inverse_transform(queries, embedding, np.asarray(moved, float) - 1e4)
+    spacing = np.spacing(np.float32(1e4)) if place is jnp.asarray else 1e-5
+    np.testing.assert_allclose(found.points - 1e4, near.points, atol=spacing)
+    slopes = [
+        gradient_map(embedding, rows, resolution=8).norm
+        for rows in (moved, np.asarray(moved, float) - 1e4)
+    ]
+    np.testing.assert_allclose(*slopes, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("bounds", [None, "data", (1.7e9, 1.7e9 + 9e4)])
+def test_times_come_back_to_the_second(rng, bounds):
+    times = np.sort(rng.integers(1_700_000_000, 1_700_090_000, POINTS))
+    embedding = np.column_stack([(times - 1.7e9) / 1e4, rng.normal(size=POINTS)])
+    found = inverse_transform(embedding, embedding, times[:, None], bounds=bounds)
+    rows, weights = np.asarray(found.neighbors), np.asarray(found.weights, float)
+    weights = weights / weights.sum(axis=1, keepdims=True)
+    expected = ((times - 1.7e9)[rows] * weights).sum(axis=1) + 1.7e9
+    if bounds is not None:
+        expected = np.clip(expected, times.min(), times.max())
+    np.testing.assert_allclose(np.ravel(found.points), expected, atol=0.5)
+
+
+def test_bounds_can_be_traced():
+    embedding, data = make_map()
+    queries = make_queries()
+
+    def points(high):
+        return inverse_transform(queries, embedding, data, bounds=(-high, high)).points
+
+    bound = jax.jit(points)(jnp.asarray(0.2))
+    np.testing.assert_allclose(bound, points(0.2), atol=1e-6)
+    assert np.abs(bound).max() == pytest.approx(0.2)
+
+
 @pytest.mark.parametrize("options", [{}, {"method": "mean"}])
 def test_a_query_does_not_depend_on_the_others(options):
     embedding, data = make_map()
@@ -405,7 +445,7 @@ BAD = [
     ({"embedding": MAP[:2], "data": DATA[:2]}, "n_neighbors", "2 rows"),
     ({"data": scipy.sparse.csr_matrix(DATA)}, "data", "sparse"),
     ({"data": np.full((POINTS, 2), np.nan)}, "data", "NaN"),
-    ({"data": np.full((POINTS, 2), 1e300)}, "data", "too large"),
+    ({"data": np.resize([1e300, -1e300], (POINTS, 1))}, "data", "too large"),
     ({"data": np.ones((POINTS, 2)) * 1j}, "data", "complex"),
     ({"bounds": (1, 0)}, "bounds", "lo is above its hi"),
     ({"bounds": "dat"}, "bounds", "'dat'"),

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from aljax.config import InverseConfig, number
 from aljax.curve import check_both, find_ab_params
 from aljax.errors import LARGEST, InputError, instance, warn
-from aljax.graph.knn import as_floats, capacity_for
+from aljax.graph.knn import capacity_for
 from aljax.inverse.weights import Curve
 
 FEWEST, MOST, SHARE = 10, 60, 12  # neighbors: a twelfth of the rows, 10 to 60
@@ -40,12 +40,21 @@ class HeldMap(NamedTuple):
     """A map and its rows on the device.
 
     Those that come as JAX's arrays are not copied; others are padded by repeating the
-    last row, so that maps of all sizes share a few programs.
+    last row, so that maps of all sizes share a few programs.  NumPy's rows lie around
+    `center`, which single precision could not tell them apart from.
     """
 
     embedding: Float[Array, "points components"]
     data: Float[Array, "rows features"]
     n_points: int
+    center: Float[np.ndarray, "features"] | None
+    given: Float[Array | np.ndarray, "points features"]
+
+    def restore(self, points: Any) -> Any:
+        """Returns points around the center where they belong, as exact as the data."""
+        if self.center is None or isinstance(points, jax.core.Tracer):
+            return points if self.center is None else points + self.center
+        return (np.asarray(points) + self.center).astype(self.given.dtype)
 
 
 def read_map(embedding: Any, data: Any) -> HeldMap:
@@ -58,7 +67,8 @@ def read_map(embedding: Any, data: Any) -> HeldMap:
         raise InputError(
             "data", "is a sparse matrix", "a dense array", "Pass `.toarray()`."
         )
-    embedding, data = read_floats(embedding, "embedding"), read_floats(data, "data")
+    embedding = read_floats(embedding, "embedding")
+    data = read_floats(data, "data", exact=True)
     for name, array in (("embedding", embedding), ("data", data)):
         if 0 in array.shape:
             shape = f"has shape {array.shape}"
@@ -67,7 +77,13 @@ def read_map(embedding: Any, data: Any) -> HeldMap:
         sizes = f"has {len(embedding)} rows and `data` has {len(data)}"
         raise InputError("embedding", sizes, "a position for each row of the data")
     _check_finite(embedding, "embedding")
-    return HeldMap(_padded(embedding), _padded(data), len(embedding))
+    centered, center = data, None
+    if not isinstance(data, jax.Array):
+        center = data.mean(axis=0, dtype=float)
+        centered = np.empty(data.shape, jax.dtypes.canonicalize_dtype(float))
+        with np.errstate(over="ignore"):  # refused as infinite
+            np.subtract(data, center, out=centered, dtype=float, casting="same_kind")
+    return HeldMap(_padded(embedding), _padded(centered), len(embedding), center, data)
 
 
 def _padded(values: Array | np.ndarray) -> Array:
@@ -94,14 +110,19 @@ def read_queries(queries: Any, components: int) -> Float[Array, "queries compone
     return queries
 
 
-def read_floats(values: Any, name: str) -> Any:
-    """Returns a two-dimensional array of floats, JAX's own where it was one before."""
+def read_floats(values: Any, name: str, *, exact: bool = False) -> Any:
+    """Returns a two-dimensional array of floats, JAX's own where it was one before.
+
+    Others come in JAX's float type or, if `exact`, in double precision if they need it.
+    """
     if not isinstance(values, jax.Array):
         try:
             if np.iscomplexobj(values):
                 raise TypeError("it has complex numbers")
+            wide = exact and not np.can_cast(np.asarray(values).dtype, np.float32)
+            dtype = float if wide else jax.dtypes.canonicalize_dtype(float)
             with np.errstate(over="ignore"):  # refused as infinite
-                values = np.asarray(values, jax.dtypes.canonicalize_dtype(float))
+                values = np.asarray(values, dtype)
         except (TypeError, ValueError, OverflowError) as error:
             got = f"cannot be read as numbers ({error})"
             raise InputError(name, got, "an array of numbers") from error
@@ -172,7 +193,7 @@ def read_curve(a: Any, b: Any) -> Curve:
     return Curve(jnp.asarray(a, float), jnp.asarray(b, float))
 
 
-def read_bounds(bounds: Any, data: Array) -> tuple[Array, Array] | None:
+def read_bounds(bounds: Any, data: Any) -> tuple[Any, Any] | None:
     """Returns the lowest and the highest value that each feature may have.
 
     Raises:
@@ -181,16 +202,20 @@ def read_bounds(bounds: Any, data: Array) -> tuple[Array, Array] | None:
     if bounds is None:
         return None
     if isinstance(bounds, str):
-        return jnp.min(data, axis=0), jnp.max(data, axis=0)
+        return data.min(axis=0), data.max(axis=0)
     features = data.shape[1]
     expected = f"(lo, hi), each a number or one for each of the {features} features"
     try:
-        low, high = (as_floats(end) for end in bounds)
+        low, high = (
+            end if isinstance(end, jax.Array) else np.asarray(end, float)
+            for end in bounds
+        )
     except (TypeError, ValueError) as error:
         raise InputError("bounds", f"is {bounds!r} ({error})", expected) from error
     for end in (low, high):
         if end.shape not in ((), (features,)):
             raise InputError("bounds", f"has an end of shape {end.shape}", expected)
-    if not (np.asarray(low) <= np.asarray(high)).all():
+    traced = isinstance(low, jax.core.Tracer) or isinstance(high, jax.core.Tracer)
+    if not traced and not (np.asarray(low) <= np.asarray(high)).all():
         raise InputError("bounds", f"is {bounds!r}, whose lo is above its hi", expected)
     return low, high

@@ -52,7 +52,7 @@ class Reconstruction(eqx.Module):
     """Data for positions in a map, and what it was made of.
 
     Attributes:
-        points: The data.
+        points: The data, in double precision where the rows are.
         neighbors: The rows that each was made of, nearest in the map first.
         weights: Their weights, which sum to 1; those of "linear" can be negative.
             Before bounds, `points` is `weights` times those rows.
@@ -62,7 +62,7 @@ class Reconstruction(eqx.Module):
             all) and `distance` is at most 3.  Where it is False, a guess.
     """
 
-    points: Float[Array, "queries features"]
+    points: Float[Array | np.ndarray, "queries features"]
     neighbors: Int[Array, "queries neighbors"]
     weights: Float[Array, "queries neighbors"]
     distance: Float[Array, "queries"]
@@ -126,16 +126,16 @@ def reconstruct(
 ) -> Reconstruction:
     """Returns `inverse_transform` of a map that is checked and on the device."""
     queries = read_queries(queries, held.embedding.shape[1])
-    limits = read_bounds(config.bounds, held.data)
+    limits = read_bounds(config.bounds, held.given)
     n_neighbors, static = _settings(held, config)
     found = _reconstruct(*_alike(_pad(queries), held), curve, n_neighbors, **static)
     check_result(found.points)
-    if limits is not None:
-        clipped = jnp.clip(found.points, *limits)
-        found = eqx.tree_at(lambda parts: parts.points, found, clipped)
     count = queries.shape[0]
+    points = held.restore(_cut(found.points, count))
+    if limits is not None:
+        points = (jnp if isinstance(points, jax.Array) else np).clip(points, *limits)
     return Reconstruction(
-        points=_cut(found.points, count),
+        points=points,
         neighbors=_cut(found.neighbors, count, n_neighbors),
         weights=_cut(found.weights, count, n_neighbors),
         distance=_cut(found.distance, count),
@@ -153,10 +153,12 @@ def _settings(held: HeldMap, config: InverseConfig) -> tuple[int, dict[str, Any]
 
 
 def _alike(queries: Array, held: HeldMap) -> tuple[Array | int, ...]:
-    """Returns queries, map and rows in one float type, and the number of points."""
+    """Returns queries, map, rows and center in one float type, and how many points."""
     dtype = jnp.result_type(queries, held.embedding, held.data)
     arrays = queries, held.embedding, held.data
-    return *(array.astype(dtype) for array in arrays), held.n_points
+    with np.errstate(over="ignore"):  # infinite for "cosine" alone, which refuses it
+        center = on_device(0.0 if held.center is None else held.center, dtype)
+    return *(array.astype(dtype) for array in arrays), center, held.n_points
 
 
 def _cut(leaf: Array, *sizes: int) -> Array:
@@ -172,6 +174,7 @@ def _reconstruct(
     queries: Float[Array, "queries components"],
     embedding: Float[Array, "points components"],
     data: Float[Array, "rows features"],
+    center: Float[Array, "..."],
     n_points: Int[Array, ""] | int,
     curve: Curve,
     n_neighbors: Int[Array, ""] | int,
@@ -188,7 +191,7 @@ def _reconstruct(
         distance = relative_distance(near)
         inside = is_surrounded(near) & (distance <= FAR)
         return (
-            combine(weights, data[near.rows], metric),
+            combine(weights, data[near.rows], metric, center),
             near.rows,
             weights,
             distance,
@@ -249,6 +252,7 @@ def _norms(
     queries: Float[Array, "queries components"],
     embedding: Float[Array, "points components"],
     data: Float[Array, "rows features"],
+    center: Float[Array, "..."],
     n_points: Int[Array, ""] | int,
     curve: Curve,
     n_neighbors: Int[Array, ""] | int,
@@ -261,7 +265,7 @@ def _norms(
 
     def point(query: Float[Array, "components"]) -> Float[Array, "features"]:
         near = neighborhood(query, embedding, n_neighbors, width)
-        return combine(_weigh(near, curve, method), data[near.rows], metric)
+        return combine(_weigh(near, curve, method), data[near.rows], metric, center)
 
     def norm(query: Float[Array, "components"]) -> Float[Array, ""]:
         return jnp.sqrt(jnp.sum(jax.jacfwd(point)(query) ** 2)) / radius
@@ -277,16 +281,21 @@ def combine(
     weights: Float[Array, "neighbors"],
     rows: Float[Array, "neighbors features"],
     metric: str,
+    center: Float[Array, "..."],
 ) -> Float[Array, "features"]:
-    """Returns the weighted sum of rows; for cosine, of directions, as long as rows."""
+    """Returns the weighted sum of rows around a center, itself around it.
+
+    For cosine it is the sum of directions, seen from the origin, as long as rows.
+    """
     if metric != "cosine":
-        return weights @ rows
+        return rows[0] + weights @ (rows - rows[0])
+    rows = rows + center
     lengths = jnp.sqrt(jnp.sum(rows**2, axis=1, keepdims=True))
     units = rows / jnp.where(lengths > 0, lengths, 1.0)
     direction = weights @ units
     squared = jnp.sum(direction**2)
     norm = jnp.sqrt(jnp.where(squared > 0, squared, 1.0))
-    return direction / norm * jnp.abs(weights @ lengths)
+    return direction / norm * jnp.abs(weights @ lengths) - center
 
 
 def _blockwise(
@@ -329,7 +338,7 @@ def blend(
             "a whole number, for those cannot be blended",
         )
 
-    def mixed(one: Array, other: Array) -> Array:
+    def mixed(one: Any, other: Any) -> Any:
         return (1 - share) * one + share * other
 
     return Reconstruction(
