@@ -105,6 +105,11 @@ class RunSettings:
     alignment: AlignmentConfig
     inverse: InverseGrid | None
 
+    @property
+    def configs(self) -> dict[str, Any]:
+        """The sections that `aljax.fit` takes, by its names of them."""
+        return {name: getattr(self, name) for name in SECTIONS}
+
 
 def build(settings: Mapping[str, Any]) -> RunSettings:
     """Returns the frozen dataclasses of resolved settings.

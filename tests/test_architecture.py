@@ -73,7 +73,7 @@ ORDER_OF_EXPERIMENTS = [
     ),
     *("data.sorting", "data.networks", "data.sequences", "data.baseball"),
     *("data.r_files", "data.countries", "data.senate", "data.speeches", "data.sources"),
-    *("results.folder", "results.records", "results.recall", "results.report"),
+    *("results.folder", "results.records", "results.report"),
     *("results.inverse_pictures", "results.contents", "results.resume"),
     *("benchmarks.peers", "benchmarks.cases", "benchmarks.fresh", "benchmarks.race"),
     *("tasks.grid", "tasks.store", "tasks.tradeoff", "tasks.training"),

@@ -14,6 +14,7 @@ from experiments.composition import compose
 from experiments.data.dataset import Dataset
 from experiments.run import main
 from experiments.tasks import sweep
+from experiments.tasks.store import Finished
 
 QUICK = ["compilation_cache=null", "layout.n_epochs=3", "graph.n_neighbors=8"]
 GRID = "task.grid={product: {alignment_regularisation: [0.01, 1.0], seed: [0, 1]}}"
@@ -164,8 +165,10 @@ def test_a_shipped_grid_is_replaced_by_name():
 def test_a_row_that_is_damaged_is_named_with_the_remedy(rng, tmp_path):
     data = [rng.normal(size=(4, 3))]
     store = sweep.Store(tmp_path, Dataset(data, [], [np.arange(4)], [""], None))
-    store.write({"seed": 0}, {"maps": [data[0][:, :2]], "trustworthiness": 0.9})
-    assert store.read({"seed": 0})["trustworthiness"] == 0.9
+    store.write({"seed": 0}, Finished({"trustworthiness": 0.9}, [data[0][:, :2]]))
+    measures, (positions,) = store.read({"seed": 0})
+    assert measures == {"trustworthiness": 0.9}
+    np.testing.assert_array_equal(positions, data[0][:, :2])
     path = store.path({"seed": 0})
     whole = path.read_bytes()
     for length in range(len(whole)):

@@ -1,5 +1,6 @@
 """Between the points: reconstructions beside their map, and the inverse's slope."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -64,15 +65,22 @@ def inverse_grid(
     draw_map(panel, plane, coloring, bounds=bounds)
     ink = np.where(inside, "black", OUTSIDE)
     panel.scatter(*queries.T, marker="x", c=ink, s=18, linewidths=1, zorder=3)
-    low, high = float(pictures.min()), float(pictures.max())
     frames = style.grid(halves[1], -(-len(queries) // columns), columns, len(queries))
+    draw_images(frames, pictures, inside)
+    style.settle(panel)
+    return figure
+
+
+def draw_images(
+    frames: Sequence[Axes], pictures: np.ndarray, inside: Sequence[bool] | np.ndarray
+) -> None:
+    """Draws pictures by one scale of gray; those outside of the map are framed."""
+    low, high = float(pictures.min()), float(pictures.max())
     for frame, picture, is_inside in zip(frames, pictures, inside, strict=True):
         frame.set(xticks=[], yticks=[])
         frame.imshow(picture, cmap="gray_r", vmin=low, vmax=high)
         color, width = ("black", 0.5) if is_inside else (OUTSIDE, 2)
         frame.spines[:].set(color=color, linewidth=width)
-    style.settle(panel)
-    return figure
 
 
 def _pictures(images: np.ndarray, shape: tuple[int, ...] | None) -> np.ndarray:

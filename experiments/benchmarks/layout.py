@@ -21,7 +21,7 @@ from aljax.metrics import trustworthiness
 from experiments.benchmarks import peers
 from experiments.benchmarks.parts import Row, run_parts
 from experiments.data import sources
-from experiments.results.recall import slice_recall
+from experiments.results.report import slice_recall
 
 NEIGHBORS = 15
 ROWS = 1000

@@ -51,19 +51,15 @@ def same_members(
 def titled(dataset: Dataset, *settings: Any) -> Dataset:
     """Returns the dataset with titles that tell the settings of single slices.
 
-    Args:
-        dataset: The data.
-        settings: Dataclasses, some of whose fields may be tuples, a value a slice.
+    Some fields of the settings, which are dataclasses, may be tuples, a value a slice.
     """
-    titles = list(dataset.titles)
+    parts = [[title] if title else [] for title in dataset.titles]
     for section in settings:
         for name, values in vars(section).items():
-            if isinstance(values, tuple) and len(values) == len(titles):
-                titles = [
-                    f"{title}, {name} {value}" if title else f"{name} {value}"
-                    for title, value in zip(titles, values, strict=True)
-                ]
-    return replace(dataset, titles=titles)
+            if isinstance(values, tuple) and len(values) == len(parts):
+                for title, value in zip(parts, values, strict=True):
+                    title.append(f"{name} {value}")
+    return replace(dataset, titles=[*map(", ".join, parts)])
 
 
 def related_by_ids(dataset: Dataset) -> Dataset:
@@ -86,16 +82,11 @@ def digest(dataset: Dataset) -> str:
 
 
 def consecutive(relations: Any, sizes: Sequence[int]) -> Relations:
-    """Returns the mates of each two consecutive slices, in whatever form they came.
-
-    Args:
-        relations: Dicts, ids or pairs.
-        sizes: Rows of each slice.
-    """
+    """Returns the mates of each two consecutive slices, in whatever form they came."""
     links = read_relations(relations, slices_of(sizes), alignment_window_size=1)
     nobody = Mates(np.zeros(0, np.int64), np.zeros(0, np.int64))
     return {
-        (t, 1): Mates(link.rows, link.others, np.ones(link.rows.size))
+        (t, 1): Mates(mates.rows, mates.others, np.ones(mates.rows.size))
         for t in range(len(sizes) - 1)
-        for link in [links.get((t, 1), nobody)]
+        for mates in [links.get((t, 1), nobody)]
     }

@@ -15,16 +15,8 @@ from aljax.errors import InputError
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 PARTS = ("train", "t10k")
 CLASSES = (
-    "T-shirt/top",
-    "Trouser",
-    "Pullover",
-    "Dress",
-    "Coat",
-    "Sandal",
-    "Shirt",
-    "Sneaker",
-    "Bag",
-    "Ankle boot",
+    *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+    *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
 )
 REMEDY = (
     "Install Debian's package (apt-get install dataset-fashion-mnist), or give the "
@@ -87,9 +79,8 @@ def read_idx(path: Path, *, largest: int = 2**28) -> np.ndarray:
         with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
             header = file.read(4)
             if len(header) < 4 or header[:3] != b"\0\0\x08":
-                raise InputError(
-                    "data.folder", f"is {path}", "an IDX file of unsigned bytes"
-                )
+                expected = "an IDX file of unsigned bytes"
+                raise InputError("data.folder", f"is {path}", expected)
             axes = header[3]
             lengths = file.read(4 * axes)
             whole = len(lengths) == 4 * axes
@@ -102,9 +93,8 @@ def read_idx(path: Path, *, largest: int = 2**28) -> np.ndarray:
             content = file.read(size + 1)
     except (OSError, EOFError, zlib.error) as error:
         got = f"is {path}, which cannot be read ({error})"
-        raise InputError(
-            "data.folder", got, "an IDX file, plain or compressed"
-        ) from error
+        expected = "an IDX file, plain or compressed"
+        raise InputError("data.folder", got, expected) from error
     if len(content) != size:
         held = "more" if len(content) > size else len(content)
         got = f"is {path}, which declares {size} bytes and holds {held}"

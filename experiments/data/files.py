@@ -39,14 +39,14 @@ def read_dataset(
     path: str,
     relations: str | None,
     labels: str | None,
-    own: Callable[[int], range] | None = None,
+    share: Callable[[int], range] | None = None,
 ) -> Dataset:
     """Reads slices with their relations and labels; for the arguments see `read_data`.
 
     Raises:
         InputError: A file is missing or cannot be read, or the files do not fit.
     """
-    slices = read_data(path, own)
+    slices = read_data(path, share)
     related = read_relations_file(relations, slices)
     return Dataset(
         slices=[*slices.values()],
@@ -58,13 +58,13 @@ def read_dataset(
 
 
 def read_data(
-    path: str, own: Callable[[int], range] | None = None
+    path: str, share: Callable[[int], range] | None = None
 ) -> dict[str, np.ndarray]:
     """Returns checked slices by name: a folder of `.npy`, an `.npz`, or a lone `.npy`.
 
     Args:
-        path: The folder or file; with `own` it is a folder.
-        own: Of the number of slices, those to read; the others have their rows, from
+        path: The folder or file; with `share` it is a folder.
+        share: Of the number of slices, those to read; the others have their rows, from
             the files' headers, and no columns. None reads all.
 
     Raises:
@@ -72,7 +72,7 @@ def read_data(
             slice.
     """
     files: list[Path] = []
-    if own is None:
+    if share is None:
         arrays = _read_arrays(path, "data.path")
     else:
         place = Path(path).expanduser()
@@ -81,7 +81,7 @@ def read_data(
             remedy = "Of these, every process reads its own."
             raise InputError("data.path", f"is {path}", expected, remedy)
         files = _files(place, "data.path")
-        mine = own(len(files))
+        mine = share(len(files))
         arrays = _load_all(files[mine.start : mine.stop], "data.path")
     try:
         slices = read_slices([*arrays.values()])
@@ -163,9 +163,8 @@ def _load(file: Path, setting: str, *, lone: bool) -> dict[str, np.ndarray]:
                 if is_lone
                 else read_npz(file)
             )
-        reason = (
-            f"it is an {'.npy' if is_lone else '.npz'}" if arrays else "it is empty"
-        )
+        kind = ".npy" if is_lone else ".npz"
+        reason = f"it is an {kind}" if arrays else "it is empty"
     except DAMAGE as error:
         is_lone, arrays, reason = lone, {}, short(error)
     if arrays and is_lone == lone:
@@ -201,10 +200,8 @@ def read_relations_file(
         InputError: The file cannot be read, is not such a list, or does not fit the
             slices.
     """
-    wanted = (
-        f"a JSON list of {len(slices) - 1} objects, one for each pair of "
-        'consecutive slices, from row to row, such as [{"150": 0, "151": 1}]'
-    )
+    wanted = f"a JSON list of {len(slices) - 1} objects, one for each pair of "
+    wanted += 'consecutive slices, from row to row, such as [{"150": 0, "151": 1}]'
     if path is None:
         if len(slices) > 1:
             got = f"is null, but there are {len(slices)} slices"
@@ -224,13 +221,12 @@ def read_relations_file(
         _rows(entry, f"{name} in {path}")
         for entry, name in zip(entries, objects, strict=True)
     ]
+    data = [*slices.values()]
+    sized = slices_of([*map(len, data)], data)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # `fit` warns of the same
-            data = [*slices.values()]
-            read_relations(
-                relations, slices_of([*map(len, data)], data), alignment_window_size=1
-            )
+            read_relations(relations, sized, alignment_window_size=1)
     except InputError as error:
         raise _located(error, "data.relations", path, objects) from error
     return relations
@@ -240,21 +236,17 @@ def _rows(entry: Sequence[tuple[str, Any]], name: str) -> dict[int, int]:
     """Returns a JSON object, whose keys can only be text, as rows to rows."""
     relation: dict[int, int] = {}
     for key, value in entry:
+        got = expected = ""
         if not re.fullmatch(r"[0-9]{1,18}", key):
-            raise InputError(
-                "data.relations",
-                f'of {name} has the key "{key}"',
-                'a row of the earlier slice as text, such as "150"',
-            )
-        if type(value) is not int or not 0 <= value < 10**18:
-            raise InputError(
-                "data.relations",
-                f'of {name} maps "{key}" to {json.dumps(value)}',
-                "a row of the later slice, a whole number from 0",
-            )
-        if int(key) in relation:
-            got = f"of {name} has row {key} twice"
-            raise InputError("data.relations", got, "one mate for each row")
+            got = f'has the key "{key}"'
+            expected = 'a row of the earlier slice as text, such as "150"'
+        elif type(value) is not int or not 0 <= value < 10**18:
+            got = f'maps "{key}" to {json.dumps(value)}'
+            expected = "a row of the later slice, a whole number from 0"
+        elif int(key) in relation:
+            got, expected = f"has row {key} twice", "one mate for each row"
+        if got:
+            raise InputError("data.relations", f"of {name} {got}", expected)
         relation[int(key)] = value
     return relation
 
@@ -262,12 +254,7 @@ def _rows(entry: Sequence[tuple[str, Any]], name: str) -> dict[int, int]:
 def member_ids(
     relations: Sequence[Mapping[int, int]], sizes: Sequence[int]
 ) -> list[np.ndarray]:
-    """Returns each slice's members: mates share a number, all others have theirs.
-
-    Args:
-        relations: Checked relations, rows of t to rows of t+1.
-        sizes: Rows of each slice.
-    """
+    """Returns each slice's members: mates share a number, all others have theirs."""
     ids = [np.arange(sizes[0])]
     for relation, size in zip(relations, sizes[1:], strict=True):
         members = np.full(size, -1)

@@ -35,14 +35,9 @@ def hidden_states(
     snapshots: int,
     seed: int,
 ) -> list[np.ndarray]:
-    """Returns the last layer's input for watched images, before and during training.
+    """Returns the last layer's input for watched images at each snapshot of `training`.
 
-    Args:
-        images: What the network learns from.
-        classes: What they show (0 to 9).
-        watched: What its activations are recorded for.
-        snapshots: How many times, `UPDATES` apart.
-        seed: Of the weights and of the batches.
+    Args: As of `training`, and `watched`: images that need not be learned from.
     """
     networks = training(images, classes, snapshots=snapshots, seed=seed)
     seen = jnp.asarray(watched)
@@ -56,9 +51,13 @@ def training(
     snapshots: int,
     seed: int,
 ) -> Iterator[eqx.nn.MLP]:
-    """Yields the network before and during training, `UPDATES` apart.
+    """Yields the network before and during training, so many times, `UPDATES` apart.
 
-    Arguments are those of `hidden_states`.
+    Args:
+        images: What the network learns from.
+        classes: What they show (0 to 9).
+        snapshots: How many networks there are.
+        seed: Of the weights and of the batches.
     """
     key = jax.random.key(seed)
     network = eqx.nn.MLP(images.shape[1], 10, 64, depth=2, key=key)

@@ -3,7 +3,9 @@
 They follow the published descriptions (Vernier et al. 2020, "Quantitative evaluation of
 time-dependent multidimensional projection techniques", table 1; Rauber et al. 2016,
 "Visualizing time-dependent data using dynamic t-SNE", section 4), from which every
-number here that is no argument comes unless its function says otherwise.
+number here that is no argument comes unless its function says otherwise, and so do
+the numbers in `configs/data/`.  In all of them `slices` are steps, `points` the rows of
+each, and `seed` is that of NumPy's default generator.
 """
 
 from dataclasses import replace
@@ -20,25 +22,19 @@ def gaussians(*, slices: int, points: int, clusters: int, seed: int) -> Dataset:
     """Draws clusters in 100 dimensions, whose points near their mean by a tenth a step.
 
     The means are drawn from the standard normal distribution, and so are the points
-    around them in the first slice.
-
-    Args:
-        slices: Steps (10 in the literature).
-        points: Rows of a slice (2,000 in the literature).
-        clusters: How many, with as many rows each as can be (10 in the literature).
-        seed: Of NumPy's default generator.
+    around them in the first slice; clusters have as many rows each as can be.
 
     Source: Rauber et al. (2016), section 4.1.
     """
     rng = np.random.default_rng(seed)
-    own = np.arange(points) % clusters
+    cluster = np.arange(points) % clusters
     means = rng.normal(size=(clusters, 100))
     around = rng.normal(size=(points, 100))
     spreads = 0.9 ** np.arange(slices)
     return same_members(
-        [means[own] + spread * around for spread in spreads],
+        [means[cluster] + spread * around for spread in spreads],
         [f"spread {spread:.2f}" for spread in spreads],
-        own,
+        cluster,
     )
 
 
@@ -49,43 +45,28 @@ def walk(*, slices: int, points: int, seed: int) -> Dataset:
     a fifth to a half of it to the next group's place, and trembles by a random walk
     whose steps are normal with standard deviation .05.
 
-    Args:
-        slices: Steps (50 in the literature).
-        points: Rows of a slice (300 in the literature).
-        seed: Of NumPy's default generator.
-
     Source: after the description in Vernier et al. (2020); the paces are our own.
     """
     rng = np.random.default_rng(seed)
-    own = np.arange(points) % 3
+    group = np.arange(points) % 3
     places = rng.normal(size=(3, 100))
     around = 0.5 * rng.normal(size=(points, 100))
     start = rng.uniform(0, 0.5, size=(points, 1))
     length = rng.uniform(0.2, 0.5, size=(points, 1))
     tremble = rng.normal(scale=0.05, size=(slices, points, 100)).cumsum(axis=0)
-    done = [np.clip((t - start) / length, 0, 1) for t in np.linspace(0, 1, slices)]
-    way = places[(own + 1) % 3] - places[own]
-    return same_members(
-        [
-            places[own] + around + d * way + s
-            for d, s in zip(done, tremble, strict=True)
-        ],
-        [f"step {t}" for t in range(slices)],
-        own,
-    )
+    times = np.linspace(0, 1, slices)[:, None, None]
+    way = places[(group + 1) % 3] - places[group]
+    done = np.clip((times - start) / length, 0, 1)
+    moved = places[group] + around + done * way + tremble
+    return same_members([*moved], [f"step {t}" for t in range(slices)], group)
 
 
 def sorts(*, slices: int, arrays: int, values: int, seed: int) -> Dataset:
     """Records arrays while eight algorithms sort them: a row is an array.
 
-    Snapshots are evenly spaced over each algorithm's own writes, so the first is the
-    random array and the last is sorted.
-
-    Args:
-        slices: Snapshots (100 in the literature).
-        arrays: For each algorithm, each another one (10 in the literature).
-        values: Of an array, uniform in 0 to 1 (100 in the literature).
-        seed: Of NumPy's default generator.
+    Each algorithm sorts so many arrays of so many values, uniform in 0 to 1.  Snapshots
+    are evenly spaced over its own writes, so the first is the random array and the last
+    is sorted.
 
     Source: after the description in Vernier et al. (2020).
     """
@@ -102,13 +83,9 @@ def sorts(*, slices: int, arrays: int, values: int, seed: int) -> Dataset:
 def fashion_noise(*, slices: int, points: int, seed: int) -> Dataset:
     """Loads images of clothes, a third of which get noisier from step to step.
 
-    The noise is normal, drawn anew at every step, and its standard deviation rises
-    evenly from 0 to half of the range of the pixels, which are cut to that range.
-
-    Args:
-        slices: Steps (10 in the literature).
-        points: Images (1,000 in the literature), drawn from all 70,000.
-        seed: Of NumPy's default generator.
+    The images are drawn from all 70,000.  The noise is normal, drawn anew at every
+    step, and its standard deviation rises evenly from 0 to half of the range of the
+    pixels, which are cut to that range.
 
     Source: after the description in Vernier et al. (2020), where all images are noisy;
         Xiao, Rasul & Vollgraf (2017), arXiv:1708.07747.
@@ -132,10 +109,8 @@ def fashion_noise(*, slices: int, points: int, seed: int) -> Dataset:
 def network_states(*, slices: int, points: int, seed: int) -> Dataset:
     """Returns the last layer's values of a small network while it learns digits.
 
-    Args:
-        slices: Snapshots, the first before any training (30).
-        points: Images in a slice (1,000), drawn from the 5,000 that it learns from.
-        seed: Of the network, the order of training, and the choice of images.
+    The images are drawn from the 5,000 that it learns from, and the first slice is
+    before any training; `seed` is that of the network and of its training, too.
 
     Source: activations over training as in Rauber et al. (2017), "Visualizing the
         hidden activity of artificial neural networks"; the images are the 5,000 of
@@ -167,11 +142,12 @@ def gapminder() -> Dataset:
         [table["lifeExp"], np.log(table["pop"]), np.log(table["gdpPercap"])]
     )
     columns = (columns - columns.mean(axis=0)) / columns.std(axis=0)
-    years = np.unique(table["year"])
-    continents = table["continent"].to_numpy(dtype=str)
-    count = len(columns) // len(years)
-    sequence = same_members(
-        np.split(columns, len(years)), [str(y) for y in years], continents[:count]
+    years = table["year"].unique()
+    names, continents = (
+        table[column].to_numpy(dtype=str)[: len(table) // len(years)]
+        for column in ("country", "continent")
     )
-    countries = table["country"].to_numpy(dtype=str)[:count]
-    return replace(sequence, ids=[countries] * len(years))
+    sequence = same_members(
+        np.split(columns, len(years)), [str(year) for year in years], continents
+    )
+    return replace(sequence, ids=[names] * len(years))

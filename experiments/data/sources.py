@@ -1,7 +1,8 @@
 """Datasets: where the slices of a run come from.
 
 Each source is one function that makes a `Dataset`; `configs/data/` has a YAML file
-for each that the command line offers, whose keys are the function's arguments.
+for each that the command line offers, whose keys are the function's arguments and whose
+comments tell what they are.
 """
 
 import inspect
@@ -27,10 +28,6 @@ from experiments.data.tables import own_table
 def digits_sequence(*, size: int, step: int) -> Dataset:
     """Loads scikit-learn's digits, sorted by ink and cut into overlapping slices.
 
-    Args:
-        size: Rows of a slice.
-        step: Rows from the start of a slice to the start of the next.
-
     Source: the example of umap-learn's tutorial on AlignedUMAP.
     """
     return _by_ink(*digits(), size, step)
@@ -39,9 +36,6 @@ def digits_sequence(*, size: int, step: int) -> Dataset:
 def digits_parameters(*, slices: int) -> Dataset:
     """Loads scikit-learn's digits in every slice, for settings that vary by slice.
 
-    Args:
-        slices: How many times.
-
     Source: the example of umap-learn's tutorial on aligning varying parameters.
     """
     pixels, classes = digits()
@@ -49,28 +43,16 @@ def digits_parameters(*, slices: int) -> Dataset:
 
 
 def fashion(*, rows: int, size: int, step: int, folder: str | None) -> Dataset:
-    """Loads Fashion-MNIST's first images, sorted by ink, in overlapping slices.
-
-    Args:
-        rows: How many images (at most 70,000, the training part first).
-        size: Rows of a slice.
-        step: Rows from the start of a slice to the start of the next.
-        folder: Where the four IDX files lie; None for Debian's package.
-    """
+    """Loads Fashion-MNIST's first images, sorted by ink, in overlapping slices."""
     pictures, classes = fashion_mnist(folder)
     names = name_classes(classes[:rows], folder)
     return _by_ink(pictures[:rows].astype(np.float32), names, size, step)
 
 
 def fashion_whole(*, folder: str | None) -> Dataset:
-    """Loads all 70,000 images of Fashion-MNIST as one slice, in their own order.
-
-    Args:
-        folder: Where the four IDX files lie; None for Debian's package.
-    """
+    """Loads all 70,000 images of Fashion-MNIST as one slice, in their own order."""
     rows, classes = fashion_mnist(folder)
-    names = name_classes(classes, folder)
-    return same_members([rows], ["Fashion-MNIST"], names)
+    return same_members([rows], ["Fashion-MNIST"], name_classes(classes, folder))
 
 
 def mnist() -> Dataset:
@@ -80,13 +62,7 @@ def mnist() -> Dataset:
 
 
 def openml(*, name: str, version: int, cache: str | None) -> Dataset:
-    """Loads a data set of OpenML as one slice.
-
-    Args:
-        name: As OpenML lists it.
-        version: Its version.
-        cache: scikit-learn's data folder; None for its own choice.
-    """
+    """Loads a data set of OpenML as one slice."""
     rows, classes = images.openml_images(name, version=version, cache=cache)
     return same_members([rows], [name], classes)
 
@@ -96,11 +72,7 @@ def fashion_growing(
 ) -> Dataset:
     """Loads Fashion-MNIST's classes by and by: slices lose one class and gain one.
 
-    Args:
-        slices: How many (with `classes`, at most 11).
-        classes: How many classes a slice has.
-        images: Of each class, the first so many of the training part.
-        folder: Where the four IDX files lie; None for Debian's package.
+    Of each class these are the first images of the training part.
     """
     pictures, labels = fashion_mnist(folder)
     last = slices + classes - 1
@@ -125,22 +97,17 @@ def drifting_clusters(
 ) -> Dataset:
     """Draws Gaussian clusters whose centers walk at random; every row stays in its own.
 
-    Args:
-        slices: Steps of the walk.
-        points: Rows of a slice.
-        features: Columns.
-        clusters: How many, with as many rows each as can be.
-        seed: Of NumPy's default generator.
+    Clusters have as many rows each as can be.
     """
     rng = np.random.default_rng(seed)
-    own = np.arange(points) % clusters
+    cluster = np.arange(points) % clusters
     centers = rng.normal(scale=3, size=(clusters, features))
     around = rng.normal(size=(points, features))
     steps = rng.normal(scale=0.3, size=(slices, clusters, features)).cumsum(axis=0)
     return same_members(
-        [around + (centers + s)[own] for s in steps],
+        [around + (centers + step)[cluster] for step in steps],
         [f"step {t}" for t in range(slices)],
-        own,
+        cluster,
     )
 
 
@@ -170,11 +137,7 @@ def _by_ink(pixels: np.ndarray, classes: np.ndarray, size: int, step: int) -> Da
 def own_files(*, path: str, relations: str | None, labels: str | None) -> Dataset:
     """Reads a user's own arrays: a folder with one `.npy` for each slice, or an `.npz`.
 
-    Args:
-        path: The folder or file with the data, in the natural order of the names.
-        relations: A JSON file with one object {"row of t": row of t+1} for each pair
-            of consecutive slices; not needed for a single slice.
-        labels: A folder or file with one array of labels for each slice.
+    Slices are in the natural order of the names; a single one needs no relations.
     """
     return files.read_dataset(path, relations, labels)
 

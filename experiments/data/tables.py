@@ -60,7 +60,7 @@ def from_table(values: Any, slices: Any, ids: Any, labels: Any) -> Dataset:
     return Dataset(
         slices=cut.slices,
         relations=cut.ids,
-        ids=[_as_array(one) for one in cut.ids],
+        ids=[*map(_as_array, cut.ids)],
         titles=[str(label) for label in cut.labels],
         labels=None if classes is None else [classes[rows] for rows in cut.rows],
     )
@@ -71,14 +71,14 @@ def _as_labels(column: Any) -> np.ndarray:
     array = np.asarray(column)
     if array.dtype.kind in "biuf":
         return array
-    words = ["unknown" if is_missing(one) else str(one) for one in array.tolist()]
+    words = ["unknown" if is_missing(label) else str(label) for label in array.tolist()]
     return np.array(words)
 
 
 def _as_array(values: Sequence[Any]) -> np.ndarray:
     """Ids as an array that holds no Python objects, so it can be written anywhere."""
     array = np.array(values)
-    return array if array.dtype.kind != "O" else np.array([str(one) for one in values])
+    return array if array.dtype.kind != "O" else np.array([*map(str, values)])
 
 
 def _read_frame(path: str) -> Any:

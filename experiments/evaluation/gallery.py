@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from aljax.plot.style import PALETTE
+from aljax.plot.style import color_by
 from experiments.benchmarks.peers import Problem
 from experiments.data.dataset import Dataset
 from experiments.evaluation.methods import pooled_components
 from experiments.evaluation.profiles import PROFILES, load
+from experiments.tasks.tradeoff import draw_line
 
 STEPS, POINTS = 5, 300  # panels of a sequence, and points drawn in each
 
@@ -28,19 +29,15 @@ def gallery(sequences: dict[str, Dataset]) -> Figure:
     panels = figure.subplots(len(sequences), STEPS, squeeze=False)
     for row, (name, dataset) in zip(panels, sequences.items(), strict=True):
         maps = pooled_components(Problem(dataset.slices, dataset.relations))
-        every = np.concatenate(maps)
-        low, high = every.min(axis=0), every.max(axis=0)
-        shown = np.linspace(0, len(maps) - 1, STEPS).round().astype(int)
-        for panel, t in zip(row, shown, strict=True):
-            drawn = np.random.default_rng(0).permutation(len(maps[t]))[:POINTS]
-            labels = np.zeros(len(maps[t]), int)
-            if dataset.labels is not None:
-                labels = np.unique(dataset.labels[t], return_inverse=True)[1]
-            colors = np.array(PALETTE)[labels % len(PALETTE)]
-            panel.scatter(*maps[t][drawn].T, s=3, c=colors[drawn], linewidths=0)
-            panel.set(xticks=[], yticks=[], title=dataset.titles[t])
-            panel.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
-            panel.title.set_fontsize("small")
+        coloring = color_by(dataset.labels, None, [*map(len, maps)])
+        drawn = [
+            (t, np.random.default_rng(0).permutation(len(maps[t]))[:POINTS])
+            for t in np.linspace(0, len(maps) - 1, STEPS).round().astype(int)
+        ]
+        colors = [coloring.points[t][rows] for t, rows in drawn]
+        draw_line(row, [maps[t][rows] for t, rows in drawn], colors)
+        for panel, (t, _) in zip(row, drawn, strict=True):
+            panel.set_title(dataset.titles[t], fontsize="small")
         row[0].set_ylabel(name, fontsize="small")
     return figure
 

@@ -33,14 +33,13 @@ FILES = {
 
 def write_arrays(folder: Path, dataset: Dataset, embedding: AlignedEmbedding) -> None:
     """Writes `embedding.npz`: for each slice `slice_t`, `ids_t` and any `labels_t`."""
-    arrays: dict[str, np.ndarray] = {}
-    for t, one in enumerate(embedding.slices()):
-        arrays[f"slice_{t}"] = one.astype(np.float32)
+    arrays: dict[str, Any] = {}
+    for t, positions in enumerate(embedding.slices()):
+        arrays[f"slice_{t}"] = positions.astype(np.float32)
         arrays[f"ids_{t}"] = dataset.ids[t]
         if dataset.labels is not None:
             arrays[f"labels_{t}"] = dataset.labels[t]
-    # Its type stubs take the arrays for its own options.
-    np.savez_compressed(folder / "embedding.npz", **arrays)  # pyright: ignore[reportArgumentType]
+    np.savez_compressed(folder / "embedding.npz", **arrays)
 
 
 def draw(
@@ -58,23 +57,18 @@ def write_pictures(
     folder: Path, name: str, dataset: Dataset, embedding: AlignedEmbedding
 ) -> None:
     """Writes `slices.png` and `loss.png`."""
-    colors, titles = _colors(dataset), _titles(dataset)
+    titles = _titles(dataset)
     # Large maps are drawn by density where the package for it is there.
     density = None if find_spec("datashader") else False
-    maps = plot.slices(
-        embedding, titles=titles, heading=name, density=density, **colors
-    )
+    options: dict[str, Any] = {"heading": name, "density": density, **colors(dataset)}
+    maps = plot.slices(embedding, titles=titles, **options)
     plot.save(maps, folder / "slices.png", dpi=150)
     terms = plot.loss(embedding, heading=f"{name}: loss")
     plot.save(terms, folder / "loss.png", dpi=150)
 
 
 def check_motion() -> None:
-    """Checks that the package that draws motion is installed.
-
-    Raises:
-        InputError: plotly is not installed.
-    """
+    """Checks that the package that draws motion is installed."""
     if find_spec("plotly") is None:
         remedy = "To install it, run: pip install 'aljax[plot]'; or set motion=false."
         raise InputError("motion", "is true", "plotly to be installed", remedy)
@@ -87,7 +81,7 @@ def write_motion(
     shown: dict[str, Any] = {"ids": dataset.ids, "titles": _titles(dataset)}
     moved = plot.displacement(embedding, heading=name, **shown)
     plot.save(moved, folder / "displacement.png", dpi=150)
-    shown |= _colors(dataset)
+    shown |= colors(dataset)
     curves = plot.trajectories(embedding, heading=name, **shown)
     plot.save(curves, folder / "trajectories.html")
     plot.animate(embedding, folder / "animation.gif", **shown)
@@ -100,8 +94,8 @@ def _titles(dataset: Dataset) -> list[str]:
     ]
 
 
-def _colors(dataset: Dataset) -> dict[str, Any]:
-    """Labels that make classes as such, other numbers as values, other text not."""
+def colors(dataset: Dataset) -> dict[str, Any]:
+    """Returns what colors the maps: labels that are classes, or numbers, or nothing."""
     if dataset.labels is None:
         return {}
     joined = np.concatenate(dataset.labels)

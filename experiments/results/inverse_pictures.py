@@ -7,12 +7,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from aljax import AlignedEmbedding, Reconstruction, plot
+from aljax import AlignedEmbedding, plot
 from aljax.errors import InputError
-from aljax.plot.style import PALETTE, bounds, palette, scatter, spread
+from aljax.plot.inverse import draw_images
+from aljax.plot.style import bounds, color_map, scatter, spread
 from experiments.settings import InverseGrid
 
-GUESS = PALETTE[1]
 DIAGONALS = np.array([[-1, 1], [1, 1], [-1, -1], [1, -1]])  # read as a page is
 SHARE = 0.97  # of the points lie nearer to the middle than a corner
 STRIPS = 12  # slices that are drawn
@@ -31,23 +31,15 @@ def positions(grid: InverseGrid, plane: np.ndarray) -> np.ndarray:
     else:
         corners = np.asarray(grid.corners, float)
     shares = np.linspace(0, 1, grid.grid)
-    down, right = (
-        one.ravel()[:, None] for one in np.meshgrid(shares, shares, indexing="ij")
-    )
-    upper = (1 - right) * corners[0] + right * corners[1]
-    lower = (1 - right) * corners[2] + right * corners[3]
-    return (1 - down) * upper + down * lower
+    of_side = np.column_stack([1 - shares, shares])
+    return np.kron(of_side, of_side) @ corners
 
 
 def check_images(features: Sequence[int], components: int) -> None:
     """Checks before the fit that its pictures can be drawn after it.
 
-    Args:
-        features: Columns of each slice's data.
-        components: Dimensions of the maps.
-
-    Raises:
-        InputError: The data are not square images, or the maps are not planes.
+    The data, of which each slice has so many features, are square images, and the maps
+    are planes.
     """
     if components != 2:
         expected = "2, the maps over which the grid of `inverse` is drawn"
@@ -66,12 +58,7 @@ def draw(
 ) -> Figure:
     """Draws the last map with the grid's positions, and the images that stand there.
 
-    Args:
-        embedding: A fitted sequence; of several slices, each is read at the grid's
-            positions and drawn as a strip.
-        labels: For each slice a label for each row, which decides its color.
-        grid: The positions.
-        heading: The title of the whole.
+    Of several slices, each is read at the grid's positions and drawn as a strip.
     """
     plane = embedding.slices()[-1]
     queries = positions(grid, plane)
@@ -83,9 +70,9 @@ def draw(
     side = math.isqrt(found[0].points.shape[1])
     part = f" in {len(shown)} of {slices} slices" if len(shown) < slices else ""
     title = f"{heading}: positions in the map, and what stands there{part} ({LEGEND})"
-    own = None if labels is None else labels[-1]
+    classes = None if labels is None else labels[-1]
     if len(found) == 1:
-        figure = plot.inverse_grid(embedding, queries, found[0], own)
+        figure = plot.inverse_grid(embedding, queries, found[0], classes)
         figure.suptitle(title)
         return figure
     width = 5.6 + 0.5 * len(queries)
@@ -93,10 +80,11 @@ def draw(
     figure.suptitle(title)
     halves = figure.subfigures(1, 2, squeeze=False, width_ratios=[5.5, width - 5.5])
     left, right = halves[0]
-    _draw_map(left.subplots(), plane, own, queries)
+    _draw_map(left.subplots(), plane, classes, queries)
     panels = right.subplots(len(found), len(queries), squeeze=False)
-    for t, row, one in zip(shown, panels, found, strict=True):
-        _draw_images(row, one, side)
+    for t, row, read in zip(shown, panels, found, strict=True):
+        images = np.asarray(read.points).reshape(-1, side, side)
+        draw_images(row, images, np.asarray(read.inside))
         row[0].set_ylabel(f"{t}", rotation=0, ha="right", va="center")
     for number, panel in enumerate(panels[0]):
         panel.set_title(str(number), fontsize="small")
@@ -105,30 +93,12 @@ def draw(
 
 
 def _draw_map(
-    panel: Axes,
-    plane: np.ndarray,
-    labels: np.ndarray | None,
-    queries: np.ndarray,
+    panel: Axes, plane: np.ndarray, labels: np.ndarray | None, queries: np.ndarray
 ) -> None:
-    labels = np.zeros(len(plane), int) if labels is None else labels
-    classes, codes = np.unique(labels, return_inverse=True)
-    scatter(panel, plane, palette(len(classes))[codes])
+    scatter(panel, plane, color_map(labels, None, len(plane)).points[0])
     panel.set(xticks=[], yticks=[], **bounds(np.vstack([plane, queries])))
     for number, position in enumerate(queries):
         box = {"boxstyle": "circle,pad=0.15", "fc": "white", "ec": "black", "lw": 0.5}
         panel.annotate(
             str(number), tuple(position), ha="center", va="center", fontsize=7, bbox=box
         )
-
-
-def _draw_images(panels: np.ndarray, found: Reconstruction, side: int) -> None:
-    points = np.asarray(found.points)
-    lightest, darkest = float(points.min()), float(points.max())
-    for panel, point, inside in zip(panels, points, found.inside, strict=True):
-        image = point.reshape(side, side)
-        panel.imshow(image, cmap="gray_r", vmin=lightest, vmax=darkest)
-        panel.set(xticks=[], yticks=[])
-        for spine in panel.spines.values():
-            spine.set(
-                color="#cccccc" if inside else GUESS, linewidth=0.5 + 1.5 * (not inside)
-            )

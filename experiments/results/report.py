@@ -13,10 +13,11 @@ import jax
 import numpy as np
 
 from aljax import AlignedEmbedding, metrics
+from aljax.config import per_slice
+from aljax.graph.exact import EXACT_METRICS, nearest
 from experiments.clocks import peak_memory
 from experiments.data.dataset import Dataset, digest
 from experiments.results import records
-from experiments.results.recall import graph_recall
 
 TRUST_NEIGHBORS = 15
 LABEL_NEIGHBORS = 10
@@ -26,6 +27,7 @@ KEY = """\
 trust: 15 neighbors kept, 1 is best.  accuracy: 10 neighbors vote for the label.
 displacement: of the members, to the next slice, in radii of the maps.
 frame: drift of the centers, and rows nearest in the data so many slices apart."""
+RECALLED = 1000  # rows, whose true neighbors are found
 LAGS = (1, 5, 20, 50, 100)
 DRAWN = (
     f"Of slices of more than {MEASURED:,} rows that many are drawn for the first two."
@@ -130,6 +132,39 @@ def _drawn(points: int) -> np.ndarray | None:
     return np.random.default_rng(0).choice(points, MEASURED, replace=False)
 
 
+def graph_recall(fitted: AlignedEmbedding) -> float | None:
+    """Returns the share of true neighbors that the graphs have, over 1,000 rows each.
+
+    None where they cannot be told: graphs without data, or a metric that has no exact
+    search.
+    """
+    metric, each = fitted.graph.metric, fitted.graph.n_neighbors
+    arrays = all(isinstance(data, np.ndarray) for data in fitted.data)
+    if metric not in EXACT_METRICS or fitted.graph.metric_kwds or not arrays:
+        return None
+    shares = [
+        slice_recall(np.asarray(data), graph.neighbors, n_neighbors, metric=metric)
+        for data, graph, n_neighbors in zip(
+            fitted.data,
+            fitted.graphs,
+            per_slice("n_neighbors", each, len(fitted.maps)),
+            strict=True,
+        )
+    ]
+    return float(np.mean(shares))
+
+
+def slice_recall(
+    data: np.ndarray, listed: jax.Array, n_neighbors: int, *, metric: str = "euclidean"
+) -> float:
+    """Returns the share of true neighbors in a table `(neighbors, points)`."""
+    rows = np.random.default_rng(0).permutation(len(data))[:RECALLED]
+    exact, _ = nearest(data[rows], data, n_neighbors, metric=metric)
+    chosen = np.asarray(listed).T[rows]
+    shared = [len({*a} & {*b}) for a, b in zip(exact, chosen, strict=True)]
+    return float(np.mean(shared) / n_neighbors)
+
+
 def table(dataset: Dataset, measures: Measures) -> str:
     """Returns a line of measures for each slice; displacement is to the next slice."""
     titles = [f"{t}  {title}" for t, title in enumerate(dataset.titles)]
@@ -137,8 +172,8 @@ def table(dataset: Dataset, measures: Measures) -> str:
     lines = [_line("slice", width, "rows", ("trust", "accuracy", "displacement"))]
     moved = [*measures.displacement, math.nan]
     columns = zip(measures.trustworthiness, measures.accuracy, moved, strict=True)
-    for title, one, values in zip(titles, dataset.slices, columns, strict=True):
-        lines.append(_line(title, width, str(len(one)), [*map(_cell, values)]))
+    for title, data, values in zip(titles, dataset.slices, columns, strict=True):
+        lines.append(_line(title, width, str(len(data)), [*map(_cell, values)]))
     means = measures.means().values()
     lines.append(_line("mean", width, "", [*map(_cell, means)]))
     rule = "-" * max(map(len, lines))

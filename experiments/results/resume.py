@@ -18,7 +18,6 @@ from filelock import Timeout
 
 from aljax import Checkpoints
 from aljax.checkpoints import PATTERN, Whole, check_same, differences, newest
-from experiments.composition import SECTIONS
 from experiments.data.dataset import Dataset, digest
 from experiments.interrupts import Stopped
 from experiments.results.folder import LOCK, discard, held, made, numbered, sweep
@@ -77,8 +76,8 @@ def decides(settings: RunSettings, dataset: Dataset) -> dict[str, str]:
     """Returns all that a run's layout depends on, by name."""
     about = {"data": digest(dataset)[:16], "seed": str(settings.seed)}
     about["first"] = str(settings.first)
-    for section in SECTIONS:
-        for name, value in vars(getattr(settings, section)).items():
+    for section, config in settings.configs.items():
+        for name, value in vars(config).items():
             about[f"{section}.{name}"] = str(value)
     return about
 

@@ -147,9 +147,7 @@ def run(
             dataset.relations,
             n_slices=count,
             key=jax.random.key(settings.seed),
-            graph=settings.graph,
-            layout=settings.layout,
-            alignment=settings.alignment,
+            **settings.configs,
             slice_labels=labels(dataset) if any(dataset.titles) else None,
             progress=lambda state: progress(state, interrupts),
         )
@@ -159,9 +157,7 @@ def run(
     if writes:
         with folder_beside(settings.results) as folder:
             result = Result(dataset, embedding, measures, seconds)
-            finish(
-                folder, settings, composed, result, clock=clock, interrupts=interrupts
-            )
+            finish(folder, settings, composed, result, clock, interrupts)
 
 
 def load(data: Mapping[str, Any]) -> Dataset:

@@ -38,18 +38,12 @@ class Result(NamedTuple):
 def run(
     settings: RunSettings, composed: dict[str, Any], interrupts: Interrupts
 ) -> Path:
-    """Loads, fits, measures, draws and writes.
+    """Loads, fits, measures, draws and writes; returns the folder with the results.
 
     Args:
         settings: All that decides the run.
         composed: The same as it is kept in `config.yaml`.
         interrupts: Asked between the stages.
-
-    Returns:
-        The folder with the results.
-
-    Raises:
-        InputError: The sources or the library refuse data or settings.
     """
     check_options(settings.task, required=())
     if settings.motion:
@@ -70,9 +64,7 @@ def run(
         with stage("measure", seconds, interrupts):
             measures = report.measure(dataset, embedding)
         result = Result(dataset, embedding, measures, seconds)
-        return finish(
-            folder, settings, composed, result, clock=clock, interrupts=interrupts
-        )
+        return finish(folder, settings, composed, result, clock, interrupts)
 
 
 def described(dataset: Dataset, settings: RunSettings) -> Dataset:
@@ -86,7 +78,6 @@ def finish(
     settings: RunSettings,
     composed: dict[str, Any],
     result: Result,
-    *,
     clock: CompileClock,
     interrupts: Interrupts,
 ) -> Path:
@@ -130,9 +121,7 @@ def fit(
             dataset.slices[:first],
             relations,
             key=jax.random.key(settings.seed),
-            graph=settings.graph,
-            layout=settings.layout,
-            alignment=settings.alignment,
+            **settings.configs,
             slice_labels=labels(dataset)[:first] if any(dataset.titles) else None,
             progress=lambda state: progress(state, interrupts),
             checkpoints=checkpoints,

@@ -34,9 +34,6 @@ def resolved(composed: Mapping[str, Any]) -> dict[str, Any]:
 
     The curve it was chosen on is left beside the results, as NAME-selection.png and
     .json.
-
-    Raises:
-        InputError: Data or settings are refused.
     """
     section = composed.get("alignment")
     if not isinstance(section, Mapping) or section.get(WEIGHT) != AUTO:
@@ -45,16 +42,8 @@ def resolved(composed: Mapping[str, Any]) -> dict[str, Any]:
     known = {**composed, "alignment": {**section, WEIGHT: default}}
     built = settings.build(known)
     dataset = sources.load(**built.data)
-    found = select_alignment(
-        SweepProblem(
-            dataset.slices,
-            dataset.relations,
-            built.graph,
-            built.layout,
-            built.alignment,
-        ),
-        key=jax.random.key(built.seed),
-    )
+    problem = SweepProblem(dataset.slices, dataset.relations, **built.configs)
+    found = select_alignment(problem, key=jax.random.key(built.seed))
     print(f"{WEIGHT} {found.why}", flush=True)
     built.results.mkdir(parents=True, exist_ok=True)
     write(found, built.results / f"{built.name}-selection", heading=built.name)
@@ -80,22 +69,22 @@ def curve(found: Selection, *, heading: str) -> Figure:
         ("displacement of\nhidden mates, radii", found.hidden),
         ("trustworthiness,\n15 neighbors", found.trustworthiness),
     )
+    lines = (
+        (found.choice, {"color": "black", "label": "chosen"}),
+        (found.reference, {"color": "grey", "linestyle": ":", "label": "reference"}),
+    )
     for axis, color, (name, values) in zip(axes, PALETTE, named, strict=False):
         mean, half = interval(values)
-        axis.errorbar(
-            found.weights, mean, yerr=half, color=color, marker="o", capsize=3
-        )
-        axis.axvline(found.choice, color="black", linewidth=1, label="chosen")
-        axis.axvline(
-            found.reference, color="grey", linewidth=1, linestyle=":", label="reference"
-        )
+        bars: dict[str, Any] = {"color": color, "marker": "o", "capsize": 3}
+        axis.errorbar(found.weights, mean, yerr=half, **bars)
+        for weight, style in lines:
+            axis.axvline(weight, linewidth=1, **style)
         axis.set(ylabel=name, xscale="log")
         axis.grid(alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].legend(frameon=False)
-    axes[1].set_xlabel(
-        f"{WEIGHT} (bars: 95 % intervals over {found.hidden.shape[1]} seeds)"
-    )
+    over = f"bars: 95 % intervals over {found.hidden.shape[1]} seeds"
+    axes[1].set_xlabel(f"{WEIGHT} ({over})")
     return figure
 
 
@@ -116,27 +105,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path("results/selection"))
     asked = parser.parse_args(arguments)
+    overrides = [f"data={asked.data}", *asked.overrides]
     try:
-        built = settings.build(
-            composition.compose([f"data={asked.data}", *asked.overrides])
-        )
+        built = settings.build(composition.compose(overrides))
         dataset = sources.load(**built.data)
     except ValueError as error:
         parser.error(str(error))
-    problem = SweepProblem(
-        dataset.slices, dataset.relations, built.graph, built.layout, built.alignment
-    )
+    problem = SweepProblem(dataset.slices, dataset.relations, **built.configs)
     chosen = select_alignment(problem, key=jax.random.key(0), n_seeds=asked.seeds)
     print(f"chosen: {chosen.why}")
     asked.out.mkdir(parents=True, exist_ok=True)
     write(chosen, asked.out / asked.data, heading=asked.data)
     # The same evidence once more, with seeds that had no part in the choice.
-    again = select_alignment(
-        problem,
-        key=jax.random.key(1),
-        n_seeds=asked.seeds,
-        weights=[chosen.choice],
-    )
+    options = {"n_seeds": asked.seeds, "weights": [chosen.choice]}
+    again = select_alignment(problem, key=jax.random.key(1), **options)
     for name in ("hidden", "trustworthiness"):
         mean, half = interval(getattr(again, name))
         for weight, value, width in zip(again.weights, mean, half, strict=True):

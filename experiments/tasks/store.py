@@ -6,7 +6,7 @@ import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,7 +17,13 @@ from experiments.data.archives import read_npz, short
 from experiments.data.dataset import Dataset, digest
 
 SAMPLED = 1_000  # rows that quality is measured on
-Finished = dict[str, Any]  # a row of the table, and "maps"
+
+
+class Finished(NamedTuple):
+    """A finished row: its measures, and its maps."""
+
+    measures: dict[str, float]
+    maps: list[np.ndarray]
 
 
 class Store:
@@ -31,17 +37,16 @@ class Store:
         text = json.dumps([self.data, identity], sort_keys=True, default=str)
         return self.folder / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.npz"
 
-    def write(self, identity: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    def write(self, identity: Mapping[str, Any], row: Finished) -> None:
         """Keeps a row: its maps as arrays, the rest as JSON; whole or not at all."""
-        arrays = {f"map_{t}": one for t, one in enumerate(found["maps"])}
-        rest = {name: value for name, value in found.items() if name != "maps"}
+        arrays: dict[str, Any] = {f"map_{t}": y for t, y in enumerate(row.maps)}
         path = self.path(identity)
         beside = path.with_name(f".{secrets.token_hex(4)}.npz")
-        np.savez_compressed(beside, record=json.dumps(rest), **arrays)
+        np.savez_compressed(beside, record=json.dumps(row.measures), **arrays)
         os.replace(beside, path)
 
     def read(self, identity: Mapping[str, Any]) -> Finished:
-        """Returns the rows that are stored.
+        """Returns a row that is stored.
 
         Raises:
             InputError: It is damaged; the error tells which file to remove.
@@ -49,8 +54,8 @@ class Store:
         path = self.path(identity)
         try:
             arrays = read_npz(path)
-            record = json.loads(str(arrays.pop("record")))
-            return record | {"maps": [arrays[f"map_{t}"] for t in range(len(arrays))]}
+            measures = json.loads(str(arrays.pop("record")))
+            return Finished(measures, [arrays[f"map_{t}"] for t in range(len(arrays))])
         except (KeyError, TypeError, ValueError) as error:
             got = f"has {path}, which cannot be read ({short(error)})"
             remedy = "Remove it, and its row is laid out again."

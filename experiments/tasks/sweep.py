@@ -47,16 +47,10 @@ FILES = {
 def run(
     settings: RunSettings, composed: dict[str, Any], interrupts: Interrupts
 ) -> Path:
-    """Lays out what is not finished yet, and write the table and the pictures.
+    """Lays out what is not finished yet, and writes the table and the pictures.
 
-    Args:
-        settings: All that decides the run; `task.grid` makes its rows, and `task.row`
-            asks for a single one, without table and pictures.
-        composed: The same as it is kept in `config.yaml`.
-        interrupts: Asked after each row.
-
-    Raises:
-        InputError: The sources or the library refuse data or settings.
+    Arguments are those of `tasks.fit.run`; `task.grid` makes the rows, and `task.row`
+    asks for a single one, without table and pictures.
     """
     task = settings.task
     _check_options(task)
@@ -68,26 +62,18 @@ def run(
     store = Store(folder / "rows", dataset)
     _check_room(folder, dataset)
     asked = _asked(rows, task.get("row"))
-    print(
-        f"{settings.name}: {report.summary(dataset)}, {len(asked)} settings", flush=True
-    )
+    size = report.summary(dataset)
+    print(f"{settings.name}: {size}, {len(asked)} settings", flush=True)
     began = time.perf_counter()
-    problem = SweepProblem(
-        dataset.slices,
-        dataset.relations,
-        settings.graph,
-        settings.layout,
-        settings.alignment,
-    )
+    problem = SweepProblem(dataset.slices, dataset.relations, **settings.configs)
     _lay_out(problem, asked, store, task, interrupts)
     if task.get("row") is not None:
         return folder
     table = [store.read(_identity(problem, row)) for row in rows]
     rivals = _rivals(task.get("rivals", ()), settings, dataset, store)
     if interrupts.seen is not None:
-        raise KeyboardInterrupt(
-            f"stopped; all settings are finished in {store.folder}."
-        )
+        stopped = f"stopped; all settings are finished in {store.folder}."
+        raise KeyboardInterrupt(stopped)
     _write(folder, composed, rows, table, rivals, dataset)
     print(f"{time.perf_counter() - began:.1f} s\n{contents.overview(folder, FILES)}")
     return folder
@@ -132,12 +118,15 @@ def _asked(rows: list[dict[str, Any]], row: Any) -> list[dict[str, Any]]:
     return [rows[row]]
 
 
+def _without_seed(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name != "seed"}
+
+
 def _identity(problem: SweepProblem, row: Mapping[str, Any]) -> dict[str, Any]:
     """Returns all settings that decide a row's maps."""
-    own = {name: value for name, value in row.items() if name != "seed"}
-    full = problem.replaced(own)
-    parts = [vars(part) for part in (full.graph, full.layout, full.alignment)]
-    return {"seed": row["seed"], **parts[0], **parts[1], **parts[2]}
+    full = problem.replaced(_without_seed(row))
+    settings = vars(full.graph) | vars(full.layout) | vars(full.alignment)
+    return {"seed": row["seed"], **settings}
 
 
 def _lay_out(
@@ -148,33 +137,28 @@ def _lay_out(
     interrupts: Interrupts,
 ) -> None:
     """Runs and keeps the rows that are not finished."""
-    own = [{name: v for name, v in row.items() if name != "seed"} for row in rows]
-    check_settings(own)
-    identities = [_identity(problem, row) for row in rows]
-    missing = [n for n, identity in enumerate(identities) if identity not in store]
-    print(
-        f"{len(rows) - len(missing)} finished before, {len(missing)} to run", flush=True
-    )
+    check_settings([*map(_without_seed, rows)])
+    missing = [row for row in rows if _identity(problem, row) not in store]
+    before = len(rows) - len(missing)
+    print(f"{before} finished before, {len(missing)} to run", flush=True)
     if not missing:
         return
     done = 0
 
-    def keep(place: int, found: Row) -> None:
+    def keep(place: int, laid_out: Row) -> None:
         nonlocal done
-        loss = {name: float(v.sum()) for name, v in vars(found.loss).items()}
-        kept = {**found.metrics, **loss, "maps": found.maps}
-        store.write(identities[missing[place]], kept)
+        loss = {name: float(v.sum()) for name, v in vars(laid_out.loss).items()}
+        finished = Finished({**laid_out.metrics, **loss}, laid_out.maps)
+        store.write(_identity(problem, missing[place]), finished)
         done += 1
         if interrupts.seen is not None:
-            raise KeyboardInterrupt(
-                f"stopped; {done} of {len(missing)} settings are finished and will not "
-                "be run again."
-            )
+            stopped = f"stopped; {done} of {len(missing)} settings are finished and "
+            raise KeyboardInterrupt(stopped + "will not be run again.")
 
     sweep(
         problem,
-        [own[n] for n in missing],
-        keys=[jax.random.key(rows[n]["seed"]) for n in missing],
+        [*map(_without_seed, missing)],
+        keys=[jax.random.key(row["seed"]) for row in missing],
         memory=task.get("memory"),
         chunk=task.get("chunk"),
         measure=lambda maps, _: store.measure(maps),
@@ -186,25 +170,25 @@ def _rivals(
     names: Sequence[str], settings: RunSettings, dataset: Dataset, store: Store
 ) -> dict[str, Finished]:
     """Returns rivals' maps of the same data, where they are installed."""
-    found: dict[str, Finished] = {}
-    own = {
+    rivals: dict[str, Finished] = {}
+    shared = {
         "n_neighbors": settings.graph.n_neighbors,
         "min_dist": settings.layout.min_dist,
     }
     for name in names:
-        identity = {"method": name, "seed": settings.seed, **own}
+        identity = {"method": name, "seed": settings.seed, **shared}
         if identity not in store:
             try:
                 problem = Problem(dataset.slices, dataset.relations)
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # a rival's words on its threads
-                    maps, _ = METHODS[name](problem, own, settings.seed)
+                    maps, _ = METHODS[name](problem, shared, settings.seed)
             except MissingPeerError as missing:
                 print(f"{name} is left out: {missing}")
                 continue
-            store.write(identity, {**store.measure(maps), "maps": maps})
-        found[name] = store.read(identity)
-    return found
+            store.write(identity, Finished(store.measure(maps), maps))
+        rivals[name] = store.read(identity)
+    return rivals
 
 
 def _write(
@@ -215,28 +199,19 @@ def _write(
     rivals: Mapping[str, Finished],
     dataset: Dataset,
 ) -> None:
-    lines = [row | _without_maps(found) for row, found in zip(rows, table, strict=True)]
+    lines = [row | done.measures for row, done in zip(rows, table, strict=True)]
+    points = {name: rival.measures for name, rival in rivals.items()}
     with (folder / "sweep.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=[*lines[0]])
         writer.writeheader()
         writer.writerows(lines)
-    record = {
-        "rows": lines,
-        "rivals": {name: _without_maps(found) for name, found in rivals.items()},
-        "versions": report.versions(),
-    }
+    record = {"rows": lines, "rivals": points, "versions": report.versions()}
     write_json(folder / "sweep.json", record)
     OmegaConf.save(OmegaConf.create(composed), folder / "config.yaml")
     if "displacement" in lines[0]:
-        points = {name: _without_maps(found) for name, found in rivals.items()}
-        tradeoff.pareto(lines, points, heading=folder.name).savefig(
-            folder / "pareto.png", dpi=150
-        )
-    maps = [found["maps"] for found in table]
-    tradeoff.multiples(rows, maps, dataset.labels, heading=folder.name).savefig(
-        folder / "maps.png", dpi=150
-    )
-
-
-def _without_maps(found: Finished) -> dict[str, Any]:
-    return {name: value for name, value in found.items() if name != "maps"}
+        figure = tradeoff.pareto(lines, points, heading=folder.name)
+        figure.savefig(folder / "pareto.png", dpi=150)
+    maps = [done.maps for done in table]
+    colors = contents.colors(dataset)
+    figure = tradeoff.multiples(rows, maps, heading=folder.name, **colors)
+    figure.savefig(folder / "maps.png", dpi=150)

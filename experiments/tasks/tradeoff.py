@@ -4,14 +4,22 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib import colors
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from aljax.plot.style import PALETTE, bounds, palette, plane, scatter, spread
+from aljax.plot.style import (
+    PALETTE,
+    bounds,
+    color_by,
+    explain,
+    plane,
+    scatter,
+    spread,
+)
+from aljax.selection import WEIGHT
 
-WEIGHT = "alignment_regularisation"
 MARKERS = ("D", "s", "^", "v", "P")
 PANEL = 1.4  # inches
 MULTIPLES = 8  # settings whose maps are drawn
@@ -38,7 +46,7 @@ def pareto(
     trust = [row["trustworthiness"] for row in rows]
     weights = np.array([row.get(WEIGHT, np.nan) for row in rows], dtype=float)
     if np.isfinite(weights).all() and (weights > 0).all() and np.ptp(weights):
-        scale = colors.LogNorm(weights.min(), weights.max())
+        scale = LogNorm(weights.min(), weights.max())
         points = axis.scatter(moved, trust, c=weights, norm=scale, cmap="viridis")
         figure.colorbar(points, ax=axis, label=WEIGHT)
     else:
@@ -67,55 +75,40 @@ def pareto(
 def multiples(
     rows: Sequence[Mapping[str, Any]],
     maps: Sequence[Sequence[np.ndarray]],
-    labels: Sequence[np.ndarray] | None,
     *,
     heading: str,
+    labels: Sequence[np.ndarray] | None = None,
+    values: Sequence[np.ndarray] | None = None,
 ) -> Figure:
     """Draws small maps: a line of panels for each setting, a column for each slice."""
     lines = spread(len(rows), MULTIPLES)
     columns = spread(len(maps[0]), COLUMNS)
-    classes = np.array(["all"]) if labels is None else np.unique(np.concatenate(labels))
-    colors = palette(len(classes))
-    size = PANEL
-    figure = Figure(
-        figsize=(size * len(columns) + 1.8, size * len(lines) + 0.9),
-        layout="constrained",
-    )
+    coloring = color_by(labels, values, [*map(len, maps[0])])
+    size = PANEL * len(columns) + 1.8, PANEL * len(lines) + 0.9
+    figure = Figure(figsize=size, layout="constrained")
     figure.suptitle(f"{heading}: lines are settings, columns slices")
     panels = figure.subplots(len(lines), len(columns), squeeze=False)
     for line, row in zip(panels, lines, strict=True):
         planes = [plane(maps[row][t]) for t in columns]
-        limits = bounds(np.concatenate(planes))
-        for panel, t, one in zip(line, columns, planes, strict=True):
-            codes = 0 if labels is None else np.searchsorted(classes, labels[t])
-            panel.set(xticks=[], yticks=[], **limits)
-            scatter(panel, one, colors[np.broadcast_to(codes, len(one))])
-        line[0].set_ylabel(
-            _words(rows[row]), fontsize="x-small", rotation=0, ha="right"
-        )
+        draw_line(line, planes, [coloring.points[t] for t in columns])
+        words = [
+            f"{'weight' if name == WEIGHT else name} "
+            + (f"{value:.3g}" if isinstance(value, float) else str(value))
+            for name, value in rows[row].items()
+        ]
+        name = {"fontsize": "x-small", "rotation": 0, "ha": "right"}
+        line[0].set_ylabel("\n".join(words), **name)
     for panel, t in zip(panels[0], columns, strict=True):
         panel.set_title(f"slice {t}", fontsize="small")
-    if 1 < len(classes) <= len(PALETTE):
-        handles = [
-            Line2D([], [], marker="o", linestyle="", color=color, label=str(name))
-            for name, color in zip(classes, colors, strict=False)
-        ]
-        figure.legend(
-            handles=handles,
-            loc="outside lower center",
-            ncols=10 if len(columns) > 3 else 5,
-            frameon=False,
-            handletextpad=0,
-            columnspacing=0.8,
-        )
+    explain(figure, [*figure.axes], coloring)
     return figure
 
 
-def _words(row: Mapping[str, Any]) -> str:
-    short = {WEIGHT: "weight"}
-    return "\n".join(
-        f"{short.get(name, name)} {value:.3g}"
-        if isinstance(value, float)
-        else f"{short.get(name, name)} {value}"
-        for name, value in row.items()
-    )
+def draw_line(
+    panels: Sequence[Axes], maps: Sequence[np.ndarray], colors: Sequence[np.ndarray]
+) -> None:
+    """Draws maps with the same bounds, one in each panel."""
+    limits = bounds(np.concatenate(maps))
+    for panel, positions, hues in zip(panels, maps, colors, strict=True):
+        panel.set(xticks=[], yticks=[], **limits)
+        scatter(panel, positions, hues)

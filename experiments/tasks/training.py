@@ -77,9 +77,7 @@ def fitted_maps(
         [np.asarray(rows) for rows in slices],
         relations,
         key=jax.random.key(settings.seed),
-        graph=settings.graph,
-        layout=settings.layout,
-        alignment=settings.alignment,
+        **settings.configs,
     ).slices()
 
 
