@@ -23,6 +23,7 @@ from aljax.graph.build import build_graphs
 from aljax.graph.slices import Slice, check_labels, one_for_each, read_slices
 from aljax.layout.frame import hold, settle, warn_alone, with_anchors
 from aljax.layout.initialize import initial_maps
+from aljax.layout.isolated import gather_isolated, warn_isolated
 from aljax.layout.optimize import (
     ADAM,
     LayoutState,
@@ -166,8 +167,10 @@ class Prepared(Record):
         """
         stay = [t for t, mask in enumerate(self.pinned) if mask is not None]
         maps = unstack_maps(state.maps, self.problem)
-        held = self.anchors if int(state.n_epochs) else {}
-        return settle(maps, held, fixed=stay, weights=self.point_weights)
+        if not int(state.n_epochs):
+            return maps
+        maps = gather_isolated(maps, self.graphs, self.relations, self.pinned)
+        return settle(maps, self.anchors, fixed=stay, weights=self.point_weights)
 
 
 def prepare(
@@ -224,6 +227,7 @@ def prepare(
         anchors = hold(related, dense, graphs, frame=alignment.frame)
         held = with_anchors(related, anchors)
         warn_alone(links, anchors, [one.name for one in read])
+        warn_isolated(graphs, [one.name for one in read])
     with timed("start", seconds):
         maps = initial_maps(
             layout.init if start is None else start,

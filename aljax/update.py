@@ -38,6 +38,7 @@ from aljax.graph.slices import (
 )
 from aljax.layout.frame import hold, settle, warn_alone, with_anchors
 from aljax.layout.initialize import from_mates
+from aljax.layout.isolated import gather_isolated, warn_isolated
 from aljax.layout.optimize import ADAM, epochs, init, shifts_of
 from aljax.layout.problem import layout_params, stack, stack_maps, unstack_maps
 from aljax.relations.mates import Relations
@@ -144,6 +145,7 @@ def update(
         anchors = hold(related, dense, graphs, frame=alignment.frame, among=moving)
         held = with_anchors(related, anchors)
         warn_alone(mates, anchors, [one.name for one in slices], first=count)
+        warn_isolated([new], [given.name])
     with timed("start", seconds):
         start = from_mates(
             count,
@@ -173,8 +175,11 @@ def update(
         if layout.n_epochs != 0:  # else the start is returned
             pinned = {t for t, mask in enumerate(moved.pinned) if mask is not None}
             stay = pinned | {*range(count - move)}
-            weights = moved.point_weights
-            maps = settle(moved.maps, anchors, fixed=stay, weights=weights)
+            weights, held_still = moved.point_weights, [*moved.pinned]
+            for t in range(count - move):
+                held_still[t] = np.ones(len(moved.maps[t]), bool)
+            maps = gather_isolated(moved.maps, graphs, related, held_still)
+            maps = settle(maps, anchors, fixed=stay, weights=weights)
             moved = dataclasses.replace(moved, maps=maps)
     return moved if keep is None else _drop(moved, count + 1 - keep)
 

@@ -31,6 +31,7 @@ ORDER = [
     "layout.spectral",
     "layout.problem",
     "layout.initialize",
+    "layout.isolated",
     "layout.frame",
     "layout.losses",
     "layout.optimize",

@@ -157,6 +157,8 @@ def from_mates(
     *,
     n_components: int,
     seed: int,
+    start: Start | None = None,
+    frame: Start | None = None,
 ) -> Start:
     """A start for slice t from the maps that are there.
 
@@ -167,23 +169,29 @@ def from_mates(
         relations: The mates between the slices.
         n_components: Dimensions of the maps.
         seed: Seeds the jitter that parts rows with the same mate.
+        start: Positions of rows that have one, which stay; NaN for the others.
+        frame: The map beside which all rows go where none has a mate.
 
     Returns:
         Positions for all rows; the spectral start where no row has a mate.
     """
-    start = np.full((adjacency.shape[0], n_components), np.nan)
-    _put_at_mates(start, t, maps, relations)
+    if start is None:
+        start = np.full((adjacency.shape[0], n_components), np.nan)
+    start, new = start.copy(), np.isnan(start[:, 0])
+    put_at_mates(start, t, maps, relations)
     _spread(start, adjacency)
     lost = np.isnan(start[:, 0])
     if lost.any():
         with threadpool_limits(1):
             beside = spectral(adjacency[lost][:, lost], n_components)
-        start[lost] = beside if lost.all() else _beside(start[~lost], beside)
+        around = frame if lost.all() else start[~lost]
+        start[lost] = beside if around is None else _beside(around, beside)
     rng = np.random.default_rng(seed)
-    return start + rng.normal(scale=JITTER, size=start.shape)
+    start[new] += rng.normal(scale=JITTER, size=(new.sum(), n_components))
+    return start
 
 
-def _put_at_mates(
+def put_at_mates(
     start: Start, t: int, maps: Sequence[Start | None], relations: Relations
 ) -> None:
     """Put rows at the mean of their mates in the nearest slice with some, in place."""
@@ -197,7 +205,7 @@ def _put_at_mates(
             continue
         if there is None:
             continue
-        new = np.isnan(start[rows, 0])
+        new = np.isnan(start[rows, 0]) & ~np.isnan(there[others, 0])
         total, count = np.zeros_like(start), np.zeros((len(start), 1))
         np.add.at(total, rows[new], there[others[new]])
         np.add.at(count, rows[new], 1)

@@ -1,0 +1,99 @@
+"""Rows that without an edge holds stand at their mates, or beside the map."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from helpers import NEIGHBORS, SIZES, make_data
+
+import aljax
+from aljax.graph.exact import exact_knn
+
+pytestmark = pytest.mark.usefixtures("as_users_run_it")
+DATA = make_data()
+ROWS = [{row: row for row in range(41)} for _ in range(2)]
+
+
+def without_edges(data: np.ndarray, lone: list[int]) -> aljax.KNN:
+    knn = exact_knn(data, NEIGHBORS)
+    indices, distances = np.asarray(knn.indices).T, np.array(knn.distances).T
+    distances[lone, 1:] = np.inf
+    distances[:, 1:][np.isin(indices[:, 1:], lone)] = np.inf
+    return aljax.as_knn(indices, distances)
+
+
+def lay_out(lone: list[list[int]], relations=ROWS, **changed):
+    return aljax.fit(
+        [without_edges(*pair) for pair in zip(DATA, lone, strict=True)],
+        relations,
+        key=jax.random.key(0),
+        layout=aljax.LayoutConfig(n_epochs=100),
+        **changed,
+    )
+
+
+def radius(positions: np.ndarray) -> float:
+    return float(
+        np.sqrt(((positions - positions.mean(axis=0)) ** 2).sum(axis=1).mean())
+    )
+
+
+def share_of_the_rest(positions: np.ndarray, lone: list[int]) -> float:
+    """How much of the map's width the rows with edges fill."""
+    rest = np.delete(positions, lone, axis=0)
+    return float((np.ptp(rest, axis=0) / np.ptp(positions, axis=0)).min())
+
+
+def test_rows_without_an_edge_stand_at_their_mates_or_beside_the_map():
+    lone = [[3], [5, 44], [3]]
+    with pytest.warns(UserWarning, match="4 rows of slice 0 and 2 other slices"):
+        maps = lay_out(lone).maps
+    for t in (0, 2):  # in slice 1 the row has edges
+        assert np.linalg.norm(maps[t][3] - maps[1][3]) < 0.05 * radius(maps[1])
+        # in slices 0 and 2 the other row has
+        assert np.linalg.norm(maps[1][5] - maps[t][5]) < 0.5 * radius(maps[1])
+    assert min(map(share_of_the_rest, maps, lone)) > 0.5
+
+
+def test_a_row_without_edges_anywhere_stands_beside_all_maps():
+    with pytest.warns(UserWarning, match="without an edge"):
+        maps = lay_out([[7], [7], [7]]).maps
+    near = [np.linalg.norm(maps[t][7] - maps[0][7]) for t in (1, 2)]
+    assert max(near) < 0.05 * radius(maps[0])
+    assert share_of_the_rest(maps[0], [7]) > 0.5
+
+
+def test_rows_that_are_pinned_stay_where_they_are():
+    start = [np.random.default_rng(0).normal(size=(size, 2)) for size in SIZES]
+    masks = [np.arange(size) == 7 for size in SIZES]
+    with pytest.warns(UserWarning, match="without an edge"):
+        maps = lay_out([[7], [], []], start=start, pinned=masks).maps
+    np.testing.assert_array_equal(maps[0][7], start[0][7].astype(maps[0].dtype))
+
+
+def test_an_update_leaves_earlier_rows_and_puts_its_own_at_their_mates():
+    with pytest.warns(UserWarning, match="1 row of slice 0 without"):
+        before = aljax.fit(
+            [without_edges(DATA[0], [3])],
+            key=jax.random.key(0),
+            layout=aljax.LayoutConfig(n_epochs=100),
+        )
+    moved = [before.maps[0] + np.where(np.arange(41) == 3, 100, 0)[:, None]]
+    before = dataclasses.replace(before, maps=moved)
+    with pytest.warns(UserWarning, match="2 rows of slice 1"):
+        after = before.update(
+            without_edges(DATA[1], [3, 8]), ROWS[0], key=jax.random.key(1)
+        )
+    np.testing.assert_array_equal(after.maps[0], before.maps[0])
+    for row in (3, 8):
+        assert np.linalg.norm(after.maps[1][row] - before.maps[0][row]) < 0.01
+
+
+def test_where_no_row_has_an_edge_the_layout_stays():
+    with pytest.warns(UserWarning, match="41 rows"):
+        maps = aljax.fit(
+            [without_edges(DATA[0], list(range(41)))], key=jax.random.key(0)
+        ).maps
+    assert np.isfinite(maps[0]).all()
+    assert radius(maps[0]) > 0
