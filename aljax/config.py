@@ -106,6 +106,11 @@ def _per_slice(default: Any, check: Check) -> Any:
     return _setting(default, _each(check), per_slice=True)
 
 
+# The distance of rows that share nothing, or point in opposite directions.
+FARTHEST = {
+    **dict.fromkeys(("jaccard", "dice", "hellinger", "bit_jaccard"), 1.0),
+    **dict.fromkeys(("cosine", "correlation"), 2.0),
+}
 _METRIC = _check(
     lambda v: isinstance(v, str) and v, "the name of a metric, such as 'euclidean'"
 )
@@ -180,6 +185,9 @@ class GraphConfig(_Settings):
             fuzzy intersection, values between mix them (per slice; 0 to 1).
         knn_method: "exact", "approximate" (pynndescent), or "auto": exact as long
             as it is expected to be the faster of the two.
+        disconnection_distance: Rows this far apart or farther are no neighbors (units
+            of the metric, above 0).  None takes the metric's largest distance: 1 for
+            jaccard, dice, hellinger and bit_jaccard, 2 for cosine and correlation.
         target_metric: How `y` is compared: "categorical" for classes, or the
             distance between values (a metric, as above).
         target_metric_kwds: Keyword arguments for that metric.
@@ -198,10 +206,20 @@ class GraphConfig(_Settings):
     local_connectivity: PerSliceFloat = _per_slice(1.0, number(0))
     set_op_mix_ratio: PerSliceFloat = _per_slice(1.0, number(0, high=1))
     knn_method: str = _setting("auto", one_of("auto", "exact", "approximate"))
+    disconnection_distance: float | None = _setting(
+        None, number(0, open_low=True, optional=True)
+    )
     target_metric: str = _setting("categorical", _METRIC)
     target_metric_kwds: Mapping[str, Any] | None = _setting(None, _KEYWORDS)
     target_n_neighbors: int = _setting(-1, _AUTO)
     target_weight: float = _setting(0.5, number(0, high=1))
+
+    @property
+    def farthest(self) -> float:
+        """Returns the distance from which on rows are no neighbors."""
+        if self.disconnection_distance is not None:
+            return float(self.disconnection_distance)
+        return FARTHEST.get(self.metric, math.inf)
 
 
 @dataclass(frozen=True, eq=False)

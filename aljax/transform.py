@@ -19,7 +19,7 @@ import scipy.sparse
 from jaxtyping import Array, Float, Int
 
 from aljax.config import GraphConfig, InverseConfig
-from aljax.errors import InputError
+from aljax.errors import InputError, warn
 from aljax.graph.exact import (
     EXACT_METRICS,
     SYNONYMS,
@@ -35,11 +35,13 @@ from aljax.graph.slices import PRECOMPUTED, read_rows
 from aljax.inverse.read import HeldMap, read_config, read_map
 from aljax.inverse.reconstruct import Reconstruction, reconstruct
 from aljax.inverse.weights import Curve
+from aljax.layout.initialize import beside
 from aljax.layout.losses import attraction_of_pairs, repulsion_of_pairs
 from aljax.layout.optimize import ADAM
 from aljax.layout.problem import LayoutParams
 
 EPOCHS = 30
+ABSENT = -1.0  # the distance to a row that is no neighbor
 RIVALS = 500  # points that stand for all in the repulsion
 
 
@@ -108,6 +110,9 @@ class Frame(eqx.Module):
     def transform(self, rows: Any) -> Float[np.ndarray, "queries components"]:
         """Returns unseen rows' places in the map: see `aljax.transform`."""
         rows_near, distances = self._nearest(rows)
+        far = distances >= self.graph.farthest
+        alone = far[:, 0]
+        distances = np.where(far & ~alone[:, None], ABSENT, distances)
         placed = np.zeros((len(rows_near), self.positions.shape[1]))
         for start in range(0, len(placed), BLOCK):
             part = np.s_[start : start + BLOCK]
@@ -120,6 +125,12 @@ class Frame(eqx.Module):
                 n_epochs=EPOCHS,
             )
             placed[part] = np.asarray(block).T[: len(placed) - start]
+        if alone.any():
+            warn(
+                f"{alone.sum()} of {len(alone)} new rows have no neighbor in "
+                f"{self.name}: they are put beside the map."
+            )
+            placed[alone] = beside(self.positions, np.zeros((1, placed.shape[1])))
         return placed.astype(self._anchors.embedding.dtype)
 
     def inverse(
@@ -253,13 +264,14 @@ def memberships(
     """Returns how strongly each query belongs to its neighbors, as in the graph.
 
     Args:
-        distances: To the nearest rows, nearest first (units of the metric).
+        distances: To the nearest rows, nearest first (units of the metric); below 0
+            where a row is no neighbor.
         local_connectivity: As in `smooth_knn_dist`.
     """
     # The table's form has the point itself first, by its number: no neighbor has one.
     itself = jnp.arange(distances.shape[1], dtype=jnp.int32)
-    rows = jnp.where(jnp.arange(len(distances) + 1)[:, None] == 0, itself, -1)
-    table = KNN(rows, jnp.pad(distances, ((1, 0), (0, 0))))
+    distances = jnp.pad(distances, ((1, 0), (0, 0)), constant_values=ABSENT)
+    table = KNN(jnp.where(distances < 0, itself, -1), jnp.maximum(distances, 0.0))
     # Each query by its own unit: it depends on no other.
     mean = jnp.mean(table.distances, axis=0)
     sigma, rho = smooth_knn_dist(

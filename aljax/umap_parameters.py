@@ -44,7 +44,6 @@ ABSENT = {
     "output_metric": "Maps are Euclidean in aljax",
     "transform_mode": "For graphs without a layout use `aljax.prepare(...).graphs`",
     "unique": "Drop repeated rows by `np.unique(X, axis=0, return_inverse=True)`",
-    "disconnection_distance": "Give `precomputed_knn` with inf for far neighbors",
 }
 Path = str | os.PathLike[str]
 
@@ -91,7 +90,7 @@ class Parameters(BaseEstimator):
     dens_frac: float = 0.3
     dens_var_shift: float = 0.1
     output_dens: bool = False
-    disconnection_distance: float | None = None
+    disconnection_distance: float | None = GraphConfig.disconnection_distance
     precomputed_knn: Any = (None, None, None)
     knn_method: str = GraphConfig.knn_method
     n_shifts: int | None = LayoutConfig.n_shifts

@@ -32,6 +32,11 @@ SETTINGS = {
     "local_connectivity": (GraphConfig, [0.0, 2.5], [-0.1, *NOT_NUMBERS]),
     "set_op_mix_ratio": (GraphConfig, [0.0, 0.5, 1.0], [-0.1, 1.1, *NOT_NUMBERS]),
     "knn_method": (GraphConfig, ["auto", "exact", "approximate"], ["fast", "", None]),
+    "disconnection_distance": (
+        GraphConfig,
+        [None, 0.5, 3],
+        [0, -1.0, [0.5], True, "1", math.nan],
+    ),
     "target_metric": (GraphConfig, ["categorical", "l2"], ["", None, 3]),
     "target_metric_kwds": (GraphConfig, [None, {}, {"p": 3}], [3, "p", [("p", 3)]]),
     "target_n_neighbors": (

@@ -247,7 +247,6 @@ def test_parameters_that_do_nothing_are_named_in_one_warning():
         ("output_metric", "haversine", "Euclidean"),
         ("transform_mode", "graph", "aljax.prepare"),
         ("unique", True, "np.unique"),
-        ("disconnection_distance", 3.0, "precomputed_knn"),
     ],
 )
 def test_parameters_that_aljax_does_not_have_say_so(name, value, remedy):

@@ -3,15 +3,20 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import NEIGHBORS, SIZES, make_data
 
 import aljax
+from aljax.graph.build import build_graphs
 from aljax.graph.exact import exact_knn
+from aljax.graph.slices import slices_of
+from aljax.transform import memberships
 
 pytestmark = pytest.mark.usefixtures("as_users_run_it")
 DATA = make_data()
+SHORT = aljax.LayoutConfig(n_epochs=100)
 ROWS = [{row: row for row in range(41)} for _ in range(2)]
 
 
@@ -28,7 +33,7 @@ def lay_out(lone: list[list[int]], relations=ROWS, **changed):
         [without_edges(*pair) for pair in zip(DATA, lone, strict=True)],
         relations,
         key=jax.random.key(0),
-        layout=aljax.LayoutConfig(n_epochs=100),
+        layout=SHORT,
         **changed,
     )
 
@@ -77,7 +82,7 @@ def test_an_update_leaves_earlier_rows_and_puts_its_own_at_their_mates():
         before = aljax.fit(
             [without_edges(DATA[0], [3])],
             key=jax.random.key(0),
-            layout=aljax.LayoutConfig(n_epochs=100),
+            layout=SHORT,
         )
     moved = [before.maps[0] + np.where(np.arange(41) == 3, 100, 0)[:, None]]
     before = dataclasses.replace(before, maps=moved)
@@ -97,3 +102,46 @@ def test_where_no_row_has_an_edge_the_layout_stays():
         ).maps
     assert np.isfinite(maps[0]).all()
     assert radius(maps[0]) > 0
+
+
+@pytest.mark.parametrize(
+    ("metric", "farthest", "dropped"),
+    [("jaccard", None, 1.0), ("cosine", None, 2.0), ("euclidean", 0.7, 0.7)],
+)
+def test_rows_as_far_apart_as_can_be_are_no_neighbors(metric, farthest, dropped):
+    knn = aljax.as_knn(
+        np.array([[0, 1, 2], [1, 0, 2], [2, 1, 0], [3, 0, 1]]),
+        np.array([[0, 0.1, 0.6], [0, 0.1, dropped], [0, 0.5, 0.6], [0, dropped, 3]]),
+    )
+    graph = aljax.GraphConfig(
+        metric=metric, n_neighbors=3, disconnection_distance=farthest
+    )
+    (built,) = build_graphs(slices_of([4], [None]), graph, precomputed_knn=[knn])
+    edges = built.to_sparse().toarray()
+    assert not edges[3].any()
+    assert edges[1, 2] == edges[2, 1] > 0  # row 2 has row 1 nearer
+    np.testing.assert_array_equal(np.asarray(built.weights)[1:, 3], 0.0)
+    assert np.asarray(built.weights)[2, 1] == 0
+
+
+def test_new_rows_without_a_neighbor_are_put_beside_the_map(recwarn):
+    graph = aljax.GraphConfig(n_neighbors=NEIGHBORS, disconnection_distance=50.0)
+    maps = aljax.fit(
+        DATA[:1], key=jax.random.key(0), graph=graph, layout=SHORT, slice_labels=["a"]
+    )
+    assert not recwarn
+    rows = np.vstack([DATA[1][:3], DATA[1][:2] + 1000])
+    with pytest.warns(UserWarning, match=r"2 of 5 new rows .* in slice 0 \('a'\)"):
+        placed = maps.transform(rows)
+    np.testing.assert_array_equal(placed[:3], maps.transform(rows[:3]))
+    low, high = maps.maps[0].min(axis=0), maps.maps[0].max(axis=0)
+    assert (placed[3:, 0] > high[0]).all()
+    assert ((placed[3:, 1] >= low[1]) & (placed[3:, 1] <= high[1])).all()
+
+
+def test_new_rows_are_drawn_by_their_neighbors_alone():
+    distances = np.array([[0.1], [0.2], [0.4], [5.0]], np.float32)
+    absent = np.where(distances < 1, distances, -1)
+    weighed = memberships(jnp.asarray(absent), jnp.asarray(1.0))
+    assert np.asarray(weighed)[3] == 0
+    assert np.asarray(weighed)[2] > 0

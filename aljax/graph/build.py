@@ -19,6 +19,7 @@ from aljax.graph.knn import (
     KNN,
     as_floats,
     capacity_for,
+    closer_than,
     nearest_columns,
     on_device,
     read_knn,
@@ -80,6 +81,10 @@ def build_graphs(
                 name=one.name,
             )
         tables[t] = nearest_columns(searched, k)
+    tables = [
+        closer_than(table, graph.farthest) if isinstance(table, KNN) else table
+        for table in tables
+    ]
     graphs = weigh(tables, *settings[1:])
     for t, target in enumerate(targets):
         if target is None:

@@ -133,6 +133,17 @@ def nearest_columns(knn: KNN, n_neighbors: int) -> KNN:
     return jax.tree.map(lambda leaf: on_device(np.asarray(leaf)[:n_neighbors]), knn)
 
 
+def closer_than(knn: KNN, farthest: float) -> KNN:
+    """The neighbors nearer than a distance; those as far, or farther, are none."""
+    distances, indices = np.asarray(knn.distances), np.asarray(knn.indices)
+    far = distances >= farthest
+    if not far.any():
+        return knn
+    itself = np.arange(distances.shape[1], dtype=np.int32)
+    indices, distances = np.where(far, itself, indices), np.where(far, 0.0, distances)
+    return KNN(on_device(indices), as_floats(distances))
+
+
 def as_floats(values: Any) -> Array:
     """A copy in JAX's own float type, converted by NumPy: nothing to compile."""
     return on_device(values, jax.dtypes.canonicalize_dtype(float))

@@ -183,9 +183,9 @@ def from_mates(
     lost = np.isnan(start[:, 0])
     if lost.any():
         with threadpool_limits(1):
-            beside = spectral(adjacency[lost][:, lost], n_components)
+            group = spectral(adjacency[lost][:, lost], n_components)
         around = frame if lost.all() else start[~lost]
-        start[lost] = beside if around is None else _beside(around, beside)
+        start[lost] = group if around is None else beside(around, group)
     rng = np.random.default_rng(seed)
     start[new] += rng.normal(scale=JITTER, size=(new.sum(), n_components))
     return start
@@ -225,7 +225,7 @@ def _spread(start: Start, adjacency: scipy.sparse.csr_matrix) -> None:
         start[reached] = (adjacency @ positions)[reached] / weight[reached, None]
 
 
-def _beside(frame: Start, group: Start) -> Start:
+def beside(frame: Start, group: Start) -> Start:
     """A group of points, made small and put to the right of a frame."""
     low, high = frame.min(axis=0), frame.max(axis=0)
     extent = float((high - low).max()) or 1.0
