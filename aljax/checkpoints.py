@@ -102,7 +102,7 @@ class Checkpoints:
         *,
         key: jax.Array,
         n_shifts: int,
-        collect: Callable[[LayoutState], LayoutState] | None = None,
+        collect: Callable[[LayoutState], LayoutState],
     ) -> LayoutState:
         """Returns `state`, or that of the newest whole checkpoint.
 
@@ -126,7 +126,7 @@ class Checkpoints:
             "problem": _digest(problem),
             "start": _digest(state),
         }
-        self._collect = collect or (lambda state: state)
+        self._collect = collect
         whole = newest(self.folder) if self.resume else None
         if whole is not None:
             check_same(whole, self._of)

@@ -20,7 +20,7 @@ from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig, check_extra
 from aljax.embedding import AlignedEmbedding, Record
 from aljax.errors import InputError, instance, warn
 from aljax.graph.build import build_graphs
-from aljax.graph.slices import Slice, check_labels, one_for_each, read_slices
+from aljax.graph.slices import Slice, check_labels, of_rows, one_for_each, read_slices
 from aljax.layout.frame import hold, settle, warn_alone, with_anchors
 from aljax.layout.initialize import initial_maps
 from aljax.layout.isolated import gather_isolated, warn_isolated
@@ -34,6 +34,7 @@ from aljax.layout.optimize import (
     run_in_place,
     shifts_of,
 )
+from aljax.layout.packing import pack, packed_loss, rows_for, unpack
 from aljax.layout.problem import (
     AlignedProblem,
     LayoutParams,
@@ -340,7 +341,12 @@ def optimize(
     On the devices of a mesh, where there is one, padded to `widths` at least.  The
     state's memory is used for the new one, unless others may use it, too.
     """
-    unpad = partial(collect, problem=problem, mesh=mesh) if mesh else None
+    if mesh:
+        unpad = partial(collect, problem=problem, mesh=mesh)
+    elif rows := rows_for(problem):
+        unpad = partial(unpack, problem=problem, rows=rows)
+    else:
+        unpad = same
     options: dict[str, Any] = {"key": key, "n_shifts": n_shifts}
     if checkpoints:
         state = checkpoints.begin(problem, params, state, collect=unpad, **options)
@@ -348,6 +354,9 @@ def optimize(
         placed = place(problem, params, state, key=key, mesh=mesh, widths=widths)
         problem, params, state, key = placed
         options |= {"key": key, "loss": sharded_loss}
+    elif rows := rows_for(problem):
+        problem, params, state = pack(problem, params, state, rows)
+        options["loss"] = packed_loss
     options["optimizer"] = optimizer or ADAM
     advance = run if progress or checkpoints or optimizer else run_in_place
     n_epochs, begun = int(state.n_epochs), int(state.epoch)
@@ -360,28 +369,19 @@ def optimize(
             if checkpoints:
                 checkpoints.keep(state)
             if progress:
-                progress(state)
+                progress(unpad(state))
         check_finite(state.maps)
-        return unpad(state) if unpad else state
+        return unpad(state)
+
+
+def same(state: LayoutState) -> LayoutState:
+    """Returns a state as it is: a layout of whole slices on one device has no other."""
+    return state
 
 
 def read_pull(weights: Any, name: str, held: Slice, _: int) -> np.ndarray | None:
     """Returns how strongly each row of a slice pulls at its mates."""
     return read_weights(weights, held.rows, name, held.name)
-
-
-def of_rows(
-    name: str, values: PerRow, slices: Sequence[Slice], read: Callable[..., Any]
-) -> list[np.ndarray | None]:
-    """Returns a checked value for each row of each slice; None for none of a slice.
-
-    `read` takes a slice's values, the name of the argument, the slice and its index.
-    """
-    given = one_for_each(name, values, len(slices))
-    return [
-        None if one is None else read(one, f"{name}[{t}]", slices[t], t)
-        for t, one in enumerate(given)
-    ]
 
 
 def read_mask(

@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig, number
 from aljax.errors import InputError, instance, nearest_name
-from aljax.fit import Prepared, check_key, prepare
+from aljax.fit import Prepared, check_key, optimize, prepare
 from aljax.graph.slices import dense_only
 from aljax.layout.losses import LossTerms
 from aljax.layout.optimize import (
@@ -272,14 +272,16 @@ def _lay_out_group(
         }
         members = [place for place, _ in part]
         ones = [begun[start] for _, start in part]
-        states = run_together(
-            [one.problem for one in ones],
-            [rows[place].params() for place in members],
-            [one.state for one in ones],
-            keys=[keys[place] for place in members],
-            n_shifts=n_shifts,
-            size=size,
-        )
+        problems = [one.problem for one in ones]
+        params = [rows[place].params() for place in members]
+        states, of_rows = [one.state for one in ones], [keys[t] for t in members]
+        if size == 1:
+            state = jax.device_put(states[0], may_alias=False)  # others start there too
+            only = problems[0], params[0], state, n_shifts
+            states = [optimize(*only, key=of_rows[0])]
+        else:
+            options = {"keys": of_rows, "n_shifts": n_shifts, "size": size}
+            states = run_together(problems, params, states, **options)
         yield members, ones, states
 
 

@@ -35,6 +35,7 @@ ORDER = [
     "layout.frame",
     "layout.losses",
     "layout.optimize",
+    "layout.packing",
     "layout.sharding",
     "layout.minimum",
     "layout.adjoint",

@@ -1,6 +1,6 @@
 """Slices: a user's data in; checked rows, neighbors or graphs out."""
 
-from collections.abc import Hashable, Sequence, Sized
+from collections.abc import Callable, Hashable, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -224,3 +224,16 @@ def _read_objects(data: np.ndarray, name: str) -> np.ndarray:
     except (TypeError, ValueError, OverflowError) as error:
         got = f"has dtype {data.dtype} ({error})"
         raise InputError(name, got, "real numbers") from error
+
+
+def of_rows(
+    name: str, values: Any, slices: Sequence[Slice], read: Callable[..., Any]
+) -> list[np.ndarray | None]:
+    """Returns a checked value for each row of each slice; None for none of a slice.
+
+    `read` takes a slice's values, the name of the argument, the slice and its index.
+    """
+    return [
+        None if value is None else read(value, f"{name}[{t}]", slices[t], t)
+        for t, value in enumerate(one_for_each(name, values, len(slices)))
+    ]

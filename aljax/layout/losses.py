@@ -101,9 +101,14 @@ def attraction(
     weights: Float[Array, "neighbors points"],
     a: Float[Array, ""],
     b: Float[Array, ""],
+    among: Float[Array, "components others"] | None = None,
 ) -> Float[Array, ""]:
-    """2 sum_edges w_ij log(1 + a |y_i - y_j|^(2b)) over one slice's directed list."""
-    difference = embedding[:, None, :] - embedding[:, neighbors]
+    """2 sum_edges w_ij log(1 + a |y_i - y_j|^(2b)) over one slice's directed list.
+
+    Neighbors are places in `among`, where it is there.
+    """
+    others = embedding if among is None else among
+    difference = embedding[:, None, :] - others[:, neighbors]
     squared = jnp.sum(difference**2, axis=0)
     return 2 * jnp.sum(weights * attraction_of_pairs(squared, a, b))
 
@@ -175,11 +180,14 @@ def repulsion_of_block(
     a: Float[Array, ""],
     b: Float[Array, ""],
 ) -> Float[Array, ""]:
-    """The part of the repulsion whose pairs have their first point in a block."""
+    """The part of the repulsion whose pairs have their first point in a block.
+
+    The ring of the slice stands in `ring` from place `ring.first` on.
+    """
     points = block.degrees.size
 
     def met(step: Int[Array, ""]) -> tuple[Array, Array]:
-        start, zero = step + block.first, jnp.zeros_like(step)
+        start, zero = ring.first + block.first + step, jnp.zeros_like(step)
         partner = jax.lax.dynamic_slice(
             ring.positions, (zero, start), block.positions.shape
         )
@@ -196,11 +204,11 @@ def repulsion_of_block(
 
 def alignment(
     embedding: Float[Array, "components points"],
-    other: Float[Array, "components points"],
+    other: Float[Array, "components others"],
     mates: Int[Array, "mates points"],
     strengths: Float[Array, "mates points"],
     pull: Float[Array, "points"],
-    other_pull: Float[Array, "points"],
+    other_pull: Float[Array, "others"],
     reach: Float[Array, "mates points"] | None = None,
 ) -> Float[Array, ""]:
     """sum_mates (pull_i + pull'_i') / 4 s |y_i - z_i'|^2 between two slices.

@@ -244,16 +244,11 @@ def run_together(
         states: The state that each row starts from; all at one epoch of as many.
         keys: The key of each row.
         n_shifts: Shifts that estimate the repulsion.
-        size: Rows that the program holds: fewer are filled up with the last.  1 is
-            the program of a single layout, and has its bits.
+        size: Rows that the program holds: fewer are filled up with the last.
     """
     n_epochs = states[0].n_epochs
     if int(n_epochs) == 0:  # their history has no row that an epoch could fill
         return [*states]
-    if size == 1:
-        state = jax.device_put(states[0], may_alias=False)  # other rows start there too
-        options = {"key": keys[0], "n_shifts": n_shifts}
-        return [run_in_place(problems[0], params[0], state, n_epochs, **options)]
     filled = [min(place, len(states) - 1) for place in range(size)]
 
     def stacked(trees: Sequence[Any]) -> Any:

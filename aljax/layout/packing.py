@@ -1,0 +1,290 @@
+"""Slices of very different sizes: cut into rows of one length, and laid out so.
+
+    pack(problem, params, state) -> `run(..., loss=packed_loss)` -> unpack
+
+A slice takes as many rows as its points fill, one after the other; neighbors and
+mates are places among the points of all rows.  Then work follows the points that
+there are, and not the number of slices times the largest.  The objective is the same;
+each row draws the pairs that repel by itself.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from aljax.graph.knn import on_device, round_up
+from aljax.layout import losses
+from aljax.layout.losses import Block, LossTerms, Shifts
+from aljax.layout.optimize import LayoutState
+from aljax.layout.problem import AlignedProblem, LayoutParams
+
+SHORTEST = 512  # points of a row: shorter ones cost more each
+WASTE = 1.25  # times the least work: slices padded to no more stay as they are
+ROWS = 16  # different numbers of rows for each doubling
+POINTWISE = ("degrees", "pulls", "free")
+
+
+class PackedProblem(AlignedProblem):
+    """A problem whose slices are cut into rows: its first axis is that of the rows.
+
+    Row r has the points from place `first[r]` on of a slice with `n_points[r]`, whose
+    own first one stands at place `begin[r]` of all.  Point `ring[i]` stands at place i
+    of an array in which each slice stands twice in a row; `copies` are the two places
+    of each point there (past the end for padding).
+    """
+
+    mates: Int[Array, "slices mates points"]
+    strengths: Float[Array, "slices mates points"]
+    moves: Float[Array, "slices mates points"] | None = None
+    first: Int[Array, "slices"] = eqx.field(kw_only=True)
+    begin: Int[Array, "slices"] = eqx.field(kw_only=True)
+    ring: Int[Array, "twice"] = eqx.field(kw_only=True)
+    copies: Int[Array, "2 places"] = eqx.field(kw_only=True)
+
+
+class Rows(NamedTuple):
+    """Where the points of each slice stand: `sizes` of them, from row `starts` on."""
+
+    length: int
+    number: int
+    sizes: tuple[int, ...]
+    starts: tuple[int, ...]
+
+    def spans(self) -> list[slice]:
+        """Returns the places of each slice's points, the rows put end to end."""
+        begins = [start * self.length for start in self.starts]
+        pairs = zip(begins, self.sizes, strict=True)
+        return [slice(begin, begin + size) for begin, size in pairs]
+
+    def owners(self) -> Int[np.ndarray, "rows"]:
+        """Returns the slice of each row; rows that are left over get the last one."""
+        return np.searchsorted(self.starts, np.arange(self.number), side="right") - 1
+
+
+def rows_for(problem: AlignedProblem) -> Rows | None:
+    """Returns how to cut a problem's slices; None where that would save little."""
+    sizes = [int(size) for size in np.asarray(problem.n_points)]
+    slices, capacity = problem.degrees.shape
+    lengths = [SHORTEST * 2**k for k in range(round_up(capacity).bit_length())]
+    plans = [_cut_into(sizes, length) for length in lengths if length < capacity]
+    if not plans:
+        return None
+    best = min(plans, key=lambda rows: (rows.number * rows.length, -rows.length))
+    return best if WASTE * best.number * best.length < slices * capacity else None
+
+
+def _cut_into(sizes: list[int], length: int) -> Rows:
+    needed = [max(1, -(-size // length)) for size in sizes]
+    starts = np.cumsum([0, *needed])
+    grain = max(1, 2 ** (int(starts[-1]).bit_length() - 1) // ROWS)
+    count = -(-int(starts[-1]) // grain) * grain
+    return Rows(length, count, tuple(sizes), tuple(starts[:-1].tolist()))
+
+
+class Packed(NamedTuple):
+    """The arguments of `run`, with slices cut into rows."""
+
+    problem: PackedProblem
+    params: LayoutParams
+    state: LayoutState
+
+
+def pack(
+    problem: AlignedProblem, params: LayoutParams, state: LayoutState, rows: Rows
+) -> Packed:
+    """Returns a problem, its settings and its state with slices cut into rows."""
+    owners = rows.owners()
+
+    def setting(leaf: Array) -> Array:
+        return jnp.asarray(np.asarray(leaf)[owners]) if leaf.ndim else leaf
+
+    def term(leaf: np.ndarray) -> np.ndarray:
+        of_rows = np.zeros((len(leaf), rows.number), leaf.dtype)
+        of_rows[:, list(rows.starts)] = leaf
+        return of_rows
+
+    cut = partial(_cut, rows=rows, axis=-3)
+    packed = _state_with(state, cut, term)
+    return Packed(_pack_problem(problem, rows), jax.tree.map(setting, params), packed)
+
+
+def unpack(state: LayoutState, problem: AlignedProblem, rows: Rows) -> LayoutState:
+    """Returns the state of a packed layout as that of its problem."""
+    slices, capacity = problem.degrees.shape
+
+    def whole(array: np.ndarray) -> np.ndarray:
+        joined = _joined(array)
+        filled = np.zeros((*joined.shape[:-1], slices, capacity), joined.dtype)
+        for t, span in enumerate(rows.spans()):
+            filled[..., t, : rows.sizes[t]] = joined[..., span]
+        return np.moveaxis(filled, -2, -3)
+
+    return _state_with(
+        state, whole, lambda term: np.add.reduceat(term, rows.starts, axis=1)
+    )
+
+
+def _state_with(
+    state: LayoutState,
+    of_maps: Callable[[np.ndarray], np.ndarray],
+    of_terms: Callable[[np.ndarray], np.ndarray],
+) -> LayoutState:
+    """A state whose maps (and moments of their shape) and terms are laid anew."""
+    like = state.maps.shape
+
+    def moving(leaf: Array) -> Array:
+        same = leaf.shape[-len(like) :] == like
+        return jnp.asarray(of_maps(np.asarray(leaf))) if same else leaf
+
+    return LayoutState(
+        maps=moving(state.maps),
+        moments=jax.tree.map(moving, state.moments),
+        epoch=state.epoch,
+        n_epochs=state.n_epochs,
+        history=jax.tree.map(
+            lambda term: jnp.asarray(of_terms(np.asarray(term))), state.history
+        ),
+    )
+
+
+def _joined(of_rows: Any) -> Any:
+    """Rows `(..., rows, values, length)` put end to end: `(..., values, places)`."""
+    values = of_rows.swapaxes(-3, -2)
+    return values.reshape(*values.shape[:-2], -1)
+
+
+def _cut(array: np.ndarray, rows: Rows, *, axis: int, fill: Any = 0) -> np.ndarray:
+    """Slices along `axis` cut into rows; points stand along the last axis."""
+    slices = np.moveaxis(array, axis, -2)
+    joined = np.empty((*slices.shape[:-2], rows.number * rows.length), array.dtype)
+    joined[...] = fill
+    for t, span in enumerate(rows.spans()):
+        joined[..., span] = slices[..., t, : rows.sizes[t]]
+    cut = joined.reshape(*joined.shape[:-1], rows.number, rows.length)
+    return np.moveaxis(cut, -2, axis)
+
+
+def _pack_problem(problem: AlignedProblem, rows: Rows) -> PackedProblem:
+    owners, spans = rows.owners(), rows.spans()
+    begins = np.array([span.start for span in spans])
+    places = np.arange(rows.number * rows.length, dtype=np.int32)
+    neighbors = np.asarray(problem.neighbors) + begins[:, None, None]
+    mates, strengths, moves = _mates_of_all(problem, begins)
+    ring, copies = np.zeros(2 * places.size, np.int32), np.full((2, places.size), 2**30)
+    for span, size in zip(spans, rows.sizes, strict=True):
+        twice = 2 * span.start + np.arange(2 * size)
+        ring[twice] = np.tile(places[span], 2)
+        copies[:, span] = twice.reshape(2, size)
+    sizes = np.array(rows.sizes)[owners]
+    first = places[:: rows.length] - begins[owners]
+
+    def cut(array: Any, **how: Any) -> Array:
+        return jnp.asarray(_cut(np.asarray(array), rows, axis=0, **how))
+
+    return PackedProblem(
+        neighbors=on_device(_cut(neighbors, rows, axis=0, fill=places), np.int32),
+        weights=cut(problem.weights),
+        n_points=on_device(sizes, np.int32),
+        mates=on_device(_cut(mates, rows, axis=0, fill=places), np.int32),
+        strengths=cut(strengths),
+        order=on_device(places.reshape(rows.number, rows.length)),
+        offsets=(),
+        moves=None if moves is None else cut(moves),
+        **{name: cut(getattr(problem, name)) for name in POINTWISE},
+        first=on_device(first, np.int32),
+        begin=on_device(begins[owners], np.int32),
+        ring=on_device(ring),
+        copies=on_device(copies, np.int32),
+    )
+
+
+def _mates_of_all(
+    problem: AlignedProblem, begins: Int[np.ndarray, "slices"]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """The mates in all slices as one list for each point, and what belongs to them."""
+    strengths = np.asarray(problem.strengths)
+    slices, points = strengths.shape[0], strengths.shape[-1]
+    later = np.arange(slices)[:, None] + np.array(problem.offsets, int)
+    mates = np.asarray(problem.mates) + begins[later % slices][..., None, None]
+    tables = [mates, strengths]
+    tables += [] if problem.moves is None else [np.asarray(problem.moves)]
+    tables = [table.reshape(slices, -1, points) for table in tables]
+    absent = tables[1] == 0
+    width = int((~absent).sum(axis=1).max(initial=1))
+    order = np.argsort(absent, axis=1, kind="stable")[:, :width]
+    mates, strengths, *moves = (np.take_along_axis(x, order, axis=1) for x in tables)
+    return mates, strengths, moves[0] if moves else None
+
+
+@jax.custom_vjp
+def _twice(
+    values: Float[Array, "... places"],
+    ring: Int[Array, "twice"],
+    copies: Int[Array, "2 places"],
+) -> Float[Array, "... twice"]:
+    """Values with each slice twice in a row; its gradient is read, not scattered."""
+    del copies
+    return values[..., ring]
+
+
+def _twice_forward(values: Array, ring: Array, copies: Array) -> tuple[Array, Array]:
+    return values[..., ring], copies
+
+
+def _twice_backward(copies: Array, gradient: Array) -> tuple[Array, None, None]:
+    read = gradient.at[..., copies].get(mode="fill", fill_value=0)
+    return jnp.sum(read, axis=-2), None, None
+
+
+_twice.defvjp(_twice_forward, _twice_backward)
+
+
+def packed_loss(
+    maps: Float[Array, "rows components points"],
+    problem: PackedProblem,
+    params: LayoutParams,
+    shifts: Shifts,
+) -> LossTerms:
+    """`aligned_loss` of a packed problem, given to `run` as `loss`: terms by row."""
+    everywhere = _joined(maps)
+    attracted = jax.vmap(losses.attraction, in_axes=(0, 0, 0, 0, 0, None))(
+        maps, problem.neighbors, problem.weights, params.a, params.b, everywhere
+    )
+    around = problem.ring, problem.copies
+    ring = Block(
+        _twice(everywhere, *around),
+        _joined(problem.degrees[:, None])[0][problem.ring],
+        2 * problem.begin,
+    )
+    over_rows = (Block(0, 0, 0), Block(None, None, 0), 0, 0, 0, 0)  # pyright: ignore
+    repelled = jax.vmap(losses.repulsion_of_block, in_axes=over_rows)(
+        Block(maps, problem.degrees, problem.first),
+        ring,
+        problem.n_points,
+        shifts,
+        params.a,
+        params.b,
+    )
+    rate = params.negative_sample_rate
+    pull = problem.pulls * (2 + rate)[:, None]
+    reach = None if problem.moves is None else params.motion_fidelity * problem.moves
+    aligned = jax.vmap(losses.alignment, in_axes=(0, None, 0, 0, 0, None, 0))(
+        maps,
+        everywhere,
+        problem.mates,
+        problem.strengths,
+        pull,
+        _joined(pull[:, None])[0],
+        reach,
+    )
+    return LossTerms(
+        attraction=attracted,
+        repulsion=params.repulsion_strength * rate * repelled,
+        alignment=params.alignment_regularisation * aligned,
+    )
