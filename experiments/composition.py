@@ -8,7 +8,7 @@ a config of its own, so each can be overridden by name though no YAML repeats it
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -73,7 +73,7 @@ def compose(overrides: Sequence[str], config: Path = CONFIG) -> dict[str, Any]:
         _check_choices(overrides)
     grids = [text for text in overrides if f"{_key(text)}.".startswith(f"{GRID}.")]
     others = [text for text in overrides if text not in grids]
-    with _Explained(overrides, config):
+    with _explained(overrides, config):
         composed = _compose(others, config)
         for text in grids:
             _replace(composed, text)
@@ -87,7 +87,7 @@ def is_swept(overrides: Sequence[str]) -> bool:
         InputError: An override cannot be read, or names no setting.
     """
     try:
-        with _Explained(overrides, CONFIG):
+        with _explained(overrides, CONFIG):
             _compose(overrides, CONFIG, resolve=False)
     except InputError as error:
         if not _has_several(error.__cause__):
@@ -97,34 +97,27 @@ def is_swept(overrides: Sequence[str]) -> bool:
     return False
 
 
-class _Explained:
+@contextmanager
+def _explained(overrides: Sequence[str], config: Path) -> Iterator[None]:
     """Tells Hydra's errors in the words of the settings."""
-
-    def __init__(self, overrides: Sequence[str], config: Path) -> None:
-        self.overrides, self.config = overrides, config
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        del kind, trace
-        if isinstance(error, OverrideParseException):
-            raise _unreadable(error.override or "") from error
-        if isinstance(error, MissingMandatoryValue):
-            name = error.full_key or ""
-            raise InputError(
-                name, "must be given", "a value", f"Add {name}=..."
-            ) from error
+    try:
+        yield
+    except OverrideParseException as error:
+        raise _unreadable(error.override or "") from error
+    except MissingMandatoryValue as error:
+        name = error.full_key or ""
+        remedy = f"Add {name}=..."
+        raise InputError(name, "must be given", "a value", remedy) from error
+    except COMPOSITION_ERRORS as error:
         if _has_several(error):
             expected = "one value; a list, with a value for each slice, stands in "
             expected += "brackets, as in layout.min_dist=[0.1,0.2]"
             got = f"does not compose: {_first_line(error)}"
             raise InputError("overrides", got, expected) from error
-        if isinstance(error, COMPOSITION_ERRORS):
-            _check_names(self.overrides, self.config)
-            reason = _first_line(error) or _first_line(error.__cause__)
-            got = f"is {self.config}, which does not compose: {reason.rstrip('.')}"
-            raise InputError("--config", got, "settings") from error
+        _check_names(overrides, config)
+        reason = _first_line(error) or _first_line(error.__cause__)
+        got = f"is {config}, which does not compose: {reason.rstrip('.')}"
+        raise InputError("--config", got, "settings") from error
 
 
 def _has_several(error: BaseException | None) -> bool:
@@ -154,14 +147,10 @@ def _check_choices(overrides: Sequence[str]) -> None:
 
 def _unreadable(text: str) -> InputError:
     named = [f"{group}={text}" for group, names in choices().items() if text in names]
-    return InputError(
-        text,
-        "cannot be read",
-        "name=value, as in layout.min_dist=0.2",
-        f"Did you mean `{named[-1]}`?"
-        if named
-        else "Quote a value that has commas, brackets, letters such as ö.",
-    )
+    remedy = "Quote a value that has commas, brackets, letters such as ö."
+    remedy = f"Did you mean `{named[-1]}`?" if named else remedy
+    expected = "name=value, as in layout.min_dist=0.2"
+    return InputError(text, "cannot be read", expected, remedy)
 
 
 def _replace(composed: dict[str, Any], text: str) -> None:
@@ -178,9 +167,8 @@ def _replace(composed: dict[str, Any], text: str) -> None:
     with hydra.initialize_config_dir(str(CONFIG.parent), version_base="1.3"):
         alone = hydra.compose(None, [f"+{text.lstrip('+')}"])
     value = OmegaConf.select(alone, _key(text))
-    inside[last] = (
-        OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
-    )
+    is_tree = OmegaConf.is_config(value)
+    inside[last] = OmegaConf.to_container(value) if is_tree else value
 
 
 def _check_yaml(config: Path) -> None:

@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 import threading
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any, Self
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -36,18 +36,13 @@ class Interrupts:
             )
             self._listener = threading.Thread(target=self._listen, daemon=True)
             self._listener.start()
-            for one in SIGNALS:
-                self._handlers[one] = signal.signal(one, self._remember)
+            for number in SIGNALS:
+                self._handlers[number] = signal.signal(number, self._remember)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        for one, handler in self._handlers.items():
-            signal.signal(one, handler)
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
         if self._handlers:
             signal.set_wakeup_fd(self._former)
             self._told.close()

@@ -66,14 +66,14 @@ def _main(arguments: Sequence[str], interrupts: Interrupts) -> int:
     asked = PARSER.parse_args(arguments)
     modes = {"-m": asked.multirun, "--reproduce": asked.reproduce}
     modes["--config"] = asked.config
-    given = [name for name, value in modes.items() if value]
+    chosen = [name for name, value in modes.items() if value]
     from aljax.errors import InputError
     from experiments import composition, settings
     from experiments.usage import usage
 
-    if len(given) > 1:
-        got = f"and `{'` and `'.join(given[1:])}` are set"
-        raise InputError(given[0], got, "one of them")
+    if len(chosen) > 1:
+        got = f"and `{'` and `'.join(chosen[1:])}` are set"
+        raise InputError(chosen[0], got, "one of them")
     if asked.help:
         print(usage(), flush=True)
         return 0

@@ -186,19 +186,16 @@ def _check_processes(settings: Mapping[str, Any]) -> None:
         raise InputError(present[0], "is set", "distributed=true, too")
     if len(present) < len(BY_HAND):
         missing = next(name for name in BY_HAND if name not in present)
-        raise InputError(
-            missing,
-            f"is null, but `{present[0]}` is not",
-            "all of coordinator=HOST:PORT processes=N process_id=I, or none of them "
-            "where SLURM, Open MPI or Kubernetes says them",
-        )
-    address, number_of_all, own = (settings[name] for name in BY_HAND)
+        expected = "all of coordinator=HOST:PORT processes=N process_id=I, or none of "
+        expected += "them where SLURM, Open MPI or Kubernetes says them"
+        raise InputError(missing, f"is null, but `{present[0]}` is not", expected)
+    address, count, process = (settings[name] for name in BY_HAND)
     if not re.fullmatch(r".+:\d{1,5}", str(address)):
         expected = "HOST:PORT, as in 10.0.0.1:9876"
         raise InputError("coordinator", f"is {address!r}", expected)
-    if own >= number_of_all:
-        got = f"is {own}, but `processes` is {number_of_all}"
-        raise InputError("process_id", got, f"0 to {number_of_all - 1}")
+    if process >= count:
+        got = f"is {process}, but `processes` is {count}"
+        raise InputError("process_id", got, f"0 to {count - 1}")
 
 
 def read_grid(values: Any) -> InverseGrid | None:
@@ -230,21 +227,14 @@ def read_grid(values: Any) -> InverseGrid | None:
 def check_options(
     task: Mapping[str, Any], *, required: Sequence[str], optional: Sequence[str] = ()
 ) -> None:
-    """Checks the names of a task's options.
-
-    Raises:
-        InputError: A name is unknown (the error tells the nearest), or missing.
-    """
+    """Checks the names of a task's options: none is unknown, and none is missing."""
     known = [f"task.{name}" for name in ("name", *required, *optional)]
     for name in task:
         if f"task.{name}" not in known:
             raise unknown(f"task.{name}", known, f"setting of task {task['name']}")
     for name in required:
         if name not in task:
-            raise InputError(
-                f"task.{name}",
-                "is missing",
-                f"a value, which task {task['name']} needs",
-                "Start from the experiment that has it "
-                f"(grep -l 'name: {task['name']}' configs/experiment/*).",
-            )
+            expected = f"a value, which task {task['name']} needs"
+            remedy = "Start from the experiment that has it (grep -l "
+            remedy += f"'name: {task['name']}' configs/experiment/*)."
+            raise InputError(f"task.{name}", "is missing", expected, remedy)

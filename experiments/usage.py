@@ -37,10 +37,7 @@ def usage() -> str:
     sections += [_section(f"{group}:", lines) for group, lines in described.items()]
     sections.append(_section("Of the data (??? has to be given):", _data_settings()))
     sections.append(_section("task.name (set by an experiment):", _tasks()))
-    own = OmegaConf.to_container(OmegaConf.load(CONFIG), resolve=False)
-    assert isinstance(own, dict)
-    plain = {str(name): value for name, value in own.items() if name != "defaults"}
-    sections.append(_section("Settings and their defaults:", plain))
+    sections.append(_section("Settings and their defaults:", _read(CONFIG, "defaults")))
     for section, values in dataclass_defaults().items():
         named = {f"{section}.{name}": value for name, value in values.items()}
         sections.append(_section("", named))
@@ -57,19 +54,20 @@ def _describe(group: str, name: str) -> str:
 
 def _data_settings() -> dict[str, str]:
     """Lists the settings of each choice of `data`, with their defaults."""
-    found = {}
+    listed = {}
     for name in choices()["data"]:
-        settings = OmegaConf.load(CONFIG.parent / "data" / f"{name}.yaml")
-        plain = OmegaConf.to_container(settings, resolve=False)
-        assert isinstance(plain, dict)
-        given = [
-            f"data.{key}={_as_yaml(value)}"
-            for key, value in plain.items()
-            if key != "source"
-        ]
-        if given:
-            found[f"data={name}"] = " ".join(given)
-    return found
+        options = _read(CONFIG.parent / "data" / f"{name}.yaml", "source")
+        words = [f"data.{key}={_as_yaml(value)}" for key, value in options.items()]
+        if words:
+            listed[f"data={name}"] = " ".join(words)
+    return listed
+
+
+def _read(path: Path, left_out: str) -> dict[str, Any]:
+    """Returns the settings of a YAML file but one, as they stand there."""
+    settings = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    assert isinstance(settings, dict)
+    return {str(name): v for name, v in settings.items() if name != left_out}
 
 
 def _tasks() -> dict[str, str]:

@@ -41,7 +41,7 @@ def check_pins() -> list[str]:
     wrong = []
     for text in requirements():
         pin = Requirement(text)
-        if not any(one.operator in (">=", "==", "~=") for one in pin.specifier):
+        if not any(bound.operator in (">=", "==", "~=") for bound in pin.specifier):
             wrong.append(f"{text} has no lower bound")
         try:
             version = metadata.version(pin.name)
@@ -50,12 +50,8 @@ def check_pins() -> list[str]:
             continue
         if not pin.specifier.contains(version, prereleases=True):
             wrong.append(f"{pin.name} {version} is installed, against {text}")
-    found = subprocess.run(
-        [sys.executable, "-m", "pip", "check"], capture_output=True, text=True
-    )
-    if found.returncode:
-        wrong += found.stdout.splitlines()
-    return wrong
+    checked = _run([sys.executable, "-m", "pip", "check"])
+    return wrong + (checked.stdout.splitlines() if checked.returncode else [])
 
 
 def run_at(end: str, folder: Path) -> tuple[str, str]:
@@ -68,19 +64,23 @@ def run_at(end: str, folder: Path) -> tuple[str, str]:
     _call([*install, "-e", str(ROOT), *PACKAGES, *pins])
     shown = _call([str(python), "-c", "import jax; print(jax.__version__)"])
     tests = [str(python), "-m", "pytest", "-n", "0", "-p", "no:cacheprovider", *TESTS]
-    found = subprocess.run(tests, cwd=ROOT, capture_output=True, text=True)
-    counts = re.findall(r"(?m)^.*\b(?:passed|failed|error).*$", found.stdout)
-    said = counts[-1] if counts else found.stdout[-500:] + found.stderr[-500:]
-    failed = re.findall(r"(?m)^(?:FAILED|ERROR) .*$", found.stdout)
+    tested = _run(tests)
+    counts = re.findall(r"(?m)^.*\b(?:passed|failed|error).*$", tested.stdout)
+    said = counts[-1] if counts else tested.stdout[-500:] + tested.stderr[-500:]
+    failed = re.findall(r"(?m)^(?:FAILED|ERROR) .*$", tested.stdout)
     _call([str(python), "-m", "pip", "check"])
     return shown.strip(), "; ".join([said.strip(), *failed])
 
 
+def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
 def _call(command: Sequence[str]) -> str:
-    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    if found.returncode:
-        raise RuntimeError(f"{' '.join(command)}\n{found.stdout}{found.stderr}")
-    return found.stdout
+    done = _run(command)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
+    return done.stdout
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -88,14 +88,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--pins", action="store_true", help="only what is installed")
     parser.add_argument("--ends", nargs="*", default=["oldest", "newest"])
-    given = parser.parse_args(arguments)
-    if given.pins:
+    asked = parser.parse_args(arguments)
+    if asked.pins:
         wrong = check_pins()
         print("\n".join(wrong) or "all pins hold")
         return int(bool(wrong))
     failed = False
     with tempfile.TemporaryDirectory() as folder:
-        for end in given.ends:
+        for end in asked.ends:
             version, said = run_at(end, Path(folder))
             failed |= "failed" in said or "error" in said
             print(f"{end}: jax {version}: {said}", flush=True)

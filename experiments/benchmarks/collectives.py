@@ -32,18 +32,18 @@ def collectives(text: str, devices: int) -> list[Collective]:
         text: The program of `run`, as `lower(...).compile().as_text()` has it.
         devices: How many it runs on.
     """
-    found = []
+    exchanges = []
     for line in text.splitlines():
         match = LINE.search(line)
         if match is None:
             continue
-        arrays = [_bytes(*one) for one in ARRAY.findall(match[1])]
+        arrays = [_bytes(*array) for array in ARRAY.findall(match[1])]
         pairs = re.search(r"source_target_pairs=\{\{(.*?)\}\}", line)
         share = (pairs[1].count("},{") + 1) / devices if pairs else 1.0
         often = RECORDED if "cond/" in line else 1.0
         sent = sum(arrays) * FACTORS[match[2]] * share * often
-        found.append(Collective(match[2], max(arrays), sent))
-    return found
+        exchanges.append(Collective(match[2], max(arrays), sent))
+    return exchanges
 
 
 def _bytes(kind: str, shape: str) -> int:

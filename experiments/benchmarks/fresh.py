@@ -18,7 +18,7 @@ from experiments.benchmarks.peers import METHODS, Problem
 
 def save(data: Problem, path: Path) -> None:
     """Writes slices and relations where `load` finds them, in another process."""
-    arrays = {f"slice_{t}": one for t, one in enumerate(data.slices)}
+    arrays = {f"slice_{t}": rows for t, rows in enumerate(data.slices)}
     pairs = {
         f"relation_{t}": np.array([*relation.items()]).reshape(-1, 2)
         for t, relation in enumerate(data.relations)

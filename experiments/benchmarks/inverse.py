@@ -95,7 +95,7 @@ def speed(rows: int = 70_000) -> dict[str, float]:
     # Clustered as a map is; what it costs does not depend on what is mapped.
     centers = rng.normal(scale=6, size=(10, 2))
     embedding = centers[rng.integers(10, size=rows)] + rng.normal(size=(rows, 2))
-    found = {}
+    medians = {}
     device = jnp.asarray(embedding, jnp.float32), jnp.asarray(data)
     for name, arrays in (
         ("arrays on the device", device),
@@ -105,8 +105,8 @@ def speed(rows: int = 70_000) -> dict[str, float]:
             queries = rng.normal(scale=5, size=(count, 2)).astype(np.float32)
             call = partial(inverse_transform, queries, *arrays)
             seconds = [clocked(call)[1] for _ in range(4)]
-            found[f"{count} queries, {name}"] = float(np.median(seconds[1:]))
-    return found
+            medians[f"{count} queries, {name}"] = float(np.median(seconds[1:]))
+    return medians
 
 
 def table(results: dict[str, Any]) -> str:

@@ -38,7 +38,7 @@ def hubs() -> list[Row]:
         "sphere and its center": sphere,
         "lognormal scales": rng.normal(size=(10_000, 100)) * scales,
     }
-    found = []
+    measured = []
     for name, data in cases.items():
         data = data.astype(np.float32)
         rows = np.random.default_rng(0).choice(len(data), ROWS, replace=False)
@@ -49,7 +49,7 @@ def hubs() -> list[Row]:
             radius = np.percentile(np.linalg.norm(centered, axis=1), 99)
             trust = trustworthiness(data, placed, n_neighbors=NEIGHBORS, rows=rows)
             farthest = float(np.abs(centered).max() / radius)
-            found.append(
+            measured.append(
                 {
                     "data": name,
                     "method": method,
@@ -57,7 +57,7 @@ def hubs() -> list[Row]:
                     "trustworthiness": trust,
                 }
             )
-    return found
+    return measured
 
 
 def min_dist() -> list[Row]:
@@ -97,7 +97,7 @@ def starts() -> list[Row]:
         "70,000 images of clothes": sources.fashion_whole(folder=None).slices[0],
         "10,000 rows in 200 groups": groups.astype(np.float32),
     }
-    found = []
+    measured = []
     for name, data in cases.items():
         rows = np.random.default_rng(0).choice(len(data), ROWS, replace=False)
         (graph,) = aljax.prepare([data], key=jax.random.key(0)).graphs
@@ -108,7 +108,7 @@ def starts() -> list[Row]:
             fitted = fit()
             placed = fitted.maps[0]
             trust = trustworthiness(data, placed, n_neighbors=NEIGHBORS, rows=rows)
-            found.append(
+            measured.append(
                 {
                     "data": name,
                     "init": init,
@@ -117,12 +117,12 @@ def starts() -> list[Row]:
                     "trustworthiness": trust,
                 }
             )
-    return found
+    return measured
 
 
 def size(counts: Sequence[int] = (1_000, 10_000, 100_000)) -> list[Row]:
     """Times an epoch of ten slices of growing size, in nanoseconds for a point."""
-    found = []
+    measured = []
     for count in counts:
         data = sources.drifting_clusters(
             slices=10, points=count, features=32, clusters=50, seed=0
@@ -133,8 +133,8 @@ def size(counts: Sequence[int] = (1_000, 10_000, 100_000)) -> list[Row]:
         fit = partial(aljax.fit, graphs, data.relations, key=key, layout=layout)
         _, *seconds = (fit().seconds["layout"] for _ in range(4))
         per_point = float(np.median(seconds)) / n_epochs / (10 * count) * 1e9
-        found.append({"points": 10 * count, "ns per epoch and point": per_point})
-    return found
+        measured.append({"points": 10 * count, "ns per epoch and point": per_point})
+    return measured
 
 
 def recall() -> list[Row]:

@@ -30,16 +30,16 @@ def run_parts(
         parts: What there is to run, known by the functions' names.
         arguments: The command line; None for the process's own.
     """
-    known = {part.__name__: part for part in parts}
+    by_name = {part.__name__: part for part in parts}
     parser = argparse.ArgumentParser(prog=f"python -m experiments.benchmarks.{name}")
-    parser.add_argument("parts", nargs="*", help=", ".join(known))
-    asked = parser.parse_args(arguments).parts or [*known]
-    check_known(parser, "part", asked, known)
+    parser.add_argument("parts", nargs="*", help=", ".join(by_name))
+    asked = parser.parse_args(arguments).parts or [*by_name]
+    check_known(parser, "part", asked, by_name)
     warnings.simplefilter("ignore")
     results: dict[str, Any] = {"machine": machine()}
     for part in asked:
         try:
-            rows = results[part] = known[part]()
+            rows = results[part] = by_name[part]()
         except MissingPeerError as missing:
             print(f"{part} left out: {missing}")
             continue

@@ -35,10 +35,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("overrides", nargs="*", metavar="name=value")
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args(arguments)
+    asked = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
-        asked = [*RUN, *given.overrides]
-        record = kill(Path(folder), asked, kills=given.kills, seed=given.seed)
+        arguments = [*RUN, *asked.overrides]
+        record = kill(Path(folder), arguments, kills=asked.kills, seed=asked.seed)
     print(json.dumps(record, indent=2))
     return 0 if record["whole"] and record["same"] == record["finished"] else 1
 
@@ -77,7 +77,7 @@ def kill(folder: Path, arguments: Sequence[str], *, kills: int, seed: int) -> An
         killed += not _run(log, again, moment)
     _run(log, again, None)
     finished = sorted(results.iterdir())
-    whole = [one for one in finished if (one / "config.yaml").exists()]
+    whole = [result for result in finished if (result / "config.yaml").exists()]
     straight = folder / "straight" / "run"
     said = log.read_text(errors="replace")
     return {
@@ -86,7 +86,7 @@ def kill(folder: Path, arguments: Sequence[str], *, kills: int, seed: int) -> An
         "resumed": said.count("going on from"),
         "damaged and passed over": said.count("is not a whole checkpoint"),
         "finished": len(whole),
-        "same": sum(not differing_arrays(straight, one) for one in whole),
+        "same": sum(not differing_arrays(straight, result) for result in whole),
         "whole": finished == whole,
     }
 

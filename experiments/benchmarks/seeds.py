@@ -41,16 +41,16 @@ def read_back(rows: np.ndarray, seed: int) -> float:
     held = np.arange(len(rows)) % HELD == 0
     fitted = aljax.fit([rows[~held]], key=jax.random.key(seed))
     placed = aljax.transform(fitted, 0, rows[held])
-    found = fitted.inverse_transform(placed).points
-    lost = np.mean((np.asarray(found) - rows[held]) ** 2)
+    read = fitted.inverse_transform(placed).points
+    lost = np.mean((np.asarray(read) - rows[held]) ** 2)
     return float(lost / rows[held].var(axis=0).mean())
 
 
-def spread(found: Sequence[dict[str, float]]) -> Spread:
+def spread(of_seeds: Sequence[dict[str, float]]) -> Spread:
     """Returns each measure's mean over seeds, standard deviation and both ends."""
     summed = {}
-    for name in found[0]:
-        values = np.array([measures[name] for measures in found])
+    for name in of_seeds[0]:
+        values = np.array([measures[name] for measures in of_seeds])
         summed[name] = {
             "mean": float(values.mean()),
             "deviation": float(values.std(ddof=1)) if len(values) > 1 else 0.0,
@@ -74,10 +74,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
     for name in asked.cases:
         case, dataset = CASES[name], CASES[name].load()
-        found = [fit_and_measure(case, dataset, seed) for seed in range(asked.seeds)]
-        spreads = spread(found)
+        of_seeds = [fit_and_measure(case, dataset, seed) for seed in range(asked.seeds)]
+        spreads = spread(of_seeds)
         print(f"\n{name}, {asked.seeds} seeds\n\n{table(spreads)}", flush=True)
-        stored = {"machine": machine(), "seeds": found, "spread": spreads}
+        stored = {"machine": machine(), "seeds": of_seeds, "spread": spreads}
         write_json(asked.out / f"seeds_{name}.json", stored)
     return 0
 

@@ -57,11 +57,11 @@ def speeches(*, components: int) -> Dataset:
 
 def _paragraphs(messages: Any) -> tuple[list[str], np.ndarray, np.ndarray, np.ndarray]:
     """Returns texts, years, ids and parties of a table's paragraphs."""
-    found = [
+    paragraphs = [
         (text, message.year, f"{message.fileid}, {i + 1}", message.party)
         for message in messages.itertuples()
         for i, text in enumerate(re.split(r"\n\s*\n", message.text))
         if len(text.split()) >= WORDS
     ]
-    texts, years, ids, parties = zip(*found, strict=True)
+    texts, years, ids, parties = zip(*paragraphs, strict=True)
     return list(texts), np.array(years), np.array(ids), np.array(parties)

@@ -39,26 +39,26 @@ def dynamic_tsne(
         penalty: lambda, the paper's .1.
         perplexity: Neighbors that count for a row, at most a third of its slice.
     """
-    sizes = [len(one) for one in slices]
+    sizes = [len(rows) for rows in slices]
     width = max(sizes)
     affinities = np.zeros((len(slices), width, width), dtype=np.float32)
     maps = np.zeros((len(slices), width, 2), dtype=np.float32)
     mates = np.zeros((len(slices), width), dtype=np.int32)
     related = np.zeros((len(slices), width), dtype=bool)
-    for t, (rows, one) in enumerate(zip(slices, start, strict=True)):
+    for t, (rows, rough) in enumerate(zip(slices, start, strict=True)):
         size = sizes[t]
         share = min(perplexity, (size - 1) / 3)
         affinities[t, :size, :size] = _affinities(jnp.asarray(rows), share)
-        maps[t, :size] = one
+        maps[t, :size] = rough
         if t < len(relations):
             pairs = np.array([*relations[t].items()], dtype=int).reshape(-1, 2)
             mates[t, pairs[:, 0]], related[t, pairs[:, 0]] = pairs[:, 1], True
     inside = np.arange(width) < np.array(sizes)[:, None]
-    found = _descend(
+    descended = _descend(
         *map(jnp.asarray, (maps, affinities, mates, related, inside)),
         jnp.asarray(penalty / width),
     )
-    return [np.asarray(one)[:size] for one, size in zip(found, sizes, strict=True)]
+    return [np.asarray(y)[:size] for y, size in zip(descended, sizes, strict=True)]
 
 
 @jax.jit
@@ -115,14 +115,14 @@ def _descend(
     rate = jnp.maximum(maps.shape[1] / EXAGGERATION, 50.0)
 
     def apart(y: Array) -> Array:
-        later = jax.vmap(lambda one, rows: one[rows])(jnp.roll(y, -1, axis=0), mates)
+        later = jnp.take_along_axis(jnp.roll(y, -1, axis=0), mates[..., None], axis=1)
         return pull / 2 * jnp.sum(related[..., None] * (y - later) ** 2)
 
     def epoch(i: Int[Array, ""], state: tuple[Array, ...]) -> tuple[Array, ...]:
         y, velocity, gains = state
         factor = jnp.where(i < EXAGGERATED, EXAGGERATION, 1.0)
         gradient = jax.lax.map(
-            lambda one: _slice_gradient(one[0], factor * one[1], one[2]),
+            lambda part: _slice_gradient(part[0], factor * part[1], part[2]),
             (y, affinities, inside),
         )
         gradient = gradient + jax.grad(apart)(y)

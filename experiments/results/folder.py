@@ -38,14 +38,7 @@ def held(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def made(names: Iterable[Path]) -> Iterator[Path]:
-    """Makes the first folder of those named that can be made, and holds it.
-
-    Args:
-        names: Without end.
-
-    Raises:
-        OSError: The folder cannot be written.
-    """
+    """Makes and holds the first folder that is free, of names without end."""
     for folder in names:
         with ExitStack() as stack:
             try:
@@ -87,10 +80,8 @@ def numbered(path: Path) -> Iterator[Path]:
 def folder_beside(results: Path) -> Iterator[Path]:
     """Makes a folder in `results` to be filled, and removes it unless it was published.
 
-    The folders of runs that were killed are removed, too.
-
-    Raises:
-        InputError: `results` cannot be written, or the disk is full.
+    The folders of runs that were killed are removed, too; a folder that cannot be
+    written and a full disk are told.
     """
     new = not results.exists()
     sweep(results.glob(f"{UNFINISHED}*"), lambda _: True)
@@ -124,11 +115,7 @@ def unwritable(results: Path, error: OSError) -> InputError:
 
 
 def publish(beside: Path, name: str) -> Path:
-    """Renames a whole folder to `name`, or the first free of `name`-2, `name`-3, ...
-
-    Returns:
-        The new path.
-    """
+    """Renames a whole folder to `name`, or the first free of `name`-2 and so on."""
     (beside / LOCK).unlink(missing_ok=True)
     for target in numbered(beside.with_name(name)):
         if os.path.lexists(target):  # renaming would replace a folder if it is empty

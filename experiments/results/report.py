@@ -260,10 +260,10 @@ def commit() -> str | None:
     describe = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
     asked = [*describe, "--abbrev=40", "--exclude=*"]
     try:
-        found = subprocess.run(asked, capture_output=True, text=True, check=True)
+        described = subprocess.run(asked, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return None
-    return found.stdout.strip()
+    return described.stdout.strip()
 
 
 def _number(value: float) -> float | None:

@@ -33,9 +33,6 @@ def reproduce(folder: Path, overrides: Sequence[str], interrupts: Interrupts) ->
 
     Returns:
         0 where all arrays are the same to the last bit, else 1.
-
-    Raises:
-        InputError: The folder holds no result of a fit, or the run refuses something.
     """
     from experiments.tasks.perform import perform
 
@@ -45,7 +42,7 @@ def reproduce(folder: Path, overrides: Sequence[str], interrupts: Interrupts) ->
     then = _record(folder)
     _arrays(folder)  # before the time that a run takes
     composed = composition.compose(overrides, folder / "config.yaml")
-    if not any(one.startswith("results=") for one in overrides):
+    if not any(text.startswith("results=") for text in overrides):
         composed["results"] = str(folder.resolve().parent)
     again = perform(settings.build(composed), composed, interrupts)
     differing = differences(then, _record(again))
@@ -64,26 +61,19 @@ def reproduce(folder: Path, overrides: Sequence[str], interrupts: Interrupts) ->
 def differing_arrays(folder: Path, again: Path) -> list[str]:
     """Lists the arrays of two results that differ in a bit, and how far."""
     first, second = _arrays(folder), _arrays(again)
-    found = []
-    for name in sorted({*first, *second}):
-        if name not in first or name not in second:
-            found.append(f"{name} is in one only")
-            continue
-        one, other = first[name], second[name]
-        if one.dtype != other.dtype or one.shape != other.shape:
-            found.append(f"{name} is {one.dtype}{one.shape}, {other.shape} now")
-        elif one.tobytes() != other.tobytes():
-            far = np.abs(one - other).max() if one.dtype.kind == "f" else "other"
-            found.append(f"{name} differs by up to {far}")
-    return found
+    words = [f"{name} is in one only" for name in sorted({*first} ^ {*second})]
+    for name in sorted({*first} & {*second}):
+        then, now = first[name], second[name]
+        if then.dtype != now.dtype or then.shape != now.shape:
+            words.append(f"{name} is {then.dtype}{then.shape}, {now.shape} now")
+        elif then.tobytes() != now.tobytes():
+            far = np.abs(then - now).max() if then.dtype.kind == "f" else "other"
+            words.append(f"{name} differs by up to {far}")
+    return words
 
 
 def _arrays(folder: Path) -> dict[str, np.ndarray]:
-    """Returns the arrays of a result.
-
-    Raises:
-        InputError: They cannot be read.
-    """
+    """Returns the arrays of a result."""
     path = folder / "embedding.npz"
     try:
         return read_npz(path)

@@ -30,7 +30,6 @@ def checkpoints(settings: RunSettings, dataset: Dataset) -> Iterator[Checkpoints
 
     Raises:
         Stopped: For KeyboardInterrupt, if there is something to go on from.
-        InputError: `resume` is true, and the checkpoint there is of another run.
     """
     about = decides(settings, dataset)
     sweep(_left(settings), _is_useless)
@@ -38,7 +37,7 @@ def checkpoints(settings: RunSettings, dataset: Dataset) -> Iterator[Checkpoints
         found = _unfinished(settings, about, stack) if settings.resume else []
         if found:
             print(f"going on from {found[0].path}", flush=True)
-            folders = [one.path.parent for one in found]
+            folders = [kept.path.parent for kept in found]
         else:
             if settings.resume:
                 print("nothing to go on from: starting at epoch 0", flush=True)
@@ -85,11 +84,8 @@ def decides(settings: RunSettings, dataset: Dataset) -> dict[str, str]:
 def _left(settings: RunSettings) -> list[Path]:
     """Returns the folders that runs of this name keep their layouts in."""
     name = re.compile(re.escape(settings.name) + CHECKPOINTS)
-    return sorted(
-        one
-        for one in settings.results.glob(f"{settings.name}.checkpoints*")
-        if name.fullmatch(one.name)
-    )
+    folders = sorted(settings.results.glob(f"{settings.name}.checkpoints*"))
+    return [folder for folder in folders if name.fullmatch(folder.name)]
 
 
 def _is_useless(folder: Path) -> bool:
@@ -102,12 +98,8 @@ def _is_useless(folder: Path) -> bool:
 def _unfinished(
     settings: RunSettings, about: dict[str, str], stack: ExitStack
 ) -> Sequence[Whole]:
-    """Returns the checkpoints of this run, the farthest first.
-
-    Raises:
-        InputError: All that there is under its name is of other runs.
-    """
-    own: list[Whole] = []
+    """Returns the checkpoints of this run, the farthest first."""
+    ours: list[Whole] = []
     others: list[Whole] = []
     for folder in _left(settings):
         with ExitStack() as holding:
@@ -125,14 +117,14 @@ def _unfinished(
             if differences(part.of, about):
                 others.append(part)
             else:
-                own.append(found)
+                ours.append(found)
                 stack.enter_context(holding.pop_all())
-    if others and not own:
+    if others and not ours:
         check_same(others[0], about)
-    return sorted(own, key=lambda one: one.path.name, reverse=True)
+    return sorted(ours, key=lambda kept: kept.path.name, reverse=True)
 
 
 def command(arguments: Sequence[str]) -> str:
     """Returns the command that goes on with what the arguments began."""
-    again = [one for one in arguments if not one.startswith("resume=")]
+    again = [text for text in arguments if not text.startswith("resume=")]
     return shlex.join(["python", "-m", "experiments.run", *again, "resume=true"])

@@ -39,11 +39,7 @@ DRAWING = 3600  # seconds for which the others wait for process 0 at the end
 
 
 def perform(composed: dict[str, Any], interrupts: Interrupts) -> None:
-    """Joins the other processes, and runs.
-
-    Raises:
-        InputError: Settings are refused before there are other processes.
-    """
+    """Joins the other processes, and runs; settings are refused before."""
     if composed["alignment"].get("alignment_regularisation") == selection.AUTO:
         raise InputError(
             "alignment_regularisation",
@@ -61,11 +57,7 @@ def perform(composed: dict[str, Any], interrupts: Interrupts) -> None:
 
 
 def connect(settings: RunSettings) -> None:
-    """Joins `jax.distributed`: by hand, or as the cluster's environment says.
-
-    Raises:
-        InputError: No cluster is detected, or the coordinator is not there.
-    """
+    """Joins `jax.distributed`: by hand, or as the cluster's environment says."""
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     try:
         jax.distributed.initialize(
@@ -134,11 +126,11 @@ def run(
     with stage("load", seconds, interrupts):
         dataset = described(load(settings.data), settings)
     count = len(dataset.slices)
-    own = aljax.distributed.share(count).own
-    mine = part(dataset, own)
+    share = aljax.distributed.share(count).own
+    mine = part(dataset, share)
     print(
         f"{settings.name}: process {jax.process_index()} of {jax.process_count()}, "
-        f"slices {own.start} to {own.stop - 1}, {report.summary(mine)}",
+        f"slices {share.start} to {share.stop - 1}, {report.summary(mine)}",
         flush=True,
     )
     with stage("fit", seconds, interrupts), bar(shown=writes) as progress:
@@ -166,13 +158,14 @@ def load(data: Mapping[str, Any]) -> Dataset:
     A folder of the user's own files is read only where it is this process's.
     """
 
-    def own(count: int) -> range:
+    def share(count: int) -> range:
         return aljax.distributed.share(count).own
 
     if data.get("source") == "files":
-        return files.read_dataset(data["path"], data["relations"], data["labels"], own)
+        paths = {name: data[name] for name in ("path", "relations", "labels")}
+        return files.read_dataset(**paths, share=share)
     dataset = sources.load(**data)
-    mine = own(len(dataset.slices))
+    mine = share(len(dataset.slices))
     slices = [
         rows if t in mine else np.empty((len(rows), 0))
         for t, rows in enumerate(dataset.slices)
@@ -180,9 +173,9 @@ def load(data: Mapping[str, Any]) -> Dataset:
     return dataclasses.replace(dataset, slices=slices)
 
 
-def part(dataset: Dataset, own: range) -> Dataset:
+def part(dataset: Dataset, share: range) -> Dataset:
     """Returns some slices of a dataset, without their relations."""
-    cut = slice(own.start, own.stop)
+    cut = slice(share.start, share.stop)
     labels = None if dataset.labels is None else dataset.labels[cut]
     slices, ids, titles = dataset.slices[cut], dataset.ids[cut], dataset.titles[cut]
     return Dataset(slices, [], ids, titles, labels)
@@ -214,11 +207,11 @@ def measure(
     mine: Dataset, fitted: AlignedEmbedding, embedding: AlignedEmbedding
 ) -> report.Measures:
     """Returns all measures, each made by the process that has the data."""
-    own = report.measure(mine, fitted)
+    measured = report.measure(mine, fitted)
     count = len(embedding.maps)
     room = aljax.distributed.share(count).room
     values = np.full((2, room), np.nan)
-    values[:, : len(fitted.maps)] = own.trustworthiness, own.accuracy
+    values[:, : len(fitted.maps)] = measured.trustworthiness, measured.accuracy
     trust, accuracy = np.concatenate([*from_all(values)], axis=1)[:, :count]
     return report.Measures(
         trustworthiness=trust.tolist(),

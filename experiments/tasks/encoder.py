@@ -47,8 +47,8 @@ class Views(eqx.Module):
 
     def __init__(self, features: int, *, width: int, out: int, key: jax.Array) -> None:
         self.networks = [
-            eqx.nn.MLP(features, out, width, depth=1, activation=jax.nn.gelu, key=own)
-            for own in jax.random.split(key, 2)
+            eqx.nn.MLP(features, out, width, 1, jax.nn.gelu, key=network_key)
+            for network_key in jax.random.split(key, 2)
         ]
 
     def __call__(self, views: Rows) -> Rows:
@@ -74,11 +74,7 @@ def apart(maps: Rows, rows: Int[Array, rows]) -> Float[Array, ""]:
 def run(
     settings: RunSettings, composed: dict[str, Any], interrupts: Interrupts
 ) -> Path:
-    """Trains, lays out before and after, and writes figures and a picture.
-
-    Raises:
-        InputError: Data or settings are refused.
-    """
+    """Trains, lays out before and after, and writes figures and a picture."""
     task = settings.task
     check_options(task, required=("width", "components", "training"))
     for name in ("width", "components"):
@@ -86,22 +82,21 @@ def run(
     dataset = sources.load(**settings.data)
     assert dataset.labels is not None
     images, labels = np.asarray(dataset.slices[0]), np.asarray(dataset.labels[0])
-    views = [jnp.asarray(_standard(one)) for one in (images, magnitudes(images))]
+    views = [jnp.asarray(_standard(rows)) for rows in (images, magnitudes(images))]
     rng = np.random.default_rng(settings.seed)
     order = rng.permutation(len(images))
     known, hidden = np.split(order, [len(order) // 2])
-    key, own = jax.random.split(jax.random.key(settings.seed))
+    key, network_key = jax.random.split(jax.random.key(settings.seed))
     width, out = task["width"], task["components"]
-    untrained = Views(images.shape[1], width=width, out=out, key=own)
+    untrained = Views(images.shape[1], width=width, out=out, key=network_key)
 
     def batches(number: int) -> tuple[list[dict[int, int]], Array]:
         drawn = np.random.default_rng([settings.seed, number]).permutation(known)
         linked, judged = np.split(drawn, [int(LINKED * len(drawn))])
         return [_same(linked)], jnp.asarray(judged)
 
-    print(
-        f"{settings.name}: {len(known)} known mates, {len(hidden)} hidden", flush=True
-    )
+    counts = f"{len(known)} known mates, {len(hidden)} hidden"
+    print(f"{settings.name}: {counts}", flush=True)
     trained, losses = train(
         untrained,
         lambda module: module(views),
@@ -151,10 +146,10 @@ def _draw(
     names = ("pixels", "Fourier magnitudes")
     for line, (when, both) in zip(figure.subplots(2, 2), maps.items(), strict=True):
         bounds = bounds_of(np.concatenate(both))
-        for panel, name, one, other in zip(line, names, both, both[::-1], strict=True):
-            plot.points(one, labels, ax=panel)
+        for panel, name, y, other in zip(line, names, both, both[::-1], strict=True):
+            plot.points(y, labels, ax=panel)
             some = hidden[:150]
-            ways = np.stack([one[some], other[some]])
+            ways = np.stack([y[some], other[some]])
             panel.plot(*ways.transpose(2, 0, 1), color="grey", linewidth=0.3, zorder=0)
             panel.set(title=f"{when} training: {name}, {far[when]:.3f}", **bounds)
     return figure

@@ -66,22 +66,18 @@ def held_out_accuracy(
     positions: np.ndarray, labels: np.ndarray, known: np.ndarray
 ) -> float:
     """Returns the share of unknown rows that most of their 10 known neighbors match."""
+    from sklearn.neighbors import KNeighborsClassifier
+
+    voters = KNeighborsClassifier(min(VOTERS, len(known)))
+    voters.fit(positions[known], labels[known])
     unknown = np.setdiff1d(np.arange(len(labels)), known)
-    squared = ((positions[unknown, None] - positions[known]) ** 2).sum(axis=-1)
-    near = np.argsort(squared, axis=1, kind="stable")[:, :VOTERS]
-    votes = labels[known][near]
-    counts = (votes[..., None] == np.unique(labels)).sum(axis=1)
-    return float((np.unique(labels)[counts.argmax(axis=1)] == labels[unknown]).mean())
+    return float(voters.score(positions[unknown], labels[unknown]))
 
 
 def run(
     settings: RunSettings, composed: dict[str, Any], interrupts: Interrupts
 ) -> Path:
-    """Trains, lays out before and after, and writes figures, weights and a picture.
-
-    Raises:
-        InputError: Data or settings are refused.
-    """
+    """Trains, lays out before and after, and writes figures, weights and a picture."""
     task = settings.task
     names = ("noise_columns", "noise", "known_rows", "training")
     check_options(task, required=names)
@@ -147,9 +143,8 @@ def _draw(
         "untrained": "with noise, all weights 1",
         "trained": "with noise, weights trained",
     }
-    for panel, (name, positions) in zip(
-        upper.subplots(1, 3), maps.items(), strict=True
-    ):
+    panels = upper.subplots(1, 3)
+    for panel, (name, positions) in zip(panels, maps.items(), strict=True):
         plot.points(positions, labels, ax=panel)
         panel.set_title(f"{words[name]}: {accuracy[name]:.3f}", fontsize="medium")
     upper.suptitle("Held-out 10-NN accuracy in the map")

@@ -60,7 +60,7 @@ def _product(axes: Any) -> list[Row]:
 def _zipped(axes: Any) -> list[Row]:
     values = _axes("zip", axes)
     if len({*map(len, values)}) > 1:
-        counts = {name: len(own) for name, own in zip(axes, values, strict=True)}
+        counts = {name: len(axis) for name, axis in zip(axes, values, strict=True)}
         expected = "as many values of each name"
         remedy = "Use product for all combinations."
         got = f"has lists of different lengths, {counts}"
@@ -77,8 +77,8 @@ def _drawn(random: Any) -> list[Row]:
     _check_mapping(f"{name}.draw", random["draw"], "names and where to draw them from")
     rng = np.random.default_rng(random["seed"])
     draws = {
-        own: _draw(f"{name}.draw.{own}", source, rng, random["count"])
-        for own, source in random["draw"].items()
+        axis: _draw(f"{name}.draw.{axis}", source, rng, random["count"])
+        for axis, source in random["draw"].items()
     }
     rows = zip(*draws.values(), strict=True)
     return [dict(zip(draws, row, strict=True)) for row in rows]

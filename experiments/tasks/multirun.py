@@ -42,10 +42,10 @@ def launch(overrides: Sequence[str], interrupts: Interrupts) -> int:
     Raises:
         InputError: Settings are refused before the first job.
     """
-    own = [text for text in overrides if not text.lstrip("+").startswith("hydra")]
-    if composition.is_swept(own):
+    ours = [text for text in overrides if not text.lstrip("+").startswith("hydra")]
+    if composition.is_swept(ours):
         return _launch([*overrides, *QUIET], interrupts)
-    composed = selection.resolved(composition.compose(own))
+    composed = selection.resolved(composition.compose(ours))
     built = settings.build(composed)
     if built.task["name"] != "sweep":
         expected = "a sweep (experiment=digits_sweep), or several values, as seed=0,1,2"

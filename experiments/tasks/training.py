@@ -184,20 +184,20 @@ def train(
         def value(module: Any) -> Float[Array, ""]:
             return loss(lay_out(encode(module), held, training, key), batch)
 
-        found, gradient = eqx.filter_value_and_grad(value)(module)
+        current, gradient = eqx.filter_value_and_grad(value)(module)
         updates, state = optimizer.update(gradient, state)
-        return eqx.apply_updates(module, updates), state, found
+        return eqx.apply_updates(module, updates), state, current
 
     losses: list[float] = []
     held: Held | None = None
     batch, began = None, time.perf_counter()
     for count in range(training.steps):
-        own = jax.random.fold_in(key, count)
+        step_key = jax.random.fold_in(key, count)
         if held is None or count % training.refresh == 0:
             relations, batch = batches(count // training.refresh)
-            held = hold(encode(module), relations, key=own, training=training)
-        module, state, found = step(module, state, held, batch, own)
-        losses.append(float(found))
+            held = hold(encode(module), relations, key=step_key, training=training)
+        module, state, current = step(module, state, held, batch, step_key)
+        losses.append(float(current))
         if count % 10 == 0:
             seconds = time.perf_counter() - began
             print(f"  step {count}: loss {losses[-1]:.4f}, {seconds:.0f} s", flush=True)

@@ -73,7 +73,7 @@ def tell(data: Any, labels: Any, classes: tuple[str, ...], folder: Path) -> Any:
     mapper = umap.UMAP(random_state=42).fit(data)
     umap.plot.points(mapper, labels=labels).savefig(folder / "map.png", dpi=100)
     corners = np.array(
-        [np.median(mapper.embedding_[labels == one], axis=0) for one in classes]
+        [np.median(mapper.embedding_[labels == label], axis=0) for label in classes]
     )
     test_pts = grid_between(corners)
     inv_transformed_points = mapper.inverse_transform(test_pts)
