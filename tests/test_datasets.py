@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+from helpers import refused
 
 from experiments.data import files, sources
 
@@ -39,10 +40,9 @@ def load(path, relations=None, labels=None):
     return sources.load("files", path=str(path), relations=relations, labels=labels)
 
 
-def refused(match, *arguments, **settings):
-    with pytest.raises(ValueError, match=match) as caught:
-        load(*arguments, **settings)
-    return str(caught.value)
+def load_refused(path, *words, name="data.path", **files):
+    with refused(name, *words):
+        load(path, **files)
 
 
 def test_digits_are_the_published_sequence():
@@ -60,13 +60,13 @@ def test_digits_are_the_published_sequence():
 
 
 def test_unknown_sources_and_options_name_the_nearest():
-    with pytest.raises(ValueError, match="did you mean `digits_sequence`"):
+    with refused("data.source", "'digit_sequence'", "`digits_sequence`"):
         sources.load("digit_sequence")
-    with pytest.raises(ValueError, match=r"did you mean `data\.step`"):
+    with refused("data.stp", "`data.step`"):
         sources.load("digits_sequence", size=400, stp=150)
-    with pytest.raises(ValueError, match=r"`data\.size` is '400'; expected a whole"):
+    with refused("data.size", "'400'", "a whole number"):
         sources.load("digits_sequence", size="400", step=150)
-    with pytest.raises(ValueError, match=r"`data\.step` is missing"):
+    with refused("data.step", "missing"):
         sources.load("digits_sequence", size=400)
 
 
@@ -108,21 +108,22 @@ def test_labels_are_read_as_the_data_are(folder, relations, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("labels", "message"),
+    ("labels", "words"),
     [
-        ([np.zeros(8)] * 2, "has 2 arrays for 3 slices"),
-        ([np.zeros(8), np.zeros(7), np.zeros(8)], r"arr_1 .* shape \(7,\); .*slice9"),
+        ([np.zeros(8)] * 2, ["2 arrays for 3 slices"]),
+        ([np.zeros(8), np.zeros(7), np.zeros(8)], ["arr_1", "(7,)", "slice9"]),
     ],
 )
-def test_labels_that_do_not_fit(folder, relations, tmp_path, labels, message):
+def test_labels_that_do_not_fit(folder, relations, tmp_path, labels, words):
     np.savez(tmp_path / "labels.npz", *labels)
-    refused(message, folder, relations, str(tmp_path / "labels.npz"))
+    with refused("data.labels", *words):
+        load(folder, relations, str(tmp_path / "labels.npz"))
 
 
 def test_data_that_are_not_there(tmp_path):
-    assert "folder with one .npy" in refused("nothing is there", tmp_path / "nowhere")
+    load_refused(tmp_path / "nowhere", "nowhere", "one .npy for each slice")
     (tmp_path / "notes.txt").touch()
-    refused(r"no \.npy file, but notes\.txt", tmp_path)
+    load_refused(tmp_path, "notes.txt", "one .npy for each slice")
 
 
 def test_data_that_cannot_be_read(windows, tmp_path):
@@ -130,65 +131,67 @@ def test_data_that_cannot_be_read(windows, tmp_path):
     np.save(whole, windows[0][0])
     for file in (tmp_path / "half.npy", tmp_path / "half.npz"):
         file.write_bytes(whole.read_bytes()[:-10])
-        refused(rf"{file.name}, which cannot be read.*Write it again", file)
+        load_refused(file, file.name, "Write it again")
     text = tmp_path / "table.csv"
     text.write_text("1,2\n")
-    refused(r"table\.csv, which cannot be read.*numpy\.savez", text)
+    load_refused(text, "table.csv", "numpy.savez")
     np.savez(tmp_path / "whole.npz", windows[0][0])
     packed = (tmp_path / "whole.npz").read_bytes()
     (tmp_path / "cut.npz").write_bytes(packed[: len(packed) // 2])
-    refused(r"cut\.npz, which cannot be read", tmp_path / "cut.npz")
+    load_refused(tmp_path / "cut.npz", "cut.npz", "numpy.savez")
     np.savez(tmp_path / "empty.npz")
-    refused("it is empty", tmp_path / "empty.npz")
+    load_refused(tmp_path / "empty.npz", "empty.npz", "it is empty")
     (tmp_path / "whole.npz").rename(tmp_path / "renamed.npy")
-    refused(r"it is an \.npz", tmp_path / "renamed.npy")
+    load_refused(tmp_path / "renamed.npy", "renamed.npy", "an .npz")
     whole.rename(tmp_path / "renamed.npz")
-    refused(r"it is an \.npy", tmp_path / "renamed.npz")
+    load_refused(tmp_path / "renamed.npz", "renamed.npz", "an .npy")
 
 
 def test_no_file_is_unpickled(tmp_path):
     np.save(tmp_path / "objects.npy", np.array([[{}]], dtype=object))
-    refused("without Python objects", tmp_path / "objects.npy")
+    load_refused(tmp_path / "objects.npy", "without Python objects")
     np.savez(tmp_path / "objects.npz", np.array([[{}]], dtype=object))
-    refused("without Python objects", tmp_path / "objects.npz")
+    load_refused(tmp_path / "objects.npz", "without Python objects")
 
 
 def test_arrays_that_are_no_slices_are_named(folder):
     np.save(folder / "slice9.npy", np.array([[1.0, np.nan]]))
-    refused(r"slice9 in .* has nan in row 0", folder)
+    load_refused(folder, "slice9 in", "nan in row 0")
     np.save(folder / "slice9.npy", np.zeros(3))
-    refused(r"slice9 in .* has shape \(3,\)", folder)
+    load_refused(folder, "slice9 in", "(3,)")
 
 
 def test_several_slices_need_relations(folder):
-    refused(r"`data\.relations` is null.*list of 2 objects.*data\.relations=", folder)
+    words = ("is null", "list of 2 objects", "data.relations=")
+    load_refused(folder, *words, name="data.relations")
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("content", "words"),
     [
-        ({"4": 0}, "holds something else; expected a JSON list of 2 objects"),
-        ([[4, 0], [4, 0]], "holds something else"),
-        ([{"4": 0}], "has 1 dicts for 3 slices"),
-        ([{"4": 0}, {"four": 0}], 'object 1 in .* has the key "four"'),
-        ([{"4": 0}, {"-4": 0}], 'object 1 in .* has the key "-4"'),
-        ([{"4": "0"}, {"4": 0}], 'object 0 in .* maps "4" to "0"'),
-        ([{"4": 0.5}, {"4": 0}], 'object 0 in .* maps "4" to 0.5'),
-        ([{"4": True}, {"4": 0}], 'object 0 in .* maps "4" to true'),
-        ([{"4": 10**30}, {"4": 0}], 'object 0 in .* maps "4" to 1000'),
-        ([{"8": 9}, {"4": 0}], "maps from row 8; expected rows 0 to 7 of slice 0"),
-        ([{"4": 0, "5": 0}, {"4": 0}], "rows 4 and 5 to the same row 0"),
+        ({"4": 0}, ["a JSON list of 2 objects"]),
+        ([[4, 0], [4, 0]], ["a JSON list of 2 objects"]),
+        ([{"4": 0}], ["1 dicts for 3 slices"]),
+        ([{"4": 0}, {"four": 0}], ["object 1 in", '"four"']),
+        ([{"4": 0}, {"-4": 0}], ["object 1 in", '"-4"']),
+        ([{"4": "0"}, {"4": 0}], ["object 0 in", '"4" to "0"']),
+        ([{"4": 0.5}, {"4": 0}], ["object 0 in", '"4" to 0.5']),
+        ([{"4": True}, {"4": 0}], ["object 0 in", '"4" to true']),
+        ([{"4": 10**30}, {"4": 0}], ["object 0 in", '"4" to 1000']),
+        ([{"8": 9}, {"4": 0}], ["row 8", "0 to 7 of slice 0"]),
+        ([{"4": 0, "5": 0}, {"4": 0}], ["rows 4 and 5", "row 0"]),
     ],
 )
-def test_relations_that_do_not_fit(folder, tmp_path, content, message):
+def test_relations_that_do_not_fit(folder, tmp_path, content, words):
     file = write_json(tmp_path / "relations.json", content)
-    text = refused(message, folder, file)
-    assert "relations.json" in text
+    words = ["relations.json", *words]
+    load_refused(folder, *words, name="data.relations", relations=file)
 
 
 @pytest.mark.parametrize("text", ["[{", "[" * 100_000, '[{"4": 0}, {"4": 0, "04": 1}]'])
 def test_relations_that_cannot_be_read(folder, tmp_path, text):
     file = tmp_path / "relations.json"
     file.write_text(text)
-    refused("cannot be read|row 04 twice", folder, str(file))
-    refused("cannot be read", folder, str(tmp_path / "missing.json"))
+    for path in (file, tmp_path / "missing.json"):
+        options = {"name": "data.relations", "relations": str(path)}
+        load_refused(folder, str(path), **options)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import refused
 
 from experiments.benchmarks.peers import MissingPeerError, Problem
 from experiments.data.dataset import Dataset
@@ -91,7 +92,7 @@ def test_a_run_that_is_stopped_goes_on(small, tmp_path, capsys):
 def test_a_file_of_something_else_is_refused(tmp_path):
     path = tmp_path / "full.csv"
     path.write_text("a,b\n1,2\n")
-    with pytest.raises(ValueError, match="has the columns"):
+    with refused("--out", str(path), "['a', 'b']"):
         evaluation.read(path)
 
 

@@ -2,6 +2,7 @@ import gzip
 
 import numpy as np
 import pytest
+from helpers import refused
 
 from experiments.data.fashion import PARTS, fashion_mnist, name_classes, read_idx
 
@@ -30,14 +31,14 @@ def test_four_files_plain_or_packed_become_rows_and_classes(folder):
 
 
 def test_missing_files_are_said_with_both_ways_to_get_them(tmp_path):
-    with pytest.raises(ValueError, match=r"apt-get install.*`data\.folder`"):
+    with refused("data.folder", "apt-get install", "`data.folder`"):
         fashion_mnist(tmp_path)
 
 
 def test_files_of_other_shapes_are_refused(folder):
     path = folder / "train-images-idx3-ubyte"
     path.write_bytes(idx(np.zeros((2, 28, 28))))
-    with pytest.raises(ValueError, match="the train files"):
+    with refused("data.folder", "the train files", "(2, 28, 28)"):
         fashion_mnist(folder)
 
 
@@ -45,25 +46,25 @@ def test_files_of_other_shapes_are_refused(folder):
 def test_a_file_cut_anywhere_is_refused(tmp_path, kept):
     path = tmp_path / "cut"
     path.write_bytes(idx(np.arange(12).reshape(3, 4) + 1)[:-1][:kept])
-    with pytest.raises(ValueError, match="cut"):
+    with refused("data.folder", str(path)):
         read_idx(path)
     packed = tmp_path / "cut.gz"
     packed.write_bytes(gzip.compress(idx(np.ones(30)))[:kept])
-    with pytest.raises(ValueError, match="cut"):
+    with refused("data.folder", str(packed)):
         read_idx(packed)
 
 
 def test_a_declared_size_over_the_bound_is_refused_before_it_is_read(tmp_path):
     path = tmp_path / "bomb"
     path.write_bytes(bytes([0, 0, 8, 2]) + np.array([2**31, 2**31], ">u4").tobytes())
-    with pytest.raises(ValueError, match="at most"):
+    with refused("data.folder", f"({2**31}, {2**31})", f"at most {2**28} bytes"):
         read_idx(path)
 
 
 def test_what_follows_the_array_is_refused(tmp_path):
     path = tmp_path / "long"
     path.write_bytes(idx(np.ones(4)) + b"x")
-    with pytest.raises(ValueError, match="holds more"):
+    with refused("data.folder", "4 bytes", "holds more"):
         read_idx(path)
 
 

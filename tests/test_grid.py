@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from helpers import refused
 
 from experiments.tasks.grid import expand
 
@@ -45,25 +46,22 @@ def test_random_draws_repeat_with_their_seed_and_keep_to_their_ranges():
 
 
 @pytest.mark.parametrize(
-    ("grid", "said"),
+    ("grid", "name", "said"),
     [
-        (None, "`task.grid` is None"),
-        ({}, "`task.grid` is {}"),
-        ({"product": {}}, "`task.grid` is empty"),
-        ({"product": {"a": []}}, "`task.grid` is empty"),
-        (
-            {"prodct": {"a": [1]}},
-            "`task.grid.prodct` is not a way.*`task.grid.product`",
-        ),
-        ({"product": {"a": 1}}, "`task.grid.product.a` is 1; expected a list"),
-        ({"product": {"a": {"log": [0, 1, 3]}}}, "ends above 0"),
-        ({"product": {"a": {"lg": [1, 2, 3]}}}, "`task.grid.product.a` is"),
-        ({"product": {"a": {"log": [0.1, float("inf"), 3]}}}, "ends above 0"),
-        ({"product": {"a": [1]}, "zip": {"a": [2]}}, "has a in two parts"),
-        ({"zip": {"a": [1], "b": [1, 2]}}, "lists of different lengths"),
-        ({"random": {"count": 3, "draw": {"a": [1]}}}, "expected count, seed, draw"),
+        (None, "", "is None"),
+        ({}, "", "is {}"),
+        ({"product": {}}, "", "is empty"),
+        ({"product": {"a": []}}, "", "is empty"),
+        ({"prodct": {"a": [1]}}, ".prodct", "`task.grid.product`"),
+        ({"product": {"a": 1}}, ".product.a", "is 1"),
+        ({"product": {"a": {"log": [0, 1, 3]}}}, ".product.a", "ends above 0"),
+        ({"product": {"a": {"lg": [1, 2, 3]}}}, ".product.a", "'lg'"),
+        ({"product": {"a": {"log": [0.1, float("inf"), 3]}}}, ".product.a", "inf"),
+        ({"product": {"a": [1]}, "zip": {"a": [2]}}, "", "has a in two parts"),
+        ({"zip": {"a": [1], "b": [1, 2]}}, ".zip", "{'a': 1, 'b': 2}"),
+        ({"random": {"count": 3, "draw": {"a": [1]}}}, ".random", "count, seed, draw"),
     ],
 )
-def test_a_grid_that_cannot_be_read_is_refused(grid, said):
-    with pytest.raises(ValueError, match=said):
+def test_a_grid_that_cannot_be_read_is_refused(grid, name, said):
+    with refused(f"task.grid{name}", said):
         expand(grid)

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from helpers import make_data, make_relations
+from helpers import make_data, make_relations, refused
 from test_io import edited, rewrite
 
 import aljax
@@ -207,9 +207,9 @@ def test_a_pickle_is_never_opened(trap, tmp_path):
     (tmp_path / "a.npy").write_bytes(planted)
     (tmp_path / "a.npz").write_bytes(archive({"a.npy": planted}))
     for name in ("a.npy", "a.npz"):
-        with pytest.raises(ValueError, match="Python objects"):
+        with refused("data.path", name, "Python objects"):
             files.read_data(str(tmp_path / name))
-        with pytest.raises(ValueError, match="Python objects"):
+        with refused("data.labels", name, "Python objects"):
             files.read_labels(str(tmp_path / name), {"a": ROWS})
     with pytest.raises(ValueError, match="Python objects"):
         read_npy(streams.BytesIO(planted), len(planted))
@@ -224,17 +224,17 @@ def test_a_tag_of_yaml_is_never_called(tmp_path):
         "name: !!python/name:os.system\n",
     ):
         path.write_text(text)
-        with pytest.raises(ValueError, match="does not compose"):
+        with refused("--config", str(path)):
             composition.compose(["data=files"], path)
     assert not sprung.exists()
 
 
 def test_a_config_that_is_no_yaml_is_named_with_the_line(tmp_path):
     path = tmp_path / "config.yaml"
-    with pytest.raises(ValueError, match=r"`--config` is .*, which is not there"):
+    with refused("--config", str(path), "not there"):
         composition.compose([], path)
     path.write_text("seed: 0\nlayout:\n  min_dist: [0.1\n  spread: 2\n")
-    with pytest.raises(ValueError, match="line 4: expected"):
+    with refused("--config", str(path), "line 4"):
         composition.compose([], path)
 
 
@@ -244,7 +244,7 @@ def test_settings_that_would_swell_are_refused(tmp_path):
         "a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1]\n"
         + "".join(f"a{i}: &a{i} [{f'*a{i - 1}, ' * 9}]\n" for i in range(1, 12))
     )
-    with pytest.raises(ValueError, match=r"refers to itself.*\*a0"):
+    with refused("--config", str(path), "*a0"):
         composition.compose([], path)
 
 
@@ -256,7 +256,7 @@ def test_an_array_that_is_not_there_is_never_allocated(shape, tmp_path):
     tracemalloc.start()
     try:
         for name in ("a.npy", "a.npz"):
-            with pytest.raises(ValueError, match=r"it declares .* and holds 16"):
+            with refused("data.path", name, "it declares", "and holds 16"):
                 files.read_data(str(tmp_path / name))
         assert tracemalloc.get_traced_memory()[1] < 2**20
     finally:
@@ -271,7 +271,7 @@ def test_an_archive_that_would_swell_is_never_unpacked(tmp_path):
     try:
         with pytest.raises(ValueError, match="unpacks to 8388736 bytes"):
             read_npz(path, largest=2**20)
-        with pytest.raises(io.FileError, match="more bytes than it has"):
+        with refused("path", "more bytes than it has"):
             aljax.load(path)
         assert tracemalloc.get_traced_memory()[1] < 2**20
     finally:
@@ -288,7 +288,7 @@ def test_members_that_stand_on_each_other_are_refused(tmp_path):
     entry[20:28] = struct.pack("<2I", 2**30, 2**30)
     path = tmp_path / "it"
     path.write_bytes(content[:first] + bytes(entry) * 2 + content[end:])
-    with pytest.raises(io.FileError, match="more bytes than it has"):
+    with refused("path", "more bytes than it has"):
         aljax.load(path)
 
 
@@ -301,7 +301,7 @@ def test_a_name_that_leads_out_of_the_folder_writes_nothing(name, tmp_path, mode
     model.save(inner / "maps")
     with zipfile.ZipFile(inner / "maps", "a") as opened:
         opened.writestr(name, npy(ROWS))
-    with pytest.raises(io.FileError, match="truncated or altered"):
+    with refused("path", "truncated or altered"):
         aljax.load(inner / "maps")
     written = sorted(one.name for one in tmp_path.rglob("*") if one.is_file())
     assert written == ["data.npz", "maps"]
@@ -311,7 +311,7 @@ def test_a_name_that_leads_out_of_the_folder_writes_nothing(name, tmp_path, mode
 def test_a_run_cannot_be_named_out_of_its_folder():
     known = composition.compose(["data=files", "data.path=a", "data.relations=null"])
     for name in ("../evil", "/evil", "a/b", "..", ".", ""):
-        with pytest.raises(ValueError, match="`name` is"):
+        with refused("name", repr(name)):
             settings.build(known | {"name": name})
 
 
@@ -346,7 +346,7 @@ MISSHAPEN: dict[str, Any] = {
 @pytest.mark.parametrize("part", MISSHAPEN)
 def test_parts_of_another_kind_are_refused(part, model, tmp_path):
     dataclasses.replace(model, **MISSHAPEN[part](model)).save(tmp_path / "maps")
-    with pytest.raises(io.FileError, match="which is truncated or altered"):
+    with refused("path", "truncated or altered"):
         aljax.load(tmp_path / "maps")
 
 
@@ -373,5 +373,5 @@ def test_a_class_that_is_not_ours_is_never_made(tmp_path, model):
     rewrite(
         tmp_path / "maps", lambda m: edited(m, b'"GraphConfig"', b'"Path"'), sealed=True
     )
-    with pytest.raises(io.FileError, match=r"truncated or altered.*Path"):
+    with refused("path", "truncated or altered", "Path"):
         aljax.load(tmp_path / "maps")

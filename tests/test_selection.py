@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from helpers import NEIGHBORS, SIZES, make_data, make_relations
+from helpers import NEIGHBORS, SIZES, make_data, make_relations, refused
 
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
 from aljax.selection import (
@@ -135,34 +135,34 @@ def test_hidden_mates_come_nearer_under_a_weight_that_aligns(problem):
 
 @pytest.mark.usefixtures("as_users_run_it")
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "name", "said"),
     [
-        ({"weights": []}, r"`weights` is \[\]; expected a list of numbers above 0"),
-        ({"weights": 0.1}, "`weights` is 0.1; expected a list of numbers above 0"),
-        ({"weights": [0.0]}, r"`weights\[0\]` is 0.0; .* above 0"),
-        ({"weights": [0.1, "a"]}, r"`weights\[1\]` is 'a'"),
-        ({"weights": [np.inf]}, r"`weights\[0\]` is inf"),
-        ({"n_seeds": 1}, "`n_seeds` is 1; expected a whole number of at least 2"),
-        ({"n_seeds": 2.5}, "`n_seeds` is 2.5"),
-        ({"hidden_share": "a"}, "`hidden_share` is 'a'"),
+        ({"weights": []}, "weights", "is []"),
+        ({"weights": 0.1}, "weights", "is 0.1"),
+        ({"weights": [0.0]}, "weights[0]", "above 0"),
+        ({"weights": [0.1, "a"]}, "weights[1]", "is 'a'"),
+        ({"weights": [np.inf]}, "weights[0]", "is inf"),
+        ({"n_seeds": 1}, "n_seeds", "at least 2"),
+        ({"n_seeds": 2.5}, "n_seeds", "is 2.5"),
+        ({"hidden_share": "a"}, "hidden_share", "is 'a'"),
         (
             {"problem": SweepProblem(make_data(), visible=dict)},
-            "`problem.visible` is given; expected None",
+            *("problem.visible", "None"),
         ),
-        ({"problem": make_data()}, "`problem` is a list; expected a SweepProblem"),
-        ({"key": 0}, "`key` is 0; expected a key"),
-        ({"hidden_share": 1.0}, "`hidden_share` is 1.0"),
+        ({"problem": make_data()}, "problem", "is a list"),
+        ({"key": 0}, "key", "is 0"),
+        ({"hidden_share": 1.0}, "hidden_share", "is 1.0"),
     ],
 )
-def test_bad_input_is_named(problem, options, said):
-    with pytest.raises(ValueError, match=said):
+def test_bad_input_is_named(problem, options, name, said):
+    with refused(name, said):
         select_alignment(**{"problem": problem, "key": jax.random.key(0), **options})
 
 
 @pytest.mark.usefixtures("as_users_run_it")
 def test_members_to_hide_are_needed(problem):
     alone = problem._replace(relations=[{0: 0}, {0: 0}])
-    with pytest.raises(ValueError, match="`relations` join 1 members"):
+    with refused("relations", "join 1 members"):
         select_alignment(alone, key=jax.random.key(0), n_seeds=2)
 
 
@@ -173,7 +173,7 @@ def test_members_without_mates_in_the_next_slice_are_not_hidden(problem, rng):
     apart = problem._replace(relations={(0, 2): pair})
     with pytest.warns(UserWarning, match="has no mates"):
         begun = apart.prepared(jax.random.key(0))
-    with pytest.raises(ValueError, match="`relations` join 0 members of consecutive"):
+    with refused("relations", "join 0 members"):
         hide_members(begun, 0.2, rng)
     mixed = problem._replace(relations={(0, 1): pair[:4], (0, 2): pair[10:]})
     away = hide_members(mixed.prepared(jax.random.key(0)), 0.5, rng)

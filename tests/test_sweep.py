@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from helpers import NEIGHBORS, SIZES, make_data, make_relations, programs
+from helpers import NEIGHBORS, SIZES, make_data, make_relations, programs, refused
 
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
 from aljax.fit import fit
@@ -179,45 +179,36 @@ def test_chunks_keep_to_the_memory(monkeypatch):
 
 @pytest.mark.usefixtures("as_users_run_it")
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "name", "said"),
     [
-        ({"settings": []}, r"`settings` is \[\]; expected a list such as"),
-        ({"settings": ["ab"]}, r"`settings\[0\]` is 'ab'; expected a dict"),
-        ({"settings": [{}, 1]}, r"`settings\[1\]` is 1; expected a dict"),
-        ({"problem": make_data()}, "`problem` is a list; expected a SweepProblem"),
-        (
-            {"settings": [{"min_dits": 1}]},
-            r"`settings\[0\]` has `min_dits`.*`min_dist`",
-        ),
-        ({"settings": [{"min_dist": -1}]}, "`min_dist` is -1"),
-        ({"settings": [{"min_dist": [0.1, 0.2]}]}, "`min_dist` has 2 values"),
-        ({"keys": [jax.random.key(0)] * 3}, "`keys` has 3 keys for 2 rows"),
-        ({"keys": [0, 1]}, "`key` is 0; expected a key"),
-        ({"memory": 1000}, "`memory` is 1000 bytes, but one row takes about"),
-        ({"chunk": 0}, "`chunk` is 0; expected a whole number of at least 1"),
-        ({"chunk": "a"}, "`chunk` is 'a'"),
-        ({"memory": "8GB"}, "`memory` is '8GB'"),
-        ({"measure": 5}, "`measure` is a int; expected a function of maps"),
-        ({"keys": None}, "`keys` is None"),
-        ({"keys": 0}, "`keys` is 0"),
-        (
-            {"problem": SweepProblem(MISSING)},
-            "^`problem.slices` is a NoneType; expected a list",
-        ),
-        (
-            {"settings": [{"learning_rate": 1e30}] * 2},
-            "distances are not finite",
-        ),
+        ({"settings": []}, "settings", "is []"),
+        ({"settings": ["ab"]}, "settings[0]", "is 'ab'"),
+        ({"settings": [{}, 1]}, "settings[1]", "is 1"),
+        ({"problem": make_data()}, "problem", "is a list"),
+        ({"settings": [{"min_dits": 1}]}, "settings[0]", "`min_dist`"),
+        ({"settings": [{"min_dist": -1}]}, "min_dist", "is -1"),
+        ({"settings": [{"min_dist": [0.1, 0.2]}]}, "min_dist", "has 2 values"),
+        ({"keys": [jax.random.key(0)] * 3}, "keys", "3 keys for 2 rows"),
+        ({"keys": [0, 1]}, "key", "is 0"),
+        ({"memory": 1000}, "memory", "is 1000 bytes"),
+        ({"chunk": 0}, "chunk", "at least 1"),
+        ({"chunk": "a"}, "chunk", "is 'a'"),
+        ({"memory": "8GB"}, "memory", "is '8GB'"),
+        ({"measure": 5}, "measure", "is a int"),
+        ({"keys": None}, "keys", "is None"),
+        ({"keys": 0}, "keys", "is 0"),
+        ({"problem": SweepProblem(MISSING)}, "problem.slices", "is a NoneType"),
+        ({"settings": [{"learning_rate": 1e30}] * 2}, "learning_rate", "not finite"),
     ],
 )
-def test_bad_input_is_named(change, said):
+def test_bad_input_is_named(change, name, said):
     arguments = {
         "problem": problem(n_epochs=2),
         "settings": ROWS[:2],
         "keys": jax.random.key(0),
         **change,
     }
-    with pytest.raises(ValueError, match=said):
+    with refused(name, said):
         sweep(**arguments)
 
 
