@@ -20,7 +20,6 @@ from contextlib import contextmanager, suppress
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple
 
 import jax
@@ -158,12 +157,7 @@ class Checkpoints:
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
         if kind is not None:
             self.save()
         self._settle()
@@ -345,8 +339,7 @@ def differences(of: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
 def check_same(whole: Whole, of: Mapping[str, str]) -> None:
     """Checks what a checkpoint is of, and warns of packages of other versions.
 
-    Raises:
-        InputError: If it is of other data or settings; it says which, with both values.
+    An error says which data or settings are others, with both values.
     """
     differing = differences(whole.of, of)
     if differing:

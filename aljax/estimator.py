@@ -255,11 +255,11 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
 
-    def _validate(self, given: Any, *, reset: bool) -> Any:
-        _check_data(given, "X")
+    def _validate(self, data: Any, *, reset: bool) -> Any:
+        _check_data(data, "X")
         fewest = 3 if reset else 1
         return validate_data(
-            self, given, reset=reset, accept_sparse="csr", ensure_min_samples=fewest
+            self, data, reset=reset, accept_sparse="csr", ensure_min_samples=fewest
         )
 
     def _keep(self, maps: AlignedEmbedding) -> None:
@@ -268,9 +268,9 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
         self._n_features_out = self.embedding_.shape[1]
 
 
-def _check_data(given: Any, name: str) -> None:
+def _check_data(data: Any, name: str) -> None:
     """Checks that a slice is data, which estimators take, not made of data."""
-    if isinstance(given, KNN | FuzzyGraph):
-        got, remedy = f"is a {type(given).__name__}", "Pass neighbors as "
+    if isinstance(data, KNN | FuzzyGraph):
+        got, remedy = f"is a {type(data).__name__}", "Pass neighbors as "
         remedy += "`precomputed_knn`, or graphs to `aljax.fit`."
         raise InputError(name, got, "data", remedy)

@@ -206,7 +206,7 @@ def _read(archive: zipfile.ZipFile, size: int) -> tuple[Any, dict[str, np.ndarra
         raise FileError("path", got, f"a format up to {VERSION}", remedy)
     if version == 1:
         kept = json.loads(contents.pop(SUMS))
-        there = {n: hashlib.sha256(one).hexdigest() for n, one in contents.items()}
+        there = {n: hashlib.sha256(part).hexdigest() for n, part in contents.items()}
     else:
         kept, there = model["sum"], _sum(tree, archive)
     if kept != there:

@@ -103,22 +103,16 @@ def select_alignment(
             return measure_row(maps, begun) | {"hidden": far}
 
         visible = problem._replace(visible=lambda r, away=away: split(r, away)[0])
-        found = sweep(
-            visible,
-            settings,
-            keys=seed_key,
-            memory=memory,
-            chunk=chunk,
-            measure=measure,
-        )
-        hidden[:, seed] = found.metrics["hidden"]
-        if "trustworthiness" not in found.metrics:
+        options = {"memory": memory, "chunk": chunk, "measure": measure}
+        metrics = sweep(visible, settings, keys=seed_key, **options).metrics
+        hidden[:, seed] = metrics["hidden"]
+        if "trustworthiness" not in metrics:
             raise InputError(
                 "problem",
                 "has no slice with data and more than 30 rows",
                 "some, for the trustworthiness that the choice must not lose",
             )
-        trust[:, seed] = found.metrics["trustworthiness"]
+        trust[:, seed] = metrics["trustworthiness"]
     choice, why = choose(tried, hidden, trust, reference=reference)
     return Selection(tried, hidden, trust, choice, reference, why)
 
@@ -141,9 +135,6 @@ def hide_members(
 
     A member is all rows that mates join, directly or through others; those with mates
     in consecutive slices can be hidden, since it is these whose distance is measured.
-
-    Raises:
-        InputError: If fewer than two members have such mates.
     """
     sizes = np.asarray(begun.problem.n_points)
     labels = members(begun.relations, sizes)
@@ -162,7 +153,7 @@ def hide_members(
         )
     count = int(np.clip(round(share * len(related)), 1, len(related) - 1))
     away = rng.choice(related, count, replace=False)
-    return [np.isin(own, away) for own in labels]
+    return [np.isin(of_slice, away) for of_slice in labels]
 
 
 def members(
@@ -215,24 +206,24 @@ def choose(
             loss counts with its standard error), and whose hidden mates must not come
             to lie farther apart.
     """
-    own = int(np.flatnonzero(weights == reference)[0])
-    spread = trust[own].std(ddof=1)
-    loss = trust[own] - trust
+    at = int(np.flatnonzero(weights == reference)[0])
+    spread = trust[at].std(ddof=1)
+    loss = trust[at] - trust
     # With its error: a loss just within the spread is beyond it for other seeds.
     kept = loss.mean(axis=1) + _standard_error(loss) <= spread
     far = hidden.mean(axis=1)
     best = int(np.argmin(np.where(kept, far, np.inf)))
     near = kept & (far <= far[best] + _standard_error(hidden - hidden[best]))
-    near &= far <= far[own]
+    near &= far <= far[at]
     knee = int(np.flatnonzero(near)[0])
-    if near[own] and trust[knee].mean() <= trust[own].mean() + spread:
-        knee = own  # no better by the evidence: another draw might say the opposite
+    if near[at] and trust[knee].mean() <= trust[at].mean() + spread:
+        knee = at  # no better by the evidence: another draw might say the opposite
     lost = weights[~kept & (weights > weights[best])]
     why = (
         f"{weights[knee]:g}: hidden mates lie {far[knee]:.4f} radii apart, as near as "
         f"at {weights[best]:g} ({far[best]:.4f}) to a standard error, against "
-        f"{far[own]:.4f} at {reference:g}; trustworthiness {trust[knee].mean():.4f} "
-        f"against {trust[own].mean():.4f} there (spread over seeds {spread:.4f})"
+        f"{far[at]:.4f} at {reference:g}; trustworthiness {trust[knee].mean():.4f} "
+        f"against {trust[at].mean():.4f} there (spread over seeds {spread:.4f})"
     )
     why += f", which is lost from {lost[0]:g} on." if lost.size else "."
     return float(weights[knee]), why

@@ -66,10 +66,8 @@ class Sweep(NamedTuple):
 
     def table(self) -> list[dict[str, Any]]:
         """For each row its settings, its metrics and its terms of the loss."""
-        columns = dict(self.metrics)
-        columns |= {
-            term: values.sum(axis=1) for term, values in vars(self.loss).items()
-        }
+        loss = {term: terms.sum(axis=1) for term, terms in vars(self.loss).items()}
+        columns = {**self.metrics, **loss}
         return [
             setting | {name: float(values[row]) for name, values in columns.items()}
             for row, setting in enumerate(self.settings)
@@ -112,16 +110,7 @@ class SweepProblem(NamedTuple):
 
     def prepared(self, key: jax.Array) -> Prepared:
         """Everything up to the first epoch."""
-        return prepare(
-            self.slices,
-            self.relations,
-            key=key,
-            graph=self.graph,
-            layout=self.layout,
-            alignment=self.alignment,
-            visible=self.visible,
-            start=self.start,
-        )
+        return prepare(key=key, **self._asdict())
 
     def params(self) -> LayoutParams:
         """The settings that change no shape."""
@@ -129,22 +118,14 @@ class SweepProblem(NamedTuple):
 
 
 def check_problem(problem: Any) -> None:
-    """Checks that a problem is one, and not its slices alone.
-
-    Raises:
-        InputError: If it is something else.
-    """
+    """Checks that a problem is one, and not its slices alone."""
     expected = "a SweepProblem, as in SweepProblem(slices, relations)"
     instance("problem", problem, SweepProblem, expected)
     instance("problem.slices", problem.slices, Sized, "a list of arrays")
 
 
 def check_settings(settings: Sequence[Mapping[str, Any]]) -> None:
-    """Checks that a sweep has rows, each a dict with names of settings.
-
-    Raises:
-        InputError: If it has not; a wrong name is met with the nearest right one.
-    """
+    """Checks that a sweep has rows, each a dict with names of settings."""
     example = '{"alignment_regularisation": 0.1}'
     if not isinstance(settings, Sequence) or not len(settings):
         raise InputError("settings", f"is {settings!r}", f"a list such as [{example}]")
@@ -207,8 +188,8 @@ def sweep(
         for members, begun, states in _lay_out_group(
             group, rows, row_keys, chunk=chunk, memory=memory
         ):
-            for row, one, state in zip(members, begun, states, strict=True):
-                finished[row] = finished_row(one, state, measure or measure_row)
+            for row, start, state in zip(members, begun, states, strict=True):
+                finished[row] = finished_row(start, state, measure or measure_row)
                 if progress:
                     progress(row, finished[row])
     return stack_rows(settings, [finished[row] for row in range(len(rows))])
@@ -271,10 +252,11 @@ def _lay_out_group(
             for place, start in part
         }
         members = [place for place, _ in part]
-        ones = [begun[start] for _, start in part]
-        problems = [one.problem for one in ones]
+        starts = [begun[start] for _, start in part]
+        problems = [prepared.problem for prepared in starts]
         params = [rows[place].params() for place in members]
-        states, of_rows = [one.state for one in ones], [keys[t] for t in members]
+        states = [prepared.state for prepared in starts]
+        of_rows = [keys[place] for place in members]
         if size == 1:
             state = jax.device_put(states[0], may_alias=False)  # others start there too
             only = problems[0], params[0], state, n_shifts
@@ -282,7 +264,7 @@ def _lay_out_group(
         else:
             options = {"keys": of_rows, "n_shifts": n_shifts, "size": size}
             states = run_together(problems, params, states, **options)
-        yield members, ones, states
+        yield members, starts, states
 
 
 def _chunk_size(needs: int, rows: int, chunk: int | None, memory: int | None) -> int:
@@ -306,8 +288,8 @@ def measure_row(maps: Maps, begun: Prepared) -> dict[str, float]:
     """
     pairs = zip(dense_only(begun.data), maps, strict=True)
     trust = [
-        trustworthiness(data, one, n_neighbors=TRUST_NEIGHBORS)
-        for data, one in pairs
+        trustworthiness(data, positions, n_neighbors=TRUST_NEIGHBORS)
+        for data, positions in pairs
         if data is not None and len(data) > 2 * TRUST_NEIGHBORS
     ]
     measured = {"trustworthiness": float(np.mean(trust))} if trust else {}
@@ -317,11 +299,7 @@ def measure_row(maps: Maps, begun: Prepared) -> dict[str, float]:
 
 
 def finished_row(begun: Prepared, state: LayoutState, measure: Measure) -> Row:
-    """The maps of one setting, the loss as last recorded, and the metrics.
-
-    Raises:
-        InputError: If distances in the maps are not finite.
-    """
+    """The maps of one setting, which are finite, their last loss, and the metrics."""
     check_finite(state.maps)
     maps = begun.maps_of(state)
     loss = jax.tree.map(lambda term: np.asarray(term)[-1:].sum(axis=0), state.losses())

