@@ -37,6 +37,33 @@ def as_column(values: Any, name: str) -> np.ndarray:
     return column
 
 
+def names_of(frame: Any) -> tuple[str, ...] | None:
+    """Returns the names of a frame's columns; None where not all have one, as text."""
+    names = as_plain(getattr(frame, "columns", None))
+    if not isinstance(names, list) or len({*map(str, names)}) < len(names):
+        return None
+    return tuple(names) if all(isinstance(name, str) for name in names) else None
+
+
+def arrange(
+    rows: Any, names: tuple[str, ...] | None, expected: Any, argument: str
+) -> Any:
+    """Returns rows with their columns in the expected order, if both have names.
+
+    Raises:
+        InputError: They are not the same names.
+    """
+    if names is None or expected is None or names == expected:
+        return rows
+    if {*names} != {*expected}:
+        new, lacking = sorted({*names} - {*expected}), sorted({*expected} - {*names})
+        got = f"has the columns {new[:3]} and lacks {lacking[:3]}"
+        remedy = "Rename them, or pass `.to_numpy()` if names do not matter."
+        raise InputError(argument, got, "columns of the same names", remedy)
+    place = {name: column for column, name in enumerate(names)}
+    return rows[:, [place[name] for name in expected]]
+
+
 def check_hashable(values: Iterable[Any], name: str, of: str = "") -> None:
     """Checks that values can be compared; `of` begins the message, if not empty.
 

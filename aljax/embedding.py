@@ -56,6 +56,7 @@ class Record(eqx.Module):
         point_weights: For each slice how strongly its rows pull, if not all alike.
         ids: For each slice its rows' ids, if relations were given so.
         slice_labels: The slices' labels, such as years, if they have any.
+        columns: For each slice the names of its columns, if it was a frame.
         graph: The settings of the graphs.
         layout: The settings of the layout.
         alignment: The settings of the alignment.
@@ -73,6 +74,9 @@ class Record(eqx.Module):
     graph: GraphConfig = eqx.field(static=True)
     layout: LayoutConfig = eqx.field(static=True)
     alignment: AlignmentConfig = eqx.field(static=True)
+    columns: tuple[tuple[str, ...] | None, ...] | None = eqx.field(
+        static=True, default=None, kw_only=True
+    )
 
     def record(self) -> dict[str, Any]:
         """Returns these attributes by name."""
@@ -152,6 +156,7 @@ class AlignedEmbedding(Record):
                 ),
                 graph=of_slices(self.graph, t, len(self.maps)),
                 name=self.slice_name(t),
+                columns=None if self.columns is None else self.columns[t],
             )
         return self._frames[kept]
 

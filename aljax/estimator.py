@@ -1,7 +1,7 @@
 """Estimators of scikit-learn: umap-learn's names over `fit` and `update`."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from jaxtyping import Float
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from aljax.columns import names_of
 from aljax.config import AlignmentConfig, is_listed, per_slice
 from aljax.embedding import AlignedEmbedding
 from aljax.errors import InputError
@@ -18,7 +19,7 @@ from aljax.graph.knn import KNN
 from aljax.graph.slices import read_slice, read_slices, slices_of
 from aljax.relations.read import turn_reversed
 from aljax.transform import transform
-from aljax.umap_parameters import Parameters, check_columns, fitting_neighbors
+from aljax.umap_parameters import Parameters, fitting_neighbors
 from aljax.update import update
 
 Map = Float[np.ndarray, "points components"]
@@ -125,7 +126,7 @@ class AlignedUMAP(Parameters):
         """
         check_is_fitted(self)
         _check_data(X, "X")
-        new = read_slice(X, "X", metric=self.metric)
+        new = read_slice(X, "X", metric=self.metric, others=self.maps_.columns or ())
         count = len(self.maps_.maps)
         if isinstance(relations, Mapping):
             last = slices_of([len(self.maps_.maps[-1])], self.maps_.data[-1:])
@@ -141,7 +142,7 @@ class AlignedUMAP(Parameters):
         with self._watched() as progress:
             maps = update(
                 self.maps_,
-                new.given,
+                new,
                 relations,
                 key=self._key(),
                 move=move,
@@ -162,7 +163,6 @@ class AlignedUMAP(Parameters):
             slice: In which slice's map.
         """
         check_is_fitted(self)
-        check_columns(X, getattr(self, "feature_names_in_", []))
         return transform(self.maps_, slice, X)
 
     def inverse_transform(
@@ -219,6 +219,7 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
             ValueError: As `aljax.fit` does.
         """
         data = read_slice(self._validate(X, reset=True), "X", metric=self.metric)
+        data = replace(data, columns=names_of(X))
         init = self.init if isinstance(self.init, str) else [self.init]
         knn = None if self.precomputed_knn is None else [self.precomputed_knn]
         labels = None if y is None else [y]

@@ -278,6 +278,7 @@ KINDS = dict.fromkeys(LISTS, list) | {
     "alignment": AlignmentConfig,
     "ids": tuple | None,
     "slice_labels": tuple | None,
+    "columns": tuple | None,
 }
 
 
@@ -292,8 +293,8 @@ def check_parts(parts: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
         FileError: If a part is missing, or of another class, shape or length than the
             others imply, or speaks of rows that are not there; it names the part.
     """
-    try:
-        flaw = next(_flaws(parts), None)
+    try:  # models of version 0.1 have no names of columns
+        flaw = next(_flaws({"columns": None, **parts}), None)
     except Exception as error:
         flaw = "it", f"parts as `save` wrote them ({error!r})"
     if flaw is not None:
@@ -311,7 +312,7 @@ def _flaws(parts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield name, f"{kind}"
     maps, ids = parts["maps"], parts["ids"]
     sizes = [*map(len, maps)]
-    for name in (*LISTS, "ids", "slice_labels"):
+    for name in (*LISTS, "ids", "slice_labels", "columns"):
         if parts[name] is not None and len(parts[name]) != len(sizes):
             yield name, f"one for each of {len(sizes)} slices"
     if ids is not None and [*map(len, ids)] != sizes:

@@ -242,8 +242,7 @@ def prepare(
         pulling = linked(held)
         if alignment.motion_fidelity > 0:
             pulling = measure_moves(pulling, dense, scales_of(dense, graphs))
-        per_point: dict[str, Any] = {"pinned": masks, "point_weights": weights}
-        problem = stack(graphs, pulling, key=key, **per_point)
+        problem = stack(graphs, pulling, key=key, pinned=masks, point_weights=weights)
         n_epochs = epochs(layout, [one.rows for one in read])
         stacked = stack_maps(maps, problem)
         state = init(stacked, n_epochs=n_epochs, optimizer=optimizer or ADAM)
@@ -260,6 +259,7 @@ def prepare(
         ids=read_ids(relations, read) if is_ids(relations) else None,
         seconds=seconds,
         slice_labels=None if slice_labels is None else tuple(slice_labels),
+        columns=tuple(one.columns for one in read),
         graph=graph,
         layout=layout,
         alignment=alignment,

@@ -18,6 +18,7 @@ import optax
 import scipy.sparse
 from jaxtyping import Array, Float, Int
 
+from aljax.columns import arrange, names_of
 from aljax.config import GraphConfig, InverseConfig
 from aljax.errors import InputError, warn
 from aljax.graph.exact import (
@@ -98,6 +99,7 @@ class Frame(eqx.Module):
         params: The layout's settings, of this slice.
         graph: The graph's settings, of this slice.
         name: The slice in messages, such as "slice 2 ('b')".
+        columns: The names of its columns, if it was a frame.
     """
 
     positions: Float[np.ndarray, "points components"]
@@ -106,6 +108,7 @@ class Frame(eqx.Module):
     params: LayoutParams
     graph: GraphConfig = eqx.field(static=True)
     name: str = eqx.field(static=True)
+    columns: tuple[str, ...] | None = eqx.field(static=True, default=None)
 
     def transform(self, rows: Any) -> Float[np.ndarray, "queries components"]:
         """Returns unseen rows' places in the map: see `aljax.transform`."""
@@ -211,7 +214,7 @@ class Frame(eqx.Module):
                 )
             return nearest(rows, rows, count, metric=PRECOMPUTED)
         data = self._data_for("transform")
-        rows = _read_new(new_rows, data.shape[1], self.name)
+        rows = _read_new(new_rows, data.shape[1], self.name, self.columns)
         if not isinstance(data, np.ndarray):
             rows = scipy.sparse.csr_matrix(rows)
         elif not isinstance(rows, np.ndarray):
@@ -224,12 +227,16 @@ class Frame(eqx.Module):
         return nearest(rows, data, count, metric=metric, metric_kwds=kwds)
 
 
-def _read_new(new_rows: Any, columns: int, name: str) -> Rows:
+def _read_new(
+    new_rows: Any, columns: int, name: str, names: tuple[str, ...] | None = None
+) -> Rows:
     # No rows are not a slice, but have their places: none.
     shape = () if scipy.sparse.issparse(new_rows) else getattr(new_rows, "shape", ())
     empty = len(shape) == 2 and shape[0] == 0
     try:
         rows = np.asarray(new_rows) if empty else read_rows(new_rows, "new_rows")
+        if rows.shape[1] == columns:
+            rows = arrange(rows, names_of(new_rows), names, "new_rows")
     except InputError as error:
         raise error.of(name) from error.__cause__
     if rows.shape[1] != columns:

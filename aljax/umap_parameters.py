@@ -6,7 +6,7 @@ parameter: `POINTLESS` ones do nothing, `ABSENT` ones have no other value.
 
 import dataclasses
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
@@ -127,7 +127,7 @@ class Parameters(BaseEstimator):
         start = values.pop("init") if is_listed(values["init"]) else None
         with self._watched() as progress:
             return fit(
-                [part.given for part in slices],
+                slices,
                 relations,
                 start=start,
                 key=self._key(),
@@ -249,13 +249,3 @@ def fitting_neighbors(n_neighbors: Any, sizes: Sequence[int], *, first: int = 0)
     slices = ", ".join(f"slice {first + t} ({sizes[t]} rows)" for t in few)
     warn(f"`n_neighbors` reaches the rows of {slices}: reduced to the rows less 1.")
     return [min(k, rows - 1) if rows > 2 else k for k, rows in pairs]
-
-
-def check_columns(frame: Any, names: Iterable[str]) -> None:
-    """Checks that a frame has its columns in the order that was fitted."""
-    expected = [*names]
-    columns = [*getattr(frame, "columns", expected)]
-    if columns != expected and sorted(map(str, columns)) == sorted(map(str, expected)):
-        order = f"them in the order of `fit`, {expected}"
-        remedy = "Pass `X[list(model.feature_names_in_)]`."
-        raise InputError("X", f"has the columns {columns}", order, remedy)

@@ -117,7 +117,10 @@ def update(
     graph, layout = _extend_settings(fitted, settings or {})
     labels = _extend_labels(fitted, slice_label)
     name = slice_name(count, labels)
-    given = read_slice(new_slice, "new_slice", name=name, metric=graph.metric)
+    columns = fitted.columns or (None,) * count
+    given = read_slice(
+        new_slice, "new_slice", name=name, metric=graph.metric, others=columns
+    )
     slices = [*slices_of([*map(len, fitted.maps)], fitted.data, labels), given]
     mates, ids = _new_mates(fitted, relations, slices)
     knn_seed, start_seed = seeds(key, 2)
@@ -167,6 +170,7 @@ def update(
         point_weights=[*fitted.point_weights, None],
         ids=ids,
         slice_labels=labels,
+        columns=(*columns, given.columns),
         graph=graph,
         layout=layout,
     )
@@ -259,7 +263,7 @@ def _drop(fitted: AlignedEmbedding, first: int) -> AlignedEmbedding:
     """The sequence from slice `first` on."""
     count = len(fitted.maps)
     fields = ["maps", "graphs", "data", "pinned", "point_weights"]
-    fields += ["ids", "slice_labels"]  # these may be None
+    fields += ["ids", "slice_labels", "columns"]  # these may be None
     values = {name: getattr(fitted, name) for name in fields}
     cut = {name: value and value[first:] for name, value in values.items()}
     for name in ("graph", "layout"):

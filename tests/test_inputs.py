@@ -360,3 +360,50 @@ def test_l2_is_euclidean(offset):
 
 def test_masked_arrays_without_masked_entries_are_taken():
     np.testing.assert_array_equal(read_rows(np.ma.masked_array(DATA[0]), "X"), DATA[0])
+
+
+def as_frame(rows: np.ndarray, order: str = "abcde", library: Any = pandas) -> Any:
+    """A frame with the columns a to e of the rows in some order."""
+    return library.DataFrame({name: rows[:, "abcde".index(name)] for name in order})
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_columns_are_matched_by_their_names(fitted, tmp_path, library):
+    room = pytest.importorskip(library)
+    orders = ("abcde", "edcba", "badce")
+    frames = [as_frame(*pair, room) for pair in zip(DATA, orders, strict=True)]
+    maps = fit(frames)
+    assert_same_maps(maps.maps, fitted.maps)
+    assert maps.columns == (tuple("abcde"),) * 3
+    maps.save(tmp_path / "maps")
+    for model in (maps, aljax.load(tmp_path / "maps")):
+        for t in range(3):
+            placed = model.transform(as_frame(DATA[0][:5], "cabed", room), slice=t)
+            np.testing.assert_array_equal(placed, fitted.transform(DATA[0][:5], t))
+    longer = [
+        model.update(new, {0: 0, 1: 1}, key=jax.random.key(1))
+        for model, new in ((maps, as_frame(DATA[0], "edabc", room)), (fitted, DATA[0]))
+    ]
+    assert_same_maps(*(one.maps for one in longer))
+    assert longer[0].columns == (tuple("abcde"),) * 4
+    model = aljax.AlignedUMAP(n_neighbors=NEIGHBORS, n_epochs=10, random_state=0)
+    model.fit(frames, relations=make_relations())
+    plain = model.embeddings_
+    model.fit(DATA, relations=make_relations())
+    for one, other in zip(plain, model.embeddings_, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_columns_of_other_names_are_refused(fitted):
+    frames = [as_frame(rows) for rows in DATA]
+    other = frames[1].rename(columns={"b": "income"})
+    with refused("slices[1]", "of slice 1 ('y') has the columns ['income']", "names"):
+        fit([frames[0], other, frames[2]], slice_labels=["x", "y", "z"])
+    maps = fit(frames)
+    with refused("new_rows", "of slice 2 has the columns ['income']", "names"):
+        maps.transform(other)
+    with refused("new_slice", "['income'] and lacks ['b']", "names"):
+        maps.update(other, {0: 0}, key=jax.random.key(0))
+    np.testing.assert_array_equal(
+        maps.transform(other.to_numpy()), fitted.transform(DATA[1])
+    )

@@ -1,12 +1,13 @@
 """Slices: a user's data in; checked rows, neighbors or graphs out."""
 
 from collections.abc import Callable, Hashable, Sequence, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import scipy.sparse
 
+from aljax.columns import arrange, names_of
 from aljax.errors import LARGEST, InputError, slice_name
 from aljax.graph.fuzzy import FuzzyGraph, check_graph
 from aljax.graph.knn import KNN, Rows, check_lists
@@ -24,12 +25,14 @@ class Slice:
             made of them; None where only the number of rows is known.
         name: The slice in messages, such as "slice 2 ('b')".
         metric: The distance between its rows; "precomputed" where `given` has them.
+        columns: The names of its columns, if it has any.
     """
 
     rows: int
     given: Rows | KNN | FuzzyGraph | None = None
     name: str = "the slice"
     metric: str = "euclidean"
+    columns: tuple[str, ...] | None = None
 
     @property
     def features(self) -> Rows | None:
@@ -132,29 +135,49 @@ def read_slices(
         raise InputError("slices", got, "a list of arrays (points, features)")
     if len(slices) == 0:
         raise InputError("slices", "is empty", "at least one array")
-    read = []
+    read: list[Slice] = []
     for t, given in enumerate(slices):
         name = slice_name(first + t, labels)
+        others = [one.columns for one in read]
         try:
-            read.append(read_slice(given, f"slices[{t}]", name=name, metric=metric))
+            read.append(
+                read_slice(
+                    given, f"slices[{t}]", name=name, metric=metric, others=others
+                )
+            )
         except InputError as error:
             raise (error if labels is None else error.of(name)) from error.__cause__
     return read
 
 
 def read_slice(
-    given: Any, argument: str, *, name: str = "", metric: str = "euclidean"
+    given: Any,
+    argument: str,
+    *,
+    name: str = "",
+    metric: str = "euclidean",
+    others: Sequence[tuple[str, ...] | None] = (),
 ) -> Slice:
-    """One checked slice, given by `argument`, and called `name` from then on."""
+    """One checked slice, given by `argument`, and called `name` from then on.
+
+    A frame has its columns in the order of the last of `others` that are as many.
+    """
     name = name or f"`{argument}`"
+    if isinstance(given, Slice):
+        return replace(given, name=name)
     if isinstance(given, FuzzyGraph):
         check_graph(given, argument)
         return Slice(given.neighbors.shape[1], given, name, metric)
     if isinstance(given, KNN):
         check_lists(given.indices, given.distances, argument)
         return Slice(given.indices.shape[1], given, name, metric)
-    rows = read_rows(given, argument)
-    return Slice(rows.shape[0], rows, name, metric)
+    rows, columns = read_rows(given, argument), names_of(given)
+    if metric == PRECOMPUTED or columns is None:
+        return Slice(rows.shape[0], rows, name, metric)
+    alike = [names for names in others if names and len(names) == len(columns)]
+    names = alike[-1] if alike else columns
+    rows = arrange(rows, columns, names, argument)
+    return Slice(rows.shape[0], rows, name, metric, names)
 
 
 def read_rows(given: Any, name: str) -> Rows:
