@@ -3,7 +3,8 @@ import json
 import numpy as np
 import pytest
 
-from experiments.benchmarks import cases, fresh, peers, race
+from aljax.errors import InputError
+from experiments.benchmarks import cases, device, fresh, peers, race
 from experiments.benchmarks.peers import MissingPeerError, Problem
 from experiments.data.sources import drifting_clusters
 
@@ -73,3 +74,28 @@ def test_a_missing_rival_is_said_with_the_command_that_installs_it(monkeypatch, 
     monkeypatch.setattr(peers.importlib, "import_module", refuse)
     with pytest.raises(MissingPeerError, match="pip install"):
         peers.METHODS[method](Problem([np.ones((9, 2))], []), {}, 0)
+
+
+@pytest.mark.slow
+def test_a_device_is_measured_by_two_fits_of_one_key(monkeypatch):
+    small = drifting_clusters(slices=2, points=64, features=4, clusters=3, seed=0)
+    monkeypatch.setattr(device, "load", lambda name: (f"small {name}", small))
+    monkeypatch.setattr(device, "COPIED", 2**16)
+    row = device.row_of("clusters")
+    assert row["data"] == "small clusters"
+    assert row["same bits"] is True
+    assert row["first fit s"] > row["second fit s"] > row["layout s"] > 0
+    maps = 2 * 64 * 2 * 4  # bytes
+    assert maps < 1e9 * row["GB per epoch"] < 1e4 * maps
+    assert row["of the bandwidth"] > 0
+    assert 0.7 < row["trust"] <= 1
+    assert 0.3 < row["kept"] <= 1
+
+
+def test_missing_images_are_replaced_by_clusters_of_their_shape(monkeypatch):
+    def missing(**_):
+        raise InputError("folder", "is missing", "the images")
+
+    monkeypatch.setattr(device.sources, "fashion_whole", missing)
+    monkeypatch.setattr(device, "clusters", lambda *shape: shape)
+    assert device.load("fashion") == ("70,000 x 784 clusters", (1, 70_000, 784))

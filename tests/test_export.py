@@ -1,5 +1,7 @@
 """Every program lowers for every platform, though only one of them is at hand."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +13,7 @@ from aljax.config import AlignmentConfig, LayoutConfig
 from aljax.graph.exact import _search, exact_knn
 from aljax.graph.fuzzy import fuzzy_simplicial_set
 from aljax.layout.optimize import init, step
+from aljax.layout.packing import Rows, pack, packed_loss
 from aljax.layout.problem import layout_params, stack_maps
 from aljax.metrics.ranks import place_neighbors
 
@@ -26,6 +29,14 @@ def one_layout_step():
         problem,
         params,
         state,
+    )
+
+
+def one_packed_step():
+    _, (problem, params, state) = one_layout_step()
+    options: dict[str, Any] = {"n_shifts": 8, "loss": packed_loss}
+    return lambda *given: step(*given, key=jax.random.key(0), **options), pack(
+        problem, params, state, Rows(16, 9, SIZES, (0, 3, 6))
     )
 
 
@@ -49,7 +60,7 @@ def ranks():
     )
 
 
-PROGRAMS = [one_layout_step, exact_search, fuzzy_graph, ranks]
+PROGRAMS = [one_layout_step, one_packed_step, exact_search, fuzzy_graph, ranks]
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
