@@ -68,7 +68,7 @@ def _main(arguments: Sequence[str], interrupts: Interrupts) -> int:
     modes["--config"] = asked.config
     chosen = [name for name, value in modes.items() if value]
     from aljax.errors import InputError
-    from experiments import composition, settings
+    from experiments import composition
     from experiments.usage import usage
 
     if len(chosen) > 1:
@@ -85,7 +85,6 @@ def _main(arguments: Sequence[str], interrupts: Interrupts) -> int:
         from experiments.results import reproduce
 
         return reproduce.reproduce(asked.reproduce, asked.overrides, interrupts)
-    from experiments.tasks import selection
     from experiments.tasks.perform import perform
 
     composed = composition.compose(asked.overrides, asked.config or composition.CONFIG)
@@ -95,8 +94,7 @@ def _main(arguments: Sequence[str], interrupts: Interrupts) -> int:
 
         distributed.perform(composed, interrupts)
         return 0
-    composed = selection.resolved(composed)
-    perform(settings.build(composed), composed, interrupts)
+    perform(composed, interrupts)
     return 0
 
 

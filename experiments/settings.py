@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from omegaconf import OmegaConf
 
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig, number
 from aljax.errors import InputError
@@ -81,6 +82,7 @@ class RunSettings:
         layout: How graphs become maps.
         alignment: How strongly mates are held together.
         inverse: The grid of map positions that is drawn as data; None draws none.
+        composed: All of them by name.
     """
 
     name: str
@@ -104,11 +106,17 @@ class RunSettings:
     layout: LayoutConfig
     alignment: AlignmentConfig
     inverse: InverseGrid | None
+    composed: Mapping[str, Any]
 
     @property
     def configs(self) -> dict[str, Any]:
         """The sections that `aljax.fit` takes, by its names of them."""
         return {name: getattr(self, name) for name in SECTIONS}
+
+    def save(self, folder: Path) -> None:
+        """Writes `config.yaml`, which makes the same run again, from its start."""
+        settings = OmegaConf.create({**self.composed, "resume": False})
+        OmegaConf.save(settings, folder / "config.yaml")
 
 
 def build(settings: Mapping[str, Any]) -> RunSettings:
@@ -117,12 +125,13 @@ def build(settings: Mapping[str, Any]) -> RunSettings:
     Raises:
         InputError: A name is unknown, or a value of the wrong type or out of range.
     """
-    fields = {field.name: field for field in dataclasses.fields(RunSettings)}
+    *fields, _ = dataclasses.fields(RunSettings)
+    defaults = {field.name: field.default for field in fields}
     for name in settings:
-        if name not in fields:
-            raise unknown(name, [*fields])
-    defaults = {name: field.default for name, field in fields.items()}
-    settings = {**defaults, "task": {"name": "fit"}, **settings}
+        if name not in defaults:
+            raise unknown(name, [*defaults])
+    composed = {"task": {"name": "fit"}, **settings}
+    settings = {**defaults, **composed}
     for name, value in settings.items():
         if value is MISSING:
             raise InputError(name, "is missing", "a value for each setting")
@@ -145,6 +154,7 @@ def build(settings: Mapping[str, Any]) -> RunSettings:
             "results": Path(settings["results"]).expanduser(),
             "compilation_cache": None if cache is None else Path(cache).expanduser(),
             "inverse": read_grid(settings["inverse"]),
+            "composed": composed,
         }
     )
 

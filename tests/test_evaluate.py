@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from helpers import refused
 
+from experiments.benchmarks import peers
 from experiments.benchmarks.peers import MissingPeerError, Problem
 from experiments.data.dataset import Dataset
 from experiments.evaluation import gallery, methods, scores, tables
@@ -190,7 +191,7 @@ def test_rows_without_a_mate_start_where_the_nearest_with_one_does(monkeypatch):
         started.append(initialization)
         return rows[:, :2] if initialization is None else initialization
 
-    monkeypatch.setattr(methods, "_tsne", fake)
+    monkeypatch.setattr(peers, "tsne", fake)
     before = np.arange(6.0).reshape(3, 2)
     after = np.array([[9.0, 9.0], [0.0, 0.0], [8.0, 9.0]])
     data = Problem([before, after], [{0: 1, 2: 2}])

@@ -24,6 +24,7 @@ from experiments.results import contents, records, report
 from experiments.results import folder as claims
 from experiments.results.reproduce import differing_arrays
 from experiments.run import main
+from experiments.tasks import fit
 
 ROOT = Path(__file__).parents[1]
 
@@ -124,11 +125,11 @@ def test_what_was_stopped_is_left_alone_refused_or_gone_on_with(
 
 
 def test_a_full_disk_publishes_nothing_and_keeps_the_layout(asked, unbroken, capsys):
-    def fail(*_):
+    def fail(*_, **__):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(contents, "write_texts", fail)
+        patch.setattr(fit, "write_json", fail)
         assert main(asked) == 1
     err = capsys.readouterr().err
     assert "error: `results` is results, where there is no room (No space left" in err

@@ -157,14 +157,15 @@ def test_a_rename_that_comes_second_takes_the_next_number(tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("broken")])
-@pytest.mark.parametrize("stage", ["write_pictures", "write_texts", "publish"])
+@pytest.mark.parametrize("stage", ["write_pictures", "write_json", "publish"])
 def test_a_run_that_fails_leaves_its_layout_and_no_results(
     own, monkeypatch, capsys, error, stage
 ):
-    def fail(*_):
+    def fail(*_, **__):
         raise error
 
-    monkeypatch.setattr(fit if stage == "publish" else contents, stage, fail)
+    room = contents if stage == "write_pictures" else fit
+    monkeypatch.setattr(room, stage, fail)
     if isinstance(error, RuntimeError):
         with pytest.raises(RuntimeError):
             main(own)
@@ -381,15 +382,17 @@ def test_what_is_not_installed_is_said_with_the_command(monkeypatch, capsys):
 
 @pytest.mark.usefixtures("as_users_run_it")
 @pytest.mark.parametrize(
-    ("override", "said"),
+    ("override", "hint"),
     [
-        ("min_dist=0.2", "`min_dist` is not a setting.*did you mean `layout.min_dist`"),
-        ("layout.n_epochs=None", "`layout.n_epochs` is 'None'; .* or null"),
-        ("layout.n_neighbors=5", "did you mean `graph.n_neighbors`"),
+        ("min_dist=0.2", "`layout.min_dist`"),
+        ("layout.n_epochs=None", "or null"),
+        ("layout.n_neighbors=5", "`graph.n_neighbors`"),
     ],
 )
 def test_a_setting_in_the_wrong_place_is_told_the_right_one(
-    override, said, capsys, tmp_path, monkeypatch
+    override, hint, capsys, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    assert re.search(said, refusal([*DIGITS, override], capsys))
+    said = refusal([*DIGITS, override], capsys)
+    assert f"`{override.partition('=')[0]}`" in said
+    assert hint in said

@@ -49,14 +49,9 @@ def hubs() -> list[Row]:
             radius = np.percentile(np.linalg.norm(centered, axis=1), 99)
             trust = trustworthiness(data, placed, n_neighbors=NEIGHBORS, rows=rows)
             farthest = float(np.abs(centered).max() / radius)
-            measured.append(
-                {
-                    "data": name,
-                    "method": method,
-                    "largest coordinate / 99 % radius": farthest,
-                    "trustworthiness": trust,
-                }
-            )
+            row = {"data": name, "method": method}
+            row |= {"largest coordinate / 99 % radius": farthest}
+            measured.append(row | {"trustworthiness": trust})
     return measured
 
 
@@ -108,14 +103,9 @@ def starts() -> list[Row]:
             fitted = fit()
             placed = fitted.maps[0]
             trust = trustworthiness(data, placed, n_neighbors=NEIGHBORS, rows=rows)
+            seconds = {f"{s} s": fitted.seconds[s] for s in ("start", "layout")}
             measured.append(
-                {
-                    "data": name,
-                    "init": init,
-                    "start s": fitted.seconds["start"],
-                    "layout s": fitted.seconds["layout"],
-                    "trustworthiness": trust,
-                }
+                {"data": name, "init": init, **seconds, "trustworthiness": trust}
             )
     return measured
 

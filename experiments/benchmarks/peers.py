@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+MANY = 5000  # rows, below which threads wait for each other more than they help
 Maps = list[np.ndarray]
 Stages = dict[str, float]
 
@@ -159,17 +160,23 @@ def manifolds_rs(
     return [np.asarray(y) for y in maps], {}
 
 
+def tsne(rows: np.ndarray, seed: int, **options: Any) -> np.ndarray:
+    """Fits openTSNE with its defaults, but for a perplexity that fits few rows."""
+    model = load_peer("openTSNE", "openTSNE").TSNE(
+        random_state=seed,
+        n_jobs=-1 if len(rows) > MANY else 1,
+        perplexity=min(30, (len(rows) - 1) / 3),
+        **options,
+    )
+    return np.asarray(model.fit(rows))
+
+
 def open_tsne(
     data: Problem, settings: Mapping[str, Any], seed: int
 ) -> tuple[Maps, Stages]:
-    """Fits openTSNE with its defaults, slice by slice."""
+    """Fits openTSNE slice by slice; it has none of the settings."""
     del settings
-    opentsne = load_peer("openTSNE", "openTSNE")
-    maps = [
-        np.asarray(opentsne.TSNE(random_state=seed, n_jobs=-1).fit(rows))
-        for rows in data.slices
-    ]
-    return maps, {}
+    return [tsne(rows, seed) for rows in data.slices], {}
 
 
 # These compile for every shape of data; the others once in a process.

@@ -30,6 +30,7 @@ SEEDS = (0, 1, 2)
 HELD_OUT = 200
 NEIGHBORS = 15
 VOTERS = 10
+MEASURES = ("trustworthiness", "knn_accuracy", "displacement")
 
 
 def updates() -> list[Row]:
@@ -43,15 +44,10 @@ def updates() -> list[Row]:
         way(data.slices[:3], data.relations[:2], 0)  # compiles
         runs = [way(data.slices, data.relations, seed) for seed in SEEDS]
         quality = [measure(case, data, maps) for maps, _ in runs]
-        rows.append(
-            {"method": name}
-            | {"seconds of an update": float(np.median([s for _, s in runs]))}
-            | {
-                key: value
-                for key, value in means(quality).items()
-                if key in ("trustworthiness", "knn_accuracy", "displacement")
-            }
-        )
+        measured = means(quality)
+        seconds = float(np.median([took for _, took in runs]))
+        row = {"method": name, "seconds of an update": seconds}
+        rows.append(row | {measure: measured[measure] for measure in MEASURES})
     return rows
 
 
@@ -95,22 +91,15 @@ def lengths(counts: Sequence[int] = (10, 50, 200)) -> list[Row]:
     there = list(range(10)) + list(range(8, 0, -1))
     steps = [there[i % len(there)] for i in range(max(counts) + 6)]
     key, took = jax.random.key(0), {}
-    fitted = aljax.fit(
-        [data.slices[t] for t in steps[:2]], [_step(data, *steps[:2])], key=key
-    )
+    first = [data.slices[t] for t in steps[:2]]
+    fitted = aljax.fit(first, [_step(data, *steps[:2])], key=key)
     for count in range(2, max(counts) + 6):
         relation = _step(data, steps[count - 1], steps[count])
         rows = data.slices[steps[count]]
-        fitted, took[count] = clocked(
-            partial(aljax.update, fitted, rows, relation, key=key)
-        )
-    return [
-        {
-            "slices there": count,
-            "seconds of an update": median(took[c] for c in range(count, count + 5)),
-        }
-        for count in counts
-    ]
+        call = partial(aljax.update, fitted, rows, relation, key=key)
+        fitted, took[count] = clocked(call)
+    medians = {c: median(took[i] for i in range(c, c + 5)) for c in counts}
+    return [{"slices there": c, "seconds of an update": s} for c, s in medians.items()]
 
 
 def _step(data: Any, before: int, after: int) -> dict[int, int]:
@@ -144,16 +133,11 @@ def unseen() -> list[Row]:
             call()
             new, took = clocked(call)
             votes = KNeighborsClassifier(VOTERS).fit(placed, classes[kept])
-            trust = held_out_trustworthiness(images[kept], placed, images[held], new)
+            row = {"seconds": took, "accuracy": votes.score(new, classes[held])}
             of_map = knn_accuracy(placed, classes[kept], n_neighbors=VOTERS)
-            each.append(
-                {
-                    "seconds": took,
-                    "accuracy": float(votes.score(new, classes[held])),
-                    "accuracy of the map": of_map,
-                    "trustworthiness": trust,
-                }
-            )
+            row["accuracy of the map"] = of_map
+            trust = held_out_trustworthiness(images[kept], placed, images[held], new)
+            each.append(row | {"trustworthiness": trust})
         seconds = float(np.median([figures["seconds"] for figures in each]))
         rows.append({"method": name} | means(each) | {"seconds": seconds})
     return rows

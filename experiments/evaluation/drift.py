@@ -16,12 +16,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from aljax import metrics
-from experiments.benchmarks.peers import Maps, MissingPeerError, Problem
+from experiments.benchmarks.peers import (
+    Maps,
+    MissingPeerError,
+    Problem,
+    umap_learn,
+)
 from experiments.clocks import clocked
 from experiments.composition import compose
 from experiments.data import sources
 from experiments.data.dataset import Dataset, consecutive
-from experiments.evaluation.methods import Family, aligned, ours, umap_pooled
+from experiments.evaluation.methods import Family, aligned, ours, pooled
 from experiments.results.records import markdown, mean
 from experiments.results.report import frame_of, trustworthiness
 
@@ -48,7 +53,7 @@ METHODS: dict[str, Family] = {
     **ours("aljax, mates", frame="mates"),
     "aljax, updates": updated,
     **aligned("AlignedUMAP"),
-    "UMAP, pooled": umap_pooled,
+    **pooled("UMAP, pooled", umap_learn),
 }
 
 

@@ -14,18 +14,10 @@ from typing import Any
 import numpy as np
 
 from experiments.benchmarks import peers
-from experiments.benchmarks.peers import (
-    Maps,
-    Method,
-    Problem,
-    aljax_fit,
-    load_peer,
-    umap_learn,
-)
+from experiments.benchmarks.peers import Maps, Method, Problem
 from experiments.evaluation.dynamic_tsne import dynamic_tsne
 
 Family = Callable[[Problem, int], dict[str, Maps]]
-MANY = 5000  # rows, below which threads wait for each other more than they help
 BEST_ALIGNED = 0.1  # umap-learn's weight
 LIGHT = 0.005  # ours, the heaviest that costs no neighbors that can be told
 ALONE = {"alignment_regularisation": 0.0, "frame": "mates"}
@@ -57,11 +49,6 @@ def pca(data: Problem, seed: int) -> dict[str, Maps]:
     }
 
 
-def pooled_components(data: Problem) -> Maps:
-    """Returns the two leading components of all slices together, cut by slice."""
-    return _cut(_components(np.concatenate(data.slices)), data.slices)
-
-
 def umap_each(data: Problem, seed: int) -> dict[str, Maps]:
     """Fits umap-learn slice by slice, as it is and turned onto the slice before."""
     maps = peers.umap_each(data, {}, seed)
@@ -69,35 +56,20 @@ def umap_each(data: Problem, seed: int) -> dict[str, Maps]:
     return {"UMAP, each slice": maps, "UMAP, each slice + Procrustes": chain}
 
 
-def umap_pooled(data: Problem, seed: int) -> dict[str, Maps]:
-    """Fits umap-learn on the rows of all slices together."""
-    umap = load_peer("umap", "umap-learn==0.5.12")
-    model = umap.UMAP(random_state=seed, n_jobs=1)
-    positions = model.fit_transform(np.concatenate(data.slices))
-    return {"UMAP, pooled": _cut(positions, data.slices)}
+def pooled_components(data: Problem) -> Maps:
+    """Returns the two leading components of all slices together, cut by slice."""
+    return _cut(_components(np.concatenate(data.slices)), data.slices)
 
 
-def _tsne(rows: np.ndarray, seed: int, **options: Any) -> np.ndarray:
-    opentsne = load_peer("openTSNE", "openTSNE")
-    model = opentsne.TSNE(
-        random_state=seed,
-        n_jobs=-1 if len(rows) > MANY else 1,
-        perplexity=min(30, (len(rows) - 1) / 3),
-        **options,
-    )
-    return np.asarray(model.fit(rows))
+def _pooled(name: str, method: Method, data: Problem, seed: int) -> dict[str, Maps]:
+    together = Problem([np.concatenate(data.slices)], [])
+    (positions,), _ = method(together, {}, seed)
+    return {name: _cut(positions, data.slices)}
 
 
-def tsne_each(data: Problem, seed: int) -> dict[str, Maps]:
-    """Fits openTSNE slice by slice."""
-    return {"t-SNE, each slice": [_tsne(rows, seed) for rows in data.slices]}
-
-
-def tsne_pooled(data: Problem, seed: int) -> dict[str, Maps]:
-    """Fits openTSNE to all slices' rows together."""
-    return {
-        "t-SNE, pooled": _cut(_tsne(np.concatenate(data.slices), seed), data.slices)
-    }
+def pooled(name: str, method: Method) -> dict[str, Family]:
+    """Returns a family of one method: a peer on the rows of all slices together."""
+    return {name: partial(_pooled, name, method)}
 
 
 def tsne_continued(data: Problem, seed: int) -> dict[str, Maps]:
@@ -108,16 +80,15 @@ def tsne_continued(data: Problem, seed: int) -> dict[str, Maps]:
     """
     from sklearn.metrics import pairwise_distances_argmin
 
-    maps = [_tsne(data.slices[0], seed)]
+    maps = [peers.tsne(data.slices[0], seed)]
     for rows, mates in zip(data.slices[1:], data.relations, strict=True):
         related = np.array([*mates.values()])
         nearest = pairwise_distances_argmin(rows, rows[related])
         nearest[related] = np.arange(len(related))  # also where rows are the same
         start = maps[-1][np.array([*mates])][nearest]
         jitter = np.random.default_rng(seed).normal(scale=1e-4, size=start.shape)
-        maps.append(
-            _tsne(rows, seed, initialization=start + jitter, early_exaggeration_iter=0)
-        )
+        options = {"initialization": start + jitter, "early_exaggeration_iter": 0}
+        maps.append(peers.tsne(rows, seed, **options))
     return {"t-SNE, from the step before": maps}
 
 
@@ -139,7 +110,8 @@ def ours_by_evidence(data: Problem, seed: int) -> dict[str, Maps]:
 
     problem = SweepProblem(data.slices, data.relations)
     found = select_alignment(problem, key=jax.random.key(seed), n_seeds=2)
-    return {OURS_BY_EVIDENCE: aljax_fit(data, {WEIGHT: found.choice}, seed)[0]}
+    settings = {WEIGHT: found.choice}
+    return {OURS_BY_EVIDENCE: peers.aljax_fit(data, settings, seed)[0]}
 
 
 def _fit(
@@ -148,14 +120,19 @@ def _fit(
     return {name: method(data, settings, seed)[0]}
 
 
+def single(name: str, method: Method, **settings: Any) -> dict[str, Family]:
+    """Returns a family of one method: a peer or ours, with some settings."""
+    return {name: partial(_fit, name, method, settings)}
+
+
 def ours(name: str, **settings: Any) -> dict[str, Family]:
     """Returns a family of one method: ours, with some settings."""
-    return {name: partial(_fit, name, aljax_fit, settings)}
+    return single(name, peers.aljax_fit, **settings)
 
 
 def aligned(name: str, **settings: float) -> dict[str, Family]:
     """Returns a family of one method: umap-learn's AlignedUMAP."""
-    return {name: partial(_fit, name, umap_learn, settings)}
+    return single(name, peers.umap_learn, **settings)
 
 
 # Keyed by the first method that each gives.
@@ -167,9 +144,9 @@ FAMILIES: dict[str, Family] = {
     OURS_BY_EVIDENCE: ours_by_evidence,
     "PCA, each slice": pca,
     "UMAP, each slice": umap_each,
-    "UMAP, pooled": umap_pooled,
-    "t-SNE, each slice": tsne_each,
-    "t-SNE, pooled": tsne_pooled,
+    **pooled("UMAP, pooled", peers.umap_learn),
+    **single("t-SNE, each slice", peers.open_tsne),
+    **pooled("t-SNE, pooled", peers.open_tsne),
     "t-SNE, from the step before": tsne_continued,
     **aligned("AlignedUMAP"),
     **aligned("AlignedUMAP, best weight", alignment_regularisation=BEST_ALIGNED),

@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import OmegaConf
 
 from aljax import AlignedEmbedding, plot
 from aljax.errors import InputError
 from experiments.data.dataset import Dataset
 from experiments.results import inverse_pictures
-from experiments.results.records import write_json
 from experiments.results.report import CLASSES
 from experiments.settings import RunSettings
 
@@ -113,12 +111,6 @@ def write_inverse(
         embedding, dataset.labels, settings.inverse, heading=settings.name
     )
     figure.savefig(folder / "inverse.png", dpi=150)
-
-
-def write_texts(folder: Path, settings: dict[str, Any], record: dict[str, Any]) -> None:
-    """Writes `config.yaml` and `metrics.json`."""
-    OmegaConf.save(OmegaConf.create(settings), folder / "config.yaml")
-    write_json(folder / "metrics.json", record, allow_nan=False)
 
 
 def overview(folder: Path, files: Mapping[str, str] = FILES) -> str:

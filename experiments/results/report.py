@@ -204,6 +204,12 @@ def record(
 ) -> dict[str, Any]:
     """Returns all that `metrics.json` keeps."""
     last = jax.tree.map(lambda term: term[-1:].sum(), embedding.history)
+    of_slices = {
+        "title": dataset.titles,
+        "rows": [*map(len, dataset.slices)],
+        "trustworthiness": [*map(_number, measures.trustworthiness)],
+        "accuracy": [*map(_number, measures.accuracy)],
+    }
     return {
         "name": name,
         "seed": seed,
@@ -211,19 +217,8 @@ def record(
         "commit": commit(),
         "means": {key: _number(value) for key, value in measures.means().items()},
         "slices": [
-            {
-                "title": title,
-                "rows": len(data),
-                "trustworthiness": _number(trust),
-                "accuracy": _number(accuracy),
-            }
-            for title, data, trust, accuracy in zip(
-                dataset.titles,
-                dataset.slices,
-                measures.trustworthiness,
-                measures.accuracy,
-                strict=True,
-            )
+            dict(zip(of_slices, values, strict=True))
+            for values in zip(*of_slices.values(), strict=True)
         ],
         "displacement": [_number(value) for value in measures.displacement],
         "frame": {key: _number(value) for key, value in measures.frame.items()},

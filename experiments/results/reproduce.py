@@ -16,7 +16,7 @@ import numpy as np
 
 from aljax.checkpoints import differences
 from aljax.errors import InputError
-from experiments import composition, settings
+from experiments import composition
 from experiments.data.archives import DAMAGE, read_npz, short
 from experiments.interrupts import Interrupts
 
@@ -44,7 +44,7 @@ def reproduce(folder: Path, overrides: Sequence[str], interrupts: Interrupts) ->
     composed = composition.compose(overrides, folder / "config.yaml")
     if not any(text.startswith("results=") for text in overrides):
         composed["results"] = str(folder.resolve().parent)
-    again = perform(settings.build(composed), composed, interrupts)
+    again = perform(composed, interrupts)
     differing = differences(then, _record(again))
     different = [*differing_arrays(folder, again)]
     if not different:

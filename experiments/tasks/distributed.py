@@ -52,7 +52,7 @@ def perform(composed: dict[str, Any], interrupts: Interrupts) -> None:
     connect(settings)
     with _all_or_none():
         keep_compiled(settings.compilation_cache)
-        run(settings, composed, interrupts)
+        run(settings, interrupts)
     jax.distributed.shutdown()
 
 
@@ -116,9 +116,7 @@ def _all_or_none() -> Iterator[None]:
         os._exit(130 if isinstance(error, KeyboardInterrupt) else 1)
 
 
-def run(
-    settings: RunSettings, composed: dict[str, Any], interrupts: Interrupts
-) -> None:
+def run(settings: RunSettings, interrupts: Interrupts) -> None:
     """Fits and measures this process's slices; process 0 draws and writes all."""
     seconds: dict[str, float] = {}
     clock = CompileClock()
@@ -133,7 +131,8 @@ def run(
         f"slices {share.start} to {share.stop - 1}, {report.summary(mine)}",
         flush=True,
     )
-    with stage("fit", seconds, interrupts), bar(shown=writes) as progress:
+    shown = bar(interrupts, shown=writes)
+    with stage("fit", seconds, interrupts), shown as progress:
         fitted = aljax.distributed.fit(
             mine.slices,
             dataset.relations,
@@ -141,7 +140,7 @@ def run(
             key=jax.random.key(settings.seed),
             **settings.configs,
             slice_labels=labels(dataset) if any(dataset.titles) else None,
-            progress=lambda state: progress(state, interrupts),
+            progress=progress,
         )
     with stage("measure", seconds, interrupts):
         embedding = whole(fitted, dataset, settings)
@@ -149,7 +148,7 @@ def run(
     if writes:
         with folder_beside(settings.results) as folder:
             result = Result(dataset, embedding, measures, seconds)
-            finish(folder, settings, composed, result, clock, interrupts)
+            finish(folder, settings, result, clock, interrupts)
 
 
 def load(data: Mapping[str, Any]) -> Dataset:

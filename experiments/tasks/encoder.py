@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -71,9 +70,7 @@ def apart(maps: Rows, rows: Int[Array, rows]) -> Float[Array, ""]:
     return jnp.mean(squared) / jnp.mean(jnp.stack(radii))
 
 
-def run(
-    settings: RunSettings, composed: dict[str, Any], interrupts: Interrupts
-) -> Path:
+def run(settings: RunSettings, interrupts: Interrupts) -> Path:
     """Trains, lays out before and after, and writes figures and a picture."""
     task = settings.task
     check_options(task, required=("width", "components", "training"))
@@ -123,7 +120,7 @@ def run(
     print(json.dumps(record, indent=2))
     figure = _draw(maps, far, labels, hidden)
     record |= {"losses": losses}
-    return write_results(settings, composed, record, figure, interrupts)
+    return write_results(settings, record, figure, interrupts)
 
 
 def _standard(rows: np.ndarray) -> np.ndarray:

@@ -74,9 +74,7 @@ def held_out_accuracy(
     return float(voters.score(positions[unknown], labels[unknown]))
 
 
-def run(
-    settings: RunSettings, composed: dict[str, Any], interrupts: Interrupts
-) -> Path:
+def run(settings: RunSettings, interrupts: Interrupts) -> Path:
     """Trains, lays out before and after, and writes figures, weights and a picture."""
     task = settings.task
     names = ("noise_columns", "noise", "known_rows", "training")
@@ -125,7 +123,7 @@ def run(
     figure = _draw(maps, accuracy, labels, trained, images.shape[1])
     record |= {"losses": losses}
     logs = np.asarray(trained.logs)
-    return write_results(settings, composed, record, figure, interrupts, logs=logs)
+    return write_results(settings, record, figure, interrupts, logs=logs)
 
 
 def _draw(

@@ -21,6 +21,7 @@ from experiments.data.dataset import Dataset, related_by_ids, titled
 from experiments.interrupts import Interrupts
 from experiments.results import contents, inverse_pictures, report, resume
 from experiments.results.folder import folder_beside, publish
+from experiments.results.records import write_json
 from experiments.settings import RunSettings, check_options
 
 BAR = "fit {percentage:3.0f}%|{bar:10}| {n_fmt}/{total_fmt}{postfix}"  # 80 columns
@@ -35,14 +36,11 @@ class Result(NamedTuple):
     seconds: dict[str, float]
 
 
-def run(
-    settings: RunSettings, composed: dict[str, Any], interrupts: Interrupts
-) -> Path:
+def run(settings: RunSettings, interrupts: Interrupts) -> Path:
     """Loads, fits, measures, draws and writes; returns the folder with the results.
 
     Args:
         settings: All that decides the run.
-        composed: The same as it is kept in `config.yaml`.
         interrupts: Asked between the stages.
     """
     check_options(settings.task, required=())
@@ -64,7 +62,7 @@ def run(
         with stage("measure", seconds, interrupts):
             measures = report.measure(dataset, embedding)
         result = Result(dataset, embedding, measures, seconds)
-        return finish(folder, settings, composed, result, clock, interrupts)
+        return finish(folder, settings, result, clock, interrupts)
 
 
 def described(dataset: Dataset, settings: RunSettings) -> Dataset:
@@ -76,7 +74,6 @@ def described(dataset: Dataset, settings: RunSettings) -> Dataset:
 def finish(
     folder: Path,
     settings: RunSettings,
-    composed: dict[str, Any],
     result: Result,
     clock: CompileClock,
     interrupts: Interrupts,
@@ -90,7 +87,8 @@ def finish(
     seconds["of which compilation"] = clock.seconds
     names: dict[str, Any] = {"name": settings.name, "seed": settings.seed}
     record = report.record(dataset, embedding, measures, **names, seconds=seconds)
-    contents.write_texts(folder, composed | {"resume": False}, record)
+    write_json(folder / "metrics.json", record, allow_nan=False)
+    settings.save(folder)
     interrupts.check()
     written = publish(folder, settings.name)
     print(contents.overview(written))
@@ -116,14 +114,14 @@ def fit(
     whole = first == count
     by_ids = bool(dataset.relations) and not isinstance(dataset.relations[0], dict)
     relations = dataset.relations[: first if by_ids else first - 1]
-    with bar() as progress:
+    with bar(interrupts) as progress:
         embedding = aljax.fit(
             dataset.slices[:first],
             relations,
             key=jax.random.key(settings.seed),
             **settings.configs,
             slice_labels=labels(dataset)[:first] if any(dataset.titles) else None,
-            progress=lambda state: progress(state, interrupts),
+            progress=progress,
             checkpoints=checkpoints,
             devices=settings.devices,
         )
@@ -148,12 +146,12 @@ def labels(dataset: Dataset) -> list[str]:
 
 
 @contextmanager
-def bar(*, shown: bool = True) -> Iterator[Any]:
+def bar(interrupts: Interrupts, *, shown: bool = True) -> Iterator[Any]:
     """Returns the function that `fit` calls with its state; it looks for signals."""
     style: dict[str, Any] = {"bar_format": BAR, "mininterval": 0, "leave": False}
     with tqdm(total=1, disable=not shown, **style) as line:
 
-        def progress(state: LayoutState, interrupts: Interrupts) -> None:
+        def progress(state: LayoutState) -> None:
             interrupts.check()
             line.total = int(state.n_epochs)
             last = state.recorded() - 1

@@ -34,14 +34,7 @@ QUIET = (
 
 
 def launch(overrides: Sequence[str], interrupts: Interrupts) -> int:
-    """Runs the jobs, and gathers what they left.
-
-    Returns:
-        The exit status.
-
-    Raises:
-        InputError: Settings are refused before the first job.
-    """
+    """Runs the jobs, gathers what they left, and returns the exit status."""
     ours = [text for text in overrides if not text.lstrip("+").startswith("hydra")]
     if composition.is_swept(ours):
         return _launch([*overrides, *QUIET], interrupts)
@@ -57,7 +50,7 @@ def launch(overrides: Sequence[str], interrupts: Interrupts) -> int:
     rows = f"++task.row=range({count})"
     status = _launch([*overrides, *where, rows, weight, *QUIET], interrupts)
     if not status:
-        perform(built, composed, interrupts)
+        perform(composed, interrupts)
     return status
 
 
@@ -80,9 +73,8 @@ def _launch(overrides: Sequence[str], interrupts: Interrupts) -> int:
 def job(config: DictConfig) -> None:
     """Runs one job, perhaps in a process or on a machine of its own."""
     composed = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
-    composed = selection.resolved(composed)
     with Interrupts() as interrupts:
-        perform(settings.build(composed), composed, interrupts)
+        perform(composed, interrupts)
 
 
 if __name__ == "__main__":

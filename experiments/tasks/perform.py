@@ -2,26 +2,23 @@
 
 import importlib
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from aljax.compilation import enable_compilation_cache
 from aljax.errors import InputError, nearest_name
 from experiments.interrupts import Interrupts
-from experiments.settings import RunSettings
+from experiments.settings import build
+from experiments.tasks import selection
 
 # Each is a module beside this one, with a function `run`.
 TASKS = ("fit", "sweep", "feature_weights", "encoder")
 
 
-def perform(
-    settings: RunSettings, composed: dict[str, Any], interrupts: Interrupts
-) -> Path:
-    """Does what `task` names, and returns the folder with the results.
-
-    Raises:
-        InputError: There is no such task, or the task refuses something.
-    """
+def perform(composed: Mapping[str, Any], interrupts: Interrupts) -> Path:
+    """Does what `task` of the settings names, and returns the folder of the results."""
+    settings = build(selection.resolved(composed))
     keep_compiled(settings.compilation_cache)
     name = settings.task["name"]
     if name not in TASKS:
@@ -32,7 +29,7 @@ def perform(
         remedy = "Devices share a fit (task.name=fit)."
         raise InputError("devices", got, "null", remedy)
     module = importlib.import_module(f"experiments.tasks.{name}")
-    return module.run(settings, composed, interrupts)
+    return module.run(settings, interrupts)
 
 
 def keep_compiled(folder: Path | None) -> None:

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from omegaconf import OmegaConf
 
 from aljax.errors import InputError, nearest_name
 from aljax.sweep import Row, SweepProblem, check_settings, sweep
@@ -44,9 +43,7 @@ FILES = {
 }
 
 
-def run(
-    settings: RunSettings, composed: dict[str, Any], interrupts: Interrupts
-) -> Path:
+def run(settings: RunSettings, interrupts: Interrupts) -> Path:
     """Lays out what is not finished yet, and writes the table and the pictures.
 
     Arguments are those of `tasks.fit.run`; `task.grid` makes the rows, and `task.row`
@@ -74,7 +71,7 @@ def run(
     if interrupts.seen is not None:
         stopped = f"stopped; all settings are finished in {store.folder}."
         raise KeyboardInterrupt(stopped)
-    _write(folder, composed, rows, table, rivals, dataset)
+    _write(folder, settings, rows, table, rivals, dataset)
     print(f"{time.perf_counter() - began:.1f} s\n{contents.overview(folder, FILES)}")
     return folder
 
@@ -193,7 +190,7 @@ def _rivals(
 
 def _write(
     folder: Path,
-    composed: dict[str, Any],
+    settings: RunSettings,
     rows: Sequence[dict[str, Any]],
     table: Sequence[Finished],
     rivals: Mapping[str, Finished],
@@ -207,7 +204,7 @@ def _write(
         writer.writerows(lines)
     record = {"rows": lines, "rivals": points, "versions": report.versions()}
     write_json(folder / "sweep.json", record)
-    OmegaConf.save(OmegaConf.create(composed), folder / "config.yaml")
+    settings.save(folder)
     if "displacement" in lines[0]:
         figure = tradeoff.pareto(lines, points, heading=folder.name)
         figure.savefig(folder / "pareto.png", dpi=150)

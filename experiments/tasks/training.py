@@ -17,7 +17,6 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 from matplotlib.figure import Figure
-from omegaconf import OmegaConf
 
 import aljax
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig, number
@@ -83,7 +82,6 @@ def fitted_maps(
 
 def write_results(
     settings: RunSettings,
-    composed: dict[str, Any],
     record: dict[str, Any],
     figure: Figure,
     interrupts: Interrupts,
@@ -96,7 +94,7 @@ def write_results(
         write_json(folder / f"{name}.json", record)
         if weights:
             np.savez(folder / "weights.npz", allow_pickle=False, **weights)
-        OmegaConf.save(OmegaConf.create(composed), folder / "config.yaml")
+        settings.save(folder)
         interrupts.check()
         written = publish(folder, settings.name)
     print(f"results in {written}")
