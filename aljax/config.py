@@ -114,6 +114,7 @@ FARTHEST = {
 _METRIC = _check(
     lambda v: isinstance(v, str) and v, "the name of a metric, such as 'euclidean'"
 )
+_METHODS = one_of("auto", "exact", "approximate", "pynndescent")
 _KEYWORDS = _check(
     lambda v: isinstance(v, Mapping), "a dict of keyword arguments for the metric", True
 )
@@ -174,8 +175,8 @@ class GraphConfig(_Settings):
         n_neighbors: How many neighbors a row is compared with, itself included
             (per slice; whole, at least 2, less than the rows of the slice).
             Small values show detail, large ones the overall arrangement.
-        metric: The distance between rows: euclidean, cosine, or any other name that
-            pynndescent knows; or "precomputed": then a slice is its rows'
+        metric: The distance between rows: euclidean, cosine, correlation, or any other
+            name that pynndescent knows; or "precomputed": then a slice is its rows'
             distances, `(points, points)`, all of them or, as a sparse matrix, those
             of the nearest.
         metric_kwds: Keyword arguments for the metric, such as `{"p": 3}`.
@@ -183,8 +184,10 @@ class GraphConfig(_Settings):
             (per slice; at least 0, fractions interpolate).
         set_op_mix_ratio: 1 joins the two directions of an edge by fuzzy union, 0 by
             fuzzy intersection, values between mix them (per slice; 0 to 1).
-        knn_method: "exact", "approximate" (pynndescent), or "auto": exact as long
-            as it is expected to be the faster of the two.
+        knn_method: "exact"; "approximate", which finds most neighbors by a program on
+            the device (in metrics other than the three by pynndescent, with a
+            warning); "pynndescent"; or "auto": exact as long as that is cheap (about
+            40,000 rows of 784 columns), else approximate.
         disconnection_distance: Rows this far apart or farther are no neighbors (units
             of the metric, above 0).  None takes the metric's largest distance: 1 for
             jaccard, dice, hellinger and bit_jaccard, 2 for cosine and correlation.
@@ -205,7 +208,7 @@ class GraphConfig(_Settings):
     metric_kwds: Mapping[str, Any] | None = _setting(None, _KEYWORDS)
     local_connectivity: PerSliceFloat = _per_slice(1.0, number(0))
     set_op_mix_ratio: PerSliceFloat = _per_slice(1.0, number(0, high=1))
-    knn_method: str = _setting("auto", one_of("auto", "exact", "approximate"))
+    knn_method: str = _setting("auto", _METHODS)
     disconnection_distance: float | None = _setting(
         None, number(0, open_low=True, optional=True)
     )

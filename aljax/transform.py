@@ -21,15 +21,15 @@ from jaxtyping import Array, Float, Int
 from aljax.columns import arrange, names_of
 from aljax.config import GraphConfig, InverseConfig
 from aljax.errors import InputError, warn
+from aljax.graph.conditioning import EXACT_METRICS
+from aljax.graph.exact import QUERY_BLOCK as BLOCK
 from aljax.graph.exact import (
-    EXACT_METRICS,
     SYNONYMS,
     HeldRows,
     hold,
     nearest,
     nearest_held,
 )
-from aljax.graph.exact import QUERY_BLOCK as BLOCK
 from aljax.graph.fuzzy import membership_strengths, smooth_knn_dist
 from aljax.graph.knn import KNN, Rows, as_floats, capacity_for, on_device
 from aljax.graph.slices import PRECOMPUTED, read_rows

@@ -31,7 +31,7 @@ SETTINGS = {
     "metric_kwds": (GraphConfig, [None, {}, {"p": 3}], [3, "p", [("p", 3)]]),
     "local_connectivity": (GraphConfig, [0.0, 2.5], [-0.1, *NOT_NUMBERS]),
     "set_op_mix_ratio": (GraphConfig, [0.0, 0.5, 1.0], [-0.1, 1.1, *NOT_NUMBERS]),
-    "knn_method": (GraphConfig, ["auto", "exact", "approximate"], ["fast", "", None]),
+    "knn_method": (GraphConfig, ["auto", "exact", "pynndescent"], ["fast", "", None]),
     "disconnection_distance": (
         GraphConfig,
         [None, 0.5, 3],

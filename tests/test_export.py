@@ -1,5 +1,6 @@
 """Every program lowers for every platform, though only one of them is at hand."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -10,6 +11,8 @@ from helpers import NEIGHBORS, SIZES, make_data, make_maps, make_problem
 from jax import export
 
 from aljax.config import AlignmentConfig, LayoutConfig
+from aljax.graph.approximate import _search_leaf
+from aljax.graph.cells import _cut, make_cells
 from aljax.graph.exact import _search, exact_knn
 from aljax.graph.fuzzy import fuzzy_simplicial_set
 from aljax.layout.optimize import init, step
@@ -45,6 +48,18 @@ def exact_search():
     return lambda x, n: _search(x, n, NEIGHBORS), (data, jnp.asarray(POINTS))
 
 
+def search_by_cells():
+    cells = make_cells(make_data([POINTS])[0], POINTS)
+    leaf = np.array([0, *cells.leaves], np.int32)
+    search = partial(_search_leaf, places=cells.places, n_neighbors=NEIGHBORS)
+    return search, (cells.placed, cells.blocks, leaf)
+
+
+def cells_of_a_leaf():
+    data = jnp.asarray(make_data([POINTS])[0])
+    return lambda x, n: _cut(x, n, cells=4), (data, jnp.asarray(POINTS))
+
+
 def fuzzy_graph():
     return fuzzy_simplicial_set, (exact_knn(make_data([POINTS])[0], NEIGHBORS),)
 
@@ -60,7 +75,10 @@ def ranks():
     )
 
 
-PROGRAMS = [one_layout_step, one_packed_step, exact_search, fuzzy_graph, ranks]
+PROGRAMS = [
+    *(one_layout_step, one_packed_step, exact_search, search_by_cells),
+    *(cells_of_a_leaf, fuzzy_graph, ranks),
+]
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
@@ -76,7 +94,9 @@ def test_programs_lower_for_cpu_gpu_and_tpu(program):
         np.testing.assert_allclose(found, leaf, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("program", [exact_search, ranks])
+@pytest.mark.parametrize(
+    "program", [exact_search, search_by_cells, cells_of_a_leaf, ranks]
+)
 def test_distances_are_not_computed_in_fewer_bits_than_they_have(program):
     # By default products are taken in TF32 on a GPU and in bfloat16 on a TPU: of
     # 10 and 7 bits, which lose neighbors as an offset of the data does.

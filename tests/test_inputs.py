@@ -21,7 +21,7 @@ from sklearn.metrics import pairwise_distances
 import aljax
 from aljax import files as io
 from aljax.config import GraphConfig, LayoutConfig
-from aljax.graph.approximate import LENGTHS, approximate_knn
+from aljax.graph.descent import LENGTHS, descent_knn
 from aljax.graph.exact import (
     PLAIN_METRICS,
     SPARSE_METRICS,
@@ -242,7 +242,7 @@ def test_every_metric_that_pynndescent_knows_gives_a_graph():
         if metric.startswith("bit"):
             data = np.round(data * 50)
         kwds = NEEDS.get(metric)
-        knn = approximate_knn(data, NEIGHBORS, metric=metric, metric_kwds=kwds)
+        knn = descent_knn(data, NEIGHBORS, metric=metric, metric_kwds=kwds)
         indices = np.asarray(knn.indices)
         assert np.isfinite(knn.distances).all(), metric
         assert (indices[1:] != indices[0]).any(), metric
@@ -253,7 +253,7 @@ def test_plain_metrics_mean_the_same_in_both_libraries():
     for metric in {*PLAIN_METRICS} - {"haversine", "minkowski"}:
         data = np.abs(np.round(DATA[0], 1)) + 0.1
         exact = find_neighbors(data, NEIGHBORS, metric=metric)
-        near = find_neighbors(data, NEIGHBORS, metric=metric, knn_method="approximate")
+        near = find_neighbors(data, NEIGHBORS, metric=metric, knn_method="pynndescent")
         np.testing.assert_allclose(exact.distances, near.distances, atol=1e-4)
 
 
@@ -262,9 +262,9 @@ def test_plain_metrics_mean_the_same_in_both_libraries():
 def test_pynndescent_is_given_rows_that_float32_can_compare(rng, metric):
     data = rng.normal(size=(400, 6))
     assert metric in LENGTHS
-    near = approximate_knn(data, 10, metric=metric)
+    near = descent_knn(data, 10, metric=metric)
     for offset, unit in ((1e35, 1e30), (1e7, 1.0)):
-        other = approximate_knn(data * unit + offset, 10, metric=metric)
+        other = descent_knn(data * unit + offset, 10, metric=metric)
         shared = np.asarray(near.indices) == np.asarray(other.indices)
         assert shared.mean() > 0.9
         ratio = np.asarray(other.distances)[1:] / np.asarray(near.distances)[1:] / unit
@@ -274,11 +274,15 @@ def test_pynndescent_is_given_rows_that_float32_can_compare(rng, metric):
 @pytest.mark.slow
 def test_sparse_rows_of_other_metrics_go_through_pynndescent():
     matrix = scipy.sparse.csr_matrix(np.abs(HOLED[0]))
-    knn = find_neighbors(matrix, NEIGHBORS, metric="hellinger")
-    dense = find_neighbors(np.abs(HOLED[0]), NEIGHBORS, metric="hellinger")
+    knn = find_neighbors(
+        matrix, NEIGHBORS, metric="hellinger", knn_method="pynndescent"
+    )
+    dense = find_neighbors(
+        np.abs(HOLED[0]), NEIGHBORS, metric="hellinger", knn_method="pynndescent"
+    )
     shared = np.asarray(knn.indices) == np.asarray(dense.indices)
     assert shared.mean() > 0.9
-    near = find_neighbors(matrix, NEIGHBORS, knn_method="approximate")
+    near = find_neighbors(matrix, NEIGHBORS, knn_method="pynndescent")
     np.testing.assert_allclose(
         near.distances, exact_knn(matrix.toarray(), NEIGHBORS).distances, atol=1e-4
     )
@@ -330,7 +334,7 @@ NAN = scipy.sparse.csr_matrix(np.where(DATA[0] > 2, np.nan, DATA[0]))
         (lambda: fit(DATA, y=[[1]]), "y", ["1 entries for 3 slices"]),
         (lambda: fit(DATA, y=[[1], None, None]), "y[0]", ["slice 0", "shape (1,)"]),
         (
-            lambda: approximate_knn(scipy.sparse.csr_matrix(DATA[0]), 5, metric="tsss"),
+            lambda: descent_knn(scipy.sparse.csr_matrix(DATA[0]), 5, metric="tsss"),
             "metric",
             ["sparse rows"],
         ),

@@ -13,7 +13,7 @@ from sklearn.neighbors import NearestNeighbors
 from aljax.config import GraphConfig
 from aljax.graph import build
 from aljax.graph import exact as module
-from aljax.graph.approximate import approximate_knn
+from aljax.graph.descent import descent_knn
 from aljax.graph.exact import _search, exact_knn
 from aljax.graph.knn import as_knn, round_up
 from aljax.graph.neighbors import find_neighbors
@@ -216,14 +216,15 @@ def test_as_knn_refuses_other_tables(indices, distances, words):
 
 @pytest.fixture
 def approximations(monkeypatch):
-    """The calls to the approximate search, which is not made."""
+    """The calls to the approximate searches, which are not made."""
     calls = []
 
     def record(data, n_neighbors, **settings):
         calls.append(settings)
         return exact_knn(data, n_neighbors)
 
-    monkeypatch.setattr("aljax.graph.neighbors.approximate_knn", record)
+    for search in ("approximate_knn", "descent_knn"):
+        monkeypatch.setattr(f"aljax.graph.neighbors.{search}", record)
     return calls
 
 
@@ -244,13 +245,28 @@ def test_the_exact_search_is_taken_while_it_is_cheap(approximations, monkeypatch
         {"metric": "hellinger"},
         {"metric": "euclidean", "metric_kwds": {"p": 3}},
         {"metric": "manhattan", "knn_method": "approximate"},
-        {"knn_method": "approximate"},
     ],
 )
-def test_what_has_no_exact_search_is_approximated(approximations, settings):
-    find_neighbors(make_data()[0], NEIGHBORS, **settings)
-    assert approximations[0]["metric"] == settings.get("metric", "euclidean")
+def test_pynndescent_searches_what_nothing_else_can_and_says_so(
+    approximations, settings
+):
+    with pytest.warns(UserWarning, match=f"pynndescent.*'{settings['metric']}'"):
+        find_neighbors(make_data()[0], NEIGHBORS, **settings)
+    assert approximations[0]["metric"] == settings["metric"]
     assert approximations[0]["metric_kwds"] == settings.get("metric_kwds")
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "hellinger"])
+def test_pynndescent_can_be_asked_for_without_a_warning(approximations, metric):
+    find_neighbors(make_data()[0], 6, metric=metric, knn_method="pynndescent")
+    assert approximations == [{"metric": metric, "metric_kwds": None, "seed": 0}]
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "l2", "cosine", "correlation"])
+def test_cells_are_asked_in_metrics_of_the_device(approximations, metric):
+    find_neighbors(make_data()[0], 6, metric=metric, knn_method="approximate")
+    known = "euclidean" if metric == "l2" else metric
+    assert approximations == [{"metric": known, "seed": 0}]
 
 
 EXACT: dict[str, Any] = {"knn_method": "exact"}
@@ -287,24 +303,24 @@ def test_metrics_that_cannot_be_searched_are_refused(rng, settings, name, words)
 
 
 @pytest.mark.slow  # numba compiles pynndescent for 10 to 30 seconds
-def test_approximate_neighbors_are_mostly_exact_and_repeat_with_the_seed(rng):
+def test_neighbors_of_pynndescent_are_mostly_exact_and_repeat_with_the_seed(rng):
     data = rng.normal(size=(600, 10)).astype(np.float32)
     exact = np.asarray(exact_knn(data, 10).indices)
-    found = np.asarray(approximate_knn(data, 10, seed=1).indices)
+    found = np.asarray(descent_knn(data, 10, seed=1).indices)
     np.testing.assert_array_equal(found[0], np.arange(600))
     shared = [len({*a} & {*b}) for a, b in zip(exact.T, found.T, strict=True)]
     assert np.mean(shared) / 10 > 0.95
-    again = np.asarray(approximate_knn(data, 10, seed=1).indices)
+    again = np.asarray(descent_knn(data, 10, seed=1).indices)
     np.testing.assert_array_equal(again, found)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scale", [1e-30, 1e30])
 @pytest.mark.parametrize("metric", ["euclidean", "manhattan", "cosine"])
-def test_the_approximate_search_knows_all_units(metric, scale):
+def test_pynndescent_is_asked_in_all_units(metric, scale):
     data = make_data((200,))[0]
-    plain = approximate_knn(data, 6, metric=metric)
-    scaled = approximate_knn(data * np.float32(scale), 6, metric=metric)
+    plain = descent_knn(data, 6, metric=metric)
+    scaled = descent_knn(data * np.float32(scale), 6, metric=metric)
     np.testing.assert_array_equal(plain.indices, scaled.indices)
     unit = 1 if metric == "cosine" else scale
     near = np.asarray(plain.distances) * unit

@@ -1,117 +1,256 @@
-"""Approximate neighbors by pynndescent: any metric that it knows, sparse rows too."""
+"""Approximate neighbors: each row looks into the cells that are nearest to it.
 
-from collections.abc import Mapping
-from threading import Lock
-from typing import Any
+A row probes the blocks of rows whose centers are nearest.  Rows that probe the same
+block are compared with it together, in tiles of one shape; of all that a row has met it
+keeps the nearest, and computes their distances again, by difference.
+"""
 
+from functools import partial
+
+import jax
+import jax.numpy as jnp
 import numpy as np
-import scipy.sparse
+from jaxtyping import Array, Float, Int
 
-from aljax.errors import InputError, nearest_name
-from aljax.graph.exact import conditioning
-from aljax.graph.knn import KNN, Rows, measured_knn
+from aljax.graph.cells import BLOCK, make_cells
+from aljax.graph.conditioning import conditioning, drowns, lengths_of
+from aljax.graph.exact import FEW, SPARE, hold, nearest_held
+from aljax.graph.knn import KNN, as_floats, capacity_for, on_device
 
-# |x - y| is the same wherever x and y lie, and twice as long at twice the scale.
-LENGTHS = (
-    *("euclidean", "l2", "manhattan", "l1", "taxicab", "minkowski"),
-    *("chebyshev", "linfinity", "linfty", "linf"),
-)
-ONE_CALLER = Lock()  # pynndescent's threads serve one caller at a time
-ANGLES = ("cosine", "correlation")  # the same at any scale
-BITS = ("bit_hamming", "bit_jaccard")  # of rows packed into bytes
-# Metrics of dense rows that need a number for each column, or each two: pynndescent's
-# own are for two columns, and it reads past their end.
-TABLES = {
-    **dict.fromkeys(("seuclidean", "standardised_euclidean"), ("sigma", 1)),
-    **dict.fromkeys(("wminkowski", "weighted_minkowski"), ("w", 1)),
-    "mahalanobis": ("vinv", 2),
-    **dict.fromkeys(("kantorovich", "wasserstein", "sinkhorn"), ("cost", 2)),
-}
+MET = 1792  # rows that a row is compared with, and 16 more for each neighbor
+CHOICE = 1024  # blocks near a leaf that its rows choose from
+TILE = 64  # rows that are compared with a block at once
+TILES = 64  # tiles that are computed at once
+EXACTLY = 32  # rows whose distances are computed again at once: they fit the cache
+LARGEST = 256  # blocks that a row probes at most
 
 
 def approximate_knn(
-    data: Rows,
+    data: Float[np.ndarray, "points features"],
     n_neighbors: int,
     *,
     metric: str = "euclidean",
-    metric_kwds: Mapping[str, Any] | None = None,
     seed: int = 0,
 ) -> KNN:
-    """The nearest neighbors of each row as pynndescent finds them.
+    """The nearest neighbors of each row, most of them, by a program on the device.
 
-    The first call in a process compiles pynndescent (tens of seconds).  The result
-    depends on the number of threads as well as on `seed`.
+    The result depends on `seed`, and not on the number of threads.
 
     Args:
-        data: One slice, finite, dense or CSR.
+        data: One slice, finite.
         n_neighbors: Neighbors of each row, itself included.
-        metric: Any metric that pynndescent knows; of sparse rows it knows fewer.
-        metric_kwds: Keyword arguments for the metric.
-        seed: Seeds the search.
-
-    Raises:
-        InputError: The metric is not known, lacks or does not take some keyword
-            arguments, or is negative between some rows.
-
-    Source: Dong, Charikar & Li (2011), "Efficient k-nearest neighbor graph
-        construction for generic similarity measures".
+        metric: One of `EXACT_METRICS`.
+        seed: Seeds the sample that decides along which axes rows are compared.
     """
-    from numba.core.errors import NumbaError
-    from pynndescent import NNDescent
-
-    metric_kwds = dict(metric_kwds or {})
-    _check_metric(metric, metric_kwds, data)
-    rows, unit = _conditioned(data, metric)
-    try:
-        with ONE_CALLER:
-            search = NNDescent(
-                rows, metric, metric_kwds, n_neighbors, random_state=seed
-            )
-    except (NumbaError, TypeError) as error:
-        raise InputError(
-            "metric_kwds",
-            f"is {metric_kwds!r}",
-            f"those that the metric {metric!r} takes and needs",
-            "See pynndescent's documentation of the metric.",
-        ) from error
-    assert search.neighbor_graph is not None
-    indices, distances = search.neighbor_graph
-    return measured_knn(indices, distances.astype(np.float64) * unit, metric)
+    into, unit = conditioning(data, metric)
+    capacity = capacity_for(len(data))
+    scaled = into(data, jnp.zeros(()).dtype, capacity)
+    norms = np.einsum("ij,ij->i", scaled, scaled)
+    indices, squared = _search(scaled, len(data), n_neighbors, seed)
+    lost = drowns(squared[-1], norms)
+    if lost.mean() > FEW and squared.dtype == np.float32:
+        # Clusters far apart: distances within them drown in float32's rounding.
+        with jax.enable_x64(True):
+            scaled = into(data, np.float64, capacity)
+            indices, squared = _search(scaled, len(data), n_neighbors, seed)
+    distances = lengths_of(squared, metric, unit)
+    few = np.asarray(np.isinf(squared).any(axis=0))
+    if few.any():  # rows that met too few others
+        table = _all_of(data, few, n_neighbors, metric)
+        indices[:, few], distances[:, few] = table
+    return KNN(on_device(indices), as_floats(distances))
 
 
-def _check_metric(metric: str, metric_kwds: Mapping[str, Any], data: Rows) -> None:
-    from pynndescent.distances import named_distances
-    from pynndescent.sparse import sparse_named_distances
+def _all_of(
+    data: np.ndarray, asked: np.ndarray, n_neighbors: int, metric: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """The exact neighbors of some rows, each first itself."""
+    held, own = hold(data, metric), np.flatnonzero(asked)[:, None]
+    indices, distances = nearest_held(data[asked], held, n_neighbors)
+    # Of equal rows another may stand first.
+    order = np.argsort(indices == own, axis=1, kind="stable")[:, : n_neighbors - 1]
+    near, lengths = (np.take_along_axis(x, order, 1) for x in (indices, distances))
+    return np.hstack([own, near]).T, np.pad(lengths, ((0, 0), (1, 0))).T
 
-    sparse = scipy.sparse.issparse(data)
-    names = sorted(sparse_named_distances if sparse else named_distances)
-    if metric not in names:
-        raise InputError(
-            "metric",
-            f"is {metric!r}",
-            "a metric that pynndescent knows" + " for sparse rows" * sparse,
-            nearest_name(metric, [*names, "precomputed"]).capitalize(),
+
+def _search(
+    scaled: np.ndarray, points: int, n_neighbors: int, seed: int
+) -> tuple[Int[np.ndarray, "neighbors points"], Float[np.ndarray, "neighbors points"]]:
+    cells = make_cells(scaled, points, seed=seed)
+    indices = np.zeros((n_neighbors, points), np.int32)
+    squared = np.zeros(indices.shape, scaled.dtype)
+    starts = range(0, (len(cells.leaves) - 1) * cells.places, cells.places)
+    tables = [
+        _search_leaf(
+            cells.placed,
+            cells.blocks,
+            np.array([start, *cells.leaves[leaf : leaf + 2]], np.int32),
+            places=cells.places,
+            n_neighbors=n_neighbors,
         )
-    if sparse or metric not in TABLES:
-        return
-    name, axes = TABLES[metric]
-    shape, columns = (data.shape[1],) * axes, data.shape[1]
-    table = metric_kwds.get(name)
-    if table is None or np.shape(table) != shape:
-        got = "None" if table is None else f"of shape {np.shape(table)}"
-        expected = f"an array {shape} for the metric {metric!r} of {columns} columns"
-        raise InputError("metric_kwds", f"has a `{name}` that is {got}", expected)
+        for leaf, start in enumerate(starts)
+    ]
+    for table in tables:
+        near, lengths = map(np.asarray, table)
+        real = near[0] >= 0
+        indices[:, near[0, real]] = near[:, real]
+        squared[:, near[0, real]] = lengths[:, real]
+    return indices, squared
 
 
-def _conditioned(data: Rows, metric: str) -> tuple[Any, float]:
-    """The rows as pynndescent takes them, and the unit of its distances."""
-    if metric in BITS:
-        return np.asarray(data).astype(np.uint8), 1.0
-    if metric not in (*LENGTHS, *ANGLES):
-        return data.astype(np.float32), 1.0
-    if isinstance(data, np.ndarray) and metric in LENGTHS:
-        into, unit = conditioning(data, "euclidean")
-        return into(data, np.float32), unit
-    unit = float(abs(data).max()) or 1.0
-    rows = (data.astype(np.float64) / unit).astype(np.float32)
-    return rows, 1.0 if metric in ANGLES else unit
+Blocks = tuple[Int[Array, "blocks"], Int[Array, "blocks"], Float[Array, "blocks axes"]]
+
+
+@partial(jax.jit, static_argnames=("places", "n_neighbors"))
+def _search_leaf(
+    placed: tuple[Array, Array, Array, Array],
+    blocks: Blocks,
+    leaf: Int[Array, "3"],
+    *,
+    places: int,
+    n_neighbors: int,
+) -> tuple[Int[Array, "neighbors places"], Float[Array, "neighbors places"]]:
+    """The nearest places to each of a leaf, itself first, and squared distances.
+
+    `leaf` is its first place, its first block and the first block of the next.
+    """
+    rows, members, points, half_norms = placed
+    asked = jax.lax.dynamic_slice_in_dim(points, leaf[0], places)
+    own = jax.lax.dynamic_slice_in_dim(members, leaf[0], places)
+    blocks = _near_leaf(blocks, leaf[1:])
+    starts, counts, _ = blocks
+    probes = probed(len(starts), n_neighbors)
+    probe = _probe(asked, blocks, probes)
+    tiles, blocks_of, used, slots = _tiles(probe, len(starts))
+
+    def compare(step: Array, values: Array) -> Array:
+        some, these = (
+            jax.lax.dynamic_slice_in_dim(table, step * TILES, TILES)
+            for table in (tiles, blocks_of)
+        )
+        others = _window(starts[these])
+        inside = jnp.arange(BLOCK) < counts[these][:, None]
+        lengths = jnp.where(inside, half_norms[others], jnp.inf)
+        dots = jnp.einsum(
+            "tqa,tba->tqb", asked[some], points[others], precision="highest"
+        )
+        met = dots - lengths[:, None]
+        return jax.lax.dynamic_update_slice_in_dim(values, met, step * TILES, 0)
+
+    values = jnp.zeros((len(tiles), TILE, BLOCK), points.dtype)
+    values = jax.lax.fori_loop(0, used, compare, values).reshape(-1, BLOCK)
+    met = values[slots].reshape(places, -1)
+    nearness, chosen = _largest(met, min(candidates(n_neighbors), met.shape[1]))
+    at = jnp.take_along_axis(probe, chosen // BLOCK, axis=1)
+    near = members[starts[at] + chosen.astype(jnp.int32) % BLOCK]
+    near = jnp.where(-jnp.inf < nearness, near, -1)
+    return _measure(rows, near, own, n_neighbors)
+
+
+def probed(blocks: int, n_neighbors: int) -> int:
+    """How many blocks a row probes."""
+    return min(blocks, LARGEST, -(-(MET + 16 * n_neighbors) // BLOCK))
+
+
+def candidates(n_neighbors: int) -> int:
+    """How many of the rows that it met a row computes its distance to again."""
+    return n_neighbors + max(n_neighbors, SPARE)
+
+
+def _near_leaf(blocks: Blocks, own: Int[Array, "2"]) -> Blocks:
+    """The blocks nearest to any of a leaf's own, or all where they are few."""
+    starts, counts, centers = blocks
+    if len(starts) <= CHOICE:
+        return blocks
+    # A leaf has fewer blocks than this; those beyond it are its neighbors.
+    size = min(256, len(starts))
+    first = jnp.clip(own[0], 0, len(starts) - size)
+    mine = jax.lax.dynamic_slice_in_dim(centers, first, size)
+    number = first + jnp.arange(size)
+    real = (own[0] <= number) & (number < own[1])
+    half_norms = jnp.sum(centers**2, axis=1) / 2
+    dots = jnp.matmul(mine, centers.T, precision="highest") - half_norms
+    lengths = jax.lax.dynamic_slice_in_dim(half_norms, first, size)
+    nearness = jnp.where(real[:, None], dots - lengths[:, None], -jnp.inf).max(axis=0)
+    _, kept = jax.lax.top_k(jnp.where(counts > 0, nearness, -jnp.inf), CHOICE)
+    return starts[kept], counts[kept], centers[kept]
+
+
+def _probe(
+    asked: Float[Array, "places axes"], blocks: Blocks, probes: int
+) -> Int[Array, "places probes"]:
+    """The blocks whose centers are nearest to each point."""
+    _, counts, centers = blocks
+    lengths = jnp.where(counts > 0, jnp.sum(centers**2, axis=1) / 2, jnp.inf)
+    asked = asked[:, : centers.shape[1]]
+    dots = jnp.matmul(asked, centers.T, precision="highest")
+    return _largest(dots - lengths, probes)[1].astype(jnp.int32)
+
+
+def _tiles(
+    probe: Int[Array, "places probes"], blocks: int
+) -> tuple[Array, Array, Array, Array]:
+    """Sorts probes by block, and cuts those of each into tiles.
+
+    Returns the points of each tile, its block, how many steps of `TILES` are used, and
+    where in the tiles each probe stands.
+    """
+    total, number = probe.size, jnp.arange(probe.size, dtype=jnp.int32)
+    by_block = jnp.sort(probe.reshape(-1) * total + number) % total
+    rank = jnp.zeros(total, jnp.int32).at[by_block].set(number)
+    counts = jnp.zeros(blocks, jnp.int32).at[probe.reshape(-1)].add(1)
+    first = jnp.cumsum(counts) - counts
+    parts = -(-counts // TILE)
+    ends = jnp.cumsum(parts)
+    capacity = -(-(total // TILE + blocks) // TILES) * TILES
+    tile = jnp.arange(capacity, dtype=jnp.int32)
+    block = jnp.minimum(jnp.searchsorted(ends, tile, side="right"), blocks - 1)
+    start = first[block] + (tile - (ends - parts)[block]) * TILE
+    lanes = jnp.clip(start[:, None] + jnp.arange(TILE), 0, total - 1)
+    slots = (ends - parts)[probe] * TILE + rank.reshape(probe.shape) - first[probe]
+    steps = -(-ends[-1] // TILES)
+    return by_block[lanes] // probe.shape[1], block, steps, slots
+
+
+def _window(starts: Int[Array, "..."]) -> Int[Array, "... rows"]:
+    return starts[..., None] + jnp.arange(BLOCK, dtype=jnp.int32)
+
+
+def _largest(values: Float[Array, "rows columns"], count: int) -> tuple[Array, Array]:
+    """Each row's largest values, and where: halves of the rows side by side.
+
+    On a CPU the choice takes one thread; independent ones run at the same time.
+    """
+    middle = len(values) // 2
+    halves = [jax.lax.top_k(part, count) for part in (values[:middle], values[middle:])]
+    largest, where = (jnp.concatenate(parts) for parts in zip(*halves, strict=True))
+    return largest, where
+
+
+def _measure(
+    rows: Float[Array, "all features"],
+    near: Int[Array, "places candidates"],
+    own: Int[Array, "places"],
+    n_neighbors: int,
+) -> tuple[Int[Array, "neighbors places"], Float[Array, "neighbors places"]]:
+    """The nearest of each place's candidates, by distance, and first itself."""
+    places, features = len(near), rows.shape[1]
+    ones = jnp.ones(features, rows.dtype)
+
+    def distances(some: tuple[Array, Array]) -> Array:
+        here, there = some
+        apart = (rows[there] - rows[here][:, None]) ** 2
+        return jnp.matmul(apart, ones, precision="highest")
+
+    strip = min(EXACTLY, places)
+    strips = own.reshape(-1, strip), near.reshape(-1, strip, near.shape[1])
+    squared = jax.lax.map(distances, strips).reshape(near.shape)
+    squared = jnp.where((near < 0) | (near == own[:, None]), jnp.inf, squared)
+    few = ((0, 0), (0, max(0, n_neighbors - 1 - near.shape[1])))
+    near = jnp.pad(near, few)
+    squared = jnp.pad(squared, few, constant_values=jnp.inf)
+    near = jnp.concatenate([own[:, None], near], axis=1)
+    squared = jnp.pad(squared, ((0, 0), (1, 0)), constant_values=-1.0)
+    least, chosen = _largest(-squared, n_neighbors)
+    near = jnp.take_along_axis(near, chosen, axis=1)
+    return near.T, jnp.maximum(-least, 0).T

@@ -1,13 +1,14 @@
 """Exact nearest neighbors: every row is compared with every other, tile by tile.
 
-In "euclidean" and "cosine" a device compares rows that were centered and scaled on the
-host, by -|x - y|^2 / 2 = x.y - |y|^2 / 2 - ..., and computes the distances that it
-keeps again, by difference: float32 loses neighbors when the expansion is taken far from
-the origin.  Where distances drown in its rounding all the same, float64 finds them.
+In the metrics of `EXACT_METRICS` a device compares rows that were centered and scaled
+on the host, by -|x - y|^2 / 2 = x.y - |y|^2 / 2 - ..., and computes the distances that
+it keeps again, by difference: float32 loses neighbors when the expansion is taken far
+from the origin.  Where distances drown in its rounding all the same, float64 finds
+them.
 In other metrics scikit-learn or pynndescent's function compares rows on the host.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -18,23 +19,26 @@ from jaxtyping import Array, Float, Int
 from numpy.typing import DTypeLike
 
 from aljax.errors import InputError, nearest_name
+from aljax.graph.conditioning import (
+    EXACT_METRICS,
+    Conditioning,
+    conditioning,
+    drowns,
+    lengths_of,
+)
 from aljax.graph.knn import KNN, Rows, as_floats, capacity_for, on_device
 
-ROUNDING = 1e-5  # of the largest squared norm: about 100 times float32's
 FEW = 0.01  # share of rows, such as repeated ones, that may drown
-PART = 256  # rows that are conditioned at once: they stay in the processor's cache
-EXACT_METRICS = ("euclidean", "cosine")
 SYNONYMS = {"l2": "euclidean"}
 # Metrics that scikit-learn and pynndescent know by the same name for the same thing.
 PLAIN_METRICS = (
     *("manhattan", "l1", "sqeuclidean", "chebyshev", "minkowski", "canberra"),
-    *("braycurtis", "correlation", "hamming", "haversine"),
+    *("braycurtis", "hamming", "haversine"),
 )
 SPARSE_METRICS = ("euclidean", "cosine", "manhattan", "l1")
 TILE = 512  # rows that are compared with as many others at once
 QUERY_BLOCK = 128  # queries that are compared with all rows at once
 SPARE = 16  # candidates beyond those asked for, against rounding in their choice
-Conditioning = Callable[[np.ndarray, DTypeLike], np.ndarray]
 Best = tuple[
     Float[Array, "tiles queries neighbors"], Int[Array, "tiles queries neighbors"]
 ]
@@ -49,10 +53,11 @@ def exact_knn(
     *,
     metric: str = "euclidean",
 ) -> KNN:
-    """The nearest neighbors of each row of a slice, by "euclidean" or "cosine".
+    """The nearest neighbors of each row of a slice, in one of `EXACT_METRICS`.
 
-    Cosine distances are 1 - cos; a row of zeros is at distance 1 from all but other
-    rows of zeros.  Each pair of rows is compared once, 512 x 512 of them at a time.
+    Cosine distances are 1 - cos, those of correlation the same of rows less their
+    means; a row of zeros (or of one value) is at distance 1 from all but other such
+    rows.  Each pair of rows is compared once, 512 x 512 of them at a time.
     """
     into, unit = conditioning(data, metric)
     scaled = into(data, jnp.zeros(()).dtype)
@@ -62,7 +67,7 @@ def exact_knn(
         # Clusters far apart: distances within them drown in float32's rounding.
         with jax.enable_x64(True):
             indices, squared = _search_padded(into(data, np.float64), n_neighbors)
-    distances = squared / 2 if metric == "cosine" else np.sqrt(squared) * unit
+    distances = lengths_of(squared, metric, unit)
     return KNN(on_device(indices), as_floats(distances))
 
 
@@ -82,7 +87,7 @@ def nearest(
         queries: The other rows, finite; both are dense or both CSR.
         rows: The slice's rows, finite.
         n_neighbors: How many of the slice's rows (1 to points).
-        metric: "euclidean" or "cosine", or another that pynndescent knows (of sparse
+        metric: One of `EXACT_METRICS`, or another that pynndescent knows (of sparse
             rows one of `SPARSE_METRICS`); or "precomputed", where `queries` are their
             distances to the slice's rows, `(queries, points)`.
         metric_kwds: Keyword arguments for the metric.
@@ -122,52 +127,6 @@ def smallest(distances: Float[np.ndarray, "queries points"], count: int) -> Near
     return order, np.take_along_axis(distances, order, axis=1).astype(np.float64)
 
 
-def conditioning(
-    data: Float[np.ndarray, "points features"], metric: str
-) -> tuple[Conditioning, float]:
-    """A function that centers and scales rows (or normalizes them), on the host.
-
-    The function takes these or other rows and a float type, and computes in float64;
-    beside it stands the unit of their distances.
-    """
-    if metric == "cosine":
-        return partial(_by_parts, _normalize), 1.0
-    center = np.mean(data, axis=0, dtype=np.float64)
-    reach = np.maximum(data.max(axis=0) - center, center - data.min(axis=0))
-    scale = float(reach.max()) or 1.0
-
-    def centered(rows: np.ndarray) -> np.ndarray:
-        return np.subtract(rows, center, dtype=np.float64) / scale
-
-    return partial(_by_parts, centered), scale
-
-
-def drowns(squared: Any, norms: Any, rounding: float = ROUNDING) -> Any:
-    """A mask of the squared distances that drown in float32's rounding.
-
-    Both may be halves of squares; `rounding` is the share of the largest norm.
-    """
-    return squared < rounding * norms.max()
-
-
-def _by_parts(
-    function: Callable[[np.ndarray], np.ndarray], rows: np.ndarray, dtype: DTypeLike
-) -> np.ndarray:
-    out = np.empty((len(rows), function(rows[:1]).shape[1]), dtype)
-    for start in range(0, len(rows), PART):
-        out[start : start + PART] = function(rows[start : start + PART])
-    return out
-
-
-def _normalize(rows: np.ndarray) -> np.ndarray:
-    exact = np.asarray(rows, dtype=np.float64)
-    largest = np.abs(exact).max(axis=1, keepdims=True)
-    exact = exact / np.where(largest > 0, largest, 1)
-    norm = np.sqrt((exact**2).sum(axis=1, keepdims=True))
-    # A row of zeros gets a direction of its own, at cosine 0 to all others.
-    return np.hstack([exact / np.where(norm > 0, norm, 1), norm == 0])
-
-
 def _padded(rows: np.ndarray, capacity: int) -> Array:
     return jax.device_put(np.pad(rows, ((0, capacity - len(rows)), (0, 0))))
 
@@ -187,7 +146,7 @@ class HeldRows(NamedTuple):
 
     Attributes:
         data: The slice as it was given.
-        metric: "euclidean" or "cosine".
+        metric: One of `EXACT_METRICS`.
         into: Centers and scales queries as it did `rows`.
         unit: The unit of the distances between `rows`.
         rows: The slice centered, scaled and padded, on the device.
@@ -225,9 +184,7 @@ def nearest_held(queries: np.ndarray, held: HeldRows, n_neighbors: int) -> Neare
         with jax.enable_x64(True):
             exact = hold(held.data, held.metric, np.float64)
             chosen[lost], squared[lost] = _by_blocks(queries[lost], exact, n_neighbors)
-    if held.metric == "cosine":
-        return chosen, squared / 2
-    return chosen, np.sqrt(squared) * held.unit
+    return chosen, lengths_of(squared, held.metric, held.unit)
 
 
 def _by_blocks(queries: np.ndarray, held: HeldRows, n_neighbors: int) -> Nearest:
@@ -355,8 +312,7 @@ def pairwise(
         if metric in (PLAIN_METRICS if dense else SPARSE_METRICS):
             from sklearn.metrics import pairwise_distances
 
-            each = pairwise_distances(rows, others, metric, **metric_kwds)
-            return _correlated(each, rows, others) if metric == "correlation" else each
+            return pairwise_distances(rows, others, metric, **metric_kwds)
         if not dense:
             raise ValueError("they are sparse")
         return _by_pynndescent(rows, np.asarray(others), metric, metric_kwds)
@@ -366,12 +322,6 @@ def pairwise(
         sparse = f"(of sparse rows {', '.join(SPARSE_METRICS)})"
         expected = f"a metric of pynndescent {sparse}, with its arguments"
         raise InputError("metric", got, expected) from error
-
-
-def _correlated(each: np.ndarray, rows: Any, others: Any) -> np.ndarray:
-    """With a row of one value nothing correlates: 1, and 0 from another such row."""
-    flat = (np.ptp(rows, axis=1) == 0)[:, None] + 1 * (np.ptp(others, axis=1) == 0)
-    return np.where(flat == 0, each, np.where(flat == 1, 1.0, 0.0))
 
 
 def _by_pynndescent(

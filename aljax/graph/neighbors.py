@@ -1,8 +1,9 @@
 """Nearest neighbors: a slice's data in, its `KNN` table out.
 
-The table is exact while that is the cheaper way (tile by tile on the device for
-euclidean and cosine, by pairs on the host for other plain metrics and for sparse
-rows), else pynndescent's.
+The table is exact while that is cheap (tile by tile on the device for euclidean, cosine
+and correlation, by pairs on the host for other plain metrics and for sparse rows).
+Beyond, most neighbors are found: by cells on the device in the three metrics, and by
+pynndescent in all others.
 """
 
 from collections.abc import Mapping
@@ -11,10 +12,11 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
-from aljax.errors import InputError
+from aljax.errors import InputError, warn
 from aljax.graph.approximate import approximate_knn
+from aljax.graph.conditioning import EXACT_METRICS
+from aljax.graph.descent import check_metric, descent_knn
 from aljax.graph.exact import (
-    EXACT_METRICS,
     PLAIN_METRICS,
     SPARSE_METRICS,
     SYNONYMS,
@@ -43,15 +45,15 @@ def find_neighbors(
     seed: int = 0,
     name: str = "the slice",
 ) -> KNN:
-    """The nearest neighbors of each row, exact or approximate by `knn_method`.
+    """The nearest neighbors of each row, all of them or most by `knn_method`.
 
     Args:
         data: One slice: its features, or its distances where they are precomputed.
         n_neighbors: Neighbors of each row, itself included (2 to points - 1).
         metric: The distance between rows.
         metric_kwds: Keyword arguments for the metric.
-        knn_method: "auto", "exact" or "approximate".
-        seed: Seeds the approximate search; the exact one has no chance in it.
+        knn_method: "auto", "exact", "approximate" or "pynndescent".
+        seed: Seeds the approximate searches; the exact one has no chance in it.
         name: The slice in errors.
 
     Raises:
@@ -76,17 +78,39 @@ def find_neighbors(
     if knn_method == "auto":
         points = data.shape[0]
         width = data.shape[1] if isinstance(data, np.ndarray) else data.nnz / points
-        operations = points**2 * (width + CHOICE)
-        tiled = tiled and operations <= EXACT_OPERATIONS
-        paired = paired and operations <= PAIRED_OPERATIONS
-    if knn_method == "approximate" or not (tiled or paired):
-        return approximate_knn(
+        most = EXACT_OPERATIONS if tiled else PAIRED_OPERATIONS
+        cheap = operations(points, width) <= most
+    else:
+        cheap = knn_method == "exact"
+    exactly = cheap and (tiled or paired)
+    if knn_method == "pynndescent" or not (tiled or exactly):
+        if knn_method != "pynndescent":
+            check_metric(metric, metric_kwds or {}, data)
+            _tell_of_pynndescent(metric, metric_kwds, dense=dense)
+        return descent_knn(
             data, n_neighbors, metric=metric, metric_kwds=metric_kwds, seed=seed
         )
     if isinstance(data, np.ndarray) and tiled:
-        return exact_knn(data, n_neighbors, metric=metric)
+        if exactly:
+            return exact_knn(data, n_neighbors, metric=metric)
+        return approximate_knn(data, n_neighbors, metric=metric, seed=seed)
     table = nearest(data, data, n_neighbors, metric=metric, metric_kwds=metric_kwds)
     return measured_knn(*table, metric)
+
+
+def operations(points: int, width: float) -> float:
+    """Operations of the exact search for the neighbors of all rows of a slice."""
+    return points**2 * (width + CHOICE)
+
+
+def _tell_of_pynndescent(metric: str, metric_kwds: Any, *, dense: bool) -> None:
+    by = f"the metric {metric!r}" + " with `metric_kwds`" * bool(metric_kwds)
+    warn(
+        f"pynndescent searches neighbors by {by}{'' if dense else ' of sparse rows'}: "
+        "its first call in a process compiles for tens of seconds, and what it finds "
+        "depends on the number of threads. "
+        '`knn_method="pynndescent"` asks for it without this warning.'
+    )
 
 
 def knn_of_distances(distances: Rows, n_neighbors: int, *, name: str) -> KNN:

@@ -16,7 +16,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from aljax.errors import LARGEST, InputError
-from aljax.graph.exact import FEW, drowns
+from aljax.graph.conditioning import drowns
+from aljax.graph.exact import FEW
 from aljax.graph.knn import capacity_for
 
 TILE = 32  # rows compared with all others at once

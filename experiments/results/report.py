@@ -14,7 +14,8 @@ import numpy as np
 
 from aljax import AlignedEmbedding, metrics
 from aljax.config import per_slice
-from aljax.graph.exact import EXACT_METRICS, nearest
+from aljax.graph.conditioning import EXACT_METRICS
+from aljax.graph.exact import nearest
 from experiments.clocks import peak_memory
 from experiments.data.dataset import Dataset, digest
 from experiments.results import records

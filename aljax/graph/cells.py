@@ -1,0 +1,249 @@
+"""Rows grouped into cells of near ones, which the approximate search looks into.
+
+The rows are cut in halves along their widest axis until a leaf holds at most `LEAF` of
+them, and each leaf is cut into cells by k-means, where a cell with too many rows pays:
+
+    cell(x) = argmin_c |x - c|^2 / 2 + price_c
+
+A cell's rows stand side by side, in blocks of at most `BLOCK`.  Rows of many features
+are compared along the principal axes that hold most of their variance.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from aljax.graph.knn import capacity_for
+
+LEAF = 4096  # rows that are searched at once, and cut into cells together
+BLOCK = 64  # rows of a cell that are compared at once
+FILLED = 0.85  # of a block, on average, that its rows fill
+ROUNDS = 8  # of k-means
+PRICE = 0.2  # what a cell of twice a block's rows pays a round: of the spread
+AXES = 256  # features beyond which rows are compared along fewer axes
+VARIANCE = 0.94  # share of the variance that these hold
+CENTERED = 64  # of these axes that cells are made along
+SAMPLE = 4096  # rows that say where the axes lie
+STRIP = 256  # rows that are summed at once: the order of a sum is that of the code
+
+
+class Cells(NamedTuple):
+    """Rows, and their places in the order of the cells: leaves of the same length.
+
+    Attributes:
+        rows: The rows themselves, all features, and padding.
+        axes: The axes along which rows are compared, as columns; None for all.
+        members: Which row stands at each place; -1 for padding.
+        points: The rows along the axes, place by place.
+        half_norms: Halves of their squared norms, and of half of what the axes leave
+            out; inf for padding.
+        starts, counts: Where each block's rows stand, and how many they are (0 for
+            padding).
+        centers: The means of the blocks' points, along the first axes.
+        leaves: The first block of each leaf, and one past the last.
+        places: Places of a leaf.
+    """
+
+    rows: Float[Array, "all features"]
+    axes: Float[Array, "features axes"] | None
+    members: Int[Array, "places"]
+    points: Float[Array, "places axes"]
+    half_norms: Float[Array, "places"]
+    starts: Int[Array, "blocks"]
+    counts: Int[Array, "blocks"]
+    centers: Float[Array, "blocks first_axes"]
+    leaves: Int[np.ndarray, "_"]
+    places: int
+
+    @property
+    def placed(self) -> tuple[Array, Array, Array, Array]:
+        """The rows, and what stands at each place."""
+        return self.rows, self.members, self.points, self.half_norms
+
+    @property
+    def blocks(self) -> tuple[Array, Array, Array]:
+        """What is known of each block."""
+        return self.starts, self.counts, self.centers
+
+
+def make_cells(
+    rows: Float[np.ndarray, "all features"], points: int, *, seed: int = 0
+) -> Cells:
+    """Returns rows, centered and scaled, and their cells.
+
+    Args:
+        rows: The rows, finite, of the float type that the search is to use, and any
+            padding after them.
+        points: How many rows are real.
+        seed: Seeds the sample that the axes are computed from.
+    """
+    put, real = jax.device_put(rows), rows[:points]
+    axes = principal_axes(real, seed)
+    half_norms = np.einsum("ij,ij->i", real, real) / 2
+    if axes is not None:
+        axes = jax.device_put(axes)
+        real = project(put, axes, points)
+        # Half of what is left out counts: there, too, neighbors are alike.
+        half_norms = (half_norms + np.einsum("ij,ij->i", real, real) / 2) / 2
+    first = real[:, : real.shape[1] if axes is None else CENTERED]
+    members = _grow(first)
+    labels, cells = _label(first, members)
+    by_cell = np.argsort(labels, axis=1, kind="stable")
+    members = np.take_along_axis(members, by_cell, axis=1)
+    sizes = np.stack([np.bincount(line, minlength=cells + 1) for line in labels])
+    starts, counts, leaves = _blocks(sizes[:, :cells], members.shape[1])
+    members, places = members.ravel(), members.shape[1]
+    room = capacity_for(len(members) + BLOCK) - len(members)
+    members = np.pad(members, (0, room), constant_values=-1)
+    placed = np.take(real, members, axis=0, mode="clip")
+    half_norms = np.where(members < 0, np.inf, half_norms[members])
+    ends = np.stack([starts, starts + counts], axis=1).ravel()
+    sums = np.add.reduceat(placed[:, : first.shape[1]], ends)[::2]
+    centers = sums / counts[:, None].astype(rows.dtype)
+    room = (0, capacity_for(len(starts)) - len(starts))
+    return Cells(
+        put,
+        axes,
+        jax.device_put(members.astype(np.int32)),
+        jax.device_put(placed),
+        jax.device_put(half_norms),
+        jax.device_put(np.pad(starts, room).astype(np.int32)),
+        jax.device_put(np.pad(counts, room).astype(np.int32)),
+        jax.device_put(np.pad(centers, (room, (0, 0)))),
+        leaves,
+        places,
+    )
+
+
+def principal_axes(rows: np.ndarray, seed: int) -> np.ndarray | None:
+    """Returns the leading axes, as columns; None where most of all are needed.
+
+    Subspace iteration on a sample, on the host: it takes a tenth of a second.
+    """
+    from threadpoolctl import threadpool_limits
+
+    points, features = rows.shape
+    if features <= AXES:
+        return None
+    rng = np.random.default_rng(seed)
+    chosen = rng.choice(points, min(SAMPLE, points), replace=False)
+    sample = rows[np.sort(chosen)]
+    with threadpool_limits(1):  # the same bits on any number of threads
+        basis = rng.normal(size=(features, AXES)).astype(rows.dtype)
+        for _ in range(3):
+            basis = np.linalg.qr(sample.T @ (sample @ basis))[0]
+        spread = sample @ basis
+        variances, turn = np.linalg.eigh(spread.T @ spread)
+    share = np.cumsum(variances[::-1]) / max(np.sum(sample**2), 1e-30)
+    if share[-1] < VARIANCE:
+        return None
+    count = -(-(int(np.argmax(share >= VARIANCE)) + 1) // 32) * 32  # few programs
+    return np.ascontiguousarray((basis @ turn[:, ::-1])[:, :count])
+
+
+def project(
+    rows: Float[Array, "all features"], axes: Float[Array, "features axes"], points: int
+) -> Float[np.ndarray, "points axes"]:
+    """Returns the first rows along the axes."""
+    size = min(LEAF, len(rows))
+    out = np.empty((-(-points // size) * size, axes.shape[1]), rows.dtype)
+    parts = [_along(rows, start, axes, size=size) for start in range(0, points, size)]
+    for number, part in enumerate(parts):
+        out[number * size :][:size] = part
+    return out[:points]
+
+
+@partial(jax.jit, static_argnames="size")
+def _along(rows: Array, start: int | Array, axes: Array, *, size: int) -> Array:
+    part = jax.lax.dynamic_slice_in_dim(rows, start, size)
+    return jnp.matmul(part, axes, precision="highest")
+
+
+def _grow(points: np.ndarray) -> Int[np.ndarray, "leaves places"]:
+    """Returns the rows of each leaf; all have the same number but for one."""
+    count = -(-len(points) // LEAF)
+    members = np.full((count, min(LEAF, capacity_for(len(points)))), -1)
+
+    def split(rows: np.ndarray, first: int, last: int) -> None:
+        if last - first == 1:
+            members[first, : len(rows)] = rows
+            return
+        some = points[rows[:: -(-len(rows) // SAMPLE)]]
+        axis = int(some.var(axis=0).argmax())
+        ordered = rows[np.argsort(points[rows, axis], kind="stable")]
+        middle = (first + last) // 2
+        cut = len(rows) * (middle - first) // (last - first)
+        split(ordered[:cut], first, middle)
+        split(ordered[cut:], middle, last)
+
+    split(np.arange(len(points)), 0, count)
+    return members
+
+
+def _label(points: np.ndarray, members: np.ndarray) -> tuple[np.ndarray, int]:
+    """Returns each place's cell in its leaf, and how many there are: padding's."""
+    cells = max(1, -(-members.shape[1] // int(FILLED * BLOCK)))
+    labels = []
+    for line in members:
+        rows = int((line >= 0).sum())
+        labels.append(_cut(points[line], rows, cells=cells))
+    return np.stack([np.asarray(line) for line in labels]), cells
+
+
+@partial(jax.jit, static_argnames="cells")
+def _cut(
+    points: Float[Array, "places axes"], rows: int | Int[Array, ""], *, cells: int
+) -> Int[Array, "places"]:
+    """The cell of each of a leaf's first `rows` points; `cells` for the others."""
+    places = len(points)
+    used = jnp.maximum(-(-rows // int(FILLED * BLOCK)), 1)
+    number = jnp.arange(cells, dtype=jnp.int32)
+    strip = min(STRIP, places)
+    strips = points.reshape(-1, strip, points.shape[1])
+    half_norms = jnp.sum(points**2, axis=1) / 2
+
+    def assign(centers: Array, prices: Array) -> tuple[Array, Array]:
+        dots = jnp.matmul(points, centers.T, precision="highest")
+        near = dots - jnp.sum(centers**2, axis=1) / 2 - prices
+        near = jnp.where(number < used, near, -jnp.inf)
+        chosen = jnp.argmax(near, axis=1).astype(jnp.int32)
+        return jnp.where(jnp.arange(places) < rows, chosen, cells), near
+
+    def improve(_: Array, now: tuple[Array, Array]) -> tuple[Array, Array]:
+        centers, prices = now
+        chosen, near = assign(centers, prices)
+        mine = (chosen[:, None] == number).astype(points.dtype)
+        sums = jnp.einsum(
+            "ijc,ijf->icf",
+            mine.reshape(-1, strip, cells),
+            strips,
+            precision="highest",
+        ).sum(axis=0)
+        counts = mine.sum(axis=0)
+        means = sums / jnp.maximum(counts, 1)[:, None]
+        apart = jnp.where(chosen < cells, half_norms - jnp.max(near, axis=1), 0)
+        unit = PRICE * jnp.sum(apart) / jnp.maximum(rows, 1)
+        prices = jnp.maximum(prices + unit * (counts / BLOCK - 1), 0)
+        return jnp.where(counts[:, None] > 0, means, centers), prices
+
+    first = points[jnp.clip(number * rows // used, 0, places - 1)]
+    none = jnp.zeros(cells, points.dtype)
+    centers, prices = jax.lax.fori_loop(0, ROUNDS, improve, (first, none))
+    return assign(centers, prices)[0]
+
+
+def _blocks(
+    sizes: Int[np.ndarray, "leaves cells"], places: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns the blocks' first places and rows, and the first block of each leaf."""
+    parts = -(-sizes // BLOCK)
+    first = np.cumsum(sizes, axis=1) - sizes + np.arange(len(sizes))[:, None] * places
+    flat = parts.ravel()
+    part = np.arange(flat.sum()) - np.repeat(np.cumsum(flat) - flat, flat)
+    starts = np.repeat(first.ravel(), flat) + part * BLOCK
+    counts = np.minimum(np.repeat(sizes.ravel(), flat) - part * BLOCK, BLOCK)
+    return starts, counts, np.append(0, parts.sum(axis=1).cumsum())

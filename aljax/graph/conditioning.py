@@ -1,0 +1,81 @@
+"""Rows as float32 can compare them: centered and scaled, or of length 1, on the host.
+
+|x - y| = unit |x' - y'|, or 1 - cos(x, y) = |x' - y'|^2 / 2
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import DTypeLike
+
+EXACT_METRICS = ("euclidean", "cosine", "correlation")
+ANGLES = ("cosine", "correlation")  # 1 - cos: the same at any scale
+ROUNDING = 1e-5  # of the largest squared norm: about 100 times float32's
+PART = 256  # rows that are conditioned at once: they stay in the processor's cache
+Conditioning = Callable[..., np.ndarray]  # rows, float type, capacity
+
+
+def conditioning(
+    data: Float[np.ndarray, "points features"], metric: str
+) -> tuple[Conditioning, float]:
+    """A function that centers and scales rows (or normalizes them), on the host.
+
+    The function takes these or other rows, a float type and, for padding, a capacity;
+    it computes in float64.  Beside it stands the unit of their distances.
+    """
+    if metric in ANGLES:
+        angles = _normalize if metric == "cosine" else _standardize
+        return partial(_by_parts, angles), 1.0
+    center = np.mean(data, axis=0, dtype=np.float64)
+    reach = np.maximum(data.max(axis=0) - center, center - data.min(axis=0))
+    scale = float(reach.max()) or 1.0
+
+    def centered(rows: np.ndarray) -> np.ndarray:
+        return np.subtract(rows, center, dtype=np.float64) / scale
+
+    return partial(_by_parts, centered), scale
+
+
+def drowns(squared: Any, norms: Any, rounding: float = ROUNDING) -> Any:
+    """A mask of the squared distances that drown in float32's rounding.
+
+    Both may be halves of squares; `rounding` is the share of the largest norm.
+    """
+    return squared < rounding * norms.max()
+
+
+def _by_parts(
+    function: Callable[[np.ndarray], np.ndarray],
+    rows: np.ndarray,
+    dtype: DTypeLike,
+    capacity: int = 0,
+) -> np.ndarray:
+    out = np.zeros((max(capacity, len(rows)), function(rows[:1]).shape[1]), dtype)
+    for start in range(0, len(rows), PART):
+        part = function(rows[start : start + PART])
+        out[start : start + len(part)] = part
+    return out
+
+
+def _normalize(rows: np.ndarray) -> np.ndarray:
+    exact = np.asarray(rows, dtype=np.float64)
+    largest = np.abs(exact).max(axis=1, keepdims=True)
+    exact = exact / np.where(largest > 0, largest, 1)
+    norm = np.sqrt((exact**2).sum(axis=1, keepdims=True))
+    # A row of zeros gets a direction of its own, at cosine 0 to all others.
+    return np.hstack([exact / np.where(norm > 0, norm, 1), norm == 0])
+
+
+def _standardize(rows: np.ndarray) -> np.ndarray:
+    exact = np.asarray(rows, dtype=np.float64)
+    centered = exact - exact.mean(axis=1, keepdims=True)
+    # Of a row of one value the mean may miss it by rounding.
+    return _normalize(np.where(np.ptp(exact, axis=1, keepdims=True) > 0, centered, 0))
+
+
+def lengths_of(squared: Any, metric: str, unit: float) -> Any:
+    """Distances in units of the metric, of squared ones between conditioned rows."""
+    return squared / 2 if metric in ANGLES else np.sqrt(squared) * unit

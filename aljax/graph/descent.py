@@ -1,0 +1,117 @@
+"""Neighbors by pynndescent: any metric that it knows, sparse rows too."""
+
+from collections.abc import Mapping
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+
+from aljax.errors import InputError, nearest_name
+from aljax.graph.conditioning import ANGLES, conditioning
+from aljax.graph.knn import KNN, Rows, measured_knn
+
+# |x - y| is the same wherever x and y lie, and twice as long at twice the scale.
+LENGTHS = (
+    *("euclidean", "l2", "manhattan", "l1", "taxicab", "minkowski"),
+    *("chebyshev", "linfinity", "linfty", "linf"),
+)
+ONE_CALLER = Lock()  # pynndescent's threads serve one caller at a time
+BITS = ("bit_hamming", "bit_jaccard")  # of rows packed into bytes
+# Metrics of dense rows that need a number for each column, or each two: pynndescent's
+# own are for two columns, and it reads past their end.
+TABLES = {
+    **dict.fromkeys(("seuclidean", "standardised_euclidean"), ("sigma", 1)),
+    **dict.fromkeys(("wminkowski", "weighted_minkowski"), ("w", 1)),
+    "mahalanobis": ("vinv", 2),
+    **dict.fromkeys(("kantorovich", "wasserstein", "sinkhorn"), ("cost", 2)),
+}
+
+
+def descent_knn(
+    data: Rows,
+    n_neighbors: int,
+    *,
+    metric: str = "euclidean",
+    metric_kwds: Mapping[str, Any] | None = None,
+    seed: int = 0,
+) -> KNN:
+    """The nearest neighbors of each row as pynndescent finds them.
+
+    The first call in a process compiles pynndescent (tens of seconds).  The result
+    depends on the number of threads as well as on `seed`.
+
+    Args:
+        data: One slice, finite, dense or CSR.
+        n_neighbors: Neighbors of each row, itself included.
+        metric: Any metric that pynndescent knows; of sparse rows it knows fewer.
+        metric_kwds: Keyword arguments for the metric.
+        seed: Seeds the search.
+
+    Raises:
+        InputError: The metric is not known, lacks or does not take some keyword
+            arguments, or is negative between some rows.
+
+    Source: Dong, Charikar & Li (2011), "Efficient k-nearest neighbor graph
+        construction for generic similarity measures".
+    """
+    from numba.core.errors import NumbaError
+    from pynndescent import NNDescent
+
+    metric_kwds = dict(metric_kwds or {})
+    check_metric(metric, metric_kwds, data)
+    rows, unit = _conditioned(data, metric)
+    try:
+        with ONE_CALLER:
+            search = NNDescent(
+                rows, metric, metric_kwds, n_neighbors, random_state=seed
+            )
+    except (NumbaError, TypeError) as error:
+        raise InputError(
+            "metric_kwds",
+            f"is {metric_kwds!r}",
+            f"those that the metric {metric!r} takes and needs",
+            "See pynndescent's documentation of the metric.",
+        ) from error
+    assert search.neighbor_graph is not None
+    indices, distances = search.neighbor_graph
+    return measured_knn(indices, distances.astype(np.float64) * unit, metric)
+
+
+def check_metric(metric: str, metric_kwds: Mapping[str, Any], data: Rows) -> None:
+    """Checks that pynndescent knows a metric, and has the arguments that it needs."""
+    from pynndescent.distances import named_distances
+    from pynndescent.sparse import sparse_named_distances
+
+    sparse = scipy.sparse.issparse(data)
+    names = sorted(sparse_named_distances if sparse else named_distances)
+    if metric not in names:
+        raise InputError(
+            "metric",
+            f"is {metric!r}",
+            "a metric that pynndescent knows" + " for sparse rows" * sparse,
+            nearest_name(metric, [*names, "precomputed"]).capitalize(),
+        )
+    if sparse or metric not in TABLES:
+        return
+    name, axes = TABLES[metric]
+    shape, columns = (data.shape[1],) * axes, data.shape[1]
+    table = metric_kwds.get(name)
+    if table is None or np.shape(table) != shape:
+        got = "None" if table is None else f"of shape {np.shape(table)}"
+        expected = f"an array {shape} for the metric {metric!r} of {columns} columns"
+        raise InputError("metric_kwds", f"has a `{name}` that is {got}", expected)
+
+
+def _conditioned(data: Rows, metric: str) -> tuple[Any, float]:
+    """The rows as pynndescent takes them, and the unit of its distances."""
+    if metric in BITS:
+        return np.asarray(data).astype(np.uint8), 1.0
+    if metric not in (*LENGTHS, *ANGLES):
+        return data.astype(np.float32), 1.0
+    if isinstance(data, np.ndarray) and metric in LENGTHS:
+        into, unit = conditioning(data, "euclidean")
+        return into(data, np.float32), unit
+    unit = float(abs(data).max()) or 1.0
+    rows = (data.astype(np.float64) / unit).astype(np.float32)
+    return rows, 1.0 if metric in ANGLES else unit
