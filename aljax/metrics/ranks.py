@@ -37,11 +37,7 @@ def summary(values: np.ndarray, per_point: bool) -> Measured:
 
 
 def count_neighbors(n_neighbors: float, points: int) -> int:
-    """The number of neighbors that `n_neighbors`, a count or a share, stands for.
-
-    Raises:
-        InputError: `n_neighbors` out of range, or too few points for any.
-    """
+    """The number of neighbors that `n_neighbors`, a count or a share, stands for."""
     real = isinstance(n_neighbors, numbers.Real) and not isinstance(n_neighbors, bool)
     share = isinstance(n_neighbors, float) and 0 < n_neighbors < 0.5
     whole = real and float(n_neighbors).is_integer() and 1 <= n_neighbors < points / 2
@@ -57,11 +53,7 @@ def count_neighbors(n_neighbors: float, points: int) -> int:
 
 
 def as_positions(values: Any, name: str) -> np.ndarray:
-    """Rows to be compared, as finite floats on two axes.
-
-    Raises:
-        InputError: Anything else; `name` is the argument that the message names.
-    """
+    """Rows to be compared, as finite floats on two axes."""
     expected = "real numbers, a row for each point"
     try:
         read = np.asarray(values)
@@ -80,11 +72,7 @@ def as_positions(values: Any, name: str) -> np.ndarray:
 
 
 def read_pair(data: Any, embedding: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Data and the positions of its rows.
-
-    Raises:
-        InputError: One of them cannot be compared, or they differ in their rows.
-    """
+    """Data and the positions of its rows."""
     data, embedding = as_positions(data, "data"), as_positions(embedding, "embedding")
     if len(data) != len(embedding):
         got = f"has {len(embedding)} rows"
@@ -94,12 +82,7 @@ def read_pair(data: Any, embedding: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read_rows(rows: Any, points: int) -> Int[np.ndarray, "_"]:
-    """The indices of the rows to measure: all, those listed, or a mask's.
-
-    Raises:
-        InputError: Not a single row, rows beyond the points, or values that are
-            neither whole numbers nor a mask.
-    """
+    """The indices of the rows to measure: all, those listed, or a mask's."""
     if rows is None:
         return np.arange(points)
     try:

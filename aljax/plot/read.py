@@ -16,11 +16,7 @@ Map = Float[np.ndarray, "_ components"]
 
 
 def read_maps(model: Any) -> list[Map]:
-    """The maps of a fitted estimator, an `AlignedEmbedding`, an array or a list.
-
-    Raises:
-        InputError: None of these; not fitted; positions that are not finite.
-    """
+    """The maps of a fitted estimator, an `AlignedEmbedding`, an array or a list."""
     model = _fitted(model)
     if isinstance(model, AlignedEmbedding):
         return model.slices()
@@ -62,21 +58,13 @@ def _fitted(model: Any) -> Any:
 
 
 def one_map(model: Any, slice: int) -> Map:  # noqa: A002
-    """The map of one slice, counted from the end where negative.
-
-    Raises:
-        InputError: There is no such slice.
-    """
+    """The map of one slice, counted from the end where negative."""
     maps = read_maps(model)
     return maps[read_slice("slice", slice, len(maps))]
 
 
 def read_slice(name: str, t: int, count: int) -> int:
-    """The number of one of `count` slices, counted from the end where negative.
-
-    Raises:
-        InputError: There is no such slice; `name` is the argument that asked for it.
-    """
+    """The number of one of `count` slices, counted from the end where negative."""
     whole = isinstance(t, numbers.Integral) and not isinstance(t, bool)
     if not whole or not -count <= t < count:
         expected = f"a slice of `model`, {-count} to {count - 1}"
@@ -85,11 +73,7 @@ def read_slice(name: str, t: int, count: int) -> int:
 
 
 def read_titles(titles: Sequence[str] | None, model: Any, count: int) -> list[str]:
-    """One title for each slice: given, or the slices' own labels, or their numbers.
-
-    Raises:
-        InputError: Another number of titles.
-    """
+    """One title for each slice: given, or the slices' own labels, or their numbers."""
     labels = getattr(_fitted(model), "slice_labels", None) or range(count)
     read = [*map(str, labels if titles is None else titles)]
     if len(read) != count:
@@ -110,9 +94,6 @@ def read_members(model: Any, ids: RowValues | None) -> Members:
 
     Without ids, the model's own decide, or its mates, each named by the slice and row
     in which it is first met.
-
-    Raises:
-        InputError: Several plain maps without ids, or an id twice in a slice.
     """
     maps, model = read_maps(model), _fitted(model)
     sizes = [len(y) for y in maps]

@@ -253,11 +253,7 @@ def palette(classes: int) -> Float[np.ndarray, "classes 4"]:
 def color_by(
     labels: RowValues | None, values: RowValues | None, sizes: Sequence[int]
 ) -> Coloring:
-    """Colors by each slice's classes, or by its values, or one for all.
-
-    Raises:
-        InputError: Both; or what does not fit the slices; or too many classes.
-    """
+    """Colors by each slice's classes, or by its values, or one for all."""
     if labels is not None and values is not None:
         raise InputError(
             "labels",
