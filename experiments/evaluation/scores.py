@@ -1,6 +1,7 @@
 """Scores one method's maps of one sequence by every measure, as means over slices."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,38 +10,31 @@ from aljax import metrics
 from experiments.data.dataset import Dataset, consecutive
 from experiments.results.records import mean
 
-K = 15
-SHARE = 0.05  # of the rows, as in the literature
-SAMPLE = 300  # rows, whose distances stand for all
+NEAR = {"n_neighbors": 15}
+SHARE = {"n_neighbors": 0.05}  # of the rows, as in the literature
+SAMPLE = {"sample": 300}  # rows, whose distances stand for all
+OF_MAPS: dict[str, Callable[..., float]] = {
+    "trustworthiness": partial(metrics.trustworthiness, **NEAR),
+    "continuity": partial(metrics.continuity, **NEAR),
+    "preservation_15": partial(metrics.neighborhood_preservation, **NEAR),
+    "preservation_5pct": partial(metrics.neighborhood_preservation, **SHARE),
+    "jaccard_15": partial(metrics.neighborhood_jaccard, **NEAR),
+    "normalized_stress": partial(metrics.normalized_stress, **SAMPLE),
+    "shepard_pearson": partial(metrics.shepard, correlation="pearson", **SAMPLE),
+    "shepard_spearman": partial(metrics.shepard, correlation="spearman", **SAMPLE),
+    "shepard_kendall": partial(metrics.shepard, correlation="kendall", **SAMPLE),
+}
 
 
 def score(dataset: Dataset, maps: list[np.ndarray]) -> dict[str, float]:
     """Returns the measures by name, NaN where one is not defined."""
-    near: dict[str, Any] = {"n_neighbors": K}
-    of_maps: dict[str, tuple[Callable[..., float], dict[str, Any]]] = {
-        "trustworthiness": (metrics.trustworthiness, near),
-        "continuity": (metrics.continuity, near),
-        "preservation_15": (metrics.neighborhood_preservation, near),
-        "preservation_5pct": (
-            metrics.neighborhood_preservation,
-            {"n_neighbors": SHARE},
-        ),
-        "jaccard_15": (metrics.neighborhood_jaccard, near),
-        "normalized_stress": (metrics.normalized_stress, {"sample": SAMPLE}),
-    }
-    for kind in ("pearson", "spearman", "kendall"):
-        options = {"correlation": kind, "sample": SAMPLE}
-        of_maps[f"shepard_{kind}"] = metrics.shepard, options
     pairs = [*zip(dataset.slices, maps, strict=True)]
     scores = {
-        name: mean([measure(x, y, **options) for x, y in pairs])
-        for name, (measure, options) in of_maps.items()
+        name: mean(measure(x, y) for x, y in pairs) for name, measure in OF_MAPS.items()
     }
     if dataset.labels is not None:
-        labeled = zip(maps, dataset.labels, strict=True)
-        scores["neighborhood_hit"] = mean(
-            [metrics.neighborhood_hit(y, labels, **near) for y, labels in labeled]
-        )
+        hits = map(partial(metrics.neighborhood_hit, **NEAR), maps, dataset.labels)
+        scores["neighborhood_hit"] = mean(hits)
     return scores | _score_motion(dataset, maps)
 
 

@@ -18,9 +18,10 @@ PACKAGES = ("aljax", "jax", "jaxlib", "numpy", "scipy", "pynndescent", "numba")
 
 
 def write_json(path: Path, record: Any, *, allow_nan: bool = True) -> None:
-    """Writes a record into a file, whose folder is made."""
+    """Writes a record, arrays included, into a file, whose folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(record, indent=2, allow_nan=allow_nan, ensure_ascii=False)
+    options: dict[str, Any] = {"allow_nan": allow_nan, "default": np.ndarray.tolist}
+    text = json.dumps(record, indent=2, ensure_ascii=False, **options)
     path.write_text(text + "\n", encoding="utf-8")
 
 

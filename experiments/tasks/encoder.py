@@ -10,7 +10,6 @@ come to lie together; the half that is hidden takes no part in it.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import equinox as eqx
@@ -25,12 +24,12 @@ from aljax.config import number
 from aljax.metrics import displacement, knn_accuracy
 from aljax.plot.style import bounds as bounds_of
 from aljax.relations.mates import Mates
-from experiments.data import sources
 from experiments.interrupts import Interrupts
 from experiments.settings import RunSettings, check_options
 from experiments.tasks.training import (
     Rows,
     fitted_maps,
+    labeled_images,
     read_training,
     train,
     write_results,
@@ -76,9 +75,7 @@ def run(settings: RunSettings, interrupts: Interrupts) -> Path:
     check_options(task, required=("width", "components", "training"))
     for name in ("width", "components"):
         number(1, whole=True)(f"task.{name}", task[name])
-    dataset = sources.load(**settings.data)
-    assert dataset.labels is not None
-    images, labels = np.asarray(dataset.slices[0]), np.asarray(dataset.labels[0])
+    images, labels = labeled_images(settings)
     views = [jnp.asarray(_standard(rows)) for rows in (images, magnitudes(images))]
     rng = np.random.default_rng(settings.seed)
     order = rng.permutation(len(images))
@@ -117,10 +114,8 @@ def run(settings: RunSettings, interrupts: Interrupts) -> Path:
         },
         "ratio": far["after"] / far["before"],
     }
-    print(json.dumps(record, indent=2))
     figure = _draw(maps, far, labels, hidden)
-    record |= {"losses": losses}
-    return write_results(settings, record, figure, interrupts)
+    return write_results(settings, record, losses, figure, interrupts)
 
 
 def _standard(rows: np.ndarray) -> np.ndarray:

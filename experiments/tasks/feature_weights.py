@@ -9,7 +9,6 @@ rows, whose labels nothing has seen, by the labels of their neighbors in the map
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +22,12 @@ from matplotlib.figure import Figure
 from aljax import plot
 from aljax.config import number
 from aljax.plot.style import PALETTE
-from experiments.data import sources
 from experiments.interrupts import Interrupts
 from experiments.settings import RunSettings, check_options
 from experiments.tasks.training import (
     Rows,
     fitted_maps,
+    labeled_images,
     read_training,
     train,
     write_results,
@@ -79,9 +78,7 @@ def run(settings: RunSettings, interrupts: Interrupts) -> Path:
     task = settings.task
     names = ("noise_columns", "noise", "known_rows", "training")
     check_options(task, required=names)
-    dataset = sources.load(**settings.data)
-    assert dataset.labels is not None
-    images, labels = np.asarray(dataset.slices[0]), np.asarray(dataset.labels[0])
+    images, labels = labeled_images(settings)
     number(0, whole=True)("task.noise_columns", task["noise_columns"])
     number(0)("task.noise", task["noise"])
     # Some are held out, to be judged by.
@@ -119,11 +116,9 @@ def run(settings: RunSettings, interrupts: Interrupts) -> Path:
     lost = accuracy["clean"] - accuracy["untrained"]
     recovered = (accuracy["trained"] - accuracy["untrained"]) / lost
     record: dict[str, Any] = {"accuracy": accuracy, "recovered": recovered}
-    print(json.dumps(record, indent=2))
     figure = _draw(maps, accuracy, labels, trained, images.shape[1])
-    record |= {"losses": losses}
     logs = np.asarray(trained.logs)
-    return write_results(settings, record, figure, interrupts, logs=logs)
+    return write_results(settings, record, losses, figure, interrupts, logs=logs)
 
 
 def _draw(

@@ -45,19 +45,14 @@ def resolved(composed: Mapping[str, Any]) -> dict[str, Any]:
     problem = SweepProblem(dataset.slices, dataset.relations, **built.configs)
     found = select_alignment(problem, key=jax.random.key(built.seed))
     print(f"{WEIGHT} {found.why}", flush=True)
-    built.results.mkdir(parents=True, exist_ok=True)
     write(found, built.results / f"{built.name}-selection", heading=built.name)
     return {**composed, "alignment": {**section, WEIGHT: found.choice}}
 
 
 def write(found: Selection, path: Path, *, heading: str) -> None:
-    """Writes the curve as a picture and as JSON."""
+    """Writes the curve as JSON and as a picture."""
+    write_json(path.with_name(f"{path.name}.json"), found._asdict())
     curve(found, heading=heading).savefig(path.with_name(f"{path.name}.png"), dpi=150)
-    record = {
-        name: value.tolist() if isinstance(value, np.ndarray) else value
-        for name, value in found._asdict().items()
-    }
-    write_json(path.with_name(f"{path.name}.json"), record)
 
 
 def curve(found: Selection, *, heading: str) -> Figure:
@@ -114,7 +109,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     problem = SweepProblem(dataset.slices, dataset.relations, **built.configs)
     chosen = select_alignment(problem, key=jax.random.key(0), n_seeds=asked.seeds)
     print(f"chosen: {chosen.why}")
-    asked.out.mkdir(parents=True, exist_ok=True)
     write(chosen, asked.out / asked.data, heading=asked.data)
     # The same evidence once more, with seeds that had no part in the choice.
     options = {"n_seeds": asked.seeds, "weights": [chosen.choice]}

@@ -5,6 +5,7 @@ anew every few steps, on the host; between, the derivative goes through everythi
 else.
 """
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ from aljax.errors import InputError
 from aljax.fit import prepare
 from aljax.layout import Unrolled, graph_of, reweigh, solve_layout
 from aljax.layout.problem import AlignedProblem, LayoutParams
+from experiments.data import sources
 from experiments.interrupts import Interrupts
 from experiments.results.folder import folder_beside, publish
 from experiments.results.records import write_json
@@ -68,6 +70,13 @@ def read_training(values: Any) -> Training:
     return Training(**values)
 
 
+def labeled_images(settings: RunSettings) -> tuple[np.ndarray, np.ndarray]:
+    """Loads the first slice of the data, and its rows' labels."""
+    dataset = sources.load(**settings.data)
+    assert dataset.labels is not None
+    return np.asarray(dataset.slices[0]), np.asarray(dataset.labels[0])
+
+
 def fitted_maps(
     slices: Sequence[Any], relations: Any, settings: RunSettings
 ) -> list[np.ndarray]:
@@ -83,15 +92,17 @@ def fitted_maps(
 def write_results(
     settings: RunSettings,
     record: dict[str, Any],
+    losses: Sequence[float],
     figure: Figure,
     interrupts: Interrupts,
     **weights: np.ndarray,
 ) -> Path:
     """Writes a task's figures, picture, settings and, if any, trained weights."""
+    print(json.dumps(record, indent=2))
     name = settings.task["name"]
     with folder_beside(settings.results) as folder:
         figure.savefig(folder / f"{name}.png", dpi=130)
-        write_json(folder / f"{name}.json", record)
+        write_json(folder / f"{name}.json", record | {"losses": losses})
         if weights:
             np.savez(folder / "weights.npz", allow_pickle=False, **weights)
         settings.save(folder)
