@@ -33,6 +33,7 @@ from aljax.layout.problem import AlignedProblem, LayoutParams
 SOFTENING = 1e-3  # umap-learn's: keeps the repulsion finite for coincident points
 TINY = 1e-12  # keeps the gradient of |y|^(2b) finite there
 NEAR = 1e-8  # and this the gradient of |y|
+CHUNK = 8  # shifts that are read at once
 
 
 class LossTerms(eqx.Module):
@@ -185,6 +186,7 @@ def repulsion_of_block(
     The ring of the slice stands in `ring` from place `ring.first` on.
     """
     points = block.degrees.size
+    inside = block.first + jnp.arange(points) < n_points
 
     def met(step: Int[Array, ""]) -> tuple[Array, Array]:
         start, zero = ring.first + block.first + step, jnp.zeros_like(step)
@@ -194,12 +196,25 @@ def repulsion_of_block(
         degrees = jax.lax.dynamic_slice(ring.degrees, (start,), (points,))
         return jnp.sum((block.positions - partner) ** 2, axis=0), degrees
 
-    squared, degrees = jax.vmap(met)(shifts.steps)
-    inside = block.first + jnp.arange(points) < n_points
-    weights = jnp.where(inside, block.degrees + degrees, 0.0)
-    weights = weights * shifts.weights[:, None]
-    pairs = jnp.sum(weights * repulsion_of_pairs(squared, a, b))
+    def add(total: Array, some: Shifts) -> tuple[Array, None]:
+        squared, degrees = jax.vmap(met)(some.steps)
+        weights = jnp.where(inside, block.degrees + degrees, 0.0)
+        weights = weights * some.weights[:, None]
+        return total + jnp.sum(weights * repulsion_of_pairs(squared, a, b)), None
+
+    # Few at a time stay in the processor's cache, and their derivatives are made anew.
+    together = Shifts(*(_in_chunks(leaf) for leaf in shifts))
+    nothing = jnp.zeros((), block.positions.dtype)
+    pairs, _ = jax.lax.scan(jax.checkpoint(add), nothing, together)
     return pairs / (2 * jnp.maximum(n_points - 1, 1))
+
+
+def _in_chunks(of_shifts: Array) -> Array:
+    """Rows of at most `CHUNK` entries, filled up with 0."""
+    chunks = -(-of_shifts.size // CHUNK)
+    width = -(-of_shifts.size // max(chunks, 1))
+    filled = jnp.pad(of_shifts, (0, chunks * width - of_shifts.size))
+    return filled.reshape(chunks, width)
 
 
 def alignment(
