@@ -180,10 +180,13 @@ def repulsion_of_block(
     shifts: Shifts,
     a: Float[Array, ""],
     b: Float[Array, ""],
+    *,
+    at_once: int = CHUNK,
 ) -> Float[Array, ""]:
     """The part of the repulsion whose pairs have their first point in a block.
 
-    The ring of the slice stands in `ring` from place `ring.first` on.
+    The ring of the slice stands in `ring` from place `ring.first` on;
+    `at_once` shifts are read at a time.
     """
     points = block.degrees.size
     inside = block.first + jnp.arange(points) < n_points
@@ -203,16 +206,19 @@ def repulsion_of_block(
         return total + jnp.sum(weights * repulsion_of_pairs(squared, a, b)), None
 
     # Few at a time stay in the processor's cache, and their derivatives are made anew.
-    together = Shifts(*(_in_chunks(leaf) for leaf in shifts))
-    nothing = jnp.zeros((), block.positions.dtype)
-    pairs, _ = jax.lax.scan(jax.checkpoint(add), nothing, together)
+    pairs = jnp.zeros((), block.positions.dtype)
+    if shifts.steps.size <= at_once:
+        pairs, _ = add(pairs, shifts)
+    else:
+        chunks = Shifts(*(_in_chunks(leaf, at_once) for leaf in shifts))
+        pairs, _ = jax.lax.scan(jax.checkpoint(add), pairs, chunks)
     return pairs / (2 * jnp.maximum(n_points - 1, 1))
 
 
-def _in_chunks(of_shifts: Array) -> Array:
-    """Rows of at most `CHUNK` entries, filled up with 0."""
-    chunks = -(-of_shifts.size // CHUNK)
-    width = -(-of_shifts.size // max(chunks, 1))
+def _in_chunks(of_shifts: Array, most: int) -> Array:
+    """Rows of at most so many entries, filled up with 0."""
+    chunks = -(-of_shifts.size // most)
+    width = -(-of_shifts.size // chunks)
     filled = jnp.pad(of_shifts, (0, chunks * width - of_shifts.size))
     return filled.reshape(chunks, width)
 

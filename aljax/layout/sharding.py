@@ -160,9 +160,13 @@ def _repulsion_in_blocks(
     embedding: Float[Array, "components points"],
     degrees: Float[Array, "points"],
     n_points: Int[Array, ""],
-    *of_pairs: Any,
+    shifts: Shifts,
+    *curve: Any,
 ) -> Float[Array, ""]:
-    """The repulsion of one slice as a sum over blocks of points, one on each device."""
+    """The repulsion of one slice as a sum over blocks of points, one on each device.
+
+    All shifts at once: the devices sum the gradient one time.
+    """
     count = cuts(POINTS)
     width = degrees.size // count
     blocks = Block(
@@ -173,7 +177,9 @@ def _repulsion_in_blocks(
     blocks = jax.lax.with_sharding_constraint(blocks, PartitionSpec(POINTS))
     ring = losses.ring_of(embedding, degrees, n_points)
     repelled = jax.vmap(
-        lambda block: losses.repulsion_of_block(block, ring, n_points, *of_pairs)
+        lambda block: losses.repulsion_of_block(
+            block, ring, n_points, shifts, *curve, at_once=shifts.steps.size
+        )
     )
     return jnp.sum(repelled(blocks))
 
