@@ -48,7 +48,10 @@ def draw(
     if settings.motion and len(dataset.slices) > 1:
         write_motion(folder, settings.name, dataset, embedding)
     if settings.inverse is not None:
-        write_inverse(folder, settings, dataset, embedding)
+        figure = inverse_pictures.draw(
+            embedding, dataset.labels, settings.inverse, heading=settings.name
+        )
+        figure.savefig(folder / "inverse.png", dpi=150)
 
 
 def write_pictures(
@@ -100,17 +103,6 @@ def colors(dataset: Dataset) -> dict[str, Any]:
     if len(np.unique(joined)) <= CLASSES:
         return {"labels": dataset.labels}
     return {"values": dataset.labels} if joined.dtype.kind in "fiu" else {}
-
-
-def write_inverse(
-    folder: Path, settings: RunSettings, dataset: Dataset, embedding: AlignedEmbedding
-) -> None:
-    """Writes `inverse.png`: a grid over the map, and what stands there in the data."""
-    assert settings.inverse is not None
-    figure = inverse_pictures.draw(
-        embedding, dataset.labels, settings.inverse, heading=settings.name
-    )
-    figure.savefig(folder / "inverse.png", dpi=150)
 
 
 def overview(folder: Path, files: Mapping[str, str] = FILES) -> str:
