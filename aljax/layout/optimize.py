@@ -23,7 +23,7 @@ from jaxtyping import Array, Float, Int
 
 from aljax.config import LayoutConfig
 from aljax.errors import LARGEST, InputError
-from aljax.layout.losses import LossTerms, Shifts, aligned_loss, draw_shifts
+from aljax.layout.losses import CHUNK, LossTerms, Shifts, aligned_loss, draw_shifts
 from aljax.layout.problem import AlignedProblem, LayoutParams
 
 RECORD_EVERY = 10  # epochs; the value costs a third of what the gradient does
@@ -307,12 +307,14 @@ def run_rows(
 def bytes_of_row(problem: AlignedProblem, *, components: int, n_shifts: int) -> int:
     """About how much memory one row of a chunk takes while it is laid out.
 
-    The problem, and some numbers for each neighbor, mate and shift of every point
-    that the gradient of an epoch holds at once, as XLA reports for CPUs.
+    The problem, and some numbers for each neighbor, mate and shift of every point that
+    the gradient of an epoch holds at once, as XLA reports for CPUs.
     """
     kept = sum(leaf.nbytes for leaf in jax.tree.leaves(problem))
     neighbors, offsets = problem.neighbors.shape[1], problem.mates.shape[1]
-    held = neighbors * (2 * components + 5) + n_shifts * (2 * components + 3)
+    held = neighbors * (2 * components + 5) + min(n_shifts, CHUNK) * (
+        2 * components + 3
+    )
     held += offsets * problem.mates.shape[2] * (4 * components + 4) + 5 * components
     return int(kept + held * problem.degrees.nbytes)
 
