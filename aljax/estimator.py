@@ -11,7 +11,7 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from aljax.columns import names_of
-from aljax.config import AlignmentConfig, is_listed, per_slice
+from aljax.config import AlignmentConfig
 from aljax.embedding import AlignedEmbedding
 from aljax.errors import InputError
 from aljax.graph.fuzzy import FuzzyGraph
@@ -19,7 +19,7 @@ from aljax.graph.knn import KNN
 from aljax.graph.slices import read_slice, read_slices, slices_of
 from aljax.relations.read import turn_reversed
 from aljax.transform import transform
-from aljax.umap_parameters import Parameters, fitting_neighbors
+from aljax.umap_parameters import Parameters
 from aljax.update import update
 
 Map = Float[np.ndarray, "points components"]
@@ -131,14 +131,6 @@ class AlignedUMAP(Parameters):
         if isinstance(relations, Mapping):
             last = slices_of([len(self.maps_.maps[-1])], self.maps_.data[-1:])
             (relations,) = turn_reversed([relations], [*last, new], first=count - 1)
-        fitted = per_slice("n_neighbors", self.maps_.graph.n_neighbors, count)
-        # One number for all was reduced by `fit` where a slice is small.
-        usual = fitted[-1] if is_listed(self.n_neighbors) else max(fitted)
-        asked = settings.get("n_neighbors", usual)
-        fits = fitting_neighbors(asked, [new.rows], first=count)
-        (fits,) = per_slice("n_neighbors", fits, 1)
-        if fits != fitted[-1]:
-            settings["n_neighbors"] = fits
         with self._watched() as progress:
             maps = update(
                 self.maps_,

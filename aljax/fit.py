@@ -21,9 +21,9 @@ from aljax.embedding import AlignedEmbedding, Record
 from aljax.errors import InputError, instance, warn
 from aljax.graph.build import build_graphs
 from aljax.graph.slices import Slice, check_labels, of_rows, one_for_each, read_slices
-from aljax.layout.frame import hold, settle, warn_alone, with_anchors
+from aljax.layout.frame import finish, hold, warn_alone, with_anchors
 from aljax.layout.initialize import initial_maps
-from aljax.layout.isolated import gather_isolated, warn_isolated
+from aljax.layout.isolated import warn_isolated
 from aljax.layout.optimize import (
     ADAM,
     LayoutState,
@@ -166,12 +166,11 @@ class Prepared(Record):
 
         A layout of no epochs returns its start.
         """
-        stay = [t for t, mask in enumerate(self.pinned) if mask is not None]
         maps = unstack_maps(state.maps, self.problem)
         if not int(state.n_epochs):
             return maps
-        maps = gather_isolated(maps, self.graphs, self.relations, self.pinned)
-        return settle(maps, self.anchors, fixed=stay, weights=self.point_weights)
+        laid_out = maps, self.anchors, self.graphs, self.relations
+        return finish(*laid_out, stay=self.pinned, weights=self.point_weights)
 
 
 def prepare(
@@ -227,7 +226,7 @@ def prepare(
         related = visible(related) if visible else related
         anchors = hold(related, dense, graphs, frame=alignment.frame)
         held = with_anchors(related, anchors)
-        warn_alone(links, anchors, [one.name for one in read])
+        warn_alone(links, anchors, [one.name * bool(one.rows) for one in read])
         warn_isolated(graphs, [one.name for one in read])
     with timed("start", seconds):
         maps = initial_maps(

@@ -59,7 +59,9 @@ class TableSlices(NamedTuple):
     rows: list[np.ndarray]
 
 
-def slices_from_table(values: Any, slice_labels: Any, row_ids: Any) -> TableSlices:
+def slices_from_table(
+    values: Any, slice_labels: Any, row_ids: Any, *, min_rows: int = 1
+) -> TableSlices:
     """Cuts a long table, one row for each member and slice, into slices and ids.
 
     Args:
@@ -68,6 +70,7 @@ def slices_from_table(values: Any, slice_labels: Any, row_ids: Any) -> TableSlic
             slices stand in the order of these (of an ordered category in its own).
         row_ids: For each row its member: the same id in two slices is the same
             member.  None or NaN stands for nobody.
+        min_rows: Rows that a slice needs; smaller ones are left out.
 
     Returns:
         `slices` and `ids` for `fit`, with the slices' labels and rows.
@@ -90,6 +93,8 @@ def slices_from_table(values: Any, slice_labels: Any, row_ids: Any) -> TableSlic
             got, remedy = f"has {label!r} in row {row}", "Drop the row, or fill it."
             raise InputError("slice_labels", got, "labels, such as years", remedy)
         rows.setdefault(label, []).append(row)
+    number(1, whole=True)("min_rows", min_rows)
+    rows = {label: held for label, held in rows.items() if len(held) >= min_rows}
     order = _in_order(rows, getattr(slice_labels, "dtype", None))
     slices = slices_of([len(rows[label]) for label in order], labels=order)
     cut = [

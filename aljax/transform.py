@@ -189,11 +189,11 @@ class Frame(eqx.Module):
         return hold(np.asarray(self.data), metric)
 
     def _data_for(self, asker: str) -> Rows:
-        if self.data is None:
+        if self.data is None or not self.data.shape[0]:
             raise InputError(
                 "slice",
-                f"names {self.name}, which was given as neighbors, a graph or "
-                "distances, or saved without its data",
+                f"names {self.name}, which has no rows, was given as neighbors, "
+                "a graph or distances, or was saved without its data",
                 f"a slice with data, which `{asker}` needs",
                 "Fit or load it with its data.",
             )
@@ -203,7 +203,8 @@ class Frame(eqx.Module):
         """The slice's rows nearest to each new one, and how far they are."""
         graph, points = self.graph, len(self.positions)
         # As in the graph, a row counts as its own first neighbor.
-        count = int(graph.n_neighbors) - 1  # pyright: ignore[reportArgumentType]
+        most: Any = graph.n_neighbors
+        count = max(min(most, points) - 1, 1)
         if graph.metric == PRECOMPUTED:
             rows = _read_new(new_rows, points, self.name)
             if not isinstance(rows, np.ndarray) or rows.min(initial=0) < 0:
@@ -230,11 +231,10 @@ class Frame(eqx.Module):
 def _read_new(
     new_rows: Any, columns: int, name: str, names: tuple[str, ...] | None = None
 ) -> Rows:
-    # No rows are not a slice, but have their places: none.
-    shape = () if scipy.sparse.issparse(new_rows) else getattr(new_rows, "shape", ())
-    empty = len(shape) == 2 and shape[0] == 0
+    if isinstance(new_rows, list) and not new_rows:
+        new_rows = np.zeros((0, columns))
     try:
-        rows = np.asarray(new_rows) if empty else read_rows(new_rows, "new_rows")
+        rows = read_rows(new_rows, "new_rows", empty=True)
         if rows.shape[1] == columns:
             rows = arrange(rows, names_of(new_rows), names, "new_rows")
     except InputError as error:

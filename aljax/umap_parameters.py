@@ -24,7 +24,6 @@ from aljax.config import (
     PerSliceFloat,
     PerSliceInt,
     is_listed,
-    per_slice,
 )
 from aljax.embedding import AlignedEmbedding
 from aljax.errors import InputError, nearest_name, warn
@@ -117,8 +116,6 @@ class Parameters(BaseEstimator):
         """`aljax.fit` with these parameters; `changed` replaces some of them."""
         self._check_parameters()
         values = self.get_params(deep=False) | changed
-        sizes = [part.rows for part in slices]
-        values["n_neighbors"] = fitting_neighbors(self.n_neighbors, sizes)
 
         def settings(cls: type) -> Any:
             names = [field.name for field in dataclasses.fields(cls)]
@@ -232,20 +229,3 @@ class Parameters(BaseEstimator):
             got = f"is {self.random_state!r}"
             raise InputError("random_state", got, expected) from error
         return jax.random.key(state.randint(2**31))
-
-
-def fitting_neighbors(n_neighbors: Any, sizes: Sequence[int], *, first: int = 0) -> Any:
-    """Returns `n_neighbors`, reduced below the rows of each slice with one warning.
-
-    The first of the slices, whose numbers of rows are `sizes`, has the index `first`.
-    """
-    asked = per_slice("n_neighbors", n_neighbors, len(sizes))
-    if not all(isinstance(k, int | np.integer) for k in asked):
-        return n_neighbors  # the config says why not
-    pairs = [*zip(asked, sizes, strict=True)]
-    few = [t for t, (k, rows) in enumerate(pairs) if rows > 2 and k > rows - 1]
-    if not few:
-        return n_neighbors
-    slices = ", ".join(f"slice {first + t} ({sizes[t]} rows)" for t in few)
-    warn(f"`n_neighbors` reaches the rows of {slices}: reduced to the rows less 1.")
-    return [min(k, rows - 1) if rows > 2 else k for k, rows in pairs]

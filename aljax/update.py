@@ -36,9 +36,9 @@ from aljax.graph.slices import (
     read_slice,
     slices_of,
 )
-from aljax.layout.frame import hold, settle, warn_alone, with_anchors
+from aljax.layout.frame import finish, hold, warn_alone, with_anchors
 from aljax.layout.initialize import from_mates
-from aljax.layout.isolated import gather_isolated, warn_isolated
+from aljax.layout.isolated import warn_isolated
 from aljax.layout.optimize import ADAM, epochs, init, shifts_of
 from aljax.layout.problem import layout_params, stack, stack_maps, unstack_maps
 from aljax.relations.mates import Relations
@@ -147,7 +147,8 @@ def update(
         alignment, dense = fitted.alignment, [one.dense for one in slices]
         anchors = hold(related, dense, graphs, frame=alignment.frame, among=moving)
         held = with_anchors(related, anchors)
-        warn_alone(mates, anchors, [one.name for one in slices], first=count)
+        names = [one.name * bool(one.rows) for one in slices]
+        warn_alone(mates, anchors, names, first=count)
         warn_isolated([new], [given.name])
     with timed("start", seconds):
         start = from_mates(
@@ -177,13 +178,11 @@ def update(
     with timed("layout", seconds):
         moved = _lay_out(longer, held, move, key, progress, optimizer)
         if layout.n_epochs != 0:  # else the start is returned
-            pinned = {t for t, mask in enumerate(moved.pinned) if mask is not None}
-            stay = pinned | {*range(count - move)}
-            weights, held_still = moved.point_weights, [*moved.pinned]
+            stay = [*moved.pinned]
             for t in range(count - move):
-                held_still[t] = np.ones(len(moved.maps[t]), bool)
-            maps = gather_isolated(moved.maps, graphs, related, held_still)
-            maps = settle(maps, anchors, fixed=stay, weights=weights)
+                stay[t] = np.ones(len(moved.maps[t]), bool)
+            laid_out = moved.maps, anchors, graphs, related
+            maps = finish(*laid_out, stay=stay, weights=moved.point_weights)
             moved = dataclasses.replace(moved, maps=maps)
     return moved if keep is None else _drop(moved, count + 1 - keep)
 

@@ -359,7 +359,6 @@ BAD_DATA = {
     "text": ("data", "slices", "a str"),
     "one dimension": (spoiled(lambda x: x[:, 0]), "slices[1]", "shape (48,)"),
     "three dimensions": (spoiled(lambda x: x[None]), "slices[1]", "(1, 48"),
-    "no rows": (spoiled(lambda x: x[:0]), "slices[1]", "(0, 5)"),
     "no columns": (spoiled(lambda x: x[:, :0]), "slices[1]", "(48, 0)"),
     "words": (
         spoiled(lambda x: with_value(x.astype(object), "red")),
@@ -393,7 +392,6 @@ BAD_DATA = {
         "slices[2]",
         "-inf in row 7, column 2",
     ),
-    "too few rows": (spoiled(lambda x: x[:NEIGHBORS]), "n_neighbors", "slice 1"),
 }
 
 
@@ -401,9 +399,8 @@ BAD_DATA = {
 @pytest.mark.parametrize("case", BAD_DATA)
 def test_data_that_cannot_be_laid_out_are_refused(case):
     data, name, words = BAD_DATA[case]
-    rows = {i: i for i in range(NEIGHBORS)} if case == "too few rows" else None
     with pytest.raises(InputError) as error:
-        lay_out(data, [rows, rows] if rows else None)
+        lay_out(data)
     assert error.value.name == name
     assert words in error.value.got
 
@@ -460,11 +457,6 @@ BAD_SETTINGS = {
         {"graph": GraphConfig(n_neighbors=[5, 6])},
         "n_neighbors",
         "2 values, but there are 3 slices",
-    ),
-    "too many neighbors": (
-        {"graph": GraphConfig(n_neighbors=[NEIGHBORS, 48, 45])},
-        "n_neighbors",
-        "48, but slice 1 has 48 rows",
     ),
     "an absurd rate": ({"learning_rate": 1e38}, "learning_rate", "not finite"),
     "pca of a table": (

@@ -218,13 +218,13 @@ def test_n_neighbors_is_reduced_where_rows_are_few_with_one_warning():
         model.fit([many, few, few], relations=[mates, mates])
     assert len(raised) == 1
     assert "slice 1 (8 rows), slice 2 (8 rows)" in str(raised[0].message)
-    assert model.maps_.graph.n_neighbors == (12, 7, 7)
+    assert [len(graph.neighbors) for graph in model.maps_.graphs] == [12, 7, 7]
     assert model.n_neighbors == 12
     model.update(many, relations=mates)  # the next slice has enough rows again
-    assert model.maps_.graph.n_neighbors == (12, 7, 7, 12)
+    assert len(model.maps_.graphs[3].neighbors) == 12
     with pytest.warns(UserWarning, match=r"reaches the rows of slice 4 \(8 rows\)"):
         model.update(few, relations={0: 0})
-    assert model.maps_.graph.n_neighbors == (12, 7, 7, 12, 7)
+    assert len(model.maps_.graphs[4].neighbors) == 7
 
 
 def test_parameters_that_do_nothing_are_named_in_one_warning():

@@ -249,7 +249,6 @@ def test_configs_repeat_no_default():
         ("layout.init=pcaa", ["`layout.init` is 'pcaa'", "`pca`"]),
         ("layout.a=1", ["`layout.b` is None"]),
         ("graph=5", ["`graph` is 5"]),
-        ("graph.n_neighbors=60", ["`n_neighbors` is 60", "60 rows"]),
         ("seed=x", ["`seed` is 'x'", "whole number"]),
         ("motion=maybe", ["`motion` is 'maybe'", "true or false"]),
         ("seed=-1", ["`seed` is -1"]),

@@ -270,11 +270,6 @@ REFUSED: dict[str, tuple[dict[str, Any], str, tuple[str, ...]]] = {
         "settings",
         ("'min_dist'", "`a` and `b`"),
     ),
-    "too many neighbors": (
-        {"settings": {"n_neighbors": 44}, "slice_label": "d"},
-        "n_neighbors",
-        ("44", "slice 3 ('d')"),
-    ),
     "NaN": ({"data": np.full((9, 5), np.nan)}, "new_slice", ("nan in row 0",)),
     "no function": ({"progress": 5}, "progress", ("is a int", "a function")),
     "no settings": ({"settings": 5}, "settings", ("is a int", "settings by name")),

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from aljax.config import GraphConfig, per_slice
-from aljax.errors import InputError
+from aljax.errors import InputError, warn
 from aljax.graph.fuzzy import (
     FuzzyGraph,
     fuzzy_simplicial_set,
@@ -33,6 +33,7 @@ from aljax.graph.supervised import (
     read_values,
 )
 
+FEWEST = 3  # rows of a slice that has edges
 CLASSES = "categorical"
 BATCH = 2**16  # rows of the slices that are weighed at once
 # On single numbers these are the distance that the exact search knows.
@@ -57,12 +58,13 @@ def build_graphs(
         y: For each slice its rows' classes or values, or None for neither.
 
     Raises:
-        InputError: A per-slice list has the wrong length, n_neighbors is not less
-            than the rows of a slice, or neighbors, classes or values do not fit.
+        InputError: A per-slice list has the wrong length, or neighbors, classes or
+            values do not fit.
     """
     names = ("n_neighbors", "local_connectivity", "set_op_mix_ratio")
     settings = [per_slice(name, getattr(graph, name), len(slices)) for name in names]
     targets = one_for_each("y", y, len(slices))
+    settings[0] = fitting_neighbors(settings[0], slices)
     tables = _tables(slices, precomputed_knn, settings[0])
     originals = _originals(slices, tables)
     searched: Any = None
@@ -73,7 +75,7 @@ def build_graphs(
             most = max(n for n, o in zip(settings[0], originals, strict=True) if o == t)
             searched = find_neighbors(
                 one.given,  # pyright: ignore[reportArgumentType]
-                min(most, one.rows - 1),  # more is refused where it was asked for
+                most,
                 metric=graph.metric,
                 metric_kwds=graph.metric_kwds,
                 knn_method=graph.knn_method,
@@ -87,7 +89,7 @@ def build_graphs(
     ]
     graphs = weigh(tables, *settings[1:])
     for t, target in enumerate(targets):
-        if target is None:
+        if target is None or slices[t].rows < FEWEST:
             continue
         try:
             graphs[t] = intersect(
@@ -107,7 +109,11 @@ def _tables(
         if isinstance(one.given, KNN | FuzzyGraph):
             tables[t] = one.given
             continue
-        check_neighbors(k, one.rows, one.name)
+        if one.rows < FEWEST:  # no edges
+            itself = on_device(np.tile(np.arange(one.rows, dtype=np.int32), (2, 1)))
+            none = as_floats(np.zeros(itself.shape))
+            tables[t] = FuzzyGraph(itself, none, as_floats(np.zeros(one.rows)))
+            continue
         try:
             tables[t] = read_knn(tables[t], one.rows, k, name=f"precomputed_knn[{t}]")
         except InputError as error:
@@ -151,7 +157,9 @@ def intersect(
     values = read_values(y, rows, name)
     if graph.target_n_neighbors != -1:
         n_neighbors = graph.target_n_neighbors
-    check_neighbors(n_neighbors, rows, "the slice", setting="target_n_neighbors")
+    if n_neighbors >= rows:
+        got = f"is {n_neighbors}, but the slice has {rows} rows"
+        raise InputError("target_n_neighbors", got, "less than its rows", "Lower it.")
     metric, kwds = graph.target_metric, graph.target_metric_kwds
     if values.shape[1] == 1 and metric in SAME_ON_NUMBERS and not kwds:
         metric = "euclidean"
@@ -256,11 +264,16 @@ def _side_by_side(tables: Sequence[KNN]) -> tuple[KNN, Float[Array, "points"]]:
     return KNN(on_device(indices), as_floats(distances)), as_floats(unit)
 
 
-def check_neighbors(
-    n_neighbors: int, rows: int, name: str, *, setting: str = "n_neighbors"
-) -> None:
-    """Checks that a slice has more rows than each of them has neighbors."""
-    if n_neighbors >= rows:
-        got = f"is {n_neighbors}, but {name} has {rows} rows"
-        remedy = "Lower it (per slice, if need be) or drop the slice."
-        raise InputError(setting, got, "less than its rows", remedy)
+def fitting_neighbors(n_neighbors: Sequence[int], slices: Sequence[Slice]) -> list[int]:
+    """Returns `n_neighbors`, reduced below the rows of each slice with one warning."""
+    few = [
+        f"{one.name} ({one.rows} rows)"
+        for k, one in zip(n_neighbors, slices, strict=True)
+        if FEWEST <= one.rows <= k and not isinstance(one.given, KNN | FuzzyGraph)
+    ]
+    if few:
+        reached = ", ".join(few)
+        less = "reduced to the rows less 1"
+        warn(f"`n_neighbors` reaches the rows of {reached}: {less}.")
+    pairs = zip(n_neighbors, slices, strict=True)
+    return [min(k, max(one.rows, FEWEST) - 1) for k, one in pairs]

@@ -104,24 +104,25 @@ def check_lists(indices: Any, values: Any, name: str, *, normal: bool = True) ->
 
     shape, dtype = indices.shape, indices.dtype
     shapes = f"indices of shape {shape} and values of shape {values.shape}"
-    full = len(shape) == 2 and indices.size
+    full = len(shape) == 2 and (indices.size or (normal and shape[0]))  # of no points
     check(full and shape == values.shape, shapes, f"{axes} for both")
     check(normal or shape[1] > 1, shapes, f"{axes} with at least two neighbors")
     check(dtype.kind in "iu", f"indices of dtype {dtype}", "whole numbers, of rows")
-    points, least, most = shape[normal], indices.min(), indices.max()
+    points, least, most = shape[normal], indices.min(initial=0), indices.max(initial=-1)
     check(
         lowest <= least and most < points,
         f"indices from {least} to {most} for {points} points",
         f"rows 0 to {points - 1}",
         "" if normal else "-1",
     )
+    least, most = values.min(initial=0), values.max(initial=0)
     check(
-        values.dtype.kind in "iuf" and 0 <= values.min() <= values.max() < LARGEST,
+        values.dtype.kind in "iuf" and 0 <= least <= most < LARGEST,
         f"values ({values.dtype}) that are negative, NaN, not finite or too large",
         f"numbers of 0 to {LARGEST:g}",
         "" if normal else "inf",
     )
-    if normal:
+    if normal and points:
         row = int((indices[0] != np.arange(points)).argmax())
         first = f"{indices[0, row]} as the first neighbor of row {row}"
         check(indices[0, row] == row, first, "the row itself")

@@ -122,8 +122,8 @@ def read_slices(
         first: The index of the first of `slices` in the whole sequence.
 
     Raises:
-        InputError: There are no slices; or one is not two-dimensional, is empty, is
-            not numeric, or has a value that is NaN or infinite (the message names
+        InputError: There are no slices or rows; or one is not two-dimensional, is not
+            numeric, or has a value that is NaN or infinite (the message names
             slice and row); or neighbors or a graph are not in normal form.
     """
     if isinstance(slices, np.ndarray) and slices.ndim == 2:
@@ -147,6 +147,8 @@ def read_slices(
             )
         except InputError as error:
             raise (error if labels is None else error.of(name)) from error.__cause__
+    if not any(one.rows for one in read):
+        raise InputError("slices", "have no rows", "data (points, features)")
     return read
 
 
@@ -171,7 +173,7 @@ def read_slice(
     if isinstance(given, KNN):
         check_lists(given.indices, given.distances, argument)
         return Slice(given.indices.shape[1], given, name, metric)
-    rows, columns = read_rows(given, argument), names_of(given)
+    rows, columns = read_rows(given, argument, empty=True), names_of(given)
     if metric == PRECOMPUTED or columns is None:
         return Slice(rows.shape[0], rows, name, metric)
     alike = [names for names in others if names and len(names) == len(columns)]
@@ -180,10 +182,14 @@ def read_slice(
     return Slice(rows.shape[0], rows, name, metric, names)
 
 
-def read_rows(given: Any, name: str) -> Rows:
-    """Checked features or distances of rows; `name` is the argument in errors."""
+def read_rows(given: Any, name: str, *, empty: bool = False) -> Rows:
+    """Checked features or distances of rows; `name` is the argument in errors.
+
+    There may be no rows if `empty`.
+    """
+    fewest = 0 if empty else 1
     if scipy.sparse.issparse(given):
-        return _read_sparse(given, name)
+        return _read_sparse(given, name, fewest)
     if np.ma.is_masked(given):
         remedy = "Fill the masked ones, or drop their rows."
         raise InputError(name, "is masked", "an array with all its entries", remedy)
@@ -192,7 +198,7 @@ def read_rows(given: Any, name: str) -> Rows:
         data = np.asarray(given)
     except ValueError as error:
         raise InputError(name, f"is not an array ({error})", wanted) from error
-    if data.ndim != 2 or 0 in data.shape:
+    if data.ndim != 2 or len(data) < fewest or data.shape[1] == 0:
         remedy = "Use `.reshape(-1, 1)` for a single feature."
         expected = "(points, features) with at least one of each"
         raise InputError(name, f"has shape {data.shape}", expected, remedy)
@@ -202,15 +208,16 @@ def read_rows(given: Any, name: str) -> Rows:
     if data.dtype.kind not in "biuf":
         data = _read_objects(data, name)
     data = data.astype(_float_of(data.dtype))
-    if not -LARGEST < data.min() <= data.max() < LARGEST:  # NaN is not, either
+    if not -LARGEST < data.min(initial=0) <= data.max(initial=0) < LARGEST:  # nor NaN
         row, column = np.argwhere(~(np.abs(data) < LARGEST))[0]
         raise _not_finite(data[row, column], row, column, name)
     return data
 
 
-def _read_sparse(given: Any, name: str) -> scipy.sparse.csr_matrix:
+def _read_sparse(given: Any, name: str, fewest: int) -> scipy.sparse.csr_matrix:
     """Sparse rows as float CSR, without repeated entries."""
-    if given.ndim != 2 or 0 in given.shape or given.dtype.kind not in "biuf":
+    full = given.ndim == 2 and given.shape[0] >= fewest and given.shape[1]
+    if not full or given.dtype.kind not in "biuf":
         got = f"is a sparse matrix of shape {given.shape} and dtype {given.dtype}"
         expected = "(points, features) of real numbers, with at least one of each"
         raise InputError(name, got, expected)

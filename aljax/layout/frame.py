@@ -25,6 +25,7 @@ from threadpoolctl import threadpool_limits
 from aljax.errors import warn
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.layout.initialize import turn_onto
+from aljax.layout.isolated import gather_isolated
 from aljax.relations.mates import Mates, Relations, by_row
 from aljax.relations.strengths import check_comparable, lengths
 
@@ -74,6 +75,8 @@ def hold(
     pairs = pairs_to_hold(len(data), among)
     if frame == "population":
         check_comparable(data, "frame", "is 'population'", "Set it to 'auto'")
+    sizes = [graph.neighbors.shape[1] for graph in graphs]
+    pairs = [(s, lag) for s, lag in pairs if sizes[s] and sizes[s + lag]]
     if not pairs or frame == "mates":
         return {}
     if frame == "auto" and not agree([*map(width, data)], nearer(data, relations)):
@@ -102,11 +105,12 @@ def warn_alone(
     Args:
         relations: The mates.
         held: The anchors.
-        names: What the slices are called.
+        names: What the slices are called, "" for those without rows.
         first: The first slice that is asked about.
     """
+    first = max(first, 1 + next((t for t, name in enumerate(names) if name), 0))
     mated = {t + offset for (t, offset), mates in relations.items() if mates.rows.size}
-    alone = [t for t in range(first, len(names)) if t not in mated]
+    alone = [t for t in range(first, len(names)) if names[t] and t not in mated]
     if not alone:
         return
     several = f" (and {len(alone) - 1} other slices)" if len(alone) > 1 else ""
@@ -138,6 +142,31 @@ def with_anchors(relations: Relations, held: Relations) -> Relations:
             strengths = np.concatenate([mates.strengths, more.strengths])
             joined[t, lag] = by_row(rows, strengths)
     return joined
+
+
+def finish(
+    maps: Sequence[Float[np.ndarray, "_ components"]],
+    held: Relations,
+    graphs: Sequence[FuzzyGraph],
+    relations: Relations,
+    *,
+    stay: Sequence[np.ndarray | None],
+    weights: Sequence[np.ndarray | None],
+) -> list[Float[np.ndarray, "_ components"]]:
+    """Returns the maps of a layout in one frame, rows without an edge at their mates.
+
+    Args:
+        maps: One map for each slice.
+        held: The anchors.
+        graphs: The slices' graphs.
+        relations: The mates.
+        stay: For each slice the rows that stay where they are, None for none.
+        weights: For each slice how much its rows count; None for all alike.
+    """
+    fixed = {t for t, rows in enumerate(stay) if rows is not None}
+    maps = gather_isolated(maps, graphs, relations, stay)
+    maps = settle(maps, held, fixed=fixed, weights=weights)
+    return gather_isolated(maps, graphs, relations, stay)
 
 
 def settle(
@@ -249,7 +278,8 @@ def anchors(earlier: Landmarks, later: Landmarks) -> Mates:
     others = nearest[mutual]
     apart = ((here[mutual] - there[others]) ** 2).sum(axis=1)
     scale = earlier.reach[mutual] * later.reach[others]
-    near = np.exp(-apart / np.maximum(scale, np.finfo(float).tiny))
+    with np.errstate(over="ignore"):  # of rows whose neighbors coincide with them
+        near = np.exp(-apart / np.maximum(scale, np.finfo(float).tiny))
     strengths = STRENGTH * near * max(earlier.share, later.share)
     pairs = np.column_stack([earlier.rows[mutual], later.rows[others]])
     return by_row(pairs, np.minimum(strengths, 1.0))

@@ -58,7 +58,7 @@ def initial_maps(
     maps: list[Start] = []
     with threadpool_limits(1):
         for t, matrix in enumerate(adjacency):
-            if init == "random":
+            if init == "random" or not matrix.shape[0]:
                 start = rng.uniform(-EXTENT, EXTENT, (matrix.shape[0], n_components))
             elif init == "pca":
                 if (dense := data[t]) is None:
