@@ -32,6 +32,8 @@ from aljax.graph.exact import (
 )
 from aljax.graph.fuzzy import membership_strengths, smooth_knn_dist
 from aljax.graph.knn import KNN, Rows, as_floats, capacity_for, on_device
+from aljax.graph.neighbors import is_cheap
+from aljax.graph.queries import HeldCells, hold_cells, nearest_in_cells
 from aljax.graph.slices import PRECOMPUTED, read_rows
 from aljax.inverse.read import HeldMap, read_config, read_map
 from aljax.inverse.reconstruct import Reconstruction, reconstruct
@@ -184,9 +186,12 @@ class Frame(eqx.Module):
         return read_map(self.positions, self._data_for("inverse_transform"))
 
     @cached_property
-    def _held_rows(self) -> HeldRows:
+    def _held_rows(self) -> HeldRows | HeldCells:
         metric = SYNONYMS.get(self.graph.metric, self.graph.metric)
-        return hold(np.asarray(self.data), metric)
+        data, method = np.asarray(self.data), self.graph.knn_method
+        if method != "approximate" and (method == "exact" or is_cheap(data)):
+            return hold(data, metric)
+        return hold_cells(data, metric)
 
     def _data_for(self, asker: str) -> Rows:
         if self.data is None or not self.data.shape[0]:
@@ -223,7 +228,10 @@ class Frame(eqx.Module):
         metric = SYNONYMS.get(graph.metric, graph.metric)
         exact = metric in EXACT_METRICS and not graph.metric_kwds
         if exact and isinstance(data, np.ndarray):
-            return nearest_held(np.asarray(rows), self._held_rows, count)
+            held = self._held_rows
+            if isinstance(held, HeldRows):
+                return nearest_held(np.asarray(rows), held, count)
+            return nearest_in_cells(np.asarray(rows), held, count)
         kwds = graph.metric_kwds
         return nearest(rows, data, count, metric=metric, metric_kwds=kwds)
 

@@ -21,6 +21,7 @@ ORDER = [
     "graph.exact",
     "graph.cells",
     "graph.approximate",
+    "graph.queries",
     "graph.descent",
     "graph.fuzzy",
     "graph.slices",

@@ -11,13 +11,17 @@ import pytest
 from helpers import programs
 from test_determinism import CPUS, ENVIRONMENT
 
+import aljax
 from aljax.graph import cells as module
 from aljax.graph.approximate import _search_leaf, approximate_knn
 from aljax.graph.cells import make_cells, principal_axes
-from aljax.graph.exact import exact_knn
+from aljax.graph.exact import HeldRows, exact_knn, nearest
+from aljax.graph.queries import hold_cells, nearest_in_cells
 
 K = 10
 LEAF = 512
+SEARCH = importlib.import_module("aljax.graph.approximate")
+QUERIES = importlib.import_module("aljax.graph.queries")
 
 
 @pytest.fixture(autouse=True)
@@ -155,11 +159,19 @@ def test_neighbors_may_be_few_or_more_than_a_cell_holds(n_neighbors):
 
 def test_rows_that_met_too_few_others_are_compared_with_all(monkeypatch):
     data = clouds(1500)
-    search = importlib.import_module("aljax.graph.approximate")
-    monkeypatch.setattr(search, "probed", lambda *_: 1)
+    monkeypatch.setattr(SEARCH, "probed", lambda *_: 1)
     knn = approximate_knn(data, 90)
     check_table(knn, data)
     assert recall(knn, exact_knn(data, 90)) > 0.999
+
+
+def test_rows_that_fill_the_space_evenly_are_warned_of(rng, monkeypatch):
+    for room in (SEARCH, QUERIES):
+        monkeypatch.setattr(room, "probed", lambda *_: 4)
+    data = rng.normal(size=(1500, 60))  # as no other test has them
+    with pytest.warns(UserWarning, match=r"finds \d+% .* 60 columns"):
+        approximate_knn(data, K)
+    assert isinstance(hold_cells(data, "euclidean"), HeldRows)
 
 
 def test_near_sizes_share_their_programs():
@@ -200,3 +212,66 @@ def test_one_core_finds_the_bits_that_two_find_and_nothing_loads_numba(tmp_path)
         for cpus in (CPUS[:1], CPUS[:2])
     ]
     assert runs[0] == runs[1]
+
+
+@pytest.fixture(scope="module")
+def held() -> Any:
+    module.LEAF = LEAF
+    return hold_cells(clouds(1500), "euclidean")
+
+
+def test_queries_find_most_of_their_neighbors(held):
+    data, queries = held.data, clouds(200, seed=1)
+    rows, distances = nearest_in_cells(queries, held, K)
+    exact, near = nearest(queries, data, K)
+    assert (distances <= near[:, -1:] * (1 + 1e-4)).mean() > 0.98
+    first = rows[:, 0] == exact[:, 0]
+    np.testing.assert_allclose(distances[first, 0], near[first, 0], rtol=1e-4)
+    true = np.linalg.norm(data[rows] - queries[:, None], axis=2)
+    np.testing.assert_allclose(distances, true, rtol=1e-4)
+
+
+def test_each_row_of_the_slice_finds_itself_first(held):
+    rows, distances = nearest_in_cells(held.data, held, K)
+    np.testing.assert_array_equal(rows[:, 0], np.arange(len(held.data)))
+    assert (distances[:, 0] == 0).all()
+    assert (distances[:, 1] > 0).all()
+
+
+def test_of_equal_rows_queries_find_the_first():
+    data = np.concatenate([clouds(700), clouds(700)])
+    held: Any = hold_cells(data, "euclidean")
+    rows, distances = nearest_in_cells(data[700:], held, 2)
+    np.testing.assert_array_equal(rows, np.arange(700)[:, None] + [0, 700])
+    assert (distances == 0).all()
+
+
+def test_what_a_query_finds_does_not_depend_on_the_others(held):
+    queries = clouds(140, seed=1)
+    together = nearest_in_cells(queries, held, K)
+    for some in ([0], [139], [7, 3, 130], [*range(60, 140)]):
+        for one, other in zip(
+            nearest_in_cells(queries[some], held, K), together, strict=True
+        ):
+            np.testing.assert_array_equal(one, other[some])
+    assert nearest_in_cells(queries[:0], held, K)[0].shape == (0, K)
+
+
+def test_queries_that_float32_cannot_compare_are_compared_exactly(held):
+    away = clouds(5, seed=1) + 1e30
+    distances = nearest_in_cells(away, held, K)[1]
+    np.testing.assert_allclose(distances, np.sqrt(20) * 1e30, rtol=1e-5)
+
+
+def test_a_map_of_many_rows_is_asked_by_cells(monkeypatch):
+    data = clouds(1500).astype(np.float32)
+    maps = aljax.fit(
+        [data],
+        key=jax.random.key(0),
+        graph=aljax.GraphConfig(knn_method="approximate"),
+        layout=aljax.LayoutConfig(n_epochs=2),
+    )
+    room = importlib.import_module("aljax.transform")
+    monkeypatch.setattr(room, "nearest_held", None)  # cannot be called
+    placed = maps.transform(data[:50])
+    np.testing.assert_array_equal(placed, maps.maps[0][:50])

@@ -15,6 +15,7 @@ from aljax.graph.approximate import _search_leaf
 from aljax.graph.cells import _cut, make_cells
 from aljax.graph.exact import _search, exact_knn
 from aljax.graph.fuzzy import fuzzy_simplicial_set
+from aljax.graph.queries import _look_up
 from aljax.layout.optimize import init, step
 from aljax.layout.packing import Rows, pack, packed_loss
 from aljax.layout.problem import layout_params, stack_maps
@@ -49,10 +50,19 @@ def exact_search():
 
 
 def search_by_cells():
-    cells = make_cells(make_data([POINTS])[0], POINTS)
+    data = make_data([POINTS])[0]
+    cells = make_cells(data, POINTS)
     leaf = np.array([0, *cells.leaves], np.int32)
     search = partial(_search_leaf, places=cells.places, n_neighbors=NEIGHBORS)
     return search, (cells.placed, cells.blocks, leaf)
+
+
+def queries_in_cells():
+    data = make_data([POINTS])[0]
+    cells = make_cells(data, POINTS)
+    look_up = partial(_look_up, n_neighbors=NEIGHBORS)
+    asked = jnp.asarray(data[:4]), jnp.arange(4, dtype=jnp.int32), jnp.asarray(4)
+    return look_up, (cells.placed, cells.blocks, cells.axes, *asked)
 
 
 def cells_of_a_leaf():
@@ -77,7 +87,7 @@ def ranks():
 
 PROGRAMS = [
     *(one_layout_step, one_packed_step, exact_search, search_by_cells),
-    *(cells_of_a_leaf, fuzzy_graph, ranks),
+    *(cells_of_a_leaf, queries_in_cells, fuzzy_graph, ranks),
 ]
 
 
@@ -95,7 +105,8 @@ def test_programs_lower_for_cpu_gpu_and_tpu(program):
 
 
 @pytest.mark.parametrize(
-    "program", [exact_search, search_by_cells, cells_of_a_leaf, ranks]
+    "program",
+    [exact_search, search_by_cells, cells_of_a_leaf, queries_in_cells, ranks],
 )
 def test_distances_are_not_computed_in_fewer_bits_than_they_have(program):
     # By default products are taken in TF32 on a GPU and in bfloat16 on a TPU: of

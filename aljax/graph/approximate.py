@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from aljax.errors import warn
 from aljax.graph.cells import BLOCK, make_cells
 from aljax.graph.conditioning import conditioning, drowns, lengths_of
 from aljax.graph.exact import FEW, SPARE, hold, nearest_held
@@ -23,6 +24,8 @@ TILE = 64  # rows that are compared with a block at once
 TILES = 64  # tiles that are computed at once
 EXACTLY = 32  # rows whose distances are computed again at once: they fit the cache
 LARGEST = 256  # blocks that a row probes at most
+SAMPLE = 32  # rows that tell how many of the true neighbors are found
+ENOUGH = 0.8  # of the true neighbors: if fewer are found, a warning says so
 
 
 def approximate_knn(
@@ -58,7 +61,32 @@ def approximate_knn(
     if few.any():  # rows that met too few others
         table = _all_of(data, few, n_neighbors, metric)
         indices[:, few], distances[:, few] = table
+        squared[:, few] = 0  # all are found
+    some, farthest = sample(scaled[: len(data)], n_neighbors)
+    share = float((squared[1:, some] <= farthest).mean())
+    if share < ENOUGH:
+        warn(
+            f"The approximate search finds {share:.0%} of the neighbors of rows whose "
+            f"{data.shape[1]} columns fill the space evenly. Use "
+            '`knn_method="exact"`, or `knn_method="pynndescent"`.'
+        )
     return KNN(on_device(indices), as_floats(distances))
+
+
+def sample(
+    scaled: Float[np.ndarray, "points features"], n_neighbors: int
+) -> tuple[Int[np.ndarray, "sample"], Float[np.ndarray, "sample"]]:
+    """A few rows, and the squared distances within which their neighbors lie.
+
+    Each counts as its own first neighbor.
+    """
+    some = np.linspace(0, len(scaled) - 1, min(SAMPLE, len(scaled))).astype(int)
+    nearness = scaled @ scaled[some].T
+    nearness -= np.einsum("ij,ij->i", scaled, scaled)[:, None] / 2
+    count = min(n_neighbors + SPARE, len(scaled))
+    near = np.argpartition(-nearness, count - 1, axis=0)[:count]
+    squared = ((scaled[near] - scaled[some]) ** 2).sum(axis=2)
+    return some, np.sort(squared, axis=0)[n_neighbors - 1] * (1 + 1e-4)
 
 
 def _all_of(

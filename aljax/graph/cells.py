@@ -71,22 +71,25 @@ class Cells(NamedTuple):
 
 
 def make_cells(
-    rows: Float[np.ndarray, "all features"], points: int, *, seed: int = 0
+    scaled: Float[np.ndarray, "all features"],
+    points: int,
+    *,
+    seed: int = 0,
 ) -> Cells:
     """Returns rows, centered and scaled, and their cells.
 
     Args:
-        rows: The rows, finite, of the float type that the search is to use, and any
+        scaled: The rows, finite, of the float type that the search is to use, and any
             padding after them.
         points: How many rows are real.
         seed: Seeds the sample that the axes are computed from.
     """
-    put, real = jax.device_put(rows), rows[:points]
+    rows, real = jax.device_put(scaled), scaled[:points]
     axes = principal_axes(real, seed)
     half_norms = np.einsum("ij,ij->i", real, real) / 2
     if axes is not None:
         axes = jax.device_put(axes)
-        real = project(put, axes, points)
+        real = project(rows, axes, points)
         # Half of what is left out counts: there, too, neighbors are alike.
         half_norms = (half_norms + np.einsum("ij,ij->i", real, real) / 2) / 2
     first = real[:, : real.shape[1] if axes is None else CENTERED]
@@ -103,10 +106,10 @@ def make_cells(
     half_norms = np.where(members < 0, np.inf, half_norms[members])
     ends = np.stack([starts, starts + counts], axis=1).ravel()
     sums = np.add.reduceat(placed[:, : first.shape[1]], ends)[::2]
-    centers = sums / counts[:, None].astype(rows.dtype)
+    centers = sums / counts[:, None].astype(scaled.dtype)
     room = (0, capacity_for(len(starts)) - len(starts))
     return Cells(
-        put,
+        rows,
         axes,
         jax.device_put(members.astype(np.int32)),
         jax.device_put(placed),

@@ -75,13 +75,9 @@ def find_neighbors(
             f"sparse rows {', '.join(SPARSE_METRICS)}) without any",
             'Use `knn_method="approximate"`, or give a `KNN` made by `as_knn`.',
         )
+    cheap = knn_method == "exact"
     if knn_method == "auto":
-        points = data.shape[0]
-        width = data.shape[1] if isinstance(data, np.ndarray) else data.nnz / points
-        most = EXACT_OPERATIONS if tiled else PAIRED_OPERATIONS
-        cheap = operations(points, width) <= most
-    else:
-        cheap = knn_method == "exact"
+        cheap = is_cheap(data, EXACT_OPERATIONS if tiled else PAIRED_OPERATIONS)
     exactly = cheap and (tiled or paired)
     if knn_method == "pynndescent" or not (tiled or exactly):
         if knn_method != "pynndescent":
@@ -98,9 +94,17 @@ def find_neighbors(
     return measured_knn(*table, metric)
 
 
-def operations(points: int, width: float) -> float:
-    """Operations of the exact search for the neighbors of all rows of a slice."""
-    return points**2 * (width + CHOICE)
+def is_cheap(data: Rows, most: float | None = None) -> bool:
+    """If the exact search for the neighbors of all rows takes few operations.
+
+    Args:
+        data: The slice.
+        most: How many are few; None for those of the search on the device.
+    """
+    points = data.shape[0]
+    width = data.shape[1] if isinstance(data, np.ndarray) else data.nnz / points
+    most = EXACT_OPERATIONS if most is None else most
+    return points**2 * (width + CHOICE) <= most
 
 
 def _tell_of_pynndescent(metric: str, metric_kwds: Any, *, dense: bool) -> None:

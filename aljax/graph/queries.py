@@ -1,0 +1,181 @@
+"""New rows looked up in the cells of a slice that is held, each apart from the others.
+
+A query probes the blocks whose centers are nearest to it, as the slice's own rows do.
+A row of the slice is known by its bits, whichever cell it is in.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, UInt
+
+from aljax.graph.approximate import ENOUGH, candidates, probed, sample
+from aljax.graph.cells import BLOCK, Cells, make_cells
+from aljax.graph.conditioning import (
+    PART,
+    Conditioning,
+    conditioning,
+    drowns,
+    lengths_of,
+)
+from aljax.graph.exact import QUERY_BLOCK, HeldRows, Nearest, hold, nearest_held
+from aljax.graph.knn import capacity_for
+
+USUAL = 15  # neighbors of a few rows, which tell if the cells find enough
+
+
+class HeldCells(NamedTuple):
+    """A slice as `nearest_in_cells` takes it: made once, and used by every search.
+
+    Attributes:
+        data: The slice as it was given.
+        metric: One of `EXACT_METRICS`.
+        into: Centers and scales queries as it did the rows.
+        unit: The unit of the distances between rows.
+        cells: The rows in their cells.
+        largest: The largest squared norm.
+        prints: Numbers made of the rows' bits, in order.
+        printed: The rows that they are of, of equal ones the first first.
+    """
+
+    data: np.ndarray
+    metric: str
+    into: Conditioning
+    unit: float
+    cells: Cells
+    largest: np.ndarray
+    prints: UInt[np.ndarray, "points"]
+    printed: Int[np.ndarray, "points"]
+
+
+def hold_cells(data: np.ndarray, metric: str) -> HeldCells | HeldRows:
+    """Returns a slice, held for `nearest_in_cells` or, if cells find few, all of it."""
+    into, unit = conditioning(data, metric)
+    scaled = into(data, jnp.zeros(()).dtype, capacity_for(len(data)))
+    largest = np.einsum("ij,ij->i", scaled, scaled).max()
+    cells, scaled = make_cells(scaled, len(data)), scaled[: len(data)]
+    prints = _prints(scaled)
+    order = np.argsort(prints, kind="stable")
+    held = HeldCells(data, metric, into, unit, cells, largest, prints[order], order)
+    count = min(len(data), USUAL)
+    some, farthest = sample(scaled, count)
+    lengths = nearest_in_cells(data[some], held, count)[1]
+    share = (lengths_of(farthest, metric, unit) >= lengths[:, 1:].T).mean()
+    return held if share >= ENOUGH else hold(data, metric)
+
+
+def _prints(rows: np.ndarray) -> UInt[np.ndarray, "points"]:
+    """A number for each row, made of its bits: the same for equal rows."""
+    words = rows.dtype.itemsize // 4 * rows.shape[1]
+    factors = np.random.default_rng(0).integers(1, 2**63, words, dtype=np.uint64)
+    prints = np.zeros(len(rows), np.uint64)
+    for start in range(0, len(rows), PART):
+        part = rows[start : start + PART] + 0  # no -0, which is equal to 0
+        bits = part.view(np.uint32).astype(np.uint64)
+        prints[start : start + PART] = (bits * factors).sum(axis=1)
+    return prints
+
+
+def nearest_in_cells(queries: np.ndarray, held: HeldCells, n_neighbors: int) -> Nearest:
+    """The nearest rows of a held slice to each query, most of them.
+
+    A query's neighbors depend on no other query of the call.
+
+    Args:
+        queries: New rows, finite.
+        held: The slice.
+        n_neighbors: How many of its rows (1 to points).
+
+    Returns:
+        Rows of the slice, of equally distant ones the first, and their distances
+        (units of the metric); a query that is a row of the slice has it first, at
+        distance 0.
+    """
+    chosen = np.zeros((len(queries), n_neighbors), np.int32)
+    squared = np.zeros(chosen.shape)
+    with np.errstate(over="ignore"):  # these are lost
+        scaled = held.into(queries, held.cells.rows.dtype)
+    likely = np.searchsorted(held.prints, _prints(scaled))
+    likely = held.printed[np.minimum(likely, len(held.printed) - 1)]
+    for start in range(0, len(queries), QUERY_BLOCK):
+        part = np.s_[start : start + QUERY_BLOCK]
+        count = len(chosen[part])
+        room = (0, QUERY_BLOCK - count)
+        table = _look_up(
+            held.cells.placed,
+            held.cells.blocks,
+            held.cells.axes,
+            jax.device_put(np.pad(scaled[part], (room, (0, 0)))),
+            jax.device_put(np.pad(likely[part], room).astype(np.int32)),
+            count,
+            n_neighbors=n_neighbors,
+        )
+        chosen[part], squared[part] = (np.asarray(leaf)[:count] for leaf in table)
+    lengths = lengths_of(squared, held.metric, held.unit)
+    lost = drowns(squared[:, -1], held.largest)
+    lost |= ~np.isfinite(squared).all(axis=1)
+    if lost.any():
+        with jax.enable_x64(True):
+            exact = hold(held.data, held.metric, np.float64)
+            table = nearest_held(queries[lost], exact, n_neighbors)
+        chosen[lost], lengths[lost] = table
+    return chosen, lengths
+
+
+@partial(jax.jit, static_argnames="n_neighbors")
+def _look_up(
+    placed: tuple[Array, Array, Array, Array],
+    blocks: tuple[Array, Array, Array],
+    axes: Float[Array, "features axes"] | None,
+    queries: Float[Array, "queries features"],
+    likely: Int[Array, "queries"],
+    count: int | Int[Array, ""],
+    *,
+    n_neighbors: int,
+) -> tuple[Int[Array, "queries neighbors"], Float[Array, "queries neighbors"]]:
+    """The rows nearest to each of the first `count` queries, and squared distances.
+
+    One query after the other: none can change what another finds.
+    """
+    rows, members, points, half_norms = placed
+    starts, counts, centers = blocks
+    lengths = jnp.where(counts > 0, jnp.sum(centers**2, axis=1) / 2, jnp.inf)
+    ones = jnp.ones(rows.shape[1], rows.dtype)
+    nobody = jnp.iinfo(jnp.int32).max
+
+    def times(matrix: Array, vector: Array) -> Array:
+        return jnp.matmul(matrix, vector, precision="highest")
+
+    def look(query: Array, likely: Array) -> tuple[Array, Array]:
+        point = query if axes is None else times(axes.T, query)
+        nearness = times(centers, point[: centers.shape[1]]) - lengths
+        _, probe = jax.lax.top_k(nearness, probed(len(starts), n_neighbors))
+        places = starts[probe][:, None] + jnp.arange(BLOCK, dtype=jnp.int32)
+        inside = (jnp.arange(BLOCK) < counts[probe][:, None]).reshape(-1)
+        places = places.reshape(-1)
+        met = jnp.where(
+            inside, times(points[places], point) - half_norms[places], -jnp.inf
+        )
+        kept = min(candidates(n_neighbors), len(places))
+        nearness, best = jax.lax.top_k(met, kept)
+        near = jnp.where(-jnp.inf < nearness, members[places[best]], nobody)
+        # In their order: of equally distant rows the first is the nearest.
+        few = (0, max(0, n_neighbors - 1 - kept))
+        near = jnp.pad(jnp.append(near, likely), few, constant_values=nobody)
+        near = jnp.sort(near)
+        again = jnp.append(False, near[1:] == near[:-1])
+        squared = times((rows[near] - query) ** 2, ones)
+        squared = jnp.where(again | (near == nobody), jnp.inf, squared)
+        order = jnp.argsort(squared)[:n_neighbors]
+        return near[order], squared[order]
+
+    def step(number: Array, tables: tuple[Array, Array]) -> tuple[Array, Array]:
+        near, squared = look(queries[number], likely[number])
+        return tables[0].at[number].set(near), tables[1].at[number].set(squared)
+
+    shape = (len(queries), n_neighbors)
+    tables = jnp.zeros(shape, jnp.int32), jnp.zeros(shape, rows.dtype)
+    return jax.lax.fori_loop(0, count, step, tables)
