@@ -85,9 +85,9 @@ def update(
             slice: row of the new one}; or the new rows' ids, if `fit` was given ids;
             or pairs {(s, t): array (m, 2)} with t the new slice's index.
         key: Decides what is left to chance: the same key gives the same map.
-        move: How many of the last slices may move with the new one (0 leaves all as
-            they are, to the last bit).
-        keep: How many slices to keep, the new one included; older ones are dropped,
+        move: How many of the last slices, at most, may move with the new one (0 leaves
+            all as they are, to the last bit).
+        keep: How many slices to keep at most, the new one included; older ones are dropped,
             so that memory stays bounded.  None keeps all.
         settings: The new slice's own settings, by the names of the per-slice
             settings of `GraphConfig` and `LayoutConfig`; the last slice's hold for
@@ -112,8 +112,9 @@ def update(
     count = len(fitted.maps)
     if progress is not None:
         instance("progress", progress, Callable, "a function of the state, or None")
-    number(0, high=count, whole=True)("move", move)
-    number(1, high=count + 1, whole=True, optional=True)("keep", keep)
+    number(0, whole=True)("move", move)
+    number(1, whole=True, optional=True)("keep", keep)
+    move = min(move, count)
     graph, layout = _extend_settings(fitted, settings or {})
     labels = _extend_labels(fitted, slice_label)
     name = slice_name(count, labels)
@@ -184,7 +185,7 @@ def update(
             laid_out = moved.maps, anchors, graphs, related
             maps = finish(*laid_out, stay=stay, weights=moved.point_weights)
             moved = dataclasses.replace(moved, maps=maps)
-    return moved if keep is None else _drop(moved, count + 1 - keep)
+    return moved if keep is None else _drop(moved, max(count + 1 - keep, 0))
 
 
 KEYWORDS = [*inspect.signature(update).parameters][:-1]
