@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from aljax.columns import names_of
-from aljax.config import AlignmentConfig
+from aljax.config import AlignmentConfig, of_slices
 from aljax.embedding import AlignedEmbedding
 from aljax.errors import InputError
 from aljax.graph.fuzzy import FuzzyGraph
@@ -20,7 +21,7 @@ from aljax.graph.slices import read_slice, read_slices, slices_of
 from aljax.relations.read import turn_reversed
 from aljax.transform import transform
 from aljax.umap_parameters import Parameters
-from aljax.update import update
+from aljax.update import cut, update
 
 Map = Float[np.ndarray, "points components"]
 
@@ -40,6 +41,7 @@ class AlignedUMAP(Parameters):
         embeddings_: For each slice its map, `(points, components)`.
         graphs_: For each slice its fuzzy graph, a symmetric sparse matrix.
         maps_: The sequence as an `AlignedEmbedding`.
+        mappers_: For each slice a fitted `UMAP`, whose map is that of the sequence.
         n_models_: The number of slices.
         n_features_in_: Columns of the first slice.
         feature_names_in_: Their names, where it was a frame.
@@ -169,6 +171,16 @@ class AlignedUMAP(Parameters):
     def _keep(self, maps: AlignedEmbedding) -> None:
         self.maps_ = maps
         self.embeddings_ = maps.slices()
+        vars(self).pop("mappers_", None)
+
+    @cached_property
+    def mappers_(self) -> "list[UMAP]":
+        """For each slice a fitted `UMAP`, made once."""
+        check_is_fitted(self)
+        return [
+            mapper_of(cut(self.maps_, t, t + 1), random_state=self.random_state)
+            for t in range(self.n_models_)
+        ]
 
     @property
     def graphs_(self) -> list[scipy.sparse.csr_matrix]:
@@ -230,12 +242,20 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
     def transform(self, X: Any) -> Map:  # noqa: N803
         """Places unseen rows in the map, as `aljax.transform` does."""
         check_is_fitted(self)
-        return transform(self.maps_, 0, self._validate(X, reset=False))
+        rows = self._validate(X, reset=False)
+        return transform(self._placed(), 0, rows)
 
     def inverse_transform(self, X: Any) -> Float[np.ndarray, "queries features"]:  # noqa: N803
         """Data for positions in the map, as `aljax.inverse_transform` makes them."""
         check_is_fitted(self)
-        return np.asarray(self.maps_.inverse_transform(X).points)
+        return np.asarray(self._placed().inverse_transform(X).points)
+
+    def _placed(self) -> AlignedEmbedding:
+        """The map, with the positions that were assigned to `embedding_`, if any."""
+        if self.embedding_ is not self.maps_.maps[0]:
+            self.maps_ = replace(self.maps_, maps=[np.asarray(self.embedding_)])
+            self.embedding_ = self.maps_.maps[0]
+        return self.maps_
 
     @property
     def graph_(self) -> scipy.sparse.csr_matrix:
@@ -259,6 +279,20 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
         self.maps_ = maps
         self.embedding_ = maps.slices()[0]
         self._n_features_out = self.embedding_.shape[1]
+
+
+def mapper_of(maps: AlignedEmbedding, **parameters: Any) -> UMAP:
+    """Returns a fitted estimator of one slice's map."""
+    configs = (of_slices(config, 0, 1) for config in (maps.graph, maps.layout))
+    for config in configs:
+        parameters |= vars(config)
+    mapper: Any = UMAP(**parameters)
+    data = maps.data[0]
+    mapper.n_features_in_ = len(maps.maps[0]) if data is None else data.shape[1]
+    if maps.columns is not None and maps.columns[0] is not None:
+        mapper.feature_names_in_ = np.array(maps.columns[0], dtype=object)
+    mapper._keep(maps)
+    return mapper
 
 
 def _check_data(data: Any, name: str) -> None:

@@ -87,8 +87,8 @@ def update(
         key: Decides what is left to chance: the same key gives the same map.
         move: How many of the last slices, at most, may move with the new one (0 leaves
             all as they are, to the last bit).
-        keep: How many slices to keep at most, the new one included; older ones are dropped,
-            so that memory stays bounded.  None keeps all.
+        keep: How many slices to keep at most, the new one included; older ones are
+            dropped, so that memory stays bounded.  None keeps all.
         settings: The new slice's own settings, by the names of the per-slice
             settings of `GraphConfig` and `LayoutConfig`; the last slice's hold for
             the rest.
@@ -185,7 +185,7 @@ def update(
             laid_out = moved.maps, anchors, graphs, related
             maps = finish(*laid_out, stay=stay, weights=moved.point_weights)
             moved = dataclasses.replace(moved, maps=maps)
-    return moved if keep is None else _drop(moved, max(count + 1 - keep, 0))
+    return moved if keep is None else cut(moved, max(count + 1 - keep, 0), count + 1)
 
 
 KEYWORDS = [*inspect.signature(update).parameters][:-1]
@@ -259,22 +259,22 @@ def _without_points(graph: FuzzyGraph) -> FuzzyGraph:
     return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)[..., :0]), graph)
 
 
-def _drop(fitted: AlignedEmbedding, first: int) -> AlignedEmbedding:
-    """The sequence from slice `first` on."""
-    count = len(fitted.maps)
+def cut(fitted: AlignedEmbedding, first: int, stop: int) -> AlignedEmbedding:
+    """Returns the sequence from slice `first` to before slice `stop`."""
+    count, part = len(fitted.maps), slice(first, stop)
     fields = ["maps", "graphs", "data", "pinned", "point_weights"]
     fields += ["ids", "slice_labels", "columns"]  # these may be None
     values = {name: getattr(fitted, name) for name in fields}
-    cut = {name: value and value[first:] for name, value in values.items()}
+    chosen = {name: value and value[part] for name, value in values.items()}
     for name in ("graph", "layout"):
-        cut[name] = of_slices(getattr(fitted, name), slice(first, None), count)
+        chosen[name] = of_slices(getattr(fitted, name), part, count)
     relations = {
         (t - first, offset): mates
         for (t, offset), mates in fitted.relations.items()
-        if t >= first
+        if t >= first and t + offset < stop
     }
-    params = jax.tree.map(lambda x: x[first:] if x.ndim else x, fitted.params)
-    return dataclasses.replace(fitted, relations=relations, params=params, **cut)
+    params = jax.tree.map(lambda x: x[part] if x.ndim else x, fitted.params)
+    return dataclasses.replace(fitted, relations=relations, params=params, **chosen)
 
 
 def _extend_settings(

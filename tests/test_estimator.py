@@ -376,3 +376,30 @@ def test_parameters_set_after_fit_do_not_count_in_updates(fitted):
     model.update(make_data()[0], relations={0: 0, 1: 1})
     assert model.maps_.graph.n_neighbors == before
     assert model.maps_.layout.min_dist == fitted.maps_.layout.min_dist
+
+
+def test_each_slice_has_a_mapper_in_the_shared_frame(fitted):
+    slices = make_data()
+    assert len(fitted.mappers_) == 3
+    assert fitted.mappers_[1] is fitted.mappers_[1]
+    for t, mapper in enumerate(fitted.mappers_):
+        assert isinstance(mapper, aljax.UMAP)
+        assert mapper.n_neighbors == fitted.n_neighbors
+        np.testing.assert_array_equal(mapper.embedding_, fitted.embeddings_[t])
+        new = slices[t][:4] + 0.01
+        expected = fitted.transform(new, slice=t)
+        np.testing.assert_array_equal(mapper.transform(new), expected)
+        moved = mapper.embedding_ + 10
+        mapper.embedding_ = moved
+        again = pickle.loads(pickle.dumps(mapper))
+        placed = again.transform(slices[t][:3])
+        np.testing.assert_allclose(placed, moved[:3], atol=1e-5)
+    del fitted.mappers_
+
+
+def test_sparse_rows_of_any_format_have_mappers():
+    slices = [scipy.sparse.lil_matrix(abs(rows).round(1)) for rows in make_data()]
+    model = aljax.AlignedUMAP(**BARE, metric="cosine")
+    model.fit_transform(slices, relations=make_relations())
+    placed = model.mappers_[-1].transform(slices[-1][:4])
+    np.testing.assert_allclose(placed, model.embeddings_[-1][:4], atol=1e-5)
