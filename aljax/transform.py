@@ -115,6 +115,9 @@ class Frame(eqx.Module):
     def transform(self, rows: Any) -> Float[np.ndarray, "queries components"]:
         """Returns unseen rows' places in the map: see `aljax.transform`."""
         rows_near, distances = self._nearest(rows)
+        if isinstance(self.data, np.ndarray) and self.graph.metric != PRECOMPUTED:
+            names = len(self.data[0]), self.name, self.columns
+            put_equal_first(_read_new(rows, *names), self.data, rows_near, distances)
         far = distances >= self.graph.farthest
         alone = far[:, 0]
         distances = np.where(far & ~alone[:, None], ABSENT, distances)
@@ -251,6 +254,22 @@ def _read_new(
         width = f"has {rows.shape[1]} columns, but {name} has {columns}"
         raise InputError("new_rows", width, "the same features")
     return rows
+
+
+def put_equal_first(
+    rows: Rows, data: np.ndarray, near: np.ndarray, distances: np.ndarray
+) -> None:
+    """Puts the first row that equals a new one before its neighbors, in place.
+
+    Rounding may find others as near, or no distance between rows that differ.
+    """
+    dense = rows if isinstance(rows, np.ndarray) else rows.toarray()
+    dense, nearest = dense.astype(data.dtype), np.full(len(dense), len(data))
+    for column in near.T:
+        equal = (data[column] == dense).all(axis=1)
+        nearest = np.where(equal, np.minimum(nearest, column), nearest)
+    found = nearest < len(data)
+    near[found, 0], distances[found, 0] = nearest[found], 0.0
 
 
 def _block(rows: np.ndarray, dtype: type) -> np.ndarray:

@@ -253,3 +253,18 @@ def test_held_out_digits_are_told_apart_as_well_as_those_laid_out(seed):
     accuracy = np.mean(np.array(votes) == labels[held])
     assert own > 0.95
     assert abs(accuracy - own) <= 0.02
+
+
+def test_rows_beside_near_equal_ones_have_their_own_positions():
+    rows = make_data([41])[0].astype(float)
+    data = np.vstack([rows, rows[:20] + 1e-9, rows[:5]])
+    maps = fit(
+        [data],
+        key=jax.random.key(0),
+        graph=GraphConfig(n_neighbors=NEIGHBORS),
+        layout=LayoutConfig(n_epochs=30),
+    )
+    placed = maps.transform(data)
+    np.testing.assert_array_equal(placed[:61], maps.maps[0][:61])
+    np.testing.assert_array_equal(placed[61:], maps.maps[0][:5])  # the first of them
+    np.testing.assert_array_equal(maps.transform(data[:0]), np.zeros((0, 2)))
