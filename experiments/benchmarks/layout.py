@@ -1,6 +1,6 @@
 """Figures of the layout engine that are no race: hubs, min_dist, starts, size.
 
-    python -m experiments.benchmarks.layout [hubs min_dist starts size recall]
+    python -m experiments.benchmarks.layout [hubs min_dist starts size]
 
 prints a table for each and writes `results/benchmarks/layout.json`.
 """
@@ -15,13 +15,11 @@ import numpy as np
 
 import aljax
 from aljax import AlignmentConfig, GraphConfig, LayoutConfig
-from aljax.graph.approximate import approximate_knn
 from aljax.graph.exact import exact_knn
 from aljax.metrics import trustworthiness
 from experiments.benchmarks import peers
 from experiments.benchmarks.parts import Row, run_parts
 from experiments.data import sources
-from experiments.results.report import slice_recall
 
 NEIGHBORS = 15
 ROWS = 1000
@@ -127,22 +125,5 @@ def size(counts: Sequence[int] = (1_000, 10_000, 100_000)) -> list[Row]:
     return measured
 
 
-def recall() -> list[Row]:
-    """Compares approximate neighbors with exact ones, on 1,000 rows."""
-    clusters = sources.drifting_clusters(
-        slices=1, points=100_000, features=32, clusters=50, seed=0
-    )
-    cases = {
-        "70,000 images of clothes": sources.fashion_whole(folder=None).slices[0],
-        "100,000 x 32, clusters": clusters.slices[0],
-    }
-    rows = []
-    for name, data in cases.items():
-        listed = approximate_knn(data, NEIGHBORS).indices
-        shared = slice_recall(data, listed, NEIGHBORS)
-        rows.append({"data": name, f"recall@{NEIGHBORS}": shared})
-    return rows
-
-
 if __name__ == "__main__":
-    sys.exit(run_parts("layout", (hubs, min_dist, starts, size, recall)))
+    sys.exit(run_parts("layout", (hubs, min_dist, starts, size)))
