@@ -6,11 +6,13 @@ or unpickled, and nothing in a file unpacks to more bytes than the file has.
 """
 
 import datetime
+import decimal
 import hashlib
 import json
 import math
 import os
 import secrets
+import uuid
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,13 +27,15 @@ import numpy as np
 import scipy.sparse
 
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
-from aljax.errors import InputError, read_path
+from aljax.errors import InputError, optional, read_path
 from aljax.graph.fuzzy import FuzzyGraph, check_graph
 from aljax.graph.knn import KNN
 from aljax.layout.losses import LossTerms
 from aljax.layout.problem import AlignedProblem, LayoutParams
 from aljax.relations.mates import Mates
 
+# Ids and labels that text stands for.
+TEXTS = {uuid.UUID: str, decimal.Decimal: str, bytes: bytes.hex}
 VERSION = 2  # of the format; raised when older readers would misread a file
 MODEL, SUMS = "model.json", "sums.json"  # version 1 kept its sums apart
 SAVED = "a file that `save` wrote"
@@ -119,6 +123,11 @@ def _encode(value: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
         return value
     if isinstance(value, float) and not isinstance(value, np.generic):
         return value if math.isfinite(value) else {"float": str(value)}
+    if type(value) in TEXTS:
+        return {type(value).__name__: TEXTS[type(value)](value)}
+    plain = isinstance(value, datetime.datetime) and not getattr(value, "nanosecond", 0)
+    if type(value).__module__.startswith("pandas.") and not plain:
+        return {"pandas": [type(value).__name__, inner("parts", _parts(value))]}
     if isinstance(value, datetime.date):
         kind = "datetime" if isinstance(value, datetime.datetime) else "date"
         return {kind: value.isoformat()}
@@ -147,11 +156,26 @@ def _encode(value: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
         names = getattr(whole, "_fields", None) or whole.__dataclass_fields__
         fields = {name: inner(name, getattr(value, name)) for name in names}
         return {"class": type(value).__name__, "fields": fields}
+    if isinstance(value, frozenset):
+        return {"frozenset": inner("members", sorted(value, key=repr))}
     if isinstance(value, list | tuple):
         kind = "tuple" if isinstance(value, tuple) else "list"
         return {kind: [inner(i, part) for i, part in enumerate(value)]}
     got = f"is a {type(value).__name__}, which cannot be saved"
     raise InputError(path, got, "arrays, text, numbers, or lists and dicts of them")
+
+
+def _parts(value: Any) -> Any:
+    """Returns the arguments that make an id or label of pandas again."""
+    kind = type(value).__name__
+    if kind == "Period":
+        return {"ordinal": value.ordinal, "freq": value.freqstr}
+    if kind == "Interval":
+        return {name: getattr(value, name) for name in ("left", "right", "closed")}
+    if kind in ("Timestamp", "Timedelta"):
+        return {"ts_input" if kind == "Timestamp" else "value": value.isoformat()}
+    expected = "text, numbers, times, or lists and dicts of them"
+    raise InputError("labels", f"have a {kind}, which cannot be saved", expected)
 
 
 def read(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
@@ -244,6 +268,19 @@ def _decode(tree: Any, arrays: dict[str, np.ndarray]) -> Any:
             return items.reshape(tree["shape"])
         case "float":
             return float(content)
+        case "UUID":
+            return uuid.UUID(content)
+        case "bytes":
+            return bytes.fromhex(content)
+        case "Decimal":
+            return decimal.Decimal(content)
+        case "frozenset":
+            return frozenset(inner(content))
+        case "pandas":
+            kind, parts = content
+            if kind not in ("Timestamp", "Timedelta", "Period", "Interval"):
+                raise KeyError(kind)
+            return getattr(optional("pandas", "frames"), kind)(**inner(parts))
         case "date" | "datetime":
             return getattr(datetime, tag).fromisoformat(content)
         case "list":

@@ -199,7 +199,7 @@ def prepare(
     instance("graph", graph, GraphConfig, "aljax.GraphConfig(...)")
     instance("layout", layout, LayoutConfig, "aljax.LayoutConfig(...)")
     instance("alignment", alignment, AlignmentConfig, "aljax.AlignmentConfig(...)")
-    check_labels(slice_labels, slices)
+    slice_labels = check_labels(slice_labels, slices)
     layout, start = read_start(start, layout)
     read = read_slices(slices, slice_labels, metric=graph.metric)
     dense = [one.dense for one in read]

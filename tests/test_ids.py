@@ -1,7 +1,10 @@
+import decimal
+import uuid
 from typing import Any
 
 import jax
 import numpy as np
+import pandas
 import pytest
 from helpers import (
     NEIGHBORS,
@@ -14,6 +17,7 @@ from helpers import (
     refused,
 )
 
+import aljax
 from aljax import files
 from aljax.config import GraphConfig
 from aljax.fit import prepare
@@ -154,3 +158,53 @@ def test_ids_are_kept_as_plain_values_whichever_library_they_are_from(tmp_path):
     assert not any(isinstance(one, np.generic) for of in read for one in of)
     files.write(tmp_path / "ids", "ids", {"ids": read})
     assert files.read(tmp_path / "ids", "ids") == {"ids": read}
+
+
+KINDS = {
+    "uuid": [uuid.UUID(int=i) for i in range(45)],
+    "bytes": [bytes([i]) for i in range(45)],
+    "decimal": [decimal.Decimal(i) / 3 for i in range(45)],
+    "frozenset": [frozenset([i, "a"]) for i in range(45)],
+    "period": [*pandas.period_range("2000", periods=45, freq="Y")],
+    "interval": [*pandas.interval_range(0, 45)],
+    "zone": [*pandas.date_range("2000", periods=45, tz="Europe/Berlin")],
+    "nanoseconds": [*pandas.date_range("2000", periods=45, tz="UTC", freq="1ns")],
+    "spans": [*pandas.timedelta_range("1D", periods=45)],
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_ids_and_labels_of_any_kind_come_back_equal(kind, tmp_path):
+    values = KINDS[kind]
+    maps = aljax.fit(
+        make_data((45, 45)),
+        [values, values],
+        key=jax.random.key(0),
+        layout=aljax.LayoutConfig(n_epochs=0),
+        slice_labels=values[:2],
+    )
+    maps.save(tmp_path / "maps")
+    loaded = aljax.load(tmp_path / "maps")
+    assert loaded.ids == maps.ids
+    assert loaded.slice_labels == tuple(values[:2])
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.unique([2001, 2000]),
+        pandas.Index(["a", "b"]),
+        pandas.Series(["a", "b"], index=[7, 9]),
+        pandas.date_range("2000", periods=2),
+    ],
+    ids=str,
+)
+def test_labels_may_be_a_column(labels):
+    maps = aljax.fit(
+        make_data((45, 45)),
+        [range(45), range(45)],
+        key=jax.random.key(0),
+        layout=aljax.LayoutConfig(n_epochs=0),
+        slice_labels=labels,
+    )
+    assert maps.slice_labels == tuple(labels)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
-from aljax.columns import arrange, names_of
+from aljax.columns import arrange, as_plain, names_of
 from aljax.errors import LARGEST, InputError, slice_name
 from aljax.graph.fuzzy import FuzzyGraph, check_graph
 from aljax.graph.knn import KNN, Rows, check_lists
@@ -79,17 +79,19 @@ def one_for_each(name: str, values: Any, slices: int) -> list[Any]:
     return list(values)
 
 
-def check_labels(labels: Sequence[Hashable] | None, slices: Any) -> None:
-    """Checks that there is one label for each slice, such as a year."""
+def check_labels(labels: Any, slices: Any) -> list[Hashable] | None:
+    """Returns one label for each slice, such as a year; a column's as a list."""
     if labels is None or not isinstance(slices, Sized):
-        return  # an argument that is not a list of slices is refused as such
-    listed = isinstance(labels, Sequence | np.ndarray)
+        return None  # an argument that is not a list of slices is refused as such
+    listed = isinstance(labels, Sequence) or hasattr(labels, "to_numpy")
+    listed = listed or isinstance(labels, np.ndarray)
     if not listed or getattr(labels, "ndim", 1) != 1 or len(labels) != len(slices):
         got = f"has {len(labels)} labels" if listed else f"is {labels!r}"
         expected = f"a list with one for each of {len(slices)} slices"
         raise InputError("slice_labels", got, expected)
     for t, label in enumerate(labels):
         check_label(label, f"slice_labels[{t}]")
+    return list(as_plain(labels))
 
 
 def check_label(label: Any, name: str) -> None:
