@@ -126,7 +126,7 @@ def _encode(value: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
     if type(value) in TEXTS:
         return {type(value).__name__: TEXTS[type(value)](value)}
     plain = isinstance(value, datetime.datetime) and not getattr(value, "nanosecond", 0)
-    if type(value).__module__.startswith("pandas.") and not plain:
+    if type(value).__module__.startswith("pandas") and not plain:
         return {"pandas": [type(value).__name__, inner("parts", _parts(value))]}
     if isinstance(value, datetime.date):
         kind = "datetime" if isinstance(value, datetime.datetime) else "date"
