@@ -108,9 +108,10 @@ def check_lists(indices: Any, values: Any, name: str, *, normal: bool = True) ->
     check(full and shape == values.shape, shapes, f"{axes} for both")
     check(normal or shape[1] > 1, shapes, f"{axes} with at least two neighbors")
     check(dtype.kind in "iu", f"indices of dtype {dtype}", "whole numbers, of rows")
-    points, least, most = shape[normal], indices.min(initial=0), indices.max(initial=-1)
+    points, filled = shape[normal], indices if indices.size else np.zeros(1)
+    least, most = filled.min(), filled.max()
     check(
-        lowest <= least and most < points,
+        lowest <= least and most < max(points, 1),
         f"indices from {least} to {most} for {points} points",
         f"rows 0 to {points - 1}",
         "" if normal else "-1",

@@ -201,7 +201,7 @@ def read_rows(given: Any, name: str, *, empty: bool = False) -> Rows:
     except ValueError as error:
         raise InputError(name, f"is not an array ({error})", wanted) from error
     if data.ndim != 2 or len(data) < fewest or data.shape[1] == 0:
-        remedy = "Use `.reshape(-1, 1)` for a single feature."
+        remedy = "Use `.reshape(-1, 1)` for a single feature, `[row]` for a single row."
         expected = "(points, features) with at least one of each"
         raise InputError(name, f"has shape {data.shape}", expected, remedy)
     if data.dtype.kind in "cmM":

@@ -13,6 +13,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
+from scipy.spatial.distance import cdist
 
 from aljax.columns import RowValues, is_missing, per_row
 from aljax.config import number
@@ -40,6 +41,7 @@ MORE = [colorcet.glasbey_bw_minc_20[i] for i in dict.fromkeys([*FIRST, *range(25
 UNKNOWN = "#c8c8c8"  # a missing label or value
 PLAIN = PALETTE[0]
 COLORMAP = "viridis"
+NAMING = 500  # rows of a class that say where its name stands
 CLASSES = 256  # more different labels than that are quantities or names
 
 
@@ -104,14 +106,19 @@ def scatter(panel: Axes, points: np.ndarray, color: np.ndarray) -> None:
 
 
 def name_classes(panel: Axes, points: np.ndarray, coloring: Coloring, t: int) -> None:
-    """Writes each class's name at its middle, so that it is not told by color alone."""
+    """Writes each class's name upon it, so that it is not told by color alone.
+
+    The name stands at the row with the least median distance to the others.
+    """
     count = len(coloring.classes)
     if coloring.codes is None or count < 2 or len(PALETTE) < count <= LEGEND_LIMIT:
         return  # the legend has them
     codes = coloring.codes[t]
     present, counts = np.unique(codes[codes >= 0], return_counts=True)
     for code in present[np.argsort(-counts, kind="stable")]:
-        middle = np.median(points[codes == code], axis=0)
+        members = points[codes == code]
+        members = members[:: -(-len(members) // NAMING)]
+        middle = members[np.median(cdist(members, members), axis=1).argmin()]
         name(panel, _shortened(coloring.classes[int(code)]), middle, fontweight="bold")
 
 
