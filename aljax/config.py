@@ -108,7 +108,7 @@ def _per_slice(default: Any, check: Check) -> Any:
 
 # The distance of rows that share nothing, or point in opposite directions.
 FARTHEST = {
-    **dict.fromkeys(("jaccard", "dice", "hellinger", "bit_jaccard"), 1.0),
+    **dict.fromkeys(("jaccard", "dice", "hellinger"), 1.0),
     **dict.fromkeys(("cosine", "correlation"), 2.0),
 }
 _METRIC = _check(
@@ -173,7 +173,7 @@ class GraphConfig(_Settings):
 
     Attributes:
         n_neighbors: How many neighbors a row is compared with, itself included
-            (per slice; whole, at least 2, less than the rows of the slice).
+            (per slice; whole, at least 2; a slice of fewer rows takes what it has).
             Small values show detail, large ones the overall arrangement.
         metric: The distance between rows: euclidean, cosine, correlation, or any other
             name that pynndescent knows; or "precomputed": then a slice is its rows'
@@ -190,7 +190,7 @@ class GraphConfig(_Settings):
             40,000 rows of 784 columns), else approximate.
         disconnection_distance: Rows this far apart or farther are no neighbors (units
             of the metric, above 0).  None takes the metric's largest distance: 1 for
-            jaccard, dice, hellinger and bit_jaccard, 2 for cosine and correlation.
+            jaccard, dice and hellinger, 2 for cosine and correlation.
         target_metric: How `y` is compared: "categorical" for classes, or the
             distance between values (a metric, as above).
         target_metric_kwds: Keyword arguments for that metric.

@@ -340,9 +340,10 @@ def optimize(
     On the devices of a mesh, where there is one, padded to `widths` at least.  The
     state's memory is used for the new one, unless others may use it, too.
     """
+    rows = None if mesh else rows_for(problem, state)
     if mesh:
         unpad = partial(collect, problem=problem, mesh=mesh)
-    elif rows := rows_for(problem):
+    elif rows:
         unpad = partial(unpack, problem=problem, rows=rows)
     else:
         unpad = same
@@ -353,7 +354,7 @@ def optimize(
         placed = place(problem, params, state, key=key, mesh=mesh, widths=widths)
         problem, params, state, key = placed
         options |= {"key": key, "loss": sharded_loss}
-    elif rows := rows_for(problem):
+    elif rows:
         problem, params, state = pack(problem, params, state, rows)
         options["loss"] = packed_loss
     options["optimizer"] = optimizer or ADAM

@@ -1,4 +1,4 @@
-"""Rows that without an edge holds stand at their mates, or beside the map."""
+"""Rows that no edge holds stand at their mates, or beside the map."""
 
 import dataclasses
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 import pytest
 from helpers import NEIGHBORS
 from sklearn.datasets import load_digits
@@ -41,7 +42,7 @@ def prepared(sizes=SIZES, **alignment: Any) -> Any:
 
 
 def packed_of(begun: Any) -> tuple[packing.Rows, packing.Packed]:
-    rows = packing.rows_for(begun.problem)
+    rows = packing.rows_for(begun.problem, begun.state)
     assert rows is not None
     return rows, packing.pack(begun.problem, begun.params, begun.state, rows)
 
@@ -98,7 +99,17 @@ def test_rows_hold_all_points_once_and_little_else():
 
 @pytest.mark.parametrize("sizes", [(60, 60, 60), (64,), (60, 50, 64)])
 def test_slices_of_like_sizes_stay_whole(sizes):
-    assert packing.rows_for(prepared(sizes).problem) is None
+    begun = prepared(sizes)
+    assert packing.rows_for(begun.problem, begun.state) is None
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+def test_slices_stay_whole_for_moments_of_another_shape(ragged):
+    factored = optax.scale_by_sm3()  # keeps a number for each slice, and more
+    layout = LayoutConfig(n_epochs=3)
+    key = jax.random.key(0)
+    fitted = aljax.fit(**ragged, key=key, layout=layout, optimizer=factored)
+    assert all(np.isfinite(y).all() for y in fitted.maps)
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +124,7 @@ def ragged() -> dict[str, Any]:
 def test_maps_are_as_good_as_those_of_whole_slices(ragged, monkeypatch):
     key, layout = jax.random.key(0), LayoutConfig(n_epochs=100)
     packed = aljax.fit(**ragged, key=key, layout=layout)
-    monkeypatch.setattr(sys.modules["aljax.fit"], "rows_for", lambda _: None)
+    monkeypatch.setattr(sys.modules["aljax.fit"], "rows_for", lambda *_: None)
     whole = aljax.fit(**ragged, key=key, layout=layout)
     assert any((x != y).any() for x, y in zip(packed.maps, whole.maps, strict=True))
     trust = {

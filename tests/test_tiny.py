@@ -8,6 +8,7 @@ import scipy.sparse
 from helpers import NEIGHBORS, make_data, refused
 
 import aljax
+from aljax.sweep import SweepProblem, sweep
 
 pytestmark = pytest.mark.usefixtures("as_users_run_it")
 DATA = make_data((45, 45, 45))
@@ -100,3 +101,33 @@ def test_small_slices_of_a_table_can_be_left_out():
     assert [*map(len, cut.rows)] == [3, 40]
     with refused("min_rows", "is 0"):
         aljax.slices_from_table(DATA[0], years, range(45), min_rows=0)
+
+
+def test_slices_without_rows_are_measured_and_drawn(tmp_path):
+    maps = lay_out((45, 0, 45))
+    metrics = aljax.metrics
+    assert np.isnan(metrics.displacement(maps.maps, maps.relations))
+    drift = metrics.center_drift(maps.maps, per_point=True)
+    np.testing.assert_array_equal(np.isnan(drift), [False, True, False])
+    assert metrics.center_drift(maps.maps) == drift[2]
+    data = [data[: len(y)] for data, y in zip(DATA, maps.maps, strict=True)]
+    assert np.isnan(metrics.frame_displacement(data, maps.maps, lag=1))
+    assert metrics.frame_displacement(data, maps.maps, lag=2) >= 0
+    assert len(aljax.plot.slices(maps).axes) >= 3
+    aljax.plot.explore(maps, tmp_path / "maps.html")
+    assert (tmp_path / "maps.html").stat().st_size > 1000
+
+
+def test_a_sequence_with_a_slice_without_rows_is_swept():
+    slices = [data[:size] for data, size in zip(DATA, (45, 0, 45), strict=True)]
+    ids = [list(range(len(rows))) for rows in slices]
+    problem = SweepProblem(slices, ids, graph=GRAPH, layout=LAYOUT)
+    swept = sweep(problem, [{"min_dist": 0.2}], keys=jax.random.key(0))
+    assert [y.shape for y in swept.maps] == [(1, 45, 2), (1, 0, 2), (1, 45, 2)]
+    assert 0.5 < swept.metrics["trustworthiness"][0] <= 1
+
+
+@pytest.mark.filterwarnings("ignore:.*without an edge")
+def test_a_slice_of_two_rows_is_refused_by_name_where_positions_lie_between():
+    with refused("slice", "2 rows", "at least 3"):
+        lay_out((45, 2, 45)).inverse_transform([[0.0, 0.0]], slice=1)

@@ -133,7 +133,8 @@ def reconstruct(
     count = queries.shape[0]
     points = held.restore(_cut(found.points, count))
     if limits is not None:
-        points = (jnp if isinstance(points, jax.Array) else np).clip(points, *limits)
+        library = jnp if isinstance(points, jax.Array) else np
+        points = library.clip(points, *limits).astype(points.dtype)
     return Reconstruction(
         points=points,
         neighbors=_cut(found.neighbors, count, n_neighbors),

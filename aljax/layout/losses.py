@@ -206,7 +206,8 @@ def repulsion_of_block(
         return total + jnp.sum(weights * repulsion_of_pairs(squared, a, b)), None
 
     # Few at a time stay in the processor's cache, and their derivatives are made anew.
-    pairs = jnp.zeros((), block.positions.dtype)
+    kind = jnp.result_type(block.positions, block.degrees, shifts.weights, a, b)
+    pairs = jnp.zeros((), kind)
     if shifts.steps.size <= at_once:
         pairs, _ = add(pairs, shifts)
     else:

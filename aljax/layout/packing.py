@@ -67,8 +67,15 @@ class Rows(NamedTuple):
         return np.searchsorted(self.starts, np.arange(self.number), side="right") - 1
 
 
-def rows_for(problem: AlignedProblem) -> Rows | None:
-    """Returns how to cut a problem's slices; None where that would save little."""
+def rows_for(problem: AlignedProblem, state: LayoutState) -> Rows | None:
+    """Returns how to cut a problem's slices; None where that would save little.
+
+    Nor is that done where an optimizer keeps arrays of another shape than the maps'.
+    """
+    shape = state.maps.shape
+    moments = [leaf.shape for leaf in jax.tree.leaves(state.moments)]
+    if any(kept and kept[-len(shape) :] != shape for kept in moments):
+        return None
     sizes = [int(size) for size in np.asarray(problem.n_points)]
     slices, capacity = problem.degrees.shape
     lengths = [SHORTEST * 2**k for k in range(round_up(capacity).bit_length())]

@@ -38,7 +38,7 @@ def frame_displacement(
         InputError: Slices whose columns differ in number, or maps of other rows.
     """
     number(1, whole=True)("lag", lag)
-    rows = [as_positions(x, f"data[{t}]") for t, x in enumerate(data)]
+    rows = [as_positions(x, f"data[{t}]", empty=True) for t, x in enumerate(data)]
     exact = _read_maps(maps, [*map(len, rows)])
     widths = sorted({x.shape[1] for x in rows})
     if len(widths) > 1:
@@ -48,6 +48,8 @@ def frame_displacement(
 
     apart = [np.zeros(0)]
     for t in range(len(rows) - lag):
+        if not len(rows[t]) or not len(rows[t + lag]):
+            continue
         search = NearestNeighbors(n_neighbors=1).fit(rows[t + lag])
         nearest = search.kneighbors(rows[t], return_distance=False)[:, 0]
         apart.append(np.linalg.norm(exact[t] - exact[t + lag][nearest], axis=1))
@@ -71,16 +73,21 @@ def center_drift(maps: Maps, *, per_point: bool = False) -> Measured:
         and go.
 
     Raises:
-        InputError: A map that is not finite, or has no rows.
+        InputError: A map that is not finite.
     """
     exact = _read_maps(maps)
-    centers = np.array([y.mean(axis=0) for y in exact])
-    path = in_radii(np.linalg.norm(centers - centers[0], axis=1), exact)
-    return path if per_point else float(path.max())
+    centers = np.full((len(exact), exact[0].shape[1]), np.nan)  # where no rows are
+    filled = [t for t, y in enumerate(exact) if len(y)]
+    centers[filled] = [exact[t].mean(axis=0) for t in filled]
+    path = in_radii(np.linalg.norm(centers - centers[filled[0]], axis=1), exact)
+    return path if per_point else float(path[filled].max())
 
 
 def _read_maps(maps: Maps, sizes: Sequence[int] | None = None) -> list[np.ndarray]:
-    exact = [as_positions(y, f"maps[{t}]").astype(float) for t, y in enumerate(maps)]
+    exact = [
+        as_positions(y, f"maps[{t}]", empty=True).astype(float)
+        for t, y in enumerate(maps)
+    ]
     if sizes is not None and [*map(len, exact)] != [*sizes]:
         got = f"have {[*map(len, exact)]} rows"
         raise InputError("maps", got, f"a row for each of the data's: {[*sizes]}")

@@ -214,7 +214,9 @@ def consecutive(
             lack a row, are not finite or, if `comparable`, differ in their columns.
     """
     check_mates(relations)
-    slices = [as_positions(x, f"{name}[{t}]") for t, x in enumerate(positions)]
+    slices = [
+        as_positions(x, f"{name}[{t}]", empty=True) for t, x in enumerate(positions)
+    ]
     widths = sorted({x.shape[1] for x in slices})
     if comparable and len(widths) > 1:
         raise InputError(
@@ -278,7 +280,7 @@ def _lengths(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
 
 def in_radii(lengths: np.ndarray, maps: Maps) -> np.ndarray:
     """Lengths in units of the maps' radius; NaN where that is 0."""
-    exact = [np.asarray(y, float) for y in maps]
+    exact = [np.asarray(y, float) for y in maps if len(y)]
     radii = [np.linalg.norm(y - y.mean(axis=0), axis=1) for y in exact]
     return _ratio(lengths, float(np.median(np.concatenate(radii))))
 

@@ -52,19 +52,23 @@ def count_neighbors(n_neighbors: float, points: int) -> int:
     return max(1, round(n_neighbors * points)) if share else int(n_neighbors)
 
 
-def as_positions(values: Any, name: str) -> np.ndarray:
-    """Rows to be compared, as finite floats on two axes."""
+def as_positions(values: Any, name: str, *, empty: bool = False) -> np.ndarray:
+    """Rows to be compared, as finite floats on two axes; none only if `empty`."""
     expected = "real numbers, a row for each point"
     try:
         read = np.asarray(values)
     except ValueError as error:
         raise InputError(name, f"is not an array ({error})", expected) from error
-    if read.ndim != 2 or not read.size or read.dtype.kind not in "biuf":
+    fewest = 0 if empty else 1
+    full = read.ndim == 2 and read.shape[1] and len(read) >= fewest
+    if not full or read.dtype.kind not in "biuf":
         got = f"has shape {read.shape} and dtype {read.dtype}"
         raise InputError(name, got, expected)
     if read.dtype.itemsize < 4 or read.dtype.kind != "f":
         read = read.astype(float)
-    if not -LARGEST < read.min() <= read.max() < LARGEST:  # false for NaN, too
+    if (
+        not -LARGEST < read.min(initial=0) <= read.max(initial=0) < LARGEST
+    ):  # false for NaN, too
         row = np.argwhere(~(np.abs(read) < LARGEST))[0, 0]
         got = f"has {read[row].tolist()} in row {row}"
         raise InputError(name, got, f"finite numbers, below {LARGEST:g} in size")

@@ -115,7 +115,7 @@ def _encode(arrays: list[np.ndarray], dtype: str | None = None) -> dict[str, Any
     One that equals the one before is empty, such as the same members in every slice.
     """
     if dtype is None:
-        most = max(array.max() for array in arrays)
+        most = max(array.max(initial=-1) for array in arrays)
         dtype = next(d for d in ("<i1", "<i2", "<i4") if most <= np.iinfo(d).max)
     texts = [base64.b64encode(x.astype(dtype).tobytes()).decode() for x in arrays]
     again = [a == b for a, b in pairwise(["", *texts])]

@@ -66,6 +66,7 @@ def plane(positions: np.ndarray) -> np.ndarray:
 
 def bounds(points: np.ndarray) -> dict[str, tuple[float, float]]:
     """Square bounds that hold all points, so that distances compare."""
+    points = points if len(points) else np.zeros((1, 2))
     low, high = points.min(axis=0), points.max(axis=0)
     reach = max((high - low).max(), 1e-6) * (0.5 + MARGIN)
     (left, bottom), (right, top) = (
@@ -99,7 +100,7 @@ def grid(figure: Any, rows: int, columns: int, count: int) -> list[Axes]:
 def scatter(panel: Axes, points: np.ndarray, color: np.ndarray) -> None:
     """Draws points in one random order: in that of the rows a class may bury others."""
     order = np.random.default_rng(0).permutation(len(points))
-    area = float(np.clip(4000 / len(points), 0.3, 9))
+    area = float(np.clip(4000 / max(len(points), 1), 0.3, 9))
     panel.scatter(
         *points[order].T, s=area, c=color[order], linewidths=0, rasterized=True
     )
