@@ -152,6 +152,9 @@ class Frame(eqx.Module):
             **settings: Settings of `InverseConfig` by name.
         """
         held = self._held_map  # refuses a slice without data before its metric
+        if len(self.positions) < 3:
+            got = f"names {self.name}, which has {len(self.positions)} rows"
+            raise InputError("slice", got, "a slice of at least 3")
         if "metric" not in settings and getattr(config, "metric", None) is None:
             settings["metric"] = SYNONYMS.get(self.graph.metric, self.graph.metric)
         config = read_config(config, settings)

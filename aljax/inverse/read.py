@@ -164,11 +164,8 @@ def read_neighbors(n_neighbors: int | None, points: int) -> int:
     Raises:
         InputError: They are not fewer than the points.
     """
-    if n_neighbors is None and points < 3:
-        got = f"has {points} rows, too few to put a position between"
-        raise InputError("slice", got, "a slice or map of at least 3 rows")
     if n_neighbors is None:
-        n_neighbors = min(MOST, max(FEWEST, points // SHARE), points - 1)
+        n_neighbors = min(MOST, max(FEWEST, points // SHARE), max(points - 1, 2))
     if n_neighbors >= points:
         raise InputError(
             "n_neighbors",
