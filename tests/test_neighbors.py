@@ -145,7 +145,7 @@ def test_near_sizes_share_one_program():
 @given(st.integers(1, 10**7))
 def test_round_up_adds_little_and_is_idempotent(points):
     capacity = round_up(points)
-    share = 4 if points <= 4096 else 32
+    share = 4 if points <= 1024 else 8 if points <= 4096 else 32
     assert points <= capacity <= points + max(15, points // share)
     assert round_up(capacity) == capacity
     assert capacity <= round_up(points + 1)

@@ -173,12 +173,13 @@ def capacity_for(points: int) -> int:
 
 
 def round_up(points: int) -> int:
-    """A capacity that costs little: 4 for each doubling up to 4,096, 32 from there.
+    """A capacity: 4 for each doubling up to 1,024, 8 up to 4,096, 32 from there.
 
     Arrays padded to it let sizes share a compiled program; large slices compile for a
     small part of their time, and are padded by at most 3 %.
     """
-    grain = 2 ** ((int(points) - 1).bit_length() - (3 if points <= 4096 else 6))
+    fineness = 3 if points <= 1024 else 4 if points <= 4096 else 6
+    grain = 2 ** ((int(points) - 1).bit_length() - fineness)
     return -(-points // max(16, grain)) * max(16, grain)
 
 
