@@ -375,7 +375,7 @@ def optimize(
 
 
 def same(state: LayoutState) -> LayoutState:
-    """Returns a state as it is: a layout of whole slices on one device has no other."""
+    """Returns a state as it is: whole slices on one device need no other form."""
     return state
 
 

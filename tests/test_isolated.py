@@ -78,7 +78,7 @@ def test_rows_that_are_pinned_stay_where_they_are():
 
 
 def test_an_update_leaves_earlier_rows_and_puts_its_own_at_their_mates():
-    with pytest.warns(UserWarning, match="1 row of slice 0 without"):
+    with pytest.warns(UserWarning, match="1 row of slice 0 is without an edge"):
         before = aljax.fit(
             [without_edges(DATA[0], [3])],
             key=jax.random.key(0),

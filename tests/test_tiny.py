@@ -40,7 +40,7 @@ def test_rows_of_tiny_slices_stand_at_their_mates(sizes, init, tmp_path):
 def test_updates_take_tiny_slices_and_go_on_after_them():
     maps, key = lay_out((45, 45, 45)), jax.random.key(1)
     maps = maps.update(DATA[0][:0], [], key=key)
-    with pytest.warns(UserWarning, match="1 row of slice 4 without an edge"):
+    with pytest.warns(UserWarning, match="1 row of slice 4 is without an edge"):
         maps = maps.update(DATA[0][:1], [0], key=key)
     maps = maps.update(DATA[0], list(range(45)), key=key)
     assert [*map(len, maps.maps)] == [45, 45, 45, 0, 1, 45]

@@ -273,7 +273,7 @@ def fitting_neighbors(n_neighbors: Sequence[int], slices: Sequence[Slice]) -> li
     ]
     if few:
         reached = ", ".join(few)
-        less = "reduced to the rows less 1"
+        less = "there it is reduced to the rows less 1"
         warn(f"`n_neighbors` reaches the rows of {reached}: {less}.")
     pairs = zip(n_neighbors, slices, strict=True)
     return [min(k, max(one.rows, FEWEST) - 1) for k, one in pairs]

@@ -31,10 +31,10 @@ def warn_isolated(graphs: Sequence[FuzzyGraph], names: Sequence[str]) -> None:
     touched = [name for name, count in zip(names, counts, strict=True) if count]
     if touched:
         more = f" and {len(touched) - 1} other slices" if len(touched) > 1 else ""
-        had = "rows" if sum(counts) > 1 else "row"
+        noun, verb = ("rows", "are") if sum(counts) > 1 else ("row", "is")
         warn(
-            f"{sum(counts)} {had} of {touched[0]}{more} without an edge to others: put "
-            "at their mates, or else beside the map."
+            f"{sum(counts)} {noun} of {touched[0]}{more} {verb} without an edge to "
+            f"others, and {verb} put at mates, or else beside the map."
         )
 
 

@@ -235,7 +235,10 @@ def _twice(
     ring: Int[Array, "twice"],
     copies: Int[Array, "2 places"],
 ) -> Float[Array, "... twice"]:
-    """Values with each slice twice in a row; its gradient is read, not scattered."""
+    """Values with each slice twice in a row; its gradient is read, not scattered.
+
+    So there is reverse mode alone, which is all that a layout takes.
+    """
     del copies
     return values[..., ring]
 
