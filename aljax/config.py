@@ -191,8 +191,9 @@ class GraphConfig(_Settings):
         disconnection_distance: Rows this far apart or farther are no neighbors (units
             of the metric, above 0).  None takes the metric's largest distance: 1 for
             jaccard, dice and hellinger, 2 for cosine and correlation.
-        target_metric: How `y` is compared: "categorical" for classes, or the
-            distance between values (a metric, as above).
+        target_metric: How `y` is compared: "categorical" for classes, "ordinal" for
+            ranks, "count" for counts, "string" for texts, or the distance between
+            values (a metric, as above).
         target_metric_kwds: Keyword arguments for that metric.
         target_n_neighbors: How many values a value is compared with, itself included
             (whole, at least 2); -1 takes `n_neighbors`.

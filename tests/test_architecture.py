@@ -26,6 +26,7 @@ ORDER = [
     "graph.fuzzy",
     "graph.slices",
     "graph.neighbors",
+    "graph.discrete",
     "graph.supervised",
     "graph.build",
     "relations.mates",

@@ -1,3 +1,4 @@
+import itertools
 import math
 from typing import Any
 
@@ -13,6 +14,7 @@ from helpers import (
     refused,
     slow_memberships,
 )
+from scipy.stats import poisson
 
 from aljax.config import GraphConfig
 from aljax.graph.build import build_graphs
@@ -30,6 +32,8 @@ pytestmark = pytest.mark.usefixtures("as_users_run_it")
 DATA = make_data()[0]
 ROWS = len(DATA)
 CLASSES = np.arange(ROWS) % 3 - 1  # -1 is unknown
+RANKS = np.arange(ROWS) % 5
+TEXTS = np.array(["kitten", "sitting", "mitten", "", "a longer text"])[RANKS]
 
 
 def dense(graph: FuzzyGraph) -> np.ndarray:
@@ -119,6 +123,10 @@ def test_values_have_their_say_by_weight(weight):
         (DATA[:, 1], {"target_metric": "l2"}),
         (DATA[:, 1], {"target_metric": "l2", "target_weight": 0.2}),
         (DATA[:, :2], {"target_metric": "manhattan", "target_n_neighbors": 9}),
+        (RANKS, {"target_metric": "ordinal"}),
+        (RANKS, {"target_metric": "ordinal", "target_weight": 1.0}),
+        (40 + RANKS, {"target_metric": "count"}),
+        (TEXTS, {"target_metric": "string"}),
     ],
 )
 def test_supervised_graphs_are_those_of_umap_learn(y, settings):
@@ -133,7 +141,46 @@ def test_supervised_graphs_are_those_of_umap_learn(y, settings):
     weights = dense(found)
     # umap-learn's layout cuts what it would sample less than once off its `graph_`.
     weights[weights < weights.max() / 500] = 0
-    np.testing.assert_allclose(weights, expected, atol=1e-4)
+    # umap-learn's factorials of counts are near the right ones for large counts only.
+    near = 0.02 if settings.get("target_metric") == "count" else 1e-4
+    np.testing.assert_allclose(weights, expected, atol=near)
+
+
+def slow_weakened(weights: np.ndarray, distances: np.ndarray) -> np.ndarray:
+    return slow_restored(weights * np.exp(-2.5 / (1 - 0.5) * distances))
+
+
+def slow_counts(y: np.ndarray) -> np.ndarray:
+    """Sums of -log P(k), P of the Poisson distribution, over half of their sum."""
+
+    def between(low: int, high: int) -> float:
+        return -sum(float(poisson.logpmf(k, y.mean())) for k in range(low, high))
+
+    half = between(y.min(), y.max()) / 2
+    return np.array([[between(min(i, j), max(i, j)) / half for i in y] for j in y])
+
+
+def test_ranks_counts_and_texts_weaken_edges_by_their_distance():
+    graph = make_graphs()[0]
+    apart = np.abs(RANKS[:, None] - RANKS) / 2
+    near = np.array(["abcdef"] * 20 + ["abcdeg", "abcxyz", "ab"] * 7)[:ROWS]
+    # Of six letters two make the unit; more edits than that count as two.
+    edits = {("abcdef", "abcdeg"): 0.5, ("ab", "abcdef"): 1.0}
+    pairs = [[1.0 * (a != b) for a in near] for b in near]
+    for (i, a), (j, b) in itertools.product(enumerate(near), repeat=2):
+        pairs[i][j] = edits.get((min(a, b), max(a, b)), pairs[i][j])
+    for metric, y, distances in (
+        ("ordinal", RANKS, apart),
+        ("count", RANKS, slow_counts(RANKS)),
+        ("string", near, np.array(pairs)),
+    ):
+        config = GraphConfig(n_neighbors=NEIGHBORS, target_metric=metric)
+        (found,) = build_graphs(read_slices([DATA]), config, y=[y.reshape(-1, 1)])
+        expected = slow_weakened(dense(graph), distances)
+        np.testing.assert_allclose(dense(found), expected, atol=1e-5)
+        check_lists(found)
+        (found,) = build_graphs(read_slices([DATA]), config, y=[y[:1].repeat(ROWS)])
+        np.testing.assert_allclose(dense(found), slow_restored(dense(graph)), atol=1e-5)
 
 
 def test_edges_within_a_class_gain_and_those_between_lose():
@@ -203,6 +250,22 @@ def test_settings_of_targets_are_checked(name, value, words):
     config = GraphConfig(n_neighbors=NEIGHBORS, **settings)
     with refused(name, *words):
         build_graphs(read_slices([DATA]), config, y=[DATA[:, 0]])
+
+
+@pytest.mark.parametrize(
+    ("metric", "entry", "words"),
+    [
+        ("count", -3, ["-3", "row 1", "counts"]),
+        ("count", 1.5, ["1.5"]),
+        ("string", 7, ["7 in row 1", "text"]),
+        ("ordinal", math.inf, ["inf in row 1"]),
+    ],
+)
+def test_discrete_targets_that_do_not_fit_are_refused(metric, entry, words):
+    config = GraphConfig(n_neighbors=NEIGHBORS, target_metric=metric)
+    y = ["a" if metric == "string" else 2] * ROWS
+    with refused("y[0]", "slice 0", *words):
+        build_graphs(read_slices([DATA]), config, y=[[y[0], entry, *y[2:]]])
 
 
 def test_the_matrix_of_a_graph_is_sparse_and_symmetric():

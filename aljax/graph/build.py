@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from aljax.config import GraphConfig, per_slice
 from aljax.errors import InputError, warn
+from aljax.graph.discrete import DISCRETE, string
 from aljax.graph.fuzzy import (
     FuzzyGraph,
     fuzzy_simplicial_set,
@@ -28,8 +29,11 @@ from aljax.graph.neighbors import find_neighbors
 from aljax.graph.slices import Slice, one_for_each
 from aljax.graph.supervised import (
     intersect_classes,
+    intersect_discrete,
     intersect_values,
     read_classes,
+    read_column,
+    read_texts,
     read_values,
 )
 
@@ -154,6 +158,8 @@ def intersect(
     if graph.target_metric == CLASSES:
         classes = read_classes(y, rows, name)
         return intersect_classes(weighed, classes, graph.target_weight)
+    if graph.target_metric in DISCRETE:
+        return _intersect_discrete(weighed, y, graph, rows, name)
     values = read_values(y, rows, name)
     if graph.target_n_neighbors != -1:
         n_neighbors = graph.target_n_neighbors
@@ -174,6 +180,20 @@ def intersect(
     strengths = np.asarray(_memberships(*_side_by_side([knn])))[:, :rows]
     lists = np.asarray(knn.indices)
     return intersect_values(weighed, lists, strengths, graph.target_weight)
+
+
+def _intersect_discrete(
+    weighed: FuzzyGraph, y: Any, graph: GraphConfig, rows: int, name: str
+) -> FuzzyGraph:
+    apart = DISCRETE[graph.target_metric]
+    if apart is string:
+        column = read_texts(y, rows, name)
+    else:
+        column = read_values(read_column(y, rows, name), rows, name)[:, 0]
+    try:
+        return intersect_discrete(weighed, column, apart, graph.target_weight)
+    except InputError as error:
+        raise error.renamed(name) from None
 
 
 @jax.jit

@@ -5,7 +5,8 @@ Classes weaken the edges that leave a class:
     w'(i, j) = w(i, j) e^(-d),    d = 0 within a class, 2.5 / (1 - p) between two,
                                       1 where one is unknown
 
-Values have a fuzzy graph v of their own (directed):
+Ranks, counts and texts weaken edges likewise, by d = 2.5 / (1 - p) times the distances
+of `aljax.graph.discrete`.  Values have a fuzzy graph v of their own (directed):
 
     w'(i, j) = w(i, j)^min(1, (1 - p) / p)  v(i, j)^min(1, p / (1 - p))
 
@@ -18,7 +19,7 @@ Source: McInnes, Healy & Melville (2018), arXiv:1802.03426, sections 3.1 and 5.6
 (intersection of fuzzy sets), with the constants of umap-learn.
 """
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import numpy as np
@@ -47,19 +48,40 @@ def read_classes(y: Any, rows: int, name: str) -> Int[np.ndarray, "rows"]:
     Raises:
         InputError: There is not one for each row, or one cannot be hashed.
     """
+    column = read_column(y, rows, name, "a class", ", -1 where it is unknown")
+    labels = [UNKNOWN if is_missing(label) else label for label in column.tolist()]
+    codes: dict[Hashable, int] = {UNKNOWN: UNKNOWN}
+    return np.array(
+        [codes.setdefault(label, len(codes) - 1) for label in labels], np.int64
+    )
+
+
+def read_column(
+    y: Any, rows: int, name: str, entry: str = "a value", more: str = ""
+) -> np.ndarray:
+    """One entry for each row, of any kind; a table of one column is taken, too."""
     if isinstance(y, list) and all(isinstance(i, list) and len(i) == 1 for i in y):
         y = [label for (label,) in y]
     column = as_column(y, name)
     if column.ndim == 2 and column.shape[1] == 1:
         column = column[:, 0]
     if column.shape != (rows,):
-        expected = f"a class for each of the {rows} rows, -1 where it is unknown"
+        expected = f"{entry} for each of the {rows} rows{more}"
         raise InputError(name, f"has shape {column.shape}", expected)
-    labels = [UNKNOWN if is_missing(label) else label for label in column.tolist()]
-    codes: dict[Hashable, int] = {UNKNOWN: UNKNOWN}
-    return np.array(
-        [codes.setdefault(label, len(codes) - 1) for label in labels], np.int64
-    )
+    return column
+
+
+def read_texts(y: Any, rows: int, name: str) -> list[str]:
+    """A text for each row.
+
+    Raises:
+        InputError: There is not one for each row, or one is not text.
+    """
+    texts = read_column(y, rows, name, "a text").tolist()
+    for row, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise InputError(name, f"has {text!r} in row {row}", "text in every row")
+    return texts
 
 
 def read_values(y: Any, rows: int, name: str) -> Float[np.ndarray, "rows targets"]:
@@ -90,11 +112,33 @@ def intersect_classes(
     graph: FuzzyGraph, classes: Int[np.ndarray, "points"], target_weight: float
 ) -> FuzzyGraph:
     """The graph with edges weakened that leave a class, or whose class is unknown."""
-    far = FAR / (1 - target_weight) if target_weight < 1 else np.inf
-    edges = graph.to_sparse().astype(np.float64).tocoo()
+    edges = _edges(graph)
     heads, tails = classes[edges.row], classes[edges.col]
-    distance = np.where(heads == tails, 0.0, far)
+    distance = np.where(heads == tails, 0.0, _scale(target_weight))
     distance[(heads == UNKNOWN) | (tails == UNKNOWN)] = UNKNOWN_DISTANCE
+    return _weakened(graph, edges, distance)
+
+
+def intersect_discrete(
+    graph: FuzzyGraph, y: Any, apart: Callable[..., Any], target_weight: float
+) -> FuzzyGraph:
+    """The graph with edges weakened by how far ranks, counts or texts are apart."""
+    edges = _edges(graph)
+    between = apart(y, edges.row, edges.col)
+    distance = np.where(between > 0, _scale(target_weight), 0.0)
+    return _weakened(graph, edges, distance * np.maximum(between, FAINTEST))
+
+
+def _edges(graph: FuzzyGraph) -> Any:
+    return graph.to_sparse().astype(np.float64).tocoo()
+
+
+def _scale(target_weight: float) -> float:
+    """The distance of two classes."""
+    return FAR / (1 - target_weight) if target_weight < 1 else np.inf
+
+
+def _weakened(graph: FuzzyGraph, edges: Any, distance: np.ndarray) -> FuzzyGraph:
     edges.data *= np.exp(-distance)
     return _on_lists(np.asarray(graph.neighbors), _restored(edges.tocsr()))
 
