@@ -17,7 +17,7 @@ from aljax.embedding import AlignedEmbedding
 from aljax.errors import InputError
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.knn import KNN
-from aljax.graph.slices import read_slice, read_slices, slices_of
+from aljax.graph.slices import PRECOMPUTED, read_slice, read_slices, slices_of
 from aljax.relations.read import turn_reversed
 from aljax.transform import transform
 from aljax.umap_parameters import Parameters
@@ -272,7 +272,12 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
         _check_data(data, "X")
         fewest = 3 if reset else 1
         return validate_data(
-            self, data, reset=reset, accept_sparse="csr", ensure_min_samples=fewest
+            self,
+            data,
+            reset=reset,
+            accept_sparse="csr",
+            ensure_min_samples=fewest,
+            ensure_all_finite=self.metric != PRECOMPUTED,
         )
 
     def _keep(self, maps: AlignedEmbedding) -> None:

@@ -67,7 +67,7 @@ def fit(
     pinned: PerRow = None,
     point_weights: PerRow = None,
     y: Sequence[Any] | None = None,
-    precomputed_knn: Sequence[Any] | None = None,
+    precomputed_knn: Any = None,
     optimizer: optax.GradientTransformation | None = None,
     progress: Progress | None = None,
     checkpoints: Checkpoints | None = None,
@@ -80,7 +80,7 @@ def fit(
         slices: For each slice the data `(points, features)`: an array, a pandas or
             polars frame, or a SciPy sparse matrix; or the result of another tool,
             a `KNN` (see `as_knn`), a `FuzzyGraph`, or, with the metric "precomputed",
-            distances `(points, points)`.
+            distances `(points, points)`; inf where two rows are unrelated.
         relations: The rows that belong together.  Either for each pair of consecutive
             slices a dict {row of slice t: row of slice t+1}; or for each slice its
             rows' ids, which relate equal ones in all slices within the window; or
@@ -101,9 +101,9 @@ def fit(
         y: For each slice its rows' classes (-1 for unknown), or values where
             `graph.target_metric` is a metric, or None.  Rows that are alike in it are
             drawn together, by a fuzzy intersection with the data's graph.
-        precomputed_knn: For each slice its rows' neighbors, or None: a `KNN` or
-            (indices, distances), each `(points, neighbors)`, the row itself included.
-            The data stay at hand for new rows and the inverse.
+        precomputed_knn: For each slice its rows' neighbors, or None: a `KNN`,
+            (indices, distances), each `(points, neighbors)`, the row itself included,
+            or a sparse matrix of distances.  The data stay at hand for new rows.
         optimizer: The update rule, an optax transformation without a learning rate,
             such as `optax.scale_by_rms()`; None for Adam.  It is static: a new object
             compiles anew, so make it once.  A checkpoint does not know it.
@@ -186,7 +186,7 @@ def prepare(
     pinned: PerRow = None,
     point_weights: PerRow = None,
     y: Sequence[Any] | None = None,
-    precomputed_knn: Sequence[Any] | None = None,
+    precomputed_knn: Any = None,
     optimizer: optax.GradientTransformation | None = None,
     visible: Callable[[Relations], Relations] | None = None,
 ) -> Prepared:

@@ -32,6 +32,7 @@ from aljax.graph.exact import (
 )
 from aljax.graph.fuzzy import membership_strengths, smooth_knn_dist
 from aljax.graph.knn import KNN, Rows, as_floats, capacity_for, on_device
+from aljax.graph.known import nearest_known
 from aljax.graph.neighbors import is_cheap
 from aljax.graph.queries import HeldCells, hold_cells, nearest_in_cells
 from aljax.graph.slices import PRECOMPUTED, read_rows
@@ -64,7 +65,7 @@ def transform(
         slice: The slice (negative counts from the end).
         new_rows: The rows `(queries, features)`, with the slice's columns; or, with
             the metric "precomputed", their distances to the slice's rows,
-            `(queries, points)`.
+            `(queries, points)`; inf, or not stored, where two are unrelated.
 
     Returns:
         Positions in the slice's map; a row of the slice itself has its own position
@@ -120,7 +121,8 @@ class Frame(eqx.Module):
             put_equal_first(_read_new(rows, *names), self.data, rows_near, distances)
         far = distances >= self.graph.farthest
         alone = far[:, 0]
-        distances = np.where(far & ~alone[:, None], ABSENT, distances)
+        distances = np.where(far, ABSENT, distances)
+        distances[alone] = 1.0  # any number: they are put elsewhere
         placed = np.zeros((len(rows_near), self.positions.shape[1]))
         for start in range(0, len(placed), BLOCK):
             part = np.s_[start : start + BLOCK]
@@ -217,14 +219,11 @@ class Frame(eqx.Module):
         most: Any = graph.n_neighbors
         count = max(min(most, points) - 1, 1)
         if graph.metric == PRECOMPUTED:
-            rows = _read_new(new_rows, points, self.name)
-            if not isinstance(rows, np.ndarray) or rows.min(initial=0) < 0:
-                raise InputError(
-                    "new_rows",
-                    f"for {self.name} is sparse or has values below 0",
-                    f"its distances to the slice's {points} rows, all of them",
-                )
-            return nearest(rows, rows, count, metric=PRECOMPUTED)
+            rows = _read_new(new_rows, points, self.name, gaps=True)
+            try:
+                return nearest_known(rows, count)
+            except InputError as error:
+                raise error.renamed("new_rows").of(self.name) from None
         data = self._data_for("transform")
         rows = _read_new(new_rows, data.shape[1], self.name, self.columns)
         if not isinstance(data, np.ndarray):
@@ -243,12 +242,17 @@ class Frame(eqx.Module):
 
 
 def _read_new(
-    new_rows: Any, columns: int, name: str, names: tuple[str, ...] | None = None
+    new_rows: Any,
+    columns: int,
+    name: str,
+    names: tuple[str, ...] | None = None,
+    *,
+    gaps: bool = False,
 ) -> Rows:
     if isinstance(new_rows, list) and not new_rows:
         new_rows = np.zeros((0, columns))
     try:
-        rows = read_rows(new_rows, "new_rows", empty=True)
+        rows = read_rows(new_rows, "new_rows", empty=True, gaps=gaps)
         if rows.shape[1] == columns:
             rows = arrange(rows, names_of(new_rows), names, "new_rows")
     except InputError as error:

@@ -24,6 +24,7 @@ ORDER = [
     "graph.queries",
     "graph.descent",
     "graph.fuzzy",
+    "graph.known",
     "graph.slices",
     "graph.neighbors",
     "graph.discrete",

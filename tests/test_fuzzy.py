@@ -4,10 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.sparse
 from helpers import (
     NEIGHBORS,
     import_umap,
     make_data,
+    refused,
     slow_memberships,
     slow_rho,
     slow_sigma,
@@ -17,6 +19,7 @@ from helpers import (
 from aljax.graph.exact import exact_knn
 from aljax.graph.fuzzy import (
     FuzzyGraph,
+    check_graph,
     fuzzy_simplicial_set,
     membership_strengths,
     smooth_knn_dist,
@@ -176,6 +179,42 @@ def test_the_graph_equals_umap_learns(
     graph = graph_of(knn, local_connectivity, mix)
     # float32 by numba, another order of operations.
     np.testing.assert_allclose(dense(graph), theirs.toarray(), atol=1e-4)
+
+
+def test_a_symmetric_matrix_of_another_tool_is_a_graph(knn):
+    matrix = graph_of(knn).to_sparse()
+    graph = FuzzyGraph.from_sparse(matrix)
+    check_graph(graph, "graph")
+    np.testing.assert_array_equal(dense(graph), matrix.toarray())
+    np.testing.assert_allclose(graph.degrees, graph_of(knn).degrees, rtol=1e-5)
+    assert len(graph.neighbors) <= NEIGHBORS + 1
+    again = FuzzyGraph.from_sparse(matrix.toarray() + 1e-7 + np.eye(POINTS) * 0.5)
+    np.testing.assert_allclose(dense(again), matrix.toarray(), atol=1e-6)
+
+
+def test_the_lists_of_hubs_stay_short():
+    star = np.zeros((50, 50))
+    star[0, 1:] = star[1:, 0] = np.linspace(0.1, 1, 49)
+    graph = FuzzyGraph.from_sparse(scipy.sparse.coo_array(star))
+    assert graph.neighbors.shape == (2, 50)
+    np.testing.assert_allclose(dense(graph), star, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("matrix", "words"),
+    [
+        (np.eye(4)[:3], ["(3, 4)"]),
+        (2 - np.eye(4), ["from 0 to 2", "Divide"]),
+        (np.eye(4) - 1, ["from -1 to 0"]),
+        (np.full((4, 4), np.nan), ["nan"]),
+        (np.triu(np.ones((4, 4))), ["not symmetric", "matrix.T"]),
+        (np.zeros((0, 0)), ["(0, 0)"]),
+        ("text", ["cannot be read"]),
+    ],
+)
+def test_matrices_that_are_no_graph_are_refused(matrix, words):
+    with refused("matrix", *words):
+        FuzzyGraph.from_sparse(matrix)
 
 
 @pytest.mark.parametrize("given", ["knn", "knn_of_duplicates"])

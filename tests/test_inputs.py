@@ -10,6 +10,7 @@ import scipy.sparse
 from helpers import (
     NEIGHBORS,
     assert_same_maps,
+    import_umap,
     make_data,
     make_graphs,
     make_relations,
@@ -17,10 +18,12 @@ from helpers import (
 )
 from scipy.spatial.distance import cdist
 from sklearn.metrics import pairwise_distances
+from sklearn.neighbors import kneighbors_graph
 
 import aljax
 from aljax import files as io
 from aljax.config import GraphConfig, LayoutConfig
+from aljax.graph.build import build_graphs
 from aljax.graph.descent import LENGTHS, descent_knn
 from aljax.graph.exact import (
     PLAIN_METRICS,
@@ -30,7 +33,7 @@ from aljax.graph.exact import (
 )
 from aljax.graph.knn import read_knn
 from aljax.graph.neighbors import find_neighbors, knn_of_distances
-from aljax.graph.slices import read_rows
+from aljax.graph.slices import read_rows, read_slice, read_slices
 
 pytestmark = pytest.mark.usefixtures("as_users_run_it")
 DATA = make_data()
@@ -160,10 +163,101 @@ def test_new_rows_are_placed_by_their_distances(fitted_distances):
     np.testing.assert_allclose(placed, fitted_distances.maps[1][:6])
     with pytest.raises(ValueError, match="`new_rows` has 5 columns, but slice 1 has"):
         aljax.transform(fitted_distances, 1, DATA[1][:6])
-    with pytest.raises(ValueError, match="`new_rows` for slice 1 is sparse or has val"):
+    with refused("new_rows", "-"):
         aljax.transform(fitted_distances, 1, -DISTANCES[1][:6])
     with pytest.raises(ValueError, match="given as neighbors, a graph or distances"):
         fitted_distances.inverse_transform(fitted_distances.maps[2][:6])
+
+
+def stored(distances: np.ndarray) -> scipy.sparse.csr_matrix:
+    """What is finite, zeros on the diagonal and between repeated rows left out."""
+    return scipy.sparse.csr_matrix(np.where(np.isfinite(distances), distances, 0))
+
+
+GAPS: dict[str, Any] = {
+    "inf": np.asarray,
+    "NaN": lambda one: np.where(np.isinf(one), np.nan, one),
+    "NaN on the diagonal": lambda one: one + np.diag([np.nan] * len(one)),
+    "rounding below 0": lambda one: one - 1e-5 * (one == 0),
+    "largest float": lambda one: np.where(np.isinf(one), np.finfo(float).max, one),
+    "masked": np.ma.masked_invalid,
+    "NA": lambda one: pandas.DataFrame(one).replace(np.inf, pandas.NA),
+    "not stored": stored,
+    "NaN stored": lambda one: stored(one) + scipy.sparse.diags([np.nan] * len(one)),
+}
+
+
+@pytest.mark.parametrize("gaps", GAPS)
+def test_rows_without_a_distance_are_unrelated_as_in_umap_learn(gaps, monkeypatch):
+    umap_ = import_umap("umap.umap_")
+    names = "smooth_knn_dist", "compute_membership_strengths", "fast_knn_indices"
+    for name in names:  # as plain Python, which is quicker than numba's compilation
+        monkeypatch.setattr(umap_, name, getattr(umap_, name).py_func)
+    distances = DISTANCES[0].copy()
+    distances[20:, :20] = distances[:20, 20:] = np.inf  # two parts
+    distances[5, 9:20] = distances[9:20, 5] = np.inf  # and rows of fewer neighbors
+    distances[0, 3:20] = distances[3:20, 0] = np.inf
+    chance = np.random.RandomState(0)
+    theirs, *_ = umap_.fuzzy_simplicial_set(distances, NEIGHBORS, chance, "precomputed")
+    slices = read_slices([GAPS[gaps](distances)], metric="precomputed")
+    (graph,) = build_graphs(slices, PRECOMPUTED)
+    np.testing.assert_allclose(graph.to_sparse().toarray(), theirs.toarray(), atol=1e-4)
+
+
+def test_most_rows_with_few_distances_are_warned_of():
+    with pytest.warns(UserWarning, match="100% of the rows of it .* fewer .* 5 that"):
+        table = knn_of_distances(FEW, NEIGHBORS, name="it")
+    near = np.sort(DISTANCES[0], axis=1)[:, :5]
+    np.testing.assert_allclose(np.asarray(table.distances)[:5].T, near, rtol=1e-6)
+    np.testing.assert_array_equal(table.indices[5], np.arange(len(near)))
+
+
+def test_repeated_rows_may_have_lost_their_zeros():
+    data = np.vstack([DATA[0], DATA[0][:9]]).astype(float)
+    lost = scipy.sparse.csr_matrix(cdist(data, data))
+    table = knn_of_distances(lost, NEIGHBORS, name="it")
+    rows = np.arange(50)
+    assert not (np.asarray(table.indices)[1:, :9] == rows[41:]).any()
+    shown: Any = kneighbors_graph(data, NEIGHBORS - 1, mode="distance")
+    shown.eliminate_zeros()
+    table = knn_of_distances(shown, NEIGHBORS, name="it")
+    weighed = np.asarray(table.indices)[1:] != rows
+    np.testing.assert_array_equal(weighed.sum(axis=0), np.diff(shown.indptr))
+
+
+def test_new_rows_may_have_sparse_distances_and_gaps(fitted_distances):
+    distances = cdist(DATA[0][:7] + 0.1, DATA[0])
+    placed = fitted_distances.transform(distances, 0)
+    nearest = np.sort(distances, axis=1)[:, [NEIGHBORS]]
+    near = np.where(distances <= nearest, distances, np.inf)
+    for gaps in ("inf", "NaN", "masked", "NA", "not stored"):
+        again = fitted_distances.transform(GAPS[gaps](near), 0)
+        np.testing.assert_array_equal(again, placed)
+    near[2] = np.inf
+    with pytest.warns(UserWarning, match="1 of 7 new rows have no neighbor"):
+        beside = fitted_distances.transform(stored(near), 0)
+    np.testing.assert_array_equal(np.delete(beside, 2, 0), np.delete(placed, 2, 0))
+    assert beside[2, 0] > fitted_distances.maps[0][:, 0].max()
+
+
+def test_a_sparse_matrix_may_hold_the_neighbors(fitted):
+    graphs = [kneighbors_graph(one, NEIGHBORS - 1, mode="distance") for one in DATA]
+    maps = fit(DATA, precomputed_knn=graphs)
+    for graph, expected in zip(maps.graphs, fitted.graphs, strict=True):
+        np.testing.assert_allclose(graph.weights, expected.weights, atol=1e-4)
+    config = GraphConfig(n_neighbors=NEIGHBORS)
+    slices = read_slices(DATA[:1])
+    (alone,) = build_graphs(slices, config, precomputed_knn=graphs[0])
+    np.testing.assert_array_equal(alone.weights, maps.graphs[0].weights)
+    with pytest.warns(UserWarning, match="nothing but ones"):
+        build_graphs(slices, config, precomputed_knn=kneighbors_graph(DATA[0], 5))
+
+
+@pytest.mark.parametrize("convert", [np.asarray, scipy.sparse.csr_matrix])
+def test_a_matrix_that_may_be_no_features_is_warned_of(convert):
+    with pytest.warns(UserWarning, match=r"`X` .* `aljax.FuzzyGraph.from_sparse"):
+        read_slice(convert(DISTANCES[0]), "X")
+    read_slice(convert(np.eye(9) + np.eye(9)[::-1, ::1] * np.arange(9)), "X")
 
 
 def test_given_neighbors_stand_for_the_search_and_the_data_stay(fitted):
@@ -308,11 +402,21 @@ NAN = scipy.sparse.csr_matrix(np.where(DATA[0] > 2, np.nan, DATA[0]))
         (lambda: read_rows(NAN, "X"), "X", ["nan in row"]),
         (lambda: read_rows(NAN * 1j, "X"), "X", ["sparse", "complex"]),
         (lambda: fit(DATA, graph=PRECOMPUTED), "metric", ["'precomputed'", "slice 0"]),
-        (lambda: knn_of_distances(LOW, 4, name="slice 0"), "metric", ["slice 0", "-1"]),
         (
-            lambda: knn_of_distances(FEW, NEIGHBORS, name="slice 0"),
+            lambda: knn_of_distances(LOW, 4, name="slice 0"),
             "metric",
-            ["4 distances in row 0", "at least 5"],
+            ["slice 0", "has -0.3"],
+        ),
+        (lambda: fit(DATA, precomputed_knn=FEW), "precomputed_knn", ["1 entries"]),
+        (
+            lambda: fit(DATA, precomputed_knn=[FEW[:, :9], None, None]),
+            "precomputed_knn[0]",
+            ["(41, 9)", "to each other"],
+        ),
+        (
+            lambda: fit(DATA, precomputed_knn=[FEW, None, None]),
+            "precomputed_knn[0]",
+            ["slice 0", "5 neighbors", "at least the 6"],
         ),
         (lambda: read_knn(3, 41, 5, name="p"), "p", ["int"]),
         (lambda: read_knn(TABLES[0], 40, 5, name="p"), "p", ["41 rows", "40"]),

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import scipy.sparse
 from jaxtyping import Array, Float
 
 from aljax.config import GraphConfig, per_slice
@@ -25,8 +26,9 @@ from aljax.graph.knn import (
     on_device,
     read_knn,
 )
+from aljax.graph.known import known_knn
 from aljax.graph.neighbors import find_neighbors
-from aljax.graph.slices import Slice, one_for_each
+from aljax.graph.slices import Slice, one_for_each, read_rows
 from aljax.graph.supervised import (
     intersect_classes,
     intersect_discrete,
@@ -49,7 +51,7 @@ def build_graphs(
     graph: GraphConfig,
     *,
     seed: int = 0,
-    precomputed_knn: Sequence[Any] | None = None,
+    precomputed_knn: Any = None,
     y: Sequence[Any] | None = None,
 ) -> list[FuzzyGraph]:
     """Each slice's fuzzy graph; a slice that is given as a graph keeps it.
@@ -108,6 +110,8 @@ def _tables(
     slices: Sequence[Slice], precomputed_knn: Any, n_neighbors: Sequence[int]
 ) -> list[KNN | FuzzyGraph | None]:
     """The neighbors or graph that each slice was given, or None to search."""
+    if scipy.sparse.issparse(precomputed_knn):
+        precomputed_knn = [precomputed_knn]
     tables = one_for_each("precomputed_knn", precomputed_knn, len(slices))
     for t, (one, k) in enumerate(zip(slices, n_neighbors, strict=True)):
         if isinstance(one.given, KNN | FuzzyGraph):
@@ -118,11 +122,29 @@ def _tables(
             none = as_floats(np.zeros(itself.shape))
             tables[t] = FuzzyGraph(itself, none, as_floats(np.zeros(one.rows)))
             continue
+        name = f"precomputed_knn[{t}]"
         try:
-            tables[t] = read_knn(tables[t], one.rows, k, name=f"precomputed_knn[{t}]")
+            if scipy.sparse.issparse(tables[t]):
+                tables[t] = _of_stored(tables[t], k, name)
+            tables[t] = read_knn(tables[t], one.rows, k, name=name)
         except InputError as error:
             raise error.of(one.name) from error.__cause__
     return tables
+
+
+def _of_stored(matrix: Any, n_neighbors: int, name: str) -> KNN:
+    """The neighbors whose distances a sparse matrix stores, as scikit-learn's do."""
+    matrix = read_rows(matrix, name, gaps=True)
+    if (matrix.data == 1).all():
+        warn(
+            f"`{name}` stores nothing but ones, so all neighbors weigh alike: "
+            'scikit-learn has distances with `kneighbors_graph(mode="distance")`.'
+        )
+    most = int(np.diff(matrix.indptr).max()) + 1
+    try:
+        return known_knn(matrix, min(n_neighbors, most))
+    except InputError as error:
+        raise error.renamed(name) from None
 
 
 def _originals(slices: Sequence[Slice], tables: Sequence[Any]) -> list[int]:

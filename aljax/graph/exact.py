@@ -88,8 +88,7 @@ def nearest(
         rows: The slice's rows, finite.
         n_neighbors: How many of the slice's rows (1 to points).
         metric: One of `EXACT_METRICS`, or another that pynndescent knows (of sparse
-            rows one of `SPARSE_METRICS`); or "precomputed", where `queries` are their
-            distances to the slice's rows, `(queries, points)`.
+            rows one of `SPARSE_METRICS`).
         metric_kwds: Keyword arguments for the metric.
 
     Returns:
@@ -104,8 +103,6 @@ def nearest(
     metric = SYNONYMS.get(metric, metric)
     if metric in EXACT_METRICS and not metric_kwds and isinstance(rows, np.ndarray):
         return nearest_held(np.asarray(queries), hold(rows, metric), n_neighbors)
-    if metric == "precomputed":
-        return smallest(np.asarray(queries), n_neighbors)
     blocks = []
     for start in range(0, max(queries.shape[0], 1), QUERY_BLOCK):
         block = queries[start : start + QUERY_BLOCK]

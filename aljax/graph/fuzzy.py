@@ -17,10 +17,11 @@ import scipy.sparse
 from jaxtyping import Array, Bool, Float, Int
 
 from aljax.errors import InputError
-from aljax.graph.knn import KNN, check_lists
+from aljax.graph.knn import KNN, as_floats, check_lists, on_device
 
 BISECTIONS = 64
 TOLERANCE = 1e-5
+SLIGHT = 1e-5  # differences between weights that are rounding
 SMALLEST_SIGMA = 1e-3  # times the mean distance
 Scalar = Float[Array, ""]
 Points = Float[Array, "points"]
@@ -40,10 +41,64 @@ class FuzzyGraph(eqx.Module):
     weights: Lists
     degrees: Points
 
+    @classmethod
+    def from_sparse(cls, matrix: Any) -> "FuzzyGraph":
+        """Returns the graph of a symmetric matrix of weights that another tool made.
+
+        Each edge stands in the list of the end that has fewer edges, so the lists of
+        hubs stay short.
+
+        Args:
+            matrix: Weights `(points, points)`, 0 to 1 and as strong both ways, such as
+                `adata.obsp["connectivities"]` of scanpy or `graph_` of umap-learn; the
+                diagonal does not count.
+
+        Raises:
+            InputError: The matrix is not square or not symmetric, or has a weight that
+                is NaN, below 0 or above 1.
+        """
+        edges: Any = scipy.sparse.triu(_read_weights(matrix), 1).tocoo()
+        ends, points = np.stack([edges.row, edges.col]), edges.shape[0]
+        counts = np.bincount(ends.ravel(), minlength=points)
+        # Of ends with as many edges each keeps about half of those between them.
+        turned = counts[ends[0]] + ends.sum(axis=0) % 2 / 2 > counts[ends[1]]
+        owners, others = np.where(turned, ends[::-1], ends)
+        order = np.lexsort((-edges.data, owners))
+        owners, others, values = owners[order], others[order], edges.data[order]
+        place = np.arange(1, len(order) + 1) - np.searchsorted(owners, owners), owners
+        width = int(place[0].max(initial=1)) + 1
+        neighbors = np.tile(np.arange(points, dtype=np.int32), (width, 1))
+        weights = np.zeros(neighbors.shape)
+        neighbors[place], weights[place] = others, values
+        both = np.append(edges.data, edges.data)
+        degrees = np.bincount(ends.ravel(), both, minlength=points)
+        return cls(on_device(neighbors), as_floats(weights), as_floats(degrees))
+
     def to_sparse(self) -> scipy.sparse.csr_matrix:
         """The symmetric matrix of memberships, as umap-learn's `graph_`."""
         edges = directed(np.asarray(self.neighbors), np.asarray(self.weights))
         return (edges + edges.T).tocsr()
+
+
+def _read_weights(matrix: Any) -> scipy.sparse.csr_matrix:
+    """A symmetric matrix of weights, without the entries that are 0."""
+    try:
+        read = scipy.sparse.csr_matrix(matrix, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        got = f"cannot be read as a matrix ({error})"
+        raise InputError("matrix", got, "weights (points, points)") from error
+    lowest, highest = read.data.min(initial=0.0), read.data.max(initial=0.0)
+    square = 0 < read.shape[0] == read.shape[1]
+    if not square or not 0 <= lowest <= highest <= 1 + SLIGHT:
+        got = f"has shape {read.shape} and values from {lowest:g} to {highest:g}"
+        remedy = "Divide weights by the largest; distances are `metric='precomputed'`."
+        raise InputError("matrix", got, "weights (points, points) of 0 to 1", remedy)
+    if abs(read - read.T).max() > SLIGHT:
+        remedy = "Join both ways: `matrix + matrix.T - matrix.multiply(matrix.T)`."
+        raise InputError("matrix", "is not symmetric", "as strong both ways", remedy)
+    read = (read + read.T) / 2
+    read.eliminate_zeros()
+    return read.minimum(1.0) if highest > 1 else read
 
 
 def directed(

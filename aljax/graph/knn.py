@@ -13,6 +13,7 @@ from aljax.errors import LARGEST, InputError
 
 # A slice's features (or distances): an array, or the rows of a sparse one.
 Rows = np.ndarray | scipy.sparse.csr_matrix
+SLIGHT = 1e-3  # of a row's largest distance: as far below 0 is rounding
 SMALL = (64, 256, 512)  # capacities: fewer than for larger slices, whose work counts
 
 
@@ -53,6 +54,7 @@ def as_knn(
     except (TypeError, ValueError) as error:
         got, axes = f"is not a pair of arrays ({error})", "(points, neighbors)"
         raise InputError(name, got, f"indices and distances {axes}") from error
+    distances = clip_rounding(distances)
     present = np.where(np.isinf(distances), 0.0, distances)
     check_lists(indices, present, name, normal=False)
     rows = np.arange(len(indices))[:, None]
@@ -70,6 +72,14 @@ def as_knn(
         on_device(np.hstack([rows, kept]).T, np.int32),
         as_floats(np.pad(near, ((0, 0), (1, 0))).T),
     )
+
+
+def clip_rounding(distances: np.ndarray) -> np.ndarray:
+    """Distances, one row for each point, with 0 where rounding left less."""
+    known = np.isfinite(distances)
+    largest = np.max(distances, axis=-1, where=known, initial=0.0, keepdims=True)
+    slight = (distances < 0) & (distances >= -SLIGHT * largest)
+    return np.where(slight, 0.0, distances)
 
 
 def measured_knn(

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import scipy.sparse
 
 from aljax.errors import InputError, warn
 from aljax.graph.approximate import approximate_knn
@@ -22,9 +21,9 @@ from aljax.graph.exact import (
     SYNONYMS,
     exact_knn,
     nearest,
-    smallest,
 )
-from aljax.graph.knn import KNN, Rows, as_knn, measured_knn
+from aljax.graph.knn import KNN, Rows, measured_knn
+from aljax.graph.known import known_knn
 from aljax.graph.slices import PRECOMPUTED
 
 # Exact search is the quicker below this many operations (about 40,000 x 784): a pair
@@ -32,7 +31,7 @@ from aljax.graph.slices import PRECOMPUTED
 EXACT_OPERATIONS = 1.7e12
 CHOICE = 270
 PAIRED_OPERATIONS = 1e10  # the same on the host: some ten seconds, as pynndescent's
-SORT_BLOCK = 512  # rows that are sorted at once
+MANY = 0.5  # share of rows with few distances, above which they are warned of
 
 
 def find_neighbors(
@@ -118,52 +117,20 @@ def _tell_of_pynndescent(metric: str, metric_kwds: Any, *, dense: bool) -> None:
 
 
 def knn_of_distances(distances: Rows, n_neighbors: int, *, name: str) -> KNN:
-    """The nearest neighbors of each row, read off the rows' distances.
-
-    Of a sparse matrix what is stored is known (explicit zeros too), and the rest is
-    farther away.
+    """The nearest neighbors of each row of a slice, read off the rows' distances.
 
     Raises:
-        InputError: The distances are not square or are negative, or a row has fewer
-            of them than `n_neighbors` asks for.
+        InputError: The distances are not square, or are negative.
     """
-    rows = distances.shape[0]
-    got, lowest = f"is 'precomputed', but {name}", distances.min()
-    if rows != distances.shape[1]:
-        got = f"{got} has shape {distances.shape}"
-        expected = "the distances of its rows to each other, (points, points)"
-        raise InputError("metric", got, expected)
-    if lowest < 0:
-        got = f"{got} has {lowest:g} as a distance"
-        raise InputError("metric", got, "distances of at least 0")
-    if scipy.sparse.issparse(distances):
-        return _of_sparse(scipy.sparse.csr_matrix(distances), n_neighbors, got)
-    tables = []
-    for start in range(0, rows, SORT_BLOCK):
-        block = np.array(distances[start : start + SORT_BLOCK], dtype=np.float64)
-        block[:, start:][np.diag_indices(len(block))] = -1.0  # itself first
-        tables.append(smallest(block, n_neighbors))
-    indices, near = (np.concatenate(parts) for parts in zip(*tables, strict=True))
-    return as_knn(indices, np.maximum(near, 0.0))
-
-
-def _of_sparse(distances: scipy.sparse.csr_matrix, n_neighbors: int, got: str) -> KNN:
-    points = distances.shape[0]
-    heads = np.repeat(np.arange(points), np.diff(distances.indptr))
-    others = distances.indices != heads
-    heads, tails = heads[others], distances.indices[others]
-    values = distances.data[others].astype(np.float64)
-    counts = np.bincount(heads, minlength=points)
-    if counts.min() < n_neighbors - 1:
-        row = int(counts.argmin())
-        got = f"{got} stores {counts[row]} distances in row {row}"
-        expected = f"at least {n_neighbors - 1}, for `n_neighbors` is {n_neighbors}"
-        remedy = "Lower it, or store more distances."
-        raise InputError("metric", got, expected, remedy)
-    order = np.lexsort((values, heads))
-    first = np.cumsum(counts) - counts
-    chosen = order[first[:, None] + np.arange(n_neighbors - 1)]
-    # The row itself has room in the table, which `as_knn` fills.
-    room = ((0, 0), (1, 0))
-    indices = np.pad(tails[chosen], room, constant_values=-1)
-    return as_knn(indices, np.pad(values[chosen], room))
+    try:
+        table = known_knn(distances, n_neighbors)
+    except InputError as error:
+        got = f"is 'precomputed', but {name} {error.got}"
+        raise InputError("metric", got, error.expected) from None
+    few = float((np.asarray(table.indices[-1]) == np.arange(distances.shape[0])).mean())
+    if few > MANY:
+        warn(
+            f"{few:.0%} of the rows of {name} have distances to fewer rows than the "
+            f"{n_neighbors - 1} that `n_neighbors` asks for."
+        )
+    return table

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
-from aljax.columns import arrange, as_plain, names_of
-from aljax.errors import LARGEST, InputError, slice_name
+from aljax.columns import arrange, as_plain, is_missing, names_of
+from aljax.errors import LARGEST, InputError, slice_name, warn
 from aljax.graph.fuzzy import FuzzyGraph, check_graph
 from aljax.graph.knn import KNN, Rows, check_lists
 
@@ -175,8 +175,11 @@ def read_slice(
     if isinstance(given, KNN):
         check_lists(given.indices, given.distances, argument)
         return Slice(given.indices.shape[1], given, name, metric)
-    rows, columns = read_rows(given, argument, empty=True), names_of(given)
-    if metric == PRECOMPUTED or columns is None:
+    distances, columns = metric == PRECOMPUTED, names_of(given)
+    rows = read_rows(given, argument, empty=True, gaps=distances)
+    if not distances:
+        _warn_if_square(rows, argument)
+    if distances or columns is None:
         return Slice(rows.shape[0], rows, name, metric)
     alike = [names for names in others if names and len(names) == len(columns)]
     names = alike[-1] if alike else columns
@@ -184,14 +187,36 @@ def read_slice(
     return Slice(rows.shape[0], rows, name, metric, names)
 
 
-def read_rows(given: Any, name: str, *, empty: bool = False) -> Rows:
+def _warn_if_square(rows: Rows, name: str) -> None:
+    """Warns of features that look like distances, or like a graph."""
+    if rows.shape[0] != rows.shape[1] or rows.shape[0] < 3:
+        return
+    if isinstance(rows, np.ndarray):
+        meant = not rows.diagonal().any() and rows.any() and (rows == rows.T).all()
+    else:
+        meant = rows.nnz and not abs(rows - rows.T).nnz
+    if meant:
+        warn(
+            f"`{name}` is square and symmetric, and is read as features. If it holds "
+            'distances, set `metric="precomputed"`; if the distances of neighbors, as '
+            "of `kneighbors_graph`, pass it as `precomputed_knn=[matrix]`; if the "
+            "weights of a graph, pass `aljax.FuzzyGraph.from_sparse(matrix)`."
+        )
+
+
+def read_rows(
+    given: Any, name: str, *, empty: bool = False, gaps: bool = False
+) -> Rows:
     """Checked features or distances of rows; `name` is the argument in errors.
 
-    There may be no rows if `empty`.
+    There may be no rows if `empty`.  If `gaps`, as in distances, masked and missing
+    entries, NaN and values too large become inf.
     """
     fewest = 0 if empty else 1
     if scipy.sparse.issparse(given):
-        return _read_sparse(given, name, fewest)
+        return _read_sparse(given, name, fewest, gaps=gaps)
+    if gaps and np.ma.isMaskedArray(given):
+        given = np.ma.filled(given.astype(float), np.inf)
     if np.ma.is_masked(given):
         remedy = "Fill the masked ones, or drop their rows."
         raise InputError(name, "is masked", "an array with all its entries", remedy)
@@ -208,15 +233,20 @@ def read_rows(given: Any, name: str, *, empty: bool = False) -> Rows:
         remedy = "Convert what it means to numbers first."
         raise InputError(name, f"has dtype {data.dtype}", wanted, remedy)
     if data.dtype.kind not in "biuf":
-        data = _read_objects(data, name)
+        data = _read_objects(data, name, gaps=gaps)
     data = data.astype(_float_of(data.dtype))
+    if gaps:
+        data[~(data < LARGEST)] = np.inf
+        return data
     if not -LARGEST < data.min(initial=0) <= data.max(initial=0) < LARGEST:  # nor NaN
         row, column = np.argwhere(~(np.abs(data) < LARGEST))[0]
         raise _not_finite(data[row, column], row, column, name)
     return data
 
 
-def _read_sparse(given: Any, name: str, fewest: int) -> scipy.sparse.csr_matrix:
+def _read_sparse(
+    given: Any, name: str, fewest: int, *, gaps: bool
+) -> scipy.sparse.csr_matrix:
     """Sparse rows as float CSR, without repeated entries."""
     full = given.ndim == 2 and given.shape[0] >= fewest and given.shape[1]
     if not full or given.dtype.kind not in "biuf":
@@ -226,7 +256,9 @@ def _read_sparse(given: Any, name: str, fewest: int) -> scipy.sparse.csr_matrix:
     data: Any = scipy.sparse.csr_matrix(given).astype(_float_of(given.dtype), copy=True)
     data.sum_duplicates()
     wrong = np.flatnonzero(~(np.abs(data.data) < LARGEST))
-    if wrong.size:
+    if gaps:
+        data.data[~(data.data < LARGEST)] = np.inf
+    elif wrong.size:
         row = int(np.searchsorted(data.indptr, wrong[0], side="right")) - 1
         raise _not_finite(data.data[wrong[0]], row, data.indices[wrong[0]], name)
     return data
@@ -243,8 +275,11 @@ def _not_finite(value: Any, row: Any, column: Any, name: str) -> InputError:
     return InputError(name, got, f"finite numbers, below {LARGEST:g} in size", remedy)
 
 
-def _read_objects(data: np.ndarray, name: str) -> np.ndarray:
+def _read_objects(data: np.ndarray, name: str, *, gaps: bool) -> np.ndarray:
     """Numbers kept as Python objects; text is refused even where it spells digits."""
+    if gaps:
+        missing = np.vectorize(is_missing, otypes=[bool])(data)
+        data = np.where(missing, np.inf, data)
     for (row, column), value in np.ndenumerate(data):
         if isinstance(value, str | bytes) or not np.isscalar(value) or value is None:
             kind, place = type(value).__name__, f"row {row}, column {column}"
