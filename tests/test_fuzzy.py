@@ -108,6 +108,21 @@ def test_memberships_are_0_for_the_row_itself_and_1_up_to_rho(knn):
     assert ((strengths[3:] > 0) & (strengths[3:] < 0.999)).all()
 
 
+@pytest.mark.parametrize("nearest", [1.0, 1.7, 30.0])
+def test_memberships_are_exact_where_the_smallest_sigma_holds(nearest, rng):
+    """Neighbors all but equally far: rounded, a distance is off by much of sigma."""
+    ring = (np.arange(NEIGHBORS)[:, None] + np.arange(POINTS)) % POINTS
+    further = np.sort(rng.uniform(0, 4e-4, (NEIGHBORS, POINTS)), axis=0)
+    distances = (nearest * (1 + further)).astype(np.float32)
+    distances[0] = 0
+    knn = KNN(jnp.asarray(ring, jnp.int32), jnp.asarray(distances))
+    exact = distances[1:].astype(float)
+    sigma = 1e-3 * distances.astype(float).mean(axis=0)
+    expected = np.exp(-(exact - exact[0]) / sigma)
+    strengths = membership_strengths(knn, *bandwidths(knn))[1:]
+    np.testing.assert_allclose(strengths, expected, atol=1e-6)
+
+
 def test_entries_that_are_no_neighbors_do_not_change_the_others():
     # Row 0 has five neighbors and three places that hold none, by each way to say so.
     near = np.array([[0, 1, 2, 3, 4, 5, -1, 6, 1]])

@@ -163,14 +163,16 @@ def smooth_knn_dist(
         points = points if n_points is None else n_points
         mean = jnp.sum(knn.distances) / (neighbors * points)
         unit = jnp.where(mean > 0, mean, 1.0)
-    distances = knn.distances / unit
+    distances = knn.distances
     rho = _nearest(distances, jnp.asarray(local_connectivity, distances.dtype))
     present = knn.indices[1:] != jnp.arange(knn.indices.shape[1])
-    excess = jnp.maximum(distances[1:] - rho, 0.0)
+    # Subtracted before it is divided: near rho, a rounded quotient is off by a part
+    # of rho, of which the smallest sigma is a thousandth.
+    excess = jnp.maximum(distances[1:] - rho, 0.0) / unit
     target = jnp.log2(jnp.asarray(neighbors, distances.dtype))
-    sigma = _root(excess, present, target)
-    mean = jnp.where(rho > 0, jnp.mean(distances, axis=0), 1.0)
-    return jnp.maximum(sigma, SMALLEST_SIGMA * mean) * unit, rho * unit
+    sigma = _root(excess, present, target) * unit
+    mean = jnp.where(rho > 0, jnp.mean(distances, axis=0), unit)
+    return jnp.maximum(sigma, SMALLEST_SIGMA * mean), rho
 
 
 def _nearest(distances: Lists, local_connectivity: Scalar | Points) -> Points:
