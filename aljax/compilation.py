@@ -1,6 +1,7 @@
-"""Compiled programs that one process leaves to the next."""
+"""Compiled programs: kept for later processes, and impossible in forked ones."""
 
 import os
+import threading
 from pathlib import Path
 
 import jax
@@ -8,6 +9,10 @@ import jax
 from aljax.errors import InputError
 
 FOLDER = "~/.cache/aljax"
+PATIENCE = 10.0  # seconds, for a program that compiles in .1
+_forked = threading.Event()
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_forked.set)
 
 
 def enable_compilation_cache(folder: str | os.PathLike[str] = FOLDER) -> Path:
@@ -36,3 +41,25 @@ def enable_compilation_cache(folder: str | os.PathLike[str] = FOLDER) -> Path:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     return path
+
+
+def check_fork() -> None:
+    """Checks that a process that was forked can compile a program.
+
+    A fork does not copy JAX's threads, so the child waits for them forever.
+
+    Raises:
+        RuntimeError: JAX had run in the process that this one was forked from.
+    """
+    if not _forked.is_set():
+        return
+    trial = threading.Thread(target=jax.jit(lambda: os.getpid()), daemon=True)
+    trial.start()
+    trial.join(PATIENCE)
+    if trial.is_alive():
+        raise RuntimeError(
+            "This process was forked from one in which JAX had run, and a fork does "
+            "not copy JAX's threads. Start processes by "
+            '`multiprocessing.get_context("spawn")`, or fork before the first fit.'
+        )
+    _forked.clear()

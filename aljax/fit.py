@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 from jaxtyping import Bool, Float
 
 from aljax.checkpoints import Checkpoints
+from aljax.compilation import check_fork
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig, check_extra
 from aljax.embedding import AlignedEmbedding, Record
 from aljax.errors import InputError, instance, warn
@@ -291,6 +292,7 @@ def timed(stage: str, seconds: dict[str, float]) -> Iterator[None]:
 
 def check_key(key: Any) -> None:
     """Checks that a value is one key of JAX, of the new or the old style."""
+    check_fork()
     if isinstance(key, jax.Array):
         if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim == 0:
             return
@@ -341,12 +343,11 @@ def optimize(
     state's memory is used for the new one, unless others may use it, too.
     """
     rows = None if mesh else rows_for(problem, state)
+    unpad = lambda state: state  # noqa: E731
     if mesh:
         unpad = partial(collect, problem=problem, mesh=mesh)
     elif rows:
         unpad = partial(unpack, problem=problem, rows=rows)
-    else:
-        unpad = same
     options: dict[str, Any] = {"key": key, "n_shifts": n_shifts}
     if checkpoints:
         state = checkpoints.begin(problem, params, state, collect=unpad, **options)
@@ -372,11 +373,6 @@ def optimize(
                 progress(unpad(state))
         check_finite(state.maps)
         return unpad(state)
-
-
-def same(state: LayoutState) -> LayoutState:
-    """Returns a state as it is: whole slices on one device need no other form."""
-    return state
 
 
 def read_pull(weights: Any, name: str, held: Slice, _: int) -> np.ndarray | None:

@@ -17,6 +17,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from aljax.compilation import check_fork
 from aljax.config import (
     AlignmentConfig,
     GraphConfig,
@@ -222,6 +223,7 @@ class Parameters(BaseEstimator):
         raise NotImplementedError
 
     def _key(self) -> jax.Array:
+        check_fork()
         try:
             state = check_random_state(self.random_state)
         except ValueError as error:

@@ -1,6 +1,7 @@
 """Programs do not grow with the number of sizes: they are counted as JAX logs them."""
 
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -176,3 +177,39 @@ def test_capacities_are_few_and_add_at_most_half_to_large_slices():
         assert points <= capacity <= max(SMALL[1], 2 * points)
         assert capacity <= 1.5 * points or points <= SMALL[-1]
     assert len({*capacities}) == len(SMALL) + 6
+
+
+FORKS = """
+import os
+import jax
+import numpy as np
+from aljax import compilation
+from aljax.metrics import trustworthiness
+
+
+def in_a_child(compute, patience):
+    compilation.PATIENCE = patience
+    child = os.fork()
+    if child == 0:
+        try:
+            print(compute(), flush=True)
+        except RuntimeError as error:
+            print(error, flush=True)
+        os._exit(0)
+    os.waitpid(child, 0)
+
+
+in_a_child(compilation.check_fork, 60)
+jax.jit(lambda: 1)()
+data = np.eye(9)
+in_a_child(lambda: trustworthiness(data, data[:, :2], n_neighbors=3), 1)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on Windows")
+def test_a_forked_process_computes_unless_jax_had_run_before():
+    command = [sys.executable, "-W", "ignore", "-c", FORKS]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True)
+    before, after = ran.stdout.strip().splitlines()
+    assert before == "None"
+    assert '"spawn"' in after

@@ -11,6 +11,7 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Array, Float
 
+from aljax.compilation import check_fork
 from aljax.config import InverseConfig, number
 from aljax.curve import check_both, find_ab_params
 from aljax.errors import LARGEST, InputError, instance, warn
@@ -115,6 +116,7 @@ def read_floats(values: Any, name: str, *, exact: bool = False) -> Any:
 
     Others come in JAX's float type or, if `exact`, in double precision if they need it.
     """
+    check_fork()
     if not isinstance(values, jax.Array):
         try:
             if np.iscomplexobj(values):
