@@ -106,6 +106,11 @@ def _per_slice(default: Any, check: Check) -> Any:
     return _setting(default, _each(check), per_slice=True)
 
 
+SYNONYMS = {  # of pynndescent, scikit-learn and SciPy
+    "l2": "euclidean",
+    **dict.fromkeys(("l1", "cityblock", "taxicab"), "manhattan"),
+    **dict.fromkeys(("linf", "linfty", "linfinity"), "chebyshev"),
+}
 # The distance of rows that share nothing, or point in opposite directions.
 FARTHEST = {
     **dict.fromkeys(("jaccard", "dice", "hellinger"), 1.0),
@@ -340,7 +345,9 @@ class InverseConfig(_Settings):
     method: str = _setting("linear", one_of("linear", "mean"))
     n_neighbors: int | None = _setting(None, number(2, whole=True, optional=True))
     bounds: str | tuple[Any, Any] | None = _setting(None, _BOUNDS)
-    metric: str | None = _setting(None, one_of("euclidean", "cosine", optional=True))
+    metric: str | None = _setting(
+        None, one_of("euclidean", "l2", "cosine", optional=True)
+    )
 
 
 CONFIGS = {"graph": GraphConfig, "layout": LayoutConfig, "alignment": AlignmentConfig}

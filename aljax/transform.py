@@ -19,12 +19,12 @@ import scipy.sparse
 from jaxtyping import Array, Float, Int
 
 from aljax.columns import arrange, names_of
-from aljax.config import GraphConfig, InverseConfig
+from aljax.compilation import check_fork
+from aljax.config import SYNONYMS, GraphConfig, InverseConfig
 from aljax.errors import InputError, warn
 from aljax.graph.conditioning import EXACT_METRICS
 from aljax.graph.exact import QUERY_BLOCK as BLOCK
 from aljax.graph.exact import (
-    SYNONYMS,
     HeldRows,
     hold,
     nearest,
@@ -35,7 +35,7 @@ from aljax.graph.knn import KNN, Rows, as_floats, capacity_for, on_device
 from aljax.graph.known import nearest_known
 from aljax.graph.neighbors import is_cheap
 from aljax.graph.queries import HeldCells, hold_cells, nearest_in_cells
-from aljax.graph.slices import PRECOMPUTED, read_rows
+from aljax.graph.slices import PRECOMPUTED, read_rows, warn_of_degrees
 from aljax.inverse.read import HeldMap, read_config, read_map
 from aljax.inverse.reconstruct import Reconstruction, reconstruct
 from aljax.inverse.weights import Curve
@@ -158,7 +158,7 @@ class Frame(eqx.Module):
             got = f"names {self.name}, which has {len(self.positions)} rows"
             raise InputError("slice", got, "a slice of at least 3")
         if "metric" not in settings and getattr(config, "metric", None) is None:
-            settings["metric"] = SYNONYMS.get(self.graph.metric, self.graph.metric)
+            settings["metric"] = self.graph.metric
         config = read_config(config, settings)
         a, b = (jnp.asarray(value, float) for value in (self.params.a, self.params.b))
         return reconstruct(queries, held, Curve(a, b), config)
@@ -214,6 +214,7 @@ class Frame(eqx.Module):
 
     def _nearest(self, new_rows: Any) -> tuple[np.ndarray, np.ndarray]:
         """The slice's rows nearest to each new one, and how far they are."""
+        check_fork()
         graph, points = self.graph, len(self.positions)
         # As in the graph, a row counts as its own first neighbor.
         most: Any = graph.n_neighbors
@@ -226,6 +227,8 @@ class Frame(eqx.Module):
                 raise error.renamed("new_rows").of(self.name) from None
         data = self._data_for("transform")
         rows = _read_new(new_rows, data.shape[1], self.name, self.columns)
+        if graph.metric == "haversine":
+            warn_of_degrees([("`new_rows`", rows)])
         if not isinstance(data, np.ndarray):
             rows = scipy.sparse.csr_matrix(rows)
         elif not isinstance(rows, np.ndarray):

@@ -1,5 +1,6 @@
 """What a slice may be given as, and what is refused."""
 
+import warnings
 from typing import Any
 
 import jax
@@ -23,6 +24,7 @@ from sklearn.neighbors import kneighbors_graph
 import aljax
 from aljax import files as io
 from aljax.config import GraphConfig, LayoutConfig
+from aljax.errors import InputError
 from aljax.graph.build import build_graphs
 from aljax.graph.descent import LENGTHS, descent_knn
 from aljax.graph.exact import (
@@ -293,6 +295,36 @@ def test_plain_metrics_have_an_exact_search(metric):
     np.fill_diagonal(distances, 0)
     nearest = np.sort(distances, axis=1)[:, :NEIGHBORS]
     np.testing.assert_allclose(np.asarray(knn.distances).T, nearest, atol=1e-4)
+
+
+def test_degrees_are_warned_of_where_the_metric_takes_radians(rng):
+    degrees = rng.uniform([-90, -180], [90, 180], (40, 2))
+    radians = GraphConfig(n_neighbors=NEIGHBORS, metric="haversine")
+    with pytest.warns(UserWarning, match=r"pi/2.*slice 0 \('a'\) and 1 more"):
+        read_slices([degrees, np.radians(degrees), degrees], "abc", metric="haversine")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        maps = aljax.fit(
+            [np.radians(degrees)],
+            key=jax.random.key(0),
+            graph=radians,
+            layout=LayoutConfig(n_epochs=2),
+        )
+    with pytest.warns(UserWarning, match="pi/2.*`new_rows`"):
+        aljax.transform(maps, 0, degrees[:3])
+    with pytest.raises(InputError) as error:
+        read_slices([np.zeros((9, 3))], metric="haversine")
+    assert error.value.name == "metric"
+    assert "3 columns" in error.value.got
+
+
+@pytest.mark.parametrize(
+    ("name", "metric"),
+    [("l1", "manhattan"), ("cityblock", "manhattan"), ("linfinity", "chebyshev")],
+)
+def test_a_metric_has_one_meaning_by_all_its_names(name, metric):
+    alike = [find_neighbors(DATA[0], NEIGHBORS, metric=m) for m in (name, metric)]
+    np.testing.assert_array_equal(alike[0].distances, alike[1].distances)
 
 
 def test_new_rows_are_placed_in_other_metrics():

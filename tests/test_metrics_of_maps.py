@@ -5,7 +5,9 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
+import pandas
 import pytest
+import scipy.sparse
 from scipy.stats import kendalltau, pearsonr, spearmanr
 
 from aljax import metrics
@@ -286,8 +288,8 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
             (ODD, "row 3"),
             (np.where(np.isnan(ODD), np.inf, ODD), "row 3"),
             (np.where(np.isnan(ODD), 1e300, ODD), "below 1e+36"),
-            (SOME.astype(str), "<U32"),
-            (SOME.astype(object), "object"),
+            (SOME.astype(str), "str_"),
+            (np.array([[1, None]] * 60), "NoneType"),
             (SOME * 1j, "complex128"),
             (SOME[:, 0], "(60,)"),
             (SOME[:0], "(0, 6)"),
@@ -332,6 +334,18 @@ def test_input_that_cannot_be_measured_is_refused(measure, given, name, words):
         getattr(metrics, measure)(**given)
     assert refused.value.name == name
     assert words in f"{refused.value.got}; {refused.value.expected}"
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+def test_measures_take_the_data_and_numbers_that_a_fit_takes(data):
+    places = data[:, :2]
+    expected = metrics.trustworthiness(data, places, n_neighbors=0.1)
+    nullable = pandas.DataFrame(data).astype("Float64")
+    same: list[Any] = [nullable, data.astype(object), scipy.sparse.csr_array(data)]
+    shares: list[Any] = [0.1, np.float32(0.1), np.float64(0.1)]
+    for given in same:
+        for k in shares:
+            assert metrics.trustworthiness(given, places, n_neighbors=k) == expected
 
 
 @pytest.mark.usefixtures("as_users_run_it")

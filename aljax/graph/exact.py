@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 from numpy.typing import DTypeLike
 
+from aljax.config import SYNONYMS
 from aljax.errors import InputError, nearest_name
 from aljax.graph.conditioning import (
     EXACT_METRICS,
@@ -29,13 +30,12 @@ from aljax.graph.conditioning import (
 from aljax.graph.knn import KNN, Rows, as_floats, capacity_for, on_device
 
 FEW = 0.01  # share of rows, such as repeated ones, that may drown
-SYNONYMS = {"l2": "euclidean"}
 # Metrics that scikit-learn and pynndescent know by the same name for the same thing.
 PLAIN_METRICS = (
-    *("manhattan", "l1", "sqeuclidean", "chebyshev", "minkowski", "canberra"),
+    *("manhattan", "sqeuclidean", "chebyshev", "minkowski", "canberra"),
     *("braycurtis", "hamming", "haversine"),
 )
-SPARSE_METRICS = ("euclidean", "cosine", "manhattan", "l1")
+SPARSE_METRICS = ("euclidean", "cosine", "manhattan")
 TILE = 512  # rows that are compared with as many others at once
 QUERY_BLOCK = 128  # queries that are compared with all rows at once
 SPARE = 16  # candidates beyond those asked for, against rounding in their choice

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from aljax.config import SYNONYMS
 from aljax.errors import InputError, warn
 from aljax.graph.approximate import approximate_knn
 from aljax.graph.conditioning import EXACT_METRICS
@@ -18,7 +19,6 @@ from aljax.graph.descent import check_metric, descent_knn
 from aljax.graph.exact import (
     PLAIN_METRICS,
     SPARSE_METRICS,
-    SYNONYMS,
     exact_knn,
     nearest,
 )

@@ -151,7 +151,33 @@ def read_slices(
             raise (error if labels is None else error.of(name)) from error.__cause__
     if not any(one.rows for one in read):
         raise InputError("slices", "have no rows", "data (points, features)")
+    if metric == "haversine":
+        warn_of_degrees([(one.name, one.given) for one in read])
     return read
+
+
+def warn_of_degrees(named: Sequence[tuple[str, Any]]) -> None:
+    """Warns where latitudes and longitudes, by name, are too large for radians.
+
+    Raises:
+        InputError: Dense rows do not have these two columns.
+    """
+    dense = [(name, rows) for name, rows in named if isinstance(rows, np.ndarray)]
+    large = []
+    for name, rows in dense:
+        if rows.shape[1] != 2:
+            got = f"is 'haversine', but {name} has {rows.shape[1]} columns"
+            raise InputError("metric", got, "latitude and longitude, in radians")
+        latitude, longitude = np.abs(rows).max(axis=0, initial=0)
+        if latitude > np.pi / 2 + 1e-6 or longitude > 2 * np.pi + 1e-6:
+            large.append(name)
+    if large:
+        more = f" and {len(large) - 1} more" if large[1:] else ""
+        warn(
+            f"latitudes beyond pi/2 or longitudes beyond 2 pi in {large[0]}{more}: the "
+            "metric 'haversine' takes (latitude, longitude) in radians; "
+            "`np.radians(data)` converts degrees."
+        )
 
 
 def read_slice(
@@ -205,12 +231,18 @@ def _warn_if_square(rows: Rows, name: str) -> None:
 
 
 def read_rows(
-    given: Any, name: str, *, empty: bool = False, gaps: bool = False
+    given: Any,
+    name: str,
+    *,
+    empty: bool = False,
+    gaps: bool = False,
+    copy: bool = True,
 ) -> Rows:
     """Checked features or distances of rows; `name` is the argument in errors.
 
     There may be no rows if `empty`.  If `gaps`, as in distances, masked and missing
-    entries, NaN and values too large become inf.
+    entries, NaN and values too large become inf.  Without `copy` an array of floats is
+    used as it is.
     """
     fewest = 0 if empty else 1
     if scipy.sparse.issparse(given):
@@ -234,7 +266,7 @@ def read_rows(
         raise InputError(name, f"has dtype {data.dtype}", wanted, remedy)
     if data.dtype.kind not in "biuf":
         data = _read_objects(data, name, gaps=gaps)
-    data = data.astype(_float_of(data.dtype))
+    data = data.astype(_float_of(data.dtype), copy=copy)
     if gaps:
         data[~(data < LARGEST)] = np.inf
         return data

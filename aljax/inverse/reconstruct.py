@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from aljax.config import InverseConfig, number
+from aljax.config import SYNONYMS, InverseConfig, number
 from aljax.errors import InputError
 from aljax.graph.knn import on_device, round_up
 from aljax.inverse.neighborhood import (
@@ -149,7 +149,7 @@ def _settings(held: HeldMap, config: InverseConfig) -> tuple[int, dict[str, Any]
     n_neighbors = read_neighbors(config.n_neighbors, held.n_points)
     width = max(NARROWEST, 2 ** n_neighbors.bit_length())  # there is one more
     width = min(width, held.embedding.shape[0])
-    metric = config.metric or "euclidean"
+    metric = SYNONYMS.get(config.metric or "l2", config.metric)
     return n_neighbors, {"method": config.method, "width": width, "metric": metric}
 
 

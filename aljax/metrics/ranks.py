@@ -15,10 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from aljax.errors import LARGEST, InputError
+from aljax.compilation import check_fork
+from aljax.errors import InputError
 from aljax.graph.conditioning import drowns
 from aljax.graph.exact import FEW
 from aljax.graph.knn import capacity_for
+from aljax.graph.slices import read_rows as read_data
 
 TILE = 32  # rows compared with all others at once
 BLOCK = 128  # rows that a program places: any number of rows shares it, and
@@ -39,7 +41,7 @@ def summary(values: np.ndarray, per_point: bool) -> Measured:
 def count_neighbors(n_neighbors: float, points: int) -> int:
     """The number of neighbors that `n_neighbors`, a count or a share, stands for."""
     real = isinstance(n_neighbors, numbers.Real) and not isinstance(n_neighbors, bool)
-    share = isinstance(n_neighbors, float) and 0 < n_neighbors < 0.5
+    share = real and 0 < n_neighbors < 0.5
     whole = real and float(n_neighbors).is_integer() and 1 <= n_neighbors < points / 2
     if points < 3 or not (share or whole):
         raise InputError(
@@ -53,26 +55,10 @@ def count_neighbors(n_neighbors: float, points: int) -> int:
 
 
 def as_positions(values: Any, name: str, *, empty: bool = False) -> np.ndarray:
-    """Rows to be compared, as finite floats on two axes; none only if `empty`."""
-    expected = "real numbers, a row for each point"
-    try:
-        read = np.asarray(values)
-    except ValueError as error:
-        raise InputError(name, f"is not an array ({error})", expected) from error
-    fewest = 0 if empty else 1
-    full = read.ndim == 2 and read.shape[1] and len(read) >= fewest
-    if not full or read.dtype.kind not in "biuf":
-        got = f"has shape {read.shape} and dtype {read.dtype}"
-        raise InputError(name, got, expected)
-    if read.dtype.itemsize < 4 or read.dtype.kind != "f":
-        read = read.astype(float)
-    if (
-        not -LARGEST < read.min(initial=0) <= read.max(initial=0) < LARGEST
-    ):  # false for NaN, too
-        row = np.argwhere(~(np.abs(read) < LARGEST))[0, 0]
-        got = f"has {read[row].tolist()} in row {row}"
-        raise InputError(name, got, f"finite numbers, below {LARGEST:g} in size")
-    return read
+    """Dense rows to be compared, as finite floats on two axes; none only if `empty`."""
+    check_fork()
+    rows = read_data(values, name, empty=empty, copy=False)
+    return rows if isinstance(rows, np.ndarray) else rows.toarray()
 
 
 def read_pair(data: Any, embedding: Any) -> tuple[np.ndarray, np.ndarray]:
