@@ -1,29 +1,24 @@
-"""Estimators of scikit-learn: umap-learn's names over `fit` and `update`."""
+"""The estimator of a sequence: umap-learn's names over `fit` and `update`."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import scipy.sparse
 from jaxtyping import Float
-from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from aljax.columns import names_of
-from aljax.config import AlignmentConfig, of_slices
+from aljax.config import AlignmentConfig
 from aljax.embedding import AlignedEmbedding
-from aljax.errors import InputError
-from aljax.graph.fuzzy import FuzzyGraph
-from aljax.graph.knn import KNN
-from aljax.graph.slices import PRECOMPUTED, read_slice, read_slices, slices_of
+from aljax.graph.slices import read_slice, read_slices, slices_of
 from aljax.relations.read import turn_reversed
+from aljax.single_map import UMAP as UMAP
+from aljax.single_map import Map, check_data, mapper_of
 from aljax.transform import transform
-from aljax.umap_parameters import Parameters
+from aljax.umap_parameters import ABSENT, OF_ONE_MAP, Parameters
 from aljax.update import cut, update
-
-Map = Float[np.ndarray, "points components"]
 
 
 @dataclass(eq=False, repr=False)
@@ -55,6 +50,7 @@ class AlignedUMAP(Parameters):
     alignment_decay: float = AlignmentConfig.alignment_decay
     motion_fidelity: float = AlignmentConfig.motion_fidelity
     frame: str = AlignmentConfig.frame
+    _absent = ABSENT | OF_ONE_MAP
 
     def fit(
         self,
@@ -78,7 +74,7 @@ class AlignedUMAP(Parameters):
         """
         slices = read_slices(X, metric=self.metric)
         for t, part in enumerate(slices):
-            _check_data(part.given, f"X[{t}]")
+            check_data(part.given, f"X[{t}]")
         validate_data(self, X[0], skip_check_array=True)
         relations = turn_reversed(relations, slices)
         knn = self.precomputed_knn
@@ -127,7 +123,7 @@ class AlignedUMAP(Parameters):
             NotFittedError: `fit` comes first.
         """
         check_is_fitted(self)
-        _check_data(X, "X")
+        check_data(X, "X")
         new = read_slice(X, "X", metric=self.metric, others=self.maps_.columns or ())
         count = len(self.maps_.maps)
         if isinstance(relations, Mapping):
@@ -193,116 +189,3 @@ class AlignedUMAP(Parameters):
         """The number of slices."""
         check_is_fitted(self)
         return len(self.maps_.maps)
-
-
-@dataclass(eq=False, repr=False)
-class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
-    """One data set as a map: the case of a single slice.
-
-    Its parameters are those of `AlignedUMAP`, but for the fields of `AlignmentConfig`;
-    `precomputed_knn` is one pair (indices, distances).
-
-    Attributes:
-        embedding_: The map, `(points, components)`.
-        graph_: The fuzzy graph, a symmetric sparse matrix.
-        maps_: The map as an `AlignedEmbedding` of one slice.
-        n_features_in_: Columns of the data.
-        feature_names_in_: Their names, where it was a frame.
-    """
-
-    def fit(self, X: Any, y: Any = None) -> "UMAP":  # noqa: N803
-        """Lays the data out.
-
-        Args:
-            X: The data, `(points, features)`: an array, a pandas or polars frame, a
-                SciPy sparse matrix, or (precomputed) distances `(points, points)`.
-            y: The rows' classes (-1 for unknown) or values, as `target_metric` says,
-                or None.
-
-        Raises:
-            ValueError: As `aljax.fit` does.
-        """
-        data = read_slice(self._validate(X, reset=True), "X", metric=self.metric)
-        data = replace(data, columns=names_of(X))
-        init = self.init if isinstance(self.init, str) else [self.init]
-        knn = None if self.precomputed_knn is None else [self.precomputed_knn]
-        labels = None if y is None else [y]
-        maps = self._fit([data], None, init=init, y=labels, precomputed_knn=knn)
-        self._keep(maps)
-        return self
-
-    def fit_transform(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self,
-        X: Any,  # noqa: N803
-        y: Any = None,
-    ) -> Map:
-        """`fit`, then the map."""
-        return self.fit(X, y).embedding_
-
-    def transform(self, X: Any) -> Map:  # noqa: N803
-        """Places unseen rows in the map, as `aljax.transform` does."""
-        check_is_fitted(self)
-        rows = self._validate(X, reset=False)
-        return transform(self._placed(), 0, rows)
-
-    def inverse_transform(self, X: Any) -> Float[np.ndarray, "queries features"]:  # noqa: N803
-        """Data for positions in the map, as `aljax.inverse_transform` makes them."""
-        check_is_fitted(self)
-        return np.asarray(self._placed().inverse_transform(X).points)
-
-    def _placed(self) -> AlignedEmbedding:
-        """The map, with the positions that were assigned to `embedding_`, if any."""
-        if self.embedding_ is not self.maps_.maps[0]:
-            self.maps_ = replace(self.maps_, maps=[np.asarray(self.embedding_)])
-            self.embedding_ = self.maps_.maps[0]
-        return self.maps_
-
-    @property
-    def graph_(self) -> scipy.sparse.csr_matrix:
-        """The fuzzy graph."""
-        check_is_fitted(self)
-        return self.maps_.graphs[0].to_sparse()
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = ["float32"]
-        return tags
-
-    def _validate(self, data: Any, *, reset: bool) -> Any:
-        _check_data(data, "X")
-        fewest = 3 if reset else 1
-        return validate_data(
-            self,
-            data,
-            reset=reset,
-            accept_sparse="csr",
-            ensure_min_samples=fewest,
-            ensure_all_finite=self.metric != PRECOMPUTED,
-        )
-
-    def _keep(self, maps: AlignedEmbedding) -> None:
-        self.maps_ = maps
-        self.embedding_ = maps.slices()[0]
-        self._n_features_out = self.embedding_.shape[1]
-
-
-def mapper_of(maps: AlignedEmbedding, **parameters: Any) -> UMAP:
-    """Returns a fitted estimator of one slice's map."""
-    configs = (of_slices(config, 0, 1) for config in (maps.graph, maps.layout))
-    for config in configs:
-        parameters |= vars(config)
-    mapper: Any = UMAP(**parameters)
-    data = maps.data[0]
-    mapper.n_features_in_ = len(maps.maps[0]) if data is None else data.shape[1]
-    if maps.columns is not None and maps.columns[0] is not None:
-        mapper.feature_names_in_ = np.array(maps.columns[0], dtype=object)
-    mapper._keep(maps)
-    return mapper
-
-
-def _check_data(data: Any, name: str) -> None:
-    """Checks that a slice is data, which estimators take, not made of data."""
-    if isinstance(data, KNN | FuzzyGraph):
-        got, remedy = f"is a {type(data).__name__}", "Pass neighbors as "
-        remedy += "`precomputed_knn`, or graphs to `aljax.fit`."
-        raise InputError(name, got, "data", remedy)

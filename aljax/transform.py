@@ -115,7 +115,10 @@ class Frame(eqx.Module):
 
     def transform(self, rows: Any) -> Float[np.ndarray, "queries components"]:
         """Returns unseen rows' places in the map: see `aljax.transform`."""
-        rows_near, distances = self._nearest(rows)
+        # As in the graph, a row counts as its own first neighbor.
+        most: Any = self.graph.n_neighbors
+        count = max(min(most, len(self.positions)) - 1, 1)
+        rows_near, distances = self.nearest(rows, count)
         if isinstance(self.data, np.ndarray) and self.graph.metric != PRECOMPUTED:
             names = len(self.data[0]), self.name, self.columns
             put_equal_first(_read_new(rows, *names), self.data, rows_near, distances)
@@ -212,13 +215,10 @@ class Frame(eqx.Module):
             )
         return self.data
 
-    def _nearest(self, new_rows: Any) -> tuple[np.ndarray, np.ndarray]:
-        """The slice's rows nearest to each new one, and how far they are."""
+    def nearest(self, new_rows: Any, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the `count` rows nearest to each new one, and how far they are."""
         check_fork()
         graph, points = self.graph, len(self.positions)
-        # As in the graph, a row counts as its own first neighbor.
-        most: Any = graph.n_neighbors
-        count = max(min(most, points) - 1, 1)
         if graph.metric == PRECOMPUTED:
             rows = _read_new(new_rows, points, self.name, gaps=True)
             try:

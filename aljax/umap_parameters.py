@@ -25,6 +25,7 @@ from aljax.config import (
     PerSliceFloat,
     PerSliceInt,
     is_listed,
+    one_of,
 )
 from aljax.embedding import AlignedEmbedding
 from aljax.errors import InputError, nearest_name, warn
@@ -42,8 +43,10 @@ ABSENT = {
     "densmap": "DensMAP is not in aljax",
     "output_dens": "DensMAP is not in aljax",
     "output_metric": "Maps are Euclidean in aljax",
+}
+OF_ONE_MAP = {  # what only `UMAP` has
     "transform_mode": "For graphs without a layout use `aljax.prepare(...).graphs`",
-    "unique": "Drop repeated rows by `np.unique(X, axis=0, return_inverse=True)`",
+    "unique": "Relations know rows one by one; drop repeated rows beforehand",
 }
 Path = str | os.PathLike[str]
 
@@ -95,6 +98,8 @@ class Parameters(BaseEstimator):
     knn_method: str = GraphConfig.knn_method
     n_shifts: int | None = LayoutConfig.n_shifts
     devices: int | None = None
+    _absent = ABSENT
+    _also_saved = ()
 
     def __new__(cls, *_: Any, **parameters: Any) -> Any:
         """Checks the names; an error suggests the nearest right one."""
@@ -141,10 +146,11 @@ class Parameters(BaseEstimator):
     def _check_parameters(self) -> None:
         """Warns of parameters that do nothing, raises for those of `ABSENT`."""
         defaults = {field.name: field.default for field in dataclasses.fields(self)}
-        for name, why in ABSENT.items():
+        for name, why in self._absent.items():
             value = getattr(self, name)
             if value != defaults[name]:
                 raise InputError(name, f"is {value!r}", repr(defaults[name]), f"{why}.")
+        one_of("embedding", "graph")("transform_mode", self.transform_mode)
         idle = [n for n in POINTLESS if getattr(self, n) != defaults[n]]
         if idle:
             names = ", ".join(f"`{name}`" for name in idle)
@@ -199,7 +205,7 @@ class Parameters(BaseEstimator):
             "maps": fields,
             "n_features": fitted.n_features_in_,
             "feature_names": None if names is None else names.tolist(),
-        }
+        } | {name.strip("_"): getattr(self, name) for name in self._also_saved}
         write(path, type(self).__name__, parts)
 
     @classmethod
@@ -215,6 +221,8 @@ class Parameters(BaseEstimator):
         model.n_features_in_ = parts["n_features"]
         if parts["feature_names"] is not None:
             model.feature_names_in_ = np.array(parts["feature_names"], dtype=object)
+        for name in cls._also_saved:  # files of 0.1 have none of them
+            setattr(model, name, parts.get(name.strip("_"), getattr(model, name)))
         check_parts(parts["maps"], path)
         model._keep(AlignedEmbedding(**parts["maps"]))
         return model

@@ -25,7 +25,9 @@ ORDER = [
     "graph.descent",
     "graph.fuzzy",
     "graph.known",
+    "graph.bipartite",
     "graph.slices",
+    "graph.repeated",
     "graph.neighbors",
     "graph.discrete",
     "graph.supervised",
@@ -62,6 +64,7 @@ ORDER = [
     "sweep",
     "selection",
     "umap_parameters",
+    "single_map",
     "estimator",
     "plot",
 ]

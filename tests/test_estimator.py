@@ -19,7 +19,7 @@ import aljax
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
 from aljax.graph.exact import exact_knn
 from aljax.layout.sharding import read_devices
-from aljax.umap_parameters import ABSENT, POINTLESS
+from aljax.umap_parameters import ABSENT, OF_ONE_MAP, POINTLESS
 
 pytestmark = pytest.mark.usefixtures("as_users_run_it")
 QUICK: dict[str, Any] = {"n_neighbors": 6, "n_epochs": 20, "random_state": 0}
@@ -235,7 +235,7 @@ def test_parameters_that_do_nothing_are_named_in_one_warning():
     said = str(raised[0].message)
     assert said.startswith("`low_memory`, `n_jobs`, `transform_queue_size` of umap")
     known = {*aljax.UMAP().get_params()}
-    assert {*POINTLESS} | {*ABSENT} < known
+    assert {*POINTLESS} | {*ABSENT} | {*OF_ONE_MAP} < known
 
 
 @pytest.mark.parametrize(
@@ -245,13 +245,13 @@ def test_parameters_that_do_nothing_are_named_in_one_warning():
         ("output_dens", True, "DensMAP"),
         ("output_metric", "haversine", "Euclidean"),
         ("transform_mode", "graph", "aljax.prepare"),
-        ("unique", True, "np.unique"),
+        ("unique", True, "repeated rows"),
     ],
 )
 def test_parameters_that_aljax_does_not_have_say_so(name, value, remedy):
     default = getattr(one_map(), name)
     with refused(name, f"is {value!r}", repr(default), remedy):
-        one_map(**BARE, **{name: value}).fit(make_data()[0])
+        aljax.AlignedUMAP(**BARE, **{name: value}).fit([make_data()[0]])
 
 
 @pytest.mark.parametrize("estimator", ["UMAP", "AlignedUMAP"])
@@ -362,7 +362,7 @@ def test_data_that_do_not_fit_are_refused(case):
 
 
 @pytest.mark.parametrize(
-    ("data", "said"), [(DATA[0][0], "Expected 2D"), (DATA[0][:2], "minimum of 3 is")]
+    ("data", "said"), [(DATA[0][0], "Expected 2D"), (DATA[0][:0], "minimum of 1 is")]
 )
 def test_scikit_learn_refuses_other_shapes(data, said):
     with pytest.raises(ValueError, match=said):

@@ -1,0 +1,247 @@
+"""The estimator of one map: umap-learn's names over `fit` of a single slice."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+from jaxtyping import Float
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from aljax.columns import names_of
+from aljax.config import of_slices
+from aljax.embedding import AlignedEmbedding
+from aljax.errors import InputError
+from aljax.graph.bipartite import bipartite_graph
+from aljax.graph.fuzzy import FuzzyGraph
+from aljax.graph.knn import KNN, Rows
+from aljax.graph.repeated import distinct_rows, stacked
+from aljax.graph.slices import PRECOMPUTED, read_slice
+from aljax.transform import transform
+from aljax.umap_parameters import Parameters
+
+Map = Float[np.ndarray, "points components"]
+GRAPH = "graph"  # the `transform_mode` without a layout
+
+
+@dataclass(eq=False, repr=False)
+class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
+    """One data set as a map: the case of a single slice.
+
+    Its parameters are those of `AlignedUMAP`, but for the fields of `AlignmentConfig`;
+    `precomputed_knn` is one pair (indices, distances).  With `unique=True` repeated
+    rows are laid out once, and share a position.  With `transform_mode="graph"`
+    nothing is laid out: `fit_transform` and `transform` return graphs.
+
+    Attributes:
+        embedding_: The map, `(points, components)`.
+        graph_: The fuzzy graph, a symmetric sparse matrix (with `unique=True` of the
+            distinct rows, in the order of `maps_.data[0]`).
+        maps_: The map as an `AlignedEmbedding` of one slice.
+        n_features_in_: Columns of the data.
+        feature_names_in_: Their names, where it was a frame.
+    """
+
+    # Where a row stands among the distinct ones, and if `y` shaped the graph.
+    _unique_inverse_ = None
+    _supervised = False
+    _also_saved = ("_unique_inverse_", "_supervised")
+
+    def fit(self, X: Any, y: Any = None) -> "UMAP":  # noqa: N803
+        """Lays the data out.
+
+        Args:
+            X: The data, `(points, features)`: an array, a pandas or polars frame, a
+                SciPy sparse matrix, or (precomputed) distances `(points, points)`.
+            y: The rows' classes (-1 for unknown) or values, as `target_metric` says,
+                or None.
+
+        Raises:
+            ValueError: As `aljax.fit` does.
+        """
+        rows = self._validate(X, reset=True)
+        self._lay_out(rows, y, names_of(X), self.init)
+        return self
+
+    def fit_transform(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self,
+        X: Any,  # noqa: N803
+        y: Any = None,
+    ) -> Any:
+        """`fit`, then the map, or the graph if `transform_mode` is "graph"."""
+        self.fit(X, y)
+        return self.graph_ if self.transform_mode == GRAPH else self.embedding_
+
+    def update(self, X: Any) -> "UMAP":  # noqa: N803
+        """Adds rows, and lays all of them out again from where they are.
+
+        New rows start where `transform` places them.
+
+        Args:
+            X: The new rows, `(points, features)`.
+
+        Raises:
+            InputError: The model was fitted with `y` or to distances, or was saved
+                without its data.
+            NotFittedError: `fit` comes first.
+        """
+        check_is_fitted(self)
+        new = self._validate(X, reset=False)
+        rows, start = self.maps_.data[0], self.init
+        if rows is None or self._supervised:
+            got = f"comes to a model {'of `y`' if self._supervised else 'without rows'}"
+            remedy = "Fit all rows together."
+            raise InputError("X", got, "a model of data alone", remedy)
+        if self._unique_inverse_ is not None:
+            rows = rows[self._unique_inverse_]
+        if self.transform_mode != GRAPH:
+            start = np.concatenate([self.embedding_, self.transform(X)])
+        columns = None if self.maps_.columns is None else self.maps_.columns[0]
+        self._lay_out(stacked(rows, new), None, columns, start)
+        return self
+
+    def transform(self, X: Any) -> Any:  # noqa: N803
+        """Places unseen rows in the map, as `aljax.transform` does.
+
+        With `transform_mode="graph"` it returns their memberships in the rows of the
+        data, a sparse matrix `(queries, points)`.
+
+        Raises:
+            InputError: The model has one row, or rows do not fit.
+        """
+        check_is_fitted(self)
+        rows = self._validate(X, reset=False)
+        if len(self.maps_.maps[0]) == 1:
+            got, remedy = "comes to a model of a single row", "Fit more rows."
+            raise InputError("X", got, "a model of at least two", remedy)
+        if self.transform_mode == GRAPH:
+            return self._graph_to(rows)
+        return transform(self._placed(), 0, rows)
+
+    def inverse_transform(self, X: Any) -> Float[np.ndarray, "queries features"]:  # noqa: N803
+        """Data for positions in the map, as `aljax.inverse_transform` makes them."""
+        check_is_fitted(self)
+        return np.asarray(self._placed().inverse_transform(X).points)
+
+    def _lay_out(self, rows: Rows, y: Any, columns: Any, start: Any) -> None:
+        """Fits the rows; positions to start from have a row for each of them."""
+        inverse = None
+        if self.unique:
+            self._check_unique()
+            first, inverse = distinct_rows(rows)
+            y = None if y is None else _chosen(y, first, rows.shape[0], "y")
+            if not isinstance(start, str):
+                start = _chosen(start, first, rows.shape[0], "init")
+            rows = rows[first]
+        data = read_slice(rows, "X", metric=self.metric)
+        knn = None if self.precomputed_knn is None else [self.precomputed_knn]
+        changed: dict[str, Any] = {
+            "init": start if isinstance(start, str) else [start],
+            "y": None if y is None else [y],
+            "precomputed_knn": knn,
+        }
+        if self.transform_mode == GRAPH:
+            changed |= {"init": "random", "n_epochs": 0}
+        maps = self._fit([replace(data, columns=columns)], None, **changed)
+        self._unique_inverse_, self._supervised = inverse, y is not None
+        self._keep(maps)
+
+    def _check_unique(self) -> None:
+        knn = self.precomputed_knn
+        told = "`metric='precomputed'`" if self.metric == PRECOMPUTED else ""
+        told = told or ("`precomputed_knn`" if knn and knn[0] is not None else "")
+        if told:
+            got, remedy = f"is True beside {told}", "Drop repeated rows beforehand."
+            raise InputError("unique", got, "False, for rows are not compared", remedy)
+
+    def _graph_to(self, rows: Rows) -> scipy.sparse.csr_matrix:
+        frame, data = self.maps_.frame(0), self.maps_.data[0]
+        comparable = data is not None and data.shape == rows.shape
+        if comparable and not abs(data - rows).max():
+            return self.graph_
+        graph: Any = frame.graph
+        count = min(graph.n_neighbors, len(self.maps_.maps[0]))
+        near, distances = frame.nearest(rows, count)
+        return bipartite_graph(
+            near,
+            distances,
+            len(self.maps_.maps[0]),
+            farthest=graph.farthest,
+            local_connectivity=graph.local_connectivity,
+        )
+
+    def _placed(self) -> AlignedEmbedding:
+        """The map, with the positions that were assigned to `embedding_`, if any."""
+        if not hasattr(self, "embedding_"):
+            got = "was 'graph' when the model was fitted"
+            remedy = "Fit again for positions."
+            raise InputError("transform_mode", got, "'embedding'", remedy)
+        positions = np.asarray(self.embedding_)
+        if self._unique_inverse_ is not None:
+            first = np.unique(self._unique_inverse_, return_index=True)[1]
+            positions = positions[first]
+        if not np.array_equal(positions, self.maps_.maps[0]):
+            self.maps_ = replace(self.maps_, maps=[positions])
+        return self.maps_
+
+    @property
+    def graph_(self) -> scipy.sparse.csr_matrix:
+        """The fuzzy graph."""
+        check_is_fitted(self)
+        return self.maps_.graphs[0].to_sparse()
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
+
+    def _validate(self, data: Any, *, reset: bool) -> Any:
+        check_data(data, "X")
+        finite = self.metric != PRECOMPUTED  # of rows that are unrelated
+        return validate_data(
+            self, data, reset=reset, accept_sparse="csr", ensure_all_finite=finite
+        )
+
+    def _keep(self, maps: AlignedEmbedding) -> None:
+        self.maps_ = maps
+        if self.transform_mode == GRAPH:
+            vars(self).pop("embedding_", None)
+            self._n_features_out = len(maps.maps[0])
+            return
+        (self.embedding_,) = maps.slices()
+        if self._unique_inverse_ is not None:
+            self.embedding_ = self.embedding_[self._unique_inverse_]
+        self._n_features_out = self.embedding_.shape[1]
+
+
+def mapper_of(maps: AlignedEmbedding, **parameters: Any) -> UMAP:
+    """Returns a fitted estimator of one slice's map."""
+    configs = (of_slices(config, 0, 1) for config in (maps.graph, maps.layout))
+    for config in configs:
+        parameters |= vars(config)
+    mapper: Any = UMAP(**parameters)
+    data = maps.data[0]
+    mapper.n_features_in_ = len(maps.maps[0]) if data is None else data.shape[1]
+    if maps.columns is not None and maps.columns[0] is not None:
+        mapper.feature_names_in_ = np.array(maps.columns[0], dtype=object)
+    mapper._keep(maps)
+    return mapper
+
+
+def _chosen(values: Any, rows: np.ndarray, count: int, name: str) -> Any:
+    """The entries of some rows of a list, array or column with one for each row."""
+    if len(values) != count:
+        got, expected = f"has {len(values)} entries", f"one for each of {count} rows"
+        raise InputError(name, got, expected)
+    if isinstance(values, list | tuple):
+        return [values[row] for row in rows]
+    return np.asarray(values)[rows]
+
+
+def check_data(data: Any, name: str) -> None:
+    """Checks that a slice is data, which estimators take, not made of data."""
+    if isinstance(data, KNN | FuzzyGraph):
+        got, remedy = f"is a {type(data).__name__}", "Pass neighbors as "
+        remedy += "`precomputed_knn`, or graphs to `aljax.fit`."
+        raise InputError(name, got, "data", remedy)

@@ -1,0 +1,197 @@
+"""What `UMAP` has beside `AlignedUMAP`: repeated rows, graphs alone, more rows."""
+
+import pickle
+from typing import Any
+
+import numpy as np
+import pandas
+import pytest
+import scipy.sparse
+from helpers import import_umap, make_data, refused
+
+import aljax
+
+pytestmark = pytest.mark.usefixtures("as_users_run_it")
+QUICK: dict[str, Any] = {"n_neighbors": 6, "n_epochs": 20, "random_state": 0}
+BARE: dict[str, Any] = QUICK | {"n_epochs": 0}
+DATA = make_data()[0]
+REPEATED = np.concatenate([DATA, DATA[:7], DATA[:3]])
+NEW = make_data()[1][:5]
+SPARSE = scipy.sparse.csr_matrix(np.where(np.abs(REPEATED) < 0.3, 0, REPEATED))
+
+
+def one_map(**parameters: Any) -> Any:
+    return aljax.UMAP(**parameters)
+
+
+@pytest.fixture(scope="module")
+def fitted() -> Any:
+    return one_map(**BARE, unique=True).fit(REPEATED)
+
+
+def test_repeated_rows_are_laid_out_once_and_share_a_position(fitted):
+    positions, rows = fitted.embedding_, len(DATA)
+    assert positions.shape == (len(REPEATED), 2)
+    np.testing.assert_array_equal(positions[rows : rows + 7], positions[:7])
+    assert len(np.unique(positions, axis=0)) == rows == fitted.graph_.shape[0]
+    alone = one_map(**BARE).fit(np.unique(REPEATED, axis=0))
+    np.testing.assert_array_equal(fitted.graph_.toarray(), alone.graph_.toarray())
+    np.testing.assert_allclose(fitted.transform(REPEATED), positions, atol=1e-5)
+
+
+def test_positions_given_to_a_model_of_repeated_rows_are_taken(fitted):
+    model = pickle.loads(pickle.dumps(fitted))
+    model.embedding_ = fitted.embedding_ + 10
+    placed = model.transform(REPEATED[-4:])
+    np.testing.assert_allclose(placed, fitted.embedding_[-4:] + 10, atol=1e-5)
+    start = one_map(**BARE, unique=True, init=model.embedding_).fit(REPEATED)
+    np.testing.assert_allclose(start.embedding_, model.embedding_, atol=1e-3)
+
+
+def test_a_file_keeps_which_rows_repeat(fitted, tmp_path):
+    fitted.save(tmp_path / "it")
+    loaded = aljax.UMAP.load(tmp_path / "it")
+    np.testing.assert_array_equal(loaded.embedding_, fitted.embedding_)
+
+
+@pytest.mark.parametrize("y", [[*range(len(DATA))], np.arange(len(DATA))])
+def test_classes_and_sparse_rows_may_repeat(y):
+    y = [*y, *y[:7], *y[:3]] if isinstance(y, list) else np.r_[y, y[:7], y[:3]]
+    model = one_map(**BARE, unique=True).fit(SPARSE, y)
+    assert model.graph_.shape[0] == len(np.unique(SPARSE.toarray(), axis=0))
+    np.testing.assert_array_equal(model.embedding_[-3:], model.embedding_[:3])
+    alone = one_map(**BARE).fit(SPARSE[: len(DATA)], y[: len(DATA)])
+    np.testing.assert_allclose(
+        model.graph_.toarray(), alone.graph_.toarray(), atol=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    ("parameters", "y", "name", "words"),
+    [
+        ({"metric": "precomputed"}, None, "unique", "precomputed"),
+        ({"precomputed_knn": (NEW, NEW)}, None, "unique", "precomputed_knn"),
+        ({}, [0, 1], "y", "2 entries"),
+        ({"init": np.zeros((3, 2))}, None, "init", "3 entries"),
+    ],
+)
+def test_what_does_not_go_with_repeated_rows_is_refused(parameters, y, name, words):
+    square = np.zeros((len(DATA), len(DATA)))
+    data = square if "metric" in parameters else DATA
+    with refused(name, words):
+        one_map(**BARE, unique=True, **parameters).fit(data, y)
+
+
+def test_a_graph_alone_is_made_without_a_map(tmp_path):
+    model = one_map(**QUICK, transform_mode="graph")
+    graph = model.fit_transform(DATA)
+    expected = one_map(**BARE).fit(DATA).graph_
+    np.testing.assert_array_equal(graph.toarray(), expected.toarray())
+    assert not hasattr(model, "embedding_")
+    assert len(model.get_feature_names_out()) == len(DATA)
+    np.testing.assert_array_equal(model.transform(DATA).toarray(), graph.toarray())
+    model.save(tmp_path / "it")
+    loaded = aljax.UMAP.load(tmp_path / "it")
+    np.testing.assert_array_equal(loaded.graph_.toarray(), graph.toarray())
+    model.set_params(transform_mode="embedding")
+    with refused("transform_mode", "graph", "Fit again"):
+        model.transform(NEW)
+    with refused("transform_mode", "is 'graphs'", "embedding, graph"):
+        one_map(**BARE, transform_mode="graphs").fit(DATA)
+
+
+def test_memberships_of_new_rows_sum_to_the_size_of_their_neighborhood():
+    model = one_map(**QUICK, transform_mode="graph").fit(DATA)
+    graph = model.transform(NEW).toarray()
+    assert graph.shape == (len(NEW), len(DATA))
+    for row, memberships in zip(NEW, graph, strict=True):
+        distances = np.linalg.norm(DATA - row, axis=1)
+        near = np.argsort(distances)[:6]
+        np.testing.assert_array_equal(np.sort(near), np.flatnonzero(memberships))
+        rate = -np.log(memberships[near]) / distances[near]  # 1 / sigma
+        np.testing.assert_allclose(rate, rate[0], rtol=1e-3)
+        np.testing.assert_allclose(memberships[near[1:]].sum(), np.log2(6), rtol=1e-4)
+    far = one_map(**QUICK, transform_mode="graph", disconnection_distance=9.0)
+    assert far.fit(DATA).transform(NEW + 100).nnz == 0
+
+
+def test_rows_are_added_and_laid_out_from_where_they_are():
+    frame = pandas.DataFrame(DATA, columns=[*"abcde"])  # pyright: ignore
+    model = one_map(**BARE).fit(frame)
+    new = pandas.DataFrame(NEW, columns=frame.columns)
+    before, placed = model.embedding_, model.transform(new)
+    assert model.update(new) is model
+    expected = np.concatenate([before, placed])
+    np.testing.assert_allclose(model.embedding_, expected, atol=1e-6)
+    both = one_map(**BARE).fit(np.concatenate([DATA, NEW]))
+    np.testing.assert_array_equal(model.graph_.toarray(), both.graph_.toarray())
+    assert model.maps_.columns == (tuple("abcde"),)
+    model.set_params(n_epochs=20).update(new)
+    assert np.abs(model.embedding_[: len(expected)] - expected).max() > 0.1
+    assert model.embedding_.shape == (len(expected) + len(NEW), 2)
+
+
+def test_sparse_and_repeated_rows_are_added(fitted):
+    model = pickle.loads(pickle.dumps(fitted)).update(REPEATED[:4])
+    assert model.embedding_.shape == (len(REPEATED) + 4, 2)
+    assert model.graph_.shape == fitted.graph_.shape
+    np.testing.assert_array_equal(model.embedding_[-4:], model.embedding_[:4])
+    sparse = one_map(**BARE, transform_mode="graph").fit(SPARSE[:30])
+    sparse.update(SPARSE[30:])
+    expected = one_map(**BARE).fit(SPARSE).graph_
+    np.testing.assert_allclose(sparse.graph_.toarray(), expected.toarray(), atol=1e-6)
+
+
+def test_rows_are_added_to_models_of_data_alone(tmp_path):
+    with refused("X", "`y`", "Fit all rows together"):
+        one_map(**BARE).fit(DATA, np.arange(len(DATA)) % 2).update(NEW)
+    model = one_map(**BARE).fit(DATA)
+    model.save(tmp_path / "it", with_data=False)
+    with refused("X", "without rows"):
+        aljax.UMAP.load(tmp_path / "it").update(NEW)
+
+
+def test_few_rows_have_maps():
+    with pytest.warns(UserWarning, match="2 rows of slice 0 are without an edge"):
+        pair = one_map(**BARE).fit(DATA[:2])
+    assert pair.embedding_.shape == (2, 2)
+    with pytest.warns(UserWarning, match="1 row of slice 0 is without an edge"):
+        model = one_map(**BARE).fit(DATA[:1])
+    assert model.embedding_.shape == (1, 2)
+    with refused("X", "a single row"):
+        model.transform(NEW)
+
+
+@pytest.mark.slow  # numba compiles umap-learn for half a minute
+@pytest.mark.parametrize("local_connectivity", [1.0, 2.5])
+def test_graphs_are_those_of_umap_learn(local_connectivity):
+    umap = import_umap("umap")
+    settings = BARE | {"local_connectivity": local_connectivity}
+
+    def both(**more: Any) -> tuple[Any, Any]:
+        theirs = umap.UMAP(**settings, n_jobs=1, **more)
+        return theirs, one_map(**settings, **more)
+
+    def equal(theirs: Any, ours: Any) -> None:
+        expected, found = (np.array(graph.toarray()) for graph in (theirs, ours))
+        assert expected.shape == found.shape
+        # Its layout cuts what it would sample less than once off its `graph_`.
+        found[found < found.max() / 500] = 0
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+
+    for data in (REPEATED, SPARSE):
+        theirs, ours = (model.fit(data) for model in both(unique=True))
+        if isinstance(data, np.ndarray):  # umap-learn sorts sparse rows as text
+            equal(theirs.graph_, ours.graph_)
+            assert (theirs._unique_inverse_ == ours._unique_inverse_).all()
+        assert theirs.graph_.shape == ours.graph_.shape
+    theirs, ours = (model.fit(DATA) for model in both(transform_mode="graph"))
+    np.testing.assert_allclose(
+        ours.graph_.toarray(), theirs.graph_.toarray(), atol=1e-4
+    )
+    np.testing.assert_allclose(
+        ours.transform(NEW).toarray(), theirs.transform(NEW).toarray(), atol=1e-4
+    )
+    theirs, ours = (model.fit(DATA) for model in both())
+    theirs.update(NEW)
+    equal(theirs.graph_, ours.update(NEW).graph_)
