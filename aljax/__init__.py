@@ -18,7 +18,7 @@ from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.knn import KNN, as_knn
 from aljax.inverse import Reconstruction, gradient_map, inverse_transform
 from aljax.tables import slices_from_table, sliding_windows
-from aljax.transform import transform
+from aljax.transform import Placement, place, transform
 from aljax.update import update
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ __all__ = [
     "GraphConfig",
     "InverseConfig",
     "LayoutConfig",
+    "Placement",
     "Reconstruction",
     "as_knn",
     "enable_compilation_cache",
@@ -45,6 +46,7 @@ __all__ = [
     "gradient_map",
     "inverse_transform",
     "load",
+    "place",
     "prepare",
     "slices_from_table",
     "sliding_windows",

@@ -5,7 +5,7 @@ import dataclasses
 import html
 import io
 import os
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 from functools import cached_property
 from reprlib import repr as brief
 from typing import Any
@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from aljax.columns import RowValues, per_row
+from aljax.columns import RowValues
 from aljax.config import (
     AlignmentConfig,
     GraphConfig,
@@ -24,7 +24,8 @@ from aljax.config import (
     number,
     of_slices,
 )
-from aljax.errors import optional, slice_name
+from aljax.errors import slice_name
+from aljax.export import to_anndata, to_frame
 from aljax.files import check_parts, read, write
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.knn import Rows, as_floats
@@ -34,10 +35,8 @@ from aljax.layout.losses import LossTerms
 from aljax.layout.problem import LayoutParams
 from aljax.relations.mates import Relations
 from aljax.relations.read import SliceIds
-from aljax.transform import Frame
+from aljax.transform import Frame, Placement
 
-AXES = ("x", "y", "z")
-TAKEN = ("slice", "row", "id", "label")  # columns that a table of maps has
 SHOWN = 8  # slices that a text or picture of a model shows
 DRAWN = 2000  # points of a slice that its picture shows
 
@@ -176,6 +175,14 @@ class AlignedEmbedding(Record):
         """Returns unseen rows' places in the map of a slice: see `aljax.transform`."""
         return self.frame(slice).transform(rows)
 
+    def place(
+        self,
+        rows: Any,
+        slice: int = -1,  # noqa: A002
+    ) -> Placement:
+        """Returns unseen rows' places and how sure they are: see `aljax.place`."""
+        return self.frame(slice).place(rows)
+
     def update(
         self, new_slice: Any, relations: Any, *, key: jax.Array, **options: Any
     ) -> "AlignedEmbedding":
@@ -304,93 +311,3 @@ class AlignedEmbedding(Record):
         slices(maps, titles=titles).savefig(picture, format="png", dpi=60)
         encoded = base64.b64encode(picture.getvalue()).decode()
         return f'{table}<img src="data:image/png;base64,{encoded}"/>'
-
-
-def to_frame(
-    maps: Sequence[Float[np.ndarray, "_ components"]],
-    *,
-    ids: RowValues | None = None,
-    labels: RowValues | None = None,
-    **columns: RowValues,
-) -> Any:
-    """One long table: a line for each point of each slice.
-
-    Write it with `.to_parquet("maps.parquet")` or `.to_csv("maps.csv", index=False)`.
-
-    Args:
-        maps: One map for each slice.
-        ids: For each slice its rows' ids; kept out of the table where None.
-        labels: For each slice its rows' labels; likewise.
-        columns: More of that kind, by name.
-
-    Returns:
-        A pandas `DataFrame` with the columns slice, row, id, label, x, y, (z, or
-        component_0, component_1, ... for maps of more), then the others.
-
-    Raises:
-        ValueError: Values that do not fit the slices, or a name that is taken.
-        ImportError: pandas is not installed.
-    """
-    pandas = optional("pandas", "frames")
-    sizes = [len(one) for one in maps]
-    components = maps[0].shape[1]
-    axes = _axes(components)
-    for name in columns:
-        if name in (*TAKEN, *axes):
-            raise ValueError(f"`{name}` is a column of the table already; rename it.")
-    table: dict[str, np.ndarray] = {
-        "slice": np.repeat(np.arange(len(sizes)), sizes),
-        "row": np.concatenate([np.arange(size) for size in sizes]),
-    }
-    for name, argument, values in (("id", "ids", ids), ("label", "labels", labels)):
-        if values is not None:
-            table[name] = _joined(per_row(argument, values, sizes))
-    table |= dict(zip(axes, np.concatenate(maps).T, strict=True))
-    for name, values in columns.items():
-        table[name] = _joined(per_row(name, values, sizes))
-    return pandas.DataFrame(table)
-
-
-def _joined(columns: Sequence[np.ndarray]) -> np.ndarray:
-    """One column of all slices; NumPy would make text of numbers beside text."""
-    numeric = {one.dtype.kind in "biuf" for one in columns}
-    if len(numeric) > 1:
-        columns = [one.astype(object) for one in columns]
-    return np.concatenate(columns)
-
-
-def to_anndata(frame: Any, data: Sequence[np.ndarray | None], components: int) -> Any:
-    """The points of all slices as one `AnnData`, for single-cell tools.
-
-    Args:
-        frame: What `to_frame` made of the maps.
-        data: Each slice's data; left out where any is missing or where their columns
-            differ in number.
-        components: Dimensions of the maps.
-
-    Returns:
-        An `AnnData` with the data in `X`, the positions in `obsm["X_umap"]`, and
-        everything else in `obs`.
-
-    Raises:
-        ImportError: anndata is not installed.
-    """
-    anndata = optional("anndata", "anndata")
-    axes = [*_axes(components)]
-    known = [one for one in data if one is not None]
-    same = len(known) == len(data) and len({one.shape[1] for one in known}) == 1
-    obs = frame.drop(columns=axes).astype({"slice": "category"})
-    obs.index = [
-        f"{t}-{row}" for t, row in zip(frame["slice"], frame["row"], strict=True)
-    ]
-    return anndata.AnnData(
-        X=np.concatenate(known) if same else None,
-        obs=obs,
-        obsm={"X_umap": frame[axes].to_numpy()},
-    )
-
-
-def _axes(components: int) -> tuple[str, ...]:
-    if components > len(AXES):
-        return tuple(f"component_{i}" for i in range(components))
-    return AXES[:components]

@@ -1,22 +1,18 @@
 """New rows into a finished map: data in, positions out, and nothing moves.
 
-    L_i = 2 sum_j v_ij log(1 + a |y_i - y_j|^(2b))                  over its neighbors
-        + gamma m n / (2 R (n - 1)) sum_r (v_i + d_r) log(1 + 1 / p_ir)
+    distance = sum_i |x - x_i| / sum_i s_i      over the nearest rows i of x
 
-is the layout's loss of one free point i: v_ij are its memberships and v_i their sum;
-R of the slice's points stand for all n in the repulsion, evenly spread.
+tells a guess: s_i is the mean distance of row i to its own nearest rows.
 """
 
-from functools import cached_property, partial
-from typing import Any, NamedTuple
+from functools import cached_property
+from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import scipy.sparse
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from aljax.columns import arrange, names_of
 from aljax.compilation import check_fork
@@ -24,14 +20,8 @@ from aljax.config import SYNONYMS, GraphConfig, InverseConfig
 from aljax.errors import InputError, warn
 from aljax.graph.conditioning import EXACT_METRICS
 from aljax.graph.exact import QUERY_BLOCK as BLOCK
-from aljax.graph.exact import (
-    HeldRows,
-    hold,
-    nearest,
-    nearest_held,
-)
-from aljax.graph.fuzzy import membership_strengths, smooth_knn_dist
-from aljax.graph.knn import KNN, Rows, as_floats, capacity_for, on_device
+from aljax.graph.exact import HeldRows, Nearest, hold, nearest, nearest_held
+from aljax.graph.knn import Rows, as_floats, capacity_for, on_device
 from aljax.graph.known import nearest_known
 from aljax.graph.neighbors import is_cheap
 from aljax.graph.queries import HeldCells, hold_cells, nearest_in_cells
@@ -40,13 +30,35 @@ from aljax.inverse.read import HeldMap, read_config, read_map
 from aljax.inverse.reconstruct import Reconstruction, reconstruct
 from aljax.inverse.weights import Curve
 from aljax.layout.initialize import beside
-from aljax.layout.losses import attraction_of_pairs, repulsion_of_pairs
-from aljax.layout.optimize import ADAM
 from aljax.layout.problem import LayoutParams
+from aljax.project import ABSENT, Anchors, project
 
 EPOCHS = 30
-ABSENT = -1.0  # the distance to a row that is no neighbor
+NEAREST = 5  # rows that a distance is the mean of
+USUAL = 0.99  # share of a slice's own rows that lie inside, each seen as a new one
+SAMPLE = 500  # of its rows, which tell how far that is
 RIVALS = 500  # points that stand for all in the repulsion
+
+
+class Placement(eqx.Module):
+    """Where new rows lie in a map, and how far they are from the rows that it shows.
+
+    Attributes:
+        positions: Their places in the map, as `transform` returns them.
+        neighbors: The slice's rows that are nearest to each, nearest first.
+        distance: The mean distance to the nearest 5 rows, in units of the mean
+            distance of those to their own nearest (about 1 within the data); NaN with
+            precomputed distances, where those of the slice are not kept.
+        inside: True where `distance` is at most `limit` and the nearest row is nearer
+            than `disconnection_distance`.  Where it is False, a guess.
+        limit: The distance that 99 of 100 of the slice's own rows stay within.
+    """
+
+    positions: Float[np.ndarray, "queries components"]
+    neighbors: Int[np.ndarray, "queries neighbors"]
+    distance: Float[np.ndarray, "queries"]
+    inside: Bool[np.ndarray, "queries"]
+    limit: float
 
 
 def transform(
@@ -54,11 +66,30 @@ def transform(
     slice: int,  # noqa: A002
     new_rows: Any,
 ) -> Float[np.ndarray, "queries components"]:
+    """Returns unseen rows' places in the map of one slice: `place(...).positions`.
+
+    Takes the arguments of `aljax.place`, which also tells where a place is a guess.
+
+    Raises:
+        InputError: As `aljax.place` does.
+    """
+    check_fitted(fitted)
+    return fitted.frame(slice).transform(new_rows)
+
+
+def place(
+    fitted: Any,
+    slice: int,  # noqa: A002
+    new_rows: Any,
+) -> Placement:
     """Returns unseen rows' places in the map of one slice, without moving anything.
 
     A row starts at the mean of its nearest rows' positions, weighted by membership,
     and follows the layout's loss for a few epochs, the slice's points held fixed.
     Where it comes to lie depends on no other row of the call.
+
+    Every row gets a place among those of its nearest rows, even one that is like none
+    of them: `inside` tells which are.
 
     Args:
         fitted: The maps, as `aljax.fit` returns them.
@@ -68,15 +99,18 @@ def transform(
             `(queries, points)`; inf, or not stored, where two are unrelated.
 
     Returns:
-        Positions in the slice's map; a row of the slice itself has its own position
-        (of equal rows the first one's).
+        Positions in the slice's map, with neighbors, distance and whether it is
+        inside; a row of the slice itself has its own position (of equal rows the first
+        one's).
 
     Raises:
         InputError: The slice does not exist or has no data, rows have another width
             or are not finite, or new rows cannot be searched in the metric.
+
+    Source: the ratio behind the local outlier factor (Breunig et al. 2000).
     """
     check_fitted(fitted)
-    return fitted.frame(slice).transform(new_rows)
+    return fitted.frame(slice).place(new_rows)
 
 
 def check_fitted(fitted: Any) -> None:
@@ -114,14 +148,23 @@ class Frame(eqx.Module):
     columns: tuple[str, ...] | None = eqx.field(static=True, default=None)
 
     def transform(self, rows: Any) -> Float[np.ndarray, "queries components"]:
-        """Returns unseen rows' places in the map: see `aljax.transform`."""
-        # As in the graph, a row counts as its own first neighbor.
-        most: Any = self.graph.n_neighbors
-        count = max(min(most, len(self.positions)) - 1, 1)
-        rows_near, distances = self.nearest(rows, count)
-        if isinstance(self.data, np.ndarray) and self.graph.metric != PRECOMPUTED:
-            names = len(self.data[0]), self.name, self.columns
-            put_equal_first(_read_new(rows, *names), self.data, rows_near, distances)
+        """Returns unseen rows' places in the map: see `aljax.place`."""
+        return self._put(*self._nearest(rows))
+
+    def place(self, rows: Any) -> Placement:
+        """Returns unseen rows' places and how sure they are: see `aljax.place`."""
+        near, distances = self._nearest(rows)
+        distance, limit = np.full(len(near), np.nan), np.nan
+        if self.graph.metric != PRECOMPUTED:
+            distance, limit = self._relative(near, distances), self._limit
+        inside = (distance <= limit) & (distances[:, 0] < self.graph.farthest)
+        positions = self._put(near, distances)
+        return Placement(positions, near, distance, inside, float(limit))
+
+    def _put(
+        self, rows_near: np.ndarray, distances: np.ndarray
+    ) -> Float[np.ndarray, "queries components"]:
+        """The positions of new rows, by their nearest rows and how far those are."""
         far = distances >= self.graph.farthest
         alone = far[:, 0]
         distances = np.where(far, ABSENT, distances)
@@ -145,6 +188,37 @@ class Frame(eqx.Module):
             )
             placed[alone] = beside(self.positions, np.zeros((1, placed.shape[1])))
         return placed.astype(self._anchors.embedding.dtype)
+
+    def _relative(self, near: np.ndarray, distances: np.ndarray) -> np.ndarray:
+        """How far the nearest rows are, in units of the spacing among rows there."""
+        near, distances = near[:, :NEAREST], distances[:, :NEAREST]
+        asked = np.unique(near[np.isnan(self._spacings[near])])
+        if asked.size:
+            self._spacings[asked] = _spacing(self._near_of(asked)[1])
+        lengths, spacing = distances.sum(axis=1), self._spacings[near].sum(axis=1)
+        with np.errstate(divide="ignore"):
+            return np.divide(lengths, spacing, where=lengths > 0, out=lengths * 0)
+
+    @cached_property
+    def _spacings(self) -> Float[np.ndarray, "points"]:
+        """Each row's `_spacing`; NaN where no new row has asked for it yet."""
+        return np.full(len(self.positions), np.nan)
+
+    @cached_property
+    def _limit(self) -> float:
+        """The relative distance within which the slice's own rows lie, most of them."""
+        points = len(self.positions)
+        sample = np.random.default_rng(points).permutation(points)[:SAMPLE]
+        relative = self._relative(*self._near_of(np.sort(sample)))
+        return float(np.quantile(relative, USUAL, method="higher"))
+
+    def _near_of(self, rows: np.ndarray) -> Nearest:
+        """The nearest other rows of rows of the slice."""
+        data = self._data_for("place")
+        # As many as for new rows, which saves a program, and the row is one of them.
+        count = min(max(self._count, 2), len(self.positions))
+        near, distances = self._search(data[rows], count)
+        return near[:, 1:], distances[:, 1:]
 
     def inverse(
         self, queries: Any, *, config: InverseConfig | None = None, **settings: Any
@@ -215,32 +289,48 @@ class Frame(eqx.Module):
             )
         return self.data
 
-    def nearest(self, new_rows: Any, count: int) -> tuple[np.ndarray, np.ndarray]:
+    @property
+    def _count(self) -> int:
+        """How many rows are looked up: as in the graph, a row is its own first one."""
+        most: Any = self.graph.n_neighbors
+        return max(min(most, len(self.positions)) - 1, 1)
+
+    def _nearest(self, new_rows: Any) -> Nearest:
+        """As many of the slice's rows as its graph has neighbors, equal ones first."""
+        near, distances = self.nearest(new_rows, self._count)
+        if isinstance(self.data, np.ndarray) and self.graph.metric != PRECOMPUTED:
+            names = len(self.data[0]), self.name, self.columns
+            put_equal_first(_read_new(new_rows, *names), self.data, near, distances)
+        return near, distances
+
+    def nearest(self, new_rows: Any, count: int) -> Nearest:
         """Returns the `count` rows nearest to each new one, and how far they are."""
         check_fork()
-        graph, points = self.graph, len(self.positions)
-        if graph.metric == PRECOMPUTED:
-            rows = _read_new(new_rows, points, self.name, gaps=True)
+        if self.graph.metric == PRECOMPUTED:
+            rows = _read_new(new_rows, len(self.positions), self.name, gaps=True)
             try:
                 return nearest_known(rows, count)
             except InputError as error:
                 raise error.renamed("new_rows").of(self.name) from None
         data = self._data_for("transform")
         rows = _read_new(new_rows, data.shape[1], self.name, self.columns)
-        if graph.metric == "haversine":
+        if self.graph.metric == "haversine":
             warn_of_degrees([("`new_rows`", rows)])
         if not isinstance(data, np.ndarray):
             rows = scipy.sparse.csr_matrix(rows)
         elif not isinstance(rows, np.ndarray):
             rows = rows.toarray()
-        metric = SYNONYMS.get(graph.metric, graph.metric)
-        exact = metric in EXACT_METRICS and not graph.metric_kwds
-        if exact and isinstance(data, np.ndarray):
+        return self._search(rows, count)
+
+    def _search(self, rows: Any, count: int) -> Nearest:
+        """The slice's rows nearest to each of some that are as it is, dense or CSR."""
+        data, kwds = self._data_for("transform"), self.graph.metric_kwds
+        metric = SYNONYMS.get(self.graph.metric, self.graph.metric)
+        if metric in EXACT_METRICS and not kwds and isinstance(data, np.ndarray):
             held = self._held_rows
             if isinstance(held, HeldRows):
-                return nearest_held(np.asarray(rows), held, count)
-            return nearest_in_cells(np.asarray(rows), held, count)
-        kwds = graph.metric_kwds
+                return nearest_held(rows, held, count)
+            return nearest_in_cells(rows, held, count)
         return nearest(rows, data, count, metric=metric, metric_kwds=kwds)
 
 
@@ -282,100 +372,15 @@ def put_equal_first(
     near[found, 0], distances[found, 0] = nearest[found], 0.0
 
 
+def _spacing(distances: Float[np.ndarray, "rows neighbors"]) -> np.ndarray:
+    """The mean distance of each row to its nearest different ones; 0 without any."""
+    apart = np.sort(np.where(distances > 0, distances, np.inf), axis=1)[:, :NEAREST]
+    apart = np.where(np.isinf(apart), np.nan, apart)
+    counts = np.maximum(np.isfinite(apart).sum(axis=1), 1)
+    return np.nansum(apart, axis=1) / counts
+
+
 def _block(rows: np.ndarray, dtype: type) -> np.ndarray:
     """A block's table, points last, padded with its first row."""
     padded = np.concatenate([rows, np.repeat(rows[:1], BLOCK - len(rows), axis=0)])
     return padded.T.astype(dtype)
-
-
-class Anchors(NamedTuple):
-    """The fixed points of a slice that pull new ones, and those that repel them.
-
-    `repulsion` is a number, or one for each rival: 0 for padding.
-    """
-
-    embedding: Float[Array, "components points"]
-    rivals: Float[Array, "components rivals"]
-    rival_degrees: Float[Array, "rivals"]
-    a: Float[Array, ""]
-    b: Float[Array, ""]
-    repulsion: Float[Array, "..."]
-
-
-def memberships(
-    distances: Float[Array, "neighbors queries"], local_connectivity: Float[Array, ""]
-) -> Float[Array, "neighbors queries"]:
-    """Returns how strongly each query belongs to its neighbors, as in the graph.
-
-    Args:
-        distances: To the nearest rows, nearest first (units of the metric); below 0
-            where a row is no neighbor.
-        local_connectivity: As in `smooth_knn_dist`.
-    """
-    # The table's form has the point itself first, by its number: no neighbor has one.
-    itself = jnp.arange(distances.shape[1], dtype=jnp.int32)
-    distances = jnp.pad(distances, ((1, 0), (0, 0)), constant_values=ABSENT)
-    table = KNN(jnp.where(distances < 0, itself, -1), jnp.maximum(distances, 0.0))
-    # Each query by its own unit: it depends on no other.
-    mean = jnp.mean(table.distances, axis=0)
-    sigma, rho = smooth_knn_dist(
-        table,
-        local_connectivity=local_connectivity,
-        unit=jnp.where(mean > 0, mean, 1.0),
-    )
-    return membership_strengths(table, sigma, rho)[1:]
-
-
-def loss(
-    queries: Float[Array, "components queries"],
-    neighbors: Int[Array, "neighbors queries"],
-    strengths: Float[Array, "neighbors queries"],
-    anchors: Anchors,
-) -> Float[Array, ""]:
-    """Returns the sum of L over all queries."""
-    difference = queries[:, None, :] - anchors.embedding[:, neighbors]
-    squared = jnp.sum(difference**2, axis=0)
-    pulled = strengths * attraction_of_pairs(squared, anchors.a, anchors.b)
-    apart = jnp.sum((queries[:, None, :] - anchors.rivals[:, :, None]) ** 2, axis=0)
-    repelled = repulsion_of_pairs(apart, anchors.a, anchors.b)
-    weights = jnp.sum(strengths, axis=0) + anchors.rival_degrees[:, None]
-    repelled = anchors.repulsion[..., None] * weights * repelled
-    return 2 * jnp.sum(pulled) + jnp.sum(repelled)
-
-
-@partial(jax.jit, static_argnames="n_epochs")
-def project(
-    neighbors: Int[Array, "neighbors queries"],
-    distances: Float[Array, "neighbors queries"],
-    anchors: Anchors,
-    *,
-    local_connectivity: Float[Array, ""],
-    learning_rate: Float[Array, ""],
-    n_epochs: int,
-) -> Float[Array, "components queries"]:
-    """Returns where queries come to lie: from their neighbors' mean, down their loss.
-
-    Args:
-        neighbors: For each query its nearest points, nearest first.
-        distances: And how far they are (units of the metric).
-        anchors: The placed slice.
-        local_connectivity: As the slice's graph has it.
-        learning_rate: Length of the first step (map units).
-        n_epochs: How many steps.
-
-    Returns:
-        Positions; a query at distance 0 of a point lies where the point does.
-    """
-    strengths = memberships(distances, local_connectivity)
-    shares = strengths / jnp.sum(strengths, axis=0)
-    start = jnp.sum(anchors.embedding[:, neighbors] * shares, axis=1)
-
-    def epoch(i: Int[Array, ""], carry: tuple[Array, optax.OptState]) -> tuple:
-        here, moments = carry
-        gradient = jax.grad(loss)(here, neighbors, strengths, anchors)
-        updates, moments = ADAM.update(gradient, moments)
-        rate = learning_rate * (1 - i / n_epochs) ** 2
-        return here - rate * jnp.asarray(updates), moments
-
-    placed, _ = jax.lax.fori_loop(0, n_epochs, epoch, (start, ADAM.init(start)))
-    return jnp.where(distances[0] == 0, anchors.embedding[:, neighbors[0]], placed)

@@ -12,7 +12,7 @@ import aljax
 from aljax.graph.build import build_graphs
 from aljax.graph.exact import exact_knn
 from aljax.graph.slices import slices_of
-from aljax.transform import memberships
+from aljax.project import memberships
 
 pytestmark = pytest.mark.usefixtures("as_users_run_it")
 DATA = make_data()
@@ -137,6 +137,8 @@ def test_new_rows_without_a_neighbor_are_put_beside_the_map(recwarn):
     low, high = maps.maps[0].min(axis=0), maps.maps[0].max(axis=0)
     assert (placed[3:, 0] > high[0]).all()
     assert ((placed[3:, 1] >= low[1]) & (placed[3:, 1] <= high[1])).all()
+    with pytest.warns(UserWarning, match="2 of 5 new rows"):
+        assert not maps.place(rows).inside[3:].any()
 
 
 def test_new_rows_are_drawn_by_their_neighbors_alone():

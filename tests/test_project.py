@@ -7,7 +7,7 @@ import pytest
 from helpers import slow_rho, slow_sigma
 from jax.test_util import check_grads
 
-from aljax.transform import Anchors, loss, memberships, project
+from aljax.project import Anchors, loss, memberships, project
 
 K, QUERIES, POINTS, RIVALS = 5, 12, 30, 20
 # The bisection stops within 1e-5 of log2 k, umap-learn's tolerance.

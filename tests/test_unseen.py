@@ -14,7 +14,7 @@ from helpers import (
     programs,
 )
 from scipy.spatial.distance import cdist
-from sklearn.datasets import load_digits
+from sklearn.datasets import load_breast_cancer, load_digits
 
 import aljax
 from aljax.config import GraphConfig, LayoutConfig
@@ -25,7 +25,8 @@ from aljax.graph import exact
 from aljax.graph.exact import QUERY_BLOCK as BLOCK
 from aljax.graph.exact import exact_knn
 from aljax.metrics import knn_accuracy
-from aljax.transform import project, transform
+from aljax.project import project
+from aljax.transform import _spacing, transform
 
 pytestmark = pytest.mark.usefixtures("as_users_run_it")
 DATA = make_data()
@@ -253,6 +254,80 @@ def test_held_out_digits_are_told_apart_as_well_as_those_laid_out(seed):
     accuracy = np.mean(np.array(votes) == labels[held])
     assert own > 0.95
     assert abs(accuracy - own) <= 0.02
+    rows, rng = given.data[held], np.random.default_rng(0)
+    assert maps.place(rows).inside.mean() > 0.95
+    for name, others in unlike(rows, rng).items():
+        assert maps.place(others).inside.mean() < 0.02, name
+
+
+def relative_distance(rows: np.ndarray, row: np.ndarray, k: int) -> float:
+    """Loops over the formula: k nearest rows, and how far theirs that differ are."""
+    to_rows = np.linalg.norm(rows - row, axis=1)
+    spacings = []
+    for i in np.argsort(to_rows, kind="stable")[:5]:
+        among = np.sort(np.linalg.norm(rows - rows[i], axis=1))[1:k]
+        spacings.append(np.mean([d for d in among if d > 0][:5]))
+    return np.sort(to_rows)[:5].sum() / np.sum(spacings)
+
+
+def test_a_placement_has_the_positions_and_the_relative_distance(fitted, unseen):
+    placement = fitted.place(unseen, 0)
+    np.testing.assert_array_equal(placement.positions, fitted.transform(unseen, 0))
+    expected = [relative_distance(DATA[0], row, NEIGHBORS - 1) for row in unseen]
+    np.testing.assert_allclose(placement.distance, expected, rtol=1e-4)
+    nearest = np.argsort(cdist(unseen, DATA[0]), axis=1)[:, : NEIGHBORS - 1]
+    np.testing.assert_array_equal(placement.neighbors, nearest)
+    np.testing.assert_array_equal(
+        placement.inside, placement.distance <= placement.limit
+    )
+    assert 0.5 < placement.inside.mean() < 1
+    again = aljax.place(fitted, 0, unseen[3:5])
+    np.testing.assert_array_equal(again.distance, placement.distance[3:5])
+    assert again.limit == placement.limit
+    assert fitted.place(DATA[0], 0).inside.all()
+    assert fitted.place([], 0).inside.shape == (0,)
+
+
+def unlike(rows: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Rows that a table has not seen, and that are like none of its own."""
+    return {
+        "shifted by 1e6": rows + 1e6,
+        "shifted": rows + 5 * rows.std(),
+        "scaled": 10 * rows,
+        "noise": rng.uniform(rows.min(axis=0), rows.max(axis=0), rows.shape),
+        "shuffled": rng.permuted(rows, axis=1),
+    }
+
+
+def test_rows_unlike_the_data_lie_outside(fitted, rng):
+    tumors: Any = load_breast_cancer()
+    data = rng.permutation(tumors.data)
+    data = (data - data.mean(axis=0)) / data.std(axis=0)
+    parts = {"positions": data[:430, :2], "degrees": np.ones(430)}
+    frame = dataclasses.replace(
+        fitted.frame(0), data=data[:430], graph=GraphConfig(), **parts
+    )
+    assert frame.place(data[430:]).inside.mean() > 0.95
+    others = unlike(data[430:], rng).items()
+    shares = {name: frame.place(rows).inside.mean() for name, rows in others}
+    assert shares["shifted by 1e6"] == shares["shifted"] == 0
+    assert shares["scaled"] < 0.02
+    assert shares["noise"] < 0.2  # rows of the data are far from each other, too
+
+
+def test_without_distances_of_its_own_a_slice_cannot_tell(fitted):
+    distances = [cdist(one, one) for one in DATA]
+    graph = GraphConfig(n_neighbors=NEIGHBORS, metric="precomputed")
+    maps = dataclasses.replace(fitted, graph=graph, data=[None] * 3)
+    placement = maps.place(distances[2][:4], 2)
+    np.testing.assert_allclose(placement.positions, maps.maps[2][:4])
+    assert np.isnan(placement.distance).all()
+    assert not placement.inside.any()
+
+
+def test_a_row_of_repeated_ones_has_a_spacing_or_none():
+    spacing = _spacing(np.array([[0.0, 0, 2, 4], [0, 0, 0, 0], [1, 2, 3, 6]]))
+    np.testing.assert_array_equal(spacing, [3, 0, 3])
 
 
 def test_rows_beside_near_equal_ones_have_their_own_positions():

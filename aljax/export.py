@@ -1,0 +1,103 @@
+"""Maps as the tables of other libraries: a line for each point of each slice."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from aljax.columns import RowValues, per_row
+from aljax.errors import optional
+
+AXES = ("x", "y", "z")
+TAKEN = ("slice", "row", "id", "label")  # columns that a table of maps has
+
+
+def to_frame(
+    maps: Sequence[Float[np.ndarray, "_ components"]],
+    *,
+    ids: RowValues | None = None,
+    labels: RowValues | None = None,
+    **columns: RowValues,
+) -> Any:
+    """One long table: a line for each point of each slice.
+
+    Write it with `.to_parquet("maps.parquet")` or `.to_csv("maps.csv", index=False)`.
+
+    Args:
+        maps: One map for each slice.
+        ids: For each slice its rows' ids; kept out of the table where None.
+        labels: For each slice its rows' labels; likewise.
+        columns: More of that kind, by name.
+
+    Returns:
+        A pandas `DataFrame` with the columns slice, row, id, label, x, y, (z, or
+        component_0, component_1, ... for maps of more), then the others.
+
+    Raises:
+        ValueError: Values that do not fit the slices, or a name that is taken.
+        ImportError: pandas is not installed.
+    """
+    pandas = optional("pandas", "frames")
+    sizes = [len(one) for one in maps]
+    components = maps[0].shape[1]
+    axes = _axes(components)
+    for name in columns:
+        if name in (*TAKEN, *axes):
+            raise ValueError(f"`{name}` is a column of the table already; rename it.")
+    table: dict[str, np.ndarray] = {
+        "slice": np.repeat(np.arange(len(sizes)), sizes),
+        "row": np.concatenate([np.arange(size) for size in sizes]),
+    }
+    for name, argument, values in (("id", "ids", ids), ("label", "labels", labels)):
+        if values is not None:
+            table[name] = _joined(per_row(argument, values, sizes))
+    table |= dict(zip(axes, np.concatenate(maps).T, strict=True))
+    for name, values in columns.items():
+        table[name] = _joined(per_row(name, values, sizes))
+    return pandas.DataFrame(table)
+
+
+def _joined(columns: Sequence[np.ndarray]) -> np.ndarray:
+    """One column of all slices; NumPy would make text of numbers beside text."""
+    numeric = {one.dtype.kind in "biuf" for one in columns}
+    if len(numeric) > 1:
+        columns = [one.astype(object) for one in columns]
+    return np.concatenate(columns)
+
+
+def to_anndata(frame: Any, data: Sequence[np.ndarray | None], components: int) -> Any:
+    """The points of all slices as one `AnnData`, for single-cell tools.
+
+    Args:
+        frame: What `to_frame` made of the maps.
+        data: Each slice's data; left out where any is missing or where their columns
+            differ in number.
+        components: Dimensions of the maps.
+
+    Returns:
+        An `AnnData` with the data in `X`, the positions in `obsm["X_umap"]`, and
+        everything else in `obs`.
+
+    Raises:
+        ImportError: anndata is not installed.
+    """
+    anndata = optional("anndata", "anndata")
+    axes = [*_axes(components)]
+    known = [one for one in data if one is not None]
+    same = len(known) == len(data) and len({one.shape[1] for one in known}) == 1
+    obs = frame.drop(columns=axes).astype({"slice": "category"})
+    obs.index = [
+        f"{t}-{row}" for t, row in zip(frame["slice"], frame["row"], strict=True)
+    ]
+    return anndata.AnnData(
+        X=np.concatenate(known) if same else None,
+        obs=obs,
+        obsm={"X_umap": frame[axes].to_numpy()},
+    )
+
+
+def _axes(components: int) -> tuple[str, ...]:
+    if components > len(AXES):
+        return tuple(f"component_{i}" for i in range(components))
+    return AXES[:components]
