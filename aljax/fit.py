@@ -2,10 +2,9 @@
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence, Sized
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Hashable, Mapping, Sequence, Sized
+from contextlib import nullcontext
 from functools import partial
-from time import perf_counter
 from typing import Any
 
 import jax
@@ -49,6 +48,7 @@ from aljax.layout.sharding import Devices, collect, place, read_devices, sharded
 from aljax.relations.mates import Relations, linked, read_weights
 from aljax.relations.read import is_ids, read_ids, read_relations
 from aljax.relations.strengths import check_comparable, measure_moves, relate, scales_of
+from aljax.stages import timed
 
 Progress = Callable[[LayoutState], None]
 Starts = Sequence[Any] | None
@@ -280,14 +280,6 @@ def read_start(start: Starts, layout: LayoutConfig) -> tuple[LayoutConfig, Start
     warn(message + "`fit(start=...)`.", DeprecationWarning)
     start = layout.init if start is None else start
     return dataclasses.replace(layout, init="spectral"), start
-
-
-@contextmanager
-def timed(stage: str, seconds: dict[str, float]) -> Iterator[None]:
-    """Writes down how long a stage takes (seconds)."""
-    began = perf_counter()
-    yield
-    seconds[stage] = perf_counter() - began
 
 
 def check_key(key: Any) -> None:

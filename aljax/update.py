@@ -26,7 +26,7 @@ from aljax.config import (
 )
 from aljax.embedding import AlignedEmbedding
 from aljax.errors import InputError, instance, nearest_name, slice_name
-from aljax.fit import Progress, check_key, optimize, seeds, timed
+from aljax.fit import Progress, check_key, optimize, seeds
 from aljax.graph.build import build_graphs
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.slices import (
@@ -52,6 +52,7 @@ from aljax.relations.read import (
     read_slice_ids,
 )
 from aljax.relations.strengths import check_comparable, measure_moves, relate, scales_of
+from aljax.stages import timed
 from aljax.transform import check_fitted
 
 SHORT = 8  # a window up to which all updates share a program

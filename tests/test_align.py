@@ -31,6 +31,7 @@ from aljax.graph.build import build_graphs
 from aljax.graph.exact import exact_knn
 from aljax.graph.slices import read_slices
 from aljax.metrics import displacement, knn_accuracy, trustworthiness
+from aljax.stages import timed
 from aljax.tables import sliding_windows
 
 GRAPH = GraphConfig(n_neighbors=NEIGHBORS)
@@ -625,3 +626,12 @@ def test_rooms_load_on_first_use_and_wrong_names_get_a_hint():
     )
     assert found.stdout.count("function") == 3
     assert "did you mean `AlignedUMAP`?" in found.stderr
+
+
+@pytest.mark.parametrize(("stage", "helps"), [("graph", "PCA"), ("layout", "devices")])
+def test_a_device_that_is_too_small_is_named_with_what_helps(stage, helps):
+    seconds: dict[str, float] = {}
+    with pytest.raises(MemoryError, match=rf"{stage}.*8796093022208.*{helps}"):
+        with timed(stage, seconds):
+            jax.jit(lambda: jnp.zeros(2**41))()
+    assert not seconds

@@ -14,6 +14,7 @@ ORDER = [
     "errors",
     "columns",
     "compilation",
+    "stages",
     "curve",
     "config",
     "graph.knn",

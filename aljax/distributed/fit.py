@@ -35,7 +35,6 @@ from aljax.fit import (
     lay_out,
     read_start,
     seeds,
-    timed,
 )
 from aljax.graph.build import build_graphs
 from aljax.graph.knn import round_up
@@ -48,6 +47,7 @@ from aljax.layout.problem import layout_params, stack, stack_maps
 from aljax.layout.sharding import SLICES, check_random, mesh_of, round_to, widths_of
 from aljax.relations.mates import linked
 from aljax.relations.strengths import relate
+from aljax.stages import timed
 
 
 def fit(
