@@ -1,12 +1,15 @@
 """Fits a long sequence in this process: seconds by stage, and peak memory.
 
     python -m experiments.benchmarks.long [--slices 512 --rows 2160 --explorer X.html]
+    python -m experiments.benchmarks.long --slices 1 --rows 1000000 --mapped FOLDER
 
 The rows are the same members in every slice: points of clusters that walk at random.
+With `--mapped` they are written to files, and the fit reads these memory-mapped.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -19,18 +22,29 @@ from experiments.results.records import markdown
 CLUSTERS, SPREAD, STEP = 20, 3.0, 0.1
 
 
-def made_up(slices: int, rows: int, features: int) -> list[np.ndarray]:
-    """Returns the slices; every row stays in its cluster and wanders a little."""
+def made_up(slices: int, rows: int, features: int) -> Iterator[np.ndarray]:
+    """Yields the slices; every row stays in its cluster and wanders a little."""
     rng = np.random.default_rng(0)
+
+    def normal(count: int, scale: float) -> np.ndarray:
+        drawn = rng.standard_normal((count, features), dtype=np.float32)
+        return np.multiply(drawn, np.float32(scale), out=drawn)
+
     cluster = np.arange(rows) % CLUSTERS
-    centers = rng.normal(scale=SPREAD, size=(CLUSTERS, features))
-    around = rng.normal(size=(rows, features))
-    data = []
+    centers, around = normal(CLUSTERS, SPREAD), normal(rows, 1.0)
     for _ in range(slices):
-        centers = centers + rng.normal(scale=STEP, size=centers.shape)
-        around = around + rng.normal(scale=STEP, size=around.shape)
-        data.append((centers[cluster] + around).astype(np.float32))
-    return data
+        centers = centers + normal(CLUSTERS, STEP)
+        around += normal(rows, STEP)
+        yield centers[cluster] + around
+
+
+def mapped(slices: Iterable[np.ndarray], folder: Path) -> Iterator[np.ndarray]:
+    """Writes each slice to a file, and yields it memory-mapped."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for t, rows in enumerate(slices):
+        path = folder / f"slice_{t}.npy"
+        np.save(path, rows)
+        yield np.load(path, mmap_mode="r")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -40,18 +54,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rows", type=int, default=2160)
     parser.add_argument("--features", type=int, default=64)
     parser.add_argument("--explorer", help="an HTML page to write, too")
+    parser.add_argument("--mapped", type=Path, help="a folder for the slices' files")
     asked = parser.parse_args(arguments)
     data = made_up(asked.slices, asked.rows, asked.features)
+    data = [*(mapped(data, asked.mapped) if asked.mapped else data)]
     before = peak_memory()
-    ids = [[*range(asked.rows)]] * asked.slices
+    ids = [[*range(asked.rows)]] * asked.slices if asked.slices > 1 else None
     maps, seconds = clocked(lambda: aljax.fit(data, ids, key=jax.random.key(0)))
     row: dict[str, Any] = {
         "size": f"{asked.slices} x {asked.rows:,} x {asked.features}"
     }
     for stage, value in (*maps.seconds.items(), ("fit s", seconds)):
         row[stage] = f"{value:.1f}"
-    row["drift"] = aljax.metrics.center_drift(maps.slices())
     memory = {"peak MiB": peak_memory(), "of which data MiB": before}
+    some = np.random.default_rng(0).permutation(asked.rows)[:1000]
+    last: Any = data[-1], maps.slices()[-1]
+    row["trust of last"] = aljax.metrics.trustworthiness(*last, rows=some)
+    row["drift"] = aljax.metrics.center_drift(maps.slices())
     print(markdown([row | {name: f"{value:.0f}" for name, value in memory.items()}]))
     if asked.explorer:
         aljax.plot.explore(maps, asked.explorer)
