@@ -1,8 +1,4 @@
-import gzip
-import hashlib
-import json
 import sys
-from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -12,89 +8,6 @@ from experiments.composition import compose
 from experiments.data import images, sources
 from experiments.results.inverse_pictures import positions
 from experiments.settings import InverseGrid, read_grid
-
-ARFF = """@RELATION tiny
-@ATTRIBUTE pixel1 REAL
-@ATTRIBUTE pixel2 REAL
-@ATTRIBUTE class {0,1}
-@DATA
-1,2,0
-3,4,1
-5,6,1
-"""
-
-
-@pytest.fixture
-def cache(tmp_path):
-    """What scikit-learn's `fetch_openml` leaves after a download, made by hand."""
-    root = tmp_path / "openml" / "openml.org"
-    feature = {
-        "data_type": "numeric",
-        "is_target": "false",
-        "is_ignore": "false",
-        "is_row_identifier": "false",
-        "number_of_missing_values": "0",
-    }
-    target = {**feature, "data_type": "nominal", "is_target": "true"}
-    names = [("pixel1", feature), ("pixel2", feature), ("class", target)]
-    features = [
-        {**kind, "name": name, "index": str(i)} for i, (name, kind) in enumerate(names)
-    ]
-    described = {
-        "id": "7",
-        "name": "tiny",
-        "version": "1",
-        "status": "active",
-        "format": "ARFF",
-        "description": "",
-        "url": "https://www.openml.org/data/v1/download/7",
-        "file_id": "7",
-        "md5_checksum": "",
-    }
-    files = {
-        "api/v1/json/data/list/data_name/tiny/limit/2/data_version/1": {
-            "data": {"dataset": [{"did": 7, "name": "tiny", "version": 1}]}
-        },
-        "api/v1/json/data/7": {"data_set_description": described},
-        "api/v1/json/data/features/7": {"data_features": {"feature": features}},
-        "api/v1/json/data/qualities/7": {
-            "data_qualities": {
-                "quality": [{"name": "NumberOfInstances", "value": "3.0"}]
-            }
-        },
-    }
-
-    described["md5_checksum"] = hashlib.md5(ARFF.encode()).hexdigest()
-    texts = {name: json.dumps(content) for name, content in files.items()}
-    for name, text in {**texts, "data/v1/download/7": ARFF}.items():
-        path = root / f"{name}.gz"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(gzip.compress(text.encode()))
-    return str(tmp_path)
-
-
-def test_a_cached_set_of_openml_loads_without_a_network(cache, monkeypatch):
-    def refuse(*_, **__):
-        raise AssertionError("nothing is to be downloaded")
-
-    monkeypatch.setattr("sklearn.datasets._openml.urlopen", refuse)
-    found = sources.load("openml", name="tiny", version=1, cache=cache)
-    np.testing.assert_array_equal(found.slices[0], [[1, 2], [3, 4], [5, 6]])
-    assert found.labels is not None
-    assert found.labels[0].tolist() == ["0", "1", "1"]
-
-
-def test_without_a_network_the_local_sets_are_named(tmp_path, monkeypatch):
-    def refuse(*_, **__):
-        raise URLError("no route")
-
-    monkeypatch.setattr("sklearn.datasets._openml.urlopen", refuse)
-    monkeypatch.setattr("time.sleep", lambda _: None)
-    with (
-        pytest.warns(match="network"),
-        refused("data.name", "'mnist_784'", "fashion_whole"),
-    ):
-        images.openml_images("mnist_784", version=1, cache=str(tmp_path))
 
 
 @pytest.mark.slow

@@ -61,12 +61,6 @@ def mnist() -> Dataset:
     return same_members([rows], ["MNIST"], classes)
 
 
-def openml(*, name: str, version: int, cache: str | None) -> Dataset:
-    """Loads a data set of OpenML as one slice."""
-    rows, classes = images.openml_images(name, version=version, cache=cache)
-    return same_members([rows], [name], classes)
-
-
 def fashion_growing(
     *, slices: int, classes: int, images: int, folder: str | None
 ) -> Dataset:
@@ -146,7 +140,7 @@ LOADERS: dict[str, Callable[..., Dataset]] = {
     loader.__name__: loader
     for loader in (
         *(digits_sequence, digits_parameters, fashion, fashion_whole, fashion_growing),
-        *(mnist, openml, drifting_clusters, sequences.gaussians, sequences.walk),
+        *(mnist, drifting_clusters, sequences.gaussians, sequences.walk),
         *(sequences.sorts, sequences.fashion_noise, sequences.network_states),
         *(sequences.gapminder, baseball, senate, countries, freedom, speeches),
     )
