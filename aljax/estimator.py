@@ -1,8 +1,8 @@
 """The estimator of a sequence: umap-learn's names over `fit` and `update`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from aljax.config import AlignmentConfig
 from aljax.embedding import AlignedEmbedding
-from aljax.graph.slices import read_slice, read_slices, slices_of
-from aljax.relations.read import turn_reversed
+from aljax.graph.slices import read_slice, read_slices
+from aljax.relations.read import turning
 from aljax.single_map import UMAP as UMAP
 from aljax.single_map import Map, check_data, mapper_of
 from aljax.transform import transform
@@ -76,7 +76,6 @@ class AlignedUMAP(Parameters):
         for t, part in enumerate(slices):
             check_data(part.given, f"X[{t}]")
         validate_data(self, X[0], skip_check_array=True)
-        relations = turn_reversed(relations, slices)
         knn = self.precomputed_knn
         if isinstance(knn, tuple) and all(table is None for table in knn):
             knn = None  # umap-learn's default, a triple
@@ -125,15 +124,11 @@ class AlignedUMAP(Parameters):
         check_is_fitted(self)
         check_data(X, "X")
         new = read_slice(X, "X", metric=self.metric, others=self.maps_.columns or ())
-        count = len(self.maps_.maps)
-        if isinstance(relations, Mapping):
-            last = slices_of([len(self.maps_.maps[-1])], self.maps_.data[-1:])
-            (relations,) = turn_reversed([relations], [*last, new], first=count - 1)
         with self._watched() as progress:
-            maps = update(
+            call = partial(
+                update,
                 self.maps_,
                 new,
-                relations,
                 key=self._key(),
                 move=move,
                 keep=keep,
@@ -142,6 +137,7 @@ class AlignedUMAP(Parameters):
                 precomputed_knn=precomputed_knn,
                 progress=progress,
             )
+            maps = turning(call, relations)
         self._keep(maps)
         return self
 

@@ -46,7 +46,7 @@ from aljax.layout.problem import (
 )
 from aljax.layout.sharding import Devices, collect, place, read_devices, sharded_loss
 from aljax.relations.mates import Relations, linked, read_weights
-from aljax.relations.read import is_ids, read_ids, read_relations
+from aljax.relations.read import is_ids, names_of_dicts, read_ids, read_relations
 from aljax.relations.strengths import check_comparable, measure_moves, relate, scales_of
 from aljax.stages import timed
 
@@ -153,10 +153,7 @@ def fit(
 
 
 class Prepared(Record):
-    """A `Record`, with the stacked problem and the state before the first epoch.
-
-    `anchors` hold the frame of the maps.
-    """
+    """A `Record`, the stacked problem, the first state, and anchors of the frame."""
 
     problem: AlignedProblem
     state: LayoutState
@@ -223,6 +220,8 @@ def prepare(
             graphs,
             alignment_strengths=alignment.alignment_strengths,
             alignment_decay=alignment.alignment_decay,
+            names=[one.name for one in read],
+            dicts=names_of_dicts(relations),
         )
         related = visible(related) if visible else related
         anchors = hold(related, dense, graphs, frame=alignment.frame)

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -33,6 +34,7 @@ from aljax.files import check_parts, read, write
 from aljax.fit import Progress, fit
 from aljax.graph.slices import Slice
 from aljax.layout.optimize import LayoutState
+from aljax.relations.read import turning
 
 POINTLESS = (
     *("low_memory", "n_jobs", "transform_queue_size", "angular_rp_forest"),
@@ -129,9 +131,9 @@ class Parameters(BaseEstimator):
 
         start = values.pop("init") if is_listed(values["init"]) else None
         with self._watched() as progress:
-            return fit(
+            call = partial(
+                fit,
                 slices,
-                relations,
                 start=start,
                 key=self._key(),
                 graph=settings(GraphConfig),
@@ -142,6 +144,7 @@ class Parameters(BaseEstimator):
                 progress=progress,
                 devices=values["devices"],
             )
+            return turning(call, relations)
 
     def _check_parameters(self) -> None:
         """Warns of parameters that do nothing, raises for those of `ABSENT`."""

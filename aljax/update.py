@@ -48,7 +48,7 @@ from aljax.relations.read import (
     from_dict,
     from_ids,
     from_pairs,
-    has_pairs,
+    is_dict,
     read_slice_ids,
 )
 from aljax.relations.strengths import check_comparable, measure_moves, relate, scales_of
@@ -144,13 +144,15 @@ def update(
             graphs,
             alignment_strengths=fitted.alignment.alignment_strengths,
             alignment_decay=fitted.alignment.alignment_decay,
+            names=[one.name for one in slices],
+            dicts={count - 1: "relations"} if is_dict(relations) else {},
         )
         moving = range(count - move, count + 1)
         alignment, dense = fitted.alignment, [one.dense for one in slices]
         anchors = hold(related, dense, graphs, frame=alignment.frame, among=moving)
         held = with_anchors(related, anchors)
-        names = [one.name * bool(one.rows) for one in slices]
-        warn_alone(mates, anchors, names, first=count)
+        named = [one.name * bool(one.rows) for one in slices]
+        warn_alone(mates, anchors, named, first=count)
         warn_isolated([new], [given.name])
     with timed("start", seconds):
         start = from_mates(
@@ -341,7 +343,7 @@ def _new_mates(
             raise InputError("relations", got, expected, remedy)
         ids = (*ids, read_slice_ids(relations, slices[new], name="relations"))
         mates = from_ids(ids, window=window, first=new)
-    elif has_pairs(relations):
+    elif not is_dict(relations):
         mates, ids = from_pairs(relations, slices), None
         for t, offset in mates:
             if t + offset != new:

@@ -35,6 +35,7 @@ ORDER = [
     "graph.build",
     "relations.mates",
     "relations.read",
+    "relations.evidence",
     "relations.strengths",
     "tables",
     "layout.spectral",

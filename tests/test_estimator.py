@@ -105,16 +105,6 @@ def test_a_model_pickles_with_its_maps(fitted):
     np.testing.assert_array_equal(again.embeddings_[2], fitted.embeddings_[2])
 
 
-def test_a_reversed_dict_is_read_backwards_with_a_warning():
-    data = np.random.default_rng(0).normal(size=(70, 5)).astype(np.float32)
-    slices, relations = aljax.sliding_windows(data, 50, 20)
-    right = aljax.AlignedUMAP(**BARE).fit(slices, relations=relations)
-    wrong = [{new: old for old, new in relation.items()} for relation in relations]
-    with pytest.warns(UserWarning, match=r"`relations\[0\]` is reversed"):
-        turned = aljax.AlignedUMAP(**BARE).fit(slices, relations=wrong)
-    np.testing.assert_array_equal(turned.embeddings_[1], right.embeddings_[1])
-
-
 def test_one_map_is_a_sequence_of_one_slice():
     data = make_data()[0]
     model = aljax.UMAP(**QUICK)

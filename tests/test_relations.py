@@ -16,9 +16,7 @@ from helpers import (
 )
 
 from aljax.graph.fuzzy import FuzzyGraph
-from aljax.graph.slices import slices_of
 from aljax.relations.mates import Mates, Relations
-from aljax.relations.read import is_reversed
 from aljax.relations.strengths import relate
 
 SIZES = (41, 48, 45, 41, 44)
@@ -174,44 +172,6 @@ def test_dicts_that_do_not_fit_are_refused(case):
     relations, name, words = REFUSED[case]
     with refused(name, *words):
         make_links(relations, (8, 6, 8))
-
-
-def test_a_dict_that_the_data_show_to_be_backwards_is_called_reversed(rng):
-    data = rng.normal(size=(30, 4))
-    windows = [data[:20], data[10:]]
-    forward = {i: i - 10 for i in range(10, 20)}
-    backward = {new: old for old, new in forward.items()}
-    assert make_links([forward], (20, 20), data=windows)[0, 1].rows.size == 10
-    with refused("relations[0]", "is reversed", "rows of slice 0 mapped", "new: old"):
-        make_links([backward], (20, 20), data=windows)
-
-
-PAIR = np.array([[0, 3], [1, 4], [2, 5]])
-
-
-def test_relations_are_not_called_reversed_without_evidence(rng):
-    data = [rng.normal(size=(6, 2)) for _ in range(2)]
-    assert not is_reversed(PAIR[:0], slices_of((6, 6), data))
-    assert not is_reversed(PAIR, slices_of((6, 6), [None, data[1]]))
-    assert not is_reversed(PAIR, slices_of((6, 6), data))
-    assert not is_reversed(PAIR, slices_of((6, 6), [data[0], rng.normal(size=(6, 3))]))
-    # Identical rows in both orders: a slice that is related to itself.
-    swap = np.array([[0, 1], [1, 0]])
-    assert not is_reversed(swap, slices_of((6, 6), [data[0], data[0]]))
-    # Out of range in both orders: another mistake.
-    assert not is_reversed(np.array([[0, 9]]), slices_of((6, 6), data))
-
-
-@pytest.mark.parametrize(("noisy", "expected"), [(1, True), (2, False)])
-def test_nine_of_ten_identical_rows_are_evidence(rng, noisy, expected):
-    data = rng.normal(size=(20, 3))
-    after = data[10:].copy()
-    after[:noisy] += 1
-    backward = np.column_stack([np.arange(10), np.arange(10, 20)])
-    assert is_reversed(backward, slices_of((20, 10), [data, after])) is True
-    assert is_reversed(
-        backward, slices_of((20, 20), [data, np.vstack([after, data[:10] + 9])])
-    ) is (expected)
 
 
 def test_an_empty_dict_relates_nothing(graphs):

@@ -291,15 +291,6 @@ def test_updates_that_do_not_fit_are_refused(base, by_ids, case):
         append(by_ids if changed == "by_ids" else base, **options)
 
 
-def test_a_dict_that_the_data_show_to_be_reversed_is_refused(base):
-    data = np.concatenate([DATA[2][10:], DATA[3][:10]])
-    forward = {row: row - 10 for row in range(10, 45)}
-    backward = {new: old for old, new in forward.items()}
-    assert len(append(base, forward, data=data).maps) == 4
-    with refused("relations", "is reversed", "slice 3"):
-        append(base, backward, data=data)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_digits_that_arrive_one_window_at_a_time_stay_aligned(seed):

@@ -26,7 +26,7 @@ from aljax.distributed.exchange import (
     window_of,
 )
 from aljax.embedding import AlignedEmbedding
-from aljax.errors import InputError
+from aljax.errors import InputError, slice_name
 from aljax.fit import (
     Prepared,
     Progress,
@@ -46,6 +46,7 @@ from aljax.layout.optimize import default_shifts, epochs, init
 from aljax.layout.problem import layout_params, stack, stack_maps
 from aljax.layout.sharding import SLICES, check_random, mesh_of, round_to, widths_of
 from aljax.relations.mates import linked
+from aljax.relations.read import names_of_dicts
 from aljax.relations.strengths import relate
 from aljax.stages import timed
 
@@ -110,6 +111,12 @@ def fit(
             [*graphs, *ahead],
             alignment_strengths=alignment.alignment_strengths,
             alignment_decay=alignment.alignment_decay,
+            names=[slice_name(t, slice_labels) for t in seen],
+            dicts={
+                t - own.start: name
+                for t, name in names_of_dicts(relations).items()
+                if t in seen
+            },
         )
         within = {
             (t, o): mates for (t, o), mates in related.items() if t + o < len(own)

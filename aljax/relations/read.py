@@ -6,8 +6,8 @@ pairs   {(s, t): pairs of rows, or (pairs, weights)}
 """
 
 import numbers
-from collections.abc import Hashable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Int
@@ -21,11 +21,34 @@ LARGEST_ROW = 2**62  # that NumPy's integers hold
 DIRECTION = "Relations map rows of slice t to rows of slice t+1."
 TURN = "Pass {new: old for old, new in relation.items()}."
 PAIRS = "pairs {(s, t): array (m, 2)}"
-SAME_ROWS = 0.9  # share of identical rows above which a reading is surely right
-FEW_SAME_ROWS = 0.1  # and below which it is surely wrong
 SliceIds = tuple[Hashable, ...]
 Slices = Sequence[Slice]
+Made = TypeVar("Made")
 OFFENDERS = 3  # repeated ids that a message names
+
+
+class ReversedError(InputError):
+    """Dicts that evidently map rows of a later slice to rows of the one before.
+
+    Attributes:
+        dicts: What these dicts are called, by their earlier slices.
+    """
+
+    dicts: Mapping[int, str] = {}
+
+    @classmethod
+    def about(
+        cls, dicts: Mapping[int, str], got: str, expected: str, remedy: str
+    ) -> "ReversedError":
+        """Returns the error of some dicts; `got` and `expected` are of the first."""
+        name, *others = dicts.values()
+        if others:
+            remedy += (
+                f" The same holds for {', '.join(f'`{name}`' for name in others)}."
+            )
+        error = cls(name, got, expected, remedy)
+        error.dicts = dicts
+        return error
 
 
 def read_relations(
@@ -37,7 +60,7 @@ def read_relations(
         relations: For each pair of consecutive slices a dict; or for each slice its
             ids; or a mapping from pairs of slices to pairs of rows, which are taken
             however far apart the slices are.  None or empty for a single slice.
-        slices: Those they speak of; data, where known, show dicts given backwards.
+        slices: Those they speak of.
         alignment_window_size: Farthest offset (slices, at least 1).
 
     Returns:
@@ -46,8 +69,8 @@ def read_relations(
 
     Raises:
         InputError: Relations of another kind or length, rows out of range, two rows
-            mapped to one, a dict that is evidently reversed, ids that repeat or
-            cannot be hashed, weights that are negative or NaN.
+            mapped to one, dicts that fit only reversed, ids that repeat or cannot be
+            hashed, weights that are negative or NaN.
     """
     if isinstance(relations, Mapping):
         read = from_pairs(relations, slices)
@@ -65,6 +88,13 @@ def is_ids(relations: Any) -> bool:
     return len(relations) > 0 and not any(isinstance(r, Mapping) for r in relations)
 
 
+def names_of_dicts(relations: Any) -> dict[int, str]:
+    """Returns what dicts are called, by their earlier slices; {} for ids or pairs."""
+    if not isinstance(relations, Sequence) or is_ids(relations):
+        return {}
+    return {t: f"relations[{t}]" for t in range(len(relations))}
+
+
 def from_dicts(relations: Any, slices: Slices, *, window: int) -> Relations:
     """Returns the mates of a list of dicts, chained up to `window` slices ahead."""
     gaps = len(slices) - 1
@@ -77,9 +107,16 @@ def from_dicts(relations: Any, slices: Slices, *, window: int) -> Relations:
         expected += f"pair of consecutive slices; or ids for each slice; or {PAIRS}"
         raise InputError("relations", f"{got} for {gaps + 1} slices", expected)
     read: Relations = {}
-    for t, relation in enumerate(relations):
-        step = from_dict(relation, t, slices, name=f"relations[{t}]")
-        read |= follow(read, step, t, window=window)
+    backward: list[ReversedError] = []
+    for t, name in names_of_dicts(relations).items():
+        try:
+            step = from_dict(relations[t], t, slices, name=name)
+            read |= follow(read, step, t, window=window)
+        except ReversedError as error:
+            backward.append(error)
+    if backward:
+        dicts = {t: name for error in backward for t, name in error.dicts.items()}
+        raise ReversedError.about(dicts, *backward[0].args[1:])
     return dict(sorted(read.items()))
 
 
@@ -95,17 +132,21 @@ def follow(before: Relations, step: Mates, t: int, *, window: int) -> Relations:
 def from_dict(relation: Any, t: int, slices: Slices, *, name: str) -> Mates:
     """Returns the mates of a dict from slice t to slice t + 1; `name` is for errors."""
     pairs = _rows_of(relation, t, name)
-    before, after = slices[t : t + 2]
-    backward = is_reversed(pairs, [before, after])
-    remedy = DIRECTION
-    if backward:
-        remedy += " It would fit reversed: p" + TURN[1:]
-    _check_rows(pairs[:, 0], before, name, "maps from", remedy=remedy)
-    _check_rows(pairs[:, 1], after, name, "maps to", remedy=remedy)
-    if backward:
-        got = f"is reversed: rows of {after.name} are mapped to their own data in "
-        expected = f"rows of {before.name} mapped to rows of {after.name}"
-        raise InputError(name, got + before.name, expected, TURN)
+    try:
+        for column, verb in enumerate(("from", "to")):
+            of, remedy = slices[t + column], DIRECTION
+            _check_rows(pairs[:, column], of, name, f"maps {verb}", remedy=remedy)
+    except InputError as error:
+        sizes = [of.rows for of in slices[t : t + 2]]
+        swapped = pairs[:, ::-1]
+        if ((swapped < 0) | (swapped >= sizes)).any():
+            raise
+        told = (
+            error.got,
+            error.expected,
+            f"{DIRECTION} It would fit reversed: p{TURN[1:]}",
+        )
+        raise ReversedError.about({t: name}, *told) from None
     return by_row(pairs)
 
 
@@ -137,51 +178,40 @@ def _check_rows(
         raise InputError(name, f"{got} row {wrong[0]}", expected, remedy)
 
 
-def is_reversed(pairs: Int[np.ndarray, "mates 2"], slices: Slices) -> bool:
-    """Tells if pairs of rows of two slices evidently stand in the wrong order.
+def turning(call: Callable[[Any], Made], relations: Any) -> Made:
+    """Returns the result of a call, for which reversed dicts are turned and warned of.
 
-    They do where only the other order is in range, and where at least 90 % of the
-    pairs are identical rows in the other order and under 10 % in the given one.
+    `relations` are all that it takes: a list of dicts, or a dict for an update.
     """
-    sizes, swapped = [part.rows for part in slices], pairs[:, ::-1]
-    fits, other_fits = (
-        bool(((order >= 0) & (order < sizes)).all()) for order in (pairs, swapped)
-    )
-    if not pairs.size or not other_fits or not fits:
-        return other_fits and not fits
-    before, after = (part.dense for part in slices)
-    if before is None or after is None or before.shape[1:] != after.shape[1:]:
+    try:
+        return call(relations)
+    except ReversedError as error:
+        (t, name), *others = error.dicts.items()
+        also = f" (so were {', '.join(name for _, name in others)})" * bool(others)
+        warn(
+            f"`{name}` is reversed and was read from slice {t + 1} to slice {t}{also}. "
+            + DIRECTION
+        )
+        if isinstance(relations, Mapping):
+            turned: Any = turn(relations)
+        else:
+            turned = [
+                turn(relation) if t in error.dicts else relation
+                for t, relation in enumerate(relations)
+            ]
+    return turning(call, turned)
+
+
+def turn(relation: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Returns a dict read the other way round."""
+    return {new: old for old, new in relation.items()}
+
+
+def is_dict(relations: Any) -> bool:
+    """Tells a dict of rows from explicit pairs, keyed by two slices, and from ids."""
+    if not isinstance(relations, Mapping):
         return False
-
-    def same(order: np.ndarray) -> float:
-        return float((before[order[:, 0]] == after[order[:, 1]]).all(axis=1).mean())
-
-    return same(swapped) >= SAME_ROWS and same(pairs) < FEW_SAME_ROWS
-
-
-def turn_reversed(relations: Any, slices: Slices, *, first: int = 0) -> Any:
-    """Returns the relations with the dicts turned that are evidently reversed.
-
-    All else comes back as it is, for `read_relations` to judge; `first` is the index
-    of the first slice, for the warning.
-    """
-    listed = isinstance(relations, Sequence) and len(relations) == len(slices) - 1
-    if not listed or not any(isinstance(relation, Mapping) for relation in relations):
-        return relations
-    turned = list(relations)
-    for t, relation in enumerate(relations, first):
-        rows = isinstance(relation, Mapping) and not has_pairs(relation)
-        pairs = _rows_of(relation, t, f"relations[{t}]") if rows else None
-        if pairs is not None and is_reversed(pairs, slices[t - first : t - first + 2]):
-            turn = f"reversed and was read from slice {t + 1} to slice {t}. {DIRECTION}"
-            warn(f"`relations[{t}]` is {turn}")
-            turned[t - first] = {new: old for old, new in relation.items()}
-    return turned
-
-
-def has_pairs(relations: Mapping[Any, Any]) -> bool:
-    """Tells explicit pairs, keyed by two slices, from a dict of rows."""
-    return any(isinstance(key, tuple) for key in relations)
+    return not any(isinstance(key, tuple) for key in relations)
 
 
 def read_ids(ids: Any, slices: Slices) -> tuple[SliceIds, ...]:

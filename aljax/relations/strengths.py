@@ -11,7 +11,7 @@ one slice share its pull: s is divided by how many of them there are.
 Source: the weights that umap-learn's `AlignedUMAP` gives to its relations.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -21,7 +21,8 @@ from jaxtyping import Float
 
 from aljax.errors import InputError
 from aljax.graph.fuzzy import FuzzyGraph
-from aljax.relations.mates import Mates, Relations
+from aljax.relations.evidence import Overlap, check_evidence, overlap
+from aljax.relations.mates import Relations
 
 BLOCK = 10_000  # rows whose data are compared at once
 
@@ -32,6 +33,8 @@ def relate(
     *,
     alignment_strengths: str = "jaccard",
     alignment_decay: float = 1.0,
+    names: Sequence[str] | None = None,
+    dicts: Mapping[int, str] | None = None,
 ) -> Relations:
     """Returns the mates with their strengths.
 
@@ -42,6 +45,12 @@ def relate(
             "uniform" for 1.  Where the user gave weights, those are taken instead.
         alignment_decay: How fast strengths fall with the offset (per slice, at
             least 0; 0 holds far mates as strongly as near ones).
+        names: What the slices are called in a warning of mates that the graphs
+            contradict; None for no such check.
+        dicts: What the dicts among the relations are called, by their earlier slices.
+
+    Raises:
+        ReversedError: The graphs show dicts to be reversed.
     """
 
     @cache
@@ -50,12 +59,18 @@ def relate(
         adjacency.data[:] = 1
         return adjacency
 
+    @cache
+    def met(t: int, offset: int) -> Overlap:
+        return overlap(relations[t, offset], binary(t), binary(t + offset))
+
+    if names is not None:
+        check_evidence(relations, met, binary, names=names, dicts=dicts or {})
     related: Relations = {}
     for (t, offset), mates in relations.items():
         if mates.strengths is not None:
             strengths = mates.strengths
         elif alignment_strengths == "jaccard":
-            strengths = _jaccard(mates, binary(t), binary(t + offset))
+            strengths = met(t, offset).jaccard()
         else:
             strengths = np.ones(mates.rows.size)
         # For each pair, the larger of the two rows' numbers of mates.
@@ -63,26 +78,6 @@ def relate(
         decayed = np.exp(alignment_decay * (1 - offset)) * (strengths / companions)
         related[t, offset] = mates._replace(strengths=decayed)
     return related
-
-
-def _jaccard(
-    mates: Mates, before: scipy.sparse.csr_matrix, after: scipy.sparse.csr_matrix
-) -> Float[np.ndarray, "mates"]:
-    """Returns |f(N_i) & N_i'| / |f(N_i) | N_i'| of each pair; 1 if both are empty."""
-    shape = (before.shape[0], after.shape[0])
-    mapping = scipy.sparse.csr_matrix(
-        (np.ones(mates.rows.size, before.dtype), (mates.rows, mates.others)),
-        shape=shape,
-    )
-    linked = np.zeros(shape[1], before.dtype)
-    linked[mates.others] = 1
-    mapped = scipy.sparse.csr_matrix(before @ mapping)[mates.rows]
-    mapped.data[:] = 1
-    there = after[mates.others].multiply(linked).tocsr()
-    there.eliminate_zeros()
-    shared = np.asarray(mapped.multiply(there).sum(axis=1)).ravel()
-    either = mapped.getnnz(axis=1) + there.getnnz(axis=1) - shared
-    return np.where(either > 0, shared / np.maximum(either, 1), 1.0)
 
 
 def check_comparable(

@@ -1,0 +1,193 @@
+"""Evidence: if neighborhoods of mates agree, or overlap only as chance has it.
+
+For mates i and i', f maps the neighbors of i to their mates in the later slice, of
+which L rows have mates.  The two neighborhoods share S = |f(N_i) & N_i'| rows; if rows
+were matched at random it would be C = |f(N_i)| |N_i'| / (L - 1).  With the most that
+it can be, M = (|f(N_i)| + |N_i'|) / 2, and sums over all mates of two slices,
+
+    agreement = (sum S - sum C) / (sum M - sum C)
+
+is 1 where neighborhoods are the same, and about 0 where the data contradict the
+relation.  Its form is that of Cohen's kappa (1960, "A coefficient of agreement for
+nominal scales").
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import scipy.sparse
+from jaxtyping import Float, Int
+
+from aljax.errors import warn
+from aljax.relations.mates import Mates, Relations
+from aljax.relations.read import TURN, ReversedError
+
+NEAR = 0.05  # an agreement below it is near chance,
+TIMES = 1.8  # if mates share less than so many times what chance gives
+BLUR = 0.2  # where chance alone reaches such agreements, they say nothing
+EVIDENT = 0.25  # what a reversed dict agrees more in the other direction
+
+Pair = tuple[int, int]  # an earlier slice and the offset to a later one
+
+
+class Overlap(NamedTuple):
+    """The neighborhoods of each pair of mates: their sizes, and what they share.
+
+    Attributes:
+        shared: |f(N_i) & N_i'|.
+        mapped: |f(N_i)|.
+        there: |N_i'|, of rows that have mates.
+        linked: How many rows of the later slice have mates.
+    """
+
+    shared: Float[np.ndarray, "mates"]
+    mapped: Int[np.ndarray, "mates"]
+    there: Int[np.ndarray, "mates"]
+    linked: int
+
+    def jaccard(self) -> Float[np.ndarray, "mates"]:
+        """Returns |f(N_i) & N_i'| / |f(N_i) | N_i'|; 1 where both are empty."""
+        either = self.mapped + self.there - self.shared
+        return np.where(either > 0, self.shared / np.maximum(either, 1), 1.0)
+
+
+class Verdict(NamedTuple):
+    """How mates of two slices agree.
+
+    Attributes:
+        agreement: See above; NaN where chance leaves no room for any.
+        blur: The agreement that rows matched at random can have.
+        share: The share of neighbors that mates have in common.
+        chance: The same share if rows were matched at random.
+    """
+
+    agreement: float
+    blur: float
+    share: float
+    chance: float
+
+    @property
+    def near_chance(self) -> bool:
+        """If rows matched at random could agree as much."""
+        low = self.agreement < max(NEAR, self.blur)
+        return low and self.share < TIMES * self.chance
+
+    def says(self, name: str, other: str, gain: float) -> str:
+        """Returns the shares in words; `gain` is that of the other direction."""
+        likely = gain > 2 * max(NEAR, self.blur)
+        hint = "; reversed?" if likely else ""
+        shares = f"{self.share:.2g} (by chance {self.chance:.2g}{hint})"
+        return f"{shares} between {name} and {other}"
+
+
+UNKNOWN = Verdict(*[math.nan] * 4)
+
+
+def overlap(
+    mates: Mates, before: scipy.sparse.csr_matrix, after: scipy.sparse.csr_matrix
+) -> Overlap:
+    """Returns how mates' neighborhoods overlap, by matrices of ones at neighbors."""
+    shape = (before.shape[0], after.shape[0])
+    ones = np.ones(mates.rows.size, before.dtype)
+    mapping = scipy.sparse.csr_matrix((ones, (mates.rows, mates.others)), shape=shape)
+    linked = np.zeros(shape[1], before.dtype)
+    linked[mates.others] = 1
+    mapped = scipy.sparse.csr_matrix(before @ mapping)[mates.rows]
+    mapped.data[:] = 1
+    there = after[mates.others].multiply(linked).tocsr()
+    there.eliminate_zeros()
+    shared = np.asarray(mapped.multiply(there).sum(axis=1)).ravel()
+    sizes = mapped.getnnz(axis=1), there.getnnz(axis=1)
+    return Overlap(shared, *sizes, int(linked.sum()))
+
+
+def judge(found: Overlap) -> Verdict:
+    """Returns how mates agree.
+
+    Edges are met from both ends, so sum S of rows matched at random varies by about
+    sqrt(2 sum C); 10 edges more keep slices with few from saying much.
+    """
+    shared = float(found.shared.sum())
+    chance = float(found.mapped @ found.there) / max(found.linked - 1, 1)
+    most = float((found.mapped + found.there).sum()) / 2
+    if most <= chance:
+        return UNKNOWN
+    return Verdict(
+        agreement=(shared - chance) / (most - chance),
+        blur=2 * math.sqrt(2 * chance + 20) / (most - chance),
+        share=shared / (2 * most - shared),
+        chance=chance / (2 * most - chance),
+    )
+
+
+def adjacent(relations: Relations) -> list[Pair]:
+    """Returns the pairs of slices with mates that have no such slice between.
+
+    Farther apart even right mates may have no neighbors in common.
+    """
+    pairs = sorted(pair for pair, mates in relations.items() if mates.rows.size)
+    nearest: dict[tuple[str, int], int] = {}
+    for t, offset in pairs:
+        for end in (("after", t), ("before", t + offset)):
+            nearest[end] = min(offset, nearest.get(end, offset))
+    return [
+        (t, offset)
+        for t, offset in pairs
+        if nearest["after", t] == nearest["before", t + offset] == offset
+    ]
+
+
+def check_evidence(
+    relations: Relations,
+    overlaps: Callable[[int, int], Overlap],
+    adjacency: Callable[[int], scipy.sparse.csr_matrix],
+    *,
+    names: Sequence[str],
+    dicts: Mapping[int, str],
+) -> None:
+    """Warns once of all relations that the neighborhoods contradict.
+
+    Args:
+        relations: The mates.
+        overlaps: Returns the overlaps of the mates of a slice at an offset.
+        adjacency: Returns the neighbors of a slice.
+        names: What the slices are called.
+        dicts: What the dicts among the relations are called, by their earlier slices.
+
+    Raises:
+        ReversedError: Neighborhoods agree where a dict is read the other way round.
+    """
+    told: list[str] = []
+    turned: dict[int, str] = {}
+    for t, offset in adjacent(relations):
+        verdict = judge(overlaps(t, offset))
+        if not verdict.near_chance:
+            continue
+        back = reverse(relations[t, offset], adjacency(t), adjacency(t + offset))
+        gain = back.agreement - verdict.agreement
+        said = verdict.says(names[t], names[t + offset], gain)
+        evident = gain > max(EVIDENT, 2 * verdict.blur)
+        if evident and offset == 1 and t in dicts:
+            turned[t] = f"{verdict.share:.2g} (the other way round {back.share:.2g})"
+        elif verdict.blur <= BLUR:
+            told.append(said)
+    meant = "the share of neighbors that mates have in common is"
+    if turned:
+        t = min(turned)
+        expected = f"rows of {names[t]} mapped to rows of {names[t + 1]}"
+        got = f"is reversed: {meant} {turned[t]}"
+        raise ReversedError.about({t: dicts[t] for t in turned}, got, expected, TURN)
+    if told:
+        remedy = "Check the order of rows and slices"
+        warn(f"The data contradict `relations`: {meant} {', '.join(told)}. {remedy}.")
+
+
+def reverse(
+    mates: Mates, before: scipy.sparse.csr_matrix, after: scipy.sparse.csr_matrix
+) -> Verdict:
+    """Returns how mates agree if they are read the other way round."""
+    if mates.others.max() >= before.shape[0] or mates.rows.max() >= after.shape[0]:
+        return UNKNOWN
+    return judge(overlap(Mates(mates.others, mates.rows), before, after))
