@@ -117,7 +117,8 @@ FARTHEST = {
     **dict.fromkeys(("cosine", "correlation"), 2.0),
 }
 _METRIC = _check(
-    lambda v: isinstance(v, str) and v, "the name of a metric, such as 'euclidean'"
+    lambda v: callable(v) or (isinstance(v, str) and v),
+    "the name of a metric, such as 'euclidean', or a function of two rows",
 )
 _METHODS = one_of("auto", "exact", "approximate", "pynndescent")
 _KEYWORDS = _check(
@@ -183,7 +184,7 @@ class GraphConfig(_Settings):
         metric: The distance between rows: euclidean, cosine, correlation, or any other
             name that pynndescent knows; or "precomputed": then a slice is its rows'
             distances, `(points, points)`, all of them or, as a sparse matrix, those
-            of the nearest.
+            of the nearest.  Or a function of two rows, see `aljax.graph.function`.
         metric_kwds: Keyword arguments for the metric, such as `{"p": 3}`.
         local_connectivity: How many nearest neighbors count as fully connected
             (per slice; at least 0, fractions interpolate).
@@ -210,7 +211,7 @@ class GraphConfig(_Settings):
     """
 
     n_neighbors: PerSliceInt = _per_slice(15, number(2, whole=True))
-    metric: str = _setting("euclidean", _METRIC)
+    metric: Any = _setting("euclidean", _METRIC)
     metric_kwds: Mapping[str, Any] | None = _setting(None, _KEYWORDS)
     local_connectivity: PerSliceFloat = _per_slice(1.0, number(0))
     set_op_mix_ratio: PerSliceFloat = _per_slice(1.0, number(0, high=1))
@@ -218,7 +219,7 @@ class GraphConfig(_Settings):
     disconnection_distance: float | None = _setting(
         None, number(0, open_low=True, optional=True)
     )
-    target_metric: str = _setting("categorical", _METRIC)
+    target_metric: Any = _setting("categorical", _METRIC)
     target_metric_kwds: Mapping[str, Any] | None = _setting(None, _KEYWORDS)
     target_n_neighbors: int = _setting(-1, _AUTO)
     target_weight: float = _setting(0.5, number(0, high=1))

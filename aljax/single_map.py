@@ -10,7 +10,7 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from aljax.columns import names_of
-from aljax.config import of_slices
+from aljax.config import find_ab_params, of_slices
 from aljax.embedding import AlignedEmbedding
 from aljax.errors import InputError
 from aljax.graph.bipartite import bipartite_graph
@@ -88,13 +88,11 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
         """
         check_is_fitted(self)
         new = self._validate(X, reset=False)
-        rows, start = self.maps_.data[0], self.init
+        rows, start = self._raw_data, self.init
         if rows is None or self._supervised:
             got = f"comes to a model {'of `y`' if self._supervised else 'without rows'}"
             remedy = "Fit all rows together."
             raise InputError("X", got, "a model of data alone", remedy)
-        if self._unique_inverse_ is not None:
-            rows = rows[self._unique_inverse_]
         if self.transform_mode != GRAPH:
             start = np.concatenate([self.embedding_, self.transform(X)])
         columns = None if self.maps_.columns is None else self.maps_.columns[0]
@@ -190,6 +188,32 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
         """The fuzzy graph."""
         check_is_fitted(self)
         return self.maps_.graphs[0].to_sparse()
+
+    # umap-learn's private names, which its own tools and others read.
+
+    @property
+    def _a(self) -> float:
+        return self._curve()[0]
+
+    @property
+    def _b(self) -> float:
+        return self._curve()[1]
+
+    @property
+    def _n_neighbors(self) -> int:
+        wanted: Any = self.maps_.graph.n_neighbors
+        return min(wanted, max(len(self.maps_.maps[0]), 3) - 1)
+
+    @property
+    def _raw_data(self) -> Rows | None:
+        rows, kinds = self.maps_.data[0], self._unique_inverse_
+        return rows if rows is None or kinds is None else rows[kinds]
+
+    def _curve(self) -> tuple[float, float]:
+        layout: Any = self.maps_.layout
+        if layout.a is not None:
+            return layout.a, layout.b
+        return find_ab_params(layout.spread, layout.min_dist)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -272,7 +272,7 @@ class Frame(eqx.Module):
 
     @cached_property
     def _held_rows(self) -> HeldRows | HeldCells:
-        metric = SYNONYMS.get(self.graph.metric, self.graph.metric)
+        metric: Any = SYNONYMS.get(self.graph.metric, self.graph.metric)
         data, method = np.asarray(self.data), self.graph.knn_method
         if method != "approximate" and (method == "exact" or is_cheap(data)):
             return hold(data, metric)
@@ -325,7 +325,7 @@ class Frame(eqx.Module):
     def _search(self, rows: Any, count: int) -> Nearest:
         """The slice's rows nearest to each of some that are as it is, dense or CSR."""
         data, kwds = self._data_for("transform"), self.graph.metric_kwds
-        metric = SYNONYMS.get(self.graph.metric, self.graph.metric)
+        metric: Any = SYNONYMS.get(self.graph.metric, self.graph.metric)
         if metric in EXACT_METRICS and not kwds and isinstance(data, np.ndarray):
             held = self._held_rows
             if isinstance(held, HeldRows):

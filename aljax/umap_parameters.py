@@ -26,6 +26,7 @@ from aljax.config import (
     PerSliceFloat,
     PerSliceInt,
     is_listed,
+    number,
     one_of,
 )
 from aljax.embedding import AlignedEmbedding
@@ -59,7 +60,7 @@ class Parameters(BaseEstimator):
 
     n_neighbors: PerSliceInt = GraphConfig.n_neighbors
     n_components: int = LayoutConfig.n_components
-    metric: str = GraphConfig.metric
+    metric: Any = GraphConfig.metric
     metric_kwds: Mapping[str, Any] | None = GraphConfig.metric_kwds
     _: KW_ONLY
     output_metric: str = "euclidean"
@@ -70,7 +71,7 @@ class Parameters(BaseEstimator):
     min_dist: PerSliceFloat = LayoutConfig.min_dist
     spread: PerSliceFloat = LayoutConfig.spread
     low_memory: bool = True
-    n_jobs: int = -1
+    n_jobs: int | None = -1
     set_op_mix_ratio: PerSliceFloat = GraphConfig.set_op_mix_ratio
     local_connectivity: PerSliceFloat = GraphConfig.local_connectivity
     repulsion_strength: PerSliceFloat = LayoutConfig.repulsion_strength
@@ -81,7 +82,7 @@ class Parameters(BaseEstimator):
     random_state: int | np.random.RandomState | None = None
     angular_rp_forest: bool = False
     target_n_neighbors: int = GraphConfig.target_n_neighbors
-    target_metric: str = GraphConfig.target_metric
+    target_metric: Any = GraphConfig.target_metric
     target_metric_kwds: Mapping[str, Any] | None = GraphConfig.target_metric_kwds
     target_weight: float = GraphConfig.target_weight
     transform_seed: int = 42
@@ -154,6 +155,8 @@ class Parameters(BaseEstimator):
             if value != defaults[name]:
                 raise InputError(name, f"is {value!r}", repr(defaults[name]), f"{why}.")
         one_of("embedding", "graph")("transform_mode", self.transform_mode)
+        if self.n_jobs not in (-1, None):
+            number(1, whole=True)("n_jobs", self.n_jobs)
         idle = [n for n in POINTLESS if getattr(self, n) != defaults[n]]
         if idle:
             names = ", ".join(f"`{name}`" for name in idle)

@@ -19,6 +19,7 @@ ORDER = [
     "config",
     "graph.knn",
     "graph.conditioning",
+    "graph.function",
     "graph.exact",
     "graph.cells",
     "graph.approximate",

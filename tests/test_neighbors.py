@@ -252,7 +252,7 @@ def test_pynndescent_searches_what_nothing_else_can_and_says_so(
     approximations, settings
 ):
     with pytest.warns(UserWarning, match=f"pynndescent.*'{settings['metric']}'"):
-        find_neighbors(make_data()[0], NEIGHBORS, **settings)
+        find_neighbors(abs(make_data()[0]), NEIGHBORS, **settings)
     assert approximations[0]["metric"] == settings["metric"]
     assert approximations[0]["metric_kwds"] == settings.get("metric_kwds")
 

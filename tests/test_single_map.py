@@ -10,6 +10,7 @@ import scipy.sparse
 from helpers import import_umap, make_data, refused
 
 import aljax
+from aljax.config import find_ab_params
 
 pytestmark = pytest.mark.usefixtures("as_users_run_it")
 QUICK: dict[str, Any] = {"n_neighbors": 6, "n_epochs": 20, "random_state": 0}
@@ -160,6 +161,14 @@ def test_few_rows_have_maps():
     assert model.embedding_.shape == (1, 2)
     with refused("X", "a single row"):
         model.transform(NEW)
+
+
+def test_names_that_umap_learns_tools_read_are_there(fitted):
+    assert fitted._n_neighbors == 6
+    assert (fitted._a, fitted._b) == find_ab_params(1.0, 0.1)
+    np.testing.assert_array_equal(fitted._raw_data, REPEATED)
+    model = one_map(**BARE, a=1.2, b=1.75).fit(DATA)
+    assert (model._a, model._b) == (1.2, 1.75)
 
 
 @pytest.mark.slow  # numba compiles umap-learn for half a minute

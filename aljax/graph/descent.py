@@ -9,6 +9,7 @@ import scipy.sparse
 
 from aljax.errors import InputError, nearest_name
 from aljax.graph.conditioning import ANGLES, conditioning
+from aljax.graph.function import Metric, is_compiled, plain
 from aljax.graph.knn import KNN, Rows, measured_knn
 
 # |x - y| is the same wherever x and y lie, and twice as long at twice the scale.
@@ -32,7 +33,7 @@ def descent_knn(
     data: Rows,
     n_neighbors: int,
     *,
-    metric: str = "euclidean",
+    metric: Metric = "euclidean",
     metric_kwds: Mapping[str, Any] | None = None,
     seed: int = 0,
 ) -> KNN:
@@ -62,10 +63,9 @@ def descent_knn(
     check_metric(metric, metric_kwds, data)
     rows, unit = _conditioned(data, metric)
     try:
+        by = plain(metric, rows, metric_kwds) if callable(metric) else metric
         with ONE_CALLER:
-            search = NNDescent(
-                rows, metric, metric_kwds, n_neighbors, random_state=seed
-            )
+            search = NNDescent(rows, by, metric_kwds, n_neighbors, random_state=seed)
     except (NumbaError, TypeError) as error:
         raise InputError(
             "metric_kwds",
@@ -78,12 +78,21 @@ def descent_knn(
     return measured_knn(indices, distances.astype(np.float64) * unit, metric)
 
 
-def check_metric(metric: str, metric_kwds: Mapping[str, Any], data: Rows) -> None:
+def check_metric(metric: Metric, metric_kwds: Mapping[str, Any], data: Rows) -> None:
     """Checks that pynndescent knows a metric, and has the arguments that it needs."""
     from pynndescent.distances import named_distances
     from pynndescent.sparse import sparse_named_distances
 
     sparse = scipy.sparse.issparse(data)
+    if callable(metric):
+        if not is_compiled(metric) or sparse:
+            got = f"is {metric!r}, which pynndescent cannot compile for so many rows"
+            remedy = "Use `knn_method='exact'`, or give a `KNN` made by `as_knn`."
+            raise InputError("metric", got, "a function by `numba.njit`", remedy)
+        return
+    if metric == "hellinger" and data.min() < 0:
+        got, remedy = f"is 'hellinger', but rows have {data.min():g}", "Use another."
+        raise InputError("metric", got, "rows of at least 0 with it", remedy)
     names = sorted(sparse_named_distances if sparse else named_distances)
     if metric not in names:
         raise InputError(
@@ -103,7 +112,7 @@ def check_metric(metric: str, metric_kwds: Mapping[str, Any], data: Rows) -> Non
         raise InputError("metric_kwds", f"has a `{name}` that is {got}", expected)
 
 
-def _conditioned(data: Rows, metric: str) -> tuple[Any, float]:
+def _conditioned(data: Rows, metric: Metric) -> tuple[Any, float]:
     """The rows as pynndescent takes them, and the unit of its distances."""
     if metric in BITS:
         return np.asarray(data).astype(np.uint8), 1.0

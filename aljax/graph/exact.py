@@ -27,6 +27,7 @@ from aljax.graph.conditioning import (
     drowns,
     lengths_of,
 )
+from aljax.graph.function import Metric, all_pairs
 from aljax.graph.knn import KNN, Rows, as_floats, capacity_for, on_device
 
 FEW = 0.01  # share of rows, such as repeated ones, that may drown
@@ -76,7 +77,7 @@ def nearest(
     rows: Rows,
     n_neighbors: int,
     *,
-    metric: str = "euclidean",
+    metric: Metric = "euclidean",
     metric_kwds: Mapping[str, Any] | None = None,
 ) -> Nearest:
     """The nearest rows of a slice to each of some other rows, nearest first.
@@ -295,9 +296,9 @@ def tile_rows(points: int, n_neighbors: int) -> int:
 
 
 def pairwise(
-    rows: Rows, others: Rows, metric: str, metric_kwds: Mapping[str, Any]
+    rows: Rows, others: Rows, metric: Metric, metric_kwds: Mapping[str, Any]
 ) -> Float[np.ndarray, "rows others"]:
-    """All distances: by scikit-learn, or else pair by pair by pynndescent's function.
+    """All distances: by scikit-learn, or else by a function of two rows.
 
     Raises:
         InputError: Neither can compute them.
@@ -310,28 +311,19 @@ def pairwise(
             from sklearn.metrics import pairwise_distances
 
             return pairwise_distances(rows, others, metric, **metric_kwds)
+        if callable(metric):
+            return all_pairs(rows, others, metric, metric_kwds)
         if not dense:
             raise ValueError("they are sparse")
-        return _by_pynndescent(rows, np.asarray(others), metric, metric_kwds)
+        from pynndescent.distances import named_distances
+
+        if metric not in named_distances:
+            raise ValueError(nearest_name(metric, sorted(named_distances)))
+        x, y = (np.asarray(side, dtype=np.float32) for side in (rows, others))
+        return all_pairs(x, y, named_distances[metric], metric_kwds)
     except (TypeError, ValueError) as error:
         why = str(error).partition("\n")[0]
         got = f"is {metric!r} with `metric_kwds` {dict(metric_kwds)} ({why})"
         sparse = f"(of sparse rows {', '.join(SPARSE_METRICS)})"
         expected = f"a metric of pynndescent {sparse}, with its arguments"
         raise InputError("metric", got, expected) from error
-
-
-def _by_pynndescent(
-    rows: np.ndarray, others: np.ndarray, metric: str, metric_kwds: Mapping[str, Any]
-) -> Float[np.ndarray, "rows others"]:
-    from numba.core.errors import NumbaError
-    from pynndescent.distances import named_distances
-
-    if metric not in named_distances:
-        raise ValueError(nearest_name(metric, sorted(named_distances)))
-    between = named_distances[metric]
-    x, y = (np.asarray(side, dtype=np.float32) for side in (rows, others))
-    try:
-        return np.array([[between(i, j, **metric_kwds) for j in y] for i in x])
-    except NumbaError as error:
-        raise ValueError("with other keyword arguments, perhaps") from error

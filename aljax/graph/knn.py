@@ -85,7 +85,7 @@ def clip_rounding(distances: np.ndarray) -> np.ndarray:
 def measured_knn(
     indices: Int[np.ndarray, "points neighbors"],
     distances: Float[np.ndarray, "points neighbors"],
-    metric: str,
+    metric: Any,
 ) -> KNN:
     """The table of a search; a metric negative beyond rounding, or NaN, is refused."""
     lowest = distances.min()

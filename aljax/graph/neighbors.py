@@ -22,6 +22,7 @@ from aljax.graph.exact import (
     exact_knn,
     nearest,
 )
+from aljax.graph.function import Metric, is_function
 from aljax.graph.knn import KNN, Rows, measured_knn
 from aljax.graph.known import known_knn
 from aljax.graph.slices import PRECOMPUTED
@@ -38,7 +39,7 @@ def find_neighbors(
     data: Rows,
     n_neighbors: int,
     *,
-    metric: str = "euclidean",
+    metric: Metric = "euclidean",
     metric_kwds: Mapping[str, Any] | None = None,
     knn_method: str = "auto",
     seed: int = 0,
@@ -49,7 +50,7 @@ def find_neighbors(
     Args:
         data: One slice: its features, or its distances where they are precomputed.
         n_neighbors: Neighbors of each row, itself included (2 to points - 1).
-        metric: The distance between rows.
+        metric: The distance between rows, a name or a function.
         metric_kwds: Keyword arguments for the metric.
         knn_method: "auto", "exact", "approximate" or "pynndescent".
         seed: Seeds the approximate searches; the exact one has no chance in it.
@@ -65,7 +66,9 @@ def find_neighbors(
     dense = isinstance(data, np.ndarray)
     tiled = dense and metric in EXACT_METRICS and not metric_kwds
     paired = metric in (PLAIN_METRICS if dense else SPARSE_METRICS)
-    paired = paired and (not metric_kwds or metric == "minkowski")
+    paired = (paired and (not metric_kwds or metric == "minkowski")) or is_function(
+        metric
+    )
     if knn_method == "exact" and not (tiled or paired):
         raise InputError(
             "metric",
@@ -106,7 +109,7 @@ def is_cheap(data: Rows, most: float | None = None) -> bool:
     return points**2 * (width + CHOICE) <= most
 
 
-def _tell_of_pynndescent(metric: str, metric_kwds: Any, *, dense: bool) -> None:
+def _tell_of_pynndescent(metric: Metric, metric_kwds: Any, *, dense: bool) -> None:
     by = f"the metric {metric!r}" + " with `metric_kwds`" * bool(metric_kwds)
     warn(
         f"pynndescent searches neighbors by {by}{'' if dense else ' of sparse rows'}: "

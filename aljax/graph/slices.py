@@ -31,7 +31,7 @@ class Slice:
     rows: int
     given: Rows | KNN | FuzzyGraph | None = None
     name: str = "the slice"
-    metric: str = "euclidean"
+    metric: Any = "euclidean"
     columns: tuple[str, ...] | None = None
 
     @property
@@ -107,7 +107,7 @@ def read_slices(
     slices: Sequence[Any],
     labels: Sequence[Hashable] | None = None,
     *,
-    metric: str = "euclidean",
+    metric: Any = "euclidean",
     first: int = 0,
 ) -> list[Slice]:
     """Checked slices: finite float rows, or the neighbors or graph made of them.
@@ -185,7 +185,7 @@ def read_slice(
     argument: str,
     *,
     name: str = "",
-    metric: str = "euclidean",
+    metric: Any = "euclidean",
     others: Sequence[tuple[str, ...] | None] = (),
 ) -> Slice:
     """One checked slice, given by `argument`, and called `name` from then on.
