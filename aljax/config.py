@@ -6,96 +6,20 @@ A `per_slice` setting takes one value for all slices, or a list with one for eac
 import dataclasses
 import math
 import numbers
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from reprlib import repr as brief
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 
+from aljax.checks import Check, check_of, each, is_listed, number, one_of, unless
 from aljax.curve import check_both, check_curve
 from aljax.curve import find_ab_params as find_ab_params  # its documented place
 from aljax.errors import LARGEST, InputError, check_names, nearest_name
 
-Check = Callable[[str, Any], None]
 PerSliceFloat = float | Sequence[float]
 PerSliceInt = int | Sequence[int]
-
-
-def is_listed(value: Any) -> TypeGuard[Sequence[Any]]:
-    """Returns True for a list, tuple or array with one value for each slice."""
-    if isinstance(value, np.ndarray):
-        return value.ndim > 0
-    return isinstance(value, Sequence) and not isinstance(value, str)
-
-
-def _check(fits: Callable[[Any], Any], expected: str, optional: bool = False) -> Check:
-    """Makes a check that a value fits; `expected` says in errors which values do."""
-    expected += ", or None" if optional else ""
-
-    def check(name: str, value: Any) -> None:
-        if not (optional and value is None) and not fits(value):
-            raise InputError(name, f"is {value!r}", expected)
-
-    return check
-
-
-def _unless(fits: Callable[[Any], Any], check: Check) -> Check:
-    """Makes a check that lets further values pass."""
-    return lambda name, value: None if fits(value) else check(name, value)
-
-
-def number(
-    low: float,
-    *,
-    high: float = math.inf,
-    whole: bool = False,
-    open_low: bool = False,
-    optional: bool = False,
-    remedy: str = "",
-) -> Check:
-    """Makes a check that a value is a number in [low, high], or (low, high]."""
-    expected = "a whole number" if whole else "a finite number"
-    expected += f" above {low:g}" if open_low else f" of at least {low:g}"
-    expected += f" and at most {high:g}" if high < math.inf else ""
-    kind: Any = numbers.Integral if whole else numbers.Real
-
-    def fits(value: Any) -> bool:
-        real = isinstance(value, kind) and not isinstance(value, bool)
-        above = real and (low < value if open_low else low <= value)
-        return above and value <= min(high, sys.float_info.max)
-
-    return _check(fits, expected + remedy, optional)
-
-
-def one_of(*choices: str, optional: bool = False) -> Check:
-    """Makes a check that a value is one of a few names."""
-
-    def check(name: str, value: Any) -> None:
-        if not isinstance(value, str) or value not in choices:
-            hint = nearest_name(str(value), choices).rstrip(".")
-            expected = f"one of {', '.join(choices)} ({hint})"
-            raise InputError(name, f"is {value!r}", expected)
-
-    return _unless(lambda value: optional and value is None, check)
-
-
-def _each(check: Check) -> Check:
-    """Makes a check of one value for all slices, or of a list with one for each."""
-
-    def check_each(name: str, value: Any) -> None:
-        listed = is_listed(value)
-        # None stands for the whole setting, never for a slice of it.
-        entries = ["" if one is None else one for one in value] if listed else [value]
-        try:
-            for entry in entries or [""]:
-                check(name, entry)
-        except InputError as error:
-            expected = f"{error.expected}, or a list with one for each slice"
-            raise InputError(name, f"is {value!r}", expected) from None
-
-    return check_each
 
 
 def _setting(default: Any, check: Check, *, per_slice: bool = False) -> Any:
@@ -103,7 +27,7 @@ def _setting(default: Any, check: Check, *, per_slice: bool = False) -> Any:
 
 
 def _per_slice(default: Any, check: Check) -> Any:
-    return _setting(default, _each(check), per_slice=True)
+    return _setting(default, each(check), per_slice=True)
 
 
 SYNONYMS = {  # of pynndescent, scikit-learn and SciPy
@@ -116,19 +40,20 @@ FARTHEST = {
     **dict.fromkeys(("jaccard", "dice", "hellinger"), 1.0),
     **dict.fromkeys(("cosine", "correlation"), 2.0),
 }
-_METRIC = _check(
+_METRIC = check_of(
     lambda v: callable(v) or (isinstance(v, str) and v),
     "the name of a metric, such as 'euclidean', or a function of two rows",
 )
 _METHODS = one_of("auto", "exact", "approximate", "pynndescent")
-_KEYWORDS = _check(
+_KEYWORDS = check_of(
     lambda v: isinstance(v, Mapping), "a dict of keyword arguments for the metric", True
 )
+_YES_NO = check_of(lambda v: isinstance(v, bool | np.bool_), "True or False")
 _STARTS = one_of("spectral", "pca", "random")
-_AUTO = _unless(
+_AUTO = unless(
     lambda v: isinstance(v, numbers.Integral) and v == -1, number(2, whole=True)
 )
-_BOUNDS = _check(
+_BOUNDS = check_of(
     lambda v: v == "data" if isinstance(v, str) else is_listed(v) and len(v) == 2,
     '"data" or a pair (lo, hi)',
     optional=True,
@@ -252,9 +177,12 @@ class LayoutConfig(_Settings):
         repulsion_strength: Weight of the repulsion (per slice; at least 0).
         negative_sample_rate: Repelling pairs for each attracting one, on average
             (per slice; at least 0, fractions allowed).
-        n_shifts: How many circular shifts estimate the repulsion in each epoch
-            (whole).  It changes the noise of the estimate, never its mean; half
-            the number of points makes it exact.  None chooses by size.
+        n_shifts: Circular shifts that estimate the repulsion of an epoch (whole): more
+            make less noise, and half the points none.  None chooses by size.
+        densmap: True keeps densities: rows sparse in the data are sparse in the map.
+        dens_lambda, dens_frac, dens_var_shift: The weight of densMAP's term, the last
+            share of epochs in which it acts (0 to 1), and what is added to the variance
+            of the map's log radii (per slice; at least 0).
 
     Raises:
         InputError: A name, type or value is none of the above.
@@ -271,11 +199,15 @@ class LayoutConfig(_Settings):
     learning_rate: PerSliceFloat = _per_slice(3.0, number(0, open_low=True))
     # Positions are the old spelling of `fit(start=...)`, which reads them.
     init: str | Sequence[Any] = _setting(
-        "spectral", _unless(lambda v: is_listed(v) and len(v), _STARTS)
+        "spectral", unless(lambda v: is_listed(v) and len(v), _STARTS)
     )
     repulsion_strength: PerSliceFloat = _per_slice(1.0, number(0))
     negative_sample_rate: PerSliceFloat = _per_slice(5.0, number(0))
     n_shifts: int | None = _setting(None, number(1, whole=True, optional=True))
+    densmap: bool = _setting(False, _YES_NO)
+    dens_lambda: PerSliceFloat = _per_slice(2.0, number(0))
+    dens_frac: PerSliceFloat = _per_slice(0.3, number(0, high=1))
+    dens_var_shift: PerSliceFloat = _per_slice(0.1, number(0))
 
     def __post_init__(self) -> None:
         super().__post_init__()

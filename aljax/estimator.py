@@ -38,6 +38,8 @@ class AlignedUMAP(Parameters):
         maps_: The sequence as an `AlignedEmbedding`.
         mappers_: For each slice a fitted `UMAP`, whose map is that of the sequence.
         n_models_: The number of slices.
+        rad_orig_: For each slice its rows' local radii in the data (logarithms).
+        rad_emb_: Those in the map.
         n_features_in_: Columns of the first slice.
         feature_names_in_: Their names, where it was a frame.
     """
@@ -88,9 +90,10 @@ class AlignedUMAP(Parameters):
         y: Sequence[Any] | None = None,
         *,
         relations: Any = None,
-    ) -> list[Map]:
-        """`fit`, then the maps."""
-        return self.fit(X, y, relations=relations).embeddings_
+    ) -> Any:
+        """`fit`, then the maps; with `output_dens` (maps, rad_orig_, rad_emb_)."""
+        maps = self.fit(X, y, relations=relations).embeddings_
+        return (maps, *self._radii(self.maps_)) if self.output_dens else maps
 
     def update(
         self,
@@ -179,6 +182,18 @@ class AlignedUMAP(Parameters):
         """For each slice its fuzzy graph."""
         check_is_fitted(self)
         return [graph.to_sparse() for graph in self.maps_.graphs]
+
+    @property
+    def rad_orig_(self) -> list[np.ndarray]:
+        """For each slice its rows' local radii in the data, as logarithms."""
+        check_is_fitted(self)
+        return self._radii(self.maps_)[0]
+
+    @property
+    def rad_emb_(self) -> list[np.ndarray]:
+        """For each slice its rows' local radii in the map, as logarithms."""
+        check_is_fitted(self)
+        return self._radii(self.maps_)[1]
 
     @property
     def n_models_(self) -> int:

@@ -30,7 +30,7 @@ from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
 from aljax.errors import InputError, optional, read_path
 from aljax.graph.fuzzy import FuzzyGraph, check_graph
 from aljax.graph.knn import KNN
-from aljax.layout.losses import LossTerms
+from aljax.layout.losses import DensityTerms, LossTerms
 from aljax.layout.problem import AlignedProblem, LayoutParams
 from aljax.relations.mates import Mates
 
@@ -43,7 +43,7 @@ PARTS = {
     part.__name__: part
     for part in (
         *(AlignmentConfig, GraphConfig, LayoutConfig, FuzzyGraph, KNN, Mates),
-        *(LossTerms, AlignedProblem, LayoutParams),
+        *(LossTerms, DensityTerms, AlignedProblem, LayoutParams),
     )
 }
 

@@ -24,6 +24,7 @@ from aljax.graph.slices import Slice, check_labels, of_rows, one_for_each, read_
 from aljax.layout.frame import finish, hold, warn_alone, with_anchors
 from aljax.layout.initialize import initial_maps
 from aljax.layout.isolated import warn_isolated
+from aljax.layout.losses import terms_in
 from aljax.layout.optimize import (
     ADAM,
     LayoutState,
@@ -241,10 +242,12 @@ def prepare(
         pulling = linked(held)
         if alignment.motion_fidelity > 0:
             pulling = measure_moves(pulling, dense, scales_of(dense, graphs))
-        problem = stack(graphs, pulling, key=key, pinned=masks, point_weights=weights)
+        kinds: Any = {"pinned": masks, "point_weights": weights}
+        problem = stack(graphs, pulling, key=key, densmap=layout.densmap, **kinds)
         n_epochs = epochs(layout, [one.rows for one in read])
         stacked = stack_maps(maps, problem)
-        state = init(stacked, n_epochs=n_epochs, optimizer=optimizer or ADAM)
+        kinds = {"optimizer": optimizer or ADAM, "terms": terms_in(params)}
+        state = init(stacked, n_epochs=n_epochs, **kinds)
     return Prepared(
         problem=problem,
         params=params,
@@ -306,11 +309,10 @@ def lay_out(
     **calls: Any,
 ) -> AlignedEmbedding:
     """Returns the maps of a prepared layout; the other arguments are `optimize`'s."""
-    problem = prepared.problem
-    n_shifts = n_shifts or shifts_of(problem, prepared.layout.n_shifts)
-    start = prepared.params, prepared.state
+    n_shifts = n_shifts or shifts_of(prepared.problem, prepared.layout.n_shifts)
+    start = prepared.problem, prepared.params, prepared.state
     with timed("layout", prepared.seconds):
-        state = optimize(problem, *start, n_shifts, mesh=mesh, **calls)
+        state = optimize(*start, n_shifts, mesh=mesh, **calls)
     maps = prepared.maps_of(state)
     return AlignedEmbedding(maps=maps, history=state.losses(), **prepared.record())
 

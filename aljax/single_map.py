@@ -39,6 +39,8 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
         graph_: The fuzzy graph, a symmetric sparse matrix (with `unique=True` of the
             distinct rows, in the order of `maps_.data[0]`).
         maps_: The map as an `AlignedEmbedding` of one slice.
+        rad_orig_: The rows' local radii in the data (logarithms).
+        rad_emb_: Those in the map.
         n_features_in_: Columns of the data.
         feature_names_in_: Their names, where it was a frame.
     """
@@ -69,9 +71,16 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
         X: Any,  # noqa: N803
         y: Any = None,
     ) -> Any:
-        """`fit`, then the map, or the graph if `transform_mode` is "graph"."""
+        """`fit`, then the map, or the graph if `transform_mode` is "graph".
+
+        With `output_dens` it returns (map, rad_orig_, rad_emb_).
+        """
         self.fit(X, y)
-        return self.graph_ if self.transform_mode == GRAPH else self.embedding_
+        if self.transform_mode == GRAPH:
+            return self.graph_
+        if self.output_dens:
+            return self.embedding_, self.rad_orig_, self.rad_emb_
+        return self.embedding_
 
     def update(self, X: Any) -> "UMAP":  # noqa: N803
         """Adds rows, and lays all of them out again from where they are.
@@ -188,6 +197,22 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
         """The fuzzy graph."""
         check_is_fitted(self)
         return self.maps_.graphs[0].to_sparse()
+
+    @property
+    def rad_orig_(self) -> np.ndarray:
+        """The rows' local radii in the data, as logarithms."""
+        return self._local_radii()[0]
+
+    @property
+    def rad_emb_(self) -> np.ndarray:
+        """The rows' local radii in the map, as logarithms."""
+        return self._local_radii()[1]
+
+    def _local_radii(self) -> list[np.ndarray]:
+        check_is_fitted(self)
+        of_rows = self._unique_inverse_
+        pair = [radii[0] for radii in self._radii(self._placed())]
+        return pair if of_rows is None else [radii[of_rows] for radii in pair]
 
     # umap-learn's private names, which its own tools and others read.
 

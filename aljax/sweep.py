@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from dataclasses import fields
 from typing import Any, NamedTuple
 
 import jax
@@ -29,7 +30,7 @@ SECTIONS = {"graph": GraphConfig, "layout": LayoutConfig, "alignment": Alignment
 
 SHAPES = (
     *("n_neighbors", "alignment_window_size", "frame"),
-    *("n_components", "n_epochs", "n_shifts"),
+    *("n_components", "n_epochs", "n_shifts", "densmap"),
 )
 OF_MATES = ("alignment_strengths", "alignment_decay")  # part of the problem itself
 MEMORY = 2 * 2**30  # bytes, where none is given
@@ -214,7 +215,7 @@ def _groups(rows: Sequence[SweepProblem], keys: Sequence[jax.Array]) -> list[Gro
     groups: dict[Any, dict[Any, list[int]]] = {}
     for place, (row, key) in enumerate(zip(rows, keys, strict=True)):
         settings = {**vars(row.graph), **vars(row.layout), **vars(row.alignment)}
-        moving = settings["motion_fidelity"] > 0  # then the problem has lengths, too
+        moving = settings["motion_fidelity"] > 0  # then the problem has more arrays
         shape = (moving, *(settings[name] for name in SHAPES))
         start = (
             row.graph,
@@ -316,9 +317,17 @@ def stack_rows(settings: Sequence[Mapping[str, Any]], rows: Sequence[Row]) -> Sw
     return Sweep(
         [dict(setting) for setting in settings],
         maps,
-        jax.tree.map(lambda *terms: np.stack(terms), *(row.loss for row in rows)),
+        _stack_terms([row.loss for row in rows]),
         {
             name: np.array([row.metrics[name] for row in rows])
             for name in rows[0].metrics
         },
     )
+
+
+def _stack_terms(losses: Sequence[LossTerms]) -> LossTerms:
+    """The terms of all rows; of rows without a density it is 0."""
+    kind: Any = type(max(losses, key=lambda loss: len(vars(loss))))
+    none = np.zeros_like(losses[0].attraction)
+    terms = [[vars(loss).get(f.name, none) for loss in losses] for f in fields(kind)]
+    return kind(*(jnp.asarray(np.stack(term)) for term in terms))

@@ -28,23 +28,23 @@ from aljax.config import (
     is_listed,
     number,
     one_of,
+    per_slice,
 )
 from aljax.embedding import AlignedEmbedding
 from aljax.errors import InputError, nearest_name, warn
 from aljax.files import check_parts, read, write
 from aljax.fit import Progress, fit
+from aljax.graph.build import FEWEST
 from aljax.graph.slices import Slice
 from aljax.layout.optimize import LayoutState
+from aljax.metrics.density import local_radii
 from aljax.relations.read import turning
 
 POINTLESS = (
     *("low_memory", "n_jobs", "transform_queue_size", "angular_rp_forest"),
     *("transform_seed", "force_approximation_algorithm", "output_metric_kwds"),
-    *("dens_lambda", "dens_frac", "dens_var_shift"),
 )
 ABSENT = {
-    "densmap": "DensMAP is not in aljax",
-    "output_dens": "DensMAP is not in aljax",
     "output_metric": "Maps are Euclidean in aljax",
 }
 OF_ONE_MAP = {  # what only `UMAP` has
@@ -91,10 +91,10 @@ class Parameters(BaseEstimator):
     verbose: bool = False
     tqdm_kwds: Mapping[str, Any] | None = None
     unique: bool = False
-    densmap: bool = False
-    dens_lambda: float = 2.0
-    dens_frac: float = 0.3
-    dens_var_shift: float = 0.1
+    densmap: bool = LayoutConfig.densmap
+    dens_lambda: PerSliceFloat = LayoutConfig.dens_lambda
+    dens_frac: PerSliceFloat = LayoutConfig.dens_frac
+    dens_var_shift: PerSliceFloat = LayoutConfig.dens_var_shift
     output_dens: bool = False
     disconnection_distance: float | None = GraphConfig.disconnection_distance
     precomputed_knn: Any = (None, None, None)
@@ -235,6 +235,19 @@ class Parameters(BaseEstimator):
 
     def _keep(self, maps: AlignedEmbedding) -> None:
         raise NotImplementedError
+
+    def _radii(self, maps: AlignedEmbedding) -> tuple[list[Any], list[Any]]:
+        """For each slice the logarithms of its local radii, in its data and its map."""
+        inside = [graph.radii for graph in maps.graphs]
+        if any(radii is None for radii in inside):
+            got = "have no `radii`, as in models of version 0.1"
+            raise InputError("graphs", got, "graphs made of data", "Fit again.")
+        counts = per_slice("n_neighbors", maps.graph.n_neighbors, len(maps.maps))
+        outside = [
+            local_radii(positions, n_neighbors=min(k, max(len(positions), FEWEST) - 1))
+            for positions, k in zip(maps.maps, counts, strict=True)
+        ]
+        return [*map(np.asarray, inside)], outside
 
     def _key(self) -> jax.Array:
         check_fork()

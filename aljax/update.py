@@ -39,6 +39,7 @@ from aljax.graph.slices import (
 from aljax.layout.frame import finish, hold, warn_alone, with_anchors
 from aljax.layout.initialize import from_mates
 from aljax.layout.isolated import warn_isolated
+from aljax.layout.losses import terms_in
 from aljax.layout.optimize import ADAM, epochs, init, shifts_of
 from aljax.layout.problem import layout_params, stack, stack_maps, unstack_maps
 from aljax.relations.mates import Relations
@@ -239,6 +240,7 @@ def _lay_out(
         pinned=within(stay + longer.pinned[-move - 1 :], None),
         point_weights=within(longer.point_weights, None),
         offsets=range(1, len(shown) if far else window + 1),
+        densmap=longer.layout.densmap,
     )
     rows = jnp.asarray([t or 0 for t in shown])
     params = jax.tree.map(lambda x: x[rows] if x.ndim else x, longer.params)
@@ -247,6 +249,7 @@ def _lay_out(
         stack_maps(maps, problem),
         n_epochs=epochs(longer.layout, map(len, longer.maps[-1 - move :])),
         optimizer=optimizer or ADAM,
+        terms=terms_in(params),
     )
     n_shifts = shifts_of(problem, longer.layout.n_shifts)
     calls: dict[str, Any] = {"key": key, "progress": progress, "optimizer": optimizer}

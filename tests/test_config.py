@@ -56,6 +56,10 @@ SETTINGS = {
     "method": (InverseConfig, ["linear", "mean"], ["cubic", None]),
     "bounds": (InverseConfig, [None, "data", (0, 1)], ["row", 3, (1, 2, 3)]),
     "n_shifts": (LayoutConfig, [None, 1], [0, 1.5, "1", True, math.nan]),
+    "densmap": (LayoutConfig, [True, np.False_], [1, 0, None, "yes", [True]]),
+    "dens_lambda": (LayoutConfig, [0.0, 2.5], [-1, *NOT_NUMBERS]),
+    "dens_frac": (LayoutConfig, [0.0, 0.5, 1.0], [-0.1, 1.1, *NOT_NUMBERS]),
+    "dens_var_shift": (LayoutConfig, [0.0, 0.5], [-0.1, *NOT_NUMBERS]),
     "alignment_regularisation": (AlignmentConfig, [0.0, 1.0], [-1, [1], *NOT_NUMBERS]),
     "motion_fidelity": (AlignmentConfig, [0.0, 0.3], [-0.1, [0.3], *NOT_NUMBERS]),
     "alignment_window_size": (AlignmentConfig, [1, 9], [0, 1.5, [3], *NOT_NUMBERS]),
@@ -71,6 +75,7 @@ PER_SLICE = [
     (LayoutConfig, "spread", 2.0, 0.0),
     (LayoutConfig, "learning_rate", 0.5, 0.0),
     (LayoutConfig, "repulsion_strength", 2.0, -1.0),
+    (LayoutConfig, "dens_lambda", 1.0, -1.0),
     (LayoutConfig, "negative_sample_rate", 2.5, -1.0),
 ]
 

@@ -231,8 +231,6 @@ def test_parameters_that_do_nothing_are_named_in_one_warning():
 @pytest.mark.parametrize(
     ("name", "value", "remedy"),
     [
-        ("densmap", True, "DensMAP"),
-        ("output_dens", True, "DensMAP"),
         ("output_metric", "haversine", "Euclidean"),
         ("transform_mode", "graph", "aljax.prepare"),
         ("unique", True, "repeated rows"),

@@ -41,7 +41,7 @@ from aljax.graph.knn import round_up
 from aljax.graph.slices import check_labels, read_slices
 from aljax.layout.frame import far_lags, settle, warn_alone, with_anchors
 from aljax.layout.initialize import initial_maps
-from aljax.layout.losses import LossTerms
+from aljax.layout.losses import LossTerms, terms_in
 from aljax.layout.optimize import default_shifts, epochs, init
 from aljax.layout.problem import layout_params, stack, stack_maps
 from aljax.layout.sharding import SLICES, check_random, mesh_of, round_to, widths_of
@@ -152,10 +152,13 @@ def fit(
             before=before,
             after=sizes[own.stop :],
             offsets=sorted(offsets),
+            densmap=layout.densmap,
         )
         if alignment.motion_fidelity > 0 and problem.moves is None:  # nobody has mates
             problem = replace(problem, moves=jnp.zeros_like(problem.strengths))
-        state = init(stack_maps(maps, problem), n_epochs=epochs(layout, sizes))
+        stacked = stack_maps(maps, problem)
+        ends = {"n_epochs": epochs(layout, sizes), "terms": terms_in(params)}
+        state = init(stacked, **ends)
         widths = greatest(widths_of(problem) | {"slices": room})
     prepared = Prepared(
         problem=problem,

@@ -120,7 +120,8 @@ def _tables(
         if one.rows < FEWEST:  # no edges
             itself = on_device(np.tile(np.arange(one.rows, dtype=np.int32), (2, 1)))
             none = as_floats(np.zeros(itself.shape))
-            tables[t] = FuzzyGraph(itself, none, as_floats(np.zeros(one.rows)))
+            zeros = as_floats(np.zeros(one.rows))
+            tables[t] = FuzzyGraph(itself, none, zeros, zeros)
             continue
         name = f"precomputed_knn[{t}]"
         try:
@@ -265,11 +266,11 @@ def _weigh(
     # Cut by NumPy: eager JAX would compile for every number of points.
     parts = [
         np.split(np.asarray(leaf), np.cumsum(sizes), axis=-1)[:-1]
-        for leaf in (graph.weights, graph.degrees)
+        for leaf in (graph.weights, graph.degrees, graph.radii)
     ]
     return [
-        FuzzyGraph(table.indices, on_device(weights), on_device(degrees))
-        for table, weights, degrees in zip(tables, *parts, strict=True)
+        FuzzyGraph(table.indices, *map(on_device, leaves))
+        for table, *leaves in zip(tables, *parts, strict=True)
     ]
 
 

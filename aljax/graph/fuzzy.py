@@ -2,9 +2,12 @@
 
     v(i, j) = exp(-max(0, d_ij - rho_i) / sigma_i),    sum_j v(i, j) = log2 k
     w(i, j) = v(i, j) + v(j, i) - v(i, j) v(j, i)
+    R(i) = log(sum_j w(i, j) d_ij^2 / sum_j w(i, j)),          the local radius
 
 Source: McInnes, Healy & Melville (2018), arXiv:1802.03426, section 3.1 and
-algorithms 2 and 3; the tolerances are umap-learn's.
+algorithms 2 and 3; the tolerances are umap-learn's.  Local radii: Narayan, Berger &
+Cho (2021), Nature Biotechnology 39, "Assessing single-cell transcriptomic variability
+through density-preserving nonlinear data visualization".
 """
 
 from typing import Any
@@ -23,6 +26,7 @@ BISECTIONS = 64
 TOLERANCE = 1e-5
 SLIGHT = 1e-5  # differences between weights that are rounding
 SMALLEST_SIGMA = 1e-3  # times the mean distance
+SMALLEST_SQUARE = 1e-8  # times its square: the radius of equal rows
 Scalar = Float[Array, ""]
 Points = Float[Array, "points"]
 Lists = Float[Array, "neighbors points"]
@@ -35,11 +39,15 @@ class FuzzyGraph(eqx.Module):
     An edge that stands in both its ends' lists carries half of its weight in each,
     so a sum over all entries is the sum over undirected edges, no row is wider
     than `n_neighbors` whatever its degree, and padding has weight 0.
+
+    `radii` are the points' local radii in the data, as logarithms (of the metric's
+    squared unit); None where distances are unknown.  `y` does not change them.
     """
 
     neighbors: Int[Array, "neighbors points"]
     weights: Lists
     degrees: Points
+    radii: Points | None = None
 
     @classmethod
     def from_sparse(cls, matrix: Any) -> "FuzzyGraph":
@@ -122,6 +130,10 @@ def check_graph(graph: FuzzyGraph, name: str) -> None:
     """
     check_lists(graph.neighbors, graph.weights, name)
     degrees, points = np.asarray(graph.degrees), np.shape(graph.neighbors)[1]
+    radii = np.zeros(points) if graph.radii is None else np.asarray(graph.radii)
+    if radii.shape != (points,) or not np.isfinite(radii).all():
+        got, expected = f"has radii of shape {radii.shape}", "finite numbers, or None"
+        raise InputError(name, got, f"{expected}, for the {points} points")
     real = degrees.shape == (points,) and degrees.dtype.kind in "iuf"
     if not real or not (degrees >= 0).all() or not np.isfinite(degrees).all():
         raise InputError(
@@ -137,7 +149,7 @@ def smooth_knn_dist(
     *,
     local_connectivity: Scalar | Points | float = 1.0,
     n_points: Int[Array, ""] | int | None = None,
-    unit: Points | None = None,
+    unit: Scalar | Points | None = None,
 ) -> tuple[Points, Points]:
     """Each point's bandwidth sigma and distance rho to its nearest neighbors.
 
@@ -158,11 +170,8 @@ def smooth_knn_dist(
         distance of the point (of all points, where rho is 0).
     """
     # The search starts at 1 and doubles: in units of the mean, any scale converges.
-    neighbors, points = knn.distances.shape
-    if unit is None:
-        points = points if n_points is None else n_points
-        mean = jnp.sum(knn.distances) / (neighbors * points)
-        unit = jnp.where(mean > 0, mean, 1.0)
+    neighbors = len(knn.distances)
+    unit = _mean_distance(knn, n_points) if unit is None else unit
     distances = knn.distances
     rho = _nearest(distances, jnp.asarray(local_connectivity, distances.dtype))
     present = knn.indices[1:] != jnp.arange(knn.indices.shape[1])
@@ -173,6 +182,13 @@ def smooth_knn_dist(
     sigma = _root(excess, present, target) * unit
     mean = jnp.where(rho > 0, jnp.mean(distances, axis=0), unit)
     return jnp.maximum(sigma, SMALLEST_SIGMA * mean), rho
+
+
+def _mean_distance(knn: KNN, n_points: Int[Array, ""] | int | None) -> Scalar:
+    neighbors, points = knn.distances.shape
+    points = points if n_points is None else n_points
+    mean = jnp.sum(knn.distances) / (neighbors * points)
+    return jnp.where(mean > 0, mean, 1.0)
 
 
 def _nearest(distances: Lists, local_connectivity: Scalar | Points) -> Points:
@@ -260,7 +276,7 @@ def fuzzy_simplicial_set(
     local_connectivity: Scalar | Points | float = 1.0,
     set_op_mix_ratio: Scalar | Points | float = 1.0,
     n_points: Int[Array, ""] | int | None = None,
-    unit: Points | None = None,
+    unit: Scalar | Points | None = None,
 ) -> FuzzyGraph:
     """The fuzzy graph of one slice, or of several side by side, from their neighbors.
 
@@ -275,16 +291,19 @@ def fuzzy_simplicial_set(
     Returns:
         The graph; equal to umap-learn's to 1e-4 on the same neighbors.
     """
-    sigma, rho = smooth_knn_dist(
-        knn, local_connectivity=local_connectivity, n_points=n_points, unit=unit
-    )
+    unit = _mean_distance(knn, n_points) if unit is None else unit
+    sigma, rho = smooth_knn_dist(knn, local_connectivity=local_connectivity, unit=unit)
     forward = membership_strengths(knn, sigma, rho)
     backward, mutual = _reverse(knn.indices, forward)
     product = forward * backward
     union = forward + backward - product
     weights = set_op_mix_ratio * union + (1 - set_op_mix_ratio) * product
     weights = weights / (1 + mutual)
-    return FuzzyGraph(knn.indices, weights, edge_degrees(knn.indices, weights))
+    degrees = edge_degrees(knn.indices, weights)
+    squared = edge_degrees(knn.indices, weights * (knn.distances / unit) ** 2)
+    mean = squared / jnp.where(degrees > 0, degrees, 1.0)
+    radii = jnp.log(mean + SMALLEST_SQUARE) + 2 * jnp.log(unit)
+    return FuzzyGraph(knn.indices, weights, degrees, radii)
 
 
 def _reverse(

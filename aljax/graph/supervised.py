@@ -140,7 +140,7 @@ def _scale(target_weight: float) -> float:
 
 def _weakened(graph: FuzzyGraph, edges: Any, distance: np.ndarray) -> FuzzyGraph:
     edges.data *= np.exp(-distance)
-    return _on_lists(np.asarray(graph.neighbors), _restored(edges.tocsr()))
+    return _on_lists(graph, np.asarray(graph.neighbors), _restored(edges.tocsr()))
 
 
 def intersect_values(
@@ -170,7 +170,7 @@ def intersect_values(
     repeated = (neighbors[1:, None] == listed[None]).any(axis=1)
     added = np.where(repeated, listed[:1], neighbors[1:])
     lists = np.concatenate([listed[:1], added, listed[1:]])
-    return _on_lists(lists, _restored(edges.tocsr()))
+    return _on_lists(graph, lists, _restored(edges.tocsr()))
 
 
 def _restored(weights: Any) -> scipy.sparse.csr_matrix:
@@ -182,9 +182,11 @@ def _restored(weights: Any) -> scipy.sparse.csr_matrix:
 
 
 def _on_lists(
-    neighbors: Int[np.ndarray, "neighbors points"], weights: scipy.sparse.csr_matrix
+    graph: FuzzyGraph,
+    neighbors: Int[np.ndarray, "neighbors points"],
+    weights: scipy.sparse.csr_matrix,
 ) -> FuzzyGraph:
-    """A symmetric matrix on lists that hold each of its edges at one end or both."""
+    """A graph of other weights, on lists with each edge at one of its ends or both."""
     points = neighbors.shape[1]
     heads, tails = np.tile(np.arange(points), len(neighbors)), neighbors.ravel()
     listed = directed(neighbors, (neighbors != np.arange(points)).astype(float))
@@ -195,4 +197,5 @@ def _on_lists(
         on_device(neighbors, np.int32),
         as_floats(halved.reshape(neighbors.shape)),
         as_floats(np.asarray(weights.sum(axis=1)).ravel()),
+        graph.radii,
     )

@@ -23,6 +23,7 @@ from aljax.config import number
 from aljax.errors import InputError, warn
 from aljax.graph.fuzzy import FuzzyGraph, fuzzy_simplicial_set
 from aljax.graph.knn import KNN
+from aljax.layout.losses import terms_in
 from aljax.layout.minimum import Maps, Solution, minimum
 from aljax.layout.optimize import LayoutState, init, run, shifts_of, step
 from aljax.layout.problem import AlignedProblem, LayoutParams
@@ -58,13 +59,15 @@ def graph_of(
 
 
 def reweigh(problem: AlignedProblem, graphs: Sequence[FuzzyGraph]) -> AlignedProblem:
-    """The problem with other weights on the same edges, differentiable in them.
+    """The problem with other weights and radii on the same edges, differentiable.
 
     Args:
         problem: Stacked from graphs with the same lists of neighbors.
         graphs: One for each slice, as from `graph_of`.
     """
-    weights, degrees = [], []
+    dense = problem.radii is not None
+    names = ("degrees", "radii") if dense else ("degrees",)
+    weights, of_points = [], []
     linked = problem.degrees > 0
     weighing = jnp.where(
         linked, problem.pulls / jnp.where(linked, problem.degrees, 1), 1
@@ -74,13 +77,11 @@ def reweigh(problem: AlignedProblem, graphs: Sequence[FuzzyGraph]) -> AlignedPro
         rows = problem.order[t, :size]
         blank = jnp.zeros(problem.weights.shape[1:], graph.weights.dtype)
         weights.append(blank.at[:entries, :size].set(graph.weights[1:, rows]))
-        degrees.append(blank[0].at[:size].set(graph.degrees[rows]))
-    stacked = jnp.stack(degrees)
-    return eqx.tree_at(
-        lambda p: (p.weights, p.degrees, p.pulls),
-        problem,
-        (jnp.stack(weights), stacked, stacked * weighing),
-    )
+        values = jnp.stack([getattr(graph, name)[rows] for name in names])
+        of_points.append(jnp.pad(values, ((0, 0), (0, blank.shape[1] - size))))
+    stacked = dict(zip(names, jnp.stack(of_points, axis=1), strict=True))
+    changed = {"weights": jnp.stack(weights), "pulls": stacked["degrees"] * weighing}
+    return dataclasses.replace(problem, **stacked, **changed)
 
 
 class Unrolled(eqx.Module):
@@ -243,7 +244,8 @@ def _unroll(
     """Epochs in segments of about sqrt(last), of which only the starts are kept."""
     n_epochs, last = epochs
     options = {"key": key, "n_shifts": n_shifts, "optimizer": SMOOTH_ADAM}
-    state = init(start, n_epochs=n_epochs, optimizer=SMOOTH_ADAM)
+    kinds = {"optimizer": SMOOTH_ADAM, "terms": terms_in(params)}
+    state = init(start, n_epochs=n_epochs, **kinds)
     if last < n_epochs:
         fixed = jax.lax.stop_gradient((problem, params, state))
         state = run(*fixed, n_epochs - last, **options)

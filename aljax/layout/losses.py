@@ -10,29 +10,42 @@ mates are held kappa delta apart, delta being how far they lie apart in the data
 
     |y_i - z_i'|^2 becomes ((|y_i - z_i'|^2 + 1e-8)^(1/2) - kappa delta)^2.
 
+With densmap each slice adds, over its points with edges,
+
+      + dens_lambda sum_i d_i (1 - corr(R_i, r_i))                        density
+
+where R_i are the local radii of the data (logarithms, of `graph.fuzzy`) and r_i those
+of the map, weighted by the map's memberships q = 1 / (1 + a |y|^(2b)):
+
+    r_i = log(sum_j q_ij |y_i - y_j|^2 / sum_j q_ij + 1e-8)    over the graph's edges,
+    corr(R, r) = cov(R, r) / (var R (var r + dens_var_shift))^(1/2).
+
 Everything here is a pure function of its arguments on one device; `layout.sharding`
 puts the same functions on many.  Functions of one slice (or one pair of slices) are
 mapped over the stack.
 
 Source: attraction and repulsion are the loss that umap-learn's sampling follows
 (Damrich & Hamprecht 2021, arXiv:2103.14608, eq. 10), with negatives free to move.
+Density is densMAP's term (Narayan, Berger & Cho 2021, Nature Biotechnology 39), with
+the weight, sum_i d_i, that it has in umap-learn.
 """
 
 import operator
 from collections.abc import Callable, Sequence
 from functools import reduce
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from aljax.graph.fuzzy import edge_degrees
 from aljax.layout.problem import AlignedProblem, LayoutParams
 
 SOFTENING = 1e-3  # umap-learn's: keeps the repulsion finite for coincident points
 TINY = 1e-12  # keeps the gradient of |y|^(2b) finite there
-NEAR = 1e-8  # and this the gradient of |y|
+NEAR = 1e-8  # and this those of |y| and log |y|^2
 CHUNK = 8  # shifts that are read at once
 
 
@@ -52,6 +65,17 @@ class LossTerms(eqx.Module):
         return jnp.sum(reduce(operator.add, jax.tree.leaves(self)), axis=-1)
 
 
+class DensityTerms(LossTerms):
+    """The terms of a densMAP; the density counts in the epochs that it acts in."""
+
+    density: Float[Array, "*epochs slices"]
+
+
+def terms_in(params: LayoutParams) -> type[LossTerms]:
+    """Returns the class of the terms that settings ask for."""
+    return LossTerms if params.dens_lambda is None else DensityTerms
+
+
 class Shifts(NamedTuple):
     """Circular shifts that stand for all pairs, and the pairs each stands for."""
 
@@ -61,8 +85,8 @@ class Shifts(NamedTuple):
 
 def log_p(
     squared: Float[Array, "..."],
-    a: Float[Array, ""],
-    b: Float[Array, ""],
+    a: Float[Array, "..."],
+    b: Float[Array, "..."],
     softening: float = TINY,
 ) -> Float[Array, "..."]:
     """Log p, p = a (squared + softening)^b: p itself can exceed single precision.
@@ -247,6 +271,66 @@ def alignment(
     return jnp.sum((pull + other_pull[mates]) / 4 * strengths * squared)
 
 
+def radii_in_map(
+    embedding: Float[Array, "components points"],
+    neighbors: Int[Array, "neighbors points"],
+    shares: Float[Array, "neighbors points"],
+    a: Float[Array, "..."],
+    b: Float[Array, "..."],
+) -> Float[Array, "points"]:
+    """log(sum_j q_ij |y_i - y_j|^2 / sum_j q_ij + 1e-8) over each point's edges."""
+    difference = embedding[:, None, :] - embedding[:, neighbors]
+    squared = jnp.sum(difference**2, axis=0)
+    q = shares * jax.nn.sigmoid(-log_p(squared, a, b))
+    total, spread = (edge_degrees(neighbors, part) for part in (q, q * squared))
+    return jnp.log(spread / jnp.where(total > 0, total, 1.0) + NEAR)
+
+
+def unlike_density(
+    radii: Float[Array, "*rows points"],
+    of_map: Float[Array, "*rows points"],
+    degrees: Float[Array, "*rows points"],
+    var_shift: Float[Array, "..."],
+    total: Callable[[Array], Array] = jnp.sum,
+) -> Float[Array, "..."]:
+    """sum_i d_i (1 - corr(R, r)) over one slice's points with edges.
+
+    `total` sums over a slice.
+    """
+    linked = (degrees > 0).astype(degrees.dtype)
+    count = jnp.maximum(total(linked), 1)
+    x, y = (linked * (r - total(linked * r) / count) for r in (radii, of_map))
+    varying = (total(x**2) / count + TINY) * (total(y**2) / count + var_shift + TINY)
+    return total(degrees) * (1 - total(x * y) / count / jnp.sqrt(varying))
+
+
+def density(
+    embedding: Float[Array, "components points"],
+    neighbors: Int[Array, "neighbors points"],
+    shares: Float[Array, "neighbors points"],
+    radii: Float[Array, "points"],
+    degrees: Float[Array, "points"],
+    a: Float[Array, ""],
+    b: Float[Array, ""],
+    var_shift: Float[Array, ""],
+) -> Float[Array, ""]:
+    """sum_i d_i (1 - corr(R, r)) of one slice, R in the data and r in the map."""
+    of_map = radii_in_map(embedding, neighbors, shares, a, b)
+    return unlike_density(radii, of_map, degrees, var_shift)
+
+
+def with_density(
+    terms: LossTerms, params: LayoutParams, densities: Callable[[], Array]
+) -> LossTerms:
+    """The terms, and that of the density where it is asked for and acts."""
+    weights = params.dens_lambda
+    if weights is None:
+        return terms
+    none = jnp.zeros_like(terms.attraction)
+    values = jax.lax.cond(jnp.any(weights > 0), densities, lambda: none)
+    return DensityTerms(**vars(terms), density=weights * values)
+
+
 def aligned_loss(
     maps: Float[Array, "slices components points"],
     problem: AlignedProblem,
@@ -293,10 +377,15 @@ def terms_of(
         ahead(pull, offsets),
         reach,
     )
-    return LossTerms(
+    terms = LossTerms(
         attraction=attracted,
         repulsion=params.repulsion_strength * rate * repelled,
         alignment=params.alignment_regularisation * jnp.sum(aligned, axis=1),
+    )
+    graphs: Any = (problem.neighbors, problem.shares, problem.radii, problem.degrees)
+    settings: Any = (params.a, params.b, params.dens_var_shift)
+    return with_density(
+        terms, params, lambda: jax.vmap(density)(maps, *graphs, *settings)
     )
 
 

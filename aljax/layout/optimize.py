@@ -165,8 +165,10 @@ def step(
     epoch_key = jax.random.fold_in(key, state.epoch)
     shifts = draw_shifts(epoch_key, problem.n_points, n_shifts=n_shifts)
 
+    acting = _acting(params, state)
+
     def terms(maps: Array) -> LossTerms:
-        return loss(maps, problem, params, shifts)
+        return loss(maps, problem, acting, shifts)
 
     stride = stride_of(state.n_epochs)
 
@@ -184,6 +186,15 @@ def step(
     maps = state.maps - lengths * jnp.asarray(updates)
     history = jax.lax.cond(state.epoch % stride == 0, record, lambda: state.history)
     return LayoutState(maps, moments, state.epoch + 1, state.n_epochs, history)
+
+
+def _acting(params: LayoutParams, state: LayoutState) -> LayoutParams:
+    """The settings of an epoch: a density acts in the last `dens_frac` of them."""
+    if params.dens_lambda is None:
+        return params
+    share: Any = params.dens_frac
+    begun = state.epoch + 1 > (1 - share) * state.n_epochs
+    return eqx.tree_at(lambda p: p.dens_lambda, params, params.dens_lambda * begun)
 
 
 STATIC = ("n_shifts", "optimizer", "loss")

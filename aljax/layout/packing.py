@@ -203,6 +203,8 @@ def _pack_problem(problem: AlignedProblem, rows: Rows) -> PackedProblem:
         order=on_device(places.reshape(rows.number, rows.length)),
         offsets=(),
         moves=None if moves is None else cut(moves),
+        radii=None if problem.radii is None else cut(problem.radii),
+        shares=None if problem.shares is None else cut(problem.shares),
         **{name: cut(getattr(problem, name)) for name in POINTWISE},
         first=on_device(first, np.int32),
         begin=on_device(begins[owners], np.int32),
@@ -293,8 +295,34 @@ def packed_loss(
         _joined(pull[:, None])[0],
         reach,
     )
-    return LossTerms(
+    terms = LossTerms(
         attraction=attracted,
         repulsion=params.repulsion_strength * rate * repelled,
         alignment=params.alignment_regularisation * aligned,
     )
+    densities = partial(_densities, everywhere, problem, params)
+    return losses.with_density(terms, params, densities)
+
+
+def _densities(
+    everywhere: Float[Array, "components places"],
+    problem: PackedProblem,
+    params: LayoutParams,
+) -> Float[Array, "rows"]:
+    """`losses.density` of each slice, in the first of its rows."""
+    count, length = problem.degrees.shape
+    tables = _joined(problem.neighbors), _joined(problem.shares)
+    curve = (jnp.repeat(one, length) for one in (params.a, params.b))
+    of_map = losses.radii_in_map(everywhere, *tables, *curve).reshape(count, length)
+    owners = problem.begin // length
+
+    def total(values: Array) -> Array:
+        of_rows = jnp.sum(values, axis=1)
+        return jax.ops.segment_sum(of_rows, owners, count)[owners, None]
+
+    radii: Any = problem.radii
+    shift: Any = params.dens_var_shift
+    of_slices = losses.unlike_density(
+        radii, of_map, problem.degrees, shift[:, None], total
+    )
+    return jnp.where(problem.first == 0, of_slices[:, 0], 0.0)

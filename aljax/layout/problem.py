@@ -30,7 +30,8 @@ class AlignedProblem(eqx.Module):
     slice t + offsets[o], with `strengths` 0 where there is none.  `pulls` are the
     points' degrees, times their weights, with which they pull at their mates; `free` is
     1 where a point may move.  `moves` says how far mates lie apart in the data, None
-    where no setting asks for it.
+    where no setting asks for it.  A densMAP has the data's local `radii`, and the
+    `shares` of edges that their entries hold: 1/2 where both ends list one, else 1.
     """
 
     neighbors: Int[Array, "slices neighbors points"]
@@ -44,10 +45,15 @@ class AlignedProblem(eqx.Module):
     order: Int[Array, "slices points"]
     offsets: tuple[int, ...] = eqx.field(static=True)
     moves: Float[Array, "slices offsets mates points"] | None = None
+    radii: Float[Array, "slices points"] | None = None
+    shares: Float[Array, "slices neighbors points"] | None = None
 
 
 class LayoutParams(eqx.Module):
-    """Settings that change no shape: swept, differentiated, never recompiled."""
+    """Settings that change no shape: swept, differentiated, never recompiled.
+
+    Those of the density are None where no densMAP is asked for.
+    """
 
     a: Float[Array, "slices"]
     b: Float[Array, "slices"]
@@ -56,6 +62,9 @@ class LayoutParams(eqx.Module):
     learning_rate: Float[Array, "slices"]
     alignment_regularisation: Float[Array, ""]
     motion_fidelity: Float[Array, ""]
+    dens_lambda: Float[Array, "slices"] | None = None
+    dens_frac: Float[Array, "slices"] | None = None
+    dens_var_shift: Float[Array, "slices"] | None = None
 
 
 def layout_params(
@@ -71,6 +80,8 @@ def layout_params(
         return {name: per_slice(name, getattr(layout, name), slices) for name in names}
 
     values = listed("repulsion_strength", "negative_sample_rate", "learning_rate")
+    if layout.densmap:
+        values |= listed("dens_lambda", "dens_frac", "dens_var_shift")
     shape = listed(*(("spread", "min_dist") if layout.a is None else ("a", "b")))
     curves = [*zip(*shape.values(), strict=True)]
     if layout.a is None:
@@ -101,6 +112,7 @@ def stack(
     before: Sequence[int] = (),
     after: Sequence[int] = (),
     offsets: Sequence[int] = (),
+    densmap: bool = False,
 ) -> AlignedProblem:
     """One problem from the slices' graphs: padded, and each slice shuffled once.
 
@@ -118,9 +130,11 @@ def stack(
             orders are drawn and thrown away.
         after: Sizes of those that come after these, and have mates in these.
         offsets: How far apart slices with mates may be; () for those in `relations`.
+        densmap: Whether the loss has the term of the density.
 
     Raises:
-        InputError: If the capacity is below the largest slice.
+        InputError: If the capacity is below the largest slice, or a graph of a densMAP
+            has no radii.
     """
     sizes = [graph.degrees.shape[0] for graph in graphs]
     everything = [*sizes, *after]
@@ -137,6 +151,10 @@ def stack(
     place = np.argsort(order, axis=1)
     order = order[: len(sizes)]
     neighbors, weights, degrees = _stack_graphs(graphs, order, place)
+    radii = shares = None
+    if densmap:
+        radii = as_floats(_stack_rows(_radii(graphs), order, sizes, default=0.0))
+        shares = as_floats(_shares(neighbors, weights))
     offsets = tuple(offsets or sorted({offset for _, offset in relations}))
     mates, strengths, moves = _stack_mates(relations, place, offsets, len(sizes))
     weighing = _stack_rows(point_weights, order, sizes, default=1.0)
@@ -153,7 +171,32 @@ def stack(
         order=on_device(order, np.int32),
         offsets=offsets,
         moves=None if moves is None else as_floats(moves),
+        radii=radii,
+        shares=shares,
     )
+
+
+def _radii(graphs: Sequence[FuzzyGraph]) -> list[np.ndarray]:
+    """The local radii of each slice's data, which a graph without distances lacks."""
+    for t, graph in enumerate(graphs):
+        if graph.radii is None:
+            got = "is a FuzzyGraph without `radii`, which `densmap` follows"
+            remedy = "Give data, a KNN, or graphs as `aljax.prepare` makes them."
+            raise InputError(f"slices[{t}]", got, "a graph with them", remedy)
+    return [np.asarray(graph.radii) for graph in graphs]
+
+
+def _shares(neighbors: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Of each entry the share of its edge: half where the other end lists it, too."""
+    slices, _, capacity = neighbors.shape
+    slice_of = np.arange(slices)[:, None, None]
+    heads = np.broadcast_to(np.arange(capacity), neighbors.shape)
+    there, back = (
+        (slice_of * capacity + one) * capacity + other
+        for one, other in ((heads, neighbors), (neighbors, heads))
+    )
+    present = weights > 0
+    return present / (1.0 + np.isin(back, there[present]))
 
 
 def _stack_graphs(

@@ -28,7 +28,7 @@ VIRTUAL = "--xla_force_host_platform_device_count"
 Devices = int | Sequence[Any] | Mesh
 # The tables of a slice are cut by its points; its map and what else is a number for
 # each point stand whole on every device that has some of them.
-TABLES = ("neighbors", "weights", "mates", "strengths", "moves")
+TABLES = ("neighbors", "weights", "shares", "mates", "strengths", "moves")
 EXPECTED = "a number of devices, some of jax.devices(), or a jax.sharding.Mesh"
 
 
@@ -324,7 +324,7 @@ def _like(array: Array, maps: Array) -> bool:
 
 
 def _axes(name: str) -> tuple[str, ...]:
-    if name in ("neighbors", "weights"):
+    if name in ("neighbors", "weights", "shares"):
         return ("slices", "neighbors", "points")
     if name in ("mates", "strengths", "moves"):
         return ("slices", "offsets", "mates", "points")

@@ -4,6 +4,7 @@ from functools import partial
 from typing import Any
 
 from aljax.errors import warn
+from aljax.metrics.density import density_preservation, local_radii
 from aljax.metrics.distances import normalized_stress, shepard
 from aljax.metrics.frame import center_drift, frame_displacement
 from aljax.metrics.maps import (
@@ -30,11 +31,13 @@ __all__ = [
     "center_drift",
     "coherence",
     "continuity",
+    "density_preservation",
     "displacement",
     "displacement_without_drift",
     "false_motion",
     "frame_displacement",
     "knn_accuracy",
+    "local_radii",
     "missed_motion",
     "neighborhood_hit",
     "neighborhood_jaccard",

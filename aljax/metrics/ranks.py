@@ -63,12 +63,18 @@ def as_positions(values: Any, name: str, *, empty: bool = False) -> np.ndarray:
 
 def read_pair(data: Any, embedding: Any) -> tuple[np.ndarray, np.ndarray]:
     """Data and the positions of its rows."""
-    data, embedding = as_positions(data, "data"), as_positions(embedding, "embedding")
-    if len(data) != len(embedding):
+    data = as_positions(data, "data")
+    return data, read_map(embedding, len(data))
+
+
+def read_map(embedding: Any, points: int) -> np.ndarray:
+    """The positions of so many rows of data."""
+    embedding = as_positions(embedding, "embedding")
+    if len(embedding) != points:
         got = f"has {len(embedding)} rows"
         remedy = "Rows and positions are in the same order."
-        raise InputError("embedding", got, f"the {len(data)} of `data`", remedy)
-    return data, embedding
+        raise InputError("embedding", got, f"the {points} of `data`", remedy)
+    return embedding
 
 
 def read_rows(rows: Any, points: int) -> Int[np.ndarray, "_"]:

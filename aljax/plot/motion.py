@@ -96,7 +96,7 @@ def neighbor_change(
 
 
 def loss(model: Any, *, heading: str = "", ax: Axes | None = None) -> Figure:
-    """The three terms and their total, summed over the slices, as far as recorded.
+    """The loss's terms and their total, summed over the slices, as far as recorded.
 
     Args:
         model: A fitted estimator, an `AlignedEmbedding`, or its `history`, of which
@@ -121,10 +121,12 @@ def loss(model: Any, *, heading: str = "", ax: Axes | None = None) -> Figure:
     layout = getattr(maps, "layout", None)
     epochs = recorded_epochs(len(total), getattr(layout, "n_epochs", None))
     axis.plot(epochs, total, color="black", linewidth=2, label="total")
-    styles = zip(PALETTE[:3], ("--", "-.", ":"), vars(history).items(), strict=True)
-    for color, dashes, (name, values) in styles:
+    dashes = ("--", "-.", ":", (0, (5, 1)))
+    for color, dash, (name, values) in zip(
+        PALETTE, dashes, vars(history).items(), strict=False
+    ):
         summed = np.asarray(values).sum(axis=1)
-        axis.plot(epochs, summed, color=color, linestyle=dashes, label=name)
+        axis.plot(epochs, summed, color=color, linestyle=dash, label=name)
     axis.set(xlabel="epoch", ylabel="loss, sum over the slices", yscale="log")
     axis.set_title(heading or "loss")
     axis.grid(alpha=0.3)
