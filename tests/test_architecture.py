@@ -21,6 +21,7 @@ ORDER = [
     "graph.knn",
     "graph.conditioning",
     "graph.function",
+    "graph.sets",
     "graph.exact",
     "graph.cells",
     "graph.approximate",

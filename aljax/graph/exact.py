@@ -5,7 +5,8 @@ on the host, by -|x - y|^2 / 2 = x.y - |y|^2 / 2 - ..., and computes the distanc
 it keeps again, by difference: float32 loses neighbors when the expansion is taken far
 from the origin.  Where distances drown in its rounding all the same, float64 finds
 them.
-In other metrics scikit-learn or pynndescent's function compares rows on the host.
+In other metrics scikit-learn, products of sets or pynndescent's function compare rows
+on the host.
 """
 
 from collections.abc import Mapping
@@ -29,6 +30,7 @@ from aljax.graph.conditioning import (
 )
 from aljax.graph.function import Metric, all_pairs
 from aljax.graph.knn import KNN, Rows, as_floats, capacity_for, on_device
+from aljax.graph.sets import DENSE_SETS, SPARSE_SETS, set_distances
 
 FEW = 0.01  # share of rows, such as repeated ones, that may drown
 # Metrics that scikit-learn and pynndescent know by the same name for the same thing.
@@ -37,6 +39,9 @@ PLAIN_METRICS = (
     *("braycurtis", "hamming", "haversine"),
 )
 SPARSE_METRICS = ("euclidean", "cosine", "manhattan")
+# Metrics of which all distances are computed on the host.
+DENSE_PAIRS = (*PLAIN_METRICS, *DENSE_SETS)
+SPARSE_PAIRS = (*SPARSE_METRICS, *SPARSE_SETS)
 TILE = 512  # rows that are compared with as many others at once
 QUERY_BLOCK = 128  # queries that are compared with all rows at once
 SPARE = 16  # candidates beyond those asked for, against rounding in their choice
@@ -89,7 +94,7 @@ def nearest(
         rows: The slice's rows, finite.
         n_neighbors: How many of the slice's rows (1 to points).
         metric: One of `EXACT_METRICS`, or another that pynndescent knows (of sparse
-            rows one of `SPARSE_METRICS`).
+            rows one of `SPARSE_PAIRS`).
         metric_kwds: Keyword arguments for the metric.
 
     Returns:
@@ -298,7 +303,7 @@ def tile_rows(points: int, n_neighbors: int) -> int:
 def pairwise(
     rows: Rows, others: Rows, metric: Metric, metric_kwds: Mapping[str, Any]
 ) -> Float[np.ndarray, "rows others"]:
-    """All distances: by scikit-learn, or else by a function of two rows.
+    """All distances: by scikit-learn, by products of sets, or by a function of rows.
 
     Raises:
         InputError: Neither can compute them.
@@ -313,6 +318,8 @@ def pairwise(
             return pairwise_distances(rows, others, metric, **metric_kwds)
         if callable(metric):
             return all_pairs(rows, others, metric, metric_kwds)
+        if metric in (DENSE_SETS if dense else SPARSE_SETS) and not metric_kwds:
+            return set_distances(rows, others, metric)
         if not dense:
             raise ValueError("they are sparse")
         from pynndescent.distances import named_distances
@@ -324,6 +331,6 @@ def pairwise(
     except (TypeError, ValueError) as error:
         why = str(error).partition("\n")[0]
         got = f"is {metric!r} with `metric_kwds` {dict(metric_kwds)} ({why})"
-        sparse = f"(of sparse rows {', '.join(SPARSE_METRICS)})"
+        sparse = f"(of sparse rows {', '.join(SPARSE_PAIRS)})"
         expected = f"a metric of pynndescent {sparse}, with its arguments"
         raise InputError("metric", got, expected) from error

@@ -1,7 +1,7 @@
 """Nearest neighbors: a slice's data in, its `KNN` table out.
 
 The table is exact while that is cheap (tile by tile on the device for euclidean, cosine
-and correlation, by pairs on the host for other plain metrics and for sparse rows).
+and correlation, by pairs on the host for other plain metrics, sets and sparse rows).
 Beyond, most neighbors are found: by cells on the device in the three metrics, and by
 pynndescent in all others.
 """
@@ -17,8 +17,8 @@ from aljax.graph.approximate import approximate_knn
 from aljax.graph.conditioning import EXACT_METRICS
 from aljax.graph.descent import check_metric, descent_knn
 from aljax.graph.exact import (
-    PLAIN_METRICS,
-    SPARSE_METRICS,
+    DENSE_PAIRS,
+    SPARSE_PAIRS,
     exact_knn,
     nearest,
 )
@@ -65,7 +65,7 @@ def find_neighbors(
         return knn_of_distances(data, n_neighbors, name=name)
     dense = isinstance(data, np.ndarray)
     tiled = dense and metric in EXACT_METRICS and not metric_kwds
-    paired = metric in (PLAIN_METRICS if dense else SPARSE_METRICS)
+    paired = metric in (DENSE_PAIRS if dense else SPARSE_PAIRS)
     paired = (paired and (not metric_kwds or metric == "minkowski")) or is_function(
         metric
     )
@@ -73,8 +73,8 @@ def find_neighbors(
         raise InputError(
             "metric",
             f"is {metric!r} with `metric_kwds` {dict(metric_kwds or {})}",
-            f"for exact neighbors {', '.join((*EXACT_METRICS, *PLAIN_METRICS))} (of "
-            f"sparse rows {', '.join(SPARSE_METRICS)}) without any",
+            f"for exact neighbors {', '.join((*EXACT_METRICS, *DENSE_PAIRS))} (of "
+            f"sparse rows {', '.join(SPARSE_PAIRS)}) without any",
             'Use `knn_method="approximate"`, or give a `KNN` made by `as_knn`.',
         )
     cheap = knn_method == "exact"
