@@ -39,6 +39,7 @@ TEXTS = {uuid.UUID: str, decimal.Decimal: str, bytes: bytes.hex}
 VERSION = 2  # of the format; raised when older readers would misread a file
 MODEL, SUMS = "model.json", "sums.json"  # version 1 kept its sums apart
 SAVED = "a file that `save` wrote"
+MAPS = "maps.aljax"  # the model in the folder of a run
 PARTS = {
     part.__name__: part
     for part in (
@@ -71,14 +72,9 @@ def write(path: str | os.PathLike[str], kind: str, parts: Mapping[str, Any]) -> 
     with _replaced(read_path(path)) as file:
         np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
         with zipfile.ZipFile(file, "a") as archive:
-            model = {
-                "format": "aljax",
-                "version": VERSION,
-                "aljax": _release(),
-                "sum": _sum(tree, archive),
-                "model": tree,
-            }
-            text = json.dumps(model, allow_nan=False)
+            head = {"format": "aljax", "version": VERSION, "aljax": _release()}
+            model = {"sum": _sum(tree, archive), "model": tree}
+            text = json.dumps(head | model, allow_nan=False)
             archive.writestr(zipfile.ZipInfo(MODEL), text)
 
 
@@ -182,7 +178,7 @@ def read(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
     """Reads the parts that `write` wrote, bit for bit.
 
     Args:
-        path: The file.
+        path: The file, or the folder of a run, which has `maps.aljax`.
         kind: The name of the model's class.
 
     Raises:
@@ -191,6 +187,7 @@ def read(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
             float32.
     """
     place = read_path(path)
+    place = place / MAPS if place.is_dir() else place
     try:
         with open(place, "rb") as file:
             if file.read(2) != b"PK":  # as every zip begins
@@ -218,6 +215,9 @@ def read(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
 def _read(archive: zipfile.ZipFile, size: int) -> tuple[Any, dict[str, np.ndarray]]:
     """Returns the tree and the arrays of an archive of `size` bytes."""
     members = archive.infolist()
+    if any(member.filename == "slice_0.npy" for member in members):
+        got = "holds the arrays of a run instead of a model"
+        raise FileError("path", got, SAVED, f"A run writes one as {MAPS}.")
     stored = all(member.compress_type == zipfile.ZIP_STORED for member in members)
     if not stored or sum(member.file_size for member in members) > size:
         raise ValueError("its members unpack to more bytes than it has")

@@ -88,6 +88,8 @@ ORDER_OF_EXPERIMENTS = [
         "data.fashion",
         "data.images",
         "data.files",
+        "data.columns",
+        "data.dates",
         "data.tables",
     ),
     *("data.sorting", "data.networks", "data.sequences", "data.baseball"),

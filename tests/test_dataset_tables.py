@@ -6,6 +6,7 @@ from helpers import make_data, refused
 
 from experiments.data import sources
 from experiments.data.dataset import related_by_ids
+from experiments.data.dates import in_order
 from experiments.data.fashion import CLASSES
 from experiments.run import main
 
@@ -81,7 +82,7 @@ def test_errors_say_what_is_wrong_with_the_table(table, tmp_path):
         load(table, slice="yaer")
     with refused("data.features", "'frist'", "`first`"):
         load(table, features=["frist"])
-    with refused("row_ids", "slice 0 (1985)", "'a'"):
+    with refused("data.id", "slice 0 (1985)", "'a'"):
         load(table, id="kind")
     broken, text = tmp_path / "broken.parquet", tmp_path / "text.csv"
     broken.write_bytes(b"PAR1 and no more")
@@ -103,6 +104,164 @@ def test_a_table_runs_from_the_command_line(table, capsys, monkeypatch, tmp_path
     with np.load("results/table/embedding.npz") as arrays:
         assert arrays["slice_0"].shape == (28, 2)
         assert arrays["ids_0"].dtype.kind == "U"
+
+
+MONTHS = [f"{month} {year}" for year in (2020, 2021) for month in ("Feb", "Mar", "Apr")]
+
+
+@pytest.fixture
+def shops():
+    """Returns a function that writes a table of shops by month, with changes."""
+    pd = pytest.importorskip("pandas", reason="run: pip install pandas")
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"month": np.repeat(MONTHS, 12), "shop": [*range(12)] * 6})
+    for name, unit in (("area", 1), ("staff", 1), ("sales", 1e4)):
+        frame[name] = rng.normal(size=72) * unit
+    frame["city"], frame["code"] = "Rome", frame["shop"] * 7 + 4000
+
+    def write(path, change=lambda frame: frame, **options):
+        change(frame.copy()).to_csv(path, index=False, **options)
+        return path
+
+    return write
+
+
+def read(path, **changed):
+    columns = {"slice": "month", "id": "shop", "features": ["area", "staff"]}
+    return load(path, **{**columns, **changed})
+
+
+def test_how_a_table_was_read_is_told(shops, tmp_path):
+    with pytest.warns(UserWarning, match="columns|code") as warned:
+        dataset = read(shops(tmp_path / "a.csv"), features=None)
+    assert dataset.titles == MONTHS
+    left, compared, order, lacking = dataset.notes
+    assert "city (text)" in left
+    assert lacking.endswith("9 after Apr 2020")
+    assert "sales (sd" in compared
+    assert "as dates (%b %Y): Feb 2020" in order
+    code, units = sorted(str(one.message) for one in warned)
+    assert "'sales'" in code + units
+    assert "data.scale=standard" in code + units
+    assert "'code' looks like a code" in code + units
+
+
+@pytest.mark.parametrize("scale_by", ["table", "slice"])
+def test_columns_are_compared_in_units_of_their_spread(shops, tmp_path, scale_by):
+    path = shops(tmp_path / "a.csv")
+    dataset = read(path, scale="standard", scale_by=scale_by)
+    rows = np.vstack(dataset.slices)
+    groups = dataset.slices if scale_by == "slice" else [rows]
+    for group in groups:
+        np.testing.assert_allclose(group.mean(axis=0), 0, atol=1e-9)
+        np.testing.assert_allclose(group.std(axis=0), 1)
+    robust = np.vstack(read(path, scale="robust").slices)
+    np.testing.assert_allclose(np.median(robust, axis=0), 0, atol=1e-9)
+    low, high = np.percentile(robust, [25, 75], axis=0)
+    np.testing.assert_allclose(high - low, 1)
+
+
+def test_missing_values_are_named_dropped_or_filled(shops, tmp_path):
+    def gap(frame):
+        frame.loc[[5, 17], "staff"] = np.nan
+        return frame
+
+    path = shops(tmp_path / "a.csv", gap)
+    with refused("data.missing", "'staff'", "month Feb 2020, shop 5", "2 such cells"):
+        read(path)
+    assert sum(map(len, read(path, missing="drop").slices)) == 70
+    filled, whole = read(path, missing="median"), read(shops(tmp_path / "b.csv"))
+    staff = np.concatenate([rows[:, 1] for rows in whole.slices])
+    others = np.delete(staff, [5, 17])
+    assert filled.slices[0][5, 1] == pytest.approx(np.median(others))
+
+    def endless(frame):
+        frame.loc[0, "area"] = np.inf
+        return frame
+
+    path = shops(tmp_path / "c.csv", endless)
+    with refused("data.path", "'area'", "infinite", "shop 0"):
+        read(path, missing="drop")
+
+
+def test_a_column_of_numbers_but_for_some_cells_is_refused(shops, tmp_path):
+    def dash(frame):
+        frame["sales"] = frame["sales"].astype(object)
+        frame.loc[3, "sales"] = "-"
+        return frame
+
+    path = shops(tmp_path / "a.csv", dash)
+    with refused("data.path", "'sales'", "'-' in row 3", "na_values: [-]"):
+        read(path, features=None)
+    given = {"features": ["area", "sales"], "csv": {"na_values": ["-"]}}
+    assert len(read(path, missing="drop", **given).slices[0]) == 11
+    with refused("data.features", "'city'", "text"):
+        read(path, features=["city"])
+
+
+def test_other_separators_marks_and_encodings_say_how_to_set_them(shops, tmp_path):
+    path = shops(tmp_path / "a.csv", sep=";", decimal=",")
+    with refused("data.path", "single column", 'sep: ";"'):
+        read(path)
+    with refused("data.path", "'area'", 'decimal: ","'):
+        read(path, csv={"sep": ";"})
+    assert len(read(path, csv={"sep": ";", "decimal": ","}).slices) == 6
+    latin = tmp_path / "b.csv"
+    latin.write_bytes("month,shop,größe\n1,2,3\n".encode("latin-1"))
+    with refused("data.path", "utf-8", "encoding: latin-1"):
+        read(latin)
+    (tmp_path / "c.csv").write_text("month,shop,area\n")
+    with refused("data.path", "no rows"):
+        read(tmp_path / "c.csv")
+
+
+@pytest.mark.parametrize(
+    ("spelling", "order", "said"),
+    [
+        ("%d/%m/%Y", None, "as dates (%d/%m/%Y)"),
+        ("%Y-%m-%d", None, "as dates (%Y-%m-%d)"),
+        ("week %V", None, "as text"),
+        ("%d/%m/%y", "%d/%m/%y", "as dates (%d/%m/%y)"),
+    ],
+)
+def test_slices_stand_in_the_order_of_their_dates(spelling, order, said):
+    pd = pytest.importorskip("pandas", reason="run: pip install pandas")
+    days = pd.date_range("2020-01-20", periods=8, freq="7D").delete(3)
+    column = pd.Series([day.strftime(spelling) for day in days])
+    told: list[str] = []
+    ordered = in_order(column.sample(frac=1, random_state=0), order, told)
+    assert [*ordered.categories] == [*column]
+    assert said in told[0]
+    assert len(told) == 1 or "1 after" in told[1]
+    assert (len(told) == 2) == ("%d" in spelling)
+
+
+def test_dates_that_can_be_read_in_two_ways_are_asked_for():
+    pd = pytest.importorskip("pandas", reason="run: pip install pandas")
+    column = pd.Series(["03/04/2020", "05/02/2020"])
+    with pytest.warns(UserWarning, match="data.dates"):
+        in_order(column, None, [])
+    told: list[str] = []
+    ordered = in_order(column, "%d/%m/%Y", told)
+    assert [*ordered.categories] == ["05/02/2020", "03/04/2020"]
+    with refused("data.dates", "'03/04/2020'"):
+        in_order(column, "%Y-%m", told)
+
+
+def test_years_that_are_missing_are_told():
+    pd = pytest.importorskip("pandas", reason="run: pip install pandas")
+    told: list[str] = []
+    in_order(pd.Series([2001, 2003, 2001, 2007, 2009, 2011]), None, told)
+    assert told[0] == "slices (5): 2001, 2003, 2007, 2009, 2011"
+    assert told[1] == "slices missing in between: 1 after 2003"
+
+
+def test_a_slice_needs_rows_that_share_it(shops, tmp_path):
+    def alone(frame):
+        return frame.assign(month=range(72))
+
+    with refused("data.slice", "'month'", "72 rows"):
+        read(shops(tmp_path / "a.csv", alone))
 
 
 def test_ids_relate_the_digits_as_their_dicts_do():

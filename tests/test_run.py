@@ -13,6 +13,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 import yaml
+from helpers import refused
 
 import aljax
 from aljax import metrics
@@ -23,7 +24,8 @@ from experiments.run import main
 from experiments.tasks import fit
 
 ROOT = Path(__file__).parents[1]
-FILES = {"slices.png", "loss.png", "embedding.npz", "metrics.json", "config.yaml"}
+FILES = {"slices.png", "loss.png", "maps.aljax"}
+FILES |= {"embedding.npz", "metrics.json", "config.yaml"}
 QUICK = ["compilation_cache=null", "layout.n_epochs=20"]
 DIGITS = ["experiment=digits_sequence", *QUICK, "data.size=60", "data.step=20"]
 
@@ -76,8 +78,19 @@ def test_embedding_is_whole_and_holds_no_pickle(finished):
             assert arrays[f"slice_{t}"].dtype == np.float32
             assert arrays[f"slice_{t}"].shape == (600, 2)
             assert arrays[f"labels_{t}"].shape == arrays[f"ids_{t}"].shape == (600,)
-        assert len(arrays.files) == 9
+        assert len(arrays.files) == 10
+        assert len(arrays["slice_labels"]) == 3
         np.testing.assert_array_equal(arrays["ids_0"][400:], arrays["ids_1"][:200])
+
+
+def test_the_folder_holds_the_model(finished):
+    model = aljax.load(finished)
+    with np.load(finished / "embedding.npz") as arrays:
+        for t, positions in enumerate(model.slices()):
+            np.testing.assert_array_equal(arrays[f"slice_{t}"], positions)
+    assert model.frame(0).data is not None
+    with refused("path", "arrays of a run", "maps.aljax"):
+        aljax.load(finished / "embedding.npz")
 
 
 def test_metrics_are_those_of_the_maps(finished):

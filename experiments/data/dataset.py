@@ -24,6 +24,7 @@ class Dataset:
             member.
         titles: A few words on each slice.
         labels: For each slice a label for each row, if there are any.
+        notes: How the data were read, in lines for the user.
     """
 
     slices: Sequence[np.ndarray]
@@ -31,6 +32,7 @@ class Dataset:
     ids: Sequence[np.ndarray]
     titles: Sequence[str]
     labels: Sequence[np.ndarray] | None = None
+    notes: Sequence[str] = ()
 
 
 def same_members(

@@ -159,16 +159,18 @@ def load(source: Any = None, **options: Any) -> Dataset:
         expected = "the name of a source"
         raise InputError("data.source", f"is {source!r}", expected, hint)
     loader = LOADERS[source]
-    known = [*inspect.signature(loader).parameters]
+    parameters = inspect.signature(loader).parameters
+    known = [*parameters]
     for name in options:
         if name not in known:
             names = [f"data.{other}" for other in known]
             raise unknown(f"data.{name}", names, f"setting of {source}")
     hints = get_type_hints(loader)
     for name in known:
-        if name not in options:
+        if name in options:
+            _check_type(name, options[name], hints[name])
+        elif parameters[name].default is inspect.Parameter.empty:
             raise InputError(f"data.{name}", "is missing", f"a value, for {source}")
-        _check_type(name, options[name], hints[name])
     return loader(**options)
 
 
@@ -179,6 +181,7 @@ def _check_type(name: str, value: Any, expected: type | UnionType) -> None:
             "str": "text",
             "str | None": "text or null",
             "list | None": "a list or null",
+            "dict | None": "options by name or null",
         }
         kind = expected.__name__ if isinstance(expected, type) else str(expected)
         raise InputError(f"data.{name}", f"is {value!r}", words.get(kind, kind))

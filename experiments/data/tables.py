@@ -1,6 +1,8 @@
 """Long tables, one row for each member and slice, cut into slices related by ids."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,25 @@ from aljax import slices_from_table
 from aljax.columns import is_missing
 from aljax.errors import InputError, nearest_name
 from experiments.data.archives import DAMAGE, short
+from experiments.data.columns import (
+    MISSING,
+    SCALES,
+    check_choice,
+    filled,
+    numeric,
+    scaled,
+    warn_of_codes,
+)
 from experiments.data.dataset import Dataset
+from experiments.data.dates import in_order
 
 INSTALL = "pip install 'aljax[frames]'"
+# The library's names of what are columns here.
+SETTINGS = {
+    "values": "data.features",
+    "slice_labels": "data.slice",
+    "row_ids": "data.id",
+}
 
 
 def own_table(
@@ -22,6 +40,11 @@ def own_table(
     id: str,  # noqa: A002
     features: list | None,
     label: str | None,
+    scale: str = "none",
+    scale_by: str = "table",
+    missing: str = "error",
+    dates: str | None = None,
+    csv: dict | None = None,
 ) -> Dataset:
     """Reads a user's own long table.
 
@@ -29,28 +52,55 @@ def own_table(
         path: A .csv or .parquet file with a row for each member and slice.
         slice: The column that says which slice a row belongs to; slices are sorted.
         id: The column that says which member a row is about.
-        features: The columns to compare rows by; None for all other numeric ones.
+        features: The columns to compare rows by; None for all others of numbers.
         label: The column that colors the maps, if any.
+        scale: "none", "standard" (mean 0, deviation 1) or "robust" (by quartiles).
+        scale_by: The rows that a scale is of: "table", or each "slice" by itself.
+        missing: "error", "drop" (rows) or "median" (of the column).
+        dates: How slices spell dates, as in "%d/%m/%Y"; None finds out.
+        csv: Options of `pandas.read_csv`, such as {sep: ";"}.
 
     Raises:
-        InputError: The file is missing or cannot be read, a column is not in it, text
-            is among the features, or a member is twice in a slice.
+        InputError: The file is missing or cannot be read, a column is not in it, a
+            column of numbers has text in it, values are missing, or a member is twice
+            in a slice.
     """
-    frame = _read_frame(path)
+    check_choice("data.scale", scale, SCALES)
+    check_choice("data.scale_by", scale_by, ("table", "slice"))
+    check_choice("data.missing", missing, MISSING)
+    frame = _read_frame(path, csv or {})
     names = [str(name) for name in frame.columns]
-    for setting, column in (("slice", slice), ("id", id), ("label", label)):
-        if column is not None:
-            _check_column(f"data.{setting}", column, names)
-    if features is None:
-        others = frame.drop(columns=[c for c in (slice, id, label) if c is not None])
-        features = [str(name) for name in others.select_dtypes("number").columns]
-    for column in features:
+    columns = {"slice": slice, "id": id, "label": label}
+    aside = {name: column for name, column in columns.items() if column is not None}
+    for setting, column in aside.items():
+        _check_column(f"data.{setting}", column, names)
+    for column in features or ():
         _check_column("data.features", str(column), names)
-    if not features:
+    told: list[str] = []
+    others = frame.drop(columns=[*{*aside.values()}] if features is None else [])
+    values = numeric(others, features, told)
+    if values.shape[1] == 0:
         got = f"is empty: {path} has no numeric columns beside {slice} and {id}"
         raise InputError("data.features", got, "at least one")
-    labels = None if label is None else frame[label]
-    return from_table(frame[features], frame[slice], frame[id], labels)
+
+    def place(row: int) -> str:
+        at = frame.iloc[row]
+        return f"row {row} ({slice} {at[slice]}, {id} {at[id]})"
+
+    values = filled(values, missing, place, told)
+    frame = frame.loc[values.index]
+    warn_of_codes(values, frame[id])
+    values = scaled(values, scale, frame[slice] if scale_by == "slice" else None, told)
+    order = in_order(frame[slice], dates, told)
+    if len(frame) > 1 and frame[slice].nunique() == len(frame):
+        got = f"is {slice!r}, which has another value in each of the {len(frame)} rows"
+        raise InputError("data.slice", got, "a column with a value for many rows")
+    try:
+        labels = None if label is None else frame[label]
+        dataset = from_table(values, order, frame[id], labels)
+    except InputError as error:
+        raise error.renamed(SETTINGS.get(error.name, error.name)) from error
+    return replace(dataset, notes=told)
 
 
 def from_table(values: Any, slices: Any, ids: Any, labels: Any) -> Dataset:
@@ -81,7 +131,7 @@ def _as_array(values: Sequence[Any]) -> np.ndarray:
     return array if array.dtype.kind != "O" else np.array([*map(str, values)])
 
 
-def _read_frame(path: str) -> Any:
+def _read_frame(path: str, options: Mapping[str, Any]) -> Any:
     file = Path(path).expanduser()
     readers = {".csv": "read_csv", ".parquet": "read_parquet"}
     if file.suffix not in readers:
@@ -94,16 +144,29 @@ def _read_frame(path: str) -> Any:
     except ImportError as error:
         expected, remedy = "pandas to be installed", f"To install it, run: {INSTALL}"
         raise InputError("data", "is table", expected, remedy) from error
+    options = options if file.suffix == ".csv" else {}
     try:
-        return getattr(pd, readers[file.suffix])(file)
+        frame = getattr(pd, readers[file.suffix])(file, **options)
     except ImportError as error:
         expected = "a .csv file, or pyarrow to be installed"
         remedy = "To install it, run: pip install pyarrow"
         raise InputError("data.path", f"is {path}", expected, remedy) from error
+    except UnicodeDecodeError as error:
+        got = f"is {path}, which is not in the encoding {error.encoding}"
+        remedy = "Set it, as in 'data.csv={encoding: latin-1}'."
+        raise InputError("data.path", got, "a table of text", remedy) from error
     except DAMAGE as error:
         got = f"is {path}, which cannot be read ({short(error)})"
         expected = "a table with one line for each member and slice"
-        raise InputError("data.path", got, expected) from error
+        remedy = "Options of pandas.read_csv go into 'data.csv={sep: \";\"}'."
+        raise InputError("data.path", got, expected, remedy) from error
+    if frame.shape[1] == 1 and re.search(r"[;|\t]", str(frame.columns[0])):
+        got = f"is {path}, which has a single column, {frame.columns[0]!r}"
+        remedy = "Set the separator, as in 'data.csv={sep: \";\"}'."
+        raise InputError("data.path", got, "a column for each name", remedy)
+    if not len(frame):
+        raise InputError("data.path", f"is {path}, which has no rows", "some rows")
+    return frame.reset_index(drop=True)
 
 
 def _check_column(setting: str, column: str, names: Sequence[str]) -> None:

@@ -10,11 +10,13 @@ import numpy as np
 
 from aljax import AlignedEmbedding, plot
 from aljax.errors import InputError
+from aljax.files import MAPS
 from experiments.data.dataset import Dataset
 from experiments.results import inverse_pictures
 from experiments.results.report import CLASSES
 from experiments.settings import RunSettings
 
+LARGEST = 2**28  # bytes of data that the file of a model holds
 FILES = {
     "slices.png": "the maps, to be read by row",
     "loss.png": "the terms of the loss over the epochs",
@@ -23,6 +25,7 @@ FILES = {
     "animation.gif": "the slices one after the other",
     "inverse.png": "a grid over the map, read back as data",
     "explorer.html": "all of it with a slider, search and trails, in a browser",
+    "maps.aljax": "the model: aljax.load(FOLDER) reads it",
     "embedding.npz": "the maps as arrays, with ids and labels",
     "metrics.json": "the measures, with seconds, versions, seed and the data's sum",
     "config.yaml": "the settings; run them again with --reproduce FOLDER",
@@ -30,8 +33,17 @@ FILES = {
 
 
 def write_arrays(folder: Path, dataset: Dataset, embedding: AlignedEmbedding) -> None:
-    """Writes `embedding.npz`: for each slice `slice_t`, `ids_t` and any `labels_t`."""
-    arrays: dict[str, Any] = {}
+    """Writes the model, and `embedding.npz`: `slice_labels`, and for each slice its map
+    `slice_t`, `ids_t` and any `labels_t`.
+    """
+    size = sum(rows.nbytes for rows in dataset.slices)
+    embedding.save(folder / MAPS, with_data=size <= LARGEST)
+    if size > LARGEST:
+        print(
+            f"{MAPS} is saved without the {size / 2**20:,.0f} MiB of data, so that "
+            "it cannot place new rows."
+        )
+    arrays: dict[str, Any] = {"slice_labels": np.array(dataset.titles, dtype=str)}
     for t, positions in enumerate(embedding.slices()):
         arrays[f"slice_{t}"] = positions.astype(np.float32)
         arrays[f"ids_{t}"] = dataset.ids[t]

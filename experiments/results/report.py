@@ -27,7 +27,8 @@ MEASURED = 5000  # rows, drawn from slices that have more
 KEY = """\
 trust: 15 neighbors kept, 1 is best.  accuracy: 10 neighbors vote for the label.
 displacement: of the members, to the next slice, in radii of the maps.
-frame: drift of the centers, and rows nearest in the data so many slices apart."""
+frame: drift of the centers, and rows nearest in the data so many slices apart.
+"-": too few rows (at most 30 for trust, 20 for accuracy), or no labels or mates."""
 RECALLED = 1000  # rows, whose true neighbors are found
 LAGS = (1, 5, 20, 50, 100)
 DRAWN = (
@@ -71,9 +72,10 @@ class Measures:
 
 
 def summary(dataset: Dataset) -> str:
-    """Says how much there is to lay out."""
+    """Says how much there is to lay out, and how the data were read."""
     count, rows = len(dataset.slices), sum(map(len, dataset.slices))
-    return f"{count} slice{'' if count == 1 else 's'}, {rows:,} rows"
+    said = f"{count} slice{'' if count == 1 else 's'}, {rows:,} rows"
+    return "\n  ".join([said, *dataset.notes])
 
 
 def measure(dataset: Dataset, embedding: AlignedEmbedding) -> Measures:

@@ -1,0 +1,185 @@
+"""The columns of a user's table: those that rows are compared by, filled and scaled.
+
+Nothing is decided in silence: each step adds to `told`, which the run prints.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from aljax.errors import InputError, nearest_name, warn
+
+SHOWN = 8  # columns and names in a line
+MOST = 0.99  # of all squared distances; less than half the columns should not make it
+SOME = 0.5  # of the cells of a column that are numbers, for which it counts as one
+CODES = 10  # ids, from which on a column may be a code of them
+DECIMAL_COMMA = re.compile(r"\s*[-+]?\d+,\d+\s*")
+MISSING = ("error", "drop", "median")
+SCALES = ("none", "standard", "robust")
+
+
+def check_choice(setting: str, value: str, choices: Sequence[str]) -> None:
+    """Checks that a setting is one of a few words."""
+    if value not in choices:
+        expected, hint = f"one of {', '.join(choices)}", nearest_name(value, choices)
+        raise InputError(setting, f"is {value!r}", expected, hint)
+
+
+def numeric(frame: Any, asked: Sequence[str] | None, told: list[str]) -> Any:
+    """Returns the columns that rows are compared by, as numbers; NaN where missing.
+
+    Args:
+        frame: The table without the columns of slices, ids and labels.
+        asked: Names of columns; None for all that hold numbers.
+        told: Lines for the user; one on the columns left out is added.
+
+    Raises:
+        InputError: A column is text but for some numbers, or is asked for and text.
+    """
+    import pandas as pd
+
+    numbers, others = {}, []
+    for name in [str(column) for column in frame.columns] if asked is None else asked:
+        kind = _kind(frame[name])
+        if kind in ("text", "numbers"):
+            read: Any = pd.to_numeric(frame[name], errors="coerce")
+            if kind == "numbers" or _are_numbers(name, frame[name], read):
+                numbers[name] = read.astype(float)
+                continue
+        if asked is not None:
+            got = f"names {name!r}, which holds no numbers, but is {kind}"
+            raise InputError("data.features", got, "columns of numbers")
+        others.append(f"{name} ({kind})")
+    if others:
+        told.append(f"columns left out ({len(others)}): {_few(others)}")
+    return pd.DataFrame(numbers, index=frame.index)
+
+
+def _kind(column: Any) -> str:
+    """Says what a column holds: numbers, text, dates, true or false, or nothing."""
+    if column.isna().all():
+        return "empty"
+    kinds = {"b": "true or false", "M": "dates", "m": "times", "c": "complex"}
+    if column.dtype.kind in kinds or str(column.dtype) == "boolean":
+        return kinds.get(column.dtype.kind, kinds["b"])
+    return "numbers" if column.dtype.kind in "iuf" else "text"
+
+
+def _are_numbers(name: str, column: Any, read: Any) -> bool:
+    """Says if a column of text spells numbers.
+
+    Raises:
+        InputError: Most of its cells do, and some do not.
+    """
+    wrong = column.notna() & read.isna()
+    if not wrong.any():
+        return True
+    texts = column[wrong].map(str)
+    got = f"has {len(texts)} cells in the column {name!r} that are no numbers, such as "
+    got += f"{texts.iloc[0]!r} in row {texts.index[0]}"
+    leave = "or name the columns to compare rows by, as in data.features=[a,b]."
+    if texts.map(DECIMAL_COMMA.fullmatch).notna().mean() > SOME:
+        remedy = f"Set the decimal mark by 'data.csv={{decimal: \",\"}}', {leave}"
+        raise InputError("data.path", got, "numbers with a decimal point", remedy)
+    if read.notna().sum() <= SOME * column.notna().sum():
+        return False
+    remedy = "If they stand for missing values, set 'data.csv={na_values: "
+    remedy += f"[{', '.join(sorted({*texts})[:3])}]}}', {leave}"
+    raise InputError("data.path", got, "numbers in all cells", remedy)
+
+
+def filled(values: Any, missing: str, place: Any, told: list[str]) -> Any:
+    """Returns the rows to compare, without gaps.
+
+    Args:
+        values: The numbers, NaN where missing.
+        missing: "error", "drop" (the rows) or "median" (of the column).
+        place: Of a row's number: its slice and id, in words.
+        told: Lines for the user; the number of rows or cells is added.
+
+    Raises:
+        InputError: Something is infinite, or missing and an error.
+    """
+    infinite, gaps = np.isinf(values.to_numpy()), values.isna().to_numpy()
+    for wrong, words in ((infinite, "an infinite value"), (gaps, "no value")):
+        if not wrong.any() or (wrong is gaps and missing != "error"):
+            continue
+        row, column = np.argwhere(wrong)[0]
+        got = f"{values.columns[column]!r} has {words} in {place(row)}; there are "
+        got += f"{wrong.sum()} such cells in {wrong.any(axis=0).sum()} columns"
+        if wrong is infinite:
+            remedy = "Leave them empty, and set data.missing=drop or median."
+            raise InputError("data.path", f"has a gap: {got}", "finite numbers", remedy)
+        expected = "a value in each cell, or to be told what stands for none"
+        remedy = "Set data.missing=median (of the column) or data.missing=drop (rows)."
+        raise InputError("data.missing", f"is 'error', and {got}", expected, remedy)
+    if gaps.any() and missing == "drop":
+        told.append(f"rows dropped for missing values: {gaps.any(axis=1).sum()}")
+        return values[~gaps.any(axis=1)]
+    if gaps.any():
+        from sklearn.impute import SimpleImputer
+
+        told.append(f"missing values, filled by the column's median: {gaps.sum()}")
+        imputer = SimpleImputer(strategy="median").set_output(transform="pandas")
+        return imputer.fit_transform(values)
+    return values
+
+
+def scaled(values: Any, scale: str, groups: Any, told: list[str]) -> Any:
+    """Returns the values in common units, each group by itself where there are groups.
+
+    Args:
+        values: The numbers of a table.
+        scale: "none", "standard" (mean 0, deviation 1) or "robust" (median 0, quartiles
+            1 apart).
+        groups: For each row its group; None scales all rows together.
+        told: Lines for the user; the columns and their spreads are added.
+    """
+    from sklearn.preprocessing import RobustScaler, StandardScaler
+
+    spread = values.std(ddof=0)
+    share = spread**2 / max(float((spread**2).sum()), np.finfo(float).tiny)
+    share = share.sort_values(ascending=False)
+    shown = [f"{name} (sd {spread[name]:.3g})" for name in share.index]
+    told.append(f"columns compared ({len(shown)}): {_few(shown)}; scale: {scale}")
+    constant = [str(name) for name in spread.index[spread == 0]]
+    if constant:
+        told.append(f"columns that are constant, and tell nothing: {_few(constant)}")
+    if scale == "none":
+        few = int(np.searchsorted(np.cumsum(share), MOST)) + 1
+        if 2 * few < len(share) - len(constant):
+            warn(
+                f"{_few([*map(repr, share.index[:few])])} make {MOST:.0%} of the "
+                f"squared distances between rows; the other {len(share) - few} columns "
+                "hardly count. data.scale=standard compares columns in units of their "
+                "own spread; data.features=[a,b] chooses columns."
+            )
+        return values
+    scaler = (StandardScaler if scale == "standard" else RobustScaler)()
+    scaler.set_output(transform="pandas")
+    if groups is None:
+        return scaler.fit_transform(values)
+    return values.groupby(groups, group_keys=False).apply(scaler.fit_transform)
+
+
+def warn_of_codes(values: Any, ids: Any) -> None:
+    """Warns of whole numbers of which each id has one for itself, such as a code."""
+    known = ids.notna()
+    count = ids[known].nunique()
+    for name in values.columns if count >= CODES else ():
+        column = values[name][known]
+        whole = (column == np.floor(column)).all()
+        if whole and column.nunique() >= 0.9 * count:
+            per_id = column.groupby(ids[known]).nunique()
+            if per_id.max() == 1:
+                warn(
+                    f"column {name!r} looks like a code: each id has a whole number of "
+                    "its own, which never changes. Leave it out by data.features=[...]."
+                )
+
+
+def _few(words: Sequence[str]) -> str:
+    more = f" and {len(words) - SHOWN} more" if len(words) > SHOWN else ""
+    return ", ".join(words[:SHOWN]) + more

@@ -1,0 +1,115 @@
+"""The order of a table's slices: numbers, dates in any usual spelling, or text."""
+
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import numpy as np
+
+from aljax.errors import InputError, warn
+from experiments.data.files import natural_order
+
+FORMATS = (
+    *("%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S"),
+    *("%Y-%m", "%Y/%m", "%m/%Y", "%m.%Y", "%m-%Y"),
+    *("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%d.%m.%y"),
+    *("%d/%m/%y", "%m/%d/%y", "%b %Y", "%B %Y", "%b-%Y", "%Y %b", "%Y %B", "%b-%y"),
+    *("%b %y", "%d %b %Y", "%d %B %Y", "%d-%b-%Y", "%b %d, %Y", "%B %d, %Y"),
+)
+SHOWN = 3  # labels at each end, and gaps
+
+
+def in_order(column: Any, dates: str | None, told: list[str]) -> Any:
+    """Returns the column of slices, as an ordered category where it is text.
+
+    Args:
+        column: For each row its slice.
+        dates: How the slices spell dates (`%d/%m/%Y`); None finds out.
+        told: Lines for the user; the order, and what is missing in between, is added.
+
+    Raises:
+        InputError: A slice is not spelled as `dates` says.
+    """
+    import pandas as pd
+
+    labels = [*column.dropna().unique()]
+    if not labels or not all(isinstance(label, str) for label in labels):
+        if dates is not None:
+            got, expected = "is set, but slices are not text", "null"
+            raise InputError("data.dates", got, expected)
+        try:
+            labels = sorted(labels)
+        except TypeError:  # refused by name when they are cut
+            return column
+        _tell(labels, _whole(labels), "", told)
+        return column
+    spelled = [dates] if dates else FORMATS
+    fits = {spelling: _parsed(labels, spelling) for spelling in spelled}
+    fits = {spelling: parsed for spelling, parsed in fits.items() if parsed is not None}
+    if dates and not fits:
+        wrong = [x for x in labels if _parsed([x], dates) is None]
+        got = f"is {dates!r}, but slices are {', '.join(map(repr, wrong[:SHOWN]))}"
+        raise InputError("data.dates", got, "how all slices spell their date")
+    orders = {tuple(np.argsort(parsed, kind="stable")) for parsed in fits.values()}
+    if len(orders) == 1:
+        spelling, parsed = min(fits.items(), key=lambda fit: len(_steps(fit[1])))
+        ordered = [labels[place] for place in orders.pop()]
+        _tell(ordered, _periods(np.sort(parsed)), f" as dates ({spelling})", told)
+    else:
+        if orders:
+            warn(
+                f"slices such as {labels[0]!r} look like dates, but "
+                f"{' and '.join(fits)} order them differently: they stay text. Set "
+                f"data.dates='{next(iter(fits))}' or another."
+            )
+        ordered = sorted(labels, key=natural_order)
+        _tell(ordered, None, " as text", told)
+    return pd.Categorical(column, categories=ordered, ordered=True)
+
+
+def _parsed(labels: Sequence[str], spelling: str) -> np.ndarray | None:
+    """Returns the dates, or None if one is not spelled so."""
+    import pandas as pd
+
+    parsed = pd.to_datetime(pd.Series(labels), format=spelling, errors="coerce")
+    return None if parsed.isna().any() else parsed.to_numpy("datetime64[s]")
+
+
+def _periods(dates: np.ndarray) -> np.ndarray:
+    """Returns dates as whole numbers: months, if all are of the same day, or days."""
+    months = dates.astype("datetime64[M]")
+    days = dates.astype("datetime64[D]")
+    same = len({*(days - months.astype("datetime64[D]")).astype(int)}) == 1
+    return (months if same else days).astype(int)
+
+
+def _steps(dates: np.ndarray) -> set[int]:
+    return {*np.diff(_periods(np.sort(dates))).tolist()}
+
+
+def _whole(labels: Sequence[Any]) -> np.ndarray | None:
+    try:
+        numbers = np.asarray(labels, float)
+    except (TypeError, ValueError):
+        return None
+    return numbers if np.array_equal(numbers, np.floor(numbers)) else None
+
+
+def _tell(
+    labels: Sequence[Hashable], places: np.ndarray | None, how: str, told: list[str]
+) -> None:
+    """Tells the order, and how many slices are missing where steps are regular."""
+    ends = [str(label) for label in labels]
+    if len(ends) > 2 * SHOWN:
+        ends = [*ends[:SHOWN], "...", *ends[-SHOWN:]]
+    told.append(f"slices ({len(labels)}){how}: {', '.join(ends)}")
+    if places is None or len(places) < SHOWN:
+        return
+    steps = np.diff(places)
+    sizes, counts = np.unique(steps, return_counts=True)
+    usual = sizes[counts.argmax()]
+    gaps = np.flatnonzero((steps > usual) & (steps % usual == 0)) if usual > 0 else []
+    if len(gaps) and counts.max() > len(steps) / 2:
+        lacking = (steps // usual).astype(int) - 1
+        after = [f"{lacking[t]} after {labels[t]}" for t in gaps[:SHOWN]]
+        more = " ..." if len(gaps) > SHOWN else ""
+        told.append(f"slices missing in between: {', '.join(after)}{more}")
