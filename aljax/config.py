@@ -49,7 +49,7 @@ _KEYWORDS = check_of(
     lambda v: isinstance(v, Mapping), "a dict of keyword arguments for the metric", True
 )
 _YES_NO = check_of(lambda v: isinstance(v, bool | np.bool_), "True or False")
-_STARTS = one_of("spectral", "pca", "random")
+_STARTS = one_of("spectral", "tswspectral", "pca", "random")
 _AUTO = unless(
     lambda v: isinstance(v, numbers.Integral) and v == -1, number(2, whole=True)
 )
@@ -173,7 +173,8 @@ class LayoutConfig(_Settings):
             size: 350, or 250 for slices of more than 20,000 points.
         learning_rate: Length of the first step, in map units for each coordinate; it
             falls to 0 with the square of the epochs left (per slice; above 0).
-        init: The start: "spectral", "pca" or "random"; `fit(start=...)` takes maps.
+        init: The start: "spectral", "tswspectral" (the same by another solver), "pca"
+            or "random"; `fit(start=...)` takes maps.
         repulsion_strength: Weight of the repulsion (per slice; at least 0).
         negative_sample_rate: Repelling pairs for each attracting one, on average
             (per slice; at least 0, fractions allowed).

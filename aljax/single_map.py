@@ -1,5 +1,6 @@
 """The estimator of one map: umap-learn's names over `fit` of a single slice."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +16,7 @@ from aljax.embedding import AlignedEmbedding
 from aljax.errors import InputError
 from aljax.graph.bipartite import bipartite_graph
 from aljax.graph.fuzzy import FuzzyGraph
+from aljax.graph.joined import alone, both, either
 from aljax.graph.knn import KNN, Rows
 from aljax.graph.repeated import distinct_rows, stacked
 from aljax.graph.slices import PRECOMPUTED, read_slice
@@ -130,6 +132,42 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
         """Data for positions in the map, as `aljax.inverse_transform` makes them."""
         check_is_fitted(self)
         return np.asarray(self._placed().inverse_transform(X).points)
+
+    def __mul__(self, other: "UMAP") -> "UMAP":
+        """Returns a model of what the graphs of both say: see `aljax.graph.joined`."""
+        return self._joined(other, both)
+
+    def __add__(self, other: "UMAP") -> "UMAP":
+        """Returns a model of what the graph of either says."""
+        return self._joined(other, either)
+
+    def __sub__(self, other: "UMAP") -> "UMAP":
+        """Returns a model of what this one's graph says and the other's does not."""
+        return self._joined(other, alone)
+
+    def _joined(self, other: Any, join: Callable[..., FuzzyGraph]) -> "UMAP":
+        """A model without data, with this one's settings, or those between the two's.
+
+        Raises:
+            InputError: The models have other rows.
+            NotFittedError: One of them is not fitted.
+        """
+        if not isinstance(other, UMAP):
+            return NotImplemented
+        check_is_fitted(self)
+        check_is_fitted(other)
+        (left,), (right,) = self.maps_.graphs, other.maps_.graphs
+        sizes = [len(graph.degrees) for graph in (left, right)]
+        kinds: Any = self._unique_inverse_, other._unique_inverse_
+        if sizes[0] != sizes[1] or not np.array_equal(*kinds):
+            got, expected = f"has {sizes[1]} rows", f"the {sizes[0]} of the first model"
+            raise InputError("other", got, expected)
+        result: Any = UMAP(**self.get_params(deep=False) | _between(self, other))
+        graph = read_slice(join(left, right), "other")
+        result._unique_inverse_ = kinds[0]
+        result.n_features_in_ = vars(self)["n_features_in_"]
+        result._keep(result._fit([graph], None, precomputed_knn=None))
+        return result
 
     def _lay_out(self, rows: Rows, y: Any, columns: Any, start: Any) -> None:
         """Fits the rows; positions to start from have a row for each of them."""
@@ -276,6 +314,21 @@ def mapper_of(maps: AlignedEmbedding, **parameters: Any) -> UMAP:
         mapper.feature_names_in_ = np.array(maps.columns[0], dtype=object)
     mapper._keep(maps)
     return mapper
+
+
+def _between(left: UMAP, right: UMAP) -> dict[str, Any]:
+    """Settings of a model made of two: the smaller or the mean, as in umap-learn."""
+
+    def of(name: str, choose: Callable[..., Any]) -> Any:
+        return choose([getattr(left, name), getattr(right, name)])
+
+    means = ("_a", "_b", "repulsion_strength", "negative_sample_rate")
+    epochs = [n for n in (left.n_epochs, right.n_epochs) if n is not None]
+    smaller = {name: of(name, min) for name in ("n_components", "learning_rate")}
+    chosen = {name.strip("_"): float(of(name, np.mean)) for name in means}
+    joint = {"init": "spectral", "transform_mode": "embedding"}
+    joint |= {"densmap": False, "output_dens": False}  # a joined graph has no radii
+    return {**smaller, **chosen, **joint, "n_epochs": max(epochs, default=None)}
 
 
 def _chosen(values: Any, rows: np.ndarray, count: int, name: str) -> Any:

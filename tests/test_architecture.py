@@ -35,6 +35,7 @@ ORDER = [
     "graph.neighbors",
     "graph.discrete",
     "graph.supervised",
+    "graph.joined",
     "graph.build",
     "relations.mates",
     "relations.read",

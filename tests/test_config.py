@@ -50,7 +50,11 @@ SETTINGS = {
     "spread": (LayoutConfig, [0.1, 2.0], [0, -1.0, *NOT_NUMBERS]),
     "n_epochs": (LayoutConfig, [None, 0, 500], [-1, 1.5, [10], "1", True, math.nan]),
     "learning_rate": (LayoutConfig, [0.1, 2.0], [0, -1.0, *NOT_NUMBERS]),
-    "init": (LayoutConfig, ["spectral", "pca", "random"], ["magic", "", [], None, 3]),
+    "init": (
+        LayoutConfig,
+        ["spectral", "tswspectral", "pca", "random"],
+        ["magic", "", [], None, 3],
+    ),
     "repulsion_strength": (LayoutConfig, [0.0, 2.0], [-1.0, *NOT_NUMBERS]),
     "negative_sample_rate": (LayoutConfig, [0.0, 2.5], [-1, *NOT_NUMBERS]),
     "method": (InverseConfig, ["linear", "mean"], ["cubic", None]),

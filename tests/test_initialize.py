@@ -23,7 +23,7 @@ def related(pairs: dict[int, int]) -> Mates:
     return Mates(rows, others, np.ones(rows.size))
 
 
-@pytest.mark.parametrize("init", ["spectral", "pca", "random"])
+@pytest.mark.parametrize("init", ["spectral", "tswspectral", "pca", "random"])
 def test_a_start_has_the_extent_the_shape_and_the_bits_it_should(adjacency, init):
     def start(seed):
         return initial_maps(init, adjacency, make_data(), {}, n_components=3, seed=seed)
@@ -36,7 +36,7 @@ def test_a_start_has_the_extent_the_shape_and_the_bits_it_should(adjacency, init
         assert (one != other).any()
 
 
-@pytest.mark.parametrize("init", ["spectral", "pca"])
+@pytest.mark.parametrize("init", ["spectral", "tswspectral", "pca"])
 def test_only_the_jitter_is_left_to_chance(adjacency, init):
     maps = [
         initial_maps(init, adjacency, make_data(), {}, n_components=2, seed=seed)
@@ -46,7 +46,7 @@ def test_only_the_jitter_is_left_to_chance(adjacency, init):
         assert np.abs(one - other).max() < 10 * JITTER
 
 
-@pytest.mark.parametrize("init", ["spectral", "pca", "random"])
+@pytest.mark.parametrize("init", ["spectral", "tswspectral", "pca", "random"])
 def test_constant_data_give_distinct_finite_starts(init):
     graph = make_graphs()[0].to_sparse()
     data = np.full((SIZES[0], 3), 0.1)

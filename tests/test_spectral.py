@@ -11,7 +11,7 @@ from aljax.config import GraphConfig
 from aljax.graph.build import build_graphs
 from aljax.graph.slices import slices_of
 from aljax.layout import spectral as module
-from aljax.layout.spectral import EXTENT, JITTER, pca, spectral
+from aljax.layout.spectral import EXTENT, JITTER, arpack, pca, spectral, warm_lobpcg
 
 
 @pytest.fixture(scope="module")
@@ -33,12 +33,13 @@ def share_of_own_center(start: np.ndarray, labels: np.ndarray) -> float:
     return float((distances.argmin(axis=1) == labels).mean())
 
 
-def test_the_spectral_start_is_made_of_the_leading_eigenvectors(adjacency):
+@pytest.mark.parametrize("solve", [arpack, warm_lobpcg])
+def test_the_spectral_start_is_made_of_the_leading_eigenvectors(adjacency, solve):
     dense = adjacency[0].toarray().astype(float)
     degree = dense.sum(axis=1)
     values, vectors = np.linalg.eigh(dense / np.sqrt(np.outer(degree, degree)))
     assert values[-1] - values[-2] > 1e-2  # connected: the first one is trivial
-    start = spectral(adjacency[0], 2)
+    start = spectral(adjacency[0], 2, solve=solve)
     for component, place in ((0, -2), (1, -3)):
         similar = np.corrcoef(start[:, component], vectors[:, place])[0, 1]
         assert abs(similar) > 0.999  # ARPACK's tolerance is 1e-4

@@ -140,7 +140,7 @@ def _scale(target_weight: float) -> float:
 
 def _weakened(graph: FuzzyGraph, edges: Any, distance: np.ndarray) -> FuzzyGraph:
     edges.data *= np.exp(-distance)
-    return _on_lists(graph, np.asarray(graph.neighbors), _restored(edges.tocsr()))
+    return _on_lists(graph, np.asarray(graph.neighbors), restored(edges.tocsr()))
 
 
 def intersect_values(
@@ -170,10 +170,10 @@ def intersect_values(
     repeated = (neighbors[1:, None] == listed[None]).any(axis=1)
     added = np.where(repeated, listed[:1], neighbors[1:])
     lists = np.concatenate([listed[:1], added, listed[1:]])
-    return _on_lists(graph, lists, _restored(edges.tocsr()))
+    return _on_lists(graph, lists, restored(edges.tocsr()))
 
 
-def _restored(weights: Any) -> scipy.sparse.csr_matrix:
+def restored(weights: Any) -> scipy.sparse.csr_matrix:
     """Each row's strongest edge made 1, then the union of the two directions."""
     strongest = weights.max(axis=1).toarray().ravel()
     scale = 1 / np.where(strongest > 0, strongest, 1)

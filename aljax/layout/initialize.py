@@ -14,7 +14,7 @@ from jaxtyping import Float
 from threadpoolctl import threadpool_limits
 
 from aljax.errors import InputError
-from aljax.layout.spectral import EXTENT, JITTER, Start, pca, spectral
+from aljax.layout.spectral import EXTENT, JITTER, Start, pca, spectral, warm_lobpcg
 from aljax.relations.mates import Relations
 
 BESIDE = 0.2  # of the frame's extent: the gap, and the size of a group put beside it
@@ -33,8 +33,8 @@ def initial_maps(
     """Returns one starting map for each slice, chained along the mates.
 
     Args:
-        init: "spectral", "pca", "random", or the user's maps, which are taken as they
-            are; None for a slice that starts from its mates.
+        init: "spectral", "tswspectral", "pca", "random", or the user's maps, which are
+            taken as they are; None for a slice that starts from its mates.
         adjacency: Each slice's symmetric graph.
         data: Each slice's data; None where only a graph is known.
         relations: The mates, for the chain.
@@ -66,7 +66,8 @@ def initial_maps(
                     raise InputError("init", got, "dense data, or another start")
                 start = pca(dense, n_components)
             else:
-                start = spectral(matrix, n_components, data=data[t])
+                solve = warm_lobpcg if init == "tswspectral" else None
+                start = spectral(matrix, n_components, data=data[t], solve=solve)
             start = start + rng.normal(scale=JITTER, size=start.shape)
             maps.append(_turn_onto(maps[-1], start, relations, t) if t else start)
     return maps
