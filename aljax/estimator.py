@@ -91,7 +91,7 @@ class AlignedUMAP(Parameters):
         *,
         relations: Any = None,
     ) -> Any:
-        """`fit`, then the maps; with `output_dens` (maps, rad_orig_, rad_emb_)."""
+        """`fit`, then the maps; with `output_dens` `(maps, rad_orig_, rad_emb_)`."""
         maps = self.fit(X, y, relations=relations).embeddings_
         return (maps, *self._radii(self.maps_)) if self.output_dens else maps
 

@@ -75,7 +75,7 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
     ) -> Any:
         """`fit`, then the map, or the graph if `transform_mode` is "graph".
 
-        With `output_dens` it returns (map, rad_orig_, rad_emb_).
+        With `output_dens` it returns `(map, rad_orig_, rad_emb_)`.
         """
         self.fit(X, y)
         if self.transform_mode == GRAPH:

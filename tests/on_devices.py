@@ -71,7 +71,7 @@ def fitted(devices: int | None, seed: int = 0) -> aljax.AlignedEmbedding:
         make_relations(sizes),
         key=jax.random.key(seed),
         graph=aljax.GraphConfig(n_neighbors=NEIGHBORS),
-        layout=LayoutConfig(n_epochs=1),
+        layout=LayoutConfig(n_epochs=1, densmap=True),
         devices=devices,
     )
 

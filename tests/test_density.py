@@ -23,7 +23,7 @@ from sklearn.base import clone
 import aljax
 from aljax.layout import graph_of, packing, reweigh
 from aljax.layout.losses import DensityTerms, aligned_loss, draw_shifts
-from aljax.layout.optimize import run, shifts_of
+from aljax.layout.optimize import ADAM, run, shifts_of
 from aljax.layout.problem import layout_params, stack, stack_maps
 from aljax.metrics import density_preservation, local_radii
 from aljax.sweep import SweepProblem, sweep
@@ -160,7 +160,8 @@ def test_the_density_acts_in_the_last_epochs_where_it_has_weight(fitted):
 
 def test_a_run_in_chunks_has_the_bits_of_an_unbroken_one(fitted):
     begun = prepared(fitted.layout)
-    options = {"key": jax.random.key(0), "n_shifts": shifts_of(begun.problem)}
+    options: Any = {"key": jax.random.key(0), "n_shifts": shifts_of(begun.problem)}
+    options["optimizer"] = ADAM  # as `fit` calls it: one program
     state = run(begun.problem, begun.params, begun.state, 20, **options)
     assert_same_maps(begun.maps_of(state), fitted.maps)
 
@@ -175,6 +176,7 @@ def test_files_bring_maps_with_densities_back(fitted, tmp_path):
     np.testing.assert_array_equal(loaded.graphs[2].radii, fitted.graphs[2].radii)
 
 
+@pytest.mark.slow
 def test_updates_follow_the_density_of_the_new_slice(fitted):
     new = make_data((46,), seed=1)[0]
     longer = fitted.update(
