@@ -75,7 +75,7 @@ def _main(arguments: Sequence[str], interrupts: Interrupts) -> int:
         got = f"and `{'` and `'.join(chosen[1:])}` are set"
         raise InputError(chosen[0], got, "one of them")
     if asked.help:
-        print(usage(), flush=True)
+        print(usage(asked.overrides), flush=True)
         return 0
     if asked.multirun:
         from experiments.tasks import multirun

@@ -1,12 +1,19 @@
 """Writes the text of `--help`: the choices and all settings, read from configs."""
 
-from collections.abc import Mapping
+import inspect
+import re
+import textwrap
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
-from experiments.composition import CONFIG, choices, dataclass_defaults
+from aljax.errors import InputError, nearest_name
+from experiments.composition import CONFIG, SECTIONS, choices, dataclass_defaults
+from experiments.data.sources import own_files
+from experiments.data.tables import own_table
+from experiments.settings import RunSettings
 
 HEAD = """\
 Lay a sequence of data sets out as aligned maps, measure and draw them.
@@ -22,26 +29,82 @@ Lay a sequence of data sets out as aligned maps, measure and draw them.
 TAIL = """\
 Any setting is overridden as name=value; one that is per slice takes a list, such as
 layout.min_dist=[0.1,0.2].  alignment.alignment_regularisation=auto chooses the weight
-by hidden mates.  For the meaning of the others: python -c "import aljax;
-help(aljax.LayoutConfig)", and likewise GraphConfig and AlignmentConfig."""
+by hidden mates.  `--help experiment`, `--help data` and `--help task` say more of
+these; of settings, python -c "import aljax; help(aljax.LayoutConfig)"."""
+WIDTH = 100
 
 
-def usage() -> str:
-    """Returns the text of `--help`."""
+def usage(asked: Sequence[str] = ()) -> str:
+    """Returns the text of `--help`, or of `--help` with the names of some groups.
+
+    Raises:
+        InputError: There is no such group.
+    """
+    details = {"experiment": _experiments, "data": _data, "task": _tasks}
+    for group in asked:
+        if group not in details:
+            got, expected = f"is {group!r}", f"nothing or one of {', '.join(details)}"
+            raise InputError("--help", got, expected, nearest_name(group, [*details]))
+    if asked:
+        return "\n\n".join(details[group]() for group in asked)
     groups = choices()
-    described = {
-        group: {f"{group}={name}": _describe(group, name) for name in groups[group]}
-        for group in ("experiment", "data", "layout")
-    }
-    sections = [HEAD]
-    sections += [_section(f"{group}:", lines) for group, lines in described.items()]
-    sections.append(_section("Of the data (??? has to be given):", _data_settings()))
-    sections.append(_section("task.name (set by an experiment):", _tasks()))
-    sections.append(_section("Settings and their defaults:", _read(CONFIG, "defaults")))
+    names = [_names(group, groups[group]) for group in ("experiment", "data", "layout")]
+    sections = [HEAD, "\n".join(names)]
+    for group, read in (("table", own_table), ("files", own_files)):
+        values = _read(CONFIG.parent / "data" / f"{group}.yaml", "source")
+        sections.append(_settings(f"data={group}:", "data.", values, read))
+    values = _read(CONFIG, "defaults")
+    sections.append(_settings("Every run:", "", values, RunSettings))
     for section, values in dataclass_defaults().items():
-        named = {f"{section}.{name}": value for name, value in values.items()}
-        sections.append(_section("", named))
+        sections.append(_settings("", f"{section}.", values, SECTIONS[section]))
     return "\n\n".join([*sections, TAIL])
+
+
+def _names(group: str, names: Sequence[str]) -> str:
+    title = f"{group}="
+    words = " ".join(names)
+    return textwrap.fill(words, WIDTH, initial_indent=title, subsequent_indent="    ")
+
+
+def _settings(title: str, prefix: str, values: Mapping[str, Any], of: Any) -> str:
+    """Returns a line for each setting: its default, and what its docstring says."""
+    said = sentences(of)
+    shown = {f"{prefix}{name}={_as_yaml(v)}": said[name] for name, v in values.items()}
+    return _section(title, shown)
+
+
+def sentences(documented: Any) -> dict[str, str]:
+    """Returns the first sentence on each argument or attribute, from a docstring."""
+    text = inspect.getdoc(documented) or ""
+    (listed,) = re.findall(r"(?ms)^(?:Attributes|Args):\n(.*?)(?=^\S|\Z)", text)
+    entries = re.findall(r"(?ms)^    (\w[\w, ]*): (.*?)(?=^    \w|\Z)", listed)
+    said = {}
+    for names, rest in entries:
+        plain = re.sub(r" \([^)]*\)", "", " ".join(rest.split()))
+        first = re.split(r"(?<!\.)\.(?: |$)", plain)[0].replace("None", "null")
+        for name in names.split(", "):
+            said[name] = textwrap.shorten(first, 80, placeholder=" ...")
+    return said
+
+
+def _experiments() -> str:
+    names = choices()["experiment"]
+    lines = {f"experiment={name}": _describe("experiment", name) for name in names}
+    return _section("experiment:", lines)
+
+
+def _data() -> str:
+    """Describes each choice of `data`, and lists its settings with their defaults."""
+    names = choices()["data"]
+    lines = {f"data={name}": _describe("data", name) for name in names}
+    listed = {}
+    for name in names:
+        options = _read(CONFIG.parent / "data" / f"{name}.yaml", "source")
+        words = [f"data.{key}={_as_yaml(value)}" for key, value in options.items()]
+        if words:
+            listed[f"data={name}"] = " ".join(words)
+    settings = _section("Their settings (??? has to be given):", listed)
+    return "\n\n".join([_section("data:", lines), settings])
 
 
 def _describe(group: str, name: str) -> str:
@@ -52,17 +115,6 @@ def _describe(group: str, name: str) -> str:
     return ""
 
 
-def _data_settings() -> dict[str, str]:
-    """Lists the settings of each choice of `data`, with their defaults."""
-    listed = {}
-    for name in choices()["data"]:
-        options = _read(CONFIG.parent / "data" / f"{name}.yaml", "source")
-        words = [f"data.{key}={_as_yaml(value)}" for key, value in options.items()]
-        if words:
-            listed[f"data={name}"] = " ".join(words)
-    return listed
-
-
 def _read(path: Path, left_out: str) -> dict[str, Any]:
     """Returns the settings of a YAML file but one, as they stand there."""
     settings = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
@@ -70,22 +122,24 @@ def _read(path: Path, left_out: str) -> dict[str, Any]:
     return {str(name): v for name, v in settings.items() if name != left_out}
 
 
-def _tasks() -> dict[str, str]:
+def _tasks() -> str:
     """Returns the first line of each task's module, which is read but not imported."""
     from experiments.tasks.perform import TASKS
 
     folder = Path(__file__).parent / "tasks"
-    return {
+    lines = {
         name: (folder / f"{name}.py").read_text().splitlines()[0].strip('"')
         for name in TASKS
     }
+    return _section("task.name (set by an experiment):", lines)
 
 
-def _section(title: str, lines: Mapping[str, Any]) -> str:
+def _section(title: str, lines: Mapping[str, str]) -> str:
     width = max(map(len, lines)) + 2
-    shown = [f"    {name:<{width}}{_as_yaml(value)}" for name, value in lines.items()]
+    shown = [f"    {name:<{width}}{words}" for name, words in lines.items()]
     return "\n".join([title, *shown] if title else shown)
 
 
 def _as_yaml(value: Any) -> str:
-    return "null" if value is None else str(value)
+    text = {None: "null", True: "true", False: "false"}
+    return text[value] if value is None or isinstance(value, bool) else str(value)

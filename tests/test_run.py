@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import re
@@ -313,14 +314,26 @@ def test_a_reader_that_leaves_early_sees_no_trace():
     assert not shown.stderr
 
 
-def test_help_lists_choices_and_settings(capsys):
+def test_help_explains_every_setting_on_two_screens(capsys):
     assert main(["--help"]) == 0
     out = capsys.readouterr().out
+    assert out.count("\n") <= 100
+    assert "digits_sequence " in out
+    assert re.search(r"data.relations=null +A JSON list", out)
+    assert re.search(r"motion=false +Draws how members move", out)
+    for section in composition.SECTIONS.values():
+        for field in dataclasses.fields(section):
+            assert re.search(rf"\.{field.name}=\S+ +\S", out), field.name
+
+
+def test_help_describes_the_choices(capsys):
+    assert main(["--help", "experiment", "data", "task"]) == 0
+    out = capsys.readouterr().out
     assert re.search(r"experiment=digits_sequence +The digits", out)
-    assert "data=files " in out
-    assert re.search(r"sweep +A sweep from the command line", out)
-    assert "layout.min_dist  " in out
     assert re.search(r"data=files +data.path=\?\?\? data.relations=null", out)
+    assert re.search(r"sweep +A sweep from the command line", out)
+    assert main(["--help", "dat"]) == 1
+    assert "`data`" in capsys.readouterr().err
 
 
 def start(*arguments):

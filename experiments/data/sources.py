@@ -132,6 +132,11 @@ def own_files(*, path: str, relations: str | None, labels: str | None) -> Datase
     """Reads a user's own arrays: a folder with one `.npy` for each slice, or an `.npz`.
 
     Slices are in the natural order of the names; a single one needs no relations.
+
+    Args:
+        path: A folder with one .npy for each slice, an .npz, or a lone .npy.
+        relations: A JSON list of objects {"row of t": row of t+1}.
+        labels: One array of labels for each slice, in the formats of the data.
     """
     return files.read_dataset(path, relations, labels)
 
