@@ -39,10 +39,16 @@ def as_column(values: Any, name: str) -> np.ndarray:
 
 def names_of(frame: Any) -> tuple[str, ...] | None:
     """Returns the names of a frame's columns; None where not all have one, as text."""
-    names = as_plain(getattr(frame, "columns", None))
+    attribute = "var_names" if is_anndata(frame) else "columns"
+    names = as_plain(getattr(frame, attribute, None))
     if not isinstance(names, list) or len({*map(str, names)}) < len(names):
         return None
     return tuple(names) if all(isinstance(name, str) for name in names) else None
+
+
+def is_anndata(value: Any) -> bool:
+    """Tells if a value is an `AnnData`, of which a slice takes X and both names."""
+    return type(value).__module__.startswith("anndata") and hasattr(value, "obs_names")
 
 
 def arrange(

@@ -4,6 +4,7 @@ import base64
 import dataclasses
 import html
 import io
+import numbers
 import os
 from collections.abc import Hashable
 from functools import cached_property
@@ -29,8 +30,8 @@ from aljax.export import to_anndata, to_frame
 from aljax.files import check_parts, read, write
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.knn import Rows, as_floats
-from aljax.graph.slices import dense_only
 from aljax.inverse.reconstruct import Reconstruction, blend
+from aljax.labels import find_label
 from aljax.layout.losses import LossTerms
 from aljax.layout.problem import LayoutParams
 from aljax.relations.mates import Relations
@@ -133,7 +134,7 @@ class AlignedEmbedding(Record):
         check_parts(parts, path)
         return cls(**parts)
 
-    def frame(self, slice: int = -1) -> Frame:  # noqa: A002
+    def frame(self, slice: Any = -1) -> Frame:  # noqa: A002
         """Returns one slice, held ready for new rows and for positions in its map.
 
         A frame is made once for each slice: later calls are fast.  It does not see
@@ -170,7 +171,7 @@ class AlignedEmbedding(Record):
     def transform(
         self,
         rows: Any,
-        slice: int = -1,  # noqa: A002
+        slice: Any = -1,  # noqa: A002
     ) -> Float[np.ndarray, "queries components"]:
         """Returns unseen rows' places in the map of a slice: see `aljax.transform`."""
         return self.frame(slice).transform(rows)
@@ -178,7 +179,7 @@ class AlignedEmbedding(Record):
     def place(
         self,
         rows: Any,
-        slice: int = -1,  # noqa: A002
+        slice: Any = -1,  # noqa: A002
     ) -> Placement:
         """Returns unseen rows' places and how sure they are: see `aljax.place`."""
         return self.frame(slice).place(rows)
@@ -191,21 +192,32 @@ class AlignedEmbedding(Record):
 
         return update(self, new_slice, relations, key=key, **options)
 
-    def index(self, slice: int) -> int:  # noqa: A002
-        """Returns the index of a slice, counted from the end where negative.
+    def index(self, slice: Any) -> int:  # noqa: A002
+        """Returns the index of a slice: counted from the end where negative.
+
+        Args:
+            slice: An index, or else a slice's label: itself, or its text, such as
+                "2023-04-01" of a time.
 
         Raises:
-            InputError: The slice does not exist.
+            InputError: The slice does not exist; a remedy suggests the nearest label.
         """
+        if self.slice_labels is not None and not self._is_position(slice):
+            return find_label(slice, self.slice_labels)
         count = len(self.maps)
         number(-count, high=count - 1, whole=True)("slice", slice)
         return int(slice) % count
+
+    def _is_position(self, value: Any) -> bool:
+        """Tells if a value is a number within the sequence, which no label can be."""
+        count, real = len(self.maps), isinstance(value, numbers.Real)
+        return real and not isinstance(value, bool) and -count <= value <= count - 1
 
     def inverse_transform(
         self,
         queries: Any,
         *,
-        slice: float = -1,  # noqa: A002
+        slice: Any = -1,  # noqa: A002
         config: InverseConfig | None = None,
         **settings: Any,
     ) -> Reconstruction:
@@ -217,7 +229,8 @@ class AlignedEmbedding(Record):
 
         Args:
             queries: Positions, `(queries, components)`.
-            slice: The slice (negative counts from the end), or a fraction between two.
+            slice: The slice (negative counts from the end), its label, or a fraction
+                between two.
             config: How positions become data.
             **settings: Settings of `InverseConfig` by name.
 
@@ -245,6 +258,8 @@ class AlignedEmbedding(Record):
         count = len(self.maps)
         scalar = getattr(given, "ndim", None) == 0
         position = given.item() if scalar else given
+        if self.slice_labels is not None and not self._is_position(position):
+            return self.index(position), 0.0
         number(-count, high=count - 1)("slice", position)
         if position < 0:
             position = self.index(int(position) if position % 1 == 0 else position)
@@ -258,8 +273,13 @@ class AlignedEmbedding(Record):
         labels: RowValues | None = None,
         **columns: Any,
     ) -> Any:
-        """Returns all points as one long table: see `aljax.embedding.to_frame`."""
-        return to_frame(self.slices(), ids=ids, labels=labels, **columns)
+        """Returns all points as one long table: see `aljax.embedding.to_frame`.
+
+        Ids that `fit` was given, and the slices' labels, are in it.
+        """
+        ids, names = self.ids if ids is None else ids, self.slice_labels
+        named = {} if names is None else {"slice_labels": names}
+        return to_frame(self.slices(), ids=ids, labels=labels, **named, **columns)
 
     def to_anndata(
         self,
@@ -268,9 +288,14 @@ class AlignedEmbedding(Record):
         labels: RowValues | None = None,
         **columns: Any,
     ) -> Any:
-        """Returns all points and their data: see `aljax.embedding.to_anndata`."""
+        """Returns all points and their data: see `aljax.embedding.to_anndata`.
+
+        Ids that `fit` was given, and the names of slices and columns, are in it.
+        """
         frame = self.to_frame(ids=ids, labels=labels, **columns)
-        return to_anndata(frame, dense_only(self.data), self.maps[0].shape[1])
+        names = {*(self.columns or ())}
+        name = names.pop() if len(names) == 1 else None
+        return to_anndata(frame, self.data, self.maps[0].shape[1], name)
 
     def _table(self) -> tuple[str, list[tuple[str, str, str]]]:
         """A title, and for each slice that is shown its index, rows and label."""

@@ -144,7 +144,7 @@ class AlignedUMAP(Parameters):
         self._keep(maps)
         return self
 
-    def transform(self, X: Any, slice: int = -1) -> Map:  # noqa: A002, N803
+    def transform(self, X: Any, slice: Any = -1) -> Map:  # noqa: A002, N803
         """Places unseen rows in the map of one slice, as `aljax.transform` does.
 
         Args:
@@ -157,11 +157,16 @@ class AlignedUMAP(Parameters):
     def inverse_transform(
         self,
         Z: Any,  # noqa: N803
-        slice: float = -1,  # noqa: A002
+        slice: Any = -1,  # noqa: A002
+        **settings: Any,
     ) -> Float[np.ndarray, "queries features"]:
-        """Data for positions `Z` in the map of a slice, or between two (a fraction)."""
+        """Data for positions `Z` in the map of a slice, or between two (a fraction).
+
+        `settings` are those of `InverseConfig` by name, such as `bounds="data"`.
+        """
         check_is_fitted(self)
-        return np.asarray(self.maps_.inverse_transform(Z, slice=slice).points)
+        read = self.maps_.inverse_transform(Z, slice=slice, **settings)
+        return np.asarray(read.points)
 
     def _keep(self, maps: AlignedEmbedding) -> None:
         self.maps_ = maps

@@ -1,16 +1,25 @@
 """Maps as the tables of other libraries: a line for each point of each slice."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
+import scipy.sparse
 from jaxtyping import Float
 
-from aljax.columns import RowValues, per_row
+from aljax.columns import RowValues, as_column, per_row
 from aljax.errors import optional
+from aljax.graph.knn import Rows
 
 AXES = ("x", "y", "z")
-TAKEN = ("slice", "row", "id", "label")  # columns that a table of maps has
+TAKEN = (
+    "slice",
+    "slice_label",
+    "row",
+    "id",
+    "label",
+)  # columns that a table of maps has
 
 
 def to_frame(
@@ -18,6 +27,7 @@ def to_frame(
     *,
     ids: RowValues | None = None,
     labels: RowValues | None = None,
+    slice_labels: Sequence[Any] | None = None,
     **columns: RowValues,
 ) -> Any:
     """One long table: a line for each point of each slice.
@@ -28,11 +38,12 @@ def to_frame(
         maps: One map for each slice.
         ids: For each slice its rows' ids; kept out of the table where None.
         labels: For each slice its rows' labels; likewise.
+        slice_labels: The slices' labels; likewise.
         columns: More of that kind, by name.
 
     Returns:
-        A pandas `DataFrame` with the columns slice, row, id, label, x, y, (z, or
-        component_0, component_1, ... for maps of more), then the others.
+        A pandas `DataFrame` with the columns slice, slice_label, row, id, label, x, y,
+        (z, or component_0, component_1, ... for maps of more), then the others.
 
     Raises:
         ValueError: Values that do not fit the slices, or a name that is taken.
@@ -47,6 +58,11 @@ def to_frame(
             raise ValueError(f"`{name}` is a column of the table already; rename it.")
     table: dict[str, np.ndarray] = {
         "slice": np.repeat(np.arange(len(sizes)), sizes),
+    }
+    if slice_labels is not None:
+        listed = as_column([*slice_labels], "slice_labels")
+        table["slice_label"] = np.repeat(listed, sizes)
+    table |= {
         "row": np.concatenate([np.arange(size) for size in sizes]),
     }
     for name, argument, values in (("id", "ids", ids), ("label", "labels", labels)):
@@ -66,14 +82,20 @@ def _joined(columns: Sequence[np.ndarray]) -> np.ndarray:
     return np.concatenate(columns)
 
 
-def to_anndata(frame: Any, data: Sequence[np.ndarray | None], components: int) -> Any:
+def to_anndata(
+    frame: Any,
+    data: Sequence[Rows | None],
+    components: int,
+    names: Sequence[str] | None = None,
+) -> Any:
     """The points of all slices as one `AnnData`, for single-cell tools.
 
     Args:
         frame: What `to_frame` made of the maps.
-        data: Each slice's data; left out where any is missing or where their columns
-            differ in number.
+        data: Each slice's data, dense or sparse; left out where any is missing or
+            where their columns differ in number.
         components: Dimensions of the maps.
+        names: The names of the data's columns, if they have any.
 
     Returns:
         An `AnnData` with the data in `X`, the positions in `obsm["X_umap"]`, and
@@ -87,14 +109,21 @@ def to_anndata(frame: Any, data: Sequence[np.ndarray | None], components: int) -
     known = [one for one in data if one is not None]
     same = len(known) == len(data) and len({one.shape[1] for one in known}) == 1
     obs = frame.drop(columns=axes).astype({"slice": "category"})
+    if "slice_label" in obs:  # as text, which files can hold
+        obs["slice_label"] = obs["slice_label"].map(str).astype("category")
     obs.index = [
         f"{t}-{row}" for t, row in zip(frame["slice"], frame["row"], strict=True)
     ]
-    return anndata.AnnData(
-        X=np.concatenate(known) if same else None,
+    dense = all(isinstance(one, np.ndarray) for one in known)
+    stack: Any = np.concatenate if dense else partial(scipy.sparse.vstack, format="csr")
+    cells = anndata.AnnData(
+        X=stack(known) if same else None,
         obs=obs,
         obsm={"X_umap": frame[axes].to_numpy()},
     )
+    if same and names is not None:
+        cells.var_names = list(names)
+    return cells
 
 
 def _axes(components: int) -> tuple[str, ...]:

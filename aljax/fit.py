@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from aljax.checkpoints import Checkpoints
 from aljax.compilation import check_fork
@@ -20,14 +20,21 @@ from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig, check_extra
 from aljax.embedding import AlignedEmbedding, Record
 from aljax.errors import InputError, instance, warn
 from aljax.graph.build import build_graphs
-from aljax.graph.slices import Slice, check_labels, of_rows, one_for_each, read_slices
+from aljax.graph.slices import (
+    ids_of,
+    of_rows,
+    one_for_each,
+    read_slices,
+)
+from aljax.labels import check_labels
 from aljax.layout.frame import finish, hold, warn_alone, with_anchors
-from aljax.layout.initialize import initial_maps
+from aljax.layout.initialize import initial_maps, read_mask
 from aljax.layout.isolated import warn_isolated
 from aljax.layout.losses import terms_in
 from aljax.layout.optimize import (
     ADAM,
     LayoutState,
+    StateShown,
     check_finite,
     epochs,
     init,
@@ -46,12 +53,12 @@ from aljax.layout.problem import (
     unstack_maps,
 )
 from aljax.layout.sharding import Devices, collect, place, read_devices, sharded_loss
-from aljax.relations.mates import Relations, linked, read_weights
+from aljax.relations.mates import Relations, linked, read_pull
 from aljax.relations.read import is_ids, names_of_dicts, read_ids, read_relations
 from aljax.relations.strengths import check_comparable, measure_moves, relate, scales_of
 from aljax.stages import timed
 
-Progress = Callable[[LayoutState], None]
+Progress = Callable[[StateShown], None]
 Starts = Sequence[Any] | None
 CHUNKS = 20  # how often `progress` is called
 
@@ -80,14 +87,15 @@ def fit(
 
     Args:
         slices: For each slice the data `(points, features)`: an array, a pandas or
-            polars frame, or a SciPy sparse matrix; or the result of another tool,
-            a `KNN` (see `as_knn`), a `FuzzyGraph`, or, with the metric "precomputed",
-            distances `(points, points)`; inf where two rows are unrelated.
+            polars frame, a SciPy sparse matrix or an `AnnData` (its X); or the result
+            of another tool, a `KNN` (see `as_knn`), a `FuzzyGraph`, or, with the metric
+            "precomputed", distances `(points, points)`; inf where two are unrelated.
         relations: The rows that belong together.  Either for each pair of consecutive
             slices a dict {row of slice t: row of slice t+1}; or for each slice its
             rows' ids, which relate equal ones in all slices within the window; or
             pairs of rows of any two slices, {(s, t): array (m, 2)} or, with weights of
-            at least 0, {(s, t): (array, weights)}.  A single slice needs none.
+            at least 0, {(s, t): (array, weights)}.  A single slice needs none, and
+            `AnnData` have ids, their rows' names.
         key: Decides the order of the points, the random part of the start and the
             pairs that repel: the same key gives the same maps.
         graph: How data become graphs.
@@ -109,7 +117,8 @@ def fit(
         optimizer: The update rule, an optax transformation without a learning rate,
             such as `optax.scale_by_rms()`; None for Adam.  It is static: a new object
             compiles anew, so make it once.  A checkpoint does not know it.
-        progress: Called about 20 times during the layout with the state so far.
+        progress: Called about 20 times during the layout with the state so far, whose
+            `unstack()` returns the maps as `fit` does: in the order of the rows.
         checkpoints: The folder in which the layout is kept while it runs, and gone on
             from: see `aljax.Checkpoints`.
         devices: The devices that the layout is spread over: their number (1 to those
@@ -207,6 +216,7 @@ def prepare(
         check_comparable(dense)
     params = layout_params(layout, alignment, slices=len(read))
     window = alignment.alignment_window_size
+    relations = ids_of(read) if relations is None else relations
     links = read_relations(relations, read, alignment_window_size=window)
     start = None if start is None else one_for_each("start", start, len(read))
     masks = of_rows("pinned", pinned, read, partial(read_mask, start=start))
@@ -335,12 +345,9 @@ def optimize(
     On the devices of a mesh, where there is one, padded to `widths` at least.  The
     state's memory is used for the new one, unless others may use it, too.
     """
-    rows = None if mesh else rows_for(problem, state)
-    unpad = lambda state: state  # noqa: E731
-    if mesh:
-        unpad = partial(collect, problem=problem, mesh=mesh)
-    elif rows:
-        unpad = partial(unpack, problem=problem, rows=rows)
+    given, rows = problem, None if mesh else rows_for(problem, state)
+    unpad = partial(unpack, problem=problem, rows=rows) if rows else lambda same: same
+    unpad = partial(collect, problem=problem, mesh=mesh) if mesh else unpad
     options: dict[str, Any] = {"key": key, "n_shifts": n_shifts}
     if checkpoints:
         state = checkpoints.begin(problem, params, state, collect=unpad, **options)
@@ -363,27 +370,6 @@ def optimize(
             if checkpoints:
                 checkpoints.keep(state)
             if progress:
-                progress(unpad(state))
+                progress(StateShown(**vars(unpad(state)), problem=given))
         check_finite(state.maps)
         return unpad(state)
-
-
-def read_pull(weights: Any, name: str, held: Slice, _: int) -> np.ndarray | None:
-    """Returns how strongly each row of a slice pulls at its mates."""
-    return read_weights(weights, held.rows, name, held.name)
-
-
-def read_mask(
-    mask: Any, name: str, held: Slice, t: int, *, start: Starts
-) -> Bool[np.ndarray, "_"]:
-    """Returns which rows of a slice stay at their start, which has to be there."""
-    mask = np.array(mask)  # a copy: it is kept
-    if mask.shape != (held.rows,) or mask.dtype != bool:
-        got = f"of {held.name} has shape {mask.shape} and dtype {mask.dtype}"
-        expected = f"a mask of shape ({held.rows},), True where a row stays"
-        raise InputError(name, got, expected)
-    if mask.any() and (start is None or start[t] is None):
-        got = f"holds {mask.sum()} rows of {held.name}, which has no `start`"
-        remedy = "Give `start` as a list with an array (points, components) for it."
-        raise InputError(name, got, "a slice with positions", remedy)
-    return mask

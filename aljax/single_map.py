@@ -10,7 +10,7 @@ from jaxtyping import Float
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from aljax.columns import names_of
+from aljax.columns import is_anndata, names_of
 from aljax.config import find_ab_params, of_slices
 from aljax.embedding import AlignedEmbedding
 from aljax.errors import InputError
@@ -19,7 +19,7 @@ from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.joined import alone, both, either
 from aljax.graph.knn import KNN, Rows
 from aljax.graph.repeated import distinct_rows, stacked
-from aljax.graph.slices import PRECOMPUTED, read_slice
+from aljax.graph.slices import PRECOMPUTED, read_rows, read_slice
 from aljax.transform import transform
 from aljax.umap_parameters import Parameters
 
@@ -128,10 +128,17 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
             return self._graph_to(rows)
         return transform(self._placed(), 0, rows)
 
-    def inverse_transform(self, X: Any) -> Float[np.ndarray, "queries features"]:  # noqa: N803
-        """Data for positions in the map, as `aljax.inverse_transform` makes them."""
+    def inverse_transform(
+        self,
+        X: Any,  # noqa: N803
+        **settings: Any,
+    ) -> Float[np.ndarray, "queries features"]:
+        """Data for positions in the map, as `aljax.inverse_transform` makes them.
+
+        `settings` are those of `InverseConfig` by name, such as `bounds="data"`.
+        """
         check_is_fitted(self)
-        return np.asarray(self._placed().inverse_transform(X).points)
+        return np.asarray(self._placed().inverse_transform(X, **settings).points)
 
     def __mul__(self, other: "UMAP") -> "UMAP":
         """Returns a model of what the graphs of both say: see `aljax.graph.joined`."""
@@ -285,6 +292,7 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
 
     def _validate(self, data: Any, *, reset: bool) -> Any:
         check_data(data, "X")
+        data = read_rows(data, "X") if is_anndata(data) else data
         finite = self.metric != PRECOMPUTED  # of rows that are unrelated
         return validate_data(
             self, data, reset=reset, accept_sparse="csr", ensure_all_finite=finite

@@ -63,7 +63,7 @@ class Placement(eqx.Module):
 
 def transform(
     fitted: Any,
-    slice: int,  # noqa: A002
+    slice: Any,  # noqa: A002
     new_rows: Any,
 ) -> Float[np.ndarray, "queries components"]:
     """Returns unseen rows' places in the map of one slice: `place(...).positions`.
@@ -79,7 +79,7 @@ def transform(
 
 def place(
     fitted: Any,
-    slice: int,  # noqa: A002
+    slice: Any,  # noqa: A002
     new_rows: Any,
 ) -> Placement:
     """Returns unseen rows' places in the map of one slice, without moving anything.
@@ -93,7 +93,7 @@ def place(
 
     Args:
         fitted: The maps, as `aljax.fit` returns them.
-        slice: The slice (negative counts from the end).
+        slice: The slice (negative counts from the end), or its label.
         new_rows: The rows `(queries, features)`, with the slice's columns; or, with
             the metric "precomputed", their distances to the slice's rows,
             `(queries, points)`; inf, or not stored, where two are unrelated.
@@ -342,7 +342,8 @@ def _read_new(
     *,
     gaps: bool = False,
 ) -> Rows:
-    if isinstance(new_rows, list) and not new_rows:
+    empty = isinstance(new_rows, list | tuple) and not new_rows
+    if empty or getattr(new_rows, "shape", None) in ((0,), (0, 0)):
         new_rows = np.zeros((0, columns))
     try:
         rows = read_rows(new_rows, "new_rows", empty=True, gaps=gaps)

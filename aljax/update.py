@@ -31,11 +31,11 @@ from aljax.graph.build import build_graphs
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.slices import (
     Slice,
-    check_label,
     dense_only,
     read_slice,
     slices_of,
 )
+from aljax.labels import check_label
 from aljax.layout.frame import finish, hold, warn_alone, with_anchors
 from aljax.layout.initialize import from_mates
 from aljax.layout.isolated import warn_isolated
@@ -98,7 +98,8 @@ def update(
         y: The new rows' classes or values, as `fit` takes them, or None.
         precomputed_knn: The new rows' neighbors, as `fit` takes them, or None.
         optimizer: The update rule, as `fit` takes it.
-        progress: Called about 20 times during the layout with the state so far.
+        progress: Called about 20 times during the layout with the state so far, whose
+            `unstack()` returns the maps of the slices in the window, the new one last.
         **extra: Settings that belong into `settings`: an error says so.
 
     Returns:
@@ -125,6 +126,7 @@ def update(
         new_slice, "new_slice", name=name, metric=graph.metric, others=columns
     )
     slices = [*slices_of([*map(len, fitted.maps)], fitted.data, labels), given]
+    relations = given.ids if relations is None else relations
     mates, ids = _new_mates(fitted, relations, slices)
     knn_seed, start_seed = seeds(key, 2)
     seconds: dict[str, float] = {}

@@ -21,6 +21,7 @@ from helpers import (
     make_data,
     make_relations,
 )
+from scipy.spatial.distance import pdist
 
 import aljax
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
@@ -185,16 +186,23 @@ def test_keys_of_the_old_style_serve_as_well():
 
 
 def test_progress_is_told_about_twenty_times_and_changes_nothing(plain):
-    epochs = []
+    epochs, shown = [], []
+
+    def watch(state):
+        epochs.append(int(state.epoch))
+        shown[:] = state.unstack()
+
     told = fit(
         make_data(),
         make_relations(),
         key=jax.random.key(0),
         graph=GRAPH,
         layout=LayoutConfig(n_epochs=EPOCHS),
-        progress=lambda state: epochs.append(int(state.epoch)),
+        progress=watch,
     )
     assert epochs == [*range(2, EPOCHS + 1, 2)]
+    for seen, last in zip(shown, told.maps, strict=True):  # but for the last turn
+        np.testing.assert_allclose(pdist(seen), pdist(last), rtol=1e-4, atol=1e-4)
     assert_same_maps(told.maps, plain.maps)
 
 

@@ -13,6 +13,7 @@ PACKAGE = Path(aljax.__file__).parent
 ORDER = [
     "errors",
     "columns",
+    "labels",
     "compilation",
     "stages",
     "checks",

@@ -125,6 +125,10 @@ def test_positions_are_read_back_as_plain_arrays(fitted):
     )
     one = one_map(**QUICK).fit(make_data()[0])
     assert one.inverse_transform(one.embedding_[:3]).shape == (3, one.n_features_in_)
+    for model in (fitted, one):
+        within = model.inverse_transform([[1e3, 1e3], [0, 0]], bounds=(0, 0.1))
+        assert within.min() == 0
+        assert within.max() == np.float32(0.1)
 
 
 def test_a_pipeline_places_new_rows():

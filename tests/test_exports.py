@@ -1,10 +1,18 @@
+import dataclasses
 import sys
+from typing import Any
 
+import jax
 import numpy as np
+import pandas
 import pytest
-from helpers import SIZES, make_data, make_maps, refused
+import scipy.sparse
+from helpers import NEIGHBORS, SIZES, make_data, make_maps, refused
 
-from aljax.embedding import to_anndata, to_frame
+from aljax.config import GraphConfig, LayoutConfig
+from aljax.embedding import AlignedEmbedding, to_anndata, to_frame
+from aljax.fit import fit
+from aljax.graph.slices import Slice, ids_of, read_slices
 
 IDS = [np.array([f"id {row}" for row in range(size)]) for size in SIZES]
 LABELS = [np.arange(size) % 3 for size in SIZES]
@@ -58,6 +66,65 @@ def test_anndata_holds_data_positions_and_the_rest():
     assert cells.obs_names[SIZES[0]] == "1-0"
     without = to_anndata(to_frame(maps), [*data[:2], None], 2)
     assert without.X is None
+
+
+@pytest.fixture(scope="module")
+def named() -> AlignedEmbedding:
+    """A sequence with ids, labels and names of columns, whose last slice is sparse."""
+    frames: list[Any] = [pandas.DataFrame(one) for one in make_data()]
+    for t, frame in enumerate(frames):
+        frame.columns = [*"abcde"]
+        frames[t] = frame[[*("edcba" if t == 1 else "abcde")]]
+    layout = LayoutConfig(n_epochs=0, init="random")
+    maps = fit(
+        frames,
+        [[f"id {row}" for row in range(size)] for size in SIZES],
+        key=jax.random.key(0),
+        graph=GraphConfig(n_neighbors=NEIGHBORS),
+        layout=layout,
+        slice_labels=[2001, 2002, 2003],
+    )
+    data = [*maps.data[:2], scipy.sparse.csr_matrix(maps.data[2])]
+    return dataclasses.replace(maps, data=data)
+
+
+def test_a_model_gives_its_names_to_tables(named):
+    frame = named.to_frame()
+    assert [*frame] == ["slice", "slice_label", "row", "id", "x", "y"]
+    assert frame["id"].tolist() == [one for ids in IDS for one in ids]
+    assert frame["slice_label"].tolist() == [2001 + t for t in frame["slice"]]
+    other = named.to_frame(ids=[np.arange(size) for size in SIZES])
+    assert other["id"].tolist() == other["row"].tolist()
+
+
+def test_a_model_comes_back_out_of_anndata(named, tmp_path):
+    anndata = pytest.importorskip("anndata", reason="pip install 'aljax[anndata]'")
+    cells = named.to_anndata()
+    assert scipy.sparse.issparse(cells.X)
+    np.testing.assert_array_equal(cells.X.toarray(), np.concatenate(make_data()))
+    assert [*cells.var_names] == [*"abcde"]
+    assert cells.obs["slice_label"].cat.categories.tolist() == ["2001", "2002", "2003"]
+    cells.write_h5ad(tmp_path / "cells.h5ad")
+    held = anndata.read_h5ad(tmp_path / "cells.h5ad")
+    parts = []
+    for t in range(3):
+        parts.append(held[held.obs["slice"].astype(int) == t].copy())
+        parts[t].obs_names = parts[t].obs["id"]
+    parts[1] = parts[1][:, [*"edcba"]]
+    read = read_slices(parts)
+    assert ids_of(read) == [*named.ids]
+    for one, frame in zip(read, named.data, strict=True):
+        assert one.columns == tuple("abcde")
+        assert abs(one.features - frame).max() == 0
+    with refused("slices[0]", "without X"):
+        read_slices([anndata.AnnData(obs=held.obs)])
+
+
+def test_repeated_names_of_rows_are_no_ids_of_a_single_slice():
+    one = Slice(3, ids=("a", "b", "a"))
+    assert ids_of([one]) is None
+    assert ids_of([one, one]) == [one.ids] * 2  # refused where they are read
+    assert ids_of([one, Slice(3)]) is None
 
 
 @pytest.mark.parametrize(

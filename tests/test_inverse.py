@@ -1,4 +1,5 @@
 import dataclasses
+from datetime import datetime
 
 import jax
 import jax.numpy as jnp
@@ -493,6 +494,59 @@ def test_a_slice_outside_of_the_sequence_is_refused(fitted, outside):
         fitted.inverse_transform(ZEROS, slice=outside)
     assert error.value.name == "slice"
     assert str(outside) in error.value.got
+
+
+LABELED = {
+    "text": (["2023-01", "2023-02", "2024-01"], "2023-02", "2023-2", "2023-02"),
+    "years": ([1950, 1960, 1970], 1960, 1969, "1970"),
+    "days": (
+        [datetime(2023, 4, d) for d in (1, 2, 3)],
+        "2023-04-02",
+        "2023-04-22",
+        "2",
+    ),
+    "times": (
+        [datetime(2023, 4, d) for d in (1, 2, 3)],
+        np.datetime64("2023-04-02"),
+        datetime(2024, 1, 1),
+        "2023, 4, 3",
+    ),
+    "pairs": ([("a", 1), ("a", 2), ("b", 1)], ("a", 2), ("b", 2), "('b', 1)"),
+}
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+@pytest.mark.parametrize("kind", LABELED)
+def test_a_slice_may_be_called_by_its_label(fitted, kind):
+    labels, second, other, nearest = LABELED[kind]
+    maps = dataclasses.replace(fitted, slice_labels=tuple(labels))
+    assert maps.index(second) == maps.index(1) == maps.index(-2) == 1
+    assert maps.frame(second) is maps.frame(1)
+    by_label = maps.inverse_transform(ZEROS, slice=second).points
+    np.testing.assert_array_equal(
+        by_label, maps.inverse_transform(ZEROS, slice=1).points
+    )
+    rows = fitted.data[1][:3]
+    np.testing.assert_allclose(maps.transform(rows, slice=second), maps.maps[1][:3])
+    for door in (
+        maps.index,
+        maps.frame,
+        lambda t: maps.inverse_transform(ZEROS, slice=t),
+    ):
+        with pytest.raises(InputError) as error:
+            door(other)
+        assert error.value.name == "slice"
+        assert nearest in error.value.remedy
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+def test_indices_come_before_labels_and_a_label_of_two_slices_is_refused(fitted):
+    maps = dataclasses.replace(fitted, slice_labels=(2, "a", "a"))
+    assert maps.index(2) == 2
+    assert maps.index("2") == 0
+    with pytest.raises(InputError) as error:
+        maps.index("a")
+    assert "slices 1, 2" in error.value.got
 
 
 @pytest.mark.usefixtures("as_users_run_it")

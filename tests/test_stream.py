@@ -226,9 +226,15 @@ def test_without_mates_the_slice_is_laid_out_with_a_warning(base):
 
 
 def test_progress_is_told_and_changes_nothing(base, longer):
-    epochs: list[int] = []
-    told = append(base, progress=lambda state: epochs.append(int(state.epoch)))
+    epochs, shown = [], []
+
+    def watch(state):
+        epochs.append(int(state.epoch))
+        shown[:] = state.unstack()
+
+    told = append(base, progress=watch)
     assert epochs == [*range(1, 21)]
+    assert_same_maps(shown[:-1], base.maps[-len(shown) + 1 :])
     np.testing.assert_array_equal(told.maps[3], longer.maps[3])
 
 

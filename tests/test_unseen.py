@@ -5,7 +5,9 @@ from typing import Any
 
 import jax
 import numpy as np
+import pandas
 import pytest
+import scipy.sparse
 from helpers import (
     NEIGHBORS,
     assert_same_maps,
@@ -128,11 +130,19 @@ def test_one_program_serves_any_number_of_rows(fitted, unseen):
     assert programs(project) == before
 
 
-@pytest.mark.parametrize("none", [np.zeros((0, 5)), DATA[0][:0]])
+NONE = [np.zeros((0, 5)), [], np.array([]), np.zeros((0, 0))]
+NONE += [scipy.sparse.csr_matrix((0, 5)), pandas.DataFrame({})]
+
+
+@pytest.mark.parametrize("none", NONE)
 def test_there_may_be_no_rows(fitted, none):
-    placed = transform(fitted, 0, none)
-    assert placed.shape == (0, 2)
-    assert placed.dtype == fitted.maps[0].dtype
+    for door in (fitted, in_metric(fitted, "manhattan"), in_metric(fitted, "l2")):
+        for placed in (transform(door, 0, none), door.place(none, 0).positions):
+            assert placed.shape == (0, 2)
+            assert placed.dtype == fitted.maps[0].dtype
+    with pytest.raises(InputError) as error:
+        transform(fitted, 0, np.zeros((0, 4)))
+    assert error.value.name == "new_rows"
 
 
 @pytest.mark.slow

@@ -38,7 +38,8 @@ from aljax.fit import (
 )
 from aljax.graph.build import build_graphs
 from aljax.graph.knn import round_up
-from aljax.graph.slices import check_labels, read_slices
+from aljax.graph.slices import read_slices
+from aljax.labels import check_labels
 from aljax.layout.frame import far_lags, settle, warn_alone, with_anchors
 from aljax.layout.initialize import initial_maps
 from aljax.layout.losses import LossTerms, terms_in

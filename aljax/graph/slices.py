@@ -1,13 +1,13 @@
 """Slices: a user's data in; checked rows, neighbors or graphs out."""
 
-from collections.abc import Callable, Hashable, Sequence, Sized
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import scipy.sparse
 
-from aljax.columns import arrange, as_plain, is_missing, names_of
+from aljax.columns import arrange, as_plain, is_anndata, is_missing, names_of
 from aljax.errors import LARGEST, InputError, slice_name, warn
 from aljax.graph.fuzzy import FuzzyGraph, check_graph
 from aljax.graph.knn import KNN, Rows, check_lists
@@ -26,6 +26,7 @@ class Slice:
         name: The slice in messages, such as "slice 2 ('b')".
         metric: The distance between its rows; "precomputed" where `given` has them.
         columns: The names of its columns, if it has any.
+        ids: The names of its rows, of an `AnnData`.
     """
 
     rows: int
@@ -33,6 +34,7 @@ class Slice:
     name: str = "the slice"
     metric: Any = "euclidean"
     columns: tuple[str, ...] | None = None
+    ids: tuple[Hashable, ...] | None = None
 
     @property
     def features(self) -> Rows | None:
@@ -79,30 +81,6 @@ def one_for_each(name: str, values: Any, slices: int) -> list[Any]:
     return list(values)
 
 
-def check_labels(labels: Any, slices: Any) -> list[Hashable] | None:
-    """Returns one label for each slice, such as a year; a column's as a list."""
-    if labels is None or not isinstance(slices, Sized):
-        return None  # an argument that is not a list of slices is refused as such
-    listed = isinstance(labels, Sequence) or hasattr(labels, "to_numpy")
-    listed = listed or isinstance(labels, np.ndarray)
-    if not listed or getattr(labels, "ndim", 1) != 1 or len(labels) != len(slices):
-        got = f"has {len(labels)} labels" if listed else f"is {labels!r}"
-        expected = f"a list with one for each of {len(slices)} slices"
-        raise InputError("slice_labels", got, expected)
-    for t, label in enumerate(labels):
-        check_label(label, f"slice_labels[{t}]")
-    return list(as_plain(labels))
-
-
-def check_label(label: Any, name: str) -> None:
-    """Checks that a slice's label can be hashed, as a static field must be."""
-    try:
-        hash(label)
-    except TypeError as error:
-        expected = "text, a number or a tuple"
-        raise InputError(name, f"is {label!r}", expected) from error
-
-
 def read_slices(
     slices: Sequence[Any],
     labels: Sequence[Hashable] | None = None,
@@ -116,9 +94,9 @@ def read_slices(
     become a CSR matrix.
 
     Args:
-        slices: For each slice an array, a pandas or polars frame or a SciPy sparse
-            matrix `(points, features)`, a `KNN` or a `FuzzyGraph`.  Slices may
-            differ in rows and in columns.
+        slices: For each slice an array, a pandas or polars frame, a SciPy sparse
+            matrix `(points, features)` or an `AnnData`, a `KNN` or a `FuzzyGraph`.
+            Slices may differ in rows and in columns.
         labels: The slices' names in messages, those before `first` included.
         metric: The distance between rows.
         first: The index of the first of `slices` in the whole sequence.
@@ -205,12 +183,20 @@ def read_slice(
     rows = read_rows(given, argument, empty=True, gaps=distances)
     if not distances:
         _warn_if_square(rows, argument)
+    ids = tuple(as_plain(given.obs_names)) if is_anndata(given) else None
     if distances or columns is None:
-        return Slice(rows.shape[0], rows, name, metric)
+        return Slice(rows.shape[0], rows, name, metric, ids=ids)
     alike = [names for names in others if names and len(names) == len(columns)]
     names = alike[-1] if alike else columns
     rows = arrange(rows, columns, names, argument)
-    return Slice(rows.shape[0], rows, name, metric, names)
+    return Slice(rows.shape[0], rows, name, metric, names, ids)
+
+
+def ids_of(slices: Sequence[Slice]) -> list[Sequence[Hashable]] | None:
+    """Returns the names of the slices' rows, if all slices came with such names."""
+    named = [one.ids for one in slices if one.ids is not None]
+    alone = len(slices) == 1 and named and len({*named[0]}) < len(named[0])
+    return None if len(named) < len(slices) or alone else [*named]
 
 
 def _warn_if_square(rows: Rows, name: str) -> None:
@@ -245,6 +231,11 @@ def read_rows(
     used as it is.
     """
     fewest = 0 if empty else 1
+    if is_anndata(given):
+        given = given.to_memory().X if given.isbacked else given.X
+        if given is None:
+            remedy = "Pass the part that you mean, such as `adata.obsm['X_pca']`."
+            raise InputError(name, "is an AnnData without X", "data", remedy)
     if scipy.sparse.issparse(given):
         return _read_sparse(given, name, fewest, gaps=gaps)
     if gaps and np.ma.isMaskedArray(given):

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from threadpoolctl import threadpool_limits
 
 from aljax.errors import InputError
+from aljax.graph.slices import Slice
 from aljax.layout.spectral import EXTENT, JITTER, Start, pca, spectral, warm_lobpcg
 from aljax.relations.mates import Relations
 
@@ -71,6 +72,22 @@ def initial_maps(
             start = start + rng.normal(scale=JITTER, size=start.shape)
             maps.append(_turn_onto(maps[-1], start, relations, t) if t else start)
     return maps
+
+
+def read_mask(
+    mask: Any, name: str, held: Slice, t: int, *, start: Sequence[Any] | None
+) -> Bool[np.ndarray, "_"]:
+    """Returns which rows of a slice stay at their start, which has to be there."""
+    mask = np.array(mask)  # a copy: it is kept
+    if mask.shape != (held.rows,) or mask.dtype != bool:
+        got = f"of {held.name} has shape {mask.shape} and dtype {mask.dtype}"
+        expected = f"a mask of shape ({held.rows},), True where a row stays"
+        raise InputError(name, got, expected)
+    if mask.any() and (start is None or start[t] is None):
+        got = f"holds {mask.sum()} rows of {held.name}, which has no `start`"
+        remedy = "Give `start` as a list with an array (points, components) for it."
+        raise InputError(name, got, "a slice with positions", remedy)
+    return mask
 
 
 def _check_given(

@@ -24,7 +24,7 @@ from jaxtyping import Array, Float, Int
 from aljax.config import LayoutConfig
 from aljax.errors import LARGEST, InputError
 from aljax.layout.losses import CHUNK, LossTerms, Shifts, aligned_loss, draw_shifts
-from aljax.layout.problem import AlignedProblem, LayoutParams
+from aljax.layout.problem import AlignedProblem, LayoutParams, unstack_maps
 
 RECORD_EVERY = 10  # epochs; the value costs a third of what the gradient does
 RECORDS = 100  # rows of a history, whatever the number of epochs
@@ -56,6 +56,16 @@ class LayoutState(eqx.Module):
         return jax.tree.map(
             lambda term: jnp.asarray(np.asarray(term)[:rows]), self.history
         )
+
+
+class StateShown(LayoutState):
+    """A state on its way, as `progress` sees it, with the problem that it is of."""
+
+    problem: AlignedProblem
+
+    def unstack(self) -> list[Float[np.ndarray, "_ components"]]:
+        """Returns the maps, `(points, components)`, in the order of the rows given."""
+        return unstack_maps(self.maps, self.problem)
 
 
 def stride_of(n_epochs: Any) -> Any:

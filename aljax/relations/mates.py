@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from aljax.errors import InputError
+from aljax.graph.slices import Slice
 
 
 class Mates(NamedTuple):
@@ -104,3 +105,8 @@ def check_mates(relations: Any) -> None:
 def linked(relations: Relations) -> Relations:
     """Returns the relations that have mates: others need no place in a layout."""
     return {pair: mates for pair, mates in relations.items() if mates.rows.size}
+
+
+def read_pull(weights: Any, name: str, of: Slice, _: int) -> np.ndarray | None:
+    """Returns how strongly each row of a slice pulls at its mates, checked."""
+    return read_weights(weights, of.rows, name, of.name)

@@ -1,0 +1,68 @@
+"""Labels of slices, such as years: checked, and found again."""
+
+from collections.abc import Hashable, Sequence, Sized
+from difflib import get_close_matches
+from typing import Any
+
+import numpy as np
+
+from aljax.columns import as_plain
+from aljax.errors import InputError
+
+
+def check_labels(labels: Any, slices: Any) -> list[Hashable] | None:
+    """Returns one label for each slice, such as a year; a column's as a list."""
+    if labels is None or not isinstance(slices, Sized):
+        return None  # an argument that is not a list of slices is refused as such
+    listed = isinstance(labels, Sequence) or hasattr(labels, "to_numpy")
+    listed = listed or isinstance(labels, np.ndarray)
+    if not listed or getattr(labels, "ndim", 1) != 1 or len(labels) != len(slices):
+        got = f"has {len(labels)} labels" if listed else f"is {labels!r}"
+        expected = f"a list with one for each of {len(slices)} slices"
+        raise InputError("slice_labels", got, expected)
+    for t, label in enumerate(labels):
+        check_label(label, f"slice_labels[{t}]")
+    return list(as_plain(labels))
+
+
+def find_label(label: Any, labels: Sequence[Hashable]) -> int:
+    """Returns the index of the slice that a label names: as it is, or as its text.
+
+    Raises:
+        InputError: No slice has the label, or several do.
+    """
+
+    def text(value: Any) -> str:
+        return str(value).removesuffix(" 00:00:00")  # a day as its date
+
+    pairs = [(label, labels), (text(label), [*map(text, labels)])]
+    for wanted, held in pairs:
+        places = [t for t, other in enumerate(held) if _same(other, wanted)]
+        if len(places) > 1:
+            got = f"is {label!r}, the label of slices {', '.join(map(str, places))}"
+            raise InputError("slice", got, "the index of one of them")
+        if places:
+            return places[0]
+    expected = f"an index, {-len(labels)} to {len(labels) - 1}, or a slice's label"
+    try:
+        near = min(labels, key=lambda other: abs(other - label))
+    except TypeError:  # of text
+        close = get_close_matches(text(label), pairs[1][1], n=1, cutoff=0.0)
+        near = labels[pairs[1][1].index(close[0])]
+    raise InputError("slice", f"is {label!r}", expected, f"The nearest is {near!r}.")
+
+
+def _same(label: Any, other: Any) -> bool:
+    try:
+        return len({label, other}) == 1  # equal by their hashes, and no array
+    except TypeError:
+        return False
+
+
+def check_label(label: Any, name: str) -> None:
+    """Checks that a slice's label can be hashed, as a static field must be."""
+    try:
+        hash(label)
+    except TypeError as error:
+        expected = "text, a number or a tuple"
+        raise InputError(name, f"is {label!r}", expected) from error
