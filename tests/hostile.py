@@ -1,7 +1,7 @@
 """What users give by mistake, drawn at random; and what they may get for it.
 
-Every property holds for what is fine and for what is not: a correct result, or a
-`ValueError` that names an argument.  Anything else, a warning of NumPy's too, fails.
+What is fine gives a correct result, and a mistake an `InputError` that names the
+argument.  Anything else, a warning of NumPy's too, fails.
 """
 
 import faulthandler
@@ -10,7 +10,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import pairwise
+from itertools import combinations, pairwise, product
 from typing import Any
 
 import hypothesis
@@ -19,6 +19,8 @@ import numpy as np
 import pytest
 import scipy.sparse
 from hypothesis import strategies as st
+
+from aljax.errors import InputError
 
 TRIED: Counter[str] = Counter()  # examples of each property, for the count at the end
 HANGING = 900  # seconds, after which an example ends the process with its traceback
@@ -61,8 +63,20 @@ def trial(name: str) -> Iterator[None]:
         faulthandler.cancel_dump_traceback_later()
 
 
-def refusal(call: Callable[[], Any], names: set[str]) -> Any:
-    """What the call returns; None for a ValueError that names one of its arguments."""
+def refused_for(name: str, call: Callable[[], Any]) -> None:
+    """The call raises an error of an argument, or of one of its entries."""
+    with pytest.raises(InputError) as raised:
+        call()
+    assert re.match(rf"{re.escape(name)}(?!\w)", raised.value.name), str(raised.value)
+
+
+def refusal(call: Callable[[], Any], names: set[str], *, fine: bool = False) -> Any:
+    """What the call returns; None for a ValueError that names one of its arguments.
+
+    What is `fine` may not be refused.
+    """
+    if fine:
+        return call()
     try:
         return call()
     except ValueError as error:
@@ -152,6 +166,17 @@ def data(draw: Any, rows: int, *, wrong: bool = True) -> Any:
     return made * np.asarray(draw(scales), made.dtype)
 
 
+# No slice can be made of these, whoever asks.
+HOPELESS = sorted({*WRONG} - {"sparse", "no rows"})
+
+
+@st.composite
+def hopeless(draw: Any, rows: int) -> Any:
+    """Data that nobody takes."""
+    kind = draw(st.sampled_from(HOPELESS))
+    return WRONG[kind](np.random.default_rng(draw(seeds)), max(rows, 1))
+
+
 ODD_ROWS = st.one_of(
     st.sampled_from([-1, 2**31, 2**63, 2**70, -(2**70), 1.5, 1.0, True, None, "0"]),
     st.just(float("nan")),
@@ -159,22 +184,22 @@ ODD_ROWS = st.one_of(
 
 
 @st.composite
-def dicts(draw: Any, before: int, after: int) -> Any:
-    """Rows to rows, one to one; now and then a row that is none."""
+def dicts(draw: Any, before: int, after: int, *, wrong: bool = True) -> Any:
+    """Rows to rows, one to one; now and then, if `wrong`, a row that is none."""
     rng = np.random.default_rng(draw(seeds))
     count = draw(st.integers(0, min(before, after)))
     rows = rng.choice(before, count, replace=False).tolist()
     others = rng.choice(after, count, replace=False).tolist()
     made: dict[Any, Any] = dict(zip(rows, others, strict=True))
-    match draw(st.integers(0, 19)):
+    match draw(st.integers(0 if wrong else 4, 19)):
         case 0:
             made[draw(ODD_ROWS)] = 0
         case 1:
             made[0] = draw(ODD_ROWS)
-        case 2:
-            made = {np.int64(row): np.int32(other) for row, other in made.items()}
-        case 3:
+        case 2 | 3:
             return draw(st.sampled_from([None, [], "ab", 3, [(0, 0)], np.eye(2)]))
+        case 4:
+            made = {np.int64(row): np.int32(other) for row, other in made.items()}
     return made
 
 
@@ -185,33 +210,34 @@ MEMBERS = st.one_of(
 
 
 @st.composite
-def ids(draw: Any, rows: int) -> Any:
-    """For each row an id; now and then one twice, or of no use."""
+def ids(draw: Any, rows: int, *, wrong: bool = True) -> Any:
+    """For each row an id; now and then, if `wrong`, one twice, or of no use."""
     rng = np.random.default_rng(draw(seeds))
     made: list[Any] = rng.permutation(2 * rows)[:rows].tolist()
-    match draw(st.integers(0, 11)):
+    match draw(st.integers(0 if wrong else 2, 11)):
         case 0 if rows:
             made[int(rng.integers(rows))] = draw(MEMBERS)
         case 1:
-            return np.array(made)
-        case 2:
-            return [str(one) for one in made]
-        case 3:
             return draw(st.sampled_from([made[:-1], [], None, "ab", 3, np.eye(2)]))
+        case 2:
+            return np.array(made)
+        case 3:
+            return [str(one) for one in made]
     return made
 
 
 @st.composite
-def pairs(draw: Any, sizes: list[int]) -> Any:
+def pairs(draw: Any, sizes: list[int], *, wrong: bool = True) -> Any:
     """Explicit pairs of rows of any two slices, some with weights."""
     made: dict[Any, Any] = {}
-    for _ in range(draw(st.integers(0, 2))):
-        slices = st.integers(0, len(sizes) - 1)
-        s, t = draw(slices), draw(slices)
+    every = [*combinations(range(len(sizes)), 2)]
+    if wrong:
+        every = [*product(range(len(sizes)), repeat=2)]
+    for s, t in draw(st.lists(st.sampled_from(every), max_size=2)) if every else []:
         rng = np.random.default_rng(draw(seeds))
         count = min(sizes[s], sizes[t])
         one = np.column_stack([rng.permutation(sizes[k])[:count] for k in (s, t)])
-        match draw(st.integers(0, 15)):
+        match draw(st.integers(0 if wrong else 4, 15)):
             case 0:
                 one = draw(data(count))
             case 1:
@@ -219,11 +245,11 @@ def pairs(draw: Any, sizes: list[int]) -> Any:
             case 2:
                 one = (one, draw(st.sampled_from([None, 1.0, [1.0], "a", one])))
             case 3:
-                one = (one, rng.random(count) * draw(scales))
-            case 4:
                 one = (one, np.full(count, draw(st.sampled_from([-1, np.nan, np.inf]))))
+            case 4:
+                one = (one, rng.random(count) * draw(scales))
         made[s, t] = one
-    if draw(st.integers(0, 9)) == 0:
+    if wrong and draw(st.integers(0, 9)) == 0:
         made[
             draw(st.sampled_from([0, (0,), (0, 1, 2), (0, 9), (0, -1), ("a", 1)]))
         ] = []
@@ -231,16 +257,28 @@ def pairs(draw: Any, sizes: list[int]) -> Any:
 
 
 @st.composite
-def relations(draw: Any, sizes: list[int]) -> Any:
-    """Relations in any of their forms, or in none."""
-    match draw(st.integers(0, 19)):
-        case 0 | 1 | 2 | 3:
-            return draw(pairs(sizes))
-        case 4 | 5 | 6 | 7:
-            return [draw(ids(size)) for size in sizes]
-        case 8:
+def relations(draw: Any, sizes: list[int], *, wrong: bool = True) -> Any:
+    """Relations in any of their forms, or, if `wrong`, in none."""
+    match draw(st.integers(0 if wrong else 1, 19)):
+        case 0:
             return draw(st.sampled_from([None, [], {}, "ab", 3, [None], [{}] * 9]))
-    return [draw(dicts(*two)) for two in pairwise(sizes)]
+        case 1 | 2 | 3 | 4:
+            return draw(pairs(sizes, wrong=wrong))
+        case 5 | 6 | 7 | 8:
+            return [draw(ids(size, wrong=wrong)) for size in sizes]
+    return [draw(dicts(*two, wrong=wrong)) for two in pairwise(sizes)]
+
+
+@st.composite
+def hopeless_relations(draw: Any, sizes: list[int]) -> Any:
+    """Relations that no sequence of these sizes can have."""
+    made: list[Any] = ["ab", 3, [{}] * 9, {0: 0}, {(0, 9): []}, {(0,): []}]
+    if len(sizes) > 1:
+        right: list[Any] = [{}] * (len(sizes) - 1)
+        made += [None, [{sizes[0]: 0}, *right[1:]], [{-1: 0}, *right[1:]]]
+        made += [[{0.5: 0}, *right[1:]], [[*range(n - 1)] for n in sizes]]
+        made += [{(0, 1): [[0, sizes[1]]]}, {(0, 1): ([[0, 0]], [-1.0])}]
+    return draw(st.sampled_from(made))
 
 
 ODD = st.one_of(

@@ -15,6 +15,7 @@ from aljax.config import InverseConfig, find_ab_params
 from aljax.errors import InputError
 from aljax.inverse import gradient_map, inverse_transform, reconstruct
 from aljax.inverse.neighborhood import nearest_rows
+from aljax.inverse.reconstruct import blend
 
 POINTS, FEATURES, NEIGHBORS = 90, 4, 12
 SIZES = (48, 48, 48)  # of slices, which share a program
@@ -410,6 +411,12 @@ def test_between_slices_the_blend_is_continuous_and_exact_at_its_ends(fitted):
     np.testing.assert_allclose(path[2], (path[0] + path[4]) / 2, atol=1e-5)
     np.testing.assert_allclose(path[3], path[4], atol=1e-4)
     halfway = fitted.inverse_transform(queries, slice=0.5)
+    ends = [fitted.inverse_transform(queries, slice=t) for t in (0, 1)]
+    first, second = [
+        dataclasses.replace(end, inside=jnp.array(inside, bool))
+        for end, inside in zip(ends, ([0, 0, 1, 1, 1], [0, 1, 0, 1, 1]), strict=True)
+    ]
+    assert np.array(blend(first, second, 0.5).inside).tolist() == [0, 0, 0, 1, 1]
     ones = np.asarray(halfway.weights.sum(axis=1))
     np.testing.assert_allclose(ones, 1, rtol=1e-5)
 

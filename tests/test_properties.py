@@ -14,9 +14,12 @@ from hostile import (  # noqa: F401
     data,
     dicts,
     examples,
+    hopeless,
+    hopeless_relations,
     ids,
     pairs,
     refusal,
+    refused_for,
     relations,
     scales,
     settings_of,
@@ -66,41 +69,52 @@ def check_mates(mates: Any, sizes: list[int]) -> None:
 
 @st.composite
 def sequences(draw: Any) -> tuple[list[int], dict[str, Any]]:
-    """Slices of any sizes, how they relate, and what is said of their rows."""
+    """Slices of any sizes, how they relate, what is said of their rows: all fine."""
     sizes = draw(st.lists(size, min_size=1, max_size=SLICES))
     given = {
-        "slices": [draw(data(n)) for n in sizes],
-        "relations": draw(relations(sizes)),
+        "slices": [draw(data(n, wrong=False)) for n in sizes],
+        "relations": draw(relations(sizes, wrong=False)),
         "key": KEY,
         "graph": aljax.GraphConfig(
             n_neighbors=draw(st.sampled_from([5, 5, 2] if LONG else [5])),
             metric=draw(st.sampled_from(["euclidean", "euclidean", "cosine"])),
         ),
     }
-    said = draw(st.integers(0, 20))
-    rng = np.random.default_rng(said)
-    if said == 0:
+    if draw(st.integers(0, 9)) == 0:
+        rng = np.random.default_rng(len(sizes))
         given["point_weights"] = [rng.random(n) * draw(scales) for n in sizes]
-    elif said == 1:
-        given["point_weights"] = draw(st.sampled_from([1, [None], [-1.0], "ab"]))
-    elif said == 2:
-        given["pinned"] = draw(st.sampled_from([True, [None], [[True]], [[1, 0]]]))
-    elif said == 3:
-        given["slice_labels"] = draw(st.sampled_from([[1], "abc", [[1], 2], 3]))
     return sizes, given
 
 
-@examples(50)
+@st.composite
+def one_mistake(draw: Any) -> tuple[str, dict[str, Any]]:
+    """A sequence in which one argument is wrong, and that argument's name."""
+    sizes, given = draw(sequences())
+    name = draw(st.sampled_from(["slices", "relations", *BAD]))
+    if name == "slices":
+        t = draw(st.integers(0, len(sizes) - 1))
+        given[name][t] = draw(hopeless(sizes[t]))
+        return f"slices[{t}]", given
+    bad = (
+        hopeless_relations(sizes) if name == "relations" else st.sampled_from(BAD[name])
+    )
+    return name, given | {name: draw(bad)}
+
+
+BAD: dict[str, list[Any]] = {
+    "point_weights": [1, [None] * 9, [-1.0] * 9, "ab"],
+    "pinned": [True, [None] * 9, [[True]] * 9],
+    "slice_labels": [[1] * 9, "a" * 9, 3],
+}
+
+
+@examples(40)
 @given(sequences(), st.sampled_from(["spectral", "pca", "random"]))
 def test_what_is_prepared_is_whole_and_finite(sequence, init):
     sizes, given = sequence
     layout = aljax.LayoutConfig(init=init, n_epochs=1)
     with trial("prepare"):
-        found = refusal(
-            lambda: aljax.prepare(**given, layout=layout), names_of(aljax.prepare)
-        )
-        if found is None:
-            return
+        found = aljax.prepare(**given, layout=layout)
         check_graphs(found.graphs, sizes)
         check_mates(found.relations, sizes)
         leaves = jax.tree.leaves((found.problem, found.params, found.state.maps))
@@ -108,22 +122,34 @@ def test_what_is_prepared_is_whole_and_finite(sequence, init):
         assert found.state.maps.shape[:2] == (len(sizes), 2)
 
 
+@examples(40)
+@given(one_mistake())
+def test_a_mistake_is_named(mistake):
+    name, given = mistake
+    with trial("a mistake"):
+        refused_for(name, lambda: aljax.prepare(**given))
+
+
 @st.composite
-def layouts(draw: Any) -> dict[str, Any]:
-    """Settings that change no shape, each as small or large as can be."""
-    positive = st.one_of(st.just(1.0), st.floats(1e-3, 1e3), scales)
+def layouts(draw: Any, *, extreme: bool) -> dict[str, Any]:
+    """Settings that change no shape, each as small or large as can be if `extreme`."""
+    positive: Any = st.floats(0.5, 2)
+    if extreme:
+        positive = st.one_of(st.just(1.0), st.floats(1e-3, 1e3), scales)
     names = ("learning_rate", "repulsion_strength", "negative_sample_rate", "spread")
     drawn = {name: draw(positive) for name in names}
-    drawn["min_dist"] = drawn["spread"] * draw(st.floats(0, 1))
+    drawn["min_dist"] = drawn["spread"] * draw(st.floats(0, 1 if extreme else 0.5))
     if draw(st.booleans()):
-        drawn |= {"a": draw(positive), "b": draw(st.floats(0.5, 5))}
+        drawn |= {"a": draw(positive), "b": draw(st.floats(0.5, 5 if extreme else 1))}
     return drawn
 
 
 @examples(15)
-@given(sequences(), layouts(), st.one_of(st.just(0.07), scales))
-def test_maps_are_whole_and_finite(sequence, settings, weight):
+@given(st.data(), sequences(), st.booleans())
+def test_maps_are_whole_and_finite(drawn, sequence, extreme):
     sizes, given = sequence
+    settings = drawn.draw(layouts(extreme=extreme))
+    weight = drawn.draw(scales) if extreme else 0.07
     with trial("fit"):
         found = refusal(
             lambda: aljax.fit(
@@ -131,7 +157,8 @@ def test_maps_are_whole_and_finite(sequence, settings, weight):
                 layout=aljax.LayoutConfig(**settings, n_epochs=3, n_shifts=4),
                 alignment=aljax.AlignmentConfig(alignment_regularisation=weight),
             ),
-            names_of(aljax.fit),
+            SETTINGS,
+            fine=not extreme,
         )
         if found is None:
             return
@@ -153,44 +180,73 @@ def fitted(by_ids: bool = False) -> aljax.AlignedEmbedding:
     )
 
 
-@examples(20)
-@given(st.data())
-def test_what_is_appended_is_whole_and_finite(drawn):
-    points = drawn.draw(size)
-    sizes = [*FITTED, points]
-    by_ids = drawn.draw(st.booleans())
-    forms = [dicts(FITTED[1], points), ids(points), pairs(sizes)]
-    given = {
-        "new_slice": drawn.draw(data(points)),
-        "relations": drawn.draw(st.one_of(*forms)),
-        "move": drawn.draw(st.sampled_from([0, 0, 0, 2, -1, None, True])),
-        "keep": drawn.draw(st.sampled_from([None, None, 1, 3, 0, "2"])),
-        "settings": drawn.draw(
-            st.sampled_from([{}, {}, {"min_dist": 0.5}, {"n_neighbors": 99}, {"x": 1}])
+@st.composite
+def appended(draw: Any) -> tuple[int, dict[str, Any]]:
+    """A new slice, its number of rows, and how it joins the sequence: all fine."""
+    points, by_ids = draw(size), draw(st.booleans())
+    forms = [
+        dicts(FITTED[1], points, wrong=False),
+        pairs([FITTED[1], points], wrong=False).map(
+            lambda made: {(1, 2): made.get((0, 1), [])}
         ),
+    ]
+    forms += [ids(points, wrong=False)] * by_ids
+    return points, {
+        "fitted": fitted(by_ids),
+        "new_slice": draw(data(points, wrong=False)),
+        "relations": draw(st.one_of(*forms)),
+        "move": draw(st.sampled_from([0, 0, 0, 2])),
+        "keep": draw(st.sampled_from([None, None, 1, 3])),
+        "settings": draw(st.sampled_from([{}, {"min_dist": 0.5}, {"n_neighbors": 99}])),
     }
+
+
+@examples(15)
+@given(appended())
+def test_what_is_appended_is_whole_and_finite(new):
+    points, given = new
     with trial("update"):
-        longer = refusal(
-            lambda: aljax.update(fitted(by_ids), key=KEY, **given),
-            names_of(aljax.update),
-        )
-        if longer is None:
-            return
-        kept = sizes[-(given["keep"] or 3) :]
+        longer = aljax.update(key=KEY, **given)
+        kept = [*FITTED, points][-(given["keep"] or 3) :]
         check_maps(longer.maps, kept)
         check_graphs(longer.graphs, kept)
         check_mates(longer.relations, kept)
 
 
+NOT_APPENDED: dict[str, Any] = {
+    "new_slice": size.flatmap(hopeless),
+    "relations": st.sampled_from([3, "ab", {99: 0}, {0: 99}, {(0, 1): []}, {"a": 0}]),
+    "move": st.sampled_from([-1, None, True, 0.5]),
+    "keep": st.sampled_from([0, "2", 1.5]),
+    "settings": st.sampled_from([{"x": 1}, {"a": 1.0}, 3]),
+}
+
+
 @examples(20)
-@given(st.integers(0, 200).flatmap(data), st.sampled_from([0, 1, -1, 2, 0.5, None]))
+@given(appended(), st.data())
+def test_a_mistake_in_an_update_is_named(new, drawn):
+    name = drawn.draw(st.sampled_from([*NOT_APPENDED]))
+    given = new[1] | {name: drawn.draw(NOT_APPENDED[name])}
+    with trial("update"):
+        refused_for(name, lambda: aljax.update(key=KEY, **given))
+
+
+@examples(15)
+@given(
+    st.integers(1, 200).flatmap(lambda n: data(n, wrong=False)),
+    st.sampled_from([0, 1, -1, -2]),
+)
 def test_unseen_rows_come_to_lie_somewhere(rows, t):
     with trial("transform"):
-        placed = refusal(
-            lambda: aljax.transform(fitted(), t, rows), names_of(aljax.transform)
-        )
-        if placed is not None:
-            check_maps([placed], [np.shape(rows)[0]])
+        check_maps([aljax.transform(fitted(), t, rows)], [np.shape(rows)[0]])
+
+
+@examples(15)
+@given(data(9, wrong=False), hopeless(9), st.sampled_from([2, -3, 0.5, None, "0"]))
+def test_a_mistake_in_new_rows_is_named(rows, wrong, t):
+    with trial("transform"):
+        refused_for("new_rows", lambda: aljax.transform(fitted(), 0, wrong))
+        refused_for("slice", lambda: aljax.transform(fitted(), t, rows))
 
 
 @examples(10)

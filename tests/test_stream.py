@@ -31,7 +31,7 @@ SIZES = (41, 48, 45, 44, 47)
 DATA = make_data(SIZES)
 DICTS = make_relations(SIZES)
 IDS = [[f"row {i}" for i in range(start, start + n)] for start, n in enumerate(SIZES)]
-WINDOW = 2
+WINDOW = 3
 KEY = jax.random.key(1)
 
 

@@ -28,7 +28,7 @@ from aljax.graph.exact import QUERY_BLOCK as BLOCK
 from aljax.graph.exact import exact_knn
 from aljax.metrics import knn_accuracy
 from aljax.project import project
-from aljax.transform import _spacing, transform
+from aljax.transform import RIVALS, Frame, _spacing, transform
 
 pytestmark = pytest.mark.usefixtures("as_users_run_it")
 DATA = make_data()
@@ -120,6 +120,51 @@ def test_each_slice_has_a_frame_of_its_own(fitted, unseen):
     first, last = transform(fitted, 0, unseen), transform(fitted, -1, unseen)
     np.testing.assert_array_equal(last, transform(fitted, 2, unseen))
     assert np.abs(first - last).max() > 0.1
+
+
+@pytest.mark.parametrize("t", range(3))
+def test_slices_are_counted_from_the_end_where_negative(fitted, t):
+    assert fitted.index(t - 3) == t
+    assert fitted.frame(t - 3) is fitted.frame(t)
+
+
+@pytest.mark.parametrize(
+    "name", ["a", "b", "learning_rate", "repulsion_strength", "negative_sample_rate"]
+)
+def test_each_slice_places_rows_by_its_own_settings(fitted, unseen, name):
+    values = getattr(fitted.params, name)
+    params = dataclasses.replace(fitted.params, **{name: values.at[1].mul(0.8)})
+    changed = dataclasses.replace(fitted, params=params)
+    rows = unseen[:9]
+    assert np.abs(transform(changed, 1, rows) - transform(fitted, 1, rows)).max() > 1e-3
+    for t in (0, 2):
+        same = transform(changed, t, rows), transform(fitted, t, rows)
+        np.testing.assert_array_equal(*same)
+
+
+def test_a_row_is_placed_by_one_neighbor_less_than_the_graph_has(fitted, unseen):
+    maps = in_metric(fitted, "precomputed")
+    distances = cdist(unseen[:9], DATA[1])
+    order = np.argsort(distances, axis=1)
+    placed = transform(maps, 1, distances)
+    for rank, counts in [(NEIGHBORS - 2, True), (NEIGHBORS - 1, False)]:
+        farther = distances.copy()
+        near, after = (order[:, [rank + step]] for step in (0, 1))
+        middle = np.take_along_axis(distances, near, 1)
+        middle = (middle + np.take_along_axis(distances, after, 1)) / 2
+        np.put_along_axis(farther, near, middle, 1)
+        assert (np.abs(transform(maps, 1, farther) - placed).max() > 1e-6) == counts
+
+
+@pytest.mark.parametrize("points", [60, RIVALS, 2 * RIVALS + 3])
+def test_rivals_repel_as_strongly_as_all_points(fitted, rng, points):
+    params = jax.tree.map(lambda leaf: leaf[1] if leaf.ndim else leaf, fitted.params)
+    positions = rng.normal(size=(points, 2))
+    shape = {"data": None, "degrees": np.ones(points), "graph": fitted.graph}
+    frame = Frame(positions=positions, params=params, name="a slice", **shape)
+    expected = params.repulsion_strength * params.negative_sample_rate
+    expected *= points / (2 * (points - 1))
+    np.testing.assert_allclose(frame._anchors.repulsion.sum(), expected, rtol=1e-5)
 
 
 def test_one_program_serves_any_number_of_rows(fitted, unseen):
