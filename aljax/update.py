@@ -41,7 +41,13 @@ from aljax.layout.initialize import from_mates
 from aljax.layout.isolated import warn_isolated
 from aljax.layout.losses import terms_in
 from aljax.layout.optimize import ADAM, epochs, init, shifts_of
-from aljax.layout.problem import layout_params, stack, stack_maps, unstack_maps
+from aljax.layout.problem import (
+    layout_params,
+    radii_of,
+    stack,
+    stack_maps,
+    unstack_maps,
+)
 from aljax.relations.mates import Relations
 from aljax.relations.read import (
     SliceIds,
@@ -140,6 +146,8 @@ def update(
             precomputed_knn=[precomputed_knn],
             y=[y],
         )
+    if layout.densmap:
+        radii_of(new, "new_slice")
     graphs = [*fitted.graphs, new]
     with timed("relations", seconds):
         related = fitted.relations | relate(

@@ -188,10 +188,12 @@ def test_updates_follow_the_density_of_the_new_slice(fitted):
     np.testing.assert_array_equal(longer.maps[2], fitted.maps[2])
 
 
-def test_graphs_without_distances_are_refused():
+def test_graphs_without_distances_are_refused(fitted):
     graphs = [dataclasses.replace(graph, radii=None) for graph in make_graphs()]
     with refused("slices[0]", "without `radii`", "Give data"):
         aljax.fit(graphs, make_relations(), key=jax.random.key(0), layout=CONFIG)
+    with refused("new_slice", "without `radii`", "Give data"):
+        fitted.update(graphs[0], {0: 0}, key=jax.random.key(0))
 
 
 def test_sweeps_have_rows_with_and_without_a_density():

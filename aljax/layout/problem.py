@@ -153,7 +153,8 @@ def stack(
     neighbors, weights, degrees = _stack_graphs(graphs, order, place)
     radii = shares = None
     if densmap:
-        radii = as_floats(_stack_rows(_radii(graphs), order, sizes, default=0.0))
+        kept = [radii_of(graph, f"slices[{t}]") for t, graph in enumerate(graphs)]
+        radii = as_floats(_stack_rows(kept, order, sizes, default=0.0))
         shares = as_floats(_shares(neighbors, weights))
     offsets = tuple(offsets or sorted({offset for _, offset in relations}))
     mates, strengths, moves = _stack_mates(relations, place, offsets, len(sizes))
@@ -176,14 +177,17 @@ def stack(
     )
 
 
-def _radii(graphs: Sequence[FuzzyGraph]) -> list[np.ndarray]:
-    """The local radii of each slice's data, which a graph without distances lacks."""
-    for t, graph in enumerate(graphs):
-        if graph.radii is None:
-            got = "is a FuzzyGraph without `radii`, which `densmap` follows"
-            remedy = "Give data, a KNN, or graphs as `aljax.prepare` makes them."
-            raise InputError(f"slices[{t}]", got, "a graph with them", remedy)
-    return [np.asarray(graph.radii) for graph in graphs]
+def radii_of(graph: FuzzyGraph, name: str) -> np.ndarray:
+    """The local radii of the data, which a graph without distances lacks.
+
+    Raises:
+        InputError: It does; `name` is the argument.
+    """
+    if graph.radii is None:
+        got = "is a FuzzyGraph without `radii`, which `densmap` follows"
+        remedy = "Give data, a KNN, or graphs as `aljax.prepare` makes them."
+        raise InputError(name, got, "a graph with them", remedy)
+    return np.asarray(graph.radii)
 
 
 def _shares(neighbors: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -36,10 +36,7 @@ def local_radii(
 
     Source: Narayan, Berger & Cho (2021), Nature Biotechnology 39.
     """
-    settings = GraphConfig(n_neighbors=n_neighbors, metric=metric)
-    read = read_slice(rows, "rows", metric=metric)
-    (graph,) = build_graphs([read], settings)
-    return np.where(np.asarray(graph.degrees) > 0, np.asarray(graph.radii), np.nan)
+    return _radii(rows, "rows", n_neighbors, metric)
 
 
 def density_preservation(
@@ -65,8 +62,14 @@ def density_preservation(
 
     Source: as `local_radii`; densMAP's authors measure it so.
     """
-    inside = local_radii(data, n_neighbors=n_neighbors, metric=metric)
+    inside = _radii(data, "data", n_neighbors, metric)
     positions = read_map(embedding, len(inside))
-    outside = local_radii(positions, n_neighbors=n_neighbors)
+    outside = _radii(positions, "embedding", n_neighbors, "euclidean")
     both = np.isfinite(inside) & np.isfinite(outside)
     return pearson(inside[both], outside[both])
+
+
+def _radii(rows: Any, name: str, n_neighbors: int, metric: str) -> np.ndarray:
+    settings = GraphConfig(n_neighbors=n_neighbors, metric=metric)
+    (graph,) = build_graphs([read_slice(rows, name, metric=metric)], settings)
+    return np.where(np.asarray(graph.degrees) > 0, np.asarray(graph.radii), np.nan)
