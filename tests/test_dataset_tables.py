@@ -118,6 +118,7 @@ def shops():
     for name, unit in (("area", 1), ("staff", 1), ("sales", 1e4)):
         frame[name] = rng.normal(size=72) * unit
     frame["city"], frame["code"] = "Rome", frame["shop"] * 7 + 4000
+    frame["line"] = range(72)
 
     def write(path, change=lambda frame: frame, **options):
         change(frame.copy()).to_csv(path, index=False, **options)
@@ -132,7 +133,7 @@ def read(path, **changed):
 
 
 def test_how_a_table_was_read_is_told(shops, tmp_path):
-    with pytest.warns(UserWarning, match="columns|code") as warned:
+    with pytest.warns(UserWarning, match="column") as warned:
         dataset = read(shops(tmp_path / "a.csv"), features=None)
     assert dataset.titles == MONTHS
     left, compared, order, lacking = dataset.notes
@@ -140,10 +141,11 @@ def test_how_a_table_was_read_is_told(shops, tmp_path):
     assert lacking.endswith("9 after Apr 2020")
     assert "sales (sd" in compared
     assert "as dates (%b %Y): Feb 2020" in order
-    code, units = sorted(str(one.message) for one in warned)
-    assert "'sales'" in code + units
-    assert "data.scale=standard" in code + units
-    assert "'code' looks like a code" in code + units
+    said = " ".join(str(one.message) for one in warned)
+    assert "1 of 5 columns ('sales')" in said
+    assert "data.scale=standard" in said
+    assert "'line' numbers the rows" in said
+    assert "'code' is a code" in said
 
 
 @pytest.mark.parametrize("scale_by", ["table", "slice"])
@@ -173,6 +175,16 @@ def test_missing_values_are_named_dropped_or_filled(shops, tmp_path):
     filled, whole = read(path, missing="median"), read(shops(tmp_path / "b.csv"))
     staff = np.concatenate([rows[:, 1] for rows in whole.slices])
     others = np.delete(staff, [5, 17])
+
+    def worse(frame):
+        frame["staff"] = np.nan
+        frame.loc[0, "staff"], frame.loc[0, "area"] = 1, np.nan
+        return frame
+
+    path = shops(tmp_path / "d.csv", worse)
+    with refused("data.missing", "72 rows", "staff lack more than half"):
+        read(path, missing="drop")
+    assert "staff" in read(path, missing="median").notes[0]
     assert filled.slices[0][5, 1] == pytest.approx(np.median(others))
 
     def endless(frame):

@@ -115,6 +115,14 @@ def filled(values: Any, missing: str, place: Any, told: list[str]) -> Any:
         expected = "a value in each cell, or to be told what stands for none"
         remedy = "Set data.missing=median (of the column) or data.missing=drop (rows)."
         raise InputError("data.missing", f"is 'error', and {got}", expected, remedy)
+    mostly = [*values.columns[gaps.mean(axis=0) > SOME]]
+    if mostly:
+        told.append(f"columns that lack more than half ({len(mostly)}): {_few(mostly)}")
+    if gaps.any(axis=1).all() and missing == "drop":
+        got = f"is 'drop', but each of the {len(values)} rows lacks a value"
+        remedy = "Set data.missing=median, or leave columns out by data.features=[a,b]"
+        remedy += f" ({_few(mostly)} lack more than half)." if mostly else "."
+        raise InputError("data.missing", got, "rows without gaps", remedy)
     if gaps.any() and missing == "drop":
         told.append(f"rows dropped for missing values: {gaps.any(axis=1).sum()}")
         return values[~gaps.any(axis=1)]
@@ -151,10 +159,10 @@ def scaled(values: Any, scale: str, groups: Any, told: list[str]) -> Any:
         few = int(np.searchsorted(np.cumsum(share), MOST)) + 1
         if 2 * few < len(share) - len(constant):
             warn(
-                f"{_few([*map(repr, share.index[:few])])} make {MOST:.0%} of the "
-                f"squared distances between rows; the other {len(share) - few} columns "
-                "hardly count. data.scale=standard compares columns in units of their "
-                "own spread; data.features=[a,b] chooses columns."
+                f"{MOST:.0%} of the squared distances between rows come from {few} of "
+                f"{len(share)} columns ({_few([*map(repr, share.index[:few])])}); the "
+                "others hardly count. data.scale=standard compares columns in units of "
+                "their own spread; data.features=[a,b] chooses columns."
             )
         return values
     scaler = (StandardScaler if scale == "standard" else RobustScaler)()
@@ -165,19 +173,23 @@ def scaled(values: Any, scale: str, groups: Any, told: list[str]) -> Any:
 
 
 def warn_of_codes(values: Any, ids: Any) -> None:
-    """Warns of whole numbers of which each id has one for itself, such as a code."""
+    """Warns of whole numbers of which each id, or each row, has one for itself."""
     known = ids.notna()
     count = ids[known].nunique()
     for name in values.columns if count >= CODES else ():
         column = values[name][known]
-        whole = (column == np.floor(column)).all()
-        if whole and column.nunique() >= 0.9 * count:
-            per_id = column.groupby(ids[known]).nunique()
-            if per_id.max() == 1:
-                warn(
-                    f"column {name!r} looks like a code: each id has a whole number of "
-                    "its own, which never changes. Leave it out by data.features=[...]."
-                )
+        if (column != np.floor(column)).any():
+            continue
+        if column.nunique() == len(column) > count:
+            said = "numbers the rows: each has a whole number of its own"
+        elif column.nunique() >= 0.9 * count and (
+            column.groupby(ids[known]).nunique().max() == 1
+        ):
+            said = "is a code: each id has a whole number, always the same"
+        else:
+            continue
+        leave = "Leave it out by data.features=[...]."
+        warn(f"it seems that column {name!r} {said}. {leave}")
 
 
 def _few(words: Sequence[str]) -> str:
