@@ -181,9 +181,10 @@ class LayoutConfig(_Settings):
         n_shifts: Circular shifts that estimate the repulsion of an epoch (whole): more
             make less noise, and half the points none.  None chooses by size.
         densmap: True keeps densities: rows sparse in the data are sparse in the map.
-        dens_lambda, dens_frac, dens_var_shift: The weight of densMAP's term, the last
-            share of epochs in which it acts (0 to 1), and what is added to the variance
-            of the map's log radii (per slice; at least 0).
+        dens_lambda: Weight of densMAP's term (per slice; at least 0).
+        dens_frac: The last share of epochs, in which it acts (per slice; 0 to 1).
+        dens_var_shift: Added to the variance of the map's log radii, so that small
+            differences are not blown up (per slice; at least 0).
 
     Raises:
         InputError: A name, type or value is none of the above.
