@@ -97,6 +97,7 @@ def test_a_model_gives_its_names_to_tables(named):
     assert other["id"].tolist() == other["row"].tolist()
 
 
+@pytest.mark.filterwarnings("ignore:The '.*' option is deprecated")  # anndata's
 def test_a_model_comes_back_out_of_anndata(named, tmp_path):
     anndata = pytest.importorskip("anndata", reason="pip install 'aljax[anndata]'")
     cells = named.to_anndata()
