@@ -55,7 +55,9 @@ def tables(metric: Any, data: Any = DATA, **options: Any) -> list[np.ndarray]:
     [
         (minkowski, {"p": 3.0}, "minkowski", 0),
         (compiled, {"p": 3.0}, "minkowski", np.inf),
-        (with_gradient, {}, "manhattan", 0),  # in a compiled loop
+        pytest.param(  # in a compiled loop
+            *(with_gradient, {}, "manhattan", 0), marks=pytest.mark.slow
+        ),
         (with_gradient, {}, "manhattan", np.inf),
         (with_gradient_too, {}, "manhattan", 0),
     ],
