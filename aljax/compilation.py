@@ -1,7 +1,10 @@
 """Compiled programs: kept for later processes, and impossible in forked ones."""
 
 import os
+import signal
 import threading
+import time
+import warnings
 from pathlib import Path
 
 import jax
@@ -9,7 +12,7 @@ import jax
 from aljax.errors import InputError
 
 FOLDER = "~/.cache/aljax"
-PATIENCE = 10.0  # seconds, for a program that compiles in .1
+PATIENCE, PAUSE = 10.0, 0.02  # seconds, for a program that compiles in .1
 _forked = threading.Event()
 if hasattr(os, "register_at_fork"):  # not on Windows
     os.register_at_fork(after_in_child=_forked.set)
@@ -46,20 +49,39 @@ def enable_compilation_cache(folder: str | os.PathLike[str] = FOLDER) -> Path:
 def check_fork() -> None:
     """Checks that a process that was forked can compile a program.
 
-    A fork does not copy JAX's threads, so the child waits for them forever.
+    A fork does not copy JAX's threads, so that the child waits for them forever or
+    crashes.  Whether it does is tried in a child of its own.
 
     Raises:
         RuntimeError: JAX had run in the process that this one was forked from.
     """
     if not _forked.is_set():
         return
-    trial = threading.Thread(target=jax.jit(lambda: os.getpid()), daemon=True)
-    trial.start()
-    trial.join(PATIENCE)
-    if trial.is_alive():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # JAX warns of forks
+        trial = os.fork()
+    if trial == 0:
+        try:
+            jax.jit(lambda: os.getpid())()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    if not _ends_well(trial):
         raise RuntimeError(
             "This process was forked from one in which JAX had run, and a fork does "
             "not copy JAX's threads. Start processes by "
             '`multiprocessing.get_context("spawn")`, or fork before the first fit.'
         )
     _forked.clear()
+
+
+def _ends_well(process: int) -> bool:
+    """Waits for a child process, which is ended where it takes too long."""
+    for _ in range(round(PATIENCE / PAUSE)):
+        ended, status = os.waitpid(process, os.WNOHANG)
+        if ended:
+            return status == 0
+        time.sleep(PAUSE)
+    os.kill(process, signal.SIGKILL)
+    os.waitpid(process, 0)
+    return False
