@@ -20,7 +20,9 @@ def installed(package: str) -> pytest.MarkDecorator:
 
 
 def lies(*packages: str) -> pytest.MarkDecorator:
-    """Skips a test where a package of R is missing, and says how to install it."""
+    """Skips a test where packages of R or rdata are missing; it says what to do."""
+    if find_spec("rdata") is None:
+        return installed("rdata")
     places = r_files.libraries()
     there = [any((p / name / "data").is_dir() for p in places) for name in packages]
     debs = " ".join(f"r-cran-{name.lower()}" for name in packages)
