@@ -159,6 +159,8 @@ def test_columns_are_compared_in_units_of_their_spread(shops, tmp_path, scale_by
         np.testing.assert_allclose(group.std(axis=0), 1)
     robust = np.vstack(read(path, scale="robust").slices)
     np.testing.assert_allclose(np.median(robust, axis=0), 0, atol=1e-9)
+    with refused("data.scale", "'standrad'", "`standard`"):
+        read(path, scale="standrad")
     low, high = np.percentile(robust, [25, 75], axis=0)
     np.testing.assert_allclose(high - low, 1)
 

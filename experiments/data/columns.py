@@ -9,22 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from aljax.errors import InputError, nearest_name, warn
+from aljax.errors import InputError, warn
 
 SHOWN = 8  # columns and names in a line
 MOST = 0.99  # of all squared distances; less than half the columns should not make it
 SOME = 0.5  # of the cells of a column that are numbers, for which it counts as one
 CODES = 10  # ids, from which on a column may be a code of them
 DECIMAL_COMMA = re.compile(r"\s*[-+]?\d+,\d+\s*")
-MISSING = ("error", "drop", "median")
-SCALES = ("none", "standard", "robust")
-
-
-def check_choice(setting: str, value: str, choices: Sequence[str]) -> None:
-    """Checks that a setting is one of a few words."""
-    if value not in choices:
-        expected, hint = f"one of {', '.join(choices)}", nearest_name(value, choices)
-        raise InputError(setting, f"is {value!r}", expected, hint)
 
 
 def numeric(frame: Any, asked: Sequence[str] | None, told: list[str]) -> Any:

@@ -9,18 +9,11 @@ from typing import Any
 import numpy as np
 
 from aljax import slices_from_table
+from aljax.checks import one_of
 from aljax.columns import is_missing
 from aljax.errors import InputError, nearest_name
 from experiments.data.archives import DAMAGE, short
-from experiments.data.columns import (
-    MISSING,
-    SCALES,
-    check_choice,
-    filled,
-    numeric,
-    scaled,
-    warn_of_codes,
-)
+from experiments.data.columns import filled, numeric, scaled, warn_of_codes
 from experiments.data.dataset import Dataset
 from experiments.data.dates import in_order
 
@@ -65,9 +58,9 @@ def own_table(
             column of numbers has text in it, values are missing, or a member is twice
             in a slice.
     """
-    check_choice("data.scale", scale, SCALES)
-    check_choice("data.scale_by", scale_by, ("table", "slice"))
-    check_choice("data.missing", missing, MISSING)
+    one_of("none", "standard", "robust")("data.scale", scale)
+    one_of("table", "slice")("data.scale_by", scale_by)
+    one_of("error", "drop", "median")("data.missing", missing)
     frame = _read_frame(path, csv or {})
     names = [str(name) for name in frame.columns]
     columns = {"slice": slice, "id": id, "label": label}
