@@ -49,6 +49,8 @@ ORDER = [
     "layout.isolated",
     "layout.frame",
     "layout.losses",
+    "layout.shifts",
+    "layout.objective",
     "layout.optimize",
     "layout.packing",
     "layout.sharding",

@@ -22,9 +22,11 @@ from sklearn.base import clone
 
 import aljax
 from aljax.layout import graph_of, packing, reweigh
-from aljax.layout.losses import DensityTerms, aligned_loss, draw_shifts
+from aljax.layout.losses import DensityTerms
+from aljax.layout.objective import aligned_loss
 from aljax.layout.optimize import ADAM, run, shifts_of
 from aljax.layout.problem import layout_params, stack, stack_maps
+from aljax.layout.shifts import draw_shifts
 from aljax.metrics import density_preservation, local_radii
 from aljax.sweep import SweepProblem, sweep
 

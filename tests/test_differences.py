@@ -27,9 +27,10 @@ from aljax.embedding import AlignedEmbedding
 from aljax.fit import fit
 from aljax.graph.exact import _search
 from aljax.graph.fuzzy import fuzzy_simplicial_set
-from aljax.layout.losses import aligned_loss, draw_shifts
+from aljax.layout.objective import aligned_loss
 from aljax.layout.optimize import run_in_place
 from aljax.layout.problem import layout_params, stack, stack_maps, unstack_maps
+from aljax.layout.shifts import draw_shifts
 from aljax.relations.mates import Mates, Relations
 from aljax.relations.strengths import relate
 from aljax.tables import sliding_windows

@@ -14,8 +14,8 @@ from aljax.config import AlignmentConfig, LayoutConfig
 from aljax.errors import InputError
 from aljax.graph.exact import exact_knn
 from aljax.layout import Implicit, Unrolled, graph_of, reweigh, solve_layout
-from aljax.layout.losses import aligned_loss
 from aljax.layout.minimum import exact_shifts, flat_directions, project
+from aljax.layout.objective import aligned_loss
 from aljax.layout.problem import AlignedProblem, layout_params, stack_maps
 
 SIZES = (20, 20, 20)

@@ -14,17 +14,10 @@ from helpers import (
 )
 from jax.test_util import check_grads
 
-from aljax.layout.losses import (
-    Shifts,
-    aligned_loss,
-    alignment,
-    attraction,
-    draw_shifts,
-    log_p,
-    repulsion,
-    softplus,
-)
+from aljax.layout.losses import alignment, attraction, log_p, softplus
+from aljax.layout.objective import aligned_loss
 from aljax.layout.problem import LayoutParams, stack, stack_maps, unstack_maps
+from aljax.layout.shifts import Shifts, draw_shifts, repulsion
 from aljax.relations.mates import Mates
 
 EXACT = CAPACITY // 2  # shifts that meet every pair of every slice

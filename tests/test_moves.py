@@ -19,7 +19,7 @@ from test_losses import exact_shifts, make_params
 
 import aljax
 from aljax import metrics
-from aljax.layout.losses import aligned_loss
+from aljax.layout.objective import aligned_loss
 from aljax.layout.problem import stack, stack_maps
 from aljax.relations.strengths import measure_moves, scales_of
 

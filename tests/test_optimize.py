@@ -20,7 +20,8 @@ from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
 from aljax.fit import fit
 from aljax.graph.exact import _search
 from aljax.graph.fuzzy import FuzzyGraph, edge_degrees, fuzzy_simplicial_set
-from aljax.layout.losses import LossTerms, aligned_loss, draw_shifts
+from aljax.layout.losses import LossTerms
+from aljax.layout.objective import aligned_loss
 from aljax.layout.optimize import (
     RECORDS,
     default_shifts,
@@ -38,6 +39,7 @@ from aljax.layout.problem import (
     stack,
     stack_maps,
 )
+from aljax.layout.shifts import draw_shifts
 
 EPOCHS = 30
 EXACT = CAPACITY // 2

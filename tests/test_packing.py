@@ -14,7 +14,8 @@ from sklearn.datasets import load_digits
 import aljax
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
 from aljax.layout import packing
-from aljax.layout.losses import aligned_loss, draw_shifts
+from aljax.layout.objective import aligned_loss
+from aljax.layout.shifts import draw_shifts
 from aljax.metrics import displacement, trustworthiness
 
 LENGTH = 32

@@ -22,9 +22,10 @@ from jax.test_util import check_grads
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
 from aljax.errors import InputError
 from aljax.fit import fit
-from aljax.layout.losses import aligned_loss, draw_shifts
+from aljax.layout.objective import aligned_loss
 from aljax.layout.optimize import init, run
 from aljax.layout.problem import layout_params, stack, stack_maps, unstack_maps
+from aljax.layout.shifts import draw_shifts
 from aljax.metrics import displacement
 from aljax.relations.strengths import relate
 

@@ -11,9 +11,10 @@ from scipy.stats import spearmanr
 from test_determinism import CPUS, compare
 
 import aljax
-from aljax.layout.losses import aligned_loss, draw_shifts
+from aljax.layout.objective import aligned_loss
 from aljax.layout.optimize import init, run
 from aljax.layout.problem import layout_params
+from aljax.layout.shifts import draw_shifts
 from aljax.metrics import displacement, neighborhood_preservation, trustworthiness
 
 GRAPH = aljax.GraphConfig(n_neighbors=6)

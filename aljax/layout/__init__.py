@@ -8,7 +8,8 @@ maps = unstack_maps(state.maps, problem)
 
 from typing import TYPE_CHECKING, Any
 
-from aljax.layout.losses import LossTerms, aligned_loss, draw_shifts
+from aljax.layout.losses import LossTerms
+from aljax.layout.objective import aligned_loss
 from aljax.layout.optimize import LayoutState, init, run, step
 from aljax.layout.problem import (
     AlignedProblem,
@@ -18,6 +19,7 @@ from aljax.layout.problem import (
     stack_maps,
     unstack_maps,
 )
+from aljax.layout.shifts import draw_shifts
 
 if TYPE_CHECKING:
     from aljax.layout.adjoint import Implicit, Unrolled, graph_of, reweigh, solve_layout

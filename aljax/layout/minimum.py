@@ -20,8 +20,9 @@ import lineax
 import optimistix
 from jaxtyping import Array, Bool, Float
 
-from aljax.layout.losses import Shifts, aligned_loss, draw_shifts
+from aljax.layout.objective import aligned_loss
 from aljax.layout.problem import AlignedProblem, LayoutParams
+from aljax.layout.shifts import Shifts, draw_shifts
 
 NEWTON_STEPS = 30
 HALVINGS = 8

@@ -23,8 +23,10 @@ from jaxtyping import Array, Float, Int
 
 from aljax.config import LayoutConfig
 from aljax.errors import LARGEST, InputError
-from aljax.layout.losses import CHUNK, LossTerms, Shifts, aligned_loss, draw_shifts
+from aljax.layout.losses import LossTerms
+from aljax.layout.objective import aligned_loss
 from aljax.layout.problem import AlignedProblem, LayoutParams, unstack_maps
+from aljax.layout.shifts import CHUNK, Shifts, draw_shifts
 
 RECORD_EVERY = 10  # epochs; the value costs a third of what the gradient does
 RECORDS = 100  # rows of a history, whatever the number of epochs

@@ -20,9 +20,11 @@ from jaxtyping import Array, Float, Int
 
 from aljax.graph.knn import on_device, round_up
 from aljax.layout import losses
-from aljax.layout.losses import Block, LossTerms, Shifts
+from aljax.layout.losses import LossTerms
+from aljax.layout.objective import with_density
 from aljax.layout.optimize import LayoutState
 from aljax.layout.problem import AlignedProblem, LayoutParams
+from aljax.layout.shifts import Block, Shifts, repulsion_of_block
 
 SHORTEST = 512  # points of a row: shorter ones cost more each
 WASTE = 1.25  # times the least work: slices padded to no more stay as they are
@@ -275,7 +277,7 @@ def packed_loss(
         2 * problem.begin,
     )
     over_rows = (Block(0, 0, 0), Block(None, None, 0), 0, 0, 0, 0)  # pyright: ignore
-    repelled = jax.vmap(losses.repulsion_of_block, in_axes=over_rows)(
+    repelled = jax.vmap(repulsion_of_block, in_axes=over_rows)(
         Block(maps, problem.degrees, problem.first),
         ring,
         problem.n_points,
@@ -301,7 +303,7 @@ def packed_loss(
         alignment=params.alignment_regularisation * aligned,
     )
     densities = partial(_densities, everywhere, problem, params)
-    return losses.with_density(terms, params, densities)
+    return with_density(terms, params, densities)
 
 
 def _densities(

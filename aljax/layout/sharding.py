@@ -18,10 +18,11 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from aljax.errors import InputError
-from aljax.layout import losses
-from aljax.layout.losses import Block, LossTerms, Shifts
+from aljax.layout.losses import LossTerms
+from aljax.layout.objective import ahead, terms_of
 from aljax.layout.optimize import LayoutState
 from aljax.layout.problem import AlignedProblem, LayoutParams
+from aljax.layout.shifts import Block, Shifts, repulsion, repulsion_of_block, ring_of
 
 SLICES, POINTS = "slices", "points"
 VIRTUAL = "--xla_force_host_platform_device_count"
@@ -147,13 +148,11 @@ def sharded_loss(
     shifts: Shifts,
 ) -> LossTerms:
     """`aligned_loss` on the devices of the mesh in force, given to `run` as `loss`."""
-    repulsion = losses.repulsion
+    of_slice = repulsion
     if cuts(POINTS) > 1:  # each map whole on all devices that share its points
         maps = jax.lax.with_sharding_constraint(maps, PartitionSpec(SLICES))
-        repulsion = _repulsion_in_blocks
-    return losses.terms_of(
-        maps, problem, params, shifts, repulsion=repulsion, ahead=_ahead
-    )
+        of_slice = _repulsion_in_blocks
+    return terms_of(maps, problem, params, shifts, repulsion=of_slice, ahead=_ahead)
 
 
 def _repulsion_in_blocks(
@@ -175,9 +174,9 @@ def _repulsion_in_blocks(
         width * jnp.arange(count, dtype=jnp.int32),
     )
     blocks = jax.lax.with_sharding_constraint(blocks, PartitionSpec(POINTS))
-    ring = losses.ring_of(embedding, degrees, n_points)
+    ring = ring_of(embedding, degrees, n_points)
     repelled = jax.vmap(
-        lambda block: losses.repulsion_of_block(
+        lambda block: repulsion_of_block(
             block, ring, n_points, shifts, *curve, at_once=shifts.steps.size
         )
     )
@@ -187,13 +186,13 @@ def _repulsion_in_blocks(
 def _ahead(
     values: Float[Array, "slices ..."], offsets: Sequence[int]
 ) -> Float[Array, "slices offsets ..."]:
-    """`losses.ahead`; devices that share the slices exchange those at their ends.
+    """`objective.ahead`; devices that share the slices exchange those at their ends.
 
     (From `roll` the compiler makes that, too, but for the gradient of some shapes it
     gathers the whole sequence.)
     """
     if cuts(SLICES) == 1 or not offsets:
-        return losses.ahead(values, offsets)
+        return ahead(values, offsets)
     spec = PartitionSpec(SLICES)
     exchange = partial(_ahead_of_device, offsets=offsets, shares=cuts(SLICES))
     return jax.shard_map(exchange, in_specs=spec, out_specs=spec, axis_names={SLICES})(

@@ -1,0 +1,98 @@
+"""The objective of a whole sequence: the terms of `layout.losses`, put together.
+
+    L = sum_slices attraction + repulsion + alignment (+ density)
+
+Everything here is a pure function of its arguments on one device; `layout.sharding`
+puts the same functions on many.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from aljax.layout.losses import DensityTerms, LossTerms, alignment, attraction, density
+from aljax.layout.problem import AlignedProblem, LayoutParams
+from aljax.layout.shifts import Shifts, repulsion
+
+
+def aligned_loss(
+    maps: Float[Array, "slices components points"],
+    problem: AlignedProblem,
+    params: LayoutParams,
+    shifts: Shifts,
+) -> LossTerms:
+    """The objective of a whole sequence, term by term and slice by slice.
+
+    Args:
+        maps: Stacked maps, as from `stack_maps` (map units).
+        problem: The graphs and mates.
+        params: The settings that change no shape.
+        shifts: The pairs that repel, as from `draw_shifts`.
+    """
+    return terms_of(maps, problem, params, shifts, repulsion=repulsion, ahead=ahead)
+
+
+def terms_of(
+    maps: Float[Array, "slices components points"],
+    problem: AlignedProblem,
+    params: LayoutParams,
+    shifts: Shifts,
+    *,
+    repulsion: Callable[..., Array],
+    ahead: Callable[[Array, Sequence[int]], Array],
+) -> LossTerms:
+    """The objective, given how one slice's pairs and later slices are read."""
+    attracted = jax.vmap(attraction)(
+        maps, problem.neighbors, problem.weights, params.a, params.b
+    )
+    repelled = jax.vmap(repulsion)(
+        maps, problem.degrees, problem.n_points, shifts, params.a, params.b
+    )
+    rate, offsets = params.negative_sample_rate, problem.offsets
+    pull = problem.pulls * (2 + rate)[:, None]
+    reach = None if problem.moves is None else params.motion_fidelity * problem.moves
+    over_offsets = jax.vmap(alignment, in_axes=(None, 0, 0, 0, None, 0, 0))
+    aligned = jax.vmap(over_offsets)(
+        maps,
+        ahead(maps, offsets),
+        problem.mates,
+        problem.strengths,
+        pull,
+        ahead(pull, offsets),
+        reach,
+    )
+    terms = LossTerms(
+        attraction=attracted,
+        repulsion=params.repulsion_strength * rate * repelled,
+        alignment=params.alignment_regularisation * jnp.sum(aligned, axis=1),
+    )
+    graphs: Any = (problem.neighbors, problem.shares, problem.radii, problem.degrees)
+    settings: Any = (params.a, params.b, params.dens_var_shift)
+    return with_density(
+        terms, params, lambda: jax.vmap(density)(maps, *graphs, *settings)
+    )
+
+
+def ahead(
+    values: Float[Array, "slices ..."], offsets: Sequence[int]
+) -> Float[Array, "slices offsets ..."]:
+    """The values so many slices after each, around the end of the sequence."""
+    if not offsets:
+        return jnp.zeros((values.shape[0], 0, *values.shape[1:]), values.dtype)
+    later = [jnp.roll(values, -o, axis=0) for o in offsets]
+    return jnp.stack(later, axis=1)
+
+
+def with_density(
+    terms: LossTerms, params: LayoutParams, densities: Callable[[], Array]
+) -> LossTerms:
+    """The terms, and that of the density where it is asked for and acts."""
+    weights = params.dens_lambda
+    if weights is None:
+        return terms
+    none = jnp.zeros_like(terms.attraction)
+    values = jax.lax.cond(jnp.any(weights > 0), densities, lambda: none)
+    return DensityTerms(**vars(terms), density=weights * values)

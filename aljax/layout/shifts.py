@@ -1,0 +1,134 @@
+"""The repulsion of all pairs of a slice, estimated on circular shifts of its points.
+
+    sum_{i<k} f(i, k)  =  sum_s width_s sum_i f(i, (i + s) mod n)
+
+with one shift s drawn from each stratum of 1..floor(n / 2), `width_s` shifts wide.
+A shift is a contiguous read of an array in which the slice stands twice in a row.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from aljax.layout.losses import repulsion_of_pairs
+
+CHUNK = 8  # shifts that are read at once
+
+
+class Shifts(NamedTuple):
+    """Circular shifts that stand for all pairs, and the pairs each stands for."""
+
+    steps: Int[Array, "*slices shifts"]
+    weights: Float[Array, "*slices shifts"]
+
+
+def draw_shifts(
+    key: jax.Array, n_points: Int[Array, "*slices"], *, n_shifts: int
+) -> Shifts:
+    """Shifts 1..h, h = floor(n / 2), one drawn from each of `n_shifts` equal strata.
+
+    Shift s pairs row i with row (i + s) mod n: together 1..h meet every pair once
+    (h itself twice, where 2h = n).  A shift's weight is the width of its stratum, so
+    the estimate has no bias, and `n_shifts` >= h is exact.
+    """
+    half = n_points[..., None] // 2
+    stratum = jnp.arange(n_shifts, dtype=jnp.int32)
+    width = half // n_shifts + (stratum < half % n_shifts)
+    low = stratum * (half // n_shifts) + jnp.minimum(stratum, half % n_shifts)
+    drawn = (jax.random.uniform(key, width.shape) * width).astype(jnp.int32)
+    steps = low + 1 + jnp.clip(drawn, 0, jnp.maximum(width - 1, 0))
+    twice = 2 * steps == n_points[..., None]
+    return Shifts(steps, jnp.where(twice, 0.5, 1.0) * width)
+
+
+class Block(NamedTuple):
+    """Points of one slice that stand next to each other, from place `first` on."""
+
+    positions: Float[Array, "components points"]
+    degrees: Float[Array, "points"]
+    first: Int[Array, ""] | int
+
+
+def repulsion(
+    embedding: Float[Array, "components points"],
+    degrees: Float[Array, "points"],
+    n_points: Int[Array, ""],
+    shifts: Shifts,
+    a: Float[Array, ""],
+    b: Float[Array, ""],
+) -> Float[Array, ""]:
+    """sum_{i<k} (d_i + d_k) / (2(n - 1)) log(1 + 1 / p_ik), estimated on shifts."""
+    ring = ring_of(embedding, degrees, n_points)
+    block = Block(embedding, degrees, 0)
+    return repulsion_of_block(block, ring, n_points, shifts, a, b)
+
+
+def ring_of(
+    embedding: Float[Array, "components points"],
+    degrees: Float[Array, "points"],
+    n_points: Int[Array, ""],
+) -> Block:
+    """A slice whose first `n_points` entries stand twice in a row.
+
+    A shift by s is then one contiguous read from place s on.
+    """
+
+    def twice(values: Array) -> Array:
+        again = jnp.concatenate([values, values], axis=1)
+        place = (jnp.zeros_like(n_points), n_points)
+        return jax.lax.dynamic_update_slice(again, values, place)
+
+    return Block(twice(embedding), twice(degrees[None])[0], 0)
+
+
+def repulsion_of_block(
+    block: Block,
+    ring: Block,
+    n_points: Int[Array, ""],
+    shifts: Shifts,
+    a: Float[Array, ""],
+    b: Float[Array, ""],
+    *,
+    at_once: int = CHUNK,
+) -> Float[Array, ""]:
+    """The part of the repulsion whose pairs have their first point in a block.
+
+    The ring of the slice stands in `ring` from place `ring.first` on;
+    `at_once` shifts are read at a time.
+    """
+    points = block.degrees.size
+    inside = block.first + jnp.arange(points) < n_points
+
+    def met(step: Int[Array, ""]) -> tuple[Array, Array]:
+        start, zero = ring.first + block.first + step, jnp.zeros_like(step)
+        partner = jax.lax.dynamic_slice(
+            ring.positions, (zero, start), block.positions.shape
+        )
+        degrees = jax.lax.dynamic_slice(ring.degrees, (start,), (points,))
+        return jnp.sum((block.positions - partner) ** 2, axis=0), degrees
+
+    def add(total: Array, some: Shifts) -> tuple[Array, None]:
+        squared, degrees = jax.vmap(met)(some.steps)
+        weights = jnp.where(inside, block.degrees + degrees, 0.0)
+        weights = weights * some.weights[:, None]
+        return total + jnp.sum(weights * repulsion_of_pairs(squared, a, b)), None
+
+    # Few at a time stay in the processor's cache, and their derivatives are made anew.
+    kind = jnp.result_type(block.positions, block.degrees, shifts.weights, a, b)
+    pairs = jnp.zeros((), kind)
+    if shifts.steps.size <= at_once:
+        pairs, _ = add(pairs, shifts)
+    else:
+        chunks = Shifts(*(_in_chunks(leaf, at_once) for leaf in shifts))
+        pairs, _ = jax.lax.scan(jax.checkpoint(add), pairs, chunks)
+    return pairs / (2 * jnp.maximum(n_points - 1, 1))
+
+
+def _in_chunks(of_shifts: Array, most: int) -> Array:
+    """Rows of at most so many entries, filled up with 0."""
+    chunks = -(-of_shifts.size // most)
+    width = -(-of_shifts.size // chunks)
+    filled = jnp.pad(of_shifts, (0, chunks * width - of_shifts.size))
+    return filled.reshape(chunks, width)
