@@ -25,9 +25,10 @@ from aljax.config import (
     number,
     of_slices,
 )
+from aljax.consistency import check_parts
 from aljax.errors import slice_name
 from aljax.export import to_anndata, to_frame
-from aljax.files import check_parts, read, write
+from aljax.files import read, write
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.knn import Rows, as_floats
 from aljax.inverse.reconstruct import Reconstruction, blend
@@ -37,6 +38,7 @@ from aljax.layout.problem import LayoutParams
 from aljax.relations.mates import Relations
 from aljax.relations.read import SliceIds
 from aljax.transform import Frame, Placement
+from aljax.units import Units
 
 SHOWN = 8  # slices that a text or picture of a model shows
 DRAWN = 2000  # points of a slice that its picture shows
@@ -57,6 +59,8 @@ class Record(eqx.Module):
         ids: For each slice its rows' ids, if relations were given so.
         slice_labels: The slices' labels, such as years, if they have any.
         columns: For each slice the names of its columns, if it was a frame.
+        coordinates: The center and unit of the layout in the user's coordinates, if
+            pinned rows have others than the layout; maps are in the user's.
         graph: The settings of the graphs.
         layout: The settings of the layout.
         alignment: The settings of the alignment.
@@ -77,6 +81,7 @@ class Record(eqx.Module):
     columns: tuple[tuple[str, ...] | None, ...] | None = eqx.field(
         static=True, default=None, kw_only=True
     )
+    coordinates: Units | None = eqx.field(default=None, kw_only=True)
 
     def record(self) -> dict[str, Any]:
         """Returns these attributes by name."""
@@ -157,6 +162,7 @@ class AlignedEmbedding(Record):
                 graph=of_slices(self.graph, t, len(self.maps)),
                 name=self.slice_name(t),
                 columns=None if self.columns is None else self.columns[t],
+                coordinates=self.coordinates,
             )
         return self._frames[kept]
 

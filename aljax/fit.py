@@ -27,8 +27,9 @@ from aljax.graph.slices import (
     read_slices,
 )
 from aljax.labels import check_labels
+from aljax.layout.coordinates import coordinates_of, inward, outward
 from aljax.layout.frame import finish, hold, warn_alone, with_anchors
-from aljax.layout.initialize import initial_maps, read_mask
+from aljax.layout.initialize import initial_maps, read_mask, read_starts
 from aljax.layout.isolated import warn_isolated
 from aljax.layout.losses import terms_in
 from aljax.layout.optimize import (
@@ -57,6 +58,7 @@ from aljax.relations.mates import Relations, linked, read_pull
 from aljax.relations.read import is_ids, names_of_dicts, read_ids, read_relations
 from aljax.relations.strengths import check_comparable, measure_moves, relate, scales_of
 from aljax.stages import timed
+from aljax.units import Units
 
 Progress = Callable[[StateShown], None]
 Starts = Sequence[Any] | None
@@ -105,7 +107,8 @@ def fit(
         start: For each slice the map to start from, `(points, components)`, or None
             to start it from its mates; None alone starts as `layout.init` says.
         pinned: For each slice a mask `(points,)` of the rows that stay where `start`
-            puts them, to the last bit; None for none of a slice.
+            puts them, to the last bit; None for none of a slice.  Their coordinates
+            may have any scale and origin, and are those of all maps then.
         point_weights: For each slice how strongly each row pulls at its mates
             (at least 0); None for 1.
         y: For each slice its rows' classes (-1 for unknown), or values where
@@ -163,11 +166,15 @@ def fit(
 
 
 class Prepared(Record):
-    """A `Record`, the stacked problem, the first state, and anchors of the frame."""
+    """A `Record`, the stacked problem, the first state, and anchors of the frame.
+
+    `fixed` has positions for pinned rows, in the coordinates of the user.
+    """
 
     problem: AlignedProblem
     state: LayoutState
     anchors: Relations
+    fixed: Starts = None
 
     def maps_of(self, state: LayoutState) -> list[Float[np.ndarray, "_ components"]]:
         """Returns the maps of a state in the order of the rows, in one frame.
@@ -175,10 +182,10 @@ class Prepared(Record):
         A layout of no epochs returns its start.
         """
         maps = unstack_maps(state.maps, self.problem)
-        if not int(state.n_epochs):
-            return maps
-        laid_out = maps, self.anchors, self.graphs, self.relations
-        return finish(*laid_out, stay=self.pinned, weights=self.point_weights)
+        if int(state.n_epochs):
+            laid_out = maps, self.anchors, self.graphs, self.relations
+            maps = finish(*laid_out, stay=self.pinned, weights=self.point_weights)
+        return outward(self.coordinates, maps, self.fixed, self.pinned)
 
 
 def prepare(
@@ -218,8 +225,12 @@ def prepare(
     window = alignment.alignment_window_size
     relations = ids_of(read) if relations is None else relations
     links = read_relations(relations, read, alignment_window_size=window)
-    start = None if start is None else one_for_each("start", start, len(read))
+    sizes = [one.rows for one in read]
+    if start is not None:
+        start = one_for_each("start", start, len(read))
+        start = read_starts(start, sizes, layout.n_components)
     masks = of_rows("pinned", pinned, read, partial(read_mask, start=start))
+    coordinates = None if start is None else coordinates_of(start, masks, params)
     weights = of_rows("point_weights", point_weights, read, read_pull)
     seconds: dict[str, float] = {}
     with timed("graph", seconds):
@@ -241,7 +252,7 @@ def prepare(
         warn_isolated(graphs, [one.name for one in read])
     with timed("start", seconds):
         maps = initial_maps(
-            layout.init if start is None else start,
+            layout.init if start is None else inward(coordinates, start),
             [one.to_sparse() for one in graphs],
             dense,
             held,
@@ -254,7 +265,7 @@ def prepare(
             pulling = measure_moves(pulling, dense, scales_of(dense, graphs))
         kinds: Any = {"pinned": masks, "point_weights": weights}
         problem = stack(graphs, pulling, key=key, densmap=layout.densmap, **kinds)
-        n_epochs = epochs(layout, [one.rows for one in read])
+        n_epochs = epochs(layout, sizes)
         stacked = stack_maps(maps, problem)
         kinds = {"optimizer": optimizer or ADAM, "terms": terms_in(params)}
         state = init(stacked, n_epochs=n_epochs, **kinds)
@@ -263,6 +274,8 @@ def prepare(
         params=params,
         state=state,
         anchors=anchors,
+        fixed=start,
+        coordinates=coordinates,
         graphs=graphs,
         relations=related,
         data=[one.features for one in read],
@@ -320,6 +333,7 @@ def lay_out(
 ) -> AlignedEmbedding:
     """Returns the maps of a prepared layout; the other arguments are `optimize`'s."""
     n_shifts = n_shifts or shifts_of(prepared.problem, prepared.layout.n_shifts)
+    calls["coordinates"] = prepared.coordinates
     start = prepared.problem, prepared.params, prepared.state
     with timed("layout", prepared.seconds):
         state = optimize(*start, n_shifts, mesh=mesh, **calls)
@@ -339,11 +353,13 @@ def optimize(
     checkpoints: Checkpoints | None = None,
     mesh: Mesh | None = None,
     widths: Mapping[str, int] | None = None,
+    coordinates: Units | None = None,
 ) -> LayoutState:
     """Runs the layout to its last epoch, in one chunk or with calls between.
 
     On the devices of a mesh, where there is one, padded to `widths` at least.  The
-    state's memory is used for the new one, unless others may use it, too.
+    state's memory is used for the new one, unless others may use it, too.  `progress`
+    sees maps in the `coordinates` of the user.
     """
     given, rows = problem, None if mesh else rows_for(problem, state)
     unpad = partial(unpack, problem=problem, rows=rows) if rows else lambda same: same
@@ -370,6 +386,7 @@ def optimize(
             if checkpoints:
                 checkpoints.keep(state)
             if progress:
-                progress(StateShown(**vars(unpad(state)), problem=given))
+                shown = {"problem": given, "coordinates": coordinates}
+                progress(StateShown(**vars(unpad(state)), **shown))
         check_finite(state.maps)
         return unpad(state)

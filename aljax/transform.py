@@ -14,7 +14,6 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Array, Bool, Float, Int
 
-from aljax.columns import arrange, names_of
 from aljax.compilation import check_fork
 from aljax.config import SYNONYMS, GraphConfig, InverseConfig
 from aljax.errors import InputError, warn
@@ -25,13 +24,15 @@ from aljax.graph.knn import Rows, as_floats, capacity_for, on_device
 from aljax.graph.known import nearest_known
 from aljax.graph.neighbors import is_cheap
 from aljax.graph.queries import HeldCells, hold_cells, nearest_in_cells
-from aljax.graph.slices import PRECOMPUTED, read_rows, warn_of_degrees
+from aljax.graph.slices import PRECOMPUTED, warn_of_degrees
 from aljax.inverse.read import HeldMap, read_config, read_map
 from aljax.inverse.reconstruct import Reconstruction, reconstruct
 from aljax.inverse.weights import Curve
 from aljax.layout.initialize import beside
 from aljax.layout.problem import LayoutParams
+from aljax.new_rows import put_equal_first, read_new
 from aljax.project import ABSENT, Anchors, project
+from aljax.units import Units
 
 EPOCHS = 30
 NEAREST = 5  # rows that a distance is the mean of
@@ -137,6 +138,7 @@ class Frame(eqx.Module):
         graph: The graph's settings, of this slice.
         name: The slice in messages, such as "slice 2 ('b')".
         columns: The names of its columns, if it was a frame.
+        coordinates: The layout's center and unit, if they are not 0 and 1.
     """
 
     positions: Float[np.ndarray, "points components"]
@@ -146,6 +148,7 @@ class Frame(eqx.Module):
     graph: GraphConfig = eqx.field(static=True)
     name: str = eqx.field(static=True)
     columns: tuple[str, ...] | None = eqx.field(static=True, default=None)
+    coordinates: Units | None = None
 
     def transform(self, rows: Any) -> Float[np.ndarray, "queries components"]:
         """Returns unseen rows' places in the map: see `aljax.place`."""
@@ -186,8 +189,19 @@ class Frame(eqx.Module):
                 f"{alone.sum()} of {len(alone)} new rows have no neighbor in "
                 f"{self.name}: they are put beside the map."
             )
-            placed[alone] = beside(self.positions, np.zeros((1, placed.shape[1])))
-        return placed.astype(self._anchors.embedding.dtype)
+            placed[alone] = beside(self._inner, np.zeros((1, placed.shape[1])))
+        if self.coordinates is None:
+            return placed.astype(self._anchors.embedding.dtype)
+        placed, same = self.coordinates.undo(placed), distances[:, 0] == 0
+        placed[same] = self.positions[rows_near[same, 0]]
+        return placed.astype(self.positions.dtype)
+
+    @cached_property
+    def _inner(self) -> Float[np.ndarray, "points components"]:
+        """The positions in the coordinates of the layout."""
+        if self.coordinates is None:
+            return self.positions
+        return self.coordinates.apply(self.positions)
 
     def _relative(self, near: np.ndarray, distances: np.ndarray) -> np.ndarray:
         """How far the nearest rows are, in units of the spacing among rows there."""
@@ -258,8 +272,8 @@ class Frame(eqx.Module):
             return as_floats(np.pad(values, room))
 
         return Anchors(
-            embedding=padded(self.positions.T, capacity_for(points)),
-            rivals=padded(self.positions[order].T, RIVALS),
+            embedding=padded(self._inner.T, capacity_for(points)),
+            rivals=padded(self._inner[order].T, RIVALS),
             rival_degrees=padded(np.asarray(self.degrees)[order], RIVALS),
             a=params.a,
             b=params.b,
@@ -268,7 +282,8 @@ class Frame(eqx.Module):
 
     @cached_property
     def _held_map(self) -> HeldMap:
-        return read_map(self.positions, self._data_for("inverse_transform"))
+        held = read_map(self._inner, self._data_for("inverse_transform"))
+        return held._replace(coordinates=self.coordinates)
 
     @cached_property
     def _held_rows(self) -> HeldRows | HeldCells:
@@ -300,20 +315,20 @@ class Frame(eqx.Module):
         near, distances = self.nearest(new_rows, self._count)
         if isinstance(self.data, np.ndarray) and self.graph.metric != PRECOMPUTED:
             names = len(self.data[0]), self.name, self.columns
-            put_equal_first(_read_new(new_rows, *names), self.data, near, distances)
+            put_equal_first(read_new(new_rows, *names), self.data, near, distances)
         return near, distances
 
     def nearest(self, new_rows: Any, count: int) -> Nearest:
         """Returns the `count` rows nearest to each new one, and how far they are."""
         check_fork()
         if self.graph.metric == PRECOMPUTED:
-            rows = _read_new(new_rows, len(self.positions), self.name, gaps=True)
+            rows = read_new(new_rows, len(self.positions), self.name, gaps=True)
             try:
                 return nearest_known(rows, count)
             except InputError as error:
                 raise error.renamed("new_rows").of(self.name) from None
         data = self._data_for("transform")
-        rows = _read_new(new_rows, data.shape[1], self.name, self.columns)
+        rows = read_new(new_rows, data.shape[1], self.name, self.columns)
         if self.graph.metric == "haversine":
             warn_of_degrees([("`new_rows`", rows)])
         if not isinstance(data, np.ndarray):
@@ -332,45 +347,6 @@ class Frame(eqx.Module):
                 return nearest_held(rows, held, count)
             return nearest_in_cells(rows, held, count)
         return nearest(rows, data, count, metric=metric, metric_kwds=kwds)
-
-
-def _read_new(
-    new_rows: Any,
-    columns: int,
-    name: str,
-    names: tuple[str, ...] | None = None,
-    *,
-    gaps: bool = False,
-) -> Rows:
-    empty = isinstance(new_rows, list | tuple) and not new_rows
-    if empty or getattr(new_rows, "shape", None) in ((0,), (0, 0)):
-        new_rows = np.zeros((0, columns))
-    try:
-        rows = read_rows(new_rows, "new_rows", empty=True, gaps=gaps)
-        if rows.shape[1] == columns:
-            rows = arrange(rows, names_of(new_rows), names, "new_rows")
-    except InputError as error:
-        raise error.of(name) from error.__cause__
-    if rows.shape[1] != columns:
-        width = f"has {rows.shape[1]} columns, but {name} has {columns}"
-        raise InputError("new_rows", width, "the same features")
-    return rows
-
-
-def put_equal_first(
-    rows: Rows, data: np.ndarray, near: np.ndarray, distances: np.ndarray
-) -> None:
-    """Puts the first row that equals a new one before its neighbors, in place.
-
-    Rounding may find others as near, or no distance between rows that differ.
-    """
-    dense = rows if isinstance(rows, np.ndarray) else rows.toarray()
-    dense, nearest = dense.astype(data.dtype), np.full(len(dense), len(data))
-    for column in near.T:
-        equal = (data[column] == dense).all(axis=1)
-        nearest = np.where(equal, np.minimum(nearest, column), nearest)
-    found = nearest < len(data)
-    near[found, 0], distances[found, 0] = nearest[found], 0.0
 
 
 def _spacing(distances: Float[np.ndarray, "rows neighbors"]) -> np.ndarray:

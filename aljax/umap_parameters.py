@@ -30,9 +30,10 @@ from aljax.config import (
     one_of,
     per_slice,
 )
+from aljax.consistency import check_parts
 from aljax.embedding import AlignedEmbedding
 from aljax.errors import InputError, nearest_name, warn
-from aljax.files import check_parts, read, write
+from aljax.files import read, write
 from aljax.fit import Progress, fit
 from aljax.graph.build import FEWEST
 from aljax.graph.slices import Slice

@@ -36,6 +36,7 @@ from aljax.graph.slices import (
     slices_of,
 )
 from aljax.labels import check_label
+from aljax.layout.coordinates import inward, outward
 from aljax.layout.frame import finish, hold, warn_alone, with_anchors
 from aljax.layout.initialize import from_mates
 from aljax.layout.isolated import warn_isolated
@@ -165,18 +166,19 @@ def update(
         named = [one.name * bool(one.rows) for one in slices]
         warn_alone(mates, anchors, named, first=count)
         warn_isolated([new], [given.name])
+    placed = inward(fitted.coordinates, fitted.maps)
     with timed("start", seconds):
         start = from_mates(
             count,
             new.to_sparse(),
-            [*fitted.maps, None],
+            [*placed, None],
             {(t, o): pairs for (t, o), pairs in held.items() if t + o == count},
             n_components=layout.n_components,
             seed=start_seed,
         )
     longer = dataclasses.replace(
         fitted,
-        maps=[*fitted.maps, start],
+        maps=[*placed, start],
         graphs=graphs,
         relations=related,
         data=[one.features for one in slices],
@@ -192,13 +194,14 @@ def update(
     )
     with timed("layout", seconds):
         moved = _lay_out(longer, held, move, key, progress, optimizer)
+        maps, stay = moved.maps, [*moved.pinned]
+        for t in range(count - move):
+            stay[t] = np.ones(len(maps[t]), bool)
         if layout.n_epochs != 0:  # else the start is returned
-            stay = [*moved.pinned]
-            for t in range(count - move):
-                stay[t] = np.ones(len(moved.maps[t]), bool)
-            laid_out = moved.maps, anchors, graphs, related
+            laid_out = maps, anchors, graphs, related
             maps = finish(*laid_out, stay=stay, weights=moved.point_weights)
-            moved = dataclasses.replace(moved, maps=maps)
+        maps = outward(fitted.coordinates, maps, [*fitted.maps, None], stay)
+        moved = dataclasses.replace(moved, maps=maps)
     return moved if keep is None else cut(moved, max(count + 1 - keep, 0), count + 1)
 
 
@@ -263,6 +266,7 @@ def _lay_out(
     )
     n_shifts = shifts_of(problem, longer.layout.n_shifts)
     calls: dict[str, Any] = {"key": key, "progress": progress, "optimizer": optimizer}
+    calls["coordinates"] = longer.coordinates
     state = optimize(problem, params, state, n_shifts, **calls)
     fresh = unstack_maps(state.maps, problem)[-move - 1 :]
     history = jax.tree.map(lambda term: term[:, -len(near) :], state.losses())

@@ -17,6 +17,7 @@ from aljax.curve import check_both, find_ab_params
 from aljax.errors import LARGEST, InputError, instance, warn
 from aljax.graph.knn import capacity_for
 from aljax.inverse.weights import Curve
+from aljax.units import Units
 
 FEWEST, MOST, SHARE = 10, 60, 12  # neighbors: a twelfth of the rows, 10 to 60
 
@@ -42,7 +43,8 @@ class HeldMap(NamedTuple):
 
     Those that come as JAX's arrays are not copied; others are padded by repeating the
     last row, so that maps of all sizes share a few programs.  NumPy's rows lie around
-    `center`, which single precision could not tell them apart from.
+    `center`, which single precision could not tell them apart from.  Queries come in
+    the user's coordinates: `coordinates` says what the map's are in them.
     """
 
     embedding: Float[Array, "points components"]
@@ -50,6 +52,7 @@ class HeldMap(NamedTuple):
     n_points: int
     center: Float[np.ndarray, "features"] | None
     given: Float[Array | np.ndarray, "points features"]
+    coordinates: Units | None = None
 
     def restore(self, points: Any) -> Any:
         """Returns points around the center where they belong, as exact as the data."""
@@ -94,8 +97,12 @@ def _padded(values: Array | np.ndarray) -> Array:
     return jax.device_put(np.pad(values, room, mode="edge"))
 
 
-def read_queries(queries: Any, components: int) -> Float[Array, "queries components"]:
+def read_queries(
+    queries: Any, components: int, coordinates: Units | None = None
+) -> Float[Array, "queries components"]:
     """Returns positions in a map of so many components; an empty list holds none.
+
+    They are brought to `coordinates`, if there are any.
 
     Raises:
         InputError: They have another number of components, or are not finite.
@@ -103,10 +110,11 @@ def read_queries(queries: Any, components: int) -> Float[Array, "queries compone
     listed = isinstance(queries, Sequence) and not len(queries)
     if listed or (isinstance(queries, np.ndarray) and not queries.size):
         queries = np.zeros((0, components))
-    queries = jax.device_put(read_floats(queries, "queries"))
+    queries = read_floats(queries, "queries", exact=coordinates is not None)
     if queries.shape[1] != components:
         width = f"has {queries.shape[1]} components, but the map has {components}"
         raise InputError("queries", width, f"positions (queries, {components})")
+    queries = jax.device_put(coordinates.apply(queries) if coordinates else queries)
     _check_finite(queries, "queries")
     return queries
 

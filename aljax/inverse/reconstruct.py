@@ -125,7 +125,7 @@ def reconstruct(
     queries: Any, held: HeldMap, curve: Curve, config: InverseConfig
 ) -> Reconstruction:
     """Returns `inverse_transform` of a map that is checked and on the device."""
-    queries = read_queries(queries, held.embedding.shape[1])
+    queries = read_queries(queries, held.embedding.shape[1], held.coordinates)
     limits = read_bounds(config.bounds, held.given)
     n_neighbors, static = _settings(held, config)
     found = _reconstruct(*_alike(_pad(queries), held), curve, n_neighbors, **static)

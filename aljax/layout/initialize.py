@@ -50,7 +50,7 @@ def initial_maps(
     rng = np.random.default_rng(seed)
     if not isinstance(init, str):
         sizes = [matrix.shape[0] for matrix in adjacency]
-        given = _check_given(init, sizes, n_components)
+        given = read_starts(init, sizes, n_components)
         return _complete(given, adjacency, relations, n_components, seed)
     for size in before:
         if init == "random":
@@ -90,9 +90,14 @@ def read_mask(
     return mask
 
 
-def _check_given(
-    init: Sequence[Start | None], sizes: Sequence[int], n_components: int
+def read_starts(
+    init: Sequence[Any], sizes: Sequence[int], n_components: int
 ) -> list[Start | None]:
+    """Returns the user's starts: positions in double precision, or None.
+
+    Raises:
+        InputError: A map is of another shape, or not of finite numbers.
+    """
     maps = [None if y is None else _read_map(y, t) for t, y in enumerate(init)]
     for t, (start, size) in enumerate(zip(maps, sizes, strict=True)):
         if start is None:

@@ -23,10 +23,12 @@ from jaxtyping import Array, Float, Int
 
 from aljax.config import LayoutConfig
 from aljax.errors import LARGEST, InputError
+from aljax.layout.coordinates import outward
 from aljax.layout.losses import LossTerms
 from aljax.layout.objective import aligned_loss
 from aljax.layout.problem import AlignedProblem, LayoutParams, unstack_maps
 from aljax.layout.shifts import CHUNK, Shifts, draw_shifts
+from aljax.units import Units
 
 RECORD_EVERY = 10  # epochs; the value costs a third of what the gradient does
 RECORDS = 100  # rows of a history, whatever the number of epochs
@@ -64,10 +66,11 @@ class StateShown(LayoutState):
     """A state on its way, as `progress` sees it, with the problem that it is of."""
 
     problem: AlignedProblem
+    coordinates: Units | None = None
 
     def unstack(self) -> list[Float[np.ndarray, "_ components"]]:
         """Returns the maps, `(points, components)`, in the order of the rows given."""
-        return unstack_maps(self.maps, self.problem)
+        return outward(self.coordinates, unstack_maps(self.maps, self.problem))
 
 
 def stride_of(n_epochs: Any) -> Any:

@@ -1,0 +1,84 @@
+"""Pinned rows in any coordinates: how wide they lie in a layout's own, and back.
+
+A layout has a scale of its own, which its curve 1 / (1 + a d^(2b)) sets.  Positions
+that are pinned in another are brought to it, as wide as a map of n rows usually is,
+
+    root mean square of a coordinate = h min(6.5, .23 sqrt(n)),    h = a^(-1 / (2b)),
+
+where h is the distance at which the curve is 1/2 (the constants by measurement).
+"""
+
+import math
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+
+from aljax.layout.problem import LayoutParams
+from aljax.layout.spectral import Start
+from aljax.units import Units
+
+WIDEST, GROWTH = 6.5, 0.23
+FAR = 1e3  # units from 0, beyond which single precision tells positions badly apart
+
+Masks = Sequence[np.ndarray | None]
+
+
+def coordinates_of(
+    start: Sequence[Start | None], pinned: Masks, params: LayoutParams
+) -> Units | None:
+    """Returns the layout's center and unit in the coordinates of pinned rows.
+
+    Args:
+        start: For each slice its positions, where it has some.
+        pinned: For each slice which of its rows stay there.
+        params: The settings of the layout.
+
+    Returns:
+        None where no rows are pinned, which leaves all as it is.
+    """
+    pairs = zip(start, pinned, strict=True)
+    held = [(y, mask) for y, mask in pairs if y is not None and mask is not None]
+    held = [(y, mask) for y, mask in held if mask.any()]
+    if not held:
+        return None
+    fixed = np.concatenate([y[mask] for y, mask in held])
+    center = fixed.mean(axis=0)
+    spread = math.sqrt(np.mean((fixed - center) ** 2))
+    rows = np.mean([len(mask) for _, mask in held])
+    a, b = (float(np.mean(np.asarray(leaf))) for leaf in (params.a, params.b))
+    usual = a ** (-1 / (2 * b)) * min(WIDEST, GROWTH * math.sqrt(rows))
+    unit = spread / usual
+    return Units(center, np.full_like(center, unit if unit > 0 else 1.0))
+
+
+def inward(coordinates: Units | None, maps: Sequence[Start | None]) -> list:
+    """Returns maps in the coordinates of the layout."""
+    if coordinates is None:
+        return [*maps]
+    return [None if y is None else coordinates.apply(y) for y in maps]
+
+
+def outward(
+    coordinates: Units | None,
+    maps: Sequence[Start],
+    fixed: Sequence[Start | None] | None = None,
+    stay: Masks = (),
+) -> list[Start]:
+    """Returns a layout's maps in the coordinates of the user.
+
+    Args:
+        coordinates: The layout's center and unit there; None leaves all as it is.
+        maps: The maps of the layout.
+        fixed: For each slice positions of the user's, for the rows that stay.
+        stay: For each slice which rows these are: they come out bit for bit.
+    """
+    if coordinates is None:
+        return [*maps]
+    distance = np.abs(coordinates.center / coordinates.unit).max()
+    dtype = float if distance > FAR else jax.dtypes.canonicalize_dtype(float)
+    placed = [coordinates.undo(y).astype(dtype) for y in maps]
+    for y, positions, rows in zip(placed, fixed or (), stay, strict=False):
+        if rows is not None and positions is not None:
+            y[rows] = positions[rows]
+    return placed

@@ -1,0 +1,61 @@
+"""New rows of a slice: read as its own are, and found again among them."""
+
+from typing import Any
+
+import numpy as np
+
+from aljax.columns import arrange, names_of
+from aljax.errors import InputError
+from aljax.graph.knn import Rows
+from aljax.graph.slices import read_rows
+
+
+def read_new(
+    new_rows: Any,
+    columns: int,
+    name: str,
+    names: tuple[str, ...] | None = None,
+    *,
+    gaps: bool = False,
+) -> Rows:
+    """Returns new rows, checked, with their columns in the order of a slice's.
+
+    Args:
+        new_rows: The user's rows, or distances to the slice's if `gaps`.
+        columns: How many columns the slice has.
+        name: What it is called in messages.
+        names: The names of its columns, if they have any.
+        gaps: Distances may be missing.
+
+    Raises:
+        InputError: They have other columns, or are not finite.
+    """
+    empty = isinstance(new_rows, list | tuple) and not new_rows
+    if empty or getattr(new_rows, "shape", None) in ((0,), (0, 0)):
+        new_rows = np.zeros((0, columns))
+    try:
+        rows = read_rows(new_rows, "new_rows", empty=True, gaps=gaps)
+        if rows.shape[1] == columns:
+            rows = arrange(rows, names_of(new_rows), names, "new_rows")
+    except InputError as error:
+        raise error.of(name) from error.__cause__
+    if rows.shape[1] != columns:
+        width = f"has {rows.shape[1]} columns, but {name} has {columns}"
+        raise InputError("new_rows", width, "the same features")
+    return rows
+
+
+def put_equal_first(
+    rows: Rows, data: np.ndarray, near: np.ndarray, distances: np.ndarray
+) -> None:
+    """Puts the first row that equals a new one before its neighbors, in place.
+
+    Rounding may find others as near, or no distance between rows that differ.
+    """
+    dense = rows if isinstance(rows, np.ndarray) else rows.toarray()
+    dense, nearest = dense.astype(data.dtype), np.full(len(dense), len(data))
+    for column in near.T:
+        equal = (data[column] == dense).all(axis=1)
+        nearest = np.where(equal, np.minimum(nearest, column), nearest)
+    found = nearest < len(data)
+    near[found, 0], distances[found, 0] = nearest[found], 0.0

@@ -1,0 +1,80 @@
+import dataclasses
+from functools import cache
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from aljax.config import LayoutConfig
+from aljax.embedding import AlignedEmbedding
+from aljax.fit import fit
+
+pytestmark = pytest.mark.usefixtures("as_users_run_it")
+ROWS, FREE = 80, np.arange(80) < 8
+TRUTH = np.random.default_rng(0).uniform(-1, 1, (ROWS, 2))
+RADIUS = np.linalg.norm(TRUTH, axis=1).mean()
+NOISE = np.random.default_rng(1).normal(size=(ROWS, 5))
+DATA = TRUTH @ np.random.default_rng(2).normal(size=(2, 5)) + 0.02 * NOISE
+SAME = {i: i for i in range(ROWS)}
+
+
+@cache
+def pinned(scale: float, shift: float = 0.0, **settings: Any) -> Any:
+    """A square with all rows but eight pinned, of any size and place; and its start."""
+    start = np.where(FREE[:, None], 0.01 * TRUTH, TRUTH) * scale + shift
+    calls: Any = {"key": jax.random.key(0), **settings}
+    return fit([DATA], start=[start], pinned=[~FREE], **calls), start
+
+
+@pytest.mark.parametrize(
+    ("scale", "shift"), [(1.0, 0.0), (0.1, 0.0), (1000.0, -3000.0), (1.0, 1e6)]
+)
+def test_free_rows_lie_among_pinned_ones_of_any_scale(scale, shift, tmp_path):
+    fitted, start = pinned(scale, shift)
+    (y,) = fitted.maps
+    np.testing.assert_array_equal(y[~FREE], start[~FREE].astype(y.dtype))
+    np.testing.assert_array_equal(fitted.transform(DATA), y)
+
+    def miss(positions: Any, rows: Any = FREE) -> Any:
+        """How far positions are from the truth, in radii of it."""
+        away = (positions - shift) / scale - TRUTH[rows]
+        return np.linalg.norm(away, axis=1).mean() / RADIUS
+
+    assert miss(y[FREE]) < 0.2  # above 1 where a unit of the layout is 1
+    usual = pinned(10.0)[0].maps[0][FREE] / 10
+    np.testing.assert_allclose((y[FREE] - shift) / scale, usual, atol=2e-3)
+    assert miss(fitted.transform(DATA[FREE] + 1e-3)) < 0.3
+    inverse = fitted.inverse_transform(start[~FREE])
+    assert np.abs(inverse.points - DATA[~FREE]).mean() < 0.1
+    assert inverse.inside.mean() > 0.7
+    fitted.save(tmp_path / "maps.aljax")
+    loaded = AlignedEmbedding.load(tmp_path / "maps.aljax")
+    longer = loaded.update(DATA, SAME, key=jax.random.key(1))
+    np.testing.assert_array_equal(longer.maps[0], y)
+    assert miss(longer.maps[1], np.arange(ROWS)) < 0.25
+
+
+def test_progress_and_layouts_of_no_epochs_have_the_coordinates_of_pinned_rows():
+    shown: list[Any] = []
+    fitted, _ = pinned(1.0, 7.0)
+    pinned.__wrapped__(1.0, 7.0, progress=shown.append)
+    np.testing.assert_allclose(shown[-1].unstack()[0], fitted.maps[0], rtol=1e-5)
+    fitted, start = pinned(1.0, 7.0, layout=LayoutConfig(n_epochs=0))
+    np.testing.assert_allclose(fitted.maps[0], start, rtol=1e-6)
+
+
+def test_one_pinned_row_leaves_the_unit():
+    held = [np.arange(ROWS) == 3]
+    (y,) = fit([DATA], key=jax.random.key(0), start=[TRUTH], pinned=held).maps
+    np.testing.assert_array_equal(y[3], TRUTH[3].astype(y.dtype))
+    assert 1 < y.std() < 10
+
+
+@pytest.mark.parametrize("part", ["center", "unit"])
+def test_coordinates_that_do_not_fit_are_refused(part, tmp_path):
+    fitted, _ = pinned(1.0)
+    wrong = dataclasses.replace(fitted.coordinates, **{part: np.full(2, np.nan)})
+    dataclasses.replace(fitted, coordinates=wrong).save(tmp_path / "maps.aljax")
+    with pytest.raises(ValueError, match="`coordinates`"):
+        AlignedEmbedding.load(tmp_path / "maps.aljax")
