@@ -10,9 +10,10 @@ costs.  The choice is the knee of that curve:
     reference itself where the evidence does not tell them apart.
 """
 
+import itertools
 import numbers
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -60,6 +61,7 @@ def select_alignment(
     hidden_share: float = 0.2,
     memory: int | None = None,
     chunk: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Selection:
     """Choose `alignment_regularisation` by how well hidden mates are aligned.
 
@@ -72,6 +74,8 @@ def select_alignment(
         hidden_share: The share of the members that are hidden (above 0, below 1).
         memory: See `sweep`.
         chunk: See `sweep`.
+        progress: Called after each layout with the number of finished layouts and of
+            all.
 
     Returns:
         The curve, the choice and why.
@@ -89,6 +93,12 @@ def select_alignment(
     tried = np.unique([*map(float, weights), reference])
     settings = [{WEIGHT: weight} for weight in tried.tolist()]
     hidden, trust = np.empty((2, len(tried), n_seeds))
+    done = itertools.count(1)
+
+    def tell(*_: Any) -> None:
+        if progress is not None:
+            progress(next(done), hidden.size)
+
     for seed, seed_key in enumerate(jax.random.split(key, n_seeds)):
         full = problem.prepared(seed_key)
         bits = np.asarray(jax.random.key_data(seed_key)).tolist()
@@ -103,8 +113,10 @@ def select_alignment(
             return measure_row(maps, begun) | {"hidden": far}
 
         visible = problem._replace(visible=lambda r, away=away: split(r, away)[0])
-        options = {"memory": memory, "chunk": chunk, "measure": measure}
-        metrics = sweep(visible, settings, keys=seed_key, **options).metrics
+        options: dict[str, Any] = {"memory": memory, "chunk": chunk, "progress": tell}
+        metrics = sweep(
+            visible, settings, keys=seed_key, measure=measure, **options
+        ).metrics
         hidden[:, seed] = metrics["hidden"]
         if "trustworthiness" not in metrics:
             raise InputError(
@@ -220,12 +232,19 @@ def choose(
         knee = at  # no better by the evidence: another draw might say the opposite
     lost = weights[~kept & (weights > weights[best])]
     why = (
-        f"{weights[knee]:g}: hidden mates lie {far[knee]:.4f} radii apart, as near as "
-        f"at {weights[best]:g} ({far[best]:.4f}) to a standard error, against "
+        f"{weights[knee]:g}: hidden mates lie {far[knee]:.4f} radii apart, against "
         f"{far[at]:.4f} at {reference:g}; trustworthiness {trust[knee].mean():.4f} "
         f"against {trust[at].mean():.4f} there (spread over seeds {spread:.4f})"
     )
-    why += f", which is lost from {lost[0]:g} on." if lost.size else "."
+    if knee != best:
+        why += f"; at {weights[best]:g} they lie nearer by less than a standard error"
+    if knee == at:
+        why = (
+            f"stays at {reference:g}: by the evidence no weight that keeps the "
+            f"trustworthiness of {trust[at].mean():.4f} (spread over seeds "
+            f"{spread:.4f}) brings hidden mates nearer than {far[at]:.4f} radii"
+        )
+    why += f"; trustworthiness is lost from {lost[0]:g} on." if lost.size else "."
     return float(weights[knee]), why
 
 

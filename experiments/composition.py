@@ -7,6 +7,7 @@ a config of its own, so each can be overridden by name though no YAML repeats it
 """
 
 import dataclasses
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any, cast
 import hydra
 import yaml
 from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
@@ -80,21 +82,40 @@ def compose(overrides: Sequence[str], config: Path = CONFIG) -> dict[str, Any]:
         return composed
 
 
-def is_swept(overrides: Sequence[str]) -> bool:
-    """Tells whether an override has several values, for Hydra to make jobs of.
+def expanded(overrides: Sequence[str]) -> list[tuple[dict[str, str], list[str]]]:
+    """Returns every combination of the values that overrides list, as `seed=0,1`.
+
+    Each is the value of each swept name, and the overrides with one value each.
 
     Raises:
-        InputError: An override cannot be read, or names no setting.
+        InputError: An override cannot be read, or its values cannot be listed.
     """
+    axes = [[*_values(text)] for text in overrides]
+    names = [_key(text).rpartition(".")[2] for text in overrides]
+    return [
+        (
+            {name: v for name, (v, _) in zip(names, combined, strict=True) if v},
+            [text for _, text in combined],
+        )
+        for combined in itertools.product(*axes)
+    ]
+
+
+def _values(text: str) -> Iterator[tuple[str, str]]:
+    """Yields an override with each of its values, after the value if it has several."""
+    with _explained([text], CONFIG):
+        (parsed,) = OverridesParser.create().parse_overrides([text])
+    name, _, listed = text.partition("=")
+    if not parsed.is_sweep_override():
+        yield "", text
+        return
     try:
-        with _explained(overrides, CONFIG):
-            _compose(overrides, CONFIG, resolve=False)
-    except InputError as error:
-        if not _has_several(error.__cause__):
-            raise
-        _check_names(overrides, CONFIG)
-        return True
-    return False
+        values = [*parsed.sweep_string_iterator()]
+    except HydraException as error:
+        expected = "a list of values, as in seed=0,1,2 or seed=range(3)"
+        raise InputError(_key(text), f"is {listed}", expected) from error
+    for value in values:
+        yield value, f"{name}={value}"
 
 
 @contextmanager
@@ -113,7 +134,8 @@ def _explained(overrides: Sequence[str], config: Path) -> Iterator[None]:
             expected = "one value; a list, with a value for each slice, stands in "
             expected += "brackets, as in layout.min_dist=[0.1,0.2]"
             got = f"does not compose: {_first_line(error)}"
-            raise InputError("overrides", got, expected) from error
+            remedy = "Or add -m, which makes a run of each value."
+            raise InputError("overrides", got, expected, remedy) from error
         _check_names(overrides, config)
         reason = _first_line(error) or _first_line(error.__cause__)
         got = f"is {config}, which does not compose: {reason.rstrip('.')}"

@@ -179,7 +179,7 @@ def _section(name: str, values: Mapping[str, Any]) -> Any:
 
 
 def _check_name(name: str) -> None:
-    if not re.fullmatch(r"\w[\w .+-]*", name):
+    if not re.fullmatch(r"\w[\w .+=,-]*", name):
         expected = "the name of a folder, of letters, digits, dots and dashes"
         raise InputError("name", f"is {name!r}", expected)
     if re.search(CHECKPOINTS + "$", name):

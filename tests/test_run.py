@@ -18,11 +18,12 @@ from helpers import refused
 
 import aljax
 from aljax import metrics
+from aljax.selection import Selection
 from experiments import composition, run, settings
 from experiments.results import contents
 from experiments.results.folder import publish
 from experiments.run import main
-from experiments.tasks import fit
+from experiments.tasks import fit, selection
 
 ROOT = Path(__file__).parents[1]
 FILES = {"slices.png", "loss.png", "maps.aljax"}
@@ -133,6 +134,21 @@ def test_own_files_run_and_say_so(own, capsys):
     assert "trust" in out
     assert "results in results/files/" in out
     assert all(term in err for term in ("attraction=", "repulsion=", "alignment="))
+
+
+def test_auto_leaves_its_curve_among_the_results(own, monkeypatch, capsys, tmp_path):
+    weights, seeds = np.array([0.1, 0.7]), np.ones((2, 2))
+    curve = Selection(weights, seeds, seeds, 0.7, 0.1, "is chosen")
+    monkeypatch.setattr(selection, "select_alignment", lambda *_, **__: curve)
+    monkeypatch.setattr(fit, "run", lambda kept, _: kept.save(tmp_path) or tmp_path)
+    assert main([*own, "alignment.alignment_regularisation=auto"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("files: alignment_regularisation is chosen by mates")
+    assert "selection.png" in out
+    assert json.loads((tmp_path / "selection.json").read_text())["choice"] == 0.7
+    assert matplotlib.image.imread(tmp_path / "selection.png").std() > 0.01
+    kept = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    assert kept["alignment"]["alignment_regularisation"] == 0.7
 
 
 def test_motion_is_drawn_where_asked_for(own, capsys):

@@ -110,7 +110,9 @@ def test_the_reference_stays_where_the_evidence_does_not_tell_it_apart():
     trust += [0.001, -0.001, 0.001, -0.001, 0.0]  # the spread over seeds
     hidden[1:3] += [[0.01, -0.01, 0.01, -0.01, 0.0], [-0.01, 0.02, 0.0, 0.01, 0.0]]
     assert choose(WEIGHTS, hidden, trust, reference=WEIGHTS[0])[0] == WEIGHTS[1]
-    assert choose(WEIGHTS, hidden, trust, reference=WEIGHTS[2])[0] == WEIGHTS[2]
+    choice, why = choose(WEIGHTS, hidden, trust, reference=WEIGHTS[2])
+    assert choice == WEIGHTS[2]
+    assert why.startswith(f"stays at {choice:g}")
     trust[1] += 0.1  # now the lesser weight keeps more
     assert choose(WEIGHTS, hidden, trust, reference=WEIGHTS[2])[0] == WEIGHTS[1]
 
@@ -125,12 +127,20 @@ def test_intervals_are_students():
 
 
 def test_hidden_mates_come_nearer_under_a_weight_that_aligns(problem):
-    found = select_alignment(problem, key=jax.random.key(0), weights=[1.0], n_seeds=2)
+    told = []
+    found = select_alignment(
+        problem,
+        key=jax.random.key(0),
+        weights=[1.0],
+        n_seeds=2,
+        progress=lambda *counts: told.append(counts),
+    )
+    assert told == [(done, 4) for done in (1, 2, 3, 4)]
     assert found.weights.tolist() == [0.01, 1.0]
     assert found.hidden.shape == found.trustworthiness.shape == (2, 2)
     assert found.hidden[1].mean() < found.hidden[0].mean()
     assert found.choice in found.weights
-    assert f"{found.choice:g}: hidden mates lie" in found.why
+    assert f"{found.hidden[0].mean():.4f}" in found.why
 
 
 @pytest.mark.usefixtures("as_users_run_it")

@@ -3,17 +3,19 @@
 import csv
 import json
 from pathlib import Path
+from typing import Any, cast
 
 import matplotlib.image
 import numpy as np
 import pytest
 from helpers import refused
+from omegaconf import DictConfig, OmegaConf
 
 from experiments.benchmarks import peers
 from experiments.composition import compose
 from experiments.data.dataset import Dataset
 from experiments.run import main
-from experiments.tasks import sweep
+from experiments.tasks import multirun, sweep, tradeoff
 from experiments.tasks.store import Finished
 
 QUICK = ["compilation_cache=null", "layout.n_epochs=3", "graph.n_neighbors=8"]
@@ -35,8 +37,8 @@ def own(rng, tmp_path, monkeypatch):
     ]
 
 
-def lines(folder="results/swept") -> list[dict[str, str]]:
-    with Path(folder, "sweep.csv").open(newline="") as file:
+def lines(path: str | Path = "results/swept/sweep.csv") -> list[dict[str, str]]:
+    with Path(path).open(newline="") as file:
         return list(csv.DictReader(file))
 
 
@@ -97,11 +99,73 @@ def test_a_sweep_that_was_stopped_runs_only_what_is_not_finished(own, monkeypatc
 def test_jobs_of_their_own_find_the_same_rows(own):
     assert main(own) == 0
     alone = lines()
-    jobs = [*own, "name=jobs"]
-    assert main(["-m", *jobs]) == 0
-    assert lines("results/jobs") == alone
+    assert main(["-m", *own, "name=jobs"]) == 0
+    assert lines("results/jobs/sweep.csv") == alone
     assert not Path("multirun").exists()
     assert not Path("outputs").exists()
+
+
+def test_runs_of_several_values_are_named_by_them_and_summed_up(
+    own, capsys, monkeypatch
+):
+    def here(overrides, where, rows, interrupts):
+        """Does what Hydra's own process does, in this one."""
+        del interrupts
+        for row in rows:
+            jobs = OmegaConf.load(where / "jobs.yaml")
+            jobs.merge_with_dotlist([f"job={row}", *overrides])
+            multirun.job(cast(DictConfig, jobs))
+        return 0
+
+    monkeypatch.setattr(multirun, "_launch", here)
+    swept = ["-m", *own[:-2], "alignment.alignment_regularisation=0.01,1"]
+    assert main(swept) == 0
+    folder = Path("results/swept-multirun")
+    names = [f"alignment_regularisation={weight}" for weight in ("0.01", "1")]
+    rows = lines(folder / "summary.csv")
+    assert [row["folder"] for row in rows] == names
+    for name, row in zip(names, rows, strict=True):
+        means = json.loads((folder / name / "metrics.json").read_text())["means"]
+        assert float(row["displacement"]) == means["displacement"]
+    assert matplotlib.image.imread(folder / "summary.png").std() > 0.01
+    # What is finished is not run again.
+    capsys.readouterr()
+    assert main([*swept, "resume=true"]) == 0
+    assert "0 of 2 runs to do" in capsys.readouterr().out
+    assert lines(folder / "summary.csv") == rows
+    assert [one.name for one in Path("results").iterdir()] == [folder.name]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name", "words"),
+    [
+        (["seed=0,1", "layout.min_dits=1"], "layout.min_dits", ["`layout.min_dist`"]),
+        (["layout.min_dist=0.1,5"], "layout.min_dist", ["is 5"]),
+        (["seed=interval(0,1)"], "seed", ["is interval(0,1)", "seed=range(3)"]),
+        (["data=digitz,mnist"], "data=digitz", ["`data=digits`"]),
+        (["seed=1,1"], "-m", ["has seed=1 twice"]),
+        (["task.gird.product.seed=[1]"], "task.gird", ["`task.name`"]),
+        ([], "-m", ["has a single job"]),
+    ],
+)
+def test_several_runs_are_refused_as_one_is(own, overrides, name, words, capsys):
+    data = own[:3] if not any("data" in text for text in overrides) else []
+    assert main(["-m", *data, *overrides]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith(f"error: `{name}` ")
+    assert all(word in err for word in words)
+    assert not Path("results").exists()
+
+
+def test_points_that_coincide_are_rings_and_all_are_named():
+    row = {"displacement": 0.1, "trustworthiness": 0.9}
+    settings = [{"min_dist": 0.1}, {"min_dist": 0.2}]
+    figure = tradeoff.pareto([row, row], {}, heading="two", settings=settings)
+    (axis,) = figure.axes
+    points: Any = axis.collections[0]
+    assert len({*points.get_sizes().tolist()}) == 2
+    shown = [text.get_text() for text in axis.texts if text.get_visible()]
+    assert shown == ["min_dist 0.1", "min_dist 0.2"]
 
 
 @pytest.mark.slow

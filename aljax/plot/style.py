@@ -139,12 +139,15 @@ def name_places(
     panel: Axes, names: Sequence[str], places: np.ndarray, **style: Any
 ) -> None:
     """Writes names beside places, none of which they cover, and ties them to these."""
-    left, right = panel.get_xlim()
-    beside = np.array([BESIDE * (right - left), 0])
+    panel.autoscale_view()
+    panel.autoscale(False)
     style = {"ha": "left", **style}
+    pixels = panel.transData.transform(places)
+    pixels[:, 0] += BESIDE * panel.bbox.width
+    beside = panel.transData.inverted().transform(pixels)
     labels = [
-        name(panel, text, place + beside, **style)
-        for text, place in zip(names, places, strict=True)
+        name(panel, text, place, **style)
+        for text, place in zip(names, beside, strict=True)
     ]
     settle(panel, avoid=places)
     for text, place in zip(labels, places, strict=True):

@@ -119,7 +119,11 @@ def colors(dataset: Dataset) -> dict[str, Any]:
 
 def overview(folder: Path, files: Mapping[str, str] = FILES) -> str:
     """Says where the results are, and what each file holds."""
+    return "\n".join([f"results in {folder}{os.sep}", *listed(folder, files)])
+
+
+def listed(folder: Path, files: Mapping[str, str]) -> list[str]:
+    """Returns a line for each of the files that are there."""
     written = {name: files[name] for name in files if (folder / name).exists()}
-    width = max(map(len, written)) + 2
-    lines = [f"  {name:<{width}}{meaning}" for name, meaning in written.items()]
-    return "\n".join([f"results in {folder}{os.sep}", *lines])
+    width = max(map(len, written), default=0) + 2
+    return [f"  {n:<{width}}{meaning}".rstrip() for n, meaning in written.items()]

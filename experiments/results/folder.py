@@ -7,6 +7,7 @@ that nobody holds was left by a run that is over or was killed.
 import errno
 import itertools
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -19,6 +20,7 @@ from aljax.errors import InputError
 
 UNFINISHED = ".unfinished-"  # begins the names of what is of use to its process only
 LOCK = ".lock"
+LONGEST = 120  # letters of a name
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -74,6 +76,11 @@ def numbered(path: Path) -> Iterator[Path]:
     yield path
     for number in itertools.count(2):
         yield path.with_name(f"{path.name}-{number}")
+
+
+def named(text: str) -> str:
+    """Returns the name of a folder that is most like a text."""
+    return re.sub(r"[^\w .+=,-]+", "_", text).lstrip(" .+=,-")[:LONGEST]
 
 
 @contextmanager

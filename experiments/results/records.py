@@ -1,5 +1,6 @@
 """Writes results as JSON and Markdown, with the machine that they were read on."""
 
+import csv
 import importlib.metadata
 import json
 import math
@@ -23,6 +24,30 @@ def write_json(path: Path, record: Any, *, allow_nan: bool = True) -> None:
     options: dict[str, Any] = {"allow_nan": allow_nan, "default": np.ndarray.tolist}
     text = json.dumps(record, indent=2, ensure_ascii=False, **options)
     path.write_text(text + "\n", encoding="utf-8")
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Writes rows as a table, whose columns are the names of the first."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=[*rows[0]])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def aligned(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Returns rows as text in columns; None and NaN are "-"."""
+    lines = [[*rows[0]], *([*map(_cell, row.values())] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(f"{cell:<{w}}" for cell, w in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return "-" if math.isnan(value) else f"{value:.4f}"
+    return "-" if value is None else str(value)
 
 
 def markdown(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -1,84 +1,194 @@
-"""`-m`: the rows of a sweep as separate jobs, by whatever launcher Hydra has.
+"""`-m`: several runs as separate jobs, by whatever launcher Hydra has.
 
+    python -m experiments.run -m experiment=digits_sequence seed=0,1,2
     python -m experiments.run -m experiment=digits_sweep hydra/launcher=ray
 
-A job lays one row out and leaves it in the sweep's folder; when all have ended the
-table and the pictures are made of what they left.  Of an experiment without a grid
-Hydra makes the jobs, as of `seed=0,1,2`.  Hydra's own command line is this module's.
+Each job's settings are composed and checked here, before the first job runs, as those
+of a single run are; Hydra gets them as a list, of which a job takes one by its number.
+Jobs of several values leave a folder each, named by its values, and a summary of all;
+those of a sweep lay one row out each, of which the sweep's table is made at the end.
 """
 
-import signal
+import itertools
+import json
+import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, cast
 
 import hydra
-from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
 from aljax.errors import InputError
-from aljax.selection import WEIGHT
 from experiments import composition, settings
-from experiments.interrupts import Interrupts
-from experiments.tasks import selection
+from experiments.interrupts import Interrupts, Stopped
+from experiments.results import contents, folder, records
+from experiments.tasks import selection, tradeoff
 from experiments.tasks.grid import expand
 from experiments.tasks.perform import perform
 
+JOBS = "jobs"  # names the list of settings, its file and folder
 # The jobs' own folder of results is all they write.
 QUIET = (
     "hydra/job_logging=disabled",
     "hydra/hydra_logging=disabled",
     "hydra.output_subdir=null",
+    "hydra.sweep.subdir=.",
 )
+FILES = {
+    "summary.csv": "a line for each run: its folder, values and measures",
+    "summary.png": "trustworthiness against displacement, a point a run",
+}
+Jobs = list[dict[str, Any]]
 
 
 def launch(overrides: Sequence[str], interrupts: Interrupts) -> int:
     """Runs the jobs, gathers what they left, and returns the exit status."""
-    ours = [text for text in overrides if not text.lstrip("+").startswith("hydra")]
-    if composition.is_swept(ours):
-        return _launch([*overrides, *QUIET], interrupts)
-    composed = selection.resolved(composition.compose(ours))
-    built = settings.build(composed)
-    if built.task["name"] != "sweep":
+    hydras = [text for text in overrides if text.lstrip("+~").startswith("hydra")]
+    expanded = composition.expanded([t for t in overrides if t not in hydras])
+    swept = [values for values, _ in expanded]
+    jobs = [composition.compose(texts) for _, texts in expanded]
+    built = [settings.build(selection.without_auto(job)) for job in jobs]
+    if any(job.distributed for job in built):
+        raise InputError("-m", "does not go with distributed=true", "one of them")
+    if swept[0]:
+        return _launch_runs(hydras, swept, jobs, built[0], interrupts)
+    if built[0].task["name"] != "sweep":
         expected = "a sweep (experiment=digits_sweep), or several values, as seed=0,1,2"
         raise InputError("-m", "has a single job to run", expected)
-    count = len(expand(built.task["grid"]))
-    results = built.results.resolve()  # jobs may start in another folder
-    weight = f"alignment.{WEIGHT}={built.alignment.alignment_regularisation}"
-    where = [f"results={results}", f"hydra.sweep.dir={results / built.name / 'jobs'}"]
-    rows = f"++task.row=range({count})"
-    status = _launch([*overrides, *where, rows, weight, *QUIET], interrupts)
+    (composed,) = jobs
+    composed = {**selection.resolved(composed, interrupts)[0].composed}
+    task, results = composed["task"], built[0].results
+    count = len(expand(task.get("grid")))
+    rows = [{**composed, "task": {**task, "row": row}} for row in range(count)]
+    where = results / built[0].name / JOBS
+    _list(where, rows, results)
+    status = _launch(hydras, where, range(count), interrupts)
     if not status:
         perform(composed, interrupts)
     return status
 
 
-def _launch(overrides: Sequence[str], interrupts: Interrupts) -> int:
-    """Runs Hydra in a process of its own, and returns its exit status."""
-    command = [sys.executable, "-m", "experiments.tasks.multirun", "-m", *overrides]
-    with subprocess.Popen(command) as process:
-        while True:
-            try:
-                status = process.wait(timeout=0.2)
-                break
-            except subprocess.TimeoutExpired:
-                # A terminal sends Ctrl-C to both processes.
-                if interrupts.seen == signal.SIGTERM:
-                    process.terminate()
+def _launch_runs(
+    hydras: Sequence[str],
+    swept: Sequence[Mapping[str, str]],
+    jobs: Jobs,
+    first: settings.RunSettings,
+    interrupts: Interrupts,
+) -> int:
+    """Runs each combination of values in a folder of its own, and sums them up."""
+    texts = [[f"{name}={value}" for name, value in row.items()] for row in swept]
+    names = [folder.named(",".join(row)) for row in texts]
+    if len({*names}) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError("-m", f"has {twice} twice", "runs that differ")
+    beside = first.results / f"{first.name}-multirun"
+    told = {"resume": False}
+    jobs = [job | told | {"name": n} for job, n in zip(jobs, names, strict=True)]
+    where = _folder(beside, jobs, resume=first.resume)
+    todo = [row for row, name in enumerate(names) if not (where / name).exists()]
+    print(f"{len(todo)} of {len(jobs)} runs to do in {where}{os.sep}", flush=True)
+    resumed = [f"resume={str(first.resume).lower()}"]
+    try:
+        status = _launch([*hydras, *resumed], where / JOBS, todo, interrupts)
+    except KeyboardInterrupt:
+        raise Stopped(f"stopped; the finished runs are in {where}.") from None
+    missing = [name for name in names if not (where / name).exists()]
+    if missing:
+        print(f"without results: {'; '.join(missing)}", file=sys.stderr)
+    _summarize(where, names, swept)
+    return status or int(bool(missing))
+
+
+def _folder(beside: Path, jobs: Jobs, *, resume: bool) -> Path:
+    """Returns a new folder with the list of jobs, or the last that has this list."""
+    taken = [*itertools.takewhile(Path.exists, folder.numbered(beside))]
+    new = next(itertools.islice(folder.numbered(beside), len(taken), None))
+    for path in reversed(taken) if resume else ():
+        kept = path / JOBS / f"{JOBS}.yaml"
+        if kept.exists() and _listed(OmegaConf.load(kept))[JOBS] == jobs:
+            return path
+    _list(new / JOBS, jobs, new)
+    return new
+
+
+def _list(where: Path, jobs: Jobs, results: Path) -> None:
+    """Writes the jobs' settings, for Hydra to read."""
+    try:
+        where.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise folder.unwritable(results, error) from error
+    listed = {"job": None, "resume": False, "results": str(results.resolve())}
+    OmegaConf.save(OmegaConf.create(listed | {JOBS: jobs}), where / f"{JOBS}.yaml")
+
+
+def _listed(config: Any) -> dict[str, Any]:
+    return cast(dict[str, Any], OmegaConf.to_container(config))
+
+
+def _launch(
+    overrides: Sequence[str], where: Path, rows: Sequence[int], interrupts: Interrupts
+) -> int:
+    """Runs some of the jobs by Hydra, in a process of its own; returns its status."""
+    if not rows:
+        return 0
+    command = [sys.executable, "-m", "experiments.tasks.multirun", "-m"]
+    here = where.resolve()  # jobs may start in another folder
+    command += ["--config-dir", str(here), f"hydra.sweep.dir={here}", *QUIET]
+    command += [f"job={','.join(map(str, rows))}", *overrides]
+    # A group of its own: Ctrl-C is passed on, for amid imports it would leave a trace.
+    with subprocess.Popen(command, process_group=0) as process:
+        told = False
+        while process.poll() is None:
+            if interrupts.seen is not None and not told:
+                process.terminate()
+                told = True
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=0.2)
     interrupts.check()
-    return status
+    return process.returncode
 
 
 def job(config: DictConfig) -> None:
     """Runs one job, perhaps in a process or on a machine of its own."""
-    composed = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
+    listed = _listed(config)
+    shared = {name: listed[name] for name in ("resume", "results")}
+    composed = listed[JOBS][listed["job"]] | shared
     with Interrupts() as interrupts:
-        perform(composed, interrupts)
+        try:
+            perform(composed, interrupts)
+        except InputError as error:  # other values may do; of a sweep all rows count
+            print(f"error: {error}", file=sys.stderr)
+            if composed["task"].get("row") is not None:
+                sys.exit(1)
+        except KeyboardInterrupt as stopped:
+            print(stopped, end="\n" * bool(str(stopped)), file=sys.stderr)
+            sys.exit(interrupts.exit_status())
+
+
+def _summarize(
+    where: Path, names: Sequence[str], swept: Sequence[Mapping[str, str]]
+) -> None:
+    """Prints and writes what the runs measured, as far as they are finished."""
+    rows, varied = [], []
+    for name, values in zip(names, swept, strict=True):
+        record = where / name / "metrics.json"
+        if record.exists():  # of a fit
+            means = json.loads(record.read_text("utf-8"))["means"]
+            rows.append({"folder": name, **values, **means})
+            varied.append(values)
+    if rows:
+        print(f"\n{records.aligned(rows)}\n")
+        records.write_csv(where / "summary.csv", rows)
+        if all(row["trustworthiness"] and row["displacement"] for row in rows):
+            figure = tradeoff.pareto(rows, {}, heading=where.name, settings=varied)
+            figure.savefig(where / "summary.png", dpi=150)
+    files = {f"{name}{os.sep}": "" for name in names}
+    print(contents.overview(where, files | FILES))
 
 
 if __name__ == "__main__":
-    defaults = composition.dataclass_defaults()
-    ConfigStore.instance().store("dataclass_defaults", defaults)
-    folder, name = str(composition.CONFIG.parent), composition.CONFIG.stem
-    hydra.main(version_base="1.3", config_path=folder, config_name=name)(job)()
+    hydra.main(version_base="1.3", config_path=None, config_name=JOBS)(job)()

@@ -9,6 +9,7 @@ from typing import Any
 from aljax.compilation import enable_compilation_cache
 from aljax.errors import InputError, nearest_name
 from experiments.interrupts import Interrupts
+from experiments.results import contents
 from experiments.settings import build
 from experiments.tasks import selection
 
@@ -18,8 +19,7 @@ TASKS = ("fit", "sweep", "feature_weights", "encoder")
 
 def perform(composed: Mapping[str, Any], interrupts: Interrupts) -> Path:
     """Does what `task` of the settings names, and returns the folder of the results."""
-    settings = build(selection.resolved(composed))
-    keep_compiled(settings.compilation_cache)
+    settings = build(selection.without_auto(composed))
     name = settings.task["name"]
     if name not in TASKS:
         hint = nearest_name(str(name), TASKS)
@@ -29,7 +29,13 @@ def perform(composed: Mapping[str, Any], interrupts: Interrupts) -> Path:
         remedy = "Devices share a fit (task.name=fit)."
         raise InputError("devices", got, "null", remedy)
     module = importlib.import_module(f"experiments.tasks.{name}")
-    return module.run(settings, interrupts)
+    keep_compiled(settings.compilation_cache)
+    settings, curve = selection.resolved(composed, interrupts)
+    folder: Path = module.run(settings, interrupts)
+    if curve is not None:
+        selection.write(curve, folder / "selection", heading=settings.name)
+        print("\n".join(contents.listed(folder, selection.FILES)))
+    return folder
 
 
 def keep_compiled(folder: Path | None) -> None:

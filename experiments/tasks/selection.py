@@ -16,6 +16,7 @@ import numpy as np
 import scipy.stats
 from jaxtyping import Float
 from matplotlib.figure import Figure
+from tqdm import tqdm
 
 from aljax import AlignmentConfig
 from aljax.plot.style import PALETTE
@@ -23,34 +24,63 @@ from aljax.selection import WEIGHT, Selection, select_alignment
 from aljax.sweep import SweepProblem
 from experiments import composition, settings
 from experiments.data import sources
+from experiments.data.dataset import related_by_ids
+from experiments.interrupts import Interrupts
 from experiments.results.records import write_json
 
 AUTO = "auto"
 CONFIDENCE = 0.95
+FILES = {
+    "selection.png": f"the weights that {AUTO} tried, and the one it chose",
+    "selection.json": "the same in numbers",
+}
 
 
-def resolved(composed: Mapping[str, Any]) -> dict[str, Any]:
+def without_auto(composed: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the settings with the default where the alignment's weight is `auto`."""
+    if not _is_auto(composed):
+        return dict(composed)
+    return _weighed(composed, AlignmentConfig().alignment_regularisation)
+
+
+def resolved(
+    composed: Mapping[str, Any], interrupts: Interrupts
+) -> tuple[settings.RunSettings, Selection | None]:
     """Returns the settings with a number where the alignment's weight was `auto`.
 
-    The curve it was chosen on is left beside the results, as NAME-selection.png and
-    .json.
+    And the curve that it was chosen on, for `write` to leave among the results.
     """
-    section = composed.get("alignment")
-    if not isinstance(section, Mapping) or section.get(WEIGHT) != AUTO:
-        return dict(composed)
-    default = AlignmentConfig().alignment_regularisation
-    known = {**composed, "alignment": {**section, WEIGHT: default}}
-    built = settings.build(known)
+    built = settings.build(without_auto(composed))
+    if not _is_auto(composed):
+        return built, None
     dataset = sources.load(**built.data)
+    dataset = related_by_ids(dataset) if built.by_ids else dataset
     problem = SweepProblem(dataset.slices, dataset.relations, **built.configs)
-    found = select_alignment(problem, key=jax.random.key(built.seed))
+    print(f"{built.name}: {WEIGHT} is chosen by mates that are hidden", flush=True)
+    with tqdm(desc="layouts", leave=False) as line:
+
+        def progress(done: int, total: int) -> None:
+            interrupts.check()
+            line.total = total
+            line.update(done - line.n)
+
+        key = jax.random.key(built.seed)
+        found = select_alignment(problem, key=key, progress=progress)
     print(f"{WEIGHT} {found.why}", flush=True)
-    write(found, built.results / f"{built.name}-selection", heading=built.name)
-    return {**composed, "alignment": {**section, WEIGHT: found.choice}}
+    return settings.build(_weighed(composed, found.choice)), found
+
+
+def _is_auto(composed: Mapping[str, Any]) -> bool:
+    section = composed.get("alignment")
+    return isinstance(section, Mapping) and section.get(WEIGHT) == AUTO
+
+
+def _weighed(composed: Mapping[str, Any], weight: float) -> dict[str, Any]:
+    return {**composed, "alignment": {**composed["alignment"], WEIGHT: weight}}
 
 
 def write(found: Selection, path: Path, *, heading: str) -> None:
-    """Writes the curve as JSON and as a picture."""
+    """Writes the curve as a picture and as JSON."""
     write_json(path.with_name(f"{path.name}.json"), found._asdict())
     curve(found, heading=heading).savefig(path.with_name(f"{path.name}.png"), dpi=150)
 

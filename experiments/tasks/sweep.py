@@ -9,7 +9,6 @@ share the folder fill it together.
 
 from __future__ import annotations
 
-import csv
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -27,7 +26,7 @@ from experiments.data.dataset import Dataset
 from experiments.interrupts import Interrupts
 from experiments.results import contents, report
 from experiments.results.folder import unwritable
-from experiments.results.records import write_json
+from experiments.results.records import write_csv, write_json
 from experiments.settings import RunSettings, check_options, check_seed
 from experiments.tasks import tradeoff
 from experiments.tasks.grid import expand
@@ -95,7 +94,7 @@ def _check_room(folder: Path, dataset: Dataset) -> None:
             "data",
             f"has a slice of {smallest} rows",
             f"at least {least}, for a sweep measures the {Case.n_neighbors} nearest",
-            "A single fit (task.name=fit) takes smaller ones.",
+            "Single fits take smaller ones: -m and task.name=fit seed=0,1.",
         )
     if (folder / "metrics.json").exists():
         got = f"is {folder.name}, and {folder} has the result of a fit"
@@ -198,17 +197,25 @@ def _write(
 ) -> None:
     lines = [row | done.measures for row, done in zip(rows, table, strict=True)]
     points = {name: rival.measures for name, rival in rivals.items()}
-    with (folder / "sweep.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=[*lines[0]])
-        writer.writeheader()
-        writer.writerows(lines)
+    write_csv(folder / "sweep.csv", lines)
     record = {"rows": lines, "rivals": points, "versions": report.versions()}
     write_json(folder / "sweep.json", record)
     settings.save(folder)
     if "displacement" in lines[0]:
-        figure = tradeoff.pareto(lines, points, heading=folder.name)
+        figure = tradeoff.pareto(
+            lines, points, heading=folder.name, settings=_varied(rows)
+        )
         figure.savefig(folder / "pareto.png", dpi=150)
     maps = [done.maps for done in table]
     colors = contents.colors(dataset)
-    figure = tradeoff.multiples(rows, maps, heading=folder.name, **colors)
+    shown = {"heading": folder.name, "titles": dataset.titles, **colors}
+    figure = tradeoff.multiples(rows, maps, **shown)
     figure.savefig(folder / "maps.png", dpi=150)
+
+
+def _varied(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Returns those settings of each row that are not the same in all."""
+    names = [
+        name for name in rows[0] if any(row[name] != rows[0][name] for row in rows)
+    ]
+    return [{name: row[name] for name in names} for row in rows]

@@ -4,16 +4,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
+from scipy.spatial.distance import cdist
 
 from aljax.plot.style import (
+    COLORMAP,
     PALETTE,
     bounds,
     color_by,
     explain,
+    name_places,
     plane,
     scatter,
     spread,
@@ -21,6 +25,9 @@ from aljax.plot.style import (
 from aljax.selection import WEIGHT
 
 MARKERS = ("D", "s", "^", "v", "P")
+POINT = 25  # square points of area
+NEAR = 0.01  # of the extent, within which points coincide
+NAMED = 12  # points that have names
 PANEL = 1.4  # inches
 MULTIPLES = 8  # settings whose maps are drawn
 COLUMNS = 6  # slices that are drawn
@@ -31,45 +38,81 @@ def pareto(
     rivals: Mapping[str, Mapping[str, Any]],
     *,
     heading: str,
+    settings: Sequence[Mapping[str, Any]] = (),
 ) -> Figure:
     """Draws trustworthiness against displacement, a point a row; up and left is better.
+
+    Points that coincide are rings around each other.
 
     Args:
         rows: Settings and measures; colored by the weight of the alignment, if it
             is one of theirs.
         rivals: Measures of other methods.
         heading: The title.
+        settings: Of each row, which name its point where there are few.
     """
     figure = Figure(figsize=(7.5, 5), layout="constrained")
     axis = figure.subplots()
-    moved = [row["displacement"] for row in rows]
-    trust = [row["trustworthiness"] for row in rows]
-    weights = np.array([row.get(WEIGHT, np.nan) for row in rows], dtype=float)
-    if np.isfinite(weights).all() and (weights > 0).all() and np.ptp(weights):
-        scale = LogNorm(weights.min(), weights.max())
-        points = axis.scatter(moved, trust, c=weights, norm=scale, cmap="viridis")
+    places = np.array([[row["displacement"], row["trustworthiness"]] for row in rows])
+    others = [[row["displacement"], row["trustworthiness"]] for row in rivals.values()]
+    shown = np.vstack([places, *others])
+    if (shown[:, 0] > 0).all():
+        axis.set_xscale("log")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.xaxis.set_minor_formatter(NullFormatter())
+    sizes = POINT * (1 + 2 * _rings(places)) ** 2
+    order = np.argsort(-sizes, kind="stable")  # the largest below
+    style: dict[str, Any] = {"s": sizes[order], "edgecolors": "white"}
+    weights = _weights(rows)
+    if (weights > 0).all() and np.ptp(weights):
+        style |= {"norm": LogNorm(weights.min(), weights.max()), "cmap": COLORMAP}
+        points = axis.scatter(*places[order].T, c=weights[order], **style)
         figure.colorbar(points, ax=axis, label=WEIGHT)
     else:
-        axis.scatter(moved, trust, color=PALETTE[0])
-    for marker, color, (name, found) in zip(
-        MARKERS, PALETTE[1:], rivals.items(), strict=False
+        axis.scatter(*places[order].T, color=PALETTE[0], **style)
+    for marker, color, place, name in zip(
+        MARKERS, PALETTE[1:], others, rivals, strict=False
     ):
-        place = (found["displacement"], found["trustworthiness"])
         axis.scatter(*place, marker=marker, color=color, s=60, label=name)
     axis.set(
         xlabel="displacement of mates, in radii of the maps (less is better)",
         ylabel="trustworthiness, 15 neighbors (1 is best)",
-        xscale="log",
+        title=f"{heading}: one point a setting",
     )
-    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.xaxis.set_major_formatter("{x:g}")
-    axis.xaxis.set_minor_formatter(NullFormatter())
-    axis.set_title(f"{heading}: one point a setting")
     axis.grid(alpha=0.3, which="both")
     axis.spines[["top", "right"]].set_visible(False)
     if rivals:
         axis.legend(frameon=False)
+    axis.margins(0.1)
+    if len(settings) <= NAMED:
+        names = [", ".join(words(row)) for row in settings]
+        name_places(axis, names, places[: len(names)], fontsize="x-small")
     return figure
+
+
+def _rings(places: Float[np.ndarray, "rows 2"]) -> Int[np.ndarray, "rows"]:
+    """Returns how many earlier points each covers, to a hundredth of the extent."""
+    extent = np.maximum(np.ptp(places, axis=0), 1e-12)
+    near = cdist(places / extent, places / extent) < NEAR
+    return np.tril(near, -1).sum(axis=1)
+
+
+def _weights(rows: Sequence[Mapping[str, Any]]) -> Float[np.ndarray, "rows"]:
+    """Returns the weights of the alignment; NaN if a row has none or has a word."""
+    try:
+        return np.array([row.get(WEIGHT, np.nan) for row in rows], dtype=float)
+    except ValueError:
+        return np.full(len(rows), np.nan)
+
+
+def words(row: Mapping[str, Any]) -> list[str]:
+    """Returns each setting of a row in a few letters."""
+    return [
+        f"{'weight' if name == WEIGHT else name} "
+        + (f"{value:.3g}" if isinstance(value, float) else str(value))
+        for name, value in row.items()
+    ]
 
 
 def multiples(
@@ -77,6 +120,7 @@ def multiples(
     maps: Sequence[Sequence[np.ndarray]],
     *,
     heading: str,
+    titles: Sequence[str],
     labels: Sequence[np.ndarray] | None = None,
     values: Sequence[np.ndarray] | None = None,
 ) -> Figure:
@@ -91,15 +135,10 @@ def multiples(
     for line, row in zip(panels, lines, strict=True):
         planes = [plane(maps[row][t]) for t in columns]
         draw_line(line, planes, [coloring.points[t] for t in columns])
-        words = [
-            f"{'weight' if name == WEIGHT else name} "
-            + (f"{value:.3g}" if isinstance(value, float) else str(value))
-            for name, value in rows[row].items()
-        ]
         name = {"fontsize": "x-small", "rotation": 0, "ha": "right"}
-        line[0].set_ylabel("\n".join(words), **name)
+        line[0].set_ylabel("\n".join(words(rows[row])), **name)
     for panel, t in zip(panels[0], columns, strict=True):
-        panel.set_title(f"slice {t}", fontsize="small")
+        panel.set_title(titles[t] or f"slice {t}", fontsize="small")
     explain(figure, [*figure.axes], coloring)
     return figure
 
