@@ -174,22 +174,27 @@ def test_the_sum_of_the_data_is_of_all_that_they_hold():
 
 def test_a_result_is_reproduced_and_what_differs_is_named(unbroken, capsys):
     folder = shutil.copytree(unbroken, Path("old/own"))
-    assert main(["--reproduce", str(folder)]) == 0
-    assert f"the same bits: {Path('old/own-2').absolute()}" in capsys.readouterr().out
     kept = json.loads((folder / "metrics.json").read_text())
     kept["versions"]["jax"] = "0.1"
     (folder / "metrics.json").write_text(json.dumps(kept))
-    assert main(["--reproduce", str(folder), "results=new"]) == 0
-    assert "although `jax` is " in capsys.readouterr().out
-    assert names("new") == ["own"]
-    (folder / "config.yaml").write_text(
-        (folder / "config.yaml").read_text().replace("seed: 0", "seed: 1")
-    )
-    assert main(["--reproduce", str(folder)]) == 1
-    err = capsys.readouterr().err
-    assert "other bits: slice_0 differs by up to" in err
-    assert "`seed` is 1 and was 0" in err
-    assert " and was 0.1" in err
+    assert main(["--reproduce", str(folder)]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("the same data and settings; `jax` is ")
+    assert f"the same bits: {Path('old/own-2').absolute()}" in out
+
+
+@pytest.mark.parametrize("changed", ["seed", "layout.min_dist", "data"])
+def test_other_data_or_settings_are_not_run_again(unbroken, asked, changed, capsys):
+    folder = shutil.copytree(unbroken, Path("old/own"))
+    value = {"seed": 1, "layout.min_dist": 0.3}.get(changed)
+    others = asked[1].replace("own.npz", "other.npz")
+    override = others if value is None else f"{changed}={value}"
+    assert main(["--reproduce", str(folder), override, "results=new"]) == 1
+    out, err = capsys.readouterr()
+    assert err.startswith(f"not run again, for `{changed}` is ")
+    assert not out
+    assert err.count(" and was ") == 1
+    assert not Path("new").exists()
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "metrics.json", "embedding.npz"])

@@ -204,6 +204,7 @@ def record(
     name: str,
     seed: int,
     seconds: Mapping[str, float],
+    decided: Mapping[str, str],
 ) -> dict[str, Any]:
     """Returns all that `metrics.json` keeps."""
     last = jax.tree.map(lambda term: term[-1:].sum(), embedding.history)
@@ -217,7 +218,8 @@ def record(
         "name": name,
         "seed": seed,
         "data": digest(dataset),
-        "commit": commit(),
+        "decided": decided,
+        "processes": jax.process_count(),
         "means": {key: _number(value) for key, value in measures.means().items()},
         "slices": [
             dict(zip(of_slices, values, strict=True))
@@ -230,6 +232,14 @@ def record(
         "seconds_of_fit": _rounded(embedding.seconds),
         "peak_memory_mib": round(peak_memory()),
         "graph_recall": graph_recall(embedding),
+        **environment(),
+    }
+
+
+def environment() -> dict[str, Any]:
+    """Returns what bits may depend on besides data and settings."""
+    return {
+        "commit": commit(),
         "versions": {"python": platform.python_version(), **versions()},
         "machine": {
             "device": jax.devices()[0].device_kind,

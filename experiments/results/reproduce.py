@@ -2,13 +2,13 @@
 
     python -m experiments.run --reproduce results/digits_sequence
 
-What was recorded of the first run, such as data, versions, commit and machine, says
-what may be to blame where the bits are others.
+Data and settings are compared first; if they are others, nothing is run.  The versions,
+the commit and the machine say what may be to blame where the bits are others.
 """
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,11 @@ import numpy as np
 from aljax.checkpoints import differences
 from aljax.errors import InputError
 from experiments import composition
+from experiments.data import sources
 from experiments.data.archives import DAMAGE, read_npz, short
 from experiments.interrupts import Interrupts
+from experiments.results import report, resume
+from experiments.settings import build
 
 FILES = ("config.yaml", "metrics.json", "embedding.npz")
 
@@ -39,23 +42,36 @@ def reproduce(folder: Path, overrides: Sequence[str], interrupts: Interrupts) ->
     for name in FILES:
         if not (folder / name).is_file():
             raise _refused(f"is {folder}, which has no {name}")
-    then = _record(folder)
+    decided, around = _record(folder)
     _arrays(folder)  # before the time that a run takes
     composed = composition.compose(overrides, folder / "config.yaml")
     if not any(text.startswith("results=") for text in overrides):
         composed["results"] = str(folder.resolve().parent)
+    others = differences(decided, _decided(composed, decided))
+    if others:
+        print(f"not run again, for {'; '.join(others)}.", file=sys.stderr)
+        return 1
+    differing = "; ".join(differences(around, _flat(report.environment())))
+    print(f"the same data and settings; {differing or 'all else is the same'}.")
     again = perform(composed, interrupts)
-    differing = differences(then, _record(again))
     different = [*differing_arrays(folder, again)]
     if not different:
         print(f"the same bits: {again} has every array of {folder}.")
-        if differing:
-            print(f"although {'; '.join(differing)}.")
         return 0
     print(f"other bits: {'; '.join(different)}.", file=sys.stderr)
-    blame = "; ".join(differing) or "nothing that was recorded"
+    blame = differing or "nothing that was recorded"
     print(f"what else differs: {blame}.", file=sys.stderr)
     return 1
+
+
+def _decided(composed: dict[str, Any], names: Iterable[str]) -> dict[str, str]:
+    """Returns what decides the maps now, as far as it was recorded."""
+    from experiments.tasks.fit import described
+
+    settings = build(composed)
+    dataset = described(sources.load(**settings.data), settings)
+    now = resume.decides(settings, dataset)
+    return {name: now[name] for name in now if name in names}
 
 
 def differing_arrays(folder: Path, again: Path) -> list[str]:
@@ -82,15 +98,23 @@ def _arrays(folder: Path) -> dict[str, np.ndarray]:
         raise _refused(got) from error
 
 
-def _record(folder: Path) -> dict[str, str]:
-    """Returns the recorded facts that bits depend on, by name."""
+def _record(folder: Path) -> tuple[dict[str, str], dict[str, str]]:
+    """Returns what decided the maps, and what else bits may depend on, by name."""
     try:
         kept: dict[str, Any] = json.loads((folder / "metrics.json").read_text("utf-8"))
-        flat = {name: kept.get(name) for name in ("data", "commit", "seed")}
-        flat |= kept["versions"] | kept["machine"]
+        whole = {name: str(kept[name]) for name in ("data", "seed") if name in kept}
+        decided = {name: text[: resume.DIGITS] for name, text in whole.items()}
+        decided |= kept.get("decided", {})
+        if kept.get("processes", 1) > 1:  # each has summed up its own slices
+            decided.pop("data", None)
+        return decided, _flat(kept)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         got = f"is {folder}, whose metrics.json cannot be read ({error!r})"
         raise _refused(got) from error
+
+
+def _flat(kept: Mapping[str, Any]) -> dict[str, str]:
+    flat = {"commit": kept["commit"], **kept["versions"], **kept["machine"]}
     return {name: str(value) for name, value in flat.items()}
 
 

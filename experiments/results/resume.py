@@ -23,6 +23,8 @@ from experiments.interrupts import Stopped
 from experiments.results.folder import LOCK, discard, held, made, numbered, sweep
 from experiments.settings import CHECKPOINTS, RunSettings
 
+DIGITS = 16  # of the sum of the data
+
 
 @contextmanager
 def checkpoints(settings: RunSettings, dataset: Dataset) -> Iterator[Checkpoints]:
@@ -73,7 +75,7 @@ def checkpoints(settings: RunSettings, dataset: Dataset) -> Iterator[Checkpoints
 
 def decides(settings: RunSettings, dataset: Dataset) -> dict[str, str]:
     """Returns all that a run's layout depends on, by name."""
-    about = {"data": digest(dataset)[:16], "seed": str(settings.seed)}
+    about = {"data": digest(dataset)[:DIGITS], "seed": str(settings.seed)}
     about["first"] = str(settings.first)
     for section, config in settings.configs.items():
         for name, value in vars(config).items():

@@ -86,6 +86,7 @@ def finish(
     contents.write_arrays(folder, dataset, embedding)
     seconds["of which compilation"] = clock.seconds
     names: dict[str, Any] = {"name": settings.name, "seed": settings.seed}
+    names["decided"] = resume.decides(settings, dataset)
     record = report.record(dataset, embedding, measures, **names, seconds=seconds)
     write_json(folder / "metrics.json", record, allow_nan=False)
     settings.save(folder)
