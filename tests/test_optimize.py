@@ -14,6 +14,7 @@ from helpers import (
     make_problem,
     make_relations,
     programs,
+    refused,
 )
 
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
@@ -343,3 +344,13 @@ def test_the_number_of_shifts_suits_the_slice(points):
     assert points * shifts <= 640_000 or shifts == 16 or shifts == 6
     # Of a longer sequence no more: its epochs are not cheap.
     assert default_shifts(points, 10 * points) <= shifts
+
+
+@pytest.mark.parametrize("climbing", [optax.adam(0.1), optax.sgd(2.0), optax.scale(-1)])
+def test_an_optimizer_that_climbs_is_refused(problem, key, climbing):
+    start = stack_maps(make_maps(), problem)
+    with refused("optimizer", "turns a gradient of 1 into -", "optax.scale_by_adam()"):
+        init(start, n_epochs=2, optimizer=climbing)
+    state, wrong = init(start, n_epochs=2), {"optimizer": climbing}
+    with refused("optimizer", "by which the layout would climb"):
+        run(problem, make_params(), state, 2, key=key, n_shifts=2, **wrong)

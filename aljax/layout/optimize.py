@@ -10,7 +10,7 @@ of any length has the same bits as an unbroken one.
 import dataclasses
 import inspect
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import equinox as eqx
@@ -142,7 +142,11 @@ def init(
         n_epochs: Epochs of the whole layout, over which the rate falls.
         optimizer: The optax transformation that `step` or `run` will follow.
         terms: The class of the values of the loss that they will follow.
+
+    Raises:
+        InputError: An optimizer that climbs, as one with a learning rate does.
     """
+    check_descends(optimizer)
     blank = np.zeros((RECORDS, maps.shape[0]), maps.dtype)
     return LayoutState(
         maps=maps,
@@ -151,6 +155,25 @@ def init(
         n_epochs=jnp.asarray(np.int32(n_epochs)),
         history=terms(*(jnp.asarray(blank.copy()) for _ in dataclasses.fields(terms))),
     )
+
+
+@lru_cache(maxsize=16)
+def check_descends(optimizer: optax.GradientTransformation) -> None:
+    """Checks by one update that a rule keeps the sign of the gradient."""
+    if optimizer is ADAM:
+        return
+    with jax.ensure_compile_time_eval():
+        slope = jnp.ones((1, 1, 1))
+        moved, _ = optimizer.update(slope, optimizer.init(slope), slope)
+        length = float(jnp.asarray(moved).sum())
+    if length < 0:
+        raise InputError(
+            "optimizer",
+            f"turns a gradient of 1 into {length:g}, by which the layout would climb",
+            "an update rule that keeps the sign of the gradient",
+            "The layout subtracts what it returns, times its own `learning_rate`: pass "
+            "optax.scale_by_adam() for optax.adam(0.1).",
+        )
 
 
 def step(
@@ -171,12 +194,14 @@ def step(
         state: The maps so far.
         key: The run's key; each epoch folds its number in.
         n_shifts: Shifts that estimate the repulsion.
-        optimizer: An optax transformation without a learning rate, as `init` had it.
+        optimizer: An optax transformation without a learning rate, as `init` had it:
+            what it makes of the gradient is subtracted, times the layout's rate.
         loss: A function `(maps, problem, params, shifts)` of the stacked maps that
             returns `LossTerms`.  To add a term, call `aligned_loss` and add to one
             of its fields, one number for each slice; or return a subclass of
             `LossTerms` with another field, and give that class to `init` as `terms`.
     """
+    check_descends(optimizer)
     epoch_key = jax.random.fold_in(key, state.epoch)
     shifts = draw_shifts(epoch_key, problem.n_points, n_shifts=n_shifts)
 
