@@ -12,7 +12,7 @@ from aljax.checkpoints import Checkpoints
 from aljax.compilation import enable_compilation_cache
 from aljax.config import AlignmentConfig, GraphConfig, InverseConfig, LayoutConfig
 from aljax.embedding import AlignedEmbedding
-from aljax.errors import nearest_name
+from aljax.errors import InputError, nearest_name
 from aljax.fit import fit, prepare
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.knn import KNN, as_knn
@@ -36,6 +36,7 @@ __all__ = [
     "Checkpoints",
     "FuzzyGraph",
     "GraphConfig",
+    "InputError",
     "InverseConfig",
     "LayoutConfig",
     "Placement",

@@ -191,7 +191,12 @@ class AlignedEmbedding(Record):
         return self.frame(slice).place(rows)
 
     def update(
-        self, new_slice: Any, relations: Any, *, key: jax.Array, **options: Any
+        self,
+        new_slice: Any,
+        relations: Any,
+        *,
+        key: jax.Array | None = None,
+        **options: Any,
     ) -> "AlignedEmbedding":
         """Returns the sequence with one more slice: see `aljax.update`."""
         from aljax.update import update
@@ -307,11 +312,12 @@ class AlignedEmbedding(Record):
         """A title, and for each slice that is shown its index, rows and label."""
         count = len(self.maps)
         rows = sum(map(len, self.maps))
-        title = f"{type(self).__name__}: {count} slices, {rows} rows, "
+        plural = "s" * (count != 1)
+        title = f"{type(self).__name__}: {count} slice{plural}, {rows} rows, "
         title += f"{self.maps[0].shape[1]} components"
         labels = self.slice_labels or [""] * count
         lines = [
-            (str(t), str(len(positions)), brief(label) if label != "" else "")
+            (str(t), str(len(positions)), brief(label).strip("'\""))
             for t, (positions, label) in enumerate(zip(self.maps, labels, strict=True))
         ]
         if count > SHOWN:
@@ -321,16 +327,19 @@ class AlignedEmbedding(Record):
     def __repr__(self) -> str:
         title, lines = self._table()
         table = [f"{t:>7} {rows:>9}  {label}" for t, rows, label in lines]
-        return "\n".join([title, "  slice      rows", *map(str.rstrip, table)])
+        head = "  slice      rows" + "  label" * bool(self.slice_labels)
+        return "\n".join([title, head, *map(str.rstrip, table)])
 
     def _repr_html_(self) -> str:
         title, lines = self._table()
-        cells = [
-            "".join(f"<td>{html.escape(cell)}</td>" for cell in line) for line in lines
-        ]
-        body = "".join(f"<tr>{line}</tr>" for line in cells)
-        head = "<tr><th>slice</th><th>rows</th><th>label</th></tr>"
-        table = f"<p>{title}</p><table>{head}{body}</table>"
+        names = ("slice", "rows", "label")[: 2 + bool(self.slice_labels)]
+        head = "".join(f"<th>{name}</th>" for name in names)
+        body = "".join(
+            f"<tr>{''.join(f'<td>{html.escape(c)}</td>' for c in line[: len(names)])}"
+            "</tr>"
+            for line in lines
+        )
+        table = f"<p>{title}</p><table><tr>{head}</tr>{body}</table>"
         try:
             from aljax.plot import slices
         except ImportError:  # matplotlib is an extra

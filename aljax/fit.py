@@ -69,7 +69,7 @@ def fit(
     slices: Sequence[Any],
     relations: Any = None,
     *,
-    key: jax.Array,
+    key: jax.Array | None = None,
     graph: GraphConfig = GraphConfig(),
     layout: LayoutConfig = LayoutConfig(),
     alignment: AlignmentConfig = AlignmentConfig(),
@@ -99,7 +99,8 @@ def fit(
             at least 0, {(s, t): (array, weights)}.  A single slice needs none, and
             `AnnData` have ids, their rows' names.
         key: Decides the order of the points, the random part of the start and the
-            pairs that repel: the same key gives the same maps.
+            pairs that repel: the same key gives the same maps.  It has to be given, as
+            jax.random.key(0).
         graph: How data become graphs.
         layout: How graphs become maps.
         alignment: How strongly mates are held together.
@@ -140,6 +141,7 @@ def fit(
         TypeError: A keyword is a setting of a config, or unknown.
     """
     check_extra("fit", settings, KEYWORDS)
+    key = check_key(key)
     if checkpoints is not None:
         instance("checkpoints", checkpoints, Checkpoints, "aljax.Checkpoints(folder)")
     if progress is not None:
@@ -192,7 +194,7 @@ def prepare(
     slices: Sequence[Any],
     relations: Any = None,
     *,
-    key: jax.Array,
+    key: jax.Array | None = None,
     graph: GraphConfig = GraphConfig(),
     layout: LayoutConfig = LayoutConfig(),
     alignment: AlignmentConfig = AlignmentConfig(),
@@ -210,7 +212,7 @@ def prepare(
     Takes the arguments of `aljax.fit`, plus `visible`: a filter applied to the mates
     before the start and the layout (used to hold mates out).
     """
-    check_key(key)
+    key = check_key(key)
     instance("graph", graph, GraphConfig, "aljax.GraphConfig(...)")
     instance("layout", layout, LayoutConfig, "aljax.LayoutConfig(...)")
     instance("alignment", alignment, AlignmentConfig, "aljax.AlignmentConfig(...)")
@@ -307,15 +309,17 @@ def read_start(start: Starts, layout: LayoutConfig) -> tuple[LayoutConfig, Start
     return dataclasses.replace(layout, init="spectral"), start
 
 
-def check_key(key: Any) -> None:
-    """Checks that a value is one key of JAX, of the new or the old style."""
+def check_key(key: Any) -> jax.Array:
+    """Returns a key of JAX, of the new or the old style, after a check."""
     check_fork()
     if isinstance(key, jax.Array):
         if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim == 0:
-            return
+            return key
         if key.dtype == jnp.uint32 and key.shape == jax.random.PRNGKey(0).shape:
-            return
-    raise InputError("key", f"is {key!r}", "a key by itself, as jax.random.key(0)")
+            return key
+    got = "is missing" if key is None else f"is {key!r}"
+    remedy = "The same key gives the same maps." if key is None else ""
+    raise InputError("key", got, "a key by itself: key=jax.random.key(0)", remedy)
 
 
 def seeds(key: jax.Array, count: int) -> list[int]:

@@ -28,6 +28,7 @@ from aljax.metrics import displacement
 from aljax.relations.mates import Relations
 from aljax.sweep import Maps, SweepProblem, check_problem, measure_row, sweep
 
+__all__ = ["Selection", "select_alignment"]
 WEIGHT = "alignment_regularisation"
 WEIGHTS = (0.003, 0.01, 0.03, 0.07, 0.15, 0.3, 0.6, 1.2)
 
@@ -55,7 +56,7 @@ class Selection(NamedTuple):
 def select_alignment(
     problem: SweepProblem,
     *,
-    key: jax.Array,
+    key: jax.Array | None = None,
     weights: Sequence[float] = WEIGHTS,
     n_seeds: int = 5,
     hidden_share: float = 0.2,
@@ -87,7 +88,7 @@ def select_alignment(
     check_problem(problem)
     if problem.visible is not None:
         raise InputError("problem.visible", "is given", "None: mates are hidden here")
-    check_key(key)
+    key = check_key(key)
     _check(weights, n_seeds, hidden_share)
     reference = float(problem.alignment.alignment_regularisation)
     tried = np.unique([*map(float, weights), reference])
@@ -252,3 +253,7 @@ def _standard_error(
     values: Float[np.ndarray, "weights seeds"],
 ) -> Float[np.ndarray, "weights"]:
     return values.std(axis=1, ddof=1) / np.sqrt(values.shape[1])
+
+
+def __dir__() -> list[str]:
+    return [*__all__]

@@ -26,6 +26,7 @@ from aljax.layout.problem import LayoutParams, layout_params
 from aljax.metrics import displacement, trustworthiness
 from aljax.relations.mates import Relations
 
+__all__ = ["Row", "Sweep", "SweepProblem", "sweep"]
 SECTIONS = {"graph": GraphConfig, "layout": LayoutConfig, "alignment": AlignmentConfig}
 
 SHAPES = (
@@ -331,3 +332,7 @@ def _stack_terms(losses: Sequence[LossTerms]) -> LossTerms:
     none = np.zeros_like(losses[0].attraction)
     terms = [[vars(loss).get(f.name, none) for loss in losses] for f in fields(kind)]
     return kind(*(jnp.asarray(np.stack(term)) for term in terms))
+
+
+def __dir__() -> list[str]:
+    return [*__all__]

@@ -71,7 +71,7 @@ def update(
     new_slice: Any,
     relations: Any,
     *,
-    key: jax.Array,
+    key: jax.Array | None = None,
     move: int = 0,
     keep: int | None = None,
     settings: Mapping[str, Any] | None = None,
@@ -117,7 +117,7 @@ def update(
             there are none, `move` or `keep` out of range, an unknown setting.
     """
     check_extra("update", extra, KEYWORDS)
-    check_key(key)
+    key = check_key(key)
     check_fitted(fitted)
     count = len(fitted.maps)
     if progress is not None:

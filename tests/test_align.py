@@ -600,14 +600,18 @@ def test_a_model_is_shown_in_few_lines(plain):
         assert "134 rows" in lines[0] or "5360 rows" in lines[0]
         shown = model._repr_html_()
         assert shown.startswith("<p>")
+        assert "label" not in shown
         assert "data:image/png;base64," in shown
         assert len(shown) < 500_000
 
 
 def test_without_matplotlib_a_model_is_a_table(plain, monkeypatch):
     monkeypatch.setitem(sys.modules, "aljax.plot", None)
-    labels = ("<a>", "b", "c")
-    shown = dataclasses.replace(plain, slice_labels=labels)._repr_html_()
+    labeled = dataclasses.replace(plain, slice_labels=("<a>", "Jan 2020", "c"))
+    shown = labeled._repr_html_()
+    lines = repr(labeled).splitlines()
+    assert [lines[1].split()[2], *lines[3].split()[2:]] == ["label", "Jan", "2020"]
+    assert "<th>label</th></tr>" in shown
     assert "&lt;a&gt;" in shown
     assert "<img" not in shown
 

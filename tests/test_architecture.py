@@ -1,6 +1,7 @@
 """Imports run one way, up the list below; rooms are small and have a place."""
 
 import ast
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -210,6 +211,14 @@ def test_importing_the_library_loads_nothing_heavy():
     ).stdout.split()
     assert "aljax.fit" in loaded
     assert not {*HEAVY} & {*loaded}
+
+
+@pytest.mark.parametrize("room", ["layout", *aljax.ROOMS])
+def test_a_room_lists_its_public_names_alone_and_each_is_documented(room):
+    module = importlib.import_module(f"aljax.{room}")
+    assert dir(module) == sorted(module.__all__)
+    for name in module.__all__:
+        assert getattr(module, name).__doc__, name
 
 
 def test_every_public_name_exists_and_is_documented():

@@ -547,3 +547,9 @@ def test_columns_of_other_names_are_refused(fitted):
     np.testing.assert_array_equal(
         maps.transform(other.to_numpy()), fitted.transform(DATA[1])
     )
+
+
+@pytest.mark.parametrize("call", [aljax.fit, aljax.prepare])
+def test_a_key_that_is_missing_is_asked_for(call):
+    with refused("key", "is missing", "key=jax.random.key(0)"):
+        call(make_data(), make_relations())

@@ -3,3 +3,7 @@
 from aljax.distributed.fit import Share, fit, gather, share
 
 __all__ = ["Share", "fit", "gather", "share"]
+
+
+def __dir__() -> list[str]:
+    return [*__all__]

@@ -68,3 +68,7 @@ def __getattr__(name: str) -> Any:
     spelled = f"`aljax.metrics.{measure.__name__}{spelled}`"
     warn(f"`aljax.metrics.{name}` is now {spelled}.", DeprecationWarning)
     return partial(measure, **options)
+
+
+def __dir__() -> list[str]:
+    return [*__all__]
