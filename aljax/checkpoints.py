@@ -30,6 +30,7 @@ from aljax.config import number
 from aljax.errors import InputError, read_path, warn
 from aljax.layout.optimize import LayoutState
 from aljax.layout.problem import AlignedProblem, LayoutParams
+from aljax.layout.spaces import Space
 
 ROOM = 2**20  # bytes that orbax writes beside the arrays, and some more
 PATTERN = "epoch_" + "[0-9]" * 7
@@ -121,7 +122,7 @@ class Checkpoints:
             "key": str(np.asarray(jax.random.key_data(key)).ravel().tolist()),
             "n_epochs": str(int(state.n_epochs)),
             "n_shifts": str(n_shifts),
-            "params": _digest(params),
+            "params": _digest(params) + _named(params.space),
             "problem": _digest(problem),
             "start": _digest(state),
         }
@@ -276,6 +277,13 @@ def _digest(tree: Any) -> str:
         digest.update(f"{leaf.dtype}{leaf.shape}".encode())
         digest.update(np.ascontiguousarray(leaf).data)
     return digest.hexdigest()[:16]
+
+
+def _named(space: Space) -> str:
+    """A space by its name, or its function's, which other processes have, too."""
+    if space is None:
+        return ""
+    return f" {getattr(space[0], '__qualname__', space[0])} {space[1]}"
 
 
 def _text(content: Any) -> np.ndarray:

@@ -30,10 +30,12 @@ def _per_slice(default: Any, check: Check) -> Any:
     return _setting(default, each(check), per_slice=True)
 
 
-SYNONYMS = {  # of pynndescent, scikit-learn and SciPy
+SYNONYMS = {  # of pynndescent, scikit-learn, SciPy and umap-learn
     "l2": "euclidean",
     **dict.fromkeys(("l1", "cityblock", "taxicab"), "manhattan"),
     **dict.fromkeys(("linf", "linfty", "linfinity"), "chebyshev"),
+    "standardised_euclidean": "seuclidean",
+    "weighted_minkowski": "wminkowski",
 }
 # The distance of rows that share nothing, or point in opposite directions.
 FARTHEST = {
@@ -52,6 +54,18 @@ _YES_NO = check_of(lambda v: isinstance(v, bool | np.bool_), "True or False")
 _STARTS = one_of("spectral", "tswspectral", "pca", "random")
 _AUTO = unless(
     lambda v: isinstance(v, numbers.Integral) and v == -1, number(2, whole=True)
+)
+SPACES = {  # the spaces of maps, and their components where they have a number of them
+    **dict.fromkeys(("euclidean", "manhattan", "chebyshev", "minkowski", "wminkowski")),
+    **dict.fromkeys(("seuclidean", "mahalanobis", "canberra", "braycurtis", "cosine")),
+    **dict.fromkeys(("correlation", "softmax_hellinger", "hyperboloid")),
+    "haversine": 2,
+    "spherical_gaussian_energy": 3,
+    "diagonal_gaussian_energy": 4,
+    "gaussian_energy": 5,
+}
+_OUTPUT = unless(
+    lambda v: callable(v) or (isinstance(v, str) and v in SYNONYMS), one_of(*SPACES)
 )
 _BOUNDS = check_of(
     lambda v: v == "data" if isinstance(v, str) else is_listed(v) and len(v) == 2,
@@ -185,6 +199,10 @@ class LayoutConfig(_Settings):
         dens_frac: The last share of epochs, in which it acts (per slice; 0 to 1).
         dens_var_shift: Added to the variance of the map's log radii, so that small
             differences are not blown up (per slice; at least 0).
+        output_metric: The distance in the maps: "euclidean", another name of
+            `aljax.layout.spaces`, such as "haversine" (a sphere), "hyperboloid" or
+            "gaussian_energy", or a function of two points that JAX can trace.
+        output_metric_kwds: Further arguments of that distance, by name.
 
     Raises:
         InputError: A name, type or value is none of the above.
@@ -210,14 +228,35 @@ class LayoutConfig(_Settings):
     dens_lambda: PerSliceFloat = _per_slice(2.0, number(0))
     dens_frac: PerSliceFloat = _per_slice(0.3, number(0, high=1))
     dens_var_shift: PerSliceFloat = _per_slice(0.1, number(0))
+    output_metric: Any = _setting("euclidean", _OUTPUT)
+    output_metric_kwds: Mapping[str, Any] | None = _setting(None, _KEYWORDS)
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._check_space()
         check_both(self.a, self.b)
         # Before the data are read; of lists when there are slices to count.
         listed = is_listed(self.min_dist) or is_listed(self.spread)
         if self.a is None and not listed:
             check_curve(self.spread, self.min_dist)  # pyright: ignore[reportArgumentType]
+
+    def _check_space(self) -> None:
+        metric, components = self.output_metric, self.n_components
+        told, wanted = f"`output_metric={metric!r}`", SPACES.get(metric)
+        if wanted not in (None, components):
+            got, expected = f"is {components} beside {told}", f"{wanted}"
+            raise InputError("n_components", got, expected)
+        if self.densmap and not self.euclidean:
+            got, remedy = f"is True beside {told}", "Densities are Euclidean."
+            raise InputError("densmap", got, "False", remedy)
+        if self.euclidean and self.output_metric_kwds:
+            got = f"is {self.output_metric_kwds!r} beside {told}"
+            raise InputError("output_metric_kwds", got, "None")
+
+    @property
+    def euclidean(self) -> bool:
+        """Tells if the maps are Euclidean."""
+        return self.output_metric in ("euclidean", "l2")
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,7 @@ from aljax.relations.read import turning
 from aljax.single_map import UMAP as UMAP
 from aljax.single_map import Map, check_data, mapper_of
 from aljax.transform import transform
-from aljax.umap_parameters import ABSENT, OF_ONE_MAP, Parameters
+from aljax.umap_parameters import OF_ONE_MAP, Parameters
 from aljax.update import cut, update
 
 
@@ -52,7 +52,7 @@ class AlignedUMAP(Parameters):
     alignment_decay: float = AlignmentConfig.alignment_decay
     motion_fidelity: float = AlignmentConfig.motion_fidelity
     frame: str = AlignmentConfig.frame
-    _absent = ABSENT | OF_ONE_MAP
+    _absent = OF_ONE_MAP
 
     def fit(
         self,

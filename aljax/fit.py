@@ -28,7 +28,7 @@ from aljax.graph.slices import (
 )
 from aljax.labels import check_labels
 from aljax.layout.coordinates import coordinates_of, inward, outward
-from aljax.layout.frame import finish, hold, warn_alone, with_anchors
+from aljax.layout.frame import finish, frame_of, hold, warn_alone, with_anchors
 from aljax.layout.initialize import initial_maps, read_mask, read_starts
 from aljax.layout.isolated import warn_isolated
 from aljax.layout.losses import terms_in
@@ -224,6 +224,7 @@ def prepare(
     if alignment.motion_fidelity > 0:
         check_comparable(dense)
     params = layout_params(layout, alignment, slices=len(read))
+    frame = frame_of(layout, alignment)
     window = alignment.alignment_window_size
     relations = ids_of(read) if relations is None else relations
     links = read_relations(relations, read, alignment_window_size=window)
@@ -248,7 +249,7 @@ def prepare(
             dicts=names_of_dicts(relations),
         )
         related = visible(related) if visible else related
-        anchors = hold(related, dense, graphs, frame=alignment.frame)
+        anchors = hold(related, dense, graphs, frame=frame)
         held = with_anchors(related, anchors)
         warn_alone(links, anchors, [one.name * bool(one.rows) for one in read])
         warn_isolated(graphs, [one.name for one in read])

@@ -19,6 +19,7 @@ from aljax.graph.fuzzy import membership_strengths, smooth_knn_dist
 from aljax.graph.knn import KNN
 from aljax.layout.losses import attraction_of_pairs, repulsion_of_pairs
 from aljax.layout.optimize import ADAM
+from aljax.layout.spaces import Space, lifted, squared_distance
 
 ABSENT = -1.0  # the distance to a row that is no neighbor
 
@@ -66,19 +67,22 @@ def loss(
     neighbors: Int[Array, "neighbors queries"],
     strengths: Float[Array, "neighbors queries"],
     anchors: Anchors,
+    *,
+    space: Space = None,
 ) -> Float[Array, ""]:
     """Returns the sum of L over all queries."""
-    difference = queries[:, None, :] - anchors.embedding[:, neighbors]
-    squared = jnp.sum(difference**2, axis=0)
+    near = anchors.embedding[:, neighbors]
+    squared = squared_distance(queries[:, None, :], near, space)
     pulled = strengths * attraction_of_pairs(squared, anchors.a, anchors.b)
-    apart = jnp.sum((queries[:, None, :] - anchors.rivals[:, :, None]) ** 2, axis=0)
+    rivals = anchors.rivals[:, :, None]
+    apart = squared_distance(queries[:, None, :], rivals, space)
     repelled = repulsion_of_pairs(apart, anchors.a, anchors.b)
     weights = jnp.sum(strengths, axis=0) + anchors.rival_degrees[:, None]
     repelled = anchors.repulsion[..., None] * weights * repelled
     return 2 * jnp.sum(pulled) + jnp.sum(repelled)
 
 
-@partial(jax.jit, static_argnames="n_epochs")
+@partial(jax.jit, static_argnames=("n_epochs", "space"))
 def project(
     neighbors: Int[Array, "neighbors queries"],
     distances: Float[Array, "neighbors queries"],
@@ -87,6 +91,7 @@ def project(
     local_connectivity: Float[Array, ""],
     learning_rate: Float[Array, ""],
     n_epochs: int,
+    space: Space = None,
 ) -> Float[Array, "components queries"]:
     """Returns where queries come to lie: from their neighbors' mean, down their loss.
 
@@ -97,6 +102,7 @@ def project(
         local_connectivity: As the slice's graph has it.
         learning_rate: Length of the first step (map units).
         n_epochs: How many steps.
+        space: That of the map.
 
     Returns:
         Positions; a query at distance 0 of a point lies where the point does.
@@ -104,10 +110,17 @@ def project(
     strengths = memberships(distances, local_connectivity)
     shares = strengths / jnp.sum(strengths, axis=0)
     start = jnp.sum(anchors.embedding[:, neighbors] * shares, axis=1)
+    if space is not None:  # where coordinates may wrap around, and have no mean
+        start = anchors.embedding[:, neighbors[0]]
+    embedding, rivals = (lifted(y, space) for y in (anchors.embedding, anchors.rivals))
+    seen = anchors._replace(embedding=embedding, rivals=rivals)
+
+    def total(here: Array) -> Float[Array, ""]:
+        return loss(lifted(here, space), neighbors, strengths, seen, space=space)
 
     def epoch(i: Int[Array, ""], carry: tuple[Array, optax.OptState]) -> tuple:
         here, moments = carry
-        gradient = jax.grad(loss)(here, neighbors, strengths, anchors)
+        gradient = jax.grad(total)(here)
         updates, moments = ADAM.update(gradient, moments)
         rate = learning_rate * (1 - i / n_epochs) ** 2
         return here - rate * jnp.asarray(updates), moments

@@ -23,6 +23,7 @@ from aljax.layout.optimize import (
     shifts_of,
 )
 from aljax.layout.problem import LayoutParams, layout_params
+from aljax.layout.spaces import space_of
 from aljax.metrics import displacement, trustworthiness
 from aljax.relations.mates import Relations
 
@@ -217,7 +218,7 @@ def _groups(rows: Sequence[SweepProblem], keys: Sequence[jax.Array]) -> list[Gro
     for place, (row, key) in enumerate(zip(rows, keys, strict=True)):
         settings = {**vars(row.graph), **vars(row.layout), **vars(row.alignment)}
         moving = settings["motion_fidelity"] > 0  # then the problem has more arrays
-        shape = (moving, *(settings[name] for name in SHAPES))
+        shape = (moving, space_of(row.layout), *(settings[name] for name in SHAPES))
         start = (
             row.graph,
             LayoutConfig(init=settings["init"]),  # arrays cannot be hashed

@@ -182,6 +182,7 @@ class Frame(eqx.Module):
                 local_connectivity=as_floats(self.graph.local_connectivity),
                 learning_rate=as_floats(self.params.learning_rate),
                 n_epochs=EPOCHS,
+                space=self.params.space,
             )
             placed[part] = np.asarray(block).T[: len(placed) - start]
         if alone.any():
@@ -244,6 +245,10 @@ class Frame(eqx.Module):
             config: How positions become data.
             **settings: Settings of `InverseConfig` by name.
         """
+        if self.params.space is not None:
+            got = f"is {self.params.space[0]!r}, as {self.name} was laid out"
+            remedy = "Positions are read in Euclidean maps alone."
+            raise InputError("output_metric", got, "'euclidean'", remedy)
         held = self._held_map  # refuses a slice without data before its metric
         if len(self.positions) < 3:
             got = f"names {self.name}, which has {len(self.positions)} rows"

@@ -1,7 +1,8 @@
 """Both estimators share this: umap-learn's parameters, and how they reach `fit`.
 
 Defaults are those of the configs, and umap-learn's where nothing here reads the
-parameter: `POINTLESS` ones do nothing, `ABSENT` ones have no other value.
+parameter: `POINTLESS` ones do nothing, those of `OF_ONE_MAP` have no other value in a
+sequence.
 """
 
 import dataclasses
@@ -10,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
@@ -43,11 +44,8 @@ from aljax.relations.read import turning
 
 POINTLESS = (
     *("low_memory", "n_jobs", "transform_queue_size", "angular_rp_forest"),
-    *("transform_seed", "force_approximation_algorithm", "output_metric_kwds"),
+    *("transform_seed", "force_approximation_algorithm"),
 )
-ABSENT = {
-    "output_metric": "Maps are Euclidean in aljax",
-}
 OF_ONE_MAP = {  # what only `UMAP` has
     "transform_mode": "For graphs without a layout use `aljax.prepare(...).graphs`",
     "unique": "Relations know rows one by one; drop repeated rows beforehand",
@@ -64,8 +62,8 @@ class Parameters(BaseEstimator):
     metric: Any = GraphConfig.metric
     metric_kwds: Mapping[str, Any] | None = GraphConfig.metric_kwds
     _: KW_ONLY
-    output_metric: str = "euclidean"
-    output_metric_kwds: Mapping[str, Any] | None = None
+    output_metric: Any = LayoutConfig.output_metric
+    output_metric_kwds: Mapping[str, Any] | None = LayoutConfig.output_metric_kwds
     n_epochs: int | None = LayoutConfig.n_epochs
     learning_rate: PerSliceFloat = LayoutConfig.learning_rate
     init: str | Sequence[Any] | np.ndarray = LayoutConfig.init
@@ -102,7 +100,7 @@ class Parameters(BaseEstimator):
     knn_method: str = GraphConfig.knn_method
     n_shifts: int | None = LayoutConfig.n_shifts
     devices: int | None = None
-    _absent = ABSENT
+    _absent: ClassVar[Mapping[str, str]] = {}
     _also_saved = ()
 
     def __new__(cls, *_: Any, **parameters: Any) -> Any:
@@ -149,7 +147,7 @@ class Parameters(BaseEstimator):
             return turning(call, relations)
 
     def _check_parameters(self) -> None:
-        """Warns of parameters that do nothing, raises for those of `ABSENT`."""
+        """Warns of parameters that do nothing, raises for those of `_absent`."""
         defaults = {field.name: field.default for field in dataclasses.fields(self)}
         for name, why in self._absent.items():
             value = getattr(self, name)
@@ -239,6 +237,9 @@ class Parameters(BaseEstimator):
 
     def _radii(self, maps: AlignedEmbedding) -> tuple[list[Any], list[Any]]:
         """For each slice the logarithms of its local radii, in its data and its map."""
+        if not maps.layout.euclidean:
+            got = f"is {maps.layout.output_metric!r}, in which radii are not defined"
+            raise InputError("output_metric", got, "'euclidean'")
         inside = [graph.radii for graph in maps.graphs]
         if any(radii is None for radii in inside):
             got = "have no `radii`, as in models of version 0.1"

@@ -37,7 +37,7 @@ from aljax.graph.slices import (
 )
 from aljax.labels import check_label
 from aljax.layout.coordinates import inward, outward
-from aljax.layout.frame import finish, hold, warn_alone, with_anchors
+from aljax.layout.frame import finish, frame_of, hold, warn_alone, with_anchors
 from aljax.layout.initialize import from_mates
 from aljax.layout.isolated import warn_isolated
 from aljax.layout.losses import terms_in
@@ -160,8 +160,9 @@ def update(
             dicts={count - 1: "relations"} if is_dict(relations) else {},
         )
         moving = range(count - move, count + 1)
-        alignment, dense = fitted.alignment, [one.dense for one in slices]
-        anchors = hold(related, dense, graphs, frame=alignment.frame, among=moving)
+        frame = frame_of(layout, fitted.alignment)
+        dense = [one.dense for one in slices]
+        anchors = hold(related, dense, graphs, frame=frame, among=moving)
         held = with_anchors(related, anchors)
         named = [one.name * bool(one.rows) for one in slices]
         warn_alone(mates, anchors, named, first=count)

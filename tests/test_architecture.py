@@ -46,6 +46,7 @@ ORDER = [
     "relations.strengths",
     "tables",
     "layout.spectral",
+    "layout.spaces",
     "layout.problem",
     "layout.coordinates",
     "layout.initialize",

@@ -64,6 +64,8 @@ SETTINGS = {
     "dens_lambda": (LayoutConfig, [0.0, 2.5], [-1, *NOT_NUMBERS]),
     "dens_frac": (LayoutConfig, [0.0, 0.5, 1.0], [-0.1, 1.1, *NOT_NUMBERS]),
     "dens_var_shift": (LayoutConfig, [0.0, 0.5], [-0.1, *NOT_NUMBERS]),
+    "output_metric": (LayoutConfig, ["l2", "hyperboloid", max], ["foo", "hamming", 3]),
+    "output_metric_kwds": (LayoutConfig, [None, {}], [3, "p", [("p", 3)]]),
     "alignment_regularisation": (AlignmentConfig, [0.0, 1.0], [-1, [1], *NOT_NUMBERS]),
     "motion_fidelity": (AlignmentConfig, [0.0, 0.3], [-0.1, [0.3], *NOT_NUMBERS]),
     "alignment_window_size": (AlignmentConfig, [1, 9], [0, 1.5, [3], *NOT_NUMBERS]),

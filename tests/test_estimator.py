@@ -19,7 +19,7 @@ import aljax
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
 from aljax.graph.exact import exact_knn
 from aljax.layout.sharding import read_devices
-from aljax.umap_parameters import ABSENT, OF_ONE_MAP, POINTLESS
+from aljax.umap_parameters import OF_ONE_MAP, POINTLESS
 
 pytestmark = pytest.mark.usefixtures("as_users_run_it")
 QUICK: dict[str, Any] = {"n_neighbors": 6, "n_epochs": 20, "random_state": 0}
@@ -229,13 +229,12 @@ def test_parameters_that_do_nothing_are_named_in_one_warning():
     said = str(raised[0].message)
     assert said.startswith("`low_memory`, `n_jobs`, `transform_queue_size` of umap")
     known = {*aljax.UMAP().get_params()}
-    assert {*POINTLESS} | {*ABSENT} | {*OF_ONE_MAP} < known
+    assert {*POINTLESS} | {*OF_ONE_MAP} < known
 
 
 @pytest.mark.parametrize(
     ("name", "value", "remedy"),
     [
-        ("output_metric", "haversine", "Euclidean"),
         ("transform_mode", "graph", "aljax.prepare"),
         ("unique", True, "repeated rows"),
     ],

@@ -7,7 +7,7 @@ from pathlib import Path
 from helpers import import_umap
 
 import aljax
-from aljax.umap_parameters import ABSENT, OF_ONE_MAP, POINTLESS
+from aljax.umap_parameters import OF_ONE_MAP, POINTLESS
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "from_umap_learn.md"
 ROW = re.compile(r"^\| `(\w+)` \| (.*?) \| (.*?) \| (.*) \|$", re.MULTILINE)
@@ -54,7 +54,7 @@ def test_what_does_nothing_or_is_refused_is_said_so():
         *POINTLESS
     }
     errors = {n for n, note in notes.items() if " is an error:" in note}
-    assert errors == {*ABSENT} | {*OF_ONE_MAP}
+    assert errors == {*OF_ONE_MAP}
 
 
 def test_every_method_and_attribute_that_the_page_promises_is_there():

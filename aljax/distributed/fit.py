@@ -40,7 +40,7 @@ from aljax.graph.build import build_graphs
 from aljax.graph.knn import round_up
 from aljax.graph.slices import read_slices
 from aljax.labels import check_labels
-from aljax.layout.frame import far_lags, settle, warn_alone, with_anchors
+from aljax.layout.frame import far_lags, frame_of, settle, warn_alone, with_anchors
 from aljax.layout.initialize import initial_maps
 from aljax.layout.losses import LossTerms, terms_in
 from aljax.layout.optimize import default_shifts, epochs, init
@@ -123,7 +123,8 @@ def fit(
             (t, o): mates for (t, o), mates in related.items() if t + o < len(own)
         }
         spread = range(own.start, own.start + room)
-        held = anchors_of(related, dense, graphs, sizes, spread, alignment.frame)
+        frame = frame_of(layout, alignment)
+        held = anchors_of(related, dense, graphs, sizes, spread, frame)
         pulling = linked(with_anchors(related, held or {}))
         warn_alone(within, held or {}, [one.name for one in given])
         offsets = {*range(1, window + 1)}

@@ -161,6 +161,9 @@ class Implicit(eqx.Module):
                 "none",
                 "Use Unrolled.",
             )
+        if params.space is not None:
+            got = f"lie in the space {params.space[0]!r}"
+            raise InputError("params", got, "Euclidean maps", "Use Unrolled.")
         tolerance = self.tolerance
         if tolerance is None:
             tolerance = 1e-8 if start.dtype == jnp.float64 else 1e-3

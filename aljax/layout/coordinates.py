@@ -35,8 +35,11 @@ def coordinates_of(
         params: The settings of the layout.
 
     Returns:
-        None where no rows are pinned, which leaves all as it is.
+        None where no rows are pinned, or the space is not Euclidean, so that scale is
+        not a matter of choice: that leaves all as it is.
     """
+    if params.space is not None:
+        return None
     pairs = zip(start, pinned, strict=True)
     held = [(y, mask) for y, mask in pairs if y is not None and mask is not None]
     held = [(y, mask) for y, mask in held if mask.any()]

@@ -22,7 +22,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from threadpoolctl import threadpool_limits
 
-from aljax.errors import warn
+from aljax.config import AlignmentConfig, LayoutConfig
+from aljax.errors import InputError, warn
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.layout.initialize import turn_onto
 from aljax.layout.isolated import gather_isolated
@@ -87,6 +88,18 @@ def hold(
     }
     with threadpool_limits(1):  # the same bits on any number of threads
         return {(t, lag): anchors(marks[t], marks[t + lag]) for t, lag in pairs}
+
+
+def frame_of(layout: LayoutConfig, alignment: AlignmentConfig) -> str:
+    """Returns what holds maps far apart: mates alone where maps cannot be turned.
+
+    Raises:
+        InputError: Settings ask for more in a space that is not Euclidean.
+    """
+    if alignment.frame == "population" and not layout.euclidean:
+        got = f"is 'population' beside `output_metric={layout.output_metric!r}`"
+        raise InputError("frame", got, "'auto' or 'mates'")
+    return alignment.frame if layout.euclidean else "mates"
 
 
 def pairs_to_hold(

@@ -40,6 +40,7 @@ from jaxtyping import Array, Float, Int
 
 from aljax.graph.fuzzy import edge_degrees
 from aljax.layout.problem import LayoutParams
+from aljax.layout.spaces import Space, squared_distance
 
 SOFTENING = 1e-3  # umap-learn's: keeps the repulsion finite for coincident points
 TINY = 1e-12  # keeps the gradient of |y|^(2b) finite there
@@ -117,14 +118,15 @@ def attraction(
     a: Float[Array, ""],
     b: Float[Array, ""],
     among: Float[Array, "components others"] | None = None,
+    *,
+    space: Space = None,
 ) -> Float[Array, ""]:
     """2 sum_edges w_ij log(1 + a |y_i - y_j|^(2b)) over one slice's directed list.
 
     Neighbors are places in `among`, where it is there.
     """
     others = embedding if among is None else among
-    difference = embedding[:, None, :] - others[:, neighbors]
-    squared = jnp.sum(difference**2, axis=0)
+    squared = squared_distance(embedding[:, None, :], others[:, neighbors], space)
     return 2 * jnp.sum(weights * attraction_of_pairs(squared, a, b))
 
 
@@ -136,6 +138,8 @@ def alignment(
     pull: Float[Array, "points"],
     other_pull: Float[Array, "others"],
     reach: Float[Array, "mates points"] | None = None,
+    *,
+    space: Space = None,
 ) -> Float[Array, ""]:
     """sum_mates (pull_i + pull'_i') / 4 s |y_i - z_i'|^2 between two slices.
 
@@ -145,7 +149,7 @@ def alignment(
     A point's pull is d_i (2 + m), times its weight: umap-learn moves mates together
     once for every end of an edge and every negative sample that touches a point.
     """
-    squared = jnp.sum((embedding[:, None, :] - other[:, mates]) ** 2, axis=0)
+    squared = squared_distance(embedding[:, None, :], other[:, mates], space)
     if reach is not None:
         squared = (jnp.sqrt(squared + NEAR) - reach) ** 2
     return jnp.sum((pull + other_pull[mates]) / 4 * strengths * squared)

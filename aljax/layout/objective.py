@@ -7,6 +7,7 @@ puts the same functions on many.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -16,6 +17,7 @@ from jaxtyping import Array, Float
 from aljax.layout.losses import DensityTerms, LossTerms, alignment, attraction, density
 from aljax.layout.problem import AlignedProblem, LayoutParams
 from aljax.layout.shifts import Shifts, repulsion
+from aljax.layout.spaces import lifted
 
 
 def aligned_loss(
@@ -45,16 +47,18 @@ def terms_of(
     ahead: Callable[[Array, Sequence[int]], Array],
 ) -> LossTerms:
     """The objective, given how one slice's pairs and later slices are read."""
-    attracted = jax.vmap(attraction)(
+    space, maps = params.space, lifted(maps, params.space)
+    attracted = jax.vmap(partial(attraction, space=space))(
         maps, problem.neighbors, problem.weights, params.a, params.b
     )
-    repelled = jax.vmap(repulsion)(
+    repelled = jax.vmap(partial(repulsion, space=space))(
         maps, problem.degrees, problem.n_points, shifts, params.a, params.b
     )
     rate, offsets = params.negative_sample_rate, problem.offsets
     pull = problem.pulls * (2 + rate)[:, None]
     reach = None if problem.moves is None else params.motion_fidelity * problem.moves
-    over_offsets = jax.vmap(alignment, in_axes=(None, 0, 0, 0, None, 0, 0))
+    pulled = partial(alignment, space=space)
+    over_offsets = jax.vmap(pulled, in_axes=(None, 0, 0, 0, None, 0, 0))
     aligned = jax.vmap(over_offsets)(
         maps,
         ahead(maps, offsets),

@@ -25,6 +25,7 @@ from aljax.layout.objective import with_density
 from aljax.layout.optimize import LayoutState
 from aljax.layout.problem import AlignedProblem, LayoutParams
 from aljax.layout.shifts import Block, Shifts, repulsion_of_block
+from aljax.layout.spaces import lifted
 
 SHORTEST = 512  # points of a row: shorter ones cost more each
 WASTE = 1.25  # times the least work: slices padded to no more stay as they are
@@ -266,8 +267,10 @@ def packed_loss(
     shifts: Shifts,
 ) -> LossTerms:
     """`aligned_loss` of a packed problem, given to `run` as `loss`: terms by row."""
+    space, maps = params.space, lifted(maps, params.space)
     everywhere = _joined(maps)
-    attracted = jax.vmap(losses.attraction, in_axes=(0, 0, 0, 0, 0, None))(
+    attraction = partial(losses.attraction, space=space)
+    attracted = jax.vmap(attraction, in_axes=(0, 0, 0, 0, 0, None))(
         maps, problem.neighbors, problem.weights, params.a, params.b, everywhere
     )
     around = problem.ring, problem.copies
@@ -277,7 +280,8 @@ def packed_loss(
         2 * problem.begin,
     )
     over_rows = (Block(0, 0, 0), Block(None, None, 0), 0, 0, 0, 0)  # pyright: ignore
-    repelled = jax.vmap(repulsion_of_block, in_axes=over_rows)(
+    repulsion = partial(repulsion_of_block, space=space)
+    repelled = jax.vmap(repulsion, in_axes=over_rows)(
         Block(maps, problem.degrees, problem.first),
         ring,
         problem.n_points,
@@ -288,7 +292,8 @@ def packed_loss(
     rate = params.negative_sample_rate
     pull = problem.pulls * (2 + rate)[:, None]
     reach = None if problem.moves is None else params.motion_fidelity * problem.moves
-    aligned = jax.vmap(losses.alignment, in_axes=(0, None, 0, 0, 0, None, 0))(
+    alignment = partial(losses.alignment, space=space)
+    aligned = jax.vmap(alignment, in_axes=(0, None, 0, 0, 0, None, 0))(
         maps,
         everywhere,
         problem.mates,

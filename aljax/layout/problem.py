@@ -18,6 +18,7 @@ from aljax.curve import find_ab_params
 from aljax.errors import InputError
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.knn import as_floats, on_device, round_up
+from aljax.layout.spaces import Space, space_of
 from aljax.relations.mates import Relations
 
 PerRow = Sequence[np.ndarray | None] | None
@@ -52,7 +53,8 @@ class AlignedProblem(eqx.Module):
 class LayoutParams(eqx.Module):
     """Settings that change no shape: swept, differentiated, never recompiled.
 
-    Those of the density are None where no densMAP is asked for.
+    Those of the density are None where no densMAP is asked for.  The `space` of the
+    maps is a program's: another one compiles anew.
     """
 
     a: Float[Array, "slices"]
@@ -65,6 +67,7 @@ class LayoutParams(eqx.Module):
     dens_lambda: Float[Array, "slices"] | None = None
     dens_frac: Float[Array, "slices"] | None = None
     dens_var_shift: Float[Array, "slices"] | None = None
+    space: Space = eqx.field(static=True, default=None)
 
 
 def layout_params(
@@ -89,7 +92,8 @@ def layout_params(
     values["a"], values["b"] = zip(*curves, strict=True)
     values["alignment_regularisation"] = alignment.alignment_regularisation
     values["motion_fidelity"] = alignment.motion_fidelity
-    return LayoutParams(**{name: _leaf(name, value) for name, value in values.items()})
+    leaves = {name: _leaf(name, value) for name, value in values.items()}
+    return LayoutParams(**leaves, space=space_of(layout))
 
 
 def _leaf(name: str, value: Any) -> Array:

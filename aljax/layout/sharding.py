@@ -23,6 +23,7 @@ from aljax.layout.objective import ahead, terms_of
 from aljax.layout.optimize import LayoutState
 from aljax.layout.problem import AlignedProblem, LayoutParams
 from aljax.layout.shifts import Block, Shifts, repulsion, repulsion_of_block, ring_of
+from aljax.layout.spaces import Space
 
 SLICES, POINTS = "slices", "points"
 VIRTUAL = "--xla_force_host_platform_device_count"
@@ -161,6 +162,7 @@ def _repulsion_in_blocks(
     n_points: Int[Array, ""],
     shifts: Shifts,
     *curve: Any,
+    space: Space = None,
 ) -> Float[Array, ""]:
     """The repulsion of one slice as a sum over blocks of points, one on each device.
 
@@ -175,10 +177,9 @@ def _repulsion_in_blocks(
     )
     blocks = jax.lax.with_sharding_constraint(blocks, PartitionSpec(POINTS))
     ring = ring_of(embedding, degrees, n_points)
+    how: Any = {"at_once": shifts.steps.size, "space": space}
     repelled = jax.vmap(
-        lambda block: repulsion_of_block(
-            block, ring, n_points, shifts, *curve, at_once=shifts.steps.size
-        )
+        lambda block: repulsion_of_block(block, ring, n_points, shifts, *curve, **how)
     )
     return jnp.sum(repelled(blocks))
 

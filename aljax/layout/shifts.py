@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from aljax.layout.losses import repulsion_of_pairs
+from aljax.layout.spaces import Space, squared_distance
 
 CHUNK = 8  # shifts that are read at once
 
@@ -58,11 +59,13 @@ def repulsion(
     shifts: Shifts,
     a: Float[Array, ""],
     b: Float[Array, ""],
+    *,
+    space: Space = None,
 ) -> Float[Array, ""]:
     """sum_{i<k} (d_i + d_k) / (2(n - 1)) log(1 + 1 / p_ik), estimated on shifts."""
     ring = ring_of(embedding, degrees, n_points)
     block = Block(embedding, degrees, 0)
-    return repulsion_of_block(block, ring, n_points, shifts, a, b)
+    return repulsion_of_block(block, ring, n_points, shifts, a, b, space=space)
 
 
 def ring_of(
@@ -92,6 +95,7 @@ def repulsion_of_block(
     b: Float[Array, ""],
     *,
     at_once: int = CHUNK,
+    space: Space = None,
 ) -> Float[Array, ""]:
     """The part of the repulsion whose pairs have their first point in a block.
 
@@ -107,7 +111,7 @@ def repulsion_of_block(
             ring.positions, (zero, start), block.positions.shape
         )
         degrees = jax.lax.dynamic_slice(ring.degrees, (start,), (points,))
-        return jnp.sum((block.positions - partner) ** 2, axis=0), degrees
+        return squared_distance(block.positions, partner, space), degrees
 
     def add(total: Array, some: Shifts) -> tuple[Array, None]:
         squared, degrees = jax.vmap(met)(some.steps)

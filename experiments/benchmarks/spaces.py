@@ -1,0 +1,162 @@
+"""Compares maps of digits in other spaces with umap-learn's: sphere, torus and others.
+
+    python -m experiments.benchmarks.spaces [--seeds 3] [--picture docs/spaces.png]
+
+Means over seeds of the trustworthiness with 15 neighbors, by the distance of the space
+for both, and of the seconds of a warm fit.  `--picture` draws three of our maps: a
+sphere and a torus from outside, and the hyperboloid as a Poincaré disk.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.figure import Figure
+from scipy.spatial.distance import cdist
+
+import aljax
+from aljax.layout.spaces import lifted, squared_distance
+from aljax.plot.style import color_by
+from experiments.benchmarks.parts import RESULTS
+from experiments.benchmarks.peers import load_peer
+from experiments.clocks import clocked
+from experiments.data import sources
+from experiments.results.records import machine, markdown, means, write_json
+
+TURN = 2 * np.pi
+NEIGHBORS = 15
+
+
+def torus(x: Any, y: Any) -> Any:
+    """Returns the distance of points on a flat torus, by their angles."""
+    apart = jnp.abs(x - y) % TURN
+    return jnp.sqrt(jnp.sum(jnp.minimum(apart, TURN - apart) ** 2))
+
+
+def compiled_torus() -> Callable[..., Any]:
+    """Returns the same with its gradient, as umap-learn takes it."""
+    import numba
+
+    @numba.njit
+    def distance(x: Any, y: Any) -> Any:
+        apart = (x - y) % TURN
+        apart = np.where(2 * apart > TURN, apart - TURN, apart)
+        length = np.sqrt(np.sum(apart**2))
+        return length, apart / (1e-6 + length)
+
+    return distance
+
+
+SPACES = {"haversine": 2, "hyperboloid": 2, "gaussian_energy": 5, "torus": 2}
+
+
+def aljax_map(data: np.ndarray, name: str, seed: int) -> np.ndarray:
+    """Returns our map."""
+    metric = torus if name == "torus" else name
+    layout = aljax.LayoutConfig(output_metric=metric, n_components=SPACES[name])
+    return aljax.fit([data], key=jax.random.key(seed), layout=layout).maps[0]
+
+
+def umap_maps() -> Callable[[np.ndarray, str, int], np.ndarray]:
+    """Returns umap-learn's maps, as a function like `aljax_map`."""
+    umap, distance = load_peer("umap", "umap-learn"), compiled_torus()
+
+    def of(data: np.ndarray, name: str, seed: int) -> np.ndarray:
+        metric = distance if name == "torus" else name
+        kinds = {"output_metric": metric, "n_components": SPACES[name]}
+        return umap.UMAP(**kinds, random_state=seed, n_jobs=1).fit_transform(data)
+
+    return of
+
+
+def trust(data: np.ndarray, positions: np.ndarray, name: str) -> float:
+    """Returns the trustworthiness of a map by the distance of its space.
+
+    Source: Venna & Kaski 2001.
+    """
+    space = torus if name == "torus" else name, ()
+    points = lifted(jnp.asarray(positions.T), space)
+    apart = np.array(squared_distance(points[:, :, None], points[:, None, :], space))
+    ranks = cdist(data, data)
+    for matrix in (apart, ranks):
+        np.fill_diagonal(matrix, -1)
+    ranks = ranks.argsort(axis=1).argsort(axis=1)
+    near = apart.argsort(axis=1, kind="stable")[:, 1 : NEIGHBORS + 1]
+    beyond = np.maximum(np.take_along_axis(ranks, near, axis=1) - NEIGHBORS, 0).sum()
+    rows = len(data)
+    return 1 - 2 * beyond / (rows * NEIGHBORS * (2 * rows - 3 * NEIGHBORS - 1))
+
+
+def compare(data: np.ndarray, seeds: int) -> list[dict[str, Any]]:
+    """Measures the maps of both in each space."""
+    methods = {"aljax": aljax_map, "umap-learn": umap_maps()}
+    rows = []
+    for name in SPACES:
+        for method, make in methods.items():
+            make(data if method == "aljax" else data[:200], name, 0)  # compiles
+            read = []
+            for seed in range(seeds):
+                positions, seconds = clocked(
+                    lambda s=seed, m=make, n=name: m(data, n, s)
+                )
+                kept = trust(data, positions, name)
+                read.append({"trustworthiness": kept, "fit s": seconds})
+            rows.append({"space": name, "method": method, **means(read)})
+            print(markdown(rows[-1:]), flush=True)
+    return rows
+
+
+def draw(data: np.ndarray, labels: np.ndarray) -> Figure:
+    """Draws our maps on a sphere, on a torus and in the Poincaré disk."""
+    (colors,) = color_by([labels], None, [len(data)]).points
+    figure = Figure(figsize=(7.2, 2.7), layout="constrained")
+    angle, longitude = aljax_map(data, "haversine", 0).T
+    flat = np.sin(angle)
+    sphere = flat * np.cos(longitude), flat * np.sin(longitude), np.cos(angle)
+    inner, outer = aljax_map(data, "torus", 0).T
+    wide = 2.2 + np.cos(inner)
+    ring = wide * np.cos(outer), wide * np.sin(outer), np.sin(inner)
+    for place, (title, points) in enumerate({"sphere": sphere, "torus": ring}.items()):
+        panel: Any = figure.add_subplot(1, 3, place + 1, projection="3d")
+        panel.scatter(*points, c=colors, s=2, linewidths=0)
+        panel.set_box_aspect([np.ptp(axis) for axis in points], zoom=1.4)
+        panel.set(title=title)
+        panel.set_axis_off()
+    x = aljax_map(data, "hyperboloid", 0)
+    disk = x / (1 + np.sqrt(1 + (x**2).sum(axis=1, keepdims=True)))
+    panel = figure.add_subplot(1, 3, 3, aspect="equal", title="Poincaré disk")
+    panel.add_patch(_circle())
+    panel.scatter(*disk.T, c=colors, s=2, linewidths=0)
+    panel.set(xlim=(-1.02, 1.02), ylim=(-1.02, 1.02))
+    panel.set_axis_off()
+    return figure
+
+
+def _circle() -> Any:
+    from matplotlib.patches import Circle
+
+    return Circle((0, 0), 1, fill=False, linewidth=0.6, color="gray")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prints the table, or draws the picture."""
+    parser = argparse.ArgumentParser(prog="python -m experiments.benchmarks.spaces")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--picture", help="a file to draw to, instead of the table")
+    asked = parser.parse_args(arguments)
+    data, labels = sources.digits()[:2]
+    if asked.picture:
+        draw(data, labels).savefig(asked.picture, dpi=95)
+        return 0
+    rows = compare(data, asked.seeds)
+    print(f"\n{markdown(rows)}")
+    write_json(RESULTS / "spaces.json", {"machine": machine(), "digits": rows})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
