@@ -17,6 +17,7 @@ from aljax.fit import fit, prepare
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.knn import KNN, as_knn
 from aljax.inverse import Reconstruction, gradient_map, inverse_transform
+from aljax.scaling import Scaling, scale
 from aljax.tables import slices_from_table, sliding_windows
 from aljax.transform import Placement, place, transform
 from aljax.update import update
@@ -41,6 +42,7 @@ __all__ = [
     "LayoutConfig",
     "Placement",
     "Reconstruction",
+    "Scaling",
     "as_knn",
     "enable_compilation_cache",
     "fit",
@@ -49,6 +51,7 @@ __all__ = [
     "load",
     "place",
     "prepare",
+    "scale",
     "slices_from_table",
     "sliding_windows",
     "transform",

@@ -14,6 +14,7 @@ from aljax.graph.fuzzy import FuzzyGraph, check_graph
 from aljax.layout.losses import LossTerms
 from aljax.layout.problem import LayoutParams
 from aljax.relations.mates import Mates
+from aljax.scaling import Scaling
 from aljax.units import Units
 
 LISTS = ("maps", "graphs", "data", "pinned", "point_weights")
@@ -29,8 +30,9 @@ KINDS = dict.fromkeys(LISTS, list) | {
     "slice_labels": tuple | None,
     "columns": tuple | None,
     "coordinates": Units | None,
+    "scaling": Scaling | None,
 }
-ADDED = {"columns": None, "coordinates": None}  # since version 0.1
+ADDED = dict.fromkeys(("columns", "coordinates", "scaling"))  # since version 0.1
 
 
 def check_parts(parts: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
@@ -104,6 +106,14 @@ def _flaws(parts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         finite = np.isfinite([units.center, units.unit]).all()
         if units.center.shape != maps[0].shape[1:] or not finite:
             yield "coordinates", "a center and a unit for each component"
+    if (scaling := parts["scaling"]) is not None:
+        if len(scaling.columns) != len(sizes):
+            yield "scaling", f"one for each of {len(sizes)} slices"
+        for units, data in zip(scaling.columns, parts["data"], strict=True):
+            width = len(units.unit) if data is None else data.shape[1]
+            leaves = jax.tree.leaves(units)
+            if any(x.shape != (width,) or not np.isfinite(x).all() for x in leaves):
+                yield "scaling", f"numbers for {width} columns"
     for leaf in jax.tree.leaves(parts["params"]):
         if leaf.shape not in ((), (len(sizes),)):
             yield "params", "a value for each slice"

@@ -37,6 +37,7 @@ from aljax.layout.losses import LossTerms
 from aljax.layout.problem import LayoutParams
 from aljax.relations.mates import Relations
 from aljax.relations.read import SliceIds
+from aljax.scaling import Scaling
 from aljax.transform import Frame, Placement
 from aljax.units import Units
 
@@ -50,7 +51,8 @@ class Record(eqx.Module):
     Attributes:
         graphs: For each slice its fuzzy graph.
         relations: The mates between slices, in the rows of the user.
-        data: Each slice's data; None where only its graph, neighbors or distances
+        data: Each slice's data, without gaps and in the units of `scaling`, as its
+            graph was made of them; None where only its graph, neighbors or distances
             are known.
         params: The settings that change no shape, a value for each slice.
         seconds: How long each stage took, compilation included.
@@ -61,6 +63,8 @@ class Record(eqx.Module):
         columns: For each slice the names of its columns, if it was a frame.
         coordinates: The center and unit of the layout in the user's coordinates, if
             pinned rows have others than the layout; maps are in the user's.
+        scaling: The units of the data's columns and what fills their gaps, if `fit`
+            was asked for them.
         graph: The settings of the graphs.
         layout: The settings of the layout.
         alignment: The settings of the alignment.
@@ -82,6 +86,7 @@ class Record(eqx.Module):
         static=True, default=None, kw_only=True
     )
     coordinates: Units | None = eqx.field(default=None, kw_only=True)
+    scaling: Scaling | None = eqx.field(default=None, kw_only=True)
 
     def record(self) -> dict[str, Any]:
         """Returns these attributes by name."""
@@ -163,6 +168,7 @@ class AlignedEmbedding(Record):
                 name=self.slice_name(t),
                 columns=None if self.columns is None else self.columns[t],
                 coordinates=self.coordinates,
+                scaling=None if self.scaling is None else self.scaling.columns[t],
             )
         return self._frames[kept]
 
@@ -301,12 +307,17 @@ class AlignedEmbedding(Record):
     ) -> Any:
         """Returns all points and their data: see `aljax.embedding.to_anndata`.
 
-        Ids that `fit` was given, and the names of slices and columns, are in it.
+        Ids that `fit` was given, and the names of slices and columns, are in it; the
+        data are in the units of the user.
         """
+        data, scaling = self.data, self.scaling
+        if scaling is not None:
+            pairs = zip(scaling.columns, data, strict=True)
+            data = [None if rows is None else of.undo(rows) for of, rows in pairs]
         frame = self.to_frame(ids=ids, labels=labels, **columns)
         names = {*(self.columns or ())}
         name = names.pop() if len(names) == 1 else None
-        return to_anndata(frame, self.data, self.maps[0].shape[1], name)
+        return to_anndata(frame, data, self.maps[0].shape[1], name)
 
     def _table(self) -> tuple[str, list[tuple[str, str, str]]]:
         """A title, and for each slice that is shown its index, rows and label."""

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from aljax.config import AlignmentConfig
 from aljax.embedding import AlignedEmbedding
 from aljax.graph.slices import read_slice, read_slices
-from aljax.relations.read import turning
+from aljax.relations.read import is_ids, turning
 from aljax.single_map import UMAP as UMAP
 from aljax.single_map import Map, check_data, mapper_of
 from aljax.transform import transform
@@ -30,7 +30,8 @@ class AlignedUMAP(Parameters):
     which `docs/from_umap_learn.md` has a table: `random_state` (an int, a NumPy
     `RandomState`, or None for another result at every fit), `verbose` (a progress
     bar with the terms of the loss) and `precomputed_knn` (for each slice
-    (indices, distances), or None).
+    (indices, distances), or None).  `scale`, `scale_by` and `missing` are those of
+    `aljax.fit`: the model applies them to new rows, and answers in their units.
 
     Attributes:
         embeddings_: For each slice its map, `(points, components)`.
@@ -52,6 +53,9 @@ class AlignedUMAP(Parameters):
     alignment_decay: float = AlignmentConfig.alignment_decay
     motion_fidelity: float = AlignmentConfig.motion_fidelity
     frame: str = AlignmentConfig.frame
+    scale: Any = None
+    scale_by: str = "all"
+    missing: str = "error"
     _absent = OF_ONE_MAP
 
     def fit(
@@ -74,7 +78,9 @@ class AlignedUMAP(Parameters):
         Raises:
             ValueError: As `aljax.fit` does.
         """
-        slices = read_slices(X, metric=self.metric)
+        ids = relations if is_ids(relations) else None
+        reading: Any = {"metric": self.metric, "missing": self.missing, "ids": ids}
+        slices = read_slices(X, **reading)
         for t, part in enumerate(slices):
             check_data(part.given, f"X[{t}]")
         validate_data(self, X[0], skip_check_array=True)
@@ -126,7 +132,10 @@ class AlignedUMAP(Parameters):
         """
         check_is_fitted(self)
         check_data(X, "X")
-        new = read_slice(X, "X", metric=self.metric, others=self.maps_.columns or ())
+        scaling, others = self.maps_.scaling, self.maps_.columns or ()
+        missing = "error" if scaling is None else scaling.missing
+        reading: Any = {"metric": self.metric, "missing": missing}
+        new = read_slice(X, "X", others=others, **reading)
         with self._watched() as progress:
             call = partial(
                 update,

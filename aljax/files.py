@@ -33,6 +33,7 @@ from aljax.graph.knn import KNN
 from aljax.layout.losses import DensityTerms, LossTerms
 from aljax.layout.problem import AlignedProblem, LayoutParams
 from aljax.relations.mates import Mates
+from aljax.scaling import Columns, Scaling
 from aljax.units import Units
 
 # Ids and labels that text stands for.
@@ -45,7 +46,8 @@ PARTS = {
     part.__name__: part
     for part in (
         *(AlignmentConfig, GraphConfig, LayoutConfig, FuzzyGraph, KNN, Mates),
-        *(LossTerms, DensityTerms, AlignedProblem, LayoutParams, Units),
+        *(LossTerms, DensityTerms, AlignedProblem, LayoutParams),
+        *(Units, Columns, Scaling),
     )
 }
 

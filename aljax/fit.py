@@ -8,17 +8,15 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh
 from jaxtyping import Float
 
 from aljax.checkpoints import Checkpoints
-from aljax.compilation import check_fork
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig, check_extra
 from aljax.embedding import AlignedEmbedding, Record
-from aljax.errors import InputError, instance, warn
+from aljax.errors import instance, warn
 from aljax.graph.build import build_graphs
 from aljax.graph.slices import (
     ids_of,
@@ -26,6 +24,7 @@ from aljax.graph.slices import (
     one_for_each,
     read_slices,
 )
+from aljax.keys import check_key, seeds
 from aljax.labels import check_labels
 from aljax.layout.coordinates import coordinates_of, inward, outward
 from aljax.layout.frame import finish, frame_of, hold, warn_alone, with_anchors
@@ -57,6 +56,8 @@ from aljax.layout.sharding import Devices, collect, place, read_devices, sharded
 from aljax.relations.mates import Relations, linked, read_pull
 from aljax.relations.read import is_ids, names_of_dicts, read_ids, read_relations
 from aljax.relations.strengths import check_comparable, measure_moves, relate, scales_of
+from aljax.scaling import scaled
+from aljax.spreads import warn_of_columns
 from aljax.stages import timed
 from aljax.units import Units
 
@@ -79,6 +80,9 @@ def fit(
     point_weights: PerRow = None,
     y: Sequence[Any] | None = None,
     precomputed_knn: Any = None,
+    scale: Any = None,
+    scale_by: str = "all",
+    missing: str = "error",
     optimizer: optax.GradientTransformation | None = None,
     progress: Progress | None = None,
     checkpoints: Checkpoints | None = None,
@@ -118,6 +122,12 @@ def fit(
         precomputed_knn: For each slice its rows' neighbors, or None: a `KNN`,
             (indices, distances), each `(points, neighbors)`, the row itself included,
             or a sparse matrix of distances.  The data stay at hand for new rows.
+        scale: The columns' units: "standard" (mean 0, deviation 1), "robust" (median 0,
+            quartiles 1 apart), or those of a fitted scaler of scikit-learn; None leaves
+            them, and warns if a few decide alone, "none" does not warn.  The model
+            applies it to new rows, and answers in the units of the user.
+        scale_by: The rows that units are of: "all", or each "slice".
+        missing: "error", or "median", by which gaps are filled, of the same rows.
         optimizer: The update rule, an optax transformation without a learning rate,
             such as `optax.scale_by_rms()`; None for Adam.  It is static: a new object
             compiles anew, so make it once.  A checkpoint does not know it.
@@ -161,6 +171,9 @@ def fit(
         point_weights=point_weights,
         y=y,
         precomputed_knn=precomputed_knn,
+        scale=scale,
+        scale_by=scale_by,
+        missing=missing,
         optimizer=optimizer,
     )
     calls = {"optimizer": optimizer, "progress": progress, "checkpoints": checkpoints}
@@ -168,10 +181,7 @@ def fit(
 
 
 class Prepared(Record):
-    """A `Record`, the stacked problem, the first state, and anchors of the frame.
-
-    `fixed` has positions for pinned rows, in the coordinates of the user.
-    """
+    """A `Record`, the problem, first state, anchors, and where the user has pins."""
 
     problem: AlignedProblem
     state: LayoutState
@@ -204,6 +214,9 @@ def prepare(
     point_weights: PerRow = None,
     y: Sequence[Any] | None = None,
     precomputed_knn: Any = None,
+    scale: Any = None,
+    scale_by: str = "all",
+    missing: str = "error",
     optimizer: optax.GradientTransformation | None = None,
     visible: Callable[[Relations], Relations] | None = None,
 ) -> Prepared:
@@ -218,7 +231,12 @@ def prepare(
     instance("alignment", alignment, AlignmentConfig, "aljax.AlignmentConfig(...)")
     slice_labels = check_labels(slice_labels, slices)
     layout, start = read_start(start, layout)
-    read = read_slices(slices, slice_labels, metric=graph.metric)
+    ids = relations if is_ids(relations) else None
+    reading: Any = {"metric": graph.metric, "missing": missing, "ids": ids}
+    read = read_slices(slices, slice_labels, **reading)
+    read, scaling = scaled(read, scale, by=scale_by, missing=missing)
+    if scale is None and precomputed_knn is None:
+        warn_of_columns(read, ids)
     dense = [one.dense for one in read]
     knn_seed, start_seed = seeds(key, 2)
     if alignment.motion_fidelity > 0:
@@ -233,7 +251,7 @@ def prepare(
         start = one_for_each("start", start, len(read))
         start = read_starts(start, sizes, layout.n_components)
     masks = of_rows("pinned", pinned, read, partial(read_mask, start=start))
-    coordinates = None if start is None else coordinates_of(start, masks, params)
+    coordinates = coordinates_of(start, masks, params) if layout.euclidean else None
     weights = of_rows("point_weights", point_weights, read, read_pull)
     seconds: dict[str, float] = {}
     with timed("graph", seconds):
@@ -279,6 +297,7 @@ def prepare(
         anchors=anchors,
         fixed=start,
         coordinates=coordinates,
+        scaling=scaling,
         graphs=graphs,
         relations=related,
         data=[one.features for one in read],
@@ -308,25 +327,6 @@ def read_start(start: Starts, layout: LayoutConfig) -> tuple[LayoutConfig, Start
     warn(message + "`fit(start=...)`.", DeprecationWarning)
     start = layout.init if start is None else start
     return dataclasses.replace(layout, init="spectral"), start
-
-
-def check_key(key: Any) -> jax.Array:
-    """Returns a key of JAX, of the new or the old style, after a check."""
-    check_fork()
-    if isinstance(key, jax.Array):
-        if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim == 0:
-            return key
-        if key.dtype == jnp.uint32 and key.shape == jax.random.PRNGKey(0).shape:
-            return key
-    got = "is missing" if key is None else f"is {key!r}"
-    remedy = "The same key gives the same maps." if key is None else ""
-    raise InputError("key", got, "a key by itself: key=jax.random.key(0)", remedy)
-
-
-def seeds(key: jax.Array, count: int) -> list[int]:
-    """Returns seeds for NumPy's generators, without a program to compile."""
-    data = np.asarray(jax.random.key_data(key)).ravel().tolist()
-    return np.random.SeedSequence(data).generate_state(count).tolist()
 
 
 def lay_out(

@@ -7,7 +7,7 @@ import numpy as np
 from aljax.columns import arrange, names_of
 from aljax.errors import InputError
 from aljax.graph.knn import Rows
-from aljax.graph.slices import read_rows
+from aljax.graph.rows import read_rows
 
 
 def read_new(
@@ -16,16 +16,16 @@ def read_new(
     name: str,
     names: tuple[str, ...] | None = None,
     *,
-    gaps: bool = False,
+    gaps: float | None = None,
 ) -> Rows:
     """Returns new rows, checked, with their columns in the order of a slice's.
 
     Args:
-        new_rows: The user's rows, or distances to the slice's if `gaps`.
+        new_rows: The user's rows, or distances to the slice's.
         columns: How many columns the slice has.
         name: What it is called in messages.
         names: The names of its columns, if they have any.
-        gaps: Distances may be missing.
+        gaps: What missing values become: inf in distances, NaN if they are filled.
 
     Raises:
         InputError: They have other columns, or are not finite.

@@ -100,8 +100,10 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
         check_is_fitted(self)
         new = self._validate(X, reset=False)
         rows, start = self._raw_data, self.init
-        if rows is None or self._supervised:
-            got = f"comes to a model {'of `y`' if self._supervised else 'without rows'}"
+        why = "of `y`" if self._supervised else "without rows" if rows is None else ""
+        why = why or ("of scaled columns" if self.maps_.scaling else "")
+        if rows is None or why:
+            got = f"comes to a model {why}"
             remedy = "Fit all rows together."
             raise InputError("X", got, "a model of data alone", remedy)
         if self.transform_mode != GRAPH:

@@ -88,6 +88,9 @@ class SweepProblem(NamedTuple):
         alignment: How strongly mates are held together.
         visible: A filter of the mates, before the start is made; None keeps all.
         start: For each slice the map to start from, as `fit` takes them.
+        scale: What brings columns to common units, as in `fit`.
+        scale_by: The rows that units are of.
+        missing: What gaps are.
     """
 
     slices: Sequence[Any]
@@ -97,6 +100,9 @@ class SweepProblem(NamedTuple):
     alignment: AlignmentConfig = AlignmentConfig()
     visible: Callable[[Relations], Relations] | None = None
     start: Sequence[Any] | None = None
+    scale: Any = None
+    scale_by: str = "all"
+    missing: str = "error"
 
     def replaced(self, setting: Mapping[str, Any]) -> "SweepProblem":
         """The problem with some of its settings replaced, by name.

@@ -5,10 +5,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from aljax.checks import number, one_of
 from aljax.columns import as_plain, check_hashable, is_missing
-from aljax.config import number
 from aljax.errors import InputError
-from aljax.graph.slices import read_rows, slices_of
+from aljax.graph.rows import read_rows
+from aljax.graph.slices import slices_of
 from aljax.relations.read import read_slice_ids
 
 
@@ -60,7 +61,12 @@ class TableSlices(NamedTuple):
 
 
 def slices_from_table(
-    values: Any, slice_labels: Any, row_ids: Any, *, min_rows: int = 1
+    values: Any,
+    slice_labels: Any,
+    row_ids: Any,
+    *,
+    min_rows: int = 1,
+    missing: str = "error",
 ) -> TableSlices:
     """Cuts a long table, one row for each member and slice, into slices and ids.
 
@@ -71,6 +77,7 @@ def slices_from_table(
         row_ids: For each row its member: the same id in two slices is the same
             member.  None or NaN stands for nobody.
         min_rows: Rows that a slice needs; smaller ones are left out.
+        missing: "error", or "keep" for gaps that `fit(missing="median")` fills.
 
     Returns:
         `slices` and `ids` for `fit`, with the slices' labels and rows.
@@ -80,7 +87,8 @@ def slices_from_table(
             sorted, an id twice in a slice (names the first), or values that are not
             finite numbers.
     """
-    data = read_rows(values, "values")
+    one_of("error", "keep")("missing", missing)
+    data = read_rows(values, "values", gaps=np.nan if missing == "keep" else None)
     if not isinstance(data, np.ndarray):
         got, remedy = "is a sparse matrix", "Cut it by hand: `values[rows]` a slice."
         raise InputError("values", got, "an array or a frame", remedy)

@@ -5,6 +5,7 @@
 tells a guess: s_i is the mean distance of row i to its own nearest rows.
 """
 
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -32,6 +33,7 @@ from aljax.layout.initialize import beside
 from aljax.layout.problem import LayoutParams
 from aljax.new_rows import put_equal_first, read_new
 from aljax.project import ABSENT, Anchors, project
+from aljax.scaling import Columns
 from aljax.units import Units
 
 EPOCHS = 30
@@ -139,6 +141,7 @@ class Frame(eqx.Module):
         name: The slice in messages, such as "slice 2 ('b')".
         columns: The names of its columns, if it was a frame.
         coordinates: The layout's center and unit, if they are not 0 and 1.
+        scaling: The units of its columns, if they are not the user's.
     """
 
     positions: Float[np.ndarray, "points components"]
@@ -149,6 +152,7 @@ class Frame(eqx.Module):
     name: str = eqx.field(static=True)
     columns: tuple[str, ...] | None = eqx.field(static=True, default=None)
     coordinates: Units | None = None
+    scaling: Columns | None = None
 
     def transform(self, rows: Any) -> Float[np.ndarray, "queries components"]:
         """Returns unseen rows' places in the map: see `aljax.place`."""
@@ -257,7 +261,12 @@ class Frame(eqx.Module):
             settings["metric"] = self.graph.metric
         config = read_config(config, settings)
         a, b = (jnp.asarray(value, float) for value in (self.params.a, self.params.b))
-        return reconstruct(queries, held, Curve(a, b), config)
+        units = self.scaling
+        if units is not None:
+            config = replace(config, bounds=units.bounds(config.bounds))
+        found = reconstruct(queries, held, Curve(a, b), config)
+        points = found.points if units is None else units.undo(found.points)
+        return replace(found, points=points, columns=self.columns)
 
     @cached_property
     def _anchors(self) -> "Anchors":
@@ -319,21 +328,20 @@ class Frame(eqx.Module):
         """As many of the slice's rows as its graph has neighbors, equal ones first."""
         near, distances = self.nearest(new_rows, self._count)
         if isinstance(self.data, np.ndarray) and self.graph.metric != PRECOMPUTED:
-            names = len(self.data[0]), self.name, self.columns
-            put_equal_first(read_new(new_rows, *names), self.data, near, distances)
+            put_equal_first(self._read(new_rows), self.data, near, distances)
         return near, distances
 
     def nearest(self, new_rows: Any, count: int) -> Nearest:
         """Returns the `count` rows nearest to each new one, and how far they are."""
         check_fork()
         if self.graph.metric == PRECOMPUTED:
-            rows = read_new(new_rows, len(self.positions), self.name, gaps=True)
+            rows = read_new(new_rows, len(self.positions), self.name, gaps=np.inf)
             try:
                 return nearest_known(rows, count)
             except InputError as error:
                 raise error.renamed("new_rows").of(self.name) from None
         data = self._data_for("transform")
-        rows = read_new(new_rows, data.shape[1], self.name, self.columns)
+        rows = self._read(new_rows)
         if self.graph.metric == "haversine":
             warn_of_degrees([("`new_rows`", rows)])
         if not isinstance(data, np.ndarray):
@@ -341,6 +349,14 @@ class Frame(eqx.Module):
         elif not isinstance(rows, np.ndarray):
             rows = rows.toarray()
         return self._search(rows, count)
+
+    def _read(self, new_rows: Any) -> Rows:
+        """New rows of the user, checked, in the units of the slice."""
+        data, units = self._data_for("transform"), self.scaling
+        gaps = None if units is None or units.fill is None else np.nan
+        names = data.shape[1], self.name, self.columns
+        rows = read_new(new_rows, *names, gaps=gaps)
+        return rows if units is None else units.apply(rows)
 
     def _search(self, rows: Any, count: int) -> Nearest:
         """The slice's rows nearest to each of some that are as it is, dense or CSR."""

@@ -53,6 +53,9 @@ OF_ONE_MAP = {  # what only `UMAP` has
 Path = str | os.PathLike[str]
 
 
+UNITS = ("scale", "scale_by", "missing")  # of the columns of a sequence
+
+
 @dataclass(eq=False, repr=False)
 class Parameters(BaseEstimator):
     """The parameters of both estimators, in the order of umap-learn's first four."""
@@ -141,6 +144,7 @@ class Parameters(BaseEstimator):
                 alignment=settings(AlignmentConfig),
                 y=values.get("y"),
                 precomputed_knn=values["precomputed_knn"],
+                **{name: values[name] for name in UNITS if name in values},
                 progress=progress,
                 devices=values["devices"],
             )
@@ -204,6 +208,8 @@ class Parameters(BaseEstimator):
         triple = isinstance(knn, tuple) and len(knn) == 3  # or a table for each slice
         if triple and getattr(knn[0], "ndim", 0) == 2:  # then the third is an index
             parameters["precomputed_knn"] = (*knn[:2], None)
+        if not isinstance(parameters.get("scale"), str | None):
+            parameters["scale"] = maps.scaling  # a transformer of scikit-learn
         names = getattr(self, "feature_names_in_", None)
         parts = {
             "parameters": parameters,

@@ -129,9 +129,13 @@ def update(
     labels = _extend_labels(fitted, slice_label)
     name = slice_name(count, labels)
     columns = fitted.columns or (None,) * count
-    given = read_slice(
-        new_slice, "new_slice", name=name, metric=graph.metric, others=columns
-    )
+    scaling = fitted.scaling
+    read: dict[str, Any] = {"name": name, "metric": graph.metric, "others": columns}
+    if scaling is not None:
+        read["missing"] = scaling.missing
+    given = read_slice(new_slice, "new_slice", **read)
+    if scaling is not None:
+        given, scaling = scaling.extended(given)
     slices = [*slices_of([*map(len, fitted.maps)], fitted.data, labels), given]
     relations = given.ids if relations is None else relations
     mates, ids = _new_mates(fitted, relations, slices)
@@ -190,6 +194,7 @@ def update(
         ids=ids,
         slice_labels=labels,
         columns=(*columns, given.columns),
+        scaling=scaling,
         graph=graph,
         layout=layout,
     )
@@ -284,7 +289,7 @@ def cut(fitted: AlignedEmbedding, first: int, stop: int) -> AlignedEmbedding:
     """Returns the sequence from slice `first` to before slice `stop`."""
     count, part = len(fitted.maps), slice(first, stop)
     fields = ["maps", "graphs", "data", "pinned", "point_weights"]
-    fields += ["ids", "slice_labels", "columns"]  # these may be None
+    fields += ["ids", "slice_labels", "columns", "scaling"]  # these may be None
     values = {name: getattr(fitted, name) for name in fields}
     chosen = {name: value and value[part] for name, value in values.items()}
     for name in ("graph", "layout"):

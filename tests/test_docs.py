@@ -47,6 +47,8 @@ def test_the_code_of_the_guide_runs(tmp_path, monkeypatch):
     assert len(names["maps"].maps) == 3
     assert names["positions_of_new_rows"].shape == (50, 2)
     assert names["images"].shape == (2, 64)
+    assert min(names["trust"], names["accuracy"]) > 0.9
+    assert 278 < names["measured"][0, -1] < 1680  # milligrams
 
 
 def test_the_code_of_the_functional_core_runs():

@@ -135,7 +135,7 @@ def _tables(
 
 def _of_stored(matrix: Any, n_neighbors: int, name: str) -> KNN:
     """The neighbors whose distances a sparse matrix stores, as scikit-learn's do."""
-    matrix = read_rows(matrix, name, gaps=True)
+    matrix = read_rows(matrix, name, gaps=np.inf)
     if (matrix.data == 1).all():
         warn(
             f"`{name}` stores nothing but ones, so all neighbors weigh alike: "

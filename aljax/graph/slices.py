@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import scipy.sparse
 
-from aljax.columns import arrange, as_plain, is_anndata, is_missing, names_of
-from aljax.errors import LARGEST, InputError, slice_name, warn
+from aljax.columns import arrange, as_plain, is_anndata, names_of
+from aljax.errors import InputError, slice_name, warn
 from aljax.graph.fuzzy import FuzzyGraph, check_graph
 from aljax.graph.knn import KNN, Rows, check_lists
+from aljax.graph.rows import GapError, read_rows
 
 PRECOMPUTED = "precomputed"  # the metric of slices that are their rows' distances
 
@@ -87,6 +87,8 @@ def read_slices(
     *,
     metric: Any = "euclidean",
     first: int = 0,
+    missing: str = "error",
+    ids: Any = None,
 ) -> list[Slice]:
     """Checked slices: finite float rows, or the neighbors or graph made of them.
 
@@ -100,6 +102,8 @@ def read_slices(
         labels: The slices' names in messages, those before `first` included.
         metric: The distance between rows.
         first: The index of the first of `slices` in the whole sequence.
+        missing: "error", or "median" where gaps are filled later: they come as NaN.
+        ids: For each slice its rows' ids, for messages.
 
     Raises:
         InputError: There are no slices or rows; or one is not two-dimensional, is not
@@ -120,12 +124,12 @@ def read_slices(
         name = slice_name(first + t, labels)
         others = [one.columns for one in read]
         try:
-            read.append(
-                read_slice(
-                    given, f"slices[{t}]", name=name, metric=metric, others=others
-                )
-            )
+            calls: dict[str, Any] = {"metric": metric, "missing": missing}
+            argument = f"slices[{t}]"
+            read.append(read_slice(given, argument, name=name, others=others, **calls))
         except InputError as error:
+            if isinstance(error, GapError):
+                error = error.among(slices, t, ids)
             raise (error if labels is None else error.of(name)) from error.__cause__
     if not any(one.rows for one in read):
         raise InputError("slices", "have no rows", "data (points, features)")
@@ -165,10 +169,12 @@ def read_slice(
     name: str = "",
     metric: Any = "euclidean",
     others: Sequence[tuple[str, ...] | None] = (),
+    missing: str = "error",
 ) -> Slice:
     """One checked slice, given by `argument`, and called `name` from then on.
 
     A frame has its columns in the order of the last of `others` that are as many.
+    With `missing="median"` gaps are NaN, to be filled.
     """
     name = name or f"`{argument}`"
     if isinstance(given, Slice):
@@ -180,7 +186,8 @@ def read_slice(
         check_lists(given.indices, given.distances, argument)
         return Slice(given.indices.shape[1], given, name, metric)
     distances, columns = metric == PRECOMPUTED, names_of(given)
-    rows = read_rows(given, argument, empty=True, gaps=distances)
+    gaps = np.inf if distances else np.nan if missing == "median" else None
+    rows = read_rows(given, argument, empty=True, gaps=gaps)
     if not distances:
         _warn_if_square(rows, argument)
     ids = tuple(as_plain(given.obs_names)) if is_anndata(given) else None
@@ -214,106 +221,6 @@ def _warn_if_square(rows: Rows, name: str) -> None:
             "of `kneighbors_graph`, pass it as `precomputed_knn=[matrix]`; if the "
             "weights of a graph, pass `aljax.FuzzyGraph.from_sparse(matrix)`."
         )
-
-
-def read_rows(
-    given: Any,
-    name: str,
-    *,
-    empty: bool = False,
-    gaps: bool = False,
-    copy: bool = True,
-) -> Rows:
-    """Checked features or distances of rows; `name` is the argument in errors.
-
-    There may be no rows if `empty`.  If `gaps`, as in distances, masked and missing
-    entries, NaN and values too large become inf.  Without `copy` an array of floats is
-    used as it is.
-    """
-    fewest = 0 if empty else 1
-    if is_anndata(given):
-        given = given.to_memory().X if given.isbacked else given.X
-        if given is None:
-            remedy = "Pass the part that you mean, such as `adata.obsm['X_pca']`."
-            raise InputError(name, "is an AnnData without X", "data", remedy)
-    if scipy.sparse.issparse(given):
-        return _read_sparse(given, name, fewest, gaps=gaps)
-    if gaps and np.ma.isMaskedArray(given):
-        given = np.ma.filled(given.astype(float), np.inf)
-    if np.ma.is_masked(given):
-        remedy = "Fill the masked ones, or drop their rows."
-        raise InputError(name, "is masked", "an array with all its entries", remedy)
-    wanted = "an array (points, features) of real numbers"
-    try:
-        data = np.asarray(given)
-    except ValueError as error:
-        raise InputError(name, f"is not an array ({error})", wanted) from error
-    if data.ndim != 2 or len(data) < fewest or data.shape[1] == 0:
-        remedy = "Use `.reshape(-1, 1)` for a single feature, `[row]` for a single row."
-        expected = "(points, features) with at least one of each"
-        raise InputError(name, f"has shape {data.shape}", expected, remedy)
-    if data.dtype.kind in "cmM":
-        remedy = "Convert what it means to numbers first."
-        raise InputError(name, f"has dtype {data.dtype}", wanted, remedy)
-    if data.dtype.kind not in "biuf":
-        data = _read_objects(data, name, gaps=gaps)
-    data = data.astype(_float_of(data.dtype), copy=copy)
-    if gaps:
-        data[~(data < LARGEST)] = np.inf
-        return data
-    if not -LARGEST < data.min(initial=0) <= data.max(initial=0) < LARGEST:  # nor NaN
-        row, column = np.argwhere(~(np.abs(data) < LARGEST))[0]
-        raise _not_finite(data[row, column], row, column, name)
-    return data
-
-
-def _read_sparse(
-    given: Any, name: str, fewest: int, *, gaps: bool
-) -> scipy.sparse.csr_matrix:
-    """Sparse rows as float CSR, without repeated entries."""
-    full = given.ndim == 2 and given.shape[0] >= fewest and given.shape[1]
-    if not full or given.dtype.kind not in "biuf":
-        got = f"is a sparse matrix of shape {given.shape} and dtype {given.dtype}"
-        expected = "(points, features) of real numbers, with at least one of each"
-        raise InputError(name, got, expected)
-    data: Any = scipy.sparse.csr_matrix(given).astype(_float_of(given.dtype), copy=True)
-    data.sum_duplicates()
-    wrong = np.flatnonzero(~(np.abs(data.data) < LARGEST))
-    if gaps:
-        data.data[~(data.data < LARGEST)] = np.inf
-    elif wrong.size:
-        row = int(np.searchsorted(data.indptr, wrong[0], side="right")) - 1
-        raise _not_finite(data.data[wrong[0]], row, data.indices[wrong[0]], name)
-    return data
-
-
-def _float_of(dtype: np.dtype) -> type:
-    wide = dtype.itemsize > (4 if dtype.kind == "f" else 2)
-    return np.float64 if wide else np.float32
-
-
-def _not_finite(value: Any, row: Any, column: Any, name: str) -> InputError:
-    got = f"has {value} in row {row}, column {column}"
-    remedy = "Drop the row, fill the value, or give the column in larger units."
-    return InputError(name, got, f"finite numbers, below {LARGEST:g} in size", remedy)
-
-
-def _read_objects(data: np.ndarray, name: str, *, gaps: bool) -> np.ndarray:
-    """Numbers kept as Python objects; text is refused even where it spells digits."""
-    if gaps:
-        missing = np.vectorize(is_missing, otypes=[bool])(data)
-        data = np.where(missing, np.inf, data)
-    for (row, column), value in np.ndenumerate(data):
-        if isinstance(value, str | bytes) or not np.isscalar(value) or value is None:
-            kind, place = type(value).__name__, f"row {row}, column {column}"
-            remedy = "Convert with `.astype(float)` or drop the column."
-            got = f"has {value!r} ({kind}) in {place}"
-            raise InputError(name, got, "numbers", remedy)
-    try:
-        return data.astype(np.float64)
-    except (TypeError, ValueError, OverflowError) as error:
-        got = f"has dtype {data.dtype} ({error})"
-        raise InputError(name, got, "real numbers") from error
 
 
 def of_rows(

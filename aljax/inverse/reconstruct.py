@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from aljax.config import SYNONYMS, InverseConfig, number
-from aljax.errors import InputError
+from aljax.errors import InputError, optional
 from aljax.graph.knn import on_device, round_up
 from aljax.inverse.neighborhood import (
     Neighborhood,
@@ -60,6 +60,7 @@ class Reconstruction(eqx.Module):
             the neighbors have among themselves (about 1 within the data).
         inside: True where neighbors surround the position (no half-space holds them
             all) and `distance` is at most 3.  Where it is False, a guess.
+        columns: The names of the data's columns, if they came with names.
     """
 
     points: Float[Array | np.ndarray, "queries features"]
@@ -67,6 +68,16 @@ class Reconstruction(eqx.Module):
     weights: Float[Array, "queries neighbors"]
     distance: Float[Array, "queries"]
     inside: Bool[Array, "queries"]
+    columns: tuple[str, ...] | None = eqx.field(static=True, default=None)
+
+    def to_frame(self) -> Any:
+        """Returns the data as a pandas frame, with the names of the data's columns.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        pandas: Any = optional("pandas", "frames")
+        return pandas.DataFrame(np.asarray(self.points), columns=self.columns)
 
 
 class GradientMap(eqx.Module):
@@ -348,4 +359,5 @@ def blend(
         weights=jnp.hstack([(1 - share) * first.weights, share * second.weights]),
         distance=mixed(first.distance, second.distance),
         inside=first.inside & second.inside,
+        columns=first.columns,
     )

@@ -25,7 +25,7 @@ Masks = Sequence[np.ndarray | None]
 
 
 def coordinates_of(
-    start: Sequence[Start | None], pinned: Masks, params: LayoutParams
+    start: Sequence[Start | None] | None, pinned: Masks, params: LayoutParams
 ) -> Units | None:
     """Returns the layout's center and unit in the coordinates of pinned rows.
 
@@ -40,7 +40,7 @@ def coordinates_of(
     """
     if params.space is not None:
         return None
-    pairs = zip(start, pinned, strict=True)
+    pairs = zip(start or (), pinned, strict=start is not None)
     held = [(y, mask) for y, mask in pairs if y is not None and mask is not None]
     held = [(y, mask) for y, mask in held if mask.any()]
     if not held:

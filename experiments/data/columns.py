@@ -5,16 +5,17 @@ Nothing is decided in silence: each step adds to `told`, which the run prints.
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from aljax.errors import InputError, warn
+import aljax
+from aljax.errors import InputError
+from aljax.spreads import few_of, warn_of_codes, warn_of_units
+from experiments.data.dataset import Dataset
 
-SHOWN = 8  # columns and names in a line
-MOST = 0.99  # of all squared distances; less than half the columns should not make it
 SOME = 0.5  # of the cells of a column that are numbers, for which it counts as one
-CODES = 10  # ids, from which on a column may be a code of them
 DECIMAL_COMMA = re.compile(r"\s*[-+]?\d+,\d+\s*")
 
 
@@ -44,7 +45,7 @@ def numeric(frame: Any, asked: Sequence[str] | None, told: list[str]) -> Any:
             raise InputError("data.features", got, "columns of numbers")
         others.append(f"{name} ({kind})")
     if others:
-        told.append(f"columns left out ({len(others)}): {_few(others)}")
+        told.append(f"columns left out ({len(others)}): {few_of(others)}")
     return pd.DataFrame(numbers, index=frame.index)
 
 
@@ -81,12 +82,12 @@ def _are_numbers(name: str, column: Any, read: Any) -> bool:
     raise InputError("data.path", got, "numbers in all cells", remedy)
 
 
-def filled(values: Any, missing: str, place: Any, told: list[str]) -> Any:
-    """Returns the rows to compare, without gaps.
+def checked(values: Any, missing: str, place: Any, told: list[str]) -> Any:
+    """Returns the rows to compare; with gaps where they are to be filled.
 
     Args:
         values: The numbers, NaN where missing.
-        missing: "error", "drop" (the rows) or "median" (of the column).
+        missing: "error", "drop" (the rows) or "median" (fills them later).
         place: Of a row's number: its slice and id, in words.
         told: Lines for the user; the number of rows or cells is added.
 
@@ -108,81 +109,48 @@ def filled(values: Any, missing: str, place: Any, told: list[str]) -> Any:
         raise InputError("data.missing", f"is 'error', and {got}", expected, remedy)
     mostly = [*values.columns[gaps.mean(axis=0) > SOME]]
     if mostly:
-        told.append(f"columns that lack more than half ({len(mostly)}): {_few(mostly)}")
+        told.append(
+            f"columns that lack more than half ({len(mostly)}): {few_of(mostly)}"
+        )
     if gaps.any(axis=1).all() and missing == "drop":
         got = f"is 'drop', but each of the {len(values)} rows lacks a value"
         remedy = "Set data.missing=median, or leave columns out by data.features=[a,b]"
-        remedy += f" ({_few(mostly)} lack more than half)." if mostly else "."
+        remedy += f" ({few_of(mostly)} lack more than half)." if mostly else "."
         raise InputError("data.missing", got, "rows without gaps", remedy)
     if gaps.any() and missing == "drop":
         told.append(f"rows dropped for missing values: {gaps.any(axis=1).sum()}")
         return values[~gaps.any(axis=1)]
     if gaps.any():
-        from sklearn.impute import SimpleImputer
-
         told.append(f"missing values, filled by the column's median: {gaps.sum()}")
-        imputer = SimpleImputer(strategy="median").set_output(transform="pandas")
-        return imputer.fit_transform(values)
     return values
 
 
-def scaled(values: Any, scale: str, groups: Any, told: list[str]) -> Any:
-    """Returns the values in common units, each group by itself where there are groups.
-
-    Args:
-        values: The numbers of a table.
-        scale: "none", "standard" (mean 0, deviation 1) or "robust" (median 0, quartiles
-            1 apart).
-        groups: For each row its group; None scales all rows together.
-        told: Lines for the user; the columns and their spreads are added.
-    """
-    from sklearn.preprocessing import RobustScaler, StandardScaler
-
-    spread = values.std(ddof=0)
-    share = spread**2 / max(float((spread**2).sum()), np.finfo(float).tiny)
-    share = share.sort_values(ascending=False)
-    shown = [f"{name} (sd {spread[name]:.3g})" for name in share.index]
-    told.append(f"columns compared ({len(shown)}): {_few(shown)}; scale: {scale}")
+def tell_spreads(values: Any, scale: str, told: list[str]) -> None:
+    """Tells which columns are compared, those that vary most first."""
+    spread = values.std(ddof=0).sort_values(ascending=False)
+    shown = [f"{name} (sd {size:.3g})" for name, size in spread.items()]
+    told.append(f"columns compared ({len(shown)}): {few_of(shown)}; scale: {scale}")
     constant = [str(name) for name in spread.index[spread == 0]]
     if constant:
-        told.append(f"columns that are constant, and tell nothing: {_few(constant)}")
+        told.append(f"columns that are constant, and tell nothing: {few_of(constant)}")
+
+
+def in_units(dataset: Dataset, names: Sequence[str], scale: str, **how: Any) -> Dataset:
+    """Returns a dataset of filled slices in common units, and warns of its columns.
+
+    Args:
+        dataset: The slices as they are in the table; NaN where missing.
+        names: Of their columns.
+        scale: "none", "standard" or "robust", as in `aljax.scale`.
+        **how: Its `by` and `missing`.
+    """
+    leave = "by data.features=[a,b]."
+    rows, scaling = aljax.scale(dataset.slices, None, **how)
+    ids = [member for part in dataset.ids for member in part.tolist()]
+    warn_of_codes(rows, names, ids, f"Leave it out {leave}")
     if scale == "none":
-        few = int(np.searchsorted(np.cumsum(share), MOST)) + 1
-        if 2 * few < len(share) - len(constant):
-            warn(
-                f"{MOST:.0%} of the squared distances between rows come from {few} of "
-                f"{len(share)} columns ({_few([*map(repr, share.index[:few])])}); the "
-                "others hardly count. data.scale=standard compares columns in units of "
-                "their own spread; data.features=[a,b] chooses columns."
-            )
-        return values
-    scaler = (StandardScaler if scale == "standard" else RobustScaler)()
-    scaler.set_output(transform="pandas")
-    if groups is None:
-        return scaler.fit_transform(values)
-    return values.groupby(groups, group_keys=False).apply(scaler.fit_transform)
-
-
-def warn_of_codes(values: Any, ids: Any) -> None:
-    """Warns of whole numbers of which each id, or each row, has one for itself."""
-    known = ids.notna()
-    count = ids[known].nunique()
-    for name in values.columns if count >= CODES else ():
-        column = values[name][known]
-        if (column != np.floor(column)).any():
-            continue
-        if column.nunique() == len(column) > count:
-            said = "numbers the rows: each has a whole number of its own"
-        elif column.nunique() >= 0.9 * count and (
-            column.groupby(ids[known]).nunique().max() == 1
-        ):
-            said = "is a code: each id has a whole number, always the same"
-        else:
-            continue
-        leave = "Leave it out by data.features=[...]."
-        warn(f"it seems that column {name!r} {said}. {leave}")
-
-
-def _few(words: Sequence[str]) -> str:
-    more = f" and {len(words) - SHOWN} more" if len(words) > SHOWN else ""
-    return ", ".join(words[:SHOWN]) + more
+        remedy = "data.scale=standard compares columns in units of their own spread; "
+        warn_of_units(rows, names, f"{remedy}or choose columns {leave}")
+    else:
+        rows, scaling = aljax.scale(dataset.slices, scale, **how)
+    return replace(dataset, slices=rows, scaling=scaling, columns=tuple(names))

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from aljax import AlignedEmbedding, Scaling
 from aljax.graph.slices import slices_of
 from aljax.relations.mates import Mates, Relations
 from aljax.relations.read import read_relations
@@ -25,6 +26,8 @@ class Dataset:
         titles: A few words on each slice.
         labels: For each slice a label for each row, if there are any.
         notes: How the data were read, in lines for the user.
+        scaling: The units of the columns, if they are not those of the file.
+        columns: The names of the columns, if they have any.
     """
 
     slices: Sequence[np.ndarray]
@@ -33,6 +36,18 @@ class Dataset:
     titles: Sequence[str]
     labels: Sequence[np.ndarray] | None = None
     notes: Sequence[str] = ()
+    scaling: Scaling | None = None
+    columns: tuple[str, ...] | None = None
+
+    @property
+    def scale(self) -> str | None:
+        """How slices are to be scaled: not at all, if their columns were looked at."""
+        return None if self.columns is None else "none"
+
+    def described(self, maps: AlignedEmbedding) -> AlignedEmbedding:
+        """Returns maps of these slices, in the units and with the names of the file."""
+        names = None if self.columns is None else (self.columns,) * len(maps.maps)
+        return replace(maps, scaling=self.scaling, columns=names or maps.columns)
 
 
 def same_members(

@@ -13,7 +13,7 @@ from aljax.checks import one_of
 from aljax.columns import is_missing
 from aljax.errors import InputError, nearest_name
 from experiments.data.archives import DAMAGE, short
-from experiments.data.columns import filled, numeric, scaled, warn_of_codes
+from experiments.data.columns import checked, in_units, numeric, tell_spreads
 from experiments.data.dataset import Dataset
 from experiments.data.dates import in_order
 
@@ -23,6 +23,7 @@ SETTINGS = {
     "values": "data.features",
     "slice_labels": "data.slice",
     "row_ids": "data.id",
+    "missing": "data.missing",
 }
 
 
@@ -80,10 +81,9 @@ def own_table(
         at = frame.iloc[row]
         return f"row {row} ({slice} {at[slice]}, {id} {at[id]})"
 
-    values = filled(values, missing, place, told)
+    values = checked(values, missing, place, told)
     frame = frame.loc[values.index]
-    warn_of_codes(values, frame[id])
-    values = scaled(values, scale, frame[slice] if scale_by == "slice" else None, told)
+    tell_spreads(values, scale, told)
     order = in_order(frame[slice], dates, told)
     if len(frame) > 1 and frame[slice].nunique() == len(frame):
         got = f"is {slice!r}, which has another value in each of the {len(frame)} rows"
@@ -91,6 +91,9 @@ def own_table(
     try:
         labels = None if label is None else frame[label]
         dataset = from_table(values, order, frame[id], labels)
+        how = {"by": "slice" if scale_by == "slice" else "all"}
+        how["missing"] = "median" if missing == "median" else "error"
+        dataset = in_units(dataset, [*map(str, values.columns)], scale, **how)
     except InputError as error:
         raise error.renamed(SETTINGS.get(error.name, error.name)) from error
     return replace(dataset, notes=told)
@@ -98,7 +101,7 @@ def own_table(
 
 def from_table(values: Any, slices: Any, ids: Any, labels: Any) -> Dataset:
     """Returns the dataset of a table's columns."""
-    cut = slices_from_table(values, slices, ids)
+    cut = slices_from_table(values, slices, ids, missing="keep")
     classes = None if labels is None else _as_labels(labels)
     return Dataset(
         slices=cut.slices,

@@ -59,6 +59,7 @@ def run(settings: RunSettings, interrupts: Interrupts) -> Path:
         kept = stack.enter_context(resume.checkpoints(settings, dataset))
         with stage("fit", seconds, interrupts):
             embedding = fit(dataset, settings, interrupts, kept)
+            embedding = dataset.described(embedding)
         with stage("measure", seconds, interrupts):
             measures = report.measure(dataset, embedding)
         result = Result(dataset, embedding, measures, seconds)
@@ -121,6 +122,7 @@ def fit(
             relations,
             key=jax.random.key(settings.seed),
             **settings.configs,
+            scale=dataset.scale,
             slice_labels=labels(dataset)[:first] if any(dataset.titles) else None,
             progress=progress,
             checkpoints=checkpoints,

@@ -55,7 +55,9 @@ def resolved(
         return built, None
     dataset = sources.load(**built.data)
     dataset = related_by_ids(dataset) if built.by_ids else dataset
-    problem = SweepProblem(dataset.slices, dataset.relations, **built.configs)
+    problem = SweepProblem(
+        dataset.slices, dataset.relations, scale=dataset.scale, **built.configs
+    )
     print(f"{built.name}: {WEIGHT} is chosen by mates that are hidden", flush=True)
     with tqdm(desc="layouts", leave=False) as line:
 
@@ -136,7 +138,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         dataset = sources.load(**built.data)
     except ValueError as error:
         parser.error(str(error))
-    problem = SweepProblem(dataset.slices, dataset.relations, **built.configs)
+    problem = SweepProblem(
+        dataset.slices, dataset.relations, scale=dataset.scale, **built.configs
+    )
     chosen = select_alignment(problem, key=jax.random.key(0), n_seeds=asked.seeds)
     print(f"chosen: {chosen.why}")
     write(chosen, asked.out / asked.data, heading=asked.data)

@@ -61,7 +61,9 @@ def run(settings: RunSettings, interrupts: Interrupts) -> Path:
     size = report.summary(dataset)
     print(f"{settings.name}: {size}, {len(asked)} settings", flush=True)
     began = time.perf_counter()
-    problem = SweepProblem(dataset.slices, dataset.relations, **settings.configs)
+    problem = SweepProblem(
+        dataset.slices, dataset.relations, scale=dataset.scale, **settings.configs
+    )
     _lay_out(problem, asked, store, task, interrupts)
     if task.get("row") is not None:
         return folder

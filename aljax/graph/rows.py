@@ -1,0 +1,157 @@
+"""Rows of any library as checked arrays of floats, or sparse matrices."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+
+from aljax.columns import as_plain, is_anndata, is_missing, names_of
+from aljax.errors import LARGEST, InputError
+from aljax.graph.knn import Rows
+
+
+class GapError(InputError):
+    """A value of data that is missing, infinite or too large; `row` has it."""
+
+    row = 0
+
+    def among(self, slices: Sequence[Any], t: int, ids: Any) -> InputError:
+        """The same error with the row's id, and how many such values there are."""
+        got, own = self.got, slices[t].obs_names if is_anndata(slices[t]) else None
+        try:
+            known = as_plain(ids[t] if own is None else own)
+            got += f" (id {known[self.row]!r})"
+        except (TypeError, IndexError, KeyError):
+            pass  # there are no ids, or they are refused where they are read
+        counts = [count for count in map(_gaps_of, slices) if count]
+        if sum(counts) > 1:
+            got += f"; there are {sum(counts)} such values in {len(counts)} slices"
+        return type(self)(self.name, got, self.expected, self.remedy)
+
+
+def _gap(
+    name: str, row: Any, column: Any, value: Any, names: tuple[str, ...] | None = None
+) -> GapError:
+    place = f"column {column}" + (f" ({names[column]!r})" if names else "")
+    remedy = "Drop the row, fill the value, or give the column in larger units."
+    if np.isnan(value):
+        remedy = 'Drop the row, fill the value, or set `missing="median"`.'
+    expected = f"finite numbers, below {LARGEST:g} in size"
+    error = GapError(name, f"has {value} in row {row}, {place}", expected, remedy)
+    error.row = int(row)
+    return error
+
+
+def _gaps_of(given: Any) -> int:
+    """Counts the values of a slice that are missing, infinite or too large."""
+    try:
+        rows: Any = read_rows(given, "slice", empty=True, gaps=np.inf)
+    except (InputError, TypeError, ValueError):
+        return 0
+    return int((~np.isfinite(rows.data if scipy.sparse.issparse(rows) else rows)).sum())
+
+
+def read_rows(
+    given: Any,
+    name: str,
+    *,
+    empty: bool = False,
+    gaps: float | None = None,
+    copy: bool = True,
+) -> Rows:
+    """Checked features or distances of rows; `name` is the argument in errors.
+
+    There may be no rows if `empty`.  Masked and missing entries become `gaps`: inf in
+    distances, as do values that are too large; NaN in features, to be filled; or are
+    refused where it is None.  Without `copy` an array of floats is used as it is.
+
+    Raises:
+        GapError: A value is missing, infinite or too large.
+        InputError: It is no array of numbers.
+    """
+    fewest = 0 if empty else 1
+    if is_anndata(given):
+        given = given.to_memory().X if given.isbacked else given.X
+        if given is None:
+            remedy = "Pass the part that you mean, such as `adata.obsm['X_pca']`."
+            raise InputError(name, "is an AnnData without X", "data", remedy)
+    if scipy.sparse.issparse(given):
+        return _read_sparse(given, name, fewest, gaps=gaps)
+    if gaps is not None and np.ma.isMaskedArray(given):
+        given = np.ma.filled(given.astype(float), gaps)
+    if np.ma.is_masked(given):
+        remedy = "Fill the masked ones, or drop their rows."
+        raise InputError(name, "is masked", "an array with all its entries", remedy)
+    wanted = "an array (points, features) of real numbers"
+    try:
+        data = np.asarray(given)
+    except ValueError as error:
+        raise InputError(name, f"is not an array ({error})", wanted) from error
+    if data.ndim != 2 or len(data) < fewest or data.shape[1] == 0:
+        remedy = "Use `.reshape(-1, 1)` for a single feature, `[row]` for a single row."
+        expected = "(points, features) with at least one of each"
+        raise InputError(name, f"has shape {data.shape}", expected, remedy)
+    if data.dtype.kind in "cmM":
+        remedy = "Convert what it means to numbers first."
+        raise InputError(name, f"has dtype {data.dtype}", wanted, remedy)
+    if data.dtype.kind not in "biuf":
+        data = _read_objects(data, name, gaps=gaps)
+    data = data.astype(_float_of(data.dtype), copy=copy)
+    if gaps == np.inf:
+        data[~(data < LARGEST)] = np.inf
+    elif not -LARGEST < data.min(initial=0) <= data.max(initial=0) < LARGEST:  # nor NaN
+        wrong = np.argwhere(_is_wrong(data, gaps))
+        if len(wrong):
+            row, column = wrong[0]
+            raise _gap(name, row, column, data[row, column], names_of(given))
+    return data
+
+
+def _is_wrong(values: np.ndarray, gaps: float | None = None) -> np.ndarray:
+    """Tells which values are infinite or too large, or missing where none may be."""
+    wrong = ~(np.abs(values) < LARGEST)
+    return wrong if gaps is None else wrong & ~np.isnan(values)
+
+
+def _read_sparse(
+    given: Any, name: str, fewest: int, *, gaps: float | None
+) -> scipy.sparse.csr_matrix:
+    """Sparse rows as float CSR, without repeated entries."""
+    full = given.ndim == 2 and given.shape[0] >= fewest and given.shape[1]
+    if not full or given.dtype.kind not in "biuf":
+        got = f"is a sparse matrix of shape {given.shape} and dtype {given.dtype}"
+        expected = "(points, features) of real numbers, with at least one of each"
+        raise InputError(name, got, expected)
+    data: Any = scipy.sparse.csr_matrix(given).astype(_float_of(given.dtype), copy=True)
+    data.sum_duplicates()
+    wrong = np.flatnonzero(_is_wrong(data.data))
+    if gaps == np.inf:
+        data.data[~(data.data < LARGEST)] = np.inf
+    elif wrong.size:
+        row = int(np.searchsorted(data.indptr, wrong[0], side="right")) - 1
+        raise _gap(name, row, data.indices[wrong[0]], data.data[wrong[0]])
+    return data
+
+
+def _float_of(dtype: np.dtype) -> type:
+    wide = dtype.itemsize > (4 if dtype.kind == "f" else 2)
+    return np.float64 if wide else np.float32
+
+
+def _read_objects(data: np.ndarray, name: str, *, gaps: float | None) -> np.ndarray:
+    """Numbers kept as Python objects; text is refused even where it spells digits."""
+    if gaps is not None:
+        missing = np.vectorize(is_missing, otypes=[bool])(data)
+        data = np.where(missing, gaps, data)
+    for (row, column), value in np.ndenumerate(data):
+        if isinstance(value, str | bytes) or not np.isscalar(value) or value is None:
+            kind, place = type(value).__name__, f"row {row}, column {column}"
+            remedy = "Convert with `.astype(float)` or drop the column."
+            got = f"has {value!r} ({kind}) in {place}"
+            raise InputError(name, got, "numbers", remedy)
+    try:
+        return data.astype(np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        got = f"has dtype {data.dtype} ({error})"
+        raise InputError(name, got, "real numbers") from error

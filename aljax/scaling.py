@@ -1,0 +1,248 @@
+"""Columns in common units: gaps filled, centered and scaled, and kept with a model.
+
+    x' = (x - center) / unit
+
+Center and unit are scikit-learn's (`StandardScaler`: mean and deviation;
+`RobustScaler`: median and quartiles), a gap is filled by the column's median
+(`SimpleImputer`); of all rows together, or of each slice's.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import equinox as eqx
+import jax
+import numpy as np
+import scipy.sparse
+from jaxtyping import Float
+
+from aljax.checks import one_of
+from aljax.columns import arrange
+from aljax.errors import InputError
+from aljax.graph.knn import Rows
+from aljax.graph.slices import Slice, read_slices
+from aljax.units import Units
+
+TRANSFORMERS = ("StandardScaler", "RobustScaler", "MinMaxScaler")
+HOW = (None, "none", "standard", "robust")
+TAKEN = '"standard", "robust", a fitted StandardScaler, RobustScaler or MinMaxScaler'
+
+
+class Columns(Units):
+    """The units of a slice's columns, and the values that fill their gaps.
+
+    Attributes:
+        fill: In the units of the user; None where gaps are errors.
+    """
+
+    fill: Float[np.ndarray, "columns"] | None = None
+
+    def apply(self, rows: Any) -> Any:
+        """Returns rows without gaps, in these units, of the type that they came in."""
+        if scipy.sparse.issparse(rows):
+            return (rows @ scipy.sparse.diags(1 / self.unit)).tocsr().astype(rows.dtype)
+        if self.fill is not None:
+            rows = np.where(np.isnan(rows), self.fill, rows)
+        return super().apply(rows).astype(rows.dtype)
+
+    def undo(self, rows: Any) -> Any:
+        """Returns rows in the units of the user, of the type that they came in."""
+        if scipy.sparse.issparse(rows):
+            return (rows @ scipy.sparse.diags(self.unit)).tocsr().astype(rows.dtype)
+        return super().undo(rows).astype(rows.dtype)
+
+    def bounds(self, bounds: Any) -> Any:
+        """Returns bounds of columns, `(lo, hi)`, in these units."""
+        if not isinstance(bounds, Sequence) or isinstance(bounds, str):
+            return bounds  # None, "data", or refused where they are read
+        ends = (b if isinstance(b, jax.Array) else np.asarray(b, float) for b in bounds)
+        return tuple(Units.apply(self, end) for end in ends)
+
+
+class Scaling(eqx.Module):
+    """How the columns of a model's slices were brought to common units.
+
+    Attributes:
+        columns: For each slice its units; the same for all if `by` is "all".
+        scale: "standard", "robust", the name of a transformer, or None or "none".
+        by: The rows that units are of, "all" or each "slice".
+        missing: What gaps are, an "error" or filled by the "median".
+    """
+
+    columns: tuple[Columns, ...]
+    scale: str | None = eqx.field(static=True)
+    by: str = eqx.field(static=True)
+    missing: str = eqx.field(static=True)
+
+    def extended(self, new: Slice) -> tuple[Slice, "Scaling"]:
+        """Returns a further slice in its units, and the scaling with these.
+
+        They are the units of the others, or if `by` is "slice" its own.
+
+        Raises:
+            InputError: It has no data, or other columns than the others.
+        """
+        units = self.columns[-1]
+        if self.by == "slice":
+            known = self.scale in HOW
+            units = _units_of([new], self.scale if known else self, self.missing, units)
+        else:
+            width = _check(new).shape[1]
+            _check_alike([len(units.unit), width], f"the model and {new.name}")
+        scaled = replace(new, given=units.apply(new.features))
+        return scaled, replace(self, columns=(*self.columns, units))
+
+    def __getitem__(self, part: slice) -> "Scaling":
+        """Returns the scaling of a part of the sequence."""
+        return replace(self, columns=self.columns[part])
+
+
+def scale(
+    slices: Sequence[Any],
+    scale: Any = "standard",
+    *,
+    by: str = "all",
+    missing: str = "error",
+) -> tuple[list[Any], Scaling | None]:
+    """Returns slices in common units, and how they came there, as `fit` makes them.
+
+    Args:
+        slices: For each slice its data, as `aljax.fit` takes them.
+        scale: "standard", "robust", a fitted transformer of scikit-learn, the
+            `Scaling` of another model, or None to fill gaps alone.
+        by: The rows that units and medians are of: "all", or each "slice".
+        missing: "error", or "median", which fills gaps.
+
+    Raises:
+        InputError: As `aljax.fit` does.
+    """
+    read = read_slices(slices, missing=missing)
+    done, scaling = scaled(read, scale, by=by, missing=missing)
+    return [one.features for one in done], scaling
+
+
+def scaled(
+    slices: Sequence[Slice], scale: Any, *, by: str, missing: str
+) -> tuple[Sequence[Slice], Scaling | None]:
+    """Returns checked slices in common units; as they are if nothing is asked for."""
+    one_of("all", "slice")("scale_by", by)
+    one_of("error", "median")("missing", missing)
+    if scale in HOW[:2] and missing == "error":
+        return slices, None
+    widths = [_check(one).shape[1] for one in slices]
+    if by == "all":
+        _check_alike(widths, "the slices")
+        units = [_units_of(slices, scale, missing)] * len(slices)
+    else:
+        several = missing == "median" and len({*widths}) == 1
+        others = _units_of(slices, None, missing) if several else None
+        units = [_units_of([one], scale, missing, others) for one in slices]
+    pairs = zip(slices, units, strict=True)
+    done = [replace(one, given=of.apply(one.features)) for one, of in pairs]
+    name = scale if scale in HOW else type(scale).__name__
+    return done, Scaling(tuple(units), name, by, missing)
+
+
+def _check(one: Slice) -> Rows:
+    """Checks that a slice has columns that can be scaled, and returns its rows."""
+    if one.features is None or one.metric == "haversine":
+        got = f"is set, but {one.name} "
+        got += "has angles" if one.features is not None else "has no columns"
+        raise InputError("scale", got, "None for distances, graphs, neighbors, angles")
+    return one.features
+
+
+def _check_alike(widths: Sequence[int], name: str) -> None:
+    if len({*widths}) > 1:
+        got = f"is 'all', but {name} have {min(widths)} to {max(widths)} columns"
+        remedy = 'Scale each by itself: `scale_by="slice"`.'
+        raise InputError("scale_by", got, "slices of the same columns", remedy)
+
+
+def _units_of(
+    slices: Sequence[Slice], scale: Any, missing: str, others: Columns | None = None
+) -> Columns:
+    """Returns the units of the rows of some slices, which have the same columns.
+
+    Columns without any value are filled by the `others`.
+    """
+    parts: list[Any] = [_check(one) for one in slices]
+    sparse = [scipy.sparse.issparse(part) for part in parts]
+    whole: Any
+    whole = scipy.sparse.vstack(parts, "csr") if any(sparse) else np.concatenate(parts)
+    fill = None
+    if missing == "median" and not any(sparse):
+        fill = _medians(whole, slices[0], others)
+        whole = np.where(np.isnan(whole), fill, whole)
+    center, unit = _affine(scale, whole, slices[0].columns)
+    if len(center) != whole.shape[1]:
+        got, expected = f"is of {len(center)} columns", f"{whole.shape[1]}, as the data"
+        raise InputError("scale", got, expected)
+    if any(sparse) and center.any():
+        remedy = "Set its `with_mean` or `with_centering` to False."
+        raise InputError("scale", "centers, but rows are sparse", "no center", remedy)
+    return Columns(center, unit, fill)
+
+
+def _medians(whole: np.ndarray, first: Slice, others: Columns | None) -> np.ndarray:
+    """Returns the medians of columns, of the others where a column has no value."""
+    from sklearn.impute import SimpleImputer
+
+    fill: Any = np.full(whole.shape[1], np.nan)
+    if len(whole):
+        fill = SimpleImputer(strategy="median").fit(whole).statistics_
+    if others is not None and others.fill is not None and len(others.fill) == len(fill):
+        fill = np.where(np.isnan(fill), others.fill, fill)
+    if np.isnan(fill).any():
+        column = int(np.isnan(fill).argmax())
+        named = column if first.columns is None else repr(first.columns[column])
+        got = f"is 'median', but column {named} has no value in any row"
+        raise InputError("missing", got, "columns with values", "Leave the column out.")
+    return fill
+
+
+def _affine(scale: Any, whole: Any, names: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the center and unit of each column that scikit-learn finds, or found."""
+    rows, columns = whole.shape
+    neutral = np.zeros(columns), np.ones(columns)
+    if scale in HOW[:2] or (scale in HOW and not rows):
+        return neutral
+    if isinstance(scale, Scaling):
+        return scale.columns[-1].center, scale.columns[-1].unit
+    kind = type(scale).__name__
+    if isinstance(scale, str):
+        from sklearn.preprocessing import RobustScaler, StandardScaler
+
+        one_of("none", "standard", "robust")("scale", scale)
+        dense = not scipy.sparse.issparse(whole)
+        kinds = {
+            "standard": StandardScaler(with_mean=dense),
+            "robust": RobustScaler(with_centering=dense),
+        }
+        scale = kinds[scale].fit(whole)
+    elif kind not in TRANSFORMERS or getattr(scale, "clip", False):
+        got, remedy = f"is a {kind}", "Transform the slices before the fit."
+        raise InputError("scale", got, TAKEN, remedy)
+    elif not hasattr(scale, "n_features_in_"):
+        got, remedy = (
+            f"is a {kind} that is not fitted",
+            "Call its `fit` with your rows.",
+        )
+        raise InputError("scale", got, TAKEN, remedy)
+    center, unit = _read_off(scale)
+    known = getattr(scale, "feature_names_in_", None)
+    known = None if known is None else tuple(known)
+    center, unit = arrange(np.array([center, unit], float), known, names, "scale")
+    return center, unit
+
+
+def _read_off(scaler: Any) -> tuple[Any, Any]:
+    """Returns the center and unit of each column of a fitted transformer."""
+    if hasattr(scaler, "min_"):
+        return -scaler.min_ / scaler.scale_, 1 / scaler.scale_
+    center = getattr(scaler, "mean_", getattr(scaler, "center_", None))
+    center = center if getattr(scaler, "with_mean", True) else None
+    columns = scaler.n_features_in_
+    unit = np.ones(columns) if scaler.scale_ is None else scaler.scale_
+    return np.zeros(columns) if center is None else center, unit

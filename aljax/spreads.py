@@ -1,0 +1,115 @@
+"""Columns that decide the distances alone, or number the rows: warned of.
+
+The share of a column in the squared distances between rows of a slice is the share of
+its variance, sum_t n_t v_t over all columns' (v_t is the variance within slice t).
+"""
+
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import numpy as np
+
+from aljax.columns import as_plain
+from aljax.config import SYNONYMS
+from aljax.errors import warn
+from aljax.graph.slices import Slice
+
+MOST, FEW = 0.99, 4  # of all squared distances, if a quarter of the columns makes them
+FEWEST = 3  # columns, which can be compared
+CODES = 10  # ids or rows, from which on a column may be a code of them
+SAMPLE = 1000  # rows of a slice whose variance stands for all
+SHOWN = 8  # columns in a line
+UNITS = ("euclidean", "manhattan", "chebyshev", "minkowski")  # metrics that have them
+
+NUMBER = "numbers the rows: each has a whole number of its own"
+CODE = "is a code: each id has a whole number, always the same"
+
+Rows = Sequence[np.ndarray]
+
+
+def warn_of_columns(slices: Sequence[Slice], ids: Any = None) -> None:
+    """Warns of columns of slices that decide alone, or look like codes.
+
+    Args:
+        slices: As they are compared.
+        ids: For each slice its rows' ids, if relations are ids.
+    """
+    rows: list[Any] = [one.dense for one in slices]
+    metric = slices[0].metric
+    if not isinstance(metric, str) or SYNONYMS.get(metric, metric) not in UNITS:
+        return
+    if any(part is None for part in rows) or len({part.shape[1] for part in rows}) > 1:
+        return
+    width = rows[0].shape[1]
+    names = slices[0].columns or tuple(range(width))
+    units = '`fit(scale="standard")` compares columns in units of their own spread'
+    warn_of_units(rows, names, f'{units}; `scale="none"` is quiet.')
+    known = None if ids is None else [label for part in ids for label in as_plain(part)]
+    warn_of_codes(rows, names, known, "Leave it out.")
+
+
+def warn_of_units(rows: Rows, names: Sequence[Hashable], remedy: str) -> None:
+    """Warns if a few of many columns make nearly all of the distances."""
+    share = shares(rows)
+    order = np.argsort(-share, kind="stable")
+    varying = np.count_nonzero(share)
+    few = int(np.searchsorted(np.cumsum(share[order]), MOST)) + 1
+    if varying >= FEWEST and few <= max(varying // FEW, 1):
+        shown = few_of([repr(names[column]) for column in order[:few]])
+        warn(
+            f"{MOST:.0%} of the squared distances between rows come from {few} of "
+            f"{len(share)} columns ({shown}); the others hardly count. {remedy}"
+        )
+
+
+def shares(rows: Rows) -> np.ndarray:
+    """Returns each column's share of the squared distances within slices."""
+    total = np.zeros(rows[0].shape[1])
+    for part in rows:
+        if len(part):
+            total += len(part) * part[:: 1 + len(part) // SAMPLE].var(
+                axis=0, dtype=float
+            )
+    return total / max(total.sum(), np.finfo(float).tiny)
+
+
+def warn_of_codes(
+    rows: Rows, names: Sequence[Hashable], ids: Sequence[Any] | None, remedy: str
+) -> None:
+    """Warns of whole numbers that count the rows, or of which each id has its own."""
+    count = sum(map(len, rows))
+    known = None if ids is None or len(ids) != count else ids
+    members = count if known is None else len({*known})
+    if members < CODES or len(names) < 2:
+        return
+    low = np.min([part.min(axis=0) for part in rows if len(part)], axis=0)
+    high = np.max([part.max(axis=0) for part in rows if len(part)], axis=0)
+    told: dict[str, list[Any]] = {NUMBER: [], CODE: []}
+    # Most whole numbers, as those of images, are too few for a code.
+    for column in np.flatnonzero(high - low + 1 >= 0.9 * members).tolist():
+        values = np.concatenate([part[:, column] for part in rows])
+        if (values != np.floor(values)).any():
+            continue
+        if high[column] - low[column] + 1 == len(np.unique(values)) == count:
+            told[NUMBER].append(names[column])
+        elif known is not None and _is_code(values, known, members):
+            told[CODE].append(names[column])
+    if len(told[NUMBER]) > 1:  # ranks
+        told[NUMBER].clear()
+    for said, columns in told.items():
+        if columns:
+            shown = few_of([*map(repr, columns)])
+            warn(f"it seems that column {shown} {said}. {remedy}")
+
+
+def _is_code(values: np.ndarray, ids: Sequence[Any], members: int) -> bool:
+    """Tells if each id has a number, and nearly each another one."""
+    pairs = {*zip(ids, values.tolist(), strict=True)}
+    repeat = members < len(values)
+    return repeat and len(pairs) == members and len(np.unique(values)) >= 0.9 * members
+
+
+def few_of(words: Sequence[str]) -> str:
+    """Returns words as a line that is not too long."""
+    more = f" and {len(words) - SHOWN} more" if len(words) > SHOWN else ""
+    return ", ".join(words[:SHOWN]) + more

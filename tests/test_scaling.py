@@ -1,0 +1,269 @@
+import dataclasses
+import warnings
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+import scipy.sparse
+from helpers import NEIGHBORS, assert_same_maps, make_data, refused
+from sklearn.datasets import load_digits, load_wine
+from sklearn.impute import SimpleImputer
+from sklearn.preprocessing import (
+    MinMaxScaler,
+    PowerTransformer,
+    RobustScaler,
+    StandardScaler,
+)
+
+import aljax
+from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
+from aljax.graph.slices import read_slices
+from aljax.spreads import warn_of_columns
+
+pytestmark = pytest.mark.usefixtures("as_users_run_it")
+SIZES = (41, 48, 45)
+UNITS = [1.0, 10.0, 1e4, 0.1, 1.0]
+RAW = [
+    x.astype(float) * UNITS + [0.0, 5.0, -1e5, 3.0, t]
+    for t, x in enumerate(make_data((*SIZES, 44)))
+]
+NEW, SLICES = RAW[3], RAW[:3]
+IDS = [[f"m{i}" for i in range(size)] for size in (*SIZES, 44)]
+KEY = jax.random.key(0)
+KINDS = {"standard": StandardScaler, "robust": RobustScaler}
+
+
+def lay_out(slices=SLICES, relations: Any = IDS[:3], **settings: Any) -> Any:
+    configs: Any = {
+        "graph": GraphConfig(n_neighbors=NEIGHBORS),
+        "layout": LayoutConfig(n_epochs=20),
+        "alignment": AlignmentConfig(alignment_window_size=2),
+    }
+    return aljax.fit(slices, relations, key=KEY, **configs | settings)
+
+
+@pytest.mark.parametrize("how", KINDS)
+@pytest.mark.parametrize("by", ["all", "slice"])
+def test_a_model_scales_as_scikit_learn_does_and_answers_in_the_users_units(
+    how, by, tmp_path
+):
+    groups = [np.vstack(SLICES)] * 3 if by == "all" else SLICES
+    scalers = [KINDS[how]().fit(group) for group in groups]
+    parts = zip(scalers, SLICES, strict=True)
+    before: Any = lay_out([scaler.transform(x) for scaler, x in parts])
+    made: Any = lay_out(scale=how, scale_by=by)
+    made.save(tmp_path / "maps.aljax")
+    fitted = aljax.load(tmp_path / "maps.aljax")
+    assert_same_maps(fitted.maps, before.maps)
+    assert_same_maps(fitted.data, before.data)
+    rows = NEW[:5] + 0.01
+    for t, scaler in enumerate(scalers):
+        expected = before.transform(scaler.transform(rows), slice=t)
+        np.testing.assert_array_equal(fitted.transform(rows, slice=t), expected)
+    bounds = SLICES[1].min(axis=0), SLICES[1].max(axis=0) - 0.1
+    limits = [scalers[1].transform(end[None])[0] for end in bounds]
+    read = fitted.inverse_transform(fitted.maps[1], slice=1, bounds=bounds)
+    inner = before.inverse_transform(before.maps[1], slice=1, bounds=limits).points
+    np.testing.assert_allclose(read.points, scalers[1].inverse_transform(inner))
+    assert (read.points <= bounds[1] * (1 + 1e-12) + 1e-9).all()
+    scaler = scalers[0] if by == "all" else KINDS[how]().fit(NEW)
+    longer: Any = fitted.update(NEW, IDS[3], key=KEY)
+    expected = before.update(scaler.transform(NEW), IDS[3], key=KEY)
+    assert_same_maps(longer.maps, expected.maps)
+    shorter: Any = fitted.update(NEW, IDS[3], key=KEY, keep=2)
+    assert len(shorter.scaling.columns) == 2
+    np.testing.assert_array_equal(
+        shorter.transform(NEW, slice=0), longer.transform(NEW, slice=2)
+    )
+
+
+@pytest.mark.parametrize(
+    "scaler",
+    [StandardScaler(), StandardScaler(with_std=False), MinMaxScaler((-1, 2))],
+    ids=["standard", "center", "range"],
+)
+def test_fitted_transformers_are_read_off(scaler):
+    scaler.fit(np.vstack(SLICES))
+    rows, scaling = aljax.scale(SLICES, scaler)
+    assert scaling is not None
+    for part, raw, units in zip(rows, SLICES, scaling.columns, strict=True):
+        np.testing.assert_allclose(part, scaler.transform(raw), atol=1e-12)
+        np.testing.assert_allclose(units.undo(part), raw, atol=1e-9)
+    again, _ = aljax.scale(SLICES, scaling)
+    assert_same_maps(again, rows)
+
+
+def test_transformers_that_cannot_be_read_off_are_refused():
+    whole = np.vstack(SLICES)
+    for scaler in (StandardScaler(), PowerTransformer().fit(whole), len):
+        with refused("scale", type(scaler).__name__):
+            aljax.scale(SLICES, scaler)
+    with refused("scale", "MinMaxScaler"):
+        aljax.scale(SLICES, MinMaxScaler(clip=True).fit(whole))
+    with refused("scale", "4 columns"):
+        aljax.scale(SLICES, StandardScaler().fit(whole[:, :4]))
+    with refused("scale", "'standrad'", "`standard`"):
+        aljax.scale(SLICES, "standrad")
+    with refused("scale_by", "4 to 5 columns", 'scale_by="slice"'):
+        aljax.scale([SLICES[0], SLICES[1][:, :4]])
+    distances = np.abs(SLICES[0][:, :1] - SLICES[0][:, 0])
+    with refused("scale", "slice 0"):
+        precomputed = GraphConfig(metric="precomputed")
+        aljax.fit([distances], key=KEY, graph=precomputed, scale="standard")
+
+
+def with_gaps() -> list[np.ndarray]:
+    gaps = [x.copy() for x in SLICES]
+    gaps[1][[3, 9], 2] = np.nan
+    gaps[2][:, 0] = np.nan
+    return gaps
+
+
+def test_gaps_are_filled_by_medians_of_all_rows_or_of_a_slices():
+    gaps = with_gaps()
+    filled, scaling = aljax.scale(gaps, None, missing="median")
+    assert scaling is not None
+    whole = SimpleImputer(strategy="median").fit(np.vstack(gaps))
+    for part, raw in zip(filled, gaps, strict=True):
+        np.testing.assert_array_equal(part, whole.transform(raw))
+    filled, _ = aljax.scale(gaps, None, by="slice", missing="median")
+    assert filled[1][3, 2] == np.nanmedian(gaps[1][:, 2])
+    assert filled[2][0, 0] == whole.statistics_[0]  # the slice has no value there
+    fitted: Any = lay_out(gaps, scale="standard", missing="median")
+    standard = StandardScaler().fit(whole.transform(np.vstack(gaps)))
+    plain = lay_out([standard.transform(whole.transform(x)) for x in gaps])
+    assert_same_maps(fitted.maps, plain.maps)
+    np.testing.assert_array_equal(fitted.transform(gaps[2]), fitted.maps[2])
+    longer = fitted.update(np.where(NEW > 11, np.nan, NEW), IDS[3], key=KEY)
+    assert np.isfinite(longer.data[3]).all()
+    with refused("missing", "column 0"):
+        aljax.scale([x * [np.nan, 1, 1, 1, 1] for x in gaps], None, missing="median")
+
+
+def test_gaps_are_told_with_their_place_and_number():
+    with refused("slices[1]", "slice 1 ('b')", "row 3", "column 2", "id 'm3'"):
+        lay_out(with_gaps(), slice_labels=[*"abc"])
+    with refused("slices[1]", "47 such values in 2 slices", 'missing="median"'):
+        lay_out(with_gaps())
+    worse = [*SLICES[:2], np.where(SLICES[2] > 11, np.inf, SLICES[2])]
+    with refused("slices[2]", "inf", "larger units"):
+        lay_out(worse, missing="median")
+    model = aljax.AlignedUMAP(n_neighbors=NEIGHBORS, random_state=0, n_epochs=5)
+    with refused("slices[1]", "id 'm3'"):
+        model.fit(with_gaps(), relations=IDS[:3])
+
+
+def test_frames_name_their_columns_in_errors_and_answers():
+    pandas = pytest.importorskip("pandas", reason="pip install 'aljax[frames]'")
+    names = [*"vwxyz"]
+    frames = [pandas.DataFrame(x.copy(), columns=names) for x in SLICES]
+    scaler = StandardScaler().fit(pandas.concat(frames)[names[::-1]])
+    fitted: Any = lay_out(frames, scale=scaler)
+    assert_same_maps(fitted.data, lay_out(scale="standard").data)
+    answer = fitted.inverse_transform(fitted.maps[0][:2], slice=0.5).to_frame()
+    assert [*answer.columns] == names
+    again = fitted.transform(answer[names[::-1]], slice=0)
+    np.testing.assert_array_equal(again, fitted.transform(answer.to_numpy(), slice=0))
+    frames[1].loc[3, "x"] = np.nan
+    with refused("slices[1]", "column 2 ('x')"):
+        lay_out(frames)
+    nullable = [frame.convert_dtypes() for frame in frames]
+    fitted = lay_out(nullable, scale="none", missing="median")
+    assert np.isfinite(fitted.data[1]).all()
+
+
+def test_sparse_rows_are_scaled_without_a_center():
+    dense = [np.where(x > 0, x, 0) for x in SLICES]
+    rows, scaling = aljax.scale([*map(scipy.sparse.csr_matrix, dense)])
+    assert scaling is not None
+    expected = StandardScaler(with_mean=False).fit_transform(np.vstack(dense))
+    np.testing.assert_allclose(scipy.sparse.vstack(rows).toarray(), expected)
+    undone = scaling.columns[0].undo(rows[0])
+    np.testing.assert_allclose(undone.toarray(), dense[0])
+    with refused("scale", "sparse", "with_mean"):
+        whole = StandardScaler().fit(np.vstack(dense))
+        aljax.scale([scipy.sparse.csr_matrix(dense[0])], whole)
+
+
+def test_constant_columns_keep_their_unit_and_types_stay():
+    data = [np.float32(np.column_stack([x, np.full(len(x), 7)])) for x in SLICES]
+    rows, scaling = aljax.scale(data, by="slice")
+    assert scaling is not None
+    assert {part.dtype for part in rows} == {np.dtype(np.float32)}
+    assert [units.unit[-1] for units in scaling.columns] == [1, 1, 1]
+    assert not rows[0][:, -1].any()
+
+
+def test_estimators_scale_as_fit_does(tmp_path):
+    whole = StandardScaler().fit(np.vstack(SLICES))
+    settings: Any = {"n_neighbors": NEIGHBORS, "random_state": 0, "n_epochs": 20}
+    model = aljax.AlignedUMAP(scale=whole, missing="median", **settings)
+    model.fit(SLICES, relations=IDS[:3]).save(tmp_path / "model.aljax")
+    loaded = aljax.AlignedUMAP.load(tmp_path / "model.aljax")
+    plain = aljax.AlignedUMAP(**settings)
+    plain.fit([whole.transform(x) for x in SLICES], relations=IDS[:3])
+    assert_same_maps(loaded.embeddings_, plain.embeddings_)
+    gap = np.vstack([NEW[:3], [np.nan, *NEW[0][1:]]])
+    np.testing.assert_array_equal(
+        loaded.transform(gap)[:3], plain.transform(whole.transform(NEW[:3]))
+    )
+    np.testing.assert_array_equal(
+        loaded.mappers_[1].transform(SLICES[1]), loaded.embeddings_[1]
+    )
+    with refused("X", "scaled"):
+        loaded.mappers_[1].update(NEW)
+    loaded.update(NEW, relations=IDS[3])
+    plain.update(whole.transform(NEW), relations=IDS[3])
+    assert_same_maps(loaded.embeddings_, plain.embeddings_)
+
+
+@pytest.mark.parametrize("part", ["center", "unit"])
+def test_units_that_do_not_fit_the_data_are_refused(part, tmp_path):
+    fitted = lay_out(scale="standard")
+    wrong = dataclasses.replace(fitted.scaling.columns[0], **{part: np.ones(4)})
+    scaling = dataclasses.replace(fitted.scaling, columns=(wrong,) * 3)
+    dataclasses.replace(fitted, scaling=scaling).save(tmp_path / "maps.aljax")
+    with refused("path", "`scaling`"):
+        aljax.load(tmp_path / "maps.aljax")
+
+
+def told(slices: Any, ids: Any = None, **settings: Any) -> list[str]:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        warn_of_columns(read_slices(slices, **settings), ids)
+    return [str(one.message) for one in caught]
+
+
+def test_columns_that_decide_alone_are_warned_of_once():
+    wines = load_wine(return_X_y=True)[0]
+    (said,) = told([wines])
+    assert "1 of 13 columns (12)" in said
+    assert 'scale="standard"' in said
+    assert len(told(SLICES)) == 1
+    with pytest.warns(UserWarning, match="hardly count") as caught:
+        lay_out()
+    assert [one.filename for one in caught] == [__file__]
+    assert not told([wines], metric="cosine")
+    assert_same_maps(lay_out(scale="none").maps, lay_out([*SLICES], scale="none").maps)
+
+
+def test_codes_and_numbers_of_rows_are_warned_of():
+    rng = np.random.default_rng(0)
+    ids = [[*rng.permutation(30)] for _ in range(3)]
+    code = [7 * np.array(members)[:, None] + 4000 for members in ids]
+    line = [np.arange(30)[:, None] + 30 * t for t in range(3)]
+    noise = 1e3 * rng.normal(size=(3, 30, 2))
+    (said,) = told([*np.concatenate([noise, code], axis=2)], ids)
+    assert "column 2 is a code" in said
+    assert not told([*np.concatenate([noise, code], axis=2)])
+    (said,) = told([*np.concatenate([line, noise], axis=2)])
+    assert "column 0 numbers the rows" in said
+
+
+def test_usual_data_are_not_warned_of():
+    images: Any = load_digits(return_X_y=True)[0]
+    standard = StandardScaler().fit_transform(load_wine(return_X_y=True)[0])
+    embedded = np.linalg.svd(images - images.mean(axis=0), full_matrices=False)[0]
+    for data in (images, standard, embedded, images[:, :3], images[:20]):
+        assert not told([data, data], [range(len(data))] * 2)
