@@ -24,6 +24,7 @@ from aljax.update import update
 
 if TYPE_CHECKING:
     from aljax.estimator import UMAP, AlignedUMAP
+    from aljax.layout.hypergradient import hypergradient
 
 load = AlignedEmbedding.load
 ROOMS = ("distributed", "metrics", "plot", "selection", "sweep")
@@ -47,6 +48,7 @@ __all__ = [
     "enable_compilation_cache",
     "fit",
     "gradient_map",
+    "hypergradient",
     "inverse_transform",
     "load",
     "place",
@@ -67,6 +69,11 @@ def __getattr__(name: str) -> Any:
         from aljax import estimator
 
         return getattr(estimator, name)
+    if name == "hypergradient":
+        from aljax.layout.hypergradient import hypergradient
+
+        # The module of this name would hide it.
+        return hypergradient
     if name in ROOMS:
         return importlib.import_module(f"aljax.{name}")
     hint = nearest_name(name, [*__all__, *ROOMS])

@@ -62,9 +62,11 @@ ORDER = [
     "layout.optimize",
     "layout.packing",
     "layout.sharding",
+    "layout.newton",
     "layout.minimum",
-    "layout.adjoint",
     "layout.implicit",
+    "layout.adjoint",
+    "layout.hypergradient",
     "inverse",
     "project",
     "new_rows",
@@ -91,7 +93,10 @@ ORDER = [
     "plot",
 ]
 # Methods that open onto a room above, which they import when they are called.
-DOORS = {"embedding": {"aljax.update", "aljax.plot"}}
+DOORS = {
+    "embedding": {"aljax.update", "aljax.plot"},
+    "layout.implicit": {"aljax.layout.adjoint"},
+}
 EXPERIMENTS = PACKAGE.parent / "experiments"
 ORDER_OF_EXPERIMENTS = [
     *("composition", "settings", "interrupts", "clocks"),

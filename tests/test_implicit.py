@@ -1,5 +1,6 @@
 """Derivatives through a finished layout, against central differences in x64."""
 
+import dataclasses
 from typing import Any
 
 import equinox as eqx
@@ -13,8 +14,23 @@ from jax.test_util import check_grads
 from aljax.config import AlignmentConfig, LayoutConfig
 from aljax.errors import InputError
 from aljax.graph.exact import exact_knn
-from aljax.layout import Implicit, Unrolled, graph_of, reweigh, solve_layout
-from aljax.layout.minimum import exact_shifts, flat_directions, project
+from aljax.layout import (
+    Anchored,
+    Implicit,
+    Unrolled,
+    graph_of,
+    reweigh,
+    solve_layout,
+)
+from aljax.layout.minimum import (
+    Theta,
+    curvature,
+    exact_shifts,
+    flat_directions,
+    product,
+    project,
+    slope,
+)
 from aljax.layout.objective import aligned_loss
 from aljax.layout.problem import AlignedProblem, layout_params, stack_maps
 
@@ -22,8 +38,10 @@ SIZES = (20, 20, 20)
 NONE: Any = None
 CAPACITY = 24  # some padding, whose derivatives have to be 0
 RATE = 0.2  # the default rate amplifies differences beyond what 1e-5 could show
+SMALL = Implicit(memory=1000)
 FEW = Unrolled(jax.random.key(1), n_epochs=6, n_shifts=4)
-EXACT = Implicit(throw=False)
+EXACT = Implicit(1e-10, 1e-10, settle=0, throw=False)  # a start that is settled
+SPRINGS = Anchored(1.0, 0.5, 4, tolerance=1e-10, rtol=1e-10, settle=0)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -51,7 +69,16 @@ def start(problem):
 @pytest.fixture(scope="module")
 def base(problem, params, start):
     """A minimum of the exact loss, to start from."""
-    return solve_layout(problem, params, start, adjoint=Implicit()).maps
+    return solve_layout(problem, params, start, adjoint=Implicit(1e-10)).maps
+
+
+@pytest.fixture(scope="module")
+def springs(problem, params, base) -> Anchored:
+    return SPRINGS.at(problem, params, base)[0]
+
+
+def solve(*of):
+    return solve_layout(*of, adjoint=SPRINGS).maps
 
 
 def measure(maps):
@@ -95,10 +122,12 @@ def moved(problem, params, start, amounts):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("adjoint", "reaches"), [(FEW, 5), (EXACT, 4)])
+@pytest.mark.parametrize(("way", "reaches"), [("few", 5), ("exact", 4), ("springs", 4)])
 def test_first_and_second_derivatives_equal_central_differences(
-    problem, params, base, adjoint, reaches
+    problem, params, base, springs, way, reaches
 ):
+    adjoint = {"few": FEW, "exact": EXACT, "springs": springs}[way]
+
     def value(amounts):
         inputs = moved(problem, params, base, amounts)
         return measure(solve_layout(*inputs, adjoint=adjoint).maps)
@@ -150,7 +179,7 @@ def test_flat_directions_are_flat_and_no_others(problem, params, base):
     shifts = exact_shifts(problem)
     terms = jax.jit(lambda y: aligned_loss(y, problem, params, shifts).total())
     slope = jax.jit(jax.grad(terms))(base)
-    flat = flat_directions(problem, params, base)
+    flat = flat_directions(Theta(problem, params, None), base)
     basis = np.asarray(flat.basis)
     norms = np.linalg.norm(basis.reshape(len(basis), -1), axis=1)
     assert np.isclose(norms, 1).sum() == 3  # two shifts and a rotation of all slices
@@ -163,7 +192,7 @@ def test_flat_directions_are_flat_and_no_others(problem, params, base):
     apart = eqx.tree_at(
         lambda p: p.alignment_regularisation, params, jnp.zeros_like(params.a[0])
     )
-    alone = np.asarray(flat_directions(problem, apart, base).basis)
+    alone = np.asarray(flat_directions(Theta(problem, apart, None), base).basis)
     assert np.isclose(np.linalg.norm(alone.reshape(9, -1), axis=1), 1).all()
     direction = project(jnp.ones_like(base), flat)
     assert (np.asarray(direction)[:, :, 20:] == 0).all()
@@ -202,14 +231,87 @@ def test_data_to_loss_is_differentiable_for_fixed_neighbors(problem, params, bas
     np.testing.assert_allclose(same.pulls, problem.pulls, atol=1e-4)
 
 
+@pytest.mark.parametrize("kind", ["exact", "springs", "motion", "dense"])
+def test_products_of_stored_curvature_are_those_of_autodiff(
+    problem, params, start, kind
+):
+    springs = SPRINGS.at(problem, params, start)[0].anchor
+    theta = Theta(problem, params, springs if kind == "springs" else None)
+    if kind == "motion":
+        moves = 0.3 + 0.1 * jnp.arange(problem.strengths.size * 1.0)
+        changed = dataclasses.replace(
+            problem, moves=moves.reshape(problem.strengths.shape) / moves.size
+        )
+        theta = Theta(
+            changed, dataclasses.replace(params, motion_fidelity=jnp.asarray(2.0)), None
+        )
+    if kind == "dense":
+        radii = jnp.sin(jnp.arange(problem.degrees.size * 1.0))
+        shares = jnp.where(problem.weights > 0, 0.5, 0.0)
+        changed = dataclasses.replace(
+            problem, radii=radii.reshape(problem.degrees.shape), shares=shares
+        )
+        three = jnp.ones(3)
+        dens: Any = {"dens_lambda": three, "dens_frac": three, "dens_var_shift": three}
+        theta = Theta(changed, dataclasses.replace(params, **dens), None)
+    direction = jax.random.normal(jax.random.key(2), start.shape)
+    direction *= theta.problem.degrees[:, None] > 0
+    expected = jax.jvp(lambda maps: slope(theta, maps), (start,), (direction,))[1]
+    found = product(theta, start, curvature(theta, start), direction)
+    size = float(jnp.abs(expected).max())
+    np.testing.assert_allclose(found, expected, atol=1e-10 * size)
+
+
+@pytest.mark.slow
+def test_jit_vmap_and_both_modes_agree(problem, params, base, springs):
+    def value(weight):
+        changed = eqx.tree_at(lambda p: p.alignment_regularisation, params, weight)
+        return measure(solve_layout(problem, changed, base, adjoint=springs).maps)
+
+    weights = jnp.array([0.1, 0.11])
+    both = jax.vmap(jax.value_and_grad(value))
+    values, gradients = jax.jit(both)(weights)
+    step = 1e-5
+    ends = jax.jit(jax.vmap(value))(weights[0] + step * jnp.array([-1, 1]))
+    np.testing.assert_allclose(
+        gradients[0], (ends[1] - ends[0]) / (2 * step), rtol=1e-5
+    )
+    forward, bent = jax.jit(
+        lambda w: jax.jvp(jax.value_and_grad(value), (w,), (1.0,))[1]
+    )(weights[1])
+    np.testing.assert_allclose(forward, gradients[1], rtol=1e-6)
+    slopes = jax.jit(both)(weights[1] + step * jnp.array([-1, 1]))[1]
+    np.testing.assert_allclose(bent, (slopes[1] - slopes[0]) / (2 * step), rtol=1e-3)
+    assert np.isfinite(values).all()
+
+
 @pytest.mark.slow
 def test_a_layout_that_did_not_converge_is_reported(problem, params, base):
-    far = base + 0.1
-    few = {"max_steps": 1, "tolerance": 1e-14}
-    quiet = Implicit(throw=False, **few)
-    assert not bool(solve_layout(problem, params, far, adjoint=quiet).converged)
-    with pytest.raises(RuntimeError, match="the layout did not converge"):
+    few: Any = {"max_steps": 1, "tolerance": 1e-14, "settle": 0}
+    far = base + 0.1 * jnp.sin(jnp.arange(base.size * 1.0)).reshape(base.shape)
+    quiet = solve_layout(problem, params, far, adjoint=Implicit(throw=False, **few))
+    assert not bool(quiet.converged)
+    assert float(quiet.slope) > 0.1
+    with pytest.raises(RuntimeError, match=f"{float(quiet.slope):.2g} after 1 steps"):
         solve_layout(problem, params, far, adjoint=Implicit(**few))
+    traced = jax.jit(
+        lambda y: solve_layout(problem, params, y, adjoint=Implicit(**few))
+    )
+    assert np.isnan(np.asarray(traced(far).maps)).all()
+
+
+@pytest.mark.slow
+def test_pinned_rows_and_rows_without_an_edge_stay(problem, params, base):
+    lost = problem.degrees.at[2, 5].set(0)
+    weights = jnp.where(problem.neighbors == 5, 0, problem.weights).at[2, :, 5].set(0)
+    weights = problem.weights.at[2].set(weights[2])
+    changed = dataclasses.replace(pin(problem), degrees=lost, weights=weights)
+    solution = solve_layout(changed, params, base, adjoint=Implicit(1e-8))
+    moved = np.asarray(jnp.abs(solution.maps - base).max(axis=1) > 0)
+    assert not moved[0, :3].any()
+    assert not moved[2, 5]
+    assert moved[:, :20].sum() == 60 - 4
+    assert bool(solution.converged)
 
 
 @pytest.mark.slow
@@ -223,7 +325,7 @@ def test_the_names_of_version_0_1_go_on_with_one_warning(problem, params, base):
     after = solve_layout(problem, params, base, adjoint=FEW)
     np.testing.assert_array_equal(before.maps, after.maps)
     with pytest.warns(DeprecationWarning, match="Implicit"):
-        found = old(problem, params, base, adjoint="implicit", n_shifts=12)
+        found = old(problem, params, base, adjoint="implicit", n_epochs=12)
     assert bool(found.converged)
 
 
@@ -237,7 +339,12 @@ def test_the_names_of_version_0_1_go_on_with_one_warning(problem, params, base):
         ("max_steps", "0", lambda *_: Implicit(max_steps=0)),
         ("adjoint", "implict", lambda *of: solve_layout(*of, adjoint="implict")),
         ("tolerance", "", lambda *of: solve_layout(*of, adjoint=EXACT, tolerance=1)),
-        ("problem", "pinned", lambda p, *of: solve_layout(pin(p), *of, adjoint=EXACT)),
+        ("ridge", "-1", lambda *_: Anchored(-1)),
+        ("n_shifts", "0", lambda *_: Anchored(n_shifts=0)),
+        ("problem", "124,416 b", lambda *of: solve_layout(*of, adjoint=SMALL)),
+        ("near", "bytes", lambda *of: solve_layout(*of, adjoint=Anchored(memory=9))),
+        ("start", "finite", lambda p, q, y: solve_layout(p, q, y / 0, adjoint=EXACT)),
+        ("adjoint", "anchor", lambda *of: jax.jit(solve)(*of)),
     ],
 )
 def test_bad_input_is_named(problem, params, start, name, got, solve):
@@ -249,11 +356,3 @@ def test_bad_input_is_named(problem, params, start, name, got, solve):
 
 def pin(problem: AlignedProblem) -> AlignedProblem:
     return eqx.tree_at(lambda p: p.free, problem, problem.free.at[0, :3].set(0))
-
-
-@pytest.mark.usefixtures("as_users_run_it")
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_sample_of_the_repulsion_has_no_minimum(problem, params, start):
-    with pytest.raises(InputError) as refused:
-        solve_layout(problem, params, start, adjoint="implicit", n_shifts=5)
-    assert refused.value.name == "n_shifts"

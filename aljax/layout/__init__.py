@@ -6,6 +6,7 @@ state = run(problem, params, state, 350, key=key, n_shifts=40)
 maps = unstack_maps(state.maps, problem)
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from aljax.layout.losses import LossTerms
@@ -22,20 +23,37 @@ from aljax.layout.problem import (
 from aljax.layout.shifts import draw_shifts
 
 if TYPE_CHECKING:
-    from aljax.layout.adjoint import Implicit, Unrolled, graph_of, reweigh, solve_layout
+    from aljax.layout.adjoint import Unrolled, graph_of, reweigh, solve_layout
+    from aljax.layout.hypergradient import (
+        Encoded,
+        coupling_weights,
+        hypergradient,
+        min_dists,
+    )
+    from aljax.layout.implicit import Anchored, Implicit
 
+DERIVED = {
+    "adjoint": ("Unrolled", "graph_of", "reweigh", "solve_layout"),
+    "implicit": ("Anchored", "Implicit"),
+    "hypergradient": ("Encoded", "coupling_weights", "hypergradient", "min_dists"),
+}
 __all__ = [
     "AlignedProblem",
+    "Anchored",
+    "Encoded",
     "Implicit",
     "LayoutParams",
     "LayoutState",
     "LossTerms",
     "Unrolled",
     "aligned_loss",
+    "coupling_weights",
     "draw_shifts",
     "graph_of",
+    "hypergradient",
     "init",
     "layout_params",
+    "min_dists",
     "reweigh",
     "run",
     "solve_layout",
@@ -48,10 +66,9 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Loads the derivatives on first use: their solvers are heavy."""
-    if name in ("Implicit", "Unrolled", "graph_of", "reweigh", "solve_layout"):
-        from aljax.layout import adjoint
-
-        return getattr(adjoint, name)
+    for module, names in DERIVED.items():
+        if name in names:
+            return getattr(importlib.import_module(f"aljax.layout.{module}"), name)
     raise AttributeError(f"module 'aljax.layout' has no attribute {name!r}")
 
 

@@ -2,8 +2,9 @@
 
     graph_of(data) -> reweigh(problem) -> solve_layout(problem, params, start)
 
-Two ways through the layout, in forward and in reverse mode: `Unrolled` differentiates
-the epochs of `step`, `Implicit` a minimum of the exact loss.
+Three ways through the layout, in forward and in reverse mode: `Unrolled` differentiates
+the epochs of `step`, `Implicit` a minimum of the exact loss, `Anchored` that of a loss
+with springs.
 """
 
 import dataclasses
@@ -16,15 +17,15 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
 from aljax.config import number
-from aljax.errors import InputError, warn
+from aljax.errors import InputError, nearest_name, warn
 from aljax.graph.fuzzy import FuzzyGraph, fuzzy_simplicial_set
 from aljax.graph.knn import KNN
+from aljax.layout.implicit import Anchored, Implicit, Solution, solve_minimum
 from aljax.layout.losses import terms_in
-from aljax.layout.minimum import Maps, Solution, minimum
+from aljax.layout.minimum import Maps
 from aljax.layout.optimize import LayoutState, init, run, shifts_of, step
 from aljax.layout.problem import AlignedProblem, LayoutParams
 
@@ -49,7 +50,10 @@ def graph_of(
         set_op_mix_ratio: See `fuzzy_simplicial_set`.
     """
     squared = jnp.sum((data[neighbors] - data) ** 2, axis=-1)
-    apart = squared > 0
+    # Fused with a product that makes the data, equal rows differ by a rounding; they
+    # must not be each other's nearest at a positive distance.
+    rounding = jnp.finfo(data.dtype).eps ** 2 * jnp.sum(data**2, axis=-1)
+    apart = squared > rounding
     distances = jnp.where(apart, jnp.sqrt(jnp.where(apart, squared, 1.0)), 0.0)
     return fuzzy_simplicial_set(
         KNN(neighbors, distances),
@@ -87,7 +91,10 @@ def reweigh(problem: AlignedProblem, graphs: Sequence[FuzzyGraph]) -> AlignedPro
 class Unrolled(eqx.Module):
     """Derivatives that follow the epochs of a layout back.
 
-    Their memory is that of one epoch and of about 7 sqrt(last) copies of the maps.
+    Over a finished layout they are a heuristic: they point elsewhere than those of the
+    minimum, the more so the more epochs are followed (docs/method.md has figures).
+    Use `Implicit` or `Anchored` there, and this for few epochs at a low rate.  Its
+    memory is that of one epoch and of about 7 sqrt(last) copies of the maps.
 
     Attributes:
         key: Draws the pairs that repel.
@@ -124,58 +131,11 @@ class Unrolled(eqx.Module):
         maps = _unroll(
             problem, params, start, key=self.key, epochs=epochs, n_shifts=shifts
         )
-        return Solution(maps, jnp.asarray(jnp.nan, maps.dtype), jnp.asarray(False))
+        unknown = jnp.asarray(jnp.nan, maps.dtype)
+        return Solution(maps, unknown, jnp.asarray(False), unknown)
 
 
-class Implicit(eqx.Module):
-    """Derivatives of a minimum of the exact loss (L-BFGS, then Newton steps).
-
-    They need memory for one epoch only.  Those of what does not change when linked
-    maps are shifted or turned together are exact; others are those of the layout that
-    moves least.
-
-    Attributes:
-        tolerance: Largest entry of the gradient of a minimum (loss per map unit); None
-            for 1e-8 in double precision and 1e-3 in single.
-        max_steps: Steps of the minimizer (at least 1).
-        throw: If True, a layout that did not converge raises a RuntimeError; otherwise
-            `converged` is False, and the derivatives are not to be trusted.
-    """
-
-    tolerance: float | None = None
-    max_steps: int = eqx.field(static=True, default=5_000)
-    throw: bool = eqx.field(static=True, default=True)
-
-    def __check_init__(self) -> None:
-        number(1, whole=True)("max_steps", self.max_steps)
-
-    def solve(
-        self, problem: AlignedProblem, params: LayoutParams, start: Maps
-    ) -> Solution:
-        """The minimum that a descent from the start leads to."""
-        pinned = problem.free.size - problem.free.sum()
-        if not isinstance(pinned, Tracer) and pinned:
-            raise InputError(
-                "problem",
-                "has pinned rows, which a minimum would move",
-                "none",
-                "Use Unrolled.",
-            )
-        if params.space is not None:
-            got = f"lie in the space {params.space[0]!r}"
-            raise InputError("params", got, "Euclidean maps", "Use Unrolled.")
-        tolerance = self.tolerance
-        if tolerance is None:
-            tolerance = 1e-8 if start.dtype == jnp.float64 else 1e-3
-        solution = minimum(problem, params, start, tolerance, max_steps=self.max_steps)
-        if not self.throw:
-            return solution
-        message = (
-            "the layout did not converge: its gradient is above the tolerance after "
-            f"{self.max_steps} steps. Start from a longer layout, raise `max_steps` or "
-            "`tolerance`, or use double precision (jax_enable_x64)."
-        )
-        return eqx.error_if(solution, ~solution.converged, message)
+Adjoint = Unrolled | Implicit | Anchored
 
 
 def solve_layout(
@@ -183,7 +143,7 @@ def solve_layout(
     params: LayoutParams,
     start: Maps,
     *,
-    adjoint: Unrolled | Implicit | str = "unrolled",
+    adjoint: Adjoint | str = "unrolled",
     **options: Any,
 ) -> Solution:
     """Lays a problem out so that the maps can be differentiated.
@@ -196,38 +156,39 @@ def solve_layout(
         problem: The graphs and mates.
         params: The settings that change no shape.
         start: The stacked maps to start from (map units).
-        adjoint: `Unrolled(key=...)` or `Implicit()`, with their options.
-        **options: Those of the adjoint where it is given by its name, "unrolled" or
-            "implicit", as before version 0.2; this is deprecated.
+        adjoint: `Implicit()`, `Anchored()` or `Unrolled(key=...)`, with their options;
+            "implicit", "anchored" and "unrolled" stand for them.
+        **options: Those of the adjoint where it is given by its name, as before
+            version 0.2; "unrolled" needs its key here, the others are deprecated.
 
     Raises:
-        InputError: If an option is out of its range, or rows are pinned for `Implicit`.
-        RuntimeError: If the layout did not converge (`Implicit`, with `throw`).
+        InputError: If an option is out of its range, the start is not finite, or the
+            curvature of the pairs does not fit into memory.
+        RuntimeError: If the layout did not converge, or is a saddle (`Implicit` and
+            `Anchored`, with `throw`).
     """
     if isinstance(adjoint, str):
-        adjoint = _named(adjoint, options, problem)
+        adjoint = _named(adjoint, options)
     elif options:
         name = next(iter(options))
         raise InputError(name, "is given beside `adjoint`", "it in `adjoint` itself")
-    return adjoint.solve(problem, params, start)
+    if isinstance(adjoint, Unrolled):
+        return adjoint.solve(problem, params, start)
+    return solve_minimum(adjoint, problem, params, start)
 
 
-def _named(
-    name: str, options: dict[str, Any], problem: AlignedProblem
-) -> Unrolled | Implicit:
-    """The adjoint as version 0.1 spelt it, where options of the other were ignored."""
-    kinds = {"unrolled": Unrolled, "implicit": Implicit}
+def _named(name: str, options: dict[str, Any]) -> Adjoint:
+    """The adjoint of a name, as version 0.1 spelt it: others' options are ignored."""
+    kinds = {"implicit": Implicit, "anchored": Anchored, "unrolled": Unrolled}
     if name not in kinds:
-        raise InputError("adjoint", f"is {name!r}", "Unrolled(key=...) or Implicit()")
-    warn(
-        f"adjoint={name!r} and its options are deprecated: give "
-        f"adjoint={kinds[name].__name__}(...) from aljax.layout.",
-        DeprecationWarning,
-    )
-    n_shifts, half = options.get("n_shifts"), problem.degrees.shape[1] // 2
-    if kinds[name] is Implicit and n_shifts is not None and n_shifts < half:
-        exact = "None, for a minimum is one of the exact loss"
-        raise InputError("n_shifts", f"is {n_shifts}", exact)
+        hint = nearest_name(name, [*kinds])
+        raise InputError("adjoint", f"is {name!r}", "Implicit(), ... or a name", hint)
+    if {*options} - {"key"}:
+        warn(
+            f"options beside adjoint={name!r} are deprecated: give "
+            f"adjoint={kinds[name].__name__}(...) from aljax.layout.",
+            DeprecationWarning,
+        )
     defaults: dict[str, Any] = {"key": None} if name == "unrolled" else {}
     fields = {field.name for field in dataclasses.fields(kinds[name])}
     chosen = {option: options[option] for option in fields & {*options}}

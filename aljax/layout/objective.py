@@ -41,12 +41,15 @@ def terms_of(
     maps: Float[Array, "slices components points"],
     problem: AlignedProblem,
     params: LayoutParams,
-    shifts: Shifts,
+    shifts: Any,
     *,
     repulsion: Callable[..., Array],
     ahead: Callable[[Array, Sequence[int]], Array],
 ) -> LossTerms:
-    """The objective, given how one slice's pairs and later slices are read."""
+    """The objective, given how one slice's pairs and later slices are read.
+
+    `shifts` is what `repulsion` reads.
+    """
     space, maps = params.space, lifted(maps, params.space)
     attracted = jax.vmap(partial(attraction, space=space))(
         maps, problem.neighbors, problem.weights, params.a, params.b

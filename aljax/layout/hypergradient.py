@@ -1,0 +1,237 @@
+"""The gradient of a loss of a layout by what the layout depends on.
+
+    d outer(Y(x)) / dx = -<H^+ d outer / dY, d^2 L / dY dx>,   H = d^2 L / dY^2.
+
+`of` is x, any tree of arrays; `through` puts it into the problem and the settings.
+Ready ones are `coupling_weights`, `min_dists`, and the rows of data that a module
+encodes or that weights of columns scale (`Encoded`).
+"""
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.core import Tracer
+from jaxtyping import Array, Float, Int
+
+from aljax.errors import InputError, instance
+from aljax.layout.adjoint import Unrolled, graph_of, reweigh, solve_layout
+from aljax.layout.implicit import (
+    Anchored,
+    Implicit,
+    Solution,
+    check_start,
+    raise_unless_positive,
+    solve_minimum,
+)
+from aljax.layout.minimum import Maps, Theta, loss, newton_step
+from aljax.layout.problem import AlignedProblem, LayoutParams
+
+Pieces = tuple[AlignedProblem, LayoutParams]
+Through = Callable[..., Pieces]  # of the problem, the settings and `of`
+FITTING = 50  # steps that fit a curve
+
+
+class Hypergradient(eqx.Module):
+    """A gradient through a layout.
+
+    Attributes:
+        value: The outer loss.
+        gradient: A tree as `of`.
+        solution: The layout.
+        curvature: The lowest that the adjoint's conjugate gradients met (loss per
+            square map unit); NaN where the epochs were unrolled.
+        residual: Of the adjoint's linear system, by its right-hand side.
+        products: With the second derivative, for the adjoint.
+    """
+
+    value: Float[Array, ""]
+    gradient: Any
+    solution: Solution
+    curvature: Float[Array, ""]
+    residual: Float[Array, ""]
+    products: Int[Array, ""]
+
+
+def settings(problem: AlignedProblem, params: LayoutParams, of: Any) -> Pieces:
+    """Puts settings in the place of the others."""
+    del params
+    return problem, of
+
+
+def hypergradient(
+    outer_loss: Callable[[Maps], Float[Array, ""]],
+    problem: AlignedProblem,
+    params: LayoutParams,
+    *,
+    start: Maps,
+    of: Any = None,
+    through: Through = settings,
+    adjoint: Implicit | Anchored | Unrolled = Implicit(),
+) -> Hypergradient:
+    """The gradient of a loss of a layout by its settings, its graphs or its data.
+
+    Args:
+        outer_loss: A function of the stacked maps; one that does not change when the
+            maps are shifted or turned together has an exact gradient.
+        problem: The graphs and mates.
+        params: The settings that change no shape.
+        start: The stacked maps to start from (map units), such as a finished layout.
+        of: The tree of arrays to differentiate by; None for `params`.
+        through: A function of the problem, the settings and `of` that returns both
+            with `of` put in.
+        adjoint: How to differentiate, see `solve_layout`.
+
+    Raises:
+        InputError: As `solve_layout`.
+        RuntimeError: If the layout did not converge, or it is a saddle (with `throw`).
+    """
+    of = params if of is None else of
+    instance("adjoint", adjoint, Implicit | Anchored | Unrolled, "Implicit()")
+    if isinstance(adjoint, Unrolled):
+        return _unrolled(outer_loss, through, of, (problem, params, start), adjoint)
+    pieces = through(problem, params, of)
+    check_start(start, params)
+    made, begun = adjoint.at(*pieces, start)
+    ready = dataclasses.replace(made, settle=0)
+    solution = solve_minimum(ready, *pieces, begun)
+    value, gradient, found = _adjoint(
+        outer_loss, through, of, (problem, params), ready, solution.maps
+    )
+    if adjoint.throw and not isinstance(found.lowest, Tracer):
+        raise_unless_positive(float(found.lowest))
+    return Hypergradient(
+        value, gradient, solution, found.lowest, found.residual, found.products
+    )
+
+
+@eqx.filter_jit
+def _adjoint(
+    outer_loss: Any, through: Any, of: Any, pieces: Pieces, ready: Any, maps: Maps
+) -> Any:
+    value, force = jax.value_and_grad(outer_loss)(maps)
+    theta = ready.theta(*through(*pieces, of))
+    found = newton_step(theta, maps, force, ready.rtol)
+
+    def along(of: Any) -> Float[Array, ""]:
+        theta: Theta = ready.theta(*through(*pieces, of))
+        return jax.jvp(partial(loss, theta), (maps,), (found.step,))[1]
+
+    return value, eqx.filter_grad(along)(of), found
+
+
+@eqx.filter_jit
+def _unrolled(
+    outer_loss: Any, through: Any, of: Any, pieces: Any, adjoint: Unrolled
+) -> Hypergradient:
+    problem, params, start = pieces
+
+    def value(of: Any) -> tuple[Float[Array, ""], Solution]:
+        graphs, settings = through(problem, params, of)
+        found = solve_layout(graphs, settings, start, adjoint=adjoint)
+        return outer_loss(found.maps), found
+
+    (reached, found), gradient = eqx.filter_value_and_grad(value, has_aux=True)(of)
+    nothing = found.curvature
+    return Hypergradient(
+        reached, gradient, found, nothing, nothing, jnp.asarray(0, jnp.int32)
+    )
+
+
+def coupling_weights(
+    problem: AlignedProblem, params: LayoutParams, weights: Float[Array, "..."]
+) -> Pieces:
+    """Weighs the pull between mates, beside `alignment_regularisation`.
+
+    Args:
+        problem: The graphs and mates.
+        params: The settings.
+        weights: One for each slice's mates in later slices, `(slices,)`; for each pair
+            of slices, `(slices, offsets)`; or for each coupling, as `strengths`.
+
+    Raises:
+        InputError: If the weights have another shape.
+    """
+    shape = problem.strengths.shape
+    if weights.shape != shape[: weights.ndim]:
+        known = f"{shape[:1]}, {shape[:2]} or {shape}"
+        raise InputError("weights", f"has shape {weights.shape}", known)
+    weights = weights.reshape(*weights.shape, *[1] * (len(shape) - weights.ndim))
+    pulled = problem.strengths * weights
+    return eqx.tree_at(lambda p: p.strengths, problem, pulled), params
+
+
+def min_dists(
+    problem: AlignedProblem,
+    params: LayoutParams,
+    values: Float[Array, "slices"],
+    spread: Float[Array, ""] | float = 1.0,
+) -> Pieces:
+    """Puts the curves of `min_dist`, one for each slice (0 to `spread`), in place."""
+    curves = jax.vmap(curve_of, in_axes=(0, None))(values, spread)
+    return problem, eqx.tree_at(lambda p: (p.a, p.b), params, curves)
+
+
+def curve_of(
+    min_dist: Float[Array, ""], spread: Float[Array, ""] | float = 1.0
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """A and b as `find_ab_params` fits them, differentiable.
+
+    Args:
+        min_dist: Distance up to which points count as together (map units, 0 to
+            `spread`).
+        spread: Scale of the curve (map units, above 0).
+    """
+    distance = jnp.linspace(0, 3, 300, dtype=jnp.result_type(float))[1:]
+
+    def errors(logs: Array, near: Array) -> Array:
+        target = jnp.exp(-jnp.maximum(distance - near, 0))
+        return jax.nn.sigmoid(-logs[0] - 2 * jnp.exp(logs[1]) * jnp.log(distance)) - (
+            target
+        )
+
+    def fitted(_: Any, logs: Array) -> Array:
+        wrong, bent = errors(logs, held), jax.jacfwd(errors)(logs, held)
+        return logs - jnp.linalg.solve(bent.T @ bent, bent.T @ wrong)
+
+    near = min_dist / spread
+    held = jax.lax.stop_gradient(near)
+    logs = jax.lax.fori_loop(0, FITTING, fitted, jnp.zeros_like(distance[:2]))
+    logs = jax.lax.stop_gradient(logs)
+    # One step of Newton's method has the derivative of the root that it stands at.
+    square = partial(lambda near, logs: jnp.sum(errors(logs, near) ** 2), near)
+    logs = logs - jnp.linalg.solve(jax.hessian(square)(logs), jax.grad(square)(logs))
+    a, b = jnp.exp(logs)
+    return a * spread ** (-2 * b), b
+
+
+class Encoded(eqx.Module):
+    """Rows of data that a module encodes, or that weights of columns scale.
+
+    Attributes:
+        data: The rows of each slice.
+        neighbors: Of each slice the nearest rows as they are encoded now, themselves
+            first, as in a `KNN`; they are held.
+    """
+
+    data: list[Float[Array, "_ features"]]
+    neighbors: list[Int[Array, "neighbors _"]]
+
+    def __call__(
+        self, problem: AlignedProblem, params: LayoutParams, of: Any
+    ) -> Pieces:
+        """Puts the graphs of encoded rows in place: `of`, or `of[t]`, encodes them."""
+        each = of if isinstance(of, list) else [of] * len(self.data)
+        parts = zip(each, self.data, self.neighbors, strict=True)
+        graphs = [graph_of(encode(rows), near) for encode, rows, near in parts]
+        return reweigh(problem, graphs), params
+
+    def columns(
+        self, problem: AlignedProblem, params: LayoutParams, weights: Any
+    ) -> Pieces:
+        """Puts the graphs of rows times a weight for each column in place."""
+        return self(problem, params, lambda rows: rows * weights)

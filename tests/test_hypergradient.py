@@ -1,0 +1,161 @@
+"""Gradients of a loss of a layout, against differences of layouts solved again."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers import make_data, make_maps, make_problem
+
+import aljax
+from aljax.config import AlignmentConfig, LayoutConfig
+from aljax.curve import find_ab_params
+from aljax.errors import InputError
+from aljax.graph.exact import exact_knn
+from aljax.layout import (
+    Anchored,
+    Encoded,
+    Implicit,
+    Unrolled,
+    coupling_weights,
+    min_dists,
+    solve_layout,
+)
+from aljax.layout.hypergradient import curve_of
+from aljax.layout.problem import layout_params, stack_maps
+
+SIZES = (20, 20, 20)
+FIRST = Implicit(1e-8, 1e-10)
+EXACT = Implicit(1e-8, 1e-10, settle=0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _double():
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture(scope="module")
+def problem():
+    return make_problem(SIZES, capacity=24)[2]
+
+
+@pytest.fixture(scope="module")
+def params():
+    return layout_params(LayoutConfig(min_dist=0.3), AlignmentConfig(0.1), slices=3)
+
+
+@pytest.fixture(scope="module")
+def base(problem, params):
+    start = stack_maps(make_maps(SIZES), problem)
+    return solve_layout(problem, params, start, adjoint=FIRST).maps
+
+
+@pytest.fixture(scope="module")
+def encoded():
+    data = [jnp.asarray(rows, dtype=float) for rows in make_data(SIZES)]
+    return Encoded(data, [exact_knn(np.asarray(rows), 6).indices for rows in data])
+
+
+def outer(maps):
+    """Of distances only, within the second map."""
+    apart = jnp.sum((maps[1, :, :20, None] - maps[1, :, None, :20]) ** 2, axis=0)
+    return jnp.sum(jnp.sin(jnp.arange(400.0)).reshape(20, 20) * jnp.sqrt(apart + 1))
+
+
+WEIGHTS: dict[str, Any] = {
+    "slice": (coupling_weights, np.array([1.0, 0.8, 1.0])),
+    "pair": (coupling_weights, np.ones((3, 2))),
+    "min_dist": (min_dists, np.array([0.3, 0.21, 0.3])),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*WEIGHTS, "columns"])
+@pytest.mark.parametrize("adjoint", [EXACT, Anchored(0.5, 0.5, 4, 1e-8, 1e-10, 0)])
+def test_gradients_are_differences_of_layouts(
+    problem, params, base, encoded, name, adjoint
+):
+    through: Any
+    through, of = WEIGHTS.get(name, (encoded.columns, np.ones(5)))
+    of = jnp.asarray(of)
+    ready = adjoint.at(problem, params, base)[0]
+    found = aljax.hypergradient(
+        outer, problem, params, start=base, of=of, through=through, adjoint=ready
+    )
+    assert found.gradient.shape == of.shape
+    assert float(found.curvature) > 0
+    assert float(found.residual) < 1e-9
+    direction = jnp.cos(jnp.arange(of.size * 1.0)).reshape(of.shape)
+
+    @jax.jit
+    def at(length):
+        graphs, settings = through(problem, params, of + length * direction)
+        return outer(solve_layout(graphs, settings, base, adjoint=ready).maps)
+
+    expected = (at(1e-5) - at(-1e-5)) / 2e-5
+    along = jnp.vdot(found.gradient, direction)
+    np.testing.assert_allclose(along, expected, rtol=1e-5)
+    assert abs(float(expected)) > 1e-3
+
+
+@pytest.mark.slow
+def test_settings_and_encoders_have_gradients(problem, params, base, encoded):
+    by_params = aljax.hypergradient(outer, problem, params, start=base, adjoint=EXACT)
+    weights = jnp.ones(5)
+    assert np.abs(np.asarray(by_params.gradient.b)).min() > 0
+
+    columns = aljax.hypergradient(
+        outer,
+        problem,
+        params,
+        start=base,
+        of=jax.tree_util.Partial(jnp.multiply, weights),
+        through=encoded,
+        adjoint=EXACT,
+    )
+    same = aljax.hypergradient(
+        outer,
+        problem,
+        params,
+        start=base,
+        of=weights,
+        through=encoded.columns,
+        adjoint=EXACT,
+    )
+    np.testing.assert_allclose(columns.gradient.args[0], same.gradient, rtol=1e-9)
+    key = jax.random.key(0)
+    short = Unrolled(key, n_epochs=3, n_shifts=4)
+    unrolled = aljax.hypergradient(outer, problem, params, start=base, adjoint=short)
+    assert np.isnan(float(unrolled.curvature))
+    assert np.abs(np.asarray(unrolled.gradient.b)).min() > 0
+
+
+@pytest.mark.slow
+def test_a_saddle_is_an_error_or_a_flag(problem, params, base):
+    # Repulsion alone, which has no minimum.
+    apart = dataclasses.replace(
+        problem, weights=problem.weights * 0, strengths=problem.strengths * 0
+    )
+    loose = Implicit(1e9, settle=0, max_steps=1, throw=False)
+    flag = aljax.hypergradient(outer, apart, params, start=base, adjoint=loose)
+    assert float(flag.curvature) <= 0
+    strict = dataclasses.replace(loose, throw=True)
+    with pytest.raises(RuntimeError, match="is a saddle"):
+        aljax.hypergradient(outer, apart, params, start=base, adjoint=strict)
+
+
+@pytest.mark.parametrize("near", [0.0, 0.1, 0.5, 0.99])
+def test_a_curve_is_that_of_find_ab_params(near):
+    np.testing.assert_allclose(
+        curve_of(jnp.asarray(near), 1.5), find_ab_params(1.5, near), rtol=1e-5
+    )
+
+
+def test_weights_of_another_shape_are_named(problem, params):
+    with pytest.raises(InputError) as refused:
+        coupling_weights(problem, params, jnp.ones(2))
+    assert refused.value.name == "weights"
+    assert "(2,)" in refused.value.got
