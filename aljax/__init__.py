@@ -11,6 +11,7 @@ check_jax()
 from aljax.checkpoints import Checkpoints
 from aljax.compilation import enable_compilation_cache
 from aljax.config import AlignmentConfig, GraphConfig, InverseConfig, LayoutConfig
+from aljax.couple import Coupling, couple
 from aljax.embedding import AlignedEmbedding
 from aljax.errors import InputError, nearest_name
 from aljax.fit import fit, prepare
@@ -36,6 +37,7 @@ __all__ = [
     "AlignedUMAP",
     "AlignmentConfig",
     "Checkpoints",
+    "Coupling",
     "FuzzyGraph",
     "GraphConfig",
     "InputError",
@@ -45,6 +47,7 @@ __all__ = [
     "Reconstruction",
     "Scaling",
     "as_knn",
+    "couple",
     "enable_compilation_cache",
     "fit",
     "gradient_map",

@@ -15,6 +15,7 @@ from jaxtyping import Float
 
 from aljax.checkpoints import Checkpoints
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig, check_extra
+from aljax.couple import coupled
 from aljax.embedding import AlignedEmbedding, Record
 from aljax.errors import instance, warn
 from aljax.graph.build import build_graphs
@@ -245,6 +246,8 @@ def prepare(
     frame = frame_of(layout, alignment)
     window = alignment.alignment_window_size
     relations = ids_of(read) if relations is None else relations
+    pairing = {"window": window, "metric": graph.metric}
+    relations = coupled(relations, read, key=key, **pairing)
     links = read_relations(relations, read, alignment_window_size=window)
     sizes = [one.rows for one in read]
     if start is not None:

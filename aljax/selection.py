@@ -23,7 +23,8 @@ from scipy.sparse.csgraph import connected_components
 
 from aljax.config import is_listed, number
 from aljax.errors import InputError
-from aljax.fit import Prepared, check_key
+from aljax.fit import Prepared
+from aljax.keys import check_key
 from aljax.metrics import displacement
 from aljax.relations.mates import Relations
 from aljax.sweep import Maps, SweepProblem, check_problem, measure_row, sweep

@@ -12,8 +12,9 @@ from jaxtyping import Float
 
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig, number
 from aljax.errors import InputError, instance, nearest_name
-from aljax.fit import Prepared, check_key, optimize, prepare
+from aljax.fit import Prepared, optimize, prepare
 from aljax.graph.slices import dense_only
+from aljax.keys import check_key
 from aljax.layout.losses import LossTerms
 from aljax.layout.optimize import (
     LayoutState,

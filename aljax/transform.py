@@ -20,11 +20,11 @@ from aljax.config import SYNONYMS, GraphConfig, InverseConfig
 from aljax.errors import InputError, warn
 from aljax.graph.conditioning import EXACT_METRICS
 from aljax.graph.exact import QUERY_BLOCK as BLOCK
-from aljax.graph.exact import HeldRows, Nearest, hold, nearest, nearest_held
+from aljax.graph.exact import HeldRows, Nearest, nearest
 from aljax.graph.knn import Rows, as_floats, capacity_for, on_device
 from aljax.graph.known import nearest_known
-from aljax.graph.neighbors import is_cheap
-from aljax.graph.queries import HeldCells, hold_cells, nearest_in_cells
+from aljax.graph.neighbors import hold_rows, nearest_rows
+from aljax.graph.queries import HeldCells
 from aljax.graph.slices import PRECOMPUTED, warn_of_degrees
 from aljax.inverse.read import HeldMap, read_config, read_map
 from aljax.inverse.reconstruct import Reconstruction, reconstruct
@@ -302,10 +302,8 @@ class Frame(eqx.Module):
     @cached_property
     def _held_rows(self) -> HeldRows | HeldCells:
         metric: Any = SYNONYMS.get(self.graph.metric, self.graph.metric)
-        data, method = np.asarray(self.data), self.graph.knn_method
-        if method != "approximate" and (method == "exact" or is_cheap(data)):
-            return hold(data, metric)
-        return hold_cells(data, metric)
+        method = self.graph.knn_method
+        return hold_rows(np.asarray(self.data), metric, knn_method=method)
 
     def _data_for(self, asker: str) -> Rows:
         if self.data is None or not self.data.shape[0]:
@@ -363,10 +361,7 @@ class Frame(eqx.Module):
         data, kwds = self._data_for("transform"), self.graph.metric_kwds
         metric: Any = SYNONYMS.get(self.graph.metric, self.graph.metric)
         if metric in EXACT_METRICS and not kwds and isinstance(data, np.ndarray):
-            held = self._held_rows
-            if isinstance(held, HeldRows):
-                return nearest_held(rows, held, count)
-            return nearest_in_cells(rows, held, count)
+            return nearest_rows(rows, self._held_rows, count)
         return nearest(rows, data, count, metric=metric, metric_kwds=kwds)
 
 

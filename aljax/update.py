@@ -24,9 +24,10 @@ from aljax.config import (
     of_slices,
     per_slice,
 )
+from aljax.couple import coupled
 from aljax.embedding import AlignedEmbedding
 from aljax.errors import InputError, instance, nearest_name, slice_name
-from aljax.fit import Progress, check_key, optimize, seeds
+from aljax.fit import Progress, optimize
 from aljax.graph.build import build_graphs
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.slices import (
@@ -35,6 +36,7 @@ from aljax.graph.slices import (
     read_slice,
     slices_of,
 )
+from aljax.keys import check_key, seeds
 from aljax.labels import check_label
 from aljax.layout.coordinates import inward, outward
 from aljax.layout.frame import finish, frame_of, hold, warn_alone, with_anchors
@@ -92,7 +94,8 @@ def update(
         new_slice: The new data `(points, features)`, or its `KNN` or `FuzzyGraph`.
         relations: Who is who, in the direction of `fit`: a dict {row of the last
             slice: row of the new one}; or the new rows' ids, if `fit` was given ids;
-            or pairs {(s, t): array (m, 2)} with t the new slice's index.
+            or pairs {(s, t): array (m, 2)} with t the new slice's index; or
+            "transport", to find them in the data.
         key: Decides what is left to chance: the same key gives the same map.
         move: How many of the last slices, at most, may move with the new one (0 leaves
             all as they are, to the last bit).
@@ -138,6 +141,9 @@ def update(
         given, scaling = scaling.extended(given)
     slices = [*slices_of([*map(len, fitted.maps)], fitted.data, labels), given]
     relations = given.ids if relations is None else relations
+    pairing: Any = {"window": fitted.alignment.alignment_window_size}
+    pairing |= {"metric": graph.metric, "new": True}
+    relations = coupled(relations, slices, key=key, **pairing)
     mates, ids = _new_mates(fitted, relations, slices)
     knn_seed, start_seed = seeds(key, 2)
     seconds: dict[str, float] = {}

@@ -31,14 +31,13 @@ from aljax.fit import (
     Prepared,
     Progress,
     Starts,
-    check_key,
     lay_out,
     read_start,
-    seeds,
 )
 from aljax.graph.build import build_graphs
 from aljax.graph.knn import round_up
 from aljax.graph.slices import read_slices
+from aljax.keys import check_key, seeds
 from aljax.labels import check_labels
 from aljax.layout.frame import far_lags, frame_of, settle, warn_alone, with_anchors
 from aljax.layout.initialize import initial_maps

@@ -19,12 +19,17 @@ from aljax.graph.descent import check_metric, descent_knn
 from aljax.graph.exact import (
     DENSE_PAIRS,
     SPARSE_PAIRS,
+    HeldRows,
+    Nearest,
     exact_knn,
+    hold,
     nearest,
+    nearest_held,
 )
 from aljax.graph.function import Metric, is_function
 from aljax.graph.knn import KNN, Rows, measured_knn
 from aljax.graph.known import known_knn
+from aljax.graph.queries import HeldCells, hold_cells, nearest_in_cells
 from aljax.graph.slices import PRECOMPUTED
 
 # Exact search is the quicker below this many operations (about 40,000 x 784): a pair
@@ -94,6 +99,24 @@ def find_neighbors(
         return approximate_knn(data, n_neighbors, metric=metric, seed=seed)
     table = nearest(data, data, n_neighbors, metric=metric, metric_kwds=metric_kwds)
     return measured_knn(*table, metric)
+
+
+def hold_rows(
+    data: np.ndarray, metric: str, *, knn_method: str = "auto"
+) -> HeldRows | HeldCells:
+    """A slice held for `nearest_rows`, in one of `EXACT_METRICS`."""
+    if knn_method != "approximate" and (knn_method == "exact" or is_cheap(data)):
+        return hold(data, metric)
+    return hold_cells(data, metric)
+
+
+def nearest_rows(
+    queries: np.ndarray, held: HeldRows | HeldCells, n_neighbors: int
+) -> Nearest:
+    """The nearest rows of a held slice to each query, all or most of them."""
+    if isinstance(held, HeldRows):
+        return nearest_held(queries, held, n_neighbors)
+    return nearest_in_cells(queries, held, n_neighbors)
 
 
 def is_cheap(data: Rows, most: float | None = None) -> bool:

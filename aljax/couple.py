@@ -1,0 +1,360 @@
+"""Slices whose rows have no ids in; who could be whom out, and how sure that is."""
+
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy.sparse import csr_array
+
+from aljax.checks import number, one_of
+from aljax.config import SYNONYMS
+from aljax.errors import InputError, optional, warn
+from aljax.graph.conditioning import EXACT_METRICS, conditioning
+from aljax.graph.slices import Slice, read_slices
+from aljax.keys import check_key, seeds
+from aljax.relations.plan import Plan, Settings, Side, couple_sides, side_of, sums
+from aljax.relations.read import from_pairs
+from aljax.relations.strengths import lengths
+
+SHARPNESS = 2.0  # of affinities to known rows, in units of the nearest one's distance
+LEAST_PULL = 1e-3  # mass below which a pair does not pull
+SHOWN = 3  # pairs of slices that a warning names
+Pulls = dict[tuple[int, int], tuple[Int[np.ndarray, "_ 2"], Float[np.ndarray, "_"]]]
+
+
+class Coupling(eqx.Module):
+    """Which rows of slices could be the same: `couple` makes it, `fit` takes it.
+
+    Attributes:
+        plans: For each two consecutive slices how they are coupled.
+        relations: Pairs and weights of slices within the window of each other, as
+            `fit` takes them: {(t, u): (pairs (m, 2), weights (m,))}.
+        sizes: How many rows each slice has.
+        names: What the slices are called in messages.
+    """
+
+    plans: tuple[Plan, ...]
+    relations: Pulls
+    sizes: tuple[int, ...] = eqx.field(static=True)
+    names: tuple[str, ...] = eqx.field(static=True)
+
+    @property
+    def mass(self) -> list[tuple[Float[np.ndarray, "_"], Float[np.ndarray, "_"]]]:
+        """For each two consecutive slices how much of each one's rows is coupled."""
+        return [
+            (
+                sums(plan.rows, plan.mass, self.sizes[t]),
+                sums(plan.others, plan.mass, self.sizes[t + 1]),
+            )
+            for t, plan in enumerate(self.plans)
+        ]
+
+    @property
+    def evidence(self) -> Float[np.ndarray, "steps"]:
+        """For each two consecutive slices how often a row finds more than the null.
+
+        That is the probability that a row's mass exceeds that of a row among those of
+        its own slice: near 1 if all rows come again, about .5 or less if none does;
+        NaN where a slice has too few rows to tell.
+        """
+        return np.array([_exceeding(plan) for plan in self.plans])
+
+    def has_mate(
+        self, q: float = 0.1
+    ) -> list[tuple[Bool[np.ndarray, "_"], Bool[np.ndarray, "_"]]]:
+        """Returns which rows come again, for both of each two consecutive slices.
+
+        Args:
+            q: The share of the called rows that may be called wrongly (above 0, at
+                most 1): the false discovery rate, controlled against the null.
+
+        Returns:
+            For each two slices masks of the earlier's rows that are in the later, and
+            of the later's that were in the earlier.
+
+        Raises:
+            InputError: `q` is out of range.
+
+        Source: Benjamini & Hochberg (1995), "Controlling the false discovery rate".
+        """
+        number(0, high=1, open_low=True)("q", q)
+        return [
+            (
+                _called(plan.strict[0], plan.null, q),
+                _called(plan.strict[1], plan.null, q),
+            )
+            for plan in self.plans
+            for before, after in [plan.strict]
+        ]
+
+    def to_frame(self) -> Any:
+        """Returns a pandas frame with a line for each pair that pulls.
+
+        Its columns are slice, row, other_slice, other_row and mass.
+        """
+        pandas = optional("pandas", "frames")
+        columns: dict[str, list[np.ndarray]] = {}
+        for (t, u), (pairs, weights) in self.relations.items():
+            parts = {
+                "slice": np.full(len(pairs), t),
+                "row": pairs[:, 0],
+                "other_slice": np.full(len(pairs), u),
+                "other_row": pairs[:, 1],
+                "mass": weights / _companions(pairs),
+            }
+            for name, part in parts.items():
+                columns.setdefault(name, []).append(part)
+        return pandas.DataFrame(
+            {name: np.concatenate(p) for name, p in columns.items()}
+        )
+
+
+def couple(
+    slices: Sequence[Any],
+    *,
+    key: jax.Array,
+    reach: float = 0.5,
+    epsilon: float = 0.05,
+    n_mates: int = 5,
+    candidates: int = 30,
+    window: int = 3,
+    drift: bool = True,
+    known: Mapping[tuple[int, int], Any] | None = None,
+    metric: str = "euclidean",
+    slice_labels: Sequence[Hashable] | None = None,
+) -> Coupling:
+    """Finds which rows could be the same in slices that have no ids, from their data.
+
+    Args:
+        slices: For each slice the data `(points, features)`, dense, with the same
+            columns in comparable units; with `known`, columns may differ.
+        key: Decides from which rows of large slices a common move is found.
+        reach: How far a row looks for a mate before it gives its mass up (above 0; in
+            units of the squared distance between neighbors of one slice).
+        epsilon: How far a row's mass spreads over mates that are alike (above 0; in
+            the same units).
+        n_mates: Mates of each row that pull at it (at least 1).
+        candidates: Nearest rows of the other slice that may be mates (at least 1).
+        window: The farthest slices that are related, by products of the couplings
+            between (at least 1).
+        drift: Whether a move that is common to all rows is taken out.
+        known: Rows that are known to be the same, {(t, t + 1): pairs (m, 2)}.  Two
+            slices of other columns are compared by how near their rows are to these.
+        metric: "euclidean", "cosine" or "correlation".
+        slice_labels: The slices' names in messages.
+
+    Returns:
+        The coupling, whose `relations` are what `fit` takes.
+
+    Raises:
+        InputError: A setting is out of range; rows are sparse or not finite; slices
+            have other columns and no known pairs; or known pairs do not fit.
+
+    Source: unbalanced optimal transport (Chizat et al. 2018), in units of each slice's
+        own spacing.
+    """
+    check_key(key)
+    one_of(*EXACT_METRICS)("metric", metric)
+    settings = Settings(reach, epsilon, candidates, drift)
+    whole = {"n_mates": n_mates, "candidates": candidates, "window": window}
+    for name, value in whole.items():
+        number(1, whole=True)(name, value)
+    for name, value in {"reach": reach, "epsilon": epsilon}.items():
+        number(0, open_low=True)(name, value)
+    if all(isinstance(one, Slice) for one in slices):
+        read = [*slices]
+    else:
+        read = read_slices(slices, slice_labels, metric=metric)
+    sure = _read_known(known or {}, read)
+    rng = np.random.default_rng(seeds(key, 1)[0])
+    compared = zip(_sides(read, sure, metric, candidates), sure, strict=True)
+    plans = tuple(
+        couple_sides(before, after, settings, pairs, rng, unit=unit)
+        for (before, after, unit), pairs in compared
+    )
+    coupling = Coupling(
+        plans=plans,
+        relations=_relations(plans, [one.rows for one in read], n_mates, window),
+        sizes=tuple(one.rows for one in read),
+        names=tuple(one.name for one in read),
+    )
+    _warn_of_strangers(coupling)
+    return coupling
+
+
+def coupled(
+    relations: Any,
+    slices: Sequence[Slice],
+    *,
+    key: jax.Array,
+    window: int,
+    metric: Any,
+    new: bool = False,
+) -> Any:
+    """Returns relations as they came, but the pairs of a coupling, or of "transport".
+
+    With `new` those of the last slice alone.
+    """
+    last, first = len(slices) - 1, max(0, len(slices) - 1 - window) if new else 0
+    if isinstance(relations, str):
+        one_of("transport")("relations", relations)
+        settings = {"window": window, "metric": SYNONYMS.get(metric, metric)}
+        pairs = couple(slices[first:], key=key, **settings).relations
+        relations = {(s + first, t + first): pair for (s, t), pair in pairs.items()}
+    elif isinstance(relations, Coupling):
+        relations = relations.relations
+    else:
+        return relations
+    return {k: pair for k, pair in relations.items() if not new or k[1] == last}
+
+
+def _read_known(known: Any, slices: Sequence[Slice]) -> list[Int[np.ndarray, "_ 2"]]:
+    """Returns for each two consecutive slices the rows known to be the same."""
+    try:
+        read = from_pairs(known, slices)
+    except InputError as error:
+        raise error.renamed(error.name.replace("relations", "known")) from None
+    far = [(t, t + offset) for t, offset in read if offset != 1]
+    if far:
+        expected = "pairs of consecutive slices, {(t, t + 1): pairs (m, 2)}"
+        raise InputError("known", f"has pairs of slices {far[0]}", expected)
+    nobody = np.zeros((0, 2), np.int64)
+    steps = range(len(slices) - 1)
+    return [
+        np.column_stack(read[t, 1][:2]) if (t, 1) in read else nobody for t in steps
+    ]
+
+
+def _sides(
+    slices: Sequence[Slice],
+    sure: Sequence[np.ndarray],
+    metric: str,
+    candidates: int,
+) -> Iterator[tuple[Side, Side, float]]:
+    """Yields each two consecutive slices as they are compared, and in which unit."""
+    data = [_dense(one) for one in slices]
+    into, unit = conditioning(next(rows for rows in data if len(rows)), metric)
+    before: Side | None = None
+    for t, pairs in enumerate(sure):
+        if data[t].shape[1] == data[t + 1].shape[1]:
+            before = before or side_of(into(data[t], np.float32), candidates)
+            after = side_of(into(data[t + 1], np.float32), candidates)
+            yield before, after, unit
+            before = after
+            continue
+        if not len(pairs):
+            columns = f"{data[t].shape[1]} columns and {slices[t + 1].name} has "
+            got = f"has {columns}{data[t + 1].shape[1]}"
+            remedy = f"Pass rows that are the same as known={{({t}, {t + 1}): pairs}}."
+            raise InputError(slices[t].name, got, "the same columns", remedy)
+        views = zip(data[t : t + 2], pairs.T, strict=True)
+        first, second = (
+            side_of(_affinities(rows, known, metric), candidates)
+            for rows, known in views
+        )
+        yield first, second, 1.0
+        before = None
+
+
+def _dense(one: Slice) -> Float[np.ndarray, "points features"]:
+    if one.dense is None:
+        remedy = "Reduce sparse rows first, as by sklearn.decomposition.TruncatedSVD."
+        got = f"has {one.name} sparse, or as distances, neighbors or a graph"
+        raise InputError("slices", got, "dense data to couple", remedy)
+    return one.dense
+
+
+def _affinities(
+    rows: np.ndarray, known: Int[np.ndarray, "known"], metric: str
+) -> Float[np.ndarray, "points known"]:
+    """Returns how near each row is to known ones: shares that add up to one."""
+    into, _ = conditioning(rows, metric)
+    scaled = into(rows, np.float32)
+    everyone = np.indices((len(rows), len(known)))
+    apart = lengths(scaled, scaled[known], *everyone.reshape(2, -1))
+    squared = apart.reshape(len(rows), -1) ** 2
+    # Of a known row the next one, as of all others.
+    second = np.sort(squared, axis=1)[:, :2][:, -1:]
+    near = SHARPNESS * squared / np.maximum(second, np.finfo(np.float32).tiny)
+    shares = np.exp(near.min(axis=1, keepdims=True) - near)
+    return shares / shares.sum(axis=1, keepdims=True)
+
+
+def _relations(
+    plans: Sequence[Plan], sizes: Sequence[int], n_mates: int, window: int
+) -> Pulls:
+    """Returns the pairs that pull, of consecutive slices and, by products, others."""
+    steps = [
+        _largest(csr_array((p.mass, (p.rows, p.others)), sizes[t : t + 2]), n_mates)
+        for t, p in enumerate(plans)
+    ]
+    relations: Pulls = {}
+    for t, coupled in enumerate(steps):
+        for offset in range(1, min(window, len(plans) - t) + 1):
+            if offset > 1:
+                coupled = _largest(coupled @ steps[t + offset - 1], n_mates)
+            pairs = np.column_stack(coupled.nonzero())
+            # A fit shares a row's pull among its mates: these are shares already.
+            relations[t, t + offset] = pairs, coupled.data * _companions(pairs)
+    return relations
+
+
+def _largest(coupled: Any, count: int) -> Any:
+    """Returns the entries that are among the largest of their row or column."""
+    coupled = coupled.tocoo()
+    kept = np.zeros(coupled.nnz, bool)
+    for side in coupled.coords:
+        order = np.lexsort((-coupled.data, side))
+        starts = np.searchsorted(side[order], side[order])
+        kept[order] |= np.arange(len(order)) - starts < count
+    kept &= coupled.data > LEAST_PULL
+    entries = tuple(side[kept] for side in coupled.coords)
+    return csr_array((coupled.data[kept], entries), coupled.shape)
+
+
+def _companions(pairs: Int[np.ndarray, "_ 2"]) -> Int[np.ndarray, "_"]:
+    """For each pair the larger of its rows' numbers of pairs, as `relate` counts."""
+    return np.maximum(*(np.bincount(side)[side] for side in pairs.T))
+
+
+def _called(
+    mass: Float[np.ndarray, "points"], null: Float[np.ndarray, "nulls"], q: float
+) -> Bool[np.ndarray, "points"]:
+    """Returns the rows whose mass is more than the null's, with errors controlled."""
+    from scipy.stats import false_discovery_control
+
+    if not mass.size:
+        return np.zeros(0, bool)
+    as_large = len(null) - np.searchsorted(null, mass, "left")
+    p_values = (1 + as_large) / (1 + len(null))
+    return false_discovery_control(p_values) <= q
+
+
+def _exceeding(plan: Plan) -> float:
+    """The share of pairs of a row and a null of which the row has the larger mass."""
+    mass = np.concatenate(plan.strict)
+    if not mass.size or not plan.null.size:
+        return float("nan")
+    below, upto = (np.searchsorted(plan.null, mass, side) for side in ("left", "right"))
+    return float((below + upto).mean() / 2 / len(plan.null))
+
+
+def _warn_of_strangers(coupling: Coupling) -> None:
+    """Warns of consecutive slices of which the data show no row to come again."""
+    alone = [
+        f"{coupling.names[t]} and {coupling.names[t + 1]} (evidence {evidence:.2f})"
+        for t, (evidence, (rows, _)) in enumerate(
+            zip(coupling.evidence, coupling.has_mate(), strict=True)
+        )
+        if evidence == evidence and not rows.any()
+    ]
+    if alone:
+        more = f" and {len(alone) - SHOWN} more" if len(alone) > SHOWN else ""
+        warn(
+            f"no row is seen to come again between {'; '.join(alone[:SHOWN])}{more}. "
+            "An evidence of .5 is that of rows of one slice among each other; the rows "
+            "that are nearest are held together all the same."
+        )

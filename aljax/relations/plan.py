@@ -1,0 +1,227 @@
+"""Two slices in; how much of each row is which row of the other out.
+
+Everything is in the units of the slices' own spacing, so that it holds at any scale of
+the data.  Whether a row comes again is told by a null: the mass that rows find in their
+own slice, each without itself, in units that are measured without the pair.
+"""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int
+
+from aljax.graph.exact import HeldRows
+from aljax.graph.knn import capacity_for, on_device
+from aljax.graph.neighbors import hold_rows, nearest_rows
+from aljax.graph.queries import HeldCells
+from aljax.relations.strengths import lengths
+from aljax.relations.transport import Candidates, plan_of, steps_for
+
+ROUNDS = 3  # in which a common move is found
+SAMPLE = 2000  # rows that it is found from
+STRICT = 0.1  # the reach that tells who is missing
+LEAST = 1e-6  # mass below which a pair is dropped
+REPEATED = 1e-6  # of the mean unit, below which rows count as repeated
+
+
+class Settings(NamedTuple):
+    """The settings of `couple` that a plan depends on."""
+
+    reach: float = 0.5
+    epsilon: float = 0.05
+    candidates: int = 30
+    drift: bool = True
+
+
+class Side(NamedTuple):
+    """One of two slices, ready to be compared: see `side_of`."""
+
+    rows: Float[np.ndarray, "points features"]
+    held: HeldRows | HeldCells | None
+    near: Int[np.ndarray, "points others"]
+    squared: Float[np.ndarray, "points others"]
+
+    @property
+    def units(self) -> Float[np.ndarray, "points"]:
+        """Each row's squared distance to the nearest other one; 0 without any."""
+        return self.squared[:, 0] if self.near.shape[1] else np.zeros(len(self.rows))
+
+
+class Plan(NamedTuple):
+    """How two slices are coupled.
+
+    Attributes:
+        rows: Rows of the earlier slice, in their order.
+        others: For each a row of the later slice.
+        mass: How much of the two is the same (0 to 1).
+        strict: For the rows of both slices the mass that they find within a short
+            reach, which tells if they come again.
+        null: The same of rows among those of their own slice, in ascending order.
+        shift: The move that is common to all rows (units of the data).
+        candidates: The pairs that could have mass, as `transport_plan` takes them.
+    """
+
+    rows: Int[np.ndarray, "pairs"]
+    others: Int[np.ndarray, "pairs"]
+    mass: Float[np.ndarray, "pairs"]
+    strict: tuple[Float[np.ndarray, "points"], Float[np.ndarray, "points_after"]]
+    null: Float[np.ndarray, "nulls"]
+    shift: Float[np.ndarray, "features"]
+    candidates: Candidates
+
+
+def side_of(rows: Float[np.ndarray, "points features"], candidates: int) -> Side:
+    """Returns a slice with each row's nearest other rows, and how far they are."""
+    if not len(rows):
+        return Side(rows, None, np.zeros((0, 0), int), np.zeros((0, 0)))
+    held = hold_rows(rows, "euclidean")
+    near, apart = nearest_rows(rows, held, min(candidates + 1, len(rows)))
+    # A row that others repeat need not be the first of them.
+    order = np.argsort(near == np.arange(len(rows))[:, None], axis=1, kind="stable")
+    near, apart = (
+        np.take_along_axis(table, order[:, :-1], 1) for table in (near, apart)
+    )
+    return Side(rows, held, near, apart.astype(float) ** 2)
+
+
+def couple_sides(
+    before: Side,
+    after: Side,
+    settings: Settings,
+    sure: Int[np.ndarray, "known 2"],
+    rng: np.random.Generator,
+    *,
+    unit: float = 1.0,
+) -> Plan:
+    """Returns the plan of two slices; rows that are `sure` have no other mates.
+
+    `unit` is that of the sides' rows, in those of the data.
+    """
+    sizes = len(before.rows), len(after.rows)
+    shift = np.zeros(before.rows.shape[1], before.rows.dtype)
+    pairs = np.zeros((2, 0), np.int64)
+    if before.held and after.held:
+        if settings.drift:
+            shift = _drift(before, after, settings, rng)
+        counts = (min(settings.candidates, size) for size in sizes)
+        back, _ = nearest_rows(after.rows - shift, before.held, next(counts))
+        forth, _ = nearest_rows(before.rows + shift, after.held, next(counts))
+        pairs = _both_ways(forth, back)
+    free = ~(np.isin(pairs[0], sure[:, 0]) | np.isin(pairs[1], sure[:, 1]))
+    rows, others = pairs[0][free], pairs[1][free]
+    squared = lengths(before.rows + shift, after.rows, rows, others) ** 2
+    costs = _costs(squared, before.units[rows], after.units[others])
+    mass = _transport(costs, rows, others, sizes, settings.epsilon, settings.reach)
+    strict = _transport(costs, rows, others, sizes, settings.epsilon, STRICT)
+    kept = mass > LEAST
+    table = np.vstack([np.column_stack([rows[kept], others[kept]]), sure])
+    order = np.lexsort((table[:, 1], table[:, 0]))
+    met = sums(rows, strict, sizes[0]), sums(others, strict, sizes[1])
+    for masses, known in zip(met, sure.T, strict=True):
+        masses[known] = 1.0
+    nearest = [side.near[:, :1].ravel() for side in (before, after)]
+    nulls = [_null(side, settings.epsilon) for side in (before, after)]
+    pairs = (rows, others, *nearest)
+    return Plan(
+        *table[order].T,
+        mass=np.append(mass[kept], np.ones(len(sure)))[order],
+        strict=met,
+        null=np.sort(np.concatenate(nulls)),
+        shift=shift * unit,
+        candidates=Candidates(*(on_device(part, np.int32) for part in pairs)),
+    )
+
+
+def sums(
+    rows: Int[np.ndarray, "pairs"], mass: Float[np.ndarray, "pairs"], points: int
+) -> Float[np.ndarray, "points"]:
+    """Returns the mass of each row."""
+    return np.bincount(rows, mass, points).astype(float)  # whole numbers of no pairs
+
+
+def _both_ways(
+    forward: Int[np.ndarray, "points candidates"],
+    backward: Int[np.ndarray, "points_after candidates_back"],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns each pair of two tables of candidates once, in the order of the rows."""
+    n, m = len(forward), len(backward)
+    rows = np.append(np.repeat(np.arange(n), forward.shape[1]), backward.ravel())
+    others = np.append(forward.ravel(), np.repeat(np.arange(m), backward.shape[1]))
+    return np.divmod(np.unique(rows * m + others), max(m, 1))
+
+
+def _costs(squared: np.ndarray, unit: np.ndarray, other_unit: np.ndarray) -> np.ndarray:
+    """Returns squared distances of pairs in the mean unit of their two rows."""
+    mean = (unit + other_unit) / 2
+    least = REPEATED * mean.mean() if mean.size else 0.0
+    return squared / np.maximum(mean, least + np.finfo(float).tiny)
+
+
+def _transport(
+    costs: Float[np.ndarray, "pairs"],
+    rows: Int[np.ndarray, "pairs"],
+    others: Int[np.ndarray, "pairs"],
+    sizes: tuple[int, int],
+    epsilon: float,
+    reach: float,
+) -> Float[np.ndarray, "pairs"]:
+    """Returns the mass of each pair, by a program that many sizes share."""
+    padded = capacity_for(sizes[0]), capacity_for(sizes[1])
+    room = (0, capacity_for(len(costs)) - len(costs))
+    table = (
+        on_device(np.pad(costs, room, constant_values=np.inf), np.float32),
+        on_device(np.pad(rows, room, constant_values=padded[0]), np.int32),
+        on_device(np.pad(others, room, constant_values=padded[1]), np.int32),
+    )
+    steps = steps_for(epsilon, reach)
+    mass = plan_of(
+        *table, jnp.float32(epsilon), jnp.float32(reach), steps, sizes=padded
+    )
+    return np.asarray(mass)[: len(costs)].astype(float)
+
+
+def _drift(
+    before: Side, after: Side, settings: Settings, rng: np.random.Generator
+) -> Float[np.ndarray, "features"]:
+    """Returns the mean move of rows under their coupling, found in a few rounds.
+
+    They start at no move, or at that of the medians if more mass is coupled there.
+    """
+    held: Any = after.held
+    points, count = len(before.rows), min(settings.candidates, len(after.rows))
+    chosen = np.sort(rng.choice(points, min(points, SAMPLE), replace=False))
+    x, y, units = before.rows[chosen], after.rows, before.units[chosen]
+    rows = np.repeat(np.arange(len(x)), count)
+
+    def follow(shift: np.ndarray) -> tuple[float, np.ndarray]:
+        near, apart = nearest_rows(x + shift, held, count)
+        others = near.ravel()
+        costs = _costs(apart.ravel() ** 2, units[rows], after.units[others])
+        pair = settings.epsilon, settings.reach
+        mass = _transport(costs, rows, others, (len(x), len(y)), *pair)
+        moved = sums(others, mass, len(y)) @ y - sums(rows, mass, len(x)) @ x
+        return mass.sum(), (moved / max(mass.sum(), LEAST)).astype(x.dtype)
+
+    away = (np.median(y, axis=0) - np.median(x, axis=0)).astype(x.dtype)
+    starts = map(follow, (np.zeros_like(away), away))
+    _, shift = max(starts, key=lambda coupled: coupled[0])
+    for _ in range(ROUNDS - 1):
+        _, shift = follow(shift)
+    return shift
+
+
+def _null(side: Side, epsilon: float) -> Float[np.ndarray, "nulls"]:
+    """Returns the mass that each row finds among the others of its own slice."""
+    points = len(side.rows)
+    if side.near.shape[1] < 2:  # without a pair's own distance there is no unit
+        return np.zeros(0)
+    rows, others = _both_ways(side.near, side.near)
+    squared = lengths(side.rows, side.rows, rows, others) ** 2
+    units = (
+        np.where(side.near[a, 0] == b, side.squared[a, 1], side.squared[a, 0])
+        for a, b in ((rows, others), (others, rows))
+    )
+    costs = _costs(squared, *units)
+    mass = _transport(costs, rows, others, (points, points), epsilon, STRICT)
+    return sums(rows, mass, points)

@@ -1,0 +1,216 @@
+"""Reads couplings of slices whose ids are hidden, and the maps that they hold.
+
+    python -m experiments.benchmarks.coupling [walk gapminder strangers speed ...]
+
+Of each sequence 30 % of the rows of every slice are left out at random and the rest
+are shuffled; ids serve only to read the result.  Means over seeds 0, 1 and 2.  Beside
+the maps held by the coupling stand those held by ids, one map of all slices pooled, and
+maps of single slices, each turned onto the one before by the coupling.
+"""
+
+import resource
+import sys
+from collections.abc import Sequence
+from functools import partial
+
+import jax
+import numpy as np
+from scipy.linalg import orthogonal_procrustes
+
+import aljax
+from aljax.graph.slices import read_slices
+from aljax.metrics import displacement, neighborhood_preservation
+from aljax.relations.mates import Relations
+from aljax.relations.read import read_relations
+from experiments.benchmarks.parts import Row, alone, run_parts
+from experiments.clocks import clocked
+from experiments.data import sequences, sources
+from experiments.results.records import means
+
+SEEDS = (0, 1, 2)
+MISSING = 0.3  # of the rows of each slice
+SHARE = 0.05  # of a slice's rows are neighbors, for preservation
+Maps = Sequence[np.ndarray]
+Ids = Sequence[np.ndarray]
+
+
+def thinned(slices: Maps, seed: int) -> tuple[Maps, Ids]:
+    """Returns slices without some of their rows, in another order, and the ids."""
+    rng = np.random.default_rng(seed)
+    ids = []
+    for rows in slices:
+        count = round(len(rows) * (1 - MISSING))
+        ids.append(rng.permutation(len(rows))[:count])
+    kept = [np.asarray(x)[rows] for x, rows in zip(slices, ids, strict=True)]
+    return kept, ids
+
+
+def read_coupling(coupling: aljax.Coupling, ids: Ids) -> Row:
+    """Returns recall, the mass of rows without mates, and who is called a mate."""
+    rows = []
+    called = coupling.has_mate()
+    for t, plan in enumerate(coupling.plans):
+        here, _ = called[t]
+        sorter = np.argsort(ids[t + 1])
+        place = np.searchsorted(ids[t + 1], ids[t], sorter=sorter)
+        true = sorter[np.minimum(place, len(sorter) - 1)]
+        has = ids[t + 1][true] == ids[t]
+        order = np.lexsort((-plan.mass, plan.rows))
+        met, others = plan.rows[order], plan.others[order]
+        rank = np.arange(len(met)) - np.searchsorted(met, met)
+        hit = (others == true[met]) & has[met]
+        rows.append(
+            {
+                "recall@1": hit[rank < 1].sum() / has.sum(),
+                "recall@10": hit[rank < 10].sum() / has.sum(),
+                "mass without mate": plan.strict[0][~has].mean(),
+                "FDR": (here & ~has).sum() / max(here.sum(), 1),
+                "power": (here & has).sum() / has.sum(),
+            }
+        )
+    return means(rows)
+
+
+def turned(maps: Maps, coupling: aljax.Coupling) -> Maps:
+    """Returns maps of single slices, turned onto each other by the coupling."""
+    placed = [np.asarray(maps[0])]
+    for plan, new in zip(coupling.plans, maps[1:], strict=True):
+        weights = plan.mass[:, None] / plan.mass.sum()
+        before, after = placed[-1][plan.rows], new[plan.others]
+        centers = [(weights * side).sum(axis=0) for side in (before, after)]
+        pair = after - centers[1], weights * (before - centers[0])
+        placed.append((new - centers[1]) @ orthogonal_procrustes(*pair)[0] + centers[0])
+    return placed
+
+
+def pooled(slices: Maps, seed: int) -> Maps:
+    """Returns one map of all rows of all slices, cut into slices."""
+    (together,) = aljax.fit([np.vstack(slices)], key=jax.random.key(seed)).maps
+    return np.split(together, np.cumsum([len(rows) for rows in slices])[:-1])
+
+
+def read_maps(slices: Maps, maps: Maps, mates: Relations) -> Row:
+    """Returns how far true mates lie apart, and how many neighbors stay so."""
+    kept = [
+        neighborhood_preservation(x, y, n_neighbors=SHARE)
+        for x, y in zip(slices, maps, strict=True)
+    ]
+    return {"mates apart": displacement(maps, mates), "preservation": np.mean(kept)}
+
+
+def compare(slices: Maps) -> list[Row]:
+    """Returns a line for each way to hold slices whose ids are hidden."""
+    lines: dict[str, list[Row]] = {}
+    for seed in SEEDS:
+        key = jax.random.key(seed)
+        rows, ids = thinned(slices, seed)
+        mates = read_relations(
+            [i.tolist() for i in ids], read_slices(rows), alignment_window_size=1
+        )
+        coupling, seconds = clocked(partial(aljax.couple, rows, key=key))
+        lines.setdefault("coupling", []).append(read_coupling(coupling, ids))
+        alone = [aljax.fit([x], key=key).maps[0] for x in rows]
+        ways = {
+            "held by ids": aljax.fit(rows, [i.tolist() for i in ids], key=key).maps,
+            "held by the coupling": aljax.fit(rows, coupling, key=key).maps,
+            "pooled": pooled(rows, seed),
+            "turned by the coupling": turned(alone, coupling),
+        }
+        for name, maps in ways.items():
+            lines.setdefault(name, []).append(read_maps(rows, maps, mates))
+        lines["coupling"][-1]["seconds"] = seconds
+    return [{"read": name} | means(read) for name, read in lines.items()]
+
+
+def gaussians() -> list[Row]:
+    """Couples ten clusters that contract."""
+    made = sequences.gaussians(slices=10, points=1000, clusters=10, seed=0)
+    return compare(made.slices)
+
+
+def walk() -> list[Row]:
+    """Couples three groups that trade places."""
+    return compare(sequences.walk(slices=10, points=300, seed=0).slices)
+
+
+def gapminder() -> list[Row]:
+    """Couples countries from five years to five years."""
+    return compare(sequences.gapminder().slices)
+
+
+def noisy_digits() -> list[Row]:
+    """Couples digits under growing noise (up to a quarter of the pixels' range)."""
+    digits, rng = sources.digits()[0], np.random.default_rng(0)
+    widths = np.linspace(0, 4, 6)
+    return compare([digits + rng.normal(scale=w, size=digits.shape) for w in widths])
+
+
+def fashion_noise() -> list[Row]:
+    """Couples images of clothes of which a third get noisier."""
+    return compare(sequences.fashion_noise(slices=10, points=1000, seed=0).slices)
+
+
+def network_states() -> list[Row]:
+    """Couples a network's states while it learns."""
+    return compare(sequences.network_states(slices=10, points=1000, seed=0).slices)
+
+
+def strangers() -> list[Row]:
+    """Couples two halves of the digits, in which nobody recurs."""
+    digits, classes = sources.digits()
+    lines: dict[str, list[Row]] = {}
+    for seed in SEEDS:
+        halves = np.array_split(np.random.default_rng(seed).permutation(len(digits)), 2)
+        key, data = jax.random.key(seed), [digits[half] for half in halves]
+        coupling = aljax.couple(data, key=key)
+        mates = np.mean(np.concatenate(coupling.has_mate()[0]))
+        alone = [aljax.fit([x], key=key).maps[0] for x in data]
+        ways = {
+            "alone": alone,
+            "held by the coupling": aljax.fit(data, coupling, key=key).maps,
+            "pooled": pooled(data, seed),
+            "turned by the coupling": turned(alone, coupling),
+        }
+        labels = [classes[half] for half in halves]
+        for name, maps in ways.items():
+            read = {"accuracy across": across(maps, labels), "called mates": mates}
+            kept = [
+                neighborhood_preservation(x, y, n_neighbors=SHARE)
+                for x, y in zip(data, maps, strict=True)
+            ]
+            read["preservation"] = float(np.mean(kept))
+            lines.setdefault(name, []).append(read)
+    return [{"maps": name} | means(read) for name, read in lines.items()]
+
+
+def across(maps: Maps, labels: Sequence[np.ndarray]) -> float:
+    """Returns how well 10 nearest points of the first map tell the second's labels."""
+    from sklearn.neighbors import KNeighborsClassifier
+
+    model = KNeighborsClassifier(10).fit(maps[0], labels[0])
+    return float(model.score(maps[1], labels[1]))
+
+
+def couple_random(points: int) -> Row:
+    """Couples two slices of normal rows, cold: the second is the first with noise."""
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(points, 50)).astype(np.float32)
+    moved = rows + rng.normal(scale=0.1, size=rows.shape).astype(np.float32)
+    pair = [rows, moved[rng.permutation(points)]]
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    _, seconds = clocked(lambda: aljax.couple(pair, key=jax.random.key(0)))
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {"rows": points, "seconds": seconds, "GiB": (after - before) / 2**20}
+
+
+def speed() -> list[Row]:
+    """Couples two slices of 50 columns in fresh processes."""
+    return alone(couple_random, (1_000, 20_000, 100_000))
+
+
+PARTS = (
+    *(gaussians, walk, gapminder, noisy_digits, fashion_noise, network_states),
+    *(strangers, speed),
+)
+if __name__ == "__main__":
+    sys.exit(run_parts("coupling", PARTS))

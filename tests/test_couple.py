@@ -1,0 +1,216 @@
+"""Couplings of slices without ids, and what they know about who is missing."""
+
+from itertools import pairwise
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import aljax
+from aljax.relations.transport import plan_of, steps_for, transport_plan
+
+KEY = jax.random.key(0)
+SHORT = aljax.LayoutConfig(n_epochs=5)
+POINTS, LEFT = 60, 45
+
+
+def cut(rng, count=LEFT, slices=3, shift=0.0):
+    """Slices of the same members, some missing and all shuffled, and their members."""
+    members = rng.normal(size=(POINTS, 6))
+    ids = [rng.permutation(POINTS)[:count] for _ in range(slices)]
+    data = [
+        members[rows] + shift * t + rng.normal(scale=0.05, size=(count, 6))
+        for t, rows in enumerate(ids)
+    ]
+    return data, ids
+
+
+@pytest.fixture(scope="module")
+def slices():
+    return cut(np.random.default_rng(0))
+
+
+@pytest.fixture(scope="module")
+def coupling(slices):
+    return aljax.couple(slices[0], key=KEY)
+
+
+def right(coupling, ids):
+    """For each plan the share of mates that come first in it."""
+    shares = []
+    for t, plan in enumerate(coupling.plans):
+        order = np.lexsort((-plan.mass, plan.rows))
+        rows, first = np.unique(plan.rows[order], return_index=True)
+        others = plan.others[order][first]
+        common = np.isin(ids[t][rows], ids[t + 1])
+        shares.append((ids[t + 1][others] == ids[t][rows])[common].mean())
+    return min(shares)
+
+
+def test_members_are_found_and_the_missing_called(slices, coupling):
+    _, ids = slices
+    assert right(coupling, ids) > 0.95
+    for t, (here, there) in enumerate(coupling.has_mate()):
+        recurs = np.isin(ids[t], ids[t + 1])
+        assert here.sum() > 0.8 * recurs.sum()
+        assert (here & ~recurs).sum() <= 0.2 * here.sum()
+        assert there.shape == ids[t + 1].shape
+        mass, _ = coupling.mass[t]
+        assert mass[recurs].min() > mass[~recurs].mean()
+    assert (coupling.evidence > 0.6).all()
+    assert not any(both.any() for both, _ in coupling.has_mate(1e-9))
+
+
+def test_shares_of_farther_slices_follow_from_the_steps(slices, coupling):
+    _, ids = slices
+    assert [*coupling.relations] == [(0, 1), (0, 2), (1, 2)]
+    pairs, weights = coupling.relations[0, 2]
+    companions = np.maximum(*(np.bincount(side)[side] for side in pairs.T))
+    heavy = weights / companions > 0.5
+    assert (ids[0][pairs[heavy, 0]] == ids[2][pairs[heavy, 1]]).mean() > 0.95
+    frame = coupling.to_frame()
+    assert [*frame] == ["slice", "row", "other_slice", "other_row", "mass"]
+    assert frame.mass.sum() == pytest.approx(
+        sum(
+            (w / np.maximum(*(np.bincount(side)[side] for side in p.T))).sum()
+            for p, w in coupling.relations.values()
+        )
+    )
+
+
+@pytest.mark.filterwarnings("ignore:no row is seen")  # with the move left in
+def test_couplings_hold_at_any_scale_order_and_common_move(slices, coupling):
+    data, ids = slices
+    far = [1000 * rows + 7e3 * t for t, rows in enumerate(data)]
+    order = np.random.default_rng(1).permutation(LEFT)
+    moved = aljax.couple([far[0][order], *far[1:]], key=KEY, drift=True)
+    place = np.argsort(order)
+    expected = np.bincount(coupling.plans[0].rows, coupling.plans[0].mass, LEFT)
+    np.testing.assert_allclose(moved.mass[0][0][place], expected, rtol=0.1, atol=0.02)
+    assert right(aljax.couple(far, key=KEY), ids) > 0.95
+    np.testing.assert_allclose(moved.plans[1].shift, 7e3, rtol=0.05)
+    still = aljax.couple(far, key=KEY, drift=False)
+    assert max(mass.sum() for mass in still.mass[0]) < 1e-3
+
+
+def test_strangers_are_warned_of(rng):
+    data = [rng.normal(size=(LEFT, 6)) for _ in range(2)]
+    with pytest.warns(UserWarning, match="evidence"):
+        coupling = aljax.couple(data, key=KEY)
+    assert not any(called.any() for called in coupling.has_mate()[0])
+    assert coupling.evidence[0] < 0.6
+
+
+def test_fit_and_update_take_transport(slices):
+    data, _ = slices
+    two = aljax.fit(data[:2], "transport", key=KEY, layout=SHORT)
+    coupled = aljax.couple(data[:2], key=KEY)
+    by_hand = aljax.fit(data[:2], coupled, key=KEY, layout=SHORT)
+    for mine, other in zip(two.maps, by_hand.maps, strict=True):
+        np.testing.assert_array_equal(mine, other)
+    mates = two.relations[0, 1]
+    pull = np.bincount(mates.rows, mates.strengths)
+    np.testing.assert_allclose(pull.max(), coupled.mass[0][0].max(), rtol=0.01)
+    longer = aljax.update(two, data[2], "transport", key=KEY)
+    assert {*longer.relations} == {(0, 1), (0, 2), (1, 1)}  # by slice and offset
+    right_pairs = aljax.couple(data, key=KEY).relations[1, 2][0]
+    np.testing.assert_array_equal(longer.relations[1, 1].rows, right_pairs[:, 0])
+
+
+def test_known_rows_join_slices_of_other_columns(rng):
+    members = rng.normal(size=(POINTS, 8))
+    turned = np.pad(
+        members @ np.linalg.qr(rng.normal(size=(8, 8)))[0], ((0, 0), (0, 1))
+    )
+    pairs = np.column_stack([np.arange(20), np.arange(20)])
+    coupling = aljax.couple([members, turned], known={(0, 1): pairs}, key=KEY)
+    plan = coupling.plans[0]
+    order = np.lexsort((-plan.mass, plan.rows))
+    near = plan.rows[order] < 20
+    np.testing.assert_array_equal(plan.others[order][near], np.arange(20))
+    np.testing.assert_allclose(plan.mass[plan.rows < 20], 1.0)
+    assert right(coupling, [np.arange(POINTS)] * 2) > 0.95
+    with pytest.raises(aljax.errors.InputError) as error:
+        aljax.couple([members, turned], key=KEY)
+    assert error.value.name == "slice 0"
+    assert "9" in error.value.got
+
+
+def test_the_plan_is_that_of_ott(rng):
+    geometry = pytest.importorskip(
+        "ott.geometry.geometry", reason="pip install ott-jax", exc_type=ImportError
+    )
+    from ott.problems.linear.linear_problem import LinearProblem
+    from ott.solvers.linear.sinkhorn import Sinkhorn
+
+    costs = jnp.asarray(2 * rng.random((8, 11)), jnp.float32)
+    share = 0.5 / 0.55
+    ones = {"a": jnp.ones(8), "b": jnp.ones(11), "tau_a": share, "tau_b": share}
+    problem = LinearProblem(geometry.Geometry(costs, epsilon=0.05), **ones)
+    dense = Sinkhorn(threshold=1e-6, max_iterations=2000)(problem).matrix
+    pairs = (jnp.asarray(side) for side in np.divmod(np.arange(88), 11))
+    steps = steps_for(0.05, 0.5)
+    ours = plan_of(costs.ravel(), *pairs, 0.05, 0.5, steps, sizes=(8, 11))
+    np.testing.assert_allclose(ours.reshape(8, 11), dense, atol=2e-4)
+
+
+def test_the_plan_has_derivatives(slices):
+    data, _ = slices
+    with jax.enable_x64(True):
+        x, y = (jnp.asarray(rows) for rows in data[:2])
+        plan = aljax.couple(data[:2], key=KEY, drift=False).plans[0]
+
+        def pull(x, reach):
+            mass = transport_plan(x, y, plan.candidates, reach=reach, n_steps=20)
+            return jnp.sum(mass**2)
+
+        way = jnp.asarray(np.random.default_rng(2).normal(size=x.shape))
+        ahead = jax.jvp(lambda x: pull(x, 0.5), (x,), (way,))[1]
+        back = jnp.vdot(jax.grad(pull)(x, 0.5), way)
+        step = 1e-5
+        numeric = (pull(x + step * way, 0.5) - pull(x - step * way, 0.5)) / (2 * step)
+        np.testing.assert_allclose([ahead, back], numeric, rtol=1e-5)
+        pairs = np.asarray(plan.candidates.rows), np.asarray(plan.candidates.others)
+        exact = np.zeros((LEFT, LEFT))
+        exact[pairs] = transport_plan(x, y, plan.candidates)
+        kept = np.zeros_like(exact)
+        kept[plan.rows, plan.others] = plan.mass
+    np.testing.assert_allclose(exact, kept, atol=2e-3)
+
+
+@pytest.mark.filterwarnings("ignore:no row is seen")
+@pytest.mark.parametrize("sizes", [(12, 0, 12), (1, 12), (2, 3, 2)])
+def test_few_rows_are_coupled(rng, sizes):
+    data = [rng.normal(size=(size, 3)) for size in sizes]
+    coupling = aljax.couple(data, key=KEY)
+    for (before, after), two in zip(coupling.mass, pairwise(sizes), strict=True):
+        assert (len(before), len(after)) == two
+        assert np.isfinite(before).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        ({"reach": 0}, "reach"),
+        ({"epsilon": -1.0}, "epsilon"),
+        ({"n_mates": 0}, "n_mates"),
+        ({"candidates": 1.5}, "candidates"),
+        ({"window": 0}, "window"),
+        ({"metric": "manhattan"}, "metric"),
+        ({"known": {(0, 1): [[0, 99]]}}, "known[0, 1]"),
+        ({"known": {(0, 2): [[0, 1]]}}, "known"),
+    ],
+)
+@pytest.mark.usefixtures("as_users_run_it")
+def test_settings_out_of_range_are_named(slices, arguments, name):
+    with pytest.raises(aljax.errors.InputError) as error:
+        aljax.couple(slices[0], key=KEY, **arguments)
+    assert error.value.name == name
+
+
+def test_a_misspelled_name_of_relations_is_answered(slices):
+    with pytest.raises(aljax.errors.InputError) as error:
+        aljax.fit(slices[0], "transpot", key=KEY)
+    assert (error.value.name, error.value.got) == ("relations", "is 'transpot'")
+    assert "transport" in error.value.expected
