@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import matplotlib.image
 import numpy as np
@@ -13,16 +14,19 @@ import pytest
 from helpers import SIZES, make_data, make_maps, make_relations, refused
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 
 import aljax
 from aljax import plot
 from aljax.errors import InputError
 from aljax.layout.losses import LossTerms
+from aljax.plot import film
+from aljax.plot.colors import PALETTE, UNKNOWN, color_by, palette
 from aljax.plot.maps import LARGE
 from aljax.plot.motion import Tracks
 from aljax.plot.read import read_maps, read_members
-from aljax.plot.style import NAME, PALETTE, UNKNOWN, color_by, palette
+from aljax.plot.style import NAME
 
 IDS = [np.arange(size) + 10 * t for t, size in enumerate(SIZES)]
 LABELS = [np.arange(size) % 4 for size in SIZES]
@@ -46,13 +50,18 @@ def texts(panel) -> list[Any]:
     return [one for one in panel.texts if one.get_gid() == NAME and one.get_visible()]
 
 
+def extent(name) -> Any:
+    """Where a name stands, without the line to its place."""
+    return Text.get_window_extent(name)
+
+
 def check_names(figure) -> int:
     """Count the names, none of which may touch the frame or another."""
     figure.draw_without_rendering()
     count = 0
     for panel in figure.axes:
         frame = panel.get_window_extent()
-        boxes = [one.get_window_extent() for one in texts(panel)]
+        boxes = [extent(one) for one in texts(panel)]
         for i, box in enumerate(boxes):
             assert frame.x0 <= box.x0
             assert box.x1 <= frame.x1
@@ -242,6 +251,62 @@ def test_maps_of_any_dimension_are_drawn(components):
     assert drawn.shape == (SIZES[0], 2)
 
 
+def test_a_class_is_named_close_to_its_points_or_in_the_legend_alone(rng):
+    labels = np.array([f"class number {i}" for i in range(10)])[np.arange(60) % 10]
+    figure = plot.slices([rng.normal(size=(60, 2))] * 8, [labels] * 8)
+    names = [name for panel in figure.axes for name in texts(panel)]
+    assert 8 <= len(names) < 80
+    for name in names:
+        moved = name.axes.transData.transform([name.xy, name.get_position()])
+        assert abs(np.diff(moved[:, 1])) <= 1.5 * extent(name).height
+    entries = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert entries == sorted({*labels.tolist()})
+
+
+def test_colors_are_asked_for_as_in_matplotlib():
+    classes, points = np.array(["a", "b", "b"]), np.eye(3)[:, :2]
+
+    def drawn(**given) -> list[Any]:
+        return colors_of(plot.points(points, **given).axes[0]).tolist()
+
+    def rgba(*names) -> list[Any]:
+        order = np.random.default_rng(0).permutation(3)
+        return [[*to_rgba(names[row])] for row in order]
+
+    assert drawn(color="k") == rgba("k", "k", "k")
+    named = {"b": "tab:red"}
+    assert drawn(labels=classes, color=named) == rgba(PALETTE[0], "tab:red", "tab:red")
+    assert drawn(labels=classes, color=["r", "g"]) == rgba("r", "g", "g")
+    ends = [matplotlib.colormaps["magma"](end) for end in (0.0, 0.5, 1.0)]
+    assert drawn(values=[0, 1, 2], cmap="magma") == rgba(*ends)
+
+
+def test_pictures_of_several_maps_are_drawn_into_axes_of_the_user(fitted):
+    figure = Figure()
+    axes = figure.subplots(2, 2)
+    assert plot.slices(fitted, LABELS, ax=axes[0], limit=2) is figure
+    two = {"n_neighbors": 5, "ax": axes[1]}
+    assert plot.compare(fitted, 0, 1, LABELS, **two) is figure
+    assert all(len(panel.collections[0].get_offsets()) for panel in axes.ravel())
+    with refused("ax", "has 2 axes", "3 panels"):
+        plot.slices(fitted, ax=axes[0])
+
+
+def test_titles_are_the_labels_of_the_slices():
+    model = aljax.fit(
+        make_data(),
+        make_relations(),
+        key=jax.random.key(0),
+        graph=aljax.GraphConfig(n_neighbors=6),
+        layout=aljax.LayoutConfig(n_epochs=20),
+        slice_labels=["Jan 2020", "Feb 2020", "Mar 2020"],
+    )
+    assert plot.points(model, slice=1).axes[0].get_title() == "Feb 2020"
+    assert plot.points(model, title="").axes[0].get_title() == ""
+    shown = [panel.get_title() for panel in plot.slices(model).axes]
+    assert shown == ["Jan 2020", "Feb 2020", "Mar 2020"]
+
+
 def test_loss_has_a_line_for_each_term(fitted):
     (axis,) = plot.loss(fitted).axes
     names = [line.get_label() for line in axis.lines]
@@ -286,9 +351,7 @@ def test_displacement_of_any_length_is_readable(rng, slices):
     (axis,) = figure.axes
     (marks,) = [c for c in axis.collections if len(np.asarray(c.get_offsets())) > 1]
     places = axis.transData.transform(np.asarray(marks.get_offsets()))
-    assert not sum(
-        one.get_window_extent().count_contains(places) for one in texts(axis)
-    )
+    assert not sum(extent(one).count_contains(places) for one in texts(axis))
     boxes = [label.get_window_extent() for label in axis.get_xticklabels()]
     assert all(box.x1 < other.x1 for box, other in pairwise(boxes))
     assert len(boxes) <= 12
@@ -475,6 +538,28 @@ def test_files_are_of_the_resolution_asked_for(tmp_path):
     assert (tmp_path / "map.pdf").read_bytes().startswith(b"%PDF")
 
 
+def test_files_are_written_whole_into_folders_that_are_made(tmp_path, monkeypatch):
+    path = tmp_path / "new" / "maps.gif"
+
+    def broken(*_: Any) -> Any:
+        yield Image.new("RGB", (8, 8))
+        raise RuntimeError
+
+    for kept in (False, True):
+        with monkeypatch.context() as patch:
+            patch.setattr(film, "_frames", broken)
+            with pytest.raises(RuntimeError):
+                plot.animate(make_maps(), path, ids=IDS, fps=1)
+        assert path.exists() == kept
+        assert [*path.parent.iterdir()] == [path] * kept
+        plot.animate(make_maps(), path, ids=IDS, fps=1, dpi=20)
+    figure = plot.points(make_maps()[0])
+    plot.save(figure, tmp_path / "a" / "b" / "map.png", dpi=20)
+    assert [file.name for file in (tmp_path / "a" / "b").iterdir()] == ["map.png"]
+    with refused("path", "cannot be written"):
+        plot.save(figure, path / "map.png")
+
+
 TWO = [np.zeros((3, 2)), np.ones((3, 2))]
 SAME = [1, 2, 3]
 WRONG: Any = "a"
@@ -492,6 +577,13 @@ REFUSED: list[tuple[Any, str, str]] = [
     (lambda: plot.points(TWO, slice=2), "slice", "-2 to 1"),
     (lambda: plot.points(TWO, slice=BETWEEN), "slice", "1.5"),
     (lambda: plot.points(TWO[0], SAME, values=SAME), "labels", "both given"),
+    (lambda: plot.points(TWO[0], color="tab:rde"), "color", "'tab:rde'"),
+    (lambda: plot.points(TWO[0], SAME, color={4: "k"}), "color", "has 4"),
+    (lambda: plot.points(TWO[0], SAME, color=["k", "r"]), "color", "each of 3"),
+    (lambda: plot.points(TWO[0], SAME, color=["k", "r", 5]), "color[2]", "is 5"),
+    (lambda: plot.points(TWO[0], values=SAME, color="k"), "color", "`cmap`"),
+    (lambda: plot.points(TWO[0], values=SAME, cmap="magmo"), "cmap", "'magmo'"),
+    (lambda: plot.points(TWO[0], SAME, cmap="magma"), "cmap", "`values`"),
     (lambda: plot.points(TWO[0], values=["a", "b", "c"]), "values", "numbers"),
     (lambda: plot.points(np.zeros((300, 2)), np.arange(300)), "labels", "300"),
     (lambda: plot.slices(TWO, titles=["a"]), "titles", "each of 2 slices"),

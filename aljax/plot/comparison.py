@@ -18,6 +18,7 @@ from aljax.config import number
 from aljax.errors import InputError
 from aljax.metrics.ranks import as_positions, count_neighbors
 from aljax.plot import style
+from aljax.plot.colors import Coloring, color_by
 from aljax.plot.maps import draw_map
 from aljax.plot.motion import neighbor_change
 from aljax.plot.read import read_members, read_slice, read_titles, several_maps
@@ -32,6 +33,9 @@ def compare(
     labels: RowValues | None = None,
     *,
     values: RowValues | None = None,
+    color: Any = None,
+    cmap: Any = None,
+    ax: Any = None,
     ids: RowValues | None = None,
     data: Sequence[Any] | None = None,
     n_neighbors: float = 15,
@@ -48,6 +52,9 @@ def compare(
         labels: For each slice its rows' classes.
         values: For each slice its rows' values, instead; without either, the colors
             are the share of neighbors that changed (0 to 1).
+        color: As in `slices`.
+        cmap: As in `slices`.
+        ax: Where to draw, two axes; None makes a figure.
         ids: For each slice its rows' ids; None for the model's own.
         data: The slices, whose neighbors then count instead of those in the maps.
         n_neighbors: Neighbors of a row (at least 1, below half the rows in both
@@ -77,15 +84,21 @@ def compare(
     positions = _positions(maps, data)
     before, after = (positions[t][r] for t, r in zip(pair, rows, strict=True))
     changed = neighbor_change(before, after, k)
-    if labels is None and values is None:
+    if labels is None and values is None and color is None:
         values = [np.full(len(y), np.nan) for y in maps]
         for t, r in zip(pair, rows, strict=True):
             values[t][r] = changed
-    coloring = style.color_by(labels, values, [len(y) for y in maps])
-    panels = _draw_pair([maps[t] for t in pair], coloring, pair)
+    sizes = [len(y) for y in maps]
+    coloring = color_by(labels, values, sizes, color=color, cmap=cmap)
     what = f"{changed.mean():.0%} of each row's {k} nearest changed"
+    heading = ": ".join(filter(None, [heading, what]))
+    panels = style.axes_of(ax, 2) or _new_pair(coloring, heading)
     figure = panels[0].figure.canvas.figure
-    figure.suptitle(": ".join(filter(None, [heading, what])))
+    bounds = style.bounds(np.concatenate([maps[t] for t in pair]))
+    for t, panel in zip(pair, panels, strict=True):
+        draw_map(panel, maps[t], coloring, t, bounds=bounds)
+    if ax is None:
+        style.explain(figure, panels, coloring)
     moved = np.linalg.norm(maps[pair[1]][rows[1]] - maps[pair[0]][rows[0]], axis=1)
     most = np.lexsort((-moved, -changed))[:marked]
     names = [members.names[code] for code in codes[most]]
@@ -106,19 +119,13 @@ def _positions(maps: list[np.ndarray], data: Sequence[Any] | None) -> list[np.nd
     return read
 
 
-def _draw_pair(
-    planes: list[np.ndarray], coloring: style.Coloring, pair: list[int]
-) -> list[Axes]:
-    """Draws two maps side by side, with the same bounds."""
+def _new_pair(coloring: Coloring, heading: str) -> list[Axes]:
+    """The two panels of a new figure with a heading."""
     width = 2 * SIDE
     size = width, SIDE + 0.7 + style.legend_height(coloring, width)
     figure = Figure(figsize=size, layout="constrained")
-    panels = style.grid(figure, 1, 2, 2)
-    bounds = style.bounds(np.concatenate(planes))
-    for t, plane, panel in zip(pair, planes, panels, strict=True):
-        draw_map(panel, plane, coloring, t, bounds=bounds)
-    style.explain(figure, panels, coloring)
-    return panels
+    figure.suptitle(heading)
+    return style.grid(figure, 1, 2, 2)
 
 
 def _mark(panel: Axes, places: Float[np.ndarray, "marked 2"], names: list[str]) -> None:

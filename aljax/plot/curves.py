@@ -9,12 +9,14 @@ from matplotlib.colors import to_hex
 
 from aljax.columns import RowValues
 from aljax.config import number
+from aljax.plot.colors import UNKNOWN, Coloring, color_by
 from aljax.plot.motion import Tracks
 from aljax.plot.read import Members, read_members, read_titles, several_maps
-from aljax.plot.style import COLORMAP, PLAIN, UNKNOWN, Coloring, color_by, spread
+from aljax.plot.style import spread
 
 STEPS = 8  # points of a curve from a slice to the next, but fewer where all the curves
 POINTS = 1_000_000  # would have more than so many
+SHADES = 64  # of a color map
 TICKS = 16  # slices named at the axis
 
 
@@ -23,6 +25,8 @@ def trajectories(
     labels: RowValues | None = None,
     *,
     values: RowValues | None = None,
+    color: Any = None,
+    cmap: Any = None,
     ids: RowValues | None = None,
     titles: Sequence[str] | None = None,
     heading: str = "",
@@ -36,6 +40,8 @@ def trajectories(
         model: A fitted estimator, an `AlignedEmbedding`, or a list of maps.
         labels: For each slice its rows' classes; a curve has that of its first slice.
         values: For each slice its rows' values, instead; likewise.
+        color: As in `slices`.
+        cmap: As in `slices`.
         ids: For each slice its rows' ids; None for the model's own.
         titles: One for each slice.
         heading: The title.
@@ -51,7 +57,8 @@ def trajectories(
     maps, members = several_maps(model), read_members(model, ids)
     number(1, whole=True, optional=True)("limit", limit)
     titles = read_titles(titles, model, len(maps))
-    coloring = color_by(labels, values, [len(y) for y in maps])
+    sizes = [len(y) for y in maps]
+    coloring = color_by(labels, values, sizes, color=color, cmap=cmap)
     chosen = np.arange(len(members.names))
     if limit is not None and len(chosen) > limit:
         chosen = np.sort(np.random.default_rng(0).permutation(chosen)[:limit])
@@ -108,11 +115,12 @@ def _traces(
     names = np.array([members.names[code] for code in chosen], object)
     if coloring.values is not None and coloring.limits is not None:
         low, high = coloring.limits
-        scale = {"colorscale": COLORMAP, "cmin": low, "cmax": high, "showscale": True}
+        ramp = [to_hex(coloring.cmap(part)) for part in np.linspace(0, 1, SHADES)]
+        scale = {"colorscale": ramp, "cmin": low, "cmax": high, "showscale": True}
         each = np.repeat(first(coloring.values), curves.shape[1])
         return [_trace(curves, names, {"color": each, **scale})]
     if coloring.codes is None:
-        return [_trace(curves, names, {"color": PLAIN})]
+        return [_trace(curves, names, {"color": coloring.plain})]
     each = first(coloring.codes)
     titles = [*coloring.classes, "unknown"]  # -1 is the last
     hues = [*map(to_hex, coloring.palette), UNKNOWN]

@@ -20,12 +20,21 @@ from matplotlib import colormaps, colors
 from aljax.columns import RowValues, is_missing, per_row
 from aljax.errors import InputError, read_path
 from aljax.plot import style
+from aljax.plot.colors import (
+    CLASSES,
+    COLORMAP,
+    PLAIN,
+    UNKNOWN,
+    color_by,
+    get_cmap,
+    read_color,
+)
 from aljax.plot.motion import neighbor_change
 from aljax.plot.read import read_maps, read_members, read_titles
 
 LEVELS = 65_535
 NEAREST = 15
-UNKNOWN = 255  # of the share of neighbors that changed
+ABSENT = 255  # of the share of neighbors that changed
 
 
 def explore(
@@ -34,6 +43,8 @@ def explore(
     labels: RowValues | None = None,
     *,
     values: RowValues | None = None,
+    color: Any = None,
+    cmap: Any = None,
     ids: RowValues | None = None,
     columns: Mapping[str, RowValues] | None = None,
     titles: Sequence[str] | None = None,
@@ -42,13 +53,15 @@ def explore(
     """Writes a page with a slider through the slices, search, trails and colors.
 
     One of the colors is the share of a row's 15 nearest members that were not its
-    nearest in the slice before.
+    nearest in the slice before; in the first slice, those that are not in the next.
 
     Args:
         model: A fitted estimator, an `AlignedEmbedding`, or a list of maps.
-        path: Ends on .html.
+        path: Ends on .html.  Folders that are missing are made.
         labels: For each slice its rows' classes.
         values: For each slice its rows' values.
+        color: Of all points; with `labels` as in `slices`.
+        cmap: The color map of all values; None for viridis.
         ids: Shown and searched for, as in `trajectories`.
         columns: More to show and to color by, by name; floats, and whole numbers of
             more than 40 kinds, are values, all else classes.
@@ -70,29 +83,32 @@ def explore(
     sizes = [len(y) for y in maps]
     shown: list[dict[str, Any]] = []
     if labels is not None:
-        shown.append(_classes("label", per_row("labels", labels, sizes)))
+        shown.append(_classes("label", per_row("labels", labels, sizes), color))
     if values is not None:
         shown.append(_numbers("value", per_row("values", values, sizes)))
     for name, column in (columns or {}).items():
         shown.append(_column(str(name), per_row(name, column, sizes)))
     if len(maps) > 1:
         shown.append(_changes(maps, members.codes))
+    ramp = colormaps[COLORMAP] if cmap is None else get_cmap(cmap)
+    plain = PLAIN if color is None or labels is not None else color
     content = {
         "heading": heading,
         "titles": read_titles(titles, model, len(maps)),
         "members": members.names,
         "slices": _slices(maps, members.codes),
         "columns": shown,
-        "plain": _bytes(colors.to_rgb(style.PLAIN)),
-        "unknown": _bytes(colors.to_rgb(style.UNKNOWN)),
-        "ramp": [_bytes(colormaps[style.COLORMAP](i)[:3]) for i in range(256)],
+        "plain": _bytes(read_color("color", plain)[:3]),
+        "unknown": _bytes(colors.to_rgb(UNKNOWN)),
+        "ramp": [_bytes(ramp(i / 255)[:3]) for i in range(256)],
     }
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
     page = resources.files("aljax.plot").joinpath("explorer.html").read_text("utf-8")
     # Inside of a script element only this sign could end it early.
     page = page.replace("$DATA", text.replace("<", "\\u003c"), 1)
     page = page.replace("$TITLE", html.escape(heading or "aljax"), 1)
-    path.write_text(page, encoding="utf-8")
+    with style.written(path) as beside:
+        beside.write_text(page, encoding="utf-8")
     return path
 
 
@@ -135,7 +151,7 @@ def _column(name: str, rows: list[np.ndarray]) -> dict[str, Any]:
 
 
 def _numbers(name: str, rows: list[np.ndarray]) -> dict[str, Any]:
-    coloring = style.color_by(None, rows, [len(array) for array in rows])
+    coloring = color_by(None, rows, [len(array) for array in rows])
     low, high = coloring.limits or (0.0, 1.0)
     encoded = _encode(coloring.values or [], "<f4")
     return {"name": name, "kind": "value", "low": low, "high": high} | encoded
@@ -144,19 +160,22 @@ def _numbers(name: str, rows: list[np.ndarray]) -> dict[str, Any]:
 def _changes(maps: list[np.ndarray], codes: list[np.ndarray]) -> dict[str, Any]:
     """The share of each row's 15 nearest that were others in the slice before.
 
-    Of the members of both slices; or as many nearest as these have by half.
+    In the first slice, that are others in the next.  Of the members of both slices; or
+    as many nearest as these have by half.
     """
-    rows = [np.full(len(y), UNKNOWN) for y in maps]
+    rows = [np.full(len(y), ABSENT) for y in maps]
     for t, (before, after) in enumerate(pairwise(codes)):
         _, here, there = np.intersect1d(before, after, return_indices=True)
         if (k := min(NEAREST, (len(here) - 1) // 2)) > 0:
             changed = neighbor_change(maps[t][here], maps[t + 1][there], k)
-            rows[t + 1][there] = np.rint(changed * (UNKNOWN - 1))
+            rows[t + 1][there] = np.rint(changed * (ABSENT - 1))
+            if t == 0:
+                rows[0][here] = rows[1][there]
     column = {"name": "neighbors changed", "kind": "value", "low": 0, "high": 1}
     return column | _encode(rows, "<u1")
 
 
-def _classes(name: str, rows: list[np.ndarray]) -> dict[str, Any]:
+def _classes(name: str, rows: list[np.ndarray], color: Any = None) -> dict[str, Any]:
     """Classes with a color each; text alone where there are too many."""
     texts = [
         [None if is_missing(label) else str(label) for label in array.tolist()]
@@ -164,12 +183,13 @@ def _classes(name: str, rows: list[np.ndarray]) -> dict[str, Any]:
     ]
     distinct = dict.fromkeys(text for array in texts for text in array)
     distinct.pop(None, None)
-    if len(distinct) > style.CLASSES:
+    if len(distinct) > CLASSES:
         place = {None: -1} | {text: code for code, text in enumerate(distinct)}
         codes = [np.array([place[text] for text in array]) for array in texts]
         column = {"name": name, "kind": "text", "classes": [*distinct]}
     else:
-        coloring = style.color_by(rows, None, [len(array) for array in rows])
+        sizes = [len(array) for array in rows]
+        coloring = color_by(rows, None, sizes, color=color)
         codes = coloring.codes or []
         column = {"name": name, "kind": "class", "classes": [*coloring.classes]}
         column["colors"] = [_bytes(color[:3]) for color in coloring.palette]

@@ -18,6 +18,7 @@ from aljax.columns import RowValues
 from aljax.config import number
 from aljax.errors import InputError, read_path
 from aljax.plot import style
+from aljax.plot.colors import Coloring, color_by
 from aljax.plot.motion import Tracks
 from aljax.plot.read import read_members, read_titles, several_maps
 
@@ -31,6 +32,8 @@ def animate(
     labels: RowValues | None = None,
     *,
     values: RowValues | None = None,
+    color: Any = None,
+    cmap: Any = None,
     ids: RowValues | None = None,
     titles: Sequence[str] | None = None,
     fps: int = 12,
@@ -41,9 +44,12 @@ def animate(
 
     Args:
         model: A fitted estimator, an `AlignedEmbedding`, or a list of maps.
-        path: Ends on .gif, or on .mp4 (which needs ffmpeg).
+        path: Ends on .gif, or on .mp4 (which needs ffmpeg).  Folders that are missing
+            are made.
         labels: For each slice its rows' classes.
         values: For each slice its rows' values, instead.
+        color: As in `slices`.
+        cmap: As in `slices`.
         ids: For each slice its rows' ids; None for the model's own.
         titles: One for each slice.
         fps: Frames per second (1 to 50).
@@ -65,7 +71,8 @@ def animate(
     number(0, open_low=True, optional=True)("seconds", seconds)
     number(1)("dpi", dpi)
     titles = read_titles(titles, model, len(maps))
-    coloring = style.color_by(labels, values, [len(y) for y in maps])
+    sizes = [len(y) for y in maps]
+    coloring = color_by(labels, values, sizes, color=color, cmap=cmap)
     height = SIZE + 0.5 + style.legend_height(coloring, SIZE)
     figure = Figure(figsize=(SIZE, height), layout="constrained", dpi=dpi)
     panel = figure.subplots()
@@ -78,7 +85,9 @@ def animate(
     hold = -(-last // (2 * steps))  # the ends stay a moment
     numbers = [*[0] * hold, *range(last), *[last] * (hold + 1)]
     times = (frame * steps / last for frame in numbers)
-    _write(path, _frames(panel, Tracks(maps, members), titles, coloring, times), fps)
+    frames = _frames(panel, Tracks(maps, members), titles, coloring, times)
+    with style.written(path) as beside:
+        _write(beside, frames, fps)
     return figure
 
 
@@ -86,7 +95,7 @@ def _frames(
     panel: Axes,
     tracks: Tracks,
     titles: Sequence[str],
-    coloring: style.Coloring,
+    coloring: Coloring,
     times: Iterable[float],
 ) -> Iterator[Image.Image]:
     """Draws points and title at each time onto the rest, which is drawn once."""

@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 from aljax.columns import RowValues
 from aljax.errors import InputError
 from aljax.plot import style
+from aljax.plot.colors import color_map, get_cmap, read_color
 from aljax.plot.maps import draw_map
-from aljax.plot.read import one_map
+from aljax.plot.read import one_map, read_title
 
 OUTSIDE = "#cc3311"
 
@@ -25,6 +26,7 @@ def inverse_grid(
     *,
     shape: tuple[int, ...] | None = None,
     columns: int | None = None,
+    color: Any = None,
     slice: int = -1,  # noqa: A002
 ) -> Figure:
     """A map with query points on the left, their reconstructions on the right.
@@ -39,6 +41,7 @@ def inverse_grid(
         labels: Each row's class.
         shape: (height, width) of an image, or (height, width, 3); None for square.
         columns: Images in a row; None for the square root of their number.
+        color: As in `points`.
         slice: Which map of a sequence.
 
     Raises:
@@ -60,7 +63,8 @@ def inverse_grid(
     figure = Figure(figsize=(12, 6.1), layout="constrained")
     halves: Any = figure.subfigures(1, 2)
     panel = halves[0].subplots()
-    coloring = style.color_map(labels, None, len(plane))
+    coloring = color_map(labels, None, len(plane), color=color)
+    panel.set_title(read_title(None, model, slice))
     bounds = style.bounds(np.concatenate([plane, queries]))
     draw_map(panel, plane, coloring, bounds=bounds)
     ink = np.where(inside, "black", OUTSIDE)
@@ -100,8 +104,10 @@ def gradient_map(
     gradients: Any,
     *,
     slice: int = -1,  # noqa: A002
+    color: Any = "white",
+    cmap: Any = "magma",
     ax: Axes | None = None,
-    title: str = "",
+    title: str | None = None,
 ) -> Figure:
     """Draws how fast the data change from position to position of a map.
 
@@ -110,8 +116,10 @@ def gradient_map(
         gradients: The result of `aljax.gradient_map`: `axes` (2, resolution) and
             `norm` (resolution, resolution), |dx/dz| with the first axis along x.
         slice: Which map of a sequence.
+        color: Of the map's points.
+        cmap: The color map of the slope.
         ax: Where to draw; None makes a figure.
-        title: Above the map.
+        title: Above the map; None for the slice's label, if it has one.
 
     Raises:
         InputError: A grid that is not of two components.
@@ -130,11 +138,15 @@ def gradient_map(
     positive = norm[np.isfinite(norm) & (norm > 0)]
     low, high = np.quantile(positive, [0.01, 1]) if positive.size else (0.1, 1.0)
     scale = LogNorm(low, max(high, low * 1.01), clip=True)
-    mesh = ax.pcolormesh(x, y, norm.T, norm=scale, cmap="magma", shading="nearest")
+    mesh = ax.pcolormesh(
+        x, y, norm.T, norm=scale, cmap=get_cmap(cmap), shading="nearest"
+    )
     mesh.set_rasterized(True)
     area = float(np.clip(2000 / len(plane), 0.1, 3))
-    ax.scatter(*plane.T, s=area, c="white", alpha=0.5, linewidths=0, rasterized=True)
-    ax.set(xticks=[], yticks=[], aspect="equal", title=title)
+    style_of = {"s": area, "color": read_color("color", color), "alpha": 0.5}
+    ax.scatter(*plane.T, **style_of, linewidths=0, rasterized=True)
+    ax.set(xticks=[], yticks=[], aspect="equal")
+    ax.set_title(read_title(title, model, slice))
     ax.set(xlim=(x.min(), x.max()), ylim=(y.min(), y.max()))
     root = ax.figure.canvas.figure
     root.colorbar(mesh, ax=ax, label="|dx/dz|, data per unit of the map", shrink=0.8)

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
@@ -13,8 +12,8 @@ from aljax.columns import RowValues
 from aljax.config import number
 from aljax.errors import optional
 from aljax.plot import style
-from aljax.plot.read import one_map, read_maps, read_titles
-from aljax.plot.style import COLORMAP, PLAIN, UNKNOWN, Coloring, color_by, color_map
+from aljax.plot.colors import UNKNOWN, Coloring, color_by, color_map
+from aljax.plot.read import one_map, read_maps, read_title, read_titles
 
 PANEL = 2.6  # inches
 SINGLE = 6.0  # inches
@@ -27,9 +26,11 @@ def points(
     labels: Any = None,
     *,
     values: Any = None,
+    color: Any = None,
+    cmap: Any = None,
     slice: int = -1,  # noqa: A002
     ax: Axes | None = None,
-    title: str = "",
+    title: str | None = None,
     density: bool | None = None,
 ) -> Figure:
     """One map.
@@ -39,10 +40,13 @@ def points(
             of more than two components the first two are drawn.
         labels: Each row's class.
         values: Each row's value, instead.
+        color: Of all points; with `labels` a color of matplotlib for each class, by
+            class, as {"a": "tab:red"}, or in the order of the classes.
+        cmap: The color map of `values`, as "magma"; None for viridis.
         slice: Which map of a sequence, counted from the end where negative.
         ax: Where to draw; None makes a figure.  With an axis, `ax.legend()` adds the
             legend.
-        title: Above the map.
+        title: Above the map; None for the slice's label, if it has one.
         density: True draws how many points there are instead of each (needs
             datashader); None does so above 50,000.
 
@@ -50,7 +54,8 @@ def points(
         InputError: A model that is not fitted, or labels that do not fit the map.
     """
     plane = style.plane(one_map(model, slice))
-    coloring = color_map(labels, values, len(plane))
+    coloring = color_map(labels, values, len(plane), color=color, cmap=cmap)
+    title = read_title(title, model, slice)
     height = SINGLE + style.legend_height(coloring, SINGLE) + 0.3 * bool(title)
     panel = ax or style.new_axes(SINGLE, height)
     figure = panel.figure.canvas.figure
@@ -61,7 +66,7 @@ def points(
     else:
         for handle in style.handles(coloring):
             ax.add_line(handle)
-    style.settle(panel)
+    style.settle(panel, far=ax is not None or style.too_many(coloring))
     return figure
 
 
@@ -70,6 +75,9 @@ def slices(
     labels: RowValues | None = None,
     *,
     values: RowValues | None = None,
+    color: Any = None,
+    cmap: Any = None,
+    ax: Any = None,
     titles: Sequence[str] | None = None,
     heading: str = "",
     density: bool | None = None,
@@ -82,6 +90,10 @@ def slices(
         labels: For each slice its rows' classes, which decide their colors.  Up to 10
             are named in the maps, up to 40 in the legend.
         values: For each slice its rows' values, instead.
+        color: Of all points; with `labels` a color of matplotlib for each class, by
+            class, as {"a": "tab:red"}, or in the order of the classes.
+        cmap: The color map of `values`, as "magma"; None for viridis.
+        ax: Where to draw, one for each map; None makes a figure.
         titles: One for each slice; None for the slices' labels or numbers.
         heading: The title of the whole.
         density: As in `points`, for each map.
@@ -94,26 +106,35 @@ def slices(
     """
     maps = [style.plane(y) for y in read_maps(model)]
     titles = read_titles(titles, model, len(maps))
-    coloring = color_by(labels, values, [len(y) for y in maps])
+    sizes = [len(y) for y in maps]
+    coloring = color_by(labels, values, sizes, color=color, cmap=cmap)
     number(1, whole=True, optional=True)("limit", limit)
     shown = style.spread(len(maps), limit)
     count = len(shown)
-    rows = -(-count // (5 if count <= 20 else 6))
-    columns = -(-count // rows)  # so that the last row is nearly full
-    width = PANEL * max(columns, 2)
-    size = (width, PANEL * rows + 0.6 + style.legend_height(coloring, width))
-    figure = Figure(figsize=size, layout="constrained")
     many = f"{count} of {len(maps)}" if count < len(maps) else str(count)
     how = f"{many} maps with the same axes, read by row" if len(maps) > 1 else ""
-    figure.suptitle(": ".join(filter(None, [heading, how])))
-    panels = style.grid(figure, rows, columns, count)
+    heading = ": ".join(filter(None, [heading, how]))
+    panels = style.axes_of(ax, count) or _panels(count, coloring, heading)
+    figure = panels[0].figure.canvas.figure
     bounds = style.bounds(np.concatenate([maps[t] for t in shown]))
     for t, panel in zip(shown, panels, strict=True):
         _title(panel, titles[t])
         draw_map(panel, maps[t], coloring, t, density=density, bounds=bounds)
-    style.explain(figure, [*figure.axes], coloring)
-    style.settle(*panels)
+    if ax is None:
+        style.explain(figure, [*figure.axes], coloring)
+    style.settle(*panels, far=ax is not None or style.too_many(coloring))
     return figure
+
+
+def _panels(count: int, coloring: Coloring, heading: str) -> list[Axes]:
+    """The panels of a new figure with a heading, in rows that are nearly full."""
+    rows = -(-count // (5 if count <= 20 else 6))
+    columns = -(-count // rows)
+    width = PANEL * max(columns, 2)
+    size = (width, PANEL * rows + 0.6 + style.legend_height(coloring, width))
+    figure = Figure(figsize=size, layout="constrained")
+    figure.suptitle(heading)
+    return style.grid(figure, rows, columns, count)
 
 
 def _title(panel: Axes, text: str) -> None:
@@ -155,7 +176,7 @@ def _shade(panel: Axes, points: np.ndarray, coloring: Coloring, t: int) -> None:
     xlim, ylim = panel.get_xlim(), panel.get_ylim()
     canvas = datashader.Canvas(side, side, x_range=xlim, y_range=ylim)
     table = pandas.DataFrame({"x": points[:, 0], "y": points[:, 1]})
-    how, shades = None, {"cmap": [PLAIN], "min_alpha": 100}
+    how, shades = None, {"cmap": [coloring.plain], "min_alpha": 100}
     if coloring.codes is not None:
         names = [*map(str, range(len(coloring.classes))), "unknown"]  # -1 is the last
         codes = coloring.codes[t] % len(names)
@@ -167,7 +188,7 @@ def _shade(panel: Axes, points: np.ndarray, coloring: Coloring, t: int) -> None:
         table["v"] = coloring.values[t]
         how = datashader.mean("v")
         shades = {"how": "linear", "span": coloring.limits}
-        shades["cmap"] = colormaps[COLORMAP]
+        shades["cmap"] = coloring.cmap
     image = shading.shade(canvas.points(table, "x", "y", how), **shades)
     image = shading.dynspread(image, threshold=0.6, max_px=3)
     pixels = np.asarray(image.to_pil())

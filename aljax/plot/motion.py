@@ -16,6 +16,7 @@ from aljax.layout.losses import LossTerms
 from aljax.layout.optimize import recorded_epochs
 from aljax.metrics.maps import neighborhood_preservation
 from aljax.plot import style
+from aljax.plot.colors import PALETTE, read_color
 from aljax.plot.read import (
     Map,
     Members,
@@ -23,7 +24,6 @@ from aljax.plot.read import (
     read_members,
     read_titles,
 )
-from aljax.plot.style import PALETTE
 
 FEW = 4  # columns
 TITLE = 14  # letters of a slice's title at an axis
@@ -140,6 +140,7 @@ def displacement(
     ids: RowValues | None = None,
     titles: Any = None,
     heading: str = "",
+    color: Any = PALETTE[0],
     ax: Axes | None = None,
 ) -> Figure:
     """Draws how far members move to the next slice, and names those that move most.
@@ -149,8 +150,8 @@ def displacement(
     of each twelfth of a longer sequence.  Distances are in radii: the median distance
     of all points to the center of their slice.
 
-    Arguments and errors are those of `trajectories`, with `ax` of `loss`; slices that
-    share no member are refused, too.
+    Arguments and errors are those of `trajectories`, with `ax` of `loss` and the
+    `color` of the boxes or bands; slices that share no member are refused, too.
     """
     maps, members = read_maps(model), read_members(model, ids)
     titles = read_titles(titles, model, len(maps))
@@ -163,7 +164,7 @@ def displacement(
     moved = [lengths / unit for lengths in moved]
     axis = ax or style.new_axes(*FIGURE_SIZE)
     axis.spines[["top", "right"]].set_visible(False)
-    _draw_distances(axis, moved)
+    _draw_distances(axis, moved, read_color("color", color))
     top = 1.12 * np.concatenate(moved).max()
     axis.set(xlim=(0.4, len(moved) + 0.6), ylim=(0, top))
     long = max(map(len, titles)) > TITLE  # then the slices' numbers stand for them
@@ -198,18 +199,20 @@ def _distances(
     return who, moved
 
 
-def _draw_distances(axis: Axes, shared: list[np.ndarray]) -> None:
+def _draw_distances(axis: Axes, shared: list[np.ndarray], color: Any) -> None:
     """Draws the distribution of each step's distances: boxes, or bands of many."""
     if len(shared) <= BOXES:
         line = {"color": "black"}
-        axis.boxplot(shared, whis=(5, 95), showfliers=False, medianprops=line)
+        box = {"facecolor": (*color[:3], 0.4 * color[3])}
+        whole = {"patch_artist": True, "boxprops": box, "medianprops": line}
+        axis.boxplot(shared, whis=(5, 95), showfliers=False, **whole)
         return
     parts = [0.05, 0.25, 0.5, 0.75, 0.95]
     none = [np.nan] * len(parts)
     parts = np.array([np.quantile(x, parts) if x.size else none for x in shared]).T
     steps = np.arange(1, len(shared) + 1)
     for low, high, shade in ((0, 4, 0.2), (1, 3, 0.4)):
-        band = {"color": PALETTE[0], "alpha": shade, "linewidth": 0}
+        band = {"color": color, "alpha": shade, "linewidth": 0}
         axis.fill_between(steps, parts[low], parts[high], **band)
     axis.plot(steps, parts[2], color="black", linewidth=1)
 

@@ -82,6 +82,12 @@ def read_titles(titles: Sequence[str] | None, model: Any, count: int) -> list[st
     return read
 
 
+def read_title(title: str | None, model: Any, slice: int) -> str:  # noqa: A002
+    """The title of one slice: as passed, or its label, or nothing."""
+    labels = getattr(_fitted(model), "slice_labels", None)
+    return title or ("" if labels is None or title is not None else str(labels[slice]))
+
+
 class Members(NamedTuple):
     """The members of each slice, by row, as places in `names`."""
 

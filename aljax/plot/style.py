@@ -1,13 +1,14 @@
-"""The look of pictures: colors, legends, sizes and saving."""
+"""The look of pictures: panels, names, legends and saving."""
 
 import os
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
 
-import colorcet
 import numpy as np
-from jaxtyping import Float, Int
-from matplotlib import colormaps, colors, patheffects
+from matplotlib import colors, patheffects
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
@@ -15,45 +16,21 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from scipy.spatial.distance import cdist
 
-from aljax.columns import RowValues, is_missing, per_row
 from aljax.config import number
 from aljax.errors import InputError, read_path
+from aljax.plot.colors import PALETTE, Coloring
 
 LEGEND_LIMIT = 40  # classes, beyond which a legend outgrows the picture
 NAME_LENGTH = 14  # letters of a class's name in a map
+ENTRY_LENGTH = 24  # and in the legend
 MARGIN = 0.06  # of the maps' extent, on each side
 GAP = 3  # pixels between names, and from a name to the frame
 NAME = "class name"
 BESIDE = 0.015  # of the width, from a place to its name
-TIE = {"color": "grey", "linewidth": 0.5}
+TIE = {"arrowstyle": "-", "color": "grey", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 0}
 STEPS = (0, 1, -1, 2, -2, 3, -3)  # heights by which a name may give way
 
-# Paul Tol's ten that stay apart without one kind of cone.  Beyond them Glasbey's: first
-# the 30, neither nearly black nor nearly white, of which each is the farthest from all
-# before and from what is unknown, for those who see it least well (in OKLab).
-PALETTE = (
-    *("#332288", "#cc6677", "#117733", "#ddcc77", "#88ccee"),
-    *("#882255", "#44aa99", "#999933", "#aa4499", "#666666"),
-)
-FIRST = [95, 105, 10, 0, 188, 193, 14, 6, 8, 232, 54, 167, 130, 50, 220]
-FIRST += [180, 15, 117, 28, 110, 131, 35, 113, 102, 200, 251, 152, 85, 94, 16]
-MORE = [colorcet.glasbey_bw_minc_20[i] for i in dict.fromkeys([*FIRST, *range(256)])]
-UNKNOWN = "#c8c8c8"  # a missing label or value
-PLAIN = PALETTE[0]
-COLORMAP = "viridis"
 NAMING = 500  # rows of a class that say where its name stands
-CLASSES = 256  # more different labels than that are quantities or names
-
-
-class Coloring(NamedTuple):
-    """The colors of each slice's points, and the classes or values they stand for."""
-
-    points: list[Float[np.ndarray, "_ 4"]]  # RGBA, 0 to 1
-    codes: list[Int[np.ndarray, "_"]] | None = None  # places in `classes`; -1: unknown
-    classes: Sequence[str] = ()
-    palette: Float[np.ndarray, "_ 4"] = np.zeros((0, 4))  # of the classes
-    limits: tuple[float, float] | None = None  # values at the ends of the color map
-    values: list[np.ndarray] | None = None
 
 
 def plane(positions: np.ndarray) -> np.ndarray:
@@ -97,6 +74,17 @@ def grid(figure: Any, rows: int, columns: int, count: int) -> list[Axes]:
     return [*panels[:count]]
 
 
+def axes_of(ax: Any, count: int) -> list[Axes]:
+    """The axes that a user passes for so many panels; none for None."""
+    if ax is None:
+        return []
+    panels = np.ravel(np.asarray(ax, object)).tolist()
+    if len(panels) < count or not all(isinstance(one, Axes) for one in panels):
+        got = f"has {len(panels)} axes of matplotlib or other things"
+        raise InputError("ax", got, f"axes for {count} panels")
+    return panels[:count]
+
+
 def scatter(panel: Axes, points: np.ndarray, color: np.ndarray) -> None:
     """Draws points in one random order: in that of the rows a class may bury others."""
     order = np.random.default_rng(0).permutation(len(points))
@@ -120,19 +108,30 @@ def name_classes(panel: Axes, points: np.ndarray, coloring: Coloring, t: int) ->
         members = points[codes == code]
         members = members[:: -(-len(members) // NAMING)]
         middle = members[np.median(cdist(members, members), axis=1).argmin()]
-        name(panel, _shortened(coloring.classes[int(code)]), middle, fontweight="bold")
+        text = _shortened(coloring.classes[int(code)], NAME_LENGTH)
+        name(panel, text, middle, middle, fontweight="bold")
 
 
-def name(panel: Axes, text: str, where: np.ndarray, **style: Any) -> Text:
-    """Text that `settle` will keep off the frame and off other text."""
+def name(
+    panel: Axes, text: str, where: np.ndarray, beside: np.ndarray, **style: Any
+) -> None:
+    """Text that `settle` will keep off the frame and off other text, with a line to it.
+
+    Args:
+        panel: Where to draw.
+        text: The name.
+        where: The place that has it.
+        beside: Where the name stands.
+        style: Of the text.
+    """
     style = {"ha": "center", "va": "center", "fontsize": "small", **style}
-    placed = panel.text(float(where[0]), float(where[1]), text, gid=NAME, **style)
+    places = {"xy": tuple(where), "xytext": tuple(beside), "textcoords": "data"}
+    placed = panel.annotate(text, **places, arrowprops=TIE, gid=NAME, **style)
     placed.set_path_effects([patheffects.withStroke(linewidth=2, foreground="white")])
-    return placed
 
 
-def _shortened(text: str) -> str:
-    return text if len(text) <= NAME_LENGTH else text[: NAME_LENGTH - 1] + "\u2026"
+def _shortened(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 1] + "\u2026"
 
 
 def name_places(
@@ -145,36 +144,34 @@ def name_places(
     pixels = panel.transData.transform(places)
     pixels[:, 0] += BESIDE * panel.bbox.width
     beside = panel.transData.inverted().transform(pixels)
-    labels = [
-        name(panel, text, place, **style)
-        for text, place in zip(names, beside, strict=True)
-    ]
+    for text, place, at in zip(names, places, beside, strict=True):
+        name(panel, text, place, at, **style)
     settle(panel, avoid=places)
-    for text, place in zip(labels, places, strict=True):
-        if text.get_visible():
-            panel.plot(*zip(place, text.get_position(), strict=True), **TIE)
 
 
-def settle(*panels: Axes, avoid: np.ndarray | None = None) -> None:
+def settle(*panels: Axes, avoid: np.ndarray | None = None, far: bool = True) -> None:
     """Moves names inside the frame and apart; hides those that find no free place.
 
     Args:
         panels: Axes of the same figure.
         avoid: Positions (points, 2) in each of them that no name may cover.
+        far: True lets names give way by several heights; False by one, as there is a
+            legend.
     """
     panels[0].figure.canvas.figure.draw_without_rendering()  # decides the layout
     places = np.zeros((0, 2)) if avoid is None else avoid
     for panel in panels:
-        _settle(panel, panel.transData.transform(places))
+        _settle(panel, panel.transData.transform(places), STEPS if far else STEPS[:3])
 
 
-def _settle(panel: Axes, marks: np.ndarray) -> None:
+def _settle(panel: Axes, marks: np.ndarray, steps: Sequence[int]) -> None:
     frame = panel.get_window_extent().padded(-GAP)
     taken: list[Any] = []
     for text in [text for text in panel.texts if text.get_gid() == NAME]:
-        box = text.get_window_extent().padded(GAP / 2)
+        # Without the line, which an annotation counts in.
+        box = Text.get_window_extent(text).padded(GAP / 2)
         text.set_visible(False)
-        for step in STEPS:
+        for step in steps:
             moved = box.translated(0, step * box.height)
             inside = moved.translated(
                 max(frame.x0 - moved.x0, 0) + min(frame.x1 - moved.x1, 0),
@@ -191,18 +188,27 @@ def _settle(panel: Axes, marks: np.ndarray) -> None:
                 break
 
 
+def too_many(coloring: Coloring) -> bool:
+    """Whether classes are too many for a legend."""
+    return len(coloring.classes) > LEGEND_LIMIT
+
+
 def handles(coloring: Coloring) -> list[Line2D]:
     """A legend's entries."""
     return [
-        Line2D([], [], marker="o", linestyle="", color=color, label=_shortened(label))
+        Line2D([], [], marker="o", linestyle="", color=color, label=_entry(label))
         for label, color in zip(coloring.classes, coloring.palette, strict=True)
     ]
+
+
+def _entry(label: str) -> str:
+    return _shortened(label, ENTRY_LENGTH)
 
 
 def explain(figure: Figure, panels: Any, coloring: Coloring) -> None:
     """Adds a legend below for classes, a bar at the side for values."""
     if coloring.limits is not None:
-        scale = ScalarMappable(colors.Normalize(*coloring.limits), COLORMAP)
+        scale = ScalarMappable(colors.Normalize(*coloring.limits), coloring.cmap)
         figure.colorbar(scale, ax=panels, shrink=0.7, aspect=30, pad=0.02)
     elif 1 < len(coloring.classes) <= LEGEND_LIMIT:
         figure.legend(
@@ -223,8 +229,8 @@ def legend_height(coloring: Coloring, width: float) -> float:
 
 def _columns(coloring: Coloring, width: float) -> int:
     """The number of legend entries that stand side by side in so many inches."""
-    longest = min(max(map(len, coloring.classes)), NAME_LENGTH)
-    return min(len(coloring.classes), max(int(width / (0.62 + 0.1 * longest)), 1))
+    longest = max(len(_entry(label)) for label in coloring.classes)
+    return min(len(coloring.classes), max(int(width / (0.55 + 0.085 * longest)), 1))
 
 
 def save(figure: Any, path: str | os.PathLike[str], *, dpi: int = 300) -> Any:
@@ -233,14 +239,15 @@ def save(figure: Any, path: str | os.PathLike[str], *, dpi: int = 300) -> Any:
     Args:
         figure: A figure that any function of `aljax.plot` returned.
         path: Ends on .png, .pdf, .svg or another that matplotlib writes; on .html for
-            `trajectories`.
+            `trajectories`.  Folders that are missing are made.
         dpi: Pixels per inch, where there are pixels.
 
     Returns:
         The figure.
 
     Raises:
-        InputError: An ending that the figure cannot be written as.
+        InputError: An ending that the figure cannot be written as, or a file that
+            cannot be written.
     """
     path = read_path(path)
     number(1)("dpi", dpi)
@@ -249,80 +256,28 @@ def save(figure: Any, path: str | os.PathLike[str], *, dpi: int = 300) -> Any:
     if path.suffix.removeprefix(".").lower() not in kinds:
         expected = f"a path that ends on .{', .'.join(kinds)}"
         raise InputError("path", f"is {path}", expected)
-    if flat:
-        figure.savefig(path, dpi=dpi)
-    else:  # with plotly inside, so that it opens offline
-        figure.write_html(path, include_plotlyjs=True)
+    with written(path) as beside:
+        if flat:
+            figure.savefig(beside, dpi=dpi)
+        else:  # with plotly inside, so that it opens offline
+            figure.write_html(beside, include_plotlyjs=True)
     return figure
 
 
-def palette(classes: int) -> Float[np.ndarray, "classes 4"]:
-    """Colors (RGBA) for any number of classes (0 to 256)."""
-    return colors.to_rgba_array([*PALETTE, *MORE][:classes])
+@contextmanager
+def written(path: Path) -> Iterator[Path]:
+    """Yields a path beside, which replaces `path` once it is whole.
 
-
-def color_by(
-    labels: RowValues | None, values: RowValues | None, sizes: Sequence[int]
-) -> Coloring:
-    """Colors by each slice's classes, or by its values, or one for all."""
-    if labels is not None and values is not None:
-        raise InputError(
-            "labels",
-            "and `values` are both given",
-            "one of them, as a point has one color",
-            "Pass classes as `labels` or quantities as `values`.",
-        )
-    if labels is not None:
-        return _by_label(per_row("labels", labels, sizes))
-    if values is not None:
-        return _by_value(per_row("values", values, sizes))
-    return Coloring([np.tile(colors.to_rgba(PLAIN), (size, 1)) for size in sizes])
-
-
-def color_map(labels: Any, values: Any, size: int) -> Coloring:
-    """`color_by` for one map, given its rows' classes or values alone."""
-    labels, values = (None if rows is None else [rows] for rows in (labels, values))
-    return color_by(labels, values, [size])
-
-
-def _by_label(labels: list[np.ndarray]) -> Coloring:
-    rows = [label for array in labels for label in array.tolist()]
-    classes = {label for label in rows if not is_missing(label)}
-    if len(classes) > CLASSES:
-        raise InputError(
-            "labels",
-            f"has {len(classes):,} different labels",
-            f"at most {CLASSES} classes",
-            "Pass quantities as `values`, or leave out labels that tell no groups.",
-        )
+    Folders that are missing are made.
+    """
+    beside = path.with_name(f".{secrets.token_hex(4)}{path.suffix}")
     try:
-        ordered = sorted(classes)
-    except TypeError:  # numbers and text
-        ordered = sorted(classes, key=lambda label: (str(label), type(label).__name__))
-    place = {label: code for code, label in enumerate(ordered)}
-    joined = np.array([place.get(label, -1) for label in rows], dtype=int)
-    codes = np.split(joined, np.cumsum([len(array) for array in labels])[:-1])
-    hues = palette(len(ordered))
-    shown = np.vstack([hues, colors.to_rgba(UNKNOWN)])  # -1 is the last
-    points = [shown[code] for code in codes]
-    return Coloring(points, codes, [*map(str, ordered)], hues)
-
-
-def _by_value(values: list[np.ndarray]) -> Coloring:
-    try:
-        floats = [
-            np.asarray([np.nan if is_missing(x) else x for x in rows], dtype=float)
-            if rows.dtype.kind == "O"
-            else rows.astype(float)
-            for rows in values
-        ]
-    except (TypeError, ValueError) as error:
-        remedy = "Pass classes as `labels`."
-        raise InputError("values", f"is {error}", "numbers", remedy) from error
-    joined = np.concatenate(floats)
-    finite = joined[np.isfinite(joined)]
-    low, high = (finite.min(), finite.max()) if finite.size else (0.0, 1.0)
-    ramp = colormaps[COLORMAP].with_extremes(bad=UNKNOWN)
-    scale = colors.Normalize(low, high)
-    points = [ramp(scale(np.ma.masked_invalid(rows))) for rows in floats]
-    return Coloring(points, limits=(float(low), float(high)), values=floats)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield beside
+        os.replace(beside, path)
+    except OSError as error:
+        got = f"is {path}, which cannot be written ({error.strerror or error})"
+        raise InputError("path", got, "a file in a folder of yours") from error
+    finally:
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)

@@ -20,7 +20,7 @@ from scipy.spatial.distance import cdist
 
 import aljax
 from aljax.layout.spaces import lifted, squared_distance
-from aljax.plot.style import color_by
+from aljax.plot.colors import color_by
 from experiments.benchmarks.parts import RESULTS
 from experiments.benchmarks.peers import load_peer
 from experiments.clocks import clocked

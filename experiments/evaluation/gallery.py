@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from aljax.plot.style import color_by
+from aljax.plot.colors import color_by
 from experiments.benchmarks.peers import Problem
 from experiments.data.dataset import Dataset
 from experiments.evaluation.methods import pooled_components

@@ -9,8 +9,9 @@ from matplotlib.figure import Figure
 
 from aljax import AlignedEmbedding, plot
 from aljax.errors import InputError
+from aljax.plot.colors import color_map
 from aljax.plot.inverse import draw_images
-from aljax.plot.style import bounds, color_map, scatter, spread
+from aljax.plot.style import bounds, scatter, spread
 from experiments.settings import InverseGrid
 
 DIAGONALS = np.array([[-1, 1], [1, 1], [-1, -1], [1, -1]])  # read as a page is

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 
 from aljax import plot
 from aljax.config import number
-from aljax.plot.style import PALETTE
+from aljax.plot.colors import PALETTE
 from experiments.interrupts import Interrupts
 from experiments.settings import RunSettings, check_options
 from experiments.tasks.training import (

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from aljax import AlignmentConfig
-from aljax.plot.style import PALETTE
+from aljax.plot.colors import PALETTE
 from aljax.selection import WEIGHT, Selection, select_alignment
 from aljax.sweep import SweepProblem
 from experiments import composition, settings

@@ -11,17 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 from scipy.spatial.distance import cdist
 
-from aljax.plot.style import (
-    COLORMAP,
-    PALETTE,
-    bounds,
-    color_by,
-    explain,
-    name_places,
-    plane,
-    scatter,
-    spread,
-)
+from aljax.plot.colors import COLORMAP, PALETTE, color_by
+from aljax.plot.style import bounds, explain, name_places, plane, scatter, spread
 from aljax.selection import WEIGHT
 
 MARKERS = ("D", "s", "^", "v", "P")
