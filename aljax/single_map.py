@@ -11,7 +11,7 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from aljax.columns import is_anndata, names_of
-from aljax.config import find_ab_params, of_slices
+from aljax.config import find_ab_params, of_slices, one_of
 from aljax.embedding import AlignedEmbedding
 from aljax.errors import InputError
 from aljax.graph.bipartite import bipartite_graph
@@ -24,6 +24,7 @@ from aljax.transform import transform
 from aljax.umap_parameters import Parameters
 
 Map = Float[np.ndarray, "points components"]
+Finite = bool | str
 GRAPH = "graph"  # the `transform_mode` without a layout
 
 
@@ -52,7 +53,12 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
     _supervised = False
     _also_saved = ("_unique_inverse_", "_supervised")
 
-    def fit(self, X: Any, y: Any = None) -> "UMAP":  # noqa: N803
+    def fit(
+        self,
+        X: Any,  # noqa: N803
+        y: Any = None,
+        ensure_all_finite: Finite = True,
+    ) -> "UMAP":
         """Lays the data out.
 
         Args:
@@ -60,11 +66,13 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
                 SciPy sparse matrix, or (precomputed) distances `(points, points)`.
             y: The rows' classes (-1 for unknown) or values, as `target_metric` says,
                 or None.
+            ensure_all_finite: True, False or "allow-nan".  Only distances may have
+                values that are not finite, and they always may.
 
         Raises:
             ValueError: As `aljax.fit` does.
         """
-        rows = self._validate(X, reset=True)
+        rows = self._validate(X, ensure_all_finite, reset=True)
         self._lay_out(rows, y, names_of(X), self.init)
         return self
 
@@ -72,25 +80,31 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
         self,
         X: Any,  # noqa: N803
         y: Any = None,
+        ensure_all_finite: Finite = True,
     ) -> Any:
         """`fit`, then the map, or the graph if `transform_mode` is "graph".
 
         With `output_dens` it returns `(map, rad_orig_, rad_emb_)`.
         """
-        self.fit(X, y)
+        self.fit(X, y, ensure_all_finite)
         if self.transform_mode == GRAPH:
             return self.graph_
         if self.output_dens:
             return self.embedding_, self.rad_orig_, self.rad_emb_
         return self.embedding_
 
-    def update(self, X: Any) -> "UMAP":  # noqa: N803
+    def update(
+        self,
+        X: Any,  # noqa: N803
+        ensure_all_finite: Finite = True,
+    ) -> "UMAP":
         """Adds rows, and lays all of them out again from where they are.
 
         New rows start where `transform` places them.
 
         Args:
             X: The new rows, `(points, features)`.
+            ensure_all_finite: As `fit` takes it.
 
         Raises:
             InputError: The model was fitted with `y` or to distances, or was saved
@@ -98,7 +112,7 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
             NotFittedError: `fit` comes first.
         """
         check_is_fitted(self)
-        new = self._validate(X, reset=False)
+        new = self._validate(X, ensure_all_finite, reset=False)
         rows, start = self._raw_data, self.init
         why = "of `y`" if self._supervised else "without rows" if rows is None else ""
         why = why or ("of scaled columns" if self.maps_.scaling else "")
@@ -112,7 +126,11 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
         self._lay_out(stacked(rows, new), None, columns, start)
         return self
 
-    def transform(self, X: Any) -> Any:  # noqa: N803
+    def transform(
+        self,
+        X: Any,  # noqa: N803
+        ensure_all_finite: Finite = True,
+    ) -> Any:
         """Places unseen rows in the map, as `aljax.transform` does.
 
         With `transform_mode="graph"` it returns their memberships in the rows of the
@@ -122,7 +140,7 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
             InputError: The model has one row, or rows do not fit.
         """
         check_is_fitted(self)
-        rows = self._validate(X, reset=False)
+        rows = self._validate(X, ensure_all_finite, reset=False)
         if len(self.maps_.maps[0]) == 1:
             got, remedy = "comes to a model of a single row", "Fit more rows."
             raise InputError("X", got, "a model of at least two", remedy)
@@ -292,13 +310,23 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
 
-    def _validate(self, data: Any, *, reset: bool) -> Any:
+    def _validate(self, data: Any, allowed: Finite = True, *, reset: bool) -> Any:
         check_data(data, "X")
+        one_of("True", "False", "allow-nan")("ensure_all_finite", str(allowed))
         data = read_rows(data, "X") if is_anndata(data) else data
         finite = self.metric != PRECOMPUTED  # of rows that are unrelated
-        return validate_data(
-            self, data, reset=reset, accept_sparse="csr", ensure_all_finite=finite
-        )
+        try:
+            return validate_data(
+                self, data, reset=reset, accept_sparse="csr", ensure_all_finite=finite
+            )
+        except ValueError as error:
+            if allowed is True or "contains" not in str(error):
+                raise
+            got = f"is {allowed!r}, and `X` has values that are not finite"
+            remedy = "Fill them, or set `metric='precomputed'` and give distances that "
+            remedy += "leave them out, such as sklearn's `nan_euclidean_distances(X)`."
+            expected = "True, for rows are compared in all columns"
+            raise InputError("ensure_all_finite", got, expected, remedy) from error
 
     def _keep(self, maps: AlignedEmbedding) -> None:
         self.maps_ = maps

@@ -8,6 +8,7 @@ import pandas
 import pytest
 import scipy.sparse
 from helpers import import_umap, make_data, refused
+from sklearn.metrics.pairwise import nan_euclidean_distances
 
 import aljax
 from aljax.config import find_ab_params
@@ -201,3 +202,17 @@ def test_graphs_are_those_of_umap_learn(local_connectivity):
     theirs, ours = (model.fit(DATA) for model in both())
     theirs.update(NEW)
     equal(theirs.graph_, ours.update(NEW).graph_)
+
+
+def test_values_that_are_not_finite_need_distances_that_leave_them_out():
+    gaps = DATA.copy()
+    gaps[0, 1] = np.nan
+    for allowed in (False, "allow-nan"):
+        one_map(**BARE).fit(DATA, None, allowed)
+        with refused("ensure_all_finite", f"{allowed!r}", "precomputed"):
+            one_map(**BARE).fit(gaps, ensure_all_finite=allowed)
+    with refused("ensure_all_finite", "'yes'", "allow-nan"):
+        one_map(**BARE).fit(DATA, ensure_all_finite="yes")
+    apart = nan_euclidean_distances(gaps)
+    model = one_map(**BARE, metric="precomputed").fit(apart, None, "allow-nan")
+    assert np.isfinite(model.embedding_).all()
