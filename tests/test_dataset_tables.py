@@ -224,9 +224,27 @@ def test_other_separators_marks_and_encodings_say_how_to_set_them(shops, tmp_pat
     latin.write_bytes("month,shop,größe\n1,2,3\n".encode("latin-1"))
     with refused("data.path", "utf-8", "encoding: latin-1"):
         read(latin)
+    with refused("data.path", "encoding: utf-16"):
+        read(shops(tmp_path / "d.csv", encoding="utf-16"))
+    with refused("data.path", "single column", '{sep: "\\t"}'):
+        read(shops(tmp_path / "e.csv", sep="\t"))
     (tmp_path / "c.csv").write_text("month,shop,area\n")
     with refused("data.path", "no rows"):
         read(tmp_path / "c.csv")
+
+
+def test_constant_columns_and_missing_ids_are_told(shops, tmp_path):
+    def change(frame):
+        frame["staff"], frame["shop"] = 1, frame["shop"].astype(object)
+        frame.loc[[3, 70], "shop"] = None
+        return frame
+
+    path = shops(tmp_path / "a.csv", change)
+    notes = "\n".join(read(path).notes)
+    assert "columns with one value: staff" in notes
+    assert "rows without shop, which have no mates: 2" in notes
+    with refused("data.features", "staff", "columns by which rows differ"):
+        read(path, features=["staff"])
 
 
 @pytest.mark.parametrize(

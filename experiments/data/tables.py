@@ -1,5 +1,7 @@
 """Long tables, one row for each member and slice, cut into slices related by ids."""
 
+import codecs
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -17,6 +19,7 @@ from experiments.data.columns import checked, in_units, numeric, tell_spreads
 from experiments.data.dataset import Dataset
 from experiments.data.dates import in_order
 
+SHOWN = 8  # names of columns
 INSTALL = "pip install 'aljax[frames]'"
 # The library's names of what are columns here.
 SETTINGS = {
@@ -83,6 +86,10 @@ def own_table(
 
     values = checked(values, missing, place, told)
     frame = frame.loc[values.index]
+    _tell_constant(values, told)
+    unnamed = int(frame[id].isna().sum())
+    if unnamed:
+        told.append(f"rows without {id}, which have no mates: {unnamed}")
     tell_spreads(values, scale, told)
     order = in_order(frame[slice], dates, told)
     if len(frame) > 1 and frame[slice].nunique() == len(frame):
@@ -97,6 +104,22 @@ def own_table(
     except InputError as error:
         raise error.renamed(SETTINGS.get(error.name, error.name)) from error
     return replace(dataset, notes=told)
+
+
+def _tell_constant(values: Any, told: list[str]) -> None:
+    """Notes the columns that tell no rows apart, which at least one has to do."""
+    constant = [str(name) for name in values if values[name].nunique() < 2]
+    if len(values) > 1 and len(constant) == values.shape[1]:
+        got = f"has {shortened(constant)}, with the same value in every row"
+        raise InputError("data.features", got, "columns by which rows differ")
+    if constant:
+        told.append(f"columns with one value: {shortened(constant)}")
+
+
+def shortened(names: Sequence[str]) -> str:
+    """Returns the first names of a list, and how many more there are."""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
 
 
 def from_table(values: Any, slices: Any, ids: Any, labels: Any) -> Dataset:
@@ -149,16 +172,19 @@ def _read_frame(path: str, options: Mapping[str, Any]) -> Any:
         raise InputError("data.path", f"is {path}", expected, remedy) from error
     except UnicodeDecodeError as error:
         got = f"is {path}, which is not in the encoding {error.encoding}"
+        marked = file.read_bytes()[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
         remedy = "Set it, as in 'data.csv={encoding: latin-1}'."
+        remedy = remedy.replace("latin-1", "utf-16") if marked else remedy
         raise InputError("data.path", got, "a table of text", remedy) from error
     except DAMAGE as error:
         got = f"is {path}, which cannot be read ({short(error)})"
         expected = "a table with one line for each member and slice"
         remedy = "Options of pandas.read_csv go into 'data.csv={sep: \";\"}'."
         raise InputError("data.path", got, expected, remedy) from error
-    if frame.shape[1] == 1 and re.search(r"[;|\t]", str(frame.columns[0])):
+    found = re.search(r"[;|\t]", str(frame.columns[0])) if frame.shape[1] == 1 else None
+    if found:
         got = f"is {path}, which has a single column, {frame.columns[0]!r}"
-        remedy = "Set the separator, as in 'data.csv={sep: \";\"}'."
+        remedy = f"Set the separator: 'data.csv={{sep: {json.dumps(found[0])}}}'."
         raise InputError("data.path", got, "a column for each name", remedy)
     if not len(frame):
         raise InputError("data.path", f"is {path}, which has no rows", "some rows")
