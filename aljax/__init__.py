@@ -25,7 +25,7 @@ from aljax.update import update
 
 if TYPE_CHECKING:
     from aljax.estimator import UMAP, AlignedUMAP
-    from aljax.layout.hypergradient import hypergradient
+    from aljax.layout.outer import hypergradient
 
 load = AlignedEmbedding.load
 ROOMS = ("distributed", "metrics", "plot", "selection", "sweep")
@@ -73,10 +73,9 @@ def __getattr__(name: str) -> Any:
 
         return getattr(estimator, name)
     if name == "hypergradient":
-        from aljax.layout.hypergradient import hypergradient
+        from aljax import layout
 
-        # The module of this name would hide it.
-        return hypergradient
+        return layout.hypergradient
     if name in ROOMS:
         return importlib.import_module(f"aljax.{name}")
     hint = nearest_name(name, [*__all__, *ROOMS])

@@ -69,7 +69,7 @@ ORDER = [
     "layout.minimum",
     "layout.implicit",
     "layout.adjoint",
-    "layout.hypergradient",
+    "layout.outer",
     "inverse",
     "project",
     "new_rows",

@@ -23,7 +23,7 @@ from aljax.layout import (
     min_dists,
     solve_layout,
 )
-from aljax.layout.hypergradient import curve_of
+from aljax.layout.outer import curve_of
 from aljax.layout.problem import layout_params, stack_maps
 
 SIZES = (20, 20, 20)

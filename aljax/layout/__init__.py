@@ -24,18 +24,18 @@ from aljax.layout.shifts import draw_shifts
 
 if TYPE_CHECKING:
     from aljax.layout.adjoint import Unrolled, graph_of, reweigh, solve_layout
-    from aljax.layout.hypergradient import (
+    from aljax.layout.implicit import Anchored, Implicit
+    from aljax.layout.outer import (
         Encoded,
         coupling_weights,
         hypergradient,
         min_dists,
     )
-    from aljax.layout.implicit import Anchored, Implicit
 
 DERIVED = {
     "adjoint": ("Unrolled", "graph_of", "reweigh", "solve_layout"),
     "implicit": ("Anchored", "Implicit"),
-    "hypergradient": ("Encoded", "coupling_weights", "hypergradient", "min_dists"),
+    "outer": ("Encoded", "coupling_weights", "hypergradient", "min_dists"),
 }
 __all__ = [
     "AlignedProblem",
