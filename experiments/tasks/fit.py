@@ -17,7 +17,13 @@ from aljax.errors import InputError
 from aljax.layout.optimize import LayoutState
 from experiments.clocks import CompileClock, stage
 from experiments.data import sources
-from experiments.data.dataset import Dataset, related_by_ids, titled
+from experiments.data.dataset import (
+    Dataset,
+    among,
+    leading_to,
+    related_by_ids,
+    titled,
+)
 from experiments.interrupts import Interrupts
 from experiments.results import contents, inverse_pictures, report, resume
 from experiments.results.folder import folder_beside, publish
@@ -114,12 +120,10 @@ def fit(
         got = f"is {first}, but there are {count} slices"
         raise InputError("first", got, f"at most {count}")
     whole = first == count
-    by_ids = bool(dataset.relations) and not isinstance(dataset.relations[0], dict)
-    relations = dataset.relations[: first if by_ids else first - 1]
     with bar(interrupts) as progress:
         embedding = aljax.fit(
             dataset.slices[:first],
-            relations,
+            among(dataset.relations, first),
             key=jax.random.key(settings.seed),
             **settings.configs,
             scale=dataset.scale,
@@ -135,7 +139,7 @@ def fit(
         embedding = aljax.update(
             embedding,
             dataset.slices[t],
-            dataset.relations[t if by_ids else t - 1],
+            leading_to(dataset.relations, t),
             key=jax.random.fold_in(key, t),
             slice_label=labels(dataset)[t],
         )
