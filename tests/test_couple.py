@@ -9,6 +9,8 @@ import pytest
 
 import aljax
 from aljax.relations.transport import plan_of, steps_for, transport_plan
+from experiments.data.dataset import among, leading_to
+from experiments.data.sources import load
 
 KEY = jax.random.key(0)
 SHORT = aljax.LayoutConfig(n_epochs=5)
@@ -131,7 +133,7 @@ def test_known_rows_join_slices_of_other_columns(rng):
     np.testing.assert_array_equal(plan.others[order][near], np.arange(20))
     np.testing.assert_allclose(plan.mass[plan.rows < 20], 1.0)
     assert right(coupling, [np.arange(POINTS)] * 2) > 0.95
-    with pytest.raises(aljax.errors.InputError) as error:
+    with pytest.raises(aljax.InputError) as error:
         aljax.couple([members, turned], key=KEY)
     assert error.value.name == "slice 0"
     assert "9" in error.value.got
@@ -204,13 +206,38 @@ def test_few_rows_are_coupled(rng, sizes):
 )
 @pytest.mark.usefixtures("as_users_run_it")
 def test_settings_out_of_range_are_named(slices, arguments, name):
-    with pytest.raises(aljax.errors.InputError) as error:
+    with pytest.raises(aljax.InputError) as error:
         aljax.couple(slices[0], key=KEY, **arguments)
     assert error.value.name == name
 
 
 def test_a_misspelled_name_of_relations_is_answered(slices):
-    with pytest.raises(aljax.errors.InputError) as error:
+    with pytest.raises(aljax.InputError) as error:
         aljax.fit(slices[0], "transpot", key=KEY)
     assert (error.value.name, error.value.got) == ("relations", "is 'transpot'")
     assert "transport" in error.value.expected
+
+
+@pytest.mark.filterwarnings("ignore:no row is seen")
+def test_a_table_without_ids_is_coupled(rng, tmp_path):
+    pandas = pytest.importorskip("pandas", reason="pip install 'aljax[frames]'")
+    table = pandas.DataFrame(rng.normal(size=(60, 3)), columns=[*"abc"])
+    table["year"] = np.repeat([2001, 2002, 2003], 20)
+    table.to_csv(tmp_path / "survey.csv", index=False)
+    settings = {"slice": "year", "id": None, "features": None, "label": None}
+    dataset = load("table", path=str(tmp_path / "survey.csv"), **settings)
+    assert {*dataset.relations} == {(0, 1), (0, 2), (1, 2)}
+    assert {*among(dataset.relations, 2)} == {(0, 1)}
+    assert {*leading_to(dataset.relations, 2)} == {(0, 2), (1, 2)}
+    np.testing.assert_array_equal(np.concatenate(dataset.ids), np.arange(60))
+    assert "come again" in dataset.notes[-1]
+
+
+def test_files_are_coupled_where_they_are_asked_to(slices, tmp_path):
+    np.savez(tmp_path / "s.npz", *(rows.astype(np.float32) for rows in slices[0]))
+    files = {"path": str(tmp_path / "s.npz"), "labels": None}
+    dataset = load("files", relations="transport", **files)
+    assert {*dataset.relations} == {(0, 1), (0, 2), (1, 2)}
+    with pytest.raises(aljax.InputError) as error:
+        load("files", relations=None, **files)
+    assert "transport" in error.value.remedy

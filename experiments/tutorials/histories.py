@@ -1,8 +1,9 @@
-"""Draws the figures of docs/sequences.md from the results of three runs.
+"""Draws the figures of docs/sequences.md and docs/coupling.md from results of runs.
 
 python -m experiments.run experiment=baseball
 python -m experiments.run experiment=senate
 python -m experiments.run experiment=countries
+python -m experiments.run experiment=branching_cells
 python -m experiments.tutorials.histories docs
 """
 
@@ -47,8 +48,15 @@ def countries(maps: Maps, ids: Maps, labels: Maps) -> Figure:
     )
 
 
+def branching_cells(maps: Maps, ids: Maps, labels: Maps) -> Figure:
+    """Draws all days but the first, on which all cells are of the stem."""
+    del ids
+    titles = [f"day {t}" for t in range(1, len(maps))]
+    return plot.slices(maps[1:], labels[1:], titles=titles)
+
+
 FIGURES: dict[str, Callable[[Maps, Maps, Maps], Figure]] = {
-    figure.__name__: figure for figure in (baseball, senate, countries)
+    figure.__name__: figure for figure in (baseball, senate, countries, branching_cells)
 }
 
 
@@ -64,11 +72,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Draws the figures from the command line."""
     parser = argparse.ArgumentParser(prog="python -m experiments.tutorials.histories")
     parser.add_argument("folder", type=Path, help="where the figures go")
+    parser.add_argument("--only", choices=FIGURES, nargs="+", default=[*FIGURES])
     parser.add_argument("--results", type=Path, default=Path("results"))
     settings = parser.parse_args(arguments)
-    for name, figure in FIGURES.items():
+    for name in settings.only:
+        figure = FIGURES[name]
         with np.load(settings.results / name / "embedding.npz") as held:
-            count = sum(key.startswith("slice_") for key in held)
+            count = len(held["slice_labels"])
             maps, ids, labels = (
                 [held[f"{kind}_{t}"] for t in range(count)]
                 for kind in ("slice", "ids", "labels")
