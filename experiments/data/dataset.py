@@ -32,7 +32,7 @@ class Dataset:
     """
 
     slices: Sequence[np.ndarray]
-    relations: Sequence[Any] | Mapping[tuple[int, int], Any]
+    relations: Any
     ids: Sequence[np.ndarray]
     titles: Sequence[str]
     labels: Sequence[np.ndarray] | None = None
