@@ -63,6 +63,20 @@ def test_the_code_of_the_functional_core_runs():
     assert 0 < radius[1] < radius[0]
 
 
+def test_the_code_of_the_method_runs():
+    names = code(ROOT / "docs" / "method.md")
+    assert float(names["torus"](np.array([0.1, 0.0]), np.array([6.2, 0.0]))) < 0.2
+    assert names["layout"].output_metric is names["torus"]
+
+
+def test_every_page_with_code_has_a_test_that_runs_it():
+    written = Path(__file__).read_text()
+    cluster = {"scale.md"}  # its code runs on the machines of one
+    for page in PAGES:
+        if "```python" in page.read_text() and page.name not in cluster:
+            assert f'"{page.stem}"' in written or f'"{page.name}"' in written
+
+
 @pytest.mark.slow
 def test_the_code_of_the_page_on_models_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
