@@ -292,6 +292,11 @@ def test_pictures_of_several_maps_are_drawn_into_axes_of_the_user(fitted):
         plot.slices(fitted, ax=axes[0])
 
 
+def test_a_notebook_shows_a_figure():
+    picture: Any = plot.points(np.eye(3)[:, :2])
+    assert picture._repr_png_().startswith(b"\x89PNG")
+
+
 def test_titles_are_the_labels_of_the_slices():
     model = aljax.fit(
         make_data(),

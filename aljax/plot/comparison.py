@@ -123,7 +123,7 @@ def _new_pair(coloring: Coloring, heading: str) -> list[Axes]:
     """The two panels of a new figure with a heading."""
     width = 2 * SIDE
     size = width, SIDE + 0.7 + style.legend_height(coloring, width)
-    figure = Figure(figsize=size, layout="constrained")
+    figure = style.Picture(figsize=size, layout="constrained")
     figure.suptitle(heading)
     return style.grid(figure, 1, 2, 2)
 

@@ -74,7 +74,7 @@ def animate(
     sizes = [len(y) for y in maps]
     coloring = color_by(labels, values, sizes, color=color, cmap=cmap)
     height = SIZE + 0.5 + style.legend_height(coloring, SIZE)
-    figure = Figure(figsize=(SIZE, height), layout="constrained", dpi=dpi)
+    figure = style.Picture(figsize=(SIZE, height), layout="constrained", dpi=dpi)
     panel = figure.subplots()
     box = style.bounds(np.concatenate(maps))
     panel.set(xticks=[], yticks=[], aspect="equal", title=titles[0], **box)

@@ -60,7 +60,7 @@ def inverse_grid(
         expected = f"one for each of {len(queries)} queries"
         raise InputError("images", f"has {len(pictures)}", expected)
     columns = columns or int(np.ceil(len(queries) ** 0.5))
-    figure = Figure(figsize=(12, 6.1), layout="constrained")
+    figure = style.Picture(figsize=(12, 6.1), layout="constrained")
     halves: Any = figure.subfigures(1, 2)
     panel = halves[0].subplots()
     coloring = color_map(labels, None, len(plane), color=color)

@@ -132,7 +132,7 @@ def _panels(count: int, coloring: Coloring, heading: str) -> list[Axes]:
     columns = -(-count // rows)
     width = PANEL * max(columns, 2)
     size = (width, PANEL * rows + 0.6 + style.legend_height(coloring, width))
-    figure = Figure(figsize=size, layout="constrained")
+    figure = style.Picture(figsize=size, layout="constrained")
     figure.suptitle(heading)
     return style.grid(figure, rows, columns, count)
 

@@ -1,5 +1,6 @@
 """The look of pictures: panels, names, legends and saving."""
 
+import io
 import os
 import secrets
 from collections.abc import Iterator, Sequence
@@ -33,6 +34,15 @@ STEPS = (0, 1, -1, 2, -2, 3, -3)  # heights by which a name may give way
 NAMING = 500  # rows of a class that say where its name stands
 
 
+class Picture(Figure):
+    """A figure that a notebook shows, also where pyplot is not in use."""
+
+    def _repr_png_(self) -> bytes:
+        shown = io.BytesIO()
+        self.savefig(shown, format="png")
+        return shown.getvalue()
+
+
 def plane(positions: np.ndarray) -> np.ndarray:
     """Two coordinates of each point; a map of one component is drawn over its rows."""
     if positions.shape[1] > 1:
@@ -63,7 +73,7 @@ def spread(count: int, limit: int | None) -> list[int]:
 
 def new_axes(width: float, height: float) -> Axes:
     """The axes of a new figure of so many inches."""
-    return Figure(figsize=(width, height), layout="constrained").subplots()
+    return Picture(figsize=(width, height), layout="constrained").subplots()
 
 
 def grid(figure: Any, rows: int, columns: int, count: int) -> list[Axes]:
