@@ -235,7 +235,7 @@ def prepare(
     ids = relations if is_ids(relations) else None
     reading: Any = {"metric": graph.metric, "missing": missing, "ids": ids}
     read = read_slices(slices, slice_labels, **reading)
-    read, scaling = scaled(read, scale, by=scale_by, missing=missing)
+    read, scaling = scaled(read, scale, scale_by, missing, precomputed_knn)
     if scale is None and precomputed_knn is None:
         warn_of_columns(read, ids)
     dense = [one.dense for one in read]

@@ -123,13 +123,21 @@ def scale(
 
 
 def scaled(
-    slices: Sequence[Slice], scale: Any, *, by: str, missing: str
+    slices: Sequence[Slice], scale: Any, by: str, missing: str, knn: Any = None
 ) -> tuple[Sequence[Slice], Scaling | None]:
-    """Returns checked slices in common units; as they are if nothing is asked for."""
+    """Returns checked slices in common units; as they are if nothing is asked for.
+
+    Raises:
+        InputError: Neighbors `knn` are known, whose distances have other units; or
+            slices cannot be scaled, or not in this way.
+    """
     one_of("all", "slice")("scale_by", by)
     one_of("error", "median")("missing", missing)
     if scale in HOW[:2] and missing == "error":
         return slices, None
+    if knn is not None and scale not in HOW[:2]:
+        got, remedy = "is set beside `precomputed_knn`", "Scale by `aljax.scale` first."
+        raise InputError("scale", got, "None, for neighbors have their units", remedy)
     widths = [_check(one).shape[1] for one in slices]
     if by == "all":
         _check_alike(widths, "the slices")

@@ -1,5 +1,6 @@
 """Slices and relations cut from one table, or from one sequence of rows."""
 
+import re
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -7,7 +8,7 @@ import numpy as np
 
 from aljax.checks import number, one_of
 from aljax.columns import as_plain, check_hashable, is_missing
-from aljax.errors import InputError
+from aljax.errors import InputError, warn
 from aljax.graph.rows import read_rows
 from aljax.graph.slices import slices_of
 from aljax.relations.read import read_slice_ids
@@ -42,6 +43,15 @@ def sliding_windows(
     shared = {row: row - step for row in range(step, size)}
     windows = [cut[start : start + size] for start in starts]
     return windows, [dict(shared) for _ in windows[1:]]
+
+
+# Months by name or days and months before years, whose text is not sorted by time.
+MONTH = "(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z.]*"
+DATE = re.compile(
+    rf"(\d{{1,2}}[ .-]+)?{MONTH}([ .-]+\d{{1,2}},)?[ .-]*\d{{2,4}}"
+    r"|(\d{1,2}[ ./-])?\d{1,2}[ ./-]\d{4}",
+    re.IGNORECASE,
+)
 
 
 class TableSlices(NamedTuple):
@@ -119,10 +129,23 @@ def _in_order(labels: Iterable[Any], dtype: Any) -> list[Any]:
         labels = set(labels)
         return [label for label in as_plain(dtype.categories) if label in labels]
     try:
-        return sorted(labels)
+        order = sorted(labels)
+        _warn_of_dates(order)
+        return order
     except TypeError as error:
         got = f"cannot be sorted ({error})"
         raise InputError("slice_labels", got, "labels of one kind") from error
+
+
+def _warn_of_dates(labels: Sequence[Any]) -> None:
+    """Warns of dates that are text, which puts them in another order than time."""
+    if len(labels) < 2 or not all(isinstance(label, str) for label in labels):
+        return
+    if all(map(DATE.fullmatch, labels)):
+        warn(
+            "slice labels look like dates, and are sorted as text: from "
+            f"{labels[0]!r} to {labels[-1]!r}. Convert them by `pandas.to_datetime`."
+        )
 
 
 def _column(values: Any, name: str, rows: int) -> list[Any]:

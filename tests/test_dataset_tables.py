@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from helpers import make_data, refused
 
+import aljax
 from experiments.data import sources
 from experiments.data.dataset import related_by_ids
 from experiments.data.dates import in_order
@@ -96,11 +97,18 @@ def test_errors_say_what_is_wrong_with_the_table(table, tmp_path):
 
 @pytest.mark.slow
 def test_a_table_runs_from_the_command_line(table, capsys, monkeypatch, tmp_path):
+    pandas = pytest.importorskip("pandas", reason="run: pip install pandas")
     monkeypatch.chdir(tmp_path)
     settings = ["data.slice=year", "data.id=name", "layout.n_epochs=2"]
-    settings += ["graph.n_neighbors=5", "compilation_cache=null"]
+    settings += ["graph.n_neighbors=5", "compilation_cache=null", "data.scale=standard"]
     assert main(["data=table", f"data.path={table}", *settings]) == 0
     assert "1985" in capsys.readouterr().out
+    maps = aljax.load("results/table")
+    rows = pandas.read_csv(table).query("year == 1985")
+    held = {name: row for row, name in enumerate(maps.ids[0])}
+    order = [held[name] for name in rows["name"]]
+    placed = maps.transform(rows[["second", "first"]], slice="1985")
+    np.testing.assert_array_equal(placed, maps.maps[0][order])
     with np.load("results/table/embedding.npz") as arrays:
         assert arrays["slice_0"].shape == (28, 2)
         assert arrays["ids_0"].dtype.kind == "U"

@@ -1,3 +1,4 @@
+import warnings
 from typing import Any
 
 import jax
@@ -183,3 +184,26 @@ def test_windows_of_sparse_rows_are_those_of_dense_ones():
     dense, _ = sliding_windows(VALUES, size=4, step=2)
     for one, other in zip(windows, dense, strict=True):
         np.testing.assert_array_equal(one.toarray(), other)
+
+
+@pytest.mark.parametrize(
+    ("labels", "warned"),
+    [
+        (("Apr 2020", "Feb 2020"), True),
+        (("01/02/2020", "02/01/2020"), True),
+        (("3.2020", "12.2020"), True),
+        (("2 May 2020", "12 April 2020"), True),
+        (("2020-04", "2020-05"), False),
+        (("2020-04-01", "2020-05-01"), False),
+        (("May 2, 2020", "Apr-20"), True),
+        (("10-19", "20-29"), False),
+        (("a", "b"), False),
+        (("1", "2"), False),
+        ((2020, 2021), False),
+    ],
+)
+def test_labels_that_look_like_dates_in_another_order_are_warned_of(labels, warned):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        slices_from_table(VALUES[:2], labels, ["a", "a"])
+    assert ["to_datetime" in str(one.message) for one in caught] == [True] * warned
