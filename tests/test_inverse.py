@@ -61,7 +61,7 @@ def slow_weights(query, embedding, method):
     return order[:-1], weights * (1 + (position - middle) @ slope / reach)
 
 
-@pytest.mark.parametrize("components", [1, 2, 3, 8])
+@pytest.mark.parametrize("components", [1, 2, 8])
 @pytest.mark.parametrize("method", ["mean", "linear"])
 def test_weights_are_those_of_the_formula(method, components):
     embedding, data = make_map(components)
@@ -89,13 +89,13 @@ def test_the_search_is_exact(rng, points, count):
 
 
 def test_the_linear_method_finds_a_plane_that_the_mean_misses():
-    embedding, _ = make_map(points=400)
-    data = embedding @ np.array([[1.0, 2.0], [0.5, -1.0]])
-    queries = make_queries(count=40)
+    embedding, _ = make_map(points=250)
+    plane = np.array([[1.0, 2.0, 0.0, 3.0], [0.5, -1.0, 2.0, 0.0]])
+    data, queries = embedding @ plane, make_queries(count=32)
     errors = [
         np.abs(
             np.asarray(inverse_transform(queries, embedding, data, method=m).points)
-            - queries @ np.array([[1.0, 2.0], [0.5, -1.0]])
+            - queries @ plane
         ).mean()
         for m in ("linear", "mean")
     ]
@@ -104,14 +104,14 @@ def test_the_linear_method_finds_a_plane_that_the_mean_misses():
 
 @pytest.mark.parametrize("place", [np.asarray, jnp.asarray])
 def test_derivatives_and_data_are_as_exact_far_from_the_origin(place):
-    embedding, data = make_map()
+    embedding, data = make_map(points=256)  # JAX's arrays keep their shape
     queries, moved = make_queries(count=20), place(data.round(2) + 1e4)
     found = inverse_transform(queries, embedding, moved)
     near = inverse_transform(queries, embedding, np.asarray(moved, float) - 1e4)
     spacing = np.spacing(np.float32(1e4)) if place is jnp.asarray else 1e-5
     np.testing.assert_allclose(found.points - 1e4, near.points, atol=spacing)
     slopes = [
-        gradient_map(embedding, rows, resolution=8).norm
+        gradient_map(embedding, rows, resolution=5).norm
         for rows in (moved, np.asarray(moved, float) - 1e4)
     ]
     np.testing.assert_allclose(*slopes, rtol=1e-4, atol=1e-4)
@@ -121,13 +121,15 @@ def test_derivatives_and_data_are_as_exact_far_from_the_origin(place):
 def test_times_come_back_to_the_second(rng, bounds):
     times = np.sort(rng.integers(1_700_000_000, 1_700_090_000, POINTS))
     embedding = np.column_stack([(times - 1.7e9) / 1e4, rng.normal(size=POINTS)])
-    found = inverse_transform(embedding, embedding, times[:, None], bounds=bounds)
+    wide = np.repeat(times[:, None], FEATURES, axis=1)
+    found = inverse_transform(embedding, embedding, wide, bounds=bounds)
     rows, weights = np.asarray(found.neighbors), np.asarray(found.weights, float)
     weights = weights / weights.sum(axis=1, keepdims=True)
     expected = ((times - 1.7e9)[rows] * weights).sum(axis=1) + 1.7e9
     if bounds is not None:
         expected = np.clip(expected, times.min(), times.max())
-    np.testing.assert_allclose(np.ravel(found.points), expected, atol=0.5)
+    for column in np.asarray(found.points).T:
+        np.testing.assert_allclose(column, expected, atol=0.5)
 
 
 def test_bounds_can_be_traced():
@@ -345,13 +347,13 @@ def test_steps_of_refinement_do_nothing_and_say_so():
 
 def test_the_gradient_map_is_the_slope_of_a_plane():
     rng = np.random.default_rng(0)
-    embedding = rng.uniform(-1, 1, size=(4000, 2))
-    plane = np.array([[3.0, 0.0], [0.0, 4.0]])
-    found = gradient_map(embedding, embedding @ plane, resolution=21)
-    assert found.norm.shape == (21, 21)
-    assert found.axes.shape == (2, 21)
+    embedding = rng.uniform(-1, 1, size=(250, 2))
+    plane = np.array([[3.0, 0.0, 0.0, 0.0], [0.0, 4.0, 0.0, 0.0]])
+    found = gradient_map(embedding, embedding @ plane, resolution=5)
+    assert found.norm.shape == (5, 5)
+    assert found.axes.shape == (2, 5)
     # |diag(3, 4)| = 5; the ridge shrinks a slope, at random places by some of it
-    middle = np.asarray(found.norm)[5:-5, 5:-5]
+    middle = np.asarray(found.norm)[1:-1, 1:-1]
     assert 3 < np.median(middle) < 6
 
 
@@ -423,10 +425,10 @@ def test_between_slices_the_blend_is_continuous_and_exact_at_its_ends(fitted):
 
 def test_a_trajectory_is_every_slice_in_turn(fitted):
     queries = fitted.slices()[1][:5]
-    path = fitted.inverse_trajectory(queries, method="mean")
+    path = fitted.inverse_trajectory(queries, bounds=(-0.1, 0.1))
     assert len(path) == len(SIZES)
     for t, found in enumerate(path):
-        one = fitted.inverse_transform(queries, slice=t, method="mean")
+        one = fitted.inverse_transform(queries, slice=t, bounds=(-0.1, 0.1))
         np.testing.assert_array_equal(found.points, one.points)
 
 
@@ -437,6 +439,7 @@ def test_no_queries_are_an_empty_result(fitted):
 
 MAP, DATA = make_map()
 ZEROS = np.zeros((1, 2))
+SIGNS = np.resize([[1], [-1]], (POINTS, 1))
 RAGGED: list = [[0.0, 1.0], [2.0]]
 # Changed arguments, the name in the error, and words of it.
 BAD = [
@@ -452,8 +455,8 @@ BAD = [
     ({"embedding": MAP[:0], "data": DATA[:0]}, "embedding", "shape (0, 2)"),
     ({"embedding": MAP[:2], "data": DATA[:2]}, "n_neighbors", "2 rows"),
     ({"data": scipy.sparse.csr_matrix(DATA)}, "data", "sparse"),
-    ({"data": np.full((POINTS, 2), np.nan)}, "data", "NaN"),
-    ({"data": np.resize([1e300, -1e300], (POINTS, 1))}, "data", "too large"),
+    ({"data": np.full((POINTS, FEATURES), np.nan)}, "data", "NaN"),
+    ({"data": np.full((POINTS, FEATURES), 1e300) * SIGNS}, "data", "too large"),
     ({"data": np.ones((POINTS, 2)) * 1j}, "data", "complex"),
     ({"bounds": (1, 0)}, "bounds", "lo is above its hi"),
     ({"bounds": "dat"}, "bounds", "'dat'"),
