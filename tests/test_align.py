@@ -307,17 +307,17 @@ def test_neighbors_or_a_graph_may_be_given_instead_of_data(plain):
 
 def test_slices_may_differ_in_rows_and_columns():
     rng = np.random.default_rng(0)
-    shapes = [(41, 3), (25, 1)]
+    shapes = [(41, 3), (25, 1), (30, 4)]
     data = [rng.normal(size=shape) for shape in shapes]
     rows = {i: i for i in range(20)}
-    maps = lay_out(data, [rows], n_epochs=2).slices()
-    assert [y.shape for y in maps] == [(41, 2), (25, 2)]
+    maps = lay_out(data, [rows, rows], n_epochs=2).slices()
+    assert [y.shape for y in maps] == [(41, 2), (25, 2), (30, 2)]
 
 
 def test_rows_without_a_mate_and_duplicate_rows_are_laid_out():
     data = make_data()
     data[1][5:25] = data[1][5]
-    maps = lay_out(data, [{3: 4}, {7: 7}]).slices()
+    maps = lay_out(data, [{3: 7}, {7: 7}]).slices()
     assert all(np.isfinite(y).all() for y in maps)
     assert len(np.unique(maps[1], axis=0)) == SIZES[1]
 

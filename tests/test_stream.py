@@ -70,6 +70,18 @@ def by_ids() -> AlignedEmbedding:
     return lay_out(relations=IDS[:3])
 
 
+def test_updates_share_one_program_whatever_the_length(base):
+    # The first of the file: what it compiles serves the others.
+    compiled: Any = run_in_place
+    compiled.clear_cache()
+    longer = append(lay_out(1))
+    before = programs(run_in_place)
+    for _ in range(3):
+        longer = append(longer)
+    append(append(base))
+    assert programs(run_in_place) == before
+
+
 def test_an_update_appends_a_slice_and_leaves_the_others_to_the_last_bit(base, longer):
     assert_same_maps(longer.maps[:3], base.maps)
     assert longer.maps[3].shape == (44, 2)
@@ -89,7 +101,7 @@ def test_as_many_slices_move_as_may(base, move):
 
 def test_an_update_changes_nothing_of_what_it_is_given(base):
     fitted = lay_out()
-    longer = append(append(fitted, move=2), keep=2)
+    longer = append(append(fitted, move=3), keep=2)
     assert len(longer.maps) == 2
     assert_same_maps(fitted.maps, base.maps)
     assert_same_links(fitted.relations, base.relations)
@@ -148,17 +160,6 @@ def test_pairs_relate_the_new_slice_to_any_before(base):
     np.testing.assert_allclose(longer.relations[0, 3].strengths, fall)
     assert np.isfinite(longer.maps[3]).all()
     assert_same_maps(longer.maps[:3], base.maps)
-
-
-def test_updates_share_one_program_whatever_the_length(base):
-    compiled: Any = run_in_place
-    compiled.clear_cache()
-    longer = append(lay_out(1))
-    before = programs(run_in_place)
-    for _ in range(3):
-        longer = append(longer)
-    append(append(base))
-    assert programs(run_in_place) == before
 
 
 @pytest.mark.slow

@@ -62,24 +62,8 @@ def assert_rows_equal_fits(found, one, **tolerance):
             np.testing.assert_allclose(terms, values[-1], rtol=1e-4, atol=1e-4)
 
 
-def test_a_row_that_runs_alone_has_the_bits_of_the_single_fit():
-    found = sweep(problem(), ROWS, keys=keys(), chunk=1)
-    assert_rows_equal_fits(found, problem(), rtol=0)
-
-
-def test_rows_that_run_together_equal_single_fits_after_an_epoch():
-    found = sweep(problem(n_epochs=1), ROWS, keys=keys(), chunk=4)
-    assert_rows_equal_fits(found, problem(n_epochs=1), rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.slow
-def test_rows_that_run_together_equal_single_fits_in_double_precision():
-    with jax.enable_x64(True):
-        found = sweep(problem(), ROWS, keys=keys(), chunk=4)
-        assert_rows_equal_fits(found, problem(), rtol=1e-5, atol=1e-5)
-
-
 def test_one_program_lays_out_all_rows_and_one_more_each_other_shape():
+    # The first of the file: what it compiles serves the others.
     layout = {"n_epochs": 3}
     before = programs(run_rows)[0], programs(run_in_place)[0]
     sweep(problem(**layout), ROWS, keys=keys(), chunk=2)
@@ -98,6 +82,23 @@ def test_one_program_lays_out_all_rows_and_one_more_each_other_shape():
     found = sweep(problem(**layout), shapes, keys=jax.random.key(0), chunk=2)
     assert programs(run_rows)[0] == before[0] + 2
     assert np.abs(found.maps[0][0] - found.maps[0][2]).max() > 1e-3
+
+
+def test_a_row_that_runs_alone_has_the_bits_of_the_single_fit():
+    found = sweep(problem(), ROWS, keys=keys(), chunk=1)
+    assert_rows_equal_fits(found, problem(), rtol=0)
+
+
+def test_rows_that_run_together_equal_single_fits_after_an_epoch():
+    found = sweep(problem(n_epochs=1), ROWS, keys=keys(), chunk=2)
+    assert_rows_equal_fits(found, problem(n_epochs=1), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_rows_that_run_together_equal_single_fits_in_double_precision():
+    with jax.enable_x64(True):
+        found = sweep(problem(), ROWS, keys=keys(), chunk=4)
+        assert_rows_equal_fits(found, problem(), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.slow
@@ -121,7 +122,7 @@ def test_shapes_make_groups_and_rows_come_back_in_their_order():
 
 
 def test_the_table_has_a_row_for_each_setting():
-    found = sweep(problem(), ROWS, keys=keys())
+    found = sweep(problem(), ROWS, keys=keys(), chunk=2)
     table = found.table()
     assert [{name: row[name] for name in s} for row, s in zip(table, ROWS, strict=True)]
     assert {"trustworthiness", "displacement", "attraction"} <= set(table[0])
