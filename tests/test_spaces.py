@@ -74,7 +74,9 @@ def test_distances_are_those_of_umap_learn(name, rng):
     np.testing.assert_allclose(squared, np.maximum(wanted, 0) ** 2, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", [*NAMES, torus], ids=str)
+@pytest.mark.parametrize(
+    "name", [*NAMES, torus], ids=lambda n: getattr(n, "__name__", n)
+)
 def test_gradients_are_finite_at_equal_opposite_and_far_points(name):
     x = jnp.ones((SPACES.get(name) or 3, 6))
     x = x.at[0].set(jnp.array([0.0, 0.0, np.pi / 2, 1.0, 1e3, 1e-9]))
@@ -90,13 +92,9 @@ def test_every_term_reads_the_distance():
     shifts = draw_shifts(jax.random.key(0), problem.n_points, n_shifts=24)
     wide = {"output_metric": torus, "output_metric_kwds": {"around": 1e4}}
     terms, wanted = (
-        aligned_loss(
-            maps,
-            problem,
-            layout_params(layout, AlignmentConfig(), slices=3),
-            shifts,
-        )
+        jax.jit(aligned_loss)(maps, problem, params, shifts)
         for layout in (LayoutConfig(**wide), LayoutConfig())
+        for params in [layout_params(layout, AlignmentConfig(), slices=3)]
     )
     for name, values in vars(wanted).items():
         np.testing.assert_allclose(getattr(terms, name), values, rtol=1e-5)

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 
 from aljax.graph.exact import HeldRows
 from aljax.graph.knn import capacity_for, on_device
-from aljax.graph.neighbors import hold_rows, nearest_rows
+from aljax.graph.neighbors import find_neighbors, hold_rows, nearest_rows
 from aljax.graph.queries import HeldCells
 from aljax.relations.strengths import lengths
 from aljax.relations.transport import Candidates, plan_of, steps_for
@@ -75,14 +75,19 @@ def side_of(rows: Float[np.ndarray, "points features"], candidates: int) -> Side
     """Returns a slice with each row's nearest other rows, and how far they are."""
     if not len(rows):
         return Side(rows, None, np.zeros((0, 0), int), np.zeros((0, 0)))
-    held = hold_rows(rows, "euclidean")
-    near, apart = nearest_rows(rows, held, min(candidates + 1, len(rows)))
-    # A row that others repeat need not be the first of them.
-    order = np.argsort(near == np.arange(len(rows))[:, None], axis=1, kind="stable")
-    near, apart = (
-        np.take_along_axis(table, order[:, :-1], 1) for table in (near, apart)
-    )
-    return Side(rows, held, near, apart.astype(float) ** 2)
+    held, count = hold_rows(rows, "euclidean"), min(candidates + 1, len(rows) - 1)
+    if count < 2:
+        return Side(
+            rows, held, *(np.zeros((len(rows), 0), kind) for kind in (int, float))
+        )
+    table = find_neighbors(rows, count)
+    near = np.asarray(table.indices)[1:].T.astype(np.int64)
+    squared = np.asarray(table.distances)[1:].T.astype(float) ** 2
+    # A neighbor that a search has not found is the row itself, and comes last.
+    squared[near == np.arange(len(rows))[:, None]] = np.inf
+    order = np.argsort(squared, axis=1, kind="stable")
+    near, squared = (np.take_along_axis(part, order, 1) for part in (near, squared))
+    return Side(rows, held, near, squared)
 
 
 def couple_sides(
@@ -229,6 +234,7 @@ def _null(side: Side, epsilon: float) -> Float[np.ndarray, "nulls"]:
     if side.near.shape[1] < 2:  # without a pair's own distance there is no unit
         return np.zeros(0)
     rows, others = _both_ways(side.near, side.near)
+    rows, others = rows[rows != others], others[rows != others]
     squared = lengths(side.rows, side.rows, rows, others) ** 2
     units = (
         np.where(side.near[a, 0] == b, side.squared[a, 1], side.squared[a, 0])

@@ -89,7 +89,7 @@ def own_table(
     values = checked(values, missing, place, told)
     frame = frame.loc[values.index]
     _tell_constant(values, told)
-    unnamed = int(frame[id].isna().sum())
+    unnamed = 0 if id is None else int(frame[id].isna().sum())
     if unnamed:
         told.append(f"rows without {id}, which have no mates: {unnamed}")
     tell_spreads(values, scale, told)
