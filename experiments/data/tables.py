@@ -78,7 +78,8 @@ def own_table(
     others = frame.drop(columns=[*{*aside.values()}] if features is None else [])
     values = numeric(others, features, told)
     if values.shape[1] == 0:
-        got = f"is empty: {path} has no numeric columns beside {[*aside.values()]}"
+        beside = " and ".join(name for name in (slice, id) if name)
+        got = f"is empty: {path} has no numeric columns beside {beside}"
         raise InputError("data.features", got, "at least one")
 
     def place(row: int) -> str:
