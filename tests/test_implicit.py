@@ -256,8 +256,13 @@ def test_products_of_stored_curvature_are_those_of_autodiff(
         theta = Theta(changed, dataclasses.replace(params, **dens), None)
     direction = jax.random.normal(jax.random.key(2), start.shape)
     direction *= theta.problem.degrees[:, None] > 0
-    expected = jax.jvp(lambda maps: slope(theta, maps), (start,), (direction,))[1]
-    found = product(theta, start, curvature(theta, start), direction)
+
+    @jax.jit
+    def both(theta, start):
+        wanted = jax.jvp(lambda maps: slope(theta, maps), (start,), (direction,))[1]
+        return wanted, product(theta, start, curvature(theta, start), direction)
+
+    expected, found = both(theta, start)
     size = float(jnp.abs(expected).max())
     np.testing.assert_allclose(found, expected, atol=1e-10 * size)
 
