@@ -69,6 +69,17 @@ def test_the_code_of_the_method_runs():
     assert names["layout"].output_metric is names["torus"]
 
 
+@pytest.mark.filterwarnings("ignore:no row is seen")  # nobody comes again
+def test_the_code_of_the_page_on_couplings_runs():
+    fewer = {
+        "digits[:600], digits[600:1200], digits[1200:]": "*np.split(digits[:150], 3)",
+        "np.eye(600)": "np.eye(50)",
+    }
+    names = code(ROOT / "docs" / "coupling.md", fewer)
+    assert names["maps"].relations[0, 1].rows.size == 50
+    assert names["coupling"].evidence.max() < 0.6
+
+
 def test_every_page_with_code_has_a_test_that_runs_it():
     written = Path(__file__).read_text()
     cluster = {"scale.md"}  # its code runs on the machines of one
