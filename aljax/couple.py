@@ -21,7 +21,7 @@ from aljax.relations.strengths import lengths
 
 SHARPNESS = 2.0  # of affinities to known rows, in units of the nearest one's distance
 LEAST_PULL = 1e-3  # mass below which a pair does not pull
-SHOWN = 3  # pairs of slices that a warning names
+SHOWN = 3  # pairs of slices that a warning or a text names
 Pulls = dict[tuple[int, int], tuple[Int[np.ndarray, "_ 2"], Float[np.ndarray, "_"]]]
 
 
@@ -82,13 +82,20 @@ class Coupling(eqx.Module):
         """
         number(0, high=1, open_low=True)("q", q)
         return [
-            (
-                _called(plan.strict[0], plan.null, q),
-                _called(plan.strict[1], plan.null, q),
-            )
+            (_called(before, plan.null, q), _called(after, plan.null, q))
             for plan in self.plans
             for before, after in [plan.strict]
         ]
+
+    def __repr__(self) -> str:
+        count = sum(len(pairs) for pairs, _ in self.relations.values())
+        lines = [
+            f"{self.names[t]} to {self.names[t + 1]}: evidence {found:.2f}"
+            for t, found in enumerate(self.evidence)
+        ]
+        more = [f"and {len(lines) - SHOWN} more"] * (len(lines) > SHOWN)
+        head = f"Coupling of {len(self.sizes)} slices, {count:,} pairs that pull"
+        return "\n  ".join([head, *lines[:SHOWN], *more])
 
     def to_frame(self) -> Any:
         """Returns a pandas frame with a line for each pair that pulls.
@@ -107,9 +114,8 @@ class Coupling(eqx.Module):
             }
             for name, part in parts.items():
                 columns.setdefault(name, []).append(part)
-        return pandas.DataFrame(
-            {name: np.concatenate(p) for name, p in columns.items()}
-        )
+        joined = {name: np.concatenate(column) for name, column in columns.items()}
+        return pandas.DataFrame(joined)
 
 
 def couple(

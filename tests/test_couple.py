@@ -71,6 +71,9 @@ def test_shares_of_farther_slices_follow_from_the_steps(slices, coupling):
     companions = np.maximum(*(np.bincount(side)[side] for side in pairs.T))
     heavy = weights / companions > 0.5
     assert (ids[0][pairs[heavy, 0]] == ids[2][pairs[heavy, 1]]).mean() > 0.95
+    head, *steps = repr(coupling).split("\n")
+    assert head.startswith("Coupling of 3 slices")
+    assert len(steps) == 2
     frame = coupling.to_frame()
     assert [*frame] == ["slice", "row", "other_slice", "other_row", "mass"]
     assert frame.mass.sum() == pytest.approx(
