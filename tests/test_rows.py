@@ -67,6 +67,7 @@ def test_a_sequence_continues_from_a_published_frame_byte_for_byte():
         start=[published, None, None], pinned=[np.ones(SIZES[0], bool), None, None]
     )
     assert fitted.maps[0].tobytes() == published.tobytes()
+    assert fitted.coordinates is None  # they are the layout's own
     turned = [published, -fitted.maps[1], -fitted.maps[2]]
     moved = displacement(fitted.maps, fitted.relations)
     assert moved < 0.8 * displacement(turned, fitted.relations)

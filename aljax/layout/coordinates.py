@@ -6,6 +6,7 @@ that are pinned in another are brought to it, as wide as a map of n rows usually
     root mean square of a coordinate = h min(6.5, .23 sqrt(n)),    h = a^(-1 / (2b)),
 
 where h is the distance at which the curve is 1/2 (the constants by measurement).
+Positions about as wide as that, and near 0, as those of another layout are, stay.
 """
 
 import math
@@ -19,6 +20,7 @@ from aljax.layout.spectral import Start
 from aljax.units import Units
 
 WIDEST, GROWTH = 6.5, 0.23
+ALIKE = 2.0  # times narrower, wider or spreads off center is still the layout's own
 FAR = 1e3  # units from 0, beyond which single precision tells positions badly apart
 
 Masks = Sequence[np.ndarray | None]
@@ -35,8 +37,8 @@ def coordinates_of(
         params: The settings of the layout.
 
     Returns:
-        None where no rows are pinned, or the space is not Euclidean, so that scale is
-        not a matter of choice: that leaves all as it is.
+        None where no rows are pinned, or they lie as the layout's own do, or the space
+        is not Euclidean, so that scale is no matter of choice; it leaves all as it is.
     """
     if params.space is not None:
         return None
@@ -52,6 +54,8 @@ def coordinates_of(
     a, b = (float(np.mean(np.asarray(leaf))) for leaf in (params.a, params.b))
     usual = a ** (-1 / (2 * b)) * min(WIDEST, GROWTH * math.sqrt(rows))
     unit = spread / usual
+    if 1 / ALIKE <= unit <= ALIKE and np.abs(center).max() <= ALIKE * spread:
+        return None
     return Units(center, np.full_like(center, unit if unit > 0 else 1.0))
 
 
