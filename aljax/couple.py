@@ -121,7 +121,7 @@ class Coupling(eqx.Module):
 def couple(
     slices: Sequence[Any],
     *,
-    key: jax.Array,
+    key: jax.Array | None = None,
     reach: float = 0.5,
     epsilon: float = 0.05,
     n_mates: int = 5,
@@ -162,7 +162,7 @@ def couple(
     Source: unbalanced optimal transport (Chizat et al. 2018), in units of each slice's
         own spacing.
     """
-    check_key(key)
+    key = check_key(key)
     one_of(*EXACT_METRICS)("metric", metric)
     settings = Settings(reach, epsilon, candidates, drift)
     whole = {"n_mates": n_mates, "candidates": candidates, "window": window}
@@ -170,9 +170,8 @@ def couple(
         number(1, whole=True)(name, value)
     for name, value in {"reach": reach, "epsilon": epsilon}.items():
         number(0, open_low=True)(name, value)
-    if all(isinstance(one, Slice) for one in slices):
-        read = [*slices]
-    else:
+    read = slices
+    if not _are_read(slices):
         read = read_slices(slices, slice_labels, metric=metric)
     sure = _read_known(known or {}, read)
     rng = np.random.default_rng(seeds(key, 1)[0])
@@ -215,6 +214,11 @@ def coupled(
     else:
         return relations
     return {k: pair for k, pair in relations.items() if not new or k[1] == last}
+
+
+def _are_read(slices: Any) -> bool:
+    """Tells slices that `fit` and `update` have read from those of a user."""
+    return isinstance(slices, list) and len(slices) > 0 and isinstance(slices[0], Slice)
 
 
 def _read_known(known: Any, slices: Sequence[Slice]) -> list[Int[np.ndarray, "_ 2"]]:

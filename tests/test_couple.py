@@ -214,6 +214,15 @@ def test_settings_out_of_range_are_named(slices, arguments, name):
     assert error.value.name == name
 
 
+@pytest.mark.parametrize(
+    ("slices", "key", "name"), [([], KEY, "slices"), ([np.ones((4, 2))], None, "key")]
+)
+def test_no_slices_and_no_key_are_named(slices, key, name):
+    with pytest.raises(aljax.InputError) as error:
+        aljax.couple(slices, key=key)
+    assert error.value.name == name
+
+
 def test_a_misspelled_name_of_relations_is_answered(slices):
     with pytest.raises(aljax.InputError) as error:
         aljax.fit(slices[0], "transpot", key=KEY)

@@ -28,10 +28,10 @@ REPEATED = 1e-6  # of the mean unit, below which rows count as repeated
 class Settings(NamedTuple):
     """The settings of `couple` that a plan depends on."""
 
-    reach: float = 0.5
-    epsilon: float = 0.05
-    candidates: int = 30
-    drift: bool = True
+    reach: float
+    epsilon: float
+    candidates: int
+    drift: bool
 
 
 class Side(NamedTuple):
@@ -54,7 +54,7 @@ class Plan(NamedTuple):
     Attributes:
         rows: Rows of the earlier slice, in their order.
         others: For each a row of the later slice.
-        mass: How much of the two is the same (0 to 1).
+        mass: How much of the two is the same (at least 0, near 1 for a sure mate).
         strict: For the rows of both slices the mass of the heaviest pair within a
             short reach, which tells if they come again.
         null: The same of rows among those of their own slice, in ascending order.
