@@ -25,6 +25,7 @@ check_seed = number(0, high=2**32 - 1, whole=True)
 NUMBERS = {
     "seed": check_seed,
     "checkpoint_seconds": number(0, open_low=True, optional=True),
+    "timeout": number(0, open_low=True),
     "process_id": number(0, whole=True, optional=True),
 } | dict.fromkeys(("first", "checkpoint_epochs", "devices", "processes"), COUNT)
 # The types and the words for them of the others.
@@ -75,6 +76,8 @@ class RunSettings:
             the cluster says so.
         processes: Number of processes; None likewise.
         process_id: This process, from 0; None likewise.
+        timeout: Seconds that processes wait for each other: to meet, and for a sign of
+            life.
         motion: Draws how members move: curves, a film, an explorer.
         task: One of `tasks.perform.TASKS` as `name`, and its options.
         data: The arguments of `data.sources.load`: a source and its options.
@@ -99,6 +102,7 @@ class RunSettings:
     coordinator: str | None = None
     processes: int | None = None
     process_id: int | None = None
+    timeout: float = 60
     motion: bool
     task: Mapping[str, Any]
     data: Mapping[str, Any]

@@ -1,10 +1,15 @@
 import json
 import os
 import re
+import shutil
+import signal
 import socket
 import subprocess
 import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -104,15 +109,121 @@ def folders(tmp_path) -> list[Path]:
     return made
 
 
-def runs(folders: list[Path], *extra: str) -> list[tuple[int, str, str]]:
+def begin(
+    folders: list[Path], *extra: str, theirs: Sequence[str] = (), **env: str
+) -> list[subprocess.Popen[str]]:
+    """Two processes; `theirs` and the environment are the second one's only."""
     address = f"coordinator=127.0.0.1:{free_port()}"
     common = ["-m", "experiments.run", *RUN, "distributed=true", address, "processes=2"]
-    return ended(
-        [
-            start([*common, f"data.path={folder}", f"process_id={i}", *extra])
-            for i, folder in enumerate(folders)
-        ]
-    )
+    common += extra
+    own: list[tuple[Sequence[str], dict[str, str]]] = [((), {}), (theirs, env)]
+    return [
+        start([*common, f"data.path={folder}", f"process_id={i}", *more], **other)
+        for i, (folder, (more, other)) in enumerate(zip(folders, own, strict=True))
+    ]
+
+
+def runs(folders: list[Path], *extra: str, **more: Any) -> list[tuple[int, str, str]]:
+    return ended(begin(folders, *extra, **more))
+
+
+def line(found: tuple[int, str, str], status: int = 1) -> str:
+    """The error in which a process ended, which is one line."""
+    assert found[0] == status, found
+    errors = [text for text in found[2].replace("\r", "\n").split("\n") if text.strip()]
+    assert sum(text.startswith("error: ") for text in errors) == 1, errors
+    assert "Traceback" not in found[2]
+    return next(text for text in errors if text.startswith("error: "))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("theirs", "named"),
+    [
+        (["seed=7"], ["`seed` is 0 in process 0, 7 in process 1"]),
+        (
+            ["graph.n_neighbors=5", "alignment.alignment_regularisation=.5"],
+            [
+                "`graph.n_neighbors` is 6 in process 0, 5 in process 1",
+                "0.07 in process",
+            ],
+        ),
+        (["layout.n_epochs=40"], ["`layout.n_epochs` is 50 in process 0, 40"]),
+        (["by_ids=true"], ["`by_ids` is False in process 0, True in process 1"]),
+    ],
+)
+def test_settings_that_differ_are_refused_in_all(
+    folders, tmp_path, monkeypatch, theirs, named
+):
+    monkeypatch.chdir(tmp_path)
+    for found in runs(folders, theirs=theirs):
+        for part in named:
+            assert part in line(found)
+    assert not Path("results").exists()
+
+
+@pytest.mark.slow
+def test_data_that_differ_are_refused_in_all(folders, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    half = [*json.loads(Path("mates.json").read_text())[:1], {}, {}]
+    Path("half.json").write_text(json.dumps(half))
+    for found in runs(folders, theirs=["data.relations=half.json"]):
+        assert "`relations` is 3 of sum " in line(found)
+    (folders[1] / "slice3.npy").unlink()
+    for found in runs(folders):
+        assert "`slices` is 4 in process 0, 3 in process 1" in line(found)
+    ours, theirs = runs(folders, theirs=["data.path=nowhere"])
+    assert "`data.path` is nowhere" in line(theirs)
+    assert "process 1, that ended: `data.path` is nowhere" in line(ours)
+    assert not Path("results").exists()
+
+
+@pytest.mark.slow
+def test_other_code_and_devices_are_refused_in_all(folders, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for room in ("aljax", "experiments", "configs"):
+        shutil.copytree(HERE.parent / room, tmp_path / "other" / room)
+    with (tmp_path / "other/aljax/keys.py").open("a") as file:
+        file.write("# another version\n")
+    for found in runs(folders, PYTHONPATH=str(tmp_path / "other")):
+        assert "`aljax` is of code " in line(found)
+    for found in runs(folders, XLA_FLAGS=f"{VIRTUAL}=1"):
+        assert "`devices` is 2 x cpu in process 0, 1 x cpu in process 1" in line(found)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("process", [0, 1])
+def test_a_process_that_is_alone_says_for_whom_it_waits(process, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    address = f"127.0.0.1:{free_port()}"
+    by_hand = [f"coordinator={address}", "processes=2", f"process_id={process}"]
+    words = ["-m", "experiments.run", *RUN, "data.path=data", "distributed=true"]
+    alone = start([*words, *by_hand, "timeout=4"])
+    assert alone.stderr is not None
+    said = alone.stderr.readline()
+    assert f"process {process}: waiting for process {1 - process} at {address}" in said
+    began = time.monotonic()
+    (found,) = ended([alone])
+    assert time.monotonic() - began < 10
+    reason = ["process 1 did not come", "process 0 did not answer"][process]
+    assert f"where {reason} within 4 s" in line(found)
+
+
+@pytest.mark.slow
+def test_a_stopped_process_ends_the_other(folders, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    processes = begin(folders, "timeout=5", "layout.n_epochs=100000000")
+    output = processes[1].stdout
+    assert output is not None
+    while "process 1 of 2" not in output.readline():
+        assert processes[1].poll() is None
+    processes[1].send_signal(signal.SIGSTOP)
+    began = time.monotonic()
+    (found,) = ended(processes[:1])
+    assert time.monotonic() - began < 30
+    assert "process 1 has been silent for 5 s" in line(found)
+    processes[1].send_signal(signal.SIGCONT)
+    ended(processes[1:])
 
 
 @pytest.mark.slow
@@ -147,10 +258,9 @@ def test_a_process_whose_input_is_refused_stops_the_other(
     folders, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    found = runs([folders[0], folders[0]])  # process 1 finds NaN in its slices
-    assert found[1][0] == 1
-    assert "slice2" in found[1][2]
-    assert found[0][0] != 0
+    ours, theirs = runs([folders[0], folders[0]])  # process 1 finds NaN in its slices
+    assert "slice2" in line(theirs)
+    assert "process 1, that ended: `data.path` of slice2" in line(ours)
     assert not Path("results").exists()
 
 
@@ -166,8 +276,7 @@ def test_no_cluster_is_said_so():
         ]
     )
     assert status == 1
-    assert "error: `distributed` is true, but no cluster is detected" in errors
-    assert "coordinator=HOST:PORT processes=N process_id=I" in errors
+    assert "error: `coordinator` is not set, and no cluster is detected" in errors
 
 
 @pytest.mark.usefixtures("as_users_run_it")

@@ -3,6 +3,7 @@
 share -> fit, on every process -> gather
 """
 
+import itertools
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -13,6 +14,13 @@ import numpy as np
 from jax.sharding import Mesh
 
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig, number, of_slices
+from aljax.distributed.agreement import (
+    Agreement,
+    devices_here,
+    statement_of,
+    summed,
+    versions_here,
+)
 from aljax.distributed.exchange import (
     anchors_of,
     anchors_of_all,
@@ -50,6 +58,8 @@ from aljax.relations.read import names_of_dicts
 from aljax.relations.strengths import relate
 from aljax.stages import timed
 
+FITS = itertools.count()  # so that every process calls the same fit by one name
+
 
 def fit(
     slices: Sequence[Any],
@@ -71,8 +81,8 @@ def fit(
         relations: Of the whole sequence, the same on every process: dicts, ids or
             pairs, as `aljax.fit` has them.
         n_slices: How many slices the whole sequence has.
-        key: The same on every process; the maps do not depend on how many there are,
-            but for rounding.
+        key: The same on every process.  The same number of processes gives the same
+            bits; another gives maps that are equal by their measures.
         graph: How data become graphs; lists have a value for each slice of all.
         layout: How graphs become maps.
         alignment: How strongly mates are held together.
@@ -84,30 +94,48 @@ def fit(
         This process's slices: their maps, graphs, data, and the mates among them.
 
     Raises:
-        ValueError: As `aljax.fit` does; or what needs all slices in one process.
+        InputError: As `aljax.fit` does; or what needs all slices in one process; or
+            the processes state different settings, or another one fails: all raise.
     """
-    check_key(key)
-    check_random()
-    check_labels(slice_labels, range(n_slices))
+    agreement = Agreement(f"fit {next(FITS)}")
+    with agreement.together("arguments"):
+        check_key(key)
+        check_random()
+        check_labels(slice_labels, range(n_slices))
+        configs = {"graph": graph, "layout": layout, "alignment": alignment}
+        statement = {
+            "n_slices": n_slices,
+            "key": np.asarray(jax.random.key_data(key)).tolist(),
+            **statement_of(**configs),
+            "relations": None if relations is None else summed(relations),
+            "slice_labels": slice_labels,
+            "start": "not given" if start is None else "given",
+            "progress": "not given" if progress is None else "given",
+        }
+    agreement.same("settings", versions_here() | statement)
+    agreement.same("devices", {"devices": devices_here()})
     own, room, mesh = share(n_slices)
     mine = slice(own.start, own.stop)
-    given = read_slices(slices, slice_labels, metric=graph.metric, first=own.start)
-    dense = [one.dense for one in given]
+    with agreement.together("slices"):
+        given = read_slices(slices, slice_labels, metric=graph.metric, first=own.start)
+        dense = [one.dense for one in given]
+        graph = of_slices(graph, mine, n_slices)
+        layout, start = read_start(start, of_slices(layout, mine, n_slices))
+        _check_settings(slices, own, start)
+        params = layout_params(layout, alignment, slices=len(own))
     knn_seed, start_seed = seeds(key, 2)
-    graph = of_slices(graph, mine, n_slices)
-    layout, start = read_start(start, of_slices(layout, mine, n_slices))
-    _check_settings(slices, own, start)
-    params = layout_params(layout, alignment, slices=len(own))
     seconds: dict[str, float] = {}
-    with timed("graph", seconds):
+    with timed("graph", seconds), agreement.together("graphs"):
         graphs = build_graphs(given, graph, seed=knn_seed)
     with timed("relations", seconds):
         sizes = sizes_of_all(graphs, room, n_slices)
         window = window_of(relations, alignment, n_slices)
         seen = range(own.start, min(own.stop + window, n_slices))
         ahead = graphs_ahead(graphs, room, sizes, seen[len(own) :])
+        with agreement.together("relations"):
+            links = own_links(relations, seen, len(own), sizes, dense, alignment)
         related = relate(
-            own_links(relations, seen, len(own), sizes, dense, alignment),
+            links,
             [*graphs, *ahead],
             alignment_strengths=alignment.alignment_strengths,
             alignment_decay=alignment.alignment_decay,

@@ -42,7 +42,7 @@ def read_dataset(
     path: str,
     relations: str | None,
     labels: str | None,
-    share: Callable[[int], range] | None = None,
+    share: Callable[[dict[str, int]], range] | None = None,
 ) -> Dataset:
     """Reads slices with their relations and labels; for the arguments see `read_data`.
 
@@ -64,20 +64,20 @@ def read_dataset(
 
 
 def read_data(
-    path: str, share: Callable[[int], range] | None = None
+    path: str, share: Callable[[dict[str, int]], range] | None = None
 ) -> dict[str, np.ndarray]:
     """Returns checked slices by name: a folder of `.npy`, an `.npz`, or a lone `.npy`.
 
     Args:
         path: The folder or file; with `share` it is a folder.
-        share: Of the number of slices, those to read; the others have their rows, from
-            the files' headers, and no columns. None reads all.
+        share: Of the names of all slices with their rows, from the files' headers, the
+            slices to read; the others have their rows, but no columns. None reads all.
 
     Raises:
         InputError: Nothing is there, a file cannot be read, or an array is not a
             slice.
     """
-    files: list[Path] = []
+    rows: dict[str, int] = {}
     if share is None:
         arrays = _read_arrays(path, "data.path")
     else:
@@ -87,17 +87,16 @@ def read_data(
             remedy = "Of these, every process reads its own."
             raise InputError("data.path", f"is {path}", expected, remedy)
         files = _files(place, "data.path")
-        mine = share(len(files))
+        rows = {file.stem: _rows_of(file) for file in files}
+        mine = share(rows)
         arrays = _load_all(files[mine.start : mine.stop], "data.path")
     try:
         slices = read_slices([*arrays.values()])
     except InputError as error:
         raise _located(error, "data.path", path, [*arrays]) from error
     read = dict(zip(arrays, (np.asarray(s.given) for s in slices), strict=True))
-    for file in files:
-        if file.stem not in read:
-            read[file.stem] = np.empty((_rows_of(file), 0))
-    return {file.stem: read[file.stem] for file in files} if files else read
+    others = {name: np.empty((rows[name], 0)) for name in rows if name not in read}
+    return {name: (read | others)[name] for name in rows} or read
 
 
 def read_labels(path: str, slices: Mapping[str, np.ndarray]) -> list[np.ndarray]:

@@ -19,6 +19,7 @@ from aljax.errors import InputError
 from experiments import composition
 from experiments.data import sources
 from experiments.data.archives import DAMAGE, read_npz, short
+from experiments.data.dataset import SUM
 from experiments.interrupts import Interrupts
 from experiments.results import report, resume
 from experiments.settings import build
@@ -105,8 +106,8 @@ def _record(folder: Path) -> tuple[dict[str, str], dict[str, str]]:
         whole = {name: str(kept[name]) for name in ("data", "seed") if name in kept}
         decided = {name: text[: resume.DIGITS] for name, text in whole.items()}
         decided |= kept.get("decided", {})
-        if kept.get("processes", 1) > 1:  # each has summed up its own slices
-            decided.pop("data", None)
+        if not decided.get("data", SUM).startswith(SUM):  # summed up in another way
+            decided.pop("data")
         return decided, _flat(kept)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         got = f"is {folder}, whose metrics.json cannot be read ({error!r})"

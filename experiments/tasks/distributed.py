@@ -3,23 +3,32 @@
     python -m experiments.run ... distributed=true coordinator=HOST:PORT processes=N
         process_id=I
 
-Process 0 gathers the maps and writes the results.  A process that fails ends at once,
-for the others wait for it: they then stop with an error of their own.
+Process 0 gathers the maps and writes the results.  A process that fails tells the
+others why and ends at once, and so do they.
 """
 
 import dataclasses
-import os
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
+from jax.errors import JaxRuntimeError
 
 import aljax.distributed
 from aljax import AlignedEmbedding, metrics
+from aljax.distributed.agreement import (
+    Agreement,
+    SharedError,
+    devices_here,
+    digest,
+    summed,
+    versions_here,
+)
 from aljax.distributed.exchange import from_all
 from aljax.errors import InputError
 from aljax.layout.problem import layout_params
@@ -33,9 +42,13 @@ from experiments.settings import RunSettings, build
 from experiments.tasks import selection
 from experiments.tasks.fit import Result, bar, described, finish, labels
 from experiments.tasks.perform import keep_compiled
+from experiments.tasks.watch import Watch, leave
 
-HEARTBEAT = 30  # seconds after which a process that says nothing counts as dead
-DRAWING = 3600  # seconds for which the others wait for process 0 at the end
+SLOWER = 3  # times the patience of the run that JAX's own heartbeats have
+
+# Settings that may differ among processes: numbers of their own, places on their disks.
+OWN = ("process_id", "coordinator", "results", "compilation_cache")
+PLACES = tuple(f"data.{name}" for name in ("path", "relations", "labels", "folder"))
 
 
 def perform(composed: dict[str, Any], interrupts: Interrupts) -> None:
@@ -49,34 +62,41 @@ def perform(composed: dict[str, Any], interrupts: Interrupts) -> None:
         )
     settings = build(composed)
     _check(settings)
-    connect(settings)
-    with _all_or_none():
+    connect(settings, interrupts)
+    agreement = Agreement("run", interrupts.check)
+    with _all_or_none(agreement), Watch(agreement, settings.timeout):
+        same = {name: v for name, v in _flat(composed) if name not in OWN + PLACES}
+        agreement.same("settings", versions_here() | same)
+        agreement.same("devices", {"devices": devices_here()})
         keep_compiled(settings.compilation_cache)
-        run(settings, interrupts)
+        run(settings, interrupts, agreement)
+        agreement.answers("end", "")  # the others wait for process 0 to write
     jax.distributed.shutdown()
 
 
-def connect(settings: RunSettings) -> None:
+def connect(settings: RunSettings, interrupts: Interrupts) -> None:
     """Joins `jax.distributed`: by hand, or as the cluster's environment says."""
-    jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    try:
-        jax.distributed.initialize(
-            settings.coordinator,
-            settings.processes,
-            settings.process_id,
-            heartbeat_timeout_seconds=HEARTBEAT,
-            shutdown_timeout_seconds=DRAWING,
-        )
-    except ValueError as error:
-        raise InputError(
-            "distributed",
-            "is true, but no cluster is detected (SLURM, Open MPI, Kubernetes)",
-            "coordinator=HOST:PORT processes=N process_id=I",
-        ) from error
-    except RuntimeError as error:
-        got = f"is {settings.coordinator}, where the processes did not meet ({error})"
-        expected = "the address of process 0"
-        raise InputError("coordinator", got, expected) from error
+    jax.config.update("jax_enable_preemption_service", False)  # it takes SIGTERM
+    seconds = round(SLOWER * settings.timeout)  # JAX ends a process with a stack
+    aljax.distributed.connect(
+        settings.coordinator,
+        settings.processes,
+        settings.process_id,
+        timeout=settings.timeout,
+        log=partial(print, file=sys.stderr, flush=True),
+        check=interrupts.check,
+        heartbeat_timeout_seconds=seconds,
+        shutdown_timeout_seconds=seconds,
+    )
+
+
+def _flat(settings: Mapping[str, Any], of: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields settings by their full names, such as "graph.n_neighbors"."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{of}{name}.")
+        else:
+            yield f"{of}{name}", value
 
 
 def _check(settings: RunSettings) -> None:
@@ -97,32 +117,44 @@ def _check(settings: RunSettings) -> None:
 
 
 @contextmanager
-def _all_or_none() -> Iterator[None]:
-    """Ends a failed process at once: the others see that and end, too."""
+def _all_or_none(agreement: Agreement) -> Iterator[None]:
+    """Ends a failed process at once, after it has told the others why."""
     try:
         yield
-    except BaseException as error:
-        if isinstance(error, ValueError):
-            print(f"error: {error}", file=sys.stderr)
-        elif isinstance(error, KeyboardInterrupt):
-            print("stopped; nothing was written.", file=sys.stderr)
-        else:
+    except BaseException as failed:
+        error = _cause(failed, agreement)
+        stopped = isinstance(error, KeyboardInterrupt)
+        why = str(error) or type(error).__name__
+        if stopped:
+            why = "stopped"
+        elif not isinstance(error, ValueError | JaxRuntimeError):
             traceback.print_exc()
-            hint = "error: another process may have died; nothing was written."
-            print(hint, file=sys.stderr)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        # Python's own exit would wait for the others, who wait for this one.
-        os._exit(130 if isinstance(error, KeyboardInterrupt) else 1)
+        if not isinstance(error, SharedError):
+            with suppress(JaxRuntimeError):  # nobody is left to be told
+                agreement.fail(why)
+        leave(why, 130 if stopped else 1)
 
 
-def run(settings: RunSettings, interrupts: Interrupts) -> None:
+def _cause(error: BaseException, agreement: Agreement) -> BaseException:
+    """Returns the failure of another process, if that is why a program failed here."""
+    if not isinstance(error, JaxRuntimeError):
+        return error
+    try:
+        agreement.check_failed(agreement.said())
+    except SharedError as ended:
+        return ended
+    except JaxRuntimeError:
+        pass
+    return SharedError("processes", "has one that died", "all to go on to the end")
+
+
+def run(settings: RunSettings, interrupts: Interrupts, agreement: Agreement) -> None:
     """Fits and measures this process's slices; process 0 draws and writes all."""
     seconds: dict[str, float] = {}
     clock = CompileClock()
     writes = jax.process_index() == 0
     with stage("load", seconds, interrupts):
-        dataset = described(load(settings.data), settings)
+        dataset = described(load(settings.data, agreement), settings)
     count = len(dataset.slices)
     share = aljax.distributed.share(count).own
     mine = part(dataset, share)
@@ -151,25 +183,41 @@ def run(settings: RunSettings, interrupts: Interrupts) -> None:
             finish(folder, settings, result, clock, interrupts)
 
 
-def load(data: Mapping[str, Any]) -> Dataset:
+def load(data: Mapping[str, Any], agreement: Agreement) -> Dataset:
     """Returns the dataset, of which only this process's slices have columns.
 
     A folder of the user's own files is read only where it is this process's.
+
+    Raises:
+        InputError: As the source does, or processes find other slices or relations.
     """
 
-    def share(count: int) -> range:
-        return aljax.distributed.share(count).own
+    def share(rows: Mapping[str, int]) -> range:
+        found = {f"rows of {name}": count for name, count in rows.items()}
+        agreement.same("slices", {"slices": len(rows)} | found)
+        return aljax.distributed.share(len(rows)).own
 
-    if data.get("source") == "files":
-        paths = {name: data[name] for name in ("path", "relations", "labels")}
-        return files.read_dataset(**paths, share=share)
-    dataset = sources.load(**data)
-    mine = share(len(dataset.slices))
+    with agreement.together("load"):
+        if data.get("source") == "files":
+            paths = {name: data[name] for name in ("path", "relations", "labels")}
+            dataset = files.read_dataset(**paths, share=share)
+            mine = aljax.distributed.share(len(dataset.slices)).own
+        else:
+            dataset = sources.load(**data)
+            names = [title or str(t) for t, title in enumerate(dataset.titles)]
+            mine = share(dict(zip(names, map(len, dataset.slices), strict=True)))
+    sums = [digest(rows) for rows in dataset.slices[mine.start : mine.stop]]
+    everyone = agreement.answers("sums", " ".join(sums))
     slices = [
         rows if t in mine else np.empty((len(rows), 0))
         for t, rows in enumerate(dataset.slices)
     ]
-    return dataclasses.replace(dataset, slices=slices)
+    dataset = dataclasses.replace(
+        dataset, slices=slices, sums=" ".join(everyone).split()
+    )
+    parts = {name: summed(getattr(dataset, name)) for name in ("relations", "labels")}
+    agreement.same("relations", parts)
+    return dataset
 
 
 def part(dataset: Dataset, share: range) -> Dataset:

@@ -1,0 +1,235 @@
+"""Processes meet before JAX connects them: who waits for whom is told, and no longer.
+
+JAX ends a process that met nobody by a signal, with a stack of C++.  So all others
+first call process 0 at the address where its coordinator will listen:
+
+    process i:  {"process": i, "processes": n}  ->  process 0
+    process 0:  {"error": null or why not}      ->  process i, once all n have come
+
+The lines stay open, for the system closes them at once when a process dies.
+"""
+
+import json
+import os
+import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+import jax
+from jax._src.distributed import global_state
+
+from aljax.config import number
+from aljax.errors import InputError
+
+PAUSE = 0.2  # seconds between two calls
+GRACE = 5  # seconds more, in which process 0 says why it stopped waiting
+LONGEST = 2**12  # bytes that a process says
+ANSWER = "another program listens"
+
+
+def connect(
+    coordinator: str | None = None,
+    processes: int | None = None,
+    process_id: int | None = None,
+    *,
+    timeout: float = 60,
+    log: Callable[[str], Any] | None = print,
+    check: Callable[[], Any] | None = None,
+    **settings: Any,
+) -> None:
+    """Joins this process to the others, as `jax.distributed.initialize` does.
+
+    Args:
+        coordinator: HOST:PORT of process 0, as the others reach it; None where SLURM,
+            Open MPI or Kubernetes says this and the next two.
+        processes: How many there are (at least 1).
+        process_id: Which of them this is (0 to `processes` - 1).
+        timeout: Seconds to wait for the others (above 0).
+        log: Called with a line that says who is waited for; None for silence.
+        check: Called every second meanwhile; what it raises ends the waiting.
+        **settings: Further ones of `jax.distributed.initialize`.
+
+    Raises:
+        InputError: The others have not come, the port is in use, or the host unknown.
+    """
+    number(0, open_low=True)("timeout", timeout)
+    began = time.monotonic()
+    if coordinator is not None:
+        number(1, whole=True)("processes", processes)
+        number(0, high=(processes or 1) - 1, whole=True)("process_id", process_id)
+        watch = Watch(began + timeout, timeout, log or _nothing, check or _nothing)
+        LINES.update(meet(coordinator, processes or 1, process_id or 0, watch))
+    left = began + timeout - time.monotonic()
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    try:
+        jax.distributed.initialize(
+            coordinator,
+            processes,
+            process_id,
+            initialization_timeout=max(GRACE, round(left)),
+            **settings,
+        )
+    except ValueError as error:
+        got = "is not set, and no cluster is detected (SLURM, Open MPI, Kubernetes)"
+        expected = "HOST:PORT of process 0, with `processes` and `process_id`"
+        raise InputError("coordinator", got, expected) from error
+    except RuntimeError as error:
+        got = f"is {coordinator}, where the processes did not meet ({error})"
+        raise InputError("coordinator", got, "the address of process 0") from error
+
+
+def identity() -> tuple[int, int]:
+    """Returns which process this is, and of how many; JAX makes no devices for it."""
+    return global_state.process_id, global_state.num_processes
+
+
+Lines = dict[int, socket.socket]
+LINES: Lines = {}  # to the processes that were met by hand
+
+
+class Watch(NamedTuple):
+    """How a process waits: until when, whom it tells, and what may end it."""
+
+    end: float
+    timeout: float
+    log: Callable[..., Any]
+    check: Callable[..., Any]
+
+    def left(self, most: float = float("inf")) -> float:
+        """Returns the seconds that are left, at most so many, after a check."""
+        self.check()
+        return min(most, max(0.0, self.end - time.monotonic()))
+
+
+def meet(address: str, processes: int, process_id: int, watch: Watch) -> Lines:
+    """Waits until all have come, and returns the lines to them; see `connect`."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+        got, expected = f"is {address!r}", "HOST:PORT, as in 10.0.0.1:9876"
+        raise InputError("coordinator", got, expected)
+    lines: Lines = {}
+    place = host.strip("[]"), int(port)
+    if process_id == 0:
+        error = _receive(address, processes, lines, watch)
+    else:
+        watch.log(f"process {process_id}: waiting for process 0 at {address}")
+        hello = json.dumps({"process": process_id, "processes": processes})
+        error = _call(place, hello, lines, watch)
+    if error is not None:
+        got = f"is {address}, where {error}"
+        expected = "the address of process 0, which every process can reach"
+        for line in lines.values():
+            line.close()
+        raise InputError("coordinator", got, expected)
+    return lines
+
+
+def _receive(address: str, processes: int, came: Lines, watch: Watch) -> str | None:
+    """Waits as process 0 for all others; says why in vain, to those who came, too."""
+    if processes == 1:
+        return None
+    both = socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if both else socket.AF_INET
+    try:
+        place = "", int(address.rpartition(":")[2])
+        server = socket.create_server(place, family=family, dualstack_ipv6=both)
+    except OSError as error:
+        return f"process 0 cannot listen ({os.strerror(error.errno or 0)})"
+    with server:
+        watch.log(f"process 0: waiting for {_others(came, processes)} at {address}")
+        error = None
+        while error is None and len(came) < processes - 1:
+            if not (left := watch.left(PAUSE)):
+                missing = _others(came, processes)
+                error = f"{missing} did not come within {watch.timeout:g} s"
+                break
+            server.settimeout(left)
+            with suppress(TimeoutError):
+                error = _enter(server.accept()[0], came, processes, watch)
+            for process in [i for i in came if not _is_open(came[i])]:
+                came.pop(process).close()  # it will call again, if it was begun again
+        for caller in came.values():
+            caller.setblocking(True)
+            with suppress(OSError):
+                caller.sendall(json.dumps({"error": error}).encode() + b"\n")
+    return error
+
+
+def _enter(
+    caller: socket.socket, came: Lines, processes: int, watch: Watch
+) -> str | None:
+    """Lets a caller in who says which process it is; returns what is wrong with it."""
+    said = _heard(caller, watch._replace(end=time.monotonic() + GRACE))
+    process, count = said.get("process"), said.get("processes")
+    if not isinstance(process, int):
+        caller.close()  # of whoever looks for open ports
+        return None
+    twice = process in came
+    came[-1 if twice else process] = caller
+    if twice or process == 0:
+        return f"two processes call themselves {process}"
+    if count != processes:
+        return f"process {process} expects {count} processes, not {processes}"
+    return None
+
+
+def _is_open(line: socket.socket) -> bool:
+    line.setblocking(False)
+    try:
+        return line.recv(1, socket.MSG_PEEK) != b""
+    except OSError as error:
+        return isinstance(error, BlockingIOError)
+
+
+def _call(place: tuple[str, int], hello: str, lines: Lines, watch: Watch) -> str | None:
+    """Calls process 0 until it answers."""
+    late = f"process 0 did not answer within {watch.timeout:g} s"
+    reason = late
+    while left := watch.left(GRACE):
+        try:
+            line = lines[0] = socket.create_connection(place, left)
+            line.sendall(hello.encode() + b"\n")
+            said = _heard(line, watch._replace(end=watch.end + GRACE))
+        except socket.gaierror as error:
+            return f"no host is found ({error.strerror})"
+        except OSError as error:
+            reason = f"{late} ({error.strerror or error})"
+        else:
+            if "error" in said:
+                return said["error"]
+            reason = said.get("reason", reason)
+            line.close()
+        time.sleep(watch.left(PAUSE))
+    return reason
+
+
+def _heard(line: socket.socket, watch: Watch) -> dict[str, Any]:
+    """Returns a line that was said, as JSON; nothing of what is none."""
+    text = b""
+    while b"\n" not in text and len(text) < LONGEST and (left := watch.left(PAUSE)):
+        line.settimeout(left)
+        try:
+            more = line.recv(LONGEST)
+        except TimeoutError:
+            continue
+        except OSError:
+            break
+        if not more:
+            break
+        text += more
+    try:
+        said = json.loads(text)
+    except ValueError:
+        return {"reason": ANSWER} if text else {}
+    return said if isinstance(said, dict) else {"reason": ANSWER}
+
+
+def _others(came: dict[int, Any], processes: int) -> str:
+    missing = [str(i) for i in range(1, processes) if i not in came]
+    return f"process{'es' * (len(missing) > 1)} {', '.join(missing)}"
+
+
+def _nothing(*_: str) -> None:
+    pass
