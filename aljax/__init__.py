@@ -11,6 +11,7 @@ check_jax()
 from aljax.checkpoints import Checkpoints
 from aljax.compilation import enable_compilation_cache
 from aljax.config import AlignmentConfig, GraphConfig, InverseConfig, LayoutConfig
+from aljax.contributions import Contributions, explain
 from aljax.couple import Coupling, couple
 from aljax.embedding import AlignedEmbedding
 from aljax.errors import InputError, nearest_name
@@ -37,6 +38,7 @@ __all__ = [
     "AlignedUMAP",
     "AlignmentConfig",
     "Checkpoints",
+    "Contributions",
     "Coupling",
     "FuzzyGraph",
     "GraphConfig",
@@ -49,6 +51,7 @@ __all__ = [
     "as_knn",
     "couple",
     "enable_compilation_cache",
+    "explain",
     "fit",
     "gradient_map",
     "hypergradient",

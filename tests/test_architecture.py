@@ -78,6 +78,7 @@ ORDER = [
     "consistency",
     "export",
     "embedding",
+    "contributions",
     "checkpoints",
     "fit",
     "distributed",

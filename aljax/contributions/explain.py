@@ -1,0 +1,219 @@
+"""Moves of members, or their places, explained by the columns of the data."""
+
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import numpy as np
+
+from aljax.columns import as_plain, check_hashable
+from aljax.config import SYNONYMS
+from aljax.contributions.paths import Paths, follow_paths
+from aljax.contributions.pulls import dense
+from aljax.contributions.result import Contributions
+from aljax.embedding import AlignedEmbedding
+from aljax.errors import InputError
+from aljax.graph.conditioning import EXACT_METRICS
+from aljax.relations.mates import Mates, chain
+from aljax.transform import check_fitted
+
+LEAST = 4  # rows of a slice
+TOLD = 3  # members that a message names
+
+
+def explain(
+    maps: Any, members: Any, *, between: Any = None, at: Any = None
+) -> Contributions:
+    """Returns how far each column of the data moved members from one slice to another.
+
+    In the map of slice u a member's data go straight from those of slice t to those of
+    slice u, while all others stay; the member follows the minimum of its loss, and
+
+        move = sum_j int dy/dx_j dx_j + others + unexplained.
+
+    The integral of column j is its contribution, and `others` is how far the member
+    would have moved with its own data unchanged.  Members are moved alone, also those
+    of a group, whose contributions are their means (`Contributions.mean`).  The
+    members' mates, and what else holds them in the layout, hold them along the way.
+
+    Args:
+        maps: The maps, as `aljax.fit` returns them, or an estimator.
+        members: An id, or a list of ids; without ids in the maps rows of slice t.
+        between: The slices t and u, or their labels.
+        at: Instead of them a slice, in which contributions are to the members' places:
+            the way from where a row like the slice's mean would lie.
+
+    Returns:
+        A contribution for each member and column, and what else moved the members.
+
+    Raises:
+        InputError: A slice does not exist, has no data or fewer than 4 rows; the two
+            are the same, or have other columns or no mates; a member is absent from
+            one, or pinned there; the metric is not euclidean, cosine or correlation;
+            or the maps are not Euclidean.
+
+    Source: integrated gradients (Sundararajan, Taly & Yan 2017, arXiv:1703.01365) of
+        the equilibrium of one point.
+    """
+    maps = getattr(maps, "maps_", maps)
+    check_fitted(maps)
+    if (between is None) == (at is None):
+        got = "is None, and `at` too" if at is None else "is set beside `at`"
+        raise InputError("between", got, "two slices, or else one as `at`")
+    t, u = _read_pair(maps, between) if at is None else (_index(maps, at, "at"),) * 2
+    name = "between" if at is None else "at"
+    _check(maps, (t, u), name)
+    named = _listed(maps, members)
+    before = _find(maps, named, t)
+    after = before if t == u else _find(maps, named, u, rows=before, of=t)
+    _check_free(maps, named, after, u)
+    last = dense(maps.data[u][after])
+    if t == u:
+        first = np.broadcast_to(dense(maps.data[t]).mean(axis=0), last.shape)
+    else:
+        first = dense(maps.data[t][before])
+    followed = follow_paths(maps, u, Paths(first, last, after))
+    end = np.asarray(maps.maps[u], float)[after]
+    start = followed.starts if t == u else np.asarray(maps.maps[t], float)[before]
+    names = None if maps.columns is None else maps.columns[u]
+    title = maps.slice_name(t)
+    title = f"at {title}" if t == u else f"{title} to {maps.slice_name(u)}"
+    return Contributions(
+        members=tuple(named),
+        columns=tuple(range(last.shape[1]) if names is None else names),
+        values=followed.columns,
+        start=start,
+        end=end,
+        others=followed.starts - start,
+        lists=followed.lists,
+        leaps=followed.leaps,
+        unexplained=end - followed.starts - followed.columns.sum(axis=1),
+        title=title,
+    )
+
+
+def _index(maps: AlignedEmbedding, slice: Any, name: str) -> int:  # noqa: A002
+    try:
+        return maps.index(slice)
+    except InputError as error:
+        raise error.renamed(name) from None
+
+
+def _read_pair(maps: AlignedEmbedding, between: Any) -> tuple[int, int]:
+    """The two slices, which differ."""
+    pair = as_plain(between)
+    if not isinstance(pair, list | tuple) or len(pair) != 2:
+        raise InputError("between", f"is {between!r}", "two slices, (t, u)")
+    if len(maps.maps) < 2:
+        got, remedy = "is set, but there is one slice", "Ask `at` it."
+        raise InputError("between", got, "maps of several slices", remedy)
+    t, u = (_index(maps, one, "between") for one in pair)
+    if t == u:
+        got, remedy = f"is twice {maps.slice_name(t)}", f"Or ask `at={t}`."
+        raise InputError("between", got, "two different slices", remedy)
+    return t, u
+
+
+def _check(maps: AlignedEmbedding, pair: tuple[int, int], name: str) -> None:
+    """Checks that the maps and two slices can be explained by columns."""
+    metric = SYNONYMS.get(maps.graph.metric, maps.graph.metric)
+    if metric not in EXACT_METRICS:
+        got, known = f"of the maps is {metric!r}", ", ".join(EXACT_METRICS)
+        remedy = "Others have no derivatives here."
+        raise InputError("metric", got, f"one of {known}", remedy)
+    if maps.params.space is not None:
+        got = f"of the maps is {maps.params.space[0]!r}"
+        raise InputError("output_metric", got, "'euclidean'")
+    widths = []
+    for s in pair:
+        rows = maps.data[s]
+        if rows is None:
+            got = f"has no data of {maps.slice_name(s)}"
+            expected = "maps that were fitted and saved with their data"
+            raise InputError("maps", got, expected)
+        if rows.shape[0] < LEAST:
+            got = f"names {maps.slice_name(s)}, which has {rows.shape[0]} rows"
+            raise InputError(name, got, f"slices of at least {LEAST} rows")
+        widths.append(rows.shape[1])
+    names = [None if maps.columns is None else maps.columns[s] for s in pair]
+    if widths[0] != widths[1] or (all(names) and names[0] != names[1]):
+        got = f"names {' and '.join(map(maps.slice_name, pair))}, whose columns differ"
+        remedy = f"Ask for the places in one of them: `at={pair[1]}`."
+        raise InputError(name, got, "slices of the same columns", remedy)
+
+
+def _listed(maps: AlignedEmbedding, members: Any) -> list[Any]:
+    """The members, at least one."""
+    plain = as_plain(members)
+    single = not isinstance(plain, list | tuple | set | dict)
+    single |= isinstance(plain, tuple) and any(plain in ids for ids in maps.ids or ())
+    named = [plain] if single else list(plain)
+    if not named:
+        raise InputError("members", "is empty", "at least one member")
+    check_hashable(named, "members")
+    return named
+
+
+def _find(
+    maps: AlignedEmbedding,
+    named: Sequence[Hashable],
+    t: int,
+    *,
+    rows: np.ndarray | None = None,
+    of: int = 0,
+) -> np.ndarray:
+    """The members' rows in a slice; without ids the mates of `rows` of another."""
+    expected = f"members of {maps.slice_name(t)}"
+    if maps.ids is not None:
+        places = {one: row for row, one in reversed([*enumerate(maps.ids[t])])}
+        lacking = [one for one in named if one is None or one not in places]
+    elif rows is None:
+        count = len(maps.maps[t])
+        lacking = [one for one in named if not _is_row(one, count)]
+        places = dict(zip(named, named, strict=True))
+        expected = f"rows of {maps.slice_name(t)}, 0 to {count - 1}"
+    else:
+        mates = _between(maps, of, t)
+        ends = mates.rows.tolist(), mates.others.tolist()
+        others = dict(reversed([*zip(*ends, strict=True)]))
+        places = {one: others.get(row) for one, row in zip(named, rows, strict=True)}
+        lacking = [one for one in named if places[one] is None]
+    if lacking:
+        got = f"names {', '.join(map(repr, lacking[:TOLD]))}"
+        got += f" and {len(lacking) - TOLD} more" if len(lacking) > TOLD else ""
+        got += f", absent from {maps.slice_name(t)}"
+        raise InputError("members", got, expected)
+    return np.array([places[one] for one in named], int)
+
+
+def _is_row(value: Any, count: int) -> bool:
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return whole and 0 <= value < count
+
+
+def _between(maps: AlignedEmbedding, t: int, u: int) -> Mates:
+    """The mates of two slices; beyond the window those along the slices between."""
+    first, last = min(t, u), max(t, u)
+    mates = maps.relations.get((first, last - first))
+    if mates is None:
+        nobody = Mates(*np.zeros((3, 0), int))
+        steps = [maps.relations.get((s, 1), nobody) for s in range(first, last)]
+        mates = steps[0]
+        for step in steps[1:]:
+            mates = chain(mates, step)
+    if not mates.rows.size:
+        names = " and ".join(map(maps.slice_name, (t, u)))
+        remedy = "Fit with relations between them."
+        raise InputError("between", f"names {names}, without mates", "mates", remedy)
+    return mates if t < u else mates._replace(rows=mates.others, others=mates.rows)
+
+
+def _check_free(
+    maps: AlignedEmbedding, named: Sequence[Any], rows: np.ndarray, u: int
+) -> None:
+    pinned = maps.pinned[u]
+    if pinned is None:
+        return
+    held = [one for one, row in zip(named, rows, strict=True) if pinned[row]]
+    if held:
+        got = f"names {held[0]!r}, which is pinned in {maps.slice_name(u)}"
+        raise InputError("members", got, "members whose data put them in their place")

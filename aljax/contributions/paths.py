@@ -1,0 +1,117 @@
+"""Members' paths in a map: what lies around them, followed in blocks, and summed up."""
+
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from aljax.contributions.free_point import Mates, Member, Rows, Way, follow_all
+from aljax.contributions.pulls import Pulls, dense, inner, read_pulls
+from aljax.contributions.surroundings import (
+    BLOCK,
+    lists_of,
+    near_paths,
+    own_lists,
+    read_space,
+    rivals_of,
+)
+from aljax.embedding import AlignedEmbedding
+from aljax.graph.knn import as_floats, on_device
+
+LEAST_SHARE = 0.1  # of changes of the loss that is left when they are added up
+FEW = 8  # members that are followed at once if they are no more; else BLOCK
+
+
+class Paths(NamedTuple):
+    """Dense rows at both ends of members' paths, and which rows of the map they are."""
+
+    first: Float[np.ndarray, "members columns"]
+    last: Float[np.ndarray, "members columns"]
+    rows: Int[np.ndarray, "members"]
+
+
+class Followed(NamedTuple):
+    """Where paths start, each column's part, and what of that lists and leaps made."""
+
+    starts: Float[np.ndarray, "members components"]
+    columns: Float[np.ndarray, "members columns components"]
+    lists: Float[np.ndarray, "members components"]
+    leaps: Float[np.ndarray, "members components"]
+
+
+def follow_paths(maps: AlignedEmbedding, t: int, paths: Paths) -> Followed:
+    """Returns what each column made of members' paths in the map of slice t.
+
+    Args:
+        maps: The maps, Euclidean, of data in one of `EXACT_METRICS`.
+        t: The slice.
+        paths: Rows in the units of the data; the last are the slice's own.
+    """
+    space = read_space(maps.graph.metric, dense(maps.data[t]), paths.first, paths.last)
+    own = own_lists(space, maps, t)
+    near = near_paths(space, own, paths.rows, 2 * len(maps.graphs[t].neighbors))
+    places, pulls = inner(maps, t), read_pulls(maps, t, paths.rows)
+    around = places[near.rows].transpose(0, 2, 1)
+    of_rows = (leaf[near.rows] for leaf in own)
+    change = space.last - space.first
+    squares = [(x**2).sum(axis=1) for x in (space.first, space.last, change)]
+    members: Any = (
+        (near.first, near.last, around, near.present, *of_rows),
+        (pulls.places, pulls.pulls, *_apart(pulls, paths)),
+        (places[paths.rows], paths.rows.astype(np.int32), np.stack(squares, axis=1)),
+    )
+    kinds = zip((Rows, Mates, Member), members, strict=True)
+    settings = rivals_of(maps, t, places), lists_of(maps, t)
+    way = _follow([kind(*leaves) for kind, leaves in kinds], settings, space.angles)
+    columns = np.zeros((*change.shape, places.shape[1]))
+    leaps = np.zeros_like(way.start)
+    moved = paths.last - paths.first
+    for i, number in enumerate(near.rows):
+        slope = way.of_rows[i] @ space.points[number]
+        slope += way.of_self[i].T @ np.stack([space.first[i], change[i]])
+        slope /= space.unit
+        if pulls.scale:
+            asked = way.to_mates[i] @ (pulls.data[i] - paths.first[i])
+            slope += pulls.scale**2 * (asked + np.outer(way.to_self[i, 1], moved[i]))
+        *by_column, loss = moved[i] * slope
+        columns[i] = np.stack(by_column, axis=1)
+        missing = places[paths.rows[i]] - way.start[i] - columns[i].sum(axis=0)
+        if abs(loss.sum()) > LEAST_SHARE * np.abs(loss).sum():
+            leaps[i] = missing
+            columns[i] += np.outer(loss / loss.sum(), missing)
+    units = maps.coordinates
+    if units is None:
+        return Followed(way.start, columns, way.lists, leaps)
+    lengths = (x * units.unit for x in (columns, way.lists, leaps))
+    return Followed(units.undo(way.start), *lengths)
+
+
+def _apart(pulls: Pulls, paths: Paths) -> list[np.ndarray]:
+    """Squares of how far mates should be at both ends of a path, and of the path."""
+    shape = pulls.places.shape[0], pulls.places.shape[2]
+    if not pulls.scale:
+        return [np.zeros(shape)] * 3
+    ends = [pulls.data - x[:, None] for x in (paths.first, paths.last)]
+    path = np.broadcast_to((paths.last - paths.first)[:, None], ends[0].shape)
+    return [pulls.scale**2 * (apart**2).sum(axis=2) for apart in (*ends, path)]
+
+
+def _follow(members: Any, settings: Any, angles: bool) -> Any:
+    """Follows members in blocks of one size; the leaves of the `Way` are NumPy's."""
+    count = len(members[-1].row)
+    size = FEW if count <= FEW else BLOCK
+
+    def block(leaf: np.ndarray, start: int) -> Array:
+        part = leaf[start : start + size]
+        part = np.concatenate([part, np.repeat(part[:1], size - len(part), axis=0)])
+        return as_floats(part) if part.dtype.kind == "f" else on_device(part)
+
+    ways: list[Way] = []
+    for start in range(0, count, size):
+        some = jax.tree.map(lambda leaf, start=start: block(leaf, start), members)
+        ways.append(follow_all(*some, *settings, angles=angles))
+    return jax.tree.map(
+        lambda *leaves: np.concatenate([np.asarray(x, float) for x in leaves])[:count],
+        *ways,
+    )

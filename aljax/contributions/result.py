@@ -1,0 +1,121 @@
+"""What an explanation says: moves, cut into the parts that columns made."""
+
+from dataclasses import replace
+from typing import Any
+
+import equinox as eqx
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from aljax.errors import optional
+
+SHOWN = 5  # columns that a text shows
+AXES = ("x", "y", "z")
+
+
+class Contributions(eqx.Module):
+    """How far each column of the data moved members of a map.
+
+    `end - start` is the sum of `values` over the columns, `others` and `unexplained`.
+
+    Attributes:
+        members: The members' ids, or their rows.
+        columns: The names of the columns, or their numbers.
+        values: How far each column moved each member (map units).
+        start: The members' places before: in the map of slice t, or where a row would
+            lie that is the mean of the slice.
+        end: And after.
+        others: How far they would have moved with the same data, for the others did.
+        lists: How much of the sum over columns came from rows that entered or left
+            lists of neighbors.
+        leaps: How much of that sum no derivative saw: members leap where the loss has
+            several minima.  It is shared out by how much each column changed the loss
+            at the end of the way, less that at its start.
+        unexplained: What is left: of leaps whose shares would cancel out.
+        title: The slices.
+    """
+
+    members: tuple[Any, ...] = eqx.field(static=True)
+    columns: tuple[Any, ...] = eqx.field(static=True)
+    values: Float[np.ndarray, "members columns components"]
+    start: Float[np.ndarray, "members components"]
+    end: Float[np.ndarray, "members components"]
+    others: Float[np.ndarray, "members components"]
+    lists: Float[np.ndarray, "members components"]
+    leaps: Float[np.ndarray, "members components"]
+    unexplained: Float[np.ndarray, "members components"]
+    title: str = eqx.field(static=True)
+
+    @property
+    def moves(self) -> Float[np.ndarray, "members components"]:
+        """How far the members moved (map units)."""
+        return self.end - self.start
+
+    @property
+    def along(self) -> Float[np.ndarray, "members columns"]:
+        """The contributions along the members' moves (map units)."""
+        moves = self.moves
+        lengths = np.linalg.norm(moves, axis=1, keepdims=True)
+        units = np.divide(moves, lengths, out=np.zeros_like(moves), where=lengths > 0)
+        return np.einsum("mjc,mc->mj", self.values, units)
+
+    def mean(self) -> "Contributions":
+        """Returns the contributions to the mean move of all members, as of one."""
+        count = len(self.members)
+        mean = jax.tree.map(lambda leaf: leaf.mean(axis=0, keepdims=True), self)
+        return replace(mean, members=(f"mean of {count}",)) if count > 1 else mean
+
+    def order(self) -> np.ndarray:
+        """For each member its columns, those that moved it farthest first."""
+        return np.argsort(-np.linalg.norm(self.values, axis=2), axis=1, kind="stable")
+
+    def to_frame(self) -> Any:
+        """Returns a table with a line for each member and column, far ones first.
+
+        Its columns are member, column, x, y (z, or component_0, ... for maps of more),
+        along (the part along the member's move) and length, in map units.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        pandas = optional("pandas", "frames")
+        order = self.order()
+        count, width, components = self.values.shape
+        rows = np.repeat(np.arange(count), width), order.ravel()
+        axes = AXES[:components]
+        if components > len(AXES):
+            axes = [f"component_{i}" for i in range(components)]
+        values = self.values[rows]
+        names = np.empty(width, dtype=object)
+        names[:] = self.columns
+        members = np.empty(count, dtype=object)
+        members[:] = self.members
+        table = {"member": members[rows[0]], "column": names[rows[1]]}
+        table |= dict(zip(axes, values.T, strict=True))
+        table |= {
+            "along": self.along[rows],
+            "length": np.linalg.norm(values, axis=1),
+        }
+        return pandas.DataFrame(table).infer_objects()
+
+    def __repr__(self) -> str:
+        mean = self.mean()
+        length = np.linalg.norm(mean.moves)
+        who = (
+            self.members[0]
+            if len(self.members) == 1
+            else f"{len(self.members)} members"
+        )
+        lines = [f"Contributions: {who}, {self.title}, move {length:.3g}, of it"]
+        lines += [
+            f"  {mean.along[0, j]:+.3g}  {self.columns[j]}"
+            for j in mean.order()[0, :SHOWN]
+        ]
+        rest = np.sum(mean.along) - np.sum(mean.along[0, mean.order()[0, :SHOWN]])
+        unit = mean.moves[0] / (length or 1.0)
+        parts = {"other columns": rest}
+        parts |= {n: getattr(mean, n)[0] @ unit for n in ("others", "unexplained")}
+        names = {"others": "the other members"}
+        lines += [f"  {part:+.3g}  ({names.get(n, n)})" for n, part in parts.items()]
+        return "\n".join(lines)

@@ -1,0 +1,192 @@
+"""The rows around members' paths in a map, as `free_point` takes them, on the host.
+
+A row may be a neighbor of a member if, at one of a few places of the member's path, it
+is among the nearest 2k rows or has the member in its own list.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from aljax.config import SYNONYMS
+from aljax.contributions.free_point import WIDTH, Lists, Rivals
+from aljax.embedding import AlignedEmbedding
+from aljax.graph.conditioning import ANGLES, conditioning
+from aljax.graph.fuzzy import smooth_knn_dist
+from aljax.graph.knn import KNN, as_floats, capacity_for, on_device
+from aljax.relations.strengths import lengths
+
+LOOKS = np.linspace(0, 1, 9)  # places of a path that are looked at
+BLOCK = 64  # members whose paths are compared with all rows at once
+RIVALS = 512  # points that stand for all in the repulsion
+MOST = 512  # rows that may be a member's neighbors
+GRAIN = 64  # their capacities are multiples of it
+TINY = 1e-12
+bandwidths = jax.jit(smooth_knn_dist)
+
+
+class Space(NamedTuple):
+    """The rows of a slice and both ends of paths, as they are compared.
+
+    Attributes:
+        points: The slice's rows, centered and scaled, or of length 1.
+        first, last: Rows at both ends of each path, scaled alike; of any length where
+            angles are compared.
+        unit: What rows of the data were divided by.
+        angles: True where angles are compared.
+    """
+
+    points: Float[np.ndarray, "points columns"]
+    first: Float[np.ndarray, "members columns"]
+    last: Float[np.ndarray, "members columns"]
+    unit: float
+    angles: bool
+
+
+class Own(NamedTuple):
+    """The lists of a slice's rows: what makes memberships, and where they end."""
+
+    rho: Float[np.ndarray, "points"]
+    sigma: Float[np.ndarray, "points"]
+    reach: Float[np.ndarray, "points"]
+    width: Float[np.ndarray, "points"]
+
+
+class Near(NamedTuple):
+    """The rows near members' paths, and squares or products at both ends of these."""
+
+    rows: Int[np.ndarray, "members near"]
+    first: Float[np.ndarray, "members near"]
+    last: Float[np.ndarray, "members near"]
+    present: Bool[np.ndarray, "members near"]
+
+
+def read_space(
+    metric: Any, data: np.ndarray, first: np.ndarray, last: np.ndarray
+) -> Space:
+    """Returns a slice's rows and the ends of paths in units of each other."""
+    metric = SYNONYMS.get(metric, metric)
+    condition, unit = conditioning(data, metric)
+    points, angles = condition(data, float), metric in ANGLES
+    if not angles:
+        return Space(
+            points, condition(first, float), condition(last, float), unit, angles
+        )
+    if metric == "correlation":
+        first, last = (x - x.mean(axis=1, keepdims=True) for x in (first, last))
+    unit = float(np.linalg.norm(last, axis=1).mean()) or 1.0
+    return Space(points, first / unit, last / unit, unit, angles)
+
+
+def own_lists(space: Space, maps: AlignedEmbedding, t: int) -> Own:
+    """Returns the lists of a slice's rows: distances to the neighbors in its graph."""
+    near = np.asarray(maps.graphs[t].neighbors)
+    k, count = near.shape
+    itself = np.arange(count)
+    distances = lengths(space.points, space.points, np.tile(itself, k), near.ravel())
+    distances = distances.reshape(k, count)
+    distances = distances**2 / 2 if space.angles else distances
+    absent = near == itself
+    distances = np.sort(np.where(absent, 0.0, distances), axis=0)
+    unit = float(distances.mean()) or 1.0
+    room = ((0, 0), (0, capacity_for(count) - count))
+    # Absent neighbors count as the row itself; they stand first, at distance 0.
+    places = np.where(
+        np.pad(~np.sort(~absent, axis=0), room, constant_values=True), 0, -1
+    )
+    places += np.where(places == 0, np.arange(places.shape[1]), 0)
+    sigma, rho = bandwidths(
+        KNN(on_device(places.astype(np.int32)), as_floats(np.pad(distances, room))),
+        local_connectivity=as_floats(maps.frame(t).graph.local_connectivity),
+        unit=as_floats(unit),
+    )
+    first = np.where(distances > 0, distances, np.inf).min(axis=0)
+    spread = np.maximum(distances[-1] - first, 1e-6 * unit)
+    reach = distances[-1] + spread / (2 * max(k - 2, 1))
+    rho, sigma = (np.asarray(leaf)[:count] for leaf in (rho, sigma))
+    return Own(rho, sigma, reach, WIDTH * spread)
+
+
+def near_paths(space: Space, own: Own, rows: np.ndarray, count: int) -> Near:
+    """Returns the rows that are near each path, as many for each member.
+
+    Args:
+        space: The rows and the paths.
+        own: The lists of the slice's rows.
+        rows: The members' own rows, which are not near.
+        count: How many of the nearest are.
+    """
+    most = min(MOST, len(space.points))
+    parts = []
+    for start in range(0, len(rows), BLOCK):
+        part = np.s_[start : start + BLOCK]
+        some = space._replace(first=space.first[part], last=space.last[part])
+        tables = [_table(x, space) for x in (some.first, some.last)]
+        score = _score(tables, some, own, count)
+        score[np.arange(len(score)), rows[part]] = np.inf
+        near = np.argpartition(score, most - 1, axis=1)[:, :most]
+        order = np.take_along_axis(score, near, axis=1).argsort(axis=1)
+        near = np.take_along_axis(near, order, axis=1)
+        taken = [np.take_along_axis(a, near, axis=1) for a in (*tables, score)]
+        parts.append((near, *taken))
+    near, first, last, score = map(np.concatenate, zip(*parts, strict=True))
+    present = score <= 1
+    width = max(GRAIN, -(-int(present.sum(axis=1).max()) // GRAIN) * GRAIN)
+    room = ((0, 0), (0, max(0, width - most)))
+    return Near(*(np.pad(a[:, :width], room) for a in (near, first, last, present)))
+
+
+def _table(x: np.ndarray, space: Space) -> np.ndarray:
+    """Squared distances of ends of paths to all rows, or for angles products."""
+    products = x @ space.points.T
+    if space.angles:
+        return products
+    squares = (x**2).sum(axis=1)[:, None] + (space.points**2).sum(axis=1)
+    return np.maximum(squares - 2 * products, 0)
+
+
+def _score(
+    tables: list[np.ndarray], space: Space, own: Own, count: int
+) -> Float[np.ndarray, "members points"]:
+    """For each member and row a number of at most 1 if the row is near the path."""
+    score = np.full_like(tables[0], np.inf)
+    path = ((space.last - space.first) ** 2).sum(axis=1)[:, None]
+    rank = min(count, len(space.points) - 1)
+    for s in LOOKS:
+        mixed = (1 - s) * tables[0] + s * tables[1]
+        if space.angles:
+            length = np.linalg.norm((1 - s) * space.first + s * space.last, axis=1)
+            distances = 1 - mixed / np.maximum(length, TINY)[:, None]
+        else:
+            distances = np.sqrt(np.maximum(mixed - s * (1 - s) * path, 0))
+        farthest = np.partition(distances, rank, axis=1)[:, rank, None]
+        limit = np.maximum(np.maximum(farthest, own.reach + own.width), TINY)
+        np.minimum(score, distances / limit, out=score)
+    return score
+
+
+def rivals_of(maps: AlignedEmbedding, t: int, places: np.ndarray) -> Rivals:
+    """Returns a slice's points that repel, evenly spread, and padded."""
+    count, params = len(places), maps.frame(t).params
+    order = np.random.default_rng(count).permutation(count)[:RIVALS]
+    room = (0, capacity_for(len(order)) - len(order))
+    push = float(params.repulsion_strength * params.negative_sample_rate)
+    push *= count / len(order) / (2 * max(count - 1, 1))
+    rows = np.pad(order, room, constant_values=-1)
+    return Rivals(
+        as_floats(np.pad(places[order].T, ((0, 0), room))),
+        on_device(rows.astype(np.int32)),
+        as_floats(np.pad(np.asarray(maps.graphs[t].degrees)[order], room)),
+        as_floats(np.where(rows < 0, 0.0, push)),
+        params.a,
+        params.b,
+    )
+
+
+def lists_of(maps: AlignedEmbedding, t: int) -> Lists:
+    """Returns the settings of a slice's lists."""
+    config, k = maps.frame(t).graph, len(maps.graphs[t].neighbors)
+    settings: Any = k, config.local_connectivity, config.set_op_mix_ratio
+    return Lists(*map(as_floats, settings))
