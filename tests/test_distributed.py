@@ -228,7 +228,7 @@ def test_a_stopped_process_ends_the_other(folders, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_a_run_reads_its_own_slices_and_process_0_writes(
-    folders, tmp_path, monkeypatch
+    folders, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
     found = runs(folders)
@@ -251,6 +251,12 @@ def test_a_run_reads_its_own_slices_and_process_0_writes(
         assert [arrays[f"slice_{t}"].shape for t in range(4)] == [
             (size, 2) for size in SIZES
         ]
+    again = ["-m", "experiments.run", "--reproduce", "results/files"]
+    same = ended([start([*again, f"process_id={i}"]) for i in range(2)])
+    assert [status for status, *_ in same] == [0, 0], same
+    assert "the same bits: " in same[0][1]
+    assert main(["--reproduce", "results/files", "distributed=false"]) == 1
+    assert "what else differs: `processes` is 1 and was 2." in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -179,7 +179,8 @@ def test_a_result_is_reproduced_and_what_differs_is_named(unbroken, capsys):
     (folder / "metrics.json").write_text(json.dumps(kept))
     assert main(["--reproduce", str(folder)]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("the same data and settings; `jax` is ")
+    assert out.startswith("the same data and settings.")
+    assert "what else differs: `jax` is " in out
     assert f"the same bits: {Path('old/own-2').absolute()}" in out
 
 

@@ -2,6 +2,7 @@
 
     python -m experiments.run --reproduce results/digits_sequence
 
+That of several processes is made by as many, each of which is told its process_id=I.
 Data and settings are compared first; if they are others, nothing is run.  The versions,
 the commit and the machine say what may be to blame where the bits are others.
 """
@@ -12,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from aljax.checkpoints import differences
@@ -22,7 +24,7 @@ from experiments.data.archives import DAMAGE, read_npz, short
 from experiments.data.dataset import SUM
 from experiments.interrupts import Interrupts
 from experiments.results import report, resume
-from experiments.settings import build
+from experiments.settings import BY_HAND, build
 
 FILES = ("config.yaml", "metrics.json", "embedding.npz")
 
@@ -38,6 +40,7 @@ def reproduce(folder: Path, overrides: Sequence[str], interrupts: Interrupts) ->
     Returns:
         0 where all arrays are the same to the last bit, else 1.
     """
+    from experiments.tasks import distributed
     from experiments.tasks.perform import perform
 
     for name in FILES:
@@ -48,15 +51,25 @@ def reproduce(folder: Path, overrides: Sequence[str], interrupts: Interrupts) ->
     composed = composition.compose(overrides, folder / "config.yaml")
     if not any(text.startswith("results=") for text in overrides):
         composed["results"] = str(folder.resolve().parent)
+    if composed.get("distributed"):  # each process compares what it reads
+        again = distributed.perform(composed, interrupts, decided)
+        return 0 if again is None else _compare(folder, again, around)
+    composed |= dict.fromkeys(BY_HAND)
     others = differences(decided, _decided(composed, decided))
     if others:
         print(f"not run again, for {'; '.join(others)}.", file=sys.stderr)
         return 1
-    differing = "; ".join(differences(around, _flat(report.environment())))
-    print(f"the same data and settings; {differing or 'all else is the same'}.")
-    again = perform(composed, interrupts)
+    print("the same data and settings.")
+    return _compare(folder, perform(composed, interrupts), around)
+
+
+def _compare(folder: Path, again: Path, around: Mapping[str, str]) -> int:
+    """Tells if two results have the same bits, and what may be to blame if not."""
+    now = _flat({"processes": jax.process_count(), **report.environment()})
+    differing = "; ".join(differences(around, now))
     different = [*differing_arrays(folder, again)]
     if not different:
+        print(f"what else differs: {differing or 'nothing'}.")
         print(f"the same bits: {again} has every array of {folder}.")
         return 0
     print(f"other bits: {'; '.join(different)}.", file=sys.stderr)
@@ -115,7 +128,8 @@ def _record(folder: Path) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def _flat(kept: Mapping[str, Any]) -> dict[str, str]:
-    flat = {"commit": kept["commit"], **kept["versions"], **kept["machine"]}
+    flat = {"processes": kept.get("processes", 1), "commit": kept["commit"]}
+    flat |= {**kept["versions"], **kept["machine"]}
     return {name: str(value) for name, value in flat.items()}
 
 

@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -21,6 +22,7 @@ from jax.errors import JaxRuntimeError
 
 import aljax.distributed
 from aljax import AlignedEmbedding, metrics
+from aljax.checkpoints import differences
 from aljax.distributed.agreement import (
     Agreement,
     SharedError,
@@ -36,7 +38,7 @@ from experiments.clocks import CompileClock, stage
 from experiments.data import files, sources
 from experiments.data.dataset import Dataset, consecutive
 from experiments.interrupts import Interrupts
-from experiments.results import contents, report
+from experiments.results import contents, report, resume
 from experiments.results.folder import folder_beside
 from experiments.settings import RunSettings, build
 from experiments.tasks import selection
@@ -51,8 +53,21 @@ OWN = ("process_id", "coordinator", "results", "compilation_cache")
 PLACES = tuple(f"data.{name}" for name in ("path", "relations", "labels", "folder"))
 
 
-def perform(composed: dict[str, Any], interrupts: Interrupts) -> None:
-    """Joins the other processes, and runs; settings are refused before."""
+def perform(
+    composed: dict[str, Any],
+    interrupts: Interrupts,
+    decided: Mapping[str, str] | None = None,
+) -> Path | None:
+    """Joins the other processes, and runs; settings are refused before.
+
+    Args:
+        composed: The settings.
+        interrupts: Asked between the stages.
+        decided: What decided a result that is to be made again.
+
+    Returns:
+        The folder of the results in process 0, None in the others.
+    """
     if composed["alignment"].get("alignment_regularisation") == selection.AUTO:
         raise InputError(
             "alignment_regularisation",
@@ -69,9 +84,10 @@ def perform(composed: dict[str, Any], interrupts: Interrupts) -> None:
         agreement.same("settings", versions_here() | same)
         agreement.same("devices", {"devices": devices_here()})
         keep_compiled(settings.compilation_cache)
-        run(settings, interrupts, agreement)
+        folder = run(settings, interrupts, agreement, decided or {})
         agreement.answers("end", "")  # the others wait for process 0 to write
     jax.distributed.shutdown()
+    return folder
 
 
 def connect(settings: RunSettings, interrupts: Interrupts) -> None:
@@ -148,13 +164,23 @@ def _cause(error: BaseException, agreement: Agreement) -> BaseException:
     return SharedError("processes", "has one that died", "all to go on to the end")
 
 
-def run(settings: RunSettings, interrupts: Interrupts, agreement: Agreement) -> None:
+def run(
+    settings: RunSettings,
+    interrupts: Interrupts,
+    agreement: Agreement,
+    decided: Mapping[str, str],
+) -> Path | None:
     """Fits and measures this process's slices; process 0 draws and writes all."""
     seconds: dict[str, float] = {}
     clock = CompileClock()
     writes = jax.process_index() == 0
     with stage("load", seconds, interrupts):
         dataset = described(load(settings.data, agreement), settings)
+        now = resume.decides(settings, dataset)
+        others = differences(decided, {name: now[name] for name in {*now} & {*decided}})
+        if others:
+            expected = "the same data and settings"
+            raise InputError("--reproduce", f"finds that {'; '.join(others)}", expected)
     count = len(dataset.slices)
     share = aljax.distributed.share(count).own
     mine = part(dataset, share)
@@ -177,10 +203,11 @@ def run(settings: RunSettings, interrupts: Interrupts, agreement: Agreement) -> 
     with stage("measure", seconds, interrupts):
         embedding = whole(fitted, dataset, settings)
         measures = measure(mine, fitted, embedding)
-    if writes:
-        with folder_beside(settings.results) as folder:
-            result = Result(dataset, embedding, measures, seconds)
-            finish(folder, settings, result, clock, interrupts)
+    if not writes:
+        return None
+    with folder_beside(settings.results) as folder:
+        result = Result(dataset, embedding, measures, seconds)
+        return finish(folder, settings, result, clock, interrupts)
 
 
 def load(data: Mapping[str, Any], agreement: Agreement) -> Dataset:
