@@ -25,8 +25,11 @@ from aljax.metrics.motion import (
     missed_motion,
     stability,
 )
+from aljax.metrics.moved import Calls, Moves, moved
 
 __all__ = [
+    "Calls",
+    "Moves",
     "bootstrap_interval",
     "center_drift",
     "coherence",
@@ -39,6 +42,7 @@ __all__ = [
     "knn_accuracy",
     "local_radii",
     "missed_motion",
+    "moved",
     "neighborhood_hit",
     "neighborhood_jaccard",
     "neighborhood_preservation",

@@ -2,15 +2,15 @@
 
 import numbers
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
-from aljax.columns import RowValues, is_missing, per_row
+from aljax.columns import RowValues
 from aljax.embedding import AlignedEmbedding
 from aljax.errors import InputError
-from aljax.relations.mates import Relations
+from aljax.relations.members import Members, members_by_id, members_by_relations
 
 Map = Float[np.ndarray, "_ components"]
 
@@ -88,13 +88,6 @@ def read_title(title: str | None, model: Any, slice: int) -> str:  # noqa: A002
     return title or ("" if labels is None or title is not None else str(labels[slice]))
 
 
-class Members(NamedTuple):
-    """The members of each slice, by row, as places in `names`."""
-
-    codes: list[Int[np.ndarray, "_"]]
-    names: list[str]
-
-
 def read_members(model: Any, ids: RowValues | None) -> Members:
     """The members of a sequence: rows of the same id, or of the model's relations.
 
@@ -105,7 +98,7 @@ def read_members(model: Any, ids: RowValues | None) -> Members:
     sizes = [len(y) for y in maps]
     ids = getattr(model, "ids", None) if ids is None else ids
     if ids is not None:
-        return _by_id(ids, sizes)
+        return members_by_id(ids, sizes)
     if len(maps) == 1:
         return Members([np.arange(sizes[0])], [str(row) for row in range(sizes[0])])
     if not isinstance(model, AlignedEmbedding):
@@ -114,46 +107,4 @@ def read_members(model: Any, ids: RowValues | None) -> Members:
             "is None, and plain maps do not say which rows belong together",
             "a list with one array of ids for each slice, or the fitted model",
         )
-    return _by_relations(model.relations, sizes)
-
-
-def _by_id(ids: RowValues, sizes: Sequence[int]) -> Members:
-    places: dict[Any, int] = {}
-    names: list[str] = []
-    codes = []
-    for t, rows in enumerate(per_row("ids", ids, sizes)):
-        code = np.empty(len(rows), dtype=int)
-        for row, name in enumerate(rows.tolist()):
-            missing = is_missing(name)
-            key = object() if missing else name  # such a row is nobody's mate
-            code[row] = places.setdefault(key, len(names))
-            if code[row] == len(names):
-                names.append("" if missing else str(name))
-        if len(np.unique(code)) < len(code):
-            got = f"has the same id in several rows of slice {t}"
-            raise InputError("ids", got, "every id at most once in a slice")
-        codes.append(code)
-    return Members(codes, names)
-
-
-def _by_relations(relations: Relations, sizes: Sequence[int]) -> Members:
-    """Each row takes the member of its nearest earlier mate that is not taken yet."""
-    codes: list[np.ndarray] = []
-    names: list[str] = []
-    for t, size in enumerate(sizes):
-        code = np.full(size, -1)
-        for before in range(t - 1, -1, -1):
-            if (before, t - before) not in relations:
-                continue
-            mates = relations[before, t - before]
-            rows, others = np.asarray(mates.rows), np.asarray(mates.others)
-            _, first = np.unique(others, return_index=True)
-            free = first[code[others[first]] < 0]
-            members, once = np.unique(codes[before][rows[free]], return_index=True)
-            once = once[~np.isin(members, code)]
-            code[others[free[once]]] = codes[before][rows[free[once]]]
-        new = np.flatnonzero(code < 0)
-        code[new] = len(names) + np.arange(len(new))
-        names += [f"{t}-{row}" for row in new]
-        codes.append(code)
-    return Members(codes, names)
+    return members_by_relations(model.relations, sizes)
