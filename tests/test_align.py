@@ -226,8 +226,9 @@ def test_a_single_slice_needs_no_relations(none):
     assert (np.asarray(one.history.alignment) == 0).all()
 
 
-@pytest.mark.parametrize("n_components", [1, 3])
-@pytest.mark.parametrize("init", ["spectral", "pca", "random"])
+@pytest.mark.parametrize(
+    ("n_components", "init"), [(1, "random"), (1, "pca"), (3, "spectral")]
+)
 def test_maps_of_any_dimension_from_any_start(n_components, init):
     maps = lay_out(n_components=n_components, init=init, n_epochs=2).slices()
     assert [y.shape[1] for y in maps] == [n_components] * len(SIZES)

@@ -87,6 +87,7 @@ def test_wide_rows_are_compared_along_the_axes_of_their_variance():
     assert recall(knn, exact_knn(data, K)) > 0.98
 
 
+@pytest.mark.slow
 def test_rows_without_axes_are_compared_along_all(rng):
     data = rng.normal(size=(600, 600))
     assert principal_axes(data, 0) is None
@@ -149,7 +150,7 @@ def test_data_of_any_kind_are_searched(rng, make):
     assert recall(knn, exact_knn(data, K)) > 0.95
 
 
-@pytest.mark.parametrize("n_neighbors", [2, 599])
+@pytest.mark.parametrize("n_neighbors", [2, pytest.param(599, marks=pytest.mark.slow)])
 def test_neighbors_may_be_few_or_more_than_a_cell_holds(n_neighbors):
     data = clouds(600)
     knn = approximate_knn(data, n_neighbors)

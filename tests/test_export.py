@@ -96,6 +96,15 @@ def test_programs_lower_for_cpu_gpu_and_tpu(program):
     function, given = program()
     exported = export.export(jax.jit(function), platforms=PLATFORMS)(*given)
     assert exported.platforms == PLATFORMS
+
+
+SLOW = [pytest.param(p, marks=pytest.mark.slow) for p in PROGRAMS if p != fuzzy_graph]
+
+
+@pytest.mark.parametrize("program", [fuzzy_graph, *SLOW])
+def test_lowered_programs_compute_the_same(program):
+    function, given = program()
+    exported = export.export(jax.jit(function), platforms=PLATFORMS)(*given)
     expected = jax.tree.leaves(jax.jit(function)(*given))
     for found, leaf in zip(
         jax.tree.leaves(exported.call(*given)), expected, strict=True

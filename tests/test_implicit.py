@@ -39,6 +39,7 @@ NONE: Any = None
 CAPACITY = 24  # some padding, whose derivatives have to be 0
 RATE = 0.2  # the default rate amplifies differences beyond what 1e-5 could show
 SMALL = Implicit(memory=1000)
+KINDS = ["exact", "motion"]  # whose pairs "springs" and "dense" have as well
 FEW = Unrolled(jax.random.key(1), n_epochs=6, n_shifts=4)
 EXACT = Implicit(1e-10, 1e-10, settle=0, throw=False)  # a start that is settled
 SPRINGS = Anchored(1.0, 0.5, 4, tolerance=1e-10, rtol=1e-10, settle=0)
@@ -156,16 +157,27 @@ def test_first_and_second_derivatives_equal_central_differences(
     np.testing.assert_allclose(hessian, hessian.T, atol=1e-6 * size)
 
 
-def test_a_graph_has_derivatives_in_both_modes_and_of_second_order():
-    data = jnp.asarray(make_data(SIZES)[0], dtype=float)
-    neighbors = exact_knn(np.asarray(data), 6).indices
+ROWS = make_data(SIZES)[0].astype(float)
 
-    def spread(data):
-        return jnp.sum(jnp.sin(jnp.arange(20.0) * graph_of(data, neighbors).degrees))
 
+@pytest.fixture(scope="module")
+def spread(_double):
+    neighbors = exact_knn(ROWS, 6).indices
+    return lambda data: jnp.sum(
+        jnp.sin(jnp.arange(20.0) * graph_of(data, neighbors).degrees)
+    )
+
+
+def test_a_graph_has_derivatives_in_both_modes(spread):
+    data = jnp.asarray(ROWS)
     check_grads(
         jax.jit(spread), (data,), order=1, modes=["fwd", "rev"], rtol=1e-5, eps=1e-6
     )
+
+
+@pytest.mark.slow
+def test_a_graph_has_derivatives_of_second_order(spread):
+    data = jnp.asarray(ROWS)
     direction = jnp.asarray(np.random.default_rng(3).normal(size=data.shape))
     slope = jax.jit(jax.grad(spread))
     curved = jax.jit(lambda x: jax.jvp(jax.grad(spread), (x,), (direction,))[1])(data)
@@ -231,7 +243,10 @@ def test_data_to_loss_is_differentiable_for_fixed_neighbors(problem, params, bas
     np.testing.assert_allclose(same.pulls, problem.pulls, atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["exact", "springs", "motion", "dense"])
+@pytest.mark.parametrize(
+    "kind",
+    ["springs", "dense", *(pytest.param(k, marks=pytest.mark.slow) for k in KINDS)],
+)
 def test_products_of_stored_curvature_are_those_of_autodiff(
     problem, params, start, kind
 ):

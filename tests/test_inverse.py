@@ -13,11 +13,13 @@ from jax.test_util import check_grads
 import aljax
 from aljax.config import InverseConfig, find_ab_params
 from aljax.errors import InputError
+from aljax.graph.knn import capacity_for
 from aljax.inverse import gradient_map, inverse_transform, reconstruct
 from aljax.inverse.neighborhood import nearest_rows
 from aljax.inverse.reconstruct import blend
 
 POINTS, FEATURES, NEIGHBORS = 90, 4, 12
+CAPACITY = capacity_for(POINTS)
 SIZES = (48, 48, 48)  # of slices, which share a program
 A, B = find_ab_params(1.0, 0.1)
 
@@ -61,8 +63,9 @@ def slow_weights(query, embedding, method):
     return order[:-1], weights * (1 + (position - middle) @ slope / reach)
 
 
-@pytest.mark.parametrize("components", [1, 2, 8])
-@pytest.mark.parametrize("method", ["mean", "linear"])
+@pytest.mark.parametrize(
+    ("method", "components"), [("mean", 2), ("linear", 2), ("linear", 1), ("linear", 3)]
+)
 def test_weights_are_those_of_the_formula(method, components):
     embedding, data = make_map(components)
     queries = make_queries(components)
@@ -89,7 +92,7 @@ def test_the_search_is_exact(rng, points, count):
 
 
 def test_the_linear_method_finds_a_plane_that_the_mean_misses():
-    embedding, _ = make_map(points=250)
+    embedding, _ = make_map()
     plane = np.array([[1.0, 2.0, 0.0, 3.0], [0.5, -1.0, 2.0, 0.0]])
     data, queries = embedding @ plane, make_queries(count=32)
     errors = [
@@ -104,7 +107,7 @@ def test_the_linear_method_finds_a_plane_that_the_mean_misses():
 
 @pytest.mark.parametrize("place", [np.asarray, jnp.asarray])
 def test_derivatives_and_data_are_as_exact_far_from_the_origin(place):
-    embedding, data = make_map(points=256)  # JAX's arrays keep their shape
+    embedding, data = make_map(points=CAPACITY)  # JAX's arrays keep their shape
     queries, moved = make_queries(count=20), place(data.round(2) + 1e4)
     found = inverse_transform(queries, embedding, moved)
     near = inverse_transform(queries, embedding, np.asarray(moved, float) - 1e4)
@@ -209,15 +212,12 @@ def test_derivatives_are_those_of_finite_differences(options):
         check_grads(points, arrays, 1, eps=1e-6, atol=tolerance, rtol=tolerance)
 
 
-@pytest.mark.parametrize("method", ["mean", "linear"])
-def test_derivatives_are_finite_where_points_coincide(method):
+def test_derivatives_are_finite_where_points_coincide():
     embedding, data = make_map()
     embedding[:30] = embedding[0]
 
     def total(queries, embedding):
-        found = inverse_transform(
-            queries, embedding, data, method=method, n_neighbors=8
-        )
+        found = inverse_transform(queries, embedding, data, n_neighbors=8)
         return jnp.sum(found.points**2)
 
     queries = jnp.asarray(embedding[:1])
@@ -289,9 +289,9 @@ def test_what_is_inside_is_inside_the_hull():
 
 
 def test_a_gap_between_clusters_is_a_guess():
-    embedding, data = make_map(points=200)
-    embedding[100:] += 100
-    between = inverse_transform([[50.0, 50.0]], embedding, data)
+    embedding, data = make_map()
+    embedding[45:] += 200
+    between = inverse_transform([[120.0, 120.0]], embedding, data)
     assert not np.asarray(between.inside).any()
     assert np.asarray(between.distance) > 10
 
@@ -347,7 +347,7 @@ def test_steps_of_refinement_do_nothing_and_say_so():
 
 def test_the_gradient_map_is_the_slope_of_a_plane():
     rng = np.random.default_rng(0)
-    embedding = rng.uniform(-1, 1, size=(250, 2))
+    embedding = rng.uniform(-1, 1, size=(POINTS, 2))
     plane = np.array([[3.0, 0.0, 0.0, 0.0], [0.0, 4.0, 0.0, 0.0]])
     found = gradient_map(embedding, embedding @ plane, resolution=5)
     assert found.norm.shape == (5, 5)
@@ -373,10 +373,9 @@ def test_the_gradient_map_follows_finite_differences():
     np.testing.assert_allclose(found.norm[2, 3], expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("components", [1, 3])
-def test_the_gradient_map_has_an_axis_for_each_component(components):
-    found = gradient_map(*make_map(components), resolution=4)
-    assert found.norm.shape == (4,) * components
+def test_the_gradient_map_has_an_axis_for_each_component():
+    found = gradient_map(*make_map(3), resolution=4)
+    assert found.norm.shape == (4, 4, 4)
     assert np.isfinite(found.norm).all()
 
 

@@ -134,12 +134,11 @@ def test_a_step_takes_the_gradient_and_nothing_else(problem, key):
     after = one_step(problem, params, state, key=key, n_shifts=EXACT, optimizer=PLAIN)
     shifts = draw_shifts(key, problem.n_points, n_shifts=EXACT)
 
-    @jax.jit
     def loss(maps):
         terms = aligned_loss(maps, problem, params, shifts)
         return terms.total(), terms
 
-    gradient, terms = jax.grad(loss, has_aux=True)(state.maps)
+    gradient, terms = jax.jit(jax.grad(loss, has_aux=True))(state.maps)
     rate = params.learning_rate[:, None, None]
     # A gradient is a sum of terms of both signs, added up in another order.
     np.testing.assert_allclose(
@@ -319,6 +318,7 @@ def test_hubs_do_not_fly_out(key):
     assert radius.max() > 0.1
 
 
+@pytest.mark.slow
 def test_an_epoch_needs_as_much_memory_for_a_point_in_slices_of_any_size(problem, key):
     def needed(points: int) -> float:
         """Bytes a point while an epoch of such slices runs."""

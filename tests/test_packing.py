@@ -48,7 +48,9 @@ def packed_of(begun: Any) -> tuple[packing.Rows, packing.Packed]:
     return rows, packing.pack(begun.problem, begun.params, begun.state, rows)
 
 
-@pytest.mark.parametrize("motion_fidelity", [0.0, 1.0])
+@pytest.mark.parametrize(
+    "motion_fidelity", [pytest.param(0.0, marks=pytest.mark.slow), 1.0]
+)
 def test_loss_and_gradient_are_those_of_the_whole_slices(motion_fidelity):
     begun = prepared(motion_fidelity=motion_fidelity)
     rows, packed = packed_of(begun)
@@ -122,6 +124,7 @@ def ragged() -> dict[str, Any]:
     return {"slices": [data[r] for r in rows], "relations": [r.tolist() for r in rows]}
 
 
+@pytest.mark.slow
 def test_maps_are_as_good_as_those_of_whole_slices(ragged, monkeypatch):
     key, layout = jax.random.key(0), LayoutConfig(n_epochs=100)
     packed = aljax.fit(**ragged, key=key, layout=layout)

@@ -91,7 +91,7 @@ def test_an_update_appends_a_slice_and_leaves_the_others_to_the_last_bit(base, l
     assert {*longer.seconds} >= {"graph", "relations", "start", "layout"}
 
 
-@pytest.mark.parametrize("move", [1, 3])
+@pytest.mark.parametrize("move", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_as_many_slices_move_as_may(base, move):
     longer = append(base, move=move)
     assert_same_maps(longer.maps[: 3 - move], base.maps[: 3 - move])

@@ -47,6 +47,7 @@ def test_single_precision_costs_no_quality():
     assert (np.abs(single - double) <= [TRUST, RECALL, MOTION]).all(), (single, double)
 
 
+@pytest.mark.slow
 def test_an_epoch_in_single_precision_is_that_in_double():
     single = fit(n_epochs=1)
     with jax.enable_x64(True):
