@@ -10,17 +10,25 @@ import sys
 
 import jax
 import numpy as np
-from helpers import NEIGHBORS, make_data, make_relations
+from helpers import NEIGHBORS, make_data, make_maps, make_relations
+from sklearn.neighbors import NearestNeighbors
 
 import aljax
 import aljax.distributed
 
 SIZES = (41, 48, 45, 43, 47)
 HEARTBEAT = 10
+FAR = 100
 
 
 def fits(
-    epochs: int, *, ids: bool = False, kappa: float = 0, times: int = 1, progress=None
+    epochs: int,
+    *,
+    ids: bool = False,
+    kappa: float = 0,
+    times: int = 1,
+    rows: bool = False,
+    progress=None,
 ) -> float:
     """The farthest that the maps of all processes are from those of one device."""
     sizes = SIZES * times
@@ -40,17 +48,39 @@ def fits(
     count = len(sizes)
     own = aljax.distributed.share(count).own
     mine = data[own.start : own.stop]
+    of_rows = about_rows(data) if rows else {}
     found = aljax.distributed.fit(
-        mine, relations, n_slices=count, progress=progress, **options
+        mine,
+        relations,
+        n_slices=count,
+        progress=progress,
+        **{name: values[own.start : own.stop] for name, values in of_rows.items()},
+        **options,
     )
     assert [len(one) for one in found.maps] == [sizes[t] for t in own]
     maps, history = aljax.distributed.gather(found, count)
     assert history.total().shape == (-(-epochs // 10),)
-    one = aljax.fit(data, relations, **options)
+    one = aljax.fit(data, relations, **of_rows, **options)
     pairs = zip(maps, one.maps, strict=True)
     lost = np.abs(np.asarray(history.total() / one.history.total())[0] - 1)
     assert lost < 1e-5
-    return max(float(np.abs(ours - its).max()) for ours, its in pairs)
+    size = FAR if rows else 1
+    return max(float(np.abs(ours - its).max()) / size for ours, its in pairs)
+
+
+def about_rows(data) -> dict[str, list]:
+    """Pinned rows far away, weights, classes and neighbors, of some slices each."""
+    masks = [np.arange(len(x)) < 12 * (t % 3) for t, x in enumerate(data)]
+    classes = [np.arange(len(x)) % 4 for x in data]
+    near = NearestNeighbors(n_neighbors=NEIGHBORS)
+    tables = [near.fit(x).kneighbors(x)[::-1] for x in data]
+    return {
+        "start": [FAR * y for y in make_maps([*map(len, data)])],
+        "pinned": [mask if mask.any() else None for mask in masks],
+        "point_weights": [None, *[1.0 + one for one in classes[1:]]],
+        "y": [*classes[:3], *[None] * (len(data) - 3)],
+        "precomputed_knn": [None, *tables[1:]],
+    }
 
 
 def die(_) -> None:
@@ -60,11 +90,11 @@ def die(_) -> None:
 
 
 def main(port: str, processes: str, process_id: str, case: str) -> None:
-    jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    jax.distributed.initialize(
+    aljax.distributed.connect(
         f"127.0.0.1:{port}",
         int(processes),
         int(process_id),
+        log=None,
         heartbeat_timeout_seconds=HEARTBEAT,
     )
     assert jax.device_count() == 2 * int(processes)
@@ -72,6 +102,7 @@ def main(port: str, processes: str, process_id: str, case: str) -> None:
         fits(2000, progress=die)
         return
     found = {"single": fits(1), "ids": fits(1, ids=True)}
+    found["rows"] = fits(1, rows=True)
     found["motion"] = fits(1, kappa=1)
     found["anchors"] = fits(1, ids=True, kappa=1, times=3)
     with jax.enable_x64(True):

@@ -181,6 +181,11 @@ def statement_of(**sections: Any) -> dict[str, str]:
     }
 
 
+def presence(value: Any) -> str:
+    """Tells if an argument is there, whose value is a process's own."""
+    return "not given" if value is None else "given"
+
+
 def stated(value: Any) -> str:
     """Returns a setting in words that are the same in every process."""
     text = re.sub(r" at 0x[0-9a-f]+", "", str(value))  # a function, by its name

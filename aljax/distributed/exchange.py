@@ -74,6 +74,30 @@ def from_ahead(own: np.ndarray, steps: int) -> np.ndarray:
     )
 
 
+def rows_of_all(
+    own: Sequence[Any], room: int, sizes: Sequence[int], dtype: Any = float
+) -> list[Any]:
+    """Returns an array for each slice of the sequence, from those who have them.
+
+    Args:
+        own: This process's, rows first, None where a slice has none; their further
+            axes are the same in all.
+        room: How many slices a process has room for.
+        sizes: Points of every slice of the sequence.
+        dtype: The type of floats in which they are sent.
+    """
+    known = [rows for rows in own if rows is not None]
+    inner = known[0].shape[1:] if known else ()
+    axes = from_all(np.array([*inner, -1, -1][:2])).max(axis=0)
+    wide = np.full((room, max(sizes), *axes[axes >= 0]), np.nan, dtype)
+    for t, rows in enumerate(own):
+        if rows is not None:
+            wide[t, : len(rows)] = rows
+    everyone = from_all(wide).reshape(-1, *wide.shape[1:])
+    arrays = [rows[:size] for rows, size in zip(everyone, sizes, strict=False)]
+    return [None if rows.size and np.isnan(rows).all() else rows for rows in arrays]
+
+
 def sizes_of_all(graphs: Sequence[FuzzyGraph], room: int, n_slices: int) -> list[int]:
     """The sizes of all slices."""
     own = np.zeros(room, np.int64)

@@ -6,6 +6,7 @@ share -> fit, on every process -> gather
 import itertools
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -17,6 +18,7 @@ from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig, number, of_
 from aljax.distributed.agreement import (
     Agreement,
     devices_here,
+    presence,
     statement_of,
     summed,
     versions_here,
@@ -30,30 +32,26 @@ from aljax.distributed.exchange import (
     moves_of,
     one_frame,
     own_links,
+    rows_of_all,
     sizes_of_all,
     window_of,
 )
 from aljax.embedding import AlignedEmbedding
 from aljax.errors import InputError, slice_name
-from aljax.fit import (
-    Prepared,
-    Progress,
-    Starts,
-    lay_out,
-    read_start,
-)
+from aljax.fit import Prepared, Progress, Starts, lay_out, read_start
 from aljax.graph.build import build_graphs
 from aljax.graph.knn import round_up
-from aljax.graph.slices import read_slices
+from aljax.graph.slices import of_rows, read_slices
 from aljax.keys import check_key, seeds
 from aljax.labels import check_labels
+from aljax.layout.coordinates import coordinates_of, inward
 from aljax.layout.frame import far_lags, frame_of, settle, warn_alone, with_anchors
-from aljax.layout.initialize import initial_maps
+from aljax.layout.initialize import initial_maps, read_mask, read_starts
 from aljax.layout.losses import LossTerms, terms_in
 from aljax.layout.optimize import default_shifts, epochs, init
-from aljax.layout.problem import layout_params, stack, stack_maps
+from aljax.layout.problem import PerRow, layout_params, stack, stack_maps
 from aljax.layout.sharding import SLICES, check_random, mesh_of, round_to, widths_of
-from aljax.relations.mates import linked
+from aljax.relations.mates import linked, read_pull
 from aljax.relations.read import names_of_dicts
 from aljax.relations.strengths import relate
 from aljax.stages import timed
@@ -72,6 +70,10 @@ def fit(
     alignment: AlignmentConfig = AlignmentConfig(),
     slice_labels: Sequence[Hashable] | None = None,
     start: Sequence[Any] | None = None,
+    pinned: PerRow = None,
+    point_weights: PerRow = None,
+    y: Sequence[Any] | None = None,
+    precomputed_knn: Any = None,
     progress: Progress | None = None,
 ) -> AlignedEmbedding:
     """`aljax.fit` by all processes of `jax.distributed` together.
@@ -88,6 +90,10 @@ def fit(
         alignment: How strongly mates are held together.
         slice_labels: The names of all slices.
         start: For each of this process's slices the map to start from.
+        pinned: For each of them a mask of the rows that stay there, or None.
+        point_weights: For each of them how strongly its rows pull at mates, or None.
+        y: For each of them its rows' classes or values, or None.
+        precomputed_knn: For each of them its rows' neighbors, or None.
         progress: Called about 20 times during the layout, on every process.
 
     Returns:
@@ -102,6 +108,8 @@ def fit(
         check_key(key)
         check_random()
         check_labels(slice_labels, range(n_slices))
+        arguments = {"start": start, "pinned": pinned, "progress": progress}
+        arguments |= {"point_weights": point_weights}
         configs = {"graph": graph, "layout": layout, "alignment": alignment}
         statement = {
             "n_slices": n_slices,
@@ -109,8 +117,7 @@ def fit(
             **statement_of(**configs),
             "relations": None if relations is None else summed(relations),
             "slice_labels": slice_labels,
-            "start": "not given" if start is None else "given",
-            "progress": "not given" if progress is None else "given",
+            **{name: presence(value) for name, value in arguments.items()},
         }
     agreement.same("settings", versions_here() | statement)
     agreement.same("devices", {"devices": devices_here()})
@@ -120,13 +127,20 @@ def fit(
         given = read_slices(slices, slice_labels, metric=graph.metric, first=own.start)
         dense = [one.dense for one in given]
         graph = of_slices(graph, mine, n_slices)
-        layout, start = read_start(start, of_slices(layout, mine, n_slices))
+        layout_of_all, start = read_start(start, layout)
+        layout = of_slices(layout_of_all, mine, n_slices)
         _check_settings(slices, own, start)
         params = layout_params(layout, alignment, slices=len(own))
+        if start is not None:
+            start = read_starts(start, [one.rows for one in given], layout.n_components)
+        fixed = start
+        masks = of_rows("pinned", pinned, given, partial(read_mask, start=start))
+        weights = of_rows("point_weights", point_weights, given, read_pull)
     knn_seed, start_seed = seeds(key, 2)
     seconds: dict[str, float] = {}
     with timed("graph", seconds), agreement.together("graphs"):
-        graphs = build_graphs(given, graph, seed=knn_seed)
+        targets = {"precomputed_knn": precomputed_knn, "y": y}
+        graphs = build_graphs(given, graph, seed=knn_seed, **targets)
     with timed("relations", seconds):
         sizes = sizes_of_all(graphs, room, n_slices)
         window = window_of(relations, alignment, n_slices)
@@ -161,6 +175,13 @@ def fit(
             there = (room, sizes, range(own.stop, last))
             pulling = moves_of(pulling, dense, graphs, *there)
     before = sizes[: own.start]
+    pins, coordinates = [None] * n_slices, None
+    if pinned is not None and start is not None:
+        pins = rows_of_all(masks, room, sizes)
+        pins = [None if rows is None else rows > 0 for rows in pins]
+        everywhere = layout_params(layout_of_all, alignment, slices=n_slices)
+        coordinates = coordinates_of(rows_of_all(start, room, sizes), pins, everywhere)
+        start = inward(coordinates, start)
     with timed("start", seconds):
         maps = initial_maps(
             layout.init if start is None else start,
@@ -180,6 +201,8 @@ def fit(
             capacity=round_up(max(sizes)),
             before=before,
             after=sizes[own.stop :],
+            pinned=masks,
+            point_weights=weights,
             offsets=sorted(offsets),
             densmap=layout.densmap,
         )
@@ -194,11 +217,13 @@ def fit(
         params=params,
         state=state,
         anchors={},  # maps of other processes are needed: see below
+        fixed=fixed,
+        coordinates=coordinates,
         graphs=graphs,
         relations=within,
         data=[one.features for one in given],
-        pinned=[None] * len(own),
-        point_weights=[None] * len(own),
+        pinned=masks,
+        point_weights=weights,
         ids=None,
         seconds=seconds,
         slice_labels=None if slice_labels is None else tuple(slice_labels[mine]),
@@ -212,7 +237,10 @@ def fit(
     if held is None or layout.n_epochs == 0:
         return fitted
     maps, _ = gather(fitted, n_slices)
-    maps = settle(maps, anchors_of_all(held, room, n_slices))
+    counted = None if point_weights is None else rows_of_all(weights, room, sizes)
+    stay = {t for t, rows in enumerate(pins) if rows is not None}
+    holding = anchors_of_all(held, room, n_slices)
+    maps = settle(maps, holding, fixed=stay, weights=counted)
     return replace(fitted, maps=maps[mine])
 
 
@@ -227,11 +255,7 @@ def gather(
     """
     room = share(n_slices).room
     sizes = sizes_of_all(fitted.graphs, room, n_slices)
-    shape = (room, max(sizes), fitted.maps[0].shape[1])
-    padded = np.zeros(shape, fitted.maps[0].dtype)
-    for t, one in enumerate(fitted.maps):
-        padded[t, : len(one)] = one
-    everyone = from_all(padded).reshape(-1, *shape[1:])
+    maps = rows_of_all(fitted.maps, room, sizes, fitted.maps[0].dtype)
 
     def term(own: Any) -> Any:
         values = np.asarray(own)
@@ -239,7 +263,6 @@ def gather(
         joined = np.concatenate([*from_all(wide)], axis=1)
         return jnp.asarray(joined[:, :n_slices])
 
-    maps = [one[:size] for one, size in zip(everyone, sizes, strict=False)]
     return maps, jax.tree.map(term, fitted.history)
 
 
