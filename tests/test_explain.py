@@ -75,6 +75,12 @@ def test_a_contribution_is_the_derivative_of_the_place_solved_again(maps, fideli
         np.testing.assert_allclose(said, moved, atol=0.05 * lengths(moved).max())
 
 
+def test_changes_that_all_rows_share_move_nobody(maps, crossing):
+    grown = [maps.data[0], maps.data[1] + np.array([0, 50, 0, 0, 0], np.float32)]
+    told = aljax.explain(replace(maps, data=grown), CROSSING, between=(0, 1))
+    np.testing.assert_allclose(told.values, crossing.values, atol=0.01)
+
+
 def test_a_group_has_the_mean_of_its_members_and_of_one_it_is_itself(maps, crossing):
     mean = crossing.mean()
     np.testing.assert_allclose(mean.values[0], crossing.values.mean(axis=0))

@@ -1,6 +1,7 @@
 """Moves of members, or their places, explained by the columns of the data."""
 
 from collections.abc import Hashable, Sequence
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from aljax.contributions.pulls import dense
 from aljax.contributions.result import Contributions
 from aljax.embedding import AlignedEmbedding
 from aljax.errors import InputError
-from aljax.graph.conditioning import EXACT_METRICS
+from aljax.graph.conditioning import ANGLES, EXACT_METRICS
 from aljax.relations.mates import Mates, chain
 from aljax.transform import check_fitted
 
@@ -31,9 +32,11 @@ def explain(
         move = sum_j int dy/dx_j dx_j + others + unexplained.
 
     The integral of column j is its contribution, and `others` is how far the member
-    would have moved with its own data unchanged.  Members are moved alone, also those
-    of a group, whose contributions are their means (`Contributions.mean`).  The
-    members' mates, and what else holds them in the layout, hold them along the way.
+    would have moved with its own data unchanged.  Unchanged means (in euclidean data)
+    changed as the median of all mates in each column: where all rows change alike,
+    nobody moves.  Members are moved alone, also those of a group, whose contributions
+    are their means (`Contributions.mean`).  The members' mates, and what else holds
+    them in the layout, hold them along the way.
 
     Args:
         maps: The maps, as `aljax.fit` returns them, or an estimator.
@@ -63,14 +66,16 @@ def explain(
     name = "between" if at is None else "at"
     _check(maps, (t, u), name)
     named = _listed(maps, members)
-    before = _find(maps, named, t)
-    after = before if t == u else _find(maps, named, u, rows=before, of=t)
+    before = after = _rows(maps, named, t)
+    if t == u:
+        first = dense(maps.data[t]).mean(axis=0)
+    else:
+        mates = _mates(maps, t, u)
+        after = _present(maps, named, [mates.get(row) for row in before.tolist()], u)
+        first = dense(maps.data[t][before]) + _usual(maps, t, u, mates)
     _check_free(maps, named, after, u)
     last = dense(maps.data[u][after])
-    if t == u:
-        first = np.broadcast_to(dense(maps.data[t]).mean(axis=0), last.shape)
-    else:
-        first = dense(maps.data[t][before])
+    first = np.broadcast_to(first, last.shape)
     followed = follow_paths(maps, u, Paths(first, last, after))
     end = np.asarray(maps.maps[u], float)[after]
     start = followed.starts if t == u else np.asarray(maps.maps[t], float)[before]
@@ -153,36 +158,30 @@ def _listed(maps: AlignedEmbedding, members: Any) -> list[Any]:
     return named
 
 
-def _find(
-    maps: AlignedEmbedding,
-    named: Sequence[Hashable],
-    t: int,
-    *,
-    rows: np.ndarray | None = None,
-    of: int = 0,
-) -> np.ndarray:
-    """The members' rows in a slice; without ids the mates of `rows` of another."""
-    expected = f"members of {maps.slice_name(t)}"
+def _rows(maps: AlignedEmbedding, named: Sequence[Hashable], t: int) -> np.ndarray:
+    """The members' rows in slice t."""
     if maps.ids is not None:
         places = {one: row for row, one in reversed([*enumerate(maps.ids[t])])}
-        lacking = [one for one in named if one is None or one not in places]
-    elif rows is None:
-        count = len(maps.maps[t])
-        lacking = [one for one in named if not _is_row(one, count)]
-        places = dict(zip(named, named, strict=True))
-        expected = f"rows of {maps.slice_name(t)}, 0 to {count - 1}"
-    else:
-        mates = _between(maps, of, t)
-        ends = mates.rows.tolist(), mates.others.tolist()
-        others = dict(reversed([*zip(*ends, strict=True)]))
-        places = {one: others.get(row) for one, row in zip(named, rows, strict=True)}
-        lacking = [one for one in named if places[one] is None]
+        found = [None if one is None else places.get(one) for one in named]
+        return _present(maps, named, found, t)
+    count = len(maps.maps[t])
+    return _present(
+        maps, named, [one if _is_row(one, count) else None for one in named], t
+    )
+
+
+def _present(
+    maps: AlignedEmbedding, named: Sequence[Any], rows: Sequence[Any], t: int
+) -> np.ndarray:
+    """Rows of slice t, checked that every member has one."""
+    lacking = [one for one, row in zip(named, rows, strict=True) if row is None]
     if lacking:
         got = f"names {', '.join(map(repr, lacking[:TOLD]))}"
         got += f" and {len(lacking) - TOLD} more" if len(lacking) > TOLD else ""
         got += f", absent from {maps.slice_name(t)}"
-        raise InputError("members", got, expected)
-    return np.array([places[one] for one in named], int)
+        kind = "rows" if maps.ids is None else "ids"
+        raise InputError("members", got, f"{kind} of {maps.slice_name(t)}")
+    return np.array(rows, int)
 
 
 def _is_row(value: Any, count: int) -> bool:
@@ -190,21 +189,38 @@ def _is_row(value: Any, count: int) -> bool:
     return whole and 0 <= value < count
 
 
-def _between(maps: AlignedEmbedding, t: int, u: int) -> Mates:
-    """The mates of two slices; beyond the window those along the slices between."""
-    first, last = min(t, u), max(t, u)
-    mates = maps.relations.get((first, last - first))
-    if mates is None:
-        nobody = Mates(*np.zeros((3, 0), int))
-        steps = [maps.relations.get((s, 1), nobody) for s in range(first, last)]
-        mates = steps[0]
-        for step in steps[1:]:
-            mates = chain(mates, step)
-    if not mates.rows.size:
+def _mates(maps: AlignedEmbedding, t: int, u: int) -> dict[int, int]:
+    """Each row of slice t with its first mate in u; beyond the window along others."""
+    if maps.ids is not None:
+        rows = {one: row for row, one in reversed([*enumerate(maps.ids[u])])}
+        pairs = ((row, rows.get(one)) for row, one in enumerate(maps.ids[t]))
+        mates = {row: other for row, other in pairs if other is not None}
+    else:
+        first, last = min(t, u), max(t, u)
+        found = maps.relations.get((first, last - first))
+        if found is None:
+            nobody = Mates(*np.zeros((3, 0), int))
+            steps = [maps.relations.get((s, 1), nobody) for s in range(first, last)]
+            found = reduce(chain, steps)
+        ends = (found.rows, found.others) if t < u else (found.others, found.rows)
+        pairs = [*zip(*(end.tolist() for end in ends), strict=True)]
+        mates = dict(reversed(pairs))
+    if not mates:
         names = " and ".join(map(maps.slice_name, (t, u)))
         remedy = "Fit with relations between them."
         raise InputError("between", f"names {names}, without mates", "mates", remedy)
-    return mates if t < u else mates._replace(rows=mates.others, others=mates.rows)
+    return mates
+
+
+def _usual(maps: AlignedEmbedding, t: int, u: int, mates: dict[int, int]) -> Any:
+    """The median change of mates in each column, which leaves distances as they are."""
+    if SYNONYMS.get(maps.graph.metric, maps.graph.metric) in ANGLES:
+        return 0.0
+    rows = [*mates], [*mates.values()]
+    before, after = (
+        dense(maps.data[s])[of] for s, of in zip((t, u), rows, strict=True)
+    )
+    return np.median(after - before, axis=0)
 
 
 def _check_free(

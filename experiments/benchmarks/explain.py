@@ -1,0 +1,298 @@
+"""Explains moves whose columns are known: planted shifts, refits and derivatives.
+
+    python -m experiments.benchmarks.explain [planted refits derivatives ...]
+
+600 digits with 64 columns of noise, twice, with other noise; in the second slice five
+columns of one class are shifted, and with `decoys` five other columns of all rows.
+`planted` asks, over 50 draws, how many of the five columns are the five first by each
+method, for the class and for its members, and how much of a move nothing explains.
+`refits` compares with layouts of the second slice with one column shuffled (5 draws),
+`derivatives` with the free point solved again and with derivatives of a whole layout.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from scipy.stats import spearmanr
+
+import aljax
+from aljax.contributions import Contributions
+from aljax.contributions.paths import Paths, follow_paths
+from aljax.layout import (
+    Implicit,
+    graph_of,
+    hypergradient,
+    reweigh,
+    solve_layout,
+    stack_maps,
+)
+from aljax.layout.problem import unstack_maps
+from experiments.benchmarks.parts import Row, run_parts
+from experiments.benchmarks.peers import load_peer
+from experiments.clocks import clocked
+from experiments.data import sources
+
+DRAWS, FEW = 50, 3
+ROWS, NOISE, SHIFTED = 600, 64, 5
+SHIFT, SPREAD, JITTER = 8.0, 2.0, 1.0  # pixels are 0 to 16
+STEP = 1e-2  # of central differences
+SMALL, MEMBERS = 120, 8  # of a layout whose derivative is solved for
+length = partial(np.linalg.norm, axis=-1)
+
+
+class Planted(NamedTuple):
+    """Two slices, the class that was shifted, and in which columns."""
+
+    slices: list[np.ndarray]
+    members: np.ndarray
+    columns: np.ndarray
+
+
+def plant(seed: int, *, decoys: bool = False, rows: int = ROWS) -> Planted:
+    """Draws digits, noise, a class and its columns."""
+    rng = np.random.default_rng(seed)
+    images, classes = sources.digits()[:2]
+    chosen = rng.permutation(len(images))[:rows]
+    images, classes = np.asarray(images)[chosen], np.asarray(classes)[chosen]
+    members = np.flatnonzero(classes == rng.integers(10))
+    live = np.flatnonzero(images.std(axis=0) > 1)
+    columns, others = np.split(rng.choice(live, 2 * SHIFTED, replace=False), 2)
+    slices = [
+        np.hstack(
+            [
+                images + JITTER * rng.normal(size=images.shape),
+                SPREAD * rng.normal(size=(rows, NOISE)),
+            ]
+        )
+        for _ in range(2)
+    ]
+    bright = images[members][:, columns].mean(axis=0) > 8
+    slices[1][np.ix_(members, columns)] += np.where(bright, -SHIFT, SHIFT)
+    if decoys:
+        slices[1][:, others] += SHIFT
+    return Planted(slices, members, columns)
+
+
+def fitted(planted: Planted, seed: int, start: Any = None) -> aljax.AlignedEmbedding:
+    """Lays both slices out."""
+    same = {row: row for row in range(len(planted.slices[0]))}
+    key = jax.random.key(seed)
+    return aljax.fit(planted.slices, [same], key=key, scale="none", start=start)
+
+
+def explained(planted: Planted, maps: aljax.AlignedEmbedding) -> Contributions:
+    """Returns our contributions."""
+    return aljax.explain(maps, planted.members.tolist(), between=(0, 1))
+
+
+def by_correlation(planted: Planted, maps: aljax.AlignedEmbedding) -> np.ndarray:
+    """Scores columns by how their changes correlate with the moves of all rows."""
+    changes, moves = (b - a for a, b in (planted.slices, maps.maps))
+    both = np.corrcoef(changes.T, moves.T)[: changes.shape[1], changes.shape[1] :]
+    return np.linalg.norm(both, axis=1)
+
+
+def by_change(planted: Planted, _: Any) -> np.ndarray:
+    """Scores columns by how far the class went in them, whatever the map."""
+    before, after = (rows[planted.members] for rows in planted.slices)
+    return np.abs((after - before).mean(axis=0))
+
+
+def by_glass_box(planted: Planted, _: Any) -> np.ndarray:
+    """Scores columns by Glass Box UMAP's contributions in both slices, subtracted."""
+    peer: Any = load_peer("glass_box_umap", "glass-box-umap")
+    model = peer.GlassBoxUMAP(random_state=0)
+    model.fit(np.concatenate(planted.slices).astype(np.float32))
+    parts = [
+        model.compute_contributions(rows[planted.members].astype(np.float32))
+        for rows in planted.slices
+    ]
+    return np.linalg.norm((parts[1] - parts[0]).mean(axis=0), axis=0)
+
+
+def by_refits(planted: Planted, maps: aljax.AlignedEmbedding) -> np.ndarray:
+    """Scores columns by how far the class moves in a layout where one is shuffled."""
+    rng, scores = np.random.default_rng(0), []
+    for column in range(planted.slices[1].shape[1]):
+        shuffled = planted.slices[1].copy()
+        rng.shuffle(shuffled[:, column])
+        changed = planted._replace(slices=[planted.slices[0], shuffled])
+        again = fitted(changed, 0, start=maps.maps).maps
+        moved = (again[1] - again[0]) - (maps.maps[1] - maps.maps[0])
+        scores.append(np.linalg.norm(moved[planted.members].mean(axis=0)))
+    return np.array(scores)
+
+
+def precision(scores: np.ndarray, columns: np.ndarray) -> float:
+    """The share of the shifted columns that score highest."""
+    return float(np.isin(np.argsort(-scores)[: len(columns)], columns).mean())
+
+
+def shares(told: Sequence[Contributions]) -> Row:
+    """Returns medians of shares of members' moves that are no derivatives."""
+    moves = np.concatenate([length(each.moves) for each in told])
+    return {
+        f"{name}/move": np.median(
+            np.concatenate([length(getattr(each, name)) for each in told]) / moves
+        )
+        for name in ("unexplained", "leaps", "lists")
+    }
+
+
+def _compare(
+    methods: dict[str, Callable[..., np.ndarray]], draws: int, decoys: bool
+) -> list[Row]:
+    rows: dict[str, list[Any]] = {name: [] for name in ("aljax.explain", *methods)}
+    single, told, seconds = [], [], dict.fromkeys(rows, 0.0)
+    for seed in range(draws):
+        planted = plant(seed, decoys=decoys)
+        maps = fitted(planted, seed)
+        if not seed:
+            explained(planted, maps)  # compiles
+        parts, spent = clocked(lambda p=planted, m=maps: explained(p, m))
+        seconds["aljax.explain"] += spent
+        told.append(parts)
+        lengths = np.linalg.norm(parts.values, axis=2)
+        single.append(np.mean([precision(s, planted.columns) for s in lengths]))
+        mean = np.linalg.norm(parts.mean().values[0], axis=1)
+        rows["aljax.explain"].append(precision(mean, planted.columns))
+        for name, method in methods.items():
+            scores, spent = clocked(lambda f=method, p=planted, m=maps: f(p, m))
+            seconds[name] += spent
+            rows[name].append(precision(scores, planted.columns))
+
+    made = [
+        {"method": name, "precision@5": np.mean(row), "s": seconds[name] / draws}
+        for name, row in rows.items()
+    ]
+    made[0] |= {"of single members": np.mean(single), **shares(told)}
+    return [{"decoys": decoys, **row} for row in made]
+
+
+def planted() -> list[Row]:
+    """Compares methods that need no further layout."""
+    methods = {"correlation": by_correlation, "change of the column": by_change}
+    return [row for with_ in (False, True) for row in _compare(methods, DRAWS, with_)]
+
+
+def refits() -> list[Row]:
+    """Compares with layouts of shuffled columns."""
+    return _compare({"refits": by_refits}, FEW, False)
+
+
+def glass_box() -> list[Row]:
+    """Compares with Glass Box UMAP."""
+    return _compare({"Glass Box UMAP": by_glass_box}, FEW, False)
+
+
+def derivatives() -> list[Row]:
+    """Correlates derivatives by columns with what layouts do, by rank."""
+    return [_resolved(), _whole()]
+
+
+def _rank(a: Any, b: Any) -> float:
+    ranked: Any = spearmanr(a, b)
+    return ranked.statistic
+
+
+def _row(name: str, correlations: list[float]) -> Row:
+    return {
+        "against": name,
+        "rank correlation, median": float(np.median(correlations)),
+        "least": float(np.min(correlations)),
+        "members": len(correlations),
+    }
+
+
+def _resolved() -> Row:
+    """Central differences of the free point solved again, column by column."""
+    drawn = plant(0)
+    maps = fitted(drawn, 0)
+    said, moved = [], []
+    rows = np.random.default_rng(0).choice(ROWS, 64, replace=False)
+    last = drawn.slices[1][rows]
+    for column in range(last.shape[1]):
+        step = np.zeros_like(last)
+        step[:, column] = STEP
+        ways = [
+            follow_paths(maps, 1, Paths(last + s, last, rows)) for s in (step, -step)
+        ]
+        moved.append(ways[1].starts - ways[0].starts)
+        said.append((ways[0].columns - ways[1].columns)[:, column])
+    flat = (np.stack(of).T.reshape(-1, len(said)) for of in (said, moved))
+    return _row("the free point solved again", [*map(_rank, *flat)])
+
+
+def _whole() -> Row:
+    """Derivatives of a whole layout at its minimum, in which all points move."""
+    with jax.enable_x64(True):
+        drawn = plant(0, rows=SMALL)
+        same = [{row: row for row in range(SMALL)}]
+        prepared = aljax.prepare(drawn.slices, same, key=jax.random.key(0))
+        problem, params = prepared.problem, prepared.params
+        start = stack_maps(fitted(drawn, 0).maps, problem)
+        way, start = Implicit(tolerance=1e-6, rtol=1e-6).at(problem, params, start)
+        way = replace(way, settle=0)
+        start = solve_layout(problem, params, start, adjoint=way).maps
+        positions = [np.asarray(y) for y in unstack_maps(start, problem)]
+        maps = replace(fitted(drawn, 0), maps=positions)
+        lists = [graph.neighbors for graph in prepared.graphs]
+        data = [jax.numpy.asarray(rows) for rows in drawn.slices]
+        rows = np.random.default_rng(1).choice(SMALL, MEMBERS, replace=False)
+        places = np.argsort(np.asarray(problem.order)[1, :SMALL])[rows]
+        directions = np.random.default_rng(2).normal(size=(MEMBERS, 2))
+
+        def through(problem: Any, params: Any, x: jax.Array, row: int) -> Any:
+            slices = [data[0], data[1].at[row].set(x)]
+            pairs = zip(slices, lists, strict=True)
+            graphs = [graph_of(rows, near) for rows, near in pairs]
+            return reweigh(problem, graphs), params
+
+        true = [
+            hypergradient(
+                lambda y, p=place, d=direction: y[1, :, p] @ d,
+                problem,
+                params,
+                start=start,
+                of=data[1][row],
+                through=lambda a, b, x, row=row: through(a, b, x, row),
+                adjoint=way,
+            ).gradient
+            for row, place, direction in zip(rows, places, directions, strict=True)
+        ]
+        last = drawn.slices[1][rows]
+        said = np.empty(last.shape)
+        for column in range(last.shape[1]):
+            first = last.copy()
+            first[:, column] -= STEP
+            moved = follow_paths(maps, 1, Paths(first, last, rows)).columns
+            said[:, column] = np.einsum("mc,mc->m", moved[:, column], directions)
+    return _row(
+        f"the derivative of a layout of {SMALL} rows",
+        [_rank(a, b) for a, b in zip(said, true, strict=True)],
+    )
+
+
+def seconds() -> list[Row]:
+    """Explains 1,000 of 5,000 images of clothes, whose pixels were made noisy."""
+    images = sources.fashion_whole(folder=None).slices[0][:5000].astype(np.float32)
+    noise = np.random.default_rng(0).normal(size=images.shape, scale=20)
+    slices = [images, images + noise.astype(np.float32)]
+    maps = fitted(Planted(slices, np.arange(1000), np.arange(0)), 0)
+    rows = []
+    for name in ("first", "again"):
+        told, spent = clocked(
+            lambda: aljax.explain(maps, [*range(1000)], between=(0, 1))
+        )
+        rows.append({"call": name, "s": spent, **shares([told])})
+    return rows
+
+
+if __name__ == "__main__":
+    parts = (planted, refits, glass_box, derivatives, seconds)
+    sys.exit(run_parts("explain", parts))
