@@ -182,7 +182,9 @@ def _replace(composed: dict[str, Any], text: str) -> None:
     for name in path:
         inside = inside.setdefault(name, {})
         if not isinstance(inside, dict):
-            raise InputError(text, f"is inside of `{name}`", "a name with parts")
+            got = f"is inside of `{name}`, which is {inside!r}"
+            remedy = f"Did you mean {name}.name={inside}?" if name == "task" else ""
+            raise InputError(text, got, "a name with parts", remedy)
     if text.startswith("~"):
         inside.pop(last, None)
         return

@@ -206,12 +206,16 @@ def test_bad_input_is_named(own, override, name, words, capsys):
     assert all(word in err for word in words)
 
 
-def test_a_sweep_measures_no_slices_too_small_for_it(own, capsys):
-    np.savez("own.npz", np.zeros((20, 4)), np.zeros((20, 4)))
-    Path("mates.json").write_text("[{}]")
-    assert main(own) == 1
-    assert "`data` has a slice of 20 rows; expected at" in capsys.readouterr().err
-    assert not Path("results").exists()
+def test_a_sweep_measures_no_slices_too_small_for_it(own, rng, capsys):
+    data = rng.normal(size=(40, 4))
+    np.savez("own.npz", data, data[:25])
+    Path("mates.json").write_text(json.dumps([{str(row): row for row in range(20)}]))
+    assert main([*own, "task.grid.product.seed=[0]"]) == 0
+    assert float(lines()[0]["trustworthiness"]) > 0.5
+    np.savez("own.npz", data[:20], data[:20])
+    assert main([*own, "results=smaller"]) == 1
+    assert "`data` has no slice of more than 20 rows;" in capsys.readouterr().err
+    assert not Path("smaller").exists()
 
 
 def test_a_sweep_leaves_the_result_of_a_fit_alone(own, capsys):

@@ -47,12 +47,15 @@ from experiments.results.records import machine, markdown, means, write_json
 
 
 def measure(case: Case, dataset: Dataset, maps: Maps) -> dict[str, float]:
-    """Returns the quality of one method's maps, as the means over slices."""
+    """Returns the quality of one method's maps, as the means over slices.
+
+    Slices that have too few rows for a measure are no part of its mean.
+    """
     rows = [_rows(case, len(data)) for data in dataset.slices]
     each = list(zip(dataset.slices, maps, rows, strict=True))
     k = case.n_neighbors
     trust, recall = (
-        [metric(x, y, n_neighbors=k, rows=r) for x, y, r in each]
+        [metric(x, y, n_neighbors=k, rows=r) for x, y, r in each if len(x) > 2 * k]
         for metric in (trustworthiness, neighborhood_preservation)
     )
     measured = {
@@ -64,6 +67,7 @@ def measure(case: Case, dataset: Dataset, maps: Maps) -> dict[str, float]:
         accuracy = [
             knn_accuracy(y, labels, n_neighbors=case.accuracy_neighbors, rows=r)
             for y, labels, r in zip(maps, dataset.labels, rows, strict=True)
+            if len(y) > 2 * case.accuracy_neighbors
         ]
         measured["knn_accuracy"] = float(np.mean(accuracy))
     mates = {

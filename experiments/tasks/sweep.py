@@ -59,7 +59,7 @@ def run(settings: RunSettings, interrupts: Interrupts) -> Path:
     _check_room(folder, dataset)
     asked = _asked(rows, task.get("row"))
     size = report.summary(dataset)
-    print(f"{settings.name}: {size}, {len(asked)} settings", flush=True)
+    print(f"{settings.name}: {len(asked)} settings of {size}", flush=True)
     began = time.perf_counter()
     problem = SweepProblem(
         dataset.slices, dataset.relations, scale=dataset.scale, **settings.configs
@@ -90,11 +90,11 @@ def _check_options(task: Mapping[str, Any]) -> None:
 
 def _check_room(folder: Path, dataset: Dataset) -> None:
     """Checks before the first layout whatever would fail after it, or harm a result."""
-    smallest, least = min(map(len, dataset.slices)), 2 * Case.n_neighbors + 1
-    if smallest < least:
+    largest, least = max(map(len, dataset.slices)), 2 * Case.n_neighbors + 1
+    if largest < least:
         raise InputError(
             "data",
-            f"has a slice of {smallest} rows",
+            f"has no slice of more than {largest} rows",
             f"at least {least}, for a sweep measures the {Case.n_neighbors} nearest",
             "Single fits take smaller ones: -m and task.name=fit seed=0,1.",
         )
