@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from helpers import refused
 
+from aljax.metrics import Calls, Moves
 from aljax.plot import explore
 
 SIZES = (60, 50, 60)
@@ -295,3 +296,28 @@ def test_a_long_sequence_has_short_trails_and_titles_that_stand_apart(page, tmp_
     wide = (drawn.max() - drawn.min()) / (x - reach(long, "a")[0])
     assert 23 < wide < 40  # twelve slices to each side, and a name
     assert not long.said
+
+
+@pytest.mark.slow
+def test_a_switch_grays_who_is_not_called(page, tmp_path):
+    called = np.arange(9) < 3
+    steps = np.zeros(0, int)
+    moves = Moves(
+        members=Calls(called * 1.0, called),
+        steps=Calls(steps * 1.0, steps > 0),
+        step=steps,
+        member=steps,
+        names=tuple("abcdefghi"),
+        codes=[np.arange(9)] * 2,
+        q=0.1,
+    )
+    maps = [np.stack([np.arange(9.0), 0 * np.arange(9.0)], axis=1)] * 2
+    path = explore(maps, tmp_path / "m.html", ids=[[*"abcdefghi"]] * 2, moves=moves)
+    opened = open_page(page.context.browser, path)
+    opened.select_option("#color", label="nothing")
+    grayed = picture(opened)
+    opened.uncheck("#gray")
+    dark = [(seen.min(axis=2) < 0.5).sum() for seen in (grayed, picture(opened))]
+    assert 2.4 < dark[1] / dark[0] < 3.6  # nine members, of whom three were called
+    assert page.locator("#real").is_hidden()  # no moves
+    assert not opened.said

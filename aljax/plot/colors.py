@@ -86,6 +86,30 @@ def color_by(
     return Coloring(points, plain=plain)
 
 
+def gray_out(coloring: Coloring, shown: Sequence[np.ndarray] | None) -> Coloring:
+    """Returns the colors with rows that are not shown as if nothing were known of them.
+
+    None shows all.
+    """
+    if shown is None:
+        return coloring
+    gray = colors.to_rgba(UNKNOWN, 0.5)
+    pairs = zip(shown, coloring.points, strict=True)
+    points = [np.where(mask[:, None], color, gray) for mask, color in pairs]
+    codes, values = coloring.codes, coloring.values
+    if values is not None:
+        pairs = zip(shown, values, strict=True)
+        values = [np.where(mask, value, np.nan) for mask, value in pairs]
+        return coloring._replace(points=points, values=values)
+    if codes is None:  # one class, without a name
+        hue = colors.to_rgba_array(coloring.plain)
+        coloring = coloring._replace(classes=[""], palette=hue)
+        codes = [np.zeros(len(mask), int) for mask in shown]
+    pairs = zip(shown, codes, strict=True)
+    codes = [np.where(mask, code, -1) for mask, code in pairs]
+    return coloring._replace(points=points, codes=codes)
+
+
 def get_cmap(cmap: Any) -> Colormap:
     """Returns a color map of matplotlib, given itself or its name."""
     try:

@@ -30,7 +30,7 @@ from aljax.plot.colors import (
     read_color,
 )
 from aljax.plot.motion import neighbor_change
-from aljax.plot.read import read_maps, read_members, read_titles
+from aljax.plot.read import read_maps, read_members, read_moves, read_titles
 
 LEVELS = 65_535
 NEAREST = 15
@@ -49,6 +49,7 @@ def explore(
     columns: Mapping[str, RowValues] | None = None,
     titles: Sequence[str] | None = None,
     heading: str = "",
+    moves: Any = None,
 ) -> Path:
     """Writes a page with a slider through the slices, search, trails and colors.
 
@@ -67,6 +68,7 @@ def explore(
             more than 40 kinds, are values, all else classes.
         titles: One for each slice.
         heading: The title of the page.
+        moves: What `aljax.metrics.moved` called: a switch grays all other members.
 
     Returns:
         The path.
@@ -88,6 +90,9 @@ def explore(
         shown.append(_numbers("value", per_row("values", values, sizes)))
     for name, column in (columns or {}).items():
         shown.append(_column(str(name), per_row(name, column, sizes)))
+    if (called := read_moves(moves, sizes)) is not None:
+        words = np.array(["not called", "moved"])
+        shown.append(_classes("moves", [words[rows.astype(int)] for rows in called]))
     if len(maps) > 1:
         shown.append(_changes(maps, members.codes))
     ramp = colormaps[COLORMAP] if cmap is None else get_cmap(cmap)
@@ -97,6 +102,7 @@ def explore(
         "titles": read_titles(titles, model, len(maps)),
         "members": members.names,
         "slices": _slices(maps, members.codes),
+        "moved": None if called is None else _encode([*called]),
         "columns": shown,
         "plain": _bytes(read_color("color", plain)[:3]),
         "unknown": _bytes(colors.to_rgb(UNKNOWN)),

@@ -18,9 +18,9 @@ from aljax.columns import RowValues
 from aljax.config import number
 from aljax.errors import InputError, read_path
 from aljax.plot import style
-from aljax.plot.colors import Coloring, color_by
+from aljax.plot.colors import Coloring, color_by, gray_out
 from aljax.plot.motion import Tracks
-from aljax.plot.read import read_members, read_titles, several_maps
+from aljax.plot.read import read_members, read_moves, read_titles, several_maps
 
 SIZE = 4.8  # inches
 LONGEST = 20  # seconds, of a film whose speed nobody chose
@@ -39,6 +39,7 @@ def animate(
     fps: int = 12,
     seconds: float | None = None,
     dpi: int = 100,
+    moves: Any = None,
 ) -> Figure:
     """Writes a film of the sequence: members move smoothly, and fade in and out.
 
@@ -56,6 +57,7 @@ def animate(
         seconds: From a slice to the next (above 0); None for 1, or for less where the
             film would last more than 20.
         dpi: Pixels per inch of 4.8 (at least 1).
+        moves: As in `slices`.
 
     Returns:
         The figure of the last frame.
@@ -73,6 +75,7 @@ def animate(
     titles = read_titles(titles, model, len(maps))
     sizes = [len(y) for y in maps]
     coloring = color_by(labels, values, sizes, color=color, cmap=cmap)
+    coloring = gray_out(coloring, read_moves(moves, sizes))
     height = SIZE + 0.5 + style.legend_height(coloring, SIZE)
     figure = style.Picture(figsize=(SIZE, height), layout="constrained", dpi=dpi)
     panel = figure.subplots()

@@ -12,8 +12,14 @@ from aljax.columns import RowValues
 from aljax.config import number
 from aljax.errors import optional
 from aljax.plot import style
-from aljax.plot.colors import UNKNOWN, Coloring, color_by, color_map
-from aljax.plot.read import one_map, read_maps, read_title, read_titles
+from aljax.plot.colors import UNKNOWN, Coloring, color_by, color_map, gray_out
+from aljax.plot.read import (
+    one_map,
+    read_maps,
+    read_moves,
+    read_title,
+    read_titles,
+)
 
 PANEL = 2.6  # inches
 SINGLE = 6.0  # inches
@@ -82,6 +88,7 @@ def slices(
     heading: str = "",
     density: bool | None = None,
     limit: int | None = 24,
+    moves: Any = None,
 ) -> Figure:
     """A grid of panels with the same bounds, one for each slice, to be read by row.
 
@@ -99,6 +106,7 @@ def slices(
         density: As in `points`, for each map.
         limit: Maps to draw at most, spread evenly from the first to the last, and
             named so in the title; None for all.
+        moves: What `aljax.metrics.moved` called: all other members are gray.
 
     Raises:
         InputError: As `points` does; a `limit` below 1; or another number of titles
@@ -108,6 +116,7 @@ def slices(
     titles = read_titles(titles, model, len(maps))
     sizes = [len(y) for y in maps]
     coloring = color_by(labels, values, sizes, color=color, cmap=cmap)
+    coloring = gray_out(coloring, read_moves(moves, sizes))
     number(1, whole=True, optional=True)("limit", limit)
     shown = style.spread(len(maps), limit)
     count = len(shown)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from scipy.spatial import KDTree
 
@@ -14,14 +15,16 @@ from aljax.columns import RowValues
 from aljax.errors import InputError
 from aljax.layout.losses import LossTerms
 from aljax.layout.optimize import recorded_epochs
+from aljax.metrics import Moves
 from aljax.metrics.maps import neighborhood_preservation
 from aljax.plot import style
-from aljax.plot.colors import PALETTE, read_color
+from aljax.plot.colors import PALETTE, UNKNOWN, read_color
 from aljax.plot.read import (
     Map,
     Members,
     read_maps,
     read_members,
+    read_moves,
     read_titles,
 )
 
@@ -142,6 +145,7 @@ def displacement(
     heading: str = "",
     color: Any = PALETTE[0],
     ax: Axes | None = None,
+    moves: Any = None,
 ) -> Figure:
     """Draws how far members move to the next slice, and names those that move most.
 
@@ -152,8 +156,14 @@ def displacement(
 
     Arguments and errors are those of `trajectories`, with `ax` of `loss` and the
     `color` of the boxes or bands; slices that share no member are refused, too.
+    With `moves`, what `aljax.metrics.moved` called, boxes are gray, each called step
+    has a dot, and only such steps are named.
     """
-    maps, members = read_maps(model), read_members(model, ids)
+    maps = read_maps(model)
+    if read_moves(moves, [*map(len, maps)]) is None:
+        members = read_members(model, ids)
+    else:
+        members = Members(moves.codes, [*map(str, moves.names)])
     titles = read_titles(titles, model, len(maps))
     who, moved = _distances(maps, members)
     if not any(lengths.size for lengths in moved):
@@ -164,8 +174,11 @@ def displacement(
     moved = [lengths / unit for lengths in moved]
     axis = ax or style.new_axes(*FIGURE_SIZE)
     axis.spines[["top", "right"]].set_visible(False)
-    _draw_distances(axis, moved, read_color("color", color))
     top = 1.12 * np.concatenate(moved).max()
+    hue = read_color("color", color)
+    _draw_distances(axis, moved, hue if moves is None else to_rgba(UNKNOWN))
+    if moves is not None:
+        who, moved = _draw_called(axis, who, moved, moves, hue)
     axis.set(xlim=(0.4, len(moved) + 0.6), ylim=(0, top))
     long = max(map(len, titles)) > TITLE  # then the slices' numbers stand for them
     ends = [*map(str, range(len(titles)))] if long else titles
@@ -196,6 +209,19 @@ def _distances(
         codes, here, there = np.intersect1d(before, after, return_indices=True)
         who.append(codes)
         moved.append(np.linalg.norm(maps[t + 1][there] - maps[t][here], axis=1))
+    return who, moved
+
+
+def _draw_called(
+    axis: Axes, who: list[np.ndarray], moved: list[np.ndarray], moves: Moves, hue: Any
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Draws a dot for each called step, and returns those alone."""
+    called = np.split(moves.steps.called, np.cumsum([*map(len, moved)])[:-1])
+    who, moved = (
+        [x[of] for x, of in zip(values, called, strict=True)] for values in (who, moved)
+    )
+    at = np.repeat(np.arange(1, len(moved) + 1), [*map(len, moved)])
+    axis.scatter(at, np.concatenate(moved), s=4, color=hue, alpha=0.5, zorder=2.5)
     return who, moved
 
 

@@ -9,7 +9,8 @@ from jaxtyping import Float
 
 from aljax.columns import RowValues
 from aljax.embedding import AlignedEmbedding
-from aljax.errors import InputError
+from aljax.errors import InputError, instance
+from aljax.metrics import Moves
 from aljax.relations.members import Members, members_by_id, members_by_relations
 
 Map = Float[np.ndarray, "_ components"]
@@ -86,6 +87,18 @@ def read_title(title: str | None, model: Any, slice: int) -> str:  # noqa: A002
     """The title of one slice: as passed, or its label, or nothing."""
     labels = getattr(_fitted(model), "slice_labels", None)
     return title or ("" if labels is None or title is not None else str(labels[slice]))
+
+
+def read_moves(moves: Any, sizes: Sequence[int]) -> list[np.ndarray] | None:
+    """For each slice which rows are of members that moved; None for no moves."""
+    if moves is None:
+        return None
+    instance("moves", moves, Moves, "the result of `aljax.metrics.moved`")
+    called = moves.rows()
+    if [*map(len, called)] != [*sizes]:
+        got = f"is of slices with {[*map(len, called)]} rows"
+        raise InputError("moves", got, f"moves of these maps, of {[*sizes]} rows")
+    return called
 
 
 def read_members(model: Any, ids: RowValues | None) -> Members:
