@@ -172,14 +172,16 @@ def _excess(
     run: Int[np.ndarray, "steps"],
     even: Bool[np.ndarray, "steps"],
 ) -> Float[np.ndarray, "steps"]:
-    """How much longer steps are where their members are free than where held.
+    """How much longer steps are in the median where their members are free than held.
 
-    A member's other steps are held in the replica before, or after.
+    A member's other steps are held in the replica before, or after.  The median of
+    lengths, which are skewed, is as often above as below another length.
     """
-    each = np.arange(len(run))
-    held = lengths[run, each]
-    other = lengths[(run + np.where(even, -1, 1)) % len(lengths), each]
-    return (lengths.sum(axis=0) - held - other) / (len(lengths) - 2) - held
+    each, free = np.arange(len(run)), lengths.astype(float)
+    held = free[run, each]
+    free[run, each] = np.nan
+    free[(run + np.where(even, -1, 1)) % len(lengths), each] = np.nan
+    return np.nanmedian(free, axis=0) - held
 
 
 def _moves(
