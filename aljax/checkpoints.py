@@ -35,6 +35,7 @@ from aljax.layout.spaces import Space
 ROOM = 2**20  # bytes that orbax writes beside the arrays, and some more
 PATTERN = "epoch_" + "[0-9]" * 7
 PACKAGES = ("jax", "jaxlib", "optax", "numpy")  # that a layout's bits depend on
+BY_PROCESS = ("params", "problem", "processes", "start")
 SHOWN = 3  # differences that an error lists
 
 
@@ -117,21 +118,18 @@ class Checkpoints:
         Raises:
             InputError: If the checkpoint is of another layout.
         """
-        self._of = {
-            **self.about,
-            "key": str(np.asarray(jax.random.key_data(key)).ravel().tolist()),
-            "n_epochs": str(int(state.n_epochs)),
-            "n_shifts": str(n_shifts),
-            "params": _digest(params) + _named(params.space),
-            "problem": _digest(problem),
-            "start": _digest(state),
-        }
         self._collect = collect
+        run = {"key": key, "n_shifts": n_shifts}
+        return self.go_on(state, about_run(problem, params, state, **run))
+
+    def go_on(self, state: LayoutState, of: Mapping[str, str]) -> LayoutState:
+        """Returns `state`, or that of the newest checkpoint, which must be `of` it."""
+        self._of = {**self.about, **of}
         whole = newest(self.folder) if self.resume else None
         if whole is not None:
             check_same(whole, self._of)
             self.last = whole.path
-            state = _unpacked(whole.state, state)
+            state = unpacked(whole.state, state)
         self._latest = None  # whatever was kept of another layout
         self._kept = (int(state.epoch), time.monotonic())
         return state
@@ -139,13 +137,22 @@ class Checkpoints:
     def keep(self, state: LayoutState) -> None:
         """Remembers the state, and writes it if it is time and nothing is under way."""
         self._latest = state
+        if self.is_due(int(state.epoch)):
+            self.write(state)
+
+    def write(self, state: LayoutState) -> None:
+        """Begins to write a state when the one before is written."""
+        self._latest = state
+        self._settle()
+        self._write(state)
+
+    def is_due(self, now: int) -> bool:
+        """Tells if it is time to write the state of an epoch."""
         epoch, since = self._kept
-        due = self.epochs is not None and int(state.epoch) - epoch >= self.epochs
+        due = self.epochs is not None and now - epoch >= self.epochs
         late = self.seconds is not None and time.monotonic() - since >= self.seconds
         idle = self._writing is None or not self._manager.is_saving_in_progress()
-        if (due or late) and idle:
-            self._settle()
-            self._write(state)
+        return (due or late) and idle
 
     def save(self) -> Path | None:
         """Writes the latest state, waits for it, and returns the newest whole one."""
@@ -173,7 +180,7 @@ class Checkpoints:
             return  # nothing to go on from
         epoch = int(state.epoch)
         self._kept = (epoch, time.monotonic())
-        packed = _packed(state)
+        packed = packed_of(state)
         content = {"of": self._of, "versions": versions(), "state": _digest(packed)}
         about = {"content": content, "sum": _digest(_text(content))}
         try:
@@ -235,12 +242,17 @@ def _quiet() -> Iterator[Any]:
 
 
 def _manager(folder: Path, **options: Any) -> Any:
-    """Returns what keeps the two newest checkpoints of a folder."""
+    """Returns what keeps the two newest checkpoints of a folder, which is there."""
     with _quiet() as orbax:
+        here = jax.process_index()
+        among = {here} if jax.process_count() > 1 else None  # it waits for no other
+        alone = orbax.options.MultiprocessingOptions(here, active_processes=among)
         chosen = orbax.CheckpointManagerOptions(
             step_prefix="epoch",
             step_format_fixed_length=7,
             save_root_metadata=False,
+            multiprocessing_options=alone,
+            create=False,  # as it has to be then
             **(options or {"max_to_keep": 2, "cleanup_tmp_directories": True}),
         )
         return orbax.CheckpointManager(folder.absolute(), options=chosen)
@@ -256,19 +268,38 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error)[:100]}"
 
 
-def _packed(state: LayoutState) -> np.ndarray:
+def packed_of(state: LayoutState) -> np.ndarray:
     """Returns the bytes of all arrays: one that is damaged leaves no others behind."""
     leaves = map(np.asarray, jax.tree.leaves(state))
     return np.concatenate([np.ravel(leaf).view(np.uint8) for leaf in leaves])
 
 
-def _unpacked(packed: np.ndarray, like: LayoutState) -> LayoutState:
-    """Returns the state whose bytes these are, of the shapes of another."""
+def unpacked(packed: np.ndarray, like: LayoutState) -> LayoutState:
+    """Returns the state of these bytes, of the shapes of another."""
     leaves, structure = jax.tree.flatten(like)
     parts = np.split(packed, np.cumsum([leaf.nbytes for leaf in leaves])[:-1])
     pairs = zip(parts, leaves, strict=True)
     arrays = [part.view(leaf.dtype).reshape(leaf.shape) for part, leaf in pairs]
     return jax.tree.unflatten(structure, map(jnp.asarray, arrays))
+
+
+def about_run(
+    problem: AlignedProblem,
+    params: LayoutParams,
+    state: LayoutState,
+    *,
+    key: jax.Array,
+    n_shifts: int,
+) -> dict[str, str]:
+    """Returns all that a layout depends on, by name, as sums."""
+    return {
+        "key": str(np.asarray(jax.random.key_data(key)).ravel().tolist()),
+        "n_epochs": str(int(state.n_epochs)),
+        "n_shifts": str(n_shifts),
+        "params": _digest(params) + _named(params.space),
+        "problem": _digest(problem),
+        "start": _digest(state),
+    }
 
 
 def _digest(tree: Any) -> str:
@@ -347,8 +378,12 @@ def differences(of: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
 def check_same(whole: Whole, of: Mapping[str, str]) -> None:
     """Checks what a checkpoint is of, and warns of packages of other versions.
 
-    An error says which data or settings are others, with both values.
+    An error says which data or settings are others, with both values.  What several
+    processes make depends on how many these are.
     """
+    if whole.of.get("processes") != of.get("processes"):
+        of = {name: of[name] for name in of if name not in BY_PROCESS}
+        whole = whole._replace(of={k: v for k, v in whole.of.items() if k in of})
     differing = differences(whole.of, of)
     if differing:
         got = f"finds {whole.path}, which is of another layout: "

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from aljax.checkpoints import Checkpoints
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig, number, of_slices
 from aljax.distributed.agreement import (
     Agreement,
@@ -36,6 +37,7 @@ from aljax.distributed.exchange import (
     sizes_of_all,
     window_of,
 )
+from aljax.distributed.keeping import SharedCheckpoints
 from aljax.embedding import AlignedEmbedding
 from aljax.errors import InputError, slice_name
 from aljax.fit import Prepared, Progress, Starts, lay_out, read_start
@@ -48,7 +50,7 @@ from aljax.layout.coordinates import coordinates_of, inward
 from aljax.layout.frame import far_lags, frame_of, settle, warn_alone, with_anchors
 from aljax.layout.initialize import initial_maps, read_mask, read_starts
 from aljax.layout.losses import LossTerms, terms_in
-from aljax.layout.optimize import default_shifts, epochs, init
+from aljax.layout.optimize import StateShown, default_shifts, epochs, init
 from aljax.layout.problem import PerRow, layout_params, stack, stack_maps
 from aljax.layout.sharding import SLICES, check_random, mesh_of, round_to, widths_of
 from aljax.relations.mates import linked, read_pull
@@ -75,6 +77,7 @@ def fit(
     y: Sequence[Any] | None = None,
     precomputed_knn: Any = None,
     progress: Progress | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> AlignedEmbedding:
     """`aljax.fit` by all processes of `jax.distributed` together.
 
@@ -94,7 +97,10 @@ def fit(
         point_weights: For each of them how strongly its rows pull at mates, or None.
         y: For each of them its rows' classes or values, or None.
         precomputed_knn: For each of them its rows' neighbors, or None.
-        progress: Called about 20 times during the layout, on every process.
+        progress: Called about 20 times during the layout, on every process; what it
+            raises in one ends the layout in all, at the same epoch.
+        checkpoints: The folder of process 0 in which the layout is kept and gone on
+            from, by any number of processes; those of other processes are not used.
 
     Returns:
         This process's slices: their maps, graphs, data, and the mates among them.
@@ -232,7 +238,14 @@ def fit(
         alignment=alignment,
     )
     n_shifts = layout.n_shifts or default_shifts(max(sizes), sum(sizes))
-    calls = {"n_shifts": n_shifts, "widths": widths, "progress": progress}
+    calls: dict[str, Any] = {"n_shifts": n_shifts, "widths": widths}
+    keeps = agreement.answers("keeps", presence(checkpoints))[0] == presence(True)
+    if keeps:
+        parts = {"own": own, "room": room, "n_slices": n_slices}
+        calls["checkpoints"] = SharedCheckpoints(checkpoints, agreement, **parts)
+    if progress is not None:
+        kept = calls.get("checkpoints")
+        calls["progress"] = partial(_show, progress, kept, agreement)
     fitted = lay_out(prepared, mesh, key=key, **calls)
     if held is None or layout.n_epochs == 0:
         return fitted
@@ -264,6 +277,30 @@ def gather(
         return jnp.asarray(joined[:, :n_slices])
 
     return maps, jax.tree.map(term, fitted.history)
+
+
+def _show(
+    progress: Progress,
+    checkpoints: SharedCheckpoints | None,
+    agreement: Agreement,
+    state: StateShown,
+) -> None:
+    """Calls `progress`; all processes stop where it raises in one."""
+    failed: BaseException | None = None
+    try:
+        progress(state)
+    except BaseException as error:
+        failed = error
+    ended = from_all(np.array([failed is not None])).ravel()
+    if not ended.any():
+        return
+    if checkpoints is not None:
+        checkpoints.save()
+    if failed is not None and not isinstance(failed, KeyboardInterrupt):
+        agreement.fail(str(failed))
+        raise failed
+    agreement.answers("stopped", "")  # or another process failed
+    raise failed or KeyboardInterrupt(f"process {ended.argmax()} was stopped")
 
 
 def _check_settings(slices: Sequence[Any], own: range, start: Starts) -> None:

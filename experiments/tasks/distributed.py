@@ -11,7 +11,7 @@ import dataclasses
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -79,7 +79,7 @@ def perform(
     _check(settings)
     connect(settings, interrupts)
     agreement = Agreement("run", interrupts.check)
-    with _all_or_none(agreement), Watch(agreement, settings.timeout):
+    with _all_or_none(agreement, interrupts), Watch(agreement, settings.timeout):
         same = {name: v for name, v in _flat(composed) if name not in OWN + PLACES}
         agreement.same("settings", versions_here() | same)
         agreement.same("devices", {"devices": devices_here()})
@@ -120,7 +120,6 @@ def _check(settings: RunSettings) -> None:
         "devices": settings.devices is not None,
         "first": settings.first is not None,
         "inverse": settings.inverse is not None,
-        "resume": settings.resume,
         "task": settings.task["name"] != "fit",
     }
     for name, is_set in refused.items():
@@ -133,22 +132,20 @@ def _check(settings: RunSettings) -> None:
 
 
 @contextmanager
-def _all_or_none(agreement: Agreement) -> Iterator[None]:
+def _all_or_none(agreement: Agreement, interrupts: Interrupts) -> Iterator[None]:
     """Ends a failed process at once, after it has told the others why."""
     try:
         yield
     except BaseException as failed:
         error = _cause(failed, agreement)
         stopped = isinstance(error, KeyboardInterrupt)
-        why = str(error) or type(error).__name__
-        if stopped:
-            why = "stopped"
-        elif not isinstance(error, ValueError | JaxRuntimeError):
+        why = str(error) or ("stopped" if stopped else type(error).__name__)
+        if not isinstance(error, ValueError | JaxRuntimeError | KeyboardInterrupt):
             traceback.print_exc()
         if not isinstance(error, SharedError):
             with suppress(JaxRuntimeError):  # nobody is left to be told
                 agreement.fail(why)
-        leave(why, 130 if stopped else 1)
+        leave(why, interrupts.exit_status() if stopped else 1)
 
 
 def _cause(error: BaseException, agreement: Agreement) -> BaseException:
@@ -189,8 +186,9 @@ def run(
         f"slices {share.start} to {share.stop - 1}, {report.summary(mine)}",
         flush=True,
     )
+    kept = resume.checkpoints(settings, dataset) if writes else nullcontext()
     shown = bar(interrupts, shown=writes)
-    with stage("fit", seconds, interrupts), shown as progress:
+    with kept as checkpoints, stage("fit", seconds, interrupts), shown as progress:
         fitted = aljax.distributed.fit(
             mine.slices,
             dataset.relations,
@@ -199,6 +197,7 @@ def run(
             **settings.configs,
             slice_labels=labels(dataset) if any(dataset.titles) else None,
             progress=progress,
+            checkpoints=checkpoints,
         )
     with stage("measure", seconds, interrupts):
         embedding = whole(fitted, dataset, settings)

@@ -95,8 +95,7 @@ class Watch:
 
 def leave(why: str, status: int = 1) -> Any:
     """Ends the process with a line; Python's own exit would wait for the others."""
-    print(
-        f"error: {why.rstrip('.')}; nothing was written.", file=sys.stderr, flush=True
-    )
+    line = f"\nerror: {why.rstrip('.')}; no results were written."
+    print(line, file=sys.stderr, flush=True)  # below a bar, if there is one
     sys.stdout.flush()
     os._exit(status)

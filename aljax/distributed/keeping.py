@@ -1,0 +1,145 @@
+"""Checkpoints of a layout that several processes share: process 0 keeps them for all.
+
+A state is brought together before it is written, and cut again when it is gone on with.
+So a checkpoint is that of one process, and any number of processes can go on from it.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+
+from aljax.checkpoints import Checkpoints, about_run, packed_of, unpacked
+from aljax.distributed.agreement import Agreement, digest
+from aljax.distributed.exchange import from_all
+from aljax.layout.optimize import LayoutState
+from aljax.layout.problem import AlignedProblem, LayoutParams
+
+
+class SharedCheckpoints(Checkpoints):
+    """The checkpoints of process 0, as `optimize` uses them in all processes."""
+
+    def __init__(
+        self,
+        kept: Checkpoints | None,
+        agreement: Agreement,
+        *,
+        own: range,
+        room: int,
+        n_slices: int,
+    ) -> None:
+        """Asks process 0 for its settings.
+
+        Args:
+            kept: That of process 0; others need none.
+            agreement: That of the fit.
+            own: This process's slices.
+            room: How many slices a process has room for.
+            n_slices: Slices of the whole sequence.
+        """
+        self._inner = kept if agreement.process == 0 else None
+        self._agreement, self._own = agreement, own
+        self._room, self._n_slices = room, n_slices
+        settings = json.dumps(None if kept is None else kept.epochs)
+        self.epochs = json.loads(agreement.answers("checkpoints", settings)[0])
+        self._latest = None
+
+    def begin(
+        self,
+        problem: AlignedProblem,
+        params: LayoutParams,
+        state: LayoutState,
+        *,
+        key: jax.Array,
+        n_shifts: int,
+        collect: Callable[[LayoutState], LayoutState],
+    ) -> LayoutState:
+        """Returns this process's part of the state to start from, or to go on from."""
+        self._collect = collect
+        own = about_run(problem, params, state, key=key, n_shifts=n_shifts)
+        said = self._agreement.answers("layout", json.dumps(own))
+        of = _of_all([*map(json.loads, said)])
+        whole = began = self._whole(state)
+        with self._agreement.together("resume"):
+            if self._inner is not None:
+                whole = self._inner.go_on(whole, of)
+        resumed = self._agreement.answers("resumed", str(whole is not began))[0]
+        if resumed == str(True):
+            packed = multihost_utils.broadcast_one_to_all(packed_of(whole))
+            return self._part(unpacked(np.asarray(packed), began))
+        return state
+
+    def keep(self, state: LayoutState) -> None:
+        """Remembers the state, and writes it if process 0 finds it time."""
+        self._latest = state
+        inner = self._inner
+        due = inner is not None and inner.is_due(int(state.epoch))
+        if from_all(np.array([due])).any():
+            self._bring(state)
+
+    def save(self) -> None:
+        """Writes the latest state; ends in all processes when it is written."""
+        if self._latest is not None:
+            self._bring(self._latest)
+        if self._inner is not None:
+            self._inner.save()
+        self._agreement.answers("saved", "")
+
+    def _bring(self, state: LayoutState) -> None:
+        whole = self._whole(self._collect(state))
+        if self._inner is not None:
+            self._inner.write(whole)
+
+    def _whole(self, state: LayoutState) -> LayoutState:
+        """Returns the state of all slices."""
+
+        def joined(values: np.ndarray) -> np.ndarray:
+            wide = np.zeros((self._room, *values.shape[1:]), values.dtype)
+            wide[: len(values)] = values
+            everyone = from_all(wide)
+            return everyone.reshape(-1, *wide.shape[1:])[: self._n_slices]
+
+        return _by_slices(state, joined)
+
+    def _part(self, whole: LayoutState) -> LayoutState:
+        """Returns the state of this process's slices."""
+        return _by_slices(whole, lambda x: x[self._own.start : self._own.stop])
+
+
+def _by_slices(
+    state: LayoutState, change: Callable[[np.ndarray], np.ndarray]
+) -> LayoutState:
+    """Changes every array of a state that has slices; they come first meanwhile."""
+
+    def along(array: Any, axis: int) -> jax.Array:
+        values = np.moveaxis(np.asarray(array), axis, 0)
+        changed = np.moveaxis(change(np.ascontiguousarray(values)), 0, axis)
+        return jnp.asarray(np.ascontiguousarray(changed))
+
+    def moving(array: Any) -> jax.Array:
+        has_slices = array.shape[-state.maps.ndim :] == state.maps.shape
+        axis = array.ndim - state.maps.ndim
+        return along(array, axis) if has_slices else jnp.asarray(np.asarray(array))
+
+    return LayoutState(
+        maps=moving(state.maps),
+        moments=jax.tree.map(moving, state.moments),
+        epoch=moving(state.epoch),
+        n_epochs=moving(state.n_epochs),
+        history=jax.tree.map(lambda term: along(term, 1), state.history),
+    )
+
+
+def _of_all(said: list[dict[str, str]]) -> Mapping[str, str]:
+    """Returns what a layout is of, where the processes have parts of it."""
+    of = {
+        name: text if len({one[name] for one in said}) == 1 else "of several"
+        for name, text in said[0].items()
+    }
+    for name in ("params", "problem", "start"):
+        of[name] = digest([one[name] for one in said])[:16]
+    return of | {"processes": str(len(said))}
