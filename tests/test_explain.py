@@ -102,6 +102,22 @@ def test_a_table_names_members_and_columns_the_farthest_first(crossing):
     assert repr(crossing).splitlines()[1].split()[1] == "shift"
 
 
+def test_bars_and_pictures_show_the_columns_that_moved_the_group(crossing):
+    pytest.importorskip("matplotlib", reason="pip install -e '.[plot]'")
+    (ax,) = aljax.plot.contributions(crossing, 2).axes
+    named = [label.get_text() for label in ax.get_yticklabels()]
+    assert named[0] == "shift"
+    assert named[2:] == ["3 other columns", "other members", "unexplained"]
+    mean = crossing.mean()
+    total = sum(bar.get_width() for bar in ax.patches)
+    np.testing.assert_allclose(total, lengths(mean.moves)[0], rtol=1e-4)
+    picture = aljax.plot.contributions(crossing, image_shape=(1, 5)).axes[0].images[0]
+    np.testing.assert_allclose(picture.get_array(), mean.along, rtol=1e-6)
+    with pytest.raises(InputError) as error:
+        aljax.plot.contributions(crossing, image_shape=(2, 3))
+    assert error.value.name == "image_shape"
+
+
 def test_places_are_explained_from_where_the_mean_row_lies(maps):
     at = aljax.explain(maps, [f"member {row}" for row in range(30, 38)], at="now")
     assert (at.others == 0).all()
@@ -235,6 +251,7 @@ def test_angles_have_the_distances_and_slopes_of_the_metric():
         ({}, "member 1", {"at": 0, "between": (0, 1)}, "between", "beside"),
         ({"ids": None, "relations": {}}, 1, {"between": (0, 1)}, "between", "mates"),
         ({"ids": None}, 60, {"at": 0}, "members", "60"),
+        ({}, "member 1", {"at": 0, "columns": ["a"]}, "columns", "1 names"),
         ({"data": [None, None]}, "member 1", {"at": 0}, "maps", "no data"),
         ({"columns": (tuple(COLUMNS), tuple("abcde"))}, "member 1", {"between": (0, 1)},
          "between", "columns differ"),

@@ -22,7 +22,12 @@ TOLD = 3  # members that a message names
 
 
 def explain(
-    maps: Any, members: Any, *, between: Any = None, at: Any = None
+    maps: Any,
+    members: Any,
+    *,
+    between: Any = None,
+    at: Any = None,
+    columns: Sequence[str] | None = None,
 ) -> Contributions:
     """Returns how far each column of the data moved members from one slice to another.
 
@@ -44,6 +49,7 @@ def explain(
         between: The slices t and u, or their labels.
         at: Instead of them a slice, in which contributions are to the members' places:
             the way from where a row like the slice's mean would lie.
+        columns: The names of the columns; None for the model's own, or their numbers.
 
     Returns:
         A contribution for each member and column, and what else moved the members.
@@ -79,12 +85,12 @@ def explain(
     followed = follow_paths(maps, u, Paths(first, last, after))
     end = np.asarray(maps.maps[u], float)[after]
     start = followed.starts if t == u else np.asarray(maps.maps[t], float)[before]
-    names = None if maps.columns is None else maps.columns[u]
-    title = maps.slice_name(t)
-    title = f"at {title}" if t == u else f"{title} to {maps.slice_name(u)}"
+    names = _names(maps, u, last.shape[1], columns)
+    labels = maps.slice_labels or [f"slice {s}" for s in range(len(maps.maps))]
+    title = f"at {labels[t]}" if t == u else f"{labels[t]} to {labels[u]}"
     return Contributions(
         members=tuple(named),
-        columns=tuple(range(last.shape[1]) if names is None else names),
+        columns=names,
         values=followed.columns,
         start=start,
         end=end,
@@ -156,6 +162,16 @@ def _listed(maps: AlignedEmbedding, members: Any) -> list[Any]:
         raise InputError("members", "is empty", "at least one member")
     check_hashable(named, "members")
     return named
+
+
+def _names(maps: AlignedEmbedding, u: int, count: int, columns: Any) -> tuple[Any, ...]:
+    """The names of the columns, or their numbers."""
+    own = None if maps.columns is None else maps.columns[u]
+    names = tuple(as_plain(own if columns is None else columns) or range(count))
+    if len(names) != count:
+        expected = f"a name for each of the {count} columns"
+        raise InputError("columns", f"has {len(names)} names", expected)
+    return names
 
 
 def _rows(maps: AlignedEmbedding, named: Sequence[Hashable], t: int) -> np.ndarray:

@@ -112,10 +112,9 @@ class Contributions(eqx.Module):
             f"  {mean.along[0, j]:+.3g}  {self.columns[j]}"
             for j in mean.order()[0, :SHOWN]
         ]
-        rest = np.sum(mean.along) - np.sum(mean.along[0, mean.order()[0, :SHOWN]])
-        unit = mean.moves[0] / (length or 1.0)
-        parts = {"other columns": rest}
-        parts |= {n: getattr(mean, n)[0] @ unit for n in ("others", "unexplained")}
-        names = {"others": "the other members"}
-        lines += [f"  {part:+.3g}  ({names.get(n, n)})" for n, part in parts.items()]
+        rest, unit = mean.order()[0, SHOWN:], mean.moves[0] / (length or 1.0)
+        parts = {"other columns": mean.along[0, rest].sum()} if rest.size else {}
+        parts["other members"] = mean.others[0] @ unit
+        parts["unexplained"] = mean.unexplained[0] @ unit
+        lines += [f"  {part:+.3g}  ({name})" for name, part in parts.items()]
         return "\n".join(lines)

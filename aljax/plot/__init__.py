@@ -11,6 +11,7 @@ from aljax.errors import optional
 if TYPE_CHECKING:
     from aljax.plot.comparison import compare
     from aljax.plot.curves import trajectories
+    from aljax.plot.explained import contributions
     from aljax.plot.explorer import explore
     from aljax.plot.film import animate
     from aljax.plot.inverse import gradient_map, inverse_grid
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "animate",
     "compare",
+    "contributions",
     "displacement",
     "explore",
     "gradient_map",
@@ -33,6 +35,7 @@ __all__ = [
 ]
 MODULES = {
     "comparison": ("compare",),
+    "explained": ("contributions",),
     "curves": ("trajectories",),
     "explorer": ("explore",),
     "film": ("animate",),

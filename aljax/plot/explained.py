@@ -1,0 +1,99 @@
+"""A picture of an explanation: the columns that moved members the farthest."""
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from aljax.config import number
+from aljax.contributions import Contributions
+from aljax.errors import InputError, instance
+from aljax.plot import style
+
+WIDTH, BAR, HEAD = 6.0, 0.26, 1.1  # inches
+SIDE = 4.6
+TOWARD, AGAINST, REST = "#3b6fb6", "#c8553d", "#9a9a9a"
+
+
+def contributions(
+    contributions: Any,
+    n_columns: int = 10,
+    *,
+    image_shape: Sequence[int] | None = None,
+    ax: Axes | None = None,
+    title: str | None = None,
+) -> Figure:
+    """Draws how far each column carried a member, or a group on average.
+
+    Each bar is a part along the move: blue toward its end, red back; the columns that
+    moved it farthest first, then (gray) the other columns, the other members, and what
+    is unexplained.
+
+    Args:
+        contributions: As `aljax.explain` returns them; of several members the mean.
+        n_columns: Columns that have a bar (at least 1); the others share one.
+        image_shape: For columns that are pixels, `(height, width)`: draws a picture
+            instead, blue where they carried the member toward the end of its move.
+        ax: Where to draw; None makes a figure.
+        title: Above the picture; None for the members and slices.
+
+    Raises:
+        InputError: These are not contributions, or pixels do not fill the picture.
+    """
+    asked = "what `aljax.explain` returns"
+    instance("contributions", contributions, Contributions, asked)
+    number(1, whole=True)("n_columns", n_columns)
+    mean = contributions.mean()
+    length = float(np.linalg.norm(mean.moves))
+    unit = f"map units along the move of {length:.2g}"
+    if image_shape is None:
+        names, bars = _bars(mean, n_columns, length)
+        ax = ax or style.new_axes(WIDTH, HEAD + BAR * len(names))
+        _draw_bars(ax, names, bars, min(n_columns, len(mean.columns)))
+        ax.set_xlabel(unit)
+    else:
+        ax = ax or style.new_axes(SIDE + 1, SIDE)
+        _draw_picture(ax, mean.along[0], tuple(image_shape), unit)
+    ax.set_title(f"{mean.members[0]}, {mean.title}" if title is None else title)
+    return ax.figure.canvas.figure
+
+
+def _bars(
+    mean: Contributions, n_columns: int, length: float
+) -> tuple[list[str], np.ndarray]:
+    """The names and lengths of the bars."""
+    first, rest = np.split(mean.order()[0], [n_columns])
+    along, unit = mean.along[0], mean.moves[0] / (length or 1.0)
+    names, bars = [str(mean.columns[j]) for j in first], [*along[first]]
+    if rest.size:
+        names.append(f"{rest.size} other columns")
+        bars.append(along[rest].sum())
+    names += ["other members", "unexplained"]
+    return names, np.array([*bars, mean.others[0] @ unit, mean.unexplained[0] @ unit])
+
+
+def _draw_bars(ax: Axes, names: list[str], bars: np.ndarray, named: int) -> None:
+    places = np.arange(len(names))
+    hues = np.where(bars < 0, AGAINST, TOWARD)
+    ax.barh(places, bars, color=np.where(places < named, hues, REST), height=0.7)
+    ax.axvline(0, color="black", linewidth=0.8)
+    ax.set_yticks(places, names)
+    ax.invert_yaxis()
+    ax.spines[["top", "right", "left"]].set_visible(False)
+    ax.tick_params(axis="y", length=0)
+
+
+def _draw_picture(
+    ax: Axes, along: np.ndarray, shape: tuple[int, ...], unit: str
+) -> None:
+    if len(shape) != 2 or prod(shape) != len(along):
+        got = f"is {shape}, which the {len(along)} columns do not fill"
+        raise InputError("image_shape", got, "(height, width) of the picture")
+    reach = float(np.abs(along).max()) or 1.0
+    picture = along.reshape(shape)
+    shown = ax.imshow(picture, cmap="RdBu", vmin=-reach, vmax=reach)
+    ax.set(xticks=[], yticks=[])
+    ax.figure.canvas.figure.colorbar(shown, ax=ax, label=unit, shrink=0.8)
