@@ -80,6 +80,14 @@ def test_the_code_of_the_page_on_couplings_runs():
     assert names["coupling"].evidence.max() < 0.6
 
 
+def test_the_code_of_the_page_on_motion_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = code(ROOT / "docs" / "motion.md", {"600": "100", "200": "33"})
+    called = names["moves"].members.called
+    assert called[:33].mean() > 0.8 > 0.2 > called[33:].mean()
+    assert (tmp_path / "motion.png").stat().st_size > 1000
+
+
 def test_every_page_with_code_has_a_test_that_runs_it():
     written = Path(__file__).read_text()
     cluster = {"scale.md"}  # its code runs on the machines of one
