@@ -1,15 +1,18 @@
 """`kill -9` at random moments, and whether what goes on ends with the same bits.
 
     python -m experiments.benchmarks.resume --kills 200
+    python -m experiments.benchmarks.resume --kills 40 --processes 2
 
 An unbroken run says how long one takes and which bits are right.  Then the same run,
 with `resume=true`, is killed at moments drawn over a little more than that, import to
 exit, again and again; whenever one comes through, its arrays are compared, and
-the next begins.
+the next begins.  Of several processes one, drawn at random, is killed, and the others
+have to end by themselves.
 """
 
 import argparse
 import json
+import socket
 import subprocess
 import sys
 import tempfile
@@ -35,22 +38,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("overrides", nargs="*", metavar="name=value")
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--processes", type=int, default=1)
     asked = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
         arguments = [*RUN, *asked.overrides]
-        record = kill(Path(folder), arguments, kills=asked.kills, seed=asked.seed)
+        counts = {"kills": asked.kills, "processes": asked.processes}
+        record = kill(Path(folder), arguments, seed=asked.seed, **counts)
     print(json.dumps(record, indent=2))
     return 0 if record["whole"] and record["same"] == record["finished"] else 1
 
 
-def kill(folder: Path, arguments: Sequence[str], *, kills: int, seed: int) -> Any:
+def kill(
+    folder: Path, arguments: Sequence[str], *, kills: int, seed: int, processes: int = 1
+) -> Any:
     """Kills runs at random moments, and counts what became of them.
 
     Args:
         folder: An empty one.
         arguments: Of the run, whose name is "run".
         kills: How many times.
-        seed: Draws the moments.
+        seed: Draws the moments, and who is killed.
+        processes: How many share a run.
 
     Returns:
         The counts, as JSON has them: `kills` that met a run, runs `resumed` from a
@@ -65,7 +73,8 @@ def kill(folder: Path, arguments: Sequence[str], *, kills: int, seed: int) -> An
     seconds = 0.0
     for name in ("first", "straight"):  # the second finds its programs compiled
         began = time.perf_counter()
-        _run(log, [*arguments, cached, f"results='{folder / name}'"], None)
+        straight = [*arguments, cached, f"results='{folder / name}'"]
+        _run(log, _commands(straight, processes), None)
         seconds = time.perf_counter() - began
     rng = np.random.default_rng(seed)
     results = folder / "results"
@@ -74,8 +83,9 @@ def kill(folder: Path, arguments: Sequence[str], *, kills: int, seed: int) -> An
     killed = 0
     while killed < kills:
         moment = rng.uniform(0, 1.1 * seconds)
-        killed += not _run(log, again, moment)
-    _run(log, again, None)
+        victim = int(rng.integers(processes))
+        killed += not _run(log, _commands(again, processes), moment, victim)
+    _run(log, _commands(again, processes), None)
     finished = sorted(results.iterdir())
     whole = [result for result in finished if (result / "config.yaml").exists()]
     straight = folder / "straight" / "run"
@@ -91,18 +101,34 @@ def kill(folder: Path, arguments: Sequence[str], *, kills: int, seed: int) -> An
     }
 
 
-def _run(log: Path, arguments: Sequence[str], moment: float | None) -> bool:
-    """Runs until the end or a moment to kill; tells if the end came first."""
+def _commands(arguments: Sequence[str], processes: int) -> list[list[str]]:
+    """Returns the command of each process of a run."""
     command = [sys.executable, "-m", "experiments.run", *arguments]
-    with (
-        log.open("a") as words,
-        subprocess.Popen(command, stdout=words, stderr=subprocess.STDOUT) as process,
-    ):
+    if processes == 1:
+        return [command]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    command += ["distributed=true", f"coordinator={address}", f"processes={processes}"]
+    return [[*command, f"process_id={i}"] for i in range(processes)]
+
+
+def _run(
+    log: Path, commands: list[list[str]], moment: float | None, victim: int = 0
+) -> bool:
+    """Runs until the end or a moment to kill one; tells if the end came first."""
+    with log.open("a") as words:
+        begun = [
+            subprocess.Popen(command, stdout=words, stderr=subprocess.STDOUT)
+            for command in commands
+        ]
         with suppress(subprocess.TimeoutExpired):
-            process.wait(moment)
-        ended = process.poll() is not None
-        process.kill()
-    if ended and process.returncode != 0:
+            begun[victim].wait(moment)
+        ended = begun[victim].poll() is not None
+        begun[victim].kill()
+        for process in begun:
+            process.wait()
+    if ended and any(process.returncode for process in begun):
         raise RuntimeError(f"a run failed:\n{log.read_text(errors='replace')[-2000:]}")
     return ended
 

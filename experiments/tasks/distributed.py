@@ -11,7 +11,7 @@ import dataclasses
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -186,25 +186,27 @@ def run(
         f"slices {share.start} to {share.stop - 1}, {report.summary(mine)}",
         flush=True,
     )
-    kept = resume.checkpoints(settings, dataset) if writes else nullcontext()
     shown = bar(interrupts, shown=writes)
-    with kept as checkpoints, stage("fit", seconds, interrupts), shown as progress:
-        fitted = aljax.distributed.fit(
-            mine.slices,
-            dataset.relations,
-            n_slices=count,
-            key=jax.random.key(settings.seed),
-            **settings.configs,
-            slice_labels=labels(dataset) if any(dataset.titles) else None,
-            progress=progress,
-            checkpoints=checkpoints,
-        )
-    with stage("measure", seconds, interrupts):
-        embedding = whole(fitted, dataset, settings)
-        measures = measure(mine, fitted, embedding)
-    if not writes:
-        return None
-    with folder_beside(settings.results) as folder:
+    with ExitStack() as stack:
+        kept = resume.checkpoints(settings, dataset) if writes else nullcontext()
+        checkpoints = stack.enter_context(kept)
+        with stage("fit", seconds, interrupts), shown as progress:
+            fitted = aljax.distributed.fit(
+                mine.slices,
+                dataset.relations,
+                n_slices=count,
+                key=jax.random.key(settings.seed),
+                **settings.configs,
+                slice_labels=labels(dataset) if any(dataset.titles) else None,
+                progress=progress,
+                checkpoints=checkpoints,
+            )
+        with stage("measure", seconds, interrupts):
+            embedding = whole(fitted, dataset, settings)
+            measures = measure(mine, fitted, embedding)
+        if not writes:
+            return None
+        folder = stack.enter_context(folder_beside(settings.results))
         result = Result(dataset, embedding, measures, seconds)
         return finish(folder, settings, result, clock, interrupts)
 
