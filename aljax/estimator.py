@@ -136,21 +136,19 @@ class AlignedUMAP(Parameters):
         missing = "error" if scaling is None else scaling.missing
         reading: Any = {"metric": self.metric, "missing": missing}
         new = read_slice(X, "X", others=others, **reading)
-        with self._watched() as progress:
-            call = partial(
-                update,
-                self.maps_,
-                new,
-                key=self._key(),
-                move=move,
-                keep=keep,
-                settings=settings,
-                y=y,
-                precomputed_knn=precomputed_knn,
-                progress=progress,
-            )
-            maps = turning(call, relations)
-        self._keep(maps)
+        call = partial(
+            update,
+            self.maps_,
+            new,
+            key=self._key(),
+            move=move,
+            keep=keep,
+            settings=settings,
+            y=y,
+            precomputed_knn=precomputed_knn,
+            progress=self._progress(),
+        )
+        self._keep(turning(call, relations))
         return self
 
     def transform(self, X: Any, slice: Any = -1) -> Map:  # noqa: A002, N803

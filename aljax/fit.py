@@ -54,6 +54,7 @@ from aljax.layout.problem import (
     unstack_maps,
 )
 from aljax.layout.sharding import Devices, collect, place, read_devices, sharded_loss
+from aljax.progress import Progress, read_progress
 from aljax.relations.mates import Relations, linked, read_pull
 from aljax.relations.read import is_ids, names_of_dicts, read_ids, read_relations
 from aljax.relations.strengths import check_comparable, measure_moves, relate, scales_of
@@ -62,7 +63,6 @@ from aljax.spreads import warn_of_columns
 from aljax.stages import timed
 from aljax.units import Units
 
-Progress = Callable[[StateShown], None]
 Starts = Sequence[Any] | None
 CHUNKS = 20  # how often `progress` is called
 
@@ -85,7 +85,7 @@ def fit(
     scale_by: str = "all",
     missing: str = "error",
     optimizer: optax.GradientTransformation | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     checkpoints: Checkpoints | None = None,
     devices: Devices | None = None,
     **settings: Any,
@@ -133,7 +133,8 @@ def fit(
             such as `optax.scale_by_rms()`; None for Adam.  It is static: a new object
             compiles anew, so make it once.  A checkpoint does not know it.
         progress: Called about 20 times during the layout with the state so far, whose
-            `unstack()` returns the maps as `fit` does: in the order of the rows.
+            `unstack()` returns the maps as `fit` does: in the order of the rows; True
+            shows a bar.
         checkpoints: The folder in which the layout is kept while it runs, and gone on
             from: see `aljax.Checkpoints`.
         devices: The devices that the layout is spread over: their number (1 to those
@@ -152,11 +153,9 @@ def fit(
         TypeError: A keyword is a setting of a config, or unknown.
     """
     check_extra("fit", settings, KEYWORDS)
-    key = check_key(key)
+    key, progress = check_key(key), read_progress(progress)
     if checkpoints is not None:
         instance("checkpoints", checkpoints, Checkpoints, "aljax.Checkpoints(folder)")
-    if progress is not None:
-        instance("progress", progress, Callable, "a function of the state, or None")
     # An argument that is not a list is refused with the data.
     mesh = read_devices(devices, len(slices) if isinstance(slices, Sized) else 1)
     prepared = prepare(
@@ -177,8 +176,8 @@ def fit(
         missing=missing,
         optimizer=optimizer,
     )
-    calls = {"optimizer": optimizer, "progress": progress, "checkpoints": checkpoints}
-    return lay_out(prepared, mesh, key=key, **calls)
+    calls = {"progress": progress, "checkpoints": checkpoints}
+    return lay_out(prepared, mesh, key=key, optimizer=optimizer, **calls)
 
 
 class Prepared(Record):

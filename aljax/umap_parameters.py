@@ -7,8 +7,7 @@ sequence.
 
 import dataclasses
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -35,11 +34,11 @@ from aljax.consistency import check_parts
 from aljax.embedding import AlignedEmbedding
 from aljax.errors import InputError, nearest_name, warn
 from aljax.files import read, write
-from aljax.fit import Progress, fit
+from aljax.fit import fit
 from aljax.graph.build import FEWEST
 from aljax.graph.slices import Slice
-from aljax.layout.optimize import LayoutState
 from aljax.metrics.density import local_radii
+from aljax.progress import Bar, Progress
 from aljax.relations.read import turning
 
 POINTLESS = (
@@ -133,22 +132,21 @@ class Parameters(BaseEstimator):
             return cls(**{name: values[name] for name in names if name in values})
 
         start = values.pop("init") if is_listed(values["init"]) else None
-        with self._watched() as progress:
-            call = partial(
-                fit,
-                slices,
-                start=start,
-                key=self._key(),
-                graph=settings(GraphConfig),
-                layout=settings(LayoutConfig),
-                alignment=settings(AlignmentConfig),
-                y=values.get("y"),
-                precomputed_knn=values["precomputed_knn"],
-                **{name: values[name] for name in UNITS if name in values},
-                progress=progress,
-                devices=values["devices"],
-            )
-            return turning(call, relations)
+        call = partial(
+            fit,
+            slices,
+            start=start,
+            key=self._key(),
+            graph=settings(GraphConfig),
+            layout=settings(LayoutConfig),
+            alignment=settings(AlignmentConfig),
+            y=values.get("y"),
+            precomputed_knn=values["precomputed_knn"],
+            **{name: values[name] for name in UNITS if name in values},
+            progress=self._progress(),
+            devices=values["devices"],
+        )
+        return turning(call, relations)
 
     def _check_parameters(self) -> None:
         """Warns of parameters that do nothing, raises for those of `_absent`."""
@@ -165,25 +163,8 @@ class Parameters(BaseEstimator):
             names = ", ".join(f"`{name}`" for name in idle)
             warn(f"{names} of umap-learn {'do' if idle[1:] else 'does'} nothing here.")
 
-    @contextmanager
-    def _watched(self) -> Iterator[Progress | None]:
-        """A progress bar with the terms of the loss, if `verbose`."""
-        if not self.verbose:
-            yield None
-            return
-        from tqdm.auto import tqdm
-
-        settings: Any = {"desc": "layout", "unit": "epoch", **(self.tqdm_kwds or {})}
-        with tqdm(**settings) as bar:
-
-            def show(state: LayoutState) -> None:
-                bar.total = int(state.n_epochs)
-                terms = vars(state.losses()).items()
-                last = {name: f"{float(term[-1].sum()):.4g}" for name, term in terms}
-                bar.set_postfix(last, refresh=False)
-                bar.update(int(state.epoch) - bar.n)
-
-            yield show
+    def _progress(self) -> Progress | None:
+        return Bar(**(self.tqdm_kwds or {})) if self.verbose else None
 
     def save(self, path: Path, *, with_data: bool = True) -> None:
         """Writes the fitted model to a file: arrays and JSON, whole or not at all.

@@ -7,7 +7,7 @@ pass over the data, if motion is asked for).
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from itertools import count
 from typing import Any
 
@@ -27,7 +27,7 @@ from aljax.config import (
 from aljax.couple import coupled
 from aljax.embedding import AlignedEmbedding
 from aljax.errors import InputError, instance, nearest_name, slice_name
-from aljax.fit import Progress, optimize
+from aljax.fit import optimize
 from aljax.graph.build import build_graphs
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.slices import (
@@ -51,6 +51,7 @@ from aljax.layout.problem import (
     stack_maps,
     unstack_maps,
 )
+from aljax.progress import Progress, read_progress
 from aljax.relations.mates import Relations
 from aljax.relations.read import (
     SliceIds,
@@ -81,7 +82,7 @@ def update(
     y: Any = None,
     precomputed_knn: Any = None,
     optimizer: optax.GradientTransformation | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     **extra: Any,
 ) -> AlignedEmbedding:
     """Returns the sequence with one more slice, aligned with those before.
@@ -109,7 +110,8 @@ def update(
         precomputed_knn: The new rows' neighbors, as `fit` takes them, or None.
         optimizer: The update rule, as `fit` takes it.
         progress: Called about 20 times during the layout with the state so far, whose
-            `unstack()` returns the maps of the slices in the window, the new one last.
+            `unstack()` returns the maps of the slices in the window, the new one last;
+            True shows a bar.
         **extra: Settings that belong into `settings`: an error says so.
 
     Returns:
@@ -120,11 +122,9 @@ def update(
             there are none, `move` or `keep` out of range, an unknown setting.
     """
     check_extra("update", extra, KEYWORDS)
-    key = check_key(key)
+    key, progress = check_key(key), read_progress(progress)
     check_fitted(fitted)
     count = len(fitted.maps)
-    if progress is not None:
-        instance("progress", progress, Callable, "a function of the state, or None")
     number(0, whole=True)("move", move)
     number(1, whole=True, optional=True)("keep", keep)
     move = min(move, count)

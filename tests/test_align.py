@@ -49,6 +49,7 @@ def lay_out(
     strength=0.07,
     start=None,
     optimizer=None,
+    progress=None,
     **layout,
 ):
     """A small sequence, quickly."""
@@ -61,6 +62,7 @@ def lay_out(
         graph=graph,
         start=start,
         optimizer=optimizer,
+        progress=progress,
         layout=LayoutConfig(**{"n_epochs": EPOCHS, **layout}),
         alignment=AlignmentConfig(alignment_regularisation=strength),
     )
@@ -204,6 +206,15 @@ def test_progress_is_told_about_twenty_times_and_changes_nothing(plain):
     for seen, last in zip(shown, told.maps, strict=True):  # but for the last turn
         np.testing.assert_allclose(pdist(seen), pdist(last), rtol=1e-4, atol=1e-4)
     assert_same_maps(told.maps, plain.maps)
+
+
+def test_progress_may_be_a_bar(plain, capsys):
+    shown = lay_out(n_epochs=EPOCHS, progress=False), capsys.readouterr().err
+    assert shown[1] == ""
+    with_bar = lay_out(n_epochs=EPOCHS, progress=True), capsys.readouterr().err
+    assert f"{EPOCHS}/{EPOCHS}" in with_bar[1]
+    assert "attraction=" in with_bar[1]
+    assert_same_maps(with_bar[0].maps, plain.maps)
 
 
 def test_no_epochs_return_the_start():
@@ -548,7 +559,7 @@ KINDS = [
     (aljax.fit, GIVEN | {"layout": GRAPH}, "layout", "GraphConfig"),
     (aljax.fit, GIVEN | {"alignment": 0.1}, "alignment", "float"),
     (aljax.fit, GIVEN | {"checkpoints": "a"}, "checkpoints", "str"),
-    (aljax.fit, GIVEN | {"progress": True}, "progress", "bool"),
+    (aljax.fit, GIVEN | {"progress": 5}, "progress", "int"),
     (aljax.update, MAPS, "fitted", "list"),
 ]
 

@@ -80,6 +80,7 @@ ORDER = [
     "export",
     "embedding",
     "contributions",
+    "progress",
     "checkpoints",
     "fit",
     "distributed",

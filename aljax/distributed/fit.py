@@ -40,7 +40,7 @@ from aljax.distributed.exchange import (
 from aljax.distributed.keeping import SharedCheckpoints
 from aljax.embedding import AlignedEmbedding
 from aljax.errors import InputError, slice_name
-from aljax.fit import Prepared, Progress, Starts, lay_out, read_start
+from aljax.fit import Prepared, Starts, lay_out, read_start
 from aljax.graph.build import build_graphs
 from aljax.graph.knn import round_up
 from aljax.graph.slices import of_rows, read_slices
@@ -53,6 +53,7 @@ from aljax.layout.losses import LossTerms, terms_in
 from aljax.layout.optimize import StateShown, default_shifts, epochs, init
 from aljax.layout.problem import PerRow, layout_params, stack, stack_maps
 from aljax.layout.sharding import SLICES, check_random, mesh_of, round_to, widths_of
+from aljax.progress import Progress, read_progress
 from aljax.relations.mates import linked, read_pull
 from aljax.relations.read import names_of_dicts
 from aljax.relations.strengths import relate
@@ -76,7 +77,7 @@ def fit(
     point_weights: PerRow = None,
     y: Sequence[Any] | None = None,
     precomputed_knn: Any = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     checkpoints: Checkpoints | None = None,
 ) -> AlignedEmbedding:
     """`aljax.fit` by all processes of `jax.distributed` together.
@@ -98,7 +99,7 @@ def fit(
         y: For each of them its rows' classes or values, or None.
         precomputed_knn: For each of them its rows' neighbors, or None.
         progress: Called about 20 times during the layout, on every process; what it
-            raises in one ends the layout in all, at the same epoch.
+            raises in one ends the layout in all, at the same epoch.  True shows a bar.
         checkpoints: The folder of process 0 in which the layout is kept and gone on
             from, by any number of processes; those of other processes are not used.
 
@@ -112,6 +113,7 @@ def fit(
     agreement = Agreement(f"fit {next(FITS)}")
     with agreement.together("arguments"):
         check_key(key)
+        progress = read_progress(progress)
         check_random()
         check_labels(slice_labels, range(n_slices))
         arguments = {"start": start, "pinned": pinned, "progress": progress}
