@@ -108,8 +108,12 @@ def test_held_steps_take_the_row_before_and_leave_all_others(maps, steps):
     expected = rows.copy()
     expected[2 * MEMBERS : 2 * MEMBERS + 5] = rows[MEMBERS : MEMBERS + 5]
     np.testing.assert_array_equal(hold(rows, steps, chosen, None), expected)
-    sparse: Any = hold(scipy.sparse.csr_matrix(rows), steps, chosen, None)
+    stored = replace(maps, data=[*map(scipy.sparse.csr_matrix, maps.data)])
+    sparse: Any = hold(joined(stored), steps, chosen, None)
     np.testing.assert_array_equal(sparse.toarray(), expected)
+    with pytest.raises(InputError) as error:
+        moved(stored, key=jax.random.key(0), noise=1.0)
+    assert error.value.name == "noise"
 
 
 def test_noise_leaves_the_mean_of_a_held_step_but_not_its_length(maps, steps, rng):

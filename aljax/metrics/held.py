@@ -62,10 +62,8 @@ def joined(maps: AlignedEmbedding) -> Rows:
         got = f"has slices of {widths} columns"
         raise InputError("maps", got, "slices with the same columns")
     sparse = any(map(scipy.sparse.issparse, known))
-    stack: Any = (
-        partial(scipy.sparse.vstack, format="csr") if sparse else np.concatenate
-    )
-    return stack(known)
+    rows: Any = (scipy.sparse.vstack if sparse else np.concatenate)(known)
+    return rows.tocsr() if sparse else rows
 
 
 def differences(
