@@ -220,7 +220,7 @@ def test_a_stopped_process_ends_the_other(folders, tmp_path, monkeypatch):
     processes[1].send_signal(signal.SIGSTOP)
     began = time.monotonic()
     (found,) = ended(processes[:1])
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 60
     assert "process 1 has been silent for 5 s" in line(found)
     processes[1].send_signal(signal.SIGCONT)
     ended(processes[1:])
