@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import sklearn.datasets
 
+from aljax import InputError
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -123,7 +125,7 @@ def test_the_code_of_the_page_on_explanations_says_what_is_known(tmp_path, monke
     assert [names["TOTALS"][j] for j in farthest] == ["HR", "RBI", "3B"]
     try:
         exec(senators, names)
-    except aljax.InputError as error:
+    except InputError as error:
         pytest.skip(str(error))
     calls, parties = names["votes"].slices[8], names["votes"].labels[8]
     sides = ("Democrat", "Republican")

@@ -62,7 +62,7 @@ def magnitudes(images: Float[np.ndarray, "points features"]) -> np.ndarray:
     return np.log1p(np.abs(spectrum)).reshape(len(images), -1)
 
 
-def apart(maps: Rows, rows: Int[Array, rows]) -> Float[Array, ""]:
+def apart(maps: Rows, rows: Int[Array, " rows"]) -> Float[Array, ""]:
     """Returns mates' mean squared distance by the maps' mean squared radius."""
     squared = jnp.sum((maps[0][rows] - maps[1][rows]) ** 2, axis=1)
     radii = [jnp.mean(jnp.sum((y - y.mean(axis=0)) ** 2, axis=1)) for y in maps]

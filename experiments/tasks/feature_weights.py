@@ -39,7 +39,7 @@ VOTERS = 10
 class FeatureWeights(eqx.Module):
     """A positive weight for each column: x -> x exp(w)."""
 
-    logs: Float[Array, features]
+    logs: Float[Array, " features"]
 
     def __call__(self, rows: Float[Array, "points features"]) -> Array:
         """Returns weighted rows; the weights have a geometric mean of 1."""
@@ -47,7 +47,7 @@ class FeatureWeights(eqx.Module):
 
 
 def soft_neighbor_loss(
-    positions: Float[Array, "points components"], labels: Int[Array, points]
+    positions: Float[Array, "points components"], labels: Int[Array, " points"]
 ) -> Float[Array, ""]:
     """Returns -mean log of the share of a row's neighbors that have its label.
 
