@@ -46,7 +46,7 @@ from experiments.tasks.fit import Result, bar, described, finish, labels
 from experiments.tasks.perform import keep_compiled
 from experiments.tasks.watch import Watch, leave
 
-SLOWER, LEAST = 3, 120  # JAX's own heartbeats: times `timeout`, and seconds at least
+SLOWER, LEAST = 2, 30  # JAX's own heartbeats: times `timeout`, and seconds at least
 
 # Settings that may differ among processes: numbers of their own, places on their disks.
 OWN = ("process_id", "coordinator", "results", "compilation_cache")
@@ -93,7 +93,8 @@ def perform(
 def connect(settings: RunSettings, interrupts: Interrupts) -> None:
     """Joins `jax.distributed`: by hand, or as the cluster's environment says."""
     jax.config.update("jax_enable_preemption_service", False)  # it takes SIGTERM
-    seconds = max(LEAST, round(SLOWER * settings.timeout))  # it ends with a stack
+    # JAX ends with a stack, and is needed where its own code holds Python's lock.
+    seconds = max(LEAST, round(SLOWER * settings.timeout))
     aljax.distributed.connect(
         settings.coordinator,
         settings.processes,
