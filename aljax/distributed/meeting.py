@@ -24,6 +24,7 @@ from aljax.config import number
 from aljax.errors import InputError
 
 PAUSE = 0.2  # seconds between two calls
+SETTLED = 0.1  # seconds after which a line that its caller left is seen closed
 GRACE = 5  # seconds more, in which process 0 says why it stopped waiting
 LONGEST = 2**12  # bytes that a process says
 ANSWER = "another program listens"
@@ -148,6 +149,8 @@ def _receive(address: str, processes: int, came: Lines, watch: Watch) -> str | N
             server.settimeout(left)
             with suppress(TimeoutError):
                 error = _enter(server.accept()[0], came, processes, watch)
+            if len(came) == processes - 1:
+                time.sleep(SETTLED)
             for process in [i for i in came if not _is_open(came[i])]:
                 came.pop(process).close()  # it will call again, if it was begun again
         for caller in came.values():
