@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -107,12 +108,15 @@ def test_digests_are_of_contents():
 
 
 def test_functions_are_stated_by_name_and_long_values_by_sum():
-    def metric(x, y):
-        return x @ y
+    def metric(x, y, weights=""):
+        return x @ y + len(weights)
 
     stated = agreement.statement_of(graph=GraphConfig(metric=metric))
     assert stated["graph.metric"].endswith("metric>")
     assert agreement.stated([0.5] * 900).startswith("900 of sum ")
+    weighted = [partial(metric, weights="1 " * count) for count in (200, 200, 201)]
+    sums = [agreement.stated(one) for one in weighted]
+    assert sums[0] == sums[1] != sums[2]
 
 
 def free_port() -> int:

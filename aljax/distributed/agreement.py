@@ -188,7 +188,7 @@ def presence(value: Any) -> str:
 
 def stated(value: Any) -> str:
     """Returns a setting in words that are the same in every process."""
-    text = re.sub(r" at 0x[0-9a-f]+", "", str(value))  # a function, by its name
+    text = _text(value)
     is_short = len(text) <= LONGEST and not isinstance(value, np.ndarray)
     return text if is_short else summed(value)
 
@@ -214,5 +214,9 @@ def digest(value: Any) -> str:
     elif isinstance(value, Iterable):
         total.update("".join(map(digest, value)).encode())
     else:
-        total.update(stated(value).encode())
+        total.update(_text(value).encode())
     return total.hexdigest()
+
+
+def _text(value: Any) -> str:
+    return re.sub(r" at 0x[0-9a-f]+", "", str(value))  # a function, by its name
