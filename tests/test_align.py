@@ -37,6 +37,7 @@ from aljax.tables import sliding_windows
 
 GRAPH = GraphConfig(n_neighbors=NEIGHBORS)
 EPOCHS = 30
+OTHERS = [(1, "spectral"), (3, "pca"), (3, "random")]  # components and starts
 SEEDS = (0, 1, 2)
 
 
@@ -238,7 +239,11 @@ def test_a_single_slice_needs_no_relations(none):
 
 
 @pytest.mark.parametrize(
-    ("n_components", "init"), [(1, "random"), (1, "pca"), (3, "spectral")]
+    ("n_components", "init"),
+    [
+        *((1, "random"), (1, "pca"), (3, "spectral")),
+        *(pytest.param(*of, marks=pytest.mark.slow) for of in OTHERS),
+    ],
 )
 def test_maps_of_any_dimension_from_any_start(n_components, init):
     maps = lay_out(n_components=n_components, init=init, n_epochs=2).slices()

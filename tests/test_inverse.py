@@ -22,6 +22,7 @@ POINTS, FEATURES, NEIGHBORS = 90, 4, 12
 CAPACITY = capacity_for(POINTS)
 SIZES = (48, 48, 48)  # of slices, which share a program
 A, B = find_ab_params(1.0, 0.1)
+WIDER = [("mean", 1), ("mean", 8), ("linear", 8)]
 
 
 def make_map(components=2, points=POINTS, seed=0):
@@ -64,7 +65,11 @@ def slow_weights(query, embedding, method):
 
 
 @pytest.mark.parametrize(
-    ("method", "components"), [("mean", 2), ("linear", 2), ("linear", 1), ("linear", 3)]
+    ("method", "components"),
+    [
+        *(("mean", 2), ("linear", 2), ("linear", 1)),
+        *(pytest.param(*of, marks=pytest.mark.slow) for of in WIDER),
+    ],
 )
 def test_weights_are_those_of_the_formula(method, components):
     embedding, data = make_map(components)
@@ -212,12 +217,17 @@ def test_derivatives_are_those_of_finite_differences(options):
         check_grads(points, arrays, 1, eps=1e-6, atol=tolerance, rtol=tolerance)
 
 
-def test_derivatives_are_finite_where_points_coincide():
+@pytest.mark.parametrize(
+    "method", [pytest.param("mean", marks=pytest.mark.slow), "linear"]
+)
+def test_derivatives_are_finite_where_points_coincide(method):
     embedding, data = make_map()
     embedding[:30] = embedding[0]
 
     def total(queries, embedding):
-        found = inverse_transform(queries, embedding, data, n_neighbors=8)
+        found = inverse_transform(
+            queries, embedding, data, method=method, n_neighbors=8
+        )
         return jnp.sum(found.points**2)
 
     queries = jnp.asarray(embedding[:1])
@@ -289,9 +299,9 @@ def test_what_is_inside_is_inside_the_hull():
 
 
 def test_a_gap_between_clusters_is_a_guess():
-    embedding, data = make_map()
-    embedding[45:] += 200
-    between = inverse_transform([[120.0, 120.0]], embedding, data)
+    embedding, data = make_map(points=200)
+    embedding[100:] += 100
+    between = inverse_transform([[50.0, 50.0]], embedding, data)
     assert not np.asarray(between.inside).any()
     assert np.asarray(between.distance) > 10
 
@@ -373,9 +383,10 @@ def test_the_gradient_map_follows_finite_differences():
     np.testing.assert_allclose(found.norm[2, 3], expected, rtol=1e-5)
 
 
-def test_the_gradient_map_has_an_axis_for_each_component():
-    found = gradient_map(*make_map(3), resolution=4)
-    assert found.norm.shape == (4, 4, 4)
+@pytest.mark.parametrize("components", [pytest.param(1, marks=pytest.mark.slow), 3])
+def test_the_gradient_map_has_an_axis_for_each_component(components):
+    found = gradient_map(*make_map(components), resolution=4)
+    assert found.norm.shape == (4,) * components
     assert np.isfinite(found.norm).all()
 
 
