@@ -6,7 +6,7 @@
 columns of one class are shifted, and with `decoys` five other columns of all rows.
 `planted` asks, over 50 draws, how many of the five columns are the five first by each
 method, for the class and for its members, and how much of a move nothing explains.
-`refits` compares with layouts of the second slice with one column shuffled (5 draws),
+`refits` compares with layouts of the second slice with one column shuffled (3 draws),
 `derivatives` with the free point solved again and with derivatives of a whole layout.
 """
 
