@@ -233,10 +233,10 @@ def prepare(
     layout, start = read_start(start, layout)
     ids = relations if is_ids(relations) else None
     reading: Any = {"metric": graph.metric, "missing": missing, "ids": ids}
-    read = read_slices(slices, slice_labels, **reading)
-    read, scaling = scaled(read, scale, scale_by, missing, precomputed_knn)
-    if scale is None and precomputed_knn is None:
-        warn_of_columns(read, ids)
+    came = read_slices(slices, slice_labels, **reading)
+    read, scaling = scaled(came, scale, scale_by, missing, precomputed_knn)
+    if precomputed_knn is None:
+        warn_of_columns(read if scale is None else came, ids, scale)
     dense = [one.dense for one in read]
     knn_seed, start_seed = seeds(key, 2)
     if alignment.motion_fidelity > 0:

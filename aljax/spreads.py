@@ -1,10 +1,10 @@
-"""Columns that decide the distances alone, or number the rows: warned of.
+"""Columns or cells that decide the distances alone, or number the rows: warned of.
 
 The share of a column in the squared distances between rows of a slice is the share of
 its variance, sum_t n_t v_t over all columns' (v_t is the variance within slice t).
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,8 @@ from aljax.graph.slices import Slice
 MOST, FEW = 0.99, 4  # of all squared distances, if a quarter of the columns makes them
 FEWEST = 3  # columns, which can be compared
 CODES = 10  # ids or rows, from which on a column may be a code of them
+FAR, RARE = 50, 0.01  # quartile ranges from the median, of all cells of a column
+SCREEN = 10  # deviations, within which no cell is sought that is far
 SAMPLE = 1000  # rows of a slice whose variance stands for all
 SHOWN = 8  # columns in a line
 UNITS = ("euclidean", "manhattan", "chebyshev", "minkowski")  # metrics that have them
@@ -25,14 +27,18 @@ NUMBER = "numbers the rows: each has a whole number of its own"
 CODE = "is a code: each id has a whole number, always the same"
 
 Rows = Sequence[np.ndarray]
+Place = Callable[[int, int], str]  # says where a cell is, by its slice and row
 
 
-def warn_of_columns(slices: Sequence[Slice], ids: Any = None) -> None:
+def warn_of_columns(
+    slices: Sequence[Slice], ids: Any = None, scale: Any = None
+) -> None:
     """Warns of columns of slices that decide alone, or look like codes.
 
     Args:
-        slices: As they are compared.
+        slices: As they came; without gaps if `scale` is None.
         ids: For each slice its rows' ids, if relations are ids.
+        scale: As in `fit`: None warns of units and codes, "standard" of single cells.
     """
     rows: list[Any] = [one.dense for one in slices]
     metric = slices[0].metric
@@ -42,24 +48,85 @@ def warn_of_columns(slices: Sequence[Slice], ids: Any = None) -> None:
         return
     width = rows[0].shape[1]
     names = slices[0].columns or tuple(range(width))
+
+    def place(t: int, row: int) -> str:
+        return f"row {row} of {slices[t].name}"
+
+    robust = 'Correct it, or take `scale="robust"`.'
+    if isinstance(scale, str) and scale == "standard":
+        warn_of_cells(rows, names, place, robust)
+    if scale is not None:
+        return
     units = '`fit(scale="standard")` compares columns in units of their own spread'
-    warn_of_units(rows, names, f'{units}; `scale="none"` is quiet.')
+    remedy = f'{units}; `scale="none"` is quiet.'
+    warn_of_units(rows, names, place, remedy=remedy, robust=robust)
     known = None if ids is None else [label for part in ids for label in as_plain(part)]
     warn_of_codes(rows, names, known, "Leave it out.")
 
 
-def warn_of_units(rows: Rows, names: Sequence[Hashable], remedy: str) -> None:
-    """Warns if a few of many columns make nearly all of the distances."""
+def warn_of_units(
+    rows: Rows, names: Sequence[Hashable], place: Place, *, remedy: str, robust: str
+) -> None:
+    """Warns if a few of many columns make nearly all of the distances.
+
+    Args:
+        rows: Of each slice.
+        names: Of the columns.
+        place: Says where a cell is.
+        remedy: The last sentence of the warning.
+        robust: That of the warning of single cells, if they are what makes it.
+    """
     share = shares(rows)
     order = np.argsort(-share, kind="stable")
     varying = np.count_nonzero(share)
+    if not varying and max(map(len, rows)) >= FEWEST:
+        warn("rows do not differ in any column within their slices: maps show nothing.")
     few = int(np.searchsorted(np.cumsum(share[order]), MOST)) + 1
-    if varying >= FEWEST and few <= max(varying // FEW, 1):
+    if varying < FEWEST or few > max(varying // FEW, 1):
+        return
+    if _warn_of_far(rows, names, order[:few], place, robust) < few:
         shown = few_of([repr(names[column]) for column in order[:few]])
         warn(
             f"{MOST:.0%} of the squared distances between rows come from {few} of "
             f"{len(share)} columns ({shown}); the others hardly count. {remedy}"
         )
+
+
+def warn_of_cells(
+    rows: Rows, names: Sequence[Hashable], place: Place, robust: str
+) -> None:
+    """Warns of cells so far from others that a deviation measures nothing but them."""
+    parts = [part for part in rows if len(part)]
+    count = np.maximum(sum(np.isfinite(part).sum(axis=0) for part in parts), 1)
+    mean = sum(np.nansum(part, axis=0, dtype=float) for part in parts) / count
+    moments = [np.nansum((part - mean) ** 2, axis=0) for part in parts]
+    reach = np.max([np.nan_to_num(np.abs(x - mean)).max(axis=0) for x in parts], axis=0)
+    columns = np.flatnonzero(reach > SCREEN * np.sqrt(sum(moments) / count))
+    _warn_of_far(rows, names, columns, place, robust)
+
+
+def _warn_of_far(
+    rows: Rows, names: Sequence[Hashable], columns: Any, place: Place, robust: str
+) -> int:
+    """Warns of a few cells that make a column's spread; returns of how many columns."""
+    sizes, told = [*map(len, rows)], 0
+    for column in columns:
+        values = np.concatenate([part[:, column] for part in rows]).astype(float)
+        low, middle, high = np.nanpercentile(values, [25, 50, 75])
+        off = np.nan_to_num(np.abs(values - middle))
+        far = np.flatnonzero(off > FAR * (high - low)) if high > low else np.zeros(0)
+        rare = 0 < len(far) <= max(RARE * len(values), 1)
+        if not rare or (off[far] ** 2).sum() < 0.9 * (off**2).sum():
+            continue
+        told += 1
+        farthest = int(off.argmax())
+        t = int(np.searchsorted(np.cumsum(sizes), farthest, side="right"))
+        said = "one cell makes" if len(far) == 1 else f"{len(far)} cells make"
+        warn(
+            f"{said} nearly all of the spread of column {names[column]!r}, such as "
+            f"{values[farthest]:g} in {place(t, farthest - sum(sizes[:t]))}. {robust}"
+        )
+    return told
 
 
 def shares(rows: Rows) -> np.ndarray:

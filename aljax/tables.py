@@ -1,13 +1,13 @@
 """Slices and relations cut from one table, or from one sequence of rows."""
 
 import re
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from aljax.checks import number, one_of
-from aljax.columns import as_plain, check_hashable, is_missing
+from aljax.columns import as_plain, check_hashable, is_anndata, is_missing, names_of
 from aljax.errors import InputError, warn
 from aljax.graph.rows import read_rows
 from aljax.graph.slices import slices_of
@@ -54,17 +54,20 @@ DATE = re.compile(
 )
 
 
+FEW = 9  # rows of a table that is an example
+
+
 class TableSlices(NamedTuple):
     """A long table cut into slices.
 
     Attributes:
-        slices: For each slice its values `(points, features)`.
+        slices: For each slice its values `(points, features)`; of a frame, frames.
         ids: For each slice the ids of its rows, to be given as relations.
         labels: The slices' labels, sorted.
         rows: For each slice which rows of the table it holds.
     """
 
-    slices: list[np.ndarray]
+    slices: list[Any]
     ids: list[list[Hashable]]
     labels: list[Hashable]
     rows: list[np.ndarray]
@@ -116,11 +119,27 @@ def slices_from_table(
     order = _in_order(rows, getattr(slice_labels, "dtype", None))
     slices = slices_of([len(rows[label]) for label in order], labels=order)
     cut = [
-        list(read_slice_ids([ids[row] for row in rows[label]], of, name="row_ids"))
-        for label, of in zip(order, slices, strict=True)
+        [*read_slice_ids([ids[row] for row in held], of, name="row_ids", rows=held)]
+        for held, of in zip([rows[label] for label in order], slices, strict=True)
     ]
+    _warn_of_sizes(rows)
     held = [np.array(rows[label]) for label in order]
-    return TableSlices([data[chosen] for chosen in held], cut, order, held)
+    named = names_of(values) is not None and not is_anndata(values)
+    table = getattr(values, "iloc", values) if named else data
+    return TableSlices([table[chosen] for chosen in held], cut, order, held)
+
+
+def _warn_of_sizes(rows: Mapping[Hashable, Sequence[int]]) -> None:
+    """Warns of a table that its labels hardly cut, or cut into single rows."""
+    count = sum(map(len, rows.values()))
+    if len(rows) == 1 and count > FEW:
+        (label,) = rows
+        warn(f"all {count} rows are of one slice ({label!r}): a map without others.")
+    if len(rows) == count > FEW:
+        warn(
+            f"each of the {count} rows is a slice by itself: maps need slices of "
+            "many rows. Take labels that rows share, such as months or years."
+        )
 
 
 def _in_order(labels: Iterable[Any], dtype: Any) -> list[Any]:

@@ -145,7 +145,7 @@ def test_how_a_table_was_read_is_told(shops, tmp_path):
         dataset = read(shops(tmp_path / "a.csv"), features=None)
     assert dataset.titles == MONTHS
     left, compared, order, lacking = dataset.notes
-    assert "city (text)" in left
+    assert "city (text, as 'Rome')" in left
     assert lacking.endswith("9 after Apr 2020")
     assert "sales (sd" in compared
     assert "as dates (%b %Y): Feb 2020" in order
@@ -202,8 +202,12 @@ def test_missing_values_are_named_dropped_or_filled(shops, tmp_path):
         return frame
 
     path = shops(tmp_path / "c.csv", endless)
-    with refused("data.path", "'area'", "infinite", "shop 0"):
+    with refused("data.path", "'area' has inf", "shop 0", "{na_values: [inf]}"):
         read(path, missing="drop")
+    assert (
+        sum(map(len, read(path, missing="drop", csv={"na_values": ["inf"]}).slices))
+        == 71
+    )
 
 
 def test_a_column_of_numbers_but_for_some_cells_is_refused(shops, tmp_path):
@@ -213,7 +217,12 @@ def test_a_column_of_numbers_but_for_some_cells_is_refused(shops, tmp_path):
         return frame
 
     path = shops(tmp_path / "a.csv", dash)
-    with refused("data.path", "'sales'", "'-' in row 3", "na_values: [-]"):
+    with refused(
+        "data.path",
+        "'sales'",
+        "'-' in row 3 (month Feb 2020, shop 3)",
+        'na_values: ["-"]',
+    ):
         read(path, features=None)
     given = {"features": ["area", "sales"], "csv": {"na_values": ["-"]}}
     assert len(read(path, missing="drop", **given).slices[0]) == 11
@@ -221,38 +230,192 @@ def test_a_column_of_numbers_but_for_some_cells_is_refused(shops, tmp_path):
         read(path, features=["city"])
 
 
-def test_other_separators_marks_and_encodings_say_how_to_set_them(shops, tmp_path):
-    path = shops(tmp_path / "a.csv", sep=";", decimal=",")
-    with refused("data.path", "single column", 'sep: ";"'):
+def spelled(number, mark):
+    """Returns a function that writes a column of a table in other marks."""
+
+    def change(frame):
+        frame["area"] = (1e6 * frame["area"]).map(lambda value: number.format(value))
+        for before, after in mark:
+            frame["area"] = frame["area"].str.replace(before, after)
+        return frame
+
+    return change
+
+
+def filled(column, value, rows=slice(None)):
+    def change(frame):
+        frame[column] = frame[column].astype(object)
+        frame.loc[rows, column] = value
+        return frame
+
+    return change
+
+
+GERMAN = [(",", "_"), (".", ","), ("_", ".")]
+# A change of the table, how it is written, the setting that is named, words of the
+# message, and what it says to set, with which the table is read.
+BAD: dict[str, tuple] = {
+    "a wrong separator": (None, {"sep": ";"}, "data.path", ['sep: ";"'], {"sep": ";"}),
+    "tabs": (None, {"sep": "\t"}, "data.path", ['{sep: "\\t"}'], {"sep": "\\t"}),
+    "spaces": (
+        lambda f: f.assign(month=f["month"].str.replace(" ", "-")),
+        {"sep": " "},
+        "data.path",
+        ['{sep: " "}'],
+        {"sep": " "},
+    ),
+    "an encoding": (
+        lambda f: f.assign(größe="é"),
+        {"encoding": "latin-1"},
+        "data.path",
+        ["utf-8", "{encoding: latin-1}"],
+        {"encoding": "latin-1"},
+    ),
+    "two bytes a letter": (
+        None,
+        {"encoding": "utf-16"},
+        "data.path",
+        ["{encoding: utf-16}"],
+        {"encoding": "utf-16"},
+    ),
+    "two bytes, unmarked": (
+        None,
+        {"encoding": "utf-16-le"},
+        "data.path",
+        ["{encoding: utf-16-le}"],
+        {"encoding": "utf-16-le"},
+    ),
+    "a decimal comma": (
+        None,
+        {"decimal": ","},
+        "data.path",
+        ["'area'", '{decimal: ","}'],
+        {"decimal": ","},
+    ),
+    "thousands": (
+        spelled("{:,.2f}", []),
+        {},
+        "data.path",
+        ["'area'", '{thousands: ","}'],
+        {"thousands": ","},
+    ),
+    "thousands by points": (
+        spelled("{:,.2f}", GERMAN),
+        {},
+        "data.path",
+        ['{decimal: ",", thousands: "."}'],
+        {"decimal": ",", "thousands": "."},
+    ),
+    "text in some cells": (
+        filled("area", "n.v.", [3, 4]),
+        {},
+        "data.path",
+        ["2 cells", "'area'", "'n.v.' in row 3", "{na_values: [n.v.]}"],
+        {"na_values": ["n.v."]},
+    ),
+    "too large a value": (
+        filled("area", 1e300, 3),
+        {},
+        "data.path",
+        ["'area' has 1e+300 in row 3", '{na_values: ["1e+300"]}'],
+        {"na_values": ["1e+300"]},
+    ),
+    "no rows": (lambda f: f.iloc[:0], {}, "data.path", ["no rows"], None),
+    "constant columns": (
+        lambda f: f.assign(area=1, staff=2),
+        {},
+        "data.features",
+        ["area, staff", "same value"],
+        None,
+    ),
+    "no ids": (filled("shop", None), {}, "data.id", ["empty", "data.id=null"], None),
+    "ids twice in a slice": (
+        filled("shop", 4, 3),
+        {},
+        "data.id",
+        ["'Feb 2020'", "repeats 4 in rows 3 and 4", "data.id=null"],
+        None,
+    ),
+    "a slice for each row": (
+        lambda f: f.assign(month=range(72)),
+        {},
+        "data.slice",
+        ["'month'", "72 values in 72 rows"],
+        None,
+    ),
+    "a slice for each two": (
+        lambda f: f.assign(month=np.arange(72) // 2),
+        {},
+        "data.slice",
+        ["36 values in 72 rows"],
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_table_is_named_with_a_remedy_that_works(case, shops, tmp_path):
+    change, options, name, words, csv = BAD[case]
+    path = shops(tmp_path / "a.csv", change or (lambda frame: frame), **options)
+    with refused(name, *words):
         read(path)
-    with refused("data.path", "'area'", 'decimal: ","'):
-        read(path, csv={"sep": ";"})
-    assert len(read(path, csv={"sep": ";", "decimal": ","}).slices) == 6
-    latin = tmp_path / "b.csv"
-    latin.write_bytes("month,shop,größe\n1,2,3\n".encode("latin-1"))
-    with refused("data.path", "utf-8", "encoding: latin-1"):
-        read(latin)
-    with refused("data.path", "encoding: utf-16"):
-        read(shops(tmp_path / "d.csv", encoding="utf-16"))
-    with refused("data.path", "single column", '{sep: "\\t"}'):
-        read(shops(tmp_path / "e.csv", sep="\t"))
-    (tmp_path / "c.csv").write_text("month,shop,area\n")
-    with refused("data.path", "no rows"):
-        read(tmp_path / "c.csv")
+    if csv is not None:
+        assert np.isfinite(
+            np.vstack(read(path, csv=csv, missing="median").slices)
+        ).all()
 
 
-def test_constant_columns_and_missing_ids_are_told(shops, tmp_path):
+def test_options_that_pandas_refuses_are_told(shops, tmp_path):
+    path = shops(tmp_path / "a.csv")
+    for options in ({"encoding": "latn-1"}, {"seperator": ";"}):
+        with refused("data.csv", str(options)):
+            read(path, csv=options)
+    with refused("data.path", '{encoding: utf-8, sep: ","}'):
+        read(path, csv={"encoding": "utf-8", "sep": ";"})
+    (tmp_path / "b.csv").touch()
+    with refused("data.path", "empty"):
+        read(tmp_path / "b.csv")
+
+
+def test_columns_are_left_out_by_name_and_numbers_with_units_are_told(shops, tmp_path):
+    def weighed(frame):
+        return frame.assign(weight=frame["area"].map("{:.1f} kg".format))
+
+    path = shops(tmp_path / "a.csv", weighed)
+    with pytest.warns(UserWarning, match="'weight' is left out.* kg'"):
+        dataset = read(path, features=None, leave_out=["line", "code"], scale="robust")
+    assert dataset.columns == ("area", "staff", "sales")
+    with refused("data.leave_out", "'lines'", "`line`"):
+        read(path, leave_out=["lines"])
+
+
+def test_rows_without_slice_or_id_are_told(shops, tmp_path):
     def change(frame):
         frame["staff"], frame["shop"] = 1, frame["shop"].astype(object)
         frame.loc[[3, 70], "shop"] = None
+        frame.loc[5, "month"] = None
         return frame
 
     path = shops(tmp_path / "a.csv", change)
-    notes = "\n".join(read(path).notes)
-    assert "columns with one value: staff" in notes
+    with refused("data.slice", "empty in 1 of 72 rows", "data.missing=drop"):
+        read(path)
+    notes = "\n".join(read(path, missing="drop").notes)
+    assert "columns that are constant, and tell nothing: staff" in notes
     assert "rows without shop, which have no mates: 2" in notes
-    with refused("data.features", "staff", "columns by which rows differ"):
-        read(path, features=["staff"])
+    assert "rows dropped for they have no month: 1" in notes
+    path = shops(tmp_path / "b.csv", lambda frame: frame.iloc[:12])
+    with pytest.warns(UserWarning, match="one slice"):
+        read(path)
+
+
+def test_a_wide_table_is_read(shops, tmp_path):
+    pd = pytest.importorskip("pandas", reason="run: pip install pandas")
+    wide = np.random.default_rng(0).normal(size=(72, 1000))
+    genes = pd.DataFrame(wide).add_prefix("gene")
+    path = shops(tmp_path / "a.csv", lambda frame: frame.join(genes))
+    dataset = read(path, features=None, leave_out=["sales", "line", "code"])
+    assert dataset.slices[0].shape == (12, 1002)
+    assert "and 994 more" in dataset.notes[1]
 
 
 @pytest.mark.parametrize(
@@ -294,14 +457,6 @@ def test_years_that_are_missing_are_told():
     in_order(pd.Series([2001, 2003, 2001, 2007, 2009, 2011]), None, told)
     assert told[0] == "slices (5): 2001, 2003, 2007, 2009, 2011"
     assert told[1] == "slices missing in between: 1 after 2003"
-
-
-def test_a_slice_needs_rows_that_share_it(shops, tmp_path):
-    def alone(frame):
-        return frame.assign(month=range(72))
-
-    with refused("data.slice", "'month'", "72 rows"):
-        read(shops(tmp_path / "a.csv", alone))
 
 
 def test_ids_relate_the_digits_as_their_dicts_do():

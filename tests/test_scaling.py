@@ -149,7 +149,7 @@ def test_gaps_are_told_with_their_place_and_number():
     with refused("slices[1]", "47 such values in 2 slices", 'missing="median"'):
         lay_out(with_gaps())
     worse = [*SLICES[:2], np.where(SLICES[2] > 11, np.inf, SLICES[2])]
-    with refused("slices[2]", "inf", "larger units"):
+    with refused("slices[2]", "inf", "put NaN there"):
         lay_out(worse, missing="median")
     model = aljax.AlignedUMAP(n_neighbors=NEIGHBORS, random_state=0, n_epochs=5)
     with refused("slices[1]", "id 'm3'"):
@@ -231,10 +231,10 @@ def test_units_that_do_not_fit_the_data_are_refused(part, tmp_path):
         aljax.load(tmp_path / "maps.aljax")
 
 
-def told(slices: Any, ids: Any = None, **settings: Any) -> list[str]:
+def told(slices: Any, ids: Any = None, scale: Any = None, **how: Any) -> list[str]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        warn_of_columns(read_slices(slices, **settings), ids)
+        warn_of_columns(read_slices(slices, **how), ids, scale)
     return [str(one.message) for one in caught]
 
 
@@ -264,9 +264,27 @@ def test_codes_and_numbers_of_rows_are_warned_of():
     assert "column 0 numbers the rows" in said
 
 
+@pytest.mark.parametrize("scale", [None, "standard"])
+def test_a_cell_far_out_is_named_where_its_column_would_be(scale):
+    far = [*np.random.default_rng(0).normal(size=(3, 60, 4))]
+    assert not told(far, scale=scale)
+    far[1][7, 2] = 99999
+    (said,) = told(far, scale=scale)
+    assert "column 2, such as 99999 in row 7 of slice 1" in said
+    assert 'scale="robust"' in said
+    assert not told(far, scale="robust")
+
+
+def test_rows_that_are_all_alike_are_warned_of():
+    (said,) = told([np.ones((20, 3)), 2 * np.ones((20, 3))])
+    assert "do not differ" in said
+
+
 def test_usual_data_are_not_warned_of():
     images: Any = load_digits(return_X_y=True)[0]
     standard = StandardScaler().fit_transform(load_wine(return_X_y=True)[0])
-    embedded = np.linalg.svd(images - images.mean(axis=0), full_matrices=False)[0]
+    rotated = np.linalg.svd(images - images.mean(axis=0), full_matrices=False)[0]
+    embedded = rotated[:, :61]  # three pixels are always blank
     for data in (images, standard, embedded, images[:, :3], images[:20]):
         assert not told([data, data], [range(len(data))] * 2)
+        assert not told([data, data], scale="standard")

@@ -59,6 +59,38 @@ def test_a_category_of_pandas_serves_as_labels_and_ids():
     assert (cut.labels, cut.ids) == (["a", "b"], [["x"], ["x", "y"]])
 
 
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_a_frame_is_cut_into_frames(library):
+    module = pytest.importorskip(library, reason=f"pip install {library}")
+    frame = module.DataFrame({"area": [1.0, 2.0, None], "staff": [4, 5, 6]})
+    cut = slices_from_table(frame, [7, 6, 7], [1, 1, 2], missing="keep")
+    assert [[*part.columns] for part in cut.slices] == [["area", "staff"]] * 2
+    np.testing.assert_array_equal(cut.slices[1], [[1, 4], [np.nan, 6]])
+
+
+def test_text_in_a_frame_is_told_with_its_column_and_a_remedy():
+    pandas = pytest.importorskip("pandas", reason="pip install pandas")
+    frame = pandas.DataFrame({"area": np.arange(6), "size": ["3,5"] * 6})
+    with refused("values", "row 0, column 1 ('size')", "6 such", 'decimal=","'):
+        slices_from_table(frame, YEARS, NAMES)
+    frame["size"] = [1, 2, "n.v.", 3, None, 4]
+    with refused("values", "'n.v.'", "column 1 ('size')", "pandas.to_numeric"):
+        slices_from_table(frame, YEARS, NAMES)
+    frame["size"] = pandas.to_numeric(frame["size"], errors="coerce")
+    with refused("values", "nan in row 2", '"keep"'):
+        slices_from_table(frame, YEARS, NAMES)
+    with refused("slices", "DataFrame", "slices_from_table"):
+        fit(frame, key=jax.random.key(0))
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"), [([3] * 12, "one slice"), ([*range(12)], "each")]
+)
+def test_labels_that_hardly_cut_are_warned_of(labels, said):
+    with pytest.warns(UserWarning, match=f"{said}.*(3|12)"):
+        slices_from_table(np.ones((12, 2)), labels, range(12))
+
+
 def test_the_slices_of_a_table_can_be_laid_out():
     data = np.concatenate(make_data())
     years = np.repeat([1997, 2002, 2007], [41, 48, 45])
@@ -89,7 +121,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, tuple[str, ...]]] = {
     "ids twice in a slice": (
         {"row_ids": ["Chad", "Iran", "Chad", "Iran", "Iran", "Peru"]},
         "row_ids",
-        ("slice 0 (1997) repeats 'Iran' in rows 0 and 1",),
+        ("slice 0 (1997) repeats 'Iran' in rows 1 and 3",),
     ),
     "too few labels": ({"slice_labels": YEARS[:4]}, "slice_labels", ("4", COLUMN)),
     "too many ids": ({"row_ids": [*range(7)]}, "row_ids", ("has 7 entries", COLUMN)),

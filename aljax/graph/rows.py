@@ -1,5 +1,6 @@
 """Rows of any library as checked arrays of floats, or sparse matrices."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +10,8 @@ import scipy.sparse
 from aljax.columns import as_plain, is_anndata, is_missing, names_of
 from aljax.errors import LARGEST, InputError
 from aljax.graph.knn import Rows
+
+FILL = 'set `missing="median"` in `fit` (and "keep" in `slices_from_table`)'
 
 
 class GapError(InputError):
@@ -33,14 +36,20 @@ class GapError(InputError):
 def _gap(
     name: str, row: Any, column: Any, value: Any, names: tuple[str, ...] | None = None
 ) -> GapError:
-    place = f"column {column}" + (f" ({names[column]!r})" if names else "")
     remedy = "Drop the row, fill the value, or give the column in larger units."
     if np.isnan(value):
-        remedy = 'Drop the row, fill the value, or set `missing="median"`.'
+        remedy = f"Drop the row, fill the value, or {FILL}."
+    elif np.isinf(value):
+        remedy = f"Drop the row, or put NaN there and {FILL}."
     expected = f"finite numbers, below {LARGEST:g} in size"
-    error = GapError(name, f"has {value} in row {row}, {place}", expected, remedy)
+    got = f"has {value} in row {row}, {_place_of(column, names)}"
+    error = GapError(name, got, expected, remedy)
     error.row = int(row)
     return error
+
+
+def _place_of(column: Any, names: tuple[str, ...] | None) -> str:
+    return f"column {column}" + (f" ({names[column]!r})" if names else "")
 
 
 def _gaps_of(given: Any) -> int:
@@ -90,13 +99,14 @@ def read_rows(
         raise InputError(name, f"is not an array ({error})", wanted) from error
     if data.ndim != 2 or len(data) < fewest or data.shape[1] == 0:
         remedy = "Use `.reshape(-1, 1)` for a single feature, `[row]` for a single row."
+        remedy = "" if data.ndim == 2 else remedy
         expected = "(points, features) with at least one of each"
         raise InputError(name, f"has shape {data.shape}", expected, remedy)
     if data.dtype.kind in "cmM":
         remedy = "Convert what it means to numbers first."
         raise InputError(name, f"has dtype {data.dtype}", wanted, remedy)
     if data.dtype.kind not in "biuf":
-        data = _read_objects(data, name, gaps=gaps)
+        data = _read_objects(data, name, names_of(given), gaps=gaps)
     data = data.astype(_float_of(data.dtype), copy=copy)
     if gaps == np.inf:
         data[~(data < LARGEST)] = np.inf
@@ -139,19 +149,46 @@ def _float_of(dtype: np.dtype) -> type:
     return np.float64 if wide else np.float32
 
 
-def _read_objects(data: np.ndarray, name: str, *, gaps: float | None) -> np.ndarray:
+def _read_objects(
+    data: np.ndarray, name: str, names: tuple[str, ...] | None, *, gaps: float | None
+) -> np.ndarray:
     """Numbers kept as Python objects; text is refused even where it spells digits."""
-    if gaps is not None:
-        missing = np.vectorize(is_missing, otypes=[bool])(data)
-        data = np.where(missing, gaps, data)
-    for (row, column), value in np.ndenumerate(data):
-        if isinstance(value, str | bytes) or not np.isscalar(value) or value is None:
-            kind, place = type(value).__name__, f"row {row}, column {column}"
-            remedy = "Convert with `.astype(float)` or drop the column."
-            got = f"has {value!r} ({kind}) in {place}"
-            raise InputError(name, got, "numbers", remedy)
+    missing = np.vectorize(is_missing, otypes=[bool])(data)
+    wrong = ~missing & ~np.vectorize(_is_number, otypes=[bool])(data)
+    if wrong.any():
+        raise _text(data, wrong, name, names)
+    if missing.any() and gaps is None:
+        raise _gap(name, *np.argwhere(missing)[0], np.nan, names)
     try:
-        return data.astype(np.float64)
+        return np.where(missing, np.nan if gaps is None else gaps, data).astype(float)
     except (TypeError, ValueError, OverflowError) as error:
         got = f"has dtype {data.dtype} ({error})"
         raise InputError(name, got, "real numbers") from error
+
+
+def _is_number(value: Any) -> bool:
+    return np.isscalar(value) and not isinstance(value, str | bytes)
+
+
+def _text(
+    data: np.ndarray, wrong: np.ndarray, name: str, names: tuple[str, ...] | None
+) -> InputError:
+    """The error of cells that are no numbers: the first, and how many there are."""
+    row, column = np.argwhere(wrong)[0]
+    value = data[row, column]
+    got = f"has {value!r} ({type(value).__name__}) in row {row}, "
+    got += _place_of(column, names)
+    if wrong.sum() > 1:
+        columns = wrong.any(axis=0).sum()
+        got += f"; there are {wrong.sum()} such cells in {columns} columns"
+    remedy = "Drop the column, or convert what it means to numbers first."
+    if isinstance(value, str):
+        remedy = (
+            "Drop the column, encode its words by `pandas.get_dummies`, or convert "
+        )
+        remedy += (
+            'it by `pandas.to_numeric(column, errors="coerce")`, which leaves gaps.'
+        )
+    if isinstance(value, str) and re.fullmatch(r"\s*[-+]?[\d.]*,\d+\s*", value):
+        remedy = 'Read the file by `pandas.read_csv(..., decimal=",")`.'
+    return InputError(name, got, "numbers", remedy)

@@ -115,8 +115,11 @@ def read_slices(
         remedy = "Pass [data] for a single slice."
         raise InputError("slices", got, "a list of such arrays", remedy)
     if not isinstance(slices, Sequence | np.ndarray) or isinstance(slices, str):
-        got = f"is a {type(slices).__name__}"
-        raise InputError("slices", got, "a list of arrays (points, features)")
+        got, remedy = f"is a {type(slices).__name__}", ""
+        if names_of(slices) is not None:
+            remedy = "Pass [frame] for a single slice; `aljax.slices_from_table` cuts "
+            remedy += "a long table into slices."
+        raise InputError("slices", got, "a list of arrays (points, features)", remedy)
     if len(slices) == 0:
         raise InputError("slices", "is empty", "at least one array")
     read: list[Slice] = []

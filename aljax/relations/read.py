@@ -223,8 +223,10 @@ def read_ids(ids: Any, slices: Slices) -> tuple[SliceIds, ...]:
     return tuple(read_slice_ids(i, of, name=f"relations[{t}]") for t, (i, of) in pairs)
 
 
-def read_slice_ids(given: Any, of: Slice, *, name: str) -> SliceIds:
-    """Returns checked ids of one slice; `name` is for errors."""
+def read_slice_ids(
+    given: Any, of: Slice, *, name: str, rows: Sequence[int] | None = None
+) -> SliceIds:
+    """Returns checked ids of one slice; `name` and numbers of `rows` are for errors."""
     ids, owner = as_plain(given), f"of {of.name}"
     expected = f"one id for each of its {of.rows} rows, None for nobody"
     if isinstance(ids, str) or not isinstance(ids, Sequence):
@@ -233,8 +235,9 @@ def read_slice_ids(given: Any, of: Slice, *, name: str) -> SliceIds:
         raise InputError(name, f"{owner} has {len(ids)} ids", expected)
     check_hashable(ids, name, f"{owner} ")
     first: dict[Hashable, int] = {}
+    rows = range(of.rows) if rows is None else rows
     repeated = [
-        f"{value!r} in rows {first[value]} and {row}"
+        f"{value!r} in rows {rows[first[value]]} and {rows[row]}"
         for row, value in enumerate(ids)
         if not is_missing(value) and first.setdefault(value, row) != row
     ]

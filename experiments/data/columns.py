@@ -3,29 +3,65 @@
 Nothing is decided in silence: each step adds to `told`, which the run prints.
 """
 
+import json
 import re
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 import aljax
-from aljax.errors import InputError
-from aljax.spreads import few_of, warn_of_codes, warn_of_units
+from aljax.errors import LARGEST, InputError, warn
+from aljax.spreads import few_of, warn_of_cells, warn_of_codes, warn_of_units
 from experiments.data.dataset import Dataset
 
+EXAMPLE = 24  # letters of a cell
 SOME = 0.5  # of the cells of a column that are numbers, for which it counts as one
-DECIMAL_COMMA = re.compile(r"\s*[-+]?\d+,\d+\s*")
+# What pandas is told where all cells that it cannot read are spelled so.
+MARKS = {
+    r"[-+]?\d{1,3}(,\d{3})+(\.\d+)?": {"thousands": ","},
+    r"[-+]?\d{1,3}( \d{3})+(\.\d+)?": {"thousands": " "},
+    r"[-+]?\d+,\d+": {"decimal": ","},
+    r"[-+]?\d{1,3}(\.\d{3})*(,\d+)?": {"decimal": ",", "thousands": "."},
+    r"[-+]?\d{1,3}( \d{3})*(,\d+)?": {"decimal": ",", "thousands": " "},
+}
+UNIT = re.compile(r"\s*([$€£¥]\s*)?[-+]?\d[\d.,]*\s*([%$€£¥]|[a-zµ°]{1,3})?\s*", re.I)
+OR = "or leave columns out by data.leave_out=[NAME]."
+
+Place = Callable[[int], str]
 
 
-def numeric(frame: Any, asked: Sequence[str] | None, told: list[str]) -> Any:
+def csv_options(options: Mapping[str, Any]) -> str:
+    """Returns options of `pandas.read_csv` as they are set in a shell."""
+
+    def word(value: Any) -> str:
+        if isinstance(value, list):
+            return f"[{', '.join(map(word, value))}]"
+        plain = re.fullmatch(r"[A-Za-z][\w.-]*", str(value))
+        return str(value) if plain else json.dumps(value)
+
+    words = [f"{name}: {word(value)}" for name, value in options.items()]
+    return f"'data.csv={{{', '.join(words)}}}'"
+
+
+def numeric(
+    frame: Any,
+    asked: Sequence[str] | None,
+    told: list[str],
+    *,
+    place: Place,
+    options: Mapping[str, Any],
+) -> Any:
     """Returns the columns that rows are compared by, as numbers; NaN where missing.
 
     Args:
         frame: The table without the columns of slices, ids and labels.
         asked: Names of columns; None for all that hold numbers.
         told: Lines for the user; one on the columns left out is added.
+        place: Of a row's number: its slice and id, in words.
+        options: Those that pandas read the file with.
 
     Raises:
         InputError: A column is text but for some numbers, or is asked for and text.
@@ -34,12 +70,13 @@ def numeric(frame: Any, asked: Sequence[str] | None, told: list[str]) -> Any:
 
     numbers, others = {}, []
     for name in [str(column) for column in frame.columns] if asked is None else asked:
-        kind = _kind(frame[name])
-        if kind in ("text", "numbers"):
-            read: Any = pd.to_numeric(frame[name], errors="coerce")
-            if kind == "numbers" or _are_numbers(name, frame[name], read):
-                numbers[name] = read.astype(float)
-                continue
+        column = frame[name]
+        kind = _kind(column)
+        if kind == "text":
+            column, kind = _read(name, column, place, options)
+        if kind == "numbers":
+            numbers[name] = column.astype(float)
+            continue
         if asked is not None:
             got = f"names {name!r}, which holds no numbers, but is {kind}"
             raise InputError("data.features", got, "columns of numbers")
@@ -51,59 +88,86 @@ def numeric(frame: Any, asked: Sequence[str] | None, told: list[str]) -> Any:
 
 def _kind(column: Any) -> str:
     """Says what a column holds: numbers, text, dates, true or false, or nothing."""
+    if column.dtype.kind in "iu":
+        return "numbers"
     if column.isna().all():
         return "empty"
     kinds = {"b": "true or false", "M": "dates", "m": "times", "c": "complex"}
     if column.dtype.kind in kinds or str(column.dtype) == "boolean":
         return kinds.get(column.dtype.kind, kinds["b"])
-    return "numbers" if column.dtype.kind in "iuf" else "text"
+    return "numbers" if column.dtype.kind == "f" else "text"
 
 
-def _are_numbers(name: str, column: Any, read: Any) -> bool:
-    """Says if a column of text spells numbers.
+def _read(
+    name: str, column: Any, place: Place, options: Mapping[str, Any]
+) -> tuple[Any, str]:
+    """Returns a column of text as numbers, or as it is, and the kind that it is of.
 
     Raises:
-        InputError: Most of its cells do, and some do not.
+        InputError: Some or all of its cells could be numbers, and are not.
     """
-    wrong = column.notna() & read.isna()
-    if not wrong.any():
-        return True
-    texts = column[wrong].map(str)
-    got = f"has {len(texts)} cells in the column {name!r} that are no numbers, such as "
-    got += f"{texts.iloc[0]!r} in row {texts.index[0]}"
-    leave = "or name the columns to compare rows by, as in data.features=[a,b]."
-    if texts.map(DECIMAL_COMMA.fullmatch).notna().mean() > SOME:
-        remedy = f"Set the decimal mark by 'data.csv={{decimal: \",\"}}', {leave}"
-        raise InputError("data.path", got, "numbers with a decimal point", remedy)
-    if read.notna().sum() <= SOME * column.notna().sum():
-        return False
-    remedy = "If they stand for missing values, set 'data.csv={na_values: "
-    remedy += f"[{', '.join(sorted({*texts})[:3])}]}}', {leave}"
-    raise InputError("data.path", got, "numbers in all cells", remedy)
+    import pandas as pd
+
+    read: Any = pd.to_numeric(column, errors="coerce")
+    texts = column.dropna().map(str)
+    wrong = texts[read[texts.index].isna()]
+    if wrong.empty:
+        return read, "numbers"
+    cells = [text.strip() for text in wrong.str.replace(r"\s", " ", regex=True)]
+    got = f"has {len(wrong)} cells in the column {name!r} that are no numbers, such as "
+    got += f"{wrong.iloc[0]!r} in {place(wrong.index[0])}"
+    for spelled, marks in MARKS.items():
+        if all(re.fullmatch(spelled, text) for text in cells):
+            remedy = f"Set the marks by {csv_options({**options, **marks})}, {OR}"
+            raise InputError("data.path", got, "numbers such as 1234.5", remedy)
+    if len(wrong) < SOME * len(texts):
+        marks = {**options, "na_values": sorted({*cells})[:3]}
+        remedy = f"If they stand for missing values, set {csv_options(marks)}, {OR}"
+        raise InputError("data.path", got, "numbers in all", remedy)
+    example = textwrap.shorten(texts.iloc[0], EXAMPLE)
+    if texts.map(UNIT.fullmatch).notna().mean() > SOME:
+        warn(
+            f"the column {name!r} is left out, for its cells are text, such as "
+            f"{example!r}: write numbers alone to compare rows by it."
+        )
+    return column, f"text, as {example!r}"
 
 
-def checked(values: Any, missing: str, place: Any, told: list[str]) -> Any:
+def checked(
+    values: Any,
+    missing: str,
+    told: list[str],
+    *,
+    place: Place,
+    options: Mapping[str, Any],
+) -> Any:
     """Returns the rows to compare; with gaps where they are to be filled.
 
     Args:
         values: The numbers, NaN where missing.
         missing: "error", "drop" (the rows) or "median" (fills them later).
-        place: Of a row's number: its slice and id, in words.
         told: Lines for the user; the number of rows or cells is added.
+        place: Of a row's number: its slice and id, in words.
+        options: Those that pandas read the file with.
 
     Raises:
         InputError: Something is infinite, or missing and an error.
     """
-    infinite, gaps = np.isinf(values.to_numpy()), values.isna().to_numpy()
-    for wrong, words in ((infinite, "an infinite value"), (gaps, "no value")):
+    cells, gaps = values.to_numpy(), values.isna().to_numpy()
+    endless = np.abs(cells) >= LARGEST
+    for wrong, words in ((endless, "{:g}"), (gaps, "no value")):
         if not wrong.any() or (wrong is gaps and missing != "error"):
             continue
         row, column = np.argwhere(wrong)[0]
-        got = f"{values.columns[column]!r} has {words} in {place(row)}; there are "
+        words = words.format(cells[row, column])
+        got = f"the column {values.columns[column]!r} has {words} in {place(row)}; "
+        got += "there are "
         got += f"{wrong.sum()} such cells in {wrong.any(axis=0).sum()} columns"
-        if wrong is infinite:
-            remedy = "Leave them empty, and set data.missing=drop or median."
-            raise InputError("data.path", f"has a gap: {got}", "finite numbers", remedy)
+        if wrong is endless:
+            marks = {**options, "na_values": [*map(str, {*cells[endless][:3]})]}
+            remedy = f"Set {csv_options(marks)} and data.missing=median or drop, "
+            expected = f"finite numbers, below {LARGEST:g} in size"
+            raise InputError("data.path", f"is wrong, for {got}", expected, remedy + OR)
         expected = "a value in each cell, or to be told what stands for none"
         remedy = "Set data.missing=median (of the column) or data.missing=drop (rows)."
         raise InputError("data.missing", f"is 'error', and {got}", expected, remedy)
@@ -114,7 +178,9 @@ def checked(values: Any, missing: str, place: Any, told: list[str]) -> Any:
         )
     if gaps.any(axis=1).all() and missing == "drop":
         got = f"is 'drop', but each of the {len(values)} rows lacks a value"
-        remedy = "Set data.missing=median, or leave columns out by data.features=[a,b]"
+        remedy = (
+            "Set data.missing=median, or leave columns out by data.leave_out=[NAME]"
+        )
         remedy += f" ({few_of(mostly)} lack more than half)." if mostly else "."
         raise InputError("data.missing", got, "rows without gaps", remedy)
     if gaps.any() and missing == "drop":
@@ -127,10 +193,14 @@ def checked(values: Any, missing: str, place: Any, told: list[str]) -> Any:
 
 def tell_spreads(values: Any, scale: str, told: list[str]) -> None:
     """Tells which columns are compared, those that vary most first."""
-    spread = values.std(ddof=0).sort_values(ascending=False)
+    with np.errstate(over="ignore"):  # refused where values are read
+        spread = values.std(ddof=0).sort_values(ascending=False)
     shown = [f"{name} (sd {size:.3g})" for name, size in spread.items()]
     told.append(f"columns compared ({len(shown)}): {few_of(shown)}; scale: {scale}")
     constant = [str(name) for name in spread.index[spread == 0]]
+    if len(constant) == len(spread) and len(values) > 1:
+        got = f"has {few_of(constant)}, with the same value in every row"
+        raise InputError("data.features", got, "columns by which rows differ")
     if constant:
         told.append(f"columns that are constant, and tell nothing: {few_of(constant)}")
 
@@ -144,13 +214,19 @@ def in_units(dataset: Dataset, names: Sequence[str], scale: str, **how: Any) -> 
         scale: "none", "standard" or "robust", as in `aljax.scale`.
         **how: Its `by` and `missing`.
     """
-    leave = "by data.features=[a,b]."
     rows, scaling = aljax.scale(dataset.slices, None, **how)
     ids = [member for part in dataset.ids for member in part.tolist()]
-    warn_of_codes(rows, names, ids, f"Leave it out {leave}")
+    warn_of_codes(rows, names, ids, "Leave it out by data.leave_out=[NAME].")
+
+    def place(t: int, row: int) -> str:
+        return f"the row of {dataset.ids[t][row]} in {dataset.titles[t]}"
+
+    units = "data.scale=standard compares columns in units of their own spread, "
+    robust = "Correct it, or set data.scale=robust."
     if scale == "none":
-        remedy = "data.scale=standard compares columns in units of their own spread; "
-        warn_of_units(rows, names, f"{remedy}or choose columns {leave}")
-    else:
+        warn_of_units(rows, names, place, remedy=units + OR, robust=robust)
+    elif scale == "standard":
+        warn_of_cells(rows, names, place, robust)
+    if scale != "none":
         rows, scaling = aljax.scale(dataset.slices, scale, **how)
     return replace(dataset, slices=rows, scaling=scaling, columns=tuple(names))

@@ -1,8 +1,6 @@
 """Long tables, one row for each member and slice, cut into slices related by ids."""
 
 import codecs
-import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,11 +13,20 @@ from aljax.checks import one_of
 from aljax.columns import is_missing
 from aljax.errors import InputError, nearest_name
 from experiments.data.archives import DAMAGE, short
-from experiments.data.columns import checked, in_units, numeric, tell_spreads
+from experiments.data.columns import (
+    checked,
+    csv_options,
+    in_units,
+    numeric,
+    tell_spreads,
+)
 from experiments.data.dataset import Dataset, coupled
 from experiments.data.dates import in_order
 
-SHOWN = 8  # names of columns
+FEWEST = 3  # rows of the largest slice
+HEAD = 4096  # bytes in which an encoding shows
+ROWS = "a table with a line of names, and one for each member and slice"
+SEPARATORS = ";\t|, "
 INSTALL = "pip install 'aljax[frames]'"
 # The library's names of what are columns here.
 SETTINGS = {
@@ -27,6 +34,10 @@ SETTINGS = {
     "slice_labels": "data.slice",
     "row_ids": "data.id",
     "missing": "data.missing",
+}
+NULL = "data.id=null finds in the data which rows could be the same."
+REMEDIES = {
+    "data.id": f"Drop rows, or name the column that tells members apart. {NULL}",
 }
 
 
@@ -37,6 +48,7 @@ def own_table(
     id: str | None,  # noqa: A002
     features: list | None,
     label: str | None,
+    leave_out: list | None = None,
     scale: str = "none",
     scale_by: str = "table",
     missing: str = "error",
@@ -52,6 +64,7 @@ def own_table(
             recurs: `aljax.couple` finds in the data which rows could be the same.
         features: The columns to compare rows by; None for all others of numbers.
         label: The column that colors the maps, if any.
+        leave_out: The columns not to compare rows by, such as codes.
         scale: "none", "standard" (mean 0, deviation 1) or "robust" (by quartiles).
         scale_by: The rows that a scale is of: "table", or each "slice" by itself.
         missing: "error", "drop" (rows) or "median" (of the column).
@@ -66,65 +79,87 @@ def own_table(
     one_of("none", "standard", "robust")("data.scale", scale)
     one_of("table", "slice")("data.scale_by", scale_by)
     one_of("error", "drop", "median")("data.missing", missing)
-    frame = _read_frame(path, csv or {})
+    options = {key: "\t" if of == r"\t" else of for key, of in (csv or {}).items()}
+    frame = _read_frame(path, options)
     names = [str(name) for name in frame.columns]
     columns = {"slice": slice, "id": id, "label": label}
     aside = {name: column for name, column in columns.items() if column is not None}
     for setting, column in aside.items():
         _check_column(f"data.{setting}", column, names)
-    for column in features or ():
-        _check_column("data.features", str(column), names)
+    for setting, chosen in (("features", features), ("leave_out", leave_out)):
+        for column in chosen or ():
+            _check_column(f"data.{setting}", str(column), names)
     told: list[str] = []
-    others = frame.drop(columns=[*{*aside.values()}] if features is None else [])
-    values = numeric(others, features, told)
+    frame = _in_slices(frame, slice, missing, told)
+    unused = {*aside.values()} if features is None else set()
+    unused |= {*map(str, leave_out or ())}
+    chosen = None if features is None else [f for f in features if f not in unused]
+
+    def place(row: int) -> str:
+        at = frame.loc[row]
+        member = "" if id is None else f", {id} {at[id]}"
+        return f"row {row} ({slice} {at[slice]}{member})"
+
+    others = frame.drop(columns=[*unused])
+    how: dict[str, Any] = {"place": place, "options": options}
+    values = numeric(others, chosen, told, **how)
     if values.shape[1] == 0:
         beside = " and ".join(name for name in (slice, id) if name)
         got = f"is empty: {path} has no numeric columns beside {beside}"
         raise InputError("data.features", got, "at least one")
-
-    def place(row: int) -> str:
-        at = frame.iloc[row]
-        member = "" if id is None else f", {id} {at[id]}"
-        return f"row {row} ({slice} {at[slice]}{member})"
-
-    values = checked(values, missing, place, told)
+    values = checked(values, missing, told, **how)
     frame = frame.loc[values.index]
-    _tell_constant(values, told)
-    unnamed = 0 if id is None else int(frame[id].isna().sum())
-    if unnamed:
-        told.append(f"rows without {id}, which have no mates: {unnamed}")
+    _tell_ids(frame, id, told)
     tell_spreads(values, scale, told)
     order = in_order(frame[slice], dates, told)
-    if len(frame) > 1 and frame[slice].nunique() == len(frame):
-        got = f"is {slice!r}, which has another value in each of the {len(frame)} rows"
-        raise InputError("data.slice", got, "a column with a value for many rows")
     try:
         labels = None if label is None else frame[label]
         ids = [None] * len(frame) if id is None else frame[id]
-        dataset = from_table(values, order, ids, labels)
+        dataset = from_table(values.to_numpy(), order, ids, labels)
         how = {"by": "slice" if scale_by == "slice" else "all"}
         how["missing"] = "median" if missing == "median" else "error"
         dataset = in_units(dataset, [*map(str, values.columns)], scale, **how)
     except InputError as error:
-        raise error.renamed(SETTINGS.get(error.name, error.name)) from error
+        name = SETTINGS.get(error.name, error.name)
+        remedy = REMEDIES.get(name, error.remedy)
+        raise InputError(name, error.got, error.expected, remedy) from error
     dataset = replace(dataset, notes=told)
     return coupled(dataset) if id is None else dataset
 
 
-def _tell_constant(values: Any, told: list[str]) -> None:
-    """Notes the columns that tell no rows apart, which at least one has to do."""
-    constant = [str(name) for name in values if values[name].nunique() < 2]
-    if len(values) > 1 and len(constant) == values.shape[1]:
-        got = f"has {shortened(constant)}, with the same value in every row"
-        raise InputError("data.features", got, "columns by which rows differ")
-    if constant:
-        told.append(f"columns with one value: {shortened(constant)}")
+def _in_slices(frame: Any, column: str, missing: str, told: list[str]) -> Any:
+    """Returns the rows that are of a slice.
+
+    Raises:
+        InputError: Rows are of none, or slices have hardly any rows.
+    """
+    lacking = frame[column].isna()
+    if lacking.all() or (lacking.any() and missing != "drop"):
+        got = f"is {column!r}, which is empty in {lacking.sum()} of {len(frame)} rows"
+        remedy = "Fill it, or leave these rows out by data.missing=drop."
+        raise InputError("data.slice", got, "a slice for each row", remedy)
+    if lacking.any():
+        told.append(f"rows dropped for they have no {column}: {lacking.sum()}")
+    rows = frame[column].value_counts()
+    if len(rows) > 1 and rows.max() < FEWEST:
+        got = f"is {column!r}, which has {len(rows)} values in {rows.sum()} rows"
+        remedy = "Name or add a column that many rows share, such as the month or year."
+        raise InputError("data.slice", got, "slices of many rows", remedy)
+    return frame[~lacking]
 
 
-def shortened(names: Sequence[str]) -> str:
-    """Returns the first names of a list, and how many more there are."""
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
+def _tell_ids(frame: Any, column: str | None, told: list[str]) -> None:
+    """Tells how many rows have no id.
+
+    Raises:
+        InputError: None has.
+    """
+    unnamed = 0 if column is None else int(frame[column].isna().sum())
+    if 0 < unnamed == len(frame):
+        got, remedy = f"is {column!r}, which is empty", NULL
+        raise InputError("data.id", got, "ids of rows", remedy)
+    if unnamed:
+        told.append(f"rows without {column}, which have no mates: {unnamed}")
 
 
 def from_table(values: Any, slices: Any, ids: Any, labels: Any) -> Dataset:
@@ -172,6 +207,8 @@ def _read_frame(path: str, options: Mapping[str, Any]) -> Any:
         expected, remedy = "pandas to be installed", f"To install it, run: {INSTALL}"
         raise InputError("data", "is table", expected, remedy) from error
     options = options if file.suffix == ".csv" else {}
+    if file.suffix == ".csv" and "encoding" not in options:
+        _check_encoding(path, file, options)
     try:
         frame = getattr(pd, readers[file.suffix])(file, **options)
     except ImportError as error:
@@ -179,24 +216,47 @@ def _read_frame(path: str, options: Mapping[str, Any]) -> Any:
         remedy = "To install it, run: pip install pyarrow"
         raise InputError("data.path", f"is {path}", expected, remedy) from error
     except UnicodeDecodeError as error:
-        got = f"is {path}, which is not in the encoding {error.encoding}"
-        marked = file.read_bytes()[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-        remedy = "Set it, as in 'data.csv={encoding: latin-1}'."
-        remedy = remedy.replace("latin-1", "utf-16") if marked else remedy
-        raise InputError("data.path", got, "a table of text", remedy) from error
+        raise _in_another(path, error.encoding, "latin-1", options) from error
+    except pd.errors.EmptyDataError as error:
+        raise InputError("data.path", f"is {path}, which is empty", ROWS) from error
+    except (LookupError, TypeError) as error:  # an encoding or option that is none
+        got = f"is {options}, which pandas refuses ({short(error)})"
+        expected = "arguments of pandas.read_csv, as its documentation lists them"
+        raise InputError("data.csv", got, expected) from error
     except DAMAGE as error:
         got = f"is {path}, which cannot be read ({short(error)})"
-        expected = "a table with one line for each member and slice"
-        remedy = "Options of pandas.read_csv go into 'data.csv={sep: \";\"}'."
-        raise InputError("data.path", got, expected, remedy) from error
-    found = re.search(r"[;|\t]", str(frame.columns[0])) if frame.shape[1] == 1 else None
-    if found:
-        got = f"is {path}, which has a single column, {frame.columns[0]!r}"
-        remedy = f"Set the separator: 'data.csv={{sep: {json.dumps(found[0])}}}'."
-        raise InputError("data.path", got, "a column for each name", remedy)
+        remedy = f"Say how it is written, as in {csv_options({'sep': ';'})}."
+        raise InputError("data.path", got, ROWS, remedy) from error
+    if frame.shape[1] == 1:
+        _tell_separator(path, str(frame.columns[0]), options)
     if not len(frame):
-        raise InputError("data.path", f"is {path}, which has no rows", "some rows")
+        raise InputError("data.path", f"is {path}, which has no rows", ROWS)
     return frame.reset_index(drop=True)
+
+
+def _check_encoding(path: str, file: Path, options: Mapping[str, Any]) -> None:
+    """Refuses text of two bytes a letter, which would be read as nonsense."""
+    with file.open("rb") as opened:
+        head = opened.read(HEAD)
+    marked = head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    if marked or b"\0" in head:
+        order = "" if marked else "-be" if head[:1] == b"\0" else "-le"
+        raise _in_another(path, "utf-8", f"utf-16{order}", options)
+
+
+def _in_another(path: str, tried: str, other: str, options: Any) -> InputError:
+    got = f"is {path}, which is not in the encoding {tried}"
+    remedy = f"Set it, as in {csv_options({**options, 'encoding': other})}."
+    return InputError("data.path", got, "a table of text", remedy)
+
+
+def _tell_separator(path: str, header: str, options: Mapping[str, Any]) -> None:
+    """Refuses a table of one column; the mark in its name that comes most parts it."""
+    got = f"is {path}, which has a single column, {header!r}"
+    mark = max(SEPARATORS, key=header.count)
+    remedy = f"Set the separator: {csv_options({**options, 'sep': mark})}."
+    remedy = remedy if mark in header else ""
+    raise InputError("data.path", got, "a column for each name", remedy)
 
 
 def _check_column(setting: str, column: str, names: Sequence[str]) -> None:

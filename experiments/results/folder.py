@@ -22,6 +22,7 @@ UNFINISHED = ".unfinished-"  # begins the names of what is of use to its process
 LOCK = ".lock"
 LONGEST = 120  # letters of a name
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 @contextmanager
@@ -47,6 +48,9 @@ def made(names: Iterable[Path]) -> Iterator[Path]:
                 folder.mkdir(parents=True)
                 stack.enter_context(held(folder))
             except (FileExistsError, FileNotFoundError, Timeout):
+                above = [path for path in folder.parents if os.path.lexists(path)]
+                if not all(map(Path.is_dir, above)):  # as a link to nothing
+                    raise
                 continue  # another's, or swept away before it was held
             yield folder
             return
@@ -67,8 +71,9 @@ def discard(folder: Path) -> None:
     If this process dies meanwhile, the rest has a name that `sweep` recognizes.
     """
     gone = folder.with_name(f"{UNFINISHED}{secrets.token_hex(4)}")
-    folder.rename(gone)
-    shutil.rmtree(gone)
+    with suppress(FileNotFoundError):  # removed by hand
+        folder.rename(gone)
+        shutil.rmtree(gone)
 
 
 def numbered(path: Path) -> Iterator[Path]:
@@ -96,15 +101,13 @@ def folder_beside(results: Path) -> Iterator[Path]:
     with ExitStack() as stack:
         try:
             beside = stack.enter_context(made(names))
-        except OSError as error:
+        except (OSError, NotImplementedError) as error:  # no locks there
             raise unwritable(results, error) from error
         try:
             yield beside
         except OSError as error:
-            if error.errno not in FULL:
-                raise
-            got = f"is {results}, where there is no room ({error.strerror})"
-            raise InputError("results", got, "a folder on a disk with room") from error
+            _tell(error, results, beside)
+            raise
         finally:
             shutil.rmtree(beside, ignore_errors=True)
             if new:
@@ -112,13 +115,24 @@ def folder_beside(results: Path) -> Iterator[Path]:
                     results.rmdir()
 
 
-def unwritable(results: Path, error: OSError) -> InputError:
+def _tell(error: OSError, results: Path, beside: Path) -> None:
+    """Raises an error that names the folder of results, if that is what failed."""
+    if error.errno in FULL:
+        got = f"is {results}, where there is no room ({error.strerror})"
+        raise InputError("results", got, "a folder on a disk with room") from error
+    if not beside.is_dir():
+        got = f"is {results}, from where {beside.name} was removed during the run"
+        remedy = "Run it again; nothing was written."
+        raise InputError("results", got, "a folder that is left alone", remedy)
+    if error.errno in CLOSED and str(results) in str(error.filename):
+        raise unwritable(results, error) from error
+
+
+def unwritable(results: Path, error: Exception) -> InputError:
     """Returns the error of a folder of results that cannot be made."""
-    return InputError(
-        "results",
-        f"is {results}, which cannot be written ({error.strerror})",
-        "a folder, as in results=~/maps",
-    )
+    reason = getattr(error, "strerror", None) or str(error)
+    got = f"is {results}, which cannot be written ({reason})"
+    return InputError("results", got, "a folder, as in results=~/maps")
 
 
 def publish(beside: Path, name: str) -> Path:
