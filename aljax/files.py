@@ -15,7 +15,7 @@ import secrets
 import uuid
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from io import BytesIO
 from pathlib import Path
@@ -109,7 +109,8 @@ def _replaced(path: Path) -> Iterator[IO[bytes]]:
         expected = "a file in a folder that is there, as in 'maps.aljax'"
         raise FileError("path", got, expected) from error
     finally:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):  # a file where a folder should be
+            beside.unlink(missing_ok=True)
 
 
 def _encode(value: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -242,7 +243,7 @@ def spelled(number, mark):
     return change
 
 
-def filled(column, value, rows=slice(None)):
+def filled(column, value, rows: Any = slice(None)):
     def change(frame):
         frame[column] = frame[column].astype(object)
         frame.loc[rows, column] = value

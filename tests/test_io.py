@@ -283,8 +283,9 @@ def test_a_file_that_is_something_else_is_refused(name, got, expected, tmp_path)
     assert expected in refused.value.expected
 
 
-@pytest.mark.parametrize("place", ["nowhere/maps", "."])
+@pytest.mark.parametrize("place", ["nowhere/maps", ".", "file/maps"])
 def test_a_place_that_cannot_be_written_is_named(place, fitted, tmp_path):
+    (tmp_path / "file").touch()
     with pytest.raises(io.FileError) as refused:
         fitted.save(tmp_path / place)
     assert str(tmp_path / place) in refused.value.got

@@ -315,9 +315,11 @@ def test_a_wrong_setting_is_named(override, named, capsys):
         (["experiment=encoder", "task.training.steps=0"], "`task.training.steps` is 0"),
         (["experiment=feature_weights", "task.known_rows=9999"], "`task.known_rows`"),
         (["experiment=digits_sequence", "results=/dev/null"], "cannot be written"),
+        (["experiment=digits_sequence", "results=nothing/x"], "cannot be written"),
     ],
 )
 def test_a_wrong_choice_is_named(arguments, hint, capsys):
+    Path("nothing").symlink_to("/nowhere/x")
     assert hint in refusal(arguments, capsys)
 
 

@@ -158,7 +158,8 @@ def _read_objects(
     if wrong.any():
         raise _text(data, wrong, name, names)
     if missing.any() and gaps is None:
-        raise _gap(name, *np.argwhere(missing)[0], np.nan, names)
+        row, column = np.argwhere(missing)[0]
+        raise _gap(name, row, column, np.nan, names)
     try:
         return np.where(missing, np.nan if gaps is None else gaps, data).astype(float)
     except (TypeError, ValueError, OverflowError) as error:
