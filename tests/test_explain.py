@@ -111,6 +111,8 @@ def test_bars_and_pictures_show_the_columns_that_moved_the_group(crossing):
     mean = crossing.mean()
     total = sum(bar.get_width() for bar in ax.patches)
     np.testing.assert_allclose(total, lengths(mean.moves)[0], rtol=1e-4)
+    (ax,) = aljax.plot.contributions(crossing, 2, color={"rest": "red"}).axes
+    assert [bar.get_facecolor() == (1, 0, 0, 1) for bar in ax.patches[2:]] == [True] * 3
     picture = aljax.plot.contributions(crossing, image_shape=(1, 5)).axes[0].images[0]
     np.testing.assert_allclose(picture.get_array(), mean.along, rtol=1e-6)
     with pytest.raises(InputError) as error:

@@ -12,7 +12,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 from helpers import SIZES, make_data, make_maps, make_relations, refused
-from matplotlib.colors import to_rgba
+from matplotlib.colors import to_hex, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
@@ -318,6 +318,12 @@ def test_loss_has_a_line_for_each_term(fitted):
     assert names == ["total", "attraction", "repulsion", "alignment"]
     total = np.asarray(axis.lines[0].get_ydata())
     np.testing.assert_allclose(total, fitted.maps_.history.total())
+    panel = Figure().subplots()
+    plot.loss(fitted, color={"total": "red", "alignment": "#00ff00"}, ax=panel)
+    hues = [to_hex(line.get_color()) for line in panel.lines]
+    assert hues == ["#ff0000", *map(to_hex, PALETTE[:2]), "#00ff00"]
+    with refused("color", "'pull'", "alignment"):
+        plot.loss(fitted, color={"pull": "red"})
 
 
 @pytest.mark.parametrize(
@@ -520,6 +526,14 @@ def test_inverse_grid_frames_guesses_in_red():
     assert red == [*~inside]
     wide = plot.inverse_grid(maps, queries, found.points, shape=(4, 16), columns=2)
     assert len([axis for axis in wide.axes if axis.get_visible()]) == 1 + 9
+    mine = Figure()
+    axes = mine.subplots(1, 2)
+    drawn = plot.inverse_grid(maps, queries, found, cmap="magma", ax=axes)
+    assert drawn is mine
+    assert len(axes[0].collections) == 2
+    assert [panel.images[0].cmap.name for panel in axes[1].child_axes] == ["magma"] * 9
+    with refused("ax", "has 1 axes", "2 panels"):
+        plot.inverse_grid(maps, queries, found, ax=axes[0])
 
 
 def test_gradient_map_has_x_to_the_right():

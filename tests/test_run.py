@@ -20,6 +20,7 @@ import aljax
 from aljax import metrics
 from aljax.selection import Selection
 from experiments import composition, run, settings
+from experiments.data import sources
 from experiments.results import contents
 from experiments.results.folder import publish
 from experiments.run import main
@@ -140,11 +141,26 @@ def test_auto_leaves_its_curve_among_the_results(own, monkeypatch, capsys, tmp_p
     weights, seeds = np.array([0.1, 0.7]), np.ones((2, 2))
     curve = Selection(weights, seeds, seeds, 0.7, 0.1, "is chosen")
     monkeypatch.setattr(selection, "select_alignment", lambda *_, **__: curve)
-    monkeypatch.setattr(fit, "run", lambda kept, _: kept.save(tmp_path) or tmp_path)
+    loaded = []
+    load = sources.load
+
+    def count(**options):
+        loaded.append(load(**options))
+        return loaded[-1]
+
+    monkeypatch.setattr(sources, "load", count)
+
+    def run(kept, _):
+        assert sources.take(kept.data) is loaded[0]
+        kept.save(tmp_path)
+        return tmp_path
+
+    monkeypatch.setattr(fit, "run", run)
     assert main([*own, "alignment.alignment_regularisation=auto"]) == 0
     out = capsys.readouterr().out
     assert out.startswith("files: alignment_regularisation is chosen by mates")
     assert "selection.png" in out
+    assert len(loaded) == 1
     assert json.loads((tmp_path / "selection.json").read_text())["choice"] == 0.7
     assert matplotlib.image.imread(tmp_path / "selection.png").std() > 0.01
     kept = yaml.safe_load((tmp_path / "config.yaml").read_text())

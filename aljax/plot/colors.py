@@ -128,18 +128,20 @@ def read_color(name: str, color: Any) -> tuple[float, float, float, float]:
         raise InputError(name, f"is {color!r}", expected) from error
 
 
-def _hues(classes: list[Any], color: Any) -> Float[np.ndarray, "_ 4"]:
+def hues_of(
+    classes: list[Any], color: Any, usual: Any = None
+) -> Float[np.ndarray, "_ 4"]:
     """Returns each class's color: its own, else the usual one; one serves all."""
-    hues = palette(len(classes))
+    usual = palette(len(classes)) if usual is None else colors.to_rgba_array(usual)
     if color is None:
-        return hues
+        return usual
     if isinstance(color, Mapping):
         for label, value in color.items():
             if label not in classes:
                 hint = nearest_name(str(label), [*map(str, classes)])
                 raise InputError("color", f"has {label!r}", "classes' colors", hint)
-            hues[classes.index(label)] = read_color(f"color[{label!r}]", value)
-        return hues
+            usual[classes.index(label)] = read_color(f"color[{label!r}]", value)
+        return usual
     if colors.is_color_like(color):
         return np.tile(read_color("color", color), (len(classes), 1))
     if len(color) != len(classes):
@@ -171,7 +173,7 @@ def _by_label(labels: list[np.ndarray], color: Any) -> Coloring:
     place = {label: code for code, label in enumerate(ordered)}
     joined = np.array([place.get(label, -1) for label in rows], dtype=int)
     codes = np.split(joined, np.cumsum([len(array) for array in labels])[:-1])
-    hues = _hues(ordered, color)
+    hues = hues_of(ordered, color)
     shown = np.vstack([hues, colors.to_rgba(UNKNOWN)])  # -1 is the last
     points = [shown[code] for code in codes]
     return Coloring(points, codes, [*map(str, ordered)], hues)

@@ -12,10 +12,11 @@ from aljax.config import number
 from aljax.contributions import Contributions
 from aljax.errors import InputError, instance
 from aljax.plot import style
+from aljax.plot.colors import get_cmap, hues_of
 
 WIDTH, BAR, HEAD = 6.0, 0.26, 1.1  # inches
 SIDE = 4.6
-TOWARD, AGAINST, REST = "#3b6fb6", "#c8553d", "#9a9a9a"
+HUES = {"toward": "#3b6fb6", "back": "#c8553d", "rest": "#9a9a9a"}
 
 
 def contributions(
@@ -23,6 +24,8 @@ def contributions(
     n_columns: int = 10,
     *,
     image_shape: Sequence[int] | None = None,
+    color: Any = None,
+    cmap: Any = "RdBu",
     ax: Axes | None = None,
     title: str | None = None,
 ) -> Figure:
@@ -37,6 +40,9 @@ def contributions(
         n_columns: Columns that have a bar (at least 1); the others share one.
         image_shape: For columns that are pixels, `(height, width)`: draws a picture
             instead, blue where they carried the member toward the end of its move.
+        color: Of bars toward the end of the move, of those back and of the rest; or of
+            some of them by these names, {"toward": .., "back": .., "rest": ..}.
+        cmap: The color map of pixels, for numbers that rise toward the end.
         ax: Where to draw; None makes a figure.
         title: Above the picture; None for the members and slices.
 
@@ -52,11 +58,12 @@ def contributions(
     if image_shape is None:
         names, bars = _bars(mean, n_columns, length)
         ax = ax or style.new_axes(WIDTH, HEAD + BAR * len(names))
-        _draw_bars(ax, names, bars, min(n_columns, len(mean.columns)))
+        hues = hues_of([*HUES], color, [*HUES.values()])
+        _draw_bars(ax, names, bars, min(n_columns, len(mean.columns)), hues)
         ax.set_xlabel(unit)
     else:
         ax = ax or style.new_axes(SIDE + 1, SIDE)
-        _draw_picture(ax, mean.along[0], tuple(image_shape), unit)
+        _draw_picture(ax, mean.along[0], tuple(image_shape), unit, cmap)
     ax.set_title(f"{mean.members[0]}, {mean.title}" if title is None else title)
     return ax.figure.canvas.figure
 
@@ -75,10 +82,12 @@ def _bars(
     return names, np.array([*bars, mean.others[0] @ unit, mean.unexplained[0] @ unit])
 
 
-def _draw_bars(ax: Axes, names: list[str], bars: np.ndarray, named: int) -> None:
+def _draw_bars(
+    ax: Axes, names: list[str], bars: np.ndarray, named: int, hues: np.ndarray
+) -> None:
     places = np.arange(len(names))
-    hues = np.where(bars < 0, AGAINST, TOWARD)
-    ax.barh(places, bars, color=np.where(places < named, hues, REST), height=0.7)
+    kinds = np.where(places < named, bars < 0, 2)
+    ax.barh(places, bars, color=hues[kinds], height=0.7)
     ax.axvline(0, color="black", linewidth=0.8)
     ax.set_yticks(places, names)
     ax.invert_yaxis()
@@ -87,13 +96,13 @@ def _draw_bars(ax: Axes, names: list[str], bars: np.ndarray, named: int) -> None
 
 
 def _draw_picture(
-    ax: Axes, along: np.ndarray, shape: tuple[int, ...], unit: str
+    ax: Axes, along: np.ndarray, shape: tuple[int, ...], unit: str, cmap: Any
 ) -> None:
     if len(shape) != 2 or prod(shape) != len(along):
         got = f"is {shape}, which the {len(along)} columns do not fill"
         raise InputError("image_shape", got, "(height, width) of the picture")
     reach = float(np.abs(along).max()) or 1.0
     picture = along.reshape(shape)
-    shown = ax.imshow(picture, cmap="RdBu", vmin=-reach, vmax=reach)
+    shown = ax.imshow(picture, cmap=get_cmap(cmap), vmin=-reach, vmax=reach)
     ax.set(xticks=[], yticks=[])
     ax.figure.canvas.figure.colorbar(shown, ax=ax, label=unit, shrink=0.8)

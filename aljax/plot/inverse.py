@@ -27,6 +27,8 @@ def inverse_grid(
     shape: tuple[int, ...] | None = None,
     columns: int | None = None,
     color: Any = None,
+    cmap: Any = "gray_r",
+    ax: Any = None,
     slice: int = -1,  # noqa: A002
 ) -> Figure:
     """A map with query points on the left, their reconstructions on the right.
@@ -42,6 +44,8 @@ def inverse_grid(
         shape: (height, width) of an image, or (height, width, 3); None for square.
         columns: Images in a row; None for the square root of their number.
         color: As in `points`.
+        cmap: The color map of images that have no colors of their own.
+        ax: Two axes, for the map and for all images; None makes a figure.
         slice: Which map of a sequence.
 
     Raises:
@@ -60,29 +64,37 @@ def inverse_grid(
         expected = f"one for each of {len(queries)} queries"
         raise InputError("images", f"has {len(pictures)}", expected)
     columns = columns or int(np.ceil(len(queries) ** 0.5))
-    figure = style.Picture(figsize=(12, 6.1), layout="constrained")
-    halves: Any = figure.subfigures(1, 2)
-    panel = halves[0].subplots()
+    size = -(-len(queries) // columns), columns, len(queries)
+    if ax is None:
+        figure = style.Picture(figsize=(12, 6.1), layout="constrained")
+        halves: Any = figure.subfigures(1, 2)
+        panel, frames = halves[0].subplots(), style.grid(halves[1], *size)
+    else:
+        panel, right = style.axes_of(ax, 2)
+        frames = style.inset_grid(right, *size)
     coloring = color_map(labels, None, len(plane), color=color)
     panel.set_title(read_title(None, model, slice))
     bounds = style.bounds(np.concatenate([plane, queries]))
     draw_map(panel, plane, coloring, bounds=bounds)
     ink = np.where(inside, "black", OUTSIDE)
     panel.scatter(*queries.T, marker="x", c=ink, s=18, linewidths=1, zorder=3)
-    frames = style.grid(halves[1], -(-len(queries) // columns), columns, len(queries))
-    draw_images(frames, pictures, inside)
+    draw_images(frames, pictures, inside, cmap)
     style.settle(panel)
-    return figure
+    return panel.figure.canvas.figure
 
 
 def draw_images(
-    frames: Sequence[Axes], pictures: np.ndarray, inside: Sequence[bool] | np.ndarray
+    frames: Sequence[Axes],
+    pictures: np.ndarray,
+    inside: Sequence[bool] | np.ndarray,
+    cmap: Any = "gray_r",
 ) -> None:
-    """Draws pictures by one scale of gray; those outside of the map are framed."""
+    """Draws pictures by one scale; those outside of the map are framed."""
+    cmap = get_cmap(cmap)
     low, high = float(pictures.min()), float(pictures.max())
     for frame, picture, is_inside in zip(frames, pictures, inside, strict=True):
         frame.set(xticks=[], yticks=[])
-        frame.imshow(picture, cmap="gray_r", vmin=low, vmax=high)
+        frame.imshow(picture, cmap=cmap, vmin=low, vmax=high)
         color, width = ("black", 0.5) if is_inside else (OUTSIDE, 2)
         frame.spines[:].set(color=color, linewidth=width)
 

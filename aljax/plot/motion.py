@@ -18,7 +18,7 @@ from aljax.layout.optimize import recorded_epochs
 from aljax.metrics import Moves
 from aljax.metrics.maps import neighborhood_preservation
 from aljax.plot import style
-from aljax.plot.colors import PALETTE, UNKNOWN, read_color
+from aljax.plot.colors import PALETTE, UNKNOWN, hues_of, read_color
 from aljax.plot.read import (
     Map,
     Members,
@@ -98,13 +98,16 @@ def neighbor_change(
     return np.clip(1 - (kept - 1) / k, 0, 1)  # the row itself is kept
 
 
-def loss(model: Any, *, heading: str = "", ax: Axes | None = None) -> Figure:
+def loss(
+    model: Any, *, heading: str = "", color: Any = None, ax: Axes | None = None
+) -> Figure:
     """The loss's terms and their total, summed over the slices, as far as recorded.
 
     Args:
         model: A fitted estimator, an `AlignedEmbedding`, or its `history`, of which
             1,000 epochs or fewer are taken for granted.
         heading: The title.
+        color: Of all lines; or a color for each, by name or in order.
         ax: Where to draw; None makes a figure.
 
     Raises:
@@ -123,13 +126,13 @@ def loss(model: Any, *, heading: str = "", ax: Axes | None = None) -> Figure:
     total = np.asarray(history.total())
     layout = getattr(maps, "layout", None)
     epochs = recorded_epochs(len(total), getattr(layout, "n_epochs", None))
-    axis.plot(epochs, total, color="black", linewidth=2, label="total")
-    dashes = ("--", "-.", ":", (0, (5, 1)))
-    for color, dash, (name, values) in zip(
-        PALETTE, dashes, vars(history).items(), strict=False
-    ):
-        summed = np.asarray(values).sum(axis=1)
-        axis.plot(epochs, summed, color=color, linestyle=dash, label=name)
+    terms = {name: np.asarray(of).sum(axis=1) for name, of in vars(history).items()}
+    lines = {"total": total} | terms
+    shades = hues_of([*lines], color, ["black", *PALETTE[: len(terms)]])
+    dashes = ("-", "--", "-.", ":", (0, (5, 1)))
+    for shade, dash, (name, values) in zip(shades, dashes, lines.items(), strict=False):
+        width = 2 if name == "total" else None
+        axis.plot(epochs, values, dash, color=shade, linewidth=width, label=name)
     axis.set(xlabel="epoch", ylabel="loss, sum over the slices", yscale="log")
     axis.set_title(heading or "loss")
     axis.grid(alpha=0.3)

@@ -95,6 +95,15 @@ def axes_of(ax: Any, count: int) -> list[Axes]:
     return panels[:count]
 
 
+def inset_grid(ax: Axes, rows: int, columns: int, count: int) -> list[Axes]:
+    """The first `count` axes of a grid by row, inside of axes of the user."""
+    ax.set_axis_off()
+    size = 0.94 / columns, 0.94 / rows
+    places = [divmod(panel, columns) for panel in range(count)]
+    corners = [(column / columns, 1 - (row + 1) / rows) for row, column in places]
+    return [ax.inset_axes((*corner, *size)) for corner in corners]
+
+
 def scatter(panel: Axes, points: np.ndarray, color: np.ndarray) -> None:
     """Draws points in one random order: in that of the rows a class may bury others."""
     order = np.random.default_rng(0).permutation(len(points))

@@ -6,7 +6,7 @@ comments tell what they are.
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import UnionType
 from typing import Any, get_type_hints
 
@@ -185,6 +185,21 @@ def load(source: Any = None, **options: Any) -> Dataset:
         elif parameters[name].default is inspect.Parameter.empty:
             raise InputError(f"data.{name}", "is missing", f"a value, for {source}")
     return loader(**options)
+
+
+_KEPT: list[tuple[Mapping[str, Any], Dataset]] = []
+
+
+def keep(options: Mapping[str, Any], dataset: Dataset) -> None:
+    """Keeps a dataset for the next call of `take`, which is of the same run."""
+    _KEPT[:] = [(options, dataset)]
+
+
+def take(options: Mapping[str, Any]) -> Dataset:
+    """Returns the dataset that was kept with these options, or loads it."""
+    kept = [dataset for of, dataset in _KEPT if of == options]
+    _KEPT.clear()
+    return kept[0] if kept else load(**options)
 
 
 def _check_type(name: str, value: Any, expected: type | UnionType) -> None:

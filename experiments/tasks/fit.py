@@ -57,7 +57,7 @@ def run(settings: RunSettings, interrupts: Interrupts) -> Path:
     with ExitStack() as stack:
         folder = stack.enter_context(folder_beside(settings.results))
         with stage("load", seconds, interrupts):
-            dataset = described(sources.load(**settings.data), settings)
+            dataset = described(sources.take(settings.data), settings)
         if settings.inverse is not None:
             columns = [data.shape[1] for data in dataset.slices]
             inverse_pictures.check_images(columns, settings.layout.n_components)

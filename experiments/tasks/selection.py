@@ -53,8 +53,8 @@ def resolved(
     built = settings.build(without_auto(composed))
     if not _is_auto(composed):
         return built, None
-    dataset = sources.load(**built.data)
-    dataset = related_by_ids(dataset) if built.by_ids else dataset
+    loaded = sources.load(**built.data)
+    dataset = related_by_ids(loaded) if built.by_ids else loaded
     problem = SweepProblem(
         dataset.slices, dataset.relations, scale=dataset.scale, **built.configs
     )
@@ -69,6 +69,7 @@ def resolved(
         key = jax.random.key(built.seed)
         found = select_alignment(problem, key=key, progress=progress)
     print(f"{WEIGHT} {found.why}", flush=True)
+    sources.keep(built.data, loaded)
     return settings.build(_weighed(composed, found.choice)), found
 
 

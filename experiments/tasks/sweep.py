@@ -50,7 +50,7 @@ def run(settings: RunSettings, interrupts: Interrupts) -> Path:
     """
     task = settings.task
     _check_options(task)
-    dataset = sources.load(**settings.data)
+    dataset = sources.take(settings.data)
     rows = [{"seed": settings.seed, **row} for row in expand(task.get("grid"))]
     for row in rows:
         check_seed("seed", row["seed"])

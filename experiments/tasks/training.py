@@ -72,7 +72,7 @@ def read_training(values: Any) -> Training:
 
 def labeled_images(settings: RunSettings) -> tuple[np.ndarray, np.ndarray]:
     """Loads the first slice of the data, and its rows' labels."""
-    dataset = sources.load(**settings.data)
+    dataset = sources.take(settings.data)
     assert dataset.labels is not None
     return np.asarray(dataset.slices[0]), np.asarray(dataset.labels[0])
 
