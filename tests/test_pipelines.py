@@ -1,20 +1,39 @@
 """Training through a layout: what it follows, and that it reaches its module."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import make_data
+from helpers import make_data, make_problem, make_relations, refused
 
-from experiments.tasks.encoder import Views, apart, magnitudes
+from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
+from aljax.layout import (
+    Anchored,
+    Unrolled,
+    aligned_loss,
+    draw_shifts,
+    layout_params,
+    stack_maps,
+)
+from aljax.sweep import SweepProblem
+from experiments.tasks import training as loop
+from experiments.tasks.encoder import magnitudes
 from experiments.tasks.feature_weights import (
     FeatureWeights,
     held_out_accuracy,
     soft_neighbor_loss,
 )
-from experiments.tasks.training import Training, train
+from experiments.tasks.hidden_mates import HiddenMates, learn_weights, weighed
+from experiments.tasks.matching import Matching, apart
+from experiments.tasks.readable import Linear, misread, reader
+from experiments.tasks.slice_metrics import covered
+from experiments.tasks.training import Encoding, Training, read_training, train
 
-QUICK = Training(steps=3, rate=0.1, refresh=2, epochs=6, last=3, map_rate=0.5)
+KEY = jax.random.key(0)
+QUICK = Training(3, 0.1, 2, 0.5, Unrolled(KEY, n_epochs=6, last=3))
+ASKED = {"steps": 3, "rate": 0.1, "refresh": 2, "map_rate": 0.5, "adjoint": "anchored"}
 
 
 def test_the_soft_neighbor_loss_is_the_share_of_like_neighbors(rng):
@@ -56,21 +75,187 @@ def test_weights_have_a_geometric_mean_of_one():
     np.testing.assert_allclose(np.prod(np.asarray(weights)), 1, rtol=1e-5)
 
 
+def test_noise_covers_another_band_of_each_slice(rng):
+    images = rng.uniform(size=(5, 16)).astype(np.float32)
+    noisy = covered(images, 2, 9.0, seed=0)
+    changed = (noisy != images).any(axis=1)
+    assert changed[0].tolist() == [True] * 8 + [False] * 8
+    assert changed[1].tolist() == [False] * 8 + [True] * 8
+    assert np.abs(noisy).max() > 2
+
+
+def test_known_members_link_or_judge_and_hidden_ones_do_neither(rng):
+    matching = Matching.split(20, 0, slices=3)
+    links, judged = matching(1)
+    linked = set(links[0])
+    assert len(links) == 2
+    assert linked | {*np.asarray(judged).tolist()} == {*matching.known.tolist()}
+    assert len(linked) == len(judged) == 5
+    assert linked != set(matching(2)[0][0])
+    assert {*matching.hidden.tolist()} == {*range(20)} - {*matching.known.tolist()}
+    y, z = rng.normal(size=(2, 20, 2))
+    far = sum(
+        ((one - other) ** 2).sum(axis=1).mean() for one, other in ((y, z), (z, y))
+    )
+    radii = [((one - one.mean(axis=0)) ** 2).sum(axis=1).mean() for one in (y, z, y)]
+    found = apart([*map(jnp.asarray, (y, z, y))], jnp.arange(20))
+    np.testing.assert_allclose(found, far / 2 / np.mean(radii), rtol=1e-5)
+
+
+def test_a_reader_reads_what_is_linear_in_the_positions(rng):
+    positions = jnp.asarray(rng.normal(size=(40, 2)))
+    targets = 1 + positions @ jnp.array([2.0, -3.0])
+    np.testing.assert_allclose(reader(positions, targets), [1, 2, -3], rtol=0.02)
+    drawn = jnp.asarray(rng.permutation(40))
+    assert float(misread([positions], (drawn, targets[drawn]))) < 1e-4
+    assert float(misread([positions], (drawn, targets))) > 1
+    twice = Linear(jnp.eye(2))(positions)
+    np.testing.assert_allclose(twice, 2 * positions, rtol=1e-6)
+
+
+@pytest.fixture
+def by_hand(monkeypatch):
+    """Gradients of |x|^2, whose second step is at a saddle."""
+    calls = []
+
+    def gradient(outer, *_, of, start, **__):
+        calls.append((outer, np.asarray(of)))
+        curvature = jnp.asarray(-1.0 if len(calls) == 2 else 1.0)
+        maps = SimpleNamespace(maps=start + 1)
+        return SimpleNamespace(
+            value=jnp.sum(of**2), gradient=2 * of, solution=maps, curvature=curvature
+        )
+
+    monkeypatch.setattr(loop.aljax, "hypergradient", gradient)
+    return calls
+
+
+def test_the_loop_follows_gradients_but_not_those_of_saddles(by_hand):
+    held = []
+
+    def hold(_, count, maps):
+        held.append((count, None if maps is None else float(maps)))
+        return loop.Held(None, None, jnp.zeros(()), None, None, len(held))
+
+    settings = QUICK._replace(steps=6)
+    last, told = train(jnp.array([1.0, -1.0]), hold, training=settings)
+    assert held == [(0, None), (2, 1.0), (4, 1.0)]
+    assert [outer for outer, _ in by_hand] == [1, 1, 2, 2, 3, 3]
+    points = [of for _, of in by_hand]
+    np.testing.assert_array_equal(points[1], points[2])  # a saddle says nothing
+    assert told["saddles"] == 1
+    np.testing.assert_allclose(np.abs(points[1]), 0.9, rtol=1e-3)
+    assert np.all(np.diff(np.abs([*points, last])[2:], axis=0) < 0)
+    assert told["losses"][-1] < told["losses"][0]
+
+
+@pytest.mark.usefixtures("by_hand")
+def test_a_penalty_turns_the_gradient():
+    def hold(*_):
+        return loop.Held(None, None, jnp.zeros(()), None, None, None)
+
+    settings = QUICK._replace(steps=1)
+    out, _ = train(
+        jnp.array([1.0, -1.0]),
+        hold,
+        training=settings,
+        penalty=lambda of: -9 * jnp.sum(of**2),
+    )
+    np.testing.assert_allclose(out, [1.1, -1.1], rtol=1e-3)
+
+
+def test_settings_of_a_training_are_read():
+    options = {"anchored": {"ridge": 2.0}, "unrolled": {"n_epochs": 5}}
+    assert read_training(ASKED | options).adjoint.ridge == 2.0
+    unrolled = read_training(ASKED | options, "unrolled")
+    assert isinstance(unrolled.adjoint, Unrolled)
+    assert (unrolled.steps, unrolled.rate, unrolled.refresh) == (3, 0.1, 2)
+
+
+@pytest.mark.parametrize(
+    ("changed", "name", "got"),
+    [
+        ({"steps": 0}, "task.training.steps", "is 0"),
+        ({"rate": -1.0}, "task.training.rate", "is -1.0"),
+        ({"stesp": 3}, "task.training", "stesp"),
+        ({"adjoint": "anchord"}, "task.training.adjoint", "anchord"),
+        ({"anchored": {"ridge": -1}}, "task.training.anchored.ridge", "is -1"),
+        ({"anchored": {"rigde": 1}}, "task.training.anchored", "rigde"),
+    ],
+)
+def test_a_wrong_setting_of_a_training_is_named(changed, name, got):
+    with refused(name, got):
+        read_training(ASKED | changed)
+
+
+def test_the_loss_of_hidden_mates_is_that_of_its_formula(rng):
+    problem = make_problem((20, 20, 20), capacity=24)[2]
+    params = layout_params(LayoutConfig(), AlignmentConfig(0.1), slices=3)
+    maps = [*rng.normal(size=(3, 20, 2))]
+    order = np.asarray(problem.order)
+    members = [(np.array([3, 1]), np.array([0, 2])), (np.array([5]), np.array([4]))]
+    places = [
+        (np.argsort(order[t])[a], np.argsort(order[t + 1])[b])
+        for t, (a, b) in enumerate(members)
+    ]
+    shifts = draw_shifts(KEY, problem.n_points, n_shifts=2)
+
+    @jax.jit
+    def values(stacked):
+        outer = [
+            HiddenMates(places, problem, params, shifts, jnp.asarray(cost))
+            for cost in (0.0, 2.0)
+        ]
+        terms = aligned_loss(stacked, problem, params, shifts)
+        return [of(stacked) for of in outer], terms.attraction + terms.repulsion
+
+    (far, both), spent = values(stack_maps(maps, problem))
+    lengths = [
+        np.linalg.norm(maps[t][a] - maps[t + 1][b], axis=1).mean()
+        for t, (a, b) in enumerate(members)
+    ]
+    radii = [np.sqrt(((y - y.mean(axis=0)) ** 2).sum(axis=1).mean()) for y in maps]
+    np.testing.assert_allclose(far, np.mean(lengths) / np.mean(radii), rtol=1e-5)
+    expected = 2 * np.mean(spent / problem.degrees.sum(axis=1))
+    np.testing.assert_allclose(both - far, expected, rtol=1e-5)
+
+
+def test_slices_move_alone_at_a_share_of_the_common_pace():
+    params = layout_params(LayoutConfig(), AlignmentConfig(0.1), slices=3)
+    _, scaled = weighed(None, params, jnp.array([1.0, 1.0, 0.0, 0.0]))
+    logs = np.log(np.asarray(scaled.alignment_regularisation) / 0.1)
+    np.testing.assert_allclose(logs, [1.3, 1, 1], rtol=1e-5)
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*is empty.*")
-def test_training_reaches_every_network_through_the_maps():
-    views = [jnp.asarray(one) for one in make_data((40, 40))]
-    module = Views(5, width=6, out=4, key=jax.random.key(0))
-    known = {row: row for row in range(20)}
-    trained, losses = train(
-        module,
-        lambda own: own(views),
-        apart,
-        lambda _: ([known], jnp.arange(20, 30)),
-        training=QUICK,
-        key=jax.random.key(1),
+@pytest.mark.parametrize("adjoint", ["unrolled", "anchored"])
+def test_training_reaches_every_network_through_the_maps(adjoint):
+    views = [jnp.asarray(rows) for rows in make_data((40, 40))]
+    modules = [FeatureWeights(jnp.zeros(5)) for _ in views]
+    soft = Anchored(5.0, settle=20, tolerance=1.0, rtol=0.1, throw=False)
+    settings = QUICK if adjoint == "unrolled" else QUICK._replace(adjoint=soft)
+    hold = Encoding(views, apart, Matching.split(40, 0), settings, KEY)
+    trained, told = train(modules, hold, training=settings)
+    assert len(told["losses"]) == QUICK.steps
+    assert np.isfinite(told["losses"]).all()
+    for module in trained:
+        assert np.abs(module.logs).max() > 1e-3
+
+
+@pytest.mark.slow
+def test_weights_of_slices_are_learned():
+    problem = SweepProblem(
+        make_data(),
+        make_relations(),
+        GraphConfig(n_neighbors=6),
+        LayoutConfig(n_epochs=20),
     )
-    assert len(losses) == QUICK.steps
-    assert np.isfinite(losses).all()
-    for before, after in zip(module.networks, trained.networks, strict=True):
-        assert np.abs(after.layers[0].weight - before.layers[0].weight).max() > 1e-3
+    soft = Anchored(5.0, settle=5, tolerance=1.0, rtol=0.1, throw=False)
+    settings = QUICK._replace(adjoint=soft, refresh=1)
+    options = {"cost": 1.0, "hidden_share": 0.3}
+    weights, told = learn_weights(problem, key=KEY, training=settings, **options)
+    assert weights.shape == (3,)
+    assert (weights > 0).all()
+    assert len({*weights.tolist()}) > 1
+    assert len(told["losses"]) == 3

@@ -113,6 +113,18 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
     return bunch.data.astype(np.float32), bunch.target
 
 
+def diabetes() -> Dataset:
+    """Loads ten measurements of 442 patients, and how far their diabetes got in a year.
+
+    Source: Efron et al. (2004), "Least angle regression", by way of scikit-learn.
+    """
+    from sklearn.datasets import load_diabetes
+
+    bunch: Any = load_diabetes()
+    rows = bunch.data / bunch.data.std(axis=0)
+    return same_members([rows], ["patients"], bunch.target)
+
+
 def _by_ink(pixels: np.ndarray, classes: np.ndarray, size: int, step: int) -> Dataset:
     ink = pixels.sum(axis=1)
     order = np.argsort(ink)
@@ -145,7 +157,7 @@ LOADERS: dict[str, Callable[..., Dataset]] = {
     loader.__name__: loader
     for loader in (
         *(digits_sequence, digits_parameters, fashion, fashion_whole, fashion_growing),
-        *(mnist, drifting_clusters, sequences.gaussians, sequences.walk),
+        *(diabetes, mnist, drifting_clusters, sequences.gaussians, sequences.walk),
         *(sequences.sorts, sequences.fashion_noise, sequences.network_states),
         *(
             sequences.gapminder,

@@ -16,43 +16,37 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 from matplotlib.figure import Figure
 
 from aljax import plot
 from aljax.config import number
-from aljax.metrics import displacement, knn_accuracy
+from aljax.metrics import knn_accuracy
 from aljax.plot.style import bounds as bounds_of
-from aljax.relations.mates import Mates
 from experiments.interrupts import Interrupts
 from experiments.settings import RunSettings, check_options
+from experiments.tasks.matching import Matching, apart
 from experiments.tasks.training import (
-    Rows,
+    Encoding,
     fitted_maps,
-    labeled_images,
+    labeled_rows,
     read_training,
     train,
     write_results,
 )
 
-LINKED = 0.5  # share of the known mates that a layout in training is told of
 
+class View(eqx.Module):
+    """A small network for the rows of one view."""
 
-class Views(eqx.Module):
-    """One small network for each view."""
+    network: eqx.nn.MLP
 
-    networks: list[eqx.nn.MLP]
+    def __init__(self, features: int, out: int, width: int, *, key: jax.Array) -> None:
+        self.network = eqx.nn.MLP(features, out, width, 1, jax.nn.gelu, key=key)
 
-    def __init__(self, features: int, *, width: int, out: int, key: jax.Array) -> None:
-        self.networks = [
-            eqx.nn.MLP(features, out, width, 1, jax.nn.gelu, key=network_key)
-            for network_key in jax.random.split(key, 2)
-        ]
-
-    def __call__(self, views: Rows) -> Rows:
-        """Returns the encoded rows of both."""
-        pairs = zip(self.networks, views, strict=True)
-        return [jax.vmap(network)(rows) for network, rows in pairs]
+    def __call__(self, rows: Float[Array, "points features"]) -> Array:
+        """Returns the encoded rows."""
+        return jax.vmap(self.network)(rows)
 
 
 def magnitudes(images: Float[np.ndarray, "points features"]) -> np.ndarray:
@@ -62,69 +56,45 @@ def magnitudes(images: Float[np.ndarray, "points features"]) -> np.ndarray:
     return np.log1p(np.abs(spectrum)).reshape(len(images), -1)
 
 
-def apart(maps: Rows, rows: Int[Array, " rows"]) -> Float[Array, ""]:
-    """Returns mates' mean squared distance by the maps' mean squared radius."""
-    squared = jnp.sum((maps[0][rows] - maps[1][rows]) ** 2, axis=1)
-    radii = [jnp.mean(jnp.sum((y - y.mean(axis=0)) ** 2, axis=1)) for y in maps]
-    return jnp.mean(squared) / jnp.mean(jnp.stack(radii))
-
-
 def run(settings: RunSettings, interrupts: Interrupts) -> Path:
     """Trains, lays out before and after, and writes figures and a picture."""
     task = settings.task
     check_options(task, required=("width", "components", "training"))
     for name in ("width", "components"):
         number(1, whole=True)(f"task.{name}", task[name])
-    images, labels = labeled_images(settings)
+    training = read_training(task["training"])
+    images, labels = labeled_rows(settings)
     views = [jnp.asarray(_standard(rows)) for rows in (images, magnitudes(images))]
-    rng = np.random.default_rng(settings.seed)
-    order = rng.permutation(len(images))
-    known, hidden = np.split(order, [len(order) // 2])
+    matching = Matching.split(len(images), settings.seed)
     key, network_key = jax.random.split(jax.random.key(settings.seed))
-    width, out = task["width"], task["components"]
-    untrained = Views(images.shape[1], width=width, out=out, key=network_key)
-
-    def batches(number: int) -> tuple[list[dict[int, int]], Array]:
-        drawn = np.random.default_rng([settings.seed, number]).permutation(known)
-        linked, judged = np.split(drawn, [int(LINKED * len(drawn))])
-        return [_same(linked)], jnp.asarray(judged)
-
-    counts = f"{len(known)} known mates, {len(hidden)} hidden"
+    sizes = images.shape[1], task["components"], task["width"]
+    untrained = [View(*sizes, key=key) for key in jax.random.split(network_key)]
+    hold = Encoding(views, apart, matching, training, key)
+    counts = f"{len(matching.known)} known mates, {len(matching.hidden)} hidden"
     print(f"{settings.name}: {counts}", flush=True)
-    trained, losses = train(
-        untrained,
-        lambda module: module(views),
-        apart,
-        batches,
-        training=read_training(task["training"]),
-        key=key,
-    )
+    trained, told = train(untrained, hold, training=training)
     interrupts.check()
-    maps = {
-        name: fitted_maps(module(views), [_same(known)], settings)
-        for name, module in (("before", untrained), ("after", trained))
+    maps = {}
+    for name, networks in (("before", untrained), ("after", trained)):
+        encoded = [view(x) for view, x in zip(networks, views, strict=True)]
+        maps[name] = fitted_maps(encoded, matching.links, settings)
+    far = {name: matching.displacement(both) for name, both in maps.items()}
+    accuracy = {
+        name: [knn_accuracy(plane, labels) for plane in both]
+        for name, both in maps.items()
     }
-    mates = {(0, 1): Mates(hidden, hidden, np.ones(len(hidden)))}
-    far = {name: displacement(both, mates) for name, both in maps.items()}
     record = {
         "hidden_displacement": far,
-        "accuracy": {
-            name: [knn_accuracy(plane, labels) for plane in both]
-            for name, both in maps.items()
-        },
+        "accuracy": accuracy,
         "ratio": far["after"] / far["before"],
     }
-    figure = _draw(maps, far, labels, hidden)
-    return write_results(settings, record, losses, figure, interrupts)
+    figure = _draw(maps, far, labels, matching.hidden)
+    return write_results(settings, record | told, figure, interrupts)
 
 
 def _standard(rows: np.ndarray) -> np.ndarray:
     centered = rows - rows.mean(axis=0)
     return (centered / centered.std()).astype(np.float32)
-
-
-def _same(rows: np.ndarray) -> dict[int, int]:
-    return dict(zip(rows.tolist(), rows.tolist(), strict=True))
 
 
 def _draw(
@@ -133,15 +103,16 @@ def _draw(
     labels: np.ndarray,
     hidden: np.ndarray,
 ) -> Figure:
-    figure = Figure(figsize=(9.5, 9.8), layout="constrained")
-    figure.suptitle("Pixels, and Fourier magnitudes; grey: some hidden mates' ways")
+    figure = Figure(figsize=(10.4, 3), layout="constrained")
     names = ("pixels", "Fourier magnitudes")
-    for line, (when, both) in zip(figure.subplots(2, 2), maps.items(), strict=True):
+    panels = iter(figure.subplots(1, 4))
+    for when, both in maps.items():
         bounds = bounds_of(np.concatenate(both))
-        for panel, name, y, other in zip(line, names, both, both[::-1], strict=True):
+        for name, y, other in zip(names, both, both[::-1], strict=True):
+            panel = next(panels)
             plot.points(y, labels, ax=panel)
-            some = hidden[:150]
-            ways = np.stack([y[some], other[some]])
-            panel.plot(*ways.transpose(2, 0, 1), color="grey", linewidth=0.3, zorder=0)
-            panel.set(title=f"{when} training: {name}, {far[when]:.3f}", **bounds)
+            ways = np.stack([y[hidden[:100]], other[hidden[:100]]]).transpose(2, 0, 1)
+            panel.plot(*ways, color="grey", linewidth=0.3, zorder=0)
+            panel.set(**bounds)
+            panel.set_title(f"{when}: {name}, {far[when]:.2f}", fontsize="medium")
     return figure

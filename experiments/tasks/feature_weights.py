@@ -25,15 +25,18 @@ from aljax.plot.colors import PALETTE
 from experiments.interrupts import Interrupts
 from experiments.settings import RunSettings, check_options
 from experiments.tasks.training import (
+    Encoding,
     Rows,
     fitted_maps,
-    labeled_images,
+    labeled_rows,
     read_training,
     train,
     write_results,
 )
 
 VOTERS = 10
+TOLD = ("seconds", "seconds_a_step", "saddles", "losses")
+NAMES = ("noise_columns", "noise", "known_rows", "against", "training")
 
 
 class FeatureWeights(eqx.Module):
@@ -43,7 +46,11 @@ class FeatureWeights(eqx.Module):
 
     def __call__(self, rows: Float[Array, "points features"]) -> Array:
         """Returns weighted rows; the weights have a geometric mean of 1."""
-        return rows * jnp.exp(self.logs - jnp.mean(self.logs))
+        return rows * self.weights()
+
+    def weights(self) -> Float[Array, " features"]:
+        """Returns the weights."""
+        return jnp.exp(self.logs - jnp.mean(self.logs))
 
 
 def soft_neighbor_loss(
@@ -61,6 +68,10 @@ def soft_neighbor_loss(
     return -jnp.mean(jnp.log(alike + 1e-6) - jnp.log(jnp.sum(nearness, axis=1)))
 
 
+def _loss(maps: Rows, batch: tuple[Array, Array]) -> Float[Array, ""]:
+    return soft_neighbor_loss(maps[0][batch[0]], batch[1])
+
+
 def held_out_accuracy(
     positions: np.ndarray, labels: np.ndarray, known: np.ndarray
 ) -> float:
@@ -76,78 +87,63 @@ def held_out_accuracy(
 def run(settings: RunSettings, interrupts: Interrupts) -> Path:
     """Trains, lays out before and after, and writes figures, weights and a picture."""
     task = settings.task
-    names = ("noise_columns", "noise", "known_rows", "training")
-    check_options(task, required=names)
-    images, labels = labeled_images(settings)
+    check_options(task, required=NAMES)
+    images, labels = labeled_rows(settings)
     number(0, whole=True)("task.noise_columns", task["noise_columns"])
     number(0)("task.noise", task["noise"])
     # Some are held out, to be judged by.
     number(1, high=len(images) - 1, whole=True)("task.known_rows", task["known_rows"])
+    asked = task["training"]
+    read_training(asked)
+    names = filter(None, (asked["adjoint"], task["against"]))
+    ways = {way: read_training(asked, way) for way in names}
     rng = np.random.default_rng(settings.seed)
     noise = task["noise"] * rng.normal(size=(len(images), task["noise_columns"]))
-    noisy = np.hstack([images, noise]).astype(np.float32)
+    noisy = jnp.asarray(np.hstack([images, noise]).astype(np.float32))
     known = np.sort(rng.permutation(len(images))[: task["known_rows"]])
-    print(f"{settings.name}: {len(known)} labeled rows of {len(images)}", flush=True)
-    untrained = FeatureWeights(jnp.zeros(noisy.shape[1]))
     targets = jnp.asarray(known), jnp.asarray(labels[known])
-
-    def encode(module: FeatureWeights) -> Rows:
-        return [module(jnp.asarray(noisy))]
-
-    def loss(maps: Rows, batch: tuple[Array, Array]) -> Float[Array, ""]:
-        return soft_neighbor_loss(maps[0][batch[0]], batch[1])
-
-    trained, losses = train(
-        untrained,
-        encode,
-        loss,
-        lambda _: (None, targets),
-        training=read_training(task["training"]),
-        key=jax.random.key(settings.seed),
-    )
-    interrupts.check()
-    slices = {
-        "clean": images,
-        "untrained": encode(untrained)[0],
-        "trained": encode(trained)[0],
-    }
+    key = jax.random.key(settings.seed)
+    slices, trained, runs = {"digits alone": images, "weights 1": noisy}, {}, {}
+    for way, training in ways.items():
+        print(f"{settings.name}: {len(known)} labeled rows, {way}", flush=True)
+        trained[way], runs[way] = train(
+            FeatureWeights(jnp.zeros(noisy.shape[1])),
+            Encoding([noisy], _loss, lambda _: (None, targets), training, key),
+            training=training,
+        )
+        interrupts.check()
+        slices[way] = trained[way](noisy)
     maps = {name: fitted_maps([x], None, settings)[0] for name, x in slices.items()}
     accuracy = {name: held_out_accuracy(y, labels, known) for name, y in maps.items()}
-    lost = accuracy["clean"] - accuracy["untrained"]
-    recovered = (accuracy["trained"] - accuracy["untrained"]) / lost
-    record: dict[str, Any] = {"accuracy": accuracy, "recovered": recovered}
+    clean, noised, *reached = accuracy.values()
+    record: dict[str, Any] = {
+        "accuracy": accuracy,
+        "recovered": [(value - noised) / (clean - noised) for value in reached],
+        **{name: {way: made[name] for way, made in runs.items()} for name in TOLD},
+    }
     figure = _draw(maps, accuracy, labels, trained, images.shape[1])
-    logs = np.asarray(trained.logs)
-    return write_results(settings, record, losses, figure, interrupts, logs=logs)
+    logs = {way: np.asarray(module.logs) for way, module in trained.items()}
+    return write_results(settings, record, figure, interrupts, **logs)
 
 
 def _draw(
     maps: dict[str, np.ndarray],
     accuracy: dict[str, float],
     labels: np.ndarray,
-    trained: FeatureWeights,
+    trained: dict[str, FeatureWeights],
     signals: int,
 ) -> Figure:
-    figure = Figure(figsize=(11, 6.2), layout="constrained")
+    figure = Figure(figsize=(2.6 * len(maps), 4.4), layout="constrained")
     parts: Any = figure.subfigures(2, 1, height_ratios=(3, 2))
-    upper, lower = parts
-    words = {
-        "clean": "digits alone",
-        "untrained": "with noise, all weights 1",
-        "trained": "with noise, weights trained",
-    }
-    panels = upper.subplots(1, 3)
-    for panel, (name, positions) in zip(panels, maps.items(), strict=True):
-        plot.points(positions, labels, ax=panel)
-        panel.set_title(f"{words[name]}: {accuracy[name]:.3f}", fontsize="medium")
-    upper.suptitle("Held-out 10-NN accuracy in the map")
-    axis = lower.subplots()
-    weights = np.exp(np.asarray(trained.logs) - np.asarray(trained.logs).mean())
-    places = np.arange(len(weights))
-    kinds = ((slice(None, signals), "pixels"), (slice(signals, None), "noise"))
-    for color, (part, name) in zip(PALETTE, kinds, strict=False):
-        axis.bar(places[part], weights[part], color=color, label=name)
-    axis.set(xlabel="column", ylabel="weight after training")
+    panels = parts[0].subplots(1, len(maps))
+    for panel, (name, y) in zip(panels, maps.items(), strict=True):
+        plot.points(y, labels, ax=panel)
+        panel.set_title(f"{name}: {accuracy[name]:.3f}", fontsize="medium")
+    axis = parts[1].subplots()
+    for color, (way, module) in zip(PALETTE, trained.items(), strict=False):
+        axis.step(np.arange(len(module.logs)), module.weights(), color=color, label=way)
+    axis.axvline(signals - 0.5, color="grey", linewidth=1)
+    axis.set(xlabel="column: pixels, then noise", ylabel="weight", ylim=(0, None))
     axis.spines[["top", "right"]].set_visible(False)
     axis.legend(frameon=False)
     return figure

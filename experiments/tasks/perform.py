@@ -14,7 +14,10 @@ from experiments.settings import build
 from experiments.tasks import selection
 
 # Each is a module beside this one, with a function `run`.
-TASKS = ("fit", "sweep", "feature_weights", "encoder")
+TASKS = (
+    *("fit", "sweep", "alignment_weights", "feature_weights"),
+    *("slice_metrics", "encoder", "readable"),
+)
 
 
 def perform(composed: Mapping[str, Any], interrupts: Interrupts) -> Path:

@@ -1,13 +1,17 @@
-"""Training through a layout: encoded rows -> graph -> layout -> a measure of the maps.
+"""Training through a layout: the outer loop that the bilevel tasks share.
 
-Which rows are neighbors, which mates there are and where the layout starts are found
-anew every few steps, on the host; between, the derivative goes through everything
-else.
+    x <- x - rate Adam(d outer(Y(x)) / dx),   Y(x) = argmin_Y L(Y; x)
+
+x encodes the rows of the slices.  Which rows are neighbors, which mates there are and
+where the layout starts are found anew every few steps, on the host; between, the
+derivative goes through everything else.
 """
 
+import dataclasses
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,89 +24,114 @@ from jaxtyping import Array, Float, Int
 from matplotlib.figure import Figure
 
 import aljax
-from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig, number
-from aljax.errors import InputError
-from aljax.fit import prepare
-from aljax.layout import Unrolled, graph_of, reweigh, solve_layout
-from aljax.layout.problem import AlignedProblem, LayoutParams
+from aljax.config import LayoutConfig, number
+from aljax.errors import InputError, nearest_name
+from aljax.graph.exact import exact_knn
+from aljax.layout import Anchored, Encoded, Implicit, Unrolled
 from experiments.data import sources
 from experiments.interrupts import Interrupts
 from experiments.results.folder import folder_beside, publish
 from experiments.results.records import write_json
 from experiments.settings import RunSettings
 
-Encoder = Callable[..., Any]  # an Equinox module
+NEIGHBORS = 15
 Rows = list[Float[Array, "_ features"]]
+Links = Sequence[dict[int, int]] | None
+ADJOINTS: dict[str, Any] = {
+    "anchored": Anchored,
+    "implicit": Implicit,
+    "unrolled": partial(Unrolled, jax.random.key(0)),
+}
+NUMBERS: dict[str, Any] = {
+    **dict.fromkeys(("steps", "refresh"), number(1, whole=True)),
+    **dict.fromkeys(("rate", "map_rate"), number(0, open_low=True)),
+}
 
 
 class Training(NamedTuple):
-    """Settings of a training: steps, rate, and epochs to differentiate.
+    """Settings of a training.
 
     Attributes:
-        steps: Of the optimizer of the module.
+        steps: Of the optimizer.
         rate: Its first learning rate, which falls to 0 along a cosine.
         refresh: Steps between two searches for neighbors.
-        epochs: Of each layout.
-        last: Of them differentiated.
         map_rate: The learning rate of the layouts.
+        adjoint: How layouts are differentiated.
     """
 
     steps: int
     rate: float
     refresh: int
-    epochs: int
-    last: int
     map_rate: float
+    adjoint: Anchored | Implicit | Unrolled
 
 
-def read_training(values: Any) -> Training:
+def read_training(values: Any, adjoint: str | None = None) -> Training:
     """Returns the checked settings of a training, as `task.training` has them.
+
+    Args:
+        values: A mapping with `NUMBERS`, the name of an `adjoint`, and for each adjoint
+            the options that it takes, by its name.
+        adjoint: The adjoint to take instead.
 
     Raises:
         InputError: A name is missing or unknown, or a value is out of range.
     """
-    if not isinstance(values, Mapping) or {*values} != {*Training._fields}:
-        expected = ", ".join(Training._fields)
+    known = {*NUMBERS, "adjoint"}
+    if not isinstance(values, Mapping) or not known <= {*values} <= known | {*ADJOINTS}:
+        expected = f"{', '.join(sorted(known))}, and options of adjoints"
         raise InputError("task.training", f"is {values!r}", expected)
-    for name, kind in Training.__annotations__.items():
-        check = number(1, whole=True) if kind is int else number(0, open_low=True)
+    for name, check in NUMBERS.items():
         check(f"task.training.{name}", values[name])
-    return Training(**values)
+    name = adjoint or values["adjoint"]
+    if name not in ADJOINTS:
+        hint = nearest_name(str(name), [*ADJOINTS])
+        expected = ", ".join(ADJOINTS)
+        raise InputError("task.training.adjoint", f"is {name!r}", expected, hint)
+    place = f"task.training.{name}"
+    try:
+        made = ADJOINTS[name](**values.get(name) or {})
+    except InputError as error:
+        wrong = f"{place}.{error.name}"
+        raise InputError(wrong, error.got, error.expected) from error
+    except TypeError as error:
+        got = f"is {values.get(name)!r}"
+        raise InputError(place, got, f"options of {name} ({error})") from error
+    return Training(**{name: values[name] for name in NUMBERS}, adjoint=made)
 
 
-def labeled_images(settings: RunSettings) -> tuple[np.ndarray, np.ndarray]:
+def labeled_rows(settings: RunSettings) -> tuple[np.ndarray, np.ndarray]:
     """Loads the first slice of the data, and its rows' labels."""
     dataset = sources.take(settings.data)
-    assert dataset.labels is not None
+    if dataset.labels is None:
+        remedy = "Take data=digits_parameters."
+        raise InputError("data.source", "has no labels", "labeled rows", remedy)
     return np.asarray(dataset.slices[0]), np.asarray(dataset.labels[0])
 
 
 def fitted_maps(
-    slices: Sequence[Any], relations: Any, settings: RunSettings
+    slices: Sequence[Any], relations: Links, settings: RunSettings
 ) -> list[np.ndarray]:
     """Returns the maps of slices, laid out as the run's settings ask."""
-    return aljax.fit(
-        [np.asarray(rows) for rows in slices],
-        relations,
-        key=jax.random.key(settings.seed),
-        **settings.configs,
-    ).slices()
+    rows = [np.asarray(rows) for rows in slices]
+    key = jax.random.key(settings.seed)
+    return aljax.fit(rows, relations, key=key, **settings.configs).slices()
 
 
 def write_results(
     settings: RunSettings,
     record: dict[str, Any],
-    losses: Sequence[float],
     figure: Figure,
     interrupts: Interrupts,
     **weights: np.ndarray,
 ) -> Path:
     """Writes a task's figures, picture, settings and, if any, trained weights."""
-    print(json.dumps(record, indent=2))
+    shown = {name: value for name, value in record.items() if name != "losses"}
+    print(json.dumps(shown, indent=2))
     name = settings.task["name"]
     with folder_beside(settings.results) as folder:
         figure.savefig(folder / f"{name}.png", dpi=130)
-        write_json(folder / f"{name}.json", record | {"losses": losses})
+        write_json(folder / f"{name}.json", record)
         if weights:
             np.savez(folder / "weights.npz", allow_pickle=False, **weights)
         settings.save(folder)
@@ -112,102 +141,140 @@ def write_results(
     return written
 
 
+class Outer(eqx.Module):
+    """A loss of the maps `(points, components)` in the order of the rows."""
+
+    loss: Callable[[Rows, Any], Float[Array, ""]] = eqx.field(static=True)
+    batch: Any
+    places: list[Int[Array, "_"]]
+
+    def __call__(self, maps: Float[Array, "slices components points"]) -> Array:
+        """Returns the loss of stacked maps."""
+        pairs = zip(maps, self.places, strict=True)
+        return self.loss([stacked[:, place].T for stacked, place in pairs], self.batch)
+
+
 class Held(NamedTuple):
-    """Everything that the host finds and that is held while gradients are taken."""
+    """What a search has found, held while gradients are taken.
 
-    neighbors: list[Int[Array, "neighbors _"]]
-    problem: AlignedProblem
-    params: LayoutParams
-    start: Float[Array, "slices components points"]
+    Attributes:
+        problem: The graphs and mates.
+        params: The settings that change no shape.
+        start: The stacked maps to start from.
+        through: Puts what is trained into the problem.
+        adjoint: With its anchor, if it has one.
+        outer: The loss of the maps.
+    """
 
-
-def hold(
-    rows: Rows,
-    relations: Sequence[dict[int, int]] | None,
-    *,
-    key: jax.Array,
-    training: Training,
-) -> Held:
-    """Finds neighbors, mates and a start for the rows as they are encoded now."""
-    from aljax.graph.exact import exact_knn
-
-    n_neighbors = GraphConfig().n_neighbors
-    assert isinstance(n_neighbors, int)
-    knn = [exact_knn(np.asarray(encoded), n_neighbors) for encoded in rows]
-    begun = prepare(
-        knn,
-        relations,
-        key=key,
-        layout=LayoutConfig(learning_rate=training.map_rate),
-        alignment=AlignmentConfig(),
-    )
-    neighbors = [listed.indices for listed in knn]
-    return Held(neighbors, begun.problem, begun.params, begun.state.maps)
+    problem: Any
+    params: Any
+    start: Array
+    through: Any
+    adjoint: Any
+    outer: Any
 
 
-def lay_out(rows: Rows, held: Held, training: Training, key: jax.Array) -> Rows:
-    """Returns each slice's map `(points, components)`, differentiable in the rows."""
-    graphs = [graph_of(x, near) for x, near in zip(rows, held.neighbors, strict=True)]
-    solution = solve_layout(
-        reweigh(held.problem, graphs),
-        held.params,
-        held.start,
-        adjoint=Unrolled(key, n_epochs=training.epochs, last=training.last),
-    )
-    maps = []
-    for t, encoded in enumerate(rows):
-        size = encoded.shape[0]
-        place = held.problem.order[t, :size]
-        blank = jnp.zeros((size, solution.maps.shape[1]), solution.maps.dtype)
-        maps.append(blank.at[place].set(solution.maps[t, :, :size].T))
-    return maps
+class Encoding(NamedTuple):
+    """Searches neighbors, mates and a start for rows as they are encoded now.
+
+    Attributes:
+        data: The slices' rows.
+        loss: Of the maps and of what a batch holds besides its links.
+        batches: For the number of a step, the links that the layout knows of, and
+            what the loss is given.
+        training: How to lay out.
+        key: Of the layouts.
+    """
+
+    data: Rows
+    loss: Callable[[Rows, Any], Float[Array, ""]]
+    batches: Callable[[int], tuple[Links, Any]]
+    training: Training
+    key: Array
+
+    def __call__(self, of: Any, count: int, maps: Array | None) -> Held:
+        """Returns what is held from a step on; `of`, or `of[t]`, encodes rows."""
+        del maps
+        each = of if isinstance(of, list) else [of] * len(self.data)
+        encoded = [encode(x) for encode, x in zip(each, self.data, strict=True)]
+        width = min(NEIGHBORS, *map(len, encoded))
+        knn = [exact_knn(np.asarray(rows), width) for rows in encoded]
+        links, batch = self.batches(count)
+        key = jax.random.fold_in(self.key, count)
+        layout = LayoutConfig(learning_rate=self.training.map_rate)
+        begun = aljax.prepare(knn, links, key=key, layout=layout)
+        places = [
+            jnp.argsort(order)[: len(rows)]
+            for order, rows in zip(begun.problem.order, encoded, strict=True)
+        ]
+        through = Encoded(self.data, [listed.indices for listed in knn])
+        pieces = through(begun.problem, begun.params, of)
+        adjoint, start = anchored(self.training, pieces, begun.state.maps, key)
+        outer = Outer(self.loss, batch, places)
+        return Held(begun.problem, begun.params, start, through, adjoint, outer)
+
+
+def anchored(training: Training, pieces: Any, start: Array, key: Array) -> Any:
+    """Returns an adjoint that is ready to use, and the maps to start from."""
+    adjoint: Any = training.adjoint
+    if isinstance(adjoint, Unrolled):
+        return eqx.tree_at(lambda a: a.key, adjoint, key), start
+    adjoint, start = adjoint.at(*pieces, start)
+    if isinstance(adjoint, Anchored):  # padded, so that others share the program
+        pairs: Any = adjoint.anchor.pairs  # pyright: ignore
+        width = pairs.heads.shape[1]
+        more = (1 << (width - 1).bit_length()) - width
+        padded = jax.tree.map(lambda leaf: jnp.pad(leaf, ((0, 0), (0, more))), pairs)
+        return eqx.tree_at(lambda a: a.anchor.pairs, adjoint, padded), start
+    return dataclasses.replace(adjoint, settle=0), start
 
 
 def train(
-    module: Any,
-    encode: Callable[[Any], Rows],
-    loss: Callable[[Rows, Any], Float[Array, ""]],
-    batches: Callable[[int], tuple[Sequence[dict[int, int]] | None, Any]],
+    of: Any,
+    hold: Callable[[Any, int, Array | None], Held],
     *,
     training: Training,
-    key: jax.Array,
-) -> tuple[Any, list[float]]:
-    """Returns the module after training, and the loss at every step.
+    penalty: Callable[[Any], Float[Array, ""]] | None = None,
+) -> tuple[Any, dict[str, Any]]:
+    """Returns what is trained, and the losses and seconds of the training.
 
     Args:
-        module: An Equinox module.
-        encode: The slices' rows by the module.
-        loss: Of the maps and of what a batch holds besides its relations.
-        batches: For the number of a search, the relations that the layouts know of,
-            and what the loss is given.
+        of: A tree of arrays, such as an Equinox module.
+        hold: For `of`, the number of a step and the last maps (None at first), what is
+            held until the next search.
         training: How long and how fast.
-        key: Of the layouts.
+        penalty: Of `of`, added to the loss.
     """
-    # A gradient through many epochs has a heavy tail: its direction is what counts.
+    # A gradient through a layout has a heavy tail: its direction is what counts.
     rate = optax.cosine_decay_schedule(training.rate, training.steps)
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate))
-    state = optimizer.init(eqx.filter(module, eqx.is_inexact_array))
-
-    @eqx.filter_jit
-    def step(module: Any, state: Any, held: Held, batch: Any, key: Array) -> Any:
-        def value(module: Any) -> Float[Array, ""]:
-            return loss(lay_out(encode(module), held, training, key), batch)
-
-        current, gradient = eqx.filter_value_and_grad(value)(module)
-        updates, state = optimizer.update(gradient, state)
-        return eqx.apply_updates(module, updates), state, current
-
-    losses: list[float] = []
-    held: Held | None = None
-    batch, began = None, time.perf_counter()
+    state = optimizer.init(eqx.filter(of, eqx.is_inexact_array))
+    losses, saddles, clock, held, maps = [], 0, [time.perf_counter()], None, None
     for count in range(training.steps):
-        step_key = jax.random.fold_in(key, count)
         if held is None or count % training.refresh == 0:
-            relations, batch = batches(count // training.refresh)
-            held = hold(encode(module), relations, key=step_key, training=training)
-        module, state, current = step(module, state, held, batch, step_key)
-        losses.append(float(current))
+            held = hold(of, count, maps)
+        found = aljax.hypergradient(
+            held.outer,
+            held.problem,
+            held.params,
+            start=held.start,
+            of=of,
+            through=held.through,
+            adjoint=held.adjoint,
+        )
+        losses.append(float(found.value))
+        gradient, maps = found.gradient, found.solution.maps
+        if penalty is not None:
+            gradient = eqx.apply_updates(gradient, eqx.filter_grad(penalty)(of))
+        saddle = float(found.curvature) <= 0  # its derivative says nothing
+        saddles += saddle
+        if not saddle:
+            updates, state = optimizer.update(gradient, state)
+            of = eqx.apply_updates(of, updates)
+        clock.append(time.perf_counter())
         if count % 10 == 0:
-            seconds = time.perf_counter() - began
-            print(f"  step {count}: loss {losses[-1]:.4f}, {seconds:.0f} s", flush=True)
-    return module, losses
+            spent = clock[-1] - clock[0]
+            print(f"  step {count}: loss {losses[-1]:.4f}, {spent:.0f} s", flush=True)
+    each = float(np.median(np.diff(clock)))  # without compilation
+    spent = {"seconds": clock[-1] - clock[0], "seconds_a_step": each}
+    return of, spent | {"saddles": saddles, "losses": losses}

@@ -1,0 +1,119 @@
+"""Weights of the alignment, one for each slice, learned from mates that are hidden.
+
+    python -m experiments.run experiment=alignment_weights
+
+The learned weights (`hidden_mates`) lay the sequence out once more with all mates, by
+another key, and are compared with a few weights that are the same for all slices.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.figure import Figure
+
+from aljax import metrics
+from aljax.config import number
+from aljax.errors import InputError
+from aljax.plot.colors import PALETTE
+from aljax.selection import WEIGHT
+from aljax.sweep import SweepProblem
+from experiments.data import sources
+from experiments.interrupts import Interrupts
+from experiments.settings import RunSettings, check_options
+from experiments.tasks.hidden_mates import laid_out, learn_weights
+from experiments.tasks.training import read_training, write_results
+
+FAR = 5  # slices apart, as in the evaluation
+
+
+def scores(data: Any, relations: Any, maps: list[np.ndarray]) -> dict[str, float]:
+    """Returns preservation (5 %), stability, and how far apart nearest rows lie."""
+    kept = [
+        metrics.neighborhood_preservation(x, y, n_neighbors=0.05)
+        for x, y in zip(data, maps, strict=True)
+    ]
+    lag = min(FAR, len(maps) - 1)
+    return {
+        "preservation": float(np.mean(kept)),
+        "stability": metrics.stability(data, maps, relations, correlation="pearson"),
+        "apart": metrics.frame_displacement(data, maps, lag=lag),
+    }
+
+
+def total(row: dict[str, float]) -> float:
+    """Returns the sum of the scores, where more is better and NaN counts as 0."""
+    return float(np.nansum([row["preservation"], row["stability"], -row["apart"]]))
+
+
+def scored(
+    problem: SweepProblem, weights: Any, key: jax.Array, *, measure: bool = True
+) -> dict[str, float]:
+    """Returns the scores of the maps with one weight, or one for each slice."""
+    begun, params = problem.prepared(key), problem.params()
+    leaf = jnp.full_like(params.learning_rate, weights)
+    params = eqx.tree_at(lambda p: p.alignment_regularisation, params, leaf)
+    state = laid_out(begun, params, key)
+    if not measure:
+        jax.block_until_ready(state.maps)
+        return {}
+    data = [np.asarray(rows) for rows in begun.data]
+    return scores(data, begun.relations, begun.maps_of(state))
+
+
+def run(settings: RunSettings, interrupts: Interrupts) -> Path:
+    """Learns weights, lays out with them and with a grid, and writes a picture."""
+    task = settings.task
+    check_options(task, required=("cost", "hidden_share", "grid", "training"))
+    options: dict[str, Any] = {name: task[name] for name in ("cost", "hidden_share")}
+    number(0)("task.cost", task["cost"])
+    number(0, high=0.9, open_low=True)("task.hidden_share", task["hidden_share"])
+    for place, weight in enumerate(task["grid"]):
+        number(0)(f"task.grid[{place}]", weight)
+    training = read_training(task["training"])
+    first = settings.alignment.alignment_regularisation
+    number(0, open_low=True)(f"alignment.{WEIGHT}", first)
+    dataset = sources.take(settings.data)
+    if len(dataset.slices) < 2:
+        raise InputError("data", "has a single slice", "at least 2, which mates link")
+    problem = SweepProblem(
+        dataset.slices, dataset.relations, scale=dataset.scale, **settings.configs
+    )
+    key, fresh = jax.random.split(jax.random.key(settings.seed))
+    weights, told = learn_weights(problem, key=key, training=training, **options)
+    interrupts.check()
+    grid = [{"weight": w, **scored(problem, w, fresh)} for w in task["grid"]]
+    learned = scored(problem, weights, fresh)
+    record = {"weights": weights.tolist(), "learned": learned, "grid": grid}
+    figure = _draw(weights, learned, grid, dataset.titles)
+    return write_results(settings, record | told, figure, interrupts)
+
+
+def _draw(
+    weights: np.ndarray,
+    learned: dict[str, float],
+    grid: list[dict[str, float]],
+    titles: Any,
+) -> Figure:
+    figure = Figure(figsize=(9, 3), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    left.plot(weights[:-1], marker="o", color=PALETTE[0])
+    left.set(xlabel="slice", ylabel="weight of links to later slices", yscale="log")
+    left.set_title(f"from {titles[0]} to {titles[-1]}", fontsize="medium")
+    line = np.array([[row["apart"], row["preservation"]] for row in grid])
+    right.plot(*line.T, marker=".", color="grey", label="one weight for all slices")
+    for place, row in zip(line, grid, strict=True):
+        right.annotate(f"{row['weight']:g}", place, fontsize="x-small")
+    place = learned["apart"], learned["preservation"]
+    right.plot(*place, "*", markersize=12, color=PALETTE[1], label="learned")
+    right.set(xlabel=f"nearest rows {FAR} slices apart, radii (less is better)")
+    right.set(ylabel="preservation (more is better)")
+    right.legend(frameon=False)
+    for axis in (left, right):
+        axis.spines[["top", "right"]].set_visible(False)
+    return figure
