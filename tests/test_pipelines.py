@@ -166,7 +166,9 @@ def test_a_penalty_turns_the_gradient():
 
 def test_settings_of_a_training_are_read():
     options = {"anchored": {"ridge": 2.0}, "unrolled": {"n_epochs": 5}}
-    assert read_training(ASKED | options).adjoint.ridge == 2.0
+    anchored = read_training(ASKED | options).adjoint
+    assert isinstance(anchored, Anchored)
+    assert anchored.ridge == 2.0
     unrolled = read_training(ASKED | options, "unrolled")
     assert isinstance(unrolled.adjoint, Unrolled)
     assert (unrolled.steps, unrolled.rate, unrolled.refresh) == (3, 0.1, 2)
@@ -192,10 +194,10 @@ def test_the_loss_of_hidden_mates_is_that_of_its_formula(rng):
     problem = make_problem((20, 20, 20), capacity=24)[2]
     params = layout_params(LayoutConfig(), AlignmentConfig(0.1), slices=3)
     maps = [*rng.normal(size=(3, 20, 2))]
-    order = np.asarray(problem.order)
+    order = problem.order
     members = [(np.array([3, 1]), np.array([0, 2])), (np.array([5]), np.array([4]))]
     places = [
-        (np.argsort(order[t])[a], np.argsort(order[t + 1])[b])
+        (jnp.argsort(order[t])[a], jnp.argsort(order[t + 1])[b])
         for t, (a, b) in enumerate(members)
     ]
     shifts = draw_shifts(KEY, problem.n_points, n_shifts=2)

@@ -103,7 +103,7 @@ def _draw(
     figure = Figure(figsize=(9, 3), layout="constrained")
     left, right = figure.subplots(1, 2)
     left.plot(weights[:-1], marker="o", color=PALETTE[0])
-    left.set(xlabel="slice", ylabel="weight of links to later slices", yscale="log")
+    left.set(xlabel="slice", ylabel="weight of links to later slices", ylim=(0, None))
     left.set_title(f"from {titles[0]} to {titles[-1]}", fontsize="medium")
     line = np.array([[row["apart"], row["preservation"]] for row in grid])
     right.plot(*line.T, marker=".", color="grey", label="one weight for all slices")

@@ -11,6 +11,7 @@ together, and each alone at a share of that pace: what single slices say is most
 noise.  The maps follow the weights by epochs at a low rate.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import equinox as eqx
@@ -35,7 +36,7 @@ SHIFTS = 40  # that estimate the repulsion in the outer loss
 class HiddenMates(eqx.Module):
     """The outer loss: how far hidden mates lie apart, and what holding them costs."""
 
-    pairs: list[tuple[Int[Array, " mates"], Int[Array, " mates"]]]
+    pairs: Sequence[tuple[Int[Array, " mates"], Int[Array, " mates"]]]
     problem: Any
     params: Any
     shifts: Any

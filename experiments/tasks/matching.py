@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int
 
 from aljax.metrics import displacement
 from aljax.relations.mates import Mates
-from experiments.tasks.training import Links, Rows
+from experiments.tasks.training import Rows
 
 
 def same(rows: Int[np.ndarray, " rows"]) -> dict[int, int]:
@@ -43,9 +43,10 @@ class Matching(NamedTuple):
     def split(cls, rows: int, seed: int, slices: int = 2) -> "Matching":
         """Returns one that knows half of the rows."""
         order = np.random.default_rng(seed).permutation(rows)
-        return cls(*np.split(order, [rows // 2]), seed, slices)
+        known, hidden = np.split(order, [rows // 2])
+        return cls(known, hidden, seed, slices)
 
-    def __call__(self, search: int) -> tuple[Links, Array]:
+    def __call__(self, search: int) -> tuple[list[dict[int, int]], Array]:
         """Returns the links of the slices, and the rows that judge the maps."""
         drawn = np.random.default_rng([self.seed, search]).permutation(self.known)
         linked, judged = np.split(drawn, [len(drawn) // 2])

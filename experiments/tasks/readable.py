@@ -132,7 +132,7 @@ def _draw(
     record: dict[str, Any],
     targets: np.ndarray,
 ) -> Figure:
-    figure = Figure(figsize=(8, 3.4), layout="constrained")
+    figure = Figure(figsize=(8, 2.8), layout="constrained")
     panels, scale = figure.subplots(1, 2), Normalize(-2, 2)
     for panel, (name, y) in zip(panels, maps.items(), strict=True):
         panel.scatter(*y.T, c=targets, s=8, norm=scale)
