@@ -38,17 +38,38 @@ def as_column(values: Any, name: str) -> np.ndarray:
 
 
 def names_of(frame: Any) -> tuple[str, ...] | None:
-    """Returns the names of a frame's columns; None where not all have one, as text."""
+    """Returns a frame's names of columns: texts, or numbers that do not just count.
+
+    None where it has no such names, or uses one twice.
+    """
     attribute = "var_names" if is_anndata(frame) else "columns"
     names = as_plain(getattr(frame, attribute, None))
     if not isinstance(names, list) or len({*map(str, names)}) < len(names):
         return None
-    return tuple(names) if all(isinstance(name, str) for name in names) else None
+    whole = {*map(type, names)} == {int} and names != [*range(len(names))]
+    text = all(isinstance(name, str) for name in names)
+    return tuple(names) if text or whole else None
 
 
 def is_anndata(value: Any) -> bool:
     """Tells if a value is an `AnnData`, of which a slice takes X and both names."""
     return type(value).__module__.startswith("anndata") and hasattr(value, "obs_names")
+
+
+def alike(frames: Sequence[Any], name: str) -> list[Any]:
+    """Returns frames with their columns in the order of the first that names them.
+
+    Raises:
+        InputError: A frame, called by `name`, has as many columns with other names.
+    """
+    names = [names_of(frame) for frame in frames]
+    first: Any = next(filter(None, names), None)
+    arranged = [*frames]
+    for t, (frame, own) in enumerate(zip(frames, names, strict=True)):
+        if own not in (None, first) and len(own) == len(first):
+            rows = frame.X if is_anndata(frame) else frame.to_numpy()
+            arranged[t] = arrange(rows, own, first, f"{name}[{t}]")
+    return arranged
 
 
 def arrange(
@@ -62,7 +83,8 @@ def arrange(
     if names is None or expected is None or names == expected:
         return rows
     if {*names} != {*expected}:
-        new, lacking = sorted({*names} - {*expected}), sorted({*expected} - {*names})
+        pair = {*names} - {*expected}, {*expected} - {*names}
+        new, lacking = (sorted(side, key=str) for side in pair)
         got = f"has the columns {new[:3]} and lacks {lacking[:3]}"
         remedy = "Rename them, or pass `.to_numpy()` if names do not matter."
         raise InputError(argument, got, "columns of the same names", remedy)

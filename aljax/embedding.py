@@ -159,7 +159,7 @@ class AlignedEmbedding(Record):
             self._frames[kept] = Frame(
                 positions=self.maps[t],
                 data=self.data[t],
-                degrees=self.graphs[t].degrees,
+                fuzzy=self.graphs[t],
                 params=jax.tree.map(
                     lambda leaf: as_floats(np.asarray(leaf)[t]) if leaf.ndim else leaf,
                     self.params,
@@ -219,7 +219,8 @@ class AlignedEmbedding(Record):
         Raises:
             InputError: The slice does not exist; a remedy suggests the nearest label.
         """
-        if self.slice_labels is not None and not self._is_position(slice):
+        between = self._is_position(slice) and slice % 1 != 0
+        if self.slice_labels is not None and (between or not self._is_position(slice)):
             return find_label(slice, self.slice_labels)
         count = len(self.maps)
         number(-count, high=count - 1, whole=True)("slice", slice)

@@ -122,7 +122,7 @@ def to_anndata(
         obsm={"X_umap": frame[axes].to_numpy()},
     )
     if same and names is not None:
-        cells.var_names = list(names)
+        cells.var_names = [*map(str, names)]
     return cells
 
 

@@ -7,10 +7,13 @@ or unpickled, and nothing in a file unpacks to more bytes than the file has.
 
 import datetime
 import decimal
+import fractions
 import hashlib
+import ipaddress
 import json
 import math
 import os
+import pathlib
 import secrets
 import uuid
 import zipfile
@@ -36,8 +39,27 @@ from aljax.relations.mates import Mates
 from aljax.scaling import Columns, Scaling
 from aljax.units import Units
 
-# Ids and labels that text stands for.
-TEXTS = {uuid.UUID: str, decimal.Decimal: str, bytes: bytes.hex}
+# Ids and labels that text stands for: how it is written and read.
+TEXTS: dict[type, tuple[Any, Any]] = {
+    bytes: (bytes.hex, bytes.fromhex),
+    datetime.time: (datetime.time.isoformat, datetime.time.fromisoformat),
+    datetime.timedelta: (
+        lambda span: f"{span.days} {span.seconds} {span.microseconds}",
+        lambda text: datetime.timedelta(*map(int, text.split())),
+    ),
+    # A path is read as one of no machine, which equals it.
+    pathlib.PosixPath: (str, pathlib.PurePosixPath),
+    pathlib.WindowsPath: (str, pathlib.PureWindowsPath),
+    **{
+        kind: (str, kind)
+        for kind in (
+            *(uuid.UUID, decimal.Decimal, fractions.Fraction, complex),
+            *(ipaddress.IPv4Address, ipaddress.IPv6Address),
+            *(pathlib.PurePosixPath, pathlib.PureWindowsPath),
+        )
+    },
+}
+READ = {kind.__name__: read for kind, (_, read) in TEXTS.items()}
 VERSION = 2  # of the format; raised when older readers would misread a file
 MODEL, SUMS = "model.json", "sums.json"  # version 1 kept its sums apart
 SAVED = "a file that `save` wrote"
@@ -124,7 +146,7 @@ def _encode(value: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
     if isinstance(value, float) and not isinstance(value, np.generic):
         return value if math.isfinite(value) else {"float": str(value)}
     if type(value) in TEXTS:
-        return {type(value).__name__: TEXTS[type(value)](value)}
+        return {type(value).__name__: TEXTS[type(value)][0](value)}
     plain = isinstance(value, datetime.datetime) and not getattr(value, "nanosecond", 0)
     if type(value).__module__.startswith("pandas") and not plain:
         return {"pandas": [type(value).__name__, inner("parts", _parts(value))]}
@@ -256,6 +278,8 @@ def _decode(tree: Any, arrays: dict[str, np.ndarray]) -> Any:
     if not isinstance(tree, dict):
         return tree
     tag, content = next(iter(tree.items()))
+    if tag in READ:
+        return READ[tag](content)
     match tag:
         case "array":
             return arrays[content]
@@ -272,12 +296,6 @@ def _decode(tree: Any, arrays: dict[str, np.ndarray]) -> Any:
             return items.reshape(tree["shape"])
         case "float":
             return float(content)
-        case "UUID":
-            return uuid.UUID(content)
-        case "bytes":
-            return bytes.fromhex(content)
-        case "Decimal":
-            return decimal.Decimal(content)
         case "frozenset":
             return frozenset(inner(content))
         case "pandas":

@@ -4,6 +4,7 @@ from collections.abc import Hashable, Sequence, Sized
 from difflib import get_close_matches
 from typing import Any
 
+import jax
 import numpy as np
 
 from aljax.columns import as_plain
@@ -15,11 +16,12 @@ def check_labels(labels: Any, slices: Any) -> list[Hashable] | None:
     if labels is None or not isinstance(slices, Sized):
         return None  # an argument that is not a list of slices is refused as such
     listed = isinstance(labels, Sequence) or hasattr(labels, "to_numpy")
-    listed = listed or isinstance(labels, np.ndarray)
+    listed = listed or isinstance(labels, np.ndarray | jax.Array)
     if not listed or getattr(labels, "ndim", 1) != 1 or len(labels) != len(slices):
         got = f"has {len(labels)} labels" if listed else f"is {labels!r}"
         expected = f"a list with one for each of {len(slices)} slices"
         raise InputError("slice_labels", got, expected)
+    labels = np.asarray(labels) if isinstance(labels, jax.Array) else labels
     for t, label in enumerate(labels):
         check_label(label, f"slice_labels[{t}]")
     return list(as_plain(labels))

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from aljax.columns import is_anndata, names_of
+from aljax.columns import arrange, is_anndata, names_of
 from aljax.config import find_ab_params, of_slices, one_of
 from aljax.embedding import AlignedEmbedding
 from aljax.errors import InputError
@@ -313,11 +313,19 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
     def _validate(self, data: Any, allowed: Finite = True, *, reset: bool) -> Any:
         check_data(data, "X")
         one_of("True", "False", "allow-nan")("ensure_all_finite", str(allowed))
+        names, known = names_of(data), None if reset else self.maps_.columns
         data = read_rows(data, "X") if is_anndata(data) else data
+        if not reset and isinstance(data, list) and not len(data):
+            data: Any = np.zeros((0, vars(self)["n_features_in_"]))
         finite = self.metric != PRECOMPUTED  # of rows that are unrelated
         try:
-            return validate_data(
-                self, data, reset=reset, accept_sparse="csr", ensure_all_finite=finite
+            rows = validate_data(
+                self,
+                data,
+                reset=reset,
+                accept_sparse="csr",
+                ensure_all_finite=finite,
+                ensure_min_samples=int(reset),
             )
         except ValueError as error:
             if allowed is True or "contains" not in str(error):
@@ -327,6 +335,7 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
             remedy += "leave them out, such as sklearn's `nan_euclidean_distances(X)`."
             expected = "True, for rows are compared in all columns"
             raise InputError("ensure_all_finite", got, expected, remedy) from error
+        return rows if known is None else arrange(rows, names, known[0], "X")
 
     def _keep(self, maps: AlignedEmbedding) -> None:
         self.maps_ = maps
@@ -348,8 +357,9 @@ def mapper_of(maps: AlignedEmbedding, **parameters: Any) -> UMAP:
     mapper: Any = UMAP(**parameters)
     data = maps.data[0]
     mapper.n_features_in_ = len(maps.maps[0]) if data is None else data.shape[1]
-    if maps.columns is not None and maps.columns[0] is not None:
-        mapper.feature_names_in_ = np.array(maps.columns[0], dtype=object)
+    names = (maps.columns or (None,))[0]
+    if names is not None and all(isinstance(name, str) for name in names):
+        mapper.feature_names_in_ = np.array(names, dtype=object)
     mapper._keep(maps)
     return mapper
 

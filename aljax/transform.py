@@ -21,11 +21,12 @@ from aljax.errors import InputError, warn
 from aljax.graph.conditioning import EXACT_METRICS
 from aljax.graph.exact import QUERY_BLOCK as BLOCK
 from aljax.graph.exact import HeldRows, Nearest, nearest
+from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.knn import Rows, as_floats, capacity_for, on_device
 from aljax.graph.known import nearest_known
 from aljax.graph.neighbors import hold_rows, nearest_rows
 from aljax.graph.queries import HeldCells
-from aljax.graph.slices import PRECOMPUTED, warn_of_degrees
+from aljax.graph.slices import PRECOMPUTED, Slice, warn_of_degrees
 from aljax.inverse.read import HeldMap, read_config, read_map
 from aljax.inverse.reconstruct import Reconstruction, reconstruct
 from aljax.inverse.weights import Curve
@@ -50,8 +51,8 @@ class Placement(eqx.Module):
         positions: Their places in the map, as `transform` returns them.
         neighbors: The slice's rows that are nearest to each, nearest first.
         distance: The mean distance to the nearest 5 rows, in units of the mean
-            distance of those to their own nearest (about 1 within the data); NaN with
-            precomputed distances, where those of the slice are not kept.
+            distance of those to their own nearest (about 1 within the data).  With
+            precomputed distances the latter are the graph's local radii.
         inside: True where `distance` is at most `limit` and the nearest row is nearer
             than `disconnection_distance`.  Where it is False, a guess.
         limit: The distance that 99 of 100 of the slice's own rows stay within.
@@ -135,7 +136,7 @@ class Frame(eqx.Module):
     Attributes:
         positions: The slice's map.
         data: Its rows; None where only its graph, neighbors or distances are known.
-        degrees: Its points' degrees in the graph.
+        fuzzy: Its graph.
         params: The layout's settings, of this slice.
         graph: The graph's settings, of this slice.
         name: The slice in messages, such as "slice 2 ('b')".
@@ -146,7 +147,7 @@ class Frame(eqx.Module):
 
     positions: Float[np.ndarray, "points components"]
     data: Rows | None
-    degrees: Any
+    fuzzy: FuzzyGraph
     params: LayoutParams
     graph: GraphConfig = eqx.field(static=True)
     name: str = eqx.field(static=True)
@@ -161,12 +162,10 @@ class Frame(eqx.Module):
     def place(self, rows: Any) -> Placement:
         """Returns unseen rows' places and how sure they are: see `aljax.place`."""
         near, distances = self._nearest(rows)
-        distance, limit = np.full(len(near), np.nan), np.nan
-        if self.graph.metric != PRECOMPUTED:
-            distance, limit = self._relative(near, distances), self._limit
+        distance, limit = self._relative(near, distances), self._limit
         inside = (distance <= limit) & (distances[:, 0] < self.graph.farthest)
         positions = self._put(near, distances)
-        return Placement(positions, near, distance, inside, float(limit))
+        return Placement(positions, near, distance, inside, limit)
 
     def _put(
         self, rows_near: np.ndarray, distances: np.ndarray
@@ -212,15 +211,21 @@ class Frame(eqx.Module):
         """How far the nearest rows are, in units of the spacing among rows there."""
         near, distances = near[:, :NEAREST], distances[:, :NEAREST]
         asked = np.unique(near[np.isnan(self._spacings[near])])
-        if asked.size:
+        if asked.size and self.graph.metric != PRECOMPUTED:
             self._spacings[asked] = _spacing(self._near_of(asked)[1])
-        lengths, spacing = distances.sum(axis=1), self._spacings[near].sum(axis=1)
+        related = np.isfinite(distances)
+        lengths = distances.sum(axis=1, where=related)
+        lengths[~related[:, 0]] = np.inf
+        spacing = self._spacings[near].sum(axis=1, where=related)
+        ratios = np.zeros(len(near))
         with np.errstate(divide="ignore"):
-            return np.divide(lengths, spacing, where=lengths > 0, out=lengths * 0)
+            return np.divide(lengths, spacing, where=lengths > 0, out=ratios)
 
     @cached_property
     def _spacings(self) -> Float[np.ndarray, "points"]:
         """Each row's `_spacing`; NaN where no new row has asked for it yet."""
+        if self.graph.metric == PRECOMPUTED and self.fuzzy.radii is not None:
+            return np.exp(np.asarray(self.fuzzy.radii, float) / 2)
         return np.full(len(self.positions), np.nan)
 
     @cached_property
@@ -233,6 +238,9 @@ class Frame(eqx.Module):
 
     def _near_of(self, rows: np.ndarray) -> Nearest:
         """The nearest other rows of rows of the slice."""
+        if self.graph.metric == PRECOMPUTED:
+            near = np.asarray(self.fuzzy.neighbors).T[rows, 1 : NEAREST + 1]
+            return near, np.repeat(self._spacings[rows, None], near.shape[1], axis=1)
         data = self._data_for("place")
         # As many as for new rows, which saves a program, and the row is one of them.
         count = min(max(self._count, 2), len(self.positions))
@@ -288,7 +296,7 @@ class Frame(eqx.Module):
         return Anchors(
             embedding=padded(self._inner.T, capacity_for(points)),
             rivals=padded(self._inner[order].T, RIVALS),
-            rival_degrees=padded(np.asarray(self.degrees)[order], RIVALS),
+            rival_degrees=padded(np.asarray(self.fuzzy.degrees)[order], RIVALS),
             a=params.a,
             b=params.b,
             repulsion=padded(np.full(len(order), rate * often * share), RIVALS),
@@ -340,8 +348,8 @@ class Frame(eqx.Module):
                 raise error.renamed("new_rows").of(self.name) from None
         data = self._data_for("transform")
         rows = self._read(new_rows)
-        if self.graph.metric == "haversine":
-            warn_of_degrees([("`new_rows`", rows)])
+        metric: Any = self.graph.metric
+        warn_of_degrees([Slice(rows.shape[0], rows, "`new_rows`", metric)])
         if not isinstance(data, np.ndarray):
             rows = scipy.sparse.csr_matrix(rows)
         elif not isinstance(rows, np.ndarray):

@@ -35,6 +35,7 @@ from aljax.graph.slices import (
     dense_only,
     read_slice,
     slices_of,
+    warn_of_degrees,
 )
 from aljax.keys import check_key, seeds
 from aljax.labels import check_label
@@ -137,6 +138,7 @@ def update(
     if scaling is not None:
         read["missing"] = scaling.missing
     given = read_slice(new_slice, "new_slice", **read)
+    warn_of_degrees([given])
     if scaling is not None:
         given, scaling = scaling.extended(given)
     slices = [*slices_of([*map(len, fitted.maps)], fitted.data, labels), given]

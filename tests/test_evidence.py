@@ -14,7 +14,7 @@ from sklearn.neighbors import kneighbors_graph
 import aljax
 from aljax.graph.build import build_graphs
 from aljax.graph.slices import read_slices
-from aljax.relations.evidence import BLUR, judge, overlap
+from aljax.relations.evidence import BLUR, check_evidence, judge, overlap
 from aljax.relations.mates import Mates
 from aljax.relations.read import ReversedError, names_of_dicts
 from aljax.relations.strengths import relate
@@ -174,6 +174,37 @@ def test_a_slice_that_is_related_to_itself_reversed_is_not(graphs):
 
 def distances(rows: np.ndarray) -> np.ndarray:
     return np.linalg.norm(rows[:, None] - rows[None], axis=2)
+
+
+def clusters(rng: np.random.Generator) -> list[Any]:
+    """Two slices of 4 clusters, each of 15 rows and 15 more in reverse order."""
+    centers = 10 * rng.normal(size=(4, 3))
+    centers = np.concatenate([centers, centers[::-1]])
+    rows = np.repeat(centers, 15, axis=0)
+    rows = rows + rng.normal(size=rows.shape)
+    return [adjacency(rows + 0.3 * rng.normal(size=rows.shape), 10) for _ in range(2)]
+
+
+@pytest.mark.parametrize(
+    ("others", "order"),
+    [
+        (np.arange(120), None),
+        (np.roll(np.arange(120), 1), "shifted back by a row"),
+        (np.roll(np.arange(120), -1), "shifted by a row"),
+        (np.arange(120)[::-1], "in reverse order"),
+    ],
+)
+def test_other_orders_that_agree_more_contradict_mates(rng, others, order, recwarn):
+    sides, mates = clusters(rng), Mates(np.arange(120), others)
+    found = overlap(mates, *sides)
+    assert not judge(found).near_chance  # rows of a cluster are alike
+    check_evidence(
+        {(0, 1): mates}, lambda *_: found, sides.__getitem__, names=NAMES, dicts={}
+    )
+    assert len(recwarn) == (order is not None)
+    if order:
+        right = judge(overlap(Mates(np.arange(120), np.arange(120)), *sides))
+        assert f"{order} {right.share:.2g})" in str(recwarn[0].message)
 
 
 @pytest.mark.parametrize("precomputed", [False, True])

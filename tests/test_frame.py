@@ -1,7 +1,10 @@
 """The frame of a sequence: maps far apart stay comparable where members age."""
 
+from typing import Any
+
 import jax
 import numpy as np
+import pandas
 import pytest
 import scipy.spatial
 from helpers import refused
@@ -17,7 +20,7 @@ from aljax.layout.frame import (
     settle,
     with_anchors,
 )
-from aljax.metrics import center_drift, frame_displacement
+from aljax.metrics import center_drift, frame_displacement, stability
 from aljax.relations.mates import Mates
 
 LIFE, BIRTHS, SLICES = 8, 12, 24  # slices a member lives, born in each, of the sequence
@@ -209,6 +212,20 @@ def test_many_rows_are_held_by_landmarks():
     marks = landmarks(data, graphs_of([data])[0])
     assert len({*marks.rows.tolist()}) == 512
     assert marks.share == 3000 / 512
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+def test_measures_match_columns_by_their_names(rng):
+    pair: Any = rng.normal(size=(2, 9, 3))
+    maps = [rows[:, :2] for rows in pair]
+    names = pandas.Index([*"abc"])
+    frames: Any = [pandas.DataFrame(rows, columns=names) for rows in pair]
+    frames[1] = frames[1][[*"cab"]]
+    relations = {(0, 1): Mates(np.arange(9), np.arange(9), np.ones(9))}
+    assert frame_displacement(frames, maps) == frame_displacement(pair, maps)
+    assert stability(frames, maps, relations) == stability(pair, maps, relations)
+    with refused("data[1]", "['d']"):
+        frame_displacement([frames[0], frames[1].rename(columns={"c": "d"})], maps)
 
 
 def test_measures_of_the_frame():

@@ -1,4 +1,8 @@
+import datetime
 import decimal
+import fractions
+import ipaddress
+import pathlib
 import uuid
 from typing import Any
 
@@ -170,6 +174,14 @@ KINDS = {
     "zone": [*pandas.date_range("2000", periods=45, tz="Europe/Berlin")],
     "nanoseconds": [*pandas.date_range("2000", periods=45, tz="UTC", freq="1ns")],
     "spans": [*pandas.timedelta_range("1D", periods=45)],
+    "plain": [
+        *(pathlib.Path("a", str(i)) for i in range(5)),
+        *(ipaddress.ip_address(i) for i in range(5)),
+        *(fractions.Fraction(i, 7) for i in range(1, 7)),
+        *(datetime.timedelta(-1, i, 1) for i in range(5)),
+        *(datetime.time(i, 30, tzinfo=datetime.UTC) for i in range(5)),
+        *(complex(i, -1) for i in range(19)),
+    ],
 }
 
 
@@ -196,6 +208,7 @@ def test_ids_and_labels_of_any_kind_come_back_equal(kind, tmp_path):
         pandas.Index(["a", "b"]),
         pandas.Series(["a", "b"], index=[7, 9]),
         pandas.date_range("2000", periods=2),
+        jax.numpy.arange(2),
     ],
     ids=str,
 )

@@ -23,11 +23,13 @@ from sklearn.neighbors import kneighbors_graph
 
 import aljax
 from aljax import files as io
+from aljax.columns import names_of
 from aljax.config import GraphConfig, LayoutConfig
 from aljax.errors import InputError
 from aljax.graph.build import build_graphs
 from aljax.graph.descent import LENGTHS, descent_knn
 from aljax.graph.exact import (
+    FILLED,
     PLAIN_METRICS,
     SPARSE_METRICS,
     exact_knn,
@@ -112,7 +114,7 @@ def test_sparse_rows_have_the_neighbors_of_dense_ones(form):
     matrix = scipy.sparse.csr_array(HOLED[0]).asformat(form)
     rows: Any = read_rows(matrix, "X")
     assert isinstance(rows, scipy.sparse.csr_matrix)
-    for metric in SPARSE_METRICS:
+    for metric in (*SPARSE_METRICS, *FILLED):
         found = find_neighbors(rows, NEIGHBORS, metric=metric)
         expected = find_neighbors(HOLED[0], NEIGHBORS, metric=metric)
         np.testing.assert_array_equal(found.indices, expected.indices)
@@ -312,6 +314,8 @@ def test_degrees_are_warned_of_where_the_metric_takes_radians(rng):
         )
     with pytest.warns(UserWarning, match="pi/2.*`new_rows`"):
         aljax.transform(maps, 0, degrees[:3])
+    with pytest.warns(UserWarning, match="pi/2.*slice 1"):
+        maps.update(degrees, {0: 0}, key=jax.random.key(0))
     with pytest.raises(InputError) as error:
         read_slices([np.zeros((9, 3))], metric="haversine")
     assert error.value.name == "metric"
@@ -423,6 +427,7 @@ KNN = aljax.as_knn(*TABLES[0])
 ROWS, FAR = KNN.indices, KNN.distances
 SHIFTED = aljax.KNN((ROWS + 1) % len(DATA[0]), FAR)
 LOW = DISTANCES[0] - 1
+UPPER = scipy.sparse.csr_matrix(np.triu(DISTANCES[0]))
 FEW = nearest_stored(DISTANCES[0], 4)
 MASKED = np.ma.masked_greater(DATA[0], 1.0)
 NAN = scipy.sparse.csr_matrix(np.where(DATA[0] > 2, np.nan, DATA[0]))
@@ -434,6 +439,14 @@ NAN = scipy.sparse.csr_matrix(np.where(DATA[0] > 2, np.nan, DATA[0]))
         (lambda: read_rows(NAN, "X"), "X", ["nan in row"]),
         (lambda: read_rows(NAN * 1j, "X"), "X", ["sparse", "complex"]),
         (lambda: fit(DATA, graph=PRECOMPUTED), "metric", ["'precomputed'", "slice 0"]),
+        *(
+            (
+                lambda half=half: knn_of_distances(half, 4, name="slice 0"),
+                "metric",
+                ["slice 0", "one side", "matrix + matrix.T"],
+            )
+            for half in (np.tril(DISTANCES[0]), UPPER)
+        ),
         (
             lambda: knn_of_distances(LOW, 4, name="slice 0"),
             "metric",
@@ -532,6 +545,19 @@ def test_columns_are_matched_by_their_names(fitted, tmp_path, library):
     model.fit(DATA, relations=make_relations())
     for one, other in zip(plain, model.embeddings_, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_columns_may_be_named_by_numbers_that_do_not_just_count():
+    assert names_of(pandas.DataFrame(DATA[0])) is None
+    frames = [as_frame(*pair) for pair in zip(DATA, ("edcba", "abcde"), strict=False)]
+    for frame in frames:
+        frame.columns = [1990 + "abcde".index(name) for name in frame.columns]
+    bare: Any = {"n_epochs": 0, "init": "random", "random_state": 0}
+    model = aljax.AlignedUMAP(**bare).fit(frames, relations=make_relations()[:1])
+    np.testing.assert_array_equal(model.maps_.data[1], DATA[1][:, ::-1])
+    for door in (aljax.UMAP(**bare).fit(frames[0]), model.mappers_[0]):
+        placed = door.transform(frames[0][sorted(frames[0])])
+        np.testing.assert_array_equal(placed, door.embedding_)
 
 
 def test_columns_of_other_names_are_refused(fitted):

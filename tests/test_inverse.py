@@ -567,6 +567,8 @@ def test_indices_come_before_labels_and_a_label_of_two_slices_is_refused(fitted)
     with pytest.raises(InputError) as error:
         maps.index("a")
     assert "slices 1, 2" in error.value.got
+    shares = dataclasses.replace(fitted, slice_labels=(0.1, 0.5, 1.5))
+    assert [*map(shares.index, (0.1, 0.5, 1, 1.5))] == [0, 1, 1, 2]
 
 
 @pytest.mark.usefixtures("as_users_run_it")

@@ -41,6 +41,12 @@ def test_repeated_rows_are_laid_out_once_and_share_a_position(fitted):
     np.testing.assert_allclose(fitted.transform(REPEATED), positions, atol=1e-5)
 
 
+@pytest.mark.parametrize("none", [DATA[:0], [], SPARSE[:0]])
+def test_no_rows_have_no_places(fitted, none):
+    assert fitted.transform(none).shape == (0, 2)
+    assert fitted._graph_to(DATA[:0]).shape == (0, len(DATA))
+
+
 def test_positions_given_to_a_model_of_repeated_rows_are_taken(fitted):
     model = pickle.loads(pickle.dumps(fitted))
     model.embedding_ = fitted.embedding_ + 10

@@ -26,6 +26,7 @@ from aljax.fit import fit
 from aljax.graph import exact
 from aljax.graph.exact import QUERY_BLOCK as BLOCK
 from aljax.graph.exact import exact_knn
+from aljax.graph.fuzzy import FuzzyGraph
 from aljax.metrics import knn_accuracy
 from aljax.project import project
 from aljax.transform import RIVALS, Frame, _spacing, transform
@@ -156,11 +157,16 @@ def test_a_row_is_placed_by_one_neighbor_less_than_the_graph_has(fitted, unseen)
         assert (np.abs(transform(maps, 1, farther) - placed).max() > 1e-6) == counts
 
 
+def without_edges(points: int) -> Any:
+    own = np.arange(points, dtype=np.int32)[None]
+    return FuzzyGraph(*map(jax.numpy.asarray, (own, 0.0 * own, np.ones(points))))
+
+
 @pytest.mark.parametrize("points", [60, RIVALS, 2 * RIVALS + 3])
 def test_rivals_repel_as_strongly_as_all_points(fitted, rng, points):
     params = jax.tree.map(lambda leaf: leaf[1] if leaf.ndim else leaf, fitted.params)
     positions = rng.normal(size=(points, 2))
-    shape = {"data": None, "degrees": np.ones(points), "graph": fitted.graph}
+    shape = {"data": None, "fuzzy": without_edges(points), "graph": fitted.graph}
     frame = Frame(positions=positions, params=params, name="a slice", **shape)
     expected = params.repulsion_strength * params.negative_sample_rate
     expected *= points / (2 * (points - 1))
@@ -357,7 +363,7 @@ def test_rows_unlike_the_data_lie_outside(fitted, rng):
     tumors: Any = load_breast_cancer()
     data = rng.permutation(tumors.data)
     data = (data - data.mean(axis=0)) / data.std(axis=0)
-    parts = {"positions": data[:430, :2], "degrees": np.ones(430)}
+    parts = {"positions": data[:430, :2], "fuzzy": without_edges(430)}
     frame = dataclasses.replace(
         fitted.frame(0), data=data[:430], graph=GraphConfig(), **parts
     )
@@ -369,14 +375,26 @@ def test_rows_unlike_the_data_lie_outside(fitted, rng):
     assert shares["noise"] < 0.2  # rows of the data are far from each other, too
 
 
-def test_without_distances_of_its_own_a_slice_cannot_tell(fitted):
+def test_precomputed_distances_are_compared_with_the_radii_of_the_graph(fitted):
     distances = [cdist(one, one) for one in DATA]
     graph = GraphConfig(n_neighbors=NEIGHBORS, metric="precomputed")
     maps = dataclasses.replace(fitted, graph=graph, data=[None] * 3)
-    placement = maps.place(distances[2][:4], 2)
-    np.testing.assert_allclose(placement.positions, maps.maps[2][:4])
-    assert np.isnan(placement.distance).all()
-    assert not placement.inside.any()
+    own = distances[2]
+    asked = np.vstack([own[:40], own[:4] + 20, np.full((2, len(own)), np.inf)])
+    asked[3, 5:] = np.inf
+    with pytest.warns(UserWarning, match="2 of 46 new rows"):
+        placement = maps.place(asked, 2)
+    np.testing.assert_allclose(placement.positions[:3], maps.maps[2][:3])
+    assert placement.inside[:40].mean() > 0.9
+    assert not placement.inside[40:].any()
+    radii = np.exp(np.asarray(maps.graphs[2].radii) / 2)
+    near, lengths = np.argsort(asked[9])[:5], np.sort(asked[9])[:5]
+    expected = lengths.sum() / radii[near].sum()
+    np.testing.assert_allclose(placement.distance[9], expected, rtol=1e-5)
+    bare = [dataclasses.replace(one, radii=None) for one in maps.graphs]
+    untold = dataclasses.replace(maps, graphs=bare).place(asked[:44], 2)
+    assert np.isnan(untold.distance).all()
+    assert not untold.inside.any()
 
 
 def test_a_row_of_repeated_ones_has_a_spacing_or_none():
@@ -384,9 +402,10 @@ def test_a_row_of_repeated_ones_has_a_spacing_or_none():
     np.testing.assert_array_equal(spacing, [3, 0, 3])
 
 
-def test_rows_beside_near_equal_ones_have_their_own_positions():
+@pytest.mark.parametrize("kind", [np.asarray, scipy.sparse.csr_matrix])
+def test_rows_beside_near_equal_ones_have_their_own_positions(kind):
     rows = make_data([41])[0].astype(float)
-    data = np.vstack([rows, rows[:20] + 1e-9, rows[:5]])
+    data = kind(np.vstack([rows, rows[:20] + 1e-9, rows[:5]]))
     maps = fit(
         [data],
         key=jax.random.key(0),

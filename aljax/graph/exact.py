@@ -32,6 +32,7 @@ from aljax.graph.function import Metric, all_pairs
 from aljax.graph.knn import KNN, Rows, as_floats, capacity_for, on_device
 from aljax.graph.sets import DENSE_SETS, SPARSE_SETS, set_distances
 
+LEAST = np.finfo(np.float64).tiny  # a distance
 FEW = 0.01  # share of rows, such as repeated ones, that may drown
 # Metrics that scikit-learn and pynndescent know by the same name for the same thing.
 PLAIN_METRICS = (
@@ -39,9 +40,13 @@ PLAIN_METRICS = (
     *("braycurtis", "hamming", "haversine"),
 )
 SPARSE_METRICS = ("euclidean", "cosine", "manhattan")
+# Metrics that are computed of sparse rows as if they were dense.
+FILLED = ("correlation", "sqeuclidean", "chebyshev", "minkowski", "canberra")
+FILLED = (*FILLED, "braycurtis")
+FILLED_ENTRIES = 2**24  # of the rows that are dense at once
 # Metrics of which all distances are computed on the host.
 DENSE_PAIRS = (*PLAIN_METRICS, *DENSE_SETS)
-SPARSE_PAIRS = (*SPARSE_METRICS, *SPARSE_SETS)
+SPARSE_PAIRS = (*SPARSE_METRICS, *SPARSE_SETS, *FILLED)
 TILE = 512  # rows that are compared with as many others at once
 QUERY_BLOCK = 128  # queries that are compared with all rows at once
 SPARE = 16  # candidates beyond those asked for, against rounding in their choice
@@ -114,10 +119,11 @@ def nearest(
         block = queries[start : start + QUERY_BLOCK]
         distances = pairwise(block, rows, metric, metric_kwds or {})
         chosen, near = smallest(distances, n_neighbors)
-        # In some metrics rounding leaves a distance between equal rows.
+        # Rounding leaves a distance between equal rows, or none between others.
         asked = np.repeat(np.arange(len(chosen)), chosen.shape[1])
         apart = abs(block[asked] - rows[chosen.ravel()]).sum(axis=1)
-        near = np.where(np.reshape(apart, chosen.shape) == 0, 0.0, near)
+        apart = np.reshape(apart, chosen.shape)
+        near = np.where(apart == 0, 0.0, np.where(near == 0, LEAST, near))
         order = np.argsort(near, axis=1, kind="stable")
         blocks.append([np.take_along_axis(x, order, axis=1) for x in (chosen, near)])
     indices, lengths = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
@@ -321,7 +327,9 @@ def pairwise(
         if metric in (DENSE_SETS if dense else SPARSE_SETS) and not metric_kwds:
             return set_distances(rows, others, metric)
         if not dense:
-            raise ValueError("they are sparse")
+            if metric not in FILLED:
+                raise ValueError("they are sparse")
+            return _filled(rows, others, metric, metric_kwds)
         from pynndescent.distances import named_distances
 
         if metric not in named_distances:
@@ -334,3 +342,23 @@ def pairwise(
         sparse = f"(of sparse rows {', '.join(SPARSE_PAIRS)})"
         expected = f"a metric of pynndescent {sparse}, with its arguments"
         raise InputError("metric", got, expected) from error
+
+
+def _filled(
+    rows: Any, others: Any, metric: str, metric_kwds: Mapping[str, Any]
+) -> Float[np.ndarray, "rows others"]:
+    """The distances of sparse rows in one of `FILLED`, some rows at a time."""
+    from sklearn.metrics import pairwise_distances
+
+    angles = metric == "correlation"
+    by = "cosine" if angles else metric
+
+    def dense(part: Any) -> np.ndarray:
+        part = part.toarray()
+        return part - part.mean(axis=1, keepdims=True) if angles else part
+
+    step = max(FILLED_ENTRIES // others.shape[1], 1)
+    parts = [others[i : i + step] for i in range(0, others.shape[0], step)]
+    asked = dense(rows)
+    blocks = [pairwise_distances(asked, dense(p), by, **metric_kwds) for p in parts]
+    return np.hstack(blocks)

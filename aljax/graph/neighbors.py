@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import scipy.sparse
 
 from aljax.config import SYNONYMS
 from aljax.errors import InputError, warn
@@ -18,6 +19,7 @@ from aljax.graph.conditioning import EXACT_METRICS
 from aljax.graph.descent import check_metric, descent_knn
 from aljax.graph.exact import (
     DENSE_PAIRS,
+    FILLED,
     SPARSE_PAIRS,
     HeldRows,
     Nearest,
@@ -84,7 +86,8 @@ def find_neighbors(
         )
     cheap = knn_method == "exact"
     if knn_method == "auto":
-        cheap = is_cheap(data, EXACT_OPERATIONS if tiled else PAIRED_OPERATIONS)
+        most = EXACT_OPERATIONS if tiled else PAIRED_OPERATIONS
+        cheap = is_cheap(data, most, filled=metric in FILLED)
     exactly = cheap and (tiled or paired)
     if knn_method == "pynndescent" or not (tiled or exactly):
         if knn_method != "pynndescent":
@@ -119,15 +122,17 @@ def nearest_rows(
     return nearest_in_cells(queries, held, n_neighbors)
 
 
-def is_cheap(data: Rows, most: float | None = None) -> bool:
+def is_cheap(data: Rows, most: float | None = None, *, filled: bool = False) -> bool:
     """If the exact search for the neighbors of all rows takes few operations.
 
     Args:
         data: The slice.
         most: How many are few; None for those of the search on the device.
+        filled: If sparse rows take as long as dense ones.
     """
     points = data.shape[0]
-    width = data.shape[1] if isinstance(data, np.ndarray) else data.nnz / points
+    dense = filled or isinstance(data, np.ndarray)
+    width = data.shape[1] if dense else scipy.sparse.csr_matrix(data).nnz / points
     most = EXACT_OPERATIONS if most is None else most
     return points**2 * (width + CHOICE) <= most
 
@@ -142,12 +147,26 @@ def _tell_of_pynndescent(metric: Metric, metric_kwds: Any, *, dense: bool) -> No
     )
 
 
+def _is_half(distances: Rows) -> bool:
+    """Returns if distances stand on one side of a square's diagonal alone."""
+    row, column = abs(distances[:1, 1:]).sum(), abs(distances[1:, :1]).sum()
+    if (row == 0) == (column == 0):
+        return False
+    of: Any = np if isinstance(distances, np.ndarray) else scipy.sparse
+    other = of.tril(distances, -1) if row else of.triu(distances, 1)
+    return not abs(other).sum()
+
+
 def knn_of_distances(distances: Rows, n_neighbors: int, *, name: str) -> KNN:
     """The nearest neighbors of each row of a slice, read off the rows' distances.
 
     Raises:
         InputError: The distances are not square, or are negative.
     """
+    if _is_half(distances):
+        got = f"is 'precomputed', but {name} has distances on one side of the diagonal"
+        remedy = "Pass `matrix + matrix.T`."
+        raise InputError("metric", got, "those on both sides", remedy)
     try:
         table = known_knn(distances, n_neighbors)
     except InputError as error:

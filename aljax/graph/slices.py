@@ -136,26 +136,27 @@ def read_slices(
             raise (error if labels is None else error.of(name)) from error.__cause__
     if not any(one.rows for one in read):
         raise InputError("slices", "have no rows", "data (points, features)")
-    if metric == "haversine":
-        warn_of_degrees([(one.name, one.given) for one in read])
+    warn_of_degrees(read)
     return read
 
 
-def warn_of_degrees(named: Sequence[tuple[str, Any]]) -> None:
-    """Warns where latitudes and longitudes, by name, are too large for radians.
+def warn_of_degrees(slices: Sequence[Slice]) -> None:
+    """Warns where latitudes and longitudes are too large for radians.
 
     Raises:
         InputError: Dense rows do not have these two columns.
     """
-    dense = [(name, rows) for name, rows in named if isinstance(rows, np.ndarray)]
     large = []
-    for name, rows in dense:
+    for one in slices:
+        rows = one.dense
+        if one.metric != "haversine" or rows is None:
+            continue
         if rows.shape[1] != 2:
-            got = f"is 'haversine', but {name} has {rows.shape[1]} columns"
+            got = f"is 'haversine', but {one.name} has {rows.shape[1]} columns"
             raise InputError("metric", got, "latitude and longitude, in radians")
         latitude, longitude = np.abs(rows).max(axis=0, initial=0)
         if latitude > np.pi / 2 + 1e-6 or longitude > 2 * np.pi + 1e-6:
-            large.append(name)
+            large.append(one.name)
     if large:
         more = f" and {len(large) - 1} more" if large[1:] else ""
         warn(

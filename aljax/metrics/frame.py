@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
+from aljax.columns import alike
 from aljax.config import number
 from aljax.errors import InputError
 from aljax.metrics.motion import Maps, in_radii
@@ -38,7 +39,10 @@ def frame_displacement(
         InputError: Slices whose columns differ in number, or maps of other rows.
     """
     number(1, whole=True)("lag", lag)
-    rows = [as_positions(x, f"data[{t}]", empty=True) for t, x in enumerate(data)]
+    rows = [
+        as_positions(x, f"data[{t}]", empty=True)
+        for t, x in enumerate(alike(data, "data"))
+    ]
     exact = _read_maps(maps, [*map(len, rows)])
     widths = sorted({x.shape[1] for x in rows})
     if len(widths) > 1:

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
+from aljax.columns import alike
 from aljax.config import one_of
 from aljax.errors import InputError
 from aljax.layout.initialize import turn_onto
@@ -214,9 +215,8 @@ def consecutive(
             lack a row, are not finite or, if `comparable`, differ in their columns.
     """
     check_mates(relations)
-    slices = [
-        as_positions(x, f"{name}[{t}]", empty=True) for t, x in enumerate(positions)
-    ]
+    named = alike(positions, name) if comparable else positions
+    slices = [as_positions(x, f"{name}[{t}]", empty=True) for t, x in enumerate(named)]
     widths = sorted({x.shape[1] for x in slices})
     if comparable and len(widths) > 1:
         raise InputError(

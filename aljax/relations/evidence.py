@@ -10,6 +10,10 @@ it can be, M = (|f(N_i)| + |N_i'|) / 2, and sums over all mates of two slices,
 is 1 where neighborhoods are the same, and about 0 where the data contradict the
 relation.  Its form is that of Cohen's kappa (1960, "A coefficient of agreement for
 nominal scales").
+
+Rows that stand beside each other may be alike, as those of a cluster are, and then
+mates that are off by a row agree, too.  So mates in other orders are rivals: if one
+agrees more, the data contradict the relation all the same.
 """
 
 import math
@@ -28,6 +32,7 @@ NEAR = 0.05  # an agreement below it is near chance,
 TIMES = 1.8  # if mates share less than so many times what chance gives
 BLUR = 0.2  # where chance alone reaches such agreements, they say nothing
 EVIDENT = 0.25  # what a reversed dict agrees more in the other direction
+SURE = 0.5  # an agreement from which on no other order is tried
 
 Pair = tuple[int, int]  # an earlier slice and the offset to a later one
 
@@ -71,15 +76,12 @@ class Verdict(NamedTuple):
     @property
     def near_chance(self) -> bool:
         """If rows matched at random could agree as much."""
-        low = self.agreement < max(NEAR, self.blur)
-        return low and self.share < TIMES * self.chance
+        return self.agreement < self.gap and self.share < TIMES * self.chance
 
-    def says(self, name: str, other: str, gain: float) -> str:
-        """Returns the shares in words; `gain` is that of the other direction."""
-        likely = gain > 2 * max(NEAR, self.blur)
-        hint = "; reversed?" if likely else ""
-        shares = f"{self.share:.2g} (by chance {self.chance:.2g}{hint})"
-        return f"{shares} between {name} and {other}"
+    @property
+    def gap(self) -> float:
+        """By how much other mates have to agree more to contradict these."""
+        return max(NEAR, self.blur)
 
 
 UNKNOWN = Verdict(*[math.nan] * 4)
@@ -162,17 +164,22 @@ def check_evidence(
     told: list[str] = []
     turned: dict[int, str] = {}
     for t, offset in adjacent(relations):
-        verdict = judge(overlaps(t, offset))
-        if not verdict.near_chance:
+        verdict, mates = judge(overlaps(t, offset)), relations[t, offset]
+        near = verdict.near_chance
+        if not near and not verdict.agreement < SURE:
             continue
-        back = reverse(relations[t, offset], adjacency(t), adjacency(t + offset))
+        sides = adjacency(t), adjacency(t + offset)
+        order, other = best_order(mates, *sides)
+        better = other.agreement - verdict.agreement > verdict.gap
+        hint = f"; {order} {other.share:.2g}" if better else ""
+        back = reverse(mates, *sides) if near else UNKNOWN
         gain = back.agreement - verdict.agreement
-        said = verdict.says(names[t], names[t + offset], gain)
-        evident = gain > max(EVIDENT, 2 * verdict.blur)
-        if evident and offset == 1 and t in dicts:
+        hint = "; reversed?" if gain > 2 * verdict.gap else hint
+        if gain > max(EVIDENT, 2 * verdict.blur) and offset == 1 and t in dicts:
             turned[t] = f"{verdict.share:.2g} (the other way round {back.share:.2g})"
-        elif verdict.blur <= BLUR:
-            told.append(said)
+        elif (near or better) and verdict.blur <= BLUR:
+            shares = f"{verdict.share:.2g} (by chance {verdict.chance:.2g}{hint})"
+            told.append(f"{shares} between {names[t]} and {names[t + offset]}")
     meant = "the share of neighbors that mates have in common is"
     if turned:
         t = min(turned)
@@ -191,3 +198,20 @@ def reverse(
     if mates.others.max() >= before.shape[0] or mates.rows.max() >= after.shape[0]:
         return UNKNOWN
     return judge(overlap(Mates(mates.others, mates.rows), before, after))
+
+
+def best_order(
+    mates: Mates, before: scipy.sparse.csr_matrix, after: scipy.sparse.csr_matrix
+) -> tuple[str, Verdict]:
+    """Returns which other order of the mates agrees most, and how."""
+    others = mates.others
+    orders = {
+        "shifted by a row": np.roll(others, 1),
+        "shifted back by a row": np.roll(others, -1),
+        "in reverse order": others[::-1],
+    }
+    verdicts = {
+        order: judge(overlap(Mates(mates.rows, moved), before, after))
+        for order, moved in orders.items()
+    }
+    return max(verdicts.items(), key=lambda pair: pair[1].agreement)
