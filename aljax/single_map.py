@@ -314,14 +314,14 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
         check_data(data, "X")
         one_of("True", "False", "allow-nan")("ensure_all_finite", str(allowed))
         names, known = names_of(data), None if reset else self.maps_.columns
-        data = read_rows(data, "X") if is_anndata(data) else data
+        rows: Any = read_rows(data, "X") if is_anndata(data) else data
         if not reset and isinstance(data, list) and not len(data):
-            data: Any = np.zeros((0, vars(self)["n_features_in_"]))
+            rows = np.zeros((0, vars(self)["n_features_in_"]))
         finite = self.metric != PRECOMPUTED  # of rows that are unrelated
         try:
             rows = validate_data(
                 self,
-                data,
+                rows,
                 reset=reset,
                 accept_sparse="csr",
                 ensure_all_finite=finite,
