@@ -12,8 +12,10 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from aljax.config import AlignmentConfig
 from aljax.embedding import AlignedEmbedding
-from aljax.graph.slices import read_slice, read_slices
+from aljax.graph.repeated import check_comparable, chosen, distinct_rows
+from aljax.graph.slices import read_slice, read_slices, slices_of
 from aljax.relations.read import is_ids, turning
+from aljax.repeats import distinct, new_among_kinds, of_rows
 from aljax.single_map import UMAP as UMAP
 from aljax.single_map import Map, check_data, mapper_of
 from aljax.transform import transform
@@ -32,6 +34,8 @@ class AlignedUMAP(Parameters):
     bar with the terms of the loss) and `precomputed_knn` (for each slice
     (indices, distances), or None).  `scale`, `scale_by` and `missing` are those of
     `aljax.fit`: the model applies them to new rows, and answers in their units.
+    With `unique=True` the equal rows of a slice are laid out once, and share their
+    mates and a position; `graphs_` and `maps_` are of the distinct rows.
 
     Attributes:
         embeddings_: For each slice its map, `(points, components)`.
@@ -56,6 +60,9 @@ class AlignedUMAP(Parameters):
     scale: Any = None
     scale_by: str = "all"
     missing: str = "error"
+    # For each row of each slice where it stands among the distinct ones.
+    _unique_inverse_ = None
+    _also_saved = ("_unique_inverse_",)
     _absent = OF_ONE_MAP
 
     def fit(
@@ -87,7 +94,17 @@ class AlignedUMAP(Parameters):
         knn = self.precomputed_knn
         if isinstance(knn, tuple) and all(table is None for table in knn):
             knn = None  # umap-learn's default, a triple
-        self._keep(self._fit(slices, relations, y=y, precomputed_knn=knn))
+        changed: dict[str, Any] = {"y": y, "precomputed_knn": knn}
+        kinds = None
+        if self.unique:
+            check_comparable(self.metric, knn)
+            window = self.alignment_window_size
+            known = distinct(slices, relations, window=window, y=y, init=self.init)
+            slices, relations, kinds, values = known
+            changed |= values
+        maps = self._fit(slices, relations, **changed)
+        self._unique_inverse_ = kinds
+        self._keep(maps)
         return self
 
     def fit_transform(
@@ -99,7 +116,7 @@ class AlignedUMAP(Parameters):
     ) -> Any:
         """`fit`, then the maps; with `output_dens` `(maps, rad_orig_, rad_emb_)`."""
         maps = self.fit(X, y, relations=relations).embeddings_
-        return (maps, *self._radii(self.maps_)) if self.output_dens else maps
+        return (maps, self.rad_orig_, self.rad_emb_) if self.output_dens else maps
 
     def update(
         self,
@@ -136,6 +153,14 @@ class AlignedUMAP(Parameters):
         missing = "error" if scaling is None else scaling.missing
         reading: Any = {"metric": self.metric, "missing": missing}
         new = read_slice(X, "X", others=others, **reading)
+        kinds: Any = self._unique_inverse_
+        if kinds is not None:
+            check_comparable(self.metric, precomputed_knn)
+            first, kind = distinct_rows(new.given)  # pyright: ignore
+            slices, kinds = [*slices_of([*map(len, kinds)]), new], [*kinds, kind]
+            y = None if y is None else chosen(y, first, new.rows, "y")
+            relations = new_among_kinds(self.maps_, relations, slices, kinds)
+            new = of_rows(new, first)
         call = partial(
             update,
             self.maps_,
@@ -148,7 +173,9 @@ class AlignedUMAP(Parameters):
             precomputed_knn=precomputed_knn,
             progress=self._progress(),
         )
-        self._keep(turning(call, relations))
+        maps = turning(call, relations)
+        self._unique_inverse_ = kinds and kinds[-len(maps.maps) :]
+        self._keep(maps)
         return self
 
     def transform(self, X: Any, slice: Any = -1) -> Map:  # noqa: A002, N803
@@ -177,7 +204,7 @@ class AlignedUMAP(Parameters):
 
     def _keep(self, maps: AlignedEmbedding) -> None:
         self.maps_ = maps
-        self.embeddings_ = maps.slices()
+        self.embeddings_ = self._of_rows(maps.slices())
         vars(self).pop("mappers_", None)
 
     @cached_property
@@ -185,9 +212,21 @@ class AlignedUMAP(Parameters):
         """For each slice a fitted `UMAP`, made once."""
         check_is_fitted(self)
         return [
-            mapper_of(cut(self.maps_, t, t + 1), random_state=self.random_state)
-            for t in range(self.n_models_)
+            mapper_of(
+                cut(self.maps_, t, t + 1),
+                kinds,
+                random_state=self.random_state,
+                unique=self.unique,
+            )
+            for t, kinds in enumerate(self._unique_inverse_ or [None] * self.n_models_)
         ]
+
+    def _of_rows(self, values: list[np.ndarray]) -> list[np.ndarray]:
+        """Values of all rows, by those of the distinct ones, or as they are."""
+        if self._unique_inverse_ is None:
+            return values
+        pairs = zip(values, self._unique_inverse_, strict=True)
+        return [of_distinct[kinds] for of_distinct, kinds in pairs]
 
     @property
     def graphs_(self) -> list[scipy.sparse.csr_matrix]:
@@ -199,13 +238,13 @@ class AlignedUMAP(Parameters):
     def rad_orig_(self) -> list[np.ndarray]:
         """For each slice its rows' local radii in the data, as logarithms."""
         check_is_fitted(self)
-        return self._radii(self.maps_)[0]
+        return self._of_rows(self._radii(self.maps_)[0])
 
     @property
     def rad_emb_(self) -> list[np.ndarray]:
         """For each slice its rows' local radii in the map, as logarithms."""
         check_is_fitted(self)
-        return self._radii(self.maps_)[1]
+        return self._of_rows(self._radii(self.maps_)[1])
 
     @property
     def n_models_(self) -> int:

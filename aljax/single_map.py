@@ -18,7 +18,12 @@ from aljax.graph.bipartite import bipartite_graph
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.joined import alone, both, either
 from aljax.graph.knn import KNN, Rows
-from aljax.graph.repeated import distinct_rows, stacked
+from aljax.graph.repeated import (
+    check_comparable,
+    chosen,
+    distinct_rows,
+    stacked,
+)
 from aljax.graph.slices import PRECOMPUTED, read_rows, read_slice
 from aljax.transform import transform
 from aljax.umap_parameters import Parameters
@@ -200,11 +205,11 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
         """Fits the rows; positions to start from have a row for each of them."""
         inverse = None
         if self.unique:
-            self._check_unique()
+            check_comparable(self.metric, self.precomputed_knn)
             first, inverse = distinct_rows(rows)
-            y = None if y is None else _chosen(y, first, rows.shape[0], "y")
+            y = None if y is None else chosen(y, first, rows.shape[0], "y")
             if not isinstance(start, str):
-                start = _chosen(start, first, rows.shape[0], "init")
+                start = chosen(start, first, rows.shape[0], "init")
             rows = rows[first]
         data = read_slice(rows, "X", metric=self.metric)
         knn = None if self.precomputed_knn is None else [self.precomputed_knn]
@@ -218,14 +223,6 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
         maps = self._fit([replace(data, columns=columns)], None, **changed)
         self._unique_inverse_, self._supervised = inverse, y is not None
         self._keep(maps)
-
-    def _check_unique(self) -> None:
-        knn = self.precomputed_knn
-        told = "`metric='precomputed'`" if self.metric == PRECOMPUTED else ""
-        told = told or ("`precomputed_knn`" if knn and knn[0] is not None else "")
-        if told:
-            got, remedy = f"is True beside {told}", "Drop repeated rows beforehand."
-            raise InputError("unique", got, "False, for rows are not compared", remedy)
 
     def _graph_to(self, rows: Rows) -> scipy.sparse.csr_matrix:
         frame, data = self.maps_.frame(0), self.maps_.data[0]
@@ -349,13 +346,16 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
         self._n_features_out = self.embedding_.shape[1]
 
 
-def mapper_of(maps: AlignedEmbedding, **parameters: Any) -> UMAP:
-    """Returns a fitted estimator of one slice's map."""
+def mapper_of(
+    maps: AlignedEmbedding, kinds: np.ndarray | None = None, **parameters: Any
+) -> UMAP:
+    """Returns a fitted estimator of one slice's map, of rows that may repeat."""
     configs = (of_slices(config, 0, 1) for config in (maps.graph, maps.layout))
     for config in configs:
         parameters |= vars(config)
     mapper: Any = UMAP(**parameters)
     data = maps.data[0]
+    mapper._unique_inverse_ = kinds
     mapper.n_features_in_ = len(maps.maps[0]) if data is None else data.shape[1]
     names = (maps.columns or (None,))[0]
     if names is not None and all(isinstance(name, str) for name in names):
@@ -377,16 +377,6 @@ def _between(left: UMAP, right: UMAP) -> dict[str, Any]:
     joint = {"init": "spectral", "transform_mode": "embedding"}
     joint |= {"densmap": False, "output_dens": False}  # a joined graph has no radii
     return {**smaller, **chosen, **joint, "n_epochs": max(epochs, default=None)}
-
-
-def _chosen(values: Any, rows: np.ndarray, count: int, name: str) -> Any:
-    """The entries of some rows of a list, array or column with one for each row."""
-    if len(values) != count:
-        got, expected = f"has {len(values)} entries", f"one for each of {count} rows"
-        raise InputError(name, got, expected)
-    if isinstance(values, list | tuple):
-        return [values[row] for row in rows]
-    return np.asarray(values)[rows]
 
 
 def check_data(data: Any, name: str) -> None:

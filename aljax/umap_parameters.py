@@ -47,7 +47,6 @@ POINTLESS = (
 )
 OF_ONE_MAP = {  # what only `UMAP` has
     "transform_mode": "For graphs without a layout use `aljax.prepare(...).graphs`",
-    "unique": "Relations know rows one by one; drop repeated rows beforehand",
 }
 Path = str | os.PathLike[str]
 

@@ -85,6 +85,7 @@ ORDER = [
     "fit",
     "distributed",
     "update",
+    "repeats",
     "metrics.ranks",
     "metrics.maps",
     "metrics.distances",

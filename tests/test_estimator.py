@@ -232,17 +232,49 @@ def test_parameters_that_do_nothing_are_named_in_one_warning():
     assert {*POINTLESS} | {*OF_ONE_MAP} < known
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "remedy"),
-    [
-        ("transform_mode", "graph", "aljax.prepare"),
-        ("unique", True, "repeated rows"),
-    ],
-)
-def test_parameters_that_aljax_does_not_have_say_so(name, value, remedy):
-    default = getattr(one_map(), name)
-    with refused(name, f"is {value!r}", repr(default), remedy):
-        aljax.AlignedUMAP(**BARE, **{name: value}).fit([make_data()[0]])
+def repeated() -> tuple[list[np.ndarray], list[dict[int, int]]]:
+    """Slices whose last rows repeat others; the copies are related in slice 1 alone."""
+    first, second, third = make_data((40, 40, 40))
+    parts = (first, first[:4]), (second, second[:3], second[:3]), (third,)
+    same = {row: row for row in range(5, 40)}
+    return [*map(np.vstack, parts)], [same | {40: 43, 1: 1, 41: 41}, same | {40: 0}]
+
+
+def test_equal_rows_of_slices_are_laid_out_once(tmp_path):
+    slices, relations = repeated()
+    model = aljax.AlignedUMAP(**BARE, unique=True)
+    model.fit(slices, y=[None, np.arange(46) % 3, None], relations=relations)
+    assert [*map(len, model.embeddings_)] == [44, 46, 40]
+    assert [*map(len, model.maps_.maps)] == [40, 40, 40]
+    for positions, copies in zip(
+        model.embeddings_, ([0, 1, 2, 3], [0, 1, 2] * 2), strict=False
+    ):
+        np.testing.assert_array_equal(positions[40:], positions[copies])
+    first, second, _ = model._unique_inverse_
+    linked = model.maps_.relations
+    pairs = {*map(tuple, np.stack(linked[0, 1][:2], axis=1).tolist())}
+    assert pairs == {(first[a], second[b]) for a, b in relations[0].items()}
+    assert len(pairs) == len(relations[0]) - 1  # rows 1 and 41 are linked alike
+    assert linked[1, 1].rows.tolist().count(second[0]) == 1
+    np.testing.assert_array_equal(model.mappers_[0].embedding_, model.embeddings_[0])
+    np.testing.assert_array_equal(model.transform(slices[1], 1), model.embeddings_[1])
+    assert [*map(len, model.rad_orig_)] == [44, 46, 40]
+    model.save(tmp_path / "it")
+    loaded = aljax.AlignedUMAP.load(tmp_path / "it")
+    for other in (model, loaded):
+        other.update(slices[0], relations={row: row for row in range(40)} | {0: 40})
+        assert [*map(len, other.embeddings_)] == [44, 46, 40, 44]
+    np.testing.assert_array_equal(*(m.embeddings_[3] for m in (model, loaded)))
+    assert (0, 3) in model.maps_.relations  # chained
+    ids = [[*range(44)], [*range(46)], [*range(40)]]
+    by_ids = aljax.AlignedUMAP(**BARE, unique=True).fit(slices, relations=ids)
+    both = by_ids.maps_.relations[0, 1]
+    assert (both.rows == first[3]).sum() == 2  # of rows 3 and 43
+
+
+def test_a_sequence_without_a_layout_is_refused():
+    with refused("transform_mode", "is 'graph'", "'embedding'", "aljax.prepare"):
+        aljax.AlignedUMAP(**BARE, transform_mode="graph").fit([make_data()[0]])
 
 
 @pytest.mark.parametrize("estimator", ["UMAP", "AlignedUMAP"])

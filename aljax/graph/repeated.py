@@ -6,7 +6,9 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Int
 
+from aljax.errors import InputError
 from aljax.graph.knn import Rows
+from aljax.graph.slices import PRECOMPUTED
 
 
 def distinct_rows(
@@ -38,3 +40,28 @@ def stacked(rows: Rows, more: Rows) -> Rows:
             [rows, more if isinstance(more, np.ndarray) else more.toarray()]
         )
     return scipy.sparse.csr_matrix(scipy.sparse.vstack([rows, more]))
+
+
+def chosen(values: Any, rows: np.ndarray, count: int, name: str) -> Any:
+    """The entries of some rows of a list, array or column with one for each row."""
+    if len(values) != count:
+        got, expected = f"has {len(values)} entries", f"one for each of {count} rows"
+        raise InputError(name, got, expected)
+    if isinstance(values, list | tuple):
+        return [values[row] for row in rows]
+    return np.asarray(values)[rows]
+
+
+def check_comparable(metric: Any, knn: Any) -> None:
+    """Checks that rows are data, of which repeated ones can be found.
+
+    Args:
+        metric: The distance between rows.
+        knn: Neighbors that came with them; a list or tuple of None is none.
+    """
+    told = "`metric='precomputed'`" if metric == PRECOMPUTED else ""
+    empty = isinstance(knn, list | tuple) and all(table is None for table in knn)
+    told = told or ("" if knn is None or empty else "`precomputed_knn`")
+    if told:
+        got, remedy = f"is True beside {told}", "Drop repeated rows beforehand."
+        raise InputError("unique", got, "False, for rows are not compared", remedy)

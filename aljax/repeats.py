@@ -1,0 +1,129 @@
+"""Sequences whose slices repeat rows: the distinct rows, and the links between them.
+
+A row of a kind that others are of shares their mates: links between rows of the same
+kinds are joined, at the largest of their weights.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Int
+
+from aljax.config import is_listed
+from aljax.couple import Coupling
+from aljax.embedding import AlignedEmbedding
+from aljax.graph.repeated import chosen, distinct_rows
+from aljax.graph.slices import Slice, ids_of, one_for_each
+from aljax.relations.mates import Relations, by_row
+from aljax.relations.read import (
+    follow,
+    from_dict,
+    from_pairs,
+    is_dict,
+    read_relations,
+    turning,
+)
+
+Kinds = Sequence[Int[np.ndarray, "_"]]
+Pairs = dict[tuple[int, int], Any]
+
+
+class Distinct(NamedTuple):
+    """A sequence of distinct rows.
+
+    Attributes:
+        slices: The slices, each kind of row once.
+        relations: The links of these rows, as `fit` takes them.
+        kinds: For each row of each slice where its kind stands.
+        values: `y`, and `init` where it is a list, of these rows.
+    """
+
+    slices: list[Slice]
+    relations: Any
+    kinds: list[Int[np.ndarray, "_"]]
+    values: dict[str, Any]
+
+
+def distinct(
+    slices: Sequence[Slice], relations: Any, *, window: int, y: Any, init: Any
+) -> Distinct:
+    """Returns the distinct rows of a sequence, and what is known of them.
+
+    Raises:
+        InputError: Relations, `y` or `init` do not fit the slices.
+    """
+    parts = [distinct_rows(one.given) for one in slices]  # pyright: ignore
+    firsts, kinds = map(list, zip(*parts, strict=True))
+    relations = ids_of(slices) if relations is None else relations
+    if isinstance(relations, Coupling):
+        relations = relations.relations
+    if len(slices) > 1 and not isinstance(relations, str):
+        read = partial(read_relations, slices=slices, alignment_window_size=window)
+        relations = turning(lambda given: among_kinds(read(given), kinds), relations)
+    listed = {"y": y} | ({"init": init} if is_listed(init) else {})
+    values = {
+        name: [
+            None if given is None else chosen(given, first, one.rows, f"{name}[{t}]")
+            for t, (given, first, one) in enumerate(
+                zip(one_for_each(name, of, len(slices)), firsts, slices, strict=True)
+            )
+        ]
+        for name, of in listed.items()
+    }
+    few = [of_rows(one, first) for one, first in zip(slices, firsts, strict=True)]
+    return Distinct(few, relations, kinds, values)
+
+
+def of_rows(one: Slice, rows: Int[np.ndarray, "_"]) -> Slice:
+    """Returns a slice of data with some of its rows alone."""
+    data: Any = one.given
+    return replace(one, given=data[rows], rows=len(rows), ids=None)
+
+
+def among_kinds(relations: Relations, kinds: Kinds) -> Pairs:
+    """Returns mates as pairs of the kinds of row that they are, keyed by two slices.
+
+    Args:
+        relations: The mates, with the user's weights, or none.
+        kinds: For each row of each slice the kind that it is.
+    """
+    joined: Pairs = {}
+    for (t, offset), mates in relations.items():
+        ends = kinds[t][mates.rows], kinds[t + offset][mates.others]
+        pairs, place = np.unique(np.stack(ends, 1), axis=0, return_inverse=True)
+        joined[t, t + offset] = pairs
+        if mates.strengths is not None:
+            weights = np.zeros(len(pairs))
+            np.maximum.at(weights, place.ravel(), mates.strengths)
+            joined[t, t + offset] = pairs, weights
+    return joined
+
+
+def new_among_kinds(
+    fitted: AlignedEmbedding, relations: Any, slices: Sequence[Slice], kinds: Kinds
+) -> Any:
+    """Returns an update's relations as pairs of kinds of row; ids as they came.
+
+    Args:
+        fitted: The sequence so far, of distinct rows.
+        relations: A dict or pairs of rows of `slices`.
+        slices: The slices with all their rows, the new one last.
+        kinds: For each of their rows the distinct row that it is.
+    """
+
+    def read(relations: Any) -> Any:
+        if not is_dict(relations):
+            return among_kinds(from_pairs(relations, slices), kinds)
+        last, window = len(slices) - 2, fitted.alignment.alignment_window_size
+        step = from_dict(relations, last, slices, name="relations")
+        (pairs,) = among_kinds({(last, 1): step}, kinds).values()
+        mates = follow(fitted.relations, by_row(pairs), last, window=window)
+        return {
+            (t, t + offset): np.stack([linked.rows, linked.others], axis=1)
+            for (t, offset), linked in mates.items()
+        }
+
+    return turning(read, relations) if isinstance(relations, Mapping) else relations
