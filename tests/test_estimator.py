@@ -250,7 +250,8 @@ def test_equal_rows_of_slices_are_laid_out_once(tmp_path):
         model.embeddings_, ([0, 1, 2, 3], [0, 1, 2] * 2), strict=False
     ):
         np.testing.assert_array_equal(positions[40:], positions[copies])
-    first, second, _ = model._unique_inverse_
+    kinds: Any = model._unique_inverse_
+    first, second, _ = kinds
     linked = model.maps_.relations
     pairs = {*map(tuple, np.stack(linked[0, 1][:2], axis=1).tolist())}
     assert pairs == {(first[a], second[b]) for a, b in relations[0].items()}
@@ -264,7 +265,7 @@ def test_equal_rows_of_slices_are_laid_out_once(tmp_path):
     for other in (model, loaded):
         other.update(slices[0], relations={row: row for row in range(40)} | {0: 40})
         assert [*map(len, other.embeddings_)] == [44, 46, 40, 44]
-    np.testing.assert_array_equal(*(m.embeddings_[3] for m in (model, loaded)))
+    np.testing.assert_array_equal(loaded.embeddings_[3], model.embeddings_[3])
     assert (0, 3) in model.maps_.relations  # chained
     ids = [[*range(44)], [*range(46)], [*range(40)]]
     by_ids = aljax.AlignedUMAP(**BARE, unique=True).fit(slices, relations=ids)
