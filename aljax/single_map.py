@@ -72,7 +72,8 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
             y: The rows' classes (-1 for unknown) or values, as `target_metric` says,
                 or None.
             ensure_all_finite: True, False or "allow-nan".  Only distances may have
-                values that are not finite, and they always may.
+                values that are not finite, and they always may; and where `metric` is
+                a function, rows may have NaN with either of the others.
 
         Raises:
             ValueError: As `aljax.fit` does.
@@ -126,7 +127,8 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
             remedy = "Fit all rows together."
             raise InputError("X", got, "a model of data alone", remedy)
         if self.transform_mode != GRAPH:
-            start = np.concatenate([self.embedding_, self.transform(X)])
+            placed = self.transform(X, ensure_all_finite)
+            start = np.concatenate([self.embedding_, placed])
         columns = None if self.maps_.columns is None else self.maps_.columns[0]
         self._lay_out(stacked(rows, new), None, columns, start)
         return self
@@ -211,7 +213,10 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
             if not isinstance(start, str):
                 start = chosen(start, first, rows.shape[0], "init")
             rows = rows[first]
-        data = read_slice(rows, "X", metric=self.metric)
+        gaps = (
+            "median" if callable(self.metric) else "error"
+        )  # stay, as none are filled
+        data = read_slice(rows, "X", metric=self.metric, missing=gaps)
         knn = None if self.precomputed_knn is None else [self.precomputed_knn]
         changed: dict[str, Any] = {
             "init": start if isinstance(start, str) else [start],
@@ -314,7 +319,8 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
         rows: Any = read_rows(data, "X") if is_anndata(data) else data
         if not reset and isinstance(data, list) and not len(data):
             rows = np.zeros((0, vars(self)["n_features_in_"]))
-        finite = self.metric != PRECOMPUTED  # of rows that are unrelated
+        # Functions may compare rows with gaps; distances have them where unrelated.
+        finite = allowed if callable(self.metric) else self.metric != PRECOMPUTED
         try:
             rows = validate_data(
                 self,

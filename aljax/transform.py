@@ -21,6 +21,7 @@ from aljax.errors import InputError, warn
 from aljax.graph.conditioning import EXACT_METRICS
 from aljax.graph.exact import QUERY_BLOCK as BLOCK
 from aljax.graph.exact import HeldRows, Nearest, nearest
+from aljax.graph.function import is_function
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.knn import Rows, as_floats, capacity_for, on_device
 from aljax.graph.known import nearest_known
@@ -359,7 +360,8 @@ class Frame(eqx.Module):
     def _read(self, new_rows: Any) -> Rows:
         """New rows of the user, checked, in the units of the slice."""
         data, units = self._data_for("transform"), self.scaling
-        gaps = None if units is None or units.fill is None else np.nan
+        filled = units is not None and units.fill is not None
+        gaps = np.nan if filled or is_function(self.graph.metric) else None
         names = data.shape[1], self.name, self.columns
         rows = read_new(new_rows, *names, gaps=gaps)
         return rows if units is None else units.apply(rows)

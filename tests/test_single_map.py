@@ -210,6 +210,27 @@ def test_graphs_are_those_of_umap_learn(local_connectivity):
     equal(theirs.graph_, ours.update(NEW).graph_)
 
 
+def apart_where_known(x: np.ndarray, y: np.ndarray) -> float:
+    return float(np.sqrt(np.nanmean((x - y) ** 2)))
+
+
+def test_functions_may_compare_rows_with_gaps():
+    gaps = np.where(np.arange(DATA.size).reshape(DATA.shape) % 17, DATA, np.nan)
+    model = one_map(**BARE, metric=apart_where_known)
+    with pytest.raises(ValueError, match="contains NaN"):
+        model.fit(gaps)
+    model.fit(gaps, None, "allow-nan")
+    scale = np.sqrt(1 / DATA.shape[1])
+    distances = scale * nan_euclidean_distances(gaps)
+    by_distances = one_map(**BARE, metric="precomputed").fit(distances)
+    np.testing.assert_allclose(
+        model.graph_.toarray(), by_distances.graph_.toarray(), atol=1e-5
+    )
+    placed = model.transform(gaps[:9], "allow-nan")
+    np.testing.assert_array_equal(placed, model.embedding_[:9])
+    assert len(model.update(gaps[:5] + 0.1, False).embedding_) == len(DATA) + 5
+
+
 def test_values_that_are_not_finite_need_distances_that_leave_them_out():
     gaps = DATA.copy()
     gaps[0, 1] = np.nan

@@ -121,7 +121,10 @@ def nearest(
         chosen, near = smallest(distances, n_neighbors)
         # Rounding leaves a distance between equal rows, or none between others.
         asked = np.repeat(np.arange(len(chosen)), chosen.shape[1])
-        apart = abs(block[asked] - rows[chosen.ravel()]).sum(axis=1)
+        ends: Any = block[asked], rows[chosen.ravel()]
+        apart = (ends[0] != ends[1]).sum(axis=1)
+        if isinstance(rows, np.ndarray):  # may have gaps, for functions
+            apart = apart - np.isnan(ends).all(axis=0).sum(axis=1)
         apart = np.reshape(apart, chosen.shape)
         near = np.where(apart == 0, 0.0, np.where(near == 0, LEAST, near))
         order = np.argsort(near, axis=1, kind="stable")
