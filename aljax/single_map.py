@@ -213,9 +213,8 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
             if not isinstance(start, str):
                 start = chosen(start, first, rows.shape[0], "init")
             rows = rows[first]
-        gaps = (
-            "median" if callable(self.metric) else "error"
-        )  # stay, as none are filled
+        # Gaps that a function compares stay, as nothing fills them here.
+        gaps = "median" if callable(self.metric) else "error"
         data = read_slice(rows, "X", metric=self.metric, missing=gaps)
         knn = None if self.precomputed_knn is None else [self.precomputed_knn]
         changed: dict[str, Any] = {
