@@ -45,11 +45,13 @@ def sliding_windows(
     return windows, [dict(shared) for _ in windows[1:]]
 
 
-# Months by name or days and months before years, whose text is not sorted by time.
+# Months by name, or days, months, quarters or weeks before years: their text is not
+# sorted by time.
 MONTH = "(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z.]*"
 DATE = re.compile(
     rf"(\d{{1,2}}[ .-]+)?{MONTH}([ .-]+\d{{1,2}},)?[ .-]*\d{{2,4}}"
-    r"|(\d{1,2}[ ./-])?\d{1,2}[ ./-]\d{4}",
+    r"|(\d{1,2}[ ./-])?\d{1,2}[ ./-]\d{4}( \d\d?:\d\d.*)?"
+    rf"|{MONTH}|(Q[1-4]|[1-4]Q|W\d{{1,2}})[ ./'-]*\d{{2,4}}",
     re.IGNORECASE,
 )
 
@@ -163,7 +165,8 @@ def _warn_of_dates(labels: Sequence[Any]) -> None:
     if all(map(DATE.fullmatch, labels)):
         warn(
             "slice labels look like dates, and are sorted as text: from "
-            f"{labels[0]!r} to {labels[-1]!r}. Convert them by `pandas.to_datetime`."
+            f"{labels[0]!r} to {labels[-1]!r}. Convert them by `pandas.to_datetime` "
+            "or to an ordered `pandas.Categorical`."
         )
 
 

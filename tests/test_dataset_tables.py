@@ -440,11 +440,37 @@ def test_slices_stand_in_the_order_of_their_dates(spelling, order, said):
     assert (len(told) == 2) == ("%d" in spelling)
 
 
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (["Q3 2019", "Q4 2019", "Q1 2020"], "as text, by year"),
+        (["4Q19", "1Q20", "2Q20"], "as text, by year"),
+        (["W49 2019", "W52 2019", "W01 2020"], "as text, by year"),
+        (["Aug 2020", "Sept 2020", "Oct 2020"], "as dates (%b %Y)"),
+        (["January", "February", "March"], "as dates (%B)"),
+        (["20/12/2019 08:00", "02/01/2020 09:30"], "as dates (%d/%m/%Y %H:%M)"),
+        (["201911", "201912", "202001"], "as dates (%Y%m)"),
+        (["wave 9", "wave 10"], "as text: wave 9"),
+        (["high", "low"], "number them, as '1 low'"),
+        ([201911, 201912, 202001, 202002], "slices (4): 201911"),
+    ],
+)
+def test_other_spellings_of_time_stand_in_their_order(labels, said):
+    pd = pytest.importorskip("pandas", reason="run: pip install pandas")
+    told: list[str] = []
+    ordered = in_order(pd.Series(labels).sample(frac=1, random_state=0), None, told)
+    assert [*getattr(ordered, "categories", labels)] == labels
+    assert said in told[0]
+    assert len(told) == 1  # nothing is missing in between
+
+
 def test_dates_that_can_be_read_in_two_ways_are_asked_for():
     pd = pytest.importorskip("pandas", reason="run: pip install pandas")
     column = pd.Series(["03/04/2020", "05/02/2020"])
     with pytest.warns(UserWarning, match="data.dates"):
         in_order(column, None, [])
+    with pytest.warns(UserWarning, match="'Mär 2020' look like dates"):
+        in_order(pd.Series(["Mär 2020", "Dez 2020"]), None, [])
     told: list[str] = []
     ordered = in_order(column, "%d/%m/%Y", told)
     assert [*ordered.categories] == ["05/02/2020", "03/04/2020"]

@@ -1,5 +1,6 @@
 """The order of a table's slices: numbers, dates in any usual spelling, or text."""
 
+import re
 from collections.abc import Hashable, Sequence
 from typing import Any
 
@@ -14,7 +15,12 @@ FORMATS = (
     *("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%d.%m.%y"),
     *("%d/%m/%y", "%m/%d/%y", "%b %Y", "%B %Y", "%b-%Y", "%Y %b", "%Y %B", "%b-%y"),
     *("%b %y", "%d %b %Y", "%d %B %Y", "%d-%b-%Y", "%b %d, %Y", "%B %d, %Y"),
+    *("%d.%m.%Y %H:%M", "%d/%m/%Y %H:%M", "%m/%d/%Y %H:%M", "%Y-%m-%dT%H:%M:%SZ"),
+    *("%Y%m", "%Y%m%d", "%b", "%B"),
 )
+# Quarters, weeks and the like before their year, and years after words.
+BEFORE_YEAR = re.compile(r"[^\W\d]*\W?(\d{1,2})\D*(\d{4})|[1-4]?Q[1-4]?\W*(\d\d)", re.I)
+AFTER_WORD = re.compile(r"[^\W\d]+\W+\d{4}")
 SHOWN = 3  # labels at each end, and gaps
 
 
@@ -40,7 +46,7 @@ def in_order(column: Any, dates: str | None, told: list[str]) -> Any:
             labels = sorted(labels)
         except TypeError:  # refused by name when they are cut
             return column
-        _tell(labels, _whole(labels), "", told)
+        _tell(labels, _places(labels), "", told)
         return column
     spelled = [dates] if dates else FORMATS
     fits = {spelling: _parsed(labels, spelling) for spelling in spelled}
@@ -61,8 +67,17 @@ def in_order(column: Any, dates: str | None, told: list[str]) -> Any:
                 f"{' and '.join(fits)} order them differently: they stay text. Set "
                 f"data.dates='{next(iter(fits))}' or another."
             )
-        ordered = sorted(labels, key=natural_order)
-        _tell(ordered, None, " as text", told)
+        by_year = all(map(BEFORE_YEAR.fullmatch, labels))
+        ordered = sorted(labels, key=_year_first if by_year else natural_order)
+        how = ", by year" if by_year else ""
+        if not re.search(r"\d", "".join(labels)):
+            how = " (number them, as '1 low', for another order)"
+        _tell(ordered, None, f" as text{how}", told)
+        if not by_year and all(map(AFTER_WORD.fullmatch, labels)):
+            warn(
+                f"slices such as {labels[0]!r} look like dates, but are sorted as "
+                f"text: {', '.join(ordered[:SHOWN])} ... Write them as '2020-03'."
+            )
     return pd.Categorical(column, categories=ordered, ordered=True)
 
 
@@ -70,7 +85,8 @@ def _parsed(labels: Sequence[str], spelling: str) -> np.ndarray | None:
     """Returns the dates, or None if one is not spelled so."""
     import pandas as pd
 
-    parsed = pd.to_datetime(pd.Series(labels), format=spelling, errors="coerce")
+    texts = pd.Series(labels).str.replace(r"\bSept\b", "Sep", regex=True)
+    parsed = pd.to_datetime(texts, format=spelling, errors="coerce")
     return None if parsed.isna().any() else parsed.to_numpy("datetime64[s]")
 
 
@@ -86,12 +102,28 @@ def _steps(dates: np.ndarray) -> set[int]:
     return {*np.diff(_periods(np.sort(dates))).tolist()}
 
 
-def _whole(labels: Sequence[Any]) -> np.ndarray | None:
+def _year_first(label: str) -> list[int]:
+    return [int(part) for part in re.findall(r"\d+", label)[::-1]]
+
+
+def _places(labels: Sequence[Any]) -> np.ndarray | None:
+    """Returns numbers or dates as whole numbers; None for all else."""
+    import pandas as pd
+
+    if all(hasattr(label, "month") and hasattr(label, "day") for label in labels):
+        return _periods(
+            np.array([*map(str, map(pd.Timestamp, map(str, labels)))], "M8[s]")
+        )
     try:
         numbers = np.asarray(labels, float)
     except (TypeError, ValueError):
         return None
-    return numbers if np.array_equal(numbers, np.floor(numbers)) else None
+    if not np.array_equal(numbers, np.floor(numbers)):
+        return None
+    width = len(str(int(numbers[0])))
+    spelling = {6: "%Y%m", 8: "%Y%m%d"}.get(width, "")
+    parsed = _parsed([f"{number:.0f}" for number in numbers], spelling)
+    return numbers if parsed is None or not spelling else _periods(parsed)
 
 
 def _tell(
