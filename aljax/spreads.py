@@ -14,7 +14,9 @@ from aljax.config import SYNONYMS
 from aljax.errors import warn
 from aljax.graph.slices import Slice
 
-MOST, FEW = 0.99, 4  # of all squared distances, if a quarter of the columns makes them
+# Parts of the squared distances that a quarter of the columns (or one), or a twentieth,
+# should not make.
+MOST = ((0.99, 1 / 4, 1), (0.9, 1 / 20, 0))
 FEWEST = 3  # columns, which can be compared
 CODES = 10  # ids or rows, from which on a column may be a code of them
 FAR, RARE = 50, 0.01  # quartile ranges from the median, of all cells of a column
@@ -81,15 +83,17 @@ def warn_of_units(
     varying = np.count_nonzero(share)
     if not varying and max(map(len, rows)) >= FEWEST:
         warn("rows do not differ in any column within their slices: maps show nothing.")
-    few = int(np.searchsorted(np.cumsum(share[order]), MOST)) + 1
-    if varying < FEWEST or few > max(varying // FEW, 1):
+    for most, part, least in MOST if varying >= FEWEST else ():
+        few = int(np.searchsorted(np.cumsum(share[order]), most)) + 1
+        if few > max(int(part * varying), least):
+            continue
+        if _warn_of_far(rows, names, order[:few], place, robust) < few:
+            shown = few_of([repr(names[column]) for column in order[:few]])
+            warn(
+                f"{most:.0%} of the squared distances between rows come from {few} of "
+                f"{len(share)} columns ({shown}); the others hardly count. {remedy}"
+            )
         return
-    if _warn_of_far(rows, names, order[:few], place, robust) < few:
-        shown = few_of([repr(names[column]) for column in order[:few]])
-        warn(
-            f"{MOST:.0%} of the squared distances between rows come from {few} of "
-            f"{len(share)} columns ({shown}); the others hardly count. {remedy}"
-        )
 
 
 def warn_of_cells(

@@ -32,6 +32,7 @@ layout.min_dist=[0.1,0.2].  alignment.alignment_regularisation=auto chooses the 
 by hidden mates.  `--help experiment`, `--help data` and `--help task` say more of
 these; of settings, python -c "import aljax; help(aljax.LayoutConfig)"."""
 WIDTH = 100
+SENTENCE = 80  # letters; longer ones end at a comma
 
 
 def usage(asked: Sequence[str] = ()) -> str:
@@ -83,7 +84,8 @@ def sentences(documented: Any) -> dict[str, str]:
         plain = re.sub(r" \([^)]*\)", "", " ".join(rest.split()))
         first = re.split(r"(?<!\.)\.(?: |$)", plain)[0].replace("None", "null")
         for name in names.split(", "):
-            said[name] = textwrap.shorten(first, 80, placeholder=" ...")
+            part = re.match(rf"(.{{1,{SENTENCE}}})[;:,] ", first)
+            said[name] = part[1] if part and len(first) > SENTENCE else first
     return said
 
 

@@ -356,6 +356,7 @@ def test_help_explains_every_setting_on_two_screens(capsys):
     assert main(["--help"]) == 0
     out = capsys.readouterr().out
     assert out.count("\n") <= 100
+    assert "...\n" not in out
     assert "digits_sequence " in out
     assert re.search(r"data.relations=null +A JSON list", out)
     assert re.search(r"motion=false +Draws how members move", out)

@@ -248,6 +248,9 @@ def test_columns_that_decide_alone_are_warned_of_once():
         lay_out()
     assert [one.filename for one in caught] == [__file__]
     assert not told([wines], metric="cosine")
+    ranks = np.random.default_rng(0).normal(size=(60, 40)) * ([20] * 2 + [1] * 38)
+    (said,) = told([ranks])
+    assert "90% of the squared distances between rows come from 2 of 40" in said
     assert_same_maps(lay_out(scale="none").maps, lay_out([*SLICES], scale="none").maps)
 
 
