@@ -84,8 +84,9 @@ def arrange(
         return rows
     if {*names} != {*expected}:
         pair = {*names} - {*expected}, {*expected} - {*names}
-        new, lacking = (sorted(side, key=str) for side in pair)
-        got = f"has the columns {new[:3]} and lacks {lacking[:3]}"
+        words = zip(("has the columns", "lacks"), pair, strict=True)
+        parts = [f"{said} {sorted(of, key=str)[:3]}" for said, of in words if of]
+        got = " and ".join(parts)
         remedy = "Rename them, or pass `.to_numpy()` if names do not matter."
         raise InputError(argument, got, "columns of the same names", remedy)
     place = {name: column for column, name in enumerate(names)}

@@ -35,8 +35,7 @@ def read_new(
         new_rows = np.zeros((0, columns))
     try:
         rows = read_rows(new_rows, "new_rows", empty=True, gaps=gaps)
-        if rows.shape[1] == columns:
-            rows = arrange(rows, names_of(new_rows), names, "new_rows")
+        rows = arrange(rows, names_of(new_rows), names, "new_rows")
     except InputError as error:
         raise error.of(name) from error.__cause__
     if rows.shape[1] != columns:

@@ -126,7 +126,7 @@ def shops():
     frame = pd.DataFrame({"month": np.repeat(MONTHS, 12), "shop": [*range(12)] * 6})
     for name, unit in (("area", 1), ("staff", 1), ("sales", 1e4)):
         frame[name] = rng.normal(size=72) * unit
-    frame["city"], frame["code"] = "Rome", frame["shop"] * 7 + 4000
+    frame["city"], frame["code"] = "1.1.2020", frame["shop"] * 7 + 4000
     frame["line"] = range(72)
 
     def write(path, change=lambda frame: frame, **options):
@@ -146,7 +146,7 @@ def test_how_a_table_was_read_is_told(shops, tmp_path):
         dataset = read(shops(tmp_path / "a.csv"), features=None)
     assert dataset.titles == MONTHS
     left, compared, order, lacking = dataset.notes
-    assert "city (text, as 'Rome')" in left
+    assert "city (text, as '1.1.2020')" in left
     assert lacking.endswith("9 after Apr 2020")
     assert "sales (sd" in compared
     assert "as dates (%b %Y): Feb 2020" in order

@@ -568,6 +568,8 @@ def test_columns_of_other_names_are_refused(fitted):
     maps = fit(frames)
     with refused("new_rows", "of slice 2 has the columns ['income']", "names"):
         maps.transform(other)
+    with refused("new_rows", "of slice 2 lacks ['a', 'e']", "same names"):
+        maps.transform(frames[0][["b", "c", "d"]])
     with refused("new_slice", "['income'] and lacks ['b']", "names"):
         maps.update(other, {0: 0}, key=jax.random.key(0))
     np.testing.assert_array_equal(

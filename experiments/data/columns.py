@@ -27,7 +27,9 @@ MARKS = {
     r"[-+]?\d{1,3}(\.\d{3})*(,\d+)?": {"decimal": ",", "thousands": "."},
     r"[-+]?\d{1,3}( \d{3})*(,\d+)?": {"decimal": ",", "thousands": " "},
 }
-UNIT = re.compile(r"\s*([$€£¥]\s*)?[-+]?\d[\d.,]*\s*([%$€£¥]|[a-zµ°]{1,3})?\s*", re.I)
+NUMBER, MARK = r"[-+]?\d+([.,]\d+)*", r"[%$€£¥]"
+AFTER = rf"{NUMBER}\s*({MARK}|[a-zµ°]{{1,3}})"  # a percentage, a price, a weight
+UNIT = re.compile(rf"\s*({MARK}\s*{NUMBER}|{AFTER})\s*", re.IGNORECASE)
 OR = "or leave columns out by data.leave_out=[NAME]."
 
 Place = Callable[[int], str]
