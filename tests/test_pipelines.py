@@ -1,6 +1,7 @@
 """Training through a layout: what it follows, and that it reaches its module."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,12 +13,11 @@ from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
 from aljax.layout import (
     Anchored,
     Unrolled,
-    aligned_loss,
-    draw_shifts,
     layout_params,
     stack_maps,
 )
 from aljax.sweep import SweepProblem
+from experiments.tasks import hidden_mates as hidden
 from experiments.tasks import training as loop
 from experiments.tasks.encoder import magnitudes
 from experiments.tasks.feature_weights import (
@@ -29,7 +29,14 @@ from experiments.tasks.hidden_mates import HiddenMates, learn_weights, weighed
 from experiments.tasks.matching import Matching, apart
 from experiments.tasks.readable import Linear, misread, reader
 from experiments.tasks.slice_metrics import covered
-from experiments.tasks.training import Encoding, Training, read_training, train
+from experiments.tasks.training import (
+    Encoding,
+    Training,
+    labeled_rows,
+    read_training,
+    square_images,
+    train,
+)
 
 KEY = jax.random.key(0)
 QUICK = Training(3, 0.1, 2, 0.5, Unrolled(KEY, n_epochs=6, last=3))
@@ -190,36 +197,39 @@ def test_a_wrong_setting_of_a_training_is_named(changed, name, got):
         read_training(ASKED | changed)
 
 
-def test_the_loss_of_hidden_mates_is_that_of_its_formula(rng):
+def test_images_have_to_be_square():
+    settings: Any = SimpleNamespace(data={"source": "diabetes"})
+    rows, labels = labeled_rows(settings)
+    assert rows.shape == (442, 10)
+    np.testing.assert_allclose(rows.std(axis=0), 1, rtol=1e-5)
+    assert labels.max() == 346
+    with refused("data.source", "10 columns"):
+        square_images(settings)
+
+
+def test_the_loss_of_hidden_mates_is_that_of_its_formula(rng, monkeypatch):
     problem = make_problem((20, 20, 20), capacity=24)[2]
-    params = layout_params(LayoutConfig(), AlignmentConfig(0.1), slices=3)
-    maps = [*rng.normal(size=(3, 20, 2))]
-    order = problem.order
+    spent, maps = rng.normal(size=(2, 3)), rng.normal(size=(3, 20, 2))
+    terms = SimpleNamespace(attraction=spent[0], repulsion=spent[1])
+    asked = []
+    monkeypatch.setattr(hidden, "aligned_loss", lambda *of: asked.append(of) or terms)
+    place = np.argsort(np.asarray(problem.order), axis=1)
     members = [(np.array([3, 1]), np.array([0, 2])), (np.array([5]), np.array([4]))]
     places = [
-        (jnp.argsort(order[t])[a], jnp.argsort(order[t + 1])[b])
+        tuple(jnp.asarray(place[t + end][of]) for end, of in enumerate((a, b)))
         for t, (a, b) in enumerate(members)
     ]
-    shifts = draw_shifts(KEY, problem.n_points, n_shifts=2)
-
-    @jax.jit
-    def values(stacked):
-        outer = [
-            HiddenMates(places, problem, params, shifts, jnp.asarray(cost))
-            for cost in (0.0, 2.0)
-        ]
-        terms = aligned_loss(stacked, problem, params, shifts)
-        return [of(stacked) for of in outer], terms.attraction + terms.repulsion
-
-    (far, both), spent = values(stack_maps(maps, problem))
-    lengths = [
+    outer: Any = HiddenMates(places, problem, "params", "shifts", jnp.asarray(2.0))
+    far = [
         np.linalg.norm(maps[t][a] - maps[t + 1][b], axis=1).mean()
         for t, (a, b) in enumerate(members)
     ]
     radii = [np.sqrt(((y - y.mean(axis=0)) ** 2).sum(axis=1).mean()) for y in maps]
-    np.testing.assert_allclose(far, np.mean(lengths) / np.mean(radii), rtol=1e-5)
-    expected = 2 * np.mean(spent / problem.degrees.sum(axis=1))
-    np.testing.assert_allclose(both - far, expected, rtol=1e-5)
+    degrees = np.asarray(problem.degrees).sum(axis=1)
+    expected = np.mean(far) / np.mean(radii) + 2 * np.mean(spent.sum(axis=0) / degrees)
+    found = jax.jit(lambda maps: outer(maps))(stack_maps([*maps], problem))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert asked[0][2:] == ("params", "shifts")
 
 
 def test_slices_move_alone_at_a_share_of_the_common_pace():

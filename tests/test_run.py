@@ -334,6 +334,7 @@ def test_a_wrong_setting_is_named(override, named, capsys):
         (["experiment=slice_metrics", "task.slices=1"], "`task.slices` is 1"),
         (["experiment=readable", "task.penalty=-1"], "`task.penalty` is -1"),
         (["experiment=alignment_weights", "task.grid=[-1]"], "`task.grid[0]` is -1"),
+        (["experiment=alignment_weights", "task.grid=1"], "`task.grid` is 1"),
         (["experiment=digits_sequence", "results=/dev/null"], "cannot be written"),
         (["experiment=digits_sequence", "results=nothing/x"], "cannot be written"),
     ],

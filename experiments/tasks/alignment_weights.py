@@ -18,7 +18,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from aljax import metrics
-from aljax.config import number
+from aljax.config import is_listed, number
 from aljax.errors import InputError
 from aljax.plot.colors import PALETTE
 from aljax.selection import WEIGHT
@@ -73,6 +73,8 @@ def run(settings: RunSettings, interrupts: Interrupts) -> Path:
     options: dict[str, Any] = {name: task[name] for name in ("cost", "hidden_share")}
     number(0)("task.cost", task["cost"])
     number(0, high=0.9, open_low=True)("task.hidden_share", task["hidden_share"])
+    if not is_listed(task["grid"]):
+        raise InputError("task.grid", f"is {task['grid']!r}", "a list of weights")
     for place, weight in enumerate(task["grid"]):
         number(0)(f"task.grid[{place}]", weight)
     training = read_training(task["training"])

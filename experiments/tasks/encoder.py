@@ -29,8 +29,8 @@ from experiments.tasks.matching import Matching, apart
 from experiments.tasks.training import (
     Encoding,
     fitted_maps,
-    labeled_rows,
     read_training,
+    square_images,
     train,
     write_results,
 )
@@ -63,7 +63,7 @@ def run(settings: RunSettings, interrupts: Interrupts) -> Path:
     for name in ("width", "components"):
         number(1, whole=True)(f"task.{name}", task[name])
     training = read_training(task["training"])
-    images, labels = labeled_rows(settings)
+    images, labels = square_images(settings)
     views = [jnp.asarray(_standard(rows)) for rows in (images, magnitudes(images))]
     matching = Matching.split(len(images), settings.seed)
     key, network_key = jax.random.split(jax.random.key(settings.seed))

@@ -29,8 +29,8 @@ from experiments.tasks.matching import Matching, apart
 from experiments.tasks.training import (
     Encoding,
     fitted_maps,
-    labeled_rows,
     read_training,
+    square_images,
     train,
     write_results,
 )
@@ -54,7 +54,7 @@ def run(settings: RunSettings, interrupts: Interrupts) -> Path:
     number(2, high=8, whole=True)("task.slices", task["slices"])
     number(0)("task.noise", task["noise"])
     training = read_training(task["training"])
-    images, labels = labeled_rows(settings)
+    images, labels = square_images(settings)
     number(4, high=len(images), whole=True)("task.rows", task["rows"])
     images, labels = images[: task["rows"]], labels[: task["rows"]]
     rows = covered(images, task["slices"], task["noise"], settings.seed)

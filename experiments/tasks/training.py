@@ -12,6 +12,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from math import isqrt
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -84,7 +85,7 @@ def read_training(values: Any, adjoint: str | None = None) -> Training:
     for name, check in NUMBERS.items():
         check(f"task.training.{name}", values[name])
     name = adjoint or values["adjoint"]
-    if name not in ADJOINTS:
+    if str(name) not in ADJOINTS:
         hint = nearest_name(str(name), [*ADJOINTS])
         expected = ", ".join(ADJOINTS)
         raise InputError("task.training.adjoint", f"is {name!r}", expected, hint)
@@ -107,6 +108,15 @@ def labeled_rows(settings: RunSettings) -> tuple[np.ndarray, np.ndarray]:
         remedy = "Take data=digits_parameters."
         raise InputError("data.source", "has no labels", "labeled rows", remedy)
     return np.asarray(dataset.slices[0]), np.asarray(dataset.labels[0])
+
+
+def square_images(settings: RunSettings) -> tuple[np.ndarray, np.ndarray]:
+    """Loads the first slice of the data, of square images, and its rows' labels."""
+    images, labels = labeled_rows(settings)
+    if isqrt(images.shape[1]) ** 2 != images.shape[1]:
+        got = f"has rows of {images.shape[1]} columns"
+        raise InputError("data.source", got, "square images")
+    return images, labels
 
 
 def fitted_maps(
