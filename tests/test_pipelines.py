@@ -215,7 +215,7 @@ def test_the_loss_of_hidden_mates_is_that_of_its_formula(rng, monkeypatch):
     monkeypatch.setattr(hidden, "aligned_loss", lambda *of: asked.append(of) or terms)
     place = np.argsort(np.asarray(problem.order), axis=1)
     members = [(np.array([3, 1]), np.array([0, 2])), (np.array([5]), np.array([4]))]
-    places = [
+    places: Any = [
         tuple(jnp.asarray(place[t + end][of]) for end, of in enumerate((a, b)))
         for t, (a, b) in enumerate(members)
     ]
