@@ -34,7 +34,7 @@ from aljax.layout.optimize import init, run, shifts_of
 from aljax.layout.problem import AlignedProblem, LayoutParams
 from aljax.layout.shifts import draw_shifts
 
-LOW = 0.3  # of the rate, in the epochs that settle a start
+HIGH, LOW = 3.0, 0.3  # of the rate, in epochs that seek a minimum or an anchor
 DESCENT = 300  # steps along the exact gradient that follow them
 RATE = 0.1  # of these, in map units
 MEMORY = 8 * 2**30  # bytes
@@ -75,8 +75,8 @@ class Implicit(eqx.Module):
             0).
         rtol: Residual of the linear systems of the derivatives, by their right-hand
             sides (above 0).
-        settle: Epochs at .3 of the rate before the search (at least 0), followed by
-            300 steps along the exact gradient; 0 for neither.
+        settle: Epochs before the search, which begin at 3 times the rate (at least 0),
+            and are followed by 300 steps along the exact gradient; 0 for neither.
         max_steps: Newton steps (at least 1).
         memory: Bytes that the curvature of all pairs may take.
         throw: If True, a layout that did not converge, or that has a direction without
@@ -87,7 +87,7 @@ class Implicit(eqx.Module):
 
     tolerance: float = 1e-3
     rtol: float = 1e-3
-    settle: int = eqx.field(static=True, default=3_000)
+    settle: int = eqx.field(static=True, default=10_000)
     max_steps: int = eqx.field(static=True, default=2_000)
     memory: int = eqx.field(static=True, default=MEMORY)
     throw: bool = eqx.field(static=True, default=True)
@@ -103,7 +103,7 @@ class Implicit(eqx.Module):
         entries = slices * points**2 * (components**2 + components + 3)
         check_memory("problem", entries * start.dtype.itemsize, self.memory)
         if self.settle:
-            start = settled(problem, params, start, epochs=self.settle)
+            start = settled(problem, params, start, epochs=self.settle, rate=HIGH)
             start = descended(Theta(problem, params, None), start)
         return self, start
 
@@ -166,7 +166,7 @@ class Anchored(eqx.Module):
             remedy = "Make it before: adjoint, _ = adjoint.at(problem, params, start)."
             raise InputError("adjoint", "has no anchor, in a trace", "one", remedy)
         if self.settle:
-            start = settled(problem, params, start, epochs=self.settle)
+            start = settled(problem, params, start, epochs=self.settle, rate=LOW)
         pairs = _pairs(problem, start, self)
         anchor = Anchor(start, pairs, jnp.asarray(self.ridge, start.dtype))
         return eqx.tree_at(lambda a: a.anchor, self, anchor, is_leaf=_is_none), start
@@ -222,19 +222,20 @@ def _settled(
     start: Maps,
     *,
     epochs: int,
+    rate: float,
     shifts: int,
 ) -> Maps:
-    low = eqx.tree_at(lambda p: p.learning_rate, params, LOW * params.learning_rate)
+    paced = eqx.tree_at(lambda p: p.learning_rate, params, rate * params.learning_rate)
     held = eqx.tree_at(lambda p: p.free, problem, moving(problem).astype(start.dtype))
     state = init(start, n_epochs=epochs, terms=terms_in(params))
-    return run(held, low, state, epochs, key=jax.random.key(0), n_shifts=shifts).maps
+    return run(held, paced, state, epochs, key=jax.random.key(0), n_shifts=shifts).maps
 
 
 def settled(
-    problem: AlignedProblem, params: LayoutParams, start: Maps, *, epochs: int
+    problem: AlignedProblem, params: LayoutParams, start: Maps, **pace: Any
 ) -> Maps:
-    """The maps after so many epochs more, at a low rate."""
-    return _settled(problem, params, start, epochs=epochs, shifts=shifts_of(problem))
+    """The maps after `epochs` more, at `rate` times the layout's own."""
+    return _settled(problem, params, start, shifts=shifts_of(problem), **pace)
 
 
 @jax.jit
