@@ -161,7 +161,7 @@ class Anchored(eqx.Module):
             InputError: If it is traced, or the pairs do not fit into memory.
         """
         if self.anchor is not None:
-            return self, self.anchor.center
+            return self, start
         if any(isinstance(leaf, Tracer) for leaf in (start, *jax.tree.leaves(problem))):
             remedy = "Make it before: adjoint, _ = adjoint.at(problem, params, start)."
             raise InputError("adjoint", "has no anchor, in a trace", "one", remedy)
