@@ -27,7 +27,7 @@ from aljax.layout.outer import curve_of
 from aljax.layout.problem import layout_params, stack_maps
 
 SIZES = (20, 20, 20)
-FIRST = Implicit(1e-8, 1e-10)
+FIRST = Implicit(1e-8, 1e-10, settle=3_000)
 EXACT = Implicit(1e-8, 1e-10, settle=0)
 
 
@@ -134,17 +134,43 @@ def test_settings_and_encoders_have_gradients(problem, params, base, encoded):
 
 
 @pytest.mark.slow
-def test_a_saddle_is_an_error_or_a_flag(problem, params, base):
+@pytest.mark.parametrize("free", [Implicit(1e9, settle=0), Anchored(0, 0.5, 4, 1e9)])
+def test_a_saddle_is_an_error_or_a_flag(problem, params, base, free):
     # Repulsion alone, which has no minimum.
     apart = dataclasses.replace(
         problem, weights=problem.weights * 0, strengths=problem.strengths * 0
     )
-    loose = Implicit(1e9, settle=0, max_steps=1, throw=False)
+    loose = dataclasses.replace(free, settle=0, max_steps=1, throw=False)
     flag = aljax.hypergradient(outer, apart, params, start=base, adjoint=loose)
     assert float(flag.curvature) <= 0
     strict = dataclasses.replace(loose, throw=True)
     with pytest.raises(RuntimeError, match="is a saddle"):
         aljax.hypergradient(outer, apart, params, start=base, adjoint=strict)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("adjoint", [EXACT, Anchored(0, 0.5, 4, 1e-8, 1e-10, 0)])
+def test_points_that_coincide_are_told_apart(problem, params, base, adjoint):
+    same = base.at[0, :, 1].set(base[0, :, 0])
+    way, start = adjoint.at(problem, params, same)
+
+    def reached(weights):
+        pieces = coupling_weights(problem, params, weights)
+        return outer(solve_layout(*pieces, start, adjoint=way).maps)
+
+    found = aljax.hypergradient(
+        outer,
+        problem,
+        params,
+        start=start,
+        of=jnp.ones(3),
+        through=coupling_weights,
+        adjoint=way,
+    )
+    assert float(found.curvature) > 0
+    step = 1e-5 * jnp.array([1.0, 1.0, 0.0])
+    difference = (reached(1 + step) - reached(1 - step)) / 2e-5
+    np.testing.assert_allclose(sum(found.gradient[:2]), difference, rtol=1e-4)
 
 
 @pytest.mark.parametrize("near", [0.0, 0.1, 0.5, 0.99])

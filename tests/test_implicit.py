@@ -69,7 +69,9 @@ def start(problem):
 @pytest.fixture(scope="module")
 def base(problem, params, start):
     """A minimum of the exact loss, to start from."""
-    return solve_layout(problem, params, start, adjoint=Implicit(1e-10)).maps
+    return solve_layout(
+        problem, params, start, adjoint=Implicit(1e-10, settle=3_000)
+    ).maps
 
 
 @pytest.fixture(scope="module")

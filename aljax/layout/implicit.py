@@ -222,7 +222,7 @@ def _settled(
     start: Maps,
     *,
     epochs: int,
-    rate: float,
+    rate: float | Float[Array, ""],
     shifts: int,
 ) -> Maps:
     paced = eqx.tree_at(lambda p: p.learning_rate, params, rate * params.learning_rate)

@@ -155,9 +155,8 @@ def in_double(
     Both in double precision, of the minimum beside the one that was found.
     """
     with jax.enable_x64(True):
-        begun, pieces, way, (through, of) = jax.tree.map(
-            doubled, (found.solution.maps, pieces, way, variable)
-        )
+        again: Any = jax.tree.map(doubled, (found.solution.maps, pieces, way, variable))
+        begun, pieces, way, (through, of) = again
         tight: dict[str, Any] = {"tolerance": 1e-6, "rtol": 1e-7, "settle": 0}
         way = dataclasses.replace(way, **tight)
         double = hypergradient(
@@ -168,8 +167,8 @@ def in_double(
         along /= np.linalg.norm(along)
 
         def at(length: float) -> float:
-            moved = through(*pieces, of + length * along)
-            return float(outer(solve_layout(*moved, begun, adjoint=way).maps))
+            moved: Any = through(*pieces, of + length * along)
+            return float(outer(solve_layout(*moved, start=begun, adjoint=way).maps))
 
         change = (at(STEP) - at(-STEP)) / (2 * STEP)
         return change, np.asarray(double.gradient)
