@@ -11,6 +11,16 @@ from aljax.errors import InputError
 RowValues = Sequence[Any] | np.ndarray
 
 
+class NamedRows(np.ndarray):
+    """An array that has the names of its columns; those made of it have none."""
+
+    columns: tuple[str, ...] | None = None
+
+    def __array_wrap__(self, array: Any, *_: Any) -> Any:
+        """Returns results of arithmetic as plain arrays and numbers."""
+        return np.asarray(array)[()]
+
+
 def as_column(values: Any, name: str) -> np.ndarray:
     """Returns one entry for each row, as an array: a list's are kept as they are.
 
@@ -67,7 +77,7 @@ def alike(frames: Sequence[Any], name: str) -> list[Any]:
     arranged = [*frames]
     for t, (frame, own) in enumerate(zip(frames, names, strict=True)):
         if own not in (None, first) and len(own) == len(first):
-            rows = frame.X if is_anndata(frame) else frame.to_numpy()
+            rows = frame.X if is_anndata(frame) else np.asarray(frame)
             arranged[t] = arrange(rows, own, first, f"{name}[{t}]")
     return arranged
 

@@ -7,7 +7,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from aljax.checks import number, one_of
-from aljax.columns import as_plain, check_hashable, is_anndata, is_missing, names_of
+from aljax.columns import (
+    NamedRows,
+    as_plain,
+    check_hashable,
+    is_missing,
+    names_of,
+)
 from aljax.errors import InputError, warn
 from aljax.graph.rows import read_rows
 from aljax.graph.slices import slices_of
@@ -63,7 +69,8 @@ class TableSlices(NamedTuple):
     """A long table cut into slices.
 
     Attributes:
-        slices: For each slice its values `(points, features)`; of a frame, frames.
+        slices: For each slice its values `(points, features)`, an array; if they are of
+            a frame, it has the names of the columns as `columns`.
         ids: For each slice the ids of its rows, to be given as relations.
         labels: The slices' labels, sorted.
         rows: For each slice which rows of the table it holds.
@@ -126,9 +133,12 @@ def slices_from_table(
     ]
     _warn_of_sizes(rows)
     held = [np.array(rows[label]) for label in order]
-    named = names_of(values) is not None and not is_anndata(values)
-    table = getattr(values, "iloc", values) if named else data
-    return TableSlices([table[chosen] for chosen in held], cut, order, held)
+    parts, names = [data[chosen] for chosen in held], names_of(values)
+    if names is not None:
+        parts = [part.view(NamedRows) for part in parts]
+        for part in parts:
+            part.columns = names
+    return TableSlices(parts, cut, order, held)
 
 
 def _warn_of_sizes(rows: Mapping[Hashable, Sequence[int]]) -> None:

@@ -7,8 +7,10 @@ import pytest
 import scipy.sparse
 from helpers import NEIGHBORS, make_data, refused
 
+from aljax.columns import alike
 from aljax.config import GraphConfig, LayoutConfig
 from aljax.fit import fit
+from aljax.graph.slices import read_slices
 from aljax.tables import slices_from_table, sliding_windows
 
 pytestmark = pytest.mark.usefixtures("as_users_run_it")
@@ -60,12 +62,22 @@ def test_a_category_of_pandas_serves_as_labels_and_ids():
 
 
 @pytest.mark.parametrize("library", ["pandas", "polars"])
-def test_a_frame_is_cut_into_frames(library):
+def test_slices_of_a_frame_are_arrays_that_a_model_knows_the_columns_of(library):
     module = pytest.importorskip(library, reason=f"pip install {library}")
     frame = module.DataFrame({"area": [1.0, 2.0, None], "staff": [4, 5, 6]})
     cut = slices_from_table(frame, [7, 6, 7], [1, 1, 2], missing="keep")
-    assert [[*part.columns] for part in cut.slices] == [["area", "staff"]] * 2
-    np.testing.assert_array_equal(cut.slices[1], [[1, 4], [np.nan, 6]])
+    early, late = cut.slices
+    assert {part.columns for part in cut.slices} == {("area", "staff")}
+    assert [part.columns for part in read_slices([early])] == [("area", "staff")]
+    np.testing.assert_array_equal(late, [[1, 4], [np.nan, 6]])
+    apart = early - late[:1]  # of rows that have other numbers in the frame
+    assert (apart.tolist(), type(apart)) == ([[1.0, 1.0]], np.ndarray)
+    assert early[:, 1].tolist() == [5.0]
+    assert isinstance(early.mean(), np.floating)
+    assert float(jax.jit(jax.numpy.sum)(early)) == 7.0
+    swapped = frame[["staff", "area"]][:2]
+    (rows,) = slices_from_table(swapped, [6, 6], [1, 2]).slices
+    np.testing.assert_array_equal(alike([early, rows], "data")[1], [[1, 4], [2, 5]])
 
 
 def test_text_in_a_frame_is_told_with_its_column_and_a_remedy():
