@@ -47,13 +47,18 @@ TEXTS: dict[type, tuple[Any, Any]] = {
         lambda span: f"{span.days} {span.seconds} {span.microseconds}",
         lambda text: datetime.timedelta(*map(int, text.split())),
     ),
+    # Not by `Fraction` itself, which a short "1e999999999" keeps busy for hours.
+    fractions.Fraction: (
+        str,
+        lambda text: fractions.Fraction(*map(int, text.split("/"))),
+    ),
     # A path is read as one of no machine, which equals it.
     pathlib.PosixPath: (str, pathlib.PurePosixPath),
     pathlib.WindowsPath: (str, pathlib.PureWindowsPath),
     **{
         kind: (str, kind)
         for kind in (
-            *(uuid.UUID, decimal.Decimal, fractions.Fraction, complex),
+            *(uuid.UUID, decimal.Decimal, complex),
             *(ipaddress.IPv4Address, ipaddress.IPv6Address),
             *(pathlib.PurePosixPath, pathlib.PureWindowsPath),
         )

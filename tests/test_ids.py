@@ -24,6 +24,7 @@ from helpers import (
 import aljax
 from aljax import files
 from aljax.config import GraphConfig
+from aljax.files import READ
 from aljax.fit import prepare
 from aljax.graph.slices import slices_of
 from aljax.relations.mates import Mates, chain
@@ -177,7 +178,7 @@ KINDS = {
     "plain": [
         *(pathlib.Path("a", str(i)) for i in range(5)),
         *(ipaddress.ip_address(i) for i in range(5)),
-        *(fractions.Fraction(i, 7) for i in range(1, 7)),
+        *(fractions.Fraction(i, 7) for i in range(2, 8)),
         *(datetime.timedelta(-1, i, 1) for i in range(5)),
         *(datetime.time(i, 30, tzinfo=datetime.UTC) for i in range(5)),
         *(complex(i, -1) for i in range(19)),
@@ -221,3 +222,8 @@ def test_labels_may_be_a_column(labels):
         slice_labels=labels,
     )
     assert maps.slice_labels == tuple(labels)
+
+
+def test_a_short_text_is_no_fraction_of_a_billion_digits():
+    with pytest.raises(ValueError, match="1e99"):
+        READ["Fraction"]("1e999999999")
