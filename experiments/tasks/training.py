@@ -93,8 +93,7 @@ def read_training(values: Any, adjoint: str | None = None) -> Training:
     try:
         made = ADJOINTS[name](**values.get(name) or {})
     except InputError as error:
-        wrong = f"{place}.{error.name}"
-        raise InputError(wrong, error.got, error.expected) from error
+        raise error.renamed(f"{place}.{error.name}") from error
     except TypeError as error:
         got = f"is {values.get(name)!r}"
         raise InputError(place, got, f"options of {name} ({error})") from error
