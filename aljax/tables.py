@@ -54,10 +54,11 @@ def sliding_windows(
 # Months by name, or days, months, quarters or weeks before years: their text is not
 # sorted by time.
 MONTH = "(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z.]*"
+ALONE = MONTH[:-7] + r"(r?uary|ch|il|e|y|ust|t|t?ember|ober)?\.?"  # no name, as Mary
 DATE = re.compile(
     rf"(\d{{1,2}}[ .-]+)?{MONTH}([ .-]+\d{{1,2}},)?[ .-]*\d{{2,4}}"
     r"|(\d{1,2}[ ./-])?\d{1,2}[ ./-]\d{4}( \d\d?:\d\d.*)?"
-    rf"|{MONTH}|(Q[1-4]|[1-4]Q|W\d{{1,2}})[ ./'-]*\d{{2,4}}",
+    rf"|{ALONE}|(Q[1-4]|[1-4]Q|W\d{{1,2}})[ ./'-]*\d{{2,4}}",
     re.IGNORECASE,
 )
 
