@@ -15,6 +15,7 @@ from jaxtyping import Int
 from aljax.config import is_listed
 from aljax.couple import Coupling
 from aljax.embedding import AlignedEmbedding
+from aljax.errors import InputError
 from aljax.graph.repeated import chosen, distinct_rows
 from aljax.graph.slices import Slice, ids_of, one_for_each
 from aljax.relations.mates import Relations, by_row
@@ -105,19 +106,32 @@ def among_kinds(relations: Relations, kinds: Kinds) -> Pairs:
 def new_among_kinds(
     fitted: AlignedEmbedding, relations: Any, slices: Sequence[Slice], kinds: Kinds
 ) -> Any:
-    """Returns an update's relations as pairs of kinds of row; ids as they came.
+    """Returns an update's relations as pairs of kinds of row; text as it came.
 
     Args:
         fitted: The sequence so far, of distinct rows.
-        relations: A dict or pairs of rows of `slices`.
+        relations: A dict, pairs or a `Coupling` of rows of `slices`, or "transport".
         slices: The slices with all their rows, the new one last.
         kinds: For each of their rows the distinct row that it is.
+
+    Raises:
+        InputError: They are ids, or do not fit the slices.
     """
+    if isinstance(relations, str):
+        return relations
+    new = len(slices) - 1
+    if isinstance(relations, Coupling):
+        relations = {of: it for of, it in relations.relations.items() if of[1] == new}
+    if not isinstance(relations, Mapping):
+        got = f"is a {type(relations).__name__}"
+        expected = "a dict {row of the last slice: row of the new one}, or pairs"
+        remedy = "With `unique=True` the ids that `fit` was given are not kept."
+        raise InputError("relations", got, expected, remedy)
 
     def read(relations: Any) -> Any:
         if not is_dict(relations):
             return among_kinds(from_pairs(relations, slices), kinds)
-        last, window = len(slices) - 2, fitted.alignment.alignment_window_size
+        last, window = new - 1, fitted.alignment.alignment_window_size
         step = from_dict(relations, last, slices, name="relations")
         (pairs,) = among_kinds({(last, 1): step}, kinds).values()
         mates = follow(fitted.relations, by_row(pairs), last, window=window)
@@ -126,4 +140,4 @@ def new_among_kinds(
             for (t, offset), linked in mates.items()
         }
 
-    return turning(read, relations) if isinstance(relations, Mapping) else relations
+    return turning(read, relations)

@@ -17,6 +17,7 @@ from sklearn.preprocessing import StandardScaler
 
 import aljax
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
+from aljax.couple import Coupling
 from aljax.graph.exact import exact_knn
 from aljax.layout.sharding import read_devices
 from aljax.umap_parameters import OF_ONE_MAP, POINTLESS
@@ -271,6 +272,15 @@ def test_equal_rows_of_slices_are_laid_out_once(tmp_path):
     by_ids = aljax.AlignedUMAP(**BARE, unique=True).fit(slices, relations=ids)
     both = by_ids.maps_.relations[0, 1]
     assert (both.rows == first[3]).sum() == 2  # of rows 3 and 43
+    with refused("relations", "is a list", "pairs", "unique=True"):
+        by_ids.update(slices[2], relations=ids[2])
+    pairs = np.array([[45, 0], [3, 5]])  # row 45 is of the kind of row 2
+    pulls = dict.fromkeys([(0, 1), (1, 3)], (pairs, np.ones(2)))
+    by_ids.update(slices[2], relations=Coupling((), pulls, (44, 46, 40, 40), ()))
+    linked = by_ids.maps_.relations[1, 2]
+    kinds = by_ids._unique_inverse_
+    ends = [[second[2], kinds[3][0]], [second[3], kinds[3][5]]]
+    assert sorted(np.stack(linked[:2], axis=1).tolist()) == sorted(ends)
 
 
 def test_a_sequence_without_a_layout_is_refused():
