@@ -32,7 +32,7 @@ from aljax.graph.function import Metric, all_pairs
 from aljax.graph.knn import KNN, Rows, as_floats, capacity_for, on_device
 from aljax.graph.sets import DENSE_SETS, SPARSE_SETS, set_distances
 
-LEAST = np.finfo(np.float64).tiny  # a distance
+LEAST = np.finfo(np.float64).tiny  # distance between rows that differ
 FEW = 0.01  # share of rows, such as repeated ones, that may drown
 # Metrics that scikit-learn and pynndescent know by the same name for the same thing.
 PLAIN_METRICS = (
@@ -41,8 +41,10 @@ PLAIN_METRICS = (
 )
 SPARSE_METRICS = ("euclidean", "cosine", "manhattan")
 # Metrics that are computed of sparse rows as if they were dense.
-FILLED = ("correlation", "sqeuclidean", "chebyshev", "minkowski", "canberra")
-FILLED = (*FILLED, "braycurtis")
+FILLED = (
+    *("correlation", "sqeuclidean", "chebyshev"),
+    *("minkowski", "canberra", "braycurtis"),
+)
 FILLED_ENTRIES = 2**24  # of the rows that are dense at once
 # Metrics of which all distances are computed on the host.
 DENSE_PAIRS = (*PLAIN_METRICS, *DENSE_SETS)

@@ -185,10 +185,8 @@ def _text(
     remedy = "Drop the column, or convert what it means to numbers first."
     if isinstance(value, str):
         remedy = (
-            "Drop the column, encode its words by `pandas.get_dummies`, or convert "
-        )
-        remedy += (
-            'it by `pandas.to_numeric(column, errors="coerce")`, which leaves gaps.'
+            "Drop the column, encode its words by `pandas.get_dummies`, or convert it "
+            'by `pandas.to_numeric(column, errors="coerce")`, which leaves gaps.'
         )
     if isinstance(value, str) and re.fullmatch(r"\s*[-+]?[\d.]*,\d+\s*", value):
         remedy = 'Read the file by `pandas.read_csv(..., decimal=",")`.'

@@ -1,13 +1,13 @@
-"""Tries what relations, distances and new rows may be wrong in on real sequences.
+"""Counts which wrong relations, distances and new rows are noticed on real sequences.
 
     python -m experiments.benchmarks.doors [contradicted matrices guesses sets ...]
 
-`contradicted` says of how many pairs of slices a warning tells that the data
-contradict their relations, which are right, or wrong in some way.  `matrices` compares
+`contradicted` counts the pairs of slices of which a warning says that the data
+contradict their relations; these are right, or wrong in some way.  `matrices` compares
 graphs of distances as other tools make them with those of umap-learn.  `guesses` has
 the share of rows that `place` finds inside, for rows that the map has not seen and rows
-unlike its own.  `sets` has the share of nearest neighbors that are found, and the
-seconds that takes.  Sequences whose packages are missing are left out.
+unlike its own.  `sets` has the share of the nearest neighbors that a search finds, and
+its seconds.  Sequences whose packages are missing are left out.
 """
 
 import sys
