@@ -547,6 +547,12 @@ def test_columns_are_matched_by_their_names(fitted, tmp_path, library):
         np.testing.assert_array_equal(one, other)
 
 
+def test_rows_that_a_function_takes_for_equal_have_no_distance():
+    rows = np.array([[0.0, 1], [0, 2], [3, 0]])
+    first = nearest(rows, rows, 3, metric=lambda x, y: abs(x[0] - y[0]))[1]
+    np.testing.assert_array_equal(first, [[0, 0, 3], [0, 0, 3], [0, 3, 3]])
+
+
 def test_columns_may_be_named_by_numbers_that_do_not_just_count():
     assert names_of(pandas.DataFrame(DATA[0])) is None
     frames = [as_frame(*pair) for pair in zip(DATA, ("edcba", "abcde"), strict=False)]

@@ -32,6 +32,7 @@ from aljax.graph.function import Metric, all_pairs
 from aljax.graph.knn import KNN, Rows, as_floats, capacity_for, on_device
 from aljax.graph.sets import DENSE_SETS, SPARSE_SETS, set_distances
 
+PRODUCTS = ("euclidean", "sqeuclidean")  # by products, which rounding may cancel
 LEAST = np.finfo(np.float64).tiny  # distance between rows that differ
 FEW = 0.01  # share of rows, such as repeated ones, that may drown
 # Metrics that scikit-learn and pynndescent know by the same name for the same thing.
@@ -128,7 +129,8 @@ def nearest(
         if isinstance(rows, np.ndarray):  # may have gaps, for functions
             apart = apart - np.isnan(ends).all(axis=0).sum(axis=1)
         apart = np.reshape(apart, chosen.shape)
-        near = np.where(apart == 0, 0.0, np.where(near == 0, LEAST, near))
+        lost = (near == 0) & (metric in PRODUCTS)
+        near = np.where(apart == 0, 0.0, np.where(lost, LEAST, near))
         order = np.argsort(near, axis=1, kind="stable")
         blocks.append([np.take_along_axis(x, order, axis=1) for x in (chosen, near)])
     indices, lengths = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
