@@ -18,6 +18,7 @@ from jaxtyping import Array, Bool, Float
 
 from aljax.config import number
 from aljax.errors import InputError
+from aljax.graph.knn import capacity_for
 from aljax.layout.losses import terms_in
 from aljax.layout.minimum import (
     Anchor,
@@ -276,7 +277,7 @@ def _pairs(problem: AlignedProblem, center: Maps, adjoint: Anchored) -> Pairs:
         pairs = np.vstack([all_near, np.stack([heads[far], tails[far]], axis=1)])
         counts = np.repeat(weights, sizes[t])[far]
         kept.append((pairs, np.concatenate([np.ones(len(all_near)), counts])))
-    width = max(len(counts) for _, counts in kept)
+    width = capacity_for(max(len(counts) for _, counts in kept))
     heads, tails = np.zeros((2, slices, width), np.int32)
     weights = np.zeros((slices, width))
     for t, (pairs, counts) in enumerate(kept):

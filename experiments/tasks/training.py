@@ -229,12 +229,6 @@ def anchored(training: Training, pieces: Any, start: Array, key: Array) -> Any:
     if isinstance(adjoint, Unrolled):
         return eqx.tree_at(lambda a: a.key, adjoint, key), start
     adjoint, start = adjoint.at(*pieces, start)
-    if isinstance(adjoint, Anchored):  # padded, so that others share the program
-        pairs: Any = adjoint.anchor.pairs  # pyright: ignore
-        width = pairs.heads.shape[1]
-        more = (1 << (width - 1).bit_length()) - width
-        padded = jax.tree.map(lambda leaf: jnp.pad(leaf, ((0, 0), (0, more))), pairs)
-        return eqx.tree_at(lambda a: a.anchor.pairs, adjoint, padded), start
     return dataclasses.replace(adjoint, settle=0), start
 
 
