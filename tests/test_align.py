@@ -399,7 +399,7 @@ BAD_DATA = {
     "None": (
         spoiled(lambda x: with_value(x.astype(object), None)),
         "slices[1]",
-        "None (NoneType) in row 7, column 2",
+        "nan in row 7, column 2",
     ),
     "complex numbers": (spoiled(lambda x: x + 1j), "slices[1]", "complex"),
     "dates": (

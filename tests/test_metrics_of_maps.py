@@ -289,7 +289,7 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
             (np.where(np.isnan(ODD), np.inf, ODD), "row 3"),
             (np.where(np.isnan(ODD), 1e300, ODD), "below 1e+36"),
             (SOME.astype(str), "str_"),
-            (np.array([[1, None]] * 60), "NoneType"),
+            (np.array([[1, None]] * 60), "nan in row 0, column 1"),
             (SOME * 1j, "complex128"),
             (SOME[:, 0], "(60,)"),
             (SOME[:0], "(0, 6)"),

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import pytest
 from helpers import make_data, make_relations
 from hostile import (  # noqa: F401
     LONG,
@@ -32,6 +33,8 @@ from hypothesis import strategies as st
 import aljax
 from aljax.sweep import SweepProblem, sweep
 
+# Slices of equal rows are drawn, too.
+pytestmark = pytest.mark.filterwarnings("ignore:rows do not differ")
 KEY = jax.random.key(0)
 CONFIGS = (aljax.GraphConfig, aljax.LayoutConfig, aljax.AlignmentConfig)
 SETTINGS = {field.name for config in CONFIGS for field in dataclasses.fields(config)}
