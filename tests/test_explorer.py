@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from helpers import refused
 
+from aljax.contributions import Contributions
 from aljax.metrics import Calls, Moves
 from aljax.plot import explore
 
@@ -218,7 +219,7 @@ def test_hover_names_the_point_with_its_columns(page):
     page.mouse.move(*reach(page, "p31"))
     page.wait_for_function("document.querySelector('#tip').style.display === 'block'")
     assert page.locator("#tip").inner_text().splitlines() == [
-        *("p31", "label: 3", "ink: 0.78814", "word: p31", "neighbors changed: unknown"),
+        *("p31", "label: 3", "ink: 0.78814", "word: p31", "neighbors changed: 0"),
     ]
     page.mouse.move(*reach(page, MARK))
     page.wait_for_function(
@@ -320,4 +321,54 @@ def test_a_switch_grays_who_is_not_called(page, tmp_path):
     dark = [(seen.min(axis=2) < 0.5).sum() for seen in (grayed, picture(opened))]
     assert 2.4 < dark[1] / dark[0] < 3.6  # nine members, of whom three were called
     assert page.locator("#real").is_hidden()  # no moves
+    assert not opened.said
+
+
+def explanation(names: tuple[str, ...]) -> Contributions:
+    """Members carried along x by "up", and half as far back by "down"."""
+    count, nothing = len(names), np.zeros((len(names), 2))
+    values = np.zeros((count, 9, 2))
+    values[:, 4, 0], values[:, 7, 0] = 2, -1
+    columns = [*"abcd", "up", *"ef", "down", "g"]
+    ends = np.tile([1.0, 0.0], (count, 1))
+    rest = dict.fromkeys(("others", "lists", "leaps", "unexplained"), nothing)
+    return Contributions(
+        names, tuple(columns), values, start=nothing, end=ends, **rest, title="1 to 2"
+    )
+
+
+def test_the_page_says_what_moved_members(tmp_path):
+    path = tmp_path / "maps.html"
+    plain = payload(explore(some_maps(), path, ids=IDS))
+    assert plain["explained"] == []
+    given = [explanation(("p30", "p31"))]
+    content = payload(explore(some_maps(), path, ids=IDS, explained=given))
+    (of,) = content["explained"]
+    assert of["title"] == "1 to 2"
+    assert {content["members"][int(e)] for e in of["members"]} == {"p30", "p31"}
+    for bars in of["members"].values():
+        assert bars[:2] == [["up", 2.0], ["down", -1.0]]
+        ends = [["3 other columns", 0.0], ["other members", 0.0], ["unexplained", 0.0]]
+        assert bars[6:] == ends
+    for wrong in (explanation(("nobody",)), given[0].mean(), "p30"):
+        with refused("explained", ""):
+            explore(some_maps(), path, ids=IDS, explained=wrong)
+
+
+@pytest.mark.slow
+def test_a_chosen_member_shows_what_moved_it(page, tmp_path):
+    given = explanation(("p30",))
+    path = explore(some_maps(), tmp_path / "m.html", ids=IDS, explained=given)
+    opened = open_page(page.context.browser, path)
+    for name in ("p31", "p30"):
+        opened.fill("#find", name)
+        opened.press("#find", "Enter")
+    assert opened.locator("#why h2").all_inner_texts() == ["What moved p30, 1 to 2"]
+    lines = opened.locator("#why .part").all_inner_texts()
+    assert [line.split() for line in lines[:2]] == [["up", "+2"], ["down", "-1"]]
+    boxes = [bar.bounding_box() for bar in opened.locator("#why b").all()[:2]]
+    assert boxes[0]["width"] == pytest.approx(2 * boxes[1]["width"], rel=0.05)
+    assert boxes[1]["x"] < boxes[0]["x"]
+    opened.locator("#chosen button").nth(1).click()
+    assert opened.locator("#why h2").count() == 0
     assert not opened.said

@@ -56,7 +56,7 @@ def contributions(
     length = float(np.linalg.norm(mean.moves))
     unit = f"map units along the move of {length:.2g}"
     if image_shape is None:
-        names, bars = _bars(mean, n_columns, length)
+        names, bars = bars_of(mean, 0, n_columns)
         ax = ax or style.new_axes(WIDTH, HEAD + BAR * len(names))
         hues = hues_of([*HUES], color, [*HUES.values()])
         _draw_bars(ax, names, bars, min(n_columns, len(mean.columns)), hues)
@@ -68,18 +68,20 @@ def contributions(
     return ax.figure.canvas.figure
 
 
-def _bars(
-    mean: Contributions, n_columns: int, length: float
+def bars_of(
+    contributions: Contributions, member: int, n_columns: int
 ) -> tuple[list[str], np.ndarray]:
-    """The names and lengths of the bars."""
-    first, rest = np.split(mean.order()[0], [n_columns])
-    along, unit = mean.along[0], mean.moves[0] / (length or 1.0)
-    names, bars = [str(mean.columns[j]) for j in first], [*along[first]]
+    """The names and lengths of one member's bars, along its move."""
+    first, rest = np.split(contributions.order()[member], [n_columns])
+    along, move = contributions.along[member], contributions.moves[member]
+    unit = move / (np.linalg.norm(move) or 1.0)
+    names, bars = [str(contributions.columns[j]) for j in first], [*along[first]]
     if rest.size:
         names.append(f"{rest.size} other columns")
         bars.append(along[rest].sum())
     names += ["other members", "unexplained"]
-    return names, np.array([*bars, mean.others[0] @ unit, mean.unexplained[0] @ unit])
+    beside = contributions.others[member], contributions.unexplained[member]
+    return names, np.array([*bars, *(part @ unit for part in beside)])
 
 
 def _draw_bars(

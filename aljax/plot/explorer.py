@@ -18,7 +18,8 @@ import numpy as np
 from matplotlib import colormaps, colors
 
 from aljax.columns import RowValues, is_missing, per_row
-from aljax.errors import InputError, read_path
+from aljax.contributions import Contributions
+from aljax.errors import InputError, instance, read_path
 from aljax.plot import style
 from aljax.plot.colors import (
     CLASSES,
@@ -29,11 +30,13 @@ from aljax.plot.colors import (
     get_cmap,
     read_color,
 )
+from aljax.plot.explained import bars_of
 from aljax.plot.motion import neighbor_change
 from aljax.plot.read import read_maps, read_members, read_moves, read_titles
 
 LEVELS = 65_535
 NEAREST = 15
+EXPLAINING = 6  # columns of a chosen member that have a bar
 ABSENT = 255  # of the share of neighbors that changed
 
 
@@ -50,6 +53,7 @@ def explore(
     titles: Sequence[str] | None = None,
     heading: str = "",
     moves: Any = None,
+    explained: Any = None,
 ) -> Path:
     """Writes a page with a slider through the slices, search, trails and colors.
 
@@ -69,13 +73,15 @@ def explore(
         titles: One for each slice.
         heading: The title of the page.
         moves: What `aljax.metrics.moved` called: a switch grays all other members.
+        explained: What `aljax.explain` returned, or a list of such: of a chosen member
+            the page shows how far which columns carried it.
 
     Returns:
         The path.
 
     Raises:
-        InputError: Another ending, what does not fit the slices, or plain maps without
-            ids.
+        InputError: Another ending, what does not fit the slices, plain maps without
+            ids, or explained members that are none of the maps' ids.
     """
     path = read_path(path)
     if path.suffix.lower() not in (".html", ".htm"):
@@ -103,6 +109,7 @@ def explore(
         "members": members.names,
         "slices": _slices(maps, members.codes),
         "moved": None if called is None else _encode([*called]),
+        "explained": _explained(explained, members.names),
         "columns": shown,
         "plain": _bytes(read_color("color", plain)[:3]),
         "unknown": _bytes(colors.to_rgb(UNKNOWN)),
@@ -116,6 +123,29 @@ def explore(
     with style.written(path) as beside:
         beside.write_text(page, encoding="utf-8")
     return path
+
+
+def _explained(explained: Any, names: list[str]) -> list[dict[str, Any]]:
+    """For each explanation the bars of its members, by their places in `names`."""
+    if explained is None:
+        return []
+    places = {name: place for place, name in enumerate(names)}
+    listed = explained if isinstance(explained, list | tuple) else [explained]
+    read = []
+    for contributions in listed:
+        asked = "what `aljax.explain` returns"
+        instance("explained", contributions, Contributions, asked)
+        bars = {}
+        for row, member in enumerate(map(str, contributions.members)):
+            if member not in places:
+                got, expected = f"is of {member!r}", "members by the ids of the maps"
+                remedy = "Explain maps that have ids; a group's mean has no point."
+                raise InputError("explained", got, expected, remedy)
+            texts, lengths = bars_of(contributions, row, EXPLAINING)
+            kept = [round(float(length), 4) for length in lengths]
+            bars[places[member]] = [*zip(texts, kept, strict=True)]
+        read.append({"title": contributions.title, "members": bars})
+    return read
 
 
 def _slices(maps: list[np.ndarray], codes: list[np.ndarray]) -> dict[str, Any]:
