@@ -7,7 +7,7 @@ Center and unit are scikit-learn's (`StandardScaler`: mean and deviation;
 (`SimpleImputer`); of all rows together, or of each slice's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -122,6 +122,9 @@ def scale(
     return [one.features for one in done], scaling
 
 
+Pool = Callable[[Sequence[Slice]], Iterable[Sequence[Slice]]]
+
+
 def scaled(
     slices: Sequence[Slice], scale: Any, by: str, missing: str, knn: Any = None
 ) -> tuple[Sequence[Slice], Scaling | None]:
@@ -131,25 +134,78 @@ def scaled(
         InputError: Neighbors `knn` are known, whose distances have other units; or
             slices cannot be scaled, or not in this way.
     """
+    widths = check_scale(slices, scale, by, missing, knn)
+    if not widths:
+        return slices, None
+    alike = len({*widths}) == 1
+    return in_units(slices, scale, by, missing, alike=alike, pool=lambda own: [own])
+
+
+def check_scale(
+    slices: Sequence[Slice], scale: Any, by: str, missing: str, knn: Any
+) -> list[int]:
+    """Returns the numbers of columns of slices to be scaled; none if none are.
+
+    Raises:
+        InputError: As `scaled`.
+    """
     one_of("all", "slice")("scale_by", by)
     one_of("error", "median")("missing", missing)
     if scale in HOW[:2] and missing == "error":
-        return slices, None
+        return []
     if knn is not None and scale not in HOW[:2]:
         got, remedy = "is set beside `precomputed_knn`", "Scale by `aljax.scale` first."
         raise InputError("scale", got, "None, for neighbors have their units", remedy)
     widths = [_check(one).shape[1] for one in slices]
     if by == "all":
         _check_alike(widths, "the slices")
-        units = [_units_of(slices, scale, missing)] * len(slices)
+    return widths
+
+
+def in_units(
+    slices: Sequence[Slice],
+    scale: Any,
+    by: str,
+    missing: str,
+    *,
+    alike: bool,
+    pool: Pool,
+) -> tuple[Sequence[Slice], Scaling]:
+    """Returns slices that `check_scale` has checked in common units.
+
+    Args:
+        slices: Those to scale.
+        scale: As in `scale`, and so are `by` and `missing`.
+        by: See there.
+        missing: See there.
+        alike: If the slices of the whole sequence have as many columns.
+        pool: Yields all slices of the sequence, some of their columns after others.
+    """
+    if by == "all":
+        units = [_units_of_all(slices, scale, missing, pool)] * len(slices)
     else:
-        several = missing == "median" and len({*widths}) == 1
-        others = _units_of(slices, None, missing) if several else None
+        several = missing == "median" and alike
+        others = _units_of_all(slices, None, missing, pool) if several else None
         units = [_units_of([one], scale, missing, others) for one in slices]
     pairs = zip(slices, units, strict=True)
     done = [replace(one, given=of.apply(one.features)) for one, of in pairs]
     name = scale if scale in HOW else type(scale).__name__
     return done, Scaling(tuple(units), name, by, missing)
+
+
+def _units_of_all(
+    slices: Sequence[Slice], scale: Any, missing: str, pool: Pool
+) -> Columns:
+    """Returns the units of the rows of the whole sequence."""
+    found = scale if scale in HOW else None
+    parts = [_units_of(part, found, missing) for part in pool(slices)]
+    center = np.concatenate([of.center for of in parts])
+    unit = np.concatenate([of.unit for of in parts])
+    fills = [of.fill for of in parts if of.fill is not None]
+    if scale not in HOW:
+        known = _units_of(slices, scale, "error")
+        center, unit = known.center, known.unit
+    return Columns(center, unit, np.concatenate(fills) if fills else None)
 
 
 def _check(one: Slice) -> Rows:

@@ -7,6 +7,8 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -15,10 +17,17 @@ from sklearn.neighbors import NearestNeighbors
 
 import aljax
 import aljax.distributed
+from aljax.distributed import exchange
 
 SIZES = (41, 48, 45, 43, 47)
 HEARTBEAT = 10
 FAR = 100
+UNITS = [
+    ("standard", "all", "error"),
+    ("robust", "all", "median"),
+    (None, "all", "median"),
+    ("standard", "slice", "median"),
+]
 
 
 def fits(
@@ -28,11 +37,17 @@ def fits(
     kappa: float = 0,
     times: int = 1,
     rows: bool = False,
+    lacking: bool = False,
+    units: Mapping[str, Any] = {},
     progress=None,
 ) -> float:
     """The farthest that the maps of all processes are from those of one device."""
     sizes = SIZES * times
     data, relations = make_data(sizes), make_relations(sizes)
+    if units:
+        data = [x.astype(float) * [1, 10, 1e4, 0.1, 1] + t for t, x in enumerate(data)]
+        for t, x in enumerate(data if units["missing"] == "median" else []):
+            x[t :: 1 if t == 1 else 7, t % 2] = np.nan  # a column of slice 1 is empty
     if ids:
         relations = [list(range(size)) for size in sizes]
     options = {
@@ -49,18 +64,30 @@ def fits(
     own = aljax.distributed.share(count).own
     mine = data[own.start : own.stop]
     of_rows = about_rows(data) if rows else {}
-    found = aljax.distributed.fit(
+    if lacking:  # starts of two slices, of another process's and its own
+        starts = of_rows["start"]
+        of_rows = {"start": [None, starts[1], *[None] * 2, *starts[4:]]}
+    found: Any = aljax.distributed.fit(
         mine,
         relations,
         n_slices=count,
         progress=progress,
+        **units,
         **{name: values[own.start : own.stop] for name, values in of_rows.items()},
         **options,
     )
     assert [len(one) for one in found.maps] == [sizes[t] for t in own]
     maps, history = aljax.distributed.gather(found, count)
     assert history.total().shape == (-(-epochs // 10),)
-    one = aljax.fit(data, relations, **of_rows, **options)
+    one: Any = aljax.fit(data, relations, **units, **of_rows, **options)
+    if units:
+        for ours, its in zip(
+            found.scaling.columns,
+            one.scaling[own.start : own.stop].columns,
+            strict=True,
+        ):
+            np.testing.assert_allclose(ours.center, its.center, rtol=1e-9, atol=1e-12)
+            np.testing.assert_allclose(ours.unit, its.unit, rtol=1e-9)
     pairs = zip(maps, one.maps, strict=True)
     lost = np.abs(np.asarray(history.total() / one.history.total())[0] - 1)
     assert lost < 1e-5
@@ -97,12 +124,18 @@ def main(port: str, processes: str, process_id: str, case: str) -> None:
         log=None,
         heartbeat_timeout_seconds=HEARTBEAT,
     )
+    exchange.CELLS = 1000  # so that columns come in several blocks
     assert jax.device_count() == 2 * int(processes)
     if case == "dies":
         fits(2000, progress=die)
         return
     found = {"single": fits(1), "ids": fits(1, ids=True)}
     found["rows"] = fits(1, rows=True)
+    found["lacking"] = fits(1, rows=True, lacking=True)
+    with jax.enable_x64(True):  # whose sums are told apart by rounding only
+        for scale, by, missing in UNITS:
+            units = {"scale": scale, "scale_by": by, "missing": missing}
+            found[f"{units}"] = fits(1, units=units)
     found["motion"] = fits(1, kappa=1)
     found["anchors"] = fits(1, ids=True, kappa=1, times=3)
     with jax.enable_x64(True):

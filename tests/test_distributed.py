@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from helpers import make_data, make_graphs, make_relations
 from test_sharding import HERE
 
+from aljax import load
 from aljax.config import AlignmentConfig
 from aljax.distributed import exchange as ahead
 from aljax.errors import InputError
@@ -252,12 +254,38 @@ def test_a_run_reads_its_own_slices_and_process_0_writes(
         assert [arrays[f"slice_{t}"].shape for t in range(4)] == [
             (size, 2) for size in SIZES
         ]
+    assert [len(positions) for positions in load("results/files").maps] == [*SIZES]
     again = ["-m", "experiments.run", "--reproduce", "results/files"]
     same = ended([start([*again, f"process_id={i}"]) for i in range(2)])
     assert [status for status, *_ in same] == [0, 0], same
     assert "the same bits: " in same[0][1]
     assert main(["--reproduce", "results/files", "distributed=false"]) == 1
     assert "what else differs: `processes` is 1 and was 2." in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_table_is_scaled_and_filled_as_in_one_process(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = np.concatenate(make_data(SIZES)) * [1, 10, 1e4, 0.1, 1]
+    frame = pd.DataFrame(dict(zip("abcde", rows.T, strict=True))).assign(
+        year=np.repeat(range(4), SIZES), who=[i for size in SIZES for i in range(size)]
+    )
+    frame.loc[::9, "b"] = np.nan
+    frame.to_csv("long.csv", index=False)
+    table = ["data=table", "data.path=long.csv", "data.slice=year", "data.id=who"]
+    table += ["data.scale=standard", "data.missing=median", "layout.n_epochs=50"]
+    table += ["graph.n_neighbors=6", "compilation_cache=null"]
+    port = f"coordinator=127.0.0.1:{free_port()}"
+    shared = ["-m", "experiments.run", *table, "distributed=true", port, "processes=2"]
+    found = ended([start([*shared, f"process_id={i}"]) for i in range(2)])
+    assert [status for status, *_ in found] == [0, 0], found
+    assert "missing values, filled by the column's median: 20" in found[0][1]
+    assert main([*table, "name=alone"]) == 0
+    models: Any = [load(f"results/{name}") for name in ("table", "alone")]
+    assert models[0].columns == models[1].columns == (tuple("abcde"),) * 4
+    units = [model.scaling.columns[3] for model in models]
+    for name in ("center", "unit", "fill"):
+        np.testing.assert_array_equal(*[getattr(one, name) for one in units])
 
 
 @pytest.mark.slow

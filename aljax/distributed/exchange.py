@@ -3,12 +3,13 @@
 Every process has to call these at the same places of its program.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.sparse
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from threadpoolctl import threadpool_limits
@@ -16,7 +17,7 @@ from threadpoolctl import threadpool_limits
 from aljax.config import AlignmentConfig
 from aljax.errors import InputError
 from aljax.graph.fuzzy import FuzzyGraph
-from aljax.graph.slices import slices_of
+from aljax.graph.slices import Slice, slices_of
 from aljax.layout.frame import (
     LANDMARKS,
     Landmarks,
@@ -28,13 +29,14 @@ from aljax.layout.frame import (
     pairs_to_hold,
     width,
 )
-from aljax.layout.initialize import turn_onto
+from aljax.layout.initialize import from_mates, turn_onto, unplaced
 from aljax.layout.spectral import Start
 from aljax.relations.mates import Mates, Relations
 from aljax.relations.read import check_keys, read_relations
 from aljax.relations.strengths import check_comparable, measure_moves, scales_of
 
 PROCESSES = "processes"
+CELLS = 2**25  # numbers of all slices that a process holds to scale columns
 
 
 def from_all(own: np.ndarray) -> np.ndarray:
@@ -98,11 +100,70 @@ def rows_of_all(
     return [None if rows.size and np.isnan(rows).all() else rows for rows in arrays]
 
 
-def sizes_of_all(graphs: Sequence[FuzzyGraph], room: int, n_slices: int) -> list[int]:
-    """The sizes of all slices."""
+def sizes_of_all(rows: Sequence[int], room: int, n_slices: int) -> list[int]:
+    """Returns the sizes of all slices, from those of this process's."""
     own = np.zeros(room, np.int64)
-    own[: len(graphs)] = [one.degrees.shape[0] for one in graphs]
+    own[: len(rows)] = rows
     return from_all(own).ravel()[:n_slices].tolist()
+
+
+def columns_of_all(
+    own: Sequence[Slice], room: int, sizes: Sequence[int]
+) -> Iterator[list[Slice]]:
+    """Yields the rows of all slices, so many columns at a time as fit into memory.
+
+    Args:
+        own: This process's slices; all have features, and as many columns in all.
+        room: How many slices a process has room for.
+        sizes: Points of every slice of the sequence.
+    """
+    parts: list[Any] = [one.features for one in own]
+    columns = parts[0].shape[1]
+    names: Any = own[0].columns or tuple(range(columns))
+    sparse = any(map(scipy.sparse.issparse, parts))
+    sparse = bool(from_all(np.array([sparse])).any())
+    step = max(1, CELLS // (max(sizes) * room * jax.process_count()))
+    for first in range(0, columns, step):
+        chosen = slice(first, first + step)
+        cut = [part[:, chosen] for part in parts]
+        cut = [x.toarray() if scipy.sparse.issparse(x) else x for x in cut]
+        there: list[Any] = rows_of_all(cut, room, sizes)
+        for t, rows in enumerate(there):
+            if rows is None:  # of gaps alone
+                rows = np.full((sizes[t], len(names[chosen])), np.nan)
+            there[t] = scipy.sparse.csr_matrix(rows) if sparse else rows
+        yield [Slice(x.shape[0], x, columns=names[chosen]) for x in there]
+
+
+def starts_of_all(
+    start: Sequence[Start | None],
+    own: range,
+    graphs: Sequence[FuzzyGraph],
+    relations: Relations,
+    **how: Any,
+) -> list[Start]:
+    """Returns a start for each slice; those that have none start from their mates.
+
+    Args:
+        start: Of every slice of the sequence.
+        own: This process's slices, whose starts it makes.
+        graphs: Their graphs.
+        relations: The mates of the whole sequence.
+        **how: `n_components` and `seed` of `initial_maps`.
+    """
+    maps: list[Any] = [*start]
+    for t in unplaced(start):
+        graph = graphs[t - own.start].to_sparse() if t in own else None
+        made = None if graph is None else from_mates(t, graph, maps, relations, **how)
+        maps[t] = from_one(made)
+    return maps
+
+
+def from_one(own: np.ndarray | None) -> np.ndarray:
+    """Returns the array of the one process that has it, on every process."""
+    shape = (0, 0) if own is None else own.shape
+    rows, columns = from_all(np.array(shape)).max(axis=0)
+    return from_all(np.zeros((rows, columns)) if own is None else own).sum(axis=0)
 
 
 def greatest(widths: Mapping[str, int]) -> dict[str, int]:

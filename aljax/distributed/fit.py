@@ -27,6 +27,7 @@ from aljax.distributed.agreement import (
 from aljax.distributed.exchange import (
     anchors_of,
     anchors_of_all,
+    columns_of_all,
     from_all,
     graphs_ahead,
     greatest,
@@ -35,28 +36,31 @@ from aljax.distributed.exchange import (
     own_links,
     rows_of_all,
     sizes_of_all,
+    starts_of_all,
     window_of,
 )
-from aljax.distributed.keeping import SharedCheckpoints
+from aljax.distributed.keeping import SharedCheckpoints, show
 from aljax.embedding import AlignedEmbedding
 from aljax.errors import InputError, slice_name
-from aljax.fit import Prepared, Starts, lay_out, read_start
+from aljax.fit import Prepared, lay_out, read_start
 from aljax.graph.build import build_graphs
 from aljax.graph.knn import round_up
-from aljax.graph.slices import of_rows, read_slices
+from aljax.graph.slices import Slice, of_rows, read_slices, slices_of
 from aljax.keys import check_key, seeds
 from aljax.labels import check_labels
 from aljax.layout.coordinates import coordinates_of, inward
 from aljax.layout.frame import far_lags, frame_of, settle, warn_alone, with_anchors
 from aljax.layout.initialize import initial_maps, read_mask, read_starts
 from aljax.layout.losses import LossTerms, terms_in
-from aljax.layout.optimize import StateShown, default_shifts, epochs, init
+from aljax.layout.optimize import default_shifts, epochs, init
 from aljax.layout.problem import PerRow, layout_params, stack, stack_maps
 from aljax.layout.sharding import SLICES, check_random, mesh_of, round_to, widths_of
 from aljax.progress import Progress, read_progress
 from aljax.relations.mates import linked, read_pull
-from aljax.relations.read import names_of_dicts
+from aljax.relations.read import is_ids, names_of_dicts, read_relations
 from aljax.relations.strengths import relate
+from aljax.scaling import HOW, Scaling, check_scale, in_units
+from aljax.spreads import warn_of_columns
 from aljax.stages import timed
 
 FITS = itertools.count()  # so that every process calls the same fit by one name
@@ -77,6 +81,9 @@ def fit(
     point_weights: PerRow = None,
     y: Sequence[Any] | None = None,
     precomputed_knn: Any = None,
+    scale: Any = None,
+    scale_by: str = "all",
+    missing: str = "error",
     progress: Progress | bool | None = None,
     checkpoints: Checkpoints | None = None,
 ) -> AlignedEmbedding:
@@ -93,11 +100,15 @@ def fit(
         layout: How graphs become maps.
         alignment: How strongly mates are held together.
         slice_labels: The names of all slices.
-        start: For each of this process's slices the map to start from.
+        start: For each of this process's slices the map to start from, or None.
         pinned: For each of them a mask of the rows that stay there, or None.
         point_weights: For each of them how strongly its rows pull at mates, or None.
         y: For each of them its rows' classes or values, or None.
         precomputed_knn: For each of them its rows' neighbors, or None.
+        scale: As in `aljax.fit`, of the rows of all processes together; these are
+            exchanged a few columns at a time.
+        scale_by: As in `aljax.fit`; by "slice" only medians for gaps are exchanged.
+        missing: As in `aljax.fit`.
         progress: Called about 20 times during the layout, on every process; what it
             raises in one ends the layout in all, at the same epoch.  True shows a bar.
         checkpoints: The folder of process 0 in which the layout is kept and gone on
@@ -125,6 +136,9 @@ def fit(
             **statement_of(**configs),
             "relations": None if relations is None else summed(relations),
             "slice_labels": slice_labels,
+            "scale": scale if isinstance(scale, str | None) else type(scale).__name__,
+            "scale_by": scale_by,
+            "missing": missing,
             **{name: presence(value) for name, value in arguments.items()},
         }
     agreement.same("settings", versions_here() | statement)
@@ -132,25 +146,35 @@ def fit(
     own, room, mesh = share(n_slices)
     mine = slice(own.start, own.stop)
     with agreement.together("slices"):
-        given = read_slices(slices, slice_labels, metric=graph.metric, first=own.start)
-        dense = [one.dense for one in given]
+        reading: Any = {"metric": graph.metric, "missing": missing}
+        given = read_slices(slices, slice_labels, first=own.start, **reading)
+        came, how = given, (scale, scale_by, missing)
+        widths = check_scale(given, *how, precomputed_knn)
         graph = of_slices(graph, mine, n_slices)
         layout_of_all, start = read_start(start, layout)
         layout = of_slices(layout_of_all, mine, n_slices)
-        _check_settings(slices, own, start)
+        _check_settings(slices, own)
         params = layout_params(layout, alignment, slices=len(own))
         if start is not None:
             start = read_starts(start, [one.rows for one in given], layout.n_components)
         fixed = start
         masks = of_rows("pinned", pinned, given, partial(read_mask, start=start))
         weights = of_rows("point_weights", point_weights, given, read_pull)
+    sizes = sizes_of_all([one.rows for one in given], room, n_slices)
+    scaling = None
+    if widths:
+        given, scaling = _in_units(given, how, widths, agreement, room, sizes)
+    with agreement.together("columns seen"):
+        ids = relations[mine] if is_ids(relations) else None
+        if precomputed_knn is None:
+            warn_of_columns(given if scale is None else came, ids, scale)
+    dense = [one.dense for one in given]
     knn_seed, start_seed = seeds(key, 2)
     seconds: dict[str, float] = {}
     with timed("graph", seconds), agreement.together("graphs"):
         targets = {"precomputed_knn": precomputed_knn, "y": y}
         graphs = build_graphs(given, graph, seed=knn_seed, **targets)
     with timed("relations", seconds):
-        sizes = sizes_of_all(graphs, room, n_slices)
         window = window_of(relations, alignment, n_slices)
         seen = range(own.start, min(own.stop + window, n_slices))
         ahead = graphs_ahead(graphs, room, sizes, seen[len(own) :])
@@ -184,12 +208,23 @@ def fit(
             pulling = moves_of(pulling, dense, graphs, *there)
     before = sizes[: own.start]
     pins, coordinates = [None] * n_slices, None
-    if pinned is not None and start is not None:
-        pins = rows_of_all(masks, room, sizes)
-        pins = [None if rows is None else rows > 0 for rows in pins]
-        everywhere = layout_params(layout_of_all, alignment, slices=n_slices)
-        coordinates = coordinates_of(rows_of_all(start, room, sizes), pins, everywhere)
-        start = inward(coordinates, start)
+    if start is not None:
+        everywhere = rows_of_all(start, room, sizes)
+        if pinned is not None:
+            pins = rows_of_all(masks, room, sizes)
+            pins = [None if rows is None else rows > 0 for rows in pins]
+            whole = layout_params(layout_of_all, alignment, slices=n_slices)
+            coordinates = coordinates_of(everywhere, pins, whole)
+        everywhere = inward(coordinates, everywhere)
+        if any(one is None for one in everywhere):
+            links = read_relations(
+                relations, slices_of(sizes), alignment_window_size=window
+            )
+            anchors = anchors_of_all(held or {}, room, n_slices)
+            parts = own, graphs, with_anchors(links, anchors)
+            seeded = {"n_components": layout.n_components, "seed": start_seed}
+            everywhere = starts_of_all(everywhere, *parts, **seeded)
+        start = everywhere[mine]
     with timed("start", seconds):
         maps = initial_maps(
             layout.init if start is None else start,
@@ -227,6 +262,7 @@ def fit(
         anchors={},  # maps of other processes are needed: see below
         fixed=fixed,
         coordinates=coordinates,
+        scaling=scaling,
         graphs=graphs,
         relations=within,
         data=[one.features for one in given],
@@ -235,6 +271,7 @@ def fit(
         ids=None,
         seconds=seconds,
         slice_labels=None if slice_labels is None else tuple(slice_labels[mine]),
+        columns=tuple(one.columns for one in given),
         graph=graph,
         layout=layout,
         alignment=alignment,
@@ -247,7 +284,7 @@ def fit(
         calls["checkpoints"] = SharedCheckpoints(checkpoints, agreement, **parts)
     if progress is not None:
         kept = calls.get("checkpoints")
-        calls["progress"] = partial(_show, progress, kept, agreement)
+        calls["progress"] = partial(show, progress, kept, agreement)
     fitted = lay_out(prepared, mesh, key=key, **calls)
     if held is None or layout.n_epochs == 0:
         return fitted
@@ -269,7 +306,7 @@ def gather(
         n_slices: Slices of the whole sequence.
     """
     room = share(n_slices).room
-    sizes = sizes_of_all(fitted.graphs, room, n_slices)
+    sizes = sizes_of_all([*map(len, fitted.maps)], room, n_slices)
     maps = rows_of_all(fitted.maps, room, sizes, fitted.maps[0].dtype)
 
     def term(own: Any) -> Any:
@@ -281,38 +318,38 @@ def gather(
     return maps, jax.tree.map(term, fitted.history)
 
 
-def _show(
-    progress: Progress,
-    checkpoints: SharedCheckpoints | None,
-    agreement: Agreement,
-    state: StateShown,
-) -> None:
-    """Calls `progress`; all processes stop where it raises in one."""
-    failed: BaseException | None = None
-    try:
-        progress(state)
-    except BaseException as error:
-        failed = error
-    ended = from_all(np.array([failed is not None])).ravel()
-    if not ended.any():
-        return
-    if checkpoints is not None:
-        checkpoints.save()
-    if failed is not None and not isinstance(failed, KeyboardInterrupt):
-        agreement.fail(str(failed))
-        raise failed
-    agreement.answers("stopped", "")  # or another process failed
-    raise failed or KeyboardInterrupt(f"process {ended.argmax()} was stopped")
-
-
-def _check_settings(slices: Sequence[Any], own: range, start: Starts) -> None:
+def _check_settings(slices: Sequence[Any], own: range) -> None:
     if len(slices) != len(own):
         got = f"has {len(slices)} slices, but process {jax.process_index()} has others"
         expected = f"slices {own.start} to {own.stop - 1}, as `share` says"
         raise InputError("slices", got, expected)
-    if start is not None and any(positions is None for positions in start):
-        got = "has None for a slice, whose start would be made from mates elsewhere"
-        raise InputError("start", got, "a map for each slice, or None for all")
+
+
+def _in_units(
+    given: Sequence[Slice],
+    how: tuple[Any, str, str],
+    widths: Sequence[int],
+    agreement: Agreement,
+    room: int,
+    sizes: Sequence[int],
+) -> tuple[Sequence[Slice], Scaling]:
+    """Returns slices in units of the rows of all processes, or of each slice.
+
+    Raises:
+        InputError: Processes have other columns, or other units.
+    """
+    scale, by, missing = how
+    columns = given[0].columns or sorted({*widths})
+    if by == "all":
+        agreement.same("columns", {"columns of slices": columns})
+    said = agreement.answers("widths", str(sorted({*widths})))
+    alike = {*said} == {str(widths[:1])}
+    pool = partial(columns_of_all, room=room, sizes=sizes)
+    made = in_units(given, scale, by, missing, alike=alike, pool=pool)
+    if by == "all" and scale not in HOW:
+        first = made[1].columns[0]
+        agreement.same("units", {"scale": np.array([first.center, first.unit])})
+    return made
 
 
 class Share(NamedTuple):

@@ -16,8 +16,9 @@ from jax.experimental import multihost_utils
 from aljax.checkpoints import Checkpoints, about_run, packed_of, unpacked
 from aljax.distributed.agreement import Agreement, digest
 from aljax.distributed.exchange import from_all
-from aljax.layout.optimize import LayoutState
+from aljax.layout.optimize import LayoutState, StateShown
 from aljax.layout.problem import AlignedProblem, LayoutParams
+from aljax.progress import Progress
 
 
 class SharedCheckpoints(Checkpoints):
@@ -143,3 +144,27 @@ def _of_all(said: list[dict[str, str]]) -> Mapping[str, str]:
     for name in ("params", "problem", "start"):
         of[name] = digest([one[name] for one in said])[:16]
     return of | {"processes": str(len(said))}
+
+
+def show(
+    progress: Progress,
+    checkpoints: SharedCheckpoints | None,
+    agreement: Agreement,
+    state: StateShown,
+) -> None:
+    """Calls `progress`; all processes stop where it raises in one."""
+    failed: BaseException | None = None
+    try:
+        progress(state)
+    except BaseException as error:
+        failed = error
+    ended = from_all(np.array([failed is not None])).ravel()
+    if not ended.any():
+        return
+    if checkpoints is not None:
+        checkpoints.save()
+    if failed is not None and not isinstance(failed, KeyboardInterrupt):
+        agreement.fail(str(failed))
+        raise failed
+    agreement.answers("stopped", "")  # or another process failed
+    raise failed or KeyboardInterrupt(f"process {ended.argmax()} was stopped")

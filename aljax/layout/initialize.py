@@ -133,16 +133,21 @@ def _complete(
 ) -> list[Start]:
     """The given maps, and those made from their mates, nearest to a given one first."""
     maps = list(given)
-    placed = [t for t, start in enumerate(given) if start is not None]
-
-    def distance(t: int) -> int:
-        return min((abs(t - other) for other in placed), default=t)
-
-    for t in sorted(set(range(len(maps))) - {*placed}, key=distance):
+    for t in unplaced(given):
         maps[t] = from_mates(
             t, adjacency[t], maps, relations, n_components=n_components, seed=seed
         )
     return [start for start in maps if start is not None]
+
+
+def unplaced(given: Sequence[Start | None]) -> list[int]:
+    """Returns the slices that have no map, those nearest to a given one first."""
+    placed = {t for t, start in enumerate(given) if start is not None}
+
+    def distance(t: int) -> int:
+        return min((abs(t - other) for other in placed), default=t)
+
+    return sorted({*range(len(given))} - placed, key=distance)
 
 
 def _turn_onto(before: Start, start: Start, relations: Relations, t: int) -> Start:

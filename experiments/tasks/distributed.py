@@ -31,7 +31,7 @@ from aljax.distributed.agreement import (
     summed,
     versions_here,
 )
-from aljax.distributed.exchange import from_all
+from aljax.distributed.exchange import from_all, graphs_ahead
 from aljax.errors import InputError
 from aljax.layout.problem import layout_params
 from experiments.clocks import CompileClock, stage
@@ -198,6 +198,7 @@ def run(
                 n_slices=count,
                 key=jax.random.key(settings.seed),
                 **settings.configs,
+                scale=dataset.scale,
                 slice_labels=labels(dataset) if any(dataset.titles) else None,
                 progress=progress,
                 checkpoints=checkpoints,
@@ -254,29 +255,35 @@ def part(dataset: Dataset, share: range) -> Dataset:
     cut = slice(share.start, share.stop)
     labels = None if dataset.labels is None else dataset.labels[cut]
     slices, ids, titles = dataset.slices[cut], dataset.ids[cut], dataset.titles[cut]
-    return Dataset(slices, [], ids, titles, labels)
+    notes = () if share.start else dataset.notes  # told once
+    return Dataset(slices, [], ids, titles, labels, notes=notes)
 
 
 def whole(
     fitted: AlignedEmbedding, dataset: Dataset, settings: RunSettings
 ) -> AlignedEmbedding:
-    """Returns all maps with their mates, but neither data nor graphs."""
+    """Returns all maps and their mates without data, and in process 0 all graphs."""
     count = len(dataset.slices)
     maps, history = aljax.distributed.gather(fitted, count)
-    return dataclasses.replace(
+    own, room, _ = aljax.distributed.share(count)
+    sizes = [*map(len, maps)]
+    ahead = graphs_ahead(fitted.graphs, room, sizes, range(own.stop, count))
+    together = dataclasses.replace(
         fitted,
         maps=maps,
-        graphs=[],
-        relations=consecutive(dataset.relations, [*map(len, maps)]),
+        graphs=[*fitted.graphs, *ahead],
+        relations=consecutive(dataset.relations, sizes),
         data=[None] * count,
         params=layout_params(settings.layout, settings.alignment, slices=count),
         history=history,
         pinned=[None] * count,
         point_weights=[None] * count,
-        slice_labels=None,
+        slice_labels=tuple(labels(dataset)) if any(dataset.titles) else None,
+        columns=None,
         graph=settings.graph,
         layout=settings.layout,
     )
+    return dataset.described(together)
 
 
 def measure(
