@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from aljax.errors import InputError
+from aljax.errors import InputError, warn
 
 RowValues = Sequence[Any] | np.ndarray
 
@@ -69,8 +69,8 @@ def is_anndata(value: Any) -> bool:
 def alike(frames: Sequence[Any], name: str) -> list[Any]:
     """Returns frames with their columns in the order of the first that names them.
 
-    Raises:
-        InputError: A frame, called by `name`, has as many columns with other names.
+    A frame, called by `name`, that has as many columns with other names stays as it is,
+    with a warning.
     """
     names = [names_of(frame) for frame in frames]
     first: Any = next(filter(None, names), None)
@@ -78,7 +78,11 @@ def alike(frames: Sequence[Any], name: str) -> list[Any]:
     for t, (frame, own) in enumerate(zip(frames, names, strict=True)):
         if own not in (None, first) and len(own) == len(first):
             rows = frame.X if is_anndata(frame) else np.asarray(frame)
-            arranged[t] = arrange(rows, own, first, f"{name}[{t}]")
+            try:
+                arranged[t] = arrange(rows, own, first, f"{name}[{t}]")
+            except InputError as error:
+                said = "Columns are compared by their place; version 0.3 will not."
+                warn(f"{error} {said}", DeprecationWarning)
     return arranged
 
 

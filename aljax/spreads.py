@@ -151,7 +151,7 @@ def warn_of_codes(
     count = sum(map(len, rows))
     known = None if ids is None or len(ids) != count else ids
     members = count if known is None else len({*known})
-    if members < CODES or len(names) < 2:
+    if members < CODES:
         return
     low = np.min([part.min(axis=0) for part in rows if len(part)], axis=0)
     high = np.max([part.max(axis=0) for part in rows if len(part)], axis=0)
@@ -170,7 +170,9 @@ def warn_of_codes(
     for said, columns in told.items():
         if columns:
             shown = few_of([*map(repr, columns)])
-            warn(f"it seems that column {shown} {said}. {remedy}")
+            alone = "Rows are compared by nothing else: add columns."
+            advice = alone if len(columns) == len(names) else remedy
+            warn(f"it seems that column {shown} {said}. {advice}")
 
 
 def _is_code(values: np.ndarray, ids: Sequence[Any], members: int) -> bool:

@@ -54,15 +54,16 @@ def sliding_windows(
 # Months by name, or days, months, quarters or weeks before years: their text is not
 # sorted by time.
 MONTH = "(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z.]*"
-ALONE = MONTH[:-7] + r"(r?uary|ch|il|e|y|ust|t|t?ember|ober)?\.?"  # no name, as Mary
+MONTHS = (
+    r"(jan(uary)?|feb(ruary)?|mar(ch)?|apr(il)?|may|june?|july?|aug(ust)?"
+    r"|sept?(ember)?|oct(ober)?|nov(ember)?|dec(ember)?)\.?"
+)
 DATE = re.compile(
     rf"(\d{{1,2}}[ .-]+)?{MONTH}([ .-]+\d{{1,2}},)?[ .-]*\d{{2,4}}"
     r"|(\d{1,2}[ ./-])?\d{1,2}[ ./-]\d{4}( \d\d?:\d\d.*)?"
-    rf"|{ALONE}|(Q[1-4]|[1-4]Q|W\d{{1,2}})[ ./'-]*\d{{2,4}}",
+    rf"|{MONTHS}|(Q[1-4]|[1-4]Q|W\d{{1,2}})[ ./'-]*\d{{2,4}}",
     re.IGNORECASE,
 )
-
-
 FEW = 9  # rows of a table that is an example
 
 

@@ -23,12 +23,18 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError
 
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
-from aljax.errors import InputError, nearest_name
+from aljax.errors import InputError, nearest_name, warn
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "config.yaml"
 SECTIONS = {"graph": GraphConfig, "layout": LayoutConfig, "alignment": AlignmentConfig}
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, YAMLError)
 GRID = "task.grid"
+UNROLLED = "task.training.adjoint=unrolled"
+# Settings of version 0.1; version 0.3 will not know them.
+RENAMED = {
+    "task.training.epochs": "task.training.unrolled.n_epochs",
+    "task.training.last": "task.training.unrolled.last",
+}
 
 
 def dataclass_defaults() -> dict[str, dict[str, Any]]:
@@ -71,6 +77,7 @@ def compose(overrides: Sequence[str], config: Path = CONFIG) -> dict[str, Any]:
     _check_yaml(config)
     # No shell replaces this ~, and Hydra's grammar has no such sign.
     overrides = [text.replace("=~/", f"={Path.home()}/", 1) for text in overrides]
+    overrides = [*_renamed(overrides)]
     if config == CONFIG:
         _check_choices(overrides)
     grids = [text for text in overrides if f"{_key(text)}.".startswith(f"{GRID}.")]
@@ -80,6 +87,19 @@ def compose(overrides: Sequence[str], config: Path = CONFIG) -> dict[str, Any]:
         for text in grids:
             _replace(composed, text)
         return composed
+
+
+def _renamed(overrides: Sequence[str]) -> Iterator[str]:
+    """Yields overrides by their present names, with a warning of former ones."""
+    for text in overrides:
+        name = _key(text)
+        if name in RENAMED:
+            warn(
+                f"`{name}` is now `{RENAMED[name]}`, beside `{UNROLLED}`.",
+                DeprecationWarning,
+            )
+            yield UNROLLED
+        yield text.replace(name, RENAMED.get(name, name), 1)
 
 
 def expanded(overrides: Sequence[str]) -> list[tuple[dict[str, str], list[str]]]:

@@ -211,6 +211,12 @@ def test_missing_values_are_named_dropped_or_filled(shops, tmp_path):
     )
 
 
+def worded(frame, count):
+    """The table with words in the first cells of a column."""
+    words = [f"n {row}" for row in range(count)]
+    return frame.assign(area=[*words, *frame["area"][count:]])
+
+
 def test_a_column_of_numbers_but_for_some_cells_is_refused(shops, tmp_path):
     def dash(frame):
         frame["sales"] = frame["sales"].astype(object)
@@ -225,6 +231,9 @@ def test_a_column_of_numbers_but_for_some_cells_is_refused(shops, tmp_path):
         'na_values: ["-"]',
     ):
         read(path, features=None)
+    path_of_ten = shops(tmp_path / "b.csv", lambda f: worded(f, 10))
+    with refused("data.path", "{na_values: [x, ", '"n 9"]}'):
+        read(path_of_ten, csv={"na_values": ["x"]})
     given = {"features": ["area", "sales"], "csv": {"na_values": ["-"]}}
     assert len(read(path, missing="drop", **given).slices[0]) == 11
     with refused("data.features", "'city'", "text"):
@@ -320,6 +329,13 @@ BAD: dict[str, tuple] = {
         "data.path",
         ["'area' has 1e+300 in row 3", '{na_values: ["1e+300"]}'],
         {"na_values": ["1e+300"]},
+    ),
+    "many texts in some cells": (
+        lambda f: worded(f, 25),
+        {},
+        "data.path",
+        ["25 cells", "data.leave_out=[area]"],
+        None,
     ),
     "no rows": (lambda f: f.iloc[:0], {}, "data.path", ["no rows"], None),
     "constant columns": (

@@ -239,6 +239,16 @@ def test_one_slice_no_epochs_no_labels(rng):
     assert kept["means"] == dict.fromkeys(kept["means"])  # too small for k = 15
 
 
+def test_former_names_of_settings_are_read_with_a_warning():
+    with pytest.warns(DeprecationWarning, match=r"`task.training.(epochs|last)` is now"):
+        composed = composition.compose(
+            ["experiment=encoder", "task.training.epochs=40", "task.training.last=9"]
+        )
+    training = composed["task"]["training"]
+    assert training["adjoint"] == "unrolled"
+    assert training["unrolled"] == {"n_epochs": 40, "last": 9}
+
+
 def test_every_setting_can_be_overridden():
     defaults = composition.dataclass_defaults()
     overrides = [

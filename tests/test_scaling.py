@@ -151,6 +151,12 @@ def test_gaps_are_told_with_their_place_and_number():
     worse = [*SLICES[:2], np.where(SLICES[2] > 11, np.inf, SLICES[2])]
     with refused("slices[2]", "inf", "put NaN there"):
         lay_out(worse, missing="median")
+    plain = lay_out(scale="none")
+    fill = 'fit with `missing="median"`, which fills new rows, too'
+    with refused("new_rows", fill):
+        plain.transform(with_gaps()[1])
+    with refused("new_slice", fill):
+        plain.update(with_gaps()[1], IDS[1], key=KEY)
     model = aljax.AlignedUMAP(n_neighbors=NEIGHBORS, random_state=0, n_epochs=5)
     with refused("slices[1]", "id 'm3'"):
         model.fit(with_gaps(), relations=IDS[:3])
@@ -265,6 +271,10 @@ def test_codes_and_numbers_of_rows_are_warned_of():
     assert not told([*np.concatenate([noise, code], axis=2)])
     (said,) = told([*np.concatenate([line, noise], axis=2)])
     assert "column 0 numbers the rows" in said
+    (said,) = told(code, ids)
+    assert said.endswith(
+        "always the same. Rows are compared by nothing else: add columns."
+    )
 
 
 @pytest.mark.parametrize("scale", [None, "standard"])

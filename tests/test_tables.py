@@ -78,6 +78,12 @@ def test_slices_of_a_frame_are_arrays_that_a_model_knows_the_columns_of(library)
     swapped = frame[["staff", "area"]][:2]
     (rows,) = slices_from_table(swapped, [6, 6], [1, 2]).slices
     np.testing.assert_array_equal(alike([early, rows], "data")[1], [[1, 4], [2, 5]])
+    other = frame.rename(
+        {"staff": "crew"}, **{} if library == "polars" else {"axis": 1}
+    )
+    with pytest.warns(DeprecationWarning, match="lacks.*'staff'.*by their place"):
+        (*_, kept) = alike([frame, other], "data")
+    assert kept is other
 
 
 def test_text_in_a_frame_is_told_with_its_column_and_a_remedy():

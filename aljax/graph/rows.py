@@ -11,7 +11,9 @@ from aljax.columns import as_plain, is_anndata, is_missing, names_of
 from aljax.errors import LARGEST, InputError
 from aljax.graph.knn import Rows
 
-FILL = 'set `missing="median"` in `fit` (and "keep" in `slices_from_table`)'
+FILL = 'set `missing="median"` in `fit`'
+KEEP = f'{FILL}, and `missing="keep"` here'  # in slices_from_table
+REFIT = 'fit with `missing="median"`, which fills new rows, too'
 
 
 class GapError(InputError):
@@ -37,10 +39,11 @@ def _gap(
     name: str, row: Any, column: Any, value: Any, names: tuple[str, ...] | None = None
 ) -> GapError:
     remedy = "Drop the row, fill the value, or give the column in larger units."
+    fill = REFIT if name.startswith("new_") else KEEP if name == "values" else FILL
     if np.isnan(value):
-        remedy = f"Drop the row, fill the value, or {FILL}."
+        remedy = f"Drop the row, fill the value, or {fill}."
     elif np.isinf(value):
-        remedy = f"Drop the row, or put NaN there and {FILL}."
+        remedy = f"Drop the row, or put NaN there and {fill}."
     expected = f"finite numbers, below {LARGEST:g} in size"
     got = f"has {value} in row {row}, {_place_of(column, names)}"
     error = GapError(name, got, expected, remedy)

@@ -6,7 +6,7 @@ Nothing is decided in silence: each step adds to `told`, which the run prints.
 import json
 import re
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from aljax.spreads import few_of, warn_of_cells, warn_of_codes, warn_of_units
 from experiments.data.dataset import Dataset
 
 EXAMPLE = 24  # letters of a cell
+MANY = 20  # texts in a column, beyond which they do not stand for missing values
 SOME = 0.5  # of the cells of a column that are numbers, for which it counts as one
 # What pandas is told where all cells that it cannot read are spelled so.
 MARKS = {
@@ -123,8 +124,10 @@ def _read(
             remedy = f"Set the marks by {csv_options({**options, **marks})}, {OR}"
             raise InputError("data.path", got, "numbers such as 1234.5", remedy)
     if len(wrong) < SOME * len(texts):
-        marks = {**options, "na_values": sorted({*cells})[:3]}
-        remedy = f"If they stand for missing values, set {csv_options(marks)}, {OR}"
+        marks = csv_options(_also_missing(options, cells))
+        remedy = f"If they stand for missing values, set {marks}, {OR}"
+        if len({*cells}) > MANY:
+            remedy = f"Leave the column out by data.leave_out=[{name}]."
         raise InputError("data.path", got, "numbers in all", remedy)
     example = textwrap.shorten(texts.iloc[0], EXAMPLE)
     if texts.map(UNIT.fullmatch).notna().mean() > SOME:
@@ -133,6 +136,13 @@ def _read(
             f"{example!r}: write numbers alone to compare rows by it."
         )
     return column, f"text, as {example!r}"
+
+
+def _also_missing(options: Mapping[str, Any], spelled: Iterable[str]) -> dict[str, Any]:
+    """Returns options that read further spellings as missing."""
+    known = options.get("na_values", [])
+    known = [known] if isinstance(known, str) else known
+    return {**options, "na_values": [*known, *sorted({*spelled})]}
 
 
 def checked(
@@ -166,7 +176,7 @@ def checked(
         got += "there are "
         got += f"{wrong.sum()} such cells in {wrong.any(axis=0).sum()} columns"
         if wrong is endless:
-            marks = {**options, "na_values": [*map(str, {*cells[endless][:3]})]}
+            marks = _also_missing(options, map(str, cells[endless]))
             remedy = f"Set {csv_options(marks)} and data.missing=median or drop, "
             expected = f"finite numbers, below {LARGEST:g} in size"
             raise InputError("data.path", f"is wrong, for {got}", expected, remedy + OR)
