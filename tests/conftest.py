@@ -1,5 +1,8 @@
 """Seeds, profiles of the properties, and errors as a user meets them."""
 
+
+import gc
+
 import hypothesis
 import jax
 import jaxtyping
@@ -19,6 +22,9 @@ hypothesis.settings.register_profile(
     suppress_health_check=[*hypothesis.HealthCheck],
 )
 hypothesis.settings.load_profile("ci")
+
+# Compiled programs make a large heap: to walk it less often saves a twentieth.
+gc.set_threshold(100_000, 50, 100)
 
 
 def pytest_terminal_summary(terminalreporter):

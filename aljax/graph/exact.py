@@ -266,8 +266,8 @@ def _search(
         else np.indices((len(tiles), 1)).reshape(2, -1)
     )
     pairs = jnp.stack([earlier, later], axis=1).astype(jnp.int32)
-    used = -(-n_points // size)
-    steps = used * (used + 1) // 2 if themselves else used
+    used = jax.lax.div(jnp.int32(n_points + size - 1), jnp.int32(size))
+    steps = jax.lax.div(used * (used + 1), 2) if themselves else used
     values, chosen = jax.lax.fori_loop(0, steps, compare, best)
     asked = rows if queries is None else queries
     chosen = chosen.reshape(-1, width)[: len(asked)].T
@@ -282,10 +282,8 @@ def _search(
     )
     squared = jnp.where(chosen < n_points, squared, jnp.inf)
     ranked = squared.at[0].set(-1.0) if themselves else squared
-    order = jnp.argsort(ranked, axis=0)[:n_neighbors]
-    return jnp.take_along_axis(chosen, order, axis=0), jnp.take_along_axis(
-        squared, order, axis=0
-    )
+    _, chosen, squared = jax.lax.sort((ranked, chosen, squared), dimension=0)
+    return chosen[:n_neighbors], squared[:n_neighbors]
 
 
 def _keep_best(
@@ -300,8 +298,9 @@ def _keep_best(
     named = jnp.broadcast_to(columns, (count, rows))
     named = jnp.concatenate([indices[one], named], axis=1)
     kept, chosen = jax.lax.top_k(near, indices.shape[2])
-    named = jnp.take_along_axis(named, chosen, axis=1)
-    return values.at[one].set(kept), indices.at[one].set(named)
+    named = jnp.take_along_axis(named, chosen, axis=1, mode="promise_in_bounds")
+    put = partial(jax.lax.dynamic_update_index_in_dim, index=one, axis=0)
+    return put(values, kept), put(indices, named)
 
 
 def tile_rows(points: int, n_neighbors: int) -> int:

@@ -75,12 +75,10 @@ class StateShown(LayoutState):
 
 def stride_of(n_epochs: Any) -> Any:
     """Every how many epochs the loss is recorded in a layout of so many."""
-    rows = -(-n_epochs // RECORDS)
-    return (
-        max(RECORD_EVERY, rows)
-        if isinstance(n_epochs, int)
-        else jnp.maximum(RECORD_EVERY, rows)
-    )
+    if isinstance(n_epochs, int):
+        return max(RECORD_EVERY, -(-n_epochs // RECORDS))
+    # Of what is not negative, `//` would compile to five programs more than `div`.
+    return jnp.maximum(RECORD_EVERY, jax.lax.div(n_epochs + (RECORDS - 1), RECORDS))
 
 
 def recorded_epochs(rows: int, n_epochs: int | None) -> Int[np.ndarray, "_"]:
@@ -213,10 +211,9 @@ def step(
     stride = stride_of(state.n_epochs)
 
     def record() -> LossTerms:
-        row = state.epoch // stride
-        return jax.tree.map(
-            lambda past, now: past.at[row].set(now), state.history, terms(state.maps)
-        )
+        row = jax.lax.div(state.epoch, stride)
+        put = partial(jax.lax.dynamic_update_index_in_dim, index=row, axis=0)
+        return jax.tree.map(put, state.history, terms(state.maps))
 
     gradient = jax.grad(lambda maps: terms(maps).total())(state.maps)
     updates, moments = optimizer.update(gradient, state.moments, state.maps)
@@ -224,7 +221,8 @@ def step(
     # Pinned points are held here: then any optimizer leaves them alone.
     lengths = rate[:, None, None] * problem.free[:, None, :]
     maps = state.maps - lengths * jnp.asarray(updates)
-    history = jax.lax.cond(state.epoch % stride == 0, record, lambda: state.history)
+    due = jax.lax.rem(state.epoch, stride) == 0
+    history = jax.lax.cond(due, record, lambda: state.history)
     return LayoutState(maps, moments, state.epoch + 1, state.n_epochs, history)
 
 

@@ -34,10 +34,11 @@ def draw_shifts(
     (h itself twice, where 2h = n).  A shift's weight is the width of its stratum, so
     the estimate has no bias, and `n_shifts` >= h is exact.
     """
-    half = n_points[..., None] // 2
+    half = jax.lax.div(n_points[..., None], 2)
+    least, more = jax.lax.div(half, n_shifts), jax.lax.rem(half, n_shifts)
     stratum = jnp.arange(n_shifts, dtype=jnp.int32)
-    width = half // n_shifts + (stratum < half % n_shifts)
-    low = stratum * (half // n_shifts) + jnp.minimum(stratum, half % n_shifts)
+    width = least + (stratum < more)
+    low = stratum * least + jnp.minimum(stratum, more)
     drawn = (jax.random.uniform(key, width.shape) * width).astype(jnp.int32)
     steps = low + 1 + jnp.clip(drawn, 0, jnp.maximum(width - 1, 0))
     twice = 2 * steps == n_points[..., None]
