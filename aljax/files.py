@@ -218,7 +218,7 @@ def read(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
             float32.
     """
     place = read_path(path)
-    place = place / MAPS if place.is_dir() else place
+    place = place / MAPS if os.path.isdir(place) else place
     try:
         with open(place, "rb") as file:
             if file.read(2) != b"PK":  # as every zip begins

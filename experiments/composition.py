@@ -80,6 +80,11 @@ def compose(overrides: Sequence[str], config: Path = CONFIG) -> dict[str, Any]:
     overrides = [*_renamed(overrides)]
     if config == CONFIG:
         _check_choices(overrides)
+    for text in overrides if config != CONFIG else ():
+        if _key(text) in choices():
+            expected = f"single settings beside {config}, which has the whole"
+            remedy = f"As in {_key(text)}.NAME=VALUE."
+            raise InputError(text, "names a file of settings", expected, remedy)
     grids = [text for text in overrides if f"{_key(text)}.".startswith(f"{GRID}.")]
     others = [text for text in overrides if text not in grids]
     with _explained(overrides, config):

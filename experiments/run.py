@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _main(arguments: Sequence[str], interrupts: Interrupts) -> int:
-    asked = PARSER.parse_args(arguments)
+    asked = PARSER.parse_intermixed_args(arguments)  # -m may stand anywhere
     modes = {"-m": asked.multirun, "--reproduce": asked.reproduce}
     modes["--config"] = asked.config
     chosen = [name for name, value in modes.items() if value]

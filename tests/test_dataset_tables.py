@@ -1,5 +1,7 @@
+import errno
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -215,6 +217,14 @@ def worded(frame, count):
     """The table with words in the first cells of a column."""
     words = [f"n {row}" for row in range(count)]
     return frame.assign(area=[*words, *frame["area"][count:]])
+
+
+def test_a_file_that_may_not_be_read_is_named(shops, tmp_path, monkeypatch):
+    path = shops(tmp_path / "a.csv")
+    denied = PermissionError(errno.EACCES, "Permission denied", str(path))
+    monkeypatch.setattr(Path, "open", Mock(side_effect=denied))
+    with refused("data.path", "a.csv", "Permission denied", "may read"):
+        read(path)
 
 
 def test_a_column_of_numbers_but_for_some_cells_is_refused(shops, tmp_path):

@@ -212,6 +212,8 @@ def test_a_truncated_result_is_refused_before_it_is_run_again(unbroken, capsys):
     (folder / "embedding.npz").write_bytes(whole[: len(whole) // 2])
     assert main(["--reproduce", str(folder)]) == 1
     assert "embedding.npz cannot be read" in capsys.readouterr().err
+    assert main(["--config", str(folder / "config.yaml"), "data=table"]) == 1
+    assert "`data=table` names a file of settings" in capsys.readouterr().err
     assert not Path("results").exists()
 
 

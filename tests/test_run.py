@@ -240,7 +240,7 @@ def test_one_slice_no_epochs_no_labels(rng):
 
 
 def test_former_names_of_settings_are_read_with_a_warning():
-    with pytest.warns(DeprecationWarning, match=r"`task.training.(epochs|last)` is now"):
+    with pytest.warns(DeprecationWarning, match="`task.training..* is now"):
         composed = composition.compose(
             ["experiment=encoder", "task.training.epochs=40", "task.training.last=9"]
         )
@@ -336,6 +336,7 @@ def test_a_wrong_setting_is_named(override, named, capsys):
         (["--config", "nowhere.yaml"], "nowhere.yaml"),
         (["-m", "--config", "a.yaml", "data=digits"], "`-m` and `--config` are set"),
         (["-m", "data=digits", "seed=0,1", "layout.min_dst=3"], "`layout.min_dist`"),
+        (["data=digits", "-m", "seed=0,1", "layout.min_dst=3"], "`layout.min_dist`"),
         (["-m", "data=digits", "a b"], "`a b` cannot be read"),
         (["experiment=encoder", "task.width=-1"], "`task.width` is -1"),
         (["experiment=encoder", "task.training.steps=0"], "`task.training.steps` is 0"),
@@ -352,6 +353,13 @@ def test_a_wrong_setting_is_named(override, named, capsys):
 def test_a_wrong_choice_is_named(arguments, hint, capsys):
     Path("nothing").symlink_to("/nowhere/x")
     assert hint in refusal(arguments, capsys)
+
+
+def test_results_are_tried_before_anything_is_computed(monkeypatch, capsys):
+    monkeypatch.setattr(selection, "resolved", lambda *_: pytest.fail("computed"))
+    auto = "alignment.alignment_regularisation=auto"
+    words = ["experiment=digits_sequence", auto, "results=/dev/null"]
+    assert "cannot be written" in refusal(words, capsys)
 
 
 def test_a_reader_that_leaves_early_sees_no_trace():

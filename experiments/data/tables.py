@@ -207,10 +207,12 @@ def _read_frame(path: str, options: Mapping[str, Any]) -> Any:
         expected, remedy = "pandas to be installed", f"To install it, run: {INSTALL}"
         raise InputError("data", "is table", expected, remedy) from error
     options = options if file.suffix == ".csv" else {}
-    if file.suffix == ".csv" and "encoding" not in options:
-        _check_encoding(path, file, options)
     try:
+        if file.suffix == ".csv" and "encoding" not in options:
+            _check_encoding(path, file, options)
         frame = getattr(pd, readers[file.suffix])(file, **options)
+    except InputError:
+        raise
     except ImportError as error:
         expected = "a .csv file, or pyarrow to be installed"
         remedy = "To install it, run: pip install pyarrow"
@@ -223,6 +225,9 @@ def _read_frame(path: str, options: Mapping[str, Any]) -> Any:
         got = f"is {options}, which pandas refuses ({short(error)})"
         expected = "arguments of pandas.read_csv, as its documentation lists them"
         raise InputError("data.csv", got, expected) from error
+    except PermissionError as error:
+        got = f"is {path}, which cannot be read ({error.strerror})"
+        raise InputError("data.path", got, "a file that you may read") from error
     except DAMAGE as error:
         got = f"is {path}, which cannot be read ({short(error)})"
         remedy = f"Say how it is written, as in {csv_options({'sep': ';'})}."

@@ -115,6 +115,12 @@ def folder_beside(results: Path) -> Iterator[Path]:
                     results.rmdir()
 
 
+def check_writable(results: Path) -> None:
+    """Raises if nothing can be written in `results`, before anything is computed."""
+    with folder_beside(results):
+        pass
+
+
 def _tell(error: OSError, results: Path, beside: Path) -> None:
     """Raises an error that names the folder of results, if that is what failed."""
     if error.errno in FULL:

@@ -8,6 +8,7 @@ the commit and the machine say what may be to blame where the bits are others.
 """
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -44,7 +45,7 @@ def reproduce(folder: Path, overrides: Sequence[str], interrupts: Interrupts) ->
     from experiments.tasks.perform import perform
 
     for name in FILES:
-        if not (folder / name).is_file():
+        if not os.path.isfile(folder / name):
             raise _refused(f"is {folder}, which has no {name}")
     decided, around = _record(folder)
     _arrays(folder)  # before the time that a run takes
@@ -122,7 +123,7 @@ def _record(folder: Path) -> tuple[dict[str, str], dict[str, str]]:
         if not decided.get("data", SUM).startswith(SUM):  # summed up in another way
             decided.pop("data")
         return decided, _flat(kept)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         got = f"is {folder}, whose metrics.json cannot be read ({error!r})"
         raise _refused(got) from error
 

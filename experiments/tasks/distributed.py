@@ -39,7 +39,7 @@ from experiments.data import files, sources
 from experiments.data.dataset import Dataset, consecutive
 from experiments.interrupts import Interrupts
 from experiments.results import contents, report, resume
-from experiments.results.folder import folder_beside
+from experiments.results.folder import check_writable, folder_beside
 from experiments.settings import RunSettings, build
 from experiments.tasks import selection
 from experiments.tasks.fit import Result, bar, described, finish, labels
@@ -172,6 +172,8 @@ def run(
     seconds: dict[str, float] = {}
     clock = CompileClock()
     writes = jax.process_index() == 0
+    if writes:
+        check_writable(settings.results)
     with stage("load", seconds, interrupts):
         dataset = described(load(settings.data, agreement), settings)
         now = resume.decides(settings, dataset)

@@ -10,6 +10,7 @@ from aljax.compilation import enable_compilation_cache
 from aljax.errors import InputError, nearest_name
 from experiments.interrupts import Interrupts
 from experiments.results import contents
+from experiments.results.folder import check_writable
 from experiments.settings import build
 from experiments.tasks import selection
 
@@ -31,6 +32,7 @@ def perform(composed: Mapping[str, Any], interrupts: Interrupts) -> Path:
         got = f"is {settings.devices}, but task {name} runs on one"
         remedy = "Devices share a fit (task.name=fit)."
         raise InputError("devices", got, "null", remedy)
+    check_writable(settings.results)
     module = importlib.import_module(f"experiments.tasks.{name}")
     keep_compiled(settings.compilation_cache)
     settings, curve = selection.resolved(composed, interrupts)
