@@ -1,6 +1,5 @@
 """Seeds, profiles of the properties, and errors as a user meets them."""
 
-
 import gc
 
 import hypothesis

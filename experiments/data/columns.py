@@ -206,7 +206,7 @@ def checked(
 def tell_spreads(values: Any, scale: str, told: list[str]) -> None:
     """Tells which columns are compared, those that vary most first."""
     with np.errstate(over="ignore"):  # refused where values are read
-        spread = values.std(ddof=0).sort_values(ascending=False)
+        spread = values.std(ddof=0).sort_values(ascending=False, kind="stable")
     shown = [f"{name} (sd {size:.3g})" for name, size in spread.items()]
     told.append(f"columns compared ({len(shown)}): {few_of(shown)}; scale: {scale}")
     constant = [str(name) for name in spread.index[spread == 0]]
