@@ -267,7 +267,7 @@ def _search(
     )
     pairs = jnp.stack([earlier, later], axis=1).astype(jnp.int32)
     used = jax.lax.div(jnp.int32(n_points + size - 1), jnp.int32(size))
-    steps = jax.lax.div(used * (used + 1), 2) if themselves else used
+    steps = jax.lax.div(used * (used + 1), jnp.int32(2)) if themselves else used
     values, chosen = jax.lax.fori_loop(0, steps, compare, best)
     asked = rows if queries is None else queries
     chosen = chosen.reshape(-1, width)[: len(asked)].T

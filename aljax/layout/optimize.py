@@ -78,7 +78,8 @@ def stride_of(n_epochs: Any) -> Any:
     if isinstance(n_epochs, int):
         return max(RECORD_EVERY, -(-n_epochs // RECORDS))
     # Of what is not negative, `//` would compile to five programs more than `div`.
-    return jnp.maximum(RECORD_EVERY, jax.lax.div(n_epochs + (RECORDS - 1), RECORDS))
+    rows = jax.lax.div(jnp.int32(n_epochs + (RECORDS - 1)), jnp.int32(RECORDS))
+    return jnp.maximum(RECORD_EVERY, rows)
 
 
 def recorded_epochs(rows: int, n_epochs: int | None) -> Int[np.ndarray, "_"]:

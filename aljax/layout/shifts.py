@@ -34,8 +34,9 @@ def draw_shifts(
     (h itself twice, where 2h = n).  A shift's weight is the width of its stratum, so
     the estimate has no bias, and `n_shifts` >= h is exact.
     """
-    half = jax.lax.div(n_points[..., None], 2)
-    least, more = jax.lax.div(half, n_shifts), jax.lax.rem(half, n_shifts)
+    half = jax.lax.div(jnp.int32(n_points)[..., None], jnp.int32(2))
+    parts = jnp.int32(n_shifts)
+    least, more = jax.lax.div(half, parts), jax.lax.rem(half, parts)
     stratum = jnp.arange(n_shifts, dtype=jnp.int32)
     width = least + (stratum < more)
     low = stratum * least + jnp.minimum(stratum, more)
