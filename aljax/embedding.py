@@ -26,7 +26,7 @@ from aljax.config import (
     of_slices,
 )
 from aljax.consistency import check_parts
-from aljax.errors import slice_name
+from aljax.errors import in_words, slice_name
 from aljax.export import to_anndata, to_frame
 from aljax.files import read, write
 from aljax.graph.fuzzy import FuzzyGraph
@@ -329,7 +329,7 @@ class AlignedEmbedding(Record):
         title += f"{self.maps[0].shape[1]} components"
         labels = self.slice_labels or [""] * count
         lines = [
-            (str(t), str(len(positions)), brief(label).strip("'\""))
+            (str(t), str(len(positions)), brief(in_words(label)).strip("'\""))
             for t, (positions, label) in enumerate(zip(self.maps, labels, strict=True))
         ]
         if count > SHOWN:

@@ -5,6 +5,7 @@ import difflib
 import importlib
 import inspect
 import os
+import re
 import warnings
 from collections.abc import Hashable, Iterable, Sequence
 from importlib import metadata
@@ -93,7 +94,15 @@ def read_path(path: Any, name: str = "path") -> Path:
 
 def slice_name(t: int, labels: Sequence[Hashable] | None) -> str:
     """A slice's index, and its label if it has one, for an error message."""
-    return f"slice {t}" if labels is None else f"slice {t} ({labels[t]!r})"
+    if labels is None:
+        return f"slice {t}"
+    label = labels[t]
+    return f"slice {t} ({repr(label) if isinstance(label, str) else in_words(label)})"
+
+
+def in_words(label: Hashable) -> str:
+    """Returns a label as text; that of a day is its date."""
+    return re.sub(r"[ T]00:00:00(\.0+)?$", "", str(label))
 
 
 def check_names(cls: type, names: Iterable[str]) -> None:

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from aljax.columns import as_plain
-from aljax.errors import InputError
+from aljax.errors import InputError, in_words
 
 
 def check_labels(labels: Any, slices: Any) -> list[Hashable] | None:
@@ -33,12 +33,8 @@ def find_label(label: Any, labels: Sequence[Hashable]) -> int:
     Raises:
         InputError: No slice has the label, or several do.
     """
-
-    def text(value: Any) -> str:
-        return str(value).removesuffix(" 00:00:00")  # a day as its date
-
-    pairs = [(label, labels), (text(label), [*map(text, labels)])]
-    for wanted, held in pairs:
+    named = [*map(in_words, labels)]
+    for wanted, held in ((label, labels), (in_words(label), named)):
         places = [t for t, other in enumerate(held) if _same(other, wanted)]
         if len(places) > 1:
             got = f"is {label!r}, the label of slices {', '.join(map(str, places))}"
@@ -46,12 +42,14 @@ def find_label(label: Any, labels: Sequence[Hashable]) -> int:
         if places:
             return places[0]
     expected = f"an index, {-len(labels)} to {len(labels) - 1}, or a slice's label"
+    remedy = f"Labels go from {named[0]} to {named[-1]}."
     try:
         near = min(labels, key=lambda other: abs(other - label))
+        remedy = f"The nearest is {in_words(near)}."
     except TypeError:  # of text
-        close = get_close_matches(text(label), pairs[1][1], n=1, cutoff=0.0)
-        near = labels[pairs[1][1].index(close[0])]
-    raise InputError("slice", f"is {label!r}", expected, f"The nearest is {near!r}.")
+        for close in get_close_matches(in_words(label), named, n=1):
+            remedy = f"The nearest is {close!r}."
+    raise InputError("slice", f"is {label!r}", expected, remedy)
 
 
 def _same(label: Any, other: Any) -> bool:

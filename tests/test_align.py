@@ -4,6 +4,7 @@ import math
 import subprocess
 import sys
 import warnings
+from datetime import datetime
 from typing import Any
 
 import jax
@@ -20,6 +21,7 @@ from helpers import (
     digit_windows,
     make_data,
     make_relations,
+    refused,
 )
 from scipy.spatial.distance import pdist
 
@@ -631,6 +633,19 @@ def test_without_matplotlib_a_model_is_a_table(plain, monkeypatch):
     assert "<th>label</th></tr>" in shown
     assert "&lt;a&gt;" in shown
     assert "<img" not in shown
+
+
+def test_a_day_that_labels_a_slice_is_shown_as_its_date(plain):
+    pytest.importorskip("matplotlib", reason="run: pip install 'aljax[plot]'")
+    days = tuple(datetime(2020, month, 1) for month in (1, 2, 3))
+    dated = dataclasses.replace(plain, slice_labels=days)
+    assert repr(dated).splitlines()[2].split()[-1] == "2020-01-01"
+    assert dated.slice_name(1) == "slice 1 (2020-02-01)"
+    titles = [axes.get_title() for axes in aljax.plot.slices(dated).axes]
+    assert "2020-03-01" in titles
+    assert dated.index("2020-02-01") == 1
+    with refused("slice", "2020-01-01 to 2020-03-01"):
+        dated.index("Feb 2020")
 
 
 def test_names_are_listed_and_there_is_a_version():

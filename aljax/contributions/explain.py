@@ -12,7 +12,7 @@ from aljax.contributions.paths import Paths, follow_paths
 from aljax.contributions.pulls import dense
 from aljax.contributions.result import Contributions
 from aljax.embedding import AlignedEmbedding
-from aljax.errors import InputError
+from aljax.errors import InputError, in_words
 from aljax.graph.conditioning import ANGLES, EXACT_METRICS
 from aljax.relations.mates import Mates, chain
 from aljax.transform import check_fitted
@@ -87,7 +87,8 @@ def explain(
     start = followed.starts if t == u else np.asarray(maps.maps[t], float)[before]
     names = _names(maps, u, last.shape[1], columns)
     labels = maps.slice_labels or [f"slice {s}" for s in range(len(maps.maps))]
-    title = f"at {labels[t]}" if t == u else f"{labels[t]} to {labels[u]}"
+    first, last = in_words(labels[t]), in_words(labels[u])
+    title = f"at {first}" if t == u else f"{first} to {last}"
     return Contributions(
         members=tuple(named),
         columns=names,

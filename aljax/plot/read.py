@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from aljax.columns import RowValues
 from aljax.embedding import AlignedEmbedding
-from aljax.errors import InputError, instance
+from aljax.errors import InputError, in_words, instance
 from aljax.metrics import Moves
 from aljax.relations.members import Members, members_by_id, members_by_relations
 
@@ -76,7 +76,7 @@ def read_slice(name: str, t: int, count: int) -> int:
 def read_titles(titles: Sequence[str] | None, model: Any, count: int) -> list[str]:
     """One title for each slice: given, or the slices' own labels, or their numbers."""
     labels = getattr(_fitted(model), "slice_labels", None) or range(count)
-    read = [*map(str, labels if titles is None else titles)]
+    read = [*map(in_words, labels if titles is None else titles)]
     if len(read) != count:
         expected = f"one for each of {count} slices"
         raise InputError("titles", f"has {len(read)}", expected)
@@ -86,7 +86,9 @@ def read_titles(titles: Sequence[str] | None, model: Any, count: int) -> list[st
 def read_title(title: str | None, model: Any, slice: int) -> str:  # noqa: A002
     """The title of one slice: as passed, or its label, or nothing."""
     labels = getattr(_fitted(model), "slice_labels", None)
-    return title or ("" if labels is None or title is not None else str(labels[slice]))
+    if title is not None or labels is None:
+        return title or ""
+    return in_words(labels[slice])
 
 
 def read_moves(moves: Any, sizes: Sequence[int]) -> list[np.ndarray] | None:
