@@ -66,6 +66,7 @@ ORDER = [
     "layout.optimize",
     "layout.packing",
     "layout.sharding",
+    "layout.leaves",
     "layout.newton",
     "layout.minimum",
     "layout.implicit",

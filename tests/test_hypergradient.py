@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -74,7 +75,7 @@ WEIGHTS: dict[str, Any] = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [*WEIGHTS, "columns"])
-@pytest.mark.parametrize("adjoint", [EXACT, Anchored(0.5, 0.5, 4, 1e-8, 1e-10, 0)])
+@pytest.mark.parametrize("adjoint", [EXACT, Anchored(1e-8, 1e-10, 0, ridge=0.5)])
 def test_gradients_are_differences_of_layouts(
     problem, params, base, encoded, name, adjoint
 ):
@@ -134,7 +135,7 @@ def test_settings_and_encoders_have_gradients(problem, params, base, encoded):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("free", [Implicit(1e9, settle=0), Anchored(0, 0.5, 4, 1e9)])
+@pytest.mark.parametrize("free", [Implicit(1e9, settle=0), Anchored(1e9, ridge=0)])
 def test_a_saddle_is_an_error_or_a_flag(problem, params, base, free):
     # Repulsion alone, which has no minimum.
     apart = dataclasses.replace(
@@ -149,7 +150,7 @@ def test_a_saddle_is_an_error_or_a_flag(problem, params, base, free):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("adjoint", [EXACT, Anchored(0, 0.5, 4, 1e-8, 1e-10, 0)])
+@pytest.mark.parametrize("adjoint", [EXACT, Anchored(1e-8, 1e-10, 0, ridge=0)])
 def test_points_that_coincide_are_told_apart(problem, params, base, adjoint):
     same = base.at[0, :, 1].set(base[0, :, 0])
     way, start = adjoint.at(problem, params, same)
@@ -185,3 +186,23 @@ def test_weights_of_another_shape_are_named(problem, params):
         coupling_weights(problem, params, jnp.ones(2))
     assert refused.value.name == "weights"
     assert "(2,)" in refused.value.got
+
+
+def test_other_tolerances_and_springs_trace_nothing_again(problem, params, base):
+    made = Anchored(settle=0).at(problem, params, 1.1 * base)[0]
+    traced = []
+
+    @eqx.filter_jit
+    def solve(adjoint):
+        traced.append(adjoint)
+        return solve_layout(problem, params, base, adjoint=adjoint).maps
+
+    maps = [
+        solve(dataclasses.replace(made, ridge=ridge, tolerance=tolerance, rtol=rtol))
+        for ridge, tolerance, rtol in [(0.5, 1e-6, 1e-3), (5, 1e-7, 1e-4)]
+    ]
+    assert len(traced) == 1
+    assert np.abs(np.asarray(maps[0] - maps[1])).max() > 1e-6
+    again = dataclasses.replace(made, ridge=5, tolerance=1e-7)
+    eager = solve_layout(problem, params, base, adjoint=again)
+    np.testing.assert_allclose(maps[1], eager.maps, atol=1e-6)

@@ -41,7 +41,7 @@ RATE = 0.2  # the default rate amplifies differences beyond what 1e-5 could show
 SMALL = Implicit(memory=1000)
 FEW = Unrolled(jax.random.key(1), n_epochs=6, n_shifts=4)
 EXACT = Implicit(1e-10, 1e-10, settle=0, throw=False)  # a start that is settled
-SPRINGS = Anchored(1.0, 0.5, 4, tolerance=1e-10, rtol=1e-10, settle=0)
+SPRINGS = Anchored(1e-10, 1e-10, settle=0, ridge=1.0)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -251,8 +251,9 @@ def test_data_to_loss_is_differentiable_for_fixed_neighbors(problem, params, bas
 def test_products_of_stored_curvature_are_those_of_autodiff(
     problem, params, start, kind
 ):
-    springs = SPRINGS.at(problem, params, start)[0].anchor
-    theta = Theta(problem, params, springs if kind == "springs" else None)
+    theta = EXACT.theta(problem, params)
+    if kind == "springs":
+        theta = SPRINGS.at(problem, params, start)[0].theta(problem, params)
     if kind == "motion":
         moves = 0.3 + 0.1 * jnp.arange(problem.strengths.size * 1.0)
         changed = dataclasses.replace(
@@ -360,8 +361,7 @@ def test_the_names_of_version_0_1_go_on_with_one_warning(problem, params, base):
         ("max_steps", "0", lambda *_: Implicit(max_steps=0)),
         ("adjoint", "implict", lambda *of: solve_layout(*of, adjoint="implict")),
         ("tolerance", "", lambda *of: solve_layout(*of, adjoint=EXACT, tolerance=1)),
-        ("ridge", "-1", lambda *_: Anchored(-1)),
-        ("n_shifts", "0", lambda *_: Anchored(n_shifts=0)),
+        ("ridge", "-1", lambda *_: Anchored(ridge=-1)),
         ("problem", "124,416 b", lambda *of: solve_layout(*of, adjoint=SMALL)),
         ("near", "bytes", lambda *of: solve_layout(*of, adjoint=Anchored(memory=9))),
         ("start", "finite", lambda p, q, y: solve_layout(p, q, y / 0, adjoint=EXACT)),

@@ -245,7 +245,7 @@ def test_slices_move_alone_at_a_share_of_the_common_pace():
 def test_training_reaches_every_network_through_the_maps(adjoint):
     views = [jnp.asarray(rows) for rows in make_data((40, 40))]
     modules = [FeatureWeights(jnp.zeros(5)) for _ in views]
-    soft = Anchored(5.0, settle=20, tolerance=1.0, rtol=0.1, throw=False)
+    soft = Anchored(ridge=5.0, settle=20, tolerance=1.0, rtol=0.1, throw=False)
     settings = QUICK if adjoint == "unrolled" else QUICK._replace(adjoint=soft)
     hold = Encoding(views, apart, Matching.split(40, 0), settings, KEY)
     trained, told = train(modules, hold, training=settings)
@@ -263,7 +263,7 @@ def test_weights_of_slices_are_learned():
         GraphConfig(n_neighbors=6),
         LayoutConfig(n_epochs=20),
     )
-    soft = Anchored(5.0, settle=5, tolerance=1.0, rtol=0.1, throw=False)
+    soft = Anchored(ridge=5.0, settle=5, tolerance=1.0, rtol=0.1, throw=False)
     settings = QUICK._replace(adjoint=soft, refresh=1)
     options = {"cost": 1.0, "hidden_share": 0.3}
     weights, told = learn_weights(problem, key=KEY, training=settings, **options)

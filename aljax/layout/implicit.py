@@ -5,7 +5,9 @@ Both settle the start by more epochs at a low rate, find the minimum by Newton's
 (`layout.minimum`).
 """
 
+import dataclasses
 from functools import partial
+from numbers import Real
 from typing import Any
 
 import equinox as eqx
@@ -14,17 +16,16 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.core import Tracer
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from aljax.config import number
 from aljax.errors import InputError
-from aljax.graph.knn import capacity_for
+from aljax.layout.leaves import cut
 from aljax.layout.losses import terms_in
 from aljax.layout.minimum import (
     Anchor,
     Maps,
     Minimum,
-    Pairs,
     Theta,
     find_minimum,
     following,
@@ -33,10 +34,9 @@ from aljax.layout.minimum import (
 )
 from aljax.layout.optimize import init, run, shifts_of
 from aljax.layout.problem import AlignedProblem, LayoutParams
-from aljax.layout.shifts import draw_shifts
 
 HIGH, LOW = 3.0, 0.3  # of the rate, in epochs that seek a minimum or an anchor
-DESCENT = 300  # steps along the exact gradient that follow them
+DESCENT = 600  # steps along the gradient that follow them, at most
 RATE = 0.1  # of these, in map units
 MEMORY = 8 * 2**30  # bytes
 DESCENDING = optax.scale_by_adam(b1=0.9, b2=0.99)
@@ -62,7 +62,66 @@ class Solution(eqx.Module):
     curvature: Float[Array, ""]
 
 
-class Implicit(eqx.Module):
+def _leaf(value: Any) -> Any:
+    """A number as a leaf of a tree, so that another one recompiles nothing."""
+    real = isinstance(value, Real) and not isinstance(value, bool)
+    return np.float64(value) if real else value
+
+
+def _leaf_field(default: float) -> Any:
+    return eqx.field(default=default, converter=_leaf)
+
+
+class Search(eqx.Module):
+    """How a minimum and its derivatives are found.
+
+    Attributes:
+        tolerance: Largest entry of the gradient of a minimum (loss per map unit, above
+            0).
+        rtol: Residual of the linear systems of the derivatives, by their right-hand
+            sides (above 0).
+        settle: Epochs before the search (at least 0).  As many steps along the gradient
+            of the whole loss follow, at most 600.
+        max_steps: Newton steps (at least 1).
+        memory: Bytes that the curvature of the pairs may take.
+        throw: If True, a layout that did not converge, or that has a direction without
+            positive curvature, raises a RuntimeError; under `jit`, where nothing can be
+            raised, its maps and derivatives are NaN.  If False, `converged` and
+            `curvature` say so, and the maps are those at which the search ended.
+    """
+
+    tolerance: float = _leaf_field(1e-3)
+    rtol: float = _leaf_field(1e-3)
+    settle: int = eqx.field(static=True, default=3_000)
+    max_steps: int = eqx.field(static=True, default=2_000)
+    memory: int = eqx.field(static=True, default=MEMORY)
+    throw: bool = eqx.field(static=True, default=True)
+
+    def __check_init__(self) -> None:
+        for name in ("tolerance", "rtol"):
+            self._check(name, number(0, open_low=True))
+        for name in ("max_steps", "memory"):
+            self._check(name, number(1, whole=True))
+        self._check("settle", number(0, whole=True))
+
+    def theta(self, problem: AlignedProblem, params: LayoutParams) -> Theta:
+        """What the minimum depends on."""
+        return Theta(problem, params, None)
+
+    def _descended(
+        self, problem: AlignedProblem, params: LayoutParams, start: Maps
+    ) -> Maps:
+        if not self.settle:
+            return start
+        return descended(self.theta(problem, params), start, min(self.settle, DESCENT))
+
+    def _check(self, name: str, check: Any) -> None:
+        value = getattr(self, name)
+        if not isinstance(value, jax.Array):  # traced ones pass
+            check(name, value.item() if isinstance(value, np.generic) else value)
+
+
+class Implicit(Search):
     """Derivatives of a minimum of the exact loss, over all pairs.
 
     Those of what does not change when linked maps are shifted or turned together are
@@ -72,86 +131,46 @@ class Implicit(eqx.Module):
     with what makes them.
 
     Attributes:
-        tolerance: Largest entry of the gradient of a minimum (loss per map unit, above
-            0).
-        rtol: Residual of the linear systems of the derivatives, by their right-hand
-            sides (above 0).
-        settle: Epochs before the search, which begin at 3 times the rate (at least 0),
-            and are followed by 300 steps along the exact gradient; 0 for neither.
-        max_steps: Newton steps (at least 1).
-        memory: Bytes that the curvature of all pairs may take.
-        throw: If True, a layout that did not converge, or that has a direction without
-            positive curvature, raises a RuntimeError; under `jit`, where nothing can be
-            raised, its maps and derivatives are NaN.  If False, `converged` and
-            `curvature` say so, and the maps are those at which the search ended.
+        settle: See `Search`; these epochs begin at 3 times the rate.
     """
 
-    tolerance: float = 1e-3
-    rtol: float = 1e-3
     settle: int = eqx.field(static=True, default=10_000)
-    max_steps: int = eqx.field(static=True, default=2_000)
-    memory: int = eqx.field(static=True, default=MEMORY)
-    throw: bool = eqx.field(static=True, default=True)
-
-    def __check_init__(self) -> None:
-        _check(self)
 
     def at(
         self, problem: AlignedProblem, params: LayoutParams, start: Maps
     ) -> tuple["Implicit", Maps]:
         """Checks that the pairs fit into memory, and settles the start."""
-        slices, components, points = start.shape
-        entries = slices * points**2 * (components**2 + components + 3)
-        check_memory("problem", entries * start.dtype.itemsize, self.memory)
-        if self.settle:
-            start = settled(problem, params, start, epochs=self.settle, rate=HIGH)
-            start = descended(Theta(problem, params, None), start)
-        return self, start
-
-    def theta(self, problem: AlignedProblem, params: LayoutParams) -> Theta:
-        """What the minimum depends on."""
-        return Theta(problem, params, None)
+        slices, _, points = start.shape
+        check_memory("problem", slices * points**2, start, self.memory)
+        start = settled(problem, params, start, epochs=self.settle, rate=HIGH)
+        return self, self._descended(problem, params, start)
 
 
-class Anchored(eqx.Module):
+class Anchored(Search):
     """Derivatives of a layout that springs hold at a constant one, for larger sizes.
 
     It is the minimum of L + ridge / 2 |Y - Yc|^2, Yc being the settled start, with the
-    repulsion of all pairs that are near in Yc and of `n_shifts` fixed shifts that stand
-    for the others.  Its derivatives are exact for that; those of the exact minimum
-    they resemble where the springs are weak, and the less the more local a measure is.
-    It stores 6 numbers for each edge, mate, near pair and shifted point.
+    repulsion of points that are near in Yc one by one, and of others by the means of
+    small leaves of them.  Its derivatives are exact for that; those of the exact
+    minimum they resemble where the springs are weak, and the less the more local a
+    measure is.  It stores 4 numbers for each pair of near points and of leaves, of
+    which there are about 500 for each of 35,000 points.
 
     Attributes:
         ridge: Stiffness of the springs (loss per square map unit, at least 0).
-        near: Distance within which all pairs repel (map units, at least 0).
-        n_shifts: Shifts that stand for the others (at least 1).
-        tolerance: See `Implicit`.
-        rtol: See `Implicit`.
-        settle: Epochs at .3 of the rate that lead to Yc (at least 0).
-        max_steps: See `Implicit`.
-        memory: Bytes that the curvature of the pairs may take.
-        throw: See `Implicit`.
-        anchor: Yc and the pairs, as `at` makes them; None to make them on the host,
+        near: Distance up to which leaves are near, by the root of the sum of their
+            variances (at least 0).
+        anchor: Yc and its leaves, as `at` makes them; None to make them on the host,
             which `jit` and `vmap` over the start or the problem do not allow.
     """
 
-    ridge: float = 0.1
-    near: float = eqx.field(static=True, default=0.7)
-    n_shifts: int = eqx.field(static=True, default=32)
-    tolerance: float = 1e-3
-    rtol: float = 1e-3
-    settle: int = eqx.field(static=True, default=3_000)
-    max_steps: int = eqx.field(static=True, default=2_000)
-    memory: int = eqx.field(static=True, default=MEMORY)
-    throw: bool = eqx.field(static=True, default=True)
+    ridge: float = _leaf_field(0.1)
+    near: float = eqx.field(static=True, default=5.0)
     anchor: Anchor | None = None
 
     def __check_init__(self) -> None:
-        _check(self)
         for name in ("ridge", "near"):
-            _number(0)(name, getattr(self, name))
-        number(1, whole=True)("n_shifts", self.n_shifts)
+            self._check(name, number(0))
 
     def at(
         self, problem: AlignedProblem, params: LayoutParams, start: Maps
@@ -166,50 +185,27 @@ class Anchored(eqx.Module):
         if any(isinstance(leaf, Tracer) for leaf in (start, *jax.tree.leaves(problem))):
             remedy = "Make it before: adjoint, _ = adjoint.at(problem, params, start)."
             raise InputError("adjoint", "has no anchor, in a trace", "one", remedy)
-        if self.settle:
-            start = settled(problem, params, start, epochs=self.settle, rate=LOW)
-        pairs = _pairs(problem, start, self)
-        anchor = Anchor(start, pairs, jnp.asarray(self.ridge, start.dtype))
-        return eqx.tree_at(lambda a: a.anchor, self, anchor, is_leaf=_is_none), start
+        start = settled(problem, params, start, epochs=self.settle, rate=LOW)
+        check = partial(check_memory, "near", maps=start, memory=self.memory)
+        leaves = cut(np.asarray(start), np.asarray(problem.n_points), self.near, check)
+        made = dataclasses.replace(self, anchor=Anchor(start, leaves))
+        return made, made._descended(problem, params, start)
 
     def theta(self, problem: AlignedProblem, params: LayoutParams) -> Theta:
         """What the minimum depends on."""
         assert self.anchor is not None
-        ridge = jnp.asarray(self.ridge, self.anchor.ridge.dtype)
-        return Theta(
-            problem, params, eqx.tree_at(lambda a: a.ridge, self.anchor, ridge)
-        )
+        ridge = jnp.asarray(self.ridge, self.anchor.center.dtype)
+        return Theta(problem, params, self.anchor, ridge)
 
 
-def _is_none(value: Any) -> bool:
-    return value is None
-
-
-def _number(low: float, **options: Any) -> Any:
-    """A check of a number that lets traced ones through."""
-    check = number(low, **options)
-
-    def of(name: str, value: Any) -> None:
-        if not isinstance(value, jax.Array):
-            check(name, value)
-
-    return of
-
-
-def _check(adjoint: Implicit | Anchored) -> None:
-    for name in ("tolerance", "rtol"):
-        _number(0, open_low=True)(name, getattr(adjoint, name))
-    for name in ("max_steps", "memory"):
-        number(1, whole=True)(name, getattr(adjoint, name))
-    number(0, whole=True)("settle", adjoint.settle)
-
-
-def check_memory(name: str, needed: int, memory: int) -> None:
-    """Checks that the curvature of pairs fits into memory.
+def check_memory(name: str, pairs: int, maps: Maps, memory: int) -> None:
+    """Checks that the curvature of pairs fits into memory, with what makes it.
 
     Raises:
         InputError: It does not; the message says the bytes.
     """
+    components = maps.shape[1]
+    needed = pairs * (components**2 + components + 3) * maps.dtype.itemsize
     if needed > memory:
         got = f"has pairs whose curvature takes about {needed:,} bytes"
         remedy = "Raise `memory`, lower `near`, or use Anchored instead of Implicit."
@@ -236,57 +232,23 @@ def settled(
     problem: AlignedProblem, params: LayoutParams, start: Maps, **pace: Any
 ) -> Maps:
     """The maps after `epochs` more, at `rate` times the layout's own."""
+    if not pace["epochs"]:
+        return start
     return _settled(problem, params, start, shifts=shifts_of(problem), **pace)
 
 
 @jax.jit
-def descended(theta: Theta, start: Maps) -> Maps:
-    """The maps after steps along the exact gradient."""
+def descended(theta: Theta, start: Maps, steps: int | Int[Array, ""]) -> Maps:
+    """The maps after steps along the gradient of their loss, at a falling rate."""
     moves = moving(theta.problem)[:, None]
 
     def step(count: Array, now: tuple[Maps, Any]) -> tuple[Maps, Any]:
         maps, moments = now
         updates, moments = DESCENDING.update(slope(theta, maps) * moves, moments)
-        rate = RATE * (1 - count / DESCENT) ** 2
+        rate = RATE * (1 - count / steps) ** 2
         return maps - rate * moves * jnp.asarray(updates), moments
 
-    return jax.lax.fori_loop(0, DESCENT, step, (start, DESCENDING.init(start)))[0]
-
-
-def _pairs(problem: AlignedProblem, center: Maps, adjoint: Anchored) -> Pairs:
-    """All pairs near in the center, and those that some shifts make of the others."""
-    from scipy.spatial import KDTree
-
-    slices, components, _ = center.shape
-    sizes, positions = np.asarray(problem.n_points), np.asarray(center)
-    trees = [KDTree(y[:, :n].T) for y, n in zip(positions, sizes, strict=True)]
-    near = [tree.count_neighbors(tree, adjoint.near) // 2 for tree in trees]
-    edges = problem.neighbors.size + problem.mates.size
-    most = slices * (max(near) + adjoint.n_shifts * int(sizes.max())) + edges
-    numbers = (components**2 + 2 * components + 1) * center.dtype.itemsize + 16
-    check_memory("near", int(most * numbers), adjoint.memory)
-    shifts = draw_shifts(jax.random.key(0), problem.n_points, n_shifts=adjoint.n_shifts)
-    kept = []
-    for t, tree in enumerate(trees):
-        all_near = tree.query_pairs(adjoint.near, output_type="ndarray")
-        steps, weights = (np.asarray(leaf[t]) for leaf in shifts)
-        heads = np.tile(np.arange(sizes[t]), len(steps))
-        tails = (heads + np.repeat(steps, sizes[t])) % sizes[t]
-        apart = np.linalg.norm(tree.data[heads] - tree.data[tails], axis=1)
-        far = (apart > adjoint.near) & (heads != tails)
-        pairs = np.vstack([all_near, np.stack([heads[far], tails[far]], axis=1)])
-        counts = np.repeat(weights, sizes[t])[far]
-        kept.append((pairs, np.concatenate([np.ones(len(all_near)), counts])))
-    width = capacity_for(max(len(counts) for _, counts in kept))
-    heads, tails = np.zeros((2, slices, width), np.int32)
-    weights = np.zeros((slices, width))
-    for t, (pairs, counts) in enumerate(kept):
-        order = np.lexsort(pairs.T[::-1])  # neighbors in memory are read together
-        heads[t, : len(pairs)], tails[t, : len(pairs)] = pairs[order].T
-        weights[t, : len(pairs)] = counts[order]
-    return Pairs(
-        jnp.asarray(heads), jnp.asarray(tails), jnp.asarray(weights, center.dtype)
-    )
+    return jax.lax.fori_loop(0, steps, step, (start, DESCENDING.init(start)))[0]
 
 
 def solve_minimum(
@@ -301,15 +263,16 @@ def solve_minimum(
     made, begun = adjoint.at(*frozen)
     theta = made.theta(problem, params)
     at: Any = jax.lax.stop_gradient(theta)
-    limits: Any = {"tolerance": adjoint.tolerance, "rtol": adjoint.rtol}
-    found = find_minimum(at, begun, max_steps=adjoint.max_steps, **limits)
+    rtol = jnp.asarray(adjoint.rtol, start.dtype)
+    limits: Any = {"tolerance": adjoint.tolerance, "max_steps": adjoint.max_steps}
+    found = find_minimum(at, begun, rtol=rtol, **limits)
     found = jax.lax.stop_gradient(found)
     converged = found.slope < adjoint.tolerance
     point = found.point
     if adjoint.throw:
         raise_unless_minimum(adjoint, found)
         point = jnp.where(converged & (found.lowest > 0), point, jnp.nan)
-    maps = following(point, theta, adjoint.rtol)
+    maps = following(point, theta, rtol)
     return Solution(maps, found.slope, converged, found.lowest)
 
 

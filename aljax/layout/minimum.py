@@ -11,14 +11,12 @@ whose blocks are made once for many products.  Anchored, the loss is
 
     L + ridge / 2 |Y - Yc|^2,
 
-with a constant layout Yc, and the repulsion of pairs that are near in Yc and of a fixed
-sample of the others.
+with a constant layout Yc, whose leaves stand for the pairs that repel (`leaves`).
 
 Source: the implicit function theorem, as in Blondel et al. (2022), "Efficient and
 modular implicit differentiation", arXiv:2105.15183.
 """
 
-from collections.abc import Callable
 from functools import partial
 from itertools import combinations
 from typing import Any, NamedTuple
@@ -29,11 +27,21 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from aljax.layout.isolated import FAINT
+from aljax.layout.leaves import (
+    Energy,
+    Leaves,
+    Repelled,
+    along,
+    derivatives,
+    each_point,
+    own_blocks,
+    repelled,
+    repulsion_by_leaves,
+)
 from aljax.layout.losses import (
     NEAR,
     attraction_of_pairs,
     density,
-    repulsion_of_pairs,
 )
 from aljax.layout.newton import Minimum, Model, Solve, minimize, solve
 from aljax.layout.objective import ahead, aligned_loss, terms_of
@@ -42,23 +50,13 @@ from aljax.layout.shifts import Shifts, draw_shifts
 
 FLAT = 1e-9  # share of the largest eigenvalue below which directions coincide
 Maps = Float[Array, "slices components points"]
-Energy = Callable[[Array], Array]  # of squared distances, entry by entry
-
-
-class Pairs(eqx.Module):
-    """Pairs of each slice that repel, and how many each stands for (0 for padding)."""
-
-    heads: Int[Array, "slices pairs"]
-    tails: Int[Array, "slices pairs"]
-    weights: Float[Array, "slices pairs"]
 
 
 class Anchor(eqx.Module):
-    """A constant layout that holds another by springs, and the pairs that repel."""
+    """A constant layout that holds another by springs, and its leaves."""
 
     center: Maps
-    pairs: Pairs
-    ridge: Float[Array, ""]
+    leaves: Leaves
 
 
 class Theta(NamedTuple):
@@ -67,6 +65,7 @@ class Theta(NamedTuple):
     problem: AlignedProblem
     params: LayoutParams
     anchor: Anchor | None
+    ridge: Float[Array, ""] | float = 0.0
 
 
 class Flat(NamedTuple):
@@ -77,23 +76,20 @@ class Flat(NamedTuple):
 
 
 class Bonds(NamedTuple):
-    """The curvature of pairs: places in the flattened maps, and a block for each."""
+    """The curvature of pairs that each have their first end at a point of their own.
 
-    heads: Int[Array, "..."]
-    tails: Int[Array, "..."]
-    blocks: Float[Array, "components components ..."]
+    `tails` has places in the flattened maps, `blocks` a matrix for each pair.
+    """
+
+    tails: Int[Array, "slices pairs points"]
+    blocks: Float[Array, "components components slices pairs points"]
 
 
 class Curvature(NamedTuple):
-    """Second derivatives of the loss at maps: blocks of all pairs, and of listed ones.
+    """Second derivatives of the loss at maps, all but those of a density."""
 
-    `full` is the repulsion of all pairs of a slice without its diagonal blocks, which
-    `own` holds; both None where the pairs are listed.
-    """
-
-    full: Float[Array, "slices row column"] | None
-    own: Float[Array, "slices components components points"] | None
-    bonds: list[Bonds]
+    bonds: list[Bonds]  # of edges and of mates
+    repelled: Repelled
 
 
 def exact_shifts(problem: AlignedProblem) -> Shifts:
@@ -104,28 +100,15 @@ def exact_shifts(problem: AlignedProblem) -> Shifts:
 
 def loss(theta: Theta, maps: Maps) -> Float[Array, ""]:
     """The exact loss, or the anchored one."""
-    problem, params, anchor = theta
+    problem, params, anchor, ridge = theta
     if anchor is None:
         return aligned_loss(maps, problem, params, exact_shifts(problem)).total()
-    pairs: Any = anchor.pairs
-    terms = terms_of(maps, problem, params, pairs, repulsion=_listed, ahead=ahead)
+    leaves: Any = anchor.leaves
+    terms = terms_of(
+        maps, problem, params, leaves, repulsion=repulsion_by_leaves, ahead=ahead
+    )
     apart = (maps - anchor.center) * moving(problem)[:, None]
-    return terms.total() + anchor.ridge / 2 * jnp.sum(apart**2)
-
-
-def _listed(
-    embedding: Array,
-    degrees: Array,
-    n_points: Array,
-    pairs: Pairs,
-    *curve: Array,
-    **_: Any,
-) -> Float[Array, ""]:
-    """The repulsion of listed pairs of one slice."""
-    difference = embedding[:, pairs.heads] - embedding[:, pairs.tails]
-    weights = pairs.weights * (degrees[pairs.heads] + degrees[pairs.tails])
-    energies = repulsion_of_pairs(jnp.sum(difference**2, axis=0), *curve)
-    return jnp.sum(weights * energies) / (2 * jnp.maximum(n_points - 1, 1))
+    return terms.total() + ridge / 2 * jnp.sum(apart**2)
 
 
 def moving(problem: AlignedProblem) -> Bool[Array, "slices points"]:
@@ -143,114 +126,68 @@ def slope(theta: Theta, maps: Maps) -> Maps:
 
 def curvature(theta: Theta, maps: Maps) -> Curvature:
     """The second derivatives of the loss, all but those of a density."""
-    problem, params, anchor = theta
+    problem, params, anchor, _ = theta
     slices, _, points = maps.shape
-    flat = maps.transpose(1, 0, 2).reshape(maps.shape[1], -1)
+    curve = params.a, params.b
+    attracted = jax.vmap(attraction_of_pairs)
+
+    def pull(squared: Array) -> Array:
+        return 2 * problem.weights * attracted(squared, *curve)
+
     first = jnp.arange(slices)[:, None, None] * points
-    here = first + jnp.arange(points)
-    curves = params.a, params.b
-    attracted, repelled = map(jax.vmap, (attraction_of_pairs, repulsion_of_pairs))
-    bond: Any = partial(_bond, flat)
-    near = jnp.broadcast_to(here, problem.neighbors.shape)
-    bonds: Any = [
-        bond(
-            near,
-            first + problem.neighbors,
-            lambda squared: 2 * problem.weights * attracted(squared, *curves),
-        )
-    ]
+    bonds = [_bond(maps, first + problem.neighbors, pull)]
     if problem.offsets:
-        heads, tails, energy = _held(theta, here)
-        bonds.append(bond(heads, tails, energy))
+        bonds.append(_bond(maps, *_held(theta)))
+    leaves = each_point(problem) if anchor is None else anchor.leaves
     rate = params.repulsion_strength * params.negative_sample_rate
     rate = rate / (2 * jnp.maximum(problem.n_points - 1, 1))
-    if anchor is None:
-        full, own = jax.vmap(_of_all_pairs)(
-            maps, problem.degrees, problem.n_points, rate, params.a, params.b
-        )
-        return Curvature(full, own, bonds)
-    ends = [end + first[:, 0] for end in (anchor.pairs.heads, anchor.pairs.tails)]
-    weights = sum(problem.degrees.reshape(-1)[end] for end in ends)
-    weights *= rate[:, None] * anchor.pairs.weights
-    bonds.append(bond(*ends, lambda squared: weights * repelled(squared, *curves)))
-    return Curvature(None, None, bonds)
+    pairs = jax.vmap(repelled)(maps, problem.degrees, leaves, rate, *curve)
+    return Curvature(bonds, pairs)
 
 
-def _held(theta: Theta, here: Array) -> tuple[Array, Array, Energy]:
-    """The ends of the alignment's pairs, and their energies."""
-    problem, params, _ = theta
+def _held(theta: Theta) -> tuple[Array, Energy]:
+    """The other ends of the alignment's pairs, and their energies."""
+    problem, params, *_ = theta
     slices, points = problem.pulls.shape
     later = (jnp.arange(slices)[:, None] + jnp.asarray(problem.offsets)) % slices
     tails = later[:, :, None, None] * points + problem.mates
     pulls = problem.pulls * (2 + params.negative_sample_rate)[:, None]
     weights = (pulls[:, None, None] + pulls.reshape(-1)[tails]) / 4 * problem.strengths
     lead = jnp.reshape(params.alignment_regularisation, (-1, 1, 1, 1))
+    shape = (slices, -1, points)
 
     def energy(squared: Array) -> Array:
         if problem.moves is not None:
-            reach = params.motion_fidelity * problem.moves
+            reach = params.motion_fidelity * problem.moves.reshape(shape)
             squared = (jnp.sqrt(squared + NEAR) - reach) ** 2
-        return lead * weights * squared
+        return (lead * weights).reshape(shape) * squared
 
-    return jnp.broadcast_to(here[:, :, None], tails.shape), tails, energy
-
-
-def _derivatives(energy: Energy, squared: Array) -> tuple[Array, Array]:
-    def first(squared: Array) -> Array:
-        return jax.grad(lambda squared: jnp.sum(energy(squared)))(squared)
-
-    return jax.jvp(first, (squared,), (jnp.ones_like(squared),))
+    return tails.reshape(shape), energy
 
 
-def _bond(flat: Array, heads: Array, tails: Array, energy: Energy) -> Bonds:
-    difference = flat[:, heads] - flat[:, tails]
-    bend, turn = _derivatives(energy, jnp.sum(difference**2, axis=0))
-    same = jnp.eye(len(flat), dtype=flat.dtype)
-    same = same.reshape(*same.shape, *[1] * bend.ndim)
-    blocks = 2 * bend * same + 4 * turn * difference[:, None] * difference
-    return Bonds(heads, tails, blocks)
-
-
-def _of_all_pairs(
-    embedding: Array, degrees: Array, n_points: Array, rate: Array, a: Array, b: Array
-) -> tuple[Array, Array]:
-    """The blocks of all pairs of one slice as a matrix, and their sums over a row."""
-    components, points = embedding.shape
-    difference = embedding[:, :, None] - embedding[:, None]
-    inside = jnp.arange(points) < n_points
-    paired = inside[:, None] & inside & ~jnp.eye(points, dtype=bool)
-    weights = jnp.where(paired, rate * (degrees[:, None] + degrees), 0.0)
-    bend, turn = _derivatives(
-        lambda squared: weights * repulsion_of_pairs(squared, a, b),
-        jnp.sum(difference**2, axis=0),
-    )
-    bend, turn = jax.lax.optimization_barrier((bend, turn))  # made once, not per entry
-    same = jnp.eye(components, dtype=embedding.dtype)[:, None, :, None]
-    rows, columns = difference[:, :, None], difference.transpose(1, 0, 2)
-    blocks = 2 * bend[:, None] * same + 4 * turn[:, None] * rows * columns
-    own = jnp.sum(blocks, axis=3).transpose(0, 2, 1)
-    return blocks.reshape(components * points, -1), own
+def _bond(maps: Maps, tails: Array, energy: Energy) -> Bonds:
+    own = maps.transpose(1, 0, 2)
+    difference = own[:, :, None] - own.reshape(len(own), -1)[:, tails]
+    bend, turn = derivatives(energy, jnp.sum(difference**2, axis=0))
+    same = jnp.eye(len(own), dtype=maps.dtype)[..., None, None, None]
+    return Bonds(tails, bend * same + turn * difference[:, None] * difference)
 
 
 def product(theta: Theta, maps: Maps, curved: Curvature, direction: Maps) -> Maps:
     """H times a direction."""
     slices, components, points = direction.shape
-    flat = direction.transpose(1, 0, 2).reshape(components, -1)
+    own = direction.transpose(1, 0, 2)
+    flat = own.reshape(components, -1)
     bent = jnp.zeros_like(flat)
-    for heads, tails, blocks in curved.bonds:
-        change = flat[:, heads] - flat[:, tails]
-        force = jnp.sum(blocks * change, axis=1)
-        bent = bent.at[:, heads].add(force).at[:, tails].add(-force)
+    for tails, blocks in curved.bonds:
+        force = jnp.sum(blocks * (own[:, :, None] - flat[:, tails]), axis=1)
+        bent += jnp.sum(force, axis=2).reshape(bent.shape)
+        bent = bent.at[:, tails].add(-force)
     bent = bent.reshape(components, slices, points).transpose(1, 0, 2)
-    if curved.full is not None:
-        rows = direction.reshape(slices, -1)
-        across = jnp.einsum("sij,sj->si", curved.full, rows).reshape(direction.shape)
-        bent += jnp.einsum("scdp,sdp->scp", curved.own, direction) - across
+    bent += jax.vmap(along)(curved.repelled, direction)
     if theta.params.dens_lambda is not None:
         bent += jax.jvp(jax.grad(partial(_density, theta)), (maps,), (direction,))[1]
-    if theta.anchor is not None:
-        bent += theta.anchor.ridge * direction * moving(theta.problem)[:, None]
-    return bent
+    return bent + theta.ridge * direction * moving(theta.problem)[:, None]
 
 
 def _density(theta: Theta, maps: Maps) -> Float[Array, ""]:
@@ -274,18 +211,13 @@ def model(theta: Theta, maps: Maps) -> Model:
 
 def _stiffness(theta: Theta, curved: Curvature) -> Float[Array, "slices 1 points"]:
     """The norm of each point's own block, 1 where there is none."""
-    components = len(curved.bonds[0].blocks)
-    slices, points = theta.problem.free.shape
-    own = jnp.zeros((components, components, slices * points))
-    for heads, tails, blocks in curved.bonds:
-        own = own.at[..., heads].add(blocks).at[..., tails].add(blocks)
-    own = own.reshape(components, components, slices, points)
-    if curved.own is not None:
-        own += curved.own.transpose(1, 2, 0, 3)
+    own = jax.vmap(own_blocks)(curved.repelled).transpose(1, 2, 0, 3)
+    for tails, blocks in curved.bonds:
+        own += jnp.sum(blocks, axis=3)
+        flat = own.reshape(*own.shape[:2], -1)
+        own = flat.at[..., tails].add(blocks).reshape(own.shape)
     size = jnp.sqrt(jnp.sum(own**2, axis=(0, 1)))[:, None]
-    if theta.anchor is not None:
-        size += theta.anchor.ridge
-    return jnp.where(size > 0, size, 1)
+    return jnp.where(size + theta.ridge > 0, size + theta.ridge, 1)
 
 
 @partial(jax.jit, static_argnames="max_steps")
@@ -353,7 +285,7 @@ def flat_directions(theta: Theta, maps: Maps) -> Flat:
     turns in each plane as one, unless a point of it is pinned or it is anchored;
     points that do not move are held.
     """
-    problem, params, anchor = theta
+    problem, params, anchor, _ = theta
     slices, components, points = maps.shape
     moves = moving(problem)
     if anchor is not None:

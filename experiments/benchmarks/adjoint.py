@@ -86,7 +86,7 @@ def main() -> None:
         "exact": Implicit(tight, tight / 10),
         "anchored": near,
         # At the center and from the minimum of the part before.
-        "all-pairs": dataclasses.replace(near, near=1e6, n_shifts=1, settle=0),
+        "all-pairs": dataclasses.replace(near, near=1e6, settle=0),
         **{
             f"unrolled{last}": Unrolled(key, n_epochs=last, last=last)
             for last in (5, 20)
