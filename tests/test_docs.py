@@ -1,4 +1,6 @@
+import importlib.util
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +9,7 @@ import pytest
 import sklearn.datasets
 
 from aljax import InputError
+from experiments.composition import compose, expanded
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -88,6 +91,27 @@ def test_the_code_of_the_page_on_motion_runs(tmp_path, monkeypatch):
     called = names["moves"].members.called
     assert called[:33].mean() > 0.8 > 0.2 > called[33:].mean()
     assert (tmp_path / "motion.png").stat().st_size > 1000
+
+
+def commands(page: Path) -> list[list[str]]:
+    """The words of each command in a page's indented lines that runs a module."""
+    lines = re.findall(r"^ {4,}(.*\bpython -m .*)$", page.read_text(), re.MULTILINE)
+    return [
+        shlex.split(line.partition("python -m ")[2], comments=True) for line in lines
+    ]
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+@pytest.mark.parametrize(
+    "page", [ROOT / "CONTRIBUTING.md", *PAGES], ids=lambda p: p.name
+)
+def test_the_commands_of_a_page_are_there_and_their_settings_compose(page):
+    for module, *words in commands(page):
+        assert importlib.util.find_spec(module), module
+        others = {"--help", "--config", "--reproduce", "-h"} & {*words}
+        if module == "experiments.run" and not others:
+            for _, overrides in expanded([word for word in words if word[:1] != "-"]):
+                compose([text for text in overrides if not text.startswith("hydra")])
 
 
 def test_every_page_with_code_has_a_test_that_runs_it():
