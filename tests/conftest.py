@@ -1,6 +1,9 @@
 """Seeds, profiles of the properties, and errors as a user meets them."""
 
+import functools
 import gc
+import os
+from pathlib import Path
 
 import hypothesis
 import jax
@@ -11,7 +14,7 @@ import pytest
 # aljax broadcasts (neighbors, points) with (points,) throughout, by design of its
 # axis order, so NumPy's rank promotion stays allowed.
 hypothesis.settings.register_profile(
-    "ci", deadline=None, derandomize=True, max_examples=30
+    "ci", deadline=None, derandomize=True, max_examples=15
 )
 hypothesis.settings.register_profile(
     "long",
@@ -24,6 +27,25 @@ hypothesis.settings.load_profile("ci")
 
 # Compiled programs make a large heap: to walk it less often saves a twentieth.
 gc.set_threshold(100_000, 50, 100)
+
+
+# Runs that share this folder share out the files: each takes what no other has taken.
+TAKEN = os.environ.get("TESTS_TAKEN")
+
+
+@functools.cache
+def takes(file: Path) -> bool:
+    """Tells if a file of tests is this run's, which then is no other's."""
+    try:
+        (Path(TAKEN or "") / file.name).touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
+
+
+def pytest_runtest_protocol(item):
+    """Passes over the tests of another run."""
+    return True if TAKEN and not takes(item.path) else None
 
 
 def pytest_terminal_summary(terminalreporter):

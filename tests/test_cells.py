@@ -198,6 +198,7 @@ print(hashlib.sha256(content).hexdigest())
 
 
 @pytest.mark.skipif(len(CPUS) < 2, reason="needs Linux and two CPUs")
+@pytest.mark.slow
 def test_one_core_finds_the_bits_that_two_find_and_nothing_loads_numba(tmp_path):
     path = tmp_path / "data.npy"
     np.save(path, clouds(5000, 300).astype(np.float32))

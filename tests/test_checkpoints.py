@@ -233,6 +233,7 @@ np.savez({maps!r}, *found.maps)
 """
 
 
+@pytest.mark.slow
 def test_a_layout_goes_on_on_another_number_of_devices(folder, unbroken, tmp_path):
     maps = tmp_path / "maps.npz"
     code = OTHER_DEVICES.format(

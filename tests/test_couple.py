@@ -166,6 +166,7 @@ def test_the_plan_has_derivatives(slices):
         x, y = (jnp.asarray(rows) for rows in data[:2])
         plan = aljax.couple(data[:2], key=KEY, drift=False).plans[0]
 
+        @jax.jit
         def pull(x, reach):
             mass = transport_plan(x, y, plan.candidates, reach=reach, n_steps=20)
             return jnp.sum(mass**2)

@@ -246,7 +246,7 @@ def test_data_to_loss_is_differentiable_for_fixed_neighbors(problem, params, bas
 
 @pytest.mark.parametrize(
     "kind",  # "springs" has all terms of "exact"
-    [pytest.param("exact", marks=pytest.mark.slow), "springs", "motion", "dense"],
+    [pytest.param("exact", marks=pytest.mark.slow), "springs", "dense and moving"],
 )
 def test_products_of_stored_curvature_are_those_of_autodiff(
     problem, params, start, kind
@@ -254,23 +254,19 @@ def test_products_of_stored_curvature_are_those_of_autodiff(
     theta = EXACT.theta(problem, params)
     if kind == "springs":
         theta = SPRINGS.at(problem, params, start)[0].theta(problem, params)
-    if kind == "motion":
+    if kind == "dense and moving":
         moves = 0.3 + 0.1 * jnp.arange(problem.strengths.size * 1.0)
-        changed = dataclasses.replace(
-            problem, moves=moves.reshape(problem.strengths.shape) / moves.size
-        )
-        theta = Theta(
-            changed, dataclasses.replace(params, motion_fidelity=jnp.asarray(2.0)), None
-        )
-    if kind == "dense":
         radii = jnp.sin(jnp.arange(problem.degrees.size * 1.0))
-        shares = jnp.where(problem.weights > 0, 0.5, 0.0)
         changed = dataclasses.replace(
-            problem, radii=radii.reshape(problem.degrees.shape), shares=shares
+            problem,
+            moves=moves.reshape(problem.strengths.shape) / moves.size,
+            radii=radii.reshape(problem.degrees.shape),
+            shares=jnp.where(problem.weights > 0, 0.5, 0.0),
         )
         three = jnp.ones(3)
-        dens: Any = {"dens_lambda": three, "dens_frac": three, "dens_var_shift": three}
-        theta = Theta(changed, dataclasses.replace(params, **dens), None)
+        terms: Any = {"dens_lambda": three, "dens_frac": three, "dens_var_shift": three}
+        terms |= {"motion_fidelity": jnp.asarray(2.0)}
+        theta = Theta(changed, dataclasses.replace(params, **terms), None)
     direction = jax.random.normal(jax.random.key(2), start.shape)
     direction *= theta.problem.degrees[:, None] > 0
 

@@ -56,7 +56,7 @@ def lay_out(table, n_epochs=20, anchors=None):
 @pytest.mark.parametrize("local_connectivity", [1.0, 2.5])
 def test_memberships_are_those_of_the_graph(table, local_connectivity):
     _, distances = table
-    found = memberships(jnp.asarray(distances), jnp.asarray(local_connectivity))
+    found = jax.jit(memberships)(distances, local_connectivity)
     for q in range(QUERIES):
         own = np.concatenate([[0.0], distances[:, q]])
         rho = slow_rho(own, local_connectivity)
@@ -68,8 +68,7 @@ def test_memberships_are_those_of_the_graph(table, local_connectivity):
 def test_memberships_of_a_query_do_not_depend_on_the_others(table):
     _, distances = table
     scaled = distances * np.where(np.arange(QUERIES) == 3, 1, 1e3)
-    one = memberships(jnp.asarray(distances), jnp.asarray(1.0))
-    other = memberships(jnp.asarray(scaled), jnp.asarray(1.0))
+    one, other = (jax.jit(memberships)(all_of, 1.0) for all_of in (distances, scaled))
     np.testing.assert_array_equal(one[:, 3], other[:, 3])
 
 
@@ -93,9 +92,7 @@ def test_the_loss_is_the_sum_over_pairs(table, rng):
     neighbors, _ = table
     anchors, y = make_anchors(), rng.normal(size=(2, QUERIES))
     strengths = rng.uniform(size=(K, QUERIES))
-    found = loss(
-        jnp.asarray(y), jnp.asarray(neighbors), jnp.asarray(strengths), anchors
-    )
+    found = jax.jit(loss)(y, neighbors, strengths, anchors)
     np.testing.assert_allclose(
         found, slow_loss(y, neighbors, strengths, anchors), rtol=1e-9
     )
@@ -117,13 +114,13 @@ def test_gradients_are_finite_on_top_of_a_point(table):
     anchors = make_anchors()
     y = jnp.tile(anchors.embedding[:, :1], (1, QUERIES))
     neighbors = jnp.zeros_like(jnp.asarray(table[0]))
-    gradient = jax.grad(loss)(y, neighbors, jnp.ones((K, QUERIES)), anchors)
+    gradient = jax.jit(jax.grad(loss))(y, neighbors, jnp.ones((K, QUERIES)), anchors)
     assert np.isfinite(gradient).all()
 
 
 def test_queries_start_at_the_mean_of_their_neighbors_by_membership(table):
     neighbors, distances = table
-    weights = np.asarray(memberships(jnp.asarray(distances), jnp.asarray(1.0)))
+    weights = np.asarray(jax.jit(memberships)(distances, 1.0))
     embedding = np.asarray(make_anchors().embedding)
     for q, start in enumerate(lay_out(table, n_epochs=0).T):
         mean = np.average(embedding[:, neighbors[:, q]], axis=1, weights=weights[:, q])
@@ -132,7 +129,7 @@ def test_queries_start_at_the_mean_of_their_neighbors_by_membership(table):
 
 def test_epochs_lower_the_loss_of_every_query(table):
     neighbors, distances = table
-    weights = np.asarray(memberships(jnp.asarray(distances), jnp.asarray(1.0)))
+    weights = np.asarray(jax.jit(memberships)(distances, 1.0))
     start, end = (lay_out(table, n_epochs=n) for n in (0, 20))
     for q in range(QUERIES):
         one = slice(q, q + 1)

@@ -96,6 +96,7 @@ def test_a_sweep_that_was_stopped_runs_only_what_is_not_finished(own, monkeypatc
     assert ran == [4, 2, 4]
 
 
+@pytest.mark.slow
 def test_jobs_of_their_own_find_the_same_rows(own):
     assert main(own) == 0
     alone = lines()

@@ -6,6 +6,7 @@ with one shift s drawn from each stratum of 1..floor(n / 2), `width_s` shifts wi
 A shift is a contiguous read of an array in which the slice stands twice in a row.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -25,6 +26,7 @@ class Shifts(NamedTuple):
     weights: Float[Array, "*slices shifts"]
 
 
+@partial(jax.jit, static_argnames="n_shifts")
 def draw_shifts(
     key: jax.Array, n_points: Int[Array, "*slices"], *, n_shifts: int
 ) -> Shifts:
