@@ -38,6 +38,7 @@ class Anchors(NamedTuple):
     repulsion: Float[Array, "..."]
 
 
+@jax.jit
 def memberships(
     distances: Float[Array, "neighbors queries"], local_connectivity: Float[Array, ""]
 ) -> Float[Array, "neighbors queries"]:

@@ -56,7 +56,7 @@ def lay_out(table, n_epochs=20, anchors=None):
 @pytest.mark.parametrize("local_connectivity", [1.0, 2.5])
 def test_memberships_are_those_of_the_graph(table, local_connectivity):
     _, distances = table
-    found = jax.jit(memberships)(distances, local_connectivity)
+    found = memberships(distances, local_connectivity)
     for q in range(QUERIES):
         own = np.concatenate([[0.0], distances[:, q]])
         rho = slow_rho(own, local_connectivity)
@@ -68,7 +68,7 @@ def test_memberships_are_those_of_the_graph(table, local_connectivity):
 def test_memberships_of_a_query_do_not_depend_on_the_others(table):
     _, distances = table
     scaled = distances * np.where(np.arange(QUERIES) == 3, 1, 1e3)
-    one, other = (jax.jit(memberships)(all_of, 1.0) for all_of in (distances, scaled))
+    one, other = (memberships(all_of, 1.0) for all_of in (distances, scaled))
     np.testing.assert_array_equal(one[:, 3], other[:, 3])
 
 
@@ -120,7 +120,7 @@ def test_gradients_are_finite_on_top_of_a_point(table):
 
 def test_queries_start_at_the_mean_of_their_neighbors_by_membership(table):
     neighbors, distances = table
-    weights = np.asarray(jax.jit(memberships)(distances, 1.0))
+    weights = np.asarray(memberships(distances, 1.0))
     embedding = np.asarray(make_anchors().embedding)
     for q, start in enumerate(lay_out(table, n_epochs=0).T):
         mean = np.average(embedding[:, neighbors[:, q]], axis=1, weights=weights[:, q])
@@ -129,7 +129,7 @@ def test_queries_start_at_the_mean_of_their_neighbors_by_membership(table):
 
 def test_epochs_lower_the_loss_of_every_query(table):
     neighbors, distances = table
-    weights = np.asarray(jax.jit(memberships)(distances, 1.0))
+    weights = np.asarray(memberships(distances, 1.0))
     start, end = (lay_out(table, n_epochs=n) for n in (0, 20))
     for q in range(QUERIES):
         one = slice(q, q + 1)
