@@ -327,6 +327,16 @@ class InverseConfig(_Settings):
 CONFIGS = {"graph": GraphConfig, "layout": LayoutConfig, "alignment": AlignmentConfig}
 
 
+# What newcomers give to `fit`, and where it belongs.
+ELSEWHERE = {
+    "loss": "`aljax.layout.run(loss=...)` takes your own.",
+    "random_state": "pass key=jax.random.key(0).",
+    "seed": "pass key=jax.random.key(0).",
+    "labels": "did you mean `y`? Pictures take `labels`.",
+    "ids": "pass them as `relations`, a list for each slice.",
+}
+
+
 def check_extra(function: str, extra: Mapping[str, Any], names: Sequence[str]) -> None:
     """Checks that a function was given no keyword beyond its own `names`.
 
@@ -341,7 +351,7 @@ def check_extra(function: str, extra: Mapping[str, Any], names: Sequence[str]) -
                     place = f"settings={{{name!r}: {brief(value)}}}"
                 owner = f"a setting of {config.__name__}: {function}(..., {place})"
                 raise TypeError(f"`{name}` is {owner}")
-        hint = nearest_name(name, names)
+        hint = ELSEWHERE.get(name) or nearest_name(name, names)
         raise TypeError(f"`{name}` is not an argument of `{function}`: {hint}")
 
 

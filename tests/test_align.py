@@ -635,6 +635,16 @@ def test_without_matplotlib_a_model_is_a_table(plain, monkeypatch):
     assert "<img" not in shown
 
 
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [("loss", "layout.run"), ("random_state", "key="), ("ids", "as `relations`")],
+)
+def test_what_fit_does_not_take_is_told_with_its_place(name, place):
+    options: Any = {name: 1}
+    with pytest.raises(TypeError, match=f"`{name}` is not an argument.*{place}"):
+        fit(make_data(), make_relations(), key=jax.random.key(0), **options)
+
+
 def test_a_day_that_labels_a_slice_is_shown_as_its_date(plain):
     pytest.importorskip("matplotlib", reason="run: pip install 'aljax[plot]'")
     days = tuple(datetime(2020, month, 1) for month in (1, 2, 3))

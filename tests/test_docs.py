@@ -66,6 +66,7 @@ def test_the_code_of_the_functional_core_runs():
     assert (np.asarray(names["of_columns"]) != 0).all()
     radius = [np.abs(names[run]).max() for run in ("maps", "centered")]
     assert 0 < radius[1] < radius[0]
+    assert np.isfinite(names["new"]).all()
 
 
 def test_the_code_of_the_method_runs():

@@ -107,7 +107,10 @@ def test_values_are_compared_by_a_function():
     ("metric", "options", "words"),
     [
         (minkowski, {"metric_kwds": {"q": 3.0}}, ["minkowski", "'q'"]),
-        (lambda _x, _y: np.nan, {}, ["nan between some rows"]),
+        (lambda _x, _y: np.nan, {}, ["nan between some rows", "0 for equal rows"]),
+        (lambda x, y: -abs(x - y).sum(), {}, ["<lambda>, which is -"]),
+        (lambda x, y: abs(x - y), {}, ["shape (5,)", "a function of two rows"]),
+        (lambda x: x.sum(), {}, ["too many positional", "a function of two rows"]),
         (minkowski, {"knn_method": "pynndescent"}, ["numba.njit", "exact"]),
         ("hellinger", {}, ["hellinger", "at least 0"]),
     ],

@@ -354,3 +354,44 @@ def test_an_optimizer_that_climbs_is_refused(problem, key, climbing):
     state, wrong = init(start, n_epochs=2), {"optimizer": climbing}
     with refused("optimizer", "by which the layout would climb"):
         run(problem, make_params(), state, 2, key=key, n_shifts=2, **wrong)
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+@pytest.mark.parametrize("kind", ["adam", optax.adam, optax.lbfgs()])
+def test_what_transforms_no_gradient_alone_is_no_optimizer(problem, kind):
+    with refused("optimizer", "an optax transformation of gradients alone"):
+        init(stack_maps(make_maps(), problem), n_epochs=2, optimizer=kind)
+
+
+class Pulled(LossTerms):
+    """Terms with a further one."""
+
+    pull: jax.Array
+
+
+def attraction(terms):
+    return terms.attraction
+
+
+def pulled(*arguments):
+    terms = aligned_loss(*arguments)
+    return Pulled(**vars(terms), pull=jnp.sum(arguments[0] ** 2, axis=(1, 2)))
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+@pytest.mark.parametrize(
+    ("loss", "words"),
+    [
+        (lambda *x: aligned_loss(*x).total(), ["an array", "LossTerms"]),
+        (lambda *_: None, ["returns NoneType"]),
+        (
+            lambda *x: dataclasses.replace(aligned_loss(*x), attraction=1.0),
+            ["shape ()"],
+        ),
+        (pulled, ["returns Pulled", "to `init` as `terms`"]),
+    ],
+)
+def test_a_loss_that_returns_no_terms_is_refused(problem, key, loss, words):
+    state = init(stack_maps(make_maps(), problem), n_epochs=2)
+    with refused("loss", *words):
+        run(problem, make_params(), state, 2, key=key, n_shifts=2, loss=loss)

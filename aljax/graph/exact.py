@@ -29,7 +29,14 @@ from aljax.graph.conditioning import (
     lengths_of,
 )
 from aljax.graph.function import Metric, all_pairs
-from aljax.graph.knn import KNN, Rows, as_floats, capacity_for, on_device
+from aljax.graph.knn import (
+    KNN,
+    Rows,
+    as_floats,
+    capacity_for,
+    metric_name,
+    on_device,
+)
 from aljax.graph.sets import DENSE_SETS, SPARSE_SETS, set_distances
 
 PRODUCTS = ("euclidean", "sqeuclidean")  # by products, which rounding may cancel
@@ -344,9 +351,12 @@ def pairwise(
         return all_pairs(x, y, named_distances[metric], metric_kwds)
     except (TypeError, ValueError) as error:
         why = str(error).partition("\n")[0]
-        got = f"is {metric!r} with `metric_kwds` {dict(metric_kwds)} ({why})"
+        kwds = f" with `metric_kwds` {dict(metric_kwds)}" if metric_kwds else ""
+        got = f"is {metric_name(metric)}{kwds} ({why})"
         sparse = f"(of sparse rows {', '.join(SPARSE_PAIRS)})"
         expected = f"a metric of pynndescent {sparse}, with its arguments"
+        if callable(metric):
+            expected = "a function of two rows that returns their distance, a number"
         raise InputError("metric", got, expected) from error
 
 

@@ -70,9 +70,11 @@ def _ordered(metric: Any, kwds: Mapping[str, Any], sides: int) -> tuple[Any, ...
 
 def _one_by_one(rows: Rows, others: Rows, metric: Any, arguments: Any) -> np.ndarray:
     found = [[metric(*i, *j, *arguments) for j in _sides(others)] for i in _sides(rows)]
-    return np.array(
-        [[d[0] if isinstance(d, tuple) else d for d in row] for row in found], float
-    )
+    lengths = [[d[0] if isinstance(d, tuple) else d for d in row] for row in found]
+    array = np.array(lengths, float)
+    if array.ndim > 2:
+        raise ValueError(f"it returns an array of shape {array.shape[2:]}")
+    return array
 
 
 def _sides(rows: Rows) -> list[tuple[Any, ...]]:

@@ -90,10 +90,18 @@ def measured_knn(
     """The table of a search; a metric negative beyond rounding, or NaN, is refused."""
     lowest = distances.min()
     if not lowest >= -1e-3:
-        got = f"is {metric!r}, which is {lowest:g} between some rows"
+        got = f"is {metric_name(metric)}, which is {lowest:g} between some rows"
         remedy = "Use 'cosine', or scale the rows to length 1."
+        if callable(metric):
+            remedy = "Return 0 for equal rows, and more the farther apart they are."
         raise InputError("metric", got, "a distance", remedy)
     return as_knn(indices, np.maximum(distances, 0.0), name="metric")
+
+
+def metric_name(metric: Any) -> str:
+    """Returns what a metric is called in messages."""
+    own = getattr(metric, "__name__", None) if callable(metric) else None
+    return repr(metric) if own is None else f"the function {own}"
 
 
 def check_lists(indices: Any, values: Any, name: str, *, normal: bool = True) -> None:

@@ -24,7 +24,7 @@ from jaxtyping import Array, Float, Int
 from aljax.config import LayoutConfig
 from aljax.errors import LARGEST, InputError
 from aljax.layout.coordinates import outward
-from aljax.layout.losses import LossTerms
+from aljax.layout.losses import LossTerms, check_terms
 from aljax.layout.objective import aligned_loss
 from aljax.layout.problem import AlignedProblem, LayoutParams, unstack_maps
 from aljax.layout.shifts import CHUNK, Shifts, draw_shifts
@@ -161,9 +161,19 @@ def check_descends(optimizer: optax.GradientTransformation) -> None:
     """Checks by one update that a rule keeps the sign of the gradient."""
     if optimizer is ADAM:
         return
+    expected = "an optax transformation of gradients alone, as optax.scale_by_rms()"
+    if not hasattr(optimizer, "update"):
+        got, remedy = (
+            f"is {optimizer!r}",
+            "Call it, if it is a function that makes one.",
+        )
+        raise InputError("optimizer", got, expected, remedy)
     with jax.ensure_compile_time_eval():
         slope = jnp.ones((1, 1, 1))
-        moved, _ = optimizer.update(slope, optimizer.init(slope), slope)
+        try:
+            moved, _ = optimizer.update(slope, optimizer.init(slope), slope)
+        except TypeError as error:  # a search along a line asks for the loss
+            raise InputError("optimizer", f"fails: {error}", expected) from error
         length = float(jnp.asarray(moved).sum())
     if length < 0:
         raise InputError(
@@ -207,7 +217,7 @@ def step(
     acting = _acting(params, state)
 
     def terms(maps: Array) -> LossTerms:
-        return loss(maps, problem, acting, shifts)
+        return check_terms(loss(maps, problem, acting, shifts), state.history)
 
     stride = stride_of(state.n_epochs)
 
