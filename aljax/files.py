@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import IO, Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
 
@@ -323,7 +322,7 @@ def _decode(tree: Any, arrays: dict[str, np.ndarray]) -> Any:
 
 
 def _to_device(array: np.ndarray) -> jax.Array:
-    placed = jnp.asarray(array)
+    placed = jax.device_put(array)
     if placed.dtype != array.dtype:
         got = f"holds {array.dtype}, which JAX would round to {placed.dtype}"
         remedy = 'Set jax.config.update("jax_enable_x64", True) before loading.'

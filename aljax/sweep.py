@@ -13,6 +13,7 @@ from jaxtyping import Float
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig, number
 from aljax.errors import InputError, instance, nearest_name
 from aljax.fit import Prepared, optimize, prepare
+from aljax.graph.knn import on_device
 from aljax.graph.slices import dense_only
 from aljax.keys import check_key
 from aljax.layout.losses import LossTerms
@@ -339,7 +340,7 @@ def _stack_terms(losses: Sequence[LossTerms]) -> LossTerms:
     kind: Any = type(max(losses, key=lambda loss: len(vars(loss))))
     none = np.zeros_like(losses[0].attraction)
     terms = [[vars(loss).get(f.name, none) for loss in losses] for f in fields(kind)]
-    return kind(*(jnp.asarray(np.stack(term)) for term in terms))
+    return kind(*(on_device(np.stack(term)) for term in terms))
 
 
 def __dir__() -> list[str]:

@@ -12,7 +12,6 @@ from itertools import count
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -30,6 +29,7 @@ from aljax.errors import InputError, instance, nearest_name, slice_name
 from aljax.fit import optimize
 from aljax.graph.build import build_graphs
 from aljax.graph.fuzzy import FuzzyGraph
+from aljax.graph.knn import on_device
 from aljax.graph.slices import (
     Slice,
     dense_only,
@@ -46,6 +46,7 @@ from aljax.layout.isolated import warn_isolated
 from aljax.layout.losses import terms_in
 from aljax.layout.optimize import ADAM, epochs, init, shifts_of
 from aljax.layout.problem import (
+    LayoutParams,
     layout_params,
     radii_of,
     stack,
@@ -269,8 +270,7 @@ def _lay_out(
         offsets=range(1, len(shown) if far else window + 1),
         densmap=longer.layout.densmap,
     )
-    rows = jnp.asarray([t or 0 for t in shown])
-    params = jax.tree.map(lambda x: x[rows] if x.ndim else x, longer.params)
+    params = _of_rows(longer.params, [t or 0 for t in shown])
     maps = within(longer.maps, np.zeros((0, longer.layout.n_components)))
     state = init(
         stack_maps(maps, problem),
@@ -289,8 +289,15 @@ def _lay_out(
     )
 
 
+def _of_rows(params: LayoutParams, rows: Any) -> LayoutParams:
+    """The settings of some slices, by NumPy: JAX would compile for every number."""
+    return jax.tree.map(
+        lambda x: on_device(np.asarray(x)[rows]) if x.ndim else x, params
+    )
+
+
 def _without_points(graph: FuzzyGraph) -> FuzzyGraph:
-    return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)[..., :0]), graph)
+    return jax.tree.map(lambda leaf: on_device(np.asarray(leaf)[..., :0]), graph)
 
 
 def cut(fitted: AlignedEmbedding, first: int, stop: int) -> AlignedEmbedding:
@@ -307,7 +314,7 @@ def cut(fitted: AlignedEmbedding, first: int, stop: int) -> AlignedEmbedding:
         for (t, offset), mates in fitted.relations.items()
         if t >= first and t + offset < stop
     }
-    params = jax.tree.map(lambda x: x[part] if x.ndim else x, fitted.params)
+    params = _of_rows(fitted.params, part)
     return dataclasses.replace(fitted, relations=relations, params=params, **chosen)
 
 

@@ -23,6 +23,7 @@ from jaxtyping import Array, Float, Int
 
 from aljax.config import LayoutConfig
 from aljax.errors import LARGEST, InputError
+from aljax.graph.knn import on_device
 from aljax.layout.coordinates import outward
 from aljax.layout.losses import LossTerms, check_terms
 from aljax.layout.objective import aligned_loss
@@ -58,7 +59,7 @@ class LayoutState(eqx.Module):
         """The rows of `history` that are filled."""
         rows = self.recorded()
         return jax.tree.map(
-            lambda term: jnp.asarray(np.asarray(term)[:rows]), self.history
+            lambda term: on_device(np.asarray(term)[:rows]), self.history
         )
 
 
@@ -150,9 +151,9 @@ def init(
     return LayoutState(
         maps=maps,
         moments=optimizer.init(maps),
-        epoch=jnp.asarray(np.int32(0)),
-        n_epochs=jnp.asarray(np.int32(n_epochs)),
-        history=terms(*(jnp.asarray(blank.copy()) for _ in dataclasses.fields(terms))),
+        epoch=on_device(0, np.int32),
+        n_epochs=on_device(n_epochs, np.int32),
+        history=terms(*(on_device(blank) for _ in dataclasses.fields(terms))),
     )
 
 
@@ -314,7 +315,7 @@ def run_together(
     def stacked(trees: Sequence[Any]) -> Any:
         # By NumPy: eager JAX would compile for every number of rows.
         rows = [trees[place] for place in filled]
-        return jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *rows)
+        return jax.tree.map(lambda *leaves: on_device(np.stack(leaves)), *rows)
 
     ended = run_rows(
         stacked(problems),
@@ -327,7 +328,7 @@ def run_together(
     moving = jax.device_get((ended.maps, ended.moments, ended.history))
 
     def of_row(row: int) -> LayoutState:
-        own = jax.tree.map(lambda leaf: jnp.asarray(leaf[row]), moving)
+        own = jax.tree.map(lambda leaf: on_device(leaf[row]), moving)
         return LayoutState(own[0], own[1], ended.epoch, ended.n_epochs, own[2])
 
     return [of_row(row) for row in range(len(states))]

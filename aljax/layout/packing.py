@@ -112,7 +112,7 @@ def pack(
     owners = rows.owners()
 
     def setting(leaf: Array) -> Array:
-        return jnp.asarray(np.asarray(leaf)[owners]) if leaf.ndim else leaf
+        return on_device(np.asarray(leaf)[owners]) if leaf.ndim else leaf
 
     def term(leaf: np.ndarray) -> np.ndarray:
         of_rows = np.zeros((len(leaf), rows.number), leaf.dtype)
@@ -150,7 +150,7 @@ def _state_with(
 
     def moving(leaf: Array) -> Array:
         same = leaf.shape[-len(like) :] == like
-        return jnp.asarray(of_maps(np.asarray(leaf))) if same else leaf
+        return on_device(of_maps(np.asarray(leaf))) if same else leaf
 
     return LayoutState(
         maps=moving(state.maps),
@@ -158,7 +158,7 @@ def _state_with(
         epoch=state.epoch,
         n_epochs=state.n_epochs,
         history=jax.tree.map(
-            lambda term: jnp.asarray(of_terms(np.asarray(term))), state.history
+            lambda term: on_device(of_terms(np.asarray(term))), state.history
         ),
     )
 
@@ -195,7 +195,7 @@ def _pack_problem(problem: AlignedProblem, rows: Rows) -> PackedProblem:
     first = places[:: rows.length] - begins[owners]
 
     def cut(array: Any, **how: Any) -> Array:
-        return jnp.asarray(_cut(np.asarray(array), rows, axis=0, **how))
+        return on_device(_cut(np.asarray(array), rows, axis=0, **how))
 
     return PackedProblem(
         neighbors=on_device(_cut(neighbors, rows, axis=0, fill=places), np.int32),

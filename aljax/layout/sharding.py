@@ -18,6 +18,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from aljax.errors import InputError
+from aljax.graph.knn import on_device
 from aljax.layout.losses import LossTerms
 from aljax.layout.objective import ahead, terms_of
 from aljax.layout.optimize import LayoutState
@@ -373,12 +374,12 @@ def collect(state: LayoutState, problem: AlignedProblem, *, mesh: Mesh) -> Layou
 
     def cut(array: Array) -> Array:
         if not _like(array, state.maps):
-            return jnp.asarray(np.asarray(array))
+            return on_device(array)
         held = local(array, mesh, axis=array.ndim - state.maps.ndim)
-        return jnp.asarray(held[..., :slices, :, :points])
+        return on_device(held[..., :slices, :, :points])
 
     def term(array: Array) -> Array:
-        return jnp.asarray(local(array, mesh, axis=1)[:, :slices])
+        return on_device(local(array, mesh, axis=1)[:, :slices])
 
     return LayoutState(
         maps=cut(state.maps),
