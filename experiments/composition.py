@@ -188,13 +188,15 @@ def _check_choices(overrides: Sequence[str]) -> None:
             hint = nearest_name(text, known)
             raise InputError(text, "is not a choice", f"one of {key}", hint)
     if not {"data", "experiment"} & {*map(_key, overrides)}:
-        expected = "experiment=digits_sequence or data=files data.path=..."
+        expected = "experiment=digits_sequence or data=table data.path=..."
         raise InputError("overrides", "name nothing to run", expected, "See --help.")
 
 
 def _unreadable(text: str) -> InputError:
     named = [f"{group}={text}" for group, names in choices().items() if text in names]
     remedy = "Quote a value that has commas, brackets, letters such as ö."
+    if Path(text).suffix in (".csv", ".parquet"):
+        named = [f"data=table data.path={text}"]
     remedy = f"Did you mean `{named[-1]}`?" if named else remedy
     expected = "name=value, as in layout.min_dist=0.2"
     return InputError(text, "cannot be read", expected, remedy)

@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _main(arguments: Sequence[str], interrupts: Interrupts) -> int:
-    asked = PARSER.parse_intermixed_args(arguments)  # -m may stand anywhere
+    asked, extra = PARSER.parse_known_intermixed_args(arguments)  # -m stands anywhere
     modes = {"-m": asked.multirun, "--reproduce": asked.reproduce}
     modes["--config"] = asked.config
     chosen = [name for name, value in modes.items() if value]
@@ -71,6 +71,11 @@ def _main(arguments: Sequence[str], interrupts: Interrupts) -> int:
     from experiments import composition
     from experiments.usage import usage
 
+    if extra:
+        expected = "name=value, --config FILE, --reproduce FOLDER, -m or --help"
+        remedy = f"Settings have no dashes: {extra[0].lstrip('-')}."
+        remedy = remedy if "=" in extra[0] else ""
+        raise InputError(extra[0], "is not an option", expected, remedy)
     if len(chosen) > 1:
         got = f"and `{'` and `'.join(chosen[1:])}` are set"
         raise InputError(chosen[0], got, "one of them")

@@ -4,6 +4,7 @@ import inspect
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,24 +31,20 @@ TAIL = """\
 Any setting is overridden as name=value; one that is per slice takes a list, such as
 layout.min_dist=[0.1,0.2].  alignment.alignment_regularisation=auto chooses the weight
 by hidden mates.  `--help experiment`, `--help data` and `--help task` say more of
-these; of settings, python -c "import aljax; help(aljax.LayoutConfig)"."""
+these, `--help WORD` of settings with a word, help(aljax.LayoutConfig) in Python."""
 WIDTH = 100
 SENTENCE = 80  # letters; longer ones end at a comma
 
 
 def usage(asked: Sequence[str] = ()) -> str:
-    """Returns the text of `--help`, or of `--help` with the names of some groups.
+    """Returns the text of `--help`, or of `--help` with names of groups or words.
 
     Raises:
-        InputError: There is no such group.
+        InputError: No setting has such a word.
     """
     details = {"experiment": _experiments, "data": _data, "task": _tasks}
-    for group in asked:
-        if group not in details:
-            got, expected = f"is {group!r}", f"nothing or one of {', '.join(details)}"
-            raise InputError("--help", got, expected, nearest_name(group, [*details]))
     if asked:
-        return "\n\n".join(details[group]() for group in asked)
+        return "\n\n".join(details.get(word, partial(_lines, word))() for word in asked)
     groups = choices()
     names = [_names(group, groups[group]) for group in ("experiment", "data", "layout")]
     sections = [HEAD, "\n".join(names)]
@@ -59,6 +56,21 @@ def usage(asked: Sequence[str] = ()) -> str:
     for section, values in dataclass_defaults().items():
         sections.append(_settings("", f"{section}.", values, SECTIONS[section]))
     return "\n\n".join([*sections, TAIL])
+
+
+def _lines(word: str) -> str:
+    """Returns the lines on settings that have a word.
+
+    Raises:
+        InputError: None has.
+    """
+    settings = [line for line in usage().splitlines() if re.match(r" {4}\S+=", line)]
+    found = [line for line in settings if word.casefold() in line.casefold()]
+    if not found:
+        known = [line.split("=")[0].split(".")[-1].strip() for line in settings]
+        expected = "experiment, data, task, or a word of a setting"
+        raise InputError("--help", f"is {word!r}", expected, nearest_name(word, known))
+    return "\n".join(found)
 
 
 def _names(group: str, names: Sequence[str]) -> str:

@@ -204,6 +204,8 @@ def test_what_is_no_result_is_not_reproduced(unbroken, capsys, name):
     (folder / name).unlink()
     assert main(["--reproduce", str(folder)]) == 1
     assert f"`--reproduce` is broken, which has no {name}" in capsys.readouterr().err
+    assert main(["--reproduce", str(folder / "metrics.json")]) == 1
+    assert f"`--reproduce` is broken, which has no {name}" in capsys.readouterr().err
 
 
 def test_a_truncated_result_is_refused_before_it_is_run_again(unbroken, capsys):

@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Any
 
-from aljax.errors import warn
+from aljax.errors import nearest_name, warn
 from aljax.metrics.density import density_preservation, local_radii
 from aljax.metrics.distances import normalized_stress, shepard
 from aljax.metrics.frame import center_drift, frame_displacement
@@ -66,7 +66,10 @@ RENAMED = {
 def __getattr__(name: str) -> Any:
     """A measure by the name that it had in version 0.1, with a warning."""
     if name not in RENAMED:
-        raise AttributeError(f"module 'aljax.metrics' has no attribute {name!r}")
+        hint = nearest_name(name, __all__)
+        raise AttributeError(
+            f"module 'aljax.metrics' has no attribute {name!r}: {hint}"
+        )
     measure, options = RENAMED[name]
     spelled = "".join(f"(..., {key}={value!r})" for key, value in options.items())
     spelled = f"`aljax.metrics.{measure.__name__}{spelled}`"

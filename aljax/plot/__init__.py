@@ -6,7 +6,7 @@ and returns its figure; `save` writes it.  Nothing is imported before it is used
 
 from typing import TYPE_CHECKING, Any
 
-from aljax.errors import optional
+from aljax.errors import nearest_name, optional
 
 if TYPE_CHECKING:
     from aljax.plot.comparison import compare
@@ -51,7 +51,8 @@ def __getattr__(name: str) -> Any:
     """A picture's function, whose module and libraries are loaded on first use."""
     if name in HOMES:
         return getattr(optional(f"aljax.plot.{HOMES[name]}", "plot"), name)
-    raise AttributeError(f"module 'aljax.plot' has no attribute {name!r}")
+    hint = nearest_name(name, __all__)
+    raise AttributeError(f"module 'aljax.plot' has no attribute {name!r}: {hint}")
 
 
 def __dir__() -> list[str]:

@@ -44,9 +44,12 @@ def reproduce(folder: Path, overrides: Sequence[str], interrupts: Interrupts) ->
     from experiments.tasks import distributed
     from experiments.tasks.perform import perform
 
+    folder = folder.parent if folder.name in FILES else folder
     for name in FILES:
         if not os.path.isfile(folder / name):
-            raise _refused(f"is {folder}, which has no {name}")
+            inside = [f"{path.parent}" for path in sorted(folder.glob("*/config.yaml"))]
+            remedy = f"Did you mean {inside[-1]}?" if inside else ""
+            raise _refused(f"is {folder}, which has no {name}", remedy)
     decided, around = _record(folder)
     _arrays(folder)  # before the time that a run takes
     composed = composition.compose(overrides, folder / "config.yaml")
@@ -134,6 +137,6 @@ def _flat(kept: Mapping[str, Any]) -> dict[str, str]:
     return {name: str(value) for name, value in flat.items()}
 
 
-def _refused(got: str) -> InputError:
+def _refused(got: str, remedy: str = "") -> InputError:
     expected = "a folder that a run left, as results/digits_sequence"
-    return InputError("--reproduce", got, expected)
+    return InputError("--reproduce", got, expected, remedy)
