@@ -80,8 +80,8 @@ class Search(eqx.Module):
             0).
         rtol: Residual of the linear systems of the derivatives, by their right-hand
             sides (above 0).
-        settle: Epochs before the search (at least 0).  As many steps along the gradient
-            of the whole loss follow, at most 600.
+        settle: Epochs before the search (at least 0).  A fifth as many steps along the
+            gradient of the whole loss follow, at most 600.
         max_steps: Newton steps (at least 1).
         memory: Bytes that the curvature of the pairs may take.
         throw: If True, a layout that did not converge, or that has a direction without
@@ -111,9 +111,8 @@ class Search(eqx.Module):
     def _descended(
         self, problem: AlignedProblem, params: LayoutParams, start: Maps
     ) -> Maps:
-        if not self.settle:
-            return start
-        return descended(self.theta(problem, params), start, min(self.settle, DESCENT))
+        steps = min(self.settle // 5, DESCENT)
+        return descended(self.theta(problem, params), start, steps) if steps else start
 
     def _check(self, name: str, check: Any) -> None:
         value = getattr(self, name)

@@ -21,10 +21,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from aljax.graph.knn import round_up
+from aljax.graph.knn import capacity_for, round_up
 from aljax.layout.losses import repulsion_of_pairs
 from aljax.layout.problem import AlignedProblem
 
+FEW = 10_000  # pairs of leaves
 Energy = Callable[[Array], Array]  # of squared distances, entry by entry
 
 
@@ -112,7 +113,9 @@ def cut(
         _near_pairs(maps.T, part, near)
         for maps, part in zip(center, parts, strict=True)
     ]
-    most = round_up(max(map(len, pairs)))
+    most = max(map(len, pairs))
+    # An outer loop cuts small maps again and again, into shapes that it has met.
+    most = capacity_for(most) if most < FEW else round_up(most)
     check(slices * (count**2 + most * width**2))
     points, inside = np.zeros((2, slices, count, width), np.int32)
     ends, shares = np.zeros((2, slices, most), np.int32), np.zeros((slices, most))

@@ -4,12 +4,14 @@ r"""Derivatives of finished layouts: seconds, and what differences of layouts sa
     python -m experiments.benchmarks.adjoint anchored all-pairs --rows 5000 --float32
     python -m experiments.benchmarks.adjoint anchored --rows 35000 --float32 \
         --of weight --unchecked
+    python -m experiments.benchmarks.adjoint exact --data baseball --seasons 8
 
 Images sorted by ink, in two slices of which three quarters of the rows are mates:
-digits up to 1,400 rows, Fashion-MNIST above.  Each part differentiates a measure of
-distances by the weight of the alignment, by min_dist and by a weight for the columns.
-The layout is solved again in double precision, and a step to both sides along the
-gradient; `--float32` finds the minimum and its derivative in single precision.
+digits up to 1,400 rows, Fashion-MNIST above; or batters of the seasons to 2020, 281 to
+444 of them.  Each part differentiates a measure of distances by the weight of the
+alignment, by min_dist and by a weight for the columns.  The layout is solved again in
+double precision, and a step to both sides along the gradient; `--float32` finds the
+minimum and its derivative in single precision.
 `all-pairs` is `anchored` with all pairs that repel, however far apart.
 """
 
@@ -35,14 +37,18 @@ from aljax.layout import (
     solve_layout,
     stack_maps,
 )
+from experiments.data.baseball import baseball
 from experiments.data.fashion import fashion_mnist
 
 STEP = 1e-4  # of central differences
 DIGITS = 1_797
 
 
-def data_of(options: argparse.Namespace) -> tuple[list[np.ndarray], list[dict]]:
-    """Returns two slices, and their relation."""
+def data_of(options: argparse.Namespace) -> tuple[list[np.ndarray], Any]:
+    """Returns the slices and their relations."""
+    if options.data == "baseball":
+        seasons = baseball(since=2021 - options.seasons)
+        return [np.asarray(rows) for rows in seasons.slices], seasons.relations
     size, late = options.rows, options.rows // 4
     count = size + late
     if count <= DIGITS:
@@ -58,9 +64,9 @@ def data_of(options: argparse.Namespace) -> tuple[list[np.ndarray], list[dict]]:
 
 
 def outer(maps: jax.Array) -> jax.Array:
-    """Returns mates' distances, weighted by their places: of distances only."""
+    """Returns a measure of distances, within the first map and to the last."""
     apart = jnp.sum((maps[0, :, :200] - maps[0, :, 100:300]) ** 2, axis=0)
-    far = jnp.sum((maps[1, :, :200] - maps[0, :, :200]) ** 2, axis=0)
+    far = jnp.sum((maps[-1, :, :200] - maps[0, :, :200]) ** 2, axis=0)
     return jnp.sum(jnp.sqrt(apart + 1)) + jnp.sum(jnp.sqrt(far + 1))
 
 
@@ -68,7 +74,9 @@ def main() -> None:
     """Prints a line for each part and outer variable."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", default=["exact"])
+    parser.add_argument("--data", choices=("images", "baseball"), default="images")
     parser.add_argument("--rows", type=int, default=300)
+    parser.add_argument("--seasons", type=int, default=8)
     parser.add_argument("--float32", action="store_true")
     parser.add_argument("--of", nargs="*", default=["weight", "min_dist", "columns"])
     parser.add_argument("--unchecked", action="store_true", help="no double precision")
@@ -131,7 +139,7 @@ def main() -> None:
     print(f"largest memory of the process: {memory:.1f} GB")
 
 
-def fitted(slices: list[np.ndarray], relations: list[dict], key: jax.Array) -> Any:
+def fitted(slices: list[np.ndarray], relations: Any, key: jax.Array) -> Any:
     """Returns the maps of `fit`, stacked."""
     prepared = aljax.prepare(slices, relations, key=key)
     maps = aljax.fit(slices, relations, key=key).slices()
@@ -139,15 +147,15 @@ def fitted(slices: list[np.ndarray], relations: list[dict], key: jax.Array) -> A
 
 
 def parts_of(
-    slices: list[np.ndarray], relations: list[dict], key: jax.Array, start: jax.Array
+    slices: list[np.ndarray], relations: Any, key: jax.Array, start: jax.Array
 ) -> tuple[Any, dict[str, Any]]:
     """Returns the problem with its settings, and what to differentiate by."""
     prepared = aljax.prepare(slices, relations, key=key)
     neighbors = [graph.neighbors for graph in prepared.graphs]
     columns = Encoded([jnp.asarray(rows, start.dtype) for rows in slices], neighbors)
     variables = {
-        "weight": (coupling_weights, jnp.ones(2, start.dtype)),
-        "min_dist": (min_dists, jnp.full(2, 0.1, start.dtype)),
+        "weight": (coupling_weights, jnp.ones(len(slices), start.dtype)),
+        "min_dist": (min_dists, jnp.full(len(slices), 0.1, start.dtype)),
         "columns": (columns.columns, jnp.ones(slices[0].shape[1], start.dtype)),
     }
     return (prepared.problem, prepared.params), variables
