@@ -115,7 +115,6 @@ ORDER_OF_EXPERIMENTS = [
         "data.packages",
         "data.dataset",
         "data.fashion",
-        "data.images",
         "data.files",
         "data.columns",
         "data.dates",

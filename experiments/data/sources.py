@@ -15,7 +15,7 @@ import numpy as np
 from aljax import sliding_windows
 from aljax.errors import InputError, nearest_name
 from experiments.composition import unknown
-from experiments.data import files, images, sequences
+from experiments.data import files, packages, sequences
 from experiments.data.baseball import baseball
 from experiments.data.countries import countries, freedom
 from experiments.data.dataset import Dataset, related_by_ids, same_members
@@ -57,7 +57,7 @@ def fashion_whole(*, folder: str | None) -> Dataset:
 
 def mnist() -> Dataset:
     """Loads 5,000 images of MNIST as one slice."""
-    rows, classes = images.mnist_images()
+    rows, classes = packages.mnist_images()
     return same_members([rows], ["MNIST"], classes)
 
 

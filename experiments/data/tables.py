@@ -36,9 +36,7 @@ SETTINGS = {
     "missing": "data.missing",
 }
 NULL = "data.id=null finds in the data which rows could be the same."
-REMEDIES = {
-    "data.id": f"Drop rows, or name the column that tells members apart. {NULL}",
-}
+TWICE = f"Drop rows, or name the column that tells members apart. {NULL}"
 
 
 def own_table(
@@ -121,7 +119,7 @@ def own_table(
         dataset = in_units(dataset, [*map(str, values.columns)], scale, **how)
     except InputError as error:
         name = SETTINGS.get(error.name, error.name)
-        remedy = REMEDIES.get(name, error.remedy)
+        remedy = TWICE if name == "data.id" else error.remedy
         raise InputError(name, error.got, error.expected, remedy) from error
     dataset = replace(dataset, notes=told)
     return coupled(dataset) if id is None else dataset

@@ -22,7 +22,7 @@ from matplotlib.gridspec import GridSpec
 import aljax as umap
 import aljax.plot
 from experiments.data.fashion import fashion_mnist
-from experiments.data.images import mnist_images
+from experiments.data.packages import mnist_images
 
 DIGITS = ("1", "7", "2", "0")  # at the corners, by row
 CLOTHES = ("8", "9", "6", "1")  # bags, boots, shirts, trousers
