@@ -203,3 +203,34 @@ def test_other_tolerances_and_springs_trace_nothing_again(problem, params, base)
     ]
     assert len(traced) == 1
     assert np.abs(np.asarray(maps[0] - maps[1])).max() > 1e-6
+
+
+def test_slices_of_other_sizes_have_gradients_that_are_differences():
+    sizes = (20, 33, 26)
+    ragged = make_problem(sizes, capacity=40)[2]
+    settings = layout_params(LayoutConfig(min_dist=0.3), AlignmentConfig(0.1), slices=3)
+    begun = stack_maps(make_maps(sizes), ragged)
+    short: Any = {"rtol": 1e-10, "settle": 500, "near": 1.0}
+    ready, begun = Anchored(1e-9, **short).at(ragged, settings, begun)
+    anchor: Any = ready.anchor
+    leaves = anchor.leaves
+    filled = leaves.inside[:, :, 0]
+    assert float((leaves.far * filled[:, None] * filled[:, :, None]).sum()) > 0
+
+    def reached(weights):
+        pieces = coupling_weights(ragged, settings, weights)
+        return outer(solve_layout(*pieces, begun, adjoint=ready).maps)
+
+    found = aljax.hypergradient(
+        outer,
+        ragged,
+        settings,
+        start=begun,
+        of=jnp.ones(3),
+        through=coupling_weights,
+        adjoint=ready,
+    )
+    step = 1e-5 * jnp.array([1.0, 0.5, 0.0])
+    difference = (reached(1 + step) - reached(1 - step)) / 2
+    np.testing.assert_allclose(found.gradient @ step, difference, rtol=1e-5)
+    assert (np.asarray(found.solution.maps)[0, :, 20:] == 0).all()
