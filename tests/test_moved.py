@@ -63,6 +63,19 @@ def test_planted_movers_are_called_and_few_others(moves):
     assert called[MOVERS:].sum() <= 0.2 * called.sum()
 
 
+def test_moves_on_a_sphere_are_as_long_as_they_are_there(slices, names):
+    # In angles, which wrap around, nobody was called.
+    key, layout = (
+        jax.random.key(0),
+        replace(SETTINGS["layout"], output_metric="haversine"),
+    )
+    settings = SETTINGS | {"layout": layout}
+    maps = aljax.fit(slices, [names] * 3, key=key, scale="none", **settings)
+    called = moved(maps, key=jax.random.key(1), replicas=4).members.called
+    assert called[:MOVERS].mean() > 0.8
+    assert called[MOVERS:].sum() <= 4
+
+
 def test_the_step_of_the_move_is_called_and_not_the_step_before(moves):
     crossing = moves.steps.called[(moves.step == 1) & (moves.member < MOVERS)]
     before = moves.steps.called[(moves.step == 0) & (moves.member < MOVERS)]

@@ -226,6 +226,18 @@ def _frozen(value: Any) -> Any:
     return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value
 
 
+def distances(
+    one: Float[np.ndarray, "pairs components"],
+    other: Float[np.ndarray, "pairs components"],
+    space: Space,
+) -> Float[np.ndarray, "pairs"]:
+    """How far apart pairs of positions lie in a space of maps."""
+    if space is None:
+        return np.linalg.norm(other - one, axis=1)
+    x, y = (lifted(jnp.asarray(positions.T), space) for positions in (one, other))
+    return np.sqrt(np.asarray(squared_distance(x, y, space)))
+
+
 def lifted(maps: Float[Array, "... components points"], space: Space) -> Array:
     """Returns maps as the losses read them."""
     lift = None if space is None or callable(space[0]) else LIFTS.get(space[0])

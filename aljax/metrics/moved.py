@@ -23,6 +23,7 @@ from aljax.checks import number, one_of
 from aljax.embedding import AlignedEmbedding
 from aljax.errors import InputError, instance, optional
 from aljax.keys import check_key, seeds
+from aljax.layout.spaces import distances
 from aljax.metrics.held import (
     Steps,
     differences,
@@ -161,8 +162,8 @@ def moved(
     for k in range(replicas):
         data = hold(rows, steps, run == k, drawn)
         positions = np.concatenate(laid_out(maps, data, key, kept))
-        motion = positions[steps.after] - positions[steps.before]
-        lengths.append(np.linalg.norm(motion, axis=1))
+        ends = positions[steps.before], positions[steps.after]
+        lengths.append(distances(*ends, maps.params.space))
     excess = in_radii(_excess(np.array(lengths), run, even), maps.maps)
     return _moves(excess, steps, members, maps, q)
 
