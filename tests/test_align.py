@@ -674,7 +674,7 @@ def test_rooms_load_on_first_use_and_wrong_names_get_a_hint():
     )
     assert found.stdout.count("function") == 3
     assert "did you mean `AlignedUMAP`?" in found.stderr
-    for room, name in ((aljax.metrics, "trust"), (aljax.plot, "explorer")):
+    for room, name in ((aljax.metrics, "trust"), (aljax.plot, "explor")):
         with pytest.raises(AttributeError, match=r"`(trustworthiness|explore)`"):
             getattr(room, name)
 

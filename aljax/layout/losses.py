@@ -32,14 +32,12 @@ the weight, sum_i d_i, that it has in umap-learn.
 import operator
 from collections.abc import Callable
 from functools import reduce
-from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from aljax.errors import InputError
 from aljax.graph.fuzzy import edge_degrees
 from aljax.layout.problem import LayoutParams
 from aljax.layout.spaces import Space, squared_distance
@@ -74,27 +72,6 @@ class DensityTerms(LossTerms):
 def terms_in(params: LayoutParams) -> type[LossTerms]:
     """Returns the class of the terms that settings ask for."""
     return LossTerms if params.dens_lambda is None else DensityTerms
-
-
-def check_terms(found: Any, history: LossTerms) -> LossTerms:
-    """Checks that a loss returns the terms that are recorded, a number a slice each.
-
-    Raises:
-        InputError: It returns something else.
-    """
-    if type(found) is not type(history):
-        name = type(history).__name__
-        kind = "an array" if isinstance(found, jax.Array) else type(found).__name__
-        got = f"returns {kind}"
-        remedy = "Give the class of its terms to `init` as `terms`."
-        remedy = remedy if isinstance(found, LossTerms) else ""
-        raise InputError("loss", got, f"{name}, as `aligned_loss` does", remedy)
-    slices = history.attraction.shape[-1]
-    for name, value in vars(found).items():
-        if jnp.shape(value) != (slices,):
-            got = f"returns `{name}` of shape {jnp.shape(value)}"
-            raise InputError("loss", got, f"({slices},), one number for each slice")
-    return found
 
 
 def log_p(

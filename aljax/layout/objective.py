@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from aljax.errors import InputError
 from aljax.layout.losses import DensityTerms, LossTerms, alignment, attraction, density
 from aljax.layout.problem import AlignedProblem, LayoutParams
 from aljax.layout.shifts import Shifts, repulsion
@@ -81,6 +82,27 @@ def terms_of(
     return with_density(
         terms, params, lambda: jax.vmap(density)(maps, *graphs, *settings)
     )
+
+
+def check_terms(found: Any, history: LossTerms) -> LossTerms:
+    """Checks that a loss returns the terms that are recorded, a number a slice each.
+
+    Raises:
+        InputError: It returns something else.
+    """
+    if type(found) is not type(history):
+        name = type(history).__name__
+        kind = "an array" if isinstance(found, jax.Array) else type(found).__name__
+        got = f"returns {kind}"
+        remedy = "Give the class of its terms to `init` as `terms`."
+        remedy = remedy if isinstance(found, LossTerms) else ""
+        raise InputError("loss", got, f"{name}, as `aligned_loss` does", remedy)
+    slices = history.attraction.shape[-1]
+    for name, value in vars(found).items():
+        if jnp.shape(value) != (slices,):
+            got = f"returns `{name}` of shape {jnp.shape(value)}"
+            raise InputError("loss", got, f"({slices},), one number for each slice")
+    return found
 
 
 def ahead(

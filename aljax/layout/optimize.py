@@ -25,8 +25,8 @@ from aljax.config import LayoutConfig
 from aljax.errors import LARGEST, InputError
 from aljax.graph.knn import on_device
 from aljax.layout.coordinates import outward
-from aljax.layout.losses import LossTerms, check_terms
-from aljax.layout.objective import aligned_loss
+from aljax.layout.losses import LossTerms
+from aljax.layout.objective import aligned_loss, check_terms
 from aljax.layout.problem import AlignedProblem, LayoutParams, unstack_maps
 from aljax.layout.shifts import CHUNK, Shifts, draw_shifts
 from aljax.units import Units
