@@ -74,3 +74,9 @@ def as_users_run_it():
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(scope="module")
+def double_precision():
+    with jax.enable_x64(True):
+        yield

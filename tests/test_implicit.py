@@ -42,12 +42,7 @@ SMALL = Implicit(memory=1000)
 FEW = Unrolled(jax.random.key(1), n_epochs=6, n_shifts=4)
 EXACT = Implicit(1e-10, 1e-10, settle=0, throw=False)  # a start that is settled
 SPRINGS = Anchored(1e-10, 1e-10, settle=0, ridge=1.0)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _double():
-    with jax.enable_x64(True):
-        yield
+pytestmark = pytest.mark.usefixtures("double_precision")
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +157,7 @@ ROWS = make_data(SIZES)[0].astype(float)
 
 
 @pytest.fixture(scope="module")
-def spread(_double):
+def spread(double_precision):  # noqa: ARG001
     neighbors = exact_knn(ROWS, 6).indices
     return lambda data: jnp.sum(
         jnp.sin(jnp.arange(20.0) * graph_of(data, neighbors).degrees)

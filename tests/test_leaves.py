@@ -12,12 +12,7 @@ from aljax.layout.shifts import draw_shifts, repulsion
 
 SIZES = (40, 33, 7)
 CURVE = (1.5, 0.8)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _double():
-    with jax.enable_x64(True):
-        yield
+pytestmark = pytest.mark.usefixtures("double_precision")
 
 
 @pytest.fixture(scope="module")

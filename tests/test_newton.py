@@ -10,11 +10,7 @@ from scipy.optimize import rosen
 
 from aljax.layout.newton import Model, minimize, solve
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _double():
-    with jax.enable_x64(True):
-        yield
+pytestmark = pytest.mark.usefixtures("double_precision")
 
 
 def valley(x):

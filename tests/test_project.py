@@ -12,12 +12,7 @@ from aljax.project import Anchors, loss, memberships, project
 K, QUERIES, POINTS, RIVALS = 5, 12, 30, 20
 # The bisection stops within 1e-5 of log2 k, umap-learn's tolerance.
 BISECTION = 5e-5
-
-
-@pytest.fixture(scope="module", autouse=True)
-def double_precision():
-    with jax.enable_x64(True):
-        yield
+pytestmark = pytest.mark.usefixtures("double_precision")
 
 
 def make_anchors(components=2) -> Anchors:

@@ -63,7 +63,7 @@ class Solution(eqx.Module):
 
 
 def _leaf(value: Any) -> Any:
-    """A number as a leaf of a tree, so that another one recompiles nothing."""
+    """Returns a number as a leaf of a tree: another one then recompiles nothing."""
     real = isinstance(value, Real) and not isinstance(value, bool)
     return np.float64(value) if real else value
 
@@ -73,7 +73,7 @@ def _leaf_field(default: float) -> Any:
 
 
 class Search(eqx.Module):
-    """How a minimum and its derivatives are found.
+    """These options say how a minimum and its derivatives are found.
 
     Attributes:
         tolerance: Largest entry of the gradient of a minimum (loss per map unit, above
@@ -105,7 +105,7 @@ class Search(eqx.Module):
         self._check("settle", number(0, whole=True))
 
     def theta(self, problem: AlignedProblem, params: LayoutParams) -> Theta:
-        """What the minimum depends on."""
+        """Returns all that the minimum depends on."""
         return Theta(problem, params, None)
 
     def _descended(
@@ -191,7 +191,7 @@ class Anchored(Search):
         return made, made._descended(problem, params, start)
 
     def theta(self, problem: AlignedProblem, params: LayoutParams) -> Theta:
-        """What the minimum depends on."""
+        """Returns all that the minimum depends on."""
         assert self.anchor is not None
         ridge = jnp.asarray(self.ridge, self.anchor.center.dtype)
         return Theta(problem, params, self.anchor, ridge)

@@ -30,7 +30,7 @@ Energy = Callable[[Array], Array]  # of squared distances, entry by entry
 
 
 class Leaves(eqx.Module):
-    """Points of each slice in leaves, and which leaves are near.
+    """Leaves hold the points of each slice, and know which of them are near.
 
     Attributes:
         points: Places of a leaf's points.
@@ -68,19 +68,19 @@ class Repelled(NamedTuple):
 
 
 class Meeting(NamedTuple):
-    """Places of which each of `rows` repels each of `columns`, and how hard."""
+    """Each place of `rows` repels each of `columns`, by `weights`."""
 
     rows: Float[Array, "*pairs components row"]
     columns: Float[Array, "*pairs components column"]
     weights: Float[Array, "*pairs row column"]
 
     def differences(self) -> Float[Array, "*pairs components row column"]:
-        """How far each row lies from each column."""
+        """Returns the vector from each column to each row."""
         return self.rows[..., :, None] - self.columns[..., None, :]
 
 
 def each_point(problem: AlignedProblem) -> Leaves:
-    """Leaves of one point, all of them far."""
+    """Returns leaves of one point each, all of them far."""
     slices, points = problem.free.shape
     inside = (jnp.arange(points) < problem.n_points[:, None]) * 1.0
     places = jnp.broadcast_to(jnp.arange(points)[:, None], (slices, points, 1))
@@ -92,7 +92,7 @@ def each_point(problem: AlignedProblem) -> Leaves:
 def cut(
     center: np.ndarray, sizes: np.ndarray, near: float, check: Callable[[int], None]
 ) -> Leaves:
-    """The leaves of stacked maps.
+    """Cuts stacked maps into leaves.
 
     About as many pairs of near points as of far leaves come of 16 points for 35,000.
 
@@ -133,7 +133,7 @@ def cut(
 
 
 def _halved(positions: np.ndarray, rows: np.ndarray, width: int) -> list[np.ndarray]:
-    """Leaves of `width` rows, the last of fewer: halved along the longer side."""
+    """Halves rows along the longer side until leaves have `width`, the last fewer."""
     if len(rows) <= width:
         return [rows]
     axis = np.argmax(np.ptp(positions[rows], axis=0))
@@ -146,7 +146,7 @@ def _halved(positions: np.ndarray, rows: np.ndarray, width: int) -> list[np.ndar
 def _near_pairs(
     positions: np.ndarray, leaves: list[np.ndarray], near: float
 ) -> np.ndarray:
-    """Pairs of leaves whose means lie within `near` of the root of their variances."""
+    """Finds leaves whose means lie within `near` times the root of their variances."""
     means = np.array([positions[rows].mean(axis=0) for rows in leaves])
     spread = np.array([positions[rows].var(axis=0).sum() for rows in leaves])
     apart = ((means[:, None] - means) ** 2).sum(axis=-1)
@@ -225,7 +225,7 @@ def repelled(
     same = jnp.eye(components, dtype=embedding.dtype)[:, None, :, None]
 
     def blocks(of: Meeting) -> Array:
-        """Those of all rows and columns: (..., component, row, component, column)."""
+        """Returns those of all rows and columns: (..., component, row, ., column)."""
         difference = of.differences()
         bend, turn = derivatives(
             lambda squared: rate * of.weights * repulsion_of_pairs(squared, a, b),

@@ -164,11 +164,8 @@ def check_descends(optimizer: optax.GradientTransformation) -> None:
         return
     expected = "an optax transformation of gradients alone, as optax.scale_by_rms()"
     if not hasattr(optimizer, "update"):
-        got, remedy = (
-            f"is {optimizer!r}",
-            "Call it, if it is a function that makes one.",
-        )
-        raise InputError("optimizer", got, expected, remedy)
+        remedy = "Call it, if it is a function that makes one."
+        raise InputError("optimizer", f"is {optimizer!r}", expected, remedy)
     with jax.ensure_compile_time_eval():
         slope = jnp.ones((1, 1, 1))
         try:

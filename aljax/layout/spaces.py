@@ -231,7 +231,7 @@ def distances(
     other: Float[np.ndarray, "pairs components"],
     space: Space,
 ) -> Float[np.ndarray, "pairs"]:
-    """How far apart pairs of positions lie in a space of maps."""
+    """Returns how far apart pairs of positions lie in a space of maps."""
     if space is None:
         return np.linalg.norm(other - one, axis=1)
     x, y = (lifted(jnp.asarray(positions.T), space) for positions in (one, other))
