@@ -95,6 +95,38 @@ def fits(
     return max(float(np.abs(ours - its).max()) / size for ours, its in pairs)
 
 
+def shared_rows(metric: str, init: str, epochs: int) -> float:
+    """How far the map of rows that processes share is from that of one device."""
+    rng = np.random.default_rng(0)
+    data = rng.normal(size=(150, 5)).astype(np.float32)
+    options = {
+        "key": jax.random.key(0),
+        "graph": aljax.GraphConfig(n_neighbors=NEIGHBORS, metric=metric),
+        "layout": aljax.LayoutConfig(init=init, n_epochs=epochs),
+    }
+    # Shares of several sizes, in which rows are not in the order of the map.
+    cuts = [40, 90][: jax.process_count() - 1]
+    mine = np.split(data, cuts)[jax.process_index()]
+    found = aljax.distributed.fit_rows(mine, **options)
+    one: Any = aljax.fit([data], **options)
+    own = np.s_[:, found.own.start : found.own.stop]
+    np.testing.assert_array_equal(data[found.own.start : found.own.stop], mine)
+    lists = np.asarray(one.graphs[0].neighbors)
+    np.testing.assert_array_equal(found.neighbors.indices, lists[own])
+    lost = np.asarray(found.history.total() / one.history.total())[0] - 1
+    assert abs(lost) < 1e-5
+    return float(np.abs(found.positions - one.maps[0]).max())
+
+
+def refused_rows(case: str) -> None:
+    """Shares of other columns, or of too few rows."""
+    second = jax.process_index() == 1
+    shape = (3 if second and case == "few rows" else 40, 5)
+    data = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    data = data[:, : 4 if second and case == "other rows" else 5]
+    aljax.distributed.fit_rows(data, key=jax.random.key(0))
+
+
 def about_rows(data) -> dict[str, list]:
     """Pinned rows far away, weights, classes and neighbors, of some slices each."""
     masks = [np.arange(len(x)) < 12 * (t % 3) for t, x in enumerate(data)]
@@ -128,6 +160,16 @@ def main(port: str, processes: str, process_id: str, case: str) -> None:
     assert jax.device_count() == 2 * int(processes)
     if case == "dies":
         fits(2000, progress=die)
+        return
+    if case in ("other rows", "few rows"):
+        refused_rows(case)
+    if case == "shared rows":
+        found = {"pca": shared_rows("euclidean", "pca", 1)}
+        found["random"] = shared_rows("cosine", "random", 1)
+        with jax.enable_x64(True):
+            found["double"] = shared_rows("euclidean", "pca", 20)
+        if jax.process_index() == 0:
+            print(json.dumps(found))
         return
     found = {"single": fits(1), "ids": fits(1, ids=True)}
     found["rows"] = fits(1, rows=True)

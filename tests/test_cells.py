@@ -15,8 +15,13 @@ import aljax
 from aljax.graph import cells as module
 from aljax.graph.approximate import _search_leaf, approximate_knn
 from aljax.graph.cells import make_cells, principal_axes
-from aljax.graph.exact import HeldRows, exact_knn, nearest
-from aljax.graph.queries import hold_cells, nearest_in_cells
+from aljax.graph.exact import HeldRows, exact_knn, hold, nearest, nearest_held
+from aljax.graph.queries import (
+    hold_cells,
+    in_cells,
+    nearest_in_cells,
+    nearest_of_many,
+)
 
 K = 10
 LEAF = 512
@@ -277,3 +282,20 @@ def test_a_map_of_many_rows_is_asked_by_cells(monkeypatch):
     monkeypatch.setattr(room, "nearest_held", None)  # cannot be called
     placed = maps.transform(data[:50])
     np.testing.assert_array_equal(placed, maps.maps[0][:50])
+
+
+@pytest.mark.parametrize("features", [8, 300])
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_many_new_rows_are_looked_up_in_tiles(features, metric, rng):
+    centers, mix = 5 * rng.normal(size=(20, features)), rng.normal(size=(4, features))
+    made = centers[rng.integers(20, size=6000)] + rng.normal(size=(6000, 4)) @ mix
+    rows, queries = np.split(made.astype(np.float32), [5000])
+    queries[0], queries[1] = rows[17], 1e6
+    held = in_cells(rows, metric)
+    near, lengths = nearest_of_many(queries, held, 10)
+    exact, distances = nearest_held(queries, hold(rows, metric), 10)
+    shared = [len({*a} & {*b}) for a, b in zip(near, exact, strict=True)]
+    assert np.mean(shared) > 9.5
+    assert (near[0, 0], lengths[0, 0]) == (17, pytest.approx(0, abs=1e-6))
+    same = near == exact
+    np.testing.assert_allclose(lengths[same], distances[same], rtol=1e-4, atol=1e-6)

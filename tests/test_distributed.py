@@ -84,6 +84,25 @@ def test_processes_give_the_maps_of_one_device(count):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 3])
+def test_processes_that_share_rows_give_the_map_of_one_device(count):
+    found = workers("shared rows", count)
+    assert [status for status, *_ in found] == [0] * count, found
+    for name, moved in json.loads(found[0][1].splitlines()[-1]).items():
+        assert moved < 1e-5, name
+
+
+@pytest.mark.slow
+def test_processes_that_share_rows_say_what_differs():
+    for status, _, errors in workers("other rows"):
+        assert status == 1
+        assert "`columns of rows` is 5 in process 0, 4 in process 1" in errors
+    for status, _, errors in workers("few rows"):
+        assert status == 1
+        assert "3 rows in process 1" in errors
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("dies", [0, 1])
 def test_a_process_that_dies_stops_the_others_with_an_error(dies):
     found = workers("dies", DIES=str(dies))

@@ -1,4 +1,4 @@
-"""Between processes: small arrays to all, the next processes' arrays to each.
+"""What processes tell each other of their slices: sizes, maps, graphs, columns, frames.
 
 Every process has to call these at the same places of its program.
 """
@@ -10,11 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
-from jax.experimental import multihost_utils
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from threadpoolctl import threadpool_limits
 
 from aljax.config import AlignmentConfig
+from aljax.distributed.collectives import from_ahead, from_all, from_one
 from aljax.errors import InputError
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.slices import Slice, slices_of
@@ -35,45 +34,7 @@ from aljax.relations.mates import Mates, Relations
 from aljax.relations.read import check_keys, read_relations
 from aljax.relations.strengths import check_comparable, measure_moves, scales_of
 
-PROCESSES = "processes"
 CELLS = 2**25  # numbers of all slices that a process holds to scale columns
-
-
-def from_all(own: np.ndarray) -> np.ndarray:
-    """Returns what every process gave, `(processes, ...)`, on every process.
-
-    Args:
-        own: This process's, of the same shape on all.
-    """
-    # In bytes: float64 would not survive the way over a device.
-    given = np.ascontiguousarray(own)
-    sent = np.frombuffer(given.tobytes(), np.uint8)
-    got = np.asarray(multihost_utils.process_allgather(sent)).reshape(-1, sent.size)
-    return np.frombuffer(got.tobytes(), given.dtype).reshape(-1, *given.shape)
-
-
-def from_ahead(own: np.ndarray, steps: int) -> np.ndarray:
-    """Returns what the process `steps` after this one gave; the last get the first's.
-
-    Only neighbors talk: no process holds what all gave.
-
-    Args:
-        own: This process's, of the same shape on all.
-        steps: How many processes further (at least 1).
-    """
-    first: dict[int, Any] = {}
-    for device in sorted(jax.devices(), key=lambda one: one.id):
-        first.setdefault(device.process_index, device)
-    row = np.array([first[one] for one in sorted(first)], dtype=object)
-    cut = NamedSharding(Mesh(row, (PROCESSES,)), PartitionSpec(PROCESSES))
-    given = np.ascontiguousarray(own)
-    sent = np.frombuffer(given.tobytes(), np.uint8)[None]
-    everyone = jax.make_array_from_process_local_data(cut, sent, (len(row), sent.size))
-    rolled = jax.jit(lambda x: jnp.roll(x, -steps, axis=0), out_shardings=cut)(everyone)
-    (shard,) = rolled.addressable_shards
-    return np.frombuffer(np.asarray(shard.data).tobytes(), given.dtype).reshape(
-        given.shape
-    )
 
 
 def rows_of_all(
@@ -157,19 +118,6 @@ def starts_of_all(
         made = None if graph is None else from_mates(t, graph, maps, relations, **how)
         maps[t] = from_one(made)
     return maps
-
-
-def from_one(own: np.ndarray | None) -> np.ndarray:
-    """Returns the array of the one process that has it, on every process."""
-    shape = (0, 0) if own is None else own.shape
-    rows, columns = from_all(np.array(shape)).max(axis=0)
-    return from_all(np.zeros((rows, columns)) if own is None else own).sum(axis=0)
-
-
-def greatest(widths: Mapping[str, int]) -> dict[str, int]:
-    """The greatest of each width over all processes."""
-    most = from_all(np.array([*widths.values()], np.int64)).max(axis=0)
-    return dict(zip(widths, most.tolist(), strict=True))
 
 
 def window_of(relations: Any, alignment: AlignmentConfig, count: int) -> int:

@@ -24,13 +24,12 @@ from aljax.distributed.agreement import (
     summed,
     versions_here,
 )
+from aljax.distributed.collectives import from_all, greatest
 from aljax.distributed.exchange import (
     anchors_of,
     anchors_of_all,
     columns_of_all,
-    from_all,
     graphs_ahead,
-    greatest,
     moves_of,
     one_frame,
     own_links,

@@ -15,7 +15,7 @@ from jax.experimental import multihost_utils
 
 from aljax.checkpoints import Checkpoints, about_run, packed_of, unpacked
 from aljax.distributed.agreement import Agreement, digest
-from aljax.distributed.exchange import from_all
+from aljax.distributed.collectives import from_all
 from aljax.layout.optimize import LayoutState, StateShown
 from aljax.layout.problem import AlignedProblem, LayoutParams
 from aljax.progress import Progress

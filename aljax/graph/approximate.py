@@ -10,7 +10,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from aljax.errors import warn
 from aljax.graph.cells import BLOCK, make_cells
@@ -20,6 +20,7 @@ from aljax.graph.knn import KNN, as_floats, capacity_for, on_device
 
 MET = 1792  # rows that a row is compared with, and 16 more for each neighbor
 CHOICE = 1024  # blocks near a leaf that its rows choose from
+NEAR = 256  # points that say which these are
 TILE = 64  # rows that are compared with a block at once
 TILES = 64  # tiles that are computed at once
 EXACTLY = 32  # rows whose distances are computed again at once: they fit the cache
@@ -63,14 +64,18 @@ def approximate_knn(
         indices[:, few], distances[:, few] = table
         squared[:, few] = 0  # all are found
     some, farthest = sample(scaled[: len(data)], n_neighbors)
-    share = float((squared[1:, some] <= farthest).mean())
+    warn_of_few(float((squared[1:, some] <= farthest).mean()), data.shape[1])
+    return KNN(on_device(indices), as_floats(distances))
+
+
+def warn_of_few(share: float, columns: int) -> None:
+    """Warns where too small a share of the true neighbors is found."""
     if share < ENOUGH:
         warn(
             f"The approximate search finds {share:.0%} of the neighbors of rows whose "
-            f"{data.shape[1]} columns fill the space evenly. Use "
+            f"{columns} columns fill the space evenly. Use "
             '`knn_method="exact"`, or `knn_method="pynndescent"`.'
         )
-    return KNN(on_device(indices), as_floats(distances))
 
 
 def sample(
@@ -142,10 +147,41 @@ def _search_leaf(
 
     `leaf` is its first place, its first block and the first block of the next.
     """
-    rows, members, points, half_norms = placed
+    rows, members, points, _ = placed
     asked = jax.lax.dynamic_slice_in_dim(points, leaf[0], places)
     own = jax.lax.dynamic_slice_in_dim(members, leaf[0], places)
     blocks = _near_leaf(blocks, leaf[1:])
+    near = _meet(asked, placed, blocks, n_neighbors)
+    return _measure(rows, near, rows[own], n_neighbors, own)
+
+
+@partial(jax.jit, static_argnames="n_neighbors")
+def search_others(
+    placed: tuple[Array, Array, Array, Array],
+    blocks: Blocks,
+    queries: Float[Array, "places features"],
+    asked: Float[Array, "places axes"],
+    *,
+    n_neighbors: int,
+) -> tuple[Int[Array, "neighbors places"], Float[Array, "neighbors places"]]:
+    """The rows nearest to each of some others that lie together; -1 for none.
+
+    `asked` are the same others, along the axes of the cells.
+    """
+    some = asked[:: max(1, len(asked) // NEAR)]
+    blocks = _nearest_blocks(blocks, some, jnp.ones(len(some), bool))
+    near = _meet(asked, placed, blocks, n_neighbors)
+    return _measure(placed[0], near, queries, n_neighbors)
+
+
+def _meet(
+    asked: Float[Array, "places axes"],
+    placed: tuple[Array, Array, Array, Array],
+    blocks: Blocks,
+    n_neighbors: int,
+) -> Int[Array, "places candidates"]:
+    """The rows that seem nearest to each point, of those that it meets."""
+    _, members, points, half_norms = placed
     starts, counts, _ = blocks
     probes = probed(len(starts), n_neighbors)
     probe = _probe(asked, blocks, probes)
@@ -167,12 +203,11 @@ def _search_leaf(
 
     values = jnp.zeros((len(tiles), TILE, BLOCK), points.dtype)
     values = jax.lax.fori_loop(0, used, compare, values).reshape(-1, BLOCK)
-    met = values[slots].reshape(places, -1)
+    met = values[slots].reshape(len(asked), -1)
     nearness, chosen = _largest(met, min(candidates(n_neighbors), met.shape[1]))
     at = jnp.take_along_axis(probe, chosen // BLOCK, axis=1)
     near = members[starts[at] + chosen.astype(jnp.int32) % BLOCK]
-    near = jnp.where(-jnp.inf < nearness, near, -1)
-    return _measure(rows, near, own, n_neighbors)
+    return jnp.where(-jnp.inf < nearness, near, -1)
 
 
 def probed(blocks: int, n_neighbors: int) -> int:
@@ -186,19 +221,28 @@ def candidates(n_neighbors: int) -> int:
 
 
 def _near_leaf(blocks: Blocks, own: Int[Array, "2"]) -> Blocks:
-    """The blocks nearest to any of a leaf's own, or all where they are few."""
-    starts, counts, centers = blocks
-    if len(starts) <= CHOICE:
-        return blocks
+    """The blocks nearest to any of a leaf's own."""
+    starts, _, centers = blocks
     # A leaf has fewer blocks than this; those beyond it are its neighbors.
-    size = min(256, len(starts))
+    size = min(NEAR, len(starts))
     first = jnp.clip(own[0], 0, len(starts) - size)
     mine = jax.lax.dynamic_slice_in_dim(centers, first, size)
     number = first + jnp.arange(size)
     real = (own[0] <= number) & (number < own[1])
+    return _nearest_blocks(blocks, mine, real)
+
+
+def _nearest_blocks(
+    blocks: Blocks, points: Float[Array, "some axes"], real: Bool[Array, "some"]
+) -> Blocks:
+    """The blocks nearest to any of some points, or all where they are few."""
+    starts, counts, centers = blocks
+    if len(starts) <= CHOICE:
+        return blocks
     half_norms = jnp.sum(centers**2, axis=1) / 2
-    dots = jnp.matmul(mine, centers.T, precision="highest") - half_norms
-    lengths = jax.lax.dynamic_slice_in_dim(half_norms, first, size)
+    points = points[:, : centers.shape[1]]
+    dots = jnp.matmul(points, centers.T, precision="highest") - half_norms
+    lengths = jnp.sum(points**2, axis=1) / 2
     nearness = jnp.where(real[:, None], dots - lengths[:, None], -jnp.inf).max(axis=0)
     _, kept = jax.lax.top_k(jnp.where(counts > 0, nearness, -jnp.inf), CHOICE)
     return starts[kept], counts[kept], centers[kept]
@@ -258,27 +302,37 @@ def _largest(values: Float[Array, "rows columns"], count: int) -> tuple[Array, A
 def _measure(
     rows: Float[Array, "all features"],
     near: Int[Array, "places candidates"],
-    own: Int[Array, "places"],
+    queries: Float[Array, "places features"],
     n_neighbors: int,
+    own: Int[Array, "places"] | None = None,
 ) -> tuple[Int[Array, "neighbors places"], Float[Array, "neighbors places"]]:
-    """The nearest of each place's candidates, by distance, and first itself."""
-    places, features = len(near), rows.shape[1]
+    """The nearest of each query's candidates, by distance.
+
+    Queries that are rows themselves, `own`, come first among theirs.
+    """
+    places, features = near.shape[0], rows.shape[1]
     ones = jnp.ones(features, rows.dtype)
 
     def distances(some: tuple[Array, Array]) -> Array:
         here, there = some
-        apart = (rows[there] - rows[here][:, None]) ** 2
+        apart = (rows[there] - here[:, None]) ** 2
         return jnp.matmul(apart, ones, precision="highest")
 
     strip = min(EXACTLY, places)
-    strips = own.reshape(-1, strip), near.reshape(-1, strip, near.shape[1])
+    strips = (
+        queries.reshape(-1, strip, features),
+        near.reshape(-1, strip, near.shape[1]),
+    )
     squared = jax.lax.map(distances, strips).reshape(near.shape)
-    squared = jnp.where((near < 0) | (near == own[:, None]), jnp.inf, squared)
-    few = ((0, 0), (0, max(0, n_neighbors - 1 - near.shape[1])))
+    absent = near < 0 if own is None else (near < 0) | (near == own[:, None])
+    squared = jnp.where(absent, jnp.inf, squared)
+    first = own is not None
+    few = ((0, 0), (0, max(0, n_neighbors - first - near.shape[1])))
     near = jnp.pad(near, few)
     squared = jnp.pad(squared, few, constant_values=jnp.inf)
-    near = jnp.concatenate([own[:, None], near], axis=1)
-    squared = jnp.pad(squared, ((0, 0), (1, 0)), constant_values=-1.0)
+    if own is not None:
+        near = jnp.concatenate([own[:, None], near], axis=1)
+        squared = jnp.pad(squared, ((0, 0), (1, 0)), constant_values=-1.0)
     least, chosen = _largest(-squared, n_neighbors)
     near = jnp.take_along_axis(near, chosen, axis=1)
     return near.T, jnp.maximum(-least, 0).T

@@ -93,7 +93,7 @@ def make_cells(
         # Half of what is left out counts: there, too, neighbors are alike.
         half_norms = (half_norms + np.einsum("ij,ij->i", real, real) / 2) / 2
     first = real[:, : real.shape[1] if axes is None else CENTERED]
-    members = _grow(first)
+    members = grow(first)
     labels, cells = _label(first, members)
     by_cell = np.argsort(labels, axis=1, kind="stable")
     members = np.take_along_axis(members, by_cell, axis=1)
@@ -166,7 +166,7 @@ def _along(rows: Array, start: int | Array, axes: Array, *, size: int) -> Array:
     return jnp.matmul(part, axes, precision="highest")
 
 
-def _grow(points: np.ndarray) -> Int[np.ndarray, "leaves places"]:
+def grow(points: np.ndarray) -> Int[np.ndarray, "leaves places"]:
     """Returns the rows of each leaf; all have the same number but for one."""
     count = -(-len(points) // LEAF)
     members = np.full((count, min(LEAF, capacity_for(len(points)))), -1)

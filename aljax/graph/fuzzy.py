@@ -295,15 +295,29 @@ def fuzzy_simplicial_set(
     sigma, rho = smooth_knn_dist(knn, local_connectivity=local_connectivity, unit=unit)
     forward = membership_strengths(knn, sigma, rho)
     backward, mutual = _reverse(knn.indices, forward)
-    product = forward * backward
-    union = forward + backward - product
-    weights = set_op_mix_ratio * union + (1 - set_op_mix_ratio) * product
-    weights = weights / (1 + mutual)
+    weights = united(forward, backward, mutual, set_op_mix_ratio)
     degrees = edge_degrees(knn.indices, weights)
     squared = edge_degrees(knn.indices, weights * (knn.distances / unit) ** 2)
     mean = squared / jnp.where(degrees > 0, degrees, 1.0)
     radii = jnp.log(mean + SMALLEST_SQUARE) + 2 * jnp.log(unit)
     return FuzzyGraph(knn.indices, weights, degrees, radii)
+
+
+def united(
+    forward: Lists, backward: Lists, mutual: Present, ratio: Scalar | Points | float
+) -> Lists:
+    """The weights of entries, from the memberships of their edges in both directions.
+
+    Args:
+        forward: v(i, j) of entries (i, j).
+        backward: v(j, i).
+        mutual: Whether i stands in j's list, which then has the other half.
+        ratio: 1 for the union, 0 for the intersection.
+    """
+    product = forward * backward
+    union = forward + backward - product
+    weights = ratio * union + (1 - ratio) * product
+    return weights / (1 + mutual)
 
 
 def _reverse(

@@ -250,7 +250,8 @@ def place(
     """Pads a problem until the mesh divides it, and puts each part on its device.
 
     Args:
-        problem: The graphs and mates; of several processes, those of this one.
+        problem: The graphs and mates; of several processes, those of this one: its
+            slices, or of a single slice the tables of its points.
         params: The settings, a value for each of its slices.
         state: The maps to start from, and an optax state that may hold arrays of
             their shape, with further axes before it.
@@ -260,14 +261,18 @@ def place(
             `widths_of` gives them; None for the problem's own.
     """
     processes = len({device.process_index for device in mesh.devices.flat})
+    # Processes share the slices, or the points of a single one.
+    shared = SLICES if mesh.shape[SLICES] > 1 else POINTS
     wanted = dict(widths or widths_of(problem))
-    wanted["slices"] = round_to(wanted["slices"], mesh.shape[SLICES] // processes)
+    slices_here = processes if shared == SLICES else 1
+    wanted["slices"] = round_to(wanted["slices"], mesh.shape[SLICES] // slices_here)
     wanted["points"] = round_to(wanted["points"], mesh.shape[POINTS])
+    points_here = wanted["points"] // (processes if shared == POINTS else 1)
 
     def put(array: np.ndarray, *spec: str | None) -> Array:
         shape = list(array.shape)
-        if SLICES in spec:
-            shape[spec.index(SLICES)] *= processes
+        if shared in spec:
+            shape[spec.index(shared)] *= processes
         # An axis of one device is none: so `run` returns it, and so it is cached.
         cut = [axis if axis and mesh.shape[axis] > 1 else None for axis in spec]
         while cut and cut[-1] is None:
@@ -276,7 +281,8 @@ def place(
         return jax.make_array_from_process_local_data(sharding, array, tuple(shape))
 
     def spread(name: str, array: Array) -> Array:
-        filled = _fill(array, [wanted[axis] for axis in _axes(name)])
+        sizes = wanted | ({"points": points_here} if name in TABLES else {})
+        filled = _fill(array, [sizes[axis] for axis in _axes(name)])
         inner = [None] * (filled.ndim - 2)
         return put(filled, SLICES, *([*inner, POINTS] if name in TABLES else []))
 

@@ -36,13 +36,20 @@ def pca(data: Float[np.ndarray, "points features"], n_components: int) -> Start:
     centered = centered / (np.abs(centered).max() or 1.0)
     if centered.shape[1] > centered.shape[0]:
         *_, rows = np.linalg.svd(centered, full_matrices=False)
-        vectors = rows.T
+        axes = _fix_signs(rows.T[:, :n_components])
     else:
-        vectors = np.linalg.eigh(centered.T @ centered)[1][:, ::-1]
-    axes = _fix_signs(vectors[:, :n_components])
+        axes = axes_of(centered.T @ centered, n_components)
     start = np.zeros((exact.shape[0], n_components))
     start[:, : axes.shape[1]] = centered @ axes
-    return _expand(start)
+    return expand(start)
+
+
+def axes_of(
+    spread: Float[np.ndarray, "features features"], n_components: int
+) -> Float[np.ndarray, "features _"]:
+    """The principal axes, as columns, of a matrix of second moments."""
+    vectors = np.linalg.eigh(spread)[1][:, ::-1]
+    return _fix_signs(vectors[:, :n_components])
 
 
 def spectral(
@@ -73,16 +80,16 @@ def spectral(
     points, solve = adjacency.shape[0], solve or arpack
     count, labels = connected_components(adjacency, directed=False)
     if count == 1:
-        return _expand(_eigenvectors(adjacency, n_components, solve))
+        return expand(_eigenvectors(adjacency, n_components, solve))
     centers = _place(labels, count, n_components, data)
     start = np.zeros((points, n_components))
     order = np.argsort(labels, kind="stable")
     for rows in np.split(order, np.cumsum(np.bincount(labels))[:-1]):
         inner = adjacency[rows][:, rows]
-        local = _expand(_eigenvectors(inner, n_components, solve))
+        local = expand(_eigenvectors(inner, n_components, solve))
         share = np.sqrt(rows.size / points) / 2
         start[rows] = centers[labels[rows[0]]] + local * share
-    return _expand(start)
+    return expand(start)
 
 
 def _eigenvectors(
@@ -180,7 +187,8 @@ def _place(
     return pca(means, n_components)
 
 
-def _expand(start: Start) -> Start:
+def expand(start: Start) -> Start:
+    """Centers a start, and scales it to its extent."""
     centered = start - start.mean(axis=0)
     return centered * (EXTENT / (np.abs(centered).max() or 1.0))
 

@@ -1,15 +1,18 @@
 """Measures what devices cost and send, and models a layout too large for one.
 
-    python -m experiments.benchmarks.scale [epochs model neighbors]
+    python -m experiments.benchmarks.scale [epochs model neighbors rows]
 
 `epochs` runs 1, 2, 4 and 8 virtual CPU devices, each in a process of its own;
 `neighbors` builds the graphs of 20 slices x 50,000 rows, each slice in a process of
-its own (two at once), as it would be on machines of their own.  It prints a table for
-each and writes `results/benchmarks/scale.json`.
+its own (two at once), as it would be on machines of their own; `rows` shares the
+400,000 rows of one slice by 1, 2 and 4 processes.  It prints a table for each and
+writes `results/benchmarks/scale.json`.
 """
 
 import os
+import socket
 import sys
+import tempfile
 from functools import partial
 from typing import Any
 
@@ -18,6 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import aljax
+import aljax.distributed
+from aljax.graph.exact import nearest
 from aljax.layout.optimize import bytes_of_row, default_shifts, init, run
 from aljax.layout.problem import AlignedProblem, layout_params
 from aljax.layout.sharding import VIRTUAL, mesh_of, place, sharded_loss
@@ -30,6 +35,7 @@ DEVICES = (1, 2, 4, 8)
 NEIGHBORS, WINDOW, COMPONENTS = 14, 3, 2
 EPOCHS, REPEATS = 20, 5
 ROWS, FEATURES, SLICES = 50_000, 32, 20
+SHARED = 400_000, 64  # rows and columns of the slice that processes share
 # For each slice of the window its map, its gradient back, and pulls (half as much); of
 # every tenth epoch, which is recorded, the map and pulls once more.
 MAPS_SENT = 2.65
@@ -166,5 +172,56 @@ def job(t: int) -> Row:
     return seconds | {"peak": peak_memory()}
 
 
+def rows() -> list[Row]:
+    """Lays out one slice whose rows 1, 2 and 4 processes share on this machine."""
+    points, features = SHARED
+    clusters = sources.drifting_clusters(
+        slices=1, points=points, features=features, clusters=50, seed=0
+    )
+    data = np.random.default_rng(1).permutation(np.asarray(clusters.slices[0]))
+    some = np.random.default_rng(0).choice(points, 1000, replace=False)
+    exact = nearest(data[some], data, NEIGHBORS + 1)[0]
+    seen = np.random.default_rng(2).choice(points, 20_000, replace=False)
+    table: list[Row] = []
+    with tempfile.TemporaryDirectory() as folder:
+        np.save(f"{folder}/rows.npy", data.astype(np.float32))
+        for count in (1, 2, 4):
+            with socket.socket() as one:
+                one.bind(("127.0.0.1", 0))
+                address = f"127.0.0.1:{one.getsockname()[1]}"
+            cases = [(folder, address, count, process) for process in range(count)]
+            told = alone(share_of_rows, cases, at_once=count)
+            lists = [np.load(f"{folder}/near_{p}.npy") for p in range(count)]
+            listed = np.concatenate(lists, axis=1)[:, some].T
+            common = [len({*a} & {*b}) for a, b in zip(exact, listed, strict=True)]
+            positions = np.load(f"{folder}/positions.npy")
+            trust = aljax.metrics.trustworthiness(
+                data[seen], positions[seen], rows=np.arange(1000)
+            )
+            slowest = {name: max(row[name] for row in told) for name in told[0]}
+            table.append(
+                {"processes": count, "rows each": points // count}
+                | slowest
+                | {"recall": (np.mean(common) - 1) / NEIGHBORS, "trust": trust}
+            )
+    return table
+
+
+def share_of_rows(case: tuple[str, str, int, int]) -> Row:
+    """Lays out the rows of a file together with other processes, and keeps its part."""
+    folder, address, count, process = case
+    if count > 1:
+        aljax.distributed.connect(address, count, process, log=None)
+    every = np.load(f"{folder}/rows.npy", mmap_mode="r")
+    own = np.array(np.array_split(every, count)[process])
+    fitted = aljax.distributed.fit_rows(own, key=jax.random.key(0))
+    np.save(f"{folder}/near_{process}.npy", np.asarray(fitted.neighbors.indices))
+    if process == 0:
+        np.save(f"{folder}/positions.npy", fitted.positions)
+    stages = {f"{name} s": fitted.seconds[name] for name in ("neighbors", "layout")}
+    memory = {"share MiB": own.nbytes / 2**20, "peak MiB": peak_memory()}
+    return stages | memory
+
+
 if __name__ == "__main__":
-    sys.exit(run_parts("scale", (epochs, model, neighbors)))
+    sys.exit(run_parts("scale", (epochs, model, neighbors, rows)))

@@ -31,7 +31,8 @@ from aljax.distributed.agreement import (
     summed,
     versions_here,
 )
-from aljax.distributed.exchange import from_all, graphs_ahead
+from aljax.distributed.collectives import from_all
+from aljax.distributed.exchange import graphs_ahead
 from aljax.errors import InputError
 from aljax.layout.problem import layout_params
 from experiments.clocks import CompileClock, stage

@@ -1,0 +1,113 @@
+"""Arrays between processes: to all, to the one before, round the ring, or summed.
+
+Every process has to call these at the same places of its program.
+"""
+
+from collections.abc import Iterator, Mapping
+from functools import cache, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array
+
+PROCESSES = "processes"
+
+
+def from_all(own: np.ndarray) -> np.ndarray:
+    """Returns what every process gave, `(processes, ...)`, on every process.
+
+    Args:
+        own: This process's, of the same shape on all.
+    """
+    # In bytes: float64 would not survive the way over a device.
+    given = np.ascontiguousarray(own)
+    sent = np.frombuffer(given.tobytes(), np.uint8)
+    got = np.asarray(multihost_utils.process_allgather(sent)).reshape(-1, sent.size)
+    return np.frombuffer(got.tobytes(), given.dtype).reshape(-1, *given.shape)
+
+
+def from_ahead(own: np.ndarray, steps: int) -> np.ndarray:
+    """Returns what the process `steps` after this one gave; the last get the first's.
+
+    Only neighbors talk: no process holds what all gave.
+
+    Args:
+        own: This process's, of the same shape on all.
+        steps: How many processes further (at least 1).
+    """
+    given = np.ascontiguousarray(own)
+    everyone = _of_processes(given.view(np.uint8)[None])
+    (shard,) = _handed_on(everyone, steps).addressable_shards
+    return np.asarray(shard.data).view(given.dtype).reshape(given.shape)
+
+
+def visitors(own: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Yields what every process gave, and its number: this one's, then the next ones'.
+
+    They are handed on in a ring: a process holds its own and one visitor.
+
+    Args:
+        own: This process's, of the same shape on all, and at least one axis.
+    """
+    visitor, count = own, jax.process_count()
+    for step in range(count):
+        yield (jax.process_index() + step) % count, visitor
+        if step + 1 < count:
+            visitor = from_ahead(visitor, 1)
+
+
+def sum_of_all(own: np.ndarray) -> np.ndarray:
+    """Returns the sum of what every process gave; a process holds its own and the sum.
+
+    Args:
+        own: This process's, of the same shape on all.
+    """
+    if jax.process_count() == 1:
+        return own
+    with jax.enable_x64(True):  # floats keep their type
+        return np.asarray(_summed(_of_processes(own[None])))
+
+
+def _of_processes(own: np.ndarray) -> Array:
+    """An array of all processes' arrays, of which each holds its own."""
+    everyone = (jax.process_count(), *own.shape[1:])
+    return jax.make_array_from_process_local_data(_one_each(), own, everyone)
+
+
+@cache
+def _one_each() -> NamedSharding:
+    """Cuts an array by processes: the first device of each has its part."""
+    first: dict[int, Any] = {}
+    for device in sorted(jax.devices(), key=lambda one: one.id):
+        first.setdefault(device.process_index, device)
+    row = np.array([first[one] for one in sorted(first)], dtype=object)
+    return NamedSharding(Mesh(row, (PROCESSES,)), PartitionSpec(PROCESSES))
+
+
+@partial(jax.jit, static_argnames="steps")
+def _handed_on(everyone: Array, steps: int) -> Array:
+    rolled = jnp.roll(everyone, -steps, axis=0)
+    return jax.lax.with_sharding_constraint(rolled, _one_each())
+
+
+@jax.jit
+def _summed(everyone: Array) -> Array:
+    whole = NamedSharding(_one_each().mesh, PartitionSpec())
+    return jax.lax.with_sharding_constraint(everyone.sum(axis=0), whole)
+
+
+def from_one(own: np.ndarray | None) -> np.ndarray:
+    """Returns the array of the one process that has it, on every process."""
+    shape = (0, 0) if own is None else own.shape
+    rows, columns = from_all(np.array(shape)).max(axis=0)
+    return from_all(np.zeros((rows, columns)) if own is None else own).sum(axis=0)
+
+
+def greatest(widths: Mapping[str, int]) -> dict[str, int]:
+    """The greatest of each width over all processes."""
+    most = from_all(np.array([*widths.values()], np.int64)).max(axis=0)
+    return dict(zip(widths, most.tolist(), strict=True))

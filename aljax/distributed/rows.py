@@ -1,0 +1,280 @@
+"""One slice whose rows are shared out: each process has some, and gets their positions.
+
+Blocks of rows visit one process after the other, so that each meets all others:
+
+    nearest rows -> memberships both ways -> places in the layout -> layout by points
+
+A process holds its rows, one visiting block, and a few numbers for each row of all.
+"""
+
+import itertools
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Float, Int
+from threadpoolctl import threadpool_limits
+
+from aljax.config import (
+    SYNONYMS,
+    AlignmentConfig,
+    GraphConfig,
+    LayoutConfig,
+    per_slice,
+)
+from aljax.distributed.agreement import (
+    Agreement,
+    devices_here,
+    presence,
+    statement_of,
+    versions_here,
+)
+from aljax.distributed.collectives import from_all, from_one, sum_of_all
+from aljax.distributed.keeping import show
+from aljax.distributed.shares import Shares, graph_of_own, nearest_of_all
+from aljax.errors import InputError
+from aljax.fit import optimize
+from aljax.graph.conditioning import EXACT_METRICS
+from aljax.graph.knn import KNN, as_floats, on_device, round_up
+from aljax.graph.slices import read_slices
+from aljax.keys import check_key, seeds
+from aljax.layout.losses import LossTerms
+from aljax.layout.optimize import default_shifts, epochs, init
+from aljax.layout.problem import AlignedProblem, layout_params
+from aljax.layout.sharding import check_random, mesh_of, round_to
+from aljax.layout.spectral import EXTENT, JITTER, axes_of, expand
+from aljax.progress import Progress, read_progress
+from aljax.stages import timed
+
+CALLS = itertools.count()  # so that every process calls the same fit by one name
+PART = 8192  # rows that are summed at once
+STARTS, METHODS = ("pca", "random"), ("auto", "exact", "approximate")
+
+
+class FittedRows(NamedTuple):
+    """The map of a slice whose rows are shared out, on every process.
+
+    Attributes:
+        positions: Where all rows lie: those of process 0 first.
+        own: Which of them are this process's.
+        history: The loss, as in `AlignedEmbedding`.
+        neighbors: The nearest rows of each of its own, counted over all processes.
+        seconds: What the stages took.
+    """
+
+    positions: Float[np.ndarray, "all components"]
+    own: range
+    history: LossTerms
+    neighbors: KNN
+    seconds: dict[str, float]
+
+
+def fit_rows(
+    rows: Any,
+    *,
+    key: jax.Array,
+    graph: GraphConfig = GraphConfig(),
+    layout: LayoutConfig = LayoutConfig(init="pca"),
+    progress: Progress | bool | None = None,
+) -> FittedRows:
+    """Lays out one slice whose rows are shared out over the processes.
+
+    It is the layout that `aljax.fit([all rows], key=key)` makes, from the same start
+    and with the same neighbors where these are exact; maps differ by rounding.
+
+    Args:
+        rows: This process's rows `(rows, features)`, more than `n_neighbors`; those of
+            process 0 come first.  A memory-mapped array is read in parts.
+        key: The same on every process.
+        graph: How rows become a graph, the same on every process; "euclidean", "cosine"
+            and "correlation" are the metrics that it can have.
+        layout: How the graph becomes a map; it starts from "pca" or "random".
+        progress: Called about 20 times during the layout, on every process; what it
+            raises in one ends the layout in all.  True shows a bar.
+
+    Returns:
+        The positions of all rows, and the neighbors of this process's.
+
+    Raises:
+        InputError: As `aljax.fit` does; or a setting needs all rows in one process; or
+            the processes state different settings, or another one fails: all raise.
+    """
+    agreement = Agreement(f"rows {next(CALLS)}")
+    with agreement.together("arguments"):
+        check_key(key)
+        progress = read_progress(progress)
+        check_random()
+        _check_settings(graph, layout)
+        data = _read(rows, graph)
+        params = layout_params(layout, AlignmentConfig(), slices=1)
+    agreement.same(
+        "settings",
+        versions_here()
+        | statement_of(graph=graph, layout=layout)
+        | {
+            "key": np.asarray(jax.random.key_data(key)).tolist(),
+            "columns of rows": data.shape[1],
+            "type of rows": data.dtype,
+            "progress": presence(progress),
+            "devices": devices_here(),
+        },
+    )
+    counts = from_all(np.array([len(data)])).ravel()
+    shares = Shares([0, *np.cumsum(counts).tolist()], jax.process_index())
+    n_neighbors, local_connectivity, mix_ratio = (
+        per_slice(name, getattr(graph, name), 1)[0]
+        for name in ("n_neighbors", "local_connectivity", "set_op_mix_ratio")
+    )
+    with agreement.together("rows"):
+        if len(data) <= n_neighbors:
+            got = f"has {len(data)} rows in process {jax.process_index()}"
+            raise InputError("rows", got, f"more than {n_neighbors} (`n_neighbors`)")
+    knn_seed, start_seed = seeds(key, 2)
+    seconds: dict[str, float] = {}
+    with timed("neighbors", seconds):
+        metric = SYNONYMS.get(graph.metric, graph.metric)
+        search: Any = {"metric": metric, "method": graph.knn_method}
+        neighbors = nearest_of_all(data, shares, n_neighbors, seed=knn_seed, **search)
+    with timed("graph", seconds):
+        weights, degrees = graph_of_own(
+            neighbors, shares, local_connectivity, mix_ratio
+        )
+    devices = sorted(jax.devices(), key=lambda one: (one.process_index, one.id))
+    mesh = mesh_of(devices, 1)
+    with timed("start", seconds):
+        start = _start(data, shares, layout, start_seed)
+    with timed("stack", seconds):
+        problem, place = _stack(neighbors, weights, degrees, shares, key, mesh)
+        stacked = np.zeros((1, layout.n_components, problem.order.shape[1]))
+        stacked[0][:, place] = start.T
+        state = init(as_floats(stacked), n_epochs=epochs(layout, [shares.all]))
+    if progress is not None:
+        progress = partial(show, progress, None, agreement)
+    n_shifts = layout.n_shifts or default_shifts(shares.all, shares.all)
+    widths = {"slices": 1, "points": len(problem.order[0]), "offsets": 0, "mates": 1}
+    widths["neighbors"] = problem.neighbors.shape[1]
+    calls: dict[str, Any] = {"mesh": mesh, "widths": widths, "progress": progress}
+    with timed("layout", seconds):
+        state = optimize(problem, params, state, n_shifts, key=key, **calls)
+    positions = np.asarray(state.maps)[0][:, place].T
+    of_own = shares.here, state.losses(), neighbors
+    return FittedRows(positions, *of_own, seconds)
+
+
+def _check_settings(graph: GraphConfig, layout: LayoutConfig) -> None:
+    metric = SYNONYMS.get(graph.metric, graph.metric)
+    plain, far = metric in EXACT_METRICS, graph.disconnection_distance
+    listed = ", ".join(METHODS)
+    only = "where rows are shared by processes"
+    for name, value, fits, expected in (
+        ("metric", graph.metric, plain, ", ".join(EXACT_METRICS)),
+        ("metric_kwds", graph.metric_kwds, not graph.metric_kwds, "None"),
+        ("knn_method", graph.knn_method, graph.knn_method in METHODS, listed),
+        ("disconnection_distance", far, far is None, "None"),
+        ("init", layout.init, layout.init in STARTS, " or ".join(map(repr, STARTS))),
+        ("densmap", layout.densmap, not layout.densmap, "False"),
+    ):
+        if not fits:
+            remedy = "Other settings need all rows in one process: `aljax.fit`."
+            raise InputError(name, f"is {value!r}", f"{expected} {only}", remedy)
+
+
+def _read(rows: Any, graph: GraphConfig) -> np.ndarray:
+    """A process's rows, finite.
+
+    Raises:
+        InputError: They are not dense numbers.
+    """
+    try:
+        given = read_slices([rows], metric=graph.metric)[0].given
+    except InputError as error:
+        raise error.renamed("rows") from error.__cause__
+    if not isinstance(given, np.ndarray):
+        got = f"is a {type(rows).__name__}"
+        raise InputError("rows", got, "a dense array (rows, features)")
+    return given
+
+
+def _start(
+    data: np.ndarray, shares: Shares, layout: LayoutConfig, seed: int
+) -> Float[np.ndarray, "all components"]:
+    """The start of all rows, as `initial_maps` makes it of one process's."""
+    rng, shape = np.random.default_rng(seed), (shares.all, layout.n_components)
+    if layout.init == "random":
+        start = rng.uniform(-EXTENT, EXTENT, shape)
+    else:
+        start = _pca(data, shares, layout.n_components)
+    return start + rng.normal(scale=JITTER, size=shape)
+
+
+def _pca(
+    data: np.ndarray, shares: Shares, n_components: int
+) -> Float[np.ndarray, "all components"]:
+    parts = [data[first : first + PART] for first in range(0, len(data), PART)]
+    sums = np.sum([part.sum(axis=0, dtype=float) for part in parts], axis=0)
+    center = from_all(sums).sum(axis=0) / shares.all
+    unit = from_all(np.array([max(np.abs(x - center).max() for x in parts)])).max()
+    unit = unit or 1.0
+    features = data.shape[1]
+    spread = np.zeros((features, features))
+    with threadpool_limits(1):  # the same bits on any number of threads
+        for part in parts:
+            centered = (part - center) / unit
+            spread += centered.T @ centered
+        spread = sum_of_all(spread)
+        axes = axes_of(spread, n_components) if jax.process_index() == 0 else None
+        axes = from_one(axes)
+        start = np.zeros((shares.all, n_components))
+        own = np.concatenate([(part - center) / unit @ axes for part in parts])
+        start[shares.here.start : shares.here.stop, : axes.shape[1]] = own
+    return expand(sum_of_all(start))
+
+
+def _stack(
+    knn: KNN,
+    weights: np.ndarray,
+    degrees: np.ndarray,
+    shares: Shares,
+    key: jax.Array,
+    mesh: Mesh,
+) -> tuple[AlignedProblem, Int[np.ndarray, "all"]]:
+    """The problem as `stack` has it, tables for this process's places; and the places.
+
+    Places are drawn for all rows, so that a process's points are of all processes.
+    """
+    devices, count = mesh.devices.size, jax.process_count()
+    capacity = round_to(round_up(shares.all), devices)
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
+    order = np.arange(capacity, dtype=np.int32)
+    order[: shares.all] = rng.permutation(shares.all)
+    place = np.argsort(order)[: shares.all].astype(np.int32)
+    width = capacity // count
+    mine = range(jax.process_index() * width, (jax.process_index() + 1) * width)
+    # Column 0 of every list is the row itself: it weighs nothing, so it is left out.
+    itself = np.arange(mine.start, mine.stop, dtype=np.int32)
+    neighbors = np.tile(itself, (len(weights) - 1, 1))
+    placed = np.zeros(neighbors.shape)
+    both = shares.visitors(np.asarray(knn.indices).T), shares.visitors(weights.T)
+    for (there, lists), (_, values) in zip(*both, strict=True):
+        to = place[there.start : there.stop]
+        rows = np.flatnonzero((mine.start <= to) & (to < mine.stop))
+        neighbors[:, to[rows] - mine.start] = place[lists[rows, 1:].T]
+        placed[:, to[rows] - mine.start] = values[rows, 1:].T
+    pulls = np.zeros(capacity)
+    pulls[: shares.all] = degrees[order[: shares.all]]
+    nobody = np.tile(itself, (1, 0, 1, 1))
+    problem = AlignedProblem(
+        neighbors=on_device(neighbors[None]),
+        weights=as_floats(placed[None]),
+        degrees=as_floats(pulls[None]),
+        n_points=on_device([shares.all], np.int32),
+        mates=on_device(nobody),
+        strengths=as_floats(np.zeros(nobody.shape)),
+        pulls=as_floats(pulls[None]),
+        free=as_floats(np.ones((1, capacity))),
+        order=on_device(order[None]),
+        offsets=(),
+    )
+    return problem, place

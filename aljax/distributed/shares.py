@@ -1,0 +1,150 @@
+"""Neighbors and graph of a slice whose rows are shared out over the processes.
+
+Blocks of rows, and then lists of neighbors, visit one process after the other; each
+keeps what belongs to its own rows.
+"""
+
+import itertools
+import warnings
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from aljax.distributed.collectives import from_all, sum_of_all, visitors
+from aljax.graph.approximate import SAMPLE, warn_of_few
+from aljax.graph.exact import hold, nearest_held
+from aljax.graph.fuzzy import membership_strengths, smooth_knn_dist, united
+from aljax.graph.knn import KNN, as_floats, on_device
+from aljax.graph.neighbors import EXACT_OPERATIONS, find_neighbors, is_cheap
+from aljax.graph.queries import in_cells, nearest_of_many
+
+PART = 8192  # rows that are merged at once
+
+
+class Shares(NamedTuple):
+    """Which rows of the slice each process has: `ends[p]` to `ends[p + 1]`."""
+
+    ends: list[int]
+    process: int
+
+    @property
+    def all(self) -> int:
+        """All rows."""
+        return self.ends[-1]
+
+    @property
+    def here(self) -> range:
+        """Those of this process."""
+        return self.of(self.process)
+
+    @property
+    def most(self) -> int:
+        """The most that a process has."""
+        return max(last - first for first, last in itertools.pairwise(self.ends))
+
+    def of(self, process: int) -> range:
+        """Those of a process."""
+        return range(*self.ends[process : process + 2])
+
+    def visitors(self, own: np.ndarray) -> Iterator[tuple[range, np.ndarray]]:
+        """Yields the rows, and which they are, of each process; this one's first."""
+        room = [(0, self.most - len(own))] + [(0, 0)] * (own.ndim - 1)
+        for process, rows in visitors(np.pad(own, room) if room[0][1] else own):
+            yield self.of(process), rows[: len(self.of(process))]
+
+
+def nearest_of_all(
+    data: np.ndarray,
+    shares: Shares,
+    n_neighbors: int,
+    *,
+    metric: str,
+    method: str,
+    seed: int,
+) -> KNN:
+    """The nearest of all rows to each of this process's, itself first, by distance."""
+    here = shares.here
+    searched = EXACT_OPERATIONS * shares.most / shares.all
+    # The same choice in all: by the largest share.
+    whole = np.broadcast_to(data[:1], (shares.most, data.shape[1]))
+    exactly = method == "exact" or (method == "auto" and is_cheap(whole, searched))
+    method = "exact" if exactly else "approximate"
+    how: Any = {"metric": metric, "knn_method": method, "seed": seed}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what is not found here: others come
+        knn = find_neighbors(data, n_neighbors, **how)
+    best = np.asarray(knn.indices) + np.int32(here.start), np.array(knn.distances)
+    best[1][0] = -1  # a row is its own first neighbor
+    some = np.linspace(0, len(data) - 1, min(SAMPLE, len(data))).astype(int)
+    near = nearest_held(data[some], hold(data, metric), n_neighbors)
+    known = near[0].T, near[1].T
+    for there, visiting in shares.visitors(data):
+        if there == here:
+            continue
+        most = min(n_neighbors - 1, len(there))
+        held = hold(visiting, metric)
+        if exactly:
+            table = nearest_held(data, held, most)
+        else:
+            near = nearest_held(data[some], held, most)
+            _merge(known, (near[0].T, near[1].T))
+            table = nearest_of_many(data, in_cells(visiting, metric), most)
+        _merge(best, (table[0].T + np.int32(there.start), table[1].T))
+    indices, distances = best
+    if not exactly:
+        found = distances[1:, some] <= known[1][-1] * (1 + 1e-4)
+        warn_of_few(float(found.mean()), data.shape[1])
+    distances[0] = 0
+    return KNN(on_device(indices), as_floats(distances))
+
+
+Lists = tuple[Int[np.ndarray, "_ rows"], Float[np.ndarray, "_ rows"]]
+
+
+def _merge(best: Lists, more: Lists) -> None:
+    """Puts the nearest of both where the best are; of equally near ones the first."""
+    for first in range(0, best[0].shape[1], PART):
+        part = np.s_[:, first : first + PART]
+        both = zip(best, more, strict=True)
+        met = [np.vstack([one[part], other[part]]) for one, other in both]
+        order = np.lexsort(met, axis=0)[: len(best[0])]
+        for one, values in zip(best, met, strict=True):
+            one[part] = np.take_along_axis(values, order, axis=0)
+
+
+def graph_of_own(
+    knn: KNN, shares: Shares, local_connectivity: float, mix_ratio: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """The weights of this process's lists, and the degrees of all rows."""
+    here = np.arange(shares.here.start, shares.here.stop)
+    indices, distances = map(np.asarray, (knn.indices, knn.distances))
+    total = from_all(np.array([distances.sum(dtype=float)])).sum()
+    unit = as_floats(total / (len(indices) * shares.all) or 1.0)
+    # Rows are told from their neighbors by their place here.
+    local = KNN(knn.indices - shares.here.start, knn.distances)
+    forward = np.asarray(_memberships(local, unit, local_connectivity))
+    backward, mutual = np.zeros_like(forward), np.zeros(forward.shape, bool)
+    both = shares.visitors(indices.T), shares.visitors(forward.T)
+    for (there, lists), (_, strengths) in zip(*both, strict=True):
+        for column, to in enumerate(indices):
+            inside = (there.start <= to) & (to < there.stop) & (to != here)
+            rows = np.flatnonzero(inside)
+            theirs = to[rows] - there.start
+            back = lists[theirs] == here[rows, None]
+            mutual[column, rows] = back.any(axis=1)
+            backward[column, rows] = np.where(back, strengths[theirs], 0).sum(axis=1)
+    both_ways = jnp.asarray(forward), jnp.asarray(backward)
+    weights = np.asarray(united(*both_ways, jnp.asarray(mutual), mix_ratio))
+    degrees = np.bincount(indices.ravel(), weights.ravel(), minlength=shares.all)
+    degrees[here] += weights.sum(axis=0)
+    return weights, sum_of_all(degrees)
+
+
+@jax.jit
+def _memberships(knn: KNN, unit: Array, local_connectivity: Any) -> Array:
+    widths = smooth_knn_dist(knn, local_connectivity=local_connectivity, unit=unit)
+    return membership_strengths(knn, *widths)
