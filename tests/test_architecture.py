@@ -119,6 +119,8 @@ ORDER_OF_EXPERIMENTS = [
         "data.columns",
         "data.dates",
         "data.tables",
+        "data.places",
+        "data.stores",
     ),
     *("data.sorting", "data.networks", "data.sequences", "data.baseball"),
     *("data.r_files", "data.countries", "data.senate", "data.speeches", "data.sources"),

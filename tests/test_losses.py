@@ -14,6 +14,7 @@ from helpers import (
 )
 from jax.test_util import check_grads
 
+from aljax.layout import objective
 from aljax.layout.losses import alignment, attraction, log_p, softplus
 from aljax.layout.objective import aligned_loss
 from aljax.layout.problem import LayoutParams, stack, stack_maps, unstack_maps
@@ -340,6 +341,24 @@ def test_any_curve_has_a_finite_loss_in_single_precision(a, distance):
     np.testing.assert_allclose(together, np.logaddexp(0, log), rtol=1e-5, atol=1e-37)
     np.testing.assert_allclose(apart, np.logaddexp(0, -log), rtol=1e-5, atol=1e-37)
     assert np.isfinite(jax.jacobian(pair)(squared)).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("at_once", [1, 2 * CAPACITY])
+def test_slices_a_few_at_a_time_give_the_same(case, compiled, at_once, monkeypatch):
+    maps, _, _, problem, params = case
+    y, shifts = stack_maps(maps, problem), exact_shifts(problem)
+    _, terms, gradient, _ = evaluate(compiled, y, problem, params)
+    monkeypatch.setattr(objective, "AT_ONCE", at_once)
+
+    def total(y):
+        found = aligned_loss(y, problem, params, shifts)
+        return found.total(), found
+
+    of_few, few = jax.jit(jax.grad(total, has_aux=True))(y)
+    for here, there in zip(jax.tree.leaves(few), jax.tree.leaves(terms), strict=True):
+        np.testing.assert_allclose(here, there, rtol=1e-12)
+    np.testing.assert_allclose(of_few, gradient, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.slow

@@ -76,7 +76,8 @@ def read_rows(
 
     There may be no rows if `empty`.  Masked and missing entries become `gaps`: inf in
     distances, as do values that are too large; NaN in features, to be filled; or are
-    refused where it is None.  Without `copy` an array of floats is used as it is.
+    refused where it is None.  An array of floats that owns its memory and may not be
+    written is used as it is, and without `copy` any array of floats.
 
     Raises:
         GapError: A value is missing, infinite or too large.
@@ -110,7 +111,8 @@ def read_rows(
         raise InputError(name, f"has dtype {data.dtype}", wanted, remedy)
     if data.dtype.kind not in "biuf":
         data = _read_objects(data, name, names_of(given), gaps=gaps)
-    data = data.astype(_float_of(data.dtype), copy=copy)
+    fixed = data.flags.owndata and not data.flags.writeable
+    data = data.astype(float_of(data.dtype), copy=copy and not fixed)
     if gaps == np.inf:
         data[~(data < LARGEST)] = np.inf
     elif not -LARGEST < data.min(initial=0) <= data.max(initial=0) < LARGEST:  # nor NaN
@@ -136,7 +138,7 @@ def _read_sparse(
         got = f"is a sparse matrix of shape {given.shape} and dtype {given.dtype}"
         expected = "(points, features) of real numbers, with at least one of each"
         raise InputError(name, got, expected)
-    data: Any = scipy.sparse.csr_matrix(given).astype(_float_of(given.dtype), copy=True)
+    data: Any = scipy.sparse.csr_matrix(given).astype(float_of(given.dtype), copy=True)
     data.sum_duplicates()
     wrong = np.flatnonzero(_is_wrong(data.data))
     if gaps == np.inf:
@@ -147,7 +149,8 @@ def _read_sparse(
     return data
 
 
-def _float_of(dtype: np.dtype) -> type:
+def float_of(dtype: np.dtype) -> type:
+    """Returns the float type in which a fit keeps data of another type."""
     wide = dtype.itemsize > (4 if dtype.kind == "f" else 2)
     return np.float64 if wide else np.float32
 

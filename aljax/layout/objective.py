@@ -20,6 +20,8 @@ from aljax.layout.problem import AlignedProblem, LayoutParams
 from aljax.layout.shifts import Shifts, repulsion
 from aljax.layout.spaces import lifted
 
+AT_ONCE = 2**20  # points of the slices whose pairs are in memory together
+
 
 def aligned_loss(
     maps: Float[Array, "slices components points"],
@@ -35,7 +37,25 @@ def aligned_loss(
         params: The settings that change no shape.
         shifts: The pairs that repel, as from `draw_shifts`.
     """
-    return terms_of(maps, problem, params, shifts, repulsion=repulsion, ahead=ahead)
+    parts = {"repulsion": repulsion, "ahead": ahead, "over": over_slices}
+    return terms_of(maps, problem, params, shifts, **parts)
+
+
+def over_slices(function: Callable[..., Array]) -> Callable[..., Array]:
+    """Returns a function of one slice as one of all, that takes `AT_ONCE` points.
+
+    Longer sequences are summed up some slices at a time, and what their derivatives
+    need is made anew: memory then follows the largest slice, and not their number.
+    """
+
+    def mapped(maps: Array, *others: Any) -> Array:
+        some = max(1, AT_ONCE // maps.shape[-1])
+        if some >= maps.shape[0]:
+            return jax.vmap(function)(maps, *others)
+        one = jax.checkpoint(lambda given: function(*given), prevent_cse=False)
+        return jax.lax.map(one, (maps, *others), batch_size=some if some > 1 else None)
+
+    return mapped
 
 
 def terms_of(
@@ -46,16 +66,18 @@ def terms_of(
     *,
     repulsion: Callable[..., Array],
     ahead: Callable[[Array, Sequence[int]], Array],
+    over: Callable[..., Callable[..., Array]] = jax.vmap,
 ) -> LossTerms:
     """The objective, given how one slice's pairs and later slices are read.
 
-    `shifts` is what `repulsion` reads.
+    `shifts` is what `repulsion` reads; `over` makes functions of one slice functions
+    of all.
     """
     space, maps = params.space, lifted(maps, params.space)
-    attracted = jax.vmap(partial(attraction, space=space))(
+    attracted = over(partial(attraction, space=space))(
         maps, problem.neighbors, problem.weights, params.a, params.b
     )
-    repelled = jax.vmap(partial(repulsion, space=space))(
+    repelled = over(partial(repulsion, space=space))(
         maps, problem.degrees, problem.n_points, shifts, params.a, params.b
     )
     rate, offsets = params.negative_sample_rate, problem.offsets
@@ -63,7 +85,7 @@ def terms_of(
     reach = None if problem.moves is None else params.motion_fidelity * problem.moves
     pulled = partial(alignment, space=space)
     over_offsets = jax.vmap(pulled, in_axes=(None, 0, 0, 0, None, 0, 0))
-    aligned = jax.vmap(over_offsets)(
+    aligned = over(over_offsets)(
         maps,
         ahead(maps, offsets),
         problem.mates,

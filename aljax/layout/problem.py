@@ -214,7 +214,9 @@ def _stack_graphs(
     # Column 0 of every list is the point itself: it weighs nothing, so it is left out.
     width = max(graph.neighbors.shape[0] for graph in graphs) - 1
     neighbors = np.tile(np.arange(capacity, dtype=np.int32), (slices, width, 1))
-    weights, degrees = np.zeros((slices, width, capacity)), np.zeros((slices, capacity))
+    kind = jax.dtypes.canonicalize_dtype(float)
+    weights = np.zeros((slices, width, capacity), kind)
+    degrees = np.zeros((slices, capacity), kind)
     for t, graph in enumerate(graphs):
         size, entries = graph.degrees.shape[0], graph.neighbors.shape[0] - 1
         rows = order[t, :size]

@@ -2,9 +2,12 @@
 
     python -m experiments.benchmarks.long [--slices 512 --rows 2160 --explorer X.html]
     python -m experiments.benchmarks.long --slices 1 --rows 1000000 --mapped FOLDER
+    python -m experiments.benchmarks.long --slices 10 --rows 1000000 --store FOLDER
 
 The rows are the same members in every slice: points of clusters that walk at random.
-With `--mapped` they are written to files, and the fit reads these memory-mapped.
+With `--mapped` they are written to files, and the fit reads these memory-mapped.  With
+`--store` they are written to a zarr store, with ids, unless it is there, and read as
+`data=zarr` does: call it twice, for the memory of a process that only reads.
 """
 
 import argparse
@@ -17,9 +20,12 @@ import numpy as np
 
 import aljax
 from experiments.clocks import clocked, peak_memory
+from experiments.data import stores
+from experiments.data.dataset import Dataset
 from experiments.results.records import markdown
 
 CLUSTERS, SPREAD, STEP = 20, 3.0, 0.1
+CHUNK = 10_000  # rows of a chunk of the store
 
 
 def made_up(slices: int, rows: int, features: int) -> Iterator[np.ndarray]:
@@ -47,6 +53,21 @@ def mapped(slices: Iterable[np.ndarray], folder: Path) -> Iterator[np.ndarray]:
         yield np.load(path, mmap_mode="r")
 
 
+def stored(folder: Path, slices: Iterable[np.ndarray]) -> Dataset:
+    """Writes slices to a zarr store, if it is not there, and reads it."""
+    if not folder.exists():
+        import zarr
+
+        group = zarr.create_group(folder, zarr_format=3)
+        members = group.create_group("ids")
+        for t, rows in enumerate(slices):
+            group.create_array(f"slice_{t}", data=rows, chunks=(CHUNK, rows.shape[1]))
+            members.create_array(f"slice_{t}", data=np.arange(len(rows)))
+    read, seconds = clocked(lambda: stores.zarr_store(path=str(folder)))
+    print(f"read in {seconds:.1f} s, peak {peak_memory():,.0f} MiB", flush=True)
+    return read
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Prints a table."""
     parser = argparse.ArgumentParser("python -m experiments.benchmarks.long")
@@ -55,11 +76,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--features", type=int, default=64)
     parser.add_argument("--explorer", help="an HTML page to write, too")
     parser.add_argument("--mapped", type=Path, help="a folder for the slices' files")
+    parser.add_argument("--store", type=Path, help="a zarr store")
+    parser.add_argument("--load", action="store_true", help="reads it, and no more")
     asked = parser.parse_args(arguments)
-    data = made_up(asked.slices, asked.rows, asked.features)
-    data = [*(mapped(data, asked.mapped) if asked.mapped else data)]
-    before = peak_memory()
     ids = [[*range(asked.rows)]] * asked.slices if asked.slices > 1 else None
+    drawn = made_up(asked.slices, asked.rows, asked.features)
+    if asked.store:
+        dataset = stored(asked.store, drawn)
+        data, ids = dataset.slices, dataset.relations if ids else None
+        if asked.load:
+            return
+    else:
+        data = [*(mapped(drawn, asked.mapped) if asked.mapped else drawn)]
+    before = peak_memory()
     maps, seconds = clocked(lambda: aljax.fit(data, ids, key=jax.random.key(0)))
     row: dict[str, Any] = {
         "size": f"{asked.slices} x {asked.rows:,} x {asked.features}"

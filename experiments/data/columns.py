@@ -241,4 +241,5 @@ def in_units(dataset: Dataset, names: Sequence[str], scale: str, **how: Any) -> 
         warn_of_cells(rows, names, place, robust)
     if scale != "none":
         rows, scaling = aljax.scale(dataset.slices, scale, **how)
-    return replace(dataset, slices=rows, scaling=scaling, columns=tuple(names))
+    known: dict[str, Any] = {"scaling": scaling, "columns": tuple(names)}
+    return replace(dataset, slices=rows, scale="none", **known)

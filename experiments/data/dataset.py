@@ -31,6 +31,7 @@ class Dataset:
         notes: How the data were read, in lines for the user.
         scaling: The units of the columns, if they are not those of the file.
         columns: The names of the columns, if they have any.
+        scale: How slices are to be scaled: not at all, if their columns were looked at.
         sums: For each slice the digest of its data, if other processes have some.
     """
 
@@ -42,12 +43,8 @@ class Dataset:
     notes: Sequence[str] = ()
     scaling: Scaling | None = None
     columns: tuple[str, ...] | None = None
+    scale: str | None = None
     sums: Sequence[str] | None = None
-
-    @property
-    def scale(self) -> str | None:
-        """How slices are to be scaled: not at all, if their columns were looked at."""
-        return None if self.columns is None else "none"
 
     def described(self, maps: AlignedEmbedding) -> AlignedEmbedding:
         """Returns maps of these slices, in the units and with the names of the file."""

@@ -29,6 +29,7 @@ NPZ_EXPECTED = (
 )
 
 
+Share = Callable[[dict[str, int]], range]
 REMEDY = "Give data.relations=FILE, or transport where nothing says who is who."
 
 
@@ -42,7 +43,7 @@ def read_dataset(
     path: str,
     relations: str | None,
     labels: str | None,
-    share: Callable[[dict[str, int]], range] | None = None,
+    share: Share | None = None,
 ) -> Dataset:
     """Reads slices with their relations and labels; for the arguments see `read_data`.
 
@@ -50,22 +51,41 @@ def read_dataset(
         InputError: A file is missing or cannot be read, or the files do not fit.
     """
     slices = read_data(path, share)
-    transport = relations == TRANSPORT
-    related = [{}] * (len(slices) - 1) if transport else None
-    related = related or read_relations_file(relations, slices)
-    dataset = Dataset(
-        slices=[*slices.values()],
-        relations=related,
-        ids=member_ids(related, [*map(len, slices.values())]),
-        titles=[*slices],
-        labels=None if labels is None else read_labels(labels, slices),
-    )
-    return coupled(dataset) if transport else dataset
+    classes = None if labels is None else read_labels(labels, slices)
+    return related(slices, relations, labels=classes)
 
 
-def read_data(
-    path: str, share: Callable[[dict[str, int]], range] | None = None
-) -> dict[str, np.ndarray]:
+def related(
+    slices: Mapping[str, np.ndarray],
+    relations: str | None,
+    *,
+    ids: Sequence[np.ndarray] | None = None,
+    **known: Any,
+) -> Dataset:
+    """Returns the dataset of slices by name, related by a file or by their data.
+
+    Args:
+        slices: The data.
+        relations: A JSON file, or transport; None relates rows of the same id.
+        ids: For each slice its rows' ids, if they have any.
+        **known: Other fields of the dataset.
+
+    Raises:
+        InputError: The file cannot be read or does not fit, or nothing relates rows.
+    """
+    mates: Any = ids
+    if relations == TRANSPORT:
+        mates = [{}] * (len(slices) - 1)
+    elif relations is not None or ids is None:
+        mates = read_relations_file(relations, slices)
+    sizes = [*map(len, slices.values())]
+    members = member_ids(mates, sizes) if ids is None else ids
+    rows = [*slices.values()]
+    dataset = Dataset(rows, mates, members, [*slices], **known)
+    return coupled(dataset) if relations == TRANSPORT else dataset
+
+
+def read_data(path: str, share: Share | None = None) -> dict[str, np.ndarray]:
     """Returns checked slices by name: a folder of `.npy`, an `.npz`, or a lone `.npy`.
 
     Args:
@@ -91,12 +111,21 @@ def read_data(
         mine = share(rows)
         arrays = _load_all(files[mine.start : mine.stop], "data.path")
     try:
-        slices = read_slices([*arrays.values()])
+        slices = read_slices([*map(fixed, arrays.values())])
     except InputError as error:
         raise _located(error, "data.path", path, [*arrays]) from error
-    read = dict(zip(arrays, (np.asarray(s.given) for s in slices), strict=True))
+    read = {
+        name: fixed(np.asarray(one.given))
+        for name, one in zip(arrays, slices, strict=True)
+    }
     others = {name: np.empty((rows[name], 0)) for name in rows if name not in read}
     return {name: (read | others)[name] for name in rows} or read
+
+
+def fixed(array: np.ndarray) -> np.ndarray:
+    """Returns an array that may not be written any more: a fit makes no copy of it."""
+    array.flags.writeable = False
+    return array
 
 
 def read_labels(path: str, slices: Mapping[str, np.ndarray]) -> list[np.ndarray]:

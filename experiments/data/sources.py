@@ -15,7 +15,7 @@ import numpy as np
 from aljax import sliding_windows
 from aljax.errors import InputError, nearest_name
 from experiments.composition import unknown
-from experiments.data import files, packages, sequences
+from experiments.data import files, packages, sequences, stores
 from experiments.data.baseball import baseball
 from experiments.data.countries import countries, freedom
 from experiments.data.dataset import Dataset, related_by_ids, same_members
@@ -140,7 +140,13 @@ def _by_ink(pixels: np.ndarray, classes: np.ndarray, size: int, step: int) -> Da
     )
 
 
-def own_files(*, path: str, relations: str | None, labels: str | None) -> Dataset:
+def own_files(
+    *,
+    path: str,
+    relations: str | None,
+    labels: str | None,
+    share: files.Share | None = None,
+) -> Dataset:
     """Reads a user's own arrays: a folder with one `.npy` for each slice, or an `.npz`.
 
     Slices are in the natural order of the names; a single one needs no relations.
@@ -149,8 +155,9 @@ def own_files(*, path: str, relations: str | None, labels: str | None) -> Datase
         path: A folder with one .npy for each slice, an .npz, or a lone .npy.
         relations: A JSON list of objects {"row of t": row of t+1}.
         labels: One array of labels for each slice, in the formats of the data.
+        share: See `files.read_data`.
     """
-    return files.read_dataset(path, relations, labels)
+    return files.read_dataset(path, relations, labels, share)
 
 
 LOADERS: dict[str, Callable[..., Dataset]] = {
@@ -169,7 +176,15 @@ LOADERS: dict[str, Callable[..., Dataset]] = {
             speeches,
         ),
     )
-} | {"files": own_files, "table": own_table}
+} | {
+    "files": own_files,
+    "table": own_table,
+    "zarr": stores.zarr_store,
+    "parquet": stores.parquet_folder,
+}
+
+
+SHARE = "share"  # the argument of sources that can read some of the slices alone
 
 
 def load(source: Any = None, **options: Any) -> Dataset:
@@ -179,13 +194,39 @@ def load(source: Any = None, **options: Any) -> Dataset:
         InputError: A source or option is unknown, an option is of the wrong type, or
             the source refuses it, such as files that are missing or damaged.
     """
+    return _loader(source, options)(**options)
+
+
+def load_share(share: files.Share, source: Any = None, **options: Any) -> Dataset:
+    """Returns the dataset of a process, which has the rows of its own slices.
+
+    Args:
+        share: Of the names of all slices with their rows those to read; the others
+            need not have columns.
+        source: As the section `data` of the settings has it.
+        **options: Likewise.
+
+    Raises:
+        InputError: As `load`, or as `share` does.
+    """
+    loader = _loader(source, options)
+    if SHARE in inspect.signature(loader).parameters:
+        return loader(**options, share=share)
+    dataset = loader(**options)
+    names = [title or str(t) for t, title in enumerate(dataset.titles)]
+    share(dict(zip(names, map(len, dataset.slices), strict=True)))
+    return dataset
+
+
+def _loader(source: Any, options: Mapping[str, Any]) -> Callable[..., Dataset]:
+    """Returns the function of a source, after a look at its options."""
     if source not in LOADERS:
         hint = nearest_name(str(source), [*LOADERS])
         expected = "the name of a source"
         raise InputError("data.source", f"is {source!r}", expected, hint)
     loader = LOADERS[source]
     parameters = inspect.signature(loader).parameters
-    known = [*parameters]
+    known = [name for name in parameters if name != SHARE]
     for name in options:
         if name not in known:
             names = [f"data.{other}" for other in known]
@@ -196,7 +237,7 @@ def load(source: Any = None, **options: Any) -> Dataset:
             _check_type(name, options[name], hints[name])
         elif parameters[name].default is inspect.Parameter.empty:
             raise InputError(f"data.{name}", "is missing", f"a value, for {source}")
-    return loader(**options)
+    return loader
 
 
 _KEPT: list[tuple[Mapping[str, Any], Dataset]] = []

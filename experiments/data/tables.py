@@ -163,18 +163,18 @@ def _tell_ids(frame: Any, column: str | None, told: list[str]) -> None:
 def from_table(values: Any, slices: Any, ids: Any, labels: Any) -> Dataset:
     """Returns the dataset of a table's columns."""
     cut = slices_from_table(values, slices, ids, missing="keep")
-    classes = None if labels is None else _as_labels(labels)
+    classes = None if labels is None else as_labels(labels)
     return Dataset(
         slices=cut.slices,
         relations=cut.ids,
-        ids=[_as_array(ids, rows) for ids, rows in zip(cut.ids, cut.rows, strict=True)],
+        ids=[as_ids(ids, rows) for ids, rows in zip(cut.ids, cut.rows, strict=True)],
         titles=[str(label) for label in cut.labels],
         labels=None if classes is None else [classes[rows] for rows in cut.rows],
     )
 
 
-def _as_labels(column: Any) -> np.ndarray:
-    """Numbers as they are, all else as text; who has none is called unknown."""
+def as_labels(column: Any) -> np.ndarray:
+    """Returns numbers as they are, all else as text; missing labels are "unknown"."""
     array = np.asarray(column)
     if array.dtype.kind in "biuf":
         return array
@@ -182,8 +182,8 @@ def _as_labels(column: Any) -> np.ndarray:
     return np.array(words)
 
 
-def _as_array(values: Sequence[Any], rows: np.ndarray) -> np.ndarray:
-    """Ids as an array that holds no Python objects, so it can be written anywhere.
+def as_ids(values: Sequence[Any], rows: np.ndarray) -> np.ndarray:
+    """Returns ids as an array without Python objects, so it can be written anywhere.
 
     Where nobody has one they are the rows' numbers in the table.
     """

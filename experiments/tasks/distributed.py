@@ -36,7 +36,7 @@ from aljax.distributed.exchange import graphs_ahead
 from aljax.errors import InputError
 from aljax.layout.problem import layout_params
 from experiments.clocks import CompileClock, stage
-from experiments.data import files, sources
+from experiments.data import sources
 from experiments.data.dataset import Dataset, consecutive
 from experiments.interrupts import Interrupts
 from experiments.results import contents, report, resume
@@ -219,7 +219,7 @@ def run(
 def load(data: Mapping[str, Any], agreement: Agreement) -> Dataset:
     """Returns the dataset, of which only this process's slices have columns.
 
-    A folder of the user's own files is read only where it is this process's.
+    Files and stores of the user's own are read only where they are this process's.
 
     Raises:
         InputError: As the source does, or processes find other slices or relations.
@@ -231,14 +231,8 @@ def load(data: Mapping[str, Any], agreement: Agreement) -> Dataset:
         return aljax.distributed.share(len(rows)).own
 
     with agreement.together("load"):
-        if data.get("source") == "files":
-            paths = {name: data[name] for name in ("path", "relations", "labels")}
-            dataset = files.read_dataset(**paths, share=share)
-            mine = aljax.distributed.share(len(dataset.slices)).own
-        else:
-            dataset = sources.load(**data)
-            names = [title or str(t) for t, title in enumerate(dataset.titles)]
-            mine = share(dict(zip(names, map(len, dataset.slices), strict=True)))
+        dataset = sources.load_share(share, **data)
+    mine = aljax.distributed.share(len(dataset.slices)).own
     sums = [digest(rows) for rows in dataset.slices[mine.start : mine.stop]]
     everyone = agreement.answers("sums", " ".join(sums))
     slices = [

@@ -1,0 +1,123 @@
+"""Places of files, local or by a URL of fsspec, and a look if they stay the same."""
+
+import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from aljax.errors import InputError
+from aljax.spreads import few_of
+from experiments.data.archives import short
+
+# By these file systems tell that a file is another than before.
+STAMPS = (
+    *("size", "mtime", "ino", "created", "modified", "last_modified", "LastModified"),
+    *("ETag", "etag", "md5Hash", "generation", "version_id", "VersionId"),
+)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder of a file system of fsspec."""
+
+    path: str
+    system: Any
+    root: str
+    local: bool
+
+    @classmethod
+    def at(cls, path: str) -> "Place":
+        """Returns the place of a path or URL; nothing is read yet."""
+        core = needed("fsspec.core")
+        with told(path):
+            system, root = core.url_to_fs(path)
+        local = "file" in np.atleast_1d(system.protocol)
+        return cls(path, system, root.rstrip("/"), local)
+
+    def names(self, what: str) -> list[str]:
+        """Returns the names of what lies in the folder.
+
+        Raises:
+            InputError: There is no such folder, or it may not be read.
+        """
+        with told(self.path):
+            try:
+                self.system.invalidate_cache()
+                found = self.system.ls(self.root, detail=False)
+            except FileNotFoundError as error:
+                got = f"is {self.path}, and nothing is there"
+                raise InputError("data.path", got, what) from error
+        if [*map(str, found)] == [self.root]:  # a file lists itself
+            raise InputError("data.path", f"is {self.path}, which is a file", what)
+        return sorted(str(one).rstrip("/").rpartition("/")[2] for one in found)
+
+    def stamps(self, below: str) -> dict[str, tuple[Any, ...]]:
+        """Returns by what each file below a path differs from one written later."""
+        self.system.invalidate_cache()
+        start = f"{self.root}/{below}".rstrip("/")
+        found = self.system.find(start, detail=True)
+        return {
+            str(name)[len(start) :].lstrip("/"): tuple(map(info.get, STAMPS))
+            for name, info in found.items()
+        }
+
+    @contextmanager
+    def steady(self, below: str) -> Iterator[dict[str, tuple[Any, ...]]]:
+        """Tells the files below a path, and checks that they stay while they are read.
+
+        Raises:
+            InputError: They do not, or reading fails.
+        """
+        name = below or self.path
+        with told(self.path, below):
+            before = self.stamps(below)
+            failed = None
+            try:
+                yield before
+            except Exception as error:
+                failed = error
+            after = self.stamps(below)
+            changed = {k for k in before | after if before.get(k) != after.get(k)}
+            if changed:
+                got = f"of {name} changes while it is read ({few_of(sorted(changed))})"
+                remedy = "Start again when it is written, or read a copy."
+                raise InputError("data.path", got, "data that stay", remedy) from failed
+            if failed is not None:
+                raise failed
+
+
+def needed(module: str) -> Any:
+    """Returns a module of the extra `stores`.
+
+    Raises:
+        InputError: It is not installed.
+    """
+    package = module.partition(".")[0]
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        remedy = "To install it, run: pip install 'aljax[stores]'"
+        raise InputError(
+            "data", f"needs {package}", f"{package} to be installed", remedy
+        ) from error
+
+
+@contextmanager
+def told(path: str, part: str = "") -> Iterator[None]:
+    """Tells errors of files in one line; each file system has its own."""
+    try:
+        yield
+    except InputError:
+        raise
+    except ImportError as error:  # of a protocol, such as s3fs for s3://
+        got, expected = f"is {path} ({short(error)})", "a path, or a URL of fsspec"
+        raise InputError("data.path", got, expected) from error
+    except Exception as error:
+        where = f"of {part} in {path} cannot" if part else f"is {path}, which cannot"
+        got = f"{where} be read ({short(error) or type(error).__name__})"
+        raise InputError(
+            "data.path", got, "data that are whole and readable"
+        ) from error
