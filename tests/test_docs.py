@@ -164,7 +164,9 @@ def test_the_code_of_the_tutorial_on_the_inverse_runs():
 def test_the_code_of_the_page_on_many_machines_runs_in_one_process(monkeypatch):
     called = inspect.signature(aljax.distributed.connect)
     monkeypatch.setattr(aljax.distributed, "connect", called.bind)
-    slices, relations = aljax.sliding_windows(load_digits().data[:200], 100, 50)
+    slices, relations = aljax.sliding_windows(
+        load_digits(return_X_y=True)[0][:200], 100, 50
+    )
     given = {"n_slices": 3, "relations": relations, "load": slices.__getitem__}
     names = run(blocks_of("scale"), aljax=aljax, jax=jax, **given)
     assert names["own"] == range(3)
