@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from aljax.graph.exact import HeldRows
+from aljax.graph.exact import HeldRows, Nearest, hold, nearest_held
 from aljax.graph.knn import capacity_for, on_device
-from aljax.graph.neighbors import find_neighbors, hold_rows, nearest_rows
-from aljax.graph.queries import HeldCells
+from aljax.graph.neighbors import find_neighbors, is_cheap
+from aljax.graph.queries import HeldCells, in_cells, nearest_of_many
 from aljax.relations.strengths import lengths
 from aljax.relations.transport import Candidates, plan_of, steps_for
 
@@ -75,14 +75,15 @@ def side_of(rows: Float[np.ndarray, "points features"], candidates: int) -> Side
     """Returns a slice with each row's nearest other rows, and how far they are."""
     if not len(rows):
         return Side(rows, None, np.zeros((0, 0), int), np.zeros((0, 0)))
-    held, count = hold_rows(rows, "euclidean"), min(candidates + 1, len(rows) - 1)
+    held = hold(rows, "euclidean") if is_cheap(rows) else in_cells(rows, "euclidean")
+    count = min(candidates + 1, len(rows) - 1)
     if count < 2:
         return Side(
             rows, held, *(np.zeros((len(rows), 0), kind) for kind in (int, float))
         )
     table = find_neighbors(rows, count)
-    near = np.asarray(table.indices)[1:].T.astype(np.int64)
-    squared = np.asarray(table.distances)[1:].T.astype(float) ** 2
+    near, squared = np.asarray(table.indices)[1:].T, np.asarray(table.distances)[1:].T
+    squared = squared.astype(float) ** 2
     # A neighbor that a search has not found is the row itself, and comes last.
     squared[near == np.arange(len(rows))[:, None]] = np.inf
     order = np.argsort(squared, axis=1, kind="stable")
@@ -103,20 +104,24 @@ def couple_sides(
 
     `unit` is that of the sides' rows, in those of the data.
     """
+    # Before there are many pairs: each takes memory.
+    nulls = [_null(side, settings.epsilon) for side in (before, after)]
     sizes = len(before.rows), len(after.rows)
     shift = np.zeros(before.rows.shape[1], before.rows.dtype)
-    pairs = np.zeros((2, 0), np.int64)
+    rows = others = np.zeros(0, np.int32)
     if before.held and after.held:
         if settings.drift:
             shift = _drift(before, after, settings, rng)
         counts = (min(settings.candidates, size) for size in sizes)
-        back, _ = nearest_rows(after.rows - shift, before.held, next(counts))
-        forth, _ = nearest_rows(before.rows + shift, after.held, next(counts))
-        pairs = _both_ways(forth, back)
-    free = ~(np.isin(pairs[0], sure[:, 0]) | np.isin(pairs[1], sure[:, 1]))
-    rows, others = pairs[0][free], pairs[1][free]
+        back, _ = _nearest(after.rows - shift, before.held, next(counts))
+        forth, _ = _nearest(before.rows + shift, after.held, next(counts))
+        rows, others = _both_ways(forth, back)
+    if len(sure):
+        free = ~(np.isin(rows, sure[:, 0]) | np.isin(others, sure[:, 1]))
+        rows, others = rows[free], others[free]
     squared = lengths(before.rows + shift, after.rows, rows, others) ** 2
     costs = _costs(squared, before.units[rows], after.units[others])
+    del squared
     mass = _transport(costs, rows, others, sizes, settings.epsilon, settings.reach)
     strict = _transport(costs, rows, others, sizes, settings.epsilon, STRICT)
     kept = mass > LEAST
@@ -126,7 +131,6 @@ def couple_sides(
     for masses, known in zip(met, sure.T, strict=True):
         masses[known] = 1.0
     nearest = [side.near[:, :1].ravel() for side in (before, after)]
-    nulls = [_null(side, settings.epsilon) for side in (before, after)]
     pairs = (rows, others, *nearest)
     return Plan(
         *table[order].T,
@@ -136,6 +140,11 @@ def couple_sides(
         shift=shift * unit,
         candidates=Candidates(*(on_device(part, np.int32) for part in pairs)),
     )
+
+
+def _nearest(rows: np.ndarray, held: HeldRows | HeldCells, count: int) -> Nearest:
+    exactly = isinstance(held, HeldRows)
+    return (nearest_held if exactly else nearest_of_many)(rows, held, count)  # pyright: ignore[reportArgumentType]
 
 
 def sums(
@@ -160,16 +169,23 @@ def _both_ways(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns each pair of two tables of candidates once, in the order of the rows."""
     n, m = len(forward), len(backward)
-    rows = np.append(np.repeat(np.arange(n), forward.shape[1]), backward.ravel())
-    others = np.append(forward.ravel(), np.repeat(np.arange(m), backward.shape[1]))
-    return np.divmod(np.unique(rows * m + others), max(m, 1))
+    keys = (
+        np.arange(n)[:, None] * m + forward,
+        np.arange(m)[:, None] + backward * np.int64(m),
+    )
+    pairs = np.concatenate([keys[0].ravel(), keys[1].ravel()])
+    pairs.sort()  # `np.unique` hashes whole numbers, which takes 25 times as long
+    first = np.append(True, pairs[1:] != pairs[:-1])[: len(pairs)]
+    rows, others = np.divmod(pairs[first], max(m, 1))
+    return rows.astype(np.int32), others.astype(np.int32)
 
 
 def _costs(squared: np.ndarray, unit: np.ndarray, other_unit: np.ndarray) -> np.ndarray:
     """Returns squared distances of pairs in the mean unit of their two rows."""
     mean = (unit + other_unit) / 2
     least = REPEATED * mean.mean() if mean.size else 0.0
-    return squared / np.maximum(mean, least + np.finfo(float).tiny)
+    costs = squared / np.maximum(mean, least + np.finfo(float).tiny)
+    return costs.astype(np.float32)
 
 
 def _transport(
@@ -192,7 +208,7 @@ def _transport(
     mass = plan_of(
         *table, jnp.float32(epsilon), jnp.float32(reach), steps, sizes=padded
     )
-    return np.asarray(mass)[: len(costs)].astype(float)
+    return np.asarray(mass)[: len(costs)]
 
 
 def _drift(
@@ -209,7 +225,7 @@ def _drift(
     rows = np.repeat(np.arange(len(x)), count)
 
     def follow(shift: np.ndarray) -> tuple[float, np.ndarray]:
-        near, apart = nearest_rows(x + shift, held, count)
+        near, apart = _nearest(x + shift, held, count)
         others = near.ravel()
         costs = _costs(apart.ravel() ** 2, units[rows], after.units[others])
         pair = settings.epsilon, settings.reach
