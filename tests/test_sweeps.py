@@ -129,12 +129,17 @@ def test_runs_of_several_values_are_named_by_them_and_summed_up(
         means = json.loads((folder / name / "metrics.json").read_text())["means"]
         assert float(row["displacement"]) == means["displacement"]
     assert matplotlib.image.imread(folder / "summary.png").std() > 0.01
-    # What is finished is not run again.
+    # What is finished is not run again, and what was refused is told with its reason.
     capsys.readouterr()
     assert main([*swept, "resume=true"]) == 0
     assert "0 of 2 runs to do" in capsys.readouterr().out
     assert lines(folder / "summary.csv") == rows
     assert [one.name for one in Path("results").iterdir()] == [folder.name]
+    Path("own.npz").rename("gone.npz")
+    assert main(["-m", *own[:-2], "seed=0,1", "name=gone"]) == 1
+    err = capsys.readouterr().err
+    for seed in (0, 1):
+        assert f"without results: seed={seed}: `data.path` is own.npz" in err
 
 
 @pytest.mark.parametrize(
@@ -170,13 +175,33 @@ def test_points_that_coincide_are_rings_and_all_are_named():
 
 
 @pytest.mark.slow
-def test_a_local_ray_runs_the_jobs(own):
+@pytest.mark.parametrize(
+    ("extra", "launcher", "options"),
+    [
+        ("joblib", "joblib", ["hydra.launcher.n_jobs=2"]),
+        ("submitit", "submitit_local", []),
+        ("ray", "ray", ["+hydra.launcher.ray.init.num_cpus=1"]),
+    ],
+)
+def test_launchers_run_the_jobs_and_one_that_fails_ends_no_others(
+    own, extra, launcher, options, capfd
+):
     pytest.importorskip(
-        "hydra_plugins.hydra_ray_launcher", reason='pip install "aljax[ray]"'
+        f"hydra_plugins.hydra_{extra}_launcher", reason=f'pip install "aljax[{extra}]"'
     )
-    ray = ["hydra/launcher=ray", "+hydra.launcher.ray.init.num_cpus=1"]
-    assert main(["-m", *own, *ray]) == 0
+    launched = [f"hydra/launcher={launcher}", *options]
+    assert main(["-m", *own, *launched]) == 0
     assert len(lines()) == 4
+    swept = ["-m", *own[:-2], "data.path=nowhere.npz,own.npz", "seed=0,1"]
+    assert main([*swept, *launched]) == 1
+    rows = lines("results/swept-multirun/summary.csv")
+    assert [row["folder"] for row in rows] == [
+        "path=own.npz,seed=0",
+        "path=own.npz,seed=1",
+    ]
+    err = capfd.readouterr().err
+    assert "Traceback" not in err
+    assert "without results: path=nowhere.npz,seed=1: `data.path` is nowhere.npz" in err
 
 
 @pytest.mark.usefixtures("as_users_run_it")

@@ -96,9 +96,11 @@ def _launch_runs(
         status = _launch([*hydras, *resumed], where / JOBS, todo, interrupts)
     except KeyboardInterrupt:
         raise Stopped(f"stopped; the finished runs are in {where}.") from None
-    missing = [name for name in names if not (where / name).exists()]
-    if missing:
-        print(f"without results: {'; '.join(missing)}", file=sys.stderr)
+    missing = {row: n for row, n in enumerate(names) if not (where / n).exists()}
+    for row, name in missing.items():
+        reason = _reason(where, row)
+        why = f": {reason.read_text()}" if reason.exists() else ""
+        print(f"without results: {name}{why}", file=sys.stderr)
     _summarize(where, names, swept)
     return status or int(bool(missing))
 
@@ -123,6 +125,11 @@ def _list(where: Path, jobs: Jobs, results: Path) -> None:
         raise folder.unwritable(results, error) from error
     listed = {"job": None, "resume": False, "results": str(results.resolve())}
     OmegaConf.save(OmegaConf.create(listed | {JOBS: jobs}), where / f"{JOBS}.yaml")
+
+
+def _reason(where: Path, row: int) -> Path:
+    """Returns the file in which a job that was refused says why, wherever it ran."""
+    return where / JOBS / f"{row}.txt"
 
 
 def _listed(config: Any) -> dict[str, Any]:
@@ -164,6 +171,7 @@ def job(config: DictConfig) -> None:
             print(f"error: {error}", file=sys.stderr)
             if composed["task"].get("row") is not None:
                 sys.exit(1)
+            _reason(Path(listed["results"]), listed["job"]).write_text(str(error))
         except KeyboardInterrupt as stopped:
             print(stopped, end="\n" * bool(str(stopped)), file=sys.stderr)
             sys.exit(interrupts.exit_status())
