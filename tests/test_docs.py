@@ -168,6 +168,8 @@ def test_the_code_of_the_page_on_many_machines_runs_in_one_process(monkeypatch):
         load_digits(return_X_y=True)[0][:200], 100, 50
     )
     given = {"n_slices": 3, "relations": relations, "load": slices.__getitem__}
+    given["rows"] = slices[0]
+    given["members"] = [np.arange(100) + 50 * t for t in range(3)]
     names = run(blocks_of("scale"), aljax=aljax, jax=jax, **given)
     assert names["own"] == range(3)
     assert [positions.shape for positions in names["maps"]] == [(100, 2)] * 3
