@@ -231,7 +231,8 @@ def _drift(
         pair = settings.epsilon, settings.reach
         mass = _transport(costs, rows, others, (len(x), len(y)), *pair)
         moved = sums(others, mass, len(y)) @ y - sums(rows, mass, len(x)) @ x
-        return mass.sum(), (moved / max(mass.sum(), LEAST)).astype(x.dtype)
+        total = float(mass.sum(dtype=float))
+        return total, (moved / max(total, LEAST)).astype(x.dtype)
 
     away = (np.median(y, axis=0) - np.median(x, axis=0)).astype(x.dtype)
     starts = map(follow, (np.zeros_like(away), away))
