@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.core import Tracer
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, PyTree
 
 from aljax.config import LayoutConfig
 from aljax.errors import LARGEST, InputError
@@ -46,7 +46,7 @@ class LayoutState(eqx.Module):
     """
 
     maps: Float[Array, "slices components points"]
-    moments: optax.OptState
+    moments: PyTree
     epoch: Int[Array, ""]
     n_epochs: Int[Array, ""]
     history: LossTerms
