@@ -20,7 +20,8 @@ from aljax.layout.problem import AlignedProblem, LayoutParams
 from aljax.layout.shifts import Shifts, repulsion
 from aljax.layout.spaces import lifted
 
-AT_ONCE = 2**20  # points of the slices whose pairs are in memory together
+LARGE = 2**22  # points of a sequence whose pairs take some gigabytes
+AT_ONCE = 2**20  # of its points, those whose pairs are in memory together
 
 
 def aligned_loss(
@@ -42,15 +43,16 @@ def aligned_loss(
 
 
 def over_slices(function: Callable[..., Array]) -> Callable[..., Array]:
-    """Returns a function of one slice as one of all, that takes `AT_ONCE` points.
+    """Returns a function of one slice as one of all.
 
-    Longer sequences are summed up some slices at a time, and what their derivatives
+    `LARGE` sequences are summed up some slices at a time, and what their derivatives
     need is made anew: memory then follows the largest slice, and not their number.
     """
 
     def mapped(maps: Array, *others: Any) -> Array:
-        some = max(1, AT_ONCE // maps.shape[-1])
-        if some >= maps.shape[0]:
+        slices, *_, points = maps.shape
+        some = max(1, AT_ONCE // points)
+        if slices * points <= LARGE or slices <= some:
             return jax.vmap(function)(maps, *others)
         one = jax.checkpoint(lambda given: function(*given), prevent_cse=False)
         return jax.lax.map(one, (maps, *others), batch_size=some if some > 1 else None)
