@@ -169,7 +169,10 @@ def _enter(
     if not isinstance(process, int):
         caller.close()  # of whoever looks for open ports
         return None
-    twice = process in came
+    before = came.get(process)
+    twice = before is not None and _is_open(before)
+    if before is not None and not twice:  # it left, and was begun again
+        before.close()
     came[-1 if twice else process] = caller
     if twice or process == 0:
         return f"two processes call themselves {process}"
