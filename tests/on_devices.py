@@ -8,7 +8,7 @@ import sys
 
 import jax
 import numpy as np
-from helpers import NEIGHBORS, make_data, make_relations
+from helpers import NEIGHBORS, make_data, make_relations, programs
 
 import aljax
 from aljax.config import AlignmentConfig, LayoutConfig
@@ -44,11 +44,11 @@ def compare(devices: int, slices: int, window: int, epochs: int) -> dict:
     placed = place(problem, params, state, key=key, mesh=mesh)
     with jax.set_mesh(mesh):
         options = {"key": placed.key, "n_shifts": SHIFTS, "loss": sharded_loss}
-        program = run.lower(*placed[:3], epochs, **options).compile()
-        # It refuses arrays that lie otherwise: what it returns goes on in it.
-        ended = program(*placed[:3], epochs // 2, key=placed.key)
-        ended = program(*placed[:2], ended, epochs, key=placed.key)
-        text = program.as_text()
+        lowered = run.lower(*placed[:3], epochs, **options)
+        text = lowered.compile().as_text()
+        began = programs(run)[0]
+        ended = run(*placed[:3], epochs // 2, **options)
+        ended = run(*placed[:2], ended, epochs, **options)
         many = collect(ended, problem, mesh=mesh)
     moved = np.abs(np.asarray(many.maps) - np.asarray(one.maps)).max()
     lost = np.abs(np.asarray(many.history.total() / one.history.total())[0] - 1)
@@ -59,6 +59,7 @@ def compare(devices: int, slices: int, window: int, epochs: int) -> dict:
         "moved": float(moved),
         "began": float(np.abs(np.asarray(one.maps) - np.asarray(start)).max()),
         "lost": float(lost),
+        "programs": programs(run)[0] - began,
         "collectives": collectives(text or "", devices),
     }
 

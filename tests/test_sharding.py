@@ -47,6 +47,7 @@ def assert_same(case: dict) -> None:
     assert case["moved"] < (DOUBLE if case["dtype"] == "float64" else SINGLE)
     assert case["began"] > 0.1  # an epoch moves points
     assert case["lost"] < 1e-5
+    assert case["programs"] == 1
 
 
 def assert_boundary_maps_only(case: dict, window: int) -> None:
