@@ -276,7 +276,7 @@ def prepare(
     with timed("start", seconds):
         maps = initial_maps(
             layout.init if start is None else inward(coordinates, start),
-            [one.to_sparse() for one in graphs],
+            (one.to_sparse() for one in graphs),
             dense,
             held,
             n_components=layout.n_components,

@@ -24,6 +24,7 @@ from helpers import (
 import aljax
 from aljax import files
 from aljax.config import GraphConfig
+from aljax.errors import InputError
 from aljax.files import READ
 from aljax.fit import prepare
 from aljax.graph.slices import slices_of
@@ -134,6 +135,33 @@ def test_ids_that_do_not_fit_are_refused(case):
     sizes = (2, 10 if case == "many repeated" else 2, 1)
     with refused(name, *words):
         make_links(ids, sizes, labels=LABELS)
+
+
+@pytest.mark.parametrize("kind", ["one object", "equal arrays", "arrays of text"])
+def test_slices_with_the_ids_of_the_one_before_share_them_and_their_mates(kind):
+    column = [*range(5, 9)]
+    same = {
+        "one object": [column] * 3,
+        "equal arrays": [np.array(column) for _ in range(3)],
+        "arrays of text": [np.array([*map(str, column)]) for _ in range(3)],
+    }[kind]
+    ids, sizes = [*same, same[0][::-1]], (4,) * 4
+    first, second, third, last = read_ids(ids, slices_of(sizes))
+    assert first is second is third
+    assert last == first[::-1]
+    links, apart = make_links(ids, sizes, 2), make_links([*map(list, ids)], sizes, 2)
+    assert_same_links(links, apart)
+    assert links[0, 1].rows is links[1, 1].rows is links[0, 2].rows
+    assert pairs_of(links[2, 1]) == [(0, 3), (1, 2), (2, 1), (3, 0)]
+    with pytest.raises(InputError, match="of slice 1 has 4 ids"):
+        read_ids(ids, slices_of((4, 5, 4, 4)))
+
+
+def test_equal_ids_of_other_types_are_kept_as_they_came():
+    ids = [np.array([1, 2]), np.array([1.0, 2.0]), [1, 2], np.array([1, 2], np.int8)]
+    read = read_ids(ids, slices_of([2] * 4))
+    assert [[type(one) for one in of] for of in read[:2]] == [[int] * 2, [float] * 2]
+    assert pairs_of(make_links(ids, (2,) * 4)[0, 1]) == [(0, 0), (1, 1)]
 
 
 def test_only_sequences_without_dicts_are_ids():

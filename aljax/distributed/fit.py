@@ -227,7 +227,7 @@ def fit(
     with timed("start", seconds):
         maps = initial_maps(
             layout.init if start is None else start,
-            [one.to_sparse() for one in graphs],
+            (one.to_sparse() for one in graphs),
             dense,
             within,
             n_components=layout.n_components,

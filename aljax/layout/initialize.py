@@ -5,7 +5,7 @@ rotation R that minimizes sum |y_i R - z_i'|^2 over mates, onto the one before
 (orthogonal Procrustes: Schönemann 1966, Psychometrika 31).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ BESIDE = 0.2  # of the frame's extent: the gap, and the size of a group put besi
 
 def initial_maps(
     init: str | Sequence[Start | None],
-    adjacency: Sequence[scipy.sparse.csr_matrix],
+    adjacency: Iterable[scipy.sparse.csr_matrix],
     data: Sequence[np.ndarray | None],
     relations: Relations,
     *,
@@ -36,7 +36,7 @@ def initial_maps(
     Args:
         init: "spectral", "tswspectral", "pca", "random", or the user's maps, which are
             taken as they are; None for a slice that starts from its mates.
-        adjacency: Each slice's symmetric graph.
+        adjacency: Each slice's symmetric graph, taken one after the other.
         data: Each slice's data; None where only a graph is known.
         relations: The mates, for the chain.
         n_components: Dimensions of the maps.
@@ -49,9 +49,10 @@ def initial_maps(
     """
     rng = np.random.default_rng(seed)
     if not isinstance(init, str):
-        sizes = [matrix.shape[0] for matrix in adjacency]
+        matrices = [*adjacency]
+        sizes = [matrix.shape[0] for matrix in matrices]
         given = read_starts(init, sizes, n_components)
-        return _complete(given, adjacency, relations, n_components, seed)
+        return _complete(given, matrices, relations, n_components, seed)
     for size in before:
         if init == "random":
             rng.uniform(size=(size, n_components))

@@ -7,6 +7,7 @@ pairs   {(s, t): pairs of rows, or (pairs, weights)}
 
 import numbers
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -215,12 +216,27 @@ def is_dict(relations: Any) -> bool:
 
 
 def read_ids(ids: Any, slices: Slices) -> tuple[SliceIds, ...]:
-    """Returns checked ids, one for each row; None and NaN belong to nobody."""
+    """Returns checked ids, one for each row; None and NaN belong to nobody.
+
+    Slices with the ids of the slice before share one tuple: of millions of rows, a
+    tuple for each slice would be as large as a graph.
+    """
     if len(ids) != len(slices):
         expected = f"{len(slices)} sequences of ids, one a slice"
         raise InputError("relations", f"has ids for {len(ids)} slices", expected)
-    pairs = enumerate(zip(ids, slices, strict=True))
-    return tuple(read_slice_ids(i, of, name=f"relations[{t}]") for t, (i, of) in pairs)
+    read: list[SliceIds] = []
+    for t, (given, of) in enumerate(zip(ids, slices, strict=True)):
+        again = t > 0 and len(read[-1]) == of.rows and _same(given, ids[t - 1])
+        name = f"relations[{t}]"
+        read.append(read[-1] if again else read_slice_ids(given, of, name=name))
+    return tuple(read)
+
+
+def _same(given: Any, before: Any) -> bool:
+    """Tells at no great cost that two columns of ids are the same; False if unsure."""
+    arrays = isinstance(given, np.ndarray) and isinstance(before, np.ndarray)
+    alike = arrays and given.dtype == before.dtype and given.dtype.kind in "iuU"
+    return given is before or (alike and np.array_equal(given, before))
 
 
 def read_slice_ids(
@@ -253,19 +269,29 @@ def read_slice_ids(
 def from_ids(ids: Sequence[SliceIds], *, window: int, first: int = 1) -> Relations:
     """Returns rows with the same id in slices within the window of each other.
 
-    Only pairs whose later slice is `first` or one after it are read.
+    Only pairs whose later slice is `first` or one after it are read.  Where slices
+    share a tuple of ids, as `read_ids` makes them, their pairs share their mates.
     """
-    rows = {
-        t: {value: row for row, value in enumerate(ids[t]) if not is_missing(value)}
+
+    @cache
+    def rows(t: int) -> dict[Hashable, int]:
+        found = enumerate(ids[t])
+        return {value: row for row, value in found if not is_missing(value)}
+
+    @cache
+    def between(t: int, later: int) -> Mates:
+        there = rows(later)
+        pairs = [(row, there[v]) for v, row in rows(t).items() if v in there]
+        return by_row(np.array(pairs, np.int64).reshape(-1, 2))
+
+    # For each slice the first one that has the very same ids.
+    named = {id(one): t for t, one in reversed([*enumerate(ids)])}
+    original = [named[id(one)] for one in ids]
+    return {
+        (t, later - t): between(original[t], original[later])
         for t in range(max(0, first - window), len(ids))
+        for later in range(max(t + 1, first), min(t + window + 1, len(ids)))
     }
-    read: Relations = {}
-    for t, earlier in rows.items():
-        for later in range(max(t + 1, first), min(t + window + 1, len(ids))):
-            there = rows[later]
-            pairs = [(row, there[v]) for v, row in earlier.items() if v in there]
-            read[t, later - t] = by_row(np.array(pairs, np.int64).reshape(-1, 2))
-    return read
 
 
 def from_pairs(relations: Mapping[Any, Any], slices: Slices) -> Relations:
