@@ -79,7 +79,7 @@ def each(check: Check) -> Check:
     def check_each(name: str, value: Any) -> None:
         listed = is_listed(value)
         # None stands for the whole setting, never for a slice of it.
-        entries = ["" if one is None else one for one in value] if listed else [value]
+        entries = ["" if x is None else x for x in value] if listed else [value]
         try:
             for entry in entries or [""]:
                 check(name, entry)

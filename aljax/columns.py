@@ -75,11 +75,11 @@ def alike(frames: Sequence[Any], name: str) -> list[Any]:
     names = [names_of(frame) for frame in frames]
     first: Any = next(filter(None, names), None)
     arranged = [*frames]
-    for t, (frame, own) in enumerate(zip(frames, names, strict=True)):
-        if own not in (None, first) and len(own) == len(first):
+    for t, (frame, frame_names) in enumerate(zip(frames, names, strict=True)):
+        if frame_names not in (None, first) and len(frame_names) == len(first):
             rows = frame.X if is_anndata(frame) else np.asarray(frame)
             try:
-                arranged[t] = arrange(rows, own, first, f"{name}[{t}]")
+                arranged[t] = arrange(rows, frame_names, first, f"{name}[{t}]")
             except InputError as error:
                 said = "Columns are compared by their place; version 0.3 will not."
                 warn(f"{error} {said}", DeprecationWarning)

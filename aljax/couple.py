@@ -26,7 +26,7 @@ Pulls = dict[tuple[int, int], tuple[Int[np.ndarray, "_ 2"], Float[np.ndarray, "_
 
 
 class Coupling(eqx.Module):
-    """Which rows of slices could be the same: `couple` makes it, `fit` takes it.
+    """A coupling says which rows of slices could be the same; `fit` takes it.
 
     Attributes:
         plans: For each two consecutive slices how they are coupled.
@@ -90,8 +90,8 @@ class Coupling(eqx.Module):
     def __repr__(self) -> str:
         count = sum(len(pairs) for pairs, _ in self.relations.values())
         lines = [
-            f"{self.names[t]} to {self.names[t + 1]}: evidence {found:.2f}"
-            for t, found in enumerate(self.evidence)
+            f"{self.names[t]} to {self.names[t + 1]}: evidence {evidence:.2f}"
+            for t, evidence in enumerate(self.evidence)
         ]
         more = [f"and {len(lines) - SHOWN} more"] * (len(lines) > SHOWN)
         head = f"Coupling of {len(self.sizes)} slices, {count:,} pairs that pull"
@@ -182,9 +182,9 @@ def couple(
     )
     coupling = Coupling(
         plans=plans,
-        relations=_relations(plans, [one.rows for one in read], n_mates, window),
-        sizes=tuple(one.rows for one in read),
-        names=tuple(one.name for one in read),
+        relations=_relations(plans, [slice_.rows for slice_ in read], n_mates, window),
+        sizes=tuple(slice_.rows for slice_ in read),
+        names=tuple(slice_.name for slice_ in read),
     )
     _warn_of_strangers(coupling)
     return coupling
@@ -245,7 +245,7 @@ def _sides(
     candidates: int,
 ) -> Iterator[tuple[Side, Side, float]]:
     """Yields each two consecutive slices as they are compared, and in which unit."""
-    data = [_dense(one) for one in slices]
+    data = [_dense(slice_) for slice_ in slices]
     into, unit = conditioning(next(rows for rows in data if len(rows)), metric)
     before: Side | None = None
     for t, pairs in enumerate(sure):
@@ -269,12 +269,12 @@ def _sides(
         before = None
 
 
-def _dense(one: Slice) -> Float[np.ndarray, "points features"]:
-    if one.dense is None:
+def _dense(slice_: Slice) -> Float[np.ndarray, "points features"]:
+    if slice_.dense is None:
         remedy = "Reduce sparse rows first, as by sklearn.decomposition.TruncatedSVD."
-        got = f"has {one.name} sparse, or as distances, neighbors or a graph"
+        got = f"has {slice_.name} sparse, or as distances, neighbors or a graph"
         raise InputError("slices", got, "dense data to couple", remedy)
-    return one.dense
+    return slice_.dense
 
 
 def _affinities(

@@ -271,11 +271,11 @@ class AlignedEmbedding(Record):
             for t in range(len(self.maps))
         ]
 
-    def _locate(self, given: Any) -> tuple[int, float]:
+    def _locate(self, time: Any) -> tuple[int, float]:
         """The slice at or before a position in the sequence, and how far beyond it."""
         count = len(self.maps)
-        scalar = getattr(given, "ndim", None) == 0
-        position = given.item() if scalar else given
+        scalar = getattr(time, "ndim", None) == 0
+        position = time.item() if scalar else time
         if self.slice_labels is not None and not self._is_position(position):
             return self.index(position), 0.0
         number(-count, high=count - 1)("slice", position)

@@ -89,7 +89,7 @@ class AlignedUMAP(Parameters):
         reading: Any = {"metric": self.metric, "missing": self.missing, "ids": ids}
         slices = read_slices(X, **reading)
         for t, part in enumerate(slices):
-            check_data(part.given, f"X[{t}]")
+            check_data(part.content, f"X[{t}]")
         validate_data(self, X[0], skip_check_array=True)
         knn = self.precomputed_knn
         if isinstance(knn, tuple) and all(table is None for table in knn):
@@ -156,7 +156,7 @@ class AlignedUMAP(Parameters):
         kinds: Any = self._unique_inverse_
         if kinds is not None:
             check_comparable(self.metric, precomputed_knn)
-            first, kind = distinct_rows(new.given)  # pyright: ignore
+            first, kind = distinct_rows(new.content)  # pyright: ignore
             slices, kinds = [*slices_of([*map(len, kinds)]), new], [*kinds, kind]
             y = None if y is None else chosen(y, first, new.rows, "y")
             relations = new_among_kinds(self.maps_, relations, slices, kinds)

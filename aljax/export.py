@@ -50,7 +50,7 @@ def to_frame(
         ImportError: pandas is not installed.
     """
     pandas = optional("pandas", "frames")
-    sizes = [len(one) for one in maps]
+    sizes = [len(positions) for positions in maps]
     components = maps[0].shape[1]
     axes = _axes(components)
     for name in columns:
@@ -76,9 +76,9 @@ def to_frame(
 
 def _joined(columns: Sequence[np.ndarray]) -> np.ndarray:
     """One column of all slices; NumPy would make text of numbers beside text."""
-    numeric = {one.dtype.kind in "biuf" for one in columns}
+    numeric = {column.dtype.kind in "biuf" for column in columns}
     if len(numeric) > 1:
-        columns = [one.astype(object) for one in columns]
+        columns = [column.astype(object) for column in columns]
     return np.concatenate(columns)
 
 
@@ -106,18 +106,18 @@ def to_anndata(
     """
     anndata = optional("anndata", "anndata")
     axes = [*_axes(components)]
-    known = [one for one in data if one is not None]
-    same = len(known) == len(data) and len({one.shape[1] for one in known}) == 1
+    present = [rows for rows in data if rows is not None]
+    same = len(present) == len(data) and len({rows.shape[1] for rows in present}) == 1
     obs = frame.drop(columns=axes).astype({"slice": "category"})
     if "slice_label" in obs:  # as text, which files can hold
         obs["slice_label"] = obs["slice_label"].map(str).astype("category")
     obs.index = [
         f"{t}-{row}" for t, row in zip(frame["slice"], frame["row"], strict=True)
     ]
-    dense = all(isinstance(one, np.ndarray) for one in known)
+    dense = all(isinstance(rows, np.ndarray) for rows in present)
     stack: Any = np.concatenate if dense else partial(scipy.sparse.vstack, format="csr")
     cells = anndata.AnnData(
-        X=stack(known) if same else None,
+        X=stack(present) if same else None,
         obs=obs,
         obsm={"X_umap": frame[axes].to_numpy()},
     )

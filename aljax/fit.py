@@ -237,7 +237,7 @@ def prepare(
     read, scaling = scaled(came, scale, scale_by, missing, precomputed_knn)
     if precomputed_knn is None:
         warn_of_columns(read if scale is None else came, ids, scale)
-    dense = [one.dense for one in read]
+    dense = [slice_.dense for slice_ in read]
     knn_seed, start_seed = seeds(key, 2)
     if alignment.motion_fidelity > 0:
         check_comparable(dense)
@@ -248,7 +248,7 @@ def prepare(
     pairing = {"window": window, "metric": graph.metric}
     relations = coupled(relations, read, key=key, **pairing)
     links = read_relations(relations, read, alignment_window_size=window)
-    sizes = [one.rows for one in read]
+    sizes = [slice_.rows for slice_ in read]
     if start is not None:
         start = one_for_each("start", start, len(read))
         start = read_starts(start, sizes, layout.n_components)
@@ -265,18 +265,18 @@ def prepare(
             graphs,
             alignment_strengths=alignment.alignment_strengths,
             alignment_decay=alignment.alignment_decay,
-            names=[one.name for one in read],
+            names=[slice_.name for slice_ in read],
             dicts=names_of_dicts(relations),
         )
         related = visible(related) if visible else related
         anchors = hold(related, dense, graphs, frame=frame)
         held = with_anchors(related, anchors)
-        warn_alone(links, anchors, [one.name * bool(one.rows) for one in read])
-        warn_isolated(graphs, [one.name for one in read])
+        warn_alone(links, anchors, [slice_.name * bool(slice_.rows) for slice_ in read])
+        warn_isolated(graphs, [slice_.name for slice_ in read])
     with timed("start", seconds):
         maps = initial_maps(
             layout.init if start is None else inward(coordinates, start),
-            (one.to_sparse() for one in graphs),
+            (fuzzy.to_sparse() for fuzzy in graphs),
             dense,
             held,
             n_components=layout.n_components,
@@ -302,13 +302,13 @@ def prepare(
         scaling=scaling,
         graphs=graphs,
         relations=related,
-        data=[one.features for one in read],
+        data=[slice_.features for slice_ in read],
         pinned=masks,
         point_weights=weights,
         ids=read_ids(relations, read) if is_ids(relations) else None,
         seconds=seconds,
         slice_labels=None if slice_labels is None else tuple(slice_labels),
-        columns=tuple(one.columns for one in read),
+        columns=tuple(slice_.columns for slice_ in read),
         graph=graph,
         layout=layout,
         alignment=alignment,
@@ -368,7 +368,7 @@ def optimize(
     state's memory is used for the new one, unless others may use it, too.  `progress`
     sees maps in the `coordinates` of the user.
     """
-    given, rows = problem, None if mesh else rows_for(problem, state)
+    whole, rows = problem, None if mesh else rows_for(problem, state)
     unpad = partial(unpack, problem=problem, rows=rows) if rows else lambda same: same
     unpad = partial(collect, problem=problem, mesh=mesh) if mesh else unpad
     options: dict[str, Any] = {"key": key, "n_shifts": n_shifts}
@@ -393,7 +393,7 @@ def optimize(
             if checkpoints:
                 checkpoints.keep(state)
             if progress:
-                shown = {"problem": given, "coordinates": coordinates}
+                shown = {"problem": whole, "coordinates": coordinates}
                 progress(StateShown(**vars(unpad(state)), **shown))
         check_finite(state.maps)
         return unpad(state)

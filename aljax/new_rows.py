@@ -56,5 +56,5 @@ def put_equal_first(
     for column in near.T:
         equal = (data[column] == dense).all(axis=1)
         nearest = np.where(equal, np.minimum(nearest, column), nearest)
-    found = nearest < len(data)
-    near[found, 0], distances[found, 0] = nearest[found], 0.0
+    is_equal = nearest < len(data)
+    near[is_equal, 0], distances[is_equal, 0] = nearest[is_equal], 0.0

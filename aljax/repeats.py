@@ -56,32 +56,32 @@ def distinct(
     Raises:
         InputError: Relations, `y` or `init` do not fit the slices.
     """
-    parts = [distinct_rows(one.given) for one in slices]  # pyright: ignore
+    parts = [distinct_rows(slice_.content) for slice_ in slices]  # pyright: ignore
     firsts, kinds = map(list, zip(*parts, strict=True))
     relations = ids_of(slices) if relations is None else relations
     if isinstance(relations, Coupling):
         relations = relations.relations
     if len(slices) > 1 and not isinstance(relations, str):
         read = partial(read_relations, slices=slices, alignment_window_size=window)
-        relations = turning(lambda given: among_kinds(read(given), kinds), relations)
+        relations = turning(lambda mates: among_kinds(read(mates), kinds), relations)
     listed = {"y": y} | ({"init": init} if is_listed(init) else {})
     values = {
         name: [
-            None if given is None else chosen(given, first, one.rows, f"{name}[{t}]")
-            for t, (given, first, one) in enumerate(
+            None if value is None else chosen(value, first, slice_.rows, f"{name}[{t}]")
+            for t, (value, first, slice_) in enumerate(
                 zip(one_for_each(name, of, len(slices)), firsts, slices, strict=True)
             )
         ]
         for name, of in listed.items()
     }
-    few = [of_rows(one, first) for one, first in zip(slices, firsts, strict=True)]
+    few = [of_rows(slice_, first) for slice_, first in zip(slices, firsts, strict=True)]
     return Distinct(few, relations, kinds, values)
 
 
-def of_rows(one: Slice, rows: Int[np.ndarray, "_"]) -> Slice:
+def of_rows(slice_: Slice, rows: Int[np.ndarray, "_"]) -> Slice:
     """Returns a slice of data with some of its rows alone."""
-    data: Any = one.given
-    return replace(one, given=data[rows], rows=len(rows), ids=None)
+    data: Any = slice_.content
+    return replace(slice_, content=data[rows], rows=len(rows), ids=None)
 
 
 def among_kinds(relations: Relations, kinds: Kinds) -> Pairs:

@@ -61,7 +61,7 @@ class Columns(Units):
 
 
 class Scaling(eqx.Module):
-    """How the columns of a model's slices were brought to common units.
+    """A scaling brings the columns of a model's slices to common units.
 
     Attributes:
         columns: For each slice its units; the same for all if `by` is "all".
@@ -85,12 +85,14 @@ class Scaling(eqx.Module):
         """
         units = self.columns[-1]
         if self.by == "slice":
-            known = self.scale in HOW
-            units = _units_of([new], self.scale if known else self, self.missing, units)
+            is_named = self.scale in HOW
+            units = _units_of(
+                [new], self.scale if is_named else self, self.missing, units
+            )
         else:
             width = _check(new).shape[1]
             _check_alike([len(units.unit), width], f"the model and {new.name}")
-        scaled = replace(new, given=units.apply(new.features))
+        scaled = replace(new, content=units.apply(new.features))
         return scaled, replace(self, columns=(*self.columns, units))
 
     def __getitem__(self, part: slice) -> "Scaling":
@@ -119,7 +121,7 @@ def scale(
     """
     read = read_slices(slices, missing=missing)
     done, scaling = scaled(read, scale, by=by, missing=missing)
-    return [one.features for one in done], scaling
+    return [slice_.features for slice_ in done], scaling
 
 
 Pool = Callable[[Sequence[Slice]], Iterable[Sequence[Slice]]]
@@ -138,7 +140,7 @@ def scaled(
     if not widths:
         return slices, None
     alike = len({*widths}) == 1
-    return in_units(slices, scale, by, missing, alike=alike, pool=lambda own: [own])
+    return in_units(slices, scale, by, missing, alike=alike, pool=lambda parts: [parts])
 
 
 def check_scale(
@@ -156,7 +158,7 @@ def check_scale(
     if knn is not None and scale not in HOW[:2]:
         got, remedy = "is set beside `precomputed_knn`", "Scale by `aljax.scale` first."
         raise InputError("scale", got, "None, for neighbors have their units", remedy)
-    widths = [_check(one).shape[1] for one in slices]
+    widths = [_check(slice_).shape[1] for slice_ in slices]
     if by == "all":
         _check_alike(widths, "the slices")
     return widths
@@ -186,9 +188,9 @@ def in_units(
     else:
         several = missing == "median" and alike
         others = _units_of_all(slices, None, missing, pool) if several else None
-        units = [_units_of([one], scale, missing, others) for one in slices]
+        units = [_units_of([slice_], scale, missing, others) for slice_ in slices]
     pairs = zip(slices, units, strict=True)
-    done = [replace(one, given=of.apply(one.features)) for one, of in pairs]
+    done = [replace(slice_, content=of.apply(slice_.features)) for slice_, of in pairs]
     name = scale if scale in HOW else type(scale).__name__
     return done, Scaling(tuple(units), name, by, missing)
 
@@ -197,24 +199,24 @@ def _units_of_all(
     slices: Sequence[Slice], scale: Any, missing: str, pool: Pool
 ) -> Columns:
     """Returns the units of the rows of the whole sequence."""
-    found = scale if scale in HOW else None
-    parts = [_units_of(part, found, missing) for part in pool(slices)]
+    how = scale if scale in HOW else None
+    parts = [_units_of(part, how, missing) for part in pool(slices)]
     center = np.concatenate([of.center for of in parts])
     unit = np.concatenate([of.unit for of in parts])
     fills = [of.fill for of in parts if of.fill is not None]
     if scale not in HOW:
-        known = _units_of(slices, scale, "error")
-        center, unit = known.center, known.unit
+        pooled = _units_of(slices, scale, "error")
+        center, unit = pooled.center, pooled.unit
     return Columns(center, unit, np.concatenate(fills) if fills else None)
 
 
-def _check(one: Slice) -> Rows:
+def _check(slice_: Slice) -> Rows:
     """Checks that a slice has columns that can be scaled, and returns its rows."""
-    if one.features is None or one.metric == "haversine":
-        got = f"is set, but {one.name} "
-        got += "has angles" if one.features is not None else "has no columns"
+    if slice_.features is None or slice_.metric == "haversine":
+        got = f"is set, but {slice_.name} "
+        got += "has angles" if slice_.features is not None else "has no columns"
         raise InputError("scale", got, "None for distances, graphs, neighbors, angles")
-    return one.features
+    return slice_.features
 
 
 def _check_alike(widths: Sequence[int], name: str) -> None:
@@ -231,7 +233,7 @@ def _units_of(
 
     Columns without any value are filled by the `others`.
     """
-    parts: list[Any] = [_check(one) for one in slices]
+    parts: list[Any] = [_check(slice_) for slice_ in slices]
     sparse = [scipy.sparse.issparse(part) for part in parts]
     whole: Any
     whole = scipy.sparse.vstack(parts, "csr") if any(sparse) else np.concatenate(parts)
@@ -295,9 +297,11 @@ def _affine(scale: Any, whole: Any, names: Any) -> tuple[np.ndarray, np.ndarray]
         )
         raise InputError("scale", got, TAKEN, remedy)
     center, unit = _read_off(scale)
-    known = getattr(scale, "feature_names_in_", None)
-    known = None if known is None else tuple(known)
-    center, unit = arrange(np.array([center, unit], float), known, names, "scale")
+    fitted_names = getattr(scale, "feature_names_in_", None)
+    fitted_names = None if fitted_names is None else tuple(fitted_names)
+    center, unit = arrange(
+        np.array([center, unit], float), fitted_names, names, "scale"
+    )
     return center, unit
 
 

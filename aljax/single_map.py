@@ -314,7 +314,7 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
     def _validate(self, data: Any, allowed: Finite = True, *, reset: bool) -> Any:
         check_data(data, "X")
         one_of("True", "False", "allow-nan")("ensure_all_finite", str(allowed))
-        names, known = names_of(data), None if reset else self.maps_.columns
+        names, columns = names_of(data), None if reset else self.maps_.columns
         rows: Any = read_rows(data, "X") if is_anndata(data) else data
         if not reset and isinstance(data, list) and not len(data):
             rows = np.zeros((0, vars(self)["n_features_in_"]))
@@ -337,7 +337,7 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
             remedy += "leave them out, such as sklearn's `nan_euclidean_distances(X)`."
             expected = "True, for rows are compared in all columns"
             raise InputError("ensure_all_finite", got, expected, remedy) from error
-        return rows if known is None else arrange(rows, names, known[0], "X")
+        return rows if columns is None else arrange(rows, names, columns[0], "X")
 
     def _keep(self, maps: AlignedEmbedding) -> None:
         self.maps_ = maps

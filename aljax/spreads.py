@@ -42,7 +42,7 @@ def warn_of_columns(
         ids: For each slice its rows' ids, if relations are ids.
         scale: As in `fit`: None warns of units and codes, "standard" of single cells.
     """
-    rows: list[Any] = [one.dense for one in slices]
+    rows: list[Any] = [slice_.dense for slice_ in slices]
     metric = slices[0].metric
     if not isinstance(metric, str) or SYNONYMS.get(metric, metric) not in UNITS:
         return
@@ -62,8 +62,10 @@ def warn_of_columns(
     units = '`fit(scale="standard")` compares columns in units of their own spread'
     remedy = f'{units}; `scale="none"` is quiet.'
     warn_of_units(rows, names, place, remedy=remedy, robust=robust)
-    known = None if ids is None else [label for part in ids for label in as_plain(part)]
-    warn_of_codes(rows, names, known, "Leave it out.")
+    labels = (
+        None if ids is None else [label for part in ids for label in as_plain(part)]
+    )
+    warn_of_codes(rows, names, labels, "Leave it out.")
 
 
 def warn_of_units(

@@ -140,13 +140,13 @@ def check_settings(settings: Sequence[Mapping[str, Any]]) -> None:
     example = '{"alignment_regularisation": 0.1}'
     if not isinstance(settings, Sequence) or not len(settings):
         raise InputError("settings", f"is {settings!r}", f"a list such as [{example}]")
-    known = [f.name for config in SECTIONS.values() for f in dataclasses.fields(config)]
+    names = [f.name for config in SECTIONS.values() for f in dataclasses.fields(config)]
     for row, setting in enumerate(settings):
         place = f"settings[{row}]"
         if not isinstance(setting, Mapping):
             raise InputError(place, f"is {setting!r}", f"a dict, as in {example}")
-        for name in set(setting) - {*known}:
-            hint = nearest_name(str(name), known)
+        for name in set(setting) - {*names}:
+            hint = nearest_name(str(name), names)
             raise InputError(place, f"has `{name}`", "names of settings", hint)
 
 

@@ -46,7 +46,7 @@ RIVALS = 500  # points that stand for all in the repulsion
 
 
 class Placement(eqx.Module):
-    """Where new rows lie in a map, and how far they are from the rows that it shows.
+    """A placement says where new rows lie in a map, and how far from the rows it shows.
 
     Attributes:
         positions: Their places in the map, as `transform` returns them.
@@ -209,7 +209,7 @@ class Frame(eqx.Module):
         return self.coordinates.apply(self.positions)
 
     def _relative(self, near: np.ndarray, distances: np.ndarray) -> np.ndarray:
-        """How far the nearest rows are, in units of the spacing among rows there."""
+        """Distances to the nearest rows, in units of the spacing among rows there."""
         near, distances = near[:, :NEAREST], distances[:, :NEAREST]
         asked = np.unique(near[np.isnan(self._spacings[near])])
         if asked.size and self.graph.metric != PRECOMPUTED:
@@ -273,9 +273,9 @@ class Frame(eqx.Module):
         units = self.scaling
         if units is not None:
             config = replace(config, bounds=units.bounds(config.bounds))
-        found = reconstruct(queries, held, Curve(a, b), config)
-        points = found.points if units is None else units.undo(found.points)
-        return replace(found, points=points, columns=self.columns)
+        result = reconstruct(queries, held, Curve(a, b), config)
+        points = result.points if units is None else units.undo(result.points)
+        return replace(result, points=points, columns=self.columns)
 
     @cached_property
     def _anchors(self) -> "Anchors":
@@ -327,7 +327,7 @@ class Frame(eqx.Module):
 
     @property
     def _count(self) -> int:
-        """How many rows are looked up: as in the graph, a row is its own first one."""
+        """The number of rows to look up; the graph counts the row itself, too."""
         most: Any = self.graph.n_neighbors
         return max(min(most, len(self.positions)) - 1, 1)
 

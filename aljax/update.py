@@ -138,12 +138,12 @@ def update(
     read: dict[str, Any] = {"name": name, "metric": graph.metric, "others": columns}
     if scaling is not None:
         read["missing"] = scaling.missing
-    given = read_slice(new_slice, "new_slice", **read)
-    warn_of_degrees([given])
+    added = read_slice(new_slice, "new_slice", **read)
+    warn_of_degrees([added])
     if scaling is not None:
-        given, scaling = scaling.extended(given)
-    slices = [*slices_of([*map(len, fitted.maps)], fitted.data, labels), given]
-    relations = given.ids if relations is None else relations
+        added, scaling = scaling.extended(added)
+    slices = [*slices_of([*map(len, fitted.maps)], fitted.data, labels), added]
+    relations = added.ids if relations is None else relations
     pairing: Any = {"window": fitted.alignment.alignment_window_size}
     pairing |= {"metric": graph.metric, "new": True}
     relations = coupled(relations, slices, key=key, **pairing)
@@ -151,10 +151,10 @@ def update(
     knn_seed, start_seed = seeds(key, 2)
     seconds: dict[str, float] = {}
     if fitted.alignment.motion_fidelity > 0:
-        check_comparable([one.dense for one in slices])
+        check_comparable([slice_.dense for slice_ in slices])
     with timed("graph", seconds):
         (new,) = build_graphs(
-            [given],
+            [added],
             of_slices(graph, slice(count, None), count + 1),
             seed=knn_seed,
             precomputed_knn=[precomputed_knn],
@@ -169,17 +169,17 @@ def update(
             graphs,
             alignment_strengths=fitted.alignment.alignment_strengths,
             alignment_decay=fitted.alignment.alignment_decay,
-            names=[one.name for one in slices],
+            names=[slice_.name for slice_ in slices],
             dicts={count - 1: "relations"} if is_dict(relations) else {},
         )
         moving = range(count - move, count + 1)
         frame = frame_of(layout, fitted.alignment)
-        dense = [one.dense for one in slices]
+        dense = [slice_.dense for slice_ in slices]
         anchors = hold(related, dense, graphs, frame=frame, among=moving)
         held = with_anchors(related, anchors)
-        named = [one.name * bool(one.rows) for one in slices]
+        named = [slice_.name * bool(slice_.rows) for slice_ in slices]
         warn_alone(mates, anchors, named, first=count)
-        warn_isolated([new], [given.name])
+        warn_isolated([new], [added.name])
     placed = inward(fitted.coordinates, fitted.maps)
     with timed("start", seconds):
         start = from_mates(
@@ -195,14 +195,14 @@ def update(
         maps=[*placed, start],
         graphs=graphs,
         relations=related,
-        data=[one.features for one in slices],
+        data=[slice_.features for slice_ in slices],
         params=layout_params(layout, fitted.alignment, slices=count + 1),
         seconds=seconds,
         pinned=[*fitted.pinned, None],
         point_weights=[*fitted.point_weights, None],
         ids=ids,
         slice_labels=labels,
-        columns=(*columns, given.columns),
+        columns=(*columns, added.columns),
         scaling=scaling,
         graph=graph,
         layout=layout,

@@ -65,12 +65,12 @@ def _lines(word: str) -> str:
         InputError: None has.
     """
     settings = [line for line in usage().splitlines() if re.match(r" {4}\S+=", line)]
-    found = [line for line in settings if word.casefold() in line.casefold()]
-    if not found:
+    matching = [line for line in settings if word.casefold() in line.casefold()]
+    if not matching:
         known = [line.split("=")[0].split(".")[-1].strip() for line in settings]
         expected = "experiment, data, task, or a word of a setting"
         raise InputError("--help", f"is {word!r}", expected, nearest_name(word, known))
-    return "\n".join(found)
+    return "\n".join(matching)
 
 
 def _names(group: str, names: Sequence[str]) -> str:

@@ -521,7 +521,7 @@ def test_a_good_fit_does_not_warn():
 )
 def test_data_become_floats_wide_enough(given, kept):
     data = np.arange(12).reshape(4, 3).astype(given)
-    read = read_slices([data])[0].given
+    read = read_slices([data])[0].content
     assert isinstance(read, np.ndarray)
     assert read.dtype == kept
     np.testing.assert_array_equal(read, data.astype(kept))
@@ -531,7 +531,7 @@ def test_lists_and_numbers_kept_as_objects_are_data():
     rows = [[1, 2.5], [np.float32(0.5), True]]
     for given in (rows, np.array(rows, dtype=object)):
         np.testing.assert_array_equal(
-            read_slices([given])[0].given, [[1, 2.5], [0.5, 1]]
+            read_slices([given])[0].content, [[1, 2.5], [0.5, 1]]
         )
 
 

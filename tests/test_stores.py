@@ -139,7 +139,7 @@ def test_a_fit_makes_no_copy_of_what_was_read(store):
 
     dataset = load(store)
     for given, read in zip(dataset.slices, read_slices(dataset.slices), strict=True):
-        assert read.given is given
+        assert read.content is given
 
 
 def test_places_without_a_store(data, tmp_path):

@@ -1,4 +1,4 @@
-"""What moved a member: the columns of its data, and all others."""
+"""Moves of members are explained by the columns of their data, and by all others."""
 
 from aljax.contributions.explain import explain
 from aljax.contributions.result import Contributions

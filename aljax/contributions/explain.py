@@ -118,7 +118,7 @@ def _read_pair(maps: AlignedEmbedding, between: Any) -> tuple[int, int]:
     if len(maps.maps) < 2:
         got, remedy = "is set, but there is one slice", "Ask `at` it."
         raise InputError("between", got, "maps of several slices", remedy)
-    t, u = (_index(maps, one, "between") for one in pair)
+    t, u = (_index(maps, end, "between") for end in pair)
     if t == u:
         got, remedy = f"is twice {maps.slice_name(t)}", f"Or ask `at={t}`."
         raise InputError("between", got, "two different slices", remedy)
@@ -167,8 +167,10 @@ def _listed(maps: AlignedEmbedding, members: Any) -> list[Any]:
 
 def _names(maps: AlignedEmbedding, u: int, count: int, columns: Any) -> tuple[Any, ...]:
     """The names of the columns, or their numbers."""
-    own = None if maps.columns is None else maps.columns[u]
-    names = tuple(as_plain(own if columns is None else columns) or range(count))
+    slice_columns = None if maps.columns is None else maps.columns[u]
+    names = tuple(
+        as_plain(slice_columns if columns is None else columns) or range(count)
+    )
     if len(names) != count:
         expected = f"a name for each of the {count} columns"
         raise InputError("columns", f"has {len(names)} names", expected)
@@ -178,12 +180,12 @@ def _names(maps: AlignedEmbedding, u: int, count: int, columns: Any) -> tuple[An
 def _rows(maps: AlignedEmbedding, named: Sequence[Hashable], t: int) -> np.ndarray:
     """The members' rows in slice t."""
     if maps.ids is not None:
-        places = {one: row for row, one in reversed([*enumerate(maps.ids[t])])}
-        found = [None if one is None else places.get(one) for one in named]
-        return _present(maps, named, found, t)
+        places = {member: row for row, member in reversed([*enumerate(maps.ids[t])])}
+        rows = [None if member is None else places.get(member) for member in named]
+        return _present(maps, named, rows, t)
     count = len(maps.maps[t])
     return _present(
-        maps, named, [one if _is_row(one, count) else None for one in named], t
+        maps, named, [member if _is_row(member, count) else None for member in named], t
     )
 
 
@@ -191,7 +193,7 @@ def _present(
     maps: AlignedEmbedding, named: Sequence[Any], rows: Sequence[Any], t: int
 ) -> np.ndarray:
     """Rows of slice t, checked that every member has one."""
-    lacking = [one for one, row in zip(named, rows, strict=True) if row is None]
+    lacking = [member for member, row in zip(named, rows, strict=True) if row is None]
     if lacking:
         got = f"names {', '.join(map(repr, lacking[:TOLD]))}"
         got += f" and {len(lacking) - TOLD} more" if len(lacking) > TOLD else ""
@@ -209,17 +211,17 @@ def _is_row(value: Any, count: int) -> bool:
 def _mates(maps: AlignedEmbedding, t: int, u: int) -> dict[int, int]:
     """Each row of slice t with its first mate in u; beyond the window along others."""
     if maps.ids is not None:
-        rows = {one: row for row, one in reversed([*enumerate(maps.ids[u])])}
-        pairs = ((row, rows.get(one)) for row, one in enumerate(maps.ids[t]))
+        rows = {member: row for row, member in reversed([*enumerate(maps.ids[u])])}
+        pairs = ((row, rows.get(member)) for row, member in enumerate(maps.ids[t]))
         mates = {row: other for row, other in pairs if other is not None}
     else:
         first, last = min(t, u), max(t, u)
-        found = maps.relations.get((first, last - first))
-        if found is None:
+        linked = maps.relations.get((first, last - first))
+        if linked is None:
             nobody = Mates(*np.zeros((3, 0), int))
             steps = [maps.relations.get((s, 1), nobody) for s in range(first, last)]
-            found = reduce(chain, steps)
-        ends = (found.rows, found.others) if t < u else (found.others, found.rows)
+            linked = reduce(chain, steps)
+        ends = (linked.rows, linked.others) if t < u else (linked.others, linked.rows)
         pairs = [*zip(*(end.tolist() for end in ends), strict=True)]
         mates = dict(reversed(pairs))
     if not mates:
@@ -246,7 +248,7 @@ def _check_free(
     pinned = maps.pinned[u]
     if pinned is None:
         return
-    held = [one for one, row in zip(named, rows, strict=True) if pinned[row]]
+    held = [member for member, row in zip(named, rows, strict=True) if pinned[row]]
     if held:
         got = f"names {held[0]!r}, which is pinned in {maps.slice_name(u)}"
         raise InputError("members", got, "members whose data put them in their place")

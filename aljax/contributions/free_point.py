@@ -124,7 +124,7 @@ def gate(depth: Array) -> Array:
 
 
 def root(missed: Callable[[Array], Array], low: Array, high: Array) -> Array:
-    """Where a growing function is 0, with the derivatives of the implicit function."""
+    """The root of a growing function, with the implicit function's derivatives."""
 
     def halve(_: Any, ends: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = ends
@@ -288,9 +288,9 @@ def loss_between(
             jnp.sum((y[:, None] - part.places) ** 2, axis=0)
             for part in (rows, rivals, mates)
         )
-        own = rivals.rows == member.row
+        itself = rivals.rows == member.row
         pushes = repulsion_of_pairs(far, rivals.a, rivals.b)
-        pushed = jnp.sum(jnp.where(own, 0.0, rivals.repulsion) * pushes)
+        pushed = jnp.sum(jnp.where(itself, 0.0, rivals.repulsion) * pushes)
         missed = jnp.sqrt(apart + NEAR) - reach
         pushed += mates.pulls[1] @ missed**2
         pulled = 2 * attraction_of_pairs(near, rivals.a, rivals.b)
@@ -354,7 +354,7 @@ def follow(
     (start, *_), moving = jax.lax.scan(visit, carry, looks)
 
     def read(s: Array, moving: tuple[Array, Array]) -> Way:
-        far, own, other = distances(s)
+        far, of_member, other = distances(s)
         strengths, back = jax.vjp(edges, far, far)
         ends = start, member.place
         losses = loss_between(ends, strengths, reach_at(s), **around)
@@ -367,7 +367,8 @@ def follow(
         both, to_mates = within + listed, by_reach / reach_at(s)
         rates = jax.jvp(lambda s: distances(s)[0], (s,), (jnp.ones_like(s),))[1]
         of_self, to_self = (
-            jnp.stack([part, s * part]) for part in (both @ own, to_mates.sum(axis=1))
+            jnp.stack([part, s * part])
+            for part in (both @ of_member, to_mates.sum(axis=1))
         )
         lists = listed[:-1] @ rates
         return Way(start, of_self, both * other, to_self, -to_mates, lists)

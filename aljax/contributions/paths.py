@@ -32,7 +32,7 @@ class Paths(NamedTuple):
 
 
 class Followed(NamedTuple):
-    """Where paths start, each column's part, and what of that lists and leaps made."""
+    """Starts of paths, each column's part, and the parts of lists and leaps in it."""
 
     starts: Float[np.ndarray, "members components"]
     columns: Float[np.ndarray, "members columns components"]
@@ -49,11 +49,11 @@ def follow_paths(maps: AlignedEmbedding, t: int, paths: Paths) -> Followed:
         paths: Rows in the units of the data; the last are the slice's own.
     """
     space = read_space(maps.graph.metric, dense(maps.data[t]), paths.first, paths.last)
-    own = own_lists(space, maps, t)
-    near = near_paths(space, own, paths.rows, 2 * len(maps.graphs[t].neighbors))
+    lists = own_lists(space, maps, t)
+    near = near_paths(space, lists, paths.rows, 2 * len(maps.graphs[t].neighbors))
     places, pulls = inner(maps, t), read_pulls(maps, t, paths.rows)
     around = places[near.rows].transpose(0, 2, 1)
-    of_rows = (leaf[near.rows] for leaf in own)
+    of_rows = (leaf[near.rows] for leaf in lists)
     change = space.last - space.first
     squares = [(x**2).sum(axis=1) for x in (space.first, space.last, change)]
     members: Any = (

@@ -48,13 +48,13 @@ def read_pulls(maps: AlignedEmbedding, t: int, rows: np.ndarray) -> Pulls:
     columns = dense(maps.data[t]).shape[1] if faithful else 0
     components = maps.maps[t].shape[1]
     parts = [np.zeros((0, 1)), np.zeros((0, components + 2 + columns))]
-    found = [tuple(parts)]
+    met = [tuple(parts)]
     for (first, offset), mates in maps.relations.items():
         if t == first:
-            found.append(_met(maps, rows, t, t + offset, mates.rows, mates))
+            met.append(_met(maps, rows, t, t + offset, mates.rows, mates))
         elif t == first + offset:
-            found.append(_met(maps, rows, t, first, mates.others, mates))
-    member, values = map(np.concatenate, zip(*found, strict=True))
+            met.append(_met(maps, rows, t, first, mates.others, mates))
+    member, values = map(np.concatenate, zip(*met, strict=True))
     order = np.argsort(member[:, 0], kind="stable")
     member, values = member[order, 0].astype(int), values[order]
     number = np.arange(len(order)) - np.searchsorted(member, member)
@@ -75,7 +75,7 @@ def _met(
     there = mates.others if here is mates.rows else mates.rows
     params = maps.params
     member, pair = np.nonzero(rows[:, None] == here)
-    mate, own = there[pair], rows[member]
+    mate, row = there[pair], rows[member]
     strengths = float(params.alignment_regularisation) / 4 * mates.strengths[pair]
     rate = np.asarray(params.negative_sample_rate, float) + 2
 
@@ -87,7 +87,7 @@ def _met(
     parts = [
         inner(maps, other)[mate],
         (strengths * weight(other, mate) * degrees)[:, None],
-        (strengths * weight(t, own))[:, None],
+        (strengths * weight(t, row))[:, None],
     ]
     if float(params.motion_fidelity):
         parts.append(dense(maps.data[other][mate]))

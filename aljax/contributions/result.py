@@ -1,4 +1,4 @@
-"""What an explanation says: moves, cut into the parts that columns made."""
+"""An explanation: moves, cut into the parts that columns made."""
 
 from dataclasses import replace
 from typing import Any
@@ -15,7 +15,7 @@ AXES = ("x", "y", "z")
 
 
 class Contributions(eqx.Module):
-    """How far each column of the data moved members of a map.
+    """The share that each column of the data has in the moves of members of a map.
 
     `end - start` is the sum of `values` over the columns, `others` and `unexplained`.
 
@@ -49,7 +49,7 @@ class Contributions(eqx.Module):
 
     @property
     def moves(self) -> Float[np.ndarray, "members components"]:
-        """How far the members moved (map units)."""
+        """The members' moves (map units)."""
         return self.end - self.start
 
     @property

@@ -109,12 +109,12 @@ def own_lists(space: Space, maps: AlignedEmbedding, t: int) -> Own:
     return Own(rho, sigma, reach, WIDTH * spread)
 
 
-def near_paths(space: Space, own: Own, rows: np.ndarray, count: int) -> Near:
+def near_paths(space: Space, lists: Own, rows: np.ndarray, count: int) -> Near:
     """Returns the rows that are near each path, as many for each member.
 
     Args:
         space: The rows and the paths.
-        own: The lists of the slice's rows.
+        lists: The lists of the slice's rows.
         rows: The members' own rows, which are not near.
         count: How many of the nearest are.
     """
@@ -124,7 +124,7 @@ def near_paths(space: Space, own: Own, rows: np.ndarray, count: int) -> Near:
         part = np.s_[start : start + BLOCK]
         some = space._replace(first=space.first[part], last=space.last[part])
         tables = [_table(x, space) for x in (some.first, some.last)]
-        score = _score(tables, some, own, count)
+        score = _score(tables, some, lists, count)
         score[np.arange(len(score)), rows[part]] = np.inf
         near = np.argpartition(score, most - 1, axis=1)[:, :most]
         order = np.take_along_axis(score, near, axis=1).argsort(axis=1)
@@ -148,7 +148,7 @@ def _table(x: np.ndarray, space: Space) -> np.ndarray:
 
 
 def _score(
-    tables: list[np.ndarray], space: Space, own: Own, count: int
+    tables: list[np.ndarray], space: Space, lists: Own, count: int
 ) -> Float[np.ndarray, "members points"]:
     """For each member and row a number of at most 1 if the row is near the path."""
     score = np.full_like(tables[0], np.inf)
@@ -162,7 +162,7 @@ def _score(
         else:
             distances = np.sqrt(np.maximum(mixed - s * (1 - s) * path, 0))
         farthest = np.partition(distances, rank, axis=1)[:, rank, None]
-        limit = np.maximum(np.maximum(farthest, own.reach + own.width), TINY)
+        limit = np.maximum(np.maximum(farthest, lists.reach + lists.width), TINY)
         np.minimum(score, distances / limit, out=score)
     return score
 

@@ -78,8 +78,8 @@ class Agreement:
         Raises:
             SharedError: Some do not; it has the names, the processes and their values.
         """
-        own = {name: stated(value) for name, value in statement.items()}
-        said = [*map(json.loads, self.answers(question, json.dumps(own)))]
+        stated_here = {name: stated(value) for name, value in statement.items()}
+        said = [*map(json.loads, self.answers(question, json.dumps(stated_here)))]
         differing = [*differences(said)]
         if differing:
             (name, got), *others = differing
@@ -146,10 +146,12 @@ class Agreement:
 
 def differences(said: Sequence[Mapping[str, str]]) -> Iterator[tuple[str, str]]:
     """Yields names whose values differ, and who stated which."""
-    for name in dict.fromkeys(name for one in said for name in one):
+    for name in dict.fromkeys(name for statement in said for name in statement):
         processes: dict[str, list[str]] = {}
-        for process, one in enumerate(said):
-            processes.setdefault(one.get(name, "not stated"), []).append(str(process))
+        for process, statement in enumerate(said):
+            processes.setdefault(statement.get(name, "not stated"), []).append(
+                str(process)
+            )
         if len(processes) > 1:
             parts = [
                 f"{value} in process{'es' * (len(who) > 1)} {', '.join(who)}"

@@ -17,74 +17,74 @@ from jaxtyping import Array
 PROCESSES = "processes"
 
 
-def from_all(own: np.ndarray) -> np.ndarray:
+def from_all(local: np.ndarray) -> np.ndarray:
     """Returns what every process gave, `(processes, ...)`, on every process.
 
     Args:
-        own: This process's, of the same shape on all.
+        local: This process's, of the same shape on all.
     """
     # In bytes: float64 would not survive the way over a device.
-    given = np.ascontiguousarray(own)
-    sent = np.frombuffer(given.tobytes(), np.uint8)
+    values = np.ascontiguousarray(local)
+    sent = np.frombuffer(values.tobytes(), np.uint8)
     got = np.asarray(multihost_utils.process_allgather(sent)).reshape(-1, sent.size)
-    return np.frombuffer(got.tobytes(), given.dtype).reshape(-1, *given.shape)
+    return np.frombuffer(got.tobytes(), values.dtype).reshape(-1, *values.shape)
 
 
-def from_ahead(own: np.ndarray, steps: int) -> np.ndarray:
+def from_ahead(local: np.ndarray, steps: int) -> np.ndarray:
     """Returns what the process `steps` after this one gave; the last get the first's.
 
     Only neighbors talk: no process holds what all gave.
 
     Args:
-        own: This process's, of the same shape on all.
+        local: This process's, of the same shape on all.
         steps: How many processes further (at least 1).
     """
-    given = np.ascontiguousarray(own)
-    everyone = _of_processes(given.view(np.uint8)[None])
+    values = np.ascontiguousarray(local)
+    everyone = _of_processes(values.view(np.uint8)[None])
     (shard,) = _handed_on(everyone, steps).addressable_shards
-    return np.asarray(shard.data).view(given.dtype).reshape(given.shape)
+    return np.asarray(shard.data).view(values.dtype).reshape(values.shape)
 
 
-def visitors(own: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+def visitors(local: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     """Yields what every process gave, and its number: this one's, then the next ones'.
 
     They are handed on in a ring: a process holds its own and one visitor.
 
     Args:
-        own: This process's, of the same shape on all, and at least one axis.
+        local: This process's, of the same shape on all, and at least one axis.
     """
-    visitor, count = own, jax.process_count()
+    visitor, count = local, jax.process_count()
     for step in range(count):
         yield (jax.process_index() + step) % count, visitor
         if step + 1 < count:
             visitor = from_ahead(visitor, 1)
 
 
-def sum_of_all(own: np.ndarray) -> np.ndarray:
+def sum_of_all(local: np.ndarray) -> np.ndarray:
     """Returns the sum of what every process gave; a process holds its own and the sum.
 
     Args:
-        own: This process's, of the same shape on all.
+        local: This process's, of the same shape on all.
     """
     if jax.process_count() == 1:
-        return own
+        return local
     with jax.enable_x64(True):  # floats keep their type
-        return np.asarray(_summed(_of_processes(own[None])))
+        return np.asarray(_summed(_of_processes(local[None])))
 
 
-def _of_processes(own: np.ndarray) -> Array:
+def _of_processes(local: np.ndarray) -> Array:
     """An array of all processes' arrays, of which each holds its own."""
-    everyone = (jax.process_count(), *own.shape[1:])
-    return jax.make_array_from_process_local_data(_one_each(), own, everyone)
+    everyone = (jax.process_count(), *local.shape[1:])
+    return jax.make_array_from_process_local_data(_one_each(), local, everyone)
 
 
 @cache
 def _one_each() -> NamedSharding:
     """Cuts an array by processes: the first device of each has its part."""
     first: dict[int, Any] = {}
-    for device in sorted(jax.devices(), key=lambda one: one.id):
+    for device in sorted(jax.devices(), key=lambda candidate: candidate.id):
         first.setdefault(device.process_index, device)
-    row = np.array([first[one] for one in sorted(first)], dtype=object)
+    row = np.array([first[candidate] for candidate in sorted(first)], dtype=object)
     return NamedSharding(Mesh(row, (PROCESSES,)), PartitionSpec(PROCESSES))
 
 
@@ -100,11 +100,11 @@ def _summed(everyone: Array) -> Array:
     return jax.lax.with_sharding_constraint(everyone.sum(axis=0), whole)
 
 
-def from_one(own: np.ndarray | None) -> np.ndarray:
+def from_one(local: np.ndarray | None) -> np.ndarray:
     """Returns the array of the one process that has it, on every process."""
-    shape = (0, 0) if own is None else own.shape
+    shape = (0, 0) if local is None else local.shape
     rows, columns = from_all(np.array(shape)).max(axis=0)
-    return from_all(np.zeros((rows, columns)) if own is None else own).sum(axis=0)
+    return from_all(np.zeros((rows, columns)) if local is None else local).sum(axis=0)
 
 
 def greatest(widths: Mapping[str, int]) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""What processes tell each other of their slices: sizes, maps, graphs, columns, frames.
+"""Processes exchange sizes, maps, graphs, columns and frames of their slices.
 
 Every process has to call these at the same places of its program.
 """
@@ -38,22 +38,22 @@ CELLS = 2**25  # numbers of all slices that a process holds to scale columns
 
 
 def rows_of_all(
-    own: Sequence[Any], room: int, sizes: Sequence[int], dtype: Any = float
+    local: Sequence[Any], room: int, sizes: Sequence[int], dtype: Any = float
 ) -> list[Any]:
     """Returns an array for each slice of the sequence, from those who have them.
 
     Args:
-        own: This process's, rows first, None where a slice has none; their further
+        local: This process's, rows first, None where a slice has none; their further
             axes are the same in all.
         room: How many slices a process has room for.
         sizes: Points of every slice of the sequence.
         dtype: The type of floats in which they are sent.
     """
-    known = [rows for rows in own if rows is not None]
-    inner = known[0].shape[1:] if known else ()
+    there = [rows for rows in local if rows is not None]
+    inner = there[0].shape[1:] if there else ()
     axes = from_all(np.array([*inner, -1, -1][:2])).max(axis=0)
     wide = np.full((room, max(sizes), *axes[axes >= 0]), np.nan, dtype)
-    for t, rows in enumerate(own):
+    for t, rows in enumerate(local):
         if rows is not None:
             wide[t, : len(rows)] = rows
     everyone = from_all(wide).reshape(-1, *wide.shape[1:])
@@ -63,24 +63,24 @@ def rows_of_all(
 
 def sizes_of_all(rows: Sequence[int], room: int, n_slices: int) -> list[int]:
     """Returns the sizes of all slices, from those of this process's."""
-    own = np.zeros(room, np.int64)
-    own[: len(rows)] = rows
-    return from_all(own).ravel()[:n_slices].tolist()
+    local = np.zeros(room, np.int64)
+    local[: len(rows)] = rows
+    return from_all(local).ravel()[:n_slices].tolist()
 
 
 def columns_of_all(
-    own: Sequence[Slice], room: int, sizes: Sequence[int]
+    local: Sequence[Slice], room: int, sizes: Sequence[int]
 ) -> Iterator[list[Slice]]:
     """Yields the rows of all slices, so many columns at a time as fit into memory.
 
     Args:
-        own: This process's slices; all have features, and as many columns in all.
+        local: This process's slices; all have features, and as many columns in all.
         room: How many slices a process has room for.
         sizes: Points of every slice of the sequence.
     """
-    parts: list[Any] = [one.features for one in own]
+    parts: list[Any] = [slice_.features for slice_ in local]
     columns = parts[0].shape[1]
-    names: Any = own[0].columns or tuple(range(columns))
+    names: Any = local[0].columns or tuple(range(columns))
     sparse = any(map(scipy.sparse.issparse, parts))
     sparse = bool(from_all(np.array([sparse])).any())
     step = max(1, CELLS // (max(sizes) * room * jax.process_count()))
@@ -98,7 +98,7 @@ def columns_of_all(
 
 def starts_of_all(
     start: Sequence[Start | None],
-    own: range,
+    local: range,
     graphs: Sequence[FuzzyGraph],
     relations: Relations,
     **how: Any,
@@ -107,14 +107,14 @@ def starts_of_all(
 
     Args:
         start: Of every slice of the sequence.
-        own: This process's slices, whose starts it makes.
+        local: This process's slices, whose starts it makes.
         graphs: Their graphs.
         relations: The mates of the whole sequence.
         **how: `n_components` and `seed` of `initial_maps`.
     """
     maps: list[Any] = [*start]
     for t in unplaced(start):
-        graph = graphs[t - own.start].to_sparse() if t in own else None
+        graph = graphs[t - local.start].to_sparse() if t in local else None
         made = None if graph is None else from_mates(t, graph, maps, relations, **how)
         maps[t] = from_one(made)
     return maps
@@ -139,36 +139,38 @@ def graphs_ahead(
     """The graphs of the slices after this process's, from those who built them."""
     fields = ("neighbors", "weights", "degrees")
     leaves = [
-        arrays_ahead([getattr(one, name) for one in graphs], room, sizes, ahead)
+        arrays_ahead([getattr(graph, name) for graph in graphs], room, sizes, ahead)
         for name in fields
     ]
-    return [FuzzyGraph(*map(jnp.asarray, one)) for one in zip(*leaves, strict=True)]
+    return [FuzzyGraph(*map(jnp.asarray, graph)) for graph in zip(*leaves, strict=True)]
 
 
 def arrays_ahead(
-    own: Sequence[Any], room: int, sizes: Sequence[int], ahead: range
+    local: Sequence[Any], room: int, sizes: Sequence[int], ahead: range
 ) -> list[np.ndarray]:
     """An array for each of the slices after this process's, from those who have them.
 
     Args:
-        own: This process's, points last; of one type and as many axes in all.
+        local: This process's, points last; of one type and as many axes in all.
         room: How many slices a process has room for.
         sizes: Points of every slice of the sequence.
         ahead: The slices to have, in order.
     """
-    widest = np.max([one.shape[:-1] for one in own], axis=0, initial=0)
+    widest = np.max([array.shape[:-1] for array in local], axis=0, initial=0)
     counts = from_all(np.array([len(ahead), *widest], np.int64)).max(axis=0)
     most, *inner = counts.tolist()
     sent = min(most, room)
-    wide = np.zeros((sent, *inner, max(sizes)), np.asarray(own[0]).dtype)
-    for t, one in enumerate(own[:sent]):
-        wide[(t, *map(slice, one.shape))] = one
-    found: list[np.ndarray] = []
+    wide = np.zeros((sent, *inner, max(sizes)), np.asarray(local[0]).dtype)
+    for t, array in enumerate(local[:sent]):
+        wide[(t, *map(slice, array.shape))] = array
+    received: list[np.ndarray] = []
     for steps in range(1, min(-(-most // room), jax.process_count() - 1) + 1):
         arrays = from_ahead(wide, steps)
-        here = ahead[len(found) : len(found) + sent]
-        found += [one[..., : sizes[t]] for one, t in zip(arrays, here, strict=False)]
-    return found
+        here = ahead[len(received) : len(received) + sent]
+        received += [
+            array[..., : sizes[t]] for array, t in zip(arrays, here, strict=False)
+        ]
+    return received
 
 
 def moves_of(
@@ -185,14 +187,14 @@ def moves_of(
         ValueError: As `check_comparable`, also of other processes' columns.
     """
     check_comparable(data)
-    own = [np.asarray(one, dtype=float).T for one in data]
-    columns = from_all(np.array([len(own[0])], np.int64)).ravel()
+    local = [np.asarray(rows, dtype=float).T for rows in data]
+    columns = from_all(np.array([len(local[0])], np.int64)).ravel()
     if len({*columns.tolist()}) > 1:
         got = f"is above 0, but slices have {', '.join(map(str, columns))} columns"
         expected = "as many on all processes, for mates are compared in the data"
         raise InputError("motion_fidelity", got, expected)
-    scales = np.pad(scales_of(data, graphs), (0, room - len(own)))
-    there = [one.T for one in arrays_ahead(own, room, sizes, ahead)]
+    scales = np.pad(scales_of(data, graphs), (0, room - len(local)))
+    there = [rows.T for rows in arrays_ahead(local, room, sizes, ahead)]
     return measure_moves(relations, [*data, *there], from_all(scales).ravel().tolist())
 
 
@@ -220,18 +222,18 @@ def anchors_of(
     Raises:
         InputError: `frame` is "population", and slices have other columns.
     """
-    count, own, room = len(sizes), len(data), len(share)
+    count, local, room = len(sizes), len(data), len(share)
     pairs = [
         (t - share.start, lag)
         for t, lag in pairs_to_hold(count)
-        if t - share.start in range(own)
+        if t - share.start in range(local)
     ]
-    within = {(t, o): m for (t, o), m in relations.items() if t + o < own}
+    within = {(t, o): m for (t, o), m in relations.items() if t + o < local}
     shares = nearer(data, within)
     mean = np.array([np.sum(shares), len(shares), len(pairs)])
     total, compared, asked = from_all(mean).sum(axis=0)
     widths = np.zeros(room, np.int64)
-    widths[:own] = [width(rows) for rows in data]
+    widths[:local] = [width(rows) for rows in data]
     columns = from_all(widths).ravel()[:count].tolist()
     agreed = agree(columns, [total / compared] if compared else [])
     if frame == "population" and (len({*columns}) > 1 or not columns[0]):
@@ -256,18 +258,18 @@ def anchors_of(
         }
 
 
-def anchors_of_all(own: Relations, room: int, n_slices: int) -> Relations:
+def anchors_of_all(local: Relations, room: int, n_slices: int) -> Relations:
     """Returns the anchors of all processes, counted from the first slice.
 
     Args:
-        own: This process's, counted from its first slice.
+        local: This process's, counted from its first slice.
         room: How many slices a process has room for.
         n_slices: Slices of the whole sequence.
     """
     reach = lags(n_slices)
     sent = np.zeros((room, len(reach), LANDMARKS, 3))
     sent[..., 0] = -1
-    for (t, lag), (rows, others, strengths, _) in own.items():
+    for (t, lag), (rows, others, strengths, _) in local.items():
         part = np.column_stack([rows, others, strengths])
         sent[t, reach.index(lag), : len(part)] = part
     everyone = np.concatenate(from_all(sent))
@@ -302,12 +304,12 @@ def own_links(
     Raises:
         ValueError: As `read_relations`, where the slices are counted so.
     """
-    first, own = seen.start, range(seen.start, seen.start + count)
+    first, local = seen.start, range(seen.start, seen.start + count)
     if isinstance(relations, Mapping):
         part: Any = {
             (s - first, t - first): pairs
             for (s, t), pairs in relations.items()
-            if min(s, t) in own
+            if min(s, t) in local
         }
     else:
         by_ids = relations is not None and len(relations) == len(sizes)
@@ -338,7 +340,7 @@ def one_frame(
         frame = turn_onto(frame, there[mates.others], start[-1][mates.rows])
     frames = from_all(frame)
     turn, shift = np.eye(dimensions), np.zeros(dimensions)
-    for one in frames[: jax.process_index()][::-1]:
-        step = one[1:] - one[0]
-        turn, shift = turn @ step, shift @ step + one[0]
-    return [one @ turn + shift for one in start]
+    for earlier in frames[: jax.process_index()][::-1]:
+        step = earlier[1:] - earlier[0]
+        turn, shift = turn @ step, shift @ step + earlier[0]
+    return [earlier @ turn + shift for earlier in start]

@@ -142,43 +142,45 @@ def fit(
         }
     agreement.same("settings", versions_here() | statement)
     agreement.same("devices", {"devices": devices_here()})
-    own, room, mesh = share(n_slices)
-    mine = slice(own.start, own.stop)
+    here, room, mesh = share(n_slices)
+    mine = slice(here.start, here.stop)
     with agreement.together("slices"):
         reading: Any = {"metric": graph.metric, "missing": missing}
-        given = read_slices(slices, slice_labels, first=own.start, **reading)
-        came, how = given, (scale, scale_by, missing)
-        widths = check_scale(given, *how, precomputed_knn)
+        read = read_slices(slices, slice_labels, first=here.start, **reading)
+        came, how = read, (scale, scale_by, missing)
+        widths = check_scale(read, *how, precomputed_knn)
         graph = of_slices(graph, mine, n_slices)
         layout_of_all, start = read_start(start, layout)
         layout = of_slices(layout_of_all, mine, n_slices)
-        _check_settings(slices, own)
-        params = layout_params(layout, alignment, slices=len(own))
+        _check_settings(slices, here)
+        params = layout_params(layout, alignment, slices=len(here))
         if start is not None:
-            start = read_starts(start, [one.rows for one in given], layout.n_components)
+            start = read_starts(
+                start, [slice_.rows for slice_ in read], layout.n_components
+            )
         fixed = start
-        masks = of_rows("pinned", pinned, given, partial(read_mask, start=start))
-        weights = of_rows("point_weights", point_weights, given, read_pull)
-    sizes = sizes_of_all([one.rows for one in given], room, n_slices)
+        masks = of_rows("pinned", pinned, read, partial(read_mask, start=start))
+        weights = of_rows("point_weights", point_weights, read, read_pull)
+    sizes = sizes_of_all([slice_.rows for slice_ in read], room, n_slices)
     scaling = None
     if widths:
-        given, scaling = _in_units(given, how, widths, agreement, room, sizes)
+        read, scaling = _in_units(read, how, widths, agreement, room, sizes)
     with agreement.together("columns seen"):
         ids = relations[mine] if is_ids(relations) else None
         if precomputed_knn is None:
-            warn_of_columns(given if scale is None else came, ids, scale)
-    dense = [one.dense for one in given]
+            warn_of_columns(read if scale is None else came, ids, scale)
+    dense = [slice_.dense for slice_ in read]
     knn_seed, start_seed = seeds(key, 2)
     seconds: dict[str, float] = {}
     with timed("graph", seconds), agreement.together("graphs"):
         targets = {"precomputed_knn": precomputed_knn, "y": y}
-        graphs = build_graphs(given, graph, seed=knn_seed, **targets)
+        graphs = build_graphs(read, graph, seed=knn_seed, **targets)
     with timed("relations", seconds):
         window = window_of(relations, alignment, n_slices)
-        seen = range(own.start, min(own.stop + window, n_slices))
-        ahead = graphs_ahead(graphs, room, sizes, seen[len(own) :])
+        seen = range(here.start, min(here.stop + window, n_slices))
+        ahead = graphs_ahead(graphs, room, sizes, seen[len(here) :])
         with agreement.together("relations"):
-            links = own_links(relations, seen, len(own), sizes, dense, alignment)
+            links = own_links(relations, seen, len(here), sizes, dense, alignment)
         related = relate(
             links,
             [*graphs, *ahead],
@@ -186,26 +188,26 @@ def fit(
             alignment_decay=alignment.alignment_decay,
             names=[slice_name(t, slice_labels) for t in seen],
             dicts={
-                t - own.start: name
+                t - here.start: name
                 for t, name in names_of_dicts(relations).items()
                 if t in seen
             },
         )
         within = {
-            (t, o): mates for (t, o), mates in related.items() if t + o < len(own)
+            (t, o): mates for (t, o), mates in related.items() if t + o < len(here)
         }
-        spread = range(own.start, own.start + room)
+        spread = range(here.start, here.start + room)
         frame = frame_of(layout, alignment)
         held = anchors_of(related, dense, graphs, sizes, spread, frame)
         pulling = linked(with_anchors(related, held or {}))
-        warn_alone(within, held or {}, [one.name for one in given])
+        warn_alone(within, held or {}, [slice_.name for slice_ in read])
         offsets = {*range(1, window + 1)}
         offsets |= set() if held is None else {*far_lags(n_slices)}
         if alignment.motion_fidelity > 0:
-            last = min(own.stop + max(offsets), n_slices)
-            there = (room, sizes, range(own.stop, last))
+            last = min(here.stop + max(offsets), n_slices)
+            there = (room, sizes, range(here.stop, last))
             pulling = moves_of(pulling, dense, graphs, *there)
-    before = sizes[: own.start]
+    before = sizes[: here.start]
     pins, coordinates = [None] * n_slices, None
     if start is not None:
         everywhere = rows_of_all(start, room, sizes)
@@ -215,19 +217,19 @@ def fit(
             whole = layout_params(layout_of_all, alignment, slices=n_slices)
             coordinates = coordinates_of(everywhere, pins, whole)
         everywhere = inward(coordinates, everywhere)
-        if any(one is None for one in everywhere):
+        if any(start is None for start in everywhere):
             links = read_relations(
                 relations, slices_of(sizes), alignment_window_size=window
             )
             anchors = anchors_of_all(held or {}, room, n_slices)
-            parts = own, graphs, with_anchors(links, anchors)
+            parts = here, graphs, with_anchors(links, anchors)
             seeded = {"n_components": layout.n_components, "seed": start_seed}
             everywhere = starts_of_all(everywhere, *parts, **seeded)
         start = everywhere[mine]
     with timed("start", seconds):
         maps = initial_maps(
             layout.init if start is None else start,
-            (one.to_sparse() for one in graphs),
+            (fuzzy.to_sparse() for fuzzy in graphs),
             dense,
             within,
             n_components=layout.n_components,
@@ -242,7 +244,7 @@ def fit(
             key=key,
             capacity=round_up(max(sizes)),
             before=before,
-            after=sizes[own.stop :],
+            after=sizes[here.stop :],
             pinned=masks,
             point_weights=weights,
             offsets=sorted(offsets),
@@ -264,13 +266,13 @@ def fit(
         scaling=scaling,
         graphs=graphs,
         relations=within,
-        data=[one.features for one in given],
+        data=[slice_.features for slice_ in read],
         pinned=masks,
         point_weights=weights,
         ids=None,
         seconds=seconds,
         slice_labels=None if slice_labels is None else tuple(slice_labels[mine]),
-        columns=tuple(one.columns for one in given),
+        columns=tuple(slice_.columns for slice_ in read),
         graph=graph,
         layout=layout,
         alignment=alignment,
@@ -279,7 +281,7 @@ def fit(
     calls: dict[str, Any] = {"n_shifts": n_shifts, "widths": widths}
     keeps = agreement.answers("keeps", presence(checkpoints))[0] == presence(True)
     if keeps:
-        parts = {"own": own, "room": room, "n_slices": n_slices}
+        parts = {"own": here, "room": room, "n_slices": n_slices}
         calls["checkpoints"] = SharedCheckpoints(checkpoints, agreement, **parts)
     if progress is not None:
         kept = calls.get("checkpoints")
@@ -308,8 +310,8 @@ def gather(
     sizes = sizes_of_all([*map(len, fitted.maps)], room, n_slices)
     maps = rows_of_all(fitted.maps, room, sizes, fitted.maps[0].dtype)
 
-    def term(own: Any) -> Any:
-        values = np.asarray(own)
+    def term(leaf: Any) -> Any:
+        values = np.asarray(leaf)
         wide = np.pad(values, ((0, 0), (0, room - values.shape[1])))
         joined = np.concatenate([*from_all(wide)], axis=1)
         return jnp.asarray(joined[:, :n_slices])
@@ -317,15 +319,15 @@ def gather(
     return maps, jax.tree.map(term, fitted.history)
 
 
-def _check_settings(slices: Sequence[Any], own: range) -> None:
-    if len(slices) != len(own):
+def _check_settings(slices: Sequence[Any], here: range) -> None:
+    if len(slices) != len(here):
         got = f"has {len(slices)} slices, but process {jax.process_index()} has others"
-        expected = f"slices {own.start} to {own.stop - 1}, as `share` says"
+        expected = f"slices {here.start} to {here.stop - 1}, as `share` says"
         raise InputError("slices", got, expected)
 
 
 def _in_units(
-    given: Sequence[Slice],
+    slices: Sequence[Slice],
     how: tuple[Any, str, str],
     widths: Sequence[int],
     agreement: Agreement,
@@ -338,13 +340,13 @@ def _in_units(
         InputError: Processes have other columns, or other units.
     """
     scale, by, missing = how
-    columns = given[0].columns or sorted({*widths})
+    columns = slices[0].columns or sorted({*widths})
     if by == "all":
         agreement.same("columns", {"columns of slices": columns})
     said = agreement.answers("widths", str(sorted({*widths})))
     alike = {*said} == {str(widths[:1])}
     pool = partial(columns_of_all, room=room, sizes=sizes)
-    made = in_units(given, scale, by, missing, alike=alike, pool=pool)
+    made = in_units(slices, scale, by, missing, alike=alike, pool=pool)
     if by == "all" and scale not in HOW:
         first = made[1].columns[0]
         agreement.same("units", {"scale": np.array([first.center, first.unit])})
@@ -370,7 +372,7 @@ def share(n_slices: int) -> Share:
         InputError: If there are more processes than slices can keep busy.
     """
     number(1, whole=True)("n_slices", n_slices)
-    order = sorted(jax.devices(), key=lambda one: (one.process_index, one.id))
+    order = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
     processes, process = jax.process_count(), jax.process_index()
     mesh = mesh_of(order, n_slices, processes=processes)
     room = round_to(n_slices, mesh.shape[SLICES]) // processes

@@ -29,7 +29,7 @@ class SharedCheckpoints(Checkpoints):
         kept: Checkpoints | None,
         agreement: Agreement,
         *,
-        own: range,
+        local: range,
         room: int,
         n_slices: int,
     ) -> None:
@@ -38,12 +38,12 @@ class SharedCheckpoints(Checkpoints):
         Args:
             kept: That of process 0; others need none.
             agreement: That of the fit.
-            own: This process's slices.
+            local: This process's slices.
             room: How many slices a process has room for.
             n_slices: Slices of the whole sequence.
         """
         self._inner = kept if agreement.process == 0 else None
-        self._agreement, self._own = agreement, own
+        self._agreement, self._own = agreement, local
         self._room, self._n_slices = room, n_slices
         settings = json.dumps(None if kept is None else kept.epochs)
         self.epochs = json.loads(agreement.answers("checkpoints", settings)[0])
@@ -61,8 +61,8 @@ class SharedCheckpoints(Checkpoints):
     ) -> LayoutState:
         """Returns this process's part of the state to start from, or to go on from."""
         self._collect = collect
-        own = about_run(problem, params, state, key=key, n_shifts=n_shifts)
-        said = self._agreement.answers("layout", json.dumps(own))
+        about = about_run(problem, params, state, key=key, n_shifts=n_shifts)
+        said = self._agreement.answers("layout", json.dumps(about))
         of = _of_all([*map(json.loads, said)])
         whole = began = self._whole(state)
         with self._agreement.together("resume"):
@@ -138,11 +138,13 @@ def _by_slices(
 def _of_all(said: list[dict[str, str]]) -> Mapping[str, str]:
     """Returns what a layout is of, where the processes have parts of it."""
     of = {
-        name: text if len({one[name] for one in said}) == 1 else "of several"
+        name: text
+        if len({statement[name] for statement in said}) == 1
+        else "of several"
         for name, text in said[0].items()
     }
     for name in ("params", "problem", "start"):
-        of[name] = digest([one[name] for one in said])[:16]
+        of[name] = digest([statement[name] for statement in said])[:16]
     return of | {"processes": str(len(said))}
 
 

@@ -91,7 +91,7 @@ LINES: Lines = {}  # to the processes that were met by hand
 
 
 class Watch(NamedTuple):
-    """How a process waits: until when, whom it tells, and what may end it."""
+    """The terms of a wait: its end, whom it tells, and the check that may end it."""
 
     end: float
     timeout: float

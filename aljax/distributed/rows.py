@@ -141,7 +141,9 @@ def fit_rows(
         weights, degrees = graph_of_own(
             neighbors, shares, local_connectivity, mix_ratio
         )
-    devices = sorted(jax.devices(), key=lambda one: (one.process_index, one.id))
+    devices = sorted(
+        jax.devices(), key=lambda device: (device.process_index, device.id)
+    )
     mesh = mesh_of(devices, 1)
     with timed("start", seconds):
         start = _start(data, shares, layout, start_seed)
@@ -188,13 +190,13 @@ def _read(rows: Any, graph: GraphConfig) -> np.ndarray:
         InputError: They are not dense numbers.
     """
     try:
-        given = read_slices([rows], metric=graph.metric)[0].given
+        data = read_slices([rows], metric=graph.metric)[0].content
     except InputError as error:
         raise error.renamed("rows") from error.__cause__
-    if not isinstance(given, np.ndarray):
+    if not isinstance(data, np.ndarray):
         got = f"is a {type(rows).__name__}"
         raise InputError("rows", got, "a dense array (rows, features)")
-    return given
+    return data
 
 
 def _start(
@@ -227,8 +229,8 @@ def _pca(
         axes = axes_of(spread, n_components) if jax.process_index() == 0 else None
         axes = from_one(axes)
         start = np.zeros((shares.all, n_components))
-        own = np.concatenate([(part - center) / unit @ axes for part in parts])
-        start[shares.here.start : shares.here.stop, : axes.shape[1]] = own
+        local = np.concatenate([(part - center) / unit @ axes for part in parts])
+        start[shares.here.start : shares.here.stop, : axes.shape[1]] = local
     return expand(sum_of_all(start))
 
 

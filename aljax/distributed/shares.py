@@ -26,7 +26,7 @@ PART = 8192  # rows that are merged at once
 
 
 class Shares(NamedTuple):
-    """Which rows of the slice each process has: `ends[p]` to `ends[p + 1]`."""
+    """The rows of the slice that each process has: `ends[p]` to `ends[p + 1]`."""
 
     ends: list[int]
     process: int
@@ -50,10 +50,10 @@ class Shares(NamedTuple):
         """Those of a process."""
         return range(*self.ends[process : process + 2])
 
-    def visitors(self, own: np.ndarray) -> Iterator[tuple[range, np.ndarray]]:
+    def visitors(self, local: np.ndarray) -> Iterator[tuple[range, np.ndarray]]:
         """Yields the rows, and which they are, of each process; this one's first."""
-        room = [(0, self.most - len(own))] + [(0, 0)] * (own.ndim - 1)
-        for process, rows in visitors(np.pad(own, room) if room[0][1] else own):
+        room = [(0, self.most - len(local))] + [(0, 0)] * (local.ndim - 1)
+        for process, rows in visitors(np.pad(local, room) if room[0][1] else local):
             yield self.of(process), rows[: len(self.of(process))]
 
 
@@ -81,7 +81,7 @@ def nearest_of_all(
     best[1][0] = -1  # a row is its own first neighbor
     some = np.linspace(0, len(data) - 1, min(SAMPLE, len(data))).astype(int)
     near = nearest_held(data[some], hold(data, metric), n_neighbors)
-    known = near[0].T, near[1].T
+    true = near[0].T, near[1].T
     for there, visiting in shares.visitors(data):
         if there == here:
             continue
@@ -91,13 +91,13 @@ def nearest_of_all(
             table = nearest_held(data, held, most)
         else:
             near = nearest_held(data[some], held, most)
-            _merge(known, (near[0].T, near[1].T))
+            _merge(true, (near[0].T, near[1].T))
             table = nearest_of_many(data, in_cells(visiting, metric), most)
         _merge(best, (table[0].T + np.int32(there.start), table[1].T))
     indices, distances = best
     if not exactly:
-        found = distances[1:, some] <= known[1][-1] * (1 + 1e-4)
-        warn_of_few(float(found.mean()), data.shape[1])
+        is_found = distances[1:, some] <= true[1][-1] * (1 + 1e-4)
+        warn_of_few(float(is_found.mean()), data.shape[1])
     distances[0] = 0
     return KNN(on_device(indices), as_floats(distances))
 
@@ -110,10 +110,10 @@ def _merge(best: Lists, more: Lists) -> None:
     for first in range(0, best[0].shape[1], PART):
         part = np.s_[:, first : first + PART]
         both = zip(best, more, strict=True)
-        met = [np.vstack([one[part], other[part]]) for one, other in both]
+        met = [np.vstack([table[part], other[part]]) for table, other in both]
         order = np.lexsort(met, axis=0)[: len(best[0])]
-        for one, values in zip(best, met, strict=True):
-            one[part] = np.take_along_axis(values, order, axis=0)
+        for table, values in zip(best, met, strict=True):
+            table[part] = np.take_along_axis(values, order, axis=0)
 
 
 def graph_of_own(

@@ -98,12 +98,12 @@ def _all_of(
     data: np.ndarray, asked: np.ndarray, n_neighbors: int, metric: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """The exact neighbors of some rows, each first itself."""
-    held, own = hold(data, metric), np.flatnonzero(asked)[:, None]
+    held, itself = hold(data, metric), np.flatnonzero(asked)[:, None]
     indices, distances = nearest_held(data[asked], held, n_neighbors)
     # Of equal rows another may stand first.
-    order = np.argsort(indices == own, axis=1, kind="stable")[:, : n_neighbors - 1]
+    order = np.argsort(indices == itself, axis=1, kind="stable")[:, : n_neighbors - 1]
     near, lengths = (np.take_along_axis(x, order, 1) for x in (indices, distances))
-    return np.hstack([own, near]).T, np.pad(lengths, ((0, 0), (1, 0))).T
+    return np.hstack([itself, near]).T, np.pad(lengths, ((0, 0), (1, 0))).T
 
 
 def _search(
@@ -149,10 +149,10 @@ def _search_leaf(
     """
     rows, members, points, _ = placed
     asked = jax.lax.dynamic_slice_in_dim(points, leaf[0], places)
-    own = jax.lax.dynamic_slice_in_dim(members, leaf[0], places)
+    query_rows = jax.lax.dynamic_slice_in_dim(members, leaf[0], places)
     blocks = _near_leaf(blocks, leaf[1:])
     near = _meet(asked, placed, blocks, n_neighbors)
-    return _measure(rows, near, rows[own], n_neighbors, own)
+    return _measure(rows, near, rows[query_rows], n_neighbors, query_rows)
 
 
 @partial(jax.jit, static_argnames="n_neighbors")
@@ -211,24 +211,24 @@ def _meet(
 
 
 def probed(blocks: int, n_neighbors: int) -> int:
-    """How many blocks a row probes."""
+    """Returns the number of blocks that a row probes."""
     return min(blocks, LARGEST, -(-(MET + 16 * n_neighbors) // BLOCK))
 
 
 def candidates(n_neighbors: int) -> int:
-    """How many of the rows that it met a row computes its distance to again."""
+    """Returns the number of met rows to which distances are computed again."""
     return n_neighbors + max(n_neighbors, SPARE)
 
 
-def _near_leaf(blocks: Blocks, own: Int[Array, "2"]) -> Blocks:
+def _near_leaf(blocks: Blocks, leaf: Int[Array, "2"]) -> Blocks:
     """The blocks nearest to any of a leaf's own."""
     starts, _, centers = blocks
     # A leaf has fewer blocks than this; those beyond it are its neighbors.
     size = min(NEAR, len(starts))
-    first = jnp.clip(own[0], 0, len(starts) - size)
+    first = jnp.clip(leaf[0], 0, len(starts) - size)
     mine = jax.lax.dynamic_slice_in_dim(centers, first, size)
     number = first + jnp.arange(size)
-    real = (own[0] <= number) & (number < own[1])
+    real = (leaf[0] <= number) & (number < leaf[1])
     return _nearest_blocks(blocks, mine, real)
 
 
@@ -304,11 +304,11 @@ def _measure(
     near: Int[Array, "places candidates"],
     queries: Float[Array, "places features"],
     n_neighbors: int,
-    own: Int[Array, "places"] | None = None,
+    query_rows: Int[Array, "places"] | None = None,
 ) -> tuple[Int[Array, "neighbors places"], Float[Array, "neighbors places"]]:
     """The nearest of each query's candidates, by distance.
 
-    Queries that are rows themselves, `own`, come first among theirs.
+    Queries that are rows themselves, `query_rows`, come first among theirs.
     """
     places, features = near.shape[0], rows.shape[1]
     ones = jnp.ones(features, rows.dtype)
@@ -324,14 +324,16 @@ def _measure(
         near.reshape(-1, strip, near.shape[1]),
     )
     squared = jax.lax.map(distances, strips).reshape(near.shape)
-    absent = near < 0 if own is None else (near < 0) | (near == own[:, None])
+    absent = (
+        near < 0 if query_rows is None else (near < 0) | (near == query_rows[:, None])
+    )
     squared = jnp.where(absent, jnp.inf, squared)
-    first = own is not None
+    first = query_rows is not None
     few = ((0, 0), (0, max(0, n_neighbors - first - near.shape[1])))
     near = jnp.pad(near, few)
     squared = jnp.pad(squared, few, constant_values=jnp.inf)
-    if own is not None:
-        near = jnp.concatenate([own[:, None], near], axis=1)
+    if query_rows is not None:
+        near = jnp.concatenate([query_rows[:, None], near], axis=1)
         squared = jnp.pad(squared, ((0, 0), (1, 0)), constant_values=-1.0)
     least, chosen = _largest(-squared, n_neighbors)
     near = jnp.take_along_axis(near, chosen, axis=1)

@@ -74,19 +74,19 @@ def build_graphs(
     tables = _tables(slices, precomputed_knn, settings[0])
     originals = _originals(slices, tables)
     searched: Any = None
-    for t, (one, k) in enumerate(zip(slices, settings[0], strict=True)):
+    for t, (slice_, k) in enumerate(zip(slices, settings[0], strict=True)):
         if tables[t] is not None:
             continue
         if originals[t] == t:
             most = max(n for n, o in zip(settings[0], originals, strict=True) if o == t)
             searched = find_neighbors(
-                one.given,  # pyright: ignore[reportArgumentType]
+                slice_.content,  # pyright: ignore[reportArgumentType]
                 most,
                 metric=graph.metric,
                 metric_kwds=graph.metric_kwds,
                 knn_method=graph.knn_method,
                 seed=seed,
-                name=one.name,
+                name=slice_.name,
             )
         tables[t] = nearest_columns(searched, k)
     tables = [
@@ -113,23 +113,23 @@ def _tables(
     if scipy.sparse.issparse(precomputed_knn):
         precomputed_knn = [precomputed_knn]
     tables = one_for_each("precomputed_knn", precomputed_knn, len(slices))
-    for t, (one, k) in enumerate(zip(slices, n_neighbors, strict=True)):
-        if isinstance(one.given, KNN | FuzzyGraph):
-            tables[t] = one.given
+    for t, (slice_, k) in enumerate(zip(slices, n_neighbors, strict=True)):
+        if isinstance(slice_.content, KNN | FuzzyGraph):
+            tables[t] = slice_.content
             continue
-        if one.rows < FEWEST:  # no edges
-            itself = on_device(np.tile(np.arange(one.rows, dtype=np.int32), (2, 1)))
+        if slice_.rows < FEWEST:  # no edges
+            itself = on_device(np.tile(np.arange(slice_.rows, dtype=np.int32), (2, 1)))
             none = as_floats(np.zeros(itself.shape))
-            zeros = as_floats(np.zeros(one.rows))
+            zeros = as_floats(np.zeros(slice_.rows))
             tables[t] = FuzzyGraph(itself, none, zeros, zeros)
             continue
         name = f"precomputed_knn[{t}]"
         try:
             if scipy.sparse.issparse(tables[t]):
                 tables[t] = _of_stored(tables[t], k, name)
-            tables[t] = read_knn(tables[t], one.rows, k, name=name)
+            tables[t] = read_knn(tables[t], slice_.rows, k, name=name)
         except InputError as error:
-            raise error.of(one.name) from error.__cause__
+            raise error.of(slice_.name) from error.__cause__
     return tables
 
 
@@ -156,7 +156,7 @@ def _originals(slices: Sequence[Slice], tables: Sequence[Any]) -> list[int]:
     """
     originals = [0]
     for t in range(1, len(slices)):
-        before, rows = slices[t - 1].given, slices[t].given
+        before, rows = slices[t - 1].content, slices[t].content
         same = (
             tables[t - 1] is tables[t] is None
             and isinstance(before, np.ndarray)
@@ -310,13 +310,14 @@ def _side_by_side(tables: Sequence[KNN]) -> tuple[KNN, Float[Array, "points"]]:
 def fitting_neighbors(n_neighbors: Sequence[int], slices: Sequence[Slice]) -> list[int]:
     """Returns `n_neighbors`, reduced below the rows of each slice with one warning."""
     few = [
-        f"{one.name} ({one.rows} rows)"
-        for k, one in zip(n_neighbors, slices, strict=True)
-        if FEWEST <= one.rows <= k and not isinstance(one.given, KNN | FuzzyGraph)
+        f"{slice_.name} ({slice_.rows} rows)"
+        for k, slice_ in zip(n_neighbors, slices, strict=True)
+        if FEWEST <= slice_.rows <= k
+        and not isinstance(slice_.content, KNN | FuzzyGraph)
     ]
     if few:
         reached = ", ".join(few)
         less = "there it is reduced to the rows less 1"
         warn(f"`n_neighbors` reaches the rows of {reached}: {less}.")
     pairs = zip(n_neighbors, slices, strict=True)
-    return [min(k, max(one.rows, FEWEST) - 1) for k, one in pairs]
+    return [min(k, max(slice_.rows, FEWEST) - 1) for k, slice_ in pairs]

@@ -66,7 +66,7 @@ class Cells(NamedTuple):
 
     @property
     def blocks(self) -> tuple[Array, Array, Array]:
-        """What is known of each block."""
+        """First row, number of rows and center of each block."""
         return self.starts, self.counts, self.centers
 
 

@@ -61,7 +61,7 @@ def string(y: Sequence[str], heads: Edges, tails: Edges) -> Distances:
 
 
 def edits(left: str, right: str, most: float) -> float:
-    """How many letters make one text of the other; `most` once it is sure to be more.
+    """Returns the edit distance of two texts, or `most` once it is sure to be more.
 
     Source: Wagner & Fischer (1974), "The string-to-string correction problem".
     """

@@ -158,9 +158,9 @@ def _search_padded(
     data: Float[np.ndarray, "points features"], n_neighbors: int
 ) -> tuple[Int[np.ndarray, "neighbors points"], Float[np.ndarray, "neighbors points"]]:
     points = len(data)
-    found = _search(_padded(data, capacity_for(points)), points, n_neighbors)
+    best = _search(_padded(data, capacity_for(points)), points, n_neighbors)
     # Trimmed by NumPy: eager JAX would compile anew for every number of points.
-    indices, squared = (np.asarray(table)[:, :points] for table in found)
+    indices, squared = (np.asarray(table)[:, :points] for table in best)
     return indices, squared
 
 
@@ -217,8 +217,8 @@ def _by_blocks(queries: np.ndarray, held: HeldRows, n_neighbors: int) -> Nearest
     for start in range(0, len(queries), QUERY_BLOCK):
         block = scaled[start : start + QUERY_BLOCK]
         asked = _padded(block, QUERY_BLOCK)
-        found = _search(held.rows, points, n_neighbors, asked, held.half_norms)
-        for table, part in zip((chosen, squared), found, strict=True):
+        best = _search(held.rows, points, n_neighbors, asked, held.half_norms)
+        for table, part in zip((chosen, squared), best, strict=True):
             table[start : start + len(block)] = np.asarray(part).T[: len(block)]
     return chosen, squared
 
@@ -247,20 +247,22 @@ def _search(
     half_norms = jnp.where(absent, jnp.inf, half_norms).reshape(-1, size)
     tiles = padded.reshape(-1, size, rows.shape[1])
     asked = tiles if queries is None else queries[None]
-    own = jnp.eye(asked.shape[1], size, dtype=bool) & themselves
+    itself = jnp.eye(asked.shape[1], size, dtype=bool) & themselves
 
     def compare(step: Int[Array, ""], best: Best) -> Best:
-        one, other = pairs[step]
+        tile, other = pairs[step]
         # -|x - y|^2 / 2 without the term that is the same for every y.
-        dots = jnp.matmul(asked[one], tiles[other].T, precision="highest")
-        nearness = jnp.where((one == other) & own, jnp.inf, dots - half_norms[other])
-        best = _keep_best(best, nearness, one, other)
+        dots = jnp.matmul(asked[tile], tiles[other].T, precision="highest")
+        nearness = jnp.where(
+            (tile == other) & itself, jnp.inf, dots - half_norms[other]
+        )
+        best = _keep_best(best, nearness, tile, other)
         if not themselves:
             return best
         return jax.lax.cond(
-            one == other,
+            tile == other,
             lambda best: best,
-            lambda best: _keep_best(best, dots.T - half_norms[one], other, one),
+            lambda best: _keep_best(best, dots.T - half_norms[tile], other, tile),
             best,
         )
 
@@ -294,19 +296,19 @@ def _search(
 
 
 def _keep_best(
-    best: Best, nearness: Float[Array, "queries rows"], one: Array, other: Array
+    best: Best, nearness: Float[Array, "queries rows"], tile: Array, other: Array
 ) -> Best:
-    """The nearest that tile `one` has met, the rows of tile `other` now among them."""
+    """The nearest that tile `tile` has met, the rows of tile `other` now among them."""
     values, indices = best
     count, rows = nearness.shape
     # The best so far come first: of equal distances the lowest row is kept.
-    near = jnp.concatenate([values[one], nearness], axis=1)
+    near = jnp.concatenate([values[tile], nearness], axis=1)
     columns = jnp.arange(rows, dtype=jnp.int32) + other * rows
     named = jnp.broadcast_to(columns, (count, rows))
-    named = jnp.concatenate([indices[one], named], axis=1)
+    named = jnp.concatenate([indices[tile], named], axis=1)
     kept, chosen = jax.lax.top_k(near, indices.shape[2])
     named = jnp.take_along_axis(named, chosen, axis=1, mode="promise_in_bounds")
-    put = partial(jax.lax.dynamic_update_index_in_dim, index=one, axis=0)
+    put = partial(jax.lax.dynamic_update_index_in_dim, index=tile, axis=0)
     return put(values, kept), put(indices, named)
 
 

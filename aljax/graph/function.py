@@ -56,8 +56,8 @@ def all_pairs(
 def plain(metric: Any, rows: np.ndarray, kwds: Mapping[str, Any]) -> Any:
     """Returns a compiled function of dense rows without its gradient, if it has one."""
     ends = rows[0].copy(), rows[-1].copy()
-    known = metric(*ends, *_ordered(metric, kwds, 2))
-    return _first(metric) if isinstance(known, tuple) else metric
+    value = metric(*ends, *_ordered(metric, kwds, 2))
+    return _first(metric) if isinstance(value, tuple) else metric
 
 
 def _ordered(metric: Any, kwds: Mapping[str, Any], sides: int) -> tuple[Any, ...]:
@@ -69,8 +69,10 @@ def _ordered(metric: Any, kwds: Mapping[str, Any], sides: int) -> tuple[Any, ...
 
 
 def _one_by_one(rows: Rows, others: Rows, metric: Any, arguments: Any) -> np.ndarray:
-    found = [[metric(*i, *j, *arguments) for j in _sides(others)] for i in _sides(rows)]
-    lengths = [[d[0] if isinstance(d, tuple) else d for d in row] for row in found]
+    values = [
+        [metric(*i, *j, *arguments) for j in _sides(others)] for i in _sides(rows)
+    ]
+    lengths = [[d[0] if isinstance(d, tuple) else d for d in row] for row in values]
     array = np.array(lengths, float)
     if array.ndim > 2:
         raise ValueError(f"it returns an array of shape {array.shape[2:]}")
@@ -97,10 +99,10 @@ def _loop(metric: Any) -> Any:
     import numba
 
     def lengths(rows: Any, others: Any, *arguments: Any) -> Any:
-        found = np.empty((len(rows), len(others)))
+        distances = np.empty((len(rows), len(others)))
         for i in numba.prange(len(rows)):
             for j in range(len(others)):
-                found[i, j] = metric(rows[i], others[j], *arguments)
-        return found
+                distances[i, j] = metric(rows[i], others[j], *arguments)
+        return distances
 
     return numba.njit(parallel=True)(inspect.unwrap(lengths))  # as it was written

@@ -324,10 +324,10 @@ def _reverse(
     indices: Int[Array, "neighbors points"], forward: Lists
 ) -> tuple[Lists, Present]:
     """v(j, i) for each entry (i, j), and whether i stands in j's list at all."""
-    own = jnp.arange(indices.shape[1])
+    points = jnp.arange(indices.shape[1])
 
     def column(to: Int[Array, "points"]) -> tuple[Array, Array]:
-        match = (indices[:, to] == own) & (to != own)
+        match = (indices[:, to] == points) & (to != points)
         return jnp.sum(jnp.where(match, forward[:, to], 0.0), axis=0), match.any(axis=0)
 
     return jax.lax.map(column, indices)

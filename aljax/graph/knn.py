@@ -76,8 +76,8 @@ def as_knn(
 
 def clip_rounding(distances: np.ndarray) -> np.ndarray:
     """Distances, one row for each point, with 0 where rounding left less."""
-    known = np.isfinite(distances)
-    largest = np.max(distances, axis=-1, where=known, initial=0.0, keepdims=True)
+    finite = np.isfinite(distances)
+    largest = np.max(distances, axis=-1, where=finite, initial=0.0, keepdims=True)
     slight = (distances < 0) & (distances >= -SLIGHT * largest)
     return np.where(slight, 0.0, distances)
 
@@ -100,8 +100,8 @@ def measured_knn(
 
 def metric_name(metric: Any) -> str:
     """Returns what a metric is called in messages."""
-    own = getattr(metric, "__name__", None) if callable(metric) else None
-    return repr(metric) if own is None else f"the function {own}"
+    name = getattr(metric, "__name__", None) if callable(metric) else None
+    return repr(metric) if name is None else f"the function {name}"
 
 
 def check_lists(indices: Any, values: Any, name: str, *, normal: bool = True) -> None:
@@ -201,7 +201,7 @@ def round_up(points: int) -> int:
     return -(-points // max(16, grain)) * max(16, grain)
 
 
-def read_knn(given: Any, rows: int, n_neighbors: int, *, name: str) -> KNN | None:
+def read_knn(knn: Any, rows: int, n_neighbors: int, *, name: str) -> KNN | None:
     """A slice's neighbors as a table of the width asked for, or None to search them.
 
     They are given as None, a `KNN`, or umap-learn's tuple (indices, distances), itself
@@ -211,18 +211,18 @@ def read_knn(given: Any, rows: int, n_neighbors: int, *, name: str) -> KNN | Non
         InputError: They are anything else, are not in normal form, or are of another
             number of rows or too few neighbors.
     """
-    if given is None:
+    if knn is None:
         return None
-    if isinstance(given, KNN):
-        check_lists(given.indices, given.distances, name)
-    elif not isinstance(given, tuple | list) or len(given) not in (2, 3):
+    if isinstance(knn, KNN):
+        check_lists(knn.indices, knn.distances, name)
+    elif not isinstance(knn, tuple | list) or len(knn) not in (2, 3):
         expected = "(indices, distances), each (points, neighbors), or None to search"
-        raise InputError(name, f"is a {type(given).__name__}", expected)
-    elif given[0] is None:  # umap-learn's default, (None, None, None)
+        raise InputError(name, f"is a {type(knn).__name__}", expected)
+    elif knn[0] is None:  # umap-learn's default, (None, None, None)
         return None
     else:
-        given = as_knn(given[0], given[1], name=name)
-    neighbors, points = given.indices.shape
+        knn = as_knn(knn[0], knn[1], name=name)
+    neighbors, points = knn.indices.shape
     if points != rows:
         got = f"has {points} rows, but the slice has {rows}"
         raise InputError(name, got, "neighbors of each of the slice's rows, in order")
@@ -230,4 +230,4 @@ def read_knn(given: Any, rows: int, n_neighbors: int, *, name: str) -> KNN | Non
         got = f"has {neighbors} neighbors of each row"
         expected = f"at least the {n_neighbors} of `n_neighbors`"
         raise InputError(name, got, expected, "Lower it, or give more.")
-    return nearest_columns(given, n_neighbors)
+    return nearest_columns(knn, n_neighbors)

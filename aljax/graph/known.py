@@ -66,11 +66,11 @@ def _of_stored(
 ) -> Nearest:
     points = distances.shape[0]
     heads = np.repeat(np.arange(points), np.diff(distances.indptr))
-    known = np.isfinite(distances.data) | np.isneginf(distances.data)
+    stored = np.isfinite(distances.data) | np.isneginf(distances.data)
     if among_themselves:
-        known &= distances.indices != heads
-    heads, tails = heads[known], distances.indices[known]
-    values = _read(distances.data[known].astype(np.float64))
+        stored &= distances.indices != heads
+    heads, tails = heads[stored], distances.indices[stored]
+    values = _read(distances.data[stored].astype(np.float64))
     order = np.lexsort((values, heads))
     rank = np.arange(len(heads)) - np.searchsorted(heads, heads)
     near = rank < count

@@ -123,7 +123,7 @@ def nearest_rows(
 
 
 def is_cheap(data: Rows, most: float | None = None, *, filled: bool = False) -> bool:
-    """If the exact search for the neighbors of all rows takes few operations.
+    """Tells if the exact search for the neighbors of all rows takes few operations.
 
     Args:
         data: The slice.

@@ -23,10 +23,13 @@ class GapError(InputError):
 
     def among(self, slices: Sequence[Any], t: int, ids: Any) -> InputError:
         """The same error with the row's id, and how many such values there are."""
-        got, own = self.got, slices[t].obs_names if is_anndata(slices[t]) else None
+        got, frame_ids = (
+            self.got,
+            slices[t].obs_names if is_anndata(slices[t]) else None,
+        )
         try:
-            known = as_plain(ids[t] if own is None else own)
-            got += f" (id {known[self.row]!r})"
+            slice_ids = as_plain(ids[t] if frame_ids is None else frame_ids)
+            got += f" (id {slice_ids[self.row]!r})"
         except (TypeError, IndexError, KeyError):
             pass  # there are no ids, or they are refused where they are read
         counts = [count for count in map(_gaps_of, slices) if count]
@@ -55,17 +58,17 @@ def _place_of(column: Any, names: tuple[str, ...] | None) -> str:
     return f"column {column}" + (f" ({names[column]!r})" if names else "")
 
 
-def _gaps_of(given: Any) -> int:
+def _gaps_of(table: Any) -> int:
     """Counts the values of a slice that are missing, infinite or too large."""
     try:
-        rows: Any = read_rows(given, "slice", empty=True, gaps=np.inf)
+        rows: Any = read_rows(table, "slice", empty=True, gaps=np.inf)
     except (InputError, TypeError, ValueError):
         return 0
     return int((~np.isfinite(rows.data if scipy.sparse.issparse(rows) else rows)).sum())
 
 
 def read_rows(
-    given: Any,
+    table: Any,
     name: str,
     *,
     empty: bool = False,
@@ -84,21 +87,21 @@ def read_rows(
         InputError: It is no array of numbers.
     """
     fewest = 0 if empty else 1
-    if is_anndata(given):
-        given = given.to_memory().X if given.isbacked else given.X
-        if given is None:
+    if is_anndata(table):
+        table = table.to_memory().X if table.isbacked else table.X
+        if table is None:
             remedy = "Pass the part that you mean, such as `adata.obsm['X_pca']`."
             raise InputError(name, "is an AnnData without X", "data", remedy)
-    if scipy.sparse.issparse(given):
-        return _read_sparse(given, name, fewest, gaps=gaps)
-    if gaps is not None and np.ma.isMaskedArray(given):
-        given = np.ma.filled(given.astype(float), gaps)
-    if np.ma.is_masked(given):
+    if scipy.sparse.issparse(table):
+        return _read_sparse(table, name, fewest, gaps=gaps)
+    if gaps is not None and np.ma.isMaskedArray(table):
+        table = np.ma.filled(table.astype(float), gaps)
+    if np.ma.is_masked(table):
         remedy = "Fill the masked ones, or drop their rows."
         raise InputError(name, "is masked", "an array with all its entries", remedy)
     wanted = "an array (points, features) of real numbers"
     try:
-        data = np.asarray(given)
+        data = np.asarray(table)
     except ValueError as error:
         raise InputError(name, f"is not an array ({error})", wanted) from error
     if data.ndim != 2 or len(data) < fewest or data.shape[1] == 0:
@@ -110,7 +113,7 @@ def read_rows(
         remedy = "Convert what it means to numbers first."
         raise InputError(name, f"has dtype {data.dtype}", wanted, remedy)
     if data.dtype.kind not in "biuf":
-        data = _read_objects(data, name, names_of(given), gaps=gaps)
+        data = _read_objects(data, name, names_of(table), gaps=gaps)
     fixed = data.flags.owndata and not data.flags.writeable
     data = data.astype(float_of(data.dtype), copy=copy and not fixed)
     if gaps == np.inf:
@@ -119,7 +122,7 @@ def read_rows(
         wrong = np.argwhere(_is_wrong(data, gaps))
         if len(wrong):
             row, column = wrong[0]
-            raise _gap(name, row, column, data[row, column], names_of(given))
+            raise _gap(name, row, column, data[row, column], names_of(table))
     return data
 
 
@@ -130,15 +133,17 @@ def _is_wrong(values: np.ndarray, gaps: float | None = None) -> np.ndarray:
 
 
 def _read_sparse(
-    given: Any, name: str, fewest: int, *, gaps: float | None
+    matrix: Any, name: str, fewest: int, *, gaps: float | None
 ) -> scipy.sparse.csr_matrix:
     """Sparse rows as float CSR, without repeated entries."""
-    full = given.ndim == 2 and given.shape[0] >= fewest and given.shape[1]
-    if not full or given.dtype.kind not in "biuf":
-        got = f"is a sparse matrix of shape {given.shape} and dtype {given.dtype}"
+    full = matrix.ndim == 2 and matrix.shape[0] >= fewest and matrix.shape[1]
+    if not full or matrix.dtype.kind not in "biuf":
+        got = f"is a sparse matrix of shape {matrix.shape} and dtype {matrix.dtype}"
         expected = "(points, features) of real numbers, with at least one of each"
         raise InputError(name, got, expected)
-    data: Any = scipy.sparse.csr_matrix(given).astype(float_of(given.dtype), copy=True)
+    data: Any = scipy.sparse.csr_matrix(matrix).astype(
+        float_of(matrix.dtype), copy=True
+    )
     data.sum_duplicates()
     wrong = np.flatnonzero(_is_wrong(data.data))
     if gaps == np.inf:

@@ -99,9 +99,9 @@ def _entries(rows: Any, others: Any) -> list[scipy.sparse.csr_matrix]:
     both = scipy.sparse.vstack([rows, others]).tocsr()
     both.eliminate_zeros()
     pairs = np.column_stack([both.indices, both.data])
-    known, place = np.unique(pairs, axis=0, return_inverse=True)
+    entries, place = np.unique(pairs, axis=0, return_inverse=True)
     ones = np.ones(len(pairs), np.float32)
-    shape = both.shape[0], len(known)
+    shape = both.shape[0], len(entries)
     coded = scipy.sparse.csr_matrix((ones, place.ravel(), both.indptr), shape=shape)
     return [coded[: rows.shape[0]], coded[rows.shape[0] :]]
 

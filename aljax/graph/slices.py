@@ -21,16 +21,16 @@ class Slice:
 
     Attributes:
         rows: How many points it has.
-        given: Features or distances `(points, columns)`, or the neighbors or graph
+        content: Features or distances `(points, columns)`, or the neighbors or graph
             made of them; None where only the number of rows is known.
         name: The slice in messages, such as "slice 2 ('b')".
-        metric: The distance between its rows; "precomputed" where `given` has them.
+        metric: The distance between its rows; "precomputed" where `content` has them.
         columns: The names of its columns, if it has any.
         ids: The names of its rows, of an `AnnData`.
     """
 
     rows: int
-    given: Rows | KNN | FuzzyGraph | None = None
+    content: Rows | KNN | FuzzyGraph | None = None
     name: str = "the slice"
     metric: Any = "euclidean"
     columns: tuple[str, ...] | None = None
@@ -39,9 +39,9 @@ class Slice:
     @property
     def features(self) -> Rows | None:
         """The features; None of distances, neighbors or a graph."""
-        if isinstance(self.given, KNN | FuzzyGraph) or self.metric == PRECOMPUTED:
+        if isinstance(self.content, KNN | FuzzyGraph) or self.metric == PRECOMPUTED:
             return None
-        return self.given
+        return self.content
 
     @property
     def dense(self) -> np.ndarray | None:
@@ -62,8 +62,8 @@ def slices_of(
     """Slices that were checked before, by their numbers of rows and their features."""
     data = [None] * len(sizes) if features is None else features
     return [
-        Slice(rows, given, slice_name(t, labels))
-        for t, (rows, given) in enumerate(zip(sizes, data, strict=True))
+        Slice(rows, content, slice_name(t, labels))
+        for t, (rows, content) in enumerate(zip(sizes, data, strict=True))
     ]
 
 
@@ -123,18 +123,20 @@ def read_slices(
     if len(slices) == 0:
         raise InputError("slices", "is empty", "at least one array")
     read: list[Slice] = []
-    for t, given in enumerate(slices):
+    for t, content in enumerate(slices):
         name = slice_name(first + t, labels)
-        others = [one.columns for one in read]
+        others = [slice_.columns for slice_ in read]
         try:
             calls: dict[str, Any] = {"metric": metric, "missing": missing}
             argument = f"slices[{t}]"
-            read.append(read_slice(given, argument, name=name, others=others, **calls))
+            read.append(
+                read_slice(content, argument, name=name, others=others, **calls)
+            )
         except InputError as error:
             if isinstance(error, GapError):
                 error = error.among(slices, t, ids)
             raise (error if labels is None else error.of(name)) from error.__cause__
-    if not any(one.rows for one in read):
+    if not any(slice_.rows for slice_ in read):
         raise InputError("slices", "have no rows", "data (points, features)")
     warn_of_degrees(read)
     return read
@@ -147,16 +149,16 @@ def warn_of_degrees(slices: Sequence[Slice]) -> None:
         InputError: Dense rows do not have these two columns.
     """
     large = []
-    for one in slices:
-        rows = one.dense
-        if one.metric != "haversine" or rows is None:
+    for slice_ in slices:
+        rows = slice_.dense
+        if slice_.metric != "haversine" or rows is None:
             continue
         if rows.shape[1] != 2:
-            got = f"is 'haversine', but {one.name} has {rows.shape[1]} columns"
+            got = f"is 'haversine', but {slice_.name} has {rows.shape[1]} columns"
             raise InputError("metric", got, "latitude and longitude, in radians")
         latitude, longitude = np.abs(rows).max(axis=0, initial=0)
         if latitude > np.pi / 2 + 1e-6 or longitude > 2 * np.pi + 1e-6:
-            large.append(one.name)
+            large.append(slice_.name)
     if large:
         more = f" and {len(large) - 1} more" if large[1:] else ""
         warn(
@@ -167,7 +169,7 @@ def warn_of_degrees(slices: Sequence[Slice]) -> None:
 
 
 def read_slice(
-    given: Any,
+    content: Any,
     argument: str,
     *,
     name: str = "",
@@ -181,20 +183,20 @@ def read_slice(
     With `missing="median"` gaps are NaN, to be filled.
     """
     name = name or f"`{argument}`"
-    if isinstance(given, Slice):
-        return replace(given, name=name)
-    if isinstance(given, FuzzyGraph):
-        check_graph(given, argument)
-        return Slice(given.neighbors.shape[1], given, name, metric)
-    if isinstance(given, KNN):
-        check_lists(given.indices, given.distances, argument)
-        return Slice(given.indices.shape[1], given, name, metric)
-    distances, columns = metric == PRECOMPUTED, names_of(given)
+    if isinstance(content, Slice):
+        return replace(content, name=name)
+    if isinstance(content, FuzzyGraph):
+        check_graph(content, argument)
+        return Slice(content.neighbors.shape[1], content, name, metric)
+    if isinstance(content, KNN):
+        check_lists(content.indices, content.distances, argument)
+        return Slice(content.indices.shape[1], content, name, metric)
+    distances, columns = metric == PRECOMPUTED, names_of(content)
     gaps = np.inf if distances else np.nan if missing == "median" else None
-    rows = read_rows(given, argument, empty=True, gaps=gaps)
+    rows = read_rows(content, argument, empty=True, gaps=gaps)
     if not distances:
         _warn_if_square(rows, argument)
-    ids = tuple(as_plain(given.obs_names)) if is_anndata(given) else None
+    ids = tuple(as_plain(content.obs_names)) if is_anndata(content) else None
     if distances or columns is None:
         return Slice(rows.shape[0], rows, name, metric, ids=ids)
     alike = [names for names in others if names and len(names) == len(columns)]
@@ -205,7 +207,7 @@ def read_slice(
 
 def ids_of(slices: Sequence[Slice]) -> list[Sequence[Hashable]] | None:
     """Returns the names of the slices' rows, if all slices came with such names."""
-    named = [one.ids for one in slices if one.ids is not None]
+    named = [slice_.ids for slice_ in slices if slice_.ids is not None]
     alone = len(slices) == 1 and named and len({*named[0]}) < len(named[0])
     return None if len(named) < len(slices) or alone else [*named]
 

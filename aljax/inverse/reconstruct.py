@@ -139,19 +139,19 @@ def reconstruct(
     queries = read_queries(queries, held.embedding.shape[1], held.coordinates)
     limits = read_bounds(config.bounds, held.given)
     n_neighbors, static = _settings(held, config)
-    found = _reconstruct(*_alike(_pad(queries), held), curve, n_neighbors, **static)
-    check_result(found.points)
+    result = _reconstruct(*_alike(_pad(queries), held), curve, n_neighbors, **static)
+    check_result(result.points)
     count = queries.shape[0]
-    points = held.restore(_cut(found.points, count))
+    points = held.restore(_cut(result.points, count))
     if limits is not None:
         library = jnp if isinstance(points, jax.Array) else np
         points = library.clip(points, *limits).astype(points.dtype)
     return Reconstruction(
         points=points,
-        neighbors=_cut(found.neighbors, count, n_neighbors),
-        weights=_cut(found.weights, count, n_neighbors),
-        distance=_cut(found.distance, count),
-        inside=_cut(found.inside, count),
+        neighbors=_cut(result.neighbors, count, n_neighbors),
+        weights=_cut(result.weights, count, n_neighbors),
+        distance=_cut(result.distance, count),
+        inside=_cut(result.inside, count),
     )
 
 
@@ -315,8 +315,8 @@ def _blockwise(
 ) -> Any:
     """Returns a function of one query for all of them, block by block."""
     blocks = queries.reshape(-1, BLOCK, queries.shape[1])
-    found = jax.lax.map(jax.vmap(function), blocks)
-    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), found)
+    results = jax.lax.map(jax.vmap(function), blocks)
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), results)
 
 
 def _pad(queries: Float[Array, "queries components"]) -> Float[Array, "padded comps"]:
@@ -342,7 +342,7 @@ def blend(
     Raises:
         InputError: Their features differ in number.
     """
-    features = [found.points.shape[1] for found in (first, second)]
+    features = [result.points.shape[1] for result in (first, second)]
     if features[0] != features[1]:
         raise InputError(
             "slice",

@@ -264,15 +264,15 @@ def solve_minimum(
     at: Any = jax.lax.stop_gradient(theta)
     rtol = jnp.asarray(adjoint.rtol, start.dtype)
     limits: Any = {"tolerance": adjoint.tolerance, "max_steps": adjoint.max_steps}
-    found = find_minimum(at, begun, rtol=rtol, **limits)
-    found = jax.lax.stop_gradient(found)
-    converged = found.slope < adjoint.tolerance
-    point = found.point
+    minimum = find_minimum(at, begun, rtol=rtol, **limits)
+    minimum = jax.lax.stop_gradient(minimum)
+    converged = minimum.slope < adjoint.tolerance
+    point = minimum.point
     if adjoint.throw:
-        raise_unless_minimum(adjoint, found)
-        point = jnp.where(converged & (found.lowest > 0), point, jnp.nan)
+        raise_unless_minimum(adjoint, minimum)
+        point = jnp.where(converged & (minimum.lowest > 0), point, jnp.nan)
     maps = following(point, theta, rtol)
-    return Solution(maps, found.slope, converged, found.lowest)
+    return Solution(maps, minimum.slope, converged, minimum.lowest)
 
 
 def check_start(start: Maps, params: LayoutParams) -> None:
@@ -286,20 +286,20 @@ def check_start(start: Maps, params: LayoutParams) -> None:
         )
 
 
-def raise_unless_minimum(adjoint: Implicit | Anchored, found: Minimum) -> None:
+def raise_unless_minimum(adjoint: Implicit | Anchored, minimum: Minimum) -> None:
     """Raises if a search ended elsewhere, where its results are not traced."""
-    if isinstance(found.slope, Tracer):
+    if isinstance(minimum.slope, Tracer):
         return
-    ended, before = float(found.slope), float(found.before)
+    ended, before = float(minimum.slope), float(minimum.before)
     if not ended < adjoint.tolerance:
         raise RuntimeError(
             f"the layout did not converge: the largest entry of its gradient is "
-            f"{ended:.2g} after {int(found.steps)} steps and was {before:.2g} at the "
+            f"{ended:.2g} after {int(minimum.steps)} steps and was {before:.2g} at the "
             f"settled start, above `tolerance`, {adjoint.tolerance:g}. Raise `settle`, "
             "`max_steps` or `tolerance`, or use double precision (jax_enable_x64), or "
             "Anchored."
         )
-    raise_unless_positive(float(found.lowest))
+    raise_unless_positive(float(minimum.lowest))
 
 
 def raise_unless_positive(lowest: float) -> None:

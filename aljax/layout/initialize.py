@@ -51,8 +51,8 @@ def initial_maps(
     if not isinstance(init, str):
         matrices = [*adjacency]
         sizes = [matrix.shape[0] for matrix in matrices]
-        given = read_starts(init, sizes, n_components)
-        return _complete(given, matrices, relations, n_components, seed)
+        starts = read_starts(init, sizes, n_components)
+        return _complete(starts, matrices, relations, n_components, seed)
     for size in before:
         if init == "random":
             rng.uniform(size=(size, n_components))
@@ -126,29 +126,29 @@ def _read_map(positions: Any, t: int) -> Start:
 
 
 def _complete(
-    given: Sequence[Start | None],
+    starts: Sequence[Start | None],
     adjacency: Sequence[scipy.sparse.csr_matrix],
     relations: Relations,
     n_components: int,
     seed: int,
 ) -> list[Start]:
     """The given maps, and those made from their mates, nearest to a given one first."""
-    maps = list(given)
-    for t in unplaced(given):
+    maps = list(starts)
+    for t in unplaced(starts):
         maps[t] = from_mates(
             t, adjacency[t], maps, relations, n_components=n_components, seed=seed
         )
     return [start for start in maps if start is not None]
 
 
-def unplaced(given: Sequence[Start | None]) -> list[int]:
+def unplaced(starts: Sequence[Start | None]) -> list[int]:
     """Returns the slices that have no map, those nearest to a given one first."""
-    placed = {t for t, start in enumerate(given) if start is not None}
+    placed = {t for t, start in enumerate(starts) if start is not None}
 
     def distance(t: int) -> int:
         return min((abs(t - other) for other in placed), default=t)
 
-    return sorted({*range(len(given))} - placed, key=distance)
+    return sorted({*range(len(starts))} - placed, key=distance)
 
 
 def _turn_onto(before: Start, start: Start, relations: Relations, t: int) -> Start:

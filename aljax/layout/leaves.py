@@ -120,11 +120,11 @@ def cut(
     points, inside = np.zeros((2, slices, count, width), np.int32)
     ends, shares = np.zeros((2, slices, most), np.int32), np.zeros((slices, most))
     far = np.ones((slices, count, count))
-    for t, (part, found) in enumerate(zip(parts, pairs, strict=True)):
+    for t, (part, near_pairs) in enumerate(zip(parts, pairs, strict=True)):
         for leaf, rows in enumerate(part):
             points[t, leaf, : len(rows)], inside[t, leaf, : len(rows)] = rows, 1
-        ends[:, t, : len(found)] = heads, tails = found.T
-        shares[t, : len(found)] = np.where(heads == tails, 0.5, 1)
+        ends[:, t, : len(near_pairs)] = heads, tails = near_pairs.T
+        shares[t, : len(near_pairs)] = np.where(heads == tails, 0.5, 1)
         far[t, heads, tails] = far[t, tails, heads] = 0
     heads, tails = jnp.asarray(ends)
     floats = (jnp.asarray(leaf, center.dtype) for leaf in (inside, shares, far))
@@ -241,16 +241,16 @@ def repelled(
     sums = jnp.zeros((leaf, components, components, width), near.dtype)
     sums = sums.at[leaves.heads].add(jnp.sum(near, axis=4).swapaxes(2, 3))
     sums = sums.at[leaves.tails].add(jnp.sum(near, axis=2))
-    own = jnp.zeros((components, components, points), near.dtype)
-    own = own.at[..., leaves.points].add(jnp.moveaxis(sums, 0, 2))
+    by_point = jnp.zeros((components, components, points), near.dtype)
+    by_point = by_point.at[..., leaves.points].add(jnp.moveaxis(sums, 0, 2))
     of_leaf = jnp.sum(far, axis=3).swapaxes(1, 2)
     near = near.reshape(len(near), *[components * width] * 2)
-    return Repelled(leaves, near, far.reshape(components * leaf, -1), own, of_leaf)
+    return Repelled(leaves, near, far.reshape(components * leaf, -1), by_point, of_leaf)
 
 
 def along(curved: Repelled, direction: Array) -> Float[Array, "components points"]:
     """The curvature times a direction."""
-    leaves, near, far, own, of_leaf = curved
+    leaves, near, far, by_point, of_leaf = curved
     rows = direction[:, leaves.points].swapaxes(0, 1)
     flat = rows.reshape(len(rows), -1)
     ahead = jnp.einsum("pij,pj->pi", near, flat[leaves.tails])
@@ -261,7 +261,7 @@ def along(curved: Repelled, direction: Array) -> Float[Array, "components points
     means, shared = jax.vjp(lambda values: _means(values, leaves), direction)
     force = jnp.einsum("cdl,dl->cl", of_leaf, means)
     force -= (far @ means.reshape(-1)).reshape(force.shape)
-    bent = jnp.einsum("cdp,dp->cp", own, direction) + shared(force)[0]
+    bent = jnp.einsum("cdp,dp->cp", by_point, direction) + shared(force)[0]
     return bent.at[:, leaves.points].add(across.swapaxes(0, 1))
 
 

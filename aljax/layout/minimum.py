@@ -112,7 +112,7 @@ def loss(theta: Theta, maps: Maps) -> Float[Array, ""]:
 
 
 def moving(problem: AlignedProblem) -> Bool[Array, "slices points"]:
-    """Which points move: not padding, pinned ones, or those that no edge holds."""
+    """Tells the points that move: not padding, pinned ones, or those without edges."""
     inside = jnp.arange(problem.free.shape[1]) < problem.n_points[:, None]
     mean = jnp.sum(problem.degrees, axis=1) / jnp.maximum(problem.n_points, 1)
     linked = problem.degrees > FAINT * mean[:, None]
@@ -166,21 +166,23 @@ def _held(theta: Theta) -> tuple[Array, Energy]:
 
 
 def _bond(maps: Maps, tails: Array, energy: Energy) -> Bonds:
-    own = maps.transpose(1, 0, 2)
-    difference = own[:, :, None] - own.reshape(len(own), -1)[:, tails]
+    by_component = maps.transpose(1, 0, 2)
+    difference = (
+        by_component[:, :, None] - by_component.reshape(len(by_component), -1)[:, tails]
+    )
     bend, turn = derivatives(energy, jnp.sum(difference**2, axis=0))
-    same = jnp.eye(len(own), dtype=maps.dtype)[..., None, None, None]
+    same = jnp.eye(len(by_component), dtype=maps.dtype)[..., None, None, None]
     return Bonds(tails, bend * same + turn * difference[:, None] * difference)
 
 
 def product(theta: Theta, maps: Maps, curved: Curvature, direction: Maps) -> Maps:
     """H times a direction."""
     slices, components, points = direction.shape
-    own = direction.transpose(1, 0, 2)
-    flat = own.reshape(components, -1)
+    by_component = direction.transpose(1, 0, 2)
+    flat = by_component.reshape(components, -1)
     bent = jnp.zeros_like(flat)
     for tails, blocks in curved.bonds:
-        force = jnp.sum(blocks * (own[:, :, None] - flat[:, tails]), axis=1)
+        force = jnp.sum(blocks * (by_component[:, :, None] - flat[:, tails]), axis=1)
         bent += jnp.sum(force, axis=2).reshape(bent.shape)
         bent = bent.at[:, tails].add(-force)
     bent = bent.reshape(components, slices, points).transpose(1, 0, 2)
@@ -211,12 +213,14 @@ def model(theta: Theta, maps: Maps) -> Model:
 
 def _stiffness(theta: Theta, curved: Curvature) -> Float[Array, "slices 1 points"]:
     """The norm of each point's own block, 1 where there is none."""
-    own = jax.vmap(own_blocks)(curved.repelled).transpose(1, 2, 0, 3)
+    blocks_of_points = jax.vmap(own_blocks)(curved.repelled).transpose(1, 2, 0, 3)
     for tails, blocks in curved.bonds:
-        own += jnp.sum(blocks, axis=3)
-        flat = own.reshape(*own.shape[:2], -1)
-        own = flat.at[..., tails].add(blocks).reshape(own.shape)
-    size = jnp.sqrt(jnp.sum(own**2, axis=(0, 1)))[:, None]
+        blocks_of_points += jnp.sum(blocks, axis=3)
+        flat = blocks_of_points.reshape(*blocks_of_points.shape[:2], -1)
+        blocks_of_points = (
+            flat.at[..., tails].add(blocks).reshape(blocks_of_points.shape)
+        )
+    size = jnp.sqrt(jnp.sum(blocks_of_points**2, axis=(0, 1)))[:, None]
     return jnp.where(size + theta.ridge > 0, size + theta.ridge, 1)
 
 
@@ -270,8 +274,8 @@ def _(primals: Any, tangents: Any) -> tuple[Maps, Maps]:
         return project(along, flat) + direction - inside
 
     def invert(_: Any, residual: Maps) -> Maps:
-        found = newton_step(frozen, at, residual, rtol)
-        return jnp.where(found.lowest > 0, -found.step, jnp.nan)
+        solved = newton_step(frozen, at, residual, rtol)
+        return jnp.where(solved.lowest > 0, -solved.step, jnp.nan)
 
     bent = project(bent, flat)
     move = jax.lax.custom_linear_solve(bend, bent, invert, symmetric=True)

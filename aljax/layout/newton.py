@@ -23,7 +23,7 @@ ROUNDING = 100  # units in the last place of a value within which it is not trus
 
 
 class Solve(NamedTuple):
-    """What conjugate gradients found.
+    """The result of conjugate gradients.
 
     Attributes:
         step: An approximate solution of H step = -gradient within the radius.
@@ -43,7 +43,7 @@ class Solve(NamedTuple):
 
 
 class Minimum(NamedTuple):
-    """Where a minimizer ended, and how.
+    """The result of a minimizer.
 
     Attributes:
         point: The point.
@@ -208,26 +208,26 @@ def minimize(
         last = jnp.max(jnp.abs(now.gradient)) <= tolerance
         forcing = jnp.minimum(FORCING, jnp.sqrt(jnp.linalg.norm(now.gradient) / root))
         limits: dict[str, Any] = {"radius": now.radius, "max_products": max_products}
-        found = solve(of, now.gradient, rtol=jnp.where(last, rtol, forcing), **limits)
-        there = now.point + found.step
+        solved = solve(of, now.gradient, rtol=jnp.where(last, rtol, forcing), **limits)
+        there = now.point + solved.step
         value, gradient = both(there)
-        rough = found.decrease < ROUNDING * eps * jnp.abs(now.value)
-        by_slopes = -jnp.vdot(found.step, now.gradient + gradient) / 2
-        ratio = jnp.where(rough, by_slopes, now.value - value) / found.decrease
+        rough = solved.decrease < ROUNDING * eps * jnp.abs(now.value)
+        by_slopes = -jnp.vdot(solved.step, now.gradient + gradient) / 2
+        ratio = jnp.where(rough, by_slopes, now.value - value) / solved.decrease
         better = ratio > ENOUGH  # False for NaN
-        wider = jnp.maximum(now.radius, 2 * found.length)
+        wider = jnp.maximum(now.radius, 2 * solved.length)
         radius = jnp.where(ratio > 0.75, wider, now.radius)
-        radius = jnp.where(ratio > 0.25, radius, found.length / 4)
+        radius = jnp.where(ratio > 0.25, radius, solved.length / 4)
         return _State(
             jnp.where(better, there, now.point),
             jnp.where(better, value, now.value),
             jnp.where(better, gradient, now.gradient),
             radius,
-            found.lowest,
+            solved.lowest,
             now.steps + 1,
-            now.products + found.products,
+            now.products + solved.products,
             better,
-            last & (found.lowest > 0),
+            last & (solved.lowest > 0),
         )
 
     def advance(now: _State) -> _State:
@@ -246,5 +246,5 @@ def minimize(
     yes = jnp.asarray(True)
     first = _State(start, *both(start), radius, nothing, none, none, yes, ~yes)
     end = jax.lax.while_loop(unfinished, advance, first)
-    slope, before = (jnp.max(jnp.abs(one.gradient)) for one in (end, first))
+    slope, before = (jnp.max(jnp.abs(state.gradient)) for state in (end, first))
     return Minimum(end.point, slope, before, end.lowest, end.steps, end.products)

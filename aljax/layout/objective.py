@@ -54,8 +54,12 @@ def over_slices(function: Callable[..., Array]) -> Callable[..., Array]:
         some = max(1, AT_ONCE // points)
         if slices * points <= LARGE or slices <= some:
             return jax.vmap(function)(maps, *others)
-        one = jax.checkpoint(lambda given: function(*given), prevent_cse=False)
-        return jax.lax.map(one, (maps, *others), batch_size=some if some > 1 else None)
+        checkpointed = jax.checkpoint(
+            lambda leaves: function(*leaves), prevent_cse=False
+        )
+        return jax.lax.map(
+            checkpointed, (maps, *others), batch_size=some if some > 1 else None
+        )
 
     return mapped
 
@@ -108,25 +112,25 @@ def terms_of(
     )
 
 
-def check_terms(found: Any, history: LossTerms) -> LossTerms:
+def check_terms(terms: Any, history: LossTerms) -> LossTerms:
     """Checks that a loss returns the terms that are recorded, a number a slice each.
 
     Raises:
         InputError: It returns something else.
     """
-    if type(found) is not type(history):
+    if type(terms) is not type(history):
         name = type(history).__name__
-        kind = "an array" if isinstance(found, jax.Array) else type(found).__name__
+        kind = "an array" if isinstance(terms, jax.Array) else type(terms).__name__
         got = f"returns {kind}"
         remedy = "Give the class of its terms to `init` as `terms`."
-        remedy = remedy if isinstance(found, LossTerms) else ""
+        remedy = remedy if isinstance(terms, LossTerms) else ""
         raise InputError("loss", got, f"{name}, as `aligned_loss` does", remedy)
     slices = history.attraction.shape[-1]
-    for name, value in vars(found).items():
+    for name, value in vars(terms).items():
         if jnp.shape(value) != (slices,):
             got = f"returns `{name}` of shape {jnp.shape(value)}"
             raise InputError("loss", got, f"({slices},), one number for each slice")
-    return found
+    return terms
 
 
 def ahead(

@@ -325,8 +325,10 @@ def run_together(
     moving = jax.device_get((ended.maps, ended.moments, ended.history))
 
     def of_row(row: int) -> LayoutState:
-        own = jax.tree.map(lambda leaf: on_device(leaf[row]), moving)
-        return LayoutState(own[0], own[1], ended.epoch, ended.n_epochs, own[2])
+        row_state = jax.tree.map(lambda leaf: on_device(leaf[row]), moving)
+        return LayoutState(
+            row_state[0], row_state[1], ended.epoch, ended.n_epochs, row_state[2]
+        )
 
     return [of_row(row) for row in range(len(states))]
 
@@ -353,9 +355,9 @@ def run_rows(
     axes = eqx.tree_at(_clock, jax.tree.map(lambda _: 0, states), (None, None))
 
     def one(
-        problem: AlignedProblem, own: LayoutParams, state: LayoutState, key: Array
+        problem: AlignedProblem, of_row: LayoutParams, state: LayoutState, key: Array
     ) -> LayoutState:
-        return run(problem, own, state, stop, key=key, n_shifts=n_shifts)
+        return run(problem, of_row, state, stop, key=key, n_shifts=n_shifts)
 
     return jax.vmap(one, in_axes=(0, 0, axes, 0), out_axes=axes)(
         problems, params, states, keys
@@ -380,7 +382,7 @@ def bytes_of_row(problem: AlignedProblem, *, components: int, n_shifts: int) -> 
 def check_finite(maps: Float[Array, "*rows slices components points"]) -> None:
     """Checks that distances in the maps are finite; else says what may be to blame."""
     shards = [np.asarray(shard.data) for shard in jnp.asarray(maps).addressable_shards]
-    if not all(np.abs(one).max(initial=0) < LARGEST**0.5 for one in shards):
+    if not all(np.abs(part).max(initial=0) < LARGEST**0.5 for part in shards):
         got = "or another setting has led to maps in which distances are not finite"
         remedy = "Lower `learning_rate`, `repulsion_strength` or "
         remedy += "`alignment_regularisation`, or give a smaller `start`."

@@ -99,13 +99,13 @@ def hypergradient(
     made, begun = adjoint.at(*pieces, start)
     ready = dataclasses.replace(made, settle=0)
     solution = solve_minimum(ready, *pieces, begun)
-    value, gradient, found = _adjoint(
+    value, gradient, solved = _adjoint(
         outer_loss, through, of, (problem, params), ready, solution.maps
     )
-    if adjoint.throw and not isinstance(found.lowest, Tracer):
-        raise_unless_positive(float(found.lowest))
+    if adjoint.throw and not isinstance(solved.lowest, Tracer):
+        raise_unless_positive(float(solved.lowest))
     return Hypergradient(
-        value, gradient, solution, found.lowest, found.residual, found.products
+        value, gradient, solution, solved.lowest, solved.residual, solved.products
     )
 
 
@@ -115,13 +115,13 @@ def _adjoint(
 ) -> Any:
     value, force = jax.value_and_grad(outer_loss)(maps)
     theta = ready.theta(*through(*pieces, of))
-    found = newton_step(theta, maps, force, ready.rtol)
+    solved = newton_step(theta, maps, force, ready.rtol)
 
     def along(of: Any) -> Float[Array, ""]:
         theta: Theta = ready.theta(*through(*pieces, of))
-        return jax.jvp(partial(loss, theta), (maps,), (found.step,))[1]
+        return jax.jvp(partial(loss, theta), (maps,), (solved.step,))[1]
 
-    return value, eqx.filter_grad(along)(of), found
+    return value, eqx.filter_grad(along)(of), solved
 
 
 @eqx.filter_jit
@@ -132,13 +132,13 @@ def _unrolled(
 
     def value(of: Any) -> tuple[Float[Array, ""], Solution]:
         graphs, settings = through(problem, params, of)
-        found = solve_layout(graphs, settings, start, adjoint=adjoint)
-        return outer_loss(found.maps), found
+        solution = solve_layout(graphs, settings, start, adjoint=adjoint)
+        return outer_loss(solution.maps), solution
 
-    (reached, found), gradient = eqx.filter_value_and_grad(value, has_aux=True)(of)
-    nothing = found.curvature
+    (reached, solution), gradient = eqx.filter_value_and_grad(value, has_aux=True)(of)
+    nothing = solution.curvature
     return Hypergradient(
-        reached, gradient, found, nothing, nothing, jnp.asarray(0, jnp.int32)
+        reached, gradient, solution, nothing, nothing, jnp.asarray(0, jnp.int32)
     )
 
 
@@ -158,8 +158,8 @@ def coupling_weights(
     """
     shape = problem.strengths.shape
     if weights.shape != shape[: weights.ndim]:
-        known = f"{shape[:1]}, {shape[:2]} or {shape}"
-        raise InputError("weights", f"has shape {weights.shape}", known)
+        shapes = f"{shape[:1]}, {shape[:2]} or {shape}"
+        raise InputError("weights", f"has shape {weights.shape}", shapes)
     weights = weights.reshape(*weights.shape, *[1] * (len(shape) - weights.ndim))
     pulled = problem.strengths * weights
     return eqx.tree_at(lambda p: p.strengths, problem, pulled), params

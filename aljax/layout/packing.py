@@ -52,7 +52,7 @@ class PackedProblem(AlignedProblem):
 
 
 class Rows(NamedTuple):
-    """Where the points of each slice stand: `sizes` of them, from row `starts` on."""
+    """The rows of each slice's points: `sizes` of them, from `starts` on."""
 
     length: int
     number: int
@@ -319,7 +319,7 @@ def _densities(
     """`losses.density` of each slice, in the first of its rows."""
     count, length = problem.degrees.shape
     tables = _joined(problem.neighbors), _joined(problem.shares)
-    curve = (jnp.repeat(one, length) for one in (params.a, params.b))
+    curve = (jnp.repeat(setting, length) for setting in (params.a, params.b))
     of_map = losses.radii_in_map(everywhere, *tables, *curve).reshape(count, length)
     owners = problem.begin // length
 

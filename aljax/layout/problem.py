@@ -200,8 +200,8 @@ def _shares(neighbors: np.ndarray, weights: np.ndarray) -> np.ndarray:
     slice_of = np.arange(slices)[:, None, None]
     heads = np.broadcast_to(np.arange(capacity), neighbors.shape)
     there, back = (
-        (slice_of * capacity + one) * capacity + other
-        for one, other in ((heads, neighbors), (neighbors, heads))
+        (slice_of * capacity + end) * capacity + other
+        for end, other in ((heads, neighbors), (neighbors, heads))
     )
     present = weights > 0
     return present / (1.0 + np.isin(back, there[present]))
@@ -252,9 +252,9 @@ def _stack_rows(
 ) -> np.ndarray:
     """A value for each row, shuffled and padded with `default`."""
     stacked = np.full(order.shape, default)
-    for t, given in enumerate(values or ()):
-        if given is not None:
-            stacked[t, : sizes[t]] = given[order[t, : sizes[t]]]
+    for t, entries in enumerate(values or ()):
+        if entries is not None:
+            stacked[t, : sizes[t]] = entries[order[t, : sizes[t]]]
     return stacked
 
 

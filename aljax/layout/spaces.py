@@ -227,14 +227,14 @@ def _frozen(value: Any) -> Any:
 
 
 def distances(
-    one: Float[np.ndarray, "pairs components"],
-    other: Float[np.ndarray, "pairs components"],
+    heads: Float[np.ndarray, "pairs components"],
+    tails: Float[np.ndarray, "pairs components"],
     space: Space,
 ) -> Float[np.ndarray, "pairs"]:
     """Returns how far apart pairs of positions lie in a space of maps."""
     if space is None:
-        return np.linalg.norm(other - one, axis=1)
-    x, y = (lifted(jnp.asarray(positions.T), space) for positions in (one, other))
+        return np.linalg.norm(tails - heads, axis=1)
+    x, y = (lifted(jnp.asarray(positions.T), space) for positions in (heads, tails))
     return np.sqrt(np.asarray(squared_distance(x, y, space)))
 
 

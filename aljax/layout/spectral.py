@@ -141,10 +141,10 @@ def warm_lobpcg(matrix: Any, count: int, v0: Float[np.ndarray, "_"]) -> Eigen:
     begin, _, _ = randomized_svd(shifted, count, random_state=len(v0))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of steps that end short of the tolerance
-        found = lobpcg(
+        eigenpairs = lobpcg(
             matrix, begin, largest=True, tol=EIGEN_TOLERANCE / 100, maxiter=STEPS
         )
-    return found[0], found[1]
+    return eigenpairs[0], eigenpairs[1]
 
 
 def arpack(matrix: Any, count: int, v0: Float[np.ndarray, "_"]) -> Eigen:

@@ -56,13 +56,13 @@ def joined(maps: AlignedEmbedding) -> Rows:
             got = f"has no data of {maps.slice_name(t)}"
             remedy = "Save a model with its data, and fit rows, not graphs."
             raise InputError("maps", got, "a model with the data of all slices", remedy)
-    known: Any = maps.data
-    widths = sorted({data.shape[1] for data in known})
+    tables: Any = maps.data
+    widths = sorted({data.shape[1] for data in tables})
     if len(widths) > 1:
         got = f"has slices of {widths} columns"
         raise InputError("maps", got, "slices with the same columns")
-    sparse = any(map(scipy.sparse.issparse, known))
-    rows: Any = (scipy.sparse.vstack if sparse else np.concatenate)(known)
+    sparse = any(map(scipy.sparse.issparse, tables))
+    rows: Any = (scipy.sparse.vstack if sparse else np.concatenate)(tables)
     return rows.tocsr() if sparse else rows
 
 

@@ -40,7 +40,7 @@ FEWEST = 3  # replicas: two hold a member, and in the others it is free
 
 
 class Calls(NamedTuple):
-    """Which members, or steps, moved.
+    """Members, or steps, that are said to have moved.
 
     Attributes:
         statistic: How much farther each goes free than held, in radii of the maps; of a
@@ -53,7 +53,7 @@ class Calls(NamedTuple):
 
 
 class Moves(eqx.Module):
-    """Which members of a sequence moved, and in which steps: `moved` makes it.
+    """The result of `moved`: the members that moved, and the steps in which they did.
 
     Attributes:
         members: Of each member whether it moved at all.
@@ -173,7 +173,7 @@ def _excess(
     run: Int[np.ndarray, "steps"],
     even: Bool[np.ndarray, "steps"],
 ) -> Float[np.ndarray, "steps"]:
-    """How much longer steps are in the median where their members are free than held.
+    """Returns the median excess of steps' lengths, their members free, over held.
 
     A member's other steps are held in the replica before, or after.  The median of
     lengths, which are skewed, is as often above as below another length.

@@ -89,7 +89,7 @@ def axes_of(ax: Any, count: int) -> list[Axes]:
     if ax is None:
         return []
     panels = np.ravel(np.asarray(ax, object)).tolist()
-    if len(panels) < count or not all(isinstance(one, Axes) for one in panels):
+    if len(panels) < count or not all(isinstance(panel, Axes) for panel in panels):
         got = f"has {len(panels)} axes of matplotlib or other things"
         raise InputError("ax", got, f"axes for {count} panels")
     return panels[:count]
@@ -208,7 +208,7 @@ def _settle(panel: Axes, marks: np.ndarray, steps: Sequence[int]) -> None:
 
 
 def too_many(coloring: Coloring) -> bool:
-    """Whether classes are too many for a legend."""
+    """Tells if the classes are too many for a legend."""
     return len(coloring.classes) > LEGEND_LIMIT
 
 

@@ -59,7 +59,7 @@ class Overlap(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """How mates of two slices agree.
+    """The agreement of mates of two slices, beside that of chance.
 
     Attributes:
         agreement: See above; NaN where chance leaves no room for any.
@@ -75,7 +75,7 @@ class Verdict(NamedTuple):
 
     @property
     def near_chance(self) -> bool:
-        """If rows matched at random could agree as much."""
+        """Tells if rows matched at random could agree as much."""
         return self.agreement < self.gap and self.share < TIMES * self.chance
 
     @property
@@ -105,15 +105,15 @@ def overlap(
     return Overlap(shared, *sizes, int(linked.sum()))
 
 
-def judge(found: Overlap) -> Verdict:
+def judge(overlap: Overlap) -> Verdict:
     """Returns how mates agree.
 
     Edges are met from both ends, so sum S of rows matched at random varies by about
     sqrt(2 sum C); 10 edges more keep slices with few from saying much.
     """
-    shared = float(found.shared.sum())
-    chance = float(found.mapped @ found.there) / max(found.linked - 1, 1)
-    most = float((found.mapped + found.there).sum()) / 2
+    shared = float(overlap.shared.sum())
+    chance = float(overlap.mapped @ overlap.there) / max(overlap.linked - 1, 1)
+    most = float((overlap.mapped + overlap.there).sum()) / 2
     if most <= chance:
         return UNKNOWN
     return Verdict(

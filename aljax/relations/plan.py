@@ -49,7 +49,7 @@ class Side(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """How two slices are coupled.
+    """The coupling of two slices.
 
     Attributes:
         rows: Rows of the earlier slice, in their order.

@@ -240,13 +240,13 @@ def _same(given: Any, before: Any) -> bool:
 
 
 def read_slice_ids(
-    given: Any, of: Slice, *, name: str, rows: Sequence[int] | None = None
+    values: Any, of: Slice, *, name: str, rows: Sequence[int] | None = None
 ) -> SliceIds:
     """Returns checked ids of one slice; `name` and numbers of `rows` are for errors."""
-    ids, owner = as_plain(given), f"of {of.name}"
+    ids, owner = as_plain(values), f"of {of.name}"
     expected = f"one id for each of its {of.rows} rows, None for nobody"
     if isinstance(ids, str) or not isinstance(ids, Sequence):
-        raise InputError(name, f"{owner} is {_kind(given)}", expected)
+        raise InputError(name, f"{owner} is {_kind(values)}", expected)
     if len(ids) != of.rows:
         raise InputError(name, f"{owner} has {len(ids)} ids", expected)
     check_hashable(ids, name, f"{owner} ")
@@ -298,12 +298,12 @@ def from_pairs(relations: Mapping[Any, Any], slices: Slices) -> Relations:
     """Returns the mates of explicit pairs; a row may have several."""
     check_keys(relations, len(slices))
     read: Relations = {}
-    for (s, t), given in relations.items():
+    for (s, t), values in relations.items():
         pair = int(min(s, t)), int(abs(s - t))
         if pair in read:
             got = f"has both {(t, s)} and {(s, t)}"
             raise InputError("relations", got, "one of them with all pairs")
-        read[pair] = _from_pair(given, (s, t), slices)
+        read[pair] = _from_pair(values, (s, t), slices)
     return dict(sorted(read.items()))
 
 
@@ -318,13 +318,13 @@ def check_keys(relations: Mapping[Any, Any], count: int) -> None:
             raise InputError("relations", f"has the key {key!r}", expected)
 
 
-def _from_pair(given: Any, key: tuple[int, int], slices: Slices) -> Mates:
+def _from_pair(values: Any, key: tuple[int, int], slices: Slices) -> Mates:
     name, weights = f"relations[{key[0]}, {key[1]}]", None
     expected = "whole numbers of shape (m, 2), or such an array and weights (m,)"
     try:
-        if isinstance(given, tuple) and len(given) == 2 and np.ndim(given[0]) == 2:
-            given, weights = given
-        pairs = np.asarray(given)
+        if isinstance(values, tuple) and len(values) == 2 and np.ndim(values[0]) == 2:
+            values, weights = values
+        pairs = np.asarray(values)
     except ValueError as error:
         raise InputError(name, f"is not an array ({error})", expected) from error
     if pairs.size == 0:

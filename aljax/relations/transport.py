@@ -92,12 +92,12 @@ def costs_of(
     """Returns the costs of candidate pairs; inf of padding."""
     moved = x if shift is None else x + shift
     near = ((x, candidates.nearest), (y, candidates.nearest_other))
-    own = [jnp.sum((side - side[rows]) ** 2, axis=1) for side, rows in near]
-    least = NEAR_ZERO * jnp.mean(jnp.concatenate(own)) + LEAST
+    spacings = [jnp.sum((side - side[rows]) ** 2, axis=1) for side, rows in near]
+    least = NEAR_ZERO * jnp.mean(jnp.concatenate(spacings)) + LEAST
 
     def of_pair(pair: tuple[Array, Array]) -> Array:
         i, j = pair
-        unit = jnp.maximum((own[0][i] + own[1][j]) / 2, least)
+        unit = jnp.maximum((spacings[0][i] + spacings[1][j]) / 2, least)
         squared = jnp.sum((moved[i] - y[j]) ** 2)
         return jnp.where(i < len(x), squared / unit, jnp.inf)
 

@@ -114,20 +114,20 @@ def main() -> None:
         for variable in options.of:
             through, of = variables[variable]
             began = time.perf_counter()
-            found = hypergradient(
+            derivative = hypergradient(
                 outer, *pieces, start=begun, of=of, through=through, adjoint=way
             )
-            gradient = np.asarray(found.gradient, float)
+            gradient = np.asarray(derivative.gradient, float)
             line = f"  {name} {variable}: {time.perf_counter() - began:.1f} s"
-            line += f", {int(found.products)} products"
-            line += f", slope {float(found.solution.slope):.1e}"
-            line += f", curvature {float(found.curvature):.3g}"
+            line += f", {int(derivative.products)} products"
+            line += f", slope {float(derivative.solution.slope):.1e}"
+            line += f", curvature {float(derivative.curvature):.3g}"
             if isinstance(way, Implicit):
-                start = found.solution.maps
+                start = derivative.solution.maps
             if not isinstance(way, Unrolled):
-                begun = found.solution.maps
+                begun = derivative.solution.maps
             if not isinstance(way, Unrolled) and not options.unchecked:
-                change, double = in_double(pieces, found, way, (through, of))
+                change, double = in_double(pieces, derivative, way, (through, of))
                 line += f", error {abs(np.linalg.norm(gradient) / change - 1):.1e}"
                 line += f", cosine with double precision {cosine(gradient, double):.4f}"
             if variable in true:
@@ -162,14 +162,16 @@ def parts_of(
 
 
 def in_double(
-    pieces: Any, found: Any, way: Any, variable: Any
+    pieces: Any, derivative: Any, way: Any, variable: Any
 ) -> tuple[float, np.ndarray]:
     """Returns a difference of layouts along the gradient, and the gradient.
 
     Both in double precision, of the minimum beside the one that was found.
     """
     with jax.enable_x64(True):
-        again: Any = jax.tree.map(doubled, (found.solution.maps, pieces, way, variable))
+        again: Any = jax.tree.map(
+            doubled, (derivative.solution.maps, pieces, way, variable)
+        )
         begun, pieces, way, (through, of) = again
         tight: dict[str, Any] = {"tolerance": 1e-6, "rtol": 1e-7, "settle": 0}
         way = dataclasses.replace(way, **tight)
@@ -177,7 +179,7 @@ def in_double(
             outer, *pieces, start=begun, of=of, through=through, adjoint=way
         )
         begun = double.solution.maps
-        along = np.array(found.gradient, float)
+        along = np.array(derivative.gradient, float)
         along /= np.linalg.norm(along)
 
         def at(length: float) -> float:
@@ -195,10 +197,10 @@ def doubled(leaf: Any) -> Any:
     return leaf
 
 
-def cosine(one: np.ndarray, other: np.ndarray) -> float:
+def cosine(a: np.ndarray, b: np.ndarray) -> float:
     """Returns the cosine of two gradients."""
-    both = np.linalg.norm(one) * np.linalg.norm(other)
-    return float(np.vdot(one, other) / both)
+    both = np.linalg.norm(a) * np.linalg.norm(b)
+    return float(np.vdot(a, b) / both)
 
 
 if __name__ == "__main__":

@@ -186,9 +186,9 @@ def rows() -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         np.save(f"{folder}/rows.npy", data.astype(np.float32))
         for count in (1, 2, 4):
-            with socket.socket() as one:
-                one.bind(("127.0.0.1", 0))
-                address = f"127.0.0.1:{one.getsockname()[1]}"
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", 0))
+                address = f"127.0.0.1:{probe.getsockname()[1]}"
             cases = [(folder, address, count, process) for process in range(count)]
             told = alone(share_of_rows, cases, at_once=count)
             lists = [np.load(f"{folder}/near_{p}.npy") for p in range(count)]
@@ -213,13 +213,13 @@ def share_of_rows(case: tuple[str, str, int, int]) -> Row:
     if count > 1:
         aljax.distributed.connect(address, count, process, log=None)
     every = np.load(f"{folder}/rows.npy", mmap_mode="r")
-    own = np.array(np.array_split(every, count)[process])
-    fitted = aljax.distributed.fit_rows(own, key=jax.random.key(0))
+    local = np.array(np.array_split(every, count)[process])
+    fitted = aljax.distributed.fit_rows(local, key=jax.random.key(0))
     np.save(f"{folder}/near_{process}.npy", np.asarray(fitted.neighbors.indices))
     if process == 0:
         np.save(f"{folder}/positions.npy", fitted.positions)
     stages = {f"{name} s": fitted.seconds[name] for name in ("neighbors", "layout")}
-    memory = {"share MiB": own.nbytes / 2**20, "peak MiB": peak_memory()}
+    memory = {"share MiB": local.nbytes / 2**20, "peak MiB": peak_memory()}
     return stages | memory
 
 

@@ -115,8 +115,8 @@ def read_data(path: str, share: Share | None = None) -> dict[str, np.ndarray]:
     except InputError as error:
         raise _located(error, "data.path", path, [*arrays]) from error
     read = {
-        name: fixed(np.asarray(one.given))
-        for name, one in zip(arrays, slices, strict=True)
+        name: fixed(np.asarray(slice_.content))
+        for name, slice_ in zip(arrays, slices, strict=True)
     }
     others = {name: np.empty((rows[name], 0)) for name in rows if name not in read}
     return {name: (read | others)[name] for name in rows} or read

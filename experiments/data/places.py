@@ -46,22 +46,22 @@ class Place:
         with told(self.path):
             try:
                 self.system.invalidate_cache()
-                found = self.system.ls(self.root, detail=False)
+                entries = self.system.ls(self.root, detail=False)
             except FileNotFoundError as error:
                 got = f"is {self.path}, and nothing is there"
                 raise InputError("data.path", got, what) from error
-        if [*map(str, found)] == [self.root]:  # a file lists itself
+        if [*map(str, entries)] == [self.root]:  # a file lists itself
             raise InputError("data.path", f"is {self.path}, which is a file", what)
-        return sorted(str(one).rstrip("/").rpartition("/")[2] for one in found)
+        return sorted(str(entry).rstrip("/").rpartition("/")[2] for entry in entries)
 
     def stamps(self, below: str) -> dict[str, tuple[Any, ...]]:
         """Returns by what each file below a path differs from one written later."""
         self.system.invalidate_cache()
         start = f"{self.root}/{below}".rstrip("/")
-        found = self.system.find(start, detail=True)
+        files = self.system.find(start, detail=True)
         return {
             str(name)[len(start) :].lstrip("/"): tuple(map(info.get, STAMPS))
-            for name, info in found.items()
+            for name, info in files.items()
         }
 
     @contextmanager

@@ -81,17 +81,17 @@ def _dataset(
     share: Share | None,
 ) -> Dataset:
     """Returns the dataset of a store; every process reads all ids and labels."""
-    own = range(len(store.rows)) if share is None else share(store.rows)
+    read = range(len(store.rows)) if share is None else share(store.rows)
     slices = {}
     for t, (name, rows) in enumerate(store.rows.items()):
-        slices[name] = store.read(name) if t in own else np.empty((rows, 0))
+        slices[name] = store.read(name) if t in read else np.empty((rows, 0))
     if not any(store.rows.values()):
         expected = "data (points, features)"
         raise InputError("data.path", f"is {path}, whose slices have no rows", expected)
     about = {kind: [store.values(name, kind) for name in slices] for kind in GROUPS}
-    found = {kind: values for kind, values in about.items() if values[0] is not None}
+    present = {kind: values for kind, values in about.items() if values[0] is not None}
     extra: dict[str, Any] = {"columns": store.columns, "notes": tuple(store.notes)}
-    return related(slices, relations, **found, **extra)
+    return related(slices, relations, **present, **extra)
 
 
 class ZarrStore:
@@ -144,8 +144,8 @@ class ZarrStore:
             is_array = isinstance(self.node, zarr.Array)
             last = self.place.root.rpartition("/")[2]
             self.alone = last if is_array else None
-            found = {last: self.node} if is_array else dict(self.node.arrays())
-        arrays = {name: found[name] for name in sorted(found, key=natural_order)}
+            nodes = {last: self.node} if is_array else dict(self.node.arrays())
+        arrays = {name: nodes[name] for name in sorted(nodes, key=natural_order)}
         if not arrays:
             raise InputError("data.path", f"is {path}, which has no arrays", wanted)
         for name, array in arrays.items():
@@ -195,7 +195,7 @@ class ZarrStore:
         shape = array.shards or array.chunks
         pairs = zip(array.shape, shape, strict=True)
         chunks = math.prod(-(-rows // length) for rows, length in pairs)
-        stored = sum(not one.endswith("zarr.json") for one in files)
+        stored = sum(not file.endswith("zarr.json") for file in files)
         if stored >= chunks:
             return
         got = f"of {name} in {self.place.path} has {stored} of its {chunks} chunks"
@@ -260,7 +260,7 @@ class ParquetFolder:
             InputError: A column is missing in a file, or asked for and no numbers.
         """
         first, *_ = types.values()
-        named = [one for one in self.kinds.values() if one is not None]
+        named = [name for name in self.kinds.values() if name is not None]
         settings = {"data.id": self.kinds["ids"], "data.label": self.kinds["labels"]}
         for setting, column in settings.items():
             if column is not None and column not in first:
@@ -268,20 +268,20 @@ class ParquetFolder:
                 raise InputError(
                     setting, f"is {column!r}", "the name of a column", hint
                 )
-        others = [one for one in first if one not in named]
+        others = [name for name in first if name not in named]
         chosen = others if features is None else [*map(str, features)]
         for column in chosen:
             if column not in first:
                 hint, expected = nearest_name(column, others), "names of columns"
                 raise InputError("data.features", f"names {column!r}", expected, hint)
-        is_left = {one: not _is_number(first[one]) for one in chosen}
-        left = [f"{one} ({first[one]})" for one in chosen if is_left[one]]
+        is_left = {name: not _is_number(first[name]) for name in chosen}
+        left = [f"{name} ({first[name]})" for name in chosen if is_left[name]]
         if left and (features is not None or len(left) == len(chosen)):
             got = f"has {few_of(left)}, which holds no numbers"
             raise InputError("data.features", got, "columns of numbers")
         if left:
             self.notes.append(f"columns left out ({len(left)}): {few_of(left)}")
-        chosen = [one for one in chosen if not is_left[one]]
+        chosen = [name for name in chosen if not is_left[name]]
         if not chosen:
             got = f"is empty: {self.place.path} has no columns of numbers"
             raise InputError("data.features", got, "at least one")

@@ -109,8 +109,8 @@ def ours_by_evidence(data: Problem, seed: int) -> dict[str, Maps]:
     from aljax.sweep import SweepProblem
 
     problem = SweepProblem(data.slices, data.relations)
-    found = select_alignment(problem, key=jax.random.key(seed), n_seeds=2)
-    settings = {WEIGHT: found.choice}
+    selection = select_alignment(problem, key=jax.random.key(seed), n_seeds=2)
+    settings = {WEIGHT: selection.choice}
     return {OURS_BY_EVIDENCE: peers.aljax_fit(data, settings, seed)[0]}
 
 

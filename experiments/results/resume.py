@@ -36,10 +36,10 @@ def checkpoints(settings: RunSettings, dataset: Dataset) -> Iterator[Checkpoints
     about = decides(settings, dataset)
     sweep(_left(settings), _is_useless)
     with ExitStack() as stack:
-        found = _unfinished(settings, about, stack) if settings.resume else []
-        if found:
-            print(f"going on from {found[0].path}", flush=True)
-            folders = [kept.path.parent for kept in found]
+        latest = _unfinished(settings, about, stack) if settings.resume else []
+        if latest:
+            print(f"going on from {latest[0].path}", flush=True)
+            folders = [kept.path.parent for kept in latest]
         else:
             if settings.resume:
                 print("nothing to go on from: starting at epoch 0", flush=True)
@@ -49,10 +49,10 @@ def checkpoints(settings: RunSettings, dataset: Dataset) -> Iterator[Checkpoints
             folders[0],
             epochs=settings.checkpoint_epochs,
             seconds=settings.checkpoint_seconds,
-            resume=bool(found),
+            resume=bool(latest),
             about=about,
         )
-        kept.last = found[0].path if found else None
+        kept.last = latest[0].path if latest else None
         try:
             with kept:
                 yield kept
@@ -112,14 +112,16 @@ def _unfinished(
                 continue
             except FileNotFoundError:
                 continue  # finished meanwhile
-            found = newest(folder)
-            if found is None:
+            manifest = newest(folder)
+            if manifest is None:
                 continue
-            part = found._replace(of={k: found.of[k] for k in about if k in found.of})
+            part = manifest._replace(
+                of={k: manifest.of[k] for k in about if k in manifest.of}
+            )
             if differences(part.of, about):
                 others.append(part)
             else:
-                ours.append(found)
+                ours.append(manifest)
                 stack.enter_context(holding.pop_all())
     if others and not ours:
         check_same(others[0], about)

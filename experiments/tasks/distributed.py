@@ -226,8 +226,8 @@ def load(data: Mapping[str, Any], agreement: Agreement) -> Dataset:
     """
 
     def share(rows: Mapping[str, int]) -> range:
-        found = {f"rows of {name}": count for name, count in rows.items()}
-        agreement.same("slices", {"slices": len(rows)} | found)
+        counts = {f"rows of {name}": count for name, count in rows.items()}
+        agreement.same("slices", {"slices": len(rows)} | counts)
         return aljax.distributed.share(len(rows)).own
 
     with agreement.together("load"):
@@ -262,9 +262,9 @@ def whole(
     """Returns all maps and their mates without data, and in process 0 all graphs."""
     count = len(dataset.slices)
     maps, history = aljax.distributed.gather(fitted, count)
-    own, room, _ = aljax.distributed.share(count)
+    local, room, _ = aljax.distributed.share(count)
     sizes = [*map(len, maps)]
-    ahead = graphs_ahead(fitted.graphs, room, sizes, range(own.stop, count))
+    ahead = graphs_ahead(fitted.graphs, room, sizes, range(local.stop, count))
     together = dataclasses.replace(
         fitted,
         maps=maps,

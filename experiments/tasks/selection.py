@@ -67,10 +67,10 @@ def resolved(
             line.update(done - line.n)
 
         key = jax.random.key(built.seed)
-        found = select_alignment(problem, key=key, progress=progress)
-    print(f"{WEIGHT} {found.why}", flush=True)
+        selection = select_alignment(problem, key=key, progress=progress)
+    print(f"{WEIGHT} {selection.why}", flush=True)
     sources.keep(built.data, loaded)
-    return settings.build(_weighed(composed, found.choice)), found
+    return settings.build(_weighed(composed, selection.choice)), selection
 
 
 def _is_auto(composed: Mapping[str, Any]) -> bool:
@@ -82,36 +82,41 @@ def _weighed(composed: Mapping[str, Any], weight: float) -> dict[str, Any]:
     return {**composed, "alignment": {**composed["alignment"], WEIGHT: weight}}
 
 
-def write(found: Selection, path: Path, *, heading: str) -> None:
+def write(selection: Selection, path: Path, *, heading: str) -> None:
     """Writes the curve as a picture and as JSON."""
-    write_json(path.with_name(f"{path.name}.json"), found._asdict())
-    curve(found, heading=heading).savefig(path.with_name(f"{path.name}.png"), dpi=150)
+    write_json(path.with_name(f"{path.name}.json"), selection._asdict())
+    curve(selection, heading=heading).savefig(
+        path.with_name(f"{path.name}.png"), dpi=150
+    )
 
 
-def curve(found: Selection, *, heading: str) -> Figure:
+def curve(selection: Selection, *, heading: str) -> Figure:
     """Draws hidden mates and trustworthiness over the weights."""
     figure = Figure(figsize=(7, 5.5), layout="constrained")
-    figure.suptitle(f"{heading}: {WEIGHT} {found.choice:g} chosen")
+    figure.suptitle(f"{heading}: {WEIGHT} {selection.choice:g} chosen")
     axes = figure.subplots(2, sharex=True)
     named = (
-        ("displacement of\nhidden mates, radii", found.hidden),
-        ("trustworthiness,\n15 neighbors", found.trustworthiness),
+        ("displacement of\nhidden mates, radii", selection.hidden),
+        ("trustworthiness,\n15 neighbors", selection.trustworthiness),
     )
     lines = (
-        (found.choice, {"color": "black", "label": "chosen"}),
-        (found.reference, {"color": "grey", "linestyle": ":", "label": "reference"}),
+        (selection.choice, {"color": "black", "label": "chosen"}),
+        (
+            selection.reference,
+            {"color": "grey", "linestyle": ":", "label": "reference"},
+        ),
     )
     for axis, color, (name, values) in zip(axes, PALETTE, named, strict=False):
         mean, half = interval(values)
         bars: dict[str, Any] = {"color": color, "marker": "o", "capsize": 3}
-        axis.errorbar(found.weights, mean, yerr=half, **bars)
+        axis.errorbar(selection.weights, mean, yerr=half, **bars)
         for weight, style in lines:
             axis.axvline(weight, linewidth=1, **style)
         axis.set(ylabel=name, xscale="log")
         axis.grid(alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].legend(frameon=False)
-    over = f"bars: 95 % intervals over {found.hidden.shape[1]} seeds"
+    over = f"bars: 95 % intervals over {selection.hidden.shape[1]} seeds"
     axes[1].set_xlabel(f"{WEIGHT} ({over})")
     return figure
 

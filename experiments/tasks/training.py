@@ -164,7 +164,7 @@ class Outer(eqx.Module):
 
 
 class Held(NamedTuple):
-    """What a search has found, held while gradients are taken.
+    """The graphs and mates of a search, held while gradients are taken.
 
     Attributes:
         problem: The graphs and mates.
@@ -256,7 +256,7 @@ def train(
     for count in range(training.steps):
         if held is None or count % training.refresh == 0:
             held = hold(of, count, maps)
-        found = aljax.hypergradient(
+        derivative = aljax.hypergradient(
             held.outer,
             held.problem,
             held.params,
@@ -265,11 +265,11 @@ def train(
             through=held.through,
             adjoint=held.adjoint,
         )
-        losses.append(float(found.value))
-        gradient, maps = found.gradient, found.solution.maps
+        losses.append(float(derivative.value))
+        gradient, maps = derivative.gradient, derivative.solution.maps
         if penalty is not None:
             gradient = eqx.apply_updates(gradient, eqx.filter_grad(penalty)(of))
-        saddle = float(found.curvature) <= 0  # its derivative says nothing
+        saddle = float(derivative.curvature) <= 0  # its derivative says nothing
         saddles += saddle
         if not saddle:
             updates, state = optimizer.update(gradient, state)
