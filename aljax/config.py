@@ -242,15 +242,15 @@ class LayoutConfig(_Settings):
 
     def _check_space(self) -> None:
         metric, components = self.output_metric, self.n_components
-        told, wanted = f"`output_metric={metric!r}`", SPACES.get(metric)
+        setting, wanted = f"`output_metric={metric!r}`", SPACES.get(metric)
         if wanted not in (None, components):
-            got, expected = f"is {components} beside {told}", f"{wanted}"
+            got, expected = f"is {components} beside {setting}", f"{wanted}"
             raise InputError("n_components", got, expected)
         if self.densmap and not self.euclidean:
-            got, remedy = f"is True beside {told}", "Densities are Euclidean."
+            got, remedy = f"is True beside {setting}", "Densities are Euclidean."
             raise InputError("densmap", got, "False", remedy)
         if self.euclidean and self.output_metric_kwds:
-            got = f"is {self.output_metric_kwds!r} beside {told}"
+            got = f"is {self.output_metric_kwds!r} beside {setting}"
             raise InputError("output_metric_kwds", got, "None")
 
     @property

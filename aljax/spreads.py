@@ -115,7 +115,7 @@ def _warn_of_far(
     rows: Rows, names: Sequence[Hashable], columns: Any, place: Place, robust: str
 ) -> int:
     """Warns of a few cells that make a column's spread; returns of how many columns."""
-    sizes, told = [*map(len, rows)], 0
+    sizes, count = [*map(len, rows)], 0
     for column in columns:
         values = np.concatenate([part[:, column] for part in rows]).astype(float)
         low, middle, high = np.nanpercentile(values, [25, 50, 75])
@@ -124,7 +124,7 @@ def _warn_of_far(
         rare = 0 < len(far) <= max(RARE * len(values), 1)
         if not rare or (off[far] ** 2).sum() < 0.9 * (off**2).sum():
             continue
-        told += 1
+        count += 1
         farthest = int(off.argmax())
         t = int(np.searchsorted(np.cumsum(sizes), farthest, side="right"))
         said = "one cell makes" if len(far) == 1 else f"{len(far)} cells make"
@@ -132,7 +132,7 @@ def _warn_of_far(
             f"{said} nearly all of the spread of column {names[column]!r}, such as "
             f"{values[farthest]:g} in {place(t, farthest - sum(sizes[:t]))}. {robust}"
         )
-    return told
+    return count
 
 
 def shares(rows: Rows) -> np.ndarray:
@@ -157,19 +157,19 @@ def warn_of_codes(
         return
     low = np.min([part.min(axis=0) for part in rows if len(part)], axis=0)
     high = np.max([part.max(axis=0) for part in rows if len(part)], axis=0)
-    told: dict[str, list[Any]] = {NUMBER: [], CODE: []}
+    columns_of: dict[str, list[Any]] = {NUMBER: [], CODE: []}
     # Most whole numbers, as those of images, are too few for a code.
     for column in np.flatnonzero(high - low + 1 >= 0.9 * members).tolist():
         values = np.concatenate([part[:, column] for part in rows])
         if (values != np.floor(values)).any():
             continue
         if high[column] - low[column] + 1 == len(np.unique(values)) == count:
-            told[NUMBER].append(names[column])
+            columns_of[NUMBER].append(names[column])
         elif known is not None and _is_code(values, known, members):
-            told[CODE].append(names[column])
-    if len(told[NUMBER]) > 1:  # ranks
-        told[NUMBER].clear()
-    for said, columns in told.items():
+            columns_of[CODE].append(names[column])
+    if len(columns_of[NUMBER]) > 1:  # ranks
+        columns_of[NUMBER].clear()
+    for said, columns in columns_of.items():
         if columns:
             shown = few_of([*map(repr, columns)])
             alone = "Rows are compared by nothing else: add columns."

@@ -72,8 +72,8 @@ def follow_paths(maps: AlignedEmbedding, t: int, paths: Paths) -> Followed:
         slope += way.of_self[i].T @ np.stack([space.first[i], change[i]])
         slope /= space.unit
         if pulls.scale:
-            asked = way.to_mates[i] @ (pulls.data[i] - paths.first[i])
-            slope += pulls.scale**2 * (asked + np.outer(way.to_self[i, 1], moved[i]))
+            pull = way.to_mates[i] @ (pulls.data[i] - paths.first[i])
+            slope += pulls.scale**2 * (pull + np.outer(way.to_self[i, 1], moved[i]))
         *by_column, loss = moved[i] * slope
         columns[i] = np.stack(by_column, axis=1)
         missing = places[paths.rows[i]] - way.start[i] - columns[i].sum(axis=0)

@@ -102,12 +102,12 @@ class Contributions(eqx.Module):
     def __repr__(self) -> str:
         mean = self.mean()
         length = np.linalg.norm(mean.moves)
-        who = (
+        named = (
             self.members[0]
             if len(self.members) == 1
             else f"{len(self.members)} members"
         )
-        lines = [f"Contributions: {who}, {self.title}, move {length:.3g}, of it"]
+        lines = [f"Contributions: {named}, {self.title}, move {length:.3g}, of it"]
         lines += [
             f"  {mean.along[0, j]:+.3g}  {self.columns[j]}"
             for j in mean.order()[0, :SHOWN]

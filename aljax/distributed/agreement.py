@@ -154,8 +154,8 @@ def differences(said: Sequence[Mapping[str, str]]) -> Iterator[tuple[str, str]]:
             )
         if len(processes) > 1:
             parts = [
-                f"{value} in process{'es' * (len(who) > 1)} {', '.join(who)}"
-                for value, who in processes.items()
+                f"{value} in process{'es' * (len(numbers) > 1)} {', '.join(numbers)}"
+                for value, numbers in processes.items()
             ]
             yield name, "is " + ", ".join(parts)
 

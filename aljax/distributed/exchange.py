@@ -293,7 +293,7 @@ def _padded(arrays: Sequence[np.ndarray], room: int) -> np.ndarray:
 
 def own_links(
     relations: Any,
-    seen: range,
+    in_reach: range,
     count: int,
     sizes: Sequence[int],
     data: Sequence[np.ndarray | None],
@@ -304,7 +304,7 @@ def own_links(
     Raises:
         ValueError: As `read_relations`, where the slices are counted so.
     """
-    first, local = seen.start, range(seen.start, seen.start + count)
+    first, local = in_reach.start, range(in_reach.start, in_reach.start + count)
     if isinstance(relations, Mapping):
         part: Any = {
             (s - first, t - first): pairs
@@ -313,10 +313,10 @@ def own_links(
         }
     else:
         by_ids = relations is not None and len(relations) == len(sizes)
-        stop = seen.stop if by_ids else seen.stop - 1
+        stop = in_reach.stop if by_ids else in_reach.stop - 1
         part = None if relations is None else relations[first:stop]
-    held = [*data, *[None] * (len(seen) - count)]
-    slices = slices_of(sizes[first : seen.stop], held)
+    held = [*data, *[None] * (len(in_reach) - count)]
+    slices = slices_of(sizes[first : in_reach.stop], held)
     window = alignment.alignment_window_size
     try:
         links = read_relations(part, slices, alignment_window_size=window)

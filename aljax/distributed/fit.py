@@ -177,20 +177,20 @@ def fit(
         graphs = build_graphs(read, graph, seed=knn_seed, **targets)
     with timed("relations", seconds):
         window = window_of(relations, alignment, n_slices)
-        seen = range(here.start, min(here.stop + window, n_slices))
-        ahead = graphs_ahead(graphs, room, sizes, seen[len(here) :])
+        in_reach = range(here.start, min(here.stop + window, n_slices))
+        ahead = graphs_ahead(graphs, room, sizes, in_reach[len(here) :])
         with agreement.together("relations"):
-            links = own_links(relations, seen, len(here), sizes, dense, alignment)
+            links = own_links(relations, in_reach, len(here), sizes, dense, alignment)
         related = relate(
             links,
             [*graphs, *ahead],
             alignment_strengths=alignment.alignment_strengths,
             alignment_decay=alignment.alignment_decay,
-            names=[slice_name(t, slice_labels) for t in seen],
+            names=[slice_name(t, slice_labels) for t in in_reach],
             dicts={
                 t - here.start: name
                 for t, name in names_of_dicts(relations).items()
-                if t in seen
+                if t in in_reach
             },
         )
         within = {

@@ -95,11 +95,11 @@ def sample(
 
 
 def _all_of(
-    data: np.ndarray, asked: np.ndarray, n_neighbors: int, metric: str
+    data: np.ndarray, met_few: np.ndarray, n_neighbors: int, metric: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """The exact neighbors of some rows, each first itself."""
-    held, itself = hold(data, metric), np.flatnonzero(asked)[:, None]
-    indices, distances = nearest_held(data[asked], held, n_neighbors)
+    held, itself = hold(data, metric), np.flatnonzero(met_few)[:, None]
+    indices, distances = nearest_held(data[met_few], held, n_neighbors)
     # Of equal rows another may stand first.
     order = np.argsort(indices == itself, axis=1, kind="stable")[:, : n_neighbors - 1]
     near, lengths = (np.take_along_axis(x, order, 1) for x in (indices, distances))
@@ -148,10 +148,10 @@ def _search_leaf(
     `leaf` is its first place, its first block and the first block of the next.
     """
     rows, members, points, _ = placed
-    asked = jax.lax.dynamic_slice_in_dim(points, leaf[0], places)
+    queries = jax.lax.dynamic_slice_in_dim(points, leaf[0], places)
     query_rows = jax.lax.dynamic_slice_in_dim(members, leaf[0], places)
     blocks = _near_leaf(blocks, leaf[1:])
-    near = _meet(asked, placed, blocks, n_neighbors)
+    near = _meet(queries, placed, blocks, n_neighbors)
     return _measure(rows, near, rows[query_rows], n_neighbors, query_rows)
 
 
@@ -175,7 +175,7 @@ def search_others(
 
 
 def _meet(
-    asked: Float[Array, "places axes"],
+    queries: Float[Array, "places axes"],
     placed: tuple[Array, Array, Array, Array],
     blocks: Blocks,
     n_neighbors: int,
@@ -184,7 +184,7 @@ def _meet(
     _, members, points, half_norms = placed
     starts, counts, _ = blocks
     probes = probed(len(starts), n_neighbors)
-    probe = _probe(asked, blocks, probes)
+    probe = _probe(queries, blocks, probes)
     tiles, blocks_of, used, slots = _tiles(probe, len(starts))
 
     def compare(step: Array, values: Array) -> Array:
@@ -196,14 +196,14 @@ def _meet(
         inside = jnp.arange(BLOCK) < counts[these][:, None]
         lengths = jnp.where(inside, half_norms[others], jnp.inf)
         dots = jnp.einsum(
-            "tqa,tba->tqb", asked[some], points[others], precision="highest"
+            "tqa,tba->tqb", queries[some], points[others], precision="highest"
         )
         met = dots - lengths[:, None]
         return jax.lax.dynamic_update_slice_in_dim(values, met, step * TILES, 0)
 
     values = jnp.zeros((len(tiles), TILE, BLOCK), points.dtype)
     values = jax.lax.fori_loop(0, used, compare, values).reshape(-1, BLOCK)
-    met = values[slots].reshape(len(asked), -1)
+    met = values[slots].reshape(len(queries), -1)
     nearness, chosen = _largest(met, min(candidates(n_neighbors), met.shape[1]))
     at = jnp.take_along_axis(probe, chosen // BLOCK, axis=1)
     near = members[starts[at] + chosen.astype(jnp.int32) % BLOCK]
@@ -249,13 +249,13 @@ def _nearest_blocks(
 
 
 def _probe(
-    asked: Float[Array, "places axes"], blocks: Blocks, probes: int
+    queries: Float[Array, "places axes"], blocks: Blocks, probes: int
 ) -> Int[Array, "places probes"]:
     """The blocks whose centers are nearest to each point."""
     _, counts, centers = blocks
     lengths = jnp.where(counts > 0, jnp.sum(centers**2, axis=1) / 2, jnp.inf)
-    asked = asked[:, : centers.shape[1]]
-    dots = jnp.matmul(asked, centers.T, precision="highest")
+    queries = queries[:, : centers.shape[1]]
+    dots = jnp.matmul(queries, centers.T, precision="highest")
     return _largest(dots - lengths, probes)[1].astype(jnp.int32)
 
 

@@ -216,8 +216,8 @@ def _by_blocks(queries: np.ndarray, held: HeldRows, n_neighbors: int) -> Nearest
     squared = np.zeros((len(queries), n_neighbors))
     for start in range(0, len(queries), QUERY_BLOCK):
         block = scaled[start : start + QUERY_BLOCK]
-        asked = _padded(block, QUERY_BLOCK)
-        best = _search(held.rows, points, n_neighbors, asked, held.half_norms)
+        padded = _padded(block, QUERY_BLOCK)
+        best = _search(held.rows, points, n_neighbors, padded, held.half_norms)
         for table, part in zip((chosen, squared), best, strict=True):
             table[start : start + len(block)] = np.asarray(part).T[: len(block)]
     return chosen, squared

@@ -49,8 +49,10 @@ def all_pairs(
             return _loop(between)(rows, others, *arguments)
         return _one_by_one(rows, others, metric, arguments)
     except NumbaError as error:
-        told = str(error).partition("\n")[0]
-        raise ValueError(f"numba cannot compile it for these rows: {told}") from error
+        message = str(error).partition("\n")[0]
+        raise ValueError(
+            f"numba cannot compile it for these rows: {message}"
+        ) from error
 
 
 def plain(metric: Any, rows: np.ndarray, kwds: Mapping[str, Any]) -> Any:

@@ -202,8 +202,8 @@ def space_of(layout: LayoutConfig) -> Space:
     try:
         shape = jax.eval_shape(lambda x: squared_distance(x, x, space), point).shape
     except Exception as error:  # whatever a function of the user's raises
-        told = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-        raise _unfit(metric, f"cannot be traced by JAX ({told})") from error
+        message = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        raise _unfit(metric, f"cannot be traced by JAX ({message})") from error
     if shape != (1,):
         raise _unfit(metric, f"returns an array of shape {shape[1:]}")
     return space

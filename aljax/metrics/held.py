@@ -96,9 +96,13 @@ def differences(
 
 def _read_deviation(noise: Any, columns: int) -> np.ndarray:
     try:
-        told = np.asarray(noise, dtype=float)
-        if told.shape in ((), (columns,)) and (told >= 0).all() and told.max() < np.inf:
-            return told
+        deviation = np.asarray(noise, dtype=float)
+        if (
+            deviation.shape in ((), (columns,))
+            and (deviation >= 0).all()
+            and deviation.max() < np.inf
+        ):
+            return deviation
     except (TypeError, ValueError):
         pass
     expected = f"a number of at least 0, or one for each of {columns} columns"

@@ -87,12 +87,12 @@ class Moves(eqx.Module):
         pandas = optional("pandas", "frames")
         listed = np.flatnonzero(np.isfinite(self.members.statistic))
         calls: Calls = getattr(self, of)
-        who = listed
+        members = listed
         columns: dict[str, Any] = {}
         if of == "steps":
-            who, listed = self.member, np.arange(len(self.member))
+            members, listed = self.member, np.arange(len(self.member))
             columns["step"] = self.step
-        columns["member"] = [self.names[code] for code in who]
+        columns["member"] = [self.names[code] for code in members]
         columns |= {name: x[listed] for name, x in calls._asdict().items()}
         return pandas.DataFrame(columns)
 

@@ -168,7 +168,7 @@ def displacement(
     else:
         members = Members(moves.codes, [*map(str, moves.names)])
     titles = read_titles(titles, model, len(maps))
-    who, moved = _distances(maps, members)
+    codes, moved = _distances(maps, members)
     if not any(lengths.size for lengths in moved):
         got = "has no member in two consecutive slices, so none moves"
         raise InputError("model", got, "several slices that share members")
@@ -181,7 +181,7 @@ def displacement(
     hue = read_color("color", color)
     _draw_distances(axis, moved, hue if moves is None else to_rgba(UNKNOWN))
     if moves is not None:
-        who, moved = _draw_called(axis, who, moved, moves, hue)
+        codes, moved = _draw_called(axis, codes, moved, moves, hue)
     axis.set(xlim=(0.4, len(moved) + 0.6), ylim=(0, top))
     long = max(map(len, titles)) > TITLE  # then the slices' numbers stand for them
     ends = [*map(str, range(len(titles)))] if long else titles
@@ -195,7 +195,7 @@ def displacement(
     axis.set_ylabel("displacement, in radii of the maps")
     axis.set_title(heading or "how far members move")
     steps, rows = _farthest(moved)
-    names = [members.names[who[t][i]] for t, i in zip(steps, rows, strict=True)]
+    names = [members.names[codes[t][i]] for t, i in zip(steps, rows, strict=True)]
     heights = [moved[t][i] for t, i in zip(steps, rows, strict=True)]
     places = np.column_stack([np.array(steps) + 1, heights])
     axis.scatter(*places.T, s=9, color=PALETTE[1], zorder=3)
@@ -207,25 +207,26 @@ def _distances(
     maps: Sequence[Map], members: Members
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """The members that each two consecutive slices share, and how far they move."""
-    who, moved = [], []
+    codes_of, moved = [], []
     for t, (before, after) in enumerate(pairwise(members.codes)):
         codes, here, there = np.intersect1d(before, after, return_indices=True)
-        who.append(codes)
+        codes_of.append(codes)
         moved.append(np.linalg.norm(maps[t + 1][there] - maps[t][here], axis=1))
-    return who, moved
+    return codes_of, moved
 
 
 def _draw_called(
-    axis: Axes, who: list[np.ndarray], moved: list[np.ndarray], moves: Moves, hue: Any
+    axis: Axes, codes: list[np.ndarray], moved: list[np.ndarray], moves: Moves, hue: Any
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Draws a dot for each called step, and returns those alone."""
     called = np.split(moves.steps.called, np.cumsum([*map(len, moved)])[:-1])
-    who, moved = (
-        [x[of] for x, of in zip(values, called, strict=True)] for values in (who, moved)
+    codes, moved = (
+        [x[of] for x, of in zip(values, called, strict=True)]
+        for values in (codes, moved)
     )
     at = np.repeat(np.arange(1, len(moved) + 1), [*map(len, moved)])
     axis.scatter(at, np.concatenate(moved), s=4, color=hue, alpha=0.5, zorder=2.5)
-    return who, moved
+    return codes, moved
 
 
 def _draw_distances(axis: Axes, shared: list[np.ndarray], color: Any) -> None:

@@ -161,7 +161,7 @@ def check_evidence(
     Raises:
         ReversedError: Neighborhoods agree where a dict is read the other way round.
     """
-    told: list[str] = []
+    cases: list[str] = []
     turned: dict[int, str] = {}
     for t, offset in adjacent(relations):
         verdict, mates = judge(overlaps(t, offset)), relations[t, offset]
@@ -179,16 +179,16 @@ def check_evidence(
             turned[t] = f"{verdict.share:.2g} (the other way round {back.share:.2g})"
         elif (near or better) and verdict.blur <= BLUR:
             shares = f"{verdict.share:.2g} (by chance {verdict.chance:.2g}{hint})"
-            told.append(f"{shares} between {names[t]} and {names[t + offset]}")
+            cases.append(f"{shares} between {names[t]} and {names[t + offset]}")
     meant = "the share of neighbors that mates have in common is"
     if turned:
         t = min(turned)
         expected = f"rows of {names[t]} mapped to rows of {names[t + 1]}"
         got = f"is reversed: {meant} {turned[t]}"
         raise ReversedError.about({t: dicts[t] for t in turned}, got, expected, TURN)
-    if told:
+    if cases:
         remedy = "Check the order of rows and slices"
-        warn(f"The data contradict `relations`: {meant} {', '.join(told)}. {remedy}.")
+        warn(f"The data contradict `relations`: {meant} {', '.join(cases)}. {remedy}.")
 
 
 def reverse(
