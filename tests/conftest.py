@@ -25,6 +25,17 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("ci")
 
+# Programs of tests run briefly, so most of their time is that of compiling them.
+BRIEFLY = "JAX_DISABLE_MOST_OPTIMIZATIONS"
+
+
+def pytest_configure(config):
+    """Compiles with few optimizations, except for slow tests or where asked for all."""
+    if BRIEFLY not in os.environ and config.option.markexpr == "not slow":
+        os.environ[BRIEFLY] = "1"  # for processes that tests start
+        jax.config.update(BRIEFLY.lower(), True)
+
+
 # Compiled programs make a large heap: to walk it less often saves a twentieth.
 gc.set_threshold(100_000, 50, 100)
 
