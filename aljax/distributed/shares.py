@@ -80,23 +80,22 @@ def nearest_of_all(
     best = np.asarray(knn.indices) + np.int32(here.start), np.array(knn.distances)
     best[1][0] = -1  # a row is its own first neighbor
     some = np.linspace(0, len(data) - 1, min(SAMPLE, len(data))).astype(int)
-    near = nearest_held(data[some], hold(data, metric), n_neighbors)
-    true = near[0].T, near[1].T
+    true: list[np.ndarray] = []  # distances of some rows to the nearest of each block
     for there, visiting in shares.visitors(data):
+        most = min(n_neighbors - (there != here), len(there))
+        if not exactly:
+            true.append(nearest_held(data[some], hold(visiting, metric), most)[1])
         if there == here:
             continue
-        most = min(n_neighbors - 1, len(there))
-        held = hold(visiting, metric)
         if exactly:
-            table = nearest_held(data, held, most)
+            table = nearest_held(data, hold(visiting, metric), most)
         else:
-            near = nearest_held(data[some], held, most)
-            _merge(true, (near[0].T, near[1].T))
             table = nearest_of_many(data, in_cells(visiting, metric), most)
         _merge(best, (table[0].T + np.int32(there.start), table[1].T))
     indices, distances = best
     if not exactly:
-        is_found = distances[1:, some] <= true[1][-1] * (1 + 1e-4)
+        farthest = np.sort(np.hstack(true))[:, n_neighbors - 1]
+        is_found = distances[1:, some] <= farthest * (1 + 1e-4)
         warn_of_few(float(is_found.mean()), data.shape[1])
     distances[0] = 0
     return KNN(on_device(indices), as_floats(distances))
