@@ -98,7 +98,8 @@ def overlap(
     linked[mates.others] = 1
     mapped = scipy.sparse.csr_matrix(before @ mapping)[mates.rows]
     mapped.data[:] = 1
-    there = after[mates.others].multiply(linked).tocsr()
+    there = after[mates.others]
+    there.data *= linked[there.indices]
     there.eliminate_zeros()
     shared = np.asarray(mapped.multiply(there).sum(axis=1)).ravel()
     sizes = mapped.getnnz(axis=1), there.getnnz(axis=1)
