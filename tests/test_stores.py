@@ -1,5 +1,6 @@
 """Slices of zarr stores and Parquet files: what is read, and what is refused."""
 
+import datetime
 import json
 import os
 import sys
@@ -212,6 +213,12 @@ def test_chunks_that_were_never_written(data, tmp_path):
     assert not read[7:].any()
 
 
+def test_files_beside_the_chunks_are_no_chunks(store):
+    (store / "week9" / "c" / "0" / "0").rename(store / "week9" / "c" / "0" / ".copy")
+    with pytest.warns(UserWarning, match=r"11 of its 12 chunks"):
+        load(store)
+
+
 def test_a_damaged_chunk_is_named(store):
     for content in (b"", b"nonsense", bytes(100)):
         (store / "week9" / "c" / "1" / "1").write_bytes(content)
@@ -279,6 +286,28 @@ def test_parquet_files_give_the_slices(data, ids, folder, monkeypatch):
     assert dataset.notes == ("columns left out (1): kind (string)",)
     dataset = parquet(folder, id="who", features=["f3", "f1"])
     np.testing.assert_array_equal(dataset.slices[0], data["week2"][:, [3, 1]])
+
+
+def test_parquet_columns_of_any_kind_are_labels_or_left_out(data, folder):
+    for name, rows in data.items():
+        count = len(rows)
+        day = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
+        columns = {
+            "f": rows[:, 0],
+            "group": pa.array((["a", "b"] * count)[:count]).dictionary_encode(),
+            "member": pa.array([f"m{i}" for i in range(count)]).dictionary_encode(),
+            "at": pa.array([day] * count, pa.timestamp("us", "UTC")),
+            "hour": pa.array([datetime.time(1)] * count),
+            "both": pa.array([{"a": 1}] * count),
+        }
+        put(folder, name, columns)
+    dataset = parquet(folder, id="member", label="group")
+    assert dataset.columns == ("f",)
+    assert [note.split(":")[0] for note in dataset.notes] == ["columns left out (3)"]
+    assert dataset.labels is not None
+    assert dataset.labels[0][:3].tolist() == ["a", "b", "a"]
+    assert dataset.relations[0][:2].tolist() == ["m0", "m1"]
+    assert len(parquet(folder, id="member", label="at").slices) == 3
 
 
 def test_parquet_files_that_are_refused(data, folder):

@@ -110,7 +110,7 @@ def told(path: str, part: str = "") -> Iterator[None]:
     """Tells errors of files in one line; each file system has its own."""
     try:
         yield
-    except InputError:
+    except (InputError, MemoryError):
         raise
     except ImportError as error:  # of a protocol, such as s3fs for s3://
         got, expected = f"is {path} ({short(error)})", "a path, or a URL of fsspec"

@@ -178,7 +178,7 @@ class ZarrStore:
         with self.place.steady(place) as files:
             self._check_whole(array, place, files)
             values = array[:]
-        if values.dtype.kind not in "biufUOT" or (kind, values.dtype.kind) == GAPS:
+        if values.dtype.kind not in ("biuUOT" if kind == "ids" else "biufUOT"):
             got = f"of {place} in {self.place.path} has dtype {values.dtype}"
             raise InputError("data.path", got, "whole numbers or text")
         text = values.dtype.kind in "OT"
@@ -192,13 +192,14 @@ class ZarrStore:
         Raises:
             InputError: All are missing, or the others would be read as no numbers.
         """
-        shape = array.shards or array.chunks
-        pairs = zip(array.shape, shape, strict=True)
-        chunks = math.prod(-(-rows // length) for rows, length in pairs)
-        stored = sum(not file.endswith("zarr.json") for file in files)
-        if stored >= chunks:
+        pairs = zip(array.shape, array.shards or array.chunks, strict=True)
+        grid = product(*(range(-(-rows // length)) for rows, length in pairs))
+        chunks = {array.metadata.encode_chunk_key(place) for place in grid}
+        stored = chunks & files.keys()
+        if stored == chunks:
             return
-        got = f"of {name} in {self.place.path} has {stored} of its {chunks} chunks"
+        got = f"of {name} in {self.place.path} has {len(stored)} of its {len(chunks)} "
+        got += "chunks"
         fill = np.asarray(array.fill_value)
         if not stored or (fill.dtype.kind == "f" and not np.isfinite(fill)):
             expected = "arrays whose chunks are all written"
@@ -206,16 +207,12 @@ class ZarrStore:
         warn(f"`data.path` {got}: the rest is read as {fill}, as zarr stores it.")
 
 
-GAPS = ("ids", "f")  # no name of a member
-
-
 def _blocks(array: Any) -> Iterator[tuple[slice, slice]]:
     """Yields the parts that are read at once: whole chunks, of `BLOCK` bytes or one."""
     chunk = array.shards or array.chunks
     step, room = [*chunk], max(1, BLOCK // (math.prod(chunk) * array.dtype.itemsize))
     for axis in (1, 0):
-        needed = -(-array.shape[axis] // chunk[axis])
-        times = max(1, min(room, needed))
+        times = max(1, min(room, -(-array.shape[axis] // chunk[axis])))
         step[axis], room = chunk[axis] * times, room // times
     places = (range(0, n, s) for n, s in zip(array.shape, step, strict=True))
     for row, column in product(*places):
@@ -244,7 +241,6 @@ class ParquetFolder:
                 opened = self._open(name)
                 self.rows[name] = opened.metadata.num_rows
                 types[name] = {f.name: f.type for f in opened.schema_arrow}
-        self.columns: tuple[str, ...] | None
         self.columns, self.dtype = self._columns(types, features)
 
     def _open(self, name: str) -> Any:
@@ -302,7 +298,6 @@ class ParquetFolder:
 
     def read(self, name: str) -> np.ndarray:
         """Returns the columns that are compared, read some rows at a time."""
-        assert self.columns is not None
         rows = np.empty((self.rows[name], len(self.columns)), self.dtype)
         start, file = 0, self.files[name]
         with self.place.steady(file):
@@ -338,7 +333,8 @@ class ParquetFolder:
 
 
 def _is_number(of: Any) -> bool:
-    return np.dtype(of.to_pandas_dtype()).kind in "iuf"
+    types = needed("pyarrow").types
+    return types.is_integer(of) or types.is_floating(of)
 
 
 def _checked(rows: np.ndarray, name: str, path: str) -> np.ndarray:
