@@ -66,9 +66,10 @@ def one_of(*choices: str, optional: bool = False) -> Check:
 
     def check(name: str, value: Any) -> None:
         if not isinstance(value, str) or value not in choices:
-            hint = nearest_name(str(value), choices).rstrip(".")
-            expected = f"one of {', '.join(choices)} ({hint})"
-            raise InputError(name, f"is {value!r}", expected)
+            expected = f"one of {', '.join(choices)}"
+            hint = nearest_name(str(value), choices)
+            remedy = "" if hint.startswith("known") else hint
+            raise InputError(name, f"is {value!r}", expected, remedy)
 
     return unless(lambda value: optional and value is None, check)
 

@@ -40,7 +40,8 @@ def warn_of_columns(
     Args:
         slices: As they came; without gaps if `scale` is None.
         ids: For each slice its rows' ids, if relations are ids.
-        scale: As in `fit`: None warns of units and codes, "standard" of single cells.
+        scale: As in `fit`: None warns of units, "standard" of single cells, and all
+            but "none" of codes.
     """
     rows: list[Any] = [slice_.dense for slice_ in slices]
     metric = slices[0].metric
@@ -55,13 +56,14 @@ def warn_of_columns(
         return f"row {row} of {slices[t].name}"
 
     robust = 'Correct it, or take `scale="robust"`.'
-    if isinstance(scale, str) and scale == "standard":
-        warn_of_cells(rows, names, place, robust)
-    if scale is not None:
-        return
     units = '`fit(scale="standard")` compares columns in units of their own spread'
     remedy = f'{units}; `scale="none"` is quiet.'
-    warn_of_units(rows, names, place, remedy=remedy, robust=robust)
+    if scale is None:
+        warn_of_units(rows, names, place, remedy=remedy, robust=robust)
+    elif isinstance(scale, str) and scale == "standard":
+        warn_of_cells(rows, names, place, robust)
+    if isinstance(scale, str) and scale == "none":
+        return
     labels = (
         None if ids is None else [label for part in ids for label in as_plain(part)]
     )
@@ -155,17 +157,19 @@ def warn_of_codes(
     members = count if known is None else len({*known})
     if members < CODES:
         return
-    low = np.min([part.min(axis=0) for part in rows if len(part)], axis=0)
-    high = np.max([part.max(axis=0) for part in rows if len(part)], axis=0)
+    low = np.fmin.reduce([np.fmin.reduce(part) for part in rows if len(part)])
+    high = np.fmax.reduce([np.fmax.reduce(part) for part in rows if len(part)])
     columns_of: dict[str, list[Any]] = {NUMBER: [], CODE: []}
     # Most whole numbers, as those of images, are too few for a code.
     for column in np.flatnonzero(high - low + 1 >= 0.9 * members).tolist():
         values = np.concatenate([part[:, column] for part in rows])
+        held = np.flatnonzero(~np.isnan(values)).tolist()
+        values = values[held]
         if (values != np.floor(values)).any():
             continue
         if high[column] - low[column] + 1 == len(np.unique(values)) == count:
             columns_of[NUMBER].append(names[column])
-        elif known is not None and _is_code(values, known, members):
+        elif known is not None and _is_code(values, [known[row] for row in held]):
             columns_of[CODE].append(names[column])
     if len(columns_of[NUMBER]) > 1:  # ranks
         columns_of[NUMBER].clear()
@@ -177,14 +181,15 @@ def warn_of_codes(
             warn(f"it seems that column {shown} {said}. {advice}")
 
 
-def _is_code(values: np.ndarray, ids: Sequence[Any], members: int) -> bool:
+def _is_code(values: np.ndarray, ids: Sequence[Any]) -> bool:
     """Tells if each id has a number, and nearly each another one."""
+    members = len({*ids})
     pairs = {*zip(ids, values.tolist(), strict=True)}
     repeat = members < len(values)
     return repeat and len(pairs) == members and len(np.unique(values)) >= 0.9 * members
 
 
-def few_of(words: Sequence[str]) -> str:
+def few_of(words: Sequence[str], most: int = SHOWN) -> str:
     """Returns words as a line that is not too long."""
-    more = f" and {len(words) - SHOWN} more" if len(words) > SHOWN else ""
-    return ", ".join(words[:SHOWN]) + more
+    more = f" and {len(words) - most} more" if len(words) > most else ""
+    return ", ".join(words[:most]) + more

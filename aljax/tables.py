@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ from aljax.columns import (
     names_of,
 )
 from aljax.errors import InputError, warn
-from aljax.graph.rows import read_rows
+from aljax.graph.rows import GapError, read_rows
 from aljax.graph.slices import slices_of
 from aljax.relations.read import read_slice_ids
 
@@ -59,11 +60,12 @@ MONTHS = (
     r"|sept?(ember)?|oct(ober)?|nov(ember)?|dec(ember)?)\.?"
 )
 DATE = re.compile(
-    rf"(\d{{1,2}}[ .-]+)?{MONTH}([ .-]+\d{{1,2}},)?[ .-]*\d{{2,4}}"
+    rf"(\d{{1,2}}[ .-]+)?{MONTH}([ .-]+\d{{1,2}},)?[ .'-]*\d{{2,4}}"
     r"|(\d{1,2}[ ./-])?\d{1,2}[ ./-]\d{4}( \d\d?:\d\d.*)?"
     rf"|{MONTHS}|(Q[1-4]|[1-4]Q|W\d{{1,2}})[ ./'-]*\d{{2,4}}",
     re.IGNORECASE,
 )
+AFTER_WORD = re.compile(r".*[^\W\d]{3}\W+(1[5-9]|20)\d\d")  # in any language
 FEW = 9  # rows of a table that is an example
 
 
@@ -82,6 +84,11 @@ class TableSlices(NamedTuple):
     ids: list[list[Hashable]]
     labels: list[Hashable]
     rows: list[np.ndarray]
+
+    def __repr__(self) -> str:
+        held = f"{len(self.slices)} slices, {sum(map(len, self.rows))} rows"
+        ends = f": {self.labels[0]!r} to {self.labels[-1]!r}" if self.labels else ""
+        return f"TableSlices of {held}{ends}"
 
 
 def slices_from_table(
@@ -112,7 +119,12 @@ def slices_from_table(
             finite numbers.
     """
     one_of("error", "keep")("missing", missing)
-    data = read_rows(values, "values", gaps=np.nan if missing == "keep" else None)
+    try:
+        data = read_rows(values, "values", gaps=np.nan if missing == "keep" else None)
+    except GapError as error:
+        with suppress(TypeError, IndexError, KeyError):
+            error.got += f" of slice {as_plain(slice_labels)[error.row]!r}"
+        raise error.among([values], 0, [row_ids]) from error
     if not isinstance(data, np.ndarray):
         got, remedy = "is a sparse matrix", "Cut it by hand: `values[rows]` a slice."
         raise InputError("values", got, "an array or a frame", remedy)
@@ -174,7 +186,9 @@ def _warn_of_dates(labels: Sequence[Any]) -> None:
     """Warns of dates that are text, which puts them in another order than time."""
     if len(labels) < 2 or not all(isinstance(label, str) for label in labels):
         return
-    if all(map(DATE.fullmatch, labels)):
+    words = {re.sub(r"\d", "", label) for label in labels}
+    after_words = len(words) > 1 and all(map(AFTER_WORD.fullmatch, labels))
+    if after_words or all(map(DATE.fullmatch, labels)):
         warn(
             "slice labels look like dates, and are sorted as text: from "
             f"{labels[0]!r} to {labels[-1]!r}. Convert them by `pandas.to_datetime` "

@@ -148,7 +148,7 @@ def test_how_a_table_was_read_is_told(shops, tmp_path):
         dataset = read(shops(tmp_path / "a.csv"), features=None)
     assert dataset.titles == MONTHS
     left, compared, order, lacking = dataset.notes
-    assert "city (text, as '1.1.2020')" in left
+    assert "city (dates, as '1.1.2020')" in left
     assert lacking.endswith("9 after Apr 2020")
     assert "sales (sd" in compared
     assert "as dates (%b %Y): Feb 2020" in order
@@ -246,17 +246,19 @@ def test_a_column_of_numbers_but_for_some_cells_is_refused(shops, tmp_path):
         read(path_of_ten, csv={"na_values": ["x"]})
     given = {"features": ["area", "sales"], "csv": {"na_values": ["-"]}}
     assert len(read(path, missing="drop", **given).slices[0]) == 11
-    with refused("data.features", "'city'", "text"):
+    with refused("data.features", "'city'", "dates"):
         read(path, features=["city"])
 
 
 def spelled(number, mark):
-    """Returns a function that writes a column of a table in other marks."""
+    """Returns a function that writes the numbers of a table in other marks."""
 
     def change(frame):
-        frame["area"] = (1e6 * frame["area"]).map(lambda value: number.format(value))
-        for before, after in mark:
-            frame["area"] = frame["area"].str.replace(before, after)
+        for name in ("area", "staff", "sales"):
+            column = (1e6 * frame[name]).map(lambda value: number.format(value))
+            for before, after in mark:
+                column = column.str.replace(before, after)
+            frame[name] = column
         return frame
 
     return change
@@ -272,6 +274,7 @@ def filled(column, value, rows: Any = slice(None)):
 
 
 GERMAN = [(",", "_"), (".", ","), ("_", ".")]
+FRENCH = [(",", "\u202f"), (".", ","), ("-", "\u2212")]
 # A change of the table, how it is written, the setting that is named, words of the
 # message, and what it says to set, with which the table is read.
 BAD: dict[str, tuple] = {
@@ -326,6 +329,42 @@ BAD: dict[str, tuple] = {
         ['{decimal: ",", thousands: "."}'],
         {"decimal": ",", "thousands": "."},
     ),
+    "thousands by narrow spaces": (
+        spelled("{:,.2f}", FRENCH),
+        {},
+        "data.path",
+        ['{decimal: ",", thousands: " "}'],
+        {"decimal": ",", "thousands": " "},
+    ),
+    "thousands by apostrophes": (
+        spelled("{:,.2f}", [(",", "'")]),
+        {},
+        "data.path",
+        ["""{thousands: "'"'"'"}"""],
+        {"thousands": "'"},
+    ),
+    "a decimal comma, and words": (
+        lambda f: filled("area", "k.A.", [3])(spelled("{:.1f}", [(".", ",")])(f)),
+        {},
+        "data.path",
+        ["72 cells", '{decimal: ","}'],
+        {"decimal": ",", "na_values": ["k.A."]},
+    ),
+    "a decimal comma in a cell among points": (
+        filled("area", "3,5", 3),
+        {},
+        "data.path",
+        ["1 cells", "'3,5' in row 3", '{na_values: ["3,5"]}', "mend them"],
+        {"na_values": ["3,5"]},
+    ),
+    "a decimal comma in a column among points": (
+        lambda f: f.assign(area=f["area"].map("{:.1f}".format).str.replace(".", ",")),
+        {},
+        "data.path",
+        ["'area'", "as other columns are", "data.leave_out=[area]"],
+        None,
+    ),
+    "a blank": (filled("area", " ", 3), {}, "data.missing", ["'area'", "no value"], {}),
     "text in some cells": (
         filled("area", "n.v.", [3, 4]),
         {},
@@ -404,12 +443,15 @@ def test_options_that_pandas_refuses_are_told(shops, tmp_path):
         read(tmp_path / "b.csv")
 
 
-def test_columns_are_left_out_by_name_and_numbers_with_units_are_told(shops, tmp_path):
+@pytest.mark.parametrize("unit", ["{:.1f} kg", "EUR {:.2f}"])
+def test_columns_are_left_out_by_name_and_numbers_with_units_are_told(
+    unit, shops, tmp_path
+):
     def weighed(frame):
-        return frame.assign(weight=frame["area"].map("{:.1f} kg".format))
+        return frame.assign(weight=frame["area"].map(unit.format))
 
     path = shops(tmp_path / "a.csv", weighed)
-    with pytest.warns(UserWarning, match="'weight' is left out.* kg'"):
+    with pytest.warns(UserWarning, match="'weight' is left out.* (kg|EUR)?"):
         dataset = read(path, features=None, leave_out=["line", "code"], scale="robust")
     assert dataset.columns == ("area", "staff", "sales")
     with refused("data.leave_out", "'lines'", "`line`"):
@@ -435,6 +477,18 @@ def test_rows_without_slice_or_id_are_told(shops, tmp_path):
         read(path)
 
 
+def test_codes_with_gaps_and_rounded_constants_are_told(shops, tmp_path):
+    def change(frame):
+        frame.loc[[3, 70], "code"] = None
+        return frame.assign(tax=0.19)
+
+    path = shops(tmp_path / "a.csv", change)
+    chosen = {"features": ["area", "code", "tax"], "scale": "standard"}
+    with pytest.warns(UserWarning, match="'code' is a code"):
+        dataset = read(path, missing="median", **chosen)
+    assert "columns that are constant, and tell nothing: tax" in dataset.notes
+
+
 def test_a_wide_table_is_read(shops, tmp_path):
     pd = pytest.importorskip("pandas", reason="run: pip install pandas")
     wide = np.random.default_rng(0).normal(size=(72, 1000))
@@ -442,7 +496,7 @@ def test_a_wide_table_is_read(shops, tmp_path):
     path = shops(tmp_path / "a.csv", lambda frame: frame.join(genes))
     dataset = read(path, features=None, leave_out=["sales", "line", "code"])
     assert dataset.slices[0].shape == (12, 1002)
-    assert "and 994 more" in dataset.notes[1]
+    assert "and 982 more" in dataset.notes[1]
 
 
 @pytest.mark.parametrize(
@@ -476,6 +530,13 @@ def test_slices_stand_in_the_order_of_their_dates(spelling, order, said):
         (["January", "February", "March"], "as dates (%B)"),
         (["20/12/2019 08:00", "02/01/2020 09:30"], "as dates (%d/%m/%Y %H:%M)"),
         (["201911", "201912", "202001"], "as dates (%Y%m)"),
+        (["2019M11", "2019M12", "2020M01"], "as dates (%YM%m)"),
+        (["2019年11月", "2019年12月", "2020年1月"], "as dates (%Y年%m月)"),
+        (["Nov'19", "Dec'19", "Jan'20"], "as dates (%b %y)"),
+        (["Nov19", "Dec19", "Jan20"], "as dates (%b %y)"),
+        (["Aug. 2020", "Sept. 2020", "Oct. 2020"], "as dates (%b %Y)"),
+        (["Mon, 23 Dec 2019", "Mon, 30 Dec 2019"], "as dates (%d %b %Y)"),
+        (["1999/00", "2000/01", "2001/02"], "as text: 1999/00"),
         (["wave 9", "wave 10"], "as text: wave 9"),
         (["high", "low"], "number them, as '1 low'"),
         ([201911, 201912, 202001, 202002], "slices (4): 201911"),
@@ -495,8 +556,14 @@ def test_dates_that_can_be_read_in_two_ways_are_asked_for():
     column = pd.Series(["03/04/2020", "05/02/2020"])
     with pytest.warns(UserWarning, match="data.dates"):
         in_order(column, None, [])
-    with pytest.warns(UserWarning, match="'Mär 2020' look like dates"):
-        in_order(pd.Series(["Mär 2020", "Dez 2020"]), None, [])
+    for other in ("Mär 2020", "1. März 2020"):
+        with pytest.warns(UserWarning, match=f"'{other}' look like dates"):
+            in_order(pd.Series([other, other.replace("Mär", "Feb")]), None, [])
+    with pytest.warns(UserWarning, match=r"%y-%b and %d-%b.*data.dates='%y-%b'"):
+        in_order(pd.Series(["19-Dec", "20-Mar", "20-Apr"]), None, [])
+    for other in ("202003", "Mar 2020"):
+        with pytest.warns(UserWarning, match=f"dates .%Y-%m.*'{other}' is not"):
+            in_order(pd.Series(["2020-01", "2020-02", other]), None, [])
     told: list[str] = []
     ordered = in_order(column, "%d/%m/%Y", told)
     assert [*ordered.categories] == ["05/02/2020", "03/04/2020"]

@@ -306,7 +306,15 @@ def test_titles_are_the_labels_of_the_slices():
         layout=aljax.LayoutConfig(n_epochs=20),
         slice_labels=["Jan 2020", "Feb 2020", "Mar 2020"],
     )
-    assert plot.points(model, slice=1).axes[0].get_title() == "Feb 2020"
+    for name in (1, "Feb 2020"):
+        assert plot.points(model, slice=name).axes[0].get_title() == "Feb 2020"
+    both = plot.compare(model, "Jan 2020", "Mar 2020", n_neighbors=5)
+    assert [panel.get_title()[:8] for panel in both.axes[:2]] == [
+        "Jan 2020",
+        "Mar 2020",
+    ]
+    with refused("second", "'Mai 2020'", "'Mar 2020'"):
+        plot.compare(model, 0, "Mai 2020")
     assert plot.points(model, title="").axes[0].get_title() == ""
     shown = [panel.get_title() for panel in plot.slices(model).axes]
     assert shown == ["Jan 2020", "Feb 2020", "Mar 2020"]

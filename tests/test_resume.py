@@ -192,10 +192,39 @@ def test_other_data_or_settings_are_not_run_again(unbroken, asked, changed, caps
     override = others if value is None else f"{changed}={value}"
     assert main(["--reproduce", str(folder), override, "results=new"]) == 1
     out, err = capsys.readouterr()
-    assert err.startswith(f"not run again, for `{changed}` is ")
+    if changed == "data":
+        assert err == "not run again, for the data have other values.\n"
+    else:
+        assert err.startswith(f"not run again, for `{changed}` is ")
+        assert err.count(" and was ") == 1
     assert not out
-    assert err.count(" and was ") == 1
     assert not Path("new").exists()
+
+
+@pytest.mark.parametrize(
+    ("part", "change"),
+    [
+        ("ids, relations", lambda f: f.assign(shop=f["shop"].replace("s3", "s99"))),
+        ("labels", lambda f: f.assign(kind=f["kind"].replace("b", "c"))),
+        ("slice labels", lambda f: f.assign(year=f["year"].replace(2001, 2000))),
+    ],
+)
+def test_the_part_of_the_data_that_is_another_is_told(part, change, capsys):
+    pd = pytest.importorskip("pandas", reason="run: pip install pandas")
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame(rng.integers(0, 99, (60, 3)), columns=[*"xyz"])
+    table["year"] = np.repeat([2001, 2002], 30)
+    table["shop"] = [f"s{i}" for i in range(30)] * 2
+    table["kind"] = ["a", "b"] * 30
+    table.to_csv("shops.csv", index=False)
+    given = ["data=table", "data.path=shops.csv", "data.slice=year", "data.id=shop"]
+    small = ["data.label=kind", "layout.n_epochs=2", "compilation_cache=null"]
+    assert main([*given, *small, "name=shops"]) == 0
+    change(table).to_csv("shops.csv", index=False)
+    capsys.readouterr()
+    assert main(["--reproduce", "results/shops"]) == 1
+    err = capsys.readouterr().err
+    assert err == f"not run again, for the data have other {part}.\n"
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "metrics.json", "embedding.npz"])

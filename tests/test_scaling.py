@@ -266,7 +266,12 @@ def test_codes_and_numbers_of_rows_are_warned_of():
     code = [7 * np.array(members)[:, None] + 4000 for members in ids]
     line = [np.arange(30)[:, None] + 30 * t for t in range(3)]
     noise = 1e3 * rng.normal(size=(3, 30, 2))
-    (said,) = told([*np.concatenate([noise, code], axis=2)], ids)
+    coded = [*np.concatenate([noise, code], axis=2)]
+    for scale in (None, "standard"):
+        (said,) = told(coded, ids, scale=scale)
+        assert "column 2 is a code" in said
+    coded[0][3, 2] = np.nan
+    (said,) = told(coded, ids, scale="robust", missing="median")
     assert "column 2 is a code" in said
     assert not told([*np.concatenate([noise, code], axis=2)])
     (said,) = told([*np.concatenate([line, noise], axis=2)])

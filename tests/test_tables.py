@@ -94,11 +94,23 @@ def test_text_in_a_frame_is_told_with_its_column_and_a_remedy():
     frame["size"] = [1, 2, "n.v.", 3, None, 4]
     with refused("values", "'n.v.'", "column 1 ('size')", "pandas.to_numeric"):
         slices_from_table(frame, YEARS, NAMES)
-    frame["size"] = pandas.to_numeric(frame["size"], errors="coerce")
-    with refused("values", "nan in row 2", '"keep"'):
+    frame["size"] = ["1", "2", "3,5", "4", "5", "6"]
+    with refused("values", "'3,5'", "row 2", "pandas.to_numeric"):
+        slices_from_table(frame, YEARS, NAMES)
+    frame["size"] = [f"{size} kg" for size in range(6)]
+    with refused("values", "'0 kg'", "row 0", "column.str.replace"):
+        slices_from_table(frame, YEARS, NAMES)
+    frame["size"] = [1, 2, np.nan, 4, 5, np.nan]
+    gap = ["nan in row 2", "('size') of slice 2002", "id 'Peru'", "2 such values"]
+    with refused("values", *gap, '"keep"'):
         slices_from_table(frame, YEARS, NAMES)
     with refused("slices", "DataFrame", "slices_from_table"):
         fit(frame, key=jax.random.key(0))
+
+
+def test_a_cut_table_is_shown_in_a_line():
+    shown = repr(slices_from_table(VALUES, YEARS, NAMES))
+    assert shown == "TableSlices of 3 slices, 6 rows: 1997 to 2007"
 
 
 @pytest.mark.parametrize(

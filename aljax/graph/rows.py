@@ -34,7 +34,8 @@ class GapError(InputError):
             pass  # there are no ids, or they are refused where they are read
         counts = [count for count in map(_gaps_of, slices) if count]
         if sum(counts) > 1:
-            got += f"; there are {sum(counts)} such values in {len(counts)} slices"
+            got += f"; there are {sum(counts)} such values"
+            got += f" in {len(counts)} slices" if len(slices) > 1 else ""
         return type(self)(self.name, got, self.expected, self.remedy)
 
 
@@ -182,11 +183,21 @@ def _is_number(value: Any) -> bool:
     return np.isscalar(value) and not isinstance(value, str | bytes)
 
 
+def _is_numeral(value: Any) -> bool:
+    try:
+        return np.isfinite(float(value))
+    except (TypeError, ValueError):
+        return False
+
+
 def _text(
     data: np.ndarray, wrong: np.ndarray, name: str, names: tuple[str, ...] | None
 ) -> InputError:
     """The error of cells that are no numbers: the first, and how many there are."""
-    row, column = np.argwhere(wrong)[0]
+    column = np.argwhere(wrong)[0][1]
+    places = np.flatnonzero(wrong[:, column])
+    worded = [row for row in places if not _is_numeral(data[row, column])]
+    row = (worded or places)[0]
     value = data[row, column]
     got = f"has {value!r} ({type(value).__name__}) in row {row}, "
     got += _place_of(column, names)
@@ -195,10 +206,13 @@ def _text(
         got += f"; there are {wrong.sum()} such cells in {columns} columns"
     remedy = "Drop the column, or convert what it means to numbers first."
     if isinstance(value, str):
-        remedy = (
-            "Drop the column, encode its words by `pandas.get_dummies`, or convert it "
-            'by `pandas.to_numeric(column, errors="coerce")`, which leaves gaps.'
-        )
-    if isinstance(value, str) and re.fullmatch(r"\s*[-+]?[\d.]*,\d+\s*", value):
+        remedy = "Drop the column, encode its words by `pandas.get_dummies`, or "
+        if np.mean([_is_numeral(cell) for cell in data[:, column]]) > 0.5:
+            remedy += 'convert it by `pandas.to_numeric(column, errors="coerce")`, '
+            remedy += "which leaves gaps."
+        else:
+            remedy += "take units and the like out of it by `column.str.replace`."
+    comma = re.compile(r"\s*[-+]?[\d.]*,\d+\s*")
+    if all(comma.fullmatch(str(data[row, column])) for row in places):
         remedy = 'Read the file by `pandas.read_csv(..., decimal=",")`.'
     return InputError(name, got, "numbers", remedy)

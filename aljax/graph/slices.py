@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from aljax.checks import one_of
 from aljax.columns import arrange, as_plain, is_anndata, names_of
 from aljax.errors import InputError, slice_name, warn
 from aljax.graph.fuzzy import FuzzyGraph, check_graph
@@ -110,6 +111,7 @@ def read_slices(
             numeric, or has a value that is NaN or infinite (the message names
             slice and row); or neighbors or a graph are not in normal form.
     """
+    one_of("error", "median")("missing", missing)
     if isinstance(slices, np.ndarray) and slices.ndim == 2:
         got = f"is one array of shape {slices.shape}"
         remedy = "Pass [data] for a single slice."

@@ -28,8 +28,8 @@ SIDE = 4.0  # inches
 
 def compare(
     model: Any,
-    first: int = 0,
-    second: int = -1,
+    first: Any = 0,
+    second: Any = -1,
     labels: RowValues | None = None,
     *,
     values: RowValues | None = None,
@@ -47,7 +47,8 @@ def compare(
 
     Args:
         model: A fitted estimator, an `AlignedEmbedding`, or a list of maps.
-        first: The slice on the left, counted from the end where negative.
+        first: The slice on the left: its label, or its number, counted from the end
+            where negative.
         second: The slice on the right.
         labels: For each slice its rows' classes.
         values: For each slice its rows' values, instead; without either, the colors
@@ -71,8 +72,7 @@ def compare(
     maps = [style.plane(y) for y in several_maps(model)]
     members, titles = read_members(model, ids), read_titles(titles, model, len(maps))
     number(0, whole=True)("marked", marked)
-    pair = [read_slice("first", first, len(maps))]
-    pair += [read_slice("second", second, len(maps))]
+    pair = [read_slice("first", first, model), read_slice("second", second, model)]
     if pair[0] == pair[1]:
         raise InputError("second", f"is {second}, as `first`", "another slice")
     there = [members.codes[t] for t in pair]

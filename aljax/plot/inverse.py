@@ -29,7 +29,7 @@ def inverse_grid(
     color: Any = None,
     cmap: Any = "gray_r",
     ax: Any = None,
-    slice: int = -1,  # noqa: A002
+    slice: Any = -1,  # noqa: A002
 ) -> Figure:
     """A map with query points on the left, their reconstructions on the right.
 
@@ -46,7 +46,7 @@ def inverse_grid(
         color: As in `points`.
         cmap: The color map of images that have no colors of their own.
         ax: Two axes, for the map and for all images; None makes a figure.
-        slice: Which map of a sequence.
+        slice: Which map of a sequence, by its number or label.
 
     Raises:
         InputError: Images that are not one for each query, or not of the shape.
@@ -115,7 +115,7 @@ def gradient_map(
     model: Any,
     gradients: Any,
     *,
-    slice: int = -1,  # noqa: A002
+    slice: Any = -1,  # noqa: A002
     color: Any = "white",
     cmap: Any = "magma",
     ax: Axes | None = None,
@@ -127,7 +127,7 @@ def gradient_map(
         model: A fitted estimator, an `AlignedEmbedding`, or a map (points, components).
         gradients: The result of `aljax.gradient_map`: `axes` (2, resolution) and
             `norm` (resolution, resolution), |dx/dz| with the first axis along x.
-        slice: Which map of a sequence.
+        slice: Which map of a sequence, by its number or label.
         color: Of the map's points.
         cmap: The color map of the slope.
         ax: Where to draw; None makes a figure.

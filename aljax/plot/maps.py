@@ -34,7 +34,7 @@ def points(
     values: Any = None,
     color: Any = None,
     cmap: Any = None,
-    slice: int = -1,  # noqa: A002
+    slice: Any = -1,  # noqa: A002
     ax: Axes | None = None,
     title: str | None = None,
     density: bool | None = None,
@@ -49,7 +49,8 @@ def points(
         color: Of all points; with `labels` a color of matplotlib for each class, by
             class, as {"a": "tab:red"}, or in the order of the classes.
         cmap: The color map of `values`, as "magma"; None for viridis.
-        slice: Which map of a sequence, counted from the end where negative.
+        slice: Which map of a sequence: its label, or its number, counted from the end
+            where negative.
         ax: Where to draw; None makes a figure.  With an axis, `ax.legend()` adds the
             legend.
         title: Above the map; None for the slice's label, if it has one.

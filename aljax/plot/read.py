@@ -58,19 +58,24 @@ def _fitted(model: Any) -> Any:
     return getattr(model, "maps_", model)
 
 
-def one_map(model: Any, slice: int) -> Map:  # noqa: A002
-    """The map of one slice, counted from the end where negative."""
-    maps = read_maps(model)
-    return maps[read_slice("slice", slice, len(maps))]
+def one_map(model: Any, slice: Any) -> Map:  # noqa: A002
+    """The map of one slice."""
+    return read_maps(model)[read_slice("slice", slice, model)]
 
 
-def read_slice(name: str, t: int, count: int) -> int:
-    """The number of one of `count` slices, counted from the end where negative."""
+def read_slice(name: str, t: Any, model: Any) -> int:
+    """The number of a slice, counted from the end where negative, or of its label."""
+    count, fitted = len(read_maps(model)), _fitted(model)
+    if getattr(fitted, "slice_labels", None) is not None:
+        try:
+            return fitted.index(t)
+        except InputError as error:
+            raise error.renamed(name) from None
     whole = isinstance(t, numbers.Integral) and not isinstance(t, bool)
-    if not whole or not -count <= t < count:
+    if not whole or not -count <= int(t) < count:
         expected = f"a slice of `model`, {-count} to {count - 1}"
         raise InputError(name, f"is {t!r}", expected)
-    return t % count
+    return int(t) % count
 
 
 def read_titles(titles: Sequence[str] | None, model: Any, count: int) -> list[str]:
@@ -83,12 +88,12 @@ def read_titles(titles: Sequence[str] | None, model: Any, count: int) -> list[st
     return read
 
 
-def read_title(title: str | None, model: Any, slice: int) -> str:  # noqa: A002
+def read_title(title: str | None, model: Any, slice: Any) -> str:  # noqa: A002
     """The title of one slice: as passed, or its label, or nothing."""
     labels = getattr(_fitted(model), "slice_labels", None)
     if title is not None or labels is None:
         return title or ""
-    return in_words(labels[slice])
+    return in_words(labels[read_slice("slice", slice, model)])
 
 
 def read_moves(moves: Any, sizes: Sequence[int]) -> list[np.ndarray] | None:

@@ -3,10 +3,10 @@
 Nothing is decided in silence: each step adds to `told`, which the run prints.
 """
 
-import json
 import re
+import shlex
 import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,21 +16,25 @@ import aljax
 from aljax.errors import LARGEST, InputError, warn
 from aljax.spreads import few_of, warn_of_cells, warn_of_codes, warn_of_units
 from experiments.data.dataset import Dataset
+from experiments.data.dates import are_dates
 
 EXAMPLE = 24  # letters of a cell
-MANY = 20  # texts in a column, beyond which they do not stand for missing values
+MANY = 20  # texts in a column, beyond which they do not stand for missing values; names
 SOME = 0.5  # of the cells of a column that are numbers, for which it counts as one
-# What pandas is told where all cells that it cannot read are spelled so.
-MARKS = {
-    r"[-+]?\d{1,3}(,\d{3})+(\.\d+)?": {"thousands": ","},
-    r"[-+]?\d{1,3}( \d{3})+(\.\d+)?": {"thousands": " "},
-    r"[-+]?\d+,\d+": {"decimal": ","},
-    r"[-+]?\d{1,3}(\.\d{3})*(,\d+)?": {"decimal": ",", "thousands": "."},
-    r"[-+]?\d{1,3}( \d{3})*(,\d+)?": {"decimal": ",", "thousands": " "},
-}
+# How numbers may be written, as pandas is told; apart from plain ones.
+MARKS: tuple[dict[str, str], ...] = (
+    {"decimal": "."},
+    *({"thousands": mark} for mark in (",", " ", "'")),
+    {"decimal": ","},
+    *({"decimal": ",", "thousands": mark} for mark in (".", " ")),
+)
+# Other signs of the same meaning, which pandas does not know.
+SIGNS = str.maketrans(
+    {**dict.fromkeys("\u00a0\u2009\u202f\t\n", " "), "\u2212": "-", "\u2019": "'"}
+)
 NUMBER, MARK = r"[-+]?\d+([.,]\d+)*", r"[%$€£¥]"
 AFTER = rf"{NUMBER}\s*({MARK}|[a-zµ°]{{1,3}})"  # a percentage, a price, a weight
-UNIT = re.compile(rf"\s*({MARK}\s*{NUMBER}|{AFTER})\s*", re.IGNORECASE)
+UNIT = re.compile(rf"\s*(({MARK}|[a-z]{{3}})\s*{NUMBER}|{AFTER})\s*", re.IGNORECASE)
 OR = "or leave columns out by data.leave_out=[NAME]."
 
 Place = Callable[[int], str]
@@ -42,11 +46,13 @@ def csv_options(options: Mapping[str, Any]) -> str:
     def word(value: Any) -> str:
         if isinstance(value, list):
             return f"[{', '.join(map(word, value))}]"
-        plain = re.fullmatch(r"[A-Za-z][\w.-]*", str(value))
-        return str(value) if plain else json.dumps(value)
+        text = str(value)
+        if re.fullmatch(r"[A-Za-z][\w.-]*|\d+", text):
+            return text
+        return '"{}"'.format(text.replace('"', '\\"').replace("\t", r"\t"))
 
     words = [f"{name}: {word(value)}" for name, value in options.items()]
-    return f"'data.csv={{{', '.join(words)}}}'"
+    return shlex.quote(f"data.csv={{{', '.join(words)}}}")
 
 
 def numeric(
@@ -76,7 +82,7 @@ def numeric(
         column = frame[name]
         kind = _kind(column)
         if kind == "text":
-            column, kind = _read(name, column, place, options)
+            column, kind = _read(name, frame, place, options)
         if kind == "numbers":
             numbers[name] = column.astype(float)
             continue
@@ -102,34 +108,46 @@ def _kind(column: Any) -> str:
 
 
 def _read(
-    name: str, column: Any, place: Place, options: Mapping[str, Any]
+    name: str, frame: Any, place: Place, options: Mapping[str, Any]
 ) -> tuple[Any, str]:
     """Returns a column of text as numbers, or as it is, and the kind that it is of.
 
     Raises:
         InputError: Some or all of its cells could be numbers, and are not.
     """
-    import pandas as pd
-
-    read: Any = pd.to_numeric(column, errors="coerce")
+    column = frame[name]
     texts = column.dropna().map(str)
-    wrong = texts[read[texts.index].isna()]
+    cells = texts.str.translate(SIGNS).str.strip()
+    cells = cells[~cells.isin(["", *_missing(options)])]
+    read = _numbers(cells, options)
+    wrong = texts[read.index[read.isna()]]
     if wrong.empty:
-        return read, "numbers"
-    cells = [text.strip() for text in wrong.str.replace(r"\s", " ", regex=True)]
+        return read.reindex(column.index), "numbers" if len(read) else "empty"
+    first = wrong.iloc[0]
     got = f"has {len(wrong)} cells in the column {name!r} that are no numbers, such as "
-    got += f"{wrong.iloc[0]!r} in {place(wrong.index[0])}"
-    for spelled, marks in MARKS.items():
-        if all(re.fullmatch(spelled, text) for text in cells):
-            remedy = f"Set the marks by {csv_options({**options, **marks})}, {OR}"
+    got += f"{first!r} in {place(wrong.index[0])}"
+    known = max(SOME, read.notna().mean())
+    for marks in MARKS:
+        changed = {**options, **marks}
+        if _numbers(cells, changed).notna().mean() > known:
+            remedy = f"Set the marks by {csv_options(changed)}, {OR}"
+            if marks.get("decimal", ".") != options.get("decimal", ".") and any(
+                others.dtype.kind == "f" and (others.dropna() % 1).any()
+                for _, others in frame.items()
+            ):  # the marks of these columns would be wrong
+                remedy = "Write it as other columns are, or leave it out by "
+                remedy += f"data.leave_out=[{name}]."
             raise InputError("data.path", got, "numbers such as 1234.5", remedy)
     if len(wrong) < SOME * len(texts):
-        marks = csv_options(_also_missing(options, cells))
-        remedy = f"If they stand for missing values, set {marks}, {OR}"
-        if len({*cells}) > MANY:
-            remedy = f"Leave the column out by data.leave_out=[{name}]."
+        others = sorted({*cells[wrong.index]})
+        marks = csv_options({**options, "na_values": [*_missing(options), *others]})
+        remedy = f"If they stand for missing values, set {marks}; else mend them, {OR}"
+        if len(others) > MANY:
+            remedy = f"Mend them, or leave the column out by data.leave_out=[{name}]."
         raise InputError("data.path", got, "numbers in all", remedy)
-    example = textwrap.shorten(texts.iloc[0], EXAMPLE)
+    example = textwrap.shorten(first, EXAMPLE)
+    if are_dates(cells):
+        return column, f"dates, as {example!r}"
     if texts.map(UNIT.fullmatch).notna().mean() > SOME:
         warn(
             f"the column {name!r} is left out, for its cells are text, such as "
@@ -138,11 +156,26 @@ def _read(
     return column, f"text, as {example!r}"
 
 
-def _also_missing(options: Mapping[str, Any], spelled: Iterable[str]) -> dict[str, Any]:
-    """Returns options that read further spellings as missing."""
+def _numbers(cells: Any, marks: Mapping[str, Any]) -> Any:
+    """Returns texts as numbers where they are spelled with these marks, else NaN."""
+    import pandas as pd
+
+    thousands, decimal = marks.get("thousands") or "", marks.get("decimal", ".")
+    if thousands == decimal:
+        return pd.Series(np.nan, cells.index)
+    digits = rf"{re.escape(thousands)}\d"  # groups of two are of lakhs
+    groups = rf"\d{{1,3}}({digits}{{2,3}})*{digits}{{3}}|" if thousands else ""
+    spelled = rf"[-+]?({groups}\d*)({re.escape(decimal)}\d*)?(e[-+]?\d+)?"
+    plain = cells.where(cells.str.fullmatch(spelled, case=False))
+    for mark, usual in ((thousands, ""), (decimal, ".")):
+        plain = plain.str.replace(mark, usual, regex=False)
+    return pd.to_numeric(plain, errors="coerce")
+
+
+def _missing(options: Mapping[str, Any]) -> list[Any]:
+    """Returns the spellings that are read as missing beside those of pandas."""
     known = options.get("na_values", [])
-    known = [known] if isinstance(known, str) else known
-    return {**options, "na_values": [*known, *sorted({*spelled})]}
+    return [known] if isinstance(known, str) else [*known]
 
 
 def checked(
@@ -172,12 +205,13 @@ def checked(
             continue
         row, column = np.argwhere(wrong)[0]
         words = words.format(cells[row, column])
-        got = f"the column {values.columns[column]!r} has {words} in {place(row)}; "
-        got += "there are "
-        got += f"{wrong.sum()} such cells in {wrong.any(axis=0).sum()} columns"
+        got = f"the column {values.columns[column]!r} has {words} in {place(row)}"
+        count, columns = wrong.sum(), wrong.any(axis=0).sum()
+        got += f" ({count} such cells in {columns} columns)" if count > 1 else ""
         if wrong is endless:
-            marks = _also_missing(options, map(str, cells[endless]))
-            remedy = f"Set {csv_options(marks)} and data.missing=median or drop, "
+            spelled = [*_missing(options), *sorted({*map(str, cells[endless])})]
+            marks = csv_options({**options, "na_values": spelled})
+            remedy = f"Set {marks} and data.missing=median or drop, "
             expected = f"finite numbers, below {LARGEST:g} in size"
             raise InputError("data.path", f"is wrong, for {got}", expected, remedy + OR)
         expected = "a value in each cell, or to be told what stands for none"
@@ -208,8 +242,10 @@ def tell_spreads(values: Any, scale: str, told: list[str]) -> None:
     with np.errstate(over="ignore"):  # refused where values are read
         spread = values.std(ddof=0).sort_values(ascending=False, kind="stable")
     shown = [f"{name} (sd {size:.3g})" for name, size in spread.items()]
-    told.append(f"columns compared ({len(shown)}): {few_of(shown)}; scale: {scale}")
-    constant = [str(name) for name in spread.index[spread == 0]]
+    listed = few_of(shown, MANY)
+    told.append(f"columns compared ({len(shown)}): {listed}; scale: {scale}")
+    same = values.max() == values.min()  # a deviation is rounded
+    constant = [str(name) for name in spread.index if same[name]]
     if len(constant) == len(spread) and len(values) > 1:
         got = f"has {few_of(constant)}, with the same value in every row"
         raise InputError("data.features", got, "columns by which rows differ")
@@ -228,7 +264,7 @@ def in_units(dataset: Dataset, names: Sequence[str], scale: str, **how: Any) -> 
     """
     rows, scaling = aljax.scale(dataset.slices, None, **how)
     ids = [member for part in dataset.ids for member in part.tolist()]
-    warn_of_codes(rows, names, ids, "Leave it out by data.leave_out=[NAME].")
+    warn_of_codes(dataset.slices, names, ids, "Leave it out by data.leave_out=[NAME].")
 
     def place(t: int, row: int) -> str:
         return f"the row of {dataset.ids[t][row]} in {dataset.titles[t]}"

@@ -120,9 +120,22 @@ def _is_ids(relations: Sequence[Any]) -> bool:
 
 def digest(dataset: Dataset) -> str:
     """Returns a digest of everything that a dataset holds, whoever read its slices."""
-    sums = dataset.sums or [*map(agreement.digest, dataset.slices)]
-    parts = [sums, dataset.ids, dataset.labels or [], dataset.relations]
-    return SUM + agreement.digest([*map(agreement.digest, parts)])
+    parts = digests(dataset)
+    return SUM + agreement.digest(
+        [parts[name] for name in parts if name != "slice labels"]
+    )
+
+
+def digests(dataset: Dataset) -> dict[str, str]:
+    """Returns the digests of a dataset's parts, by name."""
+    parts = {
+        "values": dataset.sums or [*map(agreement.digest, dataset.slices)],
+        "ids": dataset.ids,
+        "labels": dataset.labels or [],
+        "relations": dataset.relations,
+        "slice labels": [*dataset.titles],
+    }
+    return {name: agreement.digest(part) for name, part in parts.items()}
 
 
 def consecutive(relations: Any, sizes: Sequence[int]) -> Relations:

@@ -11,16 +11,23 @@ from experiments.data.files import natural_order
 
 FORMATS = (
     *("%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S"),
-    *("%Y-%m", "%Y/%m", "%m/%Y", "%m.%Y", "%m-%Y"),
+    *("%Y-%m-%d %H:%M:%S.%f", "%Y-%m", "%Y/%m", "%m/%Y", "%m.%Y", "%m-%Y"),
     *("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%d.%m.%y"),
     *("%d/%m/%y", "%m/%d/%y", "%b %Y", "%B %Y", "%b-%Y", "%Y %b", "%Y %B", "%b-%y"),
     *("%b %y", "%d %b %Y", "%d %B %Y", "%d-%b-%Y", "%b %d, %Y", "%B %d, %Y"),
     *("%d.%m.%Y %H:%M", "%d/%m/%Y %H:%M", "%m/%d/%Y %H:%M", "%Y-%m-%dT%H:%M:%SZ"),
-    *("%Y%m", "%Y%m%d", "%b", "%B"),
+    *("%Y%m", "%Y%m%d", "%YM%m", "%Y年%m月", "%Y年%m月%d日", "%y-%b", "%d-%b"),
+    *("%b", "%B"),
 )
 # Quarters, weeks and the like before their year, and years after words.
 BEFORE_YEAR = re.compile(r"[^\W\d]*\W?(\d{1,2})\D*(\d{4})|[1-4]?Q[1-4]?\W*(\d\d)", re.I)
-AFTER_WORD = re.compile(r"[^\W\d]+\W+\d{4}")
+AFTER_WORD = re.compile(r".*[^\W\d]{3}\W+(1[5-9]|20)\d\d")
+# Days before dates, and points, apostrophes or nothing after months.
+DAY = re.compile(r"(mon|tue|wed|thu|fri|sat|sun)[a-z]*\W+", re.I)
+SEPTEMBER = re.compile(r"\bSept\b", re.I)
+MONTH = re.compile(r"(?<=[a-z]{3})(\W+|(?=\d))", re.I)
+NUMBER = re.compile(r"\d+(st|nd|rd|th)?")
+SAMPLE = 100  # texts of a column
 SHOWN = 3  # labels at each end, and gaps
 
 
@@ -48,46 +55,83 @@ def in_order(column: Any, dates: str | None, told: list[str]) -> Any:
             return column
         _tell(labels, _places(labels), "", told)
         return column
-    spelled = [dates] if dates else FORMATS
-    fits = {spelling: _parsed(labels, spelling) for spelling in spelled}
-    fits = {spelling: parsed for spelling, parsed in fits.items() if parsed is not None}
+    found = {spelling: _parsed(labels, spelling) for spelling in FORMATS}
+    if dates:
+        found = {dates: _parsed(labels, dates)}
+    fits = {
+        spelling: days for spelling, days in found.items() if np.isfinite(days).all()
+    }
     if dates and not fits:
-        wrong = [x for x in labels if _parsed([x], dates) is None]
+        wrong = [
+            x for x, day in zip(labels, found[dates], strict=True) if np.isnat(day)
+        ]
         got = f"is {dates!r}, but slices are {', '.join(map(repr, wrong[:SHOWN]))}"
         raise InputError("data.dates", got, "how all slices spell their date")
-    orders = {tuple(np.argsort(parsed, kind="stable")) for parsed in fits.values()}
+    orders = {tuple(np.argsort(days, kind="stable")) for days in fits.values()}
     if len(orders) == 1:
-        spelling, parsed = min(fits.items(), key=lambda fit: len(_steps(fit[1])))
+        spelling, days = min(fits.items(), key=lambda fit: len(_steps(fit[1])))
         ordered = [labels[place] for place in orders.pop()]
-        _tell(ordered, _periods(np.sort(parsed)), f" as dates ({spelling})", told)
+        _tell(ordered, _periods(np.sort(days)), f" as dates ({spelling})", told)
     else:
-        if orders:
-            warn(
-                f"slices such as {labels[0]!r} look like dates, but "
-                f"{' and '.join(fits)} order them differently: they stay text. Set "
-                f"data.dates='{next(iter(fits))}' or another."
-            )
-        by_year = all(map(BEFORE_YEAR.fullmatch, labels))
-        ordered = sorted(labels, key=_year_first if by_year else natural_order)
-        how = ", by year" if by_year else ""
-        if not re.search(r"\d", "".join(labels)):
-            how = " (number them, as '1 low', for another order)"
-        _tell(ordered, None, f" as text{how}", told)
-        if not by_year and all(map(AFTER_WORD.fullmatch, labels)):
-            warn(
-                f"slices such as {labels[0]!r} look like dates, but are sorted as "
-                f"text: {', '.join(ordered[:SHOWN])} ... Write them as '2020-03'."
-            )
+        ordered = _as_text(labels, found, fits, told)
     return pd.Categorical(column, categories=ordered, ordered=True)
 
 
-def _parsed(labels: Sequence[str], spelling: str) -> np.ndarray | None:
-    """Returns the dates, or None if one is not spelled so."""
+def are_dates(texts: Any) -> bool:
+    """Tells if a column of texts has dates of one spelling, as far as it is seen."""
+    seen = texts[texts.str.contains(r"\d")].unique()[:SAMPLE]
+    if len(seen) < texts.nunique() and len(seen) < SAMPLE:
+        return False
+    return any(np.isfinite(_parsed(seen, spelling)).all() for spelling in FORMATS)
+
+
+def _as_text(
+    labels: Sequence[str],
+    found: dict[str, np.ndarray],
+    fits: dict[str, np.ndarray],
+    told: list[str],
+) -> list[str]:
+    """Returns labels sorted as text, with a warning if they may be dates."""
+    first = f"slices such as {labels[0]!r} look like dates, but "
+    if fits:
+        ways, one = " and ".join(fits), next(iter(fits))
+        warn(
+            f"{first}{ways} order them differently: they stay text. Set "
+            f"data.dates='{one}' or another."
+        )
+    alike = len({NUMBER.sub("0", label) for label in labels}) == 1
+    by_year = alike and all(map(BEFORE_YEAR.fullmatch, labels))
+    ordered = sorted(labels, key=_year_first if by_year else natural_order)
+    how = ", by year" if by_year else ""
+    if not re.search(r"\d", "".join(labels)):
+        how = " (number them, as '1 low', for another order)"
+    _tell(ordered, None, f" as text{how}", told)
+    spelling, days = max(found.items(), key=lambda fit: np.isfinite(fit[1]).sum())
+    if fits or alike:
+        return ordered
+    if np.isfinite(days).mean() > 0.5:
+        wrong = labels[int(np.isnat(days).argmax())]
+        warn(
+            f"most slices are dates ({spelling}), but {wrong!r} is not: they are "
+            "sorted as text. Write all in the same way."
+        )
+    elif all(map(AFTER_WORD.fullmatch, labels)):
+        shown = ", ".join(ordered[:SHOWN])
+        warn(f"{first}are sorted as text: {shown} ... Write them as '2020-03'.")
+    return ordered
+
+
+def _parsed(labels: Sequence[str], spelling: str) -> np.ndarray:
+    """Returns dates, NaT for labels that are not spelled so."""
     import pandas as pd
 
-    texts = pd.Series(labels).str.replace(r"\bSept\b", "Sep", regex=True)
-    parsed = pd.to_datetime(texts, format=spelling, errors="coerce")
-    return None if parsed.isna().any() else parsed.to_numpy("datetime64[s]")
+    texts = pd.Series(labels)
+    dates = pd.to_datetime(texts, format=spelling, errors="coerce")
+    if dates.isna().any():
+        for pattern, usual in ((DAY, ""), (SEPTEMBER, "Sep"), (MONTH, " ")):
+            texts = texts.str.replace(pattern, usual, regex=True)
+        dates = pd.to_datetime(texts, format=spelling, errors="coerce")
+    return dates.to_numpy("datetime64[s]")
 
 
 def _periods(dates: np.ndarray) -> np.ndarray:
@@ -123,7 +167,7 @@ def _places(labels: Sequence[Any]) -> np.ndarray | None:
     width = len(str(int(numbers[0])))
     spelling = {6: "%Y%m", 8: "%Y%m%d"}.get(width, "")
     parsed = _parsed([f"{number:.0f}" for number in numbers], spelling)
-    return numbers if parsed is None or not spelling else _periods(parsed)
+    return _periods(parsed) if spelling and np.isfinite(parsed).all() else numbers
 
 
 def _tell(

@@ -17,7 +17,7 @@ from aljax.config import per_slice
 from aljax.graph.conditioning import EXACT_METRICS
 from aljax.graph.exact import nearest
 from experiments.clocks import peak_memory
-from experiments.data.dataset import Dataset, digest
+from experiments.data.dataset import Dataset, digest, digests
 from experiments.results import records
 
 TRUST_NEIGHBORS = 15
@@ -218,6 +218,7 @@ def record(
         "name": name,
         "seed": seed,
         "data": digest(dataset),
+        "parts": digests(dataset),
         "decided": decided,
         "processes": jax.process_count(),
         "means": {key: _number(value) for key, value in measures.means().items()},
