@@ -150,6 +150,7 @@ def nearest_of_many(queries: np.ndarray, held: HeldCells, n_neighbors: int) -> N
         real = members >= 0
         near, lengths = (np.asarray(leaf).T[real] for leaf in table)
         chosen[members[real]], squared[members[real]] = near, lengths
+    del scaled, along
     return _mended(queries, held, chosen, squared)
 
 

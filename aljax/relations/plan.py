@@ -5,11 +5,13 @@ the data.  Whether a row comes again is told by a null: the mass that rows find 
 own slice, each without itself, in units that are measured without the pair.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Array, Float, Int
 
 from aljax.graph.exact import HeldRows, Nearest, hold, nearest_held
 from aljax.graph.knn import capacity_for, on_device
@@ -21,8 +23,12 @@ from aljax.relations.transport import Candidates, plan_of, steps_for
 ROUNDS = 3  # in which a common move is found
 SAMPLE = 2000  # rows that it is found from
 STRICT = 0.1  # the reach that tells who is missing
+BLOCK = 2**16  # pairs whose costs are computed at once
 LEAST = 1e-6  # mass below which a pair is dropped
 REPEATED = 1e-6  # of the mean unit, below which rows count as repeated
+
+
+Units = Callable[[np.ndarray, np.ndarray], np.ndarray]  # of pairs
 
 
 class Settings(NamedTuple):
@@ -35,12 +41,19 @@ class Settings(NamedTuple):
 
 
 class Side(NamedTuple):
-    """One of two slices, ready to be compared: see `side_of`."""
+    """One of two slices, ready to be compared: see `side_of`.
+
+    Attributes:
+        rows: Its rows.
+        held: The same for searches; None if there are none.
+        near: The nearest other rows of each, in ascending distance.
+        squared: The squared distances to the first two of them.
+    """
 
     rows: Float[np.ndarray, "points features"]
     held: HeldRows | HeldCells | None
     near: Int[np.ndarray, "points others"]
-    squared: Float[np.ndarray, "points others"]
+    squared: Float[np.ndarray, "points two"]
 
     @property
     def units(self) -> Float[np.ndarray, "points"]:
@@ -88,7 +101,7 @@ def side_of(rows: Float[np.ndarray, "points features"], candidates: int) -> Side
     squared[near == np.arange(len(rows))[:, None]] = np.inf
     order = np.argsort(squared, axis=1, kind="stable")
     near, squared = (np.take_along_axis(part, order, 1) for part in (near, squared))
-    return Side(rows, held, near, squared)
+    return Side(rows, held, near, squared[:, :2].copy())
 
 
 def couple_sides(
@@ -116,14 +129,18 @@ def couple_sides(
         back, _ = _nearest(after.rows - shift, before.held, next(counts))
         forth, _ = _nearest(before.rows + shift, after.held, next(counts))
         rows, others = _both_ways(forth, back)
+        del forth, back
     if len(sure):
         free = ~(np.isin(rows, sure[:, 0]) | np.isin(others, sure[:, 1]))
         rows, others = rows[free], others[free]
-    squared = lengths(before.rows + shift, after.rows, rows, others) ** 2
-    costs = _costs(squared, before.units[rows], after.units[others])
-    del squared
-    mass = _transport(costs, rows, others, sizes, settings.epsilon, settings.reach)
-    strict = _transport(costs, rows, others, sizes, settings.epsilon, STRICT)
+    ends = before.rows + shift, after.rows
+    costs = _costs(*ends, rows, others, _mean_units(before, after))
+    pairs = _padded(costs, rows, others, sizes)
+    del costs, ends
+    rows, others = (np.asarray(side)[: pairs.n_pairs] for side in pairs[1:3])
+    mass = _transport(pairs, settings.epsilon, settings.reach)
+    strict = _transport(pairs, settings.epsilon, STRICT)
+    del pairs
     kept = mass > LEAST
     table = np.vstack([np.column_stack([rows[kept], others[kept]]), sure])
     order = np.lexsort((table[:, 1], table[:, 0]))
@@ -131,14 +148,14 @@ def couple_sides(
     for masses, known in zip(met, sure.T, strict=True):
         masses[known] = 1.0
     nearest = [side.near[:, :1].ravel() for side in (before, after)]
-    pairs = (rows, others, *nearest)
+    of_pairs = (rows, others, *nearest)
     return Plan(
         *table[order].T,
         mass=np.append(mass[kept], np.ones(len(sure)))[order],
         strict=met,
         null=np.sort(np.concatenate(nulls)),
         shift=shift * unit,
-        candidates=Candidates(*(on_device(part, np.int32) for part in pairs)),
+        candidates=Candidates(*(on_device(part, np.int32) for part in of_pairs)),
     )
 
 
@@ -169,46 +186,81 @@ def _both_ways(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns each pair of two tables of candidates once, in the order of the rows."""
     n, m = len(forward), len(backward)
-    keys = (
-        np.arange(n)[:, None] * m + forward,
-        np.arange(m)[:, None] + backward * np.int64(m),
-    )
-    pairs = np.concatenate([keys[0].ravel(), keys[1].ravel()])
+    pairs = np.empty(forward.size + backward.size, np.int64)
+    ahead, back = np.split(pairs, [forward.size])
+    ahead.reshape(n, -1)[:] = np.arange(n)[:, None] * m + forward
+    back.reshape(m, -1)[:] = np.arange(m)[:, None] + backward * np.int64(m)
     pairs.sort()  # `np.unique` hashes whole numbers, which takes 25 times as long
     first = np.append(True, pairs[1:] != pairs[:-1])[: len(pairs)]
     rows, others = np.divmod(pairs[first], max(m, 1))
     return rows.astype(np.int32), others.astype(np.int32)
 
 
-def _costs(squared: np.ndarray, unit: np.ndarray, other_unit: np.ndarray) -> np.ndarray:
-    """Returns squared distances of pairs in the mean unit of their two rows."""
-    mean = (unit + other_unit) / 2
-    least = REPEATED * mean.mean() if mean.size else 0.0
-    costs = squared / np.maximum(mean, least + np.finfo(float).tiny)
-    return costs.astype(np.float32)
+def _mean_units(before: Side, after: Side, some: Any = np.s_[:]) -> Units:
+    """Returns the mean unit of two rows, the earlier ones among `some`."""
+    units, units_after = before.units[some], after.units
+    return lambda rows, others: (units[rows] + units_after[others]) / 2
 
 
-def _transport(
+def _costs(
+    x: Float[np.ndarray, "points features"],
+    y: Float[np.ndarray, "points_after features"],
+    rows: Int[np.ndarray, "pairs"],
+    others: Int[np.ndarray, "pairs"],
+    units: Units,
+) -> Float[np.ndarray, "pairs"]:
+    """Returns squared distances of pairs in their units."""
+    blocks = [np.s_[start : start + BLOCK] for start in range(0, len(rows), BLOCK)]
+    unit, costs = np.empty(len(rows)), np.empty(len(rows), np.float32)
+    for part in blocks:
+        unit[part] = units(rows[part], others[part])
+    least = REPEATED * unit.mean() if len(rows) else 0.0
+    np.maximum(unit, least + np.finfo(float).tiny, out=unit)
+    for part in blocks:
+        costs[part] = lengths(x, y, rows[part], others[part]) ** 2 / unit[part]
+    return costs
+
+
+class Pairs(NamedTuple):
+    """Pairs and their costs, padded to sizes that many pairs of slices share."""
+
+    costs: Float[Array, "padded"]
+    rows: Int[Array, "padded"]
+    others: Int[Array, "padded"]
+    n_pairs: int
+    sizes: tuple[int, int]
+
+
+def _padded(
     costs: Float[np.ndarray, "pairs"],
     rows: Int[np.ndarray, "pairs"],
     others: Int[np.ndarray, "pairs"],
     sizes: tuple[int, int],
-    epsilon: float,
-    reach: float,
+) -> Pairs:
+    count, capacity = len(costs), capacity_for(len(costs))
+    points, points_after = map(capacity_for, sizes)
+
+    def put(values: np.ndarray, absent: float, dtype: Any) -> Array:
+        room = np.full(capacity, absent, dtype)
+        room[:count] = values
+        return jax.device_put(room)  # without another copy
+
+    return Pairs(
+        put(costs, np.inf, np.float32),
+        put(rows, points, np.int32),
+        put(others, points_after, np.int32),
+        count,
+        (points, points_after),
+    )
+
+
+def _transport(
+    pairs: Pairs, epsilon: float, reach: float
 ) -> Float[np.ndarray, "pairs"]:
-    """Returns the mass of each pair, by a program that many sizes share."""
-    padded = capacity_for(sizes[0]), capacity_for(sizes[1])
-    room = (0, capacity_for(len(costs)) - len(costs))
-    table = (
-        on_device(np.pad(costs, room, constant_values=np.inf), np.float32),
-        on_device(np.pad(rows, room, constant_values=padded[0]), np.int32),
-        on_device(np.pad(others, room, constant_values=padded[1]), np.int32),
-    )
-    steps = steps_for(epsilon, reach)
-    mass = plan_of(
-        *table, jnp.float32(epsilon), jnp.float32(reach), steps, sizes=padded
-    )
-    return np.asarray(mass)[: len(costs)]
+    """Returns the mass of each pair."""
+    scalars = jnp.float32(epsilon), jnp.float32(reach), steps_for(epsilon, reach)
+    mass = plan_of(*pairs[:3], *scalars, sizes=pairs.sizes)
+    return np.asarray(mass)[: pairs.n_pairs]
 
 
 def _drift(
@@ -221,15 +273,15 @@ def _drift(
     held: Any = after.held
     points, count = len(before.rows), min(settings.candidates, len(after.rows))
     chosen = np.sort(rng.choice(points, min(points, SAMPLE), replace=False))
-    x, y, units = before.rows[chosen], after.rows, before.units[chosen]
+    x, y, units = before.rows[chosen], after.rows, _mean_units(before, after, chosen)
     rows = np.repeat(np.arange(len(x)), count)
 
     def follow(shift: np.ndarray) -> tuple[float, np.ndarray]:
-        near, apart = _nearest(x + shift, held, count)
+        near, _ = _nearest(x + shift, held, count)
         others = near.ravel()
-        costs = _costs(apart.ravel() ** 2, units[rows], after.units[others])
-        pair = settings.epsilon, settings.reach
-        mass = _transport(costs, rows, others, (len(x), len(y)), *pair)
+        costs = _costs(x + shift, y, rows, others, units)
+        pairs = _padded(costs, rows, others, (len(x), len(y)))
+        mass = _transport(pairs, settings.epsilon, settings.reach)
         moved = sums(others, mass, len(y)) @ y - sums(rows, mass, len(x)) @ x
         total = float(mass.sum(dtype=float))
         return total, (moved / max(total, LEAST)).astype(x.dtype)
@@ -252,11 +304,15 @@ def _null(side: Side, epsilon: float) -> Float[np.ndarray, "nulls"]:
         return np.zeros(0)
     rows, others = _both_ways(side.near, side.near)
     rows, others = rows[rows != others], others[rows != others]
-    squared = lengths(side.rows, side.rows, rows, others) ** 2
-    units = (
-        np.where(side.near[a, 0] == b, side.squared[a, 1], side.squared[a, 0])
-        for a, b in ((rows, others), (others, rows))
-    )
-    costs = _costs(squared, *units)
-    mass = _transport(costs, rows, others, (points, points), epsilon, STRICT)
+
+    def without(row: np.ndarray, other: np.ndarray) -> np.ndarray:
+        nearest, second = side.squared[row].T
+        return np.where(side.near[row, 0] == other, second, nearest)
+
+    def units(row: np.ndarray, other: np.ndarray) -> np.ndarray:
+        return (without(row, other) + without(other, row)) / 2
+
+    costs = _costs(side.rows, side.rows, rows, others, units)
+    pairs = _padded(costs, rows, others, (points, points))
+    mass = _transport(pairs, epsilon, STRICT)
     return most(rows, mass, points)

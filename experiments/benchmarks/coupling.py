@@ -191,13 +191,17 @@ def across(maps: Maps, labels: Sequence[np.ndarray]) -> float:
     return float(model.score(maps[1], labels[1]))
 
 
-def couple_clusters(points: int) -> Row:
-    """Couples 100 normal clusters, cold, with themselves under noise."""
+def _clusters(points: int) -> list[np.ndarray]:
     rng = np.random.default_rng(0)
     centers = rng.normal(scale=3, size=(100, 50))[rng.integers(0, 100, points)]
     rows = (centers + rng.normal(size=(points, 50))).astype(np.float32)
     moved = rows + rng.normal(scale=0.1, size=rows.shape).astype(np.float32)
-    pair = [rows, moved[rng.permutation(points)]]
+    return [rows, moved[rng.permutation(points)]]
+
+
+def couple_clusters(points: int) -> Row:
+    """Couples 100 normal clusters, cold, with themselves under noise."""
+    pair = _clusters(points)
     _, seconds = clocked(lambda: aljax.couple(pair, key=jax.random.key(0)))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     return {"rows": points, "seconds": seconds, "peak GiB of the process": peak}
