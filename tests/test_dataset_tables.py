@@ -291,8 +291,8 @@ BAD: dict[str, tuple] = {
         lambda f: f.assign(größe="é"),
         {"encoding": "latin-1"},
         "data.path",
-        ["utf-8", "{encoding: latin-1}"],
-        {"encoding": "latin-1"},
+        ["utf-8", "{encoding: cp1252}", "Cyrillic"],
+        {"encoding": "cp1252"},
     ),
     "two bytes a letter": (
         None,
@@ -307,6 +307,20 @@ BAD: dict[str, tuple] = {
         "data.path",
         ["{encoding: utf-16-le}"],
         {"encoding": "utf-16-le"},
+    ),
+    "another separator": (
+        None,
+        {"sep": "^"},
+        "data.path",
+        ['{sep: "^"}'],
+        {"sep": "^"},
+    ),
+    "a packed file": (
+        None,
+        {"compression": "gzip"},
+        "data.path",
+        ["{compression: gzip}"],
+        {"compression": "gzip"},
     ),
     "a decimal comma": (
         None,
@@ -429,6 +443,25 @@ def test_a_bad_table_is_named_with_a_remedy_that_works(case, shops, tmp_path):
         assert np.isfinite(
             np.vstack(read(path, csv=csv, missing="median").slices)
         ).all()
+
+
+@pytest.mark.parametrize(
+    ("line", "text", "said", "csv"),
+    [
+        (0, "Sales of 2020\n\n", "{skiprows: 2}", {"skiprows": 2}),
+        (9, "1,2,", "Mend line 10", {"on_bad_lines": "skip"}),
+        (9, '"', "{quoting: 3}", {"quoting": 3}),
+    ],
+)
+def test_lines_that_are_no_rows_are_told(line, text, said, csv, shops, tmp_path):
+    path = shops(tmp_path / "a.csv")
+    lines = path.read_text().splitlines(keepends=True)
+    lines[line] = text + lines[line]
+    path.write_text("".join(lines))
+    with refused("data.path", said):
+        read(path)
+    kept = read(path, csv=csv, id="line", slice="code")
+    assert sum(map(len, kept.slices)) >= 71
 
 
 def test_options_that_pandas_refuses_are_told(shops, tmp_path):

@@ -1,6 +1,7 @@
 """Long tables, one row for each member and slice, cut into slices related by ids."""
 
 import codecs
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +27,11 @@ from experiments.data.dates import in_order
 FEWEST = 3  # rows of the largest slice
 HEAD = 4096  # bytes in which an encoding shows
 ROWS = "a table with a line of names, and one for each member and slice"
-SEPARATORS = ";\t|, "
+LINES = 20  # in which a separator shows
+SEPARATORS = ";\t|,^~: "
+PACKED = {b"\x1f\x8b": "gzip", b"PK\3\4": "zip"}
+ALPHABETS = "cp1251 for Cyrillic, shift-jis for Japanese, gb18030 for Chinese"
+RAGGED = re.compile(r"Expected \d+ fields in line (\d+), saw \d+")
 INSTALL = "pip install 'aljax[frames]'"
 # The library's names of what are columns here.
 SETTINGS = {
@@ -206,7 +211,7 @@ def _read_frame(path: str, options: Mapping[str, Any]) -> Any:
         raise InputError("data", "is table", expected, remedy) from error
     options = options if file.suffix == ".csv" else {}
     try:
-        if file.suffix == ".csv" and "encoding" not in options:
+        if file.suffix == ".csv" and not {"encoding", "compression"} & {*options}:
             _check_encoding(path, file, options)
         frame = getattr(pd, readers[file.suffix])(file, **options)
     except InputError:
@@ -216,7 +221,8 @@ def _read_frame(path: str, options: Mapping[str, Any]) -> Any:
         remedy = "To install it, run: pip install pyarrow"
         raise InputError("data.path", f"is {path}", expected, remedy) from error
     except UnicodeDecodeError as error:
-        raise _in_another(path, error.encoding, "latin-1", options) from error
+        other = "latin-1" if options.get("encoding") == "cp1252" else "cp1252"
+        raise _in_another(path, error.encoding, other, options) from error
     except pd.errors.EmptyDataError as error:
         raise InputError("data.path", f"is {path}, which is empty", ROWS) from error
     except (LookupError, TypeError) as error:  # an encoding or option that is none
@@ -228,19 +234,28 @@ def _read_frame(path: str, options: Mapping[str, Any]) -> Any:
         raise InputError("data.path", got, "a file that you may read") from error
     except DAMAGE as error:
         got = f"is {path}, which cannot be read ({short(error)})"
-        remedy = f"Say how it is written, as in {csv_options({'sep': ';'})}."
+        remedy = _mended(file, options, str(error)) if file.suffix == ".csv" else ""
         raise InputError("data.path", got, ROWS, remedy) from error
     if frame.shape[1] == 1:
-        _tell_separator(path, str(frame.columns[0]), options)
+        got = f"is {path}, which has a single column, {str(frame.columns[0])!r}"
+        remedy = _mended(file, options) if file.suffix == ".csv" else ""
+        raise InputError("data.path", got, "a column for each name", remedy)
     if not len(frame):
         raise InputError("data.path", f"is {path}, which has no rows", ROWS)
     return frame.reset_index(drop=True)
 
 
 def _check_encoding(path: str, file: Path, options: Mapping[str, Any]) -> None:
-    """Refuses text of two bytes a letter, which would be read as nonsense."""
+    """Refuses what would be read as nonsense: packed text, or two bytes a letter."""
     with file.open("rb") as opened:
         head = opened.read(HEAD)
+    for start, packing in PACKED.items():
+        if head.startswith(start):
+            remedy = f"Set {csv_options({**options, 'compression': packing})}."
+            if packing == "zip":
+                remedy += " If it is a spreadsheet, save it as CSV."
+            got = f"is {path}, which is packed ({packing})"
+            raise InputError("data.path", got, "a table of text", remedy)
     marked = head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
     if marked or b"\0" in head:
         order = "" if marked else "-be" if head[:1] == b"\0" else "-le"
@@ -249,17 +264,36 @@ def _check_encoding(path: str, file: Path, options: Mapping[str, Any]) -> None:
 
 def _in_another(path: str, tried: str, other: str, options: Any) -> InputError:
     got = f"is {path}, which is not in the encoding {tried}"
-    remedy = f"Set it, as in {csv_options({**options, 'encoding': other})}."
+    remedy = f"Set it, as in {csv_options({**options, 'encoding': other})}"
+    remedy += f" ({ALPHABETS})." if other == "cp1252" else "."
     return InputError("data.path", got, "a table of text", remedy)
 
 
-def _tell_separator(path: str, header: str, options: Mapping[str, Any]) -> None:
-    """Refuses a table of one column; the mark in its name that comes most parts it."""
-    got = f"is {path}, which has a single column, {header!r}"
-    mark = max(SEPARATORS, key=header.count)
-    remedy = f"Set the separator: {csv_options({**options, 'sep': mark})}."
-    remedy = remedy if mark in header else ""
-    raise InputError("data.path", got, "a column for each name", remedy)
+def _mended(file: Path, options: Mapping[str, Any], error: str = "") -> str:
+    """Returns a remedy for a table that pandas reads as one column, or not at all.
+
+    The separator is the mark that most of the first lines have as often as the last of
+    them; lines before these are no part of the table.
+    """
+    with file.open("rb") as opened:
+        head = opened.read(HEAD).decode(options.get("encoding") or "utf-8", "replace")
+    lines = head.splitlines()[:LINES] or [""]
+    lines = lines[:-1] or lines  # the last may be cut
+    counts = {mark: [line.count(mark) for line in lines] for mark in SEPARATORS}
+    mark = max(SEPARATORS, key=lambda mark: counts[mark].count(counts[mark][-1] or -1))
+    above = counts[mark].index(counts[mark][-1])
+    changed = {**options, "sep": mark} if mark != options.get("sep", ",") else options
+    changed = {**changed, "skiprows": above} if above else changed
+    ragged = RAGGED.search(error)
+    if counts[mark][-1] and changed != options:
+        return f"Set how it is written: {csv_options(changed)}."
+    if ragged:
+        skipped = csv_options({**options, "on_bad_lines": "skip"})
+        return f"Mend line {ragged[1]}, or leave such lines out by {skipped}."
+    if "EOF inside string" in error:
+        plain = csv_options({**options, "quoting": 3})
+        return f"Mend the '\"', or read it as a letter by {plain}."
+    return f"Say how it is written, as in {csv_options({'sep': ';'})}." if error else ""
 
 
 def _check_column(setting: str, column: str, names: Sequence[str]) -> None:
