@@ -159,23 +159,23 @@ def stack(
     if densmap:
         kept = [radii_of(graph, f"slices[{t}]") for t, graph in enumerate(graphs)]
         radii = as_floats(_stack_rows(kept, order, sizes, default=0.0))
-        shares = as_floats(_shares(neighbors, weights))
+        shares = as_floats(_shares(np.asarray(neighbors), np.asarray(weights)))
     offsets = tuple(offsets or sorted({offset for _, offset in relations}))
     mates, strengths, moves = _stack_mates(relations, place, offsets, len(sizes))
     weighing = _stack_rows(point_weights, order, sizes, default=1.0)
     held = _stack_rows(pinned, order, sizes, default=0.0)
     return AlignedProblem(
-        neighbors=on_device(neighbors),
-        weights=as_floats(weights),
+        neighbors=neighbors,
+        weights=weights,
         degrees=as_floats(degrees),
         n_points=on_device(sizes, np.int32),
-        mates=on_device(mates),
-        strengths=as_floats(strengths),
+        mates=jax.device_put(mates),
+        strengths=jax.device_put(strengths),
         pulls=as_floats(degrees * weighing),
         free=as_floats(1 - held),
         order=on_device(order, np.int32),
         offsets=offsets,
-        moves=None if moves is None else as_floats(moves),
+        moves=None if moves is None else jax.device_put(moves),
         radii=radii,
         shares=shares,
     )
@@ -209,22 +209,26 @@ def _shares(neighbors: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 def _stack_graphs(
     graphs: Sequence[FuzzyGraph], order: np.ndarray, place: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[Array, Array, np.ndarray]:
     slices, capacity = order.shape
     # Column 0 of every list is the point itself: it weighs nothing, so it is left out.
     width = max(graph.neighbors.shape[0] for graph in graphs) - 1
+    # The largest arrays of a layout: of each one copy, and one after the other.
     neighbors = np.tile(np.arange(capacity, dtype=np.int32), (slices, width, 1))
+    rows = [order[t, : graph.degrees.shape[0]] for t, graph in enumerate(graphs)]
+    for t, graph in enumerate(graphs):
+        listed = np.asarray(graph.neighbors)[1:, rows[t]]
+        neighbors[t, : len(listed), : rows[t].size] = place[t, listed]
+    placed = jax.device_put(neighbors)
+    del neighbors
     kind = jax.dtypes.canonicalize_dtype(float)
     weights = np.zeros((slices, width, capacity), kind)
     degrees = np.zeros((slices, capacity), kind)
     for t, graph in enumerate(graphs):
-        size, entries = graph.degrees.shape[0], graph.neighbors.shape[0] - 1
-        rows = order[t, :size]
-        listed = np.asarray(graph.neighbors)[1:, rows]
-        neighbors[t, :entries, :size] = place[t, listed]
-        weights[t, :entries, :size] = np.asarray(graph.weights)[1:, rows]
-        degrees[t, :size] = np.asarray(graph.degrees)[rows]
-    return neighbors, weights, degrees
+        weighed = np.asarray(graph.weights)[1:, rows[t]]
+        weights[t, : len(weighed), : rows[t].size] = weighed
+        degrees[t, : rows[t].size] = np.asarray(graph.degrees)[rows[t]]
+    return placed, jax.device_put(weights), degrees
 
 
 def _stack_mates(
@@ -235,9 +239,10 @@ def _stack_mates(
     width = max((int(r.max(initial=0)) + 1 for r in ranks.values()), default=1)
     shape = (slices, len(offsets), width, 1)
     mates = np.tile(np.arange(capacity, dtype=np.int32), shape)
-    strengths = np.zeros(mates.shape)
+    kind = jax.dtypes.canonicalize_dtype(float)
+    strengths = np.zeros(mates.shape, kind)
     measured = any(pair.moves is not None for pair in relations.values())
-    moves = np.zeros(mates.shape) if measured else None
+    moves = np.zeros(mates.shape, kind) if measured else None
     for (t, offset), pair in relations.items():
         entry = (t, offsets.index(offset), ranks[t, offset], place[t, pair.rows])
         mates[entry] = place[t + offset, pair.others]

@@ -59,12 +59,18 @@ def relate(
         adjacency.data[:] = 1
         return adjacency
 
-    @cache
+    # Those that were looked at stay until their strengths are computed.
+    looked_at: dict[tuple[int, int], Overlap] = {}
+
     def met(t: int, offset: int) -> Overlap:
-        return overlap(relations[t, offset], binary(t), binary(t + offset))
+        found = looked_at.pop((t, offset), None)
+        return found or overlap(relations[t, offset], binary(t), binary(t + offset))
+
+    def look(t: int, offset: int) -> Overlap:
+        return looked_at.setdefault((t, offset), met(t, offset))
 
     if names is not None:
-        check_evidence(relations, met, binary, names=names, dicts=dicts or {})
+        check_evidence(relations, look, binary, names=names, dicts=dicts or {})
     related: Relations = {}
     for (t, offset), mates in relations.items():
         if mates.strengths is not None:
