@@ -131,8 +131,11 @@ def test_new_rows_lie_beside_their_likes_on_the_sphere(spheres):
     rows = make_data()[0]
     np.testing.assert_array_equal(spheres.transform(rows[:5], 0), spheres.maps[0][:5])
     near, placed = vectors([spheres.maps[0], spheres.transform(rows + 1e-3, 0)])
-    nearest = np.argmax(placed @ near.T, axis=1)
-    assert np.mean(nearest == np.arange(len(rows))) > 0.7
+    products = placed @ near.T
+    nearer = (products > np.diag(products)[:, None]).sum(axis=1)
+    assert np.mean(nearer < 5) > 0.9  # of 41 rows
+    angles = np.arccos(np.clip(products, -1, 1))
+    assert np.median(np.diag(angles)) < 0.2 * np.median(angles)
 
 
 def test_models_are_saved_with_their_space(spheres, tmp_path):
