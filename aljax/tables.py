@@ -15,7 +15,7 @@ from aljax.columns import (
     is_missing,
     names_of,
 )
-from aljax.errors import InputError, warn
+from aljax.errors import InputError, in_words, warn
 from aljax.graph.rows import GapError, read_rows
 from aljax.graph.slices import slices_of
 from aljax.relations.read import read_slice_ids
@@ -87,8 +87,8 @@ class TableSlices(NamedTuple):
 
     def __repr__(self) -> str:
         held = f"{len(self.slices)} slices, {sum(map(len, self.rows))} rows"
-        ends = f": {self.labels[0]!r} to {self.labels[-1]!r}" if self.labels else ""
-        return f"TableSlices of {held}{ends}"
+        ends = [in_words(label) for label in (*self.labels[:1], *self.labels[-1:])]
+        return f"TableSlices of {held}: {' to '.join(ends)}"
 
 
 def slices_from_table(

@@ -464,6 +464,25 @@ def test_lines_that_are_no_rows_are_told(line, text, said, csv, shops, tmp_path)
     assert sum(map(len, kept.slices)) >= 71
 
 
+def test_points_that_stand_for_thousands_are_not_taken_for_decimal_ones(
+    shops, tmp_path
+):
+    def change(frame):
+        frame["area"] = frame["area"].map("{:.1f}".format).str.replace(".", ",")
+        frame = frame.drop(columns="sales")
+        return frame.assign(
+            staff=[f"{row + 3}.{row * 13 + 11:03d}" for row in range(72)]
+        )
+
+    path = shops(tmp_path / "a.csv", change)
+    with refused("data.path", "'area'", '{decimal: ","}'):
+        read(path)
+    with refused("data.path", "'staff'", '{decimal: ",", thousands: "."}'):
+        read(path, csv={"decimal": ","})
+    dataset = read(path, csv={"decimal": ",", "thousands": "."})
+    assert np.vstack(dataset.slices)[0, 1] == 3011
+
+
 def test_options_that_pandas_refuses_are_told(shops, tmp_path):
     path = shops(tmp_path / "a.csv")
     for options in ({"encoding": "latn-1"}, {"seperator": ";"}):

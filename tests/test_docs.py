@@ -2,6 +2,7 @@ import importlib.util
 import inspect
 import re
 import shlex
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,14 @@ def test_the_code_of_the_guide_runs():
     assert names["images"].shape == (2, 64)
     assert min(names["trust"], names["accuracy"]) > 0.9
     assert 278 < names["measured"][0, -1] < 1680  # milligrams
+
+
+def test_the_processes_of_the_guide_run():
+    guide = (ROOT / "docs" / "guide.md").read_text()
+    (code,) = re.findall(r'by "spawn":\n\n((?:    .*\n|\n)+)', guide)
+    names: dict[str, Any] = {"fit_one": len, "sequences": [[1], [1, 2]]}
+    exec(textwrap.dedent(code), names)
+    assert names["maps"] == [1, 2]
 
 
 def test_the_code_of_the_functional_core_runs():

@@ -174,6 +174,16 @@ def test_motion_is_drawn_where_asked_for(own, capsys):
     assert "animation.gif" in capsys.readouterr().out
 
 
+def test_motion_of_a_single_slice_is_told_not_to_be_drawn(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    np.save("rows.npy", np.random.default_rng(0).normal(size=(40, 3)))
+    small = ["layout.n_epochs=2", "compilation_cache=null", "motion=true"]
+    assert main(["data=files", "data.path=rows.npy", *small]) == 0
+    assert "motion=true draws nothing" in capsys.readouterr().err
+
+
 def test_motion_without_its_package_is_refused_before_the_fit(own, capsys, monkeypatch):
     monkeypatch.setattr(contents, "find_spec", lambda _: None)
     assert "pip install 'aljax[plot]'" in refusal([*own, "motion=true"], capsys)

@@ -23,10 +23,10 @@ MANY = 20  # texts in a column, beyond which they do not stand for missing value
 SOME = 0.5  # of the cells of a column that are numbers, for which it counts as one
 # How numbers may be written, as pandas is told; apart from plain ones.
 MARKS: tuple[dict[str, str], ...] = (
-    {"decimal": "."},
     *({"thousands": mark} for mark in (",", " ", "'")),
     {"decimal": ","},
     *({"decimal": ",", "thousands": mark} for mark in (".", " ")),
+    {"decimal": "."},
 )
 # Other signs of the same meaning, which pandas does not know.
 SIGNS = str.maketrans(
@@ -131,10 +131,8 @@ def _read(
         changed = {**options, **marks}
         if _numbers(cells, changed).notna().mean() > known:
             remedy = f"Set the marks by {csv_options(changed)}, {OR}"
-            if marks.get("decimal", ".") != options.get("decimal", ".") and any(
-                others.dtype.kind == "f" and (others.dropna() % 1).any()
-                for _, others in frame.items()
-            ):  # the marks of these columns would be wrong
+            turned = marks.get("decimal", ".") != options.get("decimal", ".")
+            if turned and any(_has_points(frame[other]) for other in frame.columns):
                 remedy = "Write it as other columns are, or leave it out by "
                 remedy += f"data.leave_out=[{name}]."
             raise InputError("data.path", got, "numbers such as 1234.5", remedy)
@@ -170,6 +168,16 @@ def _numbers(cells: Any, marks: Mapping[str, Any]) -> Any:
     for mark, usual in ((thousands, ""), (decimal, ".")):
         plain = plain.str.replace(mark, usual, regex=False)
     return pd.to_numeric(plain, errors="coerce")
+
+
+def _has_points(column: Any) -> bool:
+    """Tells if a column has decimal points, which could not stand for thousands."""
+    if column.dtype.kind != "f" or not (column % 1 > 0).any():
+        return False
+    parts = np.abs(column[column % 1 > 0].to_numpy())
+    digits = [parts * 10**place for place in (2, 3)]
+    hundredths, thousandths = (abs(x - x.round()) < 1e-6 for x in digits)
+    return not (thousandths.all() and hundredths.mean() < SOME and parts.max() < 1000)
 
 
 def _missing(options: Mapping[str, Any]) -> list[Any]:

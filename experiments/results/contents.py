@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from aljax import AlignedEmbedding, plot
-from aljax.errors import InputError
+from aljax.errors import InputError, warn
 from aljax.files import MAPS
 from experiments.data.dataset import Dataset
 from experiments.results import inverse_pictures
@@ -59,6 +59,8 @@ def draw(
     write_pictures(folder, settings.name, dataset, embedding)
     if settings.motion and len(dataset.slices) > 1:
         write_motion(folder, settings.name, dataset, embedding)
+    elif settings.motion:
+        warn("motion=true draws nothing, for there is a single slice.")
     if settings.inverse is not None:
         figure = inverse_pictures.draw(
             embedding, dataset.labels, settings.inverse, heading=settings.name
