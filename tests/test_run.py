@@ -174,13 +174,12 @@ def test_motion_is_drawn_where_asked_for(own, capsys):
     assert "animation.gif" in capsys.readouterr().out
 
 
-def test_motion_of_a_single_slice_is_told_not_to_be_drawn(
-    tmp_path, monkeypatch, capsys
-):
-    monkeypatch.chdir(tmp_path)
-    np.save("rows.npy", np.random.default_rng(0).normal(size=(40, 3)))
-    small = ["layout.n_epochs=2", "compilation_cache=null", "motion=true"]
-    assert main(["data=files", "data.path=rows.npy", *small]) == 0
+@pytest.mark.filterwarnings("default")
+def test_motion_of_a_single_slice_is_told_not_to_be_drawn(own, capsys):
+    data = np.load("own.npz")["arr_0"]
+    np.save("alone.npy", data)
+    alone = [text for text in own if "relations" not in text]
+    assert main([*alone, "data.path=alone.npy", "motion=true"]) == 0
     assert "motion=true draws nothing" in capsys.readouterr().err
 
 
