@@ -96,15 +96,26 @@ def arrange(
     """
     if names is None or expected is None or names == expected:
         return rows
-    if {*names} != {*expected}:
+    check_names(names, expected, argument)
+    place = {name: column for column, name in enumerate(names)}
+    return rows[:, [place[name] for name in expected]]
+
+
+def check_names(names: Any, expected: Any, argument: str) -> None:
+    """Checks that columns have the expected names, if both have any, in any order.
+
+    Raises:
+        InputError: They are not the same names.
+    """
+    if names is not None and expected is not None and {*names} != {*expected}:
         pair = {*names} - {*expected}, {*expected} - {*names}
         words = zip(("has the columns", "lacks"), pair, strict=True)
         parts = [f"{said} {sorted(of, key=str)[:3]}" for said, of in words if of]
         got = " and ".join(parts)
         remedy = "Rename them, or pass `.to_numpy()` if names do not matter."
+        if not pair[1]:
+            remedy = "Leave them out: a model's columns are `[*model.columns[0]]`."
         raise InputError(argument, got, "columns of the same names", remedy)
-    place = {name: column for column, name in enumerate(names)}
-    return rows[:, [place[name] for name in expected]]
 
 
 def check_hashable(values: Iterable[Any], name: str, of: str = "") -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from aljax.columns import arrange, names_of
+from aljax.columns import arrange, check_names, names_of
 from aljax.errors import InputError
 from aljax.graph.knn import Rows
 from aljax.graph.rows import read_rows
@@ -34,6 +34,7 @@ def read_new(
     if empty or getattr(new_rows, "shape", None) in ((0,), (0, 0)):
         new_rows = np.zeros((0, columns))
     try:
+        check_names(names_of(new_rows), names, "new_rows")  # before their cells
         rows = read_rows(new_rows, "new_rows", empty=True, gaps=gaps)
         rows = arrange(rows, names_of(new_rows), names, "new_rows")
     except InputError as error:

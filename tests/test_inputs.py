@@ -576,6 +576,11 @@ def test_columns_of_other_names_are_refused(fitted):
         maps.transform(other)
     with refused("new_rows", "of slice 2 lacks ['a', 'e']", "same names"):
         maps.transform(frames[0][["b", "c", "d"]])
+    whole = frames[2].assign(shop="x")
+    with refused("new_rows", "has the columns ['shop']", "model.columns[0]"):
+        maps.transform(whole)
+    placed = maps.transform(whole[[*(maps.columns[0] or ())]])
+    np.testing.assert_array_equal(placed, maps.transform(frames[2]))
     with refused("new_slice", "['income'] and lacks ['b']", "names"):
         maps.update(other, {0: 0}, key=jax.random.key(0))
     np.testing.assert_array_equal(
