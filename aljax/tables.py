@@ -108,7 +108,8 @@ def slices_from_table(
         row_ids: For each row its member: the same id in two slices is the same
             member.  None or NaN stands for nobody.
         min_rows: Rows that a slice needs; smaller ones are left out.
-        missing: "error", or "keep" for gaps that `fit(missing="median")` fills.
+        missing: "error", "drop" for rows with gaps, or "keep" for gaps that
+            `fit(missing="median")` fills.
 
     Returns:
         `slices` and `ids` for `fit`, with the slices' labels and rows.
@@ -118,9 +119,9 @@ def slices_from_table(
             sorted, an id twice in a slice (names the first), or values that are not
             finite numbers.
     """
-    one_of("error", "keep")("missing", missing)
+    one_of("error", "drop", "keep")("missing", missing)
     try:
-        data = read_rows(values, "values", gaps=np.nan if missing == "keep" else None)
+        data = read_rows(values, "values", gaps=None if missing == "error" else np.nan)
     except GapError as error:
         with suppress(TypeError, IndexError, KeyError):
             error.got += f" of slice {as_plain(slice_labels)[error.row]!r}"
@@ -136,7 +137,11 @@ def slices_from_table(
         if is_missing(label):
             got, remedy = f"has {label!r} in row {row}", "Drop the row, or fill it."
             raise InputError("slice_labels", got, "labels, such as years", remedy)
-        rows.setdefault(label, []).append(row)
+        if missing != "drop" or not np.isnan(data[row]).any():
+            rows.setdefault(label, []).append(row)
+    if labels and not rows:
+        got = f"is 'drop', but each of the {len(labels)} rows lacks a value"
+        raise InputError("missing", got, "rows without gaps", "Drop columns.")
     number(1, whole=True)("min_rows", min_rows)
     rows = {label: held for label, held in rows.items() if len(held) >= min_rows}
     order = _in_order(rows, getattr(slice_labels, "dtype", None))

@@ -113,6 +113,17 @@ def test_a_cut_table_is_shown_in_a_line():
     assert shown == "TableSlices of 3 slices, 6 rows: 1997 to 2007"
 
 
+def test_rows_with_gaps_are_left_out_where_asked_for():
+    gaps = np.where(VALUES == 5, np.nan, VALUES)
+    cut = slices_from_table(gaps, YEARS, NAMES, missing="drop")
+    assert [part.tolist() for part in cut.rows] == [[1, 3], [0, 5], [4]]
+    assert cut.ids[1] == ["Chad", None]
+    with refused("missing", "'drop'", "each of the 6 rows"):
+        slices_from_table(VALUES * [1, np.nan], YEARS, NAMES, missing="drop")
+    with refused("missing", "'median'", "error, drop, keep"):
+        slices_from_table(gaps, YEARS, NAMES, missing="median")
+
+
 @pytest.mark.parametrize(
     ("labels", "said"), [([3] * 12, "one slice"), ([*range(12)], "each")]
 )

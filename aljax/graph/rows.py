@@ -12,7 +12,7 @@ from aljax.errors import LARGEST, InputError
 from aljax.graph.knn import Rows
 
 FILL = 'set `missing="median"` in `fit`'
-KEEP = f'{FILL}, and `missing="keep"` here'  # in slices_from_table
+KEEP = f'{FILL}, and `missing="keep"` here (or "drop")'  # in slices_from_table
 REFIT = 'fit with `missing="median"`, which fills new rows, too'
 
 
