@@ -150,6 +150,10 @@ def test_bounds_can_be_traced():
     bound = jax.jit(points)(jnp.asarray(0.2))
     np.testing.assert_allclose(bound, points(0.2), atol=1e-6)
     assert np.abs(bound).max() == pytest.approx(0.2)
+    both = jax.vmap(points)(jnp.asarray([0.2, 0.5]))
+    np.testing.assert_allclose(both[1], points(0.5), atol=1e-6)
+    slope = jax.grad(lambda high: jnp.sum(jnp.abs(points(high))))(0.2)
+    assert slope == np.sum(np.isclose(np.abs(bound), 0.2))  # of values at a bound
 
 
 @pytest.mark.parametrize("options", [{}, {"method": "mean"}])

@@ -144,7 +144,9 @@ def reconstruct(
     count = queries.shape[0]
     points = held.restore(_cut(result.points, count))
     if limits is not None:
-        library = jnp if isinstance(points, jax.Array) else np
+        traced = any(isinstance(part, jax.Array) for part in (points, *limits))
+        library = jnp if traced else np
+        points = library.asarray(points)
         points = library.clip(points, *limits).astype(points.dtype)
     return Reconstruction(
         points=points,
