@@ -51,14 +51,14 @@ class HeldMap(NamedTuple):
     data: Float[Array, "rows features"]
     n_points: int
     center: Float[np.ndarray, "features"] | None
-    given: Float[Array | np.ndarray, "points features"]
+    original: Float[Array | np.ndarray, "points features"]
     coordinates: Units | None = None
 
     def restore(self, points: Any) -> Any:
         """Returns points around the center where they belong, as exact as the data."""
         if self.center is None or isinstance(points, jax.core.Tracer):
             return points if self.center is None else points + self.center
-        return (np.asarray(points) + self.center).astype(self.given.dtype)
+        return (np.asarray(points) + self.center).astype(self.original.dtype)
 
 
 def read_map(embedding: Any, data: Any) -> HeldMap:

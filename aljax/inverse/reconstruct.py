@@ -137,7 +137,7 @@ def reconstruct(
 ) -> Reconstruction:
     """Returns `inverse_transform` of a map that is checked and on the device."""
     queries = read_queries(queries, held.embedding.shape[1], held.coordinates)
-    limits = read_bounds(config.bounds, held.given)
+    limits = read_bounds(config.bounds, held.original)
     n_neighbors, static = _settings(held, config)
     result = _reconstruct(*_alike(_pad(queries), held), curve, n_neighbors, **static)
     check_result(result.points)
@@ -352,8 +352,8 @@ def blend(
             "a whole number, for those cannot be blended",
         )
 
-    def mixed(one: Any, other: Any) -> Any:
-        return (1 - share) * one + share * other
+    def mixed(start: Any, end: Any) -> Any:
+        return (1 - share) * start + share * end
 
     return Reconstruction(
         points=mixed(first.points, second.points),

@@ -232,8 +232,8 @@ def repelled(
             jnp.sum(difference**2, axis=-3),
         )
         bend, turn = (each[..., None, :, None, :] for each in (bend, turn))
-        one, other = difference[..., :, :, None, :], difference.swapaxes(-3, -2)
-        return bend * same + turn * one * other[..., None, :, :, :]
+        row, column = difference[..., :, :, None, :], difference.swapaxes(-3, -2)
+        return bend * same + turn * row * column[..., None, :, :, :]
 
     near = blocks(_near(embedding, degrees, leaves))
     far = blocks(_far(embedding, degrees, leaves))
