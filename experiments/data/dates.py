@@ -125,8 +125,10 @@ def _parsed(labels: Sequence[str], spelling: str) -> np.ndarray:
     """Returns dates, NaT for labels that are not spelled so."""
     import pandas as pd
 
-    texts = pd.Series(labels)
-    dates = pd.to_datetime(texts, format=spelling, errors="coerce")
+    texts: Any = pd.Series(labels)
+    if "%d" in spelling and "%y" not in spelling.lower():
+        texts, spelling = texts + " 2000", f"{spelling} %Y"  # a leap year
+    dates: Any = pd.to_datetime(texts, format=spelling, errors="coerce")
     if dates.isna().any():
         for pattern, usual in ((DAY, ""), (SEPTEMBER, "Sep"), (MONTH, " ")):
             texts = texts.str.replace(pattern, usual, regex=True)
