@@ -203,7 +203,8 @@ def _text(
     got += _place_of(column, names)
     if wrong.sum() > 1:
         columns = wrong.any(axis=0).sum()
-        got += f"; there are {wrong.sum()} such cells in {columns} columns"
+        got += f"; there are {wrong.sum()} such cells in "
+        got += f"{columns} columns" if columns > 1 else "this column"
     remedy = "Drop the column, or convert what it means to numbers first."
     if isinstance(value, str):
         remedy = "Drop the column, encode its words by `pandas.get_dummies`, or "

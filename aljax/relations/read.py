@@ -225,18 +225,18 @@ def read_ids(ids: Any, slices: Slices) -> tuple[SliceIds, ...]:
         expected = f"{len(slices)} sequences of ids, one a slice"
         raise InputError("relations", f"has ids for {len(ids)} slices", expected)
     read: list[SliceIds] = []
-    for t, (given, of) in enumerate(zip(ids, slices, strict=True)):
-        again = t > 0 and len(read[-1]) == of.rows and _same(given, ids[t - 1])
+    for t, (values, of) in enumerate(zip(ids, slices, strict=True)):
+        again = t > 0 and len(read[-1]) == of.rows and _same(values, ids[t - 1])
         name = f"relations[{t}]"
-        read.append(read[-1] if again else read_slice_ids(given, of, name=name))
+        read.append(read[-1] if again else read_slice_ids(values, of, name=name))
     return tuple(read)
 
 
-def _same(given: Any, before: Any) -> bool:
+def _same(values: Any, before: Any) -> bool:
     """Tells at no great cost that two columns of ids are the same; False if unsure."""
-    arrays = isinstance(given, np.ndarray) and isinstance(before, np.ndarray)
-    alike = arrays and given.dtype == before.dtype and given.dtype.kind in "iuU"
-    return given is before or (alike and np.array_equal(given, before))
+    arrays = isinstance(values, np.ndarray) and isinstance(before, np.ndarray)
+    alike = arrays and values.dtype == before.dtype and values.dtype.kind in "iuU"
+    return values is before or (alike and np.array_equal(values, before))
 
 
 def read_slice_ids(
@@ -275,8 +275,8 @@ def from_ids(ids: Sequence[SliceIds], *, window: int, first: int = 1) -> Relatio
 
     @cache
     def rows(t: int) -> dict[Hashable, int]:
-        found = enumerate(ids[t])
-        return {value: row for row, value in found if not is_missing(value)}
+        values = enumerate(ids[t])
+        return {value: row for row, value in values if not is_missing(value)}
 
     @cache
     def between(t: int, later: int) -> Mates:
@@ -285,8 +285,8 @@ def from_ids(ids: Sequence[SliceIds], *, window: int, first: int = 1) -> Relatio
         return by_row(np.array(pairs, np.int64).reshape(-1, 2))
 
     # For each slice the first one that has the very same ids.
-    named = {id(one): t for t, one in reversed([*enumerate(ids)])}
-    original = [named[id(one)] for one in ids]
+    named = {id(values): t for t, values in reversed([*enumerate(ids)])}
+    original = [named[id(values)] for values in ids]
     return {
         (t, later - t): between(original[t], original[later])
         for t in range(max(0, first - window), len(ids))

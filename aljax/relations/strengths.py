@@ -63,8 +63,8 @@ def relate(
     looked_at: dict[tuple[int, int], Overlap] = {}
 
     def met(t: int, offset: int) -> Overlap:
-        found = looked_at.pop((t, offset), None)
-        return found or overlap(relations[t, offset], binary(t), binary(t + offset))
+        looked = looked_at.pop((t, offset), None)
+        return looked or overlap(relations[t, offset], binary(t), binary(t + offset))
 
     def look(t: int, offset: int) -> Overlap:
         return looked_at.setdefault((t, offset), met(t, offset))

@@ -124,7 +124,9 @@ def _read(
     if wrong.empty:
         return read.reindex(column.index), "numbers" if len(read) else "empty"
     first = wrong.iloc[0]
-    got = f"has {len(wrong)} cells in the column {name!r} that are no numbers, such as "
+    got = (
+        f"has no number in {len(wrong)} of {len(texts)} cells of the column {name!r}: "
+    )
     got += f"{first!r} in {place(wrong.index[0])}"
     known = max(SOME, read.notna().mean())
     for marks in MARKS:
@@ -215,7 +217,11 @@ def checked(
         words = words.format(cells[row, column])
         got = f"the column {values.columns[column]!r} has {words} in {place(row)}"
         count, columns = wrong.sum(), wrong.any(axis=0).sum()
-        got += f" ({count} such cells in {columns} columns)" if count > 1 else ""
+        got += (
+            f" ({count} such cells in {columns} column{'s' * int(columns > 1)})"
+            if count > 1
+            else ""
+        )
         if wrong is endless:
             spelled = [*_missing(options), *sorted({*map(str, cells[endless])})]
             marks = csv_options({**options, "na_values": spelled})

@@ -55,15 +55,15 @@ def in_order(column: Any, dates: str | None, told: list[str]) -> Any:
             return column
         _tell(labels, _places(labels), "", told)
         return column
-    found = {spelling: _parsed(labels, spelling) for spelling in FORMATS}
+    parsed = {spelling: _parsed(labels, spelling) for spelling in FORMATS}
     if dates:
-        found = {dates: _parsed(labels, dates)}
+        parsed = {dates: _parsed(labels, dates)}
     fits = {
-        spelling: days for spelling, days in found.items() if np.isfinite(days).all()
+        spelling: days for spelling, days in parsed.items() if np.isfinite(days).all()
     }
     if dates and not fits:
         wrong = [
-            x for x, day in zip(labels, found[dates], strict=True) if np.isnat(day)
+            x for x, day in zip(labels, parsed[dates], strict=True) if np.isnat(day)
         ]
         got = f"is {dates!r}, but slices are {', '.join(map(repr, wrong[:SHOWN]))}"
         raise InputError("data.dates", got, "how all slices spell their date")
@@ -73,7 +73,7 @@ def in_order(column: Any, dates: str | None, told: list[str]) -> Any:
         ordered = [labels[place] for place in orders.pop()]
         _tell(ordered, _periods(np.sort(days)), f" as dates ({spelling})", told)
     else:
-        ordered = _as_text(labels, found, fits, told)
+        ordered = _as_text(labels, parsed, fits, told)
     return pd.Categorical(column, categories=ordered, ordered=True)
 
 
@@ -87,17 +87,17 @@ def are_dates(texts: Any) -> bool:
 
 def _as_text(
     labels: Sequence[str],
-    found: dict[str, np.ndarray],
+    parsed: dict[str, np.ndarray],
     fits: dict[str, np.ndarray],
     told: list[str],
 ) -> list[str]:
     """Returns labels sorted as text, with a warning if they may be dates."""
     first = f"slices such as {labels[0]!r} look like dates, but "
     if fits:
-        ways, one = " and ".join(fits), next(iter(fits))
+        ways, first_way = " and ".join(fits), next(iter(fits))
         warn(
             f"{first}{ways} order them differently: they stay text. Set "
-            f"data.dates='{one}' or another."
+            f"data.dates='{first_way}' or another."
         )
     alike = len({NUMBER.sub("0", label) for label in labels}) == 1
     by_year = alike and all(map(BEFORE_YEAR.fullmatch, labels))
@@ -106,7 +106,7 @@ def _as_text(
     if not re.search(r"\d", "".join(labels)):
         how = " (number them, as '1 low', for another order)"
     _tell(ordered, None, f" as text{how}", told)
-    spelling, days = max(found.items(), key=lambda fit: np.isfinite(fit[1]).sum())
+    spelling, days = max(parsed.items(), key=lambda fit: np.isfinite(fit[1]).sum())
     if fits or alike:
         return ordered
     if np.isfinite(days).mean() > 0.5:
