@@ -194,7 +194,10 @@ def _check_choices(overrides: Sequence[str]) -> None:
 
 def _unreadable(text: str) -> InputError:
     named = [f"{group}={text}" for group, names in choices().items() if text in names]
+    name, _, value = text.partition("=")
     remedy = "Quote a value that has commas, brackets, letters such as ö."
+    if not value.isascii() and not {"'", '"'} & {*value}:
+        remedy = f"Quote it: \"{name}='{value}'\"."
     if Path(text).suffix in (".csv", ".parquet"):
         named = [f"data=table data.path={text}"]
     remedy = f"Did you mean `{named[-1]}`?" if named else remedy

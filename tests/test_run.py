@@ -310,6 +310,7 @@ def test_configs_repeat_no_default():
         ("layout.min_dist=abc", ["`layout.min_dist` is 'abc'", "number"]),
         ("layout.min_dist=.1,.2", ["layout.min_dist=[0.1,0.2]"]),
         ("layout.min_dist=[.1", ["`layout.min_dist=[.1`", "cannot be read"]),
+        ("data.slice=größe", ["cannot be read", "\"data.slice='größe'\""]),
         ("layout.min_dist=[.1,.2]", ["`min_dist` has 2 values", "87 slices"]),
         ("layout.init=pcaa", ["`layout.init` is 'pcaa'", "`pca`"]),
         ("layout.a=1", ["`layout.b` is None"]),
