@@ -281,8 +281,9 @@ def fit(
     calls: dict[str, Any] = {"n_shifts": n_shifts, "widths": widths}
     keeps = agreement.answers("keeps", presence(checkpoints))[0] == presence(True)
     if keeps:
-        parts = {"own": here, "room": room, "n_slices": n_slices}
-        calls["checkpoints"] = SharedCheckpoints(checkpoints, agreement, **parts)
+        calls["checkpoints"] = SharedCheckpoints(
+            checkpoints, agreement, local=here, room=room, n_slices=n_slices
+        )
     if progress is not None:
         kept = calls.get("checkpoints")
         calls["progress"] = partial(show, progress, kept, agreement)

@@ -43,7 +43,7 @@ class SharedCheckpoints(Checkpoints):
             n_slices: Slices of the whole sequence.
         """
         self._inner = kept if agreement.process == 0 else None
-        self._agreement, self._own = agreement, local
+        self._agreement, self._local = agreement, local
         self._room, self._n_slices = room, n_slices
         settings = json.dumps(None if kept is None else kept.epochs)
         self.epochs = json.loads(agreement.answers("checkpoints", settings)[0])
@@ -108,7 +108,7 @@ class SharedCheckpoints(Checkpoints):
 
     def _part(self, whole: LayoutState) -> LayoutState:
         """Returns the state of this process's slices."""
-        return _by_slices(whole, lambda x: x[self._own.start : self._own.stop])
+        return _by_slices(whole, lambda x: x[self._local.start : self._local.stop])
 
 
 def _by_slices(
