@@ -10,7 +10,7 @@ the commit and the machine say what may be to blame where the bits are others.
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from aljax.errors import InputError
 from experiments import composition
 from experiments.data import sources
 from experiments.data.archives import DAMAGE, read_npz, short
-from experiments.data.dataset import SUM, digests
+from experiments.data.dataset import SUM
 from experiments.interrupts import Interrupts
 from experiments.results import report, resume
 from experiments.settings import BY_HAND, build
@@ -59,7 +59,7 @@ def reproduce(folder: Path, overrides: Sequence[str], interrupts: Interrupts) ->
         again = distributed.perform(composed, interrupts, decided)
         return 0 if again is None else _compare(folder, again, around)
     composed |= dict.fromkeys(BY_HAND)
-    others = _others(decided, _decided(composed, decided))
+    others = _others(composed, decided)
     if others:
         print(f"not run again, for {'; '.join(others)}.", file=sys.stderr)
         return 1
@@ -82,29 +82,13 @@ def _compare(folder: Path, again: Path, around: Mapping[str, str]) -> int:
     return 1
 
 
-def _decided(composed: dict[str, Any], names: Iterable[str]) -> dict[str, str]:
-    """Returns what decides the maps now, as far as it was recorded."""
+def _others(composed: dict[str, Any], decided: Mapping[str, str]) -> list[str]:
+    """Lists what decides the maps and is another now, as far as it was recorded."""
     from experiments.tasks.fit import described
 
     settings = build(composed)
     dataset = described(sources.load(**settings.data), settings)
-    now = resume.decides(settings, dataset) | _parts(digests(dataset))
-    return {name: now[name] for name in now if name in names}
-
-
-def _parts(sums: Mapping[str, str]) -> dict[str, str]:
-    return {f"data.{name}": of for name, of in sums.items()}
-
-
-def _others(decided: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """Lists what is another now; of the data which parts, as far as it was recorded."""
-    changed = [name for name in now if now[name] != decided[name]]
-    parts = [name.removeprefix("data.") for name in changed if name.startswith("data.")]
-    if not parts:
-        return differences(decided, now)
-    settings = [name for name in changed if name.partition(".")[0] != "data"]
-    then, now = ({name: of[name] for name in settings} for of in (decided, now))
-    return [f"the data have other {', '.join(parts)}", *differences(then, now)]
+    return resume.others(decided, settings, dataset)
 
 
 def differing_arrays(folder: Path, again: Path) -> list[str]:
@@ -137,7 +121,8 @@ def _record(folder: Path) -> tuple[dict[str, str], dict[str, str]]:
         kept: dict[str, Any] = json.loads((folder / "metrics.json").read_text("utf-8"))
         whole = {name: str(kept[name]) for name in ("data", "seed") if name in kept}
         decided = {name: text[: resume.DIGITS] for name, text in whole.items()}
-        decided |= kept.get("decided", {}) | _parts(kept.get("parts", {}))
+        decided |= kept.get("decided", {})
+        decided |= resume.named(kept.get("parts", {}))
         if not decided.get("data", SUM).startswith(SUM):  # summed up in another way
             decided.pop("data")
         return decided, _flat(kept)

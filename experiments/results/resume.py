@@ -10,7 +10,7 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from filelock import Timeout
 
 from aljax import Checkpoints
 from aljax.checkpoints import PATTERN, Whole, check_same, differences, newest
-from experiments.data.dataset import Dataset, digest
+from experiments.data.dataset import Dataset, digest, digests
 from experiments.interrupts import Stopped
 from experiments.results.folder import LOCK, discard, held, made, numbered, sweep
 from experiments.settings import CHECKPOINTS, RunSettings
@@ -81,6 +81,25 @@ def decides(settings: RunSettings, dataset: Dataset) -> dict[str, str]:
         for name, value in vars(config).items():
             about[f"{section}.{name}"] = str(value)
     return about
+
+
+def named(sums: Mapping[str, str]) -> dict[str, str]:
+    """Returns digests of a dataset's parts by their names among all that decides."""
+    return {f"data.{part}": digest for part, digest in sums.items()}
+
+
+def others(
+    decided: Mapping[str, str], settings: RunSettings, dataset: Dataset
+) -> list[str]:
+    """Lists what is another now; of the data which parts, as far as it was recorded."""
+    now = decides(settings, dataset) | named(digests(dataset))
+    now = {name: now[name] for name in now if name in decided}
+    changed = [name for name in now if now[name] != decided[name]]
+    parts = [name.removeprefix("data.") for name in changed if name.startswith("data.")]
+    told = [f"the data have other {', '.join(parts)}"] if parts else []
+    kept = [name for name in changed if not parts or name.partition(".")[0] != "data"]
+    then, now = ({name: of[name] for name in kept} for of in (decided, now))
+    return [*told, *differences(then, now)]
 
 
 def _left(settings: RunSettings) -> list[Path]:

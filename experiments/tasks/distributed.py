@@ -22,7 +22,6 @@ from jax.errors import JaxRuntimeError
 
 import aljax.distributed
 from aljax import AlignedEmbedding, metrics
-from aljax.checkpoints import differences
 from aljax.distributed.agreement import (
     Agreement,
     SharedError,
@@ -177,8 +176,7 @@ def run(
         check_writable(settings.results)
     with stage("load", seconds, interrupts):
         dataset = described(load(settings.data, agreement), settings)
-        now = resume.decides(settings, dataset)
-        others = differences(decided, {name: now[name] for name in {*now} & {*decided}})
+        others = resume.others(decided, settings, dataset) if decided else []
         if others:
             expected = "the same data and settings"
             raise InputError("--reproduce", f"finds that {'; '.join(others)}", expected)
