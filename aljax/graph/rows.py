@@ -23,10 +23,8 @@ class GapError(InputError):
 
     def among(self, slices: Sequence[Any], t: int, ids: Any) -> InputError:
         """The same error with the row's id, and how many such values there are."""
-        got, frame_ids = (
-            self.got,
-            slices[t].obs_names if is_anndata(slices[t]) else None,
-        )
+        got = self.got
+        frame_ids = slices[t].obs_names if is_anndata(slices[t]) else None
         try:
             slice_ids = as_plain(ids[t] if frame_ids is None else frame_ids)
             got += f" (id {slice_ids[self.row]!r})"
