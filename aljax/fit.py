@@ -195,8 +195,8 @@ class Prepared(Record):
         """
         maps = unstack_maps(state.maps, self.problem)
         if int(state.n_epochs):
-            laid_out = maps, self.anchors, self.graphs, self.relations
-            maps = finish(*laid_out, stay=self.pinned, weights=self.point_weights)
+            laid_out = self.anchors, self.graphs, self.relations, self.alignment
+            maps = finish(maps, *laid_out, stay=self.pinned, weights=self.point_weights)
         return outward(self.coordinates, maps, self.fixed, self.pinned)
 
 

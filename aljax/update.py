@@ -213,8 +213,8 @@ def update(
         for t in range(count - move):
             stay[t] = np.ones(len(maps[t]), bool)
         if layout.n_epochs != 0:  # else the start is returned
-            laid_out = maps, anchors, graphs, related
-            maps = finish(*laid_out, stay=stay, weights=moved.point_weights)
+            laid_out = anchors, graphs, related, fitted.alignment
+            maps = finish(maps, *laid_out, stay=stay, weights=moved.point_weights)
         maps = outward(fitted.coordinates, maps, [*fitted.maps, None], stay)
         moved = dataclasses.replace(moved, maps=maps)
     return moved if keep is None else cut(moved, max(count + 1 - keep, 0), count + 1)

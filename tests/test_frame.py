@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pandas
 import pytest
+import scipy.optimize
 import scipy.spatial
 from helpers import refused
 
@@ -80,6 +81,20 @@ def test_updates_keep_the_frame_and_earlier_maps_to_the_bit():
             np.testing.assert_array_equal(before, after)
         model = longer
     assert center_drift(model.maps) < 0.8
+
+
+def test_lengths_that_follow_the_data_stay_while_the_frame_holds():
+    rng = np.random.default_rng(0)
+    start, pace = rng.normal(size=(90, 3)), rng.gamma(2, 0.5, size=(90, 1))
+    data = [(start + step * pace * [0.3, 0, 0]).astype(np.float32) for step in range(8)]
+    mates, faithful = [range(90)] * 8, {"alignment_regularisation": 3.0}
+    faithful |= {"motion_fidelity": 1.0}
+    auto, alone = (fit(data, mates, frame=f, **faithful) for f in ("auto", "mates"))
+    steps = {pair: m for pair, m in auto.relations.items() if pair[1] == 1}
+    read = [stability(data, model.maps, steps) for model in (auto, alone)]
+    assert read[0] > read[1] - 0.03 > 0.8
+    apart = [frame_displacement(data, model.maps, lag=7) for model in (auto, alone)]
+    assert apart[0] < 0.98 * apart[1]
 
 
 def test_a_short_sequence_is_moved_as_a_whole_alone():
@@ -178,11 +193,34 @@ def test_maps_settle_by_shifts_and_turns_alone(rng):
     maps = [square, square @ turn + 5, square @ turn.T - 2]
     every = np.arange(9)
     held = {(t, 1): Mates(every, every, np.ones(9)) for t in range(2)}
-    for y in settle(maps, held):
+    for y in settle(maps, held, {}):
         np.testing.assert_allclose(y, square, atol=1e-12)
-    stay = settle(maps, held, fixed=[1])
+    stay = settle(maps, held, {}, fixed=[1])
     np.testing.assert_array_equal(stay[1], maps[1])
     np.testing.assert_allclose(stay[2], maps[1], atol=1e-12)
+
+
+def test_a_map_settles_where_anchors_and_lengths_pull_least(rng):
+    maps = [rng.normal(size=(30, 2)) for _ in range(2)]
+    every, far = np.arange(30), rng.permutation(30)[:12]
+    held = {(0, 1): Mates(far, far[::-1], rng.uniform(1, 3, 12))}
+    firm = {(0, 1): Mates(every, every, rng.uniform(0.1, 1, 30))}
+    apart = np.linalg.norm(maps[1] - maps[0], axis=1)
+
+    def loss(y):
+        near = np.linalg.norm(y[far[::-1]] - maps[0][far], axis=1)
+        changed = np.linalg.norm(y - maps[0], axis=1) - apart
+        return (held[0, 1].strengths @ near**2) + (firm[0, 1].strengths @ changed**2)
+
+    def moved(motion):
+        turn = scipy.spatial.transform.Rotation.from_euler("z", motion[0])
+        return maps[1] @ turn.as_matrix()[:2, :2] + motion[1:]
+
+    least = scipy.optimize.minimize(lambda motion: loss(moved(motion)), np.zeros(3))
+    first, second = settle(maps, held, firm)
+    np.testing.assert_array_equal(first, maps[0])
+    assert loss(maps[1]) > 1.1 * least.fun
+    assert loss(second) < 1.01 * least.fun
 
 
 def test_columns_that_mean_other_things_hold_no_frame():

@@ -3,7 +3,7 @@
 Every process has to call these at the same places of its program.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -22,7 +22,6 @@ from aljax.layout.frame import (
     Landmarks,
     agree,
     anchors,
-    lags,
     landmarks,
     nearer,
     pairs_to_hold,
@@ -258,28 +257,31 @@ def anchors_of(
         }
 
 
-def anchors_of_all(local: Relations, room: int, n_slices: int) -> Relations:
-    """Returns the anchors of all processes, counted from the first slice.
+def pairs_of_all(
+    local: Relations, offsets: Collection[int], room: int, n_slices: int
+) -> Relations:
+    """Returns the pairs of all processes, counted from the first slice.
 
     Args:
-        local: This process's, counted from its first slice.
+        local: This process's, counted from its first slice; at most 512 of two slices.
+        offsets: How many slices apart pairs are, on all processes.
         room: How many slices a process has room for.
         n_slices: Slices of the whole sequence.
     """
-    reach = lags(n_slices)
+    reach = [*offsets]
     sent = np.zeros((room, len(reach), LANDMARKS, 3))
     sent[..., 0] = -1
-    for (t, lag), (rows, others, strengths, _) in local.items():
+    for (t, offset), (rows, others, strengths, _) in local.items():
         part = np.column_stack([rows, others, strengths])
-        sent[t, reach.index(lag), : len(part)] = part
+        sent[t, reach.index(offset), : len(part)] = part
     everyone = np.concatenate(from_all(sent))
     pairs = {}
     for t, of_slice in enumerate(everyone[:n_slices]):
-        for lag, part in zip(reach, of_slice, strict=True):
+        for offset, part in zip(reach, of_slice, strict=True):
             there = part[part[:, 0] >= 0]
             if len(there):
                 rows, others = there[:, :2].T.astype(int)
-                pairs[t, lag] = Mates(rows, others, there[:, 2])
+                pairs[t, offset] = Mates(rows, others, there[:, 2])
     return pairs
 
 

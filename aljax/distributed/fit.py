@@ -27,12 +27,12 @@ from aljax.distributed.agreement import (
 from aljax.distributed.collectives import from_all, greatest
 from aljax.distributed.exchange import (
     anchors_of,
-    anchors_of_all,
     columns_of_all,
     graphs_ahead,
     moves_of,
     one_frame,
     own_links,
+    pairs_of_all,
     rows_of_all,
     sizes_of_all,
     starts_of_all,
@@ -48,7 +48,15 @@ from aljax.graph.slices import Slice, of_rows, read_slices, slices_of
 from aljax.keys import check_key, seeds
 from aljax.labels import check_labels
 from aljax.layout.coordinates import coordinates_of, inward
-from aljax.layout.frame import far_lags, frame_of, settle, warn_alone, with_anchors
+from aljax.layout.frame import (
+    far_lags,
+    firm_of,
+    frame_of,
+    lags,
+    settle,
+    warn_alone,
+    with_anchors,
+)
 from aljax.layout.initialize import initial_maps, read_mask, read_starts
 from aljax.layout.losses import LossTerms, terms_in
 from aljax.layout.optimize import default_shifts, epochs, init
@@ -221,7 +229,7 @@ def fit(
             links = read_relations(
                 relations, slices_of(sizes), alignment_window_size=window
             )
-            anchors = anchors_of_all(held or {}, room, n_slices)
+            anchors = pairs_of_all(held or {}, lags(n_slices), room, n_slices)
             parts = here, graphs, with_anchors(links, anchors)
             seeded = {"n_components": layout.n_components, "seed": start_seed}
             everywhere = starts_of_all(everywhere, *parts, **seeded)
@@ -293,8 +301,9 @@ def fit(
     maps, _ = gather(fitted, n_slices)
     counted = None if point_weights is None else rows_of_all(weights, room, sizes)
     stay = {t for t, rows in enumerate(pins) if rows is not None}
-    holding = anchors_of_all(held, room, n_slices)
-    maps = settle(maps, holding, fixed=stay, weights=counted)
+    holding = pairs_of_all(held, lags(n_slices), room, n_slices)
+    firm = pairs_of_all(firm_of(related, alignment), [1], room, n_slices)
+    maps = settle(maps, holding, firm, fixed=stay, weights=counted)
     return replace(fitted, maps=maps[mine])
 
 

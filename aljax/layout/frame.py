@@ -13,6 +13,13 @@ the layout is finished, each map in turn is shifted and turned as a whole, by th
 rigid motion g that minimizes sum s |g(y_i) - z_i'|^2 over its anchors in the maps
 before (orthogonal Procrustes: Schönemann 1966, Psychometrika 31).  That changes
 nothing within a map.
+
+With `motion_fidelity` the layout holds mates as far apart as the data say, so their
+lengths l are to stay, too: g minimizes that sum and, over mates in the map before,
+
+    sum s (|g(y_i) - z_i'| - l_i)^2,
+
+by majorization as in SMACOF (de Leeuw 1977), a Procrustes problem at each step.
 """
 
 from collections.abc import Container, Iterable, Sequence
@@ -34,6 +41,8 @@ STRENGTH = 0.06
 NEAR, FAR, GROWTH = (1, 3), 10, 3  # slices apart: 1, 3, then 10, 30, 90, ...
 LANDMARKS = 512  # rows of a slice among which anchors are sought
 NOTHING = 1e-12  # a strength that says nothing
+TURNS = 30  # most steps of a map on its way to its frame
+STILL = 1e-4  # of a map's spread: the least step that is followed by another
 SAMPLE = 256  # mates of a pair of slices that say if columns can be compared
 PAIRS = 32  # of consecutive slices, that are looked at
 CLOSER = 0.7  # share of mates nearer than chance, where they can be
@@ -162,6 +171,7 @@ def finish(
     held: Relations,
     graphs: Sequence[FuzzyGraph],
     relations: Relations,
+    alignment: AlignmentConfig,
     *,
     stay: Sequence[np.ndarray | None],
     weights: Sequence[np.ndarray | None],
@@ -173,18 +183,38 @@ def finish(
         held: The anchors.
         graphs: The slices' graphs.
         relations: The mates.
+        alignment: The settings of the alignment.
         stay: For each slice the rows that stay where they are, None for none.
         weights: For each slice how much its rows count; None for all alike.
     """
     fixed = {t for t, rows in enumerate(stay) if rows is not None}
     maps = gather_isolated(maps, graphs, relations, stay)
-    maps = settle(maps, held, fixed=fixed, weights=weights)
+    firm = firm_of(relations, alignment)
+    maps = settle(maps, held, firm, fixed=fixed, weights=weights)
     return gather_isolated(maps, graphs, relations, stay)
+
+
+def firm_of(relations: Relations, alignment: AlignmentConfig) -> Relations:
+    """Returns the mates who are to stay as far apart as the layout has put them.
+
+    Those of consecutive slices, at most 512 of each two, which stand for all.
+    """
+
+    def some(mates: Mates) -> Mates:
+        step = -(-mates.rows.size // LANDMARKS)
+        rows, others = mates.rows[::step], mates.others[::step]
+        return Mates(rows, others, step * mates.strengths[::step])
+
+    if not alignment.motion_fidelity:
+        return {}
+    near = {(t, o): m for (t, o), m in relations.items() if o == 1 and m.rows.size}
+    return {pair: some(mates) for pair, mates in near.items()}
 
 
 def settle(
     maps: Sequence[Float[np.ndarray, "_ components"]],
     held: Relations,
+    firm: Relations,
     *,
     fixed: Container[int] = (),
     weights: Sequence[np.ndarray | None] | None = None,
@@ -194,28 +224,82 @@ def settle(
     Args:
         maps: One map for each slice.
         held: The anchors.
+        firm: Mates who stay as far apart as they are.
         fixed: Slices that stay where they are.
         weights: For each slice how much its rows count; None for all alike.
     """
     settled = [np.asarray(y) for y in maps]
-    for t, y in enumerate(settled):
-        if t in fixed:
-            continue
-        pairs = [(t - lag, m) for (s, lag), m in held.items() if s + lag == t]
-        counted = [_weighted(m, t, s, weights) for s, m in pairs]
-        strengths = np.concatenate([np.zeros(0), *counted])
-        if np.count_nonzero(strengths > NOTHING) <= y.shape[1]:
-            continue
-        here = np.concatenate([y[m.others] for _, m in pairs]).astype(float)
-        there = np.concatenate([settled[s][m.rows] for s, m in pairs]).astype(float)
-        settled[t] = turn_onto(y, here, there, strengths).astype(y.dtype)
+    before = None
+    for t, y in enumerate(maps):
+        if t not in fixed and len(y):
+            near = _pulls(t, held, settled, weights)
+            kept = _pulls(t, firm, settled, weights, maps)
+            moved = np.asarray(y, float)
+            if before is not None and len(kept.rows):  # along with the map before
+                moved = turn_onto(
+                    moved, np.asarray(maps[before], float), settled[before]
+                )
+            if np.count_nonzero(near.strengths > NOTHING) > y.shape[1]:
+                moved = _turned(moved, near, kept)
+            settled[t] = moved.astype(y.dtype)
+        before = t if len(y) else before
     return settled
+
+
+class Pulls(NamedTuple):
+    """Rows of a map, places in earlier maps, and how far from these they belong."""
+
+    rows: Int[np.ndarray, "_"]
+    places: Float[np.ndarray, "_ components"]
+    apart: Float[np.ndarray, "_"]
+    strengths: Float[np.ndarray, "_"]
+
+
+def _pulls(
+    t: int,
+    relations: Relations,
+    settled: Sequence[np.ndarray],
+    weights: Sequence[np.ndarray | None] | None,
+    maps: Sequence[np.ndarray] | None = None,
+) -> Pulls:
+    """Returns what pulls at slice t: to places, or to its distances in `maps`."""
+    pulls = [
+        Pulls(np.zeros(0, int), np.zeros((0, settled[t].shape[1])), *np.zeros((2, 0)))
+    ]
+    for (s, lag), pairs in relations.items():
+        if s + lag == t:
+            rows, others = pairs.others, pairs.rows
+            apart, strengths = np.zeros(len(rows)), _weighted(pairs, t, s, weights)
+            if maps is not None:
+                apart = np.linalg.norm(maps[t][rows] - maps[s][others], axis=1)
+            pulls.append(Pulls(rows, settled[s][others], apart, strengths))
+    return _joined(*pulls)
+
+
+def _joined(*pulls: Pulls) -> Pulls:
+    return Pulls(*map(np.concatenate, zip(*pulls, strict=True)))
+
+
+def _turned(
+    y: Float[np.ndarray, "_ components"], near: Pulls, kept: Pulls
+) -> Float[np.ndarray, "_ components"]:
+    """Returns a map moved as a whole: rows come near places, or keep their distance."""
+    rows, places, apart, strengths = _joined(near, kept)
+    least = STILL * y.std()
+    for _ in range(TURNS if len(kept.rows) else 1):
+        way = y[rows] - places
+        length = np.maximum(np.linalg.norm(way, axis=1), NOTHING)
+        targets = places + way * (apart / length)[:, None]
+        y, before = turn_onto(y, y[rows], targets, strengths), y
+        if np.abs(y[rows] - before[rows]).max() <= least:
+            break
+    return y
 
 
 def _weighted(
     mates: Mates, t: int, s: int, weights: Sequence[np.ndarray | None] | None
 ) -> Float[np.ndarray, "_"]:
-    """Returns the strengths of anchors of slice t in s, by the weights of both rows."""
+    """Returns the strengths of pairs of slice t in s, by the weights of both rows."""
     here, there = (None, None) if weights is None else (weights[t], weights[s])
     both = 1.0 if here is None else here[mates.others]
     both = both + (1.0 if there is None else there[mates.rows])
