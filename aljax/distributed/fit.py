@@ -49,6 +49,7 @@ from aljax.keys import check_key, seeds
 from aljax.labels import check_labels
 from aljax.layout.coordinates import coordinates_of, inward
 from aljax.layout.frame import (
+    FAR,
     far_lags,
     firm_of,
     frame_of,
@@ -302,7 +303,7 @@ def fit(
     counted = None if point_weights is None else rows_of_all(weights, room, sizes)
     stay = {t for t, rows in enumerate(pins) if rows is not None}
     holding = pairs_of_all(held, lags(n_slices), room, n_slices)
-    firm = pairs_of_all(firm_of(related, alignment), [1], room, n_slices)
+    firm = pairs_of_all(firm_of(related, alignment), range(1, FAR), room, n_slices)
     maps = settle(maps, holding, firm, fixed=stay, weights=counted)
     return replace(fitted, maps=maps[mine])
 

@@ -15,7 +15,7 @@ before (orthogonal Procrustes: Schönemann 1966, Psychometrika 31).  That change
 nothing within a map.
 
 With `motion_fidelity` the layout holds mates as far apart as the data say, so their
-lengths l are to stay, too: g minimizes that sum and, over mates in the map before,
+lengths l are to stay, too: g minimizes that sum and, over mates in maps before,
 
     sum s (|g(y_i) - z_i'| - l_i)^2,
 
@@ -197,7 +197,7 @@ def finish(
 def firm_of(relations: Relations, alignment: AlignmentConfig) -> Relations:
     """Returns the mates who are to stay as far apart as the layout has put them.
 
-    Those of consecutive slices, at most 512 of each two, which stand for all.
+    Those fewer than 10 slices apart, at most 512 of each two, which stand for all.
     """
 
     def some(mates: Mates) -> Mates:
@@ -207,7 +207,7 @@ def firm_of(relations: Relations, alignment: AlignmentConfig) -> Relations:
 
     if not alignment.motion_fidelity:
         return {}
-    near = {(t, o): m for (t, o), m in relations.items() if o == 1 and m.rows.size}
+    near = {(t, o): m for (t, o), m in relations.items() if o < FAR and m.rows.size}
     return {pair: some(mates) for pair, mates in near.items()}
 
 
