@@ -69,11 +69,20 @@ class InputError(ValueError):
         return type(self)(self.name, got, self.expected, self.remedy)
 
 
+def kind_of(value: Any) -> str:
+    """Returns what a value is, as messages say it: None, a list, an int."""
+    return "None" if value is None else _with_article(type(value))
+
+
+def _with_article(kind: type) -> str:
+    return f"{'an' if kind.__name__[0] in 'aeiouAEIOU' else 'a'} {kind.__name__}"
+
+
 def instance(name: str, value: Any, kind: Any, remedy: str) -> None:
     """Checks that a value is of a type."""
     if not isinstance(value, kind):
         raise InputError(
-            name, f"is a {type(value).__name__}", f"{remedy} (a {kind.__name__})"
+            name, f"is {kind_of(value)}", f"{remedy} ({_with_article(kind)})"
         )
 
 
@@ -86,7 +95,7 @@ def read_path(path: Any, name: str = "path") -> Path:
     if not isinstance(path, str | os.PathLike):
         raise InputError(
             name,
-            f"is a {type(path).__name__}",
+            f"is {kind_of(path)}",
             "the name of a file or folder as text or a path",
         )
     return Path(path)

@@ -29,7 +29,7 @@ import numpy as np
 import scipy.sparse
 
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
-from aljax.errors import InputError, optional, read_path
+from aljax.errors import InputError, kind_of, optional, read_path
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.knn import KNN
 from aljax.layout.losses import DensityTerms, LossTerms
@@ -187,7 +187,7 @@ def _encode(value: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
     if isinstance(value, list | tuple):
         kind = "tuple" if isinstance(value, tuple) else "list"
         return {kind: [inner(i, part) for i, part in enumerate(value)]}
-    got = f"is a {type(value).__name__}, which cannot be saved"
+    got = f"is {kind_of(value)}, which cannot be saved"
     raise InputError(path, got, "arrays, text, numbers, or lists and dicts of them")
 
 

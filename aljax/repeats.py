@@ -15,7 +15,7 @@ from jaxtyping import Int
 from aljax.config import is_listed
 from aljax.couple import Coupling
 from aljax.embedding import AlignedEmbedding
-from aljax.errors import InputError
+from aljax.errors import InputError, kind_of
 from aljax.graph.repeated import chosen, distinct_rows
 from aljax.graph.slices import Slice, ids_of, one_for_each
 from aljax.relations.mates import Relations, by_row
@@ -123,7 +123,7 @@ def new_among_kinds(
     if isinstance(relations, Coupling):
         relations = {of: it for of, it in relations.relations.items() if of[1] == new}
     if not isinstance(relations, Mapping):
-        got = f"is a {type(relations).__name__}"
+        got = f"is {kind_of(relations)}"
         expected = "a dict {row of the last slice: row of the new one}, or pairs"
         remedy = "With `unique=True` the ids that `fit` was given are not kept."
         raise InputError("relations", got, expected, remedy)

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from aljax.columns import arrange, is_anndata, names_of
 from aljax.config import find_ab_params, of_slices, one_of
 from aljax.embedding import AlignedEmbedding
-from aljax.errors import InputError
+from aljax.errors import InputError, kind_of
 from aljax.graph.bipartite import bipartite_graph
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.joined import alone, both, either
@@ -387,6 +387,6 @@ def _between(left: UMAP, right: UMAP) -> dict[str, Any]:
 def check_data(data: Any, name: str) -> None:
     """Checks that a slice is data, which estimators take, not made of data."""
     if isinstance(data, KNN | FuzzyGraph):
-        got, remedy = f"is a {type(data).__name__}", "Pass neighbors as "
+        got, remedy = f"is {kind_of(data)}", "Pass neighbors as "
         remedy += "`precomputed_knn`, or graphs to `aljax.fit`."
         raise InputError(name, got, "data", remedy)

@@ -15,7 +15,7 @@ from aljax.columns import (
     is_missing,
     names_of,
 )
-from aljax.errors import InputError, in_words, warn
+from aljax.errors import InputError, in_words, kind_of, warn
 from aljax.graph.rows import GapError, read_rows
 from aljax.graph.slices import slices_of
 from aljax.relations.read import read_slice_ids
@@ -40,7 +40,7 @@ def sliding_windows(
         InputError: A size or step out of range.
     """
     if not isinstance(data, Sequence) and np.ndim(data) < 1:
-        raise InputError("data", f"is a {type(data).__name__}", "an array, rows first")
+        raise InputError("data", f"is {kind_of(data)}", "an array, rows first")
     shape = getattr(data, "shape", None)  # sparse matrices have no length
     rows = shape[0] if shape else len(data)
     number(1, high=rows, whole=True)("size", size)
@@ -205,7 +205,7 @@ def _column(values: Any, name: str, rows: int) -> list[Any]:
     """Returns a column of any library as a list with an entry for each row."""
     column = as_plain(values)
     if isinstance(column, str) or not isinstance(column, Iterable):
-        got = f"is a {type(values).__name__}"
+        got = f"is {kind_of(values)}"
         raise InputError(name, got, "a column, with an entry for each row of `values`")
     column = list(column)
     if len(column) != rows:

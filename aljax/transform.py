@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from aljax.compilation import check_fork
 from aljax.config import SYNONYMS, GraphConfig, InverseConfig
-from aljax.errors import InputError, warn
+from aljax.errors import InputError, kind_of, warn
 from aljax.graph.conditioning import EXACT_METRICS
 from aljax.graph.exact import QUERY_BLOCK as BLOCK
 from aljax.graph.exact import HeldRows, Nearest, nearest
@@ -123,7 +123,7 @@ def check_fitted(fitted: Any) -> None:
     if not hasattr(fitted, "frame"):
         raise InputError(
             "fitted",
-            f"is a {type(fitted).__name__}",
+            f"is {kind_of(fitted)}",
             "the AlignedEmbedding that `aljax.fit` returns, or an estimator's `maps_`",
         )
 

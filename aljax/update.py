@@ -25,7 +25,7 @@ from aljax.config import (
 )
 from aljax.couple import coupled
 from aljax.embedding import AlignedEmbedding
-from aljax.errors import InputError, instance, nearest_name, slice_name
+from aljax.errors import InputError, instance, kind_of, nearest_name, slice_name
 from aljax.fit import optimize
 from aljax.graph.build import build_graphs
 from aljax.graph.fuzzy import FuzzyGraph
@@ -375,7 +375,7 @@ def _new_mates(
     window = fitted.alignment.alignment_window_size
     if not isinstance(relations, Mapping):
         if ids is None:
-            got = f"is a {type(relations).__name__}"
+            got = f"is {kind_of(relations)}"
             expected = "a dict {row of the last slice: row of the new one}, or pairs"
             remedy = "Ids serve where `fit` was given ids, and no update pairs since."
             raise InputError("relations", got, expected, remedy)

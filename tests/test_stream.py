@@ -276,8 +276,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str, tuple[str, ...]]] = {
         ("'min_dist'", "`a` and `b`"),
     ),
     "NaN": ({"data": np.full((9, 5), np.nan)}, "new_slice", ("nan in row 0",)),
-    "no function": ({"progress": 5}, "progress", ("is a int", "a function")),
-    "no settings": ({"settings": 5}, "settings", ("is a int", "settings by name")),
+    "no function": ({"progress": 5}, "progress", ("is an int", "a function")),
+    "no settings": ({"settings": 5}, "settings", ("is an int", "settings by name")),
     "ids that repeat": (
         {"base": "by_ids", "relations": ["new", "new", *IDS[3][2:]]},
         "relations",

@@ -195,7 +195,7 @@ def test_chunks_keep_to_the_memory(monkeypatch):
         ({"chunk": 0}, "chunk", "at least 1"),
         ({"chunk": "a"}, "chunk", "is 'a'"),
         ({"memory": "8GB"}, "memory", "is '8GB'"),
-        ({"measure": 5}, "measure", "is a int"),
+        ({"measure": 5}, "measure", "is an int"),
         ({"keys": None}, "keys", "is None"),
         ({"keys": 0}, "keys", "is 0"),
         ({"problem": SweepProblem(MISSING)}, "problem.slices", "is a NoneType"),

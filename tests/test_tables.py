@@ -203,7 +203,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str, tuple[str, ...]]] = {
         "values",
         ("sparse", "an array or a frame"),
     ),
-    "a number as labels": ({"slice_labels": 3}, "slice_labels", ("is a int", "column")),
+    "a number as labels": (
+        {"slice_labels": 3},
+        "slice_labels",
+        ("is an int", "column"),
+    ),
     "text as ids": ({"row_ids": "years"}, "row_ids", ("is a str", "a column")),
 }
 

@@ -34,7 +34,7 @@ from aljax.distributed.agreement import (
 from aljax.distributed.collectives import from_all, from_one, sum_of_all
 from aljax.distributed.keeping import show
 from aljax.distributed.shares import Shares, graph_of_own, nearest_of_all
-from aljax.errors import InputError
+from aljax.errors import InputError, kind_of
 from aljax.fit import optimize
 from aljax.graph.conditioning import EXACT_METRICS
 from aljax.graph.knn import KNN, as_floats, on_device, round_up
@@ -194,7 +194,7 @@ def _read(rows: Any, graph: GraphConfig) -> np.ndarray:
     except InputError as error:
         raise error.renamed("rows") from error.__cause__
     if not isinstance(data, np.ndarray):
-        got = f"is a {type(rows).__name__}"
+        got = f"is {kind_of(rows)}"
         raise InputError("rows", got, "a dense array (rows, features)")
     return data
 

@@ -9,7 +9,7 @@ import scipy.sparse
 from jaxtyping import Array, Float, Int
 from numpy.typing import DTypeLike
 
-from aljax.errors import LARGEST, InputError
+from aljax.errors import LARGEST, InputError, kind_of
 
 # A slice's features (or distances): an array, or the rows of a sparse one.
 Rows = np.ndarray | scipy.sparse.csr_matrix
@@ -217,7 +217,7 @@ def read_knn(knn: Any, rows: int, n_neighbors: int, *, name: str) -> KNN | None:
         check_lists(knn.indices, knn.distances, name)
     elif not isinstance(knn, tuple | list) or len(knn) not in (2, 3):
         expected = "(indices, distances), each (points, neighbors), or None to search"
-        raise InputError(name, f"is a {type(knn).__name__}", expected)
+        raise InputError(name, f"is {kind_of(knn)}", expected)
     elif knn[0] is None:  # umap-learn's default, (None, None, None)
         return None
     else:

@@ -8,7 +8,7 @@ import numpy as np
 
 from aljax.checks import one_of
 from aljax.columns import arrange, as_plain, is_anndata, names_of
-from aljax.errors import InputError, slice_name, warn
+from aljax.errors import InputError, kind_of, slice_name, warn
 from aljax.graph.fuzzy import FuzzyGraph, check_graph
 from aljax.graph.knn import KNN, Rows, check_lists
 from aljax.graph.rows import GapError, read_rows
@@ -76,7 +76,7 @@ def one_for_each(name: str, values: Any, slices: int) -> list[Any]:
         isinstance(values, np.ndarray) and values.ndim > 1
     )
     if not listed or len(values) != slices:
-        count = len(values) if listed else f"a {type(values).__name__}, not"
+        count = len(values) if listed else f"{kind_of(values)}, not"
         got = f"has {count} entries for {slices} slices"
         raise InputError(name, got, "a list with one, or None, for each")
     return list(values)
@@ -117,7 +117,7 @@ def read_slices(
         remedy = "Pass [data] for a single slice."
         raise InputError("slices", got, "a list of such arrays", remedy)
     if not isinstance(slices, Sequence | np.ndarray) or isinstance(slices, str):
-        got, remedy = f"is a {type(slices).__name__}", ""
+        got, remedy = f"is {kind_of(slices)}", ""
         if names_of(slices) is not None:
             remedy = "Pass [frame] for a single slice; `aljax.slices_from_table` cuts "
             remedy += "a long table into slices."

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from scipy.spatial import KDTree
 
 from aljax.columns import RowValues
-from aljax.errors import InputError
+from aljax.errors import InputError, kind_of
 from aljax.layout.losses import LossTerms
 from aljax.layout.optimize import recorded_epochs
 from aljax.metrics import Moves
@@ -118,7 +118,7 @@ def loss(
     if not isinstance(history, LossTerms):
         raise InputError(
             "model",
-            f"is a {type(model).__name__}, which has no history of the loss",
+            f"is {kind_of(model)}, which has no history of the loss",
             "a fitted model or an AlignedEmbedding",
         )
     axis = ax or style.new_axes(*FIGURE_SIZE)

@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from aljax.columns import RowValues
 from aljax.embedding import AlignedEmbedding
-from aljax.errors import InputError, in_words, instance
+from aljax.errors import InputError, in_words, instance, kind_of
 from aljax.metrics import Moves
 from aljax.relations.members import Members, members_by_id, members_by_relations
 
@@ -53,7 +53,7 @@ def _fitted(model: Any) -> Any:
     """The object that holds the maps: a fitted estimator keeps its own in `maps_`."""
     read = any(hasattr(model, name) for name in ("embedding_", "embeddings_"))
     if hasattr(model, "get_params") and not read:
-        got = f"is a {type(model).__name__} that is not fitted"
+        got = f"is {kind_of(model)} that is not fitted"
         raise InputError("model", got, "one that has maps", "Call `fit` first.")
     return getattr(model, "maps_", model)
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from aljax.errors import InputError
+from aljax.errors import InputError, kind_of
 from aljax.graph.slices import Slice
 
 
@@ -93,7 +93,7 @@ def check_mates(relations: Any) -> None:
     Raises:
         InputError: They are anything else.
     """
-    got = f"is a {type(relations).__name__}"
+    got = f"is {kind_of(relations)}"
     if isinstance(relations, Mapping):
         if all(isinstance(mates, Mates) for mates in relations.values()):
             return

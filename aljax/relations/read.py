@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Int
 
 from aljax.columns import as_plain, check_hashable, is_missing
-from aljax.errors import InputError, warn
+from aljax.errors import InputError, kind_of, warn
 from aljax.graph.slices import Slice
 from aljax.relations.mates import Mates, Relations, by_row, chain, read_weights
 
@@ -103,7 +103,7 @@ def from_dicts(relations: Any, slices: Slices, *, window: int) -> Relations:
         return {}
     if not isinstance(relations, Sequence) or len(relations) != gaps:
         listed = isinstance(relations, Sequence)
-        got = f"has {len(relations)} dicts" if listed else f"is {_kind(relations)}"
+        got = f"has {len(relations)} dicts" if listed else f"is {kind_of(relations)}"
         expected = f"{gaps} dicts {{row of slice t: row of slice t+1}}, one for each "
         expected += f"pair of consecutive slices; or ids for each slice; or {PAIRS}"
         raise InputError("relations", f"{got} for {gaps + 1} slices", expected)
@@ -155,7 +155,7 @@ def _rows_of(relation: Any, t: int, name: str) -> Int[np.ndarray, "mates 2"]:
     """The rows of one dict as an array, in the order given."""
     expected = f"a dict {{row of slice {t}: row of slice {t + 1}}}"
     if not isinstance(relation, Mapping):
-        raise InputError(name, f"is {_kind(relation)}", expected)
+        raise InputError(name, f"is {kind_of(relation)}", expected)
     for row in (*relation.keys(), *relation.values()):
         whole = isinstance(row, numbers.Integral) and not isinstance(row, bool)
         if not whole or abs(int(row)) > LARGEST_ROW:
@@ -246,7 +246,7 @@ def read_slice_ids(
     ids, owner = as_plain(values), f"of {of.name}"
     expected = f"one id for each of its {of.rows} rows, None for nobody"
     if isinstance(ids, str) or not isinstance(ids, Sequence):
-        raise InputError(name, f"{owner} is {_kind(values)}", expected)
+        raise InputError(name, f"{owner} is {kind_of(values)}", expected)
     if len(ids) != of.rows:
         raise InputError(name, f"{owner} has {len(ids)} ids", expected)
     check_hashable(ids, name, f"{owner} ")
@@ -341,7 +341,3 @@ def _from_pair(values: Any, key: tuple[int, int], slices: Slices) -> Mates:
     weights = read_weights(weights, len(pairs), f"{name}[1]", of)
     pairs = pairs.astype(np.int64)
     return by_row(pairs if key[0] < key[1] else pairs[:, ::-1], weights)
-
-
-def _kind(value: Any) -> str:
-    return "None" if value is None else f"a {type(value).__name__}"
