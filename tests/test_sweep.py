@@ -198,7 +198,7 @@ def test_chunks_keep_to_the_memory(monkeypatch):
         ({"measure": 5}, "measure", "is an int"),
         ({"keys": None}, "keys", "is None"),
         ({"keys": 0}, "keys", "is 0"),
-        ({"problem": SweepProblem(MISSING)}, "problem.slices", "is a NoneType"),
+        ({"problem": SweepProblem(MISSING)}, "problem.slices", "is None"),
         ({"settings": [{"learning_rate": 1e30}] * 2}, "learning_rate", "not finite"),
     ],
 )
