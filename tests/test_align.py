@@ -383,7 +383,7 @@ def with_value(x, value, row=7, column=2):
 BAD_DATA = {
     "no slices": ([], "slices", "empty"),
     "an array alone": (make_data()[0], "slices", "one array"),
-    "a number": (5, "slices", "a int"),
+    "a number": (5, "slices", "an int"),
     "text": ("data", "slices", "a str"),
     "one dimension": (spoiled(lambda x: x[:, 0]), "slices[1]", "shape (48,)"),
     "three dimensions": (spoiled(lambda x: x[None]), "slices[1]", "(1, 48"),
@@ -562,12 +562,12 @@ def test_windows_out_of_range_are_refused(size, step, said):
 GIVEN: dict[str, Any] = {"slices": make_data(), "relations": make_relations()}
 MAPS: dict[str, Any] = {"fitted": [], "new_slice": make_data()[0], "relations": {0: 0}}
 KINDS = [
-    (aljax.fit, GIVEN | {"graph": {}}, "graph", "dict"),
-    (aljax.fit, GIVEN | {"layout": GRAPH}, "layout", "GraphConfig"),
-    (aljax.fit, GIVEN | {"alignment": 0.1}, "alignment", "float"),
-    (aljax.fit, GIVEN | {"checkpoints": "a"}, "checkpoints", "str"),
-    (aljax.fit, GIVEN | {"progress": 5}, "progress", "int"),
-    (aljax.update, MAPS, "fitted", "list"),
+    (aljax.fit, GIVEN | {"graph": {}}, "graph", "a dict"),
+    (aljax.fit, GIVEN | {"layout": GRAPH}, "layout", "a GraphConfig"),
+    (aljax.fit, GIVEN | {"alignment": 0.1}, "alignment", "a float"),
+    (aljax.fit, GIVEN | {"checkpoints": "a"}, "checkpoints", "a str"),
+    (aljax.fit, GIVEN | {"progress": 5}, "progress", "an int"),
+    (aljax.update, MAPS, "fitted", "a list"),
 ]
 
 
@@ -577,7 +577,7 @@ def test_arguments_of_another_kind_are_named(function, given, name, kind):
     with pytest.raises(InputError) as error:
         function(**given, key=jax.random.key(0))
     assert error.value.name == name
-    assert f"is a {kind}" in error.value.got
+    assert f"is {kind}" in error.value.got
 
 
 @pytest.mark.usefixtures("as_users_run_it")
