@@ -21,6 +21,7 @@ import jax
 from jax._src.distributed import global_state
 
 from aljax.config import number
+from aljax.distributed.relay import relay
 from aljax.errors import InputError
 
 PAUSE = 0.2  # seconds between two calls
@@ -62,11 +63,12 @@ def connect(
         number(0, high=(processes or 1) - 1, whole=True)("process_id", process_id)
         watch = Watch(began + timeout, timeout, log or _nothing, check or _nothing)
         LINES.update(meet(coordinator, processes or 1, process_id or 0, watch))
+    called = relay(_place(coordinator)) if coordinator and process_id else coordinator
     left = began + timeout - time.monotonic()
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     try:
         jax.distributed.initialize(
-            coordinator,
+            called,
             processes,
             process_id,
             initialization_timeout=max(GRACE, round(left)),
@@ -111,13 +113,12 @@ def meet(address: str, processes: int, process_id: int, watch: Watch) -> Lines:
         got, expected = f"is {address!r}", "HOST:PORT, as in 10.0.0.1:9876"
         raise InputError("coordinator", got, expected)
     lines: Lines = {}
-    place = host.strip("[]"), int(port)
     if process_id == 0:
         error = _receive(address, processes, lines, watch)
     else:
         watch.log(f"process {process_id}: waiting for process 0 at {address}")
         hello = json.dumps({"process": process_id, "processes": processes})
-        error = _call(place, hello, lines, watch)
+        error = _call(_place(address), hello, lines, watch)
     if error is not None:
         got = f"is {address}, where {error}"
         expected = "the address of process 0, which every process can reach"
@@ -127,6 +128,11 @@ def meet(address: str, processes: int, process_id: int, watch: Watch) -> Lines:
     return lines
 
 
+def _place(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
 def _receive(address: str, processes: int, came: Lines, watch: Watch) -> str | None:
     """Waits as process 0 for all others; says why in vain, to those who came, too."""
     if processes == 1:
@@ -134,7 +140,7 @@ def _receive(address: str, processes: int, came: Lines, watch: Watch) -> str | N
     both = socket.has_dualstack_ipv6()
     family = socket.AF_INET6 if both else socket.AF_INET
     try:
-        place = "", int(address.rpartition(":")[2])
+        place = "", _place(address)[1]
         server = socket.create_server(place, family=family, dualstack_ipv6=both)
     except OSError as error:
         return f"process 0 cannot listen ({os.strerror(error.errno or 0)})"

@@ -18,6 +18,7 @@ from aljax.distributed.agreement import Agreement, SharedError
 from aljax.distributed.meeting import LINES
 
 PAUSE = 1  # seconds between two signs of life
+LEAVING = threading.Lock()
 
 
 class Watch:
@@ -33,6 +34,7 @@ class Watch:
         self._agreement, self._timeout = agreement, timeout
         self._answered = time.monotonic()
         self._over = threading.Event()
+        self._failed = False
 
     def __enter__(self) -> Self:
         lines = [partial(self._hear, process) for process in LINES]
@@ -41,6 +43,7 @@ class Watch:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self._failed = error[0] is not None
         self._over.set()
 
     def _listen(self) -> None:
@@ -83,6 +86,9 @@ class Watch:
                 self._end(f"process {process} died")
         else:
             self._end("process 0 died")
+            time.sleep(PAUSE)  # perhaps the main thread has failed, and knows why
+            if self._failed:  # but asks process 0, which does not answer
+                leave("process 0 died")
 
     def _silent(self, process: str) -> str:
         return f"process {process} has been silent for {self._timeout:g} s"
@@ -94,7 +100,11 @@ class Watch:
 
 
 def leave(why: str, status: int = 1) -> Any:
-    """Ends the process with a line; Python's own exit would wait for the others."""
+    """Ends the process with a line; Python's own exit would wait for the others.
+
+    The first thread that comes here says why, and any other waits for the end.
+    """
+    LEAVING.acquire()
     line = f"\nerror: {why.rstrip('.')}; no results were written."
     print(line, file=sys.stderr, flush=True)  # below a bar, if there is one
     sys.stdout.flush()
