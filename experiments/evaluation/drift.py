@@ -3,10 +3,11 @@
     python -m experiments.evaluation.drift baseball countries freedom
 
 Each row of a table is a method: ours, ours with mates alone (as version 0.1 had it),
-ours with the last 100 slices (all but two, where there are fewer) added by updates,
-umap-learn's AlignedUMAP, and one UMAP of all slices pooled.  It tells how far rows that
-are nearest in the data lie apart in maps so many slices apart, how far centers drift,
-how far mates move from map to map (all in radii), trustworthiness and seconds.
+ours with `motion_fidelity`, ours with the last 100 slices (all but two, where there are
+fewer) added by updates, umap-learn's AlignedUMAP, and one UMAP of all slices pooled.
+It tells how far rows that are nearest in the data lie apart in maps so many slices
+apart, how far centers drift, how far mates move from map to map (all in radii),
+trustworthiness and seconds.
 """
 
 import argparse
@@ -26,7 +27,14 @@ from experiments.clocks import clocked
 from experiments.composition import compose
 from experiments.data import sources
 from experiments.data.dataset import Dataset, consecutive
-from experiments.evaluation.methods import Family, aligned, ours, pooled
+from experiments.evaluation.methods import (
+    MOTION,
+    OURS_WITH_MOTION,
+    Family,
+    aligned,
+    ours,
+    pooled,
+)
 from experiments.results.records import markdown, mean
 from experiments.results.report import frame_of, trustworthiness
 
@@ -51,6 +59,7 @@ def updated(data: Problem, seed: int) -> dict[str, Maps]:
 METHODS: dict[str, Family] = {
     **ours("aljax"),
     **ours("aljax, mates", frame="mates"),
+    **ours(OURS_WITH_MOTION, **MOTION),
     "aljax, updates": updated,
     **aligned("AlignedUMAP"),
     **pooled("UMAP, pooled", umap_learn),
