@@ -223,6 +223,21 @@ def test_a_map_settles_where_anchors_and_lengths_pull_least(rng):
     assert loss(second) < 1.01 * least.fun
 
 
+def test_maps_go_along_with_one_of_two_rows(rng):
+    shape = rng.normal(size=(9, 2))
+    maps = [shape, shape[:2] + 4, shape + 4]  # the last two belong on the first
+    every, two = np.arange(9), np.arange(2)
+    pairs = np.array([0, 1, 1])
+    held = {(0, 1): Mates(pairs, pairs, np.ones(3))}
+    held[0, 2] = Mates(every, every, np.ones(9))
+    firm = {(1, 1): Mates(two, two, np.full(2, 1e-9))}
+    settled = settle(maps, held, firm)
+    np.testing.assert_allclose(settled[1], shape[:2], atol=1e-6)
+    np.testing.assert_allclose(settled[2], shape, atol=1e-4)
+    for y, before in zip(settle(maps, {}, firm), maps, strict=True):
+        np.testing.assert_array_equal(y, before)
+
+
 def test_columns_that_mean_other_things_hold_no_frame():
     rng = np.random.default_rng(0)
     data = [rng.normal(size=(40, 5)) for _ in range(12)]  # members, in other words

@@ -229,20 +229,24 @@ def settle(
         weights: For each slice how much its rows count; None for all alike.
     """
     settled = [np.asarray(y) for y in maps]
-    before = None
+    if not held:
+        return settled
+    # Each map has corners of its own, which tell how the map before has been moved.
+    components = settled[0].shape[1]
+    corners = np.eye(components + 1, components, -1)[: (components + 1) * bool(firm)]
+    place = corners
     for t, y in enumerate(maps):
-        if t not in fixed and len(y):
+        if t in fixed:
+            place = corners
+        elif len(y):
             near = _pulls(t, held, settled, weights)
             kept = _pulls(t, firm, settled, weights, maps)
-            moved = np.asarray(y, float)
-            if before is not None and len(kept.rows):  # along with the map before
-                moved = turn_onto(
-                    moved, np.asarray(maps[before], float), settled[before]
-                )
-            if np.count_nonzero(near.strengths > NOTHING) > y.shape[1]:
+            moved = np.concatenate([np.asarray(y, float), corners])
+            if len(kept.rows):  # along with the map before
+                moved = turn_onto(moved, corners, place)
+            if np.count_nonzero(near.strengths > NOTHING) > components:
                 moved = _turned(moved, near, kept)
-            settled[t] = moved.astype(y.dtype)
-        before = t if len(y) else before
+            settled[t], place = moved[: len(y)].astype(y.dtype), moved[len(y) :]
     return settled
 
 
