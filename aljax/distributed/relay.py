@@ -37,13 +37,13 @@ def _accept(server: socket.socket, place: tuple[str, int]) -> None:
         _begin(_pass_on, called, caller, False)
 
 
-def _pass_on(source: socket.socket, target: socket.socket, called: bool) -> None:
+def _pass_on(source: socket.socket, target: socket.socket, by_caller: bool) -> None:
     """Passes on what comes; a caller's end is passed on at once, all else later."""
     over = False
     with suppress(OSError):
         while data := source.recv(SIZE):
             target.sendall(data)
-        over = called
+        over = by_caller
     if not over:
         time.sleep(LINGER)
     for line in (source, target):
