@@ -152,7 +152,7 @@ def _explained(overrides: Sequence[str], config: Path) -> Iterator[None]:
         raise _unreadable(error.override or "") from error
     except MissingMandatoryValue as error:
         name = error.full_key or ""
-        remedy = f"Add {name}=..."
+        remedy = f"Add {name}=..., which `--help {name}` explains."
         raise InputError(name, "must be given", "a value", remedy) from error
     except COMPOSITION_ERRORS as error:
         if _has_several(error):

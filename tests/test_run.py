@@ -341,7 +341,7 @@ def test_a_wrong_setting_is_named(override, named, capsys):
         (["experiment=digits_sequnce"], "`experiment=digits_sequence`"),
         (["digits_sequence"], "`experiment=digits_sequence`"),
         (["data=fles"], "`data=files`"),
-        (["data=files"], "Add data.path=..."),
+        (["data=files"], "Add data.path=..., which `--help data.path` explains."),
         (["data=files", "data.path=nowhere"], "nothing is there"),
         (["--config", "nowhere.yaml"], "nowhere.yaml"),
         (["-m", "--config", "a.yaml", "data=digits"], "`-m` and `--config` are set"),
