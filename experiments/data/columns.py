@@ -210,6 +210,9 @@ def checked(
     """
     cells, gaps = values.to_numpy(), values.isna().to_numpy()
     endless = np.abs(cells) >= LARGEST
+    mostly = [*values.columns[gaps.mean(axis=0) > SOME]]
+    without = f"; more than half is missing in {few_of(mostly)}" if mostly else ""
+    without = f"leave columns out by data.leave_out=[NAME]{without}."
     for wrong, words in ((endless, "{:g}"), (gaps, "no value")):
         if not wrong.any() or (wrong is gaps and missing != "error"):
             continue
@@ -229,19 +232,16 @@ def checked(
             expected = f"finite numbers, below {LARGEST:g} in size"
             raise InputError("data.path", f"is wrong, for {got}", expected, remedy + OR)
         expected = "a value in each cell, or to be told what stands for none"
-        remedy = "Set data.missing=median (of the column) or data.missing=drop (rows)."
-        raise InputError("data.missing", f"is 'error', and {got}", expected, remedy)
-    mostly = [*values.columns[gaps.mean(axis=0) > SOME]]
+        remedy = "Set data.missing=median (of the column) or data.missing=drop (rows), "
+        got = f"is 'error', and {got}"
+        raise InputError("data.missing", got, expected, f"{remedy}or {without}")
     if mostly:
         told.append(
             f"columns that lack more than half ({len(mostly)}): {few_of(mostly)}"
         )
     if gaps.any(axis=1).all() and missing == "drop":
         got = f"is 'drop', but each of the {len(values)} rows lacks a value"
-        remedy = (
-            "Set data.missing=median, or leave columns out by data.leave_out=[NAME]"
-        )
-        remedy += f" ({few_of(mostly)} lack more than half)." if mostly else "."
+        remedy = f"Set data.missing=median, or {without}"
         raise InputError("data.missing", got, "rows without gaps", remedy)
     if gaps.any() and missing == "drop":
         told.append(f"rows dropped for missing values: {gaps.any(axis=1).sum()}")
