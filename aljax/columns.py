@@ -14,7 +14,7 @@ RowValues = Sequence[Any] | np.ndarray
 class NamedRows(np.ndarray):
     """An array that has the names of its columns; those made of it have none."""
 
-    columns: tuple[str, ...] | None = None
+    columns: tuple[Hashable, ...] | None = None
 
     def __array_wrap__(self, array: Any, *_: Any) -> Any:
         """Returns results of arithmetic as plain arrays and numbers."""
@@ -47,18 +47,37 @@ def as_column(values: Any, name: str) -> np.ndarray:
     return column
 
 
-def names_of(frame: Any) -> tuple[str, ...] | None:
-    """Returns a frame's names of columns: texts, or numbers that do not just count.
-
-    None where it has no such names, or uses one twice.
-    """
-    attribute = "var_names" if is_anndata(frame) else "columns"
-    names = as_plain(getattr(frame, attribute, None))
+def names_of(frame: Any) -> tuple[Hashable, ...] | None:
+    """Returns a frame's names of columns; None where they count, repeat or lack."""
+    names = as_plain(
+        getattr(frame, "var_names" if is_anndata(frame) else "columns", None)
+    )
     if not isinstance(names, list) or len({*map(str, names)}) < len(names):
         return None
-    whole = {*map(type, names)} == {int} and names != [*range(len(names))]
-    text = all(isinstance(name, str) for name in names)
-    return tuple(names) if text or whole else None
+    return None if _count(names) or any(map(is_missing, names)) else tuple(names)
+
+
+def _count(names: Sequence[Any]) -> bool:
+    return {*map(type, names)} == {int} and sorted(names) == [*range(len(names))]
+
+
+def by_number(frame: Any) -> Any:
+    """Returns a frame whose columns are numbered from 0 in the order of the numbers."""
+    names = as_plain(getattr(frame, "columns", None))
+    if hasattr(frame, "iloc") and _count(names) and names != sorted(names):
+        return frame[sorted(names)]
+    return frame
+
+
+def by_rows(distances: Any) -> Any:
+    """Returns a frame of distances with its columns in the order of its rows' names."""
+    rows, names = (
+        as_plain(getattr(distances, side, None)) for side in ("index", "columns")
+    )
+    if not hasattr(distances, "iloc") or rows == names:
+        return distances
+    same = len(rows) == len(names) == len({*rows}) and {*rows} == {*names}
+    return distances[rows] if same else distances
 
 
 def is_anndata(value: Any) -> bool:
@@ -72,6 +91,7 @@ def alike(frames: Sequence[Any], name: str) -> list[Any]:
     A frame, called by `name`, that has as many columns with other names stays as it is,
     with a warning.
     """
+    frames = [*map(by_number, frames)]
     names = [names_of(frame) for frame in frames]
     first: Any = next(filter(None, names), None)
     arranged = [*frames]
@@ -87,7 +107,7 @@ def alike(frames: Sequence[Any], name: str) -> list[Any]:
 
 
 def arrange(
-    rows: Any, names: tuple[str, ...] | None, expected: Any, argument: str
+    rows: Any, names: tuple[Hashable, ...] | None, expected: Any, argument: str
 ) -> Any:
     """Returns rows with their columns in the expected order, if both have names.
 

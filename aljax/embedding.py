@@ -82,7 +82,7 @@ class Record(eqx.Module):
     graph: GraphConfig = eqx.field(static=True)
     layout: LayoutConfig = eqx.field(static=True)
     alignment: AlignmentConfig = eqx.field(static=True)
-    columns: tuple[tuple[str, ...] | None, ...] | None = eqx.field(
+    columns: tuple[tuple[Hashable, ...] | None, ...] | None = eqx.field(
         static=True, default=None, kw_only=True
     )
     coordinates: Units | None = eqx.field(default=None, kw_only=True)

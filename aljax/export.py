@@ -1,6 +1,6 @@
 """Maps as the tables of other libraries: a line for each point of each slice."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from functools import partial
 from typing import Any
 
@@ -86,7 +86,7 @@ def to_anndata(
     frame: Any,
     data: Sequence[Rows | None],
     components: int,
-    names: Sequence[str] | None = None,
+    names: Sequence[Hashable] | None = None,
 ) -> Any:
     """The points of all slices as one `AnnData`, for single-cell tools.
 

@@ -1,5 +1,6 @@
 """New rows of a slice: read as its own are, and found again among them."""
 
+from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ def read_new(
     new_rows: Any,
     columns: int,
     name: str,
-    names: tuple[str, ...] | None = None,
+    names: tuple[Hashable, ...] | None = None,
     *,
     gaps: float | None = None,
 ) -> Rows:

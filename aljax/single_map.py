@@ -10,7 +10,7 @@ from jaxtyping import Float
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from aljax.columns import arrange, is_anndata, names_of
+from aljax.columns import arrange, by_number, by_rows, is_anndata, names_of
 from aljax.config import find_ab_params, of_slices, one_of
 from aljax.embedding import AlignedEmbedding
 from aljax.errors import InputError, kind_of
@@ -315,7 +315,8 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
         check_data(data, "X")
         one_of("True", "False", "allow-nan")("ensure_all_finite", str(allowed))
         names, columns = names_of(data), None if reset else self.maps_.columns
-        rows: Any = read_rows(data, "X") if is_anndata(data) else data
+        arranged: Any = by_rows if self.metric == PRECOMPUTED else by_number
+        rows: Any = read_rows(data, "X") if is_anndata(data) else arranged(data)
         if not reset and isinstance(data, list) and not len(data):
             rows = np.zeros((0, vars(self)["n_features_in_"]))
         # Functions may compare rows with gaps; distances have them where unrelated.

@@ -5,6 +5,7 @@
 tells a guess: s_i is the mean distance of row i to its own nearest rows.
 """
 
+from collections.abc import Hashable
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -152,7 +153,7 @@ class Frame(eqx.Module):
     params: LayoutParams
     graph: GraphConfig = eqx.field(static=True)
     name: str = eqx.field(static=True)
-    columns: tuple[str, ...] | None = eqx.field(static=True, default=None)
+    columns: tuple[Hashable, ...] | None = eqx.field(static=True, default=None)
     coordinates: Units | None = None
     scaling: Columns | None = None
 

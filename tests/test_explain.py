@@ -57,6 +57,13 @@ def test_contributions_add_up_to_the_move_and_name_what_made_it(maps, crossing):
     assert (lengths(crossing.lists) > 0).all()
 
 
+def test_tables_take_members_and_columns_that_are_tuples(crossing):
+    members, columns = tuple(enumerate(CROSSING)), tuple(enumerate(COLUMNS))
+    table = replace(crossing, members=members, columns=columns).to_frame()
+    assert {*table.member} == {*members}
+    assert table.column[0] == (3, "shift")
+
+
 @pytest.mark.parametrize("fidelity", [0.0, 0.5])
 def test_a_contribution_is_the_derivative_of_the_place_solved_again(maps, fidelity):
     faithful = replace(maps.params, motion_fidelity=jnp.asarray(fidelity))

@@ -448,6 +448,13 @@ NAN = scipy.sparse.csr_matrix(np.where(DATA[0] > 2, np.nan, DATA[0]))
             for half in (np.tril(DISTANCES[0]), UPPER)
         ),
         (
+            lambda: fit_distances(np.where(np.tri(41, k=-1), np.nan, DISTANCES[0])),
+            "metric",
+            ["one side", "np.fmin(matrix, matrix.T)"],
+        ),
+        (lambda: fit_distances(DISTANCES[0][0]), "slices[0]", ["squareform"]),
+        (lambda: fit([[], *DATA[1:]]), "slices[0]", ["np.zeros((0, features))"]),
+        (
             lambda: knn_of_distances(LOW, 4, name="slice 0"),
             "metric",
             ["slice 0", "has -0.3"],
@@ -564,6 +571,50 @@ def test_columns_may_be_named_by_numbers_that_do_not_just_count():
     for door in (aljax.UMAP(**bare).fit(frames[0]), model.mappers_[0]):
         placed = door.transform(frames[0][sorted(frames[0])])
         np.testing.assert_array_equal(placed, door.embedding_)
+
+
+NAMES = {
+    "levels": pandas.MultiIndex.from_product([["p", "q"], [1, 2]]),
+    "times": pandas.date_range("2020", periods=4, tz="Europe/Zurich"),
+    "periods": pandas.period_range("2020", periods=4, freq="Y"),
+    "decimals": [0.1, 0.2, 0.3, 0.4],
+    "words and numbers": ["a", 1, "b", 2],
+    "places": range(4),
+}
+
+
+@pytest.mark.parametrize("kind", NAMES)
+def test_columns_with_names_of_any_kind_are_matched_by_them(kind, tmp_path):
+    frame = pandas.DataFrame(DATA[0][:, :4])
+    frame.columns = NAMES[kind]
+    turned, same = frame.iloc[:, [3, 1, 2, 0]], {i: i for i in range(len(frame))}
+    bare = LayoutConfig(n_epochs=0, init="random")
+    maps = aljax.fit([frame, turned], [same], key=jax.random.key(0), layout=bare)
+    maps.save(tmp_path / "maps")
+    maps = aljax.load(tmp_path / "maps")
+    np.testing.assert_array_equal(maps.data[1], maps.data[0])
+    np.testing.assert_array_equal(maps.transform(turned), maps.transform(frame))
+    longer = maps.update(turned, same, key=jax.random.key(1))
+    np.testing.assert_array_equal(longer.data[2], maps.data[0])
+    assert [*maps.inverse_transform(maps.maps[0][:1]).to_frame()] == [*frame]
+    if kind != "words and numbers":  # which scikit-learn refuses
+        model = aljax.UMAP(n_epochs=0, init="random").fit(turned)
+        np.testing.assert_array_equal(model.transform(frame), model.embedding_)
+
+
+def test_distances_in_frames_are_matched_by_the_names_of_rows_and_columns():
+    frame, order = pandas.DataFrame(DISTANCES[0]), np.arange(len(DATA[0]))[::-1]
+    (expected,) = fit_distances(frame).graphs
+    for moved in (frame.iloc[order], frame.iloc[order, order]):
+        (graph,) = fit_distances(moved).graphs
+        whole = expected.to_sparse().toarray()[order][:, order]
+        np.testing.assert_array_equal(graph.to_sparse().toarray(), whole)
+
+
+def fit_distances(distances: Any) -> aljax.AlignedEmbedding:
+    bare = LayoutConfig(n_epochs=0, init="random")
+    key = jax.random.key(0)
+    return aljax.fit([distances], key=key, graph=PRECOMPUTED, layout=bare)
 
 
 def test_columns_of_other_names_are_refused(fitted):

@@ -189,6 +189,19 @@ def test_as_knn_leaves_what_is_in_normal_form():
     np.testing.assert_array_equal(again.distances, knn.distances)
 
 
+@pytest.mark.parametrize(
+    ("index", "distance"),
+    [(-1, np.nan), (-1, np.finfo(np.float32).max), (-1, -1.0), (3, np.inf)],
+    ids=["NaN", "faiss", "negative", "scipy"],
+)
+def test_neighbors_that_are_missing_may_be_told_by_either_side(index, distance):
+    indices, distances = np.array([[0, 1], [1, 2], [2, 0]]), np.eye(3)[:, :2] + 1
+    indices[1, 1], distances[1, 1] = index, distance
+    knn = as_knn(indices, distances)
+    np.testing.assert_array_equal(knn.indices, [[0, 1, 2], [1, 1, 0]])
+    assert np.asarray(knn.distances)[1, 1] == 0
+
+
 INDICES = np.array([[0, 1], [1, 2], [2, 0]])
 DISTANCES = np.array([[0.0, 1.0], [0.0, 1.0], [0.0, 1.0]])
 

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
+from aljax.columns import as_column
 from aljax.errors import optional
 
 SHOWN = 5  # columns that a text shows
@@ -87,10 +88,8 @@ class Contributions(eqx.Module):
         if components > len(AXES):
             axes = [f"component_{i}" for i in range(components)]
         values = self.values[rows]
-        names = np.empty(width, dtype=object)
-        names[:] = self.columns
-        members = np.empty(count, dtype=object)
-        members[:] = self.members
+        names = as_column([*self.columns], "columns").astype(object)
+        members = as_column([*self.members], "members").astype(object)
         table = {"member": members[rows[0]], "column": names[rows[1]]}
         table |= dict(zip(axes, values.T, strict=True))
         table |= {

@@ -40,6 +40,7 @@ def as_knn(
     Args:
         indices: Neighbors of each row, itself included or not; -1 for none.
         distances: Their distances (units of the metric, at least 0); inf for none.
+            Where one of the two says that there is none, the other may be anything.
         name: The argument that the two came by, for errors.
 
     Returns:
@@ -54,6 +55,12 @@ def as_knn(
     except (TypeError, ValueError) as error:
         got, axes = f"is not a pair of arrays ({error})", "(points, neighbors)"
         raise InputError(name, got, f"indices and distances {axes}") from error
+    if indices.shape == distances.shape:
+        none = np.isinf(distances) | (indices == -1)
+        indices, distances = (
+            np.where(none, -1, indices),
+            np.where(none, np.inf, distances),
+        )
     distances = clip_rounding(distances)
     present = np.where(np.isinf(distances), 0.0, distances)
     check_lists(indices, present, name, normal=False)
@@ -64,7 +71,7 @@ def as_knn(
     repeated = np.zeros(indices.shape, dtype=bool)
     again = np.pad(ranked[:, 1:] == ranked[:, :-1], ((0, 0), (1, 0)))
     np.put_along_axis(repeated, by_index, again, axis=1)
-    absent = repeated | (indices < 0) | np.isinf(distances) | (indices == rows)
+    absent = repeated | (indices < 0) | (indices == rows)
     order = np.lexsort((distances, absent))[:, :-1]
     tables = np.where(absent, rows, indices), np.where(absent, 0.0, distances)
     kept, near = (np.take_along_axis(table, order, axis=1) for table in tables)

@@ -148,13 +148,20 @@ def _tell_of_pynndescent(metric: Metric, metric_kwds: Any, *, dense: bool) -> No
 
 
 def _is_half(distances: Rows) -> bool:
-    """Returns if distances stand on one side of a square's diagonal alone."""
-    row, column = abs(distances[:1, 1:]).sum(), abs(distances[1:, :1]).sum()
-    if (row == 0) == (column == 0):
-        return False
+    """Returns if distances stand on one side of a square's diagonal alone.
+
+    On the other are zeros, or gaps, which are inf.
+    """
     of: Any = np if isinstance(distances, np.ndarray) else scipy.sparse
-    other = of.tril(distances, -1) if row else of.triu(distances, 1)
-    return not abs(other).sum()
+
+    def any_in(part: Any) -> bool:
+        values = part if isinstance(part, np.ndarray) else part.data
+        return bool((np.isfinite(values) & (values != 0)).any())
+
+    row, column = any_in(distances[:1, 1:]), any_in(distances[1:, :1])
+    if row == column:
+        return False
+    return not any_in(of.tril(distances, -1) if row else of.triu(distances, 1))
 
 
 def knn_of_distances(distances: Rows, n_neighbors: int, *, name: str) -> KNN:
@@ -165,7 +172,9 @@ def knn_of_distances(distances: Rows, n_neighbors: int, *, name: str) -> KNN:
     """
     if _is_half(distances):
         got = f"is 'precomputed', but {name} has distances on one side of the diagonal"
-        remedy = "Pass `matrix + matrix.T`."
+        empty = min(distances[-1, 0], distances[0, -1]) == 0
+        whole = "matrix + matrix.T" if empty else "np.fmin(matrix, matrix.T)"
+        remedy = f"Pass `{whole}`."
         raise InputError("metric", got, "those on both sides", remedy)
     try:
         table = known_knn(distances, n_neighbors)

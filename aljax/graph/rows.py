@@ -1,13 +1,20 @@
 """Rows of any library as checked arrays of floats, or sparse matrices."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
 import scipy.sparse
 
-from aljax.columns import as_plain, is_anndata, is_missing, names_of
+from aljax.columns import (
+    as_plain,
+    by_number,
+    by_rows,
+    is_anndata,
+    is_missing,
+    names_of,
+)
 from aljax.errors import LARGEST, InputError
 from aljax.graph.knn import Rows
 
@@ -38,7 +45,11 @@ class GapError(InputError):
 
 
 def _gap(
-    name: str, row: Any, column: Any, value: Any, names: tuple[str, ...] | None = None
+    name: str,
+    row: Any,
+    column: Any,
+    value: Any,
+    names: tuple[Hashable, ...] | None = None,
 ) -> GapError:
     remedy = "Drop the row, fill the value, or give the column in larger units."
     fill = REFIT if name.startswith("new_") else KEEP if name == "values" else FILL
@@ -53,7 +64,7 @@ def _gap(
     return error
 
 
-def _place_of(column: Any, names: tuple[str, ...] | None) -> str:
+def _place_of(column: Any, names: tuple[Hashable, ...] | None) -> str:
     return f"column {column}" + (f" ({names[column]!r})" if names else "")
 
 
@@ -98,15 +109,22 @@ def read_rows(
     if np.ma.is_masked(table):
         remedy = "Fill the masked ones, or drop their rows."
         raise InputError(name, "is masked", "an array with all its entries", remedy)
+    table = by_rows(table) if gaps == np.inf else by_number(table)
     wanted = "an array (points, features) of real numbers"
     try:
         data = np.asarray(table)
     except ValueError as error:
         raise InputError(name, f"is not an array ({error})", wanted) from error
     if data.ndim != 2 or len(data) < fewest or data.shape[1] == 0:
-        remedy = "Use `.reshape(-1, 1)` for a single feature, `[row]` for a single row."
-        remedy = "" if data.ndim == 2 else remedy
-        expected = "(points, features) with at least one of each"
+        remedy = ""
+        if empty and data.shape[:1] == (0,):
+            remedy = "A slice without rows is `np.zeros((0, features))`."
+        elif data.ndim == 1 and gaps == np.inf:
+            remedy = "`scipy.spatial.distance.squareform(distances)` makes a square."
+        elif data.ndim != 2:
+            remedy = "Use `.reshape(-1, 1)` for one feature, `[row]` for one row."
+        at_least = "at least one feature" if empty else "at least one of each"
+        expected = f"(points, features) with {at_least}"
         raise InputError(name, f"has shape {data.shape}", expected, remedy)
     if data.dtype.kind in "cmM":
         remedy = "Convert what it means to numbers first."
@@ -160,7 +178,11 @@ def float_of(dtype: np.dtype) -> type:
 
 
 def _read_objects(
-    data: np.ndarray, name: str, names: tuple[str, ...] | None, *, gaps: float | None
+    data: np.ndarray,
+    name: str,
+    names: tuple[Hashable, ...] | None,
+    *,
+    gaps: float | None,
 ) -> np.ndarray:
     """Numbers kept as Python objects; text is refused even where it spells digits."""
     missing = np.vectorize(is_missing, otypes=[bool])(data)
@@ -189,7 +211,7 @@ def _is_numeral(value: Any) -> bool:
 
 
 def _text(
-    data: np.ndarray, wrong: np.ndarray, name: str, names: tuple[str, ...] | None
+    data: np.ndarray, wrong: np.ndarray, name: str, names: tuple[Hashable, ...] | None
 ) -> InputError:
     """The error of cells that are no numbers: the first, and how many there are."""
     column = np.argwhere(wrong)[0][1]

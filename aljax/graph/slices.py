@@ -34,7 +34,7 @@ class Slice:
     content: Rows | KNN | FuzzyGraph | None = None
     name: str = "the slice"
     metric: Any = "euclidean"
-    columns: tuple[str, ...] | None = None
+    columns: tuple[Hashable, ...] | None = None
     ids: tuple[Hashable, ...] | None = None
 
     @property
@@ -176,7 +176,7 @@ def read_slice(
     *,
     name: str = "",
     metric: Any = "euclidean",
-    others: Sequence[tuple[str, ...] | None] = (),
+    others: Sequence[tuple[Hashable, ...] | None] = (),
     missing: str = "error",
 ) -> Slice:
     """One checked slice, given by `argument`, and called `name` from then on.

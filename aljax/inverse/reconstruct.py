@@ -8,7 +8,7 @@ gradient map is |dx/dz| = sqrt(sum_ij (dx_i / dz_j)^2), by forward differentiati
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import partial
 from typing import Any
 
@@ -68,7 +68,7 @@ class Reconstruction(eqx.Module):
     weights: Float[Array, "queries neighbors"]
     distance: Float[Array, "queries"]
     inside: Bool[Array, "queries"]
-    columns: tuple[str, ...] | None = eqx.field(static=True, default=None)
+    columns: tuple[Hashable, ...] | None = eqx.field(static=True, default=None)
 
     def to_frame(self) -> Any:
         """Returns the data as a pandas frame, with the names of the data's columns.
