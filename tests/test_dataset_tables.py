@@ -195,7 +195,7 @@ def test_missing_values_are_named_dropped_or_filled(shops, tmp_path):
         return frame
 
     path = shops(tmp_path / "d.csv", worse)
-    with refused("data.missing", "leave_out=[NAME]; more than half is missing in staff"):
+    with refused("data.missing", "[NAME]; more than half is missing in staff"):
         read(path)
     with refused("data.missing", "72 rows", "more than half is missing in staff"):
         read(path, missing="drop")
