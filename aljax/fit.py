@@ -61,7 +61,6 @@ from aljax.relations.strengths import check_comparable, measure_moves, relate, s
 from aljax.scaling import scaled
 from aljax.spreads import warn_of_columns
 from aljax.stages import timed
-from aljax.units import Units
 
 Starts = Sequence[Any] | None
 CHUNKS = 20  # how often `progress` is called
@@ -340,7 +339,7 @@ def lay_out(
 ) -> AlignedEmbedding:
     """Returns the maps of a prepared layout; the other arguments are `optimize`'s."""
     n_shifts = n_shifts or shifts_of(prepared.problem, prepared.layout.n_shifts)
-    calls["coordinates"] = prepared.coordinates
+    calls["maps_of"] = prepared.maps_of
     start = prepared.problem, prepared.params, prepared.state
     with timed("layout", prepared.seconds):
         state = optimize(*start, n_shifts, mesh=mesh, **calls)
@@ -360,13 +359,13 @@ def optimize(
     checkpoints: Checkpoints | None = None,
     mesh: Mesh | None = None,
     widths: Mapping[str, int] | None = None,
-    coordinates: Units | None = None,
+    maps_of: Callable[[LayoutState], list[np.ndarray]] | None = None,
 ) -> LayoutState:
     """Runs the layout to its last epoch, in one chunk or with calls between.
 
     On the devices of a mesh, where there is one, padded to `widths` at least.  The
     state's memory is used for the new one, unless others may use it, too.  `progress`
-    sees maps in the `coordinates` of the user.
+    sees the maps that `maps_of` makes of a state, else those of the layout.
     """
     whole, rows = problem, None if mesh else rows_for(problem, state)
     unpad = partial(unpack, problem=problem, rows=rows) if rows else lambda same: same
@@ -393,7 +392,7 @@ def optimize(
             if checkpoints:
                 checkpoints.keep(state)
             if progress:
-                shown = {"problem": whole, "coordinates": coordinates}
-                progress(StateShown(**vars(unpad(state)), **shown))
+                of_layout = maps_of or (lambda now: unstack_maps(now.maps, whole))
+                progress(StateShown(**vars(unpad(state)), maps_of=of_layout))
         check_finite(state.maps)
         return unpad(state)

@@ -7,7 +7,7 @@ pass over the data, if motion is asked for).
 
 import dataclasses
 import inspect
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from itertools import count
 from typing import Any
 
@@ -44,7 +44,7 @@ from aljax.layout.frame import finish, frame_of, hold, warn_alone, with_anchors
 from aljax.layout.initialize import from_mates
 from aljax.layout.isolated import warn_isolated
 from aljax.layout.losses import terms_in
-from aljax.layout.optimize import ADAM, epochs, init, shifts_of
+from aljax.layout.optimize import ADAM, LayoutState, epochs, init, shifts_of
 from aljax.layout.problem import (
     LayoutParams,
     layout_params,
@@ -112,8 +112,7 @@ def update(
         precomputed_knn: The new rows' neighbors, as `fit` takes them, or None.
         optimizer: The update rule, as `fit` takes it.
         progress: Called about 20 times during the layout with the state so far, whose
-            `unstack()` returns the maps of the slices in the window, the new one last;
-            True shows a bar.
+            `unstack()` returns all maps as `update` does; True shows a bar.
         **extra: Settings that belong into `settings`: an error says so.
 
     Returns:
@@ -207,16 +206,18 @@ def update(
         graph=graph,
         layout=layout,
     )
-    with timed("layout", seconds):
-        moved = _lay_out(longer, held, move, key, progress, optimizer)
-        maps, stay = moved.maps, [*moved.pinned]
-        for t in range(count - move):
-            stay[t] = np.ones(len(maps[t]), bool)
+    all_rows = [np.ones(len(y), bool) for y in placed[: count - move]]
+    stay = [*all_rows, *longer.pinned[count - move :]]
+
+    def finished(maps: Sequence[np.ndarray]) -> list[np.ndarray]:
         if layout.n_epochs != 0:  # else the start is returned
             laid_out = anchors, graphs, related, fitted.alignment
-            maps = finish(maps, *laid_out, stay=stay, weights=moved.point_weights)
-        maps = outward(fitted.coordinates, maps, [*fitted.maps, None], stay)
-        moved = dataclasses.replace(moved, maps=maps)
+            maps = finish(maps, *laid_out, stay=stay, weights=longer.point_weights)
+        return outward(fitted.coordinates, maps, [*fitted.maps, None], stay)
+
+    calls: dict[str, Any] = {"key": key, "progress": progress, "optimizer": optimizer}
+    with timed("layout", seconds):
+        moved = _lay_out(longer, held, move, finished, **calls)
     return moved if keep is None else cut(moved, max(count + 1 - keep, 0), count + 1)
 
 
@@ -227,11 +228,13 @@ def _lay_out(
     longer: AlignedEmbedding,
     held: Relations,
     move: int,
-    key: jax.Array,
-    progress: Progress | None,
-    optimizer: optax.GradientTransformation | None,
+    finished: Callable[[Sequence[np.ndarray]], list[np.ndarray]],
+    **calls: Any,
 ) -> AlignedEmbedding:
     """Lays out the last `move` + 1 slices, with those that hold them pinned.
+
+    `finished` puts the layout's maps into one frame and the coordinates of the user;
+    the other arguments are those of `optimize`.
 
     Those are the slices of the window and those that anchors or pairs reach.  The
     stack always has room for the window, empty slices in front where the sequence is
@@ -264,7 +267,7 @@ def _lay_out(
     problem = stack(
         within(longer.graphs, _without_points(longer.graphs[-1])),
         related,
-        key=key,
+        key=calls["key"],
         pinned=within(stay + longer.pinned[-move - 1 :], None),
         point_weights=within(longer.point_weights, None),
         offsets=range(1, len(shown) if far else window + 1),
@@ -275,18 +278,18 @@ def _lay_out(
     state = init(
         stack_maps(maps, problem),
         n_epochs=epochs(longer.layout, map(len, longer.maps[-1 - move :])),
-        optimizer=optimizer or ADAM,
+        optimizer=calls["optimizer"] or ADAM,
         terms=terms_in(params),
     )
     n_shifts = shifts_of(problem, longer.layout.n_shifts)
-    calls: dict[str, Any] = {"key": key, "progress": progress, "optimizer": optimizer}
-    calls["coordinates"] = longer.coordinates
-    state = optimize(problem, params, state, n_shifts, **calls)
-    fresh = unstack_maps(state.maps, problem)[-move - 1 :]
+
+    def maps_of(state: LayoutState) -> list[np.ndarray]:
+        fresh = unstack_maps(state.maps, problem)[-move - 1 :]
+        return finished(longer.maps[: -move - 1] + fresh)
+
+    state = optimize(problem, params, state, n_shifts, maps_of=maps_of, **calls)
     history = jax.tree.map(lambda term: term[:, -len(near) :], state.losses())
-    return dataclasses.replace(
-        longer, maps=longer.maps[: -move - 1] + fresh, history=history
-    )
+    return dataclasses.replace(longer, maps=maps_of(state), history=history)
 
 
 def _of_rows(params: LayoutParams, rows: Any) -> LayoutParams:

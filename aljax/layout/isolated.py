@@ -30,7 +30,8 @@ def warn_isolated(graphs: Sequence[FuzzyGraph], names: Sequence[str]) -> None:
     counts = [int(isolated(graph).sum()) for graph in graphs]
     touched = [name for name, count in zip(names, counts, strict=True) if count]
     if touched:
-        more = f" and {len(touched) - 1} other slices" if len(touched) > 1 else ""
+        others = "another slice" if len(touched) == 2 else f"{len(touched) - 1} others"
+        more = f" and {others}" if len(touched) > 1 else ""
         noun, verb = ("rows", "are") if sum(counts) > 1 else ("row", "is")
         warn(
             f"{sum(counts)} {noun} of {touched[0]}{more} {verb} without an edge to "

@@ -24,12 +24,10 @@ from jaxtyping import Array, Float, Int, PyTree
 from aljax.config import LayoutConfig
 from aljax.errors import LARGEST, InputError
 from aljax.graph.knn import on_device
-from aljax.layout.coordinates import outward
 from aljax.layout.losses import LossTerms
 from aljax.layout.objective import aligned_loss, check_terms
-from aljax.layout.problem import AlignedProblem, LayoutParams, unstack_maps
+from aljax.layout.problem import AlignedProblem, LayoutParams
 from aljax.layout.shifts import CHUNK, Shifts, draw_shifts
-from aljax.units import Units
 
 RECORD_EVERY = 10  # epochs; the value costs a third of what the gradient does
 RECORDS = 100  # rows of a history, whatever the number of epochs
@@ -64,14 +62,13 @@ class LayoutState(eqx.Module):
 
 
 class StateShown(LayoutState):
-    """A state on its way, as `progress` sees it, with the problem that it is of."""
+    """A state on its way, as `progress` sees it, and what makes maps of it."""
 
-    problem: AlignedProblem
-    coordinates: Units | None = None
+    maps_of: Callable[[LayoutState], list[np.ndarray]]
 
     def unstack(self) -> list[Float[np.ndarray, "_ components"]]:
-        """Returns the maps, `(points, components)`, in the order of the rows given."""
-        return outward(self.coordinates, unstack_maps(self.maps, self.problem))
+        """Returns the maps, `(points, components)`, as the finished ones come out."""
+        return self.maps_of(self)
 
 
 def stride_of(n_epochs: Any) -> Any:
