@@ -250,10 +250,17 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
             got = "was 'graph' when the model was fitted"
             remedy = "Fit again for positions."
             raise InputError("transform_mode", got, "'embedding'", remedy)
+        kinds: Any = self._unique_inverse_
+        rows = self.maps_.maps[0]
+        expected = (len(rows if kinds is None else kinds), rows.shape[1])
         positions = np.asarray(self.embedding_)
-        if self._unique_inverse_ is not None:
-            first = np.unique(self._unique_inverse_, return_index=True)[1]
-            positions = positions[first]
+        real = positions.dtype.kind in "iuf" and np.isfinite(positions).all()
+        if positions.shape != expected or not real:
+            got = f"has shape {positions.shape}" + ", and not all finite" * (not real)
+            remedy = "Assign the positions of all rows, in their order."
+            raise InputError("embedding_", got, f"numbers {expected}", remedy)
+        if kinds is not None:
+            positions = positions[np.unique(kinds, return_index=True)[1]]
         if not np.array_equal(positions, self.maps_.maps[0]):
             self.maps_ = replace(self.maps_, maps=[positions])
         return self.maps_

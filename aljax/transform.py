@@ -29,12 +29,12 @@ from aljax.graph.known import nearest_known
 from aljax.graph.neighbors import hold_rows, nearest_rows
 from aljax.graph.queries import HeldCells
 from aljax.graph.slices import PRECOMPUTED, Slice, warn_of_degrees
-from aljax.inverse.read import HeldMap, read_config, read_map
+from aljax.inverse.read import HeldMap, read_bounds, read_config, read_map
 from aljax.inverse.reconstruct import Reconstruction, reconstruct
 from aljax.inverse.weights import Curve
 from aljax.layout.initialize import beside
 from aljax.layout.problem import LayoutParams
-from aljax.new_rows import put_equal_first, read_new
+from aljax.new_rows import marks_of, put_equal_first, read_new
 from aljax.project import ABSENT, Anchors, project
 from aljax.scaling import Columns
 from aljax.units import Units
@@ -120,7 +120,8 @@ def place(
 
 
 def check_fitted(fitted: Any) -> None:
-    """Checks that an argument is a sequence of maps."""
+    """Checks that an argument is a sequence of maps, which this process can read."""
+    check_fork()
     if not hasattr(fitted, "frame"):
         raise InputError(
             "fitted",
@@ -273,6 +274,7 @@ class Frame(eqx.Module):
         a, b = (jnp.asarray(value, float) for value in (self.params.a, self.params.b))
         units = self.scaling
         if units is not None:
+            read_bounds(config.bounds, held.original)  # refuses them as they came
             config = replace(config, bounds=units.bounds(config.bounds))
         result = reconstruct(queries, held, Curve(a, b), config)
         points = result.points if units is None else units.undo(result.points)
@@ -310,6 +312,10 @@ class Frame(eqx.Module):
         return held._replace(coordinates=self.coordinates)
 
     @cached_property
+    def _marks(self) -> tuple[np.ndarray, np.ndarray]:
+        return np.unique(marks_of(self._data_for("transform")), return_index=True)
+
+    @cached_property
     def _held_rows(self) -> HeldRows | HeldCells:
         metric: Any = SYNONYMS.get(self.graph.metric, self.graph.metric)
         method = self.graph.knn_method
@@ -335,8 +341,9 @@ class Frame(eqx.Module):
     def _nearest(self, new_rows: Any) -> Nearest:
         """As many of the slice's rows as its graph has neighbors, equal ones first."""
         near, distances = self.nearest(new_rows, self._count)
-        if isinstance(self.data, np.ndarray) and self.graph.metric != PRECOMPUTED:
-            put_equal_first(self._read(new_rows), self.data, near, distances)
+        if self.data is not None and self.graph.metric != PRECOMPUTED:
+            rows = self._read(new_rows)
+            put_equal_first(rows, self.data, self._marks, near, distances)
         return near, distances
 
     def nearest(self, new_rows: Any, count: int) -> Nearest:

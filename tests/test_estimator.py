@@ -431,6 +431,23 @@ def test_each_slice_has_a_mapper_in_the_shared_frame(fitted):
     del fitted.mappers_
 
 
+@pytest.mark.parametrize("unique", [False, True])
+def test_positions_of_other_rows_are_refused(unique):
+    model = one_map(**BARE, unique=unique).fit(np.vstack([DATA[0], DATA[0][:3]]))
+    right = model.embedding_
+    wrong = [right[:-1], np.vstack([right, right]), right[:, :1], right * np.nan]
+    for positions in (*wrong, right.astype(str), right.ravel()):
+        model.embedding_ = positions
+        words = str(positions.shape), str(right.shape)
+        with refused("embedding_", *words):
+            model.transform(DATA[0])
+        with refused("embedding_", *words):
+            model.inverse_transform(right)
+    model.embedding_ = right[::-1].tolist()
+    rows = DATA[0][:2]
+    np.testing.assert_allclose(model.transform(rows), right[::-1][:2], atol=1e-5)
+
+
 def test_sparse_rows_of_any_format_have_mappers():
     slices = [scipy.sparse.lil_matrix(abs(rows).round(1)) for rows in make_data()]
     model = aljax.AlignedUMAP(**BARE, metric="cosine")

@@ -38,6 +38,7 @@ from aljax.graph.exact import (
 from aljax.graph.knn import read_knn
 from aljax.graph.neighbors import find_neighbors, knn_of_distances
 from aljax.graph.slices import read_rows, read_slice, read_slices
+from aljax.metrics import local_radii
 
 pytestmark = pytest.mark.usefixtures("as_users_run_it")
 DATA = make_data()
@@ -316,6 +317,13 @@ def test_degrees_are_warned_of_where_the_metric_takes_radians(rng):
         aljax.transform(maps, 0, degrees[:3])
     with pytest.warns(UserWarning, match="pi/2.*slice 1"):
         maps.update(degrees, {0: 0}, key=jax.random.key(0))
+    with pytest.warns(UserWarning, match="pi/2.*`rows`"):
+        local_radii(degrees, n_neighbors=NEIGHBORS, metric="haversine")
+    towards = GraphConfig(n_neighbors=NEIGHBORS, target_metric="haversine")
+    with pytest.warns(UserWarning, match=r"pi/2.*`y\[0\]`"):
+        build_graphs(read_slices([degrees]), towards, y=[degrees])
+    with refused("target_metric", "1 columns"):
+        build_graphs(read_slices([degrees]), towards, y=[degrees[:, 0]])
     with pytest.raises(InputError) as error:
         read_slices([np.zeros((9, 3))], metric="haversine")
     assert error.value.name == "metric"

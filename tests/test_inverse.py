@@ -125,6 +125,19 @@ def test_derivatives_and_data_are_as_exact_far_from_the_origin(place):
     np.testing.assert_allclose(*slopes, rtol=1e-4, atol=1e-4)
 
 
+def test_a_cell_far_out_leaves_the_rest_of_its_column_exact():
+    embedding, data = make_map()
+    queries, far = make_queries(count=20), data.copy()
+    far[5, 2] = 1e12
+    expected = inverse_transform(queries, embedding, data)
+    found = inverse_transform(queries, embedding, far)
+    without = (np.asarray(found.neighbors) != 5).all(axis=1)
+    assert 0 < without.sum() < len(queries)
+    np.testing.assert_allclose(
+        found.points[without], expected.points[without], atol=1e-6
+    )
+
+
 @pytest.mark.parametrize("bounds", [None, "data", (1.7e9, 1.7e9 + 9e4)])
 def test_times_come_back_to_the_second(rng, bounds):
     times = np.sort(rng.integers(1_700_000_000, 1_700_090_000, POINTS))

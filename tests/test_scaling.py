@@ -67,6 +67,9 @@ def test_a_model_scales_as_scikit_learn_does_and_answers_in_the_users_units(
     inner = before.inverse_transform(before.maps[1], slice=1, bounds=limits).points
     np.testing.assert_allclose(read.points, scalers[1].inverse_transform(inner))
     assert (read.points <= bounds[1] * (1 + 1e-12) + 1e-9).all()
+    for wrong, words in [((7, 5), "(7, 5)"), (([1, 2], 3), "shape (2,)")]:
+        with refused("bounds", words):
+            fitted.inverse_transform(fitted.maps[1], slice=1, bounds=wrong)
     scaler = scalers[0] if by == "all" else KINDS[how]().fit(NEW)
     longer: Any = fitted.update(NEW, IDS[3], key=KEY)
     expected = before.update(scaler.transform(NEW), IDS[3], key=KEY)

@@ -99,6 +99,14 @@ def test_new_rows_are_placed_by_sets_whether_sparse_or_not(rng, key):
     np.testing.assert_array_equal(*placed)
 
 
+@pytest.mark.parametrize("metric", ["yule", "haversine"])
+def test_a_metric_of_dense_rows_alone_says_so_of_sparse_ones(rng, metric):
+    rows = scipy.sparse.csr_matrix(rng.random((30, 2)))
+    with refused("metric", metric, "`.toarray()`"):
+        find_neighbors(rows, 5, metric=metric)
+    assert find_neighbors(rows.toarray(), 5, metric=metric).indices.shape == (5, 30)
+
+
 def test_hellinger_refuses_negative_values(rng):
     with refused("metric", "hellinger", "at least 0"):
         find_neighbors(rng.normal(size=(30, 3)), 5, metric="hellinger")

@@ -416,3 +416,19 @@ def test_rows_beside_near_equal_ones_have_their_own_positions(kind):
     np.testing.assert_array_equal(placed[:61], maps.maps[0][:61])
     np.testing.assert_array_equal(placed[61:], maps.maps[0][:5])  # the first of them
     np.testing.assert_array_equal(maps.transform(data[:0]), np.zeros((0, 2)))
+
+
+@pytest.mark.parametrize("kind", [np.asarray, scipy.sparse.csr_matrix])
+@pytest.mark.parametrize("metric", ["cosine", "jaccard"])
+def test_multiples_of_rows_have_their_own_positions(kind, metric, rng):
+    rows = rng.integers(1, 4, (30, 5)) * (np.arange(5) < 1 + np.arange(30)[:, None] % 2)
+    data = kind(np.vstack([rows, 3 * rows]).astype(np.float32))
+    maps = fit(
+        [data],
+        key=jax.random.key(0),
+        graph=GraphConfig(n_neighbors=NEIGHBORS, metric=metric),
+        layout=LayoutConfig(n_epochs=30),
+    )
+    dense = data if isinstance(data, np.ndarray) else data.toarray()
+    first = [(dense == row).all(axis=1).argmax() for row in dense]
+    np.testing.assert_array_equal(maps.transform(data), maps.maps[0][first])

@@ -28,7 +28,7 @@ from aljax.graph.knn import (
 )
 from aljax.graph.known import known_knn
 from aljax.graph.neighbors import find_neighbors
-from aljax.graph.slices import Slice, one_for_each, read_rows
+from aljax.graph.slices import Slice, one_for_each, read_rows, warn_of_degrees
 from aljax.graph.supervised import (
     intersect_classes,
     intersect_discrete,
@@ -193,6 +193,7 @@ def intersect(
     if values.shape[1] == 1 and metric in SAME_ON_NUMBERS and not kwds:
         metric = "euclidean"
     try:
+        warn_of_degrees([Slice(rows, values, f"`{name}`", metric)])
         knn = find_neighbors(
             values, n_neighbors, metric=metric, metric_kwds=kwds, seed=seed
         )

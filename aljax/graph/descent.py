@@ -95,12 +95,11 @@ def check_metric(metric: Metric, metric_kwds: Mapping[str, Any], data: Rows) -> 
         raise InputError("metric", got, "rows of at least 0 with it", remedy)
     names = sorted(sparse_named_distances if sparse else named_distances)
     if metric not in names:
-        raise InputError(
-            "metric",
-            f"is {metric!r}",
-            "a metric that pynndescent knows" + " for sparse rows" * sparse,
-            nearest_name(metric, [*names, "precomputed"]).capitalize(),
-        )
+        remedy = nearest_name(metric, [*names, "precomputed"]).capitalize()
+        if metric in named_distances:
+            remedy = "Of dense rows it is known: pass `.toarray()`, or use another."
+        expected = "a metric that pynndescent knows" + " for sparse rows" * sparse
+        raise InputError("metric", f"is {metric!r}", expected, remedy)
     if sparse or metric not in TABLES:
         return
     name, axes = TABLES[metric]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
+from aljax.compilation import check_fork
 from aljax.config import SYNONYMS
 from aljax.errors import InputError, warn
 from aljax.graph.approximate import approximate_knn
@@ -67,6 +68,7 @@ def find_neighbors(
         InputError: The metric is not known, or `knn_method="exact"` has no search for
             it or for sparse rows; or precomputed distances do not fit.
     """
+    check_fork()
     metric = SYNONYMS.get(metric, metric)
     if metric == PRECOMPUTED:
         return knn_of_distances(data, n_neighbors, name=name)

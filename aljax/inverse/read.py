@@ -19,6 +19,7 @@ from aljax.graph.knn import capacity_for
 from aljax.inverse.weights import Curve
 from aljax.units import Units
 
+SAMPLE = 1000  # rows that a center is the median of
 FEWEST, MOST, SHARE = 10, 60, 12  # neighbors: a twelfth of the rows, 10 to 60
 
 
@@ -43,8 +44,9 @@ class HeldMap(NamedTuple):
 
     Those that come as JAX's arrays are not copied; others are padded by repeating the
     last row, so that maps of all sizes share a few programs.  NumPy's rows lie around
-    `center`, which single precision could not tell them apart from.  Queries come in
-    the user's coordinates: `coordinates` says what the map's are in them.
+    `center`, a median, which single precision could not tell them apart from.
+    Queries come in the user's coordinates: `coordinates` says what the map's are in
+    them.
     """
 
     embedding: Float[Array, "points components"]
@@ -83,7 +85,10 @@ def read_map(embedding: Any, data: Any) -> HeldMap:
     _check_finite(embedding, "embedding")
     centered, center = data, None
     if not isinstance(data, jax.Array):
-        center = data.mean(axis=0, dtype=float)
+        check_result(data.sum(axis=0, dtype=float))
+        # A value of the column that most lie around: outliers move the mean away.
+        some = data[:: -(-len(data) // SAMPLE)]
+        center = np.quantile(some, 0.5, axis=0, method="lower").astype(float)
         centered = np.empty(data.shape, jax.dtypes.canonicalize_dtype(float))
         with np.errstate(over="ignore"):  # refused as infinite
             np.subtract(data, center, out=centered, dtype=float, casting="same_kind")
@@ -157,7 +162,7 @@ def _check_finite(values: Array | np.ndarray, name: str) -> None:
         raise InputError(name, got, "finite positions", "Drop the row.")
 
 
-def check_result(values: Array) -> None:
+def check_result(values: Array | np.ndarray) -> None:
     """Raises if a result contains NaN or inf: cheaper than checking all of `data`."""
     if not isinstance(values, jax.core.Tracer) and not np.isfinite(values).all():
         raise InputError(

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
+from aljax.compilation import check_fork
 from aljax.config import number
 from aljax.errors import InputError, nearest_name, warn
 from aljax.graph.fuzzy import FuzzyGraph, fuzzy_simplicial_set
@@ -49,6 +50,7 @@ def graph_of(
         local_connectivity: See `smooth_knn_dist`.
         set_op_mix_ratio: See `fuzzy_simplicial_set`.
     """
+    check_fork()
     squared = jnp.sum((data[neighbors] - data) ** 2, axis=-1)
     # Fused with a product that makes the data, equal rows differ by a rounding; they
     # must not be each other's nearest at a positive distance.
@@ -167,6 +169,7 @@ def solve_layout(
         RuntimeError: If the layout did not converge, or is a saddle (`Implicit` and
             `Anchored`, with `throw`).
     """
+    check_fork()
     if isinstance(adjoint, str):
         adjoint = _named(adjoint, options)
     elif options:

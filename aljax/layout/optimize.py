@@ -21,6 +21,7 @@ import optax
 from jax.core import Tracer
 from jaxtyping import Array, Float, Int, PyTree
 
+from aljax.compilation import check_fork
 from aljax.config import LayoutConfig
 from aljax.errors import LARGEST, InputError
 from aljax.graph.knn import on_device
@@ -143,6 +144,7 @@ def init(
     Raises:
         InputError: An optimizer that climbs, as one with a learning rate does.
     """
+    check_fork()
     check_descends(optimizer)
     blank = np.zeros((RECORDS, maps.shape[0]), maps.dtype)
     return LayoutState(

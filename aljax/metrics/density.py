@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from aljax.config import GraphConfig
 from aljax.graph.build import build_graphs
-from aljax.graph.slices import read_slice
+from aljax.graph.slices import read_slice, warn_of_degrees
 from aljax.metrics.distances import pearson
 from aljax.metrics.ranks import read_map
 
@@ -71,5 +71,7 @@ def density_preservation(
 
 def _radii(rows: Any, name: str, n_neighbors: int, metric: str) -> np.ndarray:
     settings = GraphConfig(n_neighbors=n_neighbors, metric=metric)
-    (graph,) = build_graphs([read_slice(rows, name, metric=metric)], settings)
+    slices = [read_slice(rows, name, metric=metric)]
+    warn_of_degrees(slices)
+    (graph,) = build_graphs(slices, settings)
     return np.where(np.asarray(graph.degrees) > 0, np.asarray(graph.radii), np.nan)
