@@ -19,15 +19,10 @@ from aljax.couple import coupled
 from aljax.embedding import AlignedEmbedding, Record
 from aljax.errors import instance, warn
 from aljax.graph.build import build_graphs
-from aljax.graph.slices import (
-    ids_of,
-    of_rows,
-    one_for_each,
-    read_slices,
-)
+from aljax.graph.slices import ids_of, of_rows, one_for_each, read_slices
 from aljax.keys import check_key, seeds
 from aljax.labels import check_labels
-from aljax.layout.coordinates import coordinates_of, inward, outward
+from aljax.layout.coordinates import brought_near, coordinates_of, inward, outward
 from aljax.layout.frame import finish, frame_of, hold, warn_alone, with_anchors
 from aljax.layout.initialize import initial_maps, read_mask, read_starts
 from aljax.layout.isolated import warn_isolated
@@ -110,7 +105,8 @@ def fit(
         alignment: How strongly mates are held together.
         slice_labels: The slices' names, such as years.
         start: For each slice the map to start from, `(points, components)`, or None
-            to start it from its mates; None alone starts as `layout.init` says.
+            to start it from its mates; None alone starts as `layout.init` says.  Maps
+            that are far too wide for a layout are brought to its scale.
         pinned: For each slice a mask `(points,)` of the rows that stay where `start`
             puts them, to the last bit; None for none of a slice.  Their coordinates
             may have any scale and origin, and are those of all maps then.
@@ -252,7 +248,10 @@ def prepare(
         start = one_for_each("start", start, len(read))
         start = read_starts(start, sizes, layout.n_components)
     masks = of_rows("pinned", pinned, read, partial(read_mask, start=start))
-    coordinates = coordinates_of(start, masks, params) if layout.euclidean else None
+    coordinates = coordinates_of(start, masks, params)
+    begin = inward(coordinates, start or ())
+    if layout.n_epochs != 0 and not any(map(np.any, masks)):
+        begin = brought_near(begin, params)
     weights = of_rows("point_weights", point_weights, read, read_pull)
     seconds: dict[str, float] = {}
     with timed("graph", seconds):
@@ -274,7 +273,7 @@ def prepare(
         warn_isolated(graphs, [slice_.name for slice_ in read])
     with timed("start", seconds):
         maps = initial_maps(
-            layout.init if start is None else inward(coordinates, start),
+            begin or layout.init,
             (fuzzy.to_sparse() for fuzzy in graphs),
             dense,
             held,

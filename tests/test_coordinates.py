@@ -9,6 +9,8 @@ import pytest
 from aljax.config import LayoutConfig
 from aljax.embedding import AlignedEmbedding
 from aljax.fit import fit
+from aljax.metrics import trustworthiness
+from aljax.single_map import UMAP
 
 pytestmark = pytest.mark.usefixtures("as_users_run_it")
 ROWS, FREE = 80, np.arange(80) < 8
@@ -69,6 +71,17 @@ def test_one_pinned_row_leaves_the_unit():
     (y,) = fit([DATA], key=jax.random.key(0), start=[TRUTH], pinned=held).maps
     np.testing.assert_array_equal(y[3], TRUTH[3].astype(y.dtype))
     assert 1 < y.std() < 10
+
+
+@pytest.mark.parametrize(("scale", "shift"), [(1e4, 0.0), (1.0, 1e6), (1e12, -1e15)])
+def test_starts_far_from_the_scale_of_a_layout_are_brought_to_it(scale, shift):
+    start = np.random.default_rng(3).uniform(-9, 9, (ROWS, 2)) * scale + shift
+    model = UMAP(init=start, random_state=0).fit(DATA)
+    assert 1 < model.embedding_.std() < 10
+    assert np.abs(model.embedding_.mean(axis=0)).max() < 10
+    assert trustworthiness(DATA, model.embedding_) > 0.9  # .5 where points do not meet
+    model.set_params(n_epochs=0).fit(DATA)
+    np.testing.assert_allclose(model.embedding_, start, rtol=1e-6)
 
 
 @pytest.mark.parametrize("part", ["center", "unit"])

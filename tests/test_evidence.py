@@ -207,6 +207,16 @@ def test_other_orders_that_agree_more_contradict_mates(rng, others, order, recwa
         assert f"{order} {right.share:.2g})" in str(recwarn[0].message)
 
 
+@pytest.mark.parametrize("shift", [0, 1])
+def test_series_that_are_off_by_a_row_are_warned_of(rng, shift, recwarn):
+    series = np.cumsum(rng.normal(size=(200, 3)), axis=0)  # all shifts agree somewhat
+    later = (series + 0.1 * rng.normal(size=series.shape)) @ rng.normal(size=(3, 5))
+    off = {row: row + shift for row in range(200 - shift)}
+    aljax.fit([series, later], [off], key=KEY, layout=NO_LAYOUT)
+    said = ["shifted by a row" in str(warned.message) for warned in recwarn]
+    assert said == [True] * shift
+
+
 @pytest.mark.parametrize("precomputed", [False, True])
 def test_every_door_warns_and_estimators_turn(precomputed):
     data = [distances(rows) for rows in DATA] if precomputed else DATA

@@ -21,6 +21,7 @@ from aljax.units import Units
 
 WIDEST, GROWTH = 6.5, 0.23
 ALIKE = 2.0  # times narrower, wider or spreads off center is still the layout's own
+WIDE = 10.0  # times wider, from which on a layout hardly draws its points together
 FAR = 1e3  # units from 0, beyond which single precision tells positions badly apart
 
 Masks = Sequence[np.ndarray | None]
@@ -48,15 +49,37 @@ def coordinates_of(
     if not held:
         return None
     fixed = np.concatenate([y[mask] for y, mask in held])
-    center = fixed.mean(axis=0)
-    spread = math.sqrt(np.mean((fixed - center) ** 2))
     rows = np.mean([len(mask) for _, mask in held])
+    units, times, off = _compared(fixed, float(rows), params)
+    return None if 1 / ALIKE <= times <= ALIKE and off <= ALIKE else units
+
+
+def brought_near(
+    start: Sequence[Start | None], params: LayoutParams
+) -> list[Start | None]:
+    """Returns positions that nothing pins, brought to the layout's scale from afar.
+
+    Where they lie so wide that no two points meet, or so far off that single precision
+    does not tell them apart, the layout could not move them; others stay.
+    """
+    given = [y for y in start if y is not None and len(y)]
+    if params.space is not None or not given:
+        return [*start]
+    rows = np.mean([len(y) for y in given])
+    units, times, off = _compared(np.concatenate(given), float(rows), params)
+    return inward(units if times > WIDE or off > FAR else None, start)
+
+
+def _compared(
+    positions: np.ndarray, rows: float, params: LayoutParams
+) -> tuple[Units, float, float]:
+    """The units of positions, how many of the layout's a unit is, and how far off 0."""
+    center = positions.mean(axis=0)
+    spread = math.sqrt(np.mean((positions - center) ** 2))
     a, b = (float(np.mean(np.asarray(leaf))) for leaf in (params.a, params.b))
-    usual = a ** (-1 / (2 * b)) * min(WIDEST, GROWTH * math.sqrt(rows))
-    unit = spread / usual
-    if 1 / ALIKE <= unit <= ALIKE and np.abs(center).max() <= ALIKE * spread:
-        return None
-    return Units(center, np.full_like(center, unit if unit > 0 else 1.0))
+    unit = spread / (a ** (-1 / (2 * b)) * min(WIDEST, GROWTH * math.sqrt(rows)))
+    off = float(np.abs(center).max() / spread) if spread else math.inf
+    return Units(center, np.full_like(center, unit if unit > 0 else 1.0)), unit, off
 
 
 def inward(coordinates: Units | None, maps: Sequence[Start | None]) -> list:

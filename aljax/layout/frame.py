@@ -135,7 +135,8 @@ def warn_alone(
     alone = [t for t in range(first, len(names)) if names[t] and t not in mated]
     if not alone:
         return
-    several = f" (and {len(alone) - 1} other slices)" if len(alone) > 1 else ""
+    more = len(alone) - 1
+    several = f" (and {more} other slice{'s' * (more > 1)})" if more else ""
     said = f"{names[alone[0]]} has no mates in the slices before it{several}: "
     if all((t - 1, 1) in held for t in alone):
         warn(said + "rows that are nearest in the data hold the maps together.")

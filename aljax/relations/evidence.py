@@ -32,7 +32,6 @@ NEAR = 0.05  # an agreement below it is near chance,
 TIMES = 1.8  # if mates share less than so many times what chance gives
 BLUR = 0.2  # where chance alone reaches such agreements, they say nothing
 EVIDENT = 0.25  # what a reversed dict agrees more in the other direction
-SURE = 0.5  # an agreement from which on no other order is tried
 
 Pair = tuple[int, int]  # an earlier slice and the offset to a later one
 
@@ -167,7 +166,7 @@ def check_evidence(
     for t, offset in adjacent(relations):
         verdict, mates = judge(overlaps(t, offset)), relations[t, offset]
         near = verdict.near_chance
-        if not near and not verdict.agreement < SURE:
+        if not verdict.agreement < 1 - verdict.gap:  # nothing agrees more
             continue
         sides = adjacency(t), adjacency(t + offset)
         order, other = best_order(mates, *sides)
