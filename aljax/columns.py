@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from aljax.errors import InputError, warn
+from aljax.errors import InputError, optional, warn
 
 RowValues = Sequence[Any] | np.ndarray
 
@@ -157,7 +157,9 @@ def as_plain(values: Any) -> Any:
     """Returns a column of any library as a list of plain values, all else as it is."""
     if isinstance(values, np.ndarray | np.generic) and values.dtype == "M8[ns]":
         # Of nanoseconds, which Python's times do not have, `tolist` makes numbers.
-        values = values.astype("M8[us]")
+        short: Any = values.astype("M8[us]")
+        lost = ((short != values) & ~np.isnat(values)).any()
+        values = optional("pandas", "frames").to_datetime(values) if lost else short
     convert = getattr(values, "tolist", None) or getattr(values, "to_list", None)
     column = convert() if convert else values
     if isinstance(column, list | tuple):

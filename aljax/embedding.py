@@ -32,7 +32,7 @@ from aljax.files import read, write
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.knn import Rows, as_floats
 from aljax.inverse.reconstruct import Reconstruction, blend
-from aljax.labels import find_label
+from aljax.labels import find_label, plain_label
 from aljax.layout.losses import LossTerms
 from aljax.layout.problem import LayoutParams
 from aljax.relations.mates import Relations
@@ -219,6 +219,7 @@ class AlignedEmbedding(Record):
         Raises:
             InputError: The slice does not exist; a remedy suggests the nearest label.
         """
+        slice = plain_label(slice)  # noqa: A001
         between = self._is_position(slice) and slice % 1 != 0
         if self.slice_labels is not None and (between or not self._is_position(slice)):
             return find_label(slice, self.slice_labels)
@@ -274,8 +275,7 @@ class AlignedEmbedding(Record):
     def _locate(self, time: Any) -> tuple[int, float]:
         """The slice at or before a position in the sequence, and how far beyond it."""
         count = len(self.maps)
-        scalar = getattr(time, "ndim", None) == 0
-        position = time.item() if scalar else time
+        position = plain_label(time)
         if self.slice_labels is not None and not self._is_position(position):
             return self.index(position), 0.0
         number(-count, high=count - 1)("slice", position)

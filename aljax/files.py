@@ -59,10 +59,12 @@ TEXTS: dict[type, tuple[Any, Any]] = {
         for kind in (
             *(uuid.UUID, decimal.Decimal, complex),
             *(ipaddress.IPv4Address, ipaddress.IPv6Address),
+            *(ipaddress.IPv4Network, ipaddress.IPv6Network),
             *(pathlib.PurePosixPath, pathlib.PureWindowsPath),
         )
     },
 }
+NAMES = {"ids", "slice_labels", "columns"}  # that users give
 READ = {kind.__name__: read for kind, (_, read) in TEXTS.items()}
 VERSION = 2  # of the format; raised when older readers would misread a file
 MODEL, SUMS = "model.json", "sums.json"  # version 1 kept its sums apart
@@ -152,9 +154,12 @@ def _encode(value: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
     if type(value) in TEXTS:
         return {type(value).__name__: TEXTS[type(value)][0](value)}
     plain = isinstance(value, datetime.datetime) and not getattr(value, "nanosecond", 0)
+    parts = None
     if type(value).__module__.startswith("pandas") and not plain:
-        return {"pandas": [type(value).__name__, inner("parts", _parts(value))]}
-    if isinstance(value, datetime.date):
+        parts = _parts(value)
+    if parts:
+        return {"pandas": [type(value).__name__, inner("parts", parts)]}
+    if isinstance(value, datetime.date) and value == value:  # not NaT
         kind = "datetime" if isinstance(value, datetime.datetime) else "date"
         return {kind: value.isoformat()}
     if isinstance(value, np.ndarray | np.generic | jax.Array):
@@ -188,11 +193,15 @@ def _encode(value: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
         kind = "tuple" if isinstance(value, tuple) else "list"
         return {kind: [inner(i, part) for i, part in enumerate(value)]}
     got = f"is {kind_of(value)}, which cannot be saved"
-    raise InputError(path, got, "arrays, text, numbers, or lists and dicts of them")
+    expected = "arrays, text, numbers, or lists and dicts of them"
+    remedy = ""
+    if name := NAMES & {*path.split("/")}:
+        remedy = f"Give text to `fit` as `{name.pop()}`, such as `str` makes."
+    raise InputError(path, got, expected, remedy)
 
 
 def _parts(value: Any) -> Any:
-    """Returns the arguments that make an id or label of pandas again."""
+    """Returns the arguments that make an id or label of pandas again, if any do."""
     kind = type(value).__name__
     if kind == "Period":
         return {"ordinal": value.ordinal, "freq": value.freqstr}
@@ -200,8 +209,7 @@ def _parts(value: Any) -> Any:
         return {name: getattr(value, name) for name in ("left", "right", "closed")}
     if kind in ("Timestamp", "Timedelta"):
         return {"ts_input" if kind == "Timestamp" else "value": value.isoformat()}
-    expected = "text, numbers, times, or lists and dicts of them"
-    raise InputError("labels", f"have a {kind}, which cannot be saved", expected)
+    return None
 
 
 def read(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:

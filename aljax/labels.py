@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from aljax.columns import as_plain
+from aljax.columns import as_plain, is_missing
 from aljax.errors import InputError, in_words
 
 
@@ -21,10 +21,15 @@ def check_labels(labels: Any, slices: Any) -> list[Hashable] | None:
         got = f"has {len(labels)} labels" if listed else f"is {labels!r}"
         expected = f"a list with one for each of {len(slices)} slices"
         raise InputError("slice_labels", got, expected)
-    labels = np.asarray(labels) if isinstance(labels, jax.Array) else labels
+    labels = [*as_plain(labels)]
     for t, label in enumerate(labels):
         check_label(label, f"slice_labels[{t}]")
-    return list(as_plain(labels))
+    return [None if is_missing(label) else label for label in labels]
+
+
+def plain_label(label: Any) -> Any:
+    """Returns a label, a NumPy scalar as a plain value."""
+    return as_plain(label) if getattr(label, "ndim", None) == 0 else label
 
 
 def find_label(label: Any, labels: Sequence[Hashable]) -> int:

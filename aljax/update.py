@@ -38,7 +38,7 @@ from aljax.graph.slices import (
     warn_of_degrees,
 )
 from aljax.keys import check_key, seeds
-from aljax.labels import check_label
+from aljax.labels import check_label, plain_label
 from aljax.layout.coordinates import inward, outward
 from aljax.layout.frame import finish, frame_of, hold, warn_alone, with_anchors
 from aljax.layout.initialize import from_mates
@@ -362,7 +362,7 @@ def _extend_labels(
     fitted: AlignedEmbedding, label: Hashable
 ) -> tuple[Hashable, ...] | None:
     """Returns the slices' labels with the new one's, or with the next free index."""
-    check_label(label, "slice_label")
+    check_label(label := plain_label(label), "slice_label")
     labels, new = fitted.slice_labels, len(fitted.maps)
     if labels is None:
         return None if label is None else (*range(new), label)

@@ -23,6 +23,7 @@ from helpers import (
 
 import aljax
 from aljax import files
+from aljax.columns import as_plain
 from aljax.config import GraphConfig
 from aljax.errors import InputError
 from aljax.files import READ
@@ -202,10 +203,12 @@ KINDS = {
     "interval": [*pandas.interval_range(0, 45)],
     "zone": [*pandas.date_range("2000", periods=45, tz="Europe/Berlin")],
     "nanoseconds": [*pandas.date_range("2000", periods=45, tz="UTC", freq="1ns")],
+    "numpy's": np.datetime64("2000-01-01T00:00:00.000000999") + np.arange(45),
     "spans": [*pandas.timedelta_range("1D", periods=45)],
     "plain": [
         *(pathlib.Path("a", str(i)) for i in range(5)),
-        *(ipaddress.ip_address(i) for i in range(5)),
+        *(ipaddress.ip_address(i) for i in range(4)),
+        ipaddress.ip_network("10.0.0.0/24"),
         *(fractions.Fraction(i, 7) for i in range(2, 8)),
         *(datetime.timedelta(-1, i, 1) for i in range(5)),
         *(datetime.time(i, 30, tzinfo=datetime.UTC) for i in range(5)),
@@ -227,7 +230,16 @@ def test_ids_and_labels_of_any_kind_come_back_equal(kind, tmp_path):
     maps.save(tmp_path / "maps")
     loaded = aljax.load(tmp_path / "maps")
     assert loaded.ids == maps.ids
-    assert loaded.slice_labels == tuple(values[:2])
+    assert loaded.slice_labels == maps.slice_labels == tuple(as_plain(values[:2]))
+    assert maps.relations[0, 1].rows.size == 45
+    assert loaded.index(values[1]) == 1
+    longer = maps.update(
+        make_data((45, 45))[0],
+        values,
+        key=jax.random.key(1),
+        slice_label=values[2],
+    )
+    assert longer.index(values[2]) == 2
 
 
 @pytest.mark.parametrize(
@@ -238,6 +250,7 @@ def test_ids_and_labels_of_any_kind_come_back_equal(kind, tmp_path):
         pandas.Series(["a", "b"], index=[7, 9]),
         pandas.date_range("2000", periods=2),
         jax.numpy.arange(2),
+        np.array([1, 2], "m8[s]"),
     ],
     ids=str,
 )
@@ -250,8 +263,25 @@ def test_labels_may_be_a_column(labels):
         slice_labels=labels,
     )
     assert maps.slice_labels == tuple(labels)
+    if not isinstance(maps.slice_labels[0], int):
+        assert maps.index([*labels][1]) == 1
 
 
 def test_a_short_text_is_no_fraction_of_a_billion_digits():
     with pytest.raises(ValueError, match="1e99"):
         READ["Fraction"]("1e999999999")
+
+
+@pytest.mark.parametrize("role", ["ids", "slice_labels"])
+def test_what_cannot_be_saved_is_named_with_what_can(role, tmp_path):
+    values = [*map(range, range(45))]
+    maps = aljax.fit(
+        make_data((45, 45)),
+        [values if role == "ids" else range(45)] * 2,
+        key=jax.random.key(0),
+        layout=aljax.LayoutConfig(n_epochs=0),
+        slice_labels=values[:2] if role == "slice_labels" else None,
+    )
+    place = "ids/0/0" if role == "ids" else "slice_labels/0"
+    with refused(place, "a range", f"text to `fit` as `{role}`"):
+        maps.save(tmp_path / "maps")
