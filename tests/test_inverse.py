@@ -430,6 +430,22 @@ def test_a_slice_is_inverted_in_its_own_frame_with_its_own_curve(fitted):
     )
 
 
+def test_a_model_that_a_traced_program_asks_first_answers_later_ones(fitted):
+    maps = dataclasses.replace(fitted)  # without frames
+
+    @jax.jit
+    def between(queries, high):
+        bounds = (-high, high)
+        return maps.inverse_transform(queries, slice=0.5, bounds=bounds).points
+
+    queries = jnp.asarray(fitted.slices()[1][:5])
+    traced = between(queries, 0.2)
+    found = maps.inverse_transform(queries, slice=0.5, bounds=(-0.2, 0.2))
+    np.testing.assert_allclose(traced, found.points, atol=1e-6)
+    rows = fitted.data[0][:3]
+    np.testing.assert_array_equal(maps.transform(rows, 0), fitted.transform(rows, 0))
+
+
 def test_between_slices_the_blend_is_continuous_and_exact_at_its_ends(fitted):
     queries = fitted.slices()[1][:5]
     path = [

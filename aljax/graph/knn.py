@@ -179,9 +179,11 @@ def as_floats(values: Any) -> Array:
 def on_device(values: Any, dtype: DTypeLike | None = None) -> Array:
     """A copy on JAX's device, without the program that `jnp.asarray` compiles.
 
-    That would be one for every shape: one for every number of rows.
+    That would be one for every shape: one for every number of rows.  Where a program
+    is being traced the copy is an array all the same, which can be kept for later.
     """
-    return jax.device_put(np.array(values, dtype=dtype))
+    with jax.ensure_compile_time_eval():
+        return jax.device_put(np.array(values, dtype=dtype))
 
 
 def capacity_for(points: int) -> int:

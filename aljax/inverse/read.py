@@ -15,7 +15,7 @@ from aljax.compilation import check_fork
 from aljax.config import InverseConfig, number
 from aljax.curve import check_both, find_ab_params
 from aljax.errors import LARGEST, InputError, instance, warn
-from aljax.graph.knn import capacity_for
+from aljax.graph.knn import capacity_for, on_device
 from aljax.inverse.weights import Curve
 from aljax.units import Units
 
@@ -99,7 +99,7 @@ def _padded(values: Array | np.ndarray) -> Array:
     if isinstance(values, jax.Array):
         return values
     room = (0, capacity_for(len(values)) - len(values)), (0, 0)
-    return jax.device_put(np.pad(values, room, mode="edge"))
+    return on_device(np.pad(values, room, mode="edge"))
 
 
 def read_queries(
