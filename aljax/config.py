@@ -39,8 +39,9 @@ SYNONYMS = {  # of pynndescent, scikit-learn, SciPy and umap-learn
 }
 # The distance of rows that share nothing, or point in opposite directions.
 FARTHEST = {
-    **dict.fromkeys(("jaccard", "dice", "hellinger"), 1.0),
-    **dict.fromkeys(("cosine", "correlation"), 2.0),
+    **dict.fromkeys(("jaccard", "dice", "hellinger", "sokalsneath", "russellrao"), 1.0),
+    **dict.fromkeys(("kulsinski", "hamming", "braycurtis"), 1.0),
+    **dict.fromkeys(("cosine", "correlation", "yule"), 2.0),
 }
 _METRIC = check_of(
     lambda v: callable(v) or (isinstance(v, str) and v),
@@ -135,7 +136,8 @@ class GraphConfig(_Settings):
             40,000 rows of 784 columns), else approximate.
         disconnection_distance: Rows this far apart or farther are no neighbors (units
             of the metric, above 0).  None takes the metric's largest distance: 1 for
-            jaccard, dice and hellinger, 2 for cosine and correlation.
+            jaccard, dice, hellinger, sokalsneath, russellrao, kulsinski, hamming and
+            braycurtis, 2 for cosine, correlation and yule.
         target_metric: How `y` is compared: "categorical" for classes, "ordinal" for
             ranks, "count" for counts, "string" for texts, or the distance between
             values (a metric, as above).

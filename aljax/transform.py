@@ -24,7 +24,7 @@ from aljax.graph.exact import QUERY_BLOCK as BLOCK
 from aljax.graph.exact import HeldRows, Nearest, nearest
 from aljax.graph.function import is_function
 from aljax.graph.fuzzy import FuzzyGraph
-from aljax.graph.knn import Rows, as_floats, capacity_for, on_device
+from aljax.graph.knn import Rows, as_floats, beyond, capacity_for, on_device
 from aljax.graph.known import nearest_known
 from aljax.graph.neighbors import hold_rows, nearest_rows
 from aljax.graph.queries import HeldCells
@@ -166,7 +166,7 @@ class Frame(eqx.Module):
         """Returns unseen rows' places and how sure they are: see `aljax.place`."""
         near, distances = self._nearest(rows)
         distance, limit = self._relative(near, distances), self._limit
-        inside = (distance <= limit) & (distances[:, 0] < self.graph.farthest)
+        inside = (distance <= limit) & ~beyond(distances[:, 0], self.graph.farthest)
         positions = self._put(near, distances)
         return Placement(positions, near, distance, inside, limit)
 
@@ -174,7 +174,7 @@ class Frame(eqx.Module):
         self, rows_near: np.ndarray, distances: np.ndarray
     ) -> Float[np.ndarray, "queries components"]:
         """The positions of new rows, by their nearest rows and how far those are."""
-        far = distances >= self.graph.farthest
+        far = beyond(distances, self.graph.farthest)
         alone = far[:, 0]
         distances = np.where(far, ABSENT, distances)
         distances[alone] = 1.0  # any number: they are put elsewhere

@@ -1,14 +1,17 @@
 """Rows that no edge holds stand at their mates, or beside the map."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.sparse
 from helpers import NEIGHBORS, SIZES, make_data
 
 import aljax
+from aljax.config import FARTHEST
 from aljax.graph.build import build_graphs
 from aljax.graph.exact import exact_knn
 from aljax.graph.slices import slices_of
@@ -108,7 +111,12 @@ def test_where_no_row_has_an_edge_the_layout_stays():
 
 @pytest.mark.parametrize(
     ("metric", "farthest", "dropped"),
-    [("jaccard", None, 1.0), ("cosine", None, 2.0), ("euclidean", 0.7, 0.7)],
+    [
+        ("jaccard", None, 1.0),
+        ("braycurtis", None, 1.0),
+        ("cosine", None, 2.0),
+        ("euclidean", 0.7, 0.7),
+    ],
 )
 def test_rows_as_far_apart_as_can_be_are_no_neighbors(metric, farthest, dropped):
     knn = aljax.as_knn(
@@ -124,6 +132,27 @@ def test_rows_as_far_apart_as_can_be_are_no_neighbors(metric, farthest, dropped)
     assert edges[1, 2] == edges[2, 1] > 0  # row 2 has row 1 nearer
     np.testing.assert_array_equal(np.asarray(built.weights)[1:, 3], 0.0)
     assert np.asarray(built.weights)[2, 1] == 0
+
+
+@pytest.mark.parametrize("metric", FARTHEST)
+@pytest.mark.parametrize("convert", [np.asarray, scipy.sparse.csr_matrix])
+def test_rows_as_far_apart_as_can_be_are_told_in_each_metric(rng, metric, convert):
+    lone, rows = np.zeros((1, 9)), np.zeros((40, 9))
+    rows[:, :6], lone[0, 6:] = rng.integers(0, 2, (40, 6)), (0.1, 0.3, 0.2)
+    rows[:, 0] = 3.0
+    if metric in ("cosine", "correlation"):
+        rows, lone = np.outer(rng.uniform(1, 9, 40), [1, 2, 5]), [[-0.1, -0.2, -0.5]]
+    if metric == "hamming":
+        rows[:, 1:], lone = rng.integers(1, 3, (40, 8)), np.zeros((1, 9))
+    if metric == "yule":
+        convert = np.asarray  # of dense rows alone
+    graph = aljax.GraphConfig(n_neighbors=NEIGHBORS, metric=metric)
+    settings: Any = {"key": jax.random.key(0), "graph": graph, "layout": SHORT}
+    with pytest.warns(UserWarning, match="1 row of slice 0 is without an edge"):
+        aljax.fit([convert(np.vstack([lone, rows]))], **settings)
+    maps = aljax.fit([convert(rows)], **settings)
+    with pytest.warns(UserWarning, match="1 of 1 new rows have no neighbor"):
+        maps.transform(convert(np.asarray(lone)))
 
 
 def test_new_rows_without_a_neighbor_are_put_beside_the_map(recwarn):

@@ -9,6 +9,7 @@ import scipy.sparse
 from helpers import refused
 
 import aljax
+from aljax.graph.exact import nearest
 from aljax.graph.neighbors import find_neighbors
 from aljax.graph.sets import DENSE_SETS, PACKED, SPARSE_SETS, set_distances
 
@@ -84,6 +85,21 @@ def test_neighbors_are_exact_and_nothing_compiles_or_warns(rng, metric, sparse):
         np.testing.assert_allclose(found, nearest, rtol=1e-6, atol=1e-6)
     chosen = np.take_along_axis(all_of_them, np.asarray(knn.indices).T, axis=1)
     np.testing.assert_allclose(np.asarray(knn.distances).T, chosen, atol=1e-6)
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("metric", ["jaccard", "hamming", "manhattan"])
+def test_the_order_of_rows_decides_nothing_where_many_are_as_near(rng, metric, sparse):
+    data = np.unique(rng.integers(0, 3, (90, 6)).astype(float), axis=0)
+    order = rng.permutation(len(data))
+    held: list[Any] = [data, data[order]]
+    if sparse:
+        held = [*map(scipy.sparse.csr_matrix, held)]
+    plain, moved = (find_neighbors(rows, 6, metric=metric) for rows in held)
+    again = order[np.asarray(moved.indices)]
+    np.testing.assert_array_equal(again, np.asarray(plain.indices)[:, order])
+    rows = [nearest(held[0][:9], part, 4, metric=metric)[0] for part in held]
+    np.testing.assert_array_equal(order[rows[1]], rows[0])
 
 
 def test_new_rows_are_placed_by_sets_whether_sparse_or_not(rng, key):

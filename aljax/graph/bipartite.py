@@ -15,7 +15,7 @@ import scipy.sparse
 from jaxtyping import Array, Float, Int
 
 from aljax.graph.fuzzy import membership_strengths, smooth_knn_dist
-from aljax.graph.knn import KNN, as_floats, capacity_for, on_device
+from aljax.graph.knn import KNN, as_floats, beyond, capacity_for, on_device
 
 NEIGHBOR = -1  # the index of an entry that is a neighbor, for none is the row itself
 
@@ -44,8 +44,8 @@ def bipartite_graph(
     room = ((0, capacity_for(max(queries, 1)) - queries), (0, 0))
     lengths = np.pad(distances, room).T
     itself = np.broadcast_to(np.arange(lengths.shape[1]), lengths.shape)
-    indices = np.where(lengths >= farthest, itself, NEIGHBOR)
-    lengths = np.where(lengths >= farthest, 0.0, lengths)
+    far = beyond(lengths, farthest)
+    indices, lengths = np.where(far, itself, NEIGHBOR), np.where(far, 0.0, lengths)
     table = KNN(on_device(indices, np.int32), as_floats(lengths))
     rank = as_floats(max(0.0, local_connectivity - 1.0))
     unit = lengths.mean(axis=0)

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.sparse
 from jaxtyping import Array, Float, Int
 from numpy.typing import DTypeLike
 
@@ -113,9 +114,9 @@ def nearest(
         metric_kwds: Keyword arguments for the metric.
 
     Returns:
-        Rows of the slice, of equally distant ones the first, and their distances
-        (units of the metric); a query that is a row of the slice has it first, at
-        distance 0.
+        Rows of the slice and their distances (units of the metric); a query that is a
+        row of the slice has it first, at distance 0.  Of equally distant ones their
+        values decide in metrics of the host, else (or if they are equal) the first.
 
     Raises:
         InputError: The metric has no search for new rows, or does not take the
@@ -124,7 +125,10 @@ def nearest(
     metric = SYNONYMS.get(metric, metric)
     if metric in EXACT_METRICS and not metric_kwds and isinstance(rows, np.ndarray):
         return nearest_held(np.asarray(queries), hold(rows, metric), n_neighbors)
-    blocks = []
+    order_of_rows = np.arange(rows.shape[0])
+    if metric not in EXACT_METRICS:  # but in metrics of sets most rows are as near
+        order_of_rows = _by_content(rows)
+    rows, blocks = rows[order_of_rows], []
     for start in range(0, max(queries.shape[0], 1), QUERY_BLOCK):
         block = queries[start : start + QUERY_BLOCK]
         distances = pairwise(block, rows, metric, metric_kwds or {})
@@ -141,7 +145,19 @@ def nearest(
         order = np.argsort(near, axis=1, kind="stable")
         blocks.append([np.take_along_axis(x, order, axis=1) for x in (chosen, near)])
     indices, lengths = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
-    return indices, lengths
+    return order_of_rows[indices], lengths
+
+
+def _by_content(rows: Rows) -> Int[np.ndarray, "points"]:
+    """Returns an order that the values of rows decide; equal ones keep theirs."""
+    values = rows if isinstance(rows, np.ndarray) else rows.data
+    words: Any = (values.astype(np.float64) + 0.0).view(np.uint64)  # -0 equals 0
+    words = words ^ words >> np.uint64(32)  # so that a product keeps all bits
+    if not isinstance(rows, np.ndarray):
+        parts = words, rows.indices, rows.indptr
+        words = scipy.sparse.csr_matrix(parts, shape=rows.shape)
+    factors = np.random.default_rng(0).integers(2**63, size=rows.shape[1])
+    return np.argsort(words @ factors.astype(np.uint64), kind="stable")
 
 
 def smallest(distances: Float[np.ndarray, "queries points"], count: int) -> Nearest:

@@ -14,6 +14,7 @@ from aljax.errors import LARGEST, InputError, kind_of
 # A slice's features (or distances): an array, or the rows of a sparse one.
 Rows = np.ndarray | scipy.sparse.csr_matrix
 SLIGHT = 1e-3  # of a row's largest distance: as far below 0 is rounding
+ROUNDING = 1e-6  # of a distance, in single precision
 SMALL = (64, 256, 512)  # capacities: fewer than for larger slices, whose work counts
 
 
@@ -163,12 +164,17 @@ def nearest_columns(knn: KNN, n_neighbors: int) -> KNN:
 def closer_than(knn: KNN, farthest: float) -> KNN:
     """The neighbors nearer than a distance; those as far, or farther, are none."""
     distances, indices = np.asarray(knn.distances), np.asarray(knn.indices)
-    far = distances >= farthest
+    far = beyond(distances, farthest)
     if not far.any():
         return knn
     itself = np.arange(distances.shape[1], dtype=np.int32)
     indices, distances = np.where(far, itself, indices), np.where(far, 0.0, distances)
     return KNN(on_device(indices), as_floats(distances))
+
+
+def beyond(distances: np.ndarray, farthest: float) -> np.ndarray:
+    """Tells which rows are too far to be neighbors, up to rounding."""
+    return distances >= farthest * (1 - ROUNDING)
 
 
 def as_floats(values: Any) -> Array:
