@@ -54,6 +54,7 @@ def number(
     kind: Any = numbers.Integral if whole else numbers.Real
 
     def fits(value: Any) -> bool:
+        value = value.item() if isinstance(value, np.generic) else value
         real = isinstance(value, kind) and not isinstance(value, bool)
         above = real and (low < value if open_low else low <= value)
         return above and value <= min(high, sys.float_info.max)

@@ -163,6 +163,7 @@ def couple(
         own spacing.
     """
     key = check_key(key)
+    metric = SYNONYMS.get(metric, metric) if isinstance(metric, str) else metric
     one_of(*EXACT_METRICS)("metric", metric)
     settings = Settings(reach, epsilon, candidates, drift)
     whole = {"n_mates": n_mates, "candidates": candidates, "window": window}

@@ -268,9 +268,7 @@ class Frame(eqx.Module):
         if len(self.positions) < 3:
             got = f"names {self.name}, which has {len(self.positions)} rows"
             raise InputError("slice", got, "a slice of at least 3")
-        if "metric" not in settings and getattr(config, "metric", None) is None:
-            settings["metric"] = self.graph.metric
-        config = read_config(config, settings)
+        config = read_config(config, settings, own=self.graph.metric, of=self.name)
         a, b = (jnp.asarray(value, float) for value in (self.params.a, self.params.b))
         units = self.scaling
         if units is not None:

@@ -49,7 +49,7 @@ SETTINGS = {
     "min_dist": (LayoutConfig, [0.0, 0.5], [-0.1, *NOT_NUMBERS]),
     "spread": (LayoutConfig, [0.1, 2.0], [0, -1.0, *NOT_NUMBERS]),
     "n_epochs": (LayoutConfig, [None, 0, 500], [-1, 1.5, [10], "1", True, math.nan]),
-    "learning_rate": (LayoutConfig, [0.1, 2.0], [0, -1.0, *NOT_NUMBERS]),
+    "learning_rate": (LayoutConfig, [0.1, np.float32(2)], [0, -1.0, *NOT_NUMBERS]),
     "init": (
         LayoutConfig,
         ["spectral", "tswspectral", "pca", "random"],

@@ -99,6 +99,12 @@ def test_couplings_hold_at_any_scale_order_and_common_move(slices, coupling):
     assert max(mass.sum() for mass in still.mass[0]) < 1e-3
 
 
+def test_metrics_have_other_names(slices, coupling):
+    again = aljax.couple(slices[0], key=KEY, metric="l2")
+    for one, other in zip(again.plans, coupling.plans, strict=True):
+        np.testing.assert_array_equal(one.mass, other.mass)
+
+
 def test_strangers_are_warned_of(rng):
     data = [rng.normal(size=(LEFT, 6)) for _ in range(2)]
     with pytest.warns(UserWarning, match="evidence"):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 import scipy.spatial
-from helpers import make_data, make_relations, programs
+from helpers import make_data, make_relations, programs, refused
 from jax.test_util import check_grads
 
 import aljax
@@ -428,6 +428,17 @@ def test_a_slice_is_inverted_in_its_own_frame_with_its_own_curve(fitted):
     np.testing.assert_array_equal(
         last.points, fitted.inverse_transform(queries, slice=2).points
     )
+
+
+@pytest.mark.parametrize("metric", ["l1", "correlation", max])
+def test_a_metric_without_averages_is_refused_with_one_that_serves(fitted, metric):
+    graph = dataclasses.replace(fitted.graph, metric=metric)
+    maps, queries = dataclasses.replace(fitted, graph=graph), fitted.maps[1][:5]
+    with refused("metric", "slice 1", str(getattr(metric, "__name__", metric))):
+        maps.inverse_transform(queries, slice=1)
+    found = maps.inverse_transform(queries, slice=1, metric="euclidean")
+    expected = fitted.inverse_transform(queries, slice=1)
+    np.testing.assert_array_equal(found.points, expected.points)
 
 
 def test_a_model_that_a_traced_program_asks_first_answers_later_ones(fitted):

@@ -12,10 +12,10 @@ import scipy.sparse
 from jaxtyping import Array, Float
 
 from aljax.compilation import check_fork
-from aljax.config import InverseConfig, number
+from aljax.config import SYNONYMS, InverseConfig, number
 from aljax.curve import check_both, find_ab_params
 from aljax.errors import LARGEST, InputError, instance, warn
-from aljax.graph.knn import capacity_for, on_device
+from aljax.graph.knn import capacity_for, metric_name, on_device
 from aljax.inverse.weights import Curve
 from aljax.units import Units
 
@@ -24,9 +24,20 @@ FEWEST, MOST, SHARE = 10, 60, 12  # neighbors: a twelfth of the rows, 10 to 60
 
 
 def read_config(
-    config: InverseConfig | None, settings: Mapping[str, Any]
+    config: InverseConfig | None,
+    settings: Mapping[str, Any],
+    *,
+    own: Any = None,
+    of: str = "",
 ) -> InverseConfig:
-    """Returns the settings of an inverse, those given by name instead of its own."""
+    """Returns the settings of an inverse, those given by name instead of its own.
+
+    `own` is the metric of the model's slice `of`, which holds where none is given.
+
+    Raises:
+        InputError: A setting is unknown or out of range, or rows have no averages in
+            the model's metric.
+    """
     settings = dict(settings)
     if settings.pop("refine_steps", None):
         warn(
@@ -36,7 +47,14 @@ def read_config(
         )
     config = InverseConfig() if config is None else config
     instance("config", config, InverseConfig, "aljax.InverseConfig(...)")
-    return dataclasses.replace(config, **settings)
+    config = dataclasses.replace(config, **settings)
+    if own is None or config.metric is not None or "metric" in settings:
+        return config
+    if SYNONYMS.get(own, own) not in ("euclidean", "cosine"):
+        got, expected = f"of {of} is {metric_name(own)}", "euclidean or cosine"
+        remedy = "Pass `metric='euclidean'` to average rows as they are."
+        raise InputError("metric", got, expected, remedy)
+    return dataclasses.replace(config, metric=own)
 
 
 class HeldMap(NamedTuple):
