@@ -202,14 +202,15 @@ def coupled(
 ) -> Any:
     """Returns relations as they came, but the pairs of a coupling, or of "transport".
 
-    With `new` those of the last slice alone.
+    With `new` those of the last slice alone.  Slices without rows are passed over.
     """
     last, first = len(slices) - 1, max(0, len(slices) - 1 - window) if new else 0
     if isinstance(relations, str):
         one_of("transport")("relations", relations)
         settings = {"window": window, "metric": SYNONYMS.get(metric, metric)}
-        pairs = couple(slices[first:], key=key, **settings).relations
-        relations = {(s + first, t + first): pair for (s, t), pair in pairs.items()}
+        held = [t for t in range(first, len(slices)) if slices[t].rows]
+        pairs = couple([slices[t] for t in held], key=key, **settings).relations
+        relations = {(held[s], held[t]): pair for (s, t), pair in pairs.items()}
     elif isinstance(relations, Coupling):
         relations = relations.relations
     else:

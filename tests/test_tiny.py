@@ -68,6 +68,16 @@ def test_rows_of_a_tiny_slice_without_mates_stand_beside_the_maps():
     assert (np.abs(maps.maps[1] - (low + high) / 2) < extent).all()
 
 
+def test_slices_without_rows_do_not_cut_a_sequence_without_ids():
+    settings = {"key": jax.random.key(0), "graph": GRAPH, "layout": LAYOUT}
+    slices = [DATA[0], DATA[0][:0], DATA[0]]
+    maps = aljax.fit(slices, "transport", **settings)
+    assert maps.relations[0, 2].rows.size >= 45
+    maps = maps.update(DATA[0][:0], "transport", key=jax.random.key(1))
+    maps = maps.update(DATA[0], "transport", key=jax.random.key(1))
+    assert maps.relations[2, 2].rows.size >= 45
+
+
 def test_fit_reduces_n_neighbors_of_short_slices_with_one_warning():
     with pytest.warns(UserWarning, match="reaches") as raised:
         maps = lay_out((45, 5, 4), slice_labels="abc")
