@@ -18,12 +18,7 @@ from aljax.graph.bipartite import bipartite_graph
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.joined import alone, both, either
 from aljax.graph.knn import KNN, Rows
-from aljax.graph.repeated import (
-    check_comparable,
-    chosen,
-    distinct_rows,
-    stacked,
-)
+from aljax.graph.repeated import check_comparable, chosen, distinct_rows, stacked
 from aljax.graph.slices import PRECOMPUTED, read_rows, read_slice
 from aljax.transform import transform
 from aljax.umap_parameters import Parameters
@@ -323,6 +318,8 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
         one_of("True", "False", "allow-nan")("ensure_all_finite", str(allowed))
         names, columns = names_of(data), None if reset else self.maps_.columns
         arranged: Any = by_rows if self.metric == PRECOMPUTED else by_number
+        if self.metric == PRECOMPUTED and getattr(data, "ndim", 2) == 1:
+            read_rows(data, "X", gaps=np.inf)  # which says how to make it square
         rows: Any = read_rows(data, "X") if is_anndata(data) else arranged(data)
         if not reset and isinstance(data, list) and not len(data):
             rows = np.zeros((0, vars(self)["n_features_in_"]))

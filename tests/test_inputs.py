@@ -461,6 +461,11 @@ NAN = scipy.sparse.csr_matrix(np.where(DATA[0] > 2, np.nan, DATA[0]))
             ["one side", "np.fmin(matrix, matrix.T)"],
         ),
         (lambda: fit_distances(DISTANCES[0][0]), "slices[0]", ["squareform"]),
+        (
+            lambda: aljax.UMAP(metric="precomputed").fit(DISTANCES[0][0]),
+            "X",
+            ["squareform"],
+        ),
         (lambda: fit([[], *DATA[1:]]), "slices[0]", ["np.zeros((0, features))"]),
         (
             lambda: knn_of_distances(LOW, 4, name="slice 0"),
