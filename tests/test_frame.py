@@ -15,6 +15,7 @@ import aljax
 from aljax.graph.build import build_graphs
 from aljax.graph.slices import read_slices
 from aljax.layout.frame import (
+    firm_of,
     hold,
     lags,
     landmarks,
@@ -22,6 +23,7 @@ from aljax.layout.frame import (
     settle,
     with_anchors,
 )
+from aljax.layout.initialize import turn_onto
 from aljax.metrics import center_drift, frame_displacement, stability
 from aljax.relations.mates import Mates
 
@@ -178,6 +180,18 @@ def test_lags_grow_by_three():
     ]
 
 
+def test_anchors_pull_from_ten_slices_apart_on_and_where_there_are_no_mates():
+    anchor = Mates(np.array([0]), np.array([1]), np.ones(1))
+    mates = {(0, 1): anchor, (1, 1): anchor.where(np.zeros(1, bool))}
+    held = {(s, lag): anchor for s in (0, 1) for lag in (1, 3, 10, 30)}
+    pulling = with_anchors(mates, held)
+    assert {pair for pair in pulling if pulling[pair].rows.size} == {
+        *((0, 1), (0, 10), (0, 30)),
+        *((1, 1), (1, 10), (1, 30)),
+    }
+    assert pulling[0, 1] is anchor
+
+
 def test_a_pair_that_is_both_counts_as_mates():
     mates = {(0, 10): Mates(np.array([0, 2]), np.array([1, 1]), np.ones(2))}
     held = {(0, 10): Mates(np.array([0, 1]), np.array([1, 0]), np.full(2, 0.05))}
@@ -221,6 +235,30 @@ def test_a_map_settles_where_anchors_and_lengths_pull_least(rng):
     np.testing.assert_array_equal(first, maps[0])
     assert loss(maps[1]) > 1.1 * least.fun
     assert loss(second) < 1.01 * least.fun
+
+
+@pytest.mark.parametrize("given", [(), (0,), (1,), (0, 1)])
+def test_the_weights_of_both_rows_say_how_strongly_they_hold(rng, given):
+    maps, drawn = rng.normal(size=(2, 9, 2)), rng.random((2, 9))
+    pairs = Mates(np.arange(9), np.arange(9)[::-1].copy(), rng.random(9))
+    weights = [drawn[t] if t in given else None for t in (0, 1)]
+    before, after = (drawn[t] if t in given else np.ones(9) for t in (0, 1))
+    strengths = pairs.strengths * (before[pairs.rows] + after[pairs.others]) / 2
+    ends = maps[1][pairs.others], maps[0][pairs.rows]
+    expected = turn_onto(maps[1], *ends, strengths)
+    settled = settle([*maps], {(0, 1): pairs}, {}, weights=weights if given else None)
+    np.testing.assert_allclose(settled[1], expected)
+
+
+def test_some_mates_stand_for_all_whose_lengths_stay():
+    rows = np.arange(1100)
+    many = Mates(rows, rows, np.linspace(0, 1, 1100))
+    near, far = {(0, 1): many, (2, 9): many}, {(0, 10): many}
+    firm = firm_of(near | far, aljax.AlignmentConfig(motion_fidelity=0.5))
+    assert firm.keys() == near.keys()
+    np.testing.assert_array_equal(firm[2, 9].others, many.others[::3])
+    np.testing.assert_allclose(firm[0, 1].strengths, 3 * many.strengths[::3])
+    assert firm_of(near, aljax.AlignmentConfig()) == {}
 
 
 def test_maps_go_along_with_one_of_two_rows(rng):

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.sparse
 from helpers import make_data, make_maps
 from scipy.stats import pearsonr, spearmanr
 
@@ -276,3 +277,11 @@ def test_relations_as_users_say_them_are_refused(given):
         metrics.displacement(MAPS, given)
     assert refused.value.name == "relations"
     assert "fitted.relations" in str(refused.value)
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+@pytest.mark.parametrize("name", ["displacement", "displacement_without_drift"])
+def test_sparse_maps_are_measured_as_dense_ones(maps, name):
+    measure = getattr(metrics, name)
+    sparse = [scipy.sparse.csr_matrix(positions) for positions in maps]
+    assert measure(sparse, RELATIONS) == measure(maps, RELATIONS) > 0

@@ -282,13 +282,15 @@ def test_a_setting_holds_or_is_named(given):
 @examples(3)
 @given(st.data())
 def test_a_sweep_lays_out_all_rows_or_none(drawn):
-    names = ["min_dist", "alignment_regularisation", "repulsion_strength", "x", "a"]
-    row = st.dictionaries(st.sampled_from(names), scales, max_size=2)
-    settings = drawn.draw(st.lists(row, max_size=2))
+    fine = drawn.draw(st.booleans())
+    names = ["min_dist", "alignment_regularisation", "repulsion_strength"]
+    names, values = (names, st.floats(0, 1)) if fine else ([*names, "x", "a"], scales)
+    row = st.dictionaries(st.sampled_from(names), values, max_size=2)
+    settings = drawn.draw(st.lists(row, min_size=int(fine), max_size=2))
     size = drawn.draw(st.sampled_from([16, 16, 9, 3]))
     problem = SweepProblem(
-        [drawn.draw(data(size)), make_data((16,), features=3)[0]],
-        drawn.draw(relations([size, 16])),
+        [drawn.draw(data(size, wrong=not fine)), make_data((16,), features=3)[0]],
+        drawn.draw(relations([size, 16], wrong=not fine)),
         aljax.GraphConfig(n_neighbors=5),
         aljax.LayoutConfig(n_epochs=3, n_shifts=4),
     )
@@ -296,6 +298,7 @@ def test_a_sweep_lays_out_all_rows_or_none(drawn):
         found = refusal(
             lambda: sweep(problem, settings, keys=KEY),
             SETTINGS | {*SweepProblem._fields, "settings"},
+            fine=fine,
         )
         if found is not None:
             for maps, points in zip(found.maps, (size, 16), strict=True):

@@ -280,7 +280,8 @@ def _lengths(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
 
 def in_radii(lengths: np.ndarray, maps: Maps) -> np.ndarray:
     """Lengths in units of the maps' radius; NaN where that is 0."""
-    exact = [np.asarray(y, float) for y in maps if len(y)]
+    read = (as_positions(y, f"maps[{t}]", empty=True) for t, y in enumerate(maps))
+    exact = (y.astype(float) for y in read if len(y))
     radii = [np.linalg.norm(y - y.mean(axis=0), axis=1) for y in exact]
     return _ratio(lengths, float(np.median(np.concatenate(radii))))
 
