@@ -91,3 +91,12 @@ def as_users_run_it():
 def double_precision():
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture(scope="module")
+def compiled_in_full():
+    """With all of XLA's optimizations: for modules whose programs run long."""
+    usual = jax.config.read(BRIEFLY.lower())
+    jax.config.update(BRIEFLY.lower(), False)
+    yield
+    jax.config.update(BRIEFLY.lower(), usual)
