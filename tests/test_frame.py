@@ -15,6 +15,9 @@ import aljax
 from aljax.graph.build import build_graphs
 from aljax.graph.slices import read_slices
 from aljax.layout.frame import (
+    Landmarks,
+    agree,
+    anchors,
     firm_of,
     hold,
     lags,
@@ -172,6 +175,25 @@ def test_anchors_are_the_mutual_nearest_rows_with_the_strengths_of_the_formula()
     np.testing.assert_array_equal(mates.rows, [i for i, _, _ in expected])
     np.testing.assert_array_equal(mates.others, [j for _, j, _ in expected])
     np.testing.assert_allclose(mates.strengths, [s for *_, s in expected], rtol=1e-6)
+
+
+def test_a_landmark_stands_for_its_share_of_the_larger_slice(rng):
+    rows = rng.normal(size=(6, 2))
+    one = Landmarks(np.arange(6), rows, np.full(6, 2.0), 1.0)
+    other = one._replace(data=rows + 0.1)
+    alone = anchors(one, other).strengths
+    more = one._replace(share=4.0), other._replace(share=4.0)
+    for pair in ((more[0], other), (one, more[1]), more):
+        np.testing.assert_allclose(anchors(*pair).strengths, 4 * alone)
+    np.testing.assert_array_equal(anchors(one._replace(share=99.0), other).strengths, 1)
+
+
+def test_rows_are_compared_where_most_mates_are_nearer_than_chance():
+    assert agree([5, 5], [0.8, 0.7])
+    assert agree([5, 5], [])
+    assert not agree([5, 5], [0.6, 0.7])
+    assert not agree([5, 4], [1.0])
+    assert not agree([0, 0], [])
 
 
 def test_lags_grow_by_three():
