@@ -397,6 +397,17 @@ def test_precomputed_distances_are_compared_with_the_radii_of_the_graph(fitted):
     assert not untold.inside.any()
 
 
+def test_a_row_without_a_neighbor_near_enough_is_outside(fitted):
+    rows = DATA[1][:5] + np.float32(0.01)
+    assert fitted.place(rows, 1).inside.all()
+    graph = dataclasses.replace(fitted.graph, disconnection_distance=1e-3)
+    maps = dataclasses.replace(fitted, graph=graph)
+    with pytest.warns(UserWarning, match="5 of 5 new rows"):
+        placement = maps.place(rows, 1)
+    assert (placement.distance <= placement.limit).all()
+    assert not placement.inside.any()
+
+
 def test_a_row_of_repeated_ones_has_a_spacing_or_none():
     spacing = _spacing(np.array([[0.0, 0, 2, 4], [0, 0, 0, 0], [1, 2, 3, 6]]))
     np.testing.assert_array_equal(spacing, [3, 0, 3])
