@@ -14,8 +14,11 @@ import aljax
 from aljax.config import FARTHEST
 from aljax.graph.build import build_graphs
 from aljax.graph.exact import exact_knn
+from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.slices import slices_of
+from aljax.layout.isolated import gather_isolated
 from aljax.project import memberships
+from aljax.relations.mates import Mates
 
 pytestmark = pytest.mark.usefixtures("as_users_run_it")
 DATA = make_data()
@@ -178,3 +181,17 @@ def test_new_rows_are_drawn_by_their_neighbors_alone():
     weighed = memberships(jnp.asarray(absent), jnp.asarray(1.0))
     assert np.asarray(weighed)[3] == 0
     assert np.asarray(weighed)[2] > 0
+
+
+def test_rows_without_edges_follow_mates_that_have_none_either(rng):
+    ring = np.roll(np.eye(9), 1, axis=1)
+    held = FuzzyGraph.from_sparse(ring + ring.T)
+    ring[0] = ring[:, 0] = 0
+    lost = FuzzyGraph.from_sparse(ring + ring.T)
+    maps = [*rng.normal(size=(3, 9, 2))]
+    first = np.zeros(1, int)
+    relations = {(t, 1): Mates(first, first, np.ones(1)) for t in (0, 1)}
+    placed = gather_isolated(maps, [lost, lost, held], relations, [None] * 3)
+    for t in (0, 1):
+        np.testing.assert_allclose(placed[t][0], maps[2][0], atol=0.1)
+        np.testing.assert_array_equal(placed[t][1:], maps[t][1:])
