@@ -1,16 +1,15 @@
 """New rows of a slice: read as its own are, and found again among them."""
 
 from collections.abc import Hashable
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import scipy.sparse
-from jaxtyping import Int
 
 from aljax.columns import arrange, check_names, names_of
 from aljax.errors import InputError
 from aljax.graph.knn import Rows
+from aljax.graph.queries import prints_of
 from aljax.graph.rows import read_rows
 
 
@@ -49,30 +48,17 @@ def read_new(
     return rows
 
 
-def marks_of(rows: Rows) -> Int[np.ndarray, "_"]:
-    """Returns a number for each row: the same for equal rows, and else another."""
-    if isinstance(rows, np.ndarray):
-        return np.array([hash((row + 0).tobytes()) for row in rows], int)  # -0 is 0
-    stored: Any = rows.copy()
-    stored.sum_duplicates()
-    stored.eliminate_zeros()
-    spans = [slice(*ends) for ends in pairwise(stored.indptr)]
-    columns, cells = stored.indices.astype(int), stored.data
-    parts = ((columns[span].tobytes(), cells[span].tobytes()) for span in spans)
-    return np.array([*map(hash, parts)], int)
-
-
 def put_equal_first(
     rows: Rows,
     data: Rows,
-    marks: tuple[np.ndarray, np.ndarray],
+    prints: tuple[np.ndarray, np.ndarray],
     near: np.ndarray,
     distances: np.ndarray,
 ) -> None:
     """Puts the first row that equals a new one before its neighbors, in place.
 
     Rounding may find others as near, or no distance between rows that differ; and
-    more rows than there are neighbors may be as near in the metric.  `marks` are the
+    more rows than there are neighbors may be as near in the metric.  `prints` are the
     different ones of the data, in order, and the first row of each.
     """
     if isinstance(data, np.ndarray):
@@ -80,7 +66,11 @@ def put_equal_first(
     else:
         rows = scipy.sparse.csr_matrix(rows)
     same_type: Any = rows.astype(data.dtype)
-    asked = marks_of(same_type)
-    place = np.minimum(np.searchsorted(marks[0], asked), len(marks[0]) - 1)
-    is_equal = marks[0][place] == asked
-    near[is_equal, 0], distances[is_equal, 0] = marks[1][place[is_equal]], 0.0
+    asked = prints_of(same_type)
+    place = np.minimum(np.searchsorted(prints[0], asked), len(prints[0]) - 1)
+    likely = np.flatnonzero(prints[0][place] == asked)
+    first = prints[1][place[likely]]
+    unlike: Any = data[first] != same_type[likely]
+    dense = isinstance(unlike, np.ndarray)
+    equal = ~unlike.any(axis=1) if dense else unlike.getnnz(axis=1) == 0
+    near[likely[equal], 0], distances[likely[equal], 0] = first[equal], 0.0

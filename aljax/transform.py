@@ -6,7 +6,7 @@ tells a guess: s_i is the mean distance of row i to its own nearest rows.
 """
 
 from collections.abc import Hashable
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -27,14 +27,14 @@ from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.knn import Rows, as_floats, beyond, capacity_for, on_device
 from aljax.graph.known import nearest_known
 from aljax.graph.neighbors import hold_rows, nearest_rows
-from aljax.graph.queries import HeldCells
+from aljax.graph.queries import HeldCells, prints_of
 from aljax.graph.slices import PRECOMPUTED, Slice, warn_of_degrees
 from aljax.inverse.read import HeldMap, read_bounds, read_config, read_map
 from aljax.inverse.reconstruct import Reconstruction, reconstruct
 from aljax.inverse.weights import Curve
 from aljax.layout.initialize import beside
 from aljax.layout.problem import LayoutParams
-from aljax.new_rows import marks_of, put_equal_first, read_new
+from aljax.new_rows import put_equal_first, read_new
 from aljax.project import ABSENT, Anchors, project
 from aljax.scaling import Columns
 from aljax.units import Units
@@ -157,6 +157,10 @@ class Frame(eqx.Module):
     columns: tuple[Hashable, ...] | None = eqx.field(static=True, default=None)
     coordinates: Units | None = None
     scaling: Columns | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leaves what a search has made for the next out of pickles and copies."""
+        return {part.name: getattr(self, part.name) for part in fields(self)}
 
     def transform(self, rows: Any) -> Float[np.ndarray, "queries components"]:
         """Returns unseen rows' places in the map: see `aljax.place`."""
@@ -310,8 +314,8 @@ class Frame(eqx.Module):
         return held._replace(coordinates=self.coordinates)
 
     @cached_property
-    def _marks(self) -> tuple[np.ndarray, np.ndarray]:
-        return np.unique(marks_of(self._data_for("transform")), return_index=True)
+    def _prints(self) -> tuple[np.ndarray, np.ndarray]:
+        return np.unique(prints_of(self._data_for("transform")), return_index=True)
 
     @cached_property
     def _held_rows(self) -> HeldRows | HeldCells:
@@ -341,7 +345,7 @@ class Frame(eqx.Module):
         near, distances = self.nearest(new_rows, self._count)
         if self.data is not None and self.graph.metric != PRECOMPUTED:
             rows = self._read(new_rows)
-            put_equal_first(rows, self.data, self._marks, near, distances)
+            put_equal_first(rows, self.data, self._prints, near, distances)
         return near, distances
 
     def nearest(self, new_rows: Any, count: int) -> Nearest:

@@ -291,8 +291,9 @@ def test_frames_stay_out_of_pickles_and_trees(fitted, unseen):
     placed = maps.transform(unseen)
     assert len(jax.tree.leaves(maps)) == len(leaves)
     assert len(pickle.dumps(maps)) == size
-    again = pickle.loads(pickle.dumps(maps))
-    np.testing.assert_array_equal(again.transform(unseen), placed)
+    for held in (maps, maps.frame(-1)):
+        again = pickle.loads(pickle.dumps(held))
+        np.testing.assert_array_equal(again.transform(unseen), placed)
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ A row of the slice is known by its bits, whichever cell it is in.
 """
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +28,7 @@ from aljax.graph.conditioning import (
     lengths_of,
 )
 from aljax.graph.exact import QUERY_BLOCK, HeldRows, Nearest, hold, nearest_held
-from aljax.graph.knn import capacity_for
+from aljax.graph.knn import Rows, capacity_for
 
 USUAL = 15  # neighbors of a few rows, which tell if the cells find enough
 
@@ -72,20 +72,28 @@ def in_cells(data: np.ndarray, metric: str) -> HeldCells:
     scaled = into(data, jnp.zeros(()).dtype, capacity_for(len(data)))
     largest = np.einsum("ij,ij->i", scaled, scaled).max()
     cells, scaled = make_cells(scaled, len(data)), scaled[: len(data)]
-    prints = _prints(scaled)
+    prints = prints_of(scaled)
     order = np.argsort(prints, kind="stable")
     return HeldCells(data, metric, into, unit, cells, largest, prints[order], order)
 
 
-def _prints(rows: np.ndarray) -> UInt[np.ndarray, "points"]:
-    """A number for each row, made of its bits: the same for equal rows."""
-    words = rows.dtype.itemsize // 4 * rows.shape[1]
-    factors = np.random.default_rng(0).integers(1, 2**63, words, dtype=np.uint64)
+def prints_of(rows: Rows) -> UInt[np.ndarray, "points"]:
+    """Returns a number for each row, made of its bits: the same for equal rows."""
+    width = rows.dtype.itemsize // 4  # words of a cell
+    factors = np.random.default_rng(0)
+    factors = factors.integers(1, 2**63, (rows.shape[1], width), dtype=np.uint64)
+    if not isinstance(rows, np.ndarray):
+        stored: Any = rows.copy()
+        stored.sum_duplicates()
+        bits = (stored.data + 0).view(np.uint32).reshape(-1, width).astype(np.uint64)
+        cells = (bits * factors[stored.indices]).sum(axis=1)
+        upto = np.concatenate([np.zeros(1, np.uint64), cells]).cumsum()
+        return upto[stored.indptr[1:]] - upto[stored.indptr[:-1]]
     prints = np.zeros(len(rows), np.uint64)
     for start in range(0, len(rows), PART):
-        part = rows[start : start + PART] + 0  # no -0, which is equal to 0
+        part = np.ascontiguousarray(rows[start : start + PART] + 0)  # -0 is 0
         bits = part.view(np.uint32).astype(np.uint64)
-        prints[start : start + PART] = (bits * factors).sum(axis=1)
+        prints[start : start + PART] = (bits * factors.ravel()).sum(axis=1)
     return prints
 
 
@@ -108,7 +116,7 @@ def nearest_in_cells(queries: np.ndarray, held: HeldCells, n_neighbors: int) -> 
     squared = np.zeros(chosen.shape)
     with np.errstate(over="ignore"):  # these are lost
         scaled = held.into(queries, held.cells.rows.dtype)
-    likely = np.searchsorted(held.prints, _prints(scaled))
+    likely = np.searchsorted(held.prints, prints_of(scaled))
     likely = held.printed[np.minimum(likely, len(held.printed) - 1)]
     for start in range(0, len(queries), QUERY_BLOCK):
         part = np.s_[start : start + QUERY_BLOCK]
