@@ -47,7 +47,7 @@ from aljax.graph.knn import round_up
 from aljax.graph.slices import Slice, of_rows, read_slices, slices_of
 from aljax.keys import check_key, seeds
 from aljax.labels import check_labels
-from aljax.layout.coordinates import coordinates_of, inward
+from aljax.layout.coordinates import brought_near, coordinates_of, inward
 from aljax.layout.frame import (
     FAR,
     far_lags,
@@ -220,12 +220,14 @@ def fit(
     pins, coordinates = [None] * n_slices, None
     if start is not None:
         everywhere = rows_of_all(start, room, sizes)
+        whole = layout_params(layout_of_all, alignment, slices=n_slices)
         if pinned is not None:
             pins = rows_of_all(masks, room, sizes)
             pins = [None if rows is None else rows > 0 for rows in pins]
-            whole = layout_params(layout_of_all, alignment, slices=n_slices)
             coordinates = coordinates_of(everywhere, pins, whole)
         everywhere = inward(coordinates, everywhere)
+        if layout.n_epochs != 0 and not any(map(np.any, pins)):
+            everywhere = brought_near(everywhere, whole)
         if any(start is None for start in everywhere):
             links = read_relations(
                 relations, slices_of(sizes), alignment_window_size=window
