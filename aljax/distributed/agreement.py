@@ -128,6 +128,10 @@ class Agreement:
                 got = f"has one, process {process}, that ended: {why.rstrip('.')}"
                 raise self._shared("processes", got, "all to go on to the end")
 
+    def heard(self, process: int, said: Mapping[str, str]) -> bool:
+        """Tells if a process has ended in an error that all raise."""
+        return f"{HEARD}/{process}" in said
+
     def _shared(self, *parts: str) -> SharedError:
         self.put(HEARD, "")
         self.part()

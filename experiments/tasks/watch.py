@@ -82,8 +82,10 @@ class Watch:
             LINES[process].recv(1)
         if process:  # else nobody can be asked
             with suppress(SharedError, RuntimeError):
-                self._agreement.check_failed(self._agreement.said())
-                self._end(f"process {process} died")
+                said = self._agreement.said()
+                self._agreement.check_failed(said)
+                if not self._agreement.heard(process, said):
+                    self._end(f"process {process} died")
         else:
             self._end("process 0 died")
             time.sleep(PAUSE)  # perhaps the main thread has failed, and knows why
