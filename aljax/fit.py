@@ -250,8 +250,8 @@ def prepare(
     masks = of_rows("pinned", pinned, read, partial(read_mask, start=start))
     coordinates = coordinates_of(start, masks, params)
     begin = inward(coordinates, start or ())
-    if layout.n_epochs != 0 and not any(map(np.any, masks)):
-        begin = brought_near(begin, params)
+    if layout.n_epochs != 0:  # else the start is returned
+        begin = brought_near(begin, masks, params)
     weights = of_rows("point_weights", point_weights, read, read_pull)
     seconds: dict[str, float] = {}
     with timed("graph", seconds):

@@ -226,8 +226,8 @@ def fit(
             pins = [None if rows is None else rows > 0 for rows in pins]
             coordinates = coordinates_of(everywhere, pins, whole)
         everywhere = inward(coordinates, everywhere)
-        if layout.n_epochs != 0 and not any(map(np.any, pins)):
-            everywhere = brought_near(everywhere, whole)
+        if layout.n_epochs != 0:  # else the start is returned
+            everywhere = brought_near(everywhere, pins, whole)
         if any(start is None for start in everywhere):
             links = read_relations(
                 relations, slices_of(sizes), alignment_window_size=window

@@ -55,18 +55,18 @@ def coordinates_of(
 
 
 def brought_near(
-    start: Sequence[Start | None], params: LayoutParams
+    start: Sequence[Start | None], pinned: Masks, params: LayoutParams
 ) -> list[Start | None]:
     """Returns positions that nothing pins, brought to the layout's scale from afar.
 
     Where they lie so wide that no two points meet, or so far off that single precision
     does not tell them apart, the layout could not move them; others stay.
     """
-    given = [y for y in start if y is not None and len(y)]
-    if params.space is not None or not given:
+    positions = [y for y in start if y is not None and len(y)]
+    if params.space is not None or not positions or any(map(np.any, pinned)):
         return [*start]
-    rows = np.mean([len(y) for y in given])
-    units, times, off = _compared(np.concatenate(given), float(rows), params)
+    rows = np.mean([len(y) for y in positions])
+    units, times, off = _compared(np.concatenate(positions), float(rows), params)
     return inward(units if times > WIDE or off > FAR else None, start)
 
 
