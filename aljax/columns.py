@@ -49,9 +49,8 @@ def as_column(values: Any, name: str) -> np.ndarray:
 
 def names_of(frame: Any) -> tuple[Hashable, ...] | None:
     """Returns a frame's names of columns; None where they count, repeat or lack."""
-    names = as_plain(
-        getattr(frame, "var_names" if is_anndata(frame) else "columns", None)
-    )
+    attribute = "var_names" if is_anndata(frame) else "columns"
+    names = as_plain(getattr(frame, attribute, None))
     if not isinstance(names, list) or len({*map(str, names)}) < len(names):
         return None
     return None if _count(names) or any(map(is_missing, names)) else tuple(names)

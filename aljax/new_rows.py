@@ -9,8 +9,7 @@ import scipy.sparse
 from aljax.columns import arrange, check_names, names_of
 from aljax.errors import InputError
 from aljax.graph.knn import Rows
-from aljax.graph.queries import prints_of
-from aljax.graph.rows import read_rows
+from aljax.graph.rows import prints_of, read_rows
 
 
 def read_new(

@@ -27,7 +27,8 @@ from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.knn import Rows, as_floats, beyond, capacity_for, on_device
 from aljax.graph.known import nearest_known
 from aljax.graph.neighbors import hold_rows, nearest_rows
-from aljax.graph.queries import HeldCells, prints_of
+from aljax.graph.queries import HeldCells
+from aljax.graph.rows import prints_of
 from aljax.graph.slices import PRECOMPUTED, Slice, warn_of_degrees
 from aljax.inverse.read import HeldMap, read_bounds, read_config, read_map
 from aljax.inverse.reconstruct import Reconstruction, reconstruct
@@ -272,7 +273,7 @@ class Frame(eqx.Module):
         if len(self.positions) < 3:
             got = f"names {self.name}, which has {len(self.positions)} rows"
             raise InputError("slice", got, "a slice of at least 3")
-        config = read_config(config, settings, own=self.graph.metric, of=self.name)
+        config = read_config(config, settings, self.graph.metric, self.name)
         a, b = (jnp.asarray(value, float) for value in (self.params.a, self.params.b))
         units = self.scaling
         if units is not None:

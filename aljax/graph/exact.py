@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.sparse
 from jaxtyping import Array, Float, Int
 from numpy.typing import DTypeLike
 
@@ -38,6 +37,7 @@ from aljax.graph.knn import (
     metric_name,
     on_device,
 )
+from aljax.graph.rows import prints_of
 from aljax.graph.sets import DENSE_SETS, SPARSE_SETS, set_distances
 
 PRODUCTS = ("euclidean", "sqeuclidean")  # by products, which rounding may cancel
@@ -127,7 +127,7 @@ def nearest(
         return nearest_held(np.asarray(queries), hold(rows, metric), n_neighbors)
     order_of_rows = np.arange(rows.shape[0])
     if metric not in EXACT_METRICS:  # but in metrics of sets most rows are as near
-        order_of_rows = _by_content(rows)
+        order_of_rows = np.argsort(prints_of(rows), kind="stable")
     rows, blocks = rows[order_of_rows], []
     for start in range(0, max(queries.shape[0], 1), QUERY_BLOCK):
         block = queries[start : start + QUERY_BLOCK]
@@ -146,18 +146,6 @@ def nearest(
         blocks.append([np.take_along_axis(x, order, axis=1) for x in (chosen, near)])
     indices, lengths = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
     return order_of_rows[indices], lengths
-
-
-def _by_content(rows: Rows) -> Int[np.ndarray, "points"]:
-    """Returns an order that the values of rows decide; equal ones keep theirs."""
-    values = rows if isinstance(rows, np.ndarray) else rows.data
-    words: Any = (values.astype(np.float64) + 0.0).view(np.uint64)  # -0 equals 0
-    words = words ^ words >> np.uint64(32)  # so that a product keeps all bits
-    if not isinstance(rows, np.ndarray):
-        parts = words, rows.indices, rows.indptr
-        words = scipy.sparse.csr_matrix(parts, shape=rows.shape)
-    factors = np.random.default_rng(0).integers(2**63, size=rows.shape[1])
-    return np.argsort(words @ factors.astype(np.uint64), kind="stable")
 
 
 def smallest(distances: Float[np.ndarray, "queries points"], count: int) -> Nearest:

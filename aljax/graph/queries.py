@@ -5,7 +5,7 @@ A row of the slice is known by its bits, whichever cell it is in.
 """
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,14 +21,14 @@ from aljax.graph.approximate import (
 )
 from aljax.graph.cells import BLOCK, Cells, grow, make_cells, project
 from aljax.graph.conditioning import (
-    PART,
     Conditioning,
     conditioning,
     drowns,
     lengths_of,
 )
 from aljax.graph.exact import QUERY_BLOCK, HeldRows, Nearest, hold, nearest_held
-from aljax.graph.knn import Rows, capacity_for
+from aljax.graph.knn import capacity_for
+from aljax.graph.rows import prints_of
 
 USUAL = 15  # neighbors of a few rows, which tell if the cells find enough
 
@@ -75,26 +75,6 @@ def in_cells(data: np.ndarray, metric: str) -> HeldCells:
     prints = prints_of(scaled)
     order = np.argsort(prints, kind="stable")
     return HeldCells(data, metric, into, unit, cells, largest, prints[order], order)
-
-
-def prints_of(rows: Rows) -> UInt[np.ndarray, "points"]:
-    """Returns a number for each row, made of its bits: the same for equal rows."""
-    width = rows.dtype.itemsize // 4  # words of a cell
-    factors = np.random.default_rng(0)
-    factors = factors.integers(1, 2**63, (rows.shape[1], width), dtype=np.uint64)
-    if not isinstance(rows, np.ndarray):
-        stored: Any = rows.copy()
-        stored.sum_duplicates()
-        bits = (stored.data + 0).view(np.uint32).reshape(-1, width).astype(np.uint64)
-        cells = (bits * factors[stored.indices]).sum(axis=1)
-        upto = np.concatenate([np.zeros(1, np.uint64), cells]).cumsum()
-        return upto[stored.indptr[1:]] - upto[stored.indptr[:-1]]
-    prints = np.zeros(len(rows), np.uint64)
-    for start in range(0, len(rows), PART):
-        part = np.ascontiguousarray(rows[start : start + PART] + 0)  # -0 is 0
-        bits = part.view(np.uint32).astype(np.uint64)
-        prints[start : start + PART] = (bits * factors.ravel()).sum(axis=1)
-    return prints
 
 
 def nearest_in_cells(queries: np.ndarray, held: HeldCells, n_neighbors: int) -> Nearest:

@@ -1,4 +1,7 @@
-"""Rows of any library as checked arrays of floats, or sparse matrices."""
+"""Rows of any library as checked arrays of floats, or sparse matrices.
+
+Equal rows share a number, by which they are found and put into an order.
+"""
 
 import re
 from collections.abc import Hashable, Sequence
@@ -6,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse
+from jaxtyping import UInt
 
 from aljax.columns import (
     as_plain,
@@ -16,6 +20,7 @@ from aljax.columns import (
     names_of,
 )
 from aljax.errors import LARGEST, InputError
+from aljax.graph.conditioning import PART
 from aljax.graph.knn import Rows
 
 FILL = 'set `missing="median"` in `fit`'
@@ -237,3 +242,23 @@ def _text(
     if all(comma.fullmatch(str(data[row, column])) for row in places):
         remedy = 'Read the file by `pandas.read_csv(..., decimal=",")`.'
     return InputError(name, got, "numbers", remedy)
+
+
+def prints_of(rows: Rows) -> UInt[np.ndarray, "points"]:
+    """Returns a number for each row, made of its bits: the same for equal rows."""
+    width = rows.dtype.itemsize // 4  # words of a cell
+    factors = np.random.default_rng(0)
+    factors = factors.integers(1, 2**63, (rows.shape[1], width), dtype=np.uint64)
+    if not isinstance(rows, np.ndarray):
+        stored: Any = rows.copy()
+        stored.sum_duplicates()
+        bits = (stored.data + 0).view(np.uint32).reshape(-1, width).astype(np.uint64)
+        cells = (bits * factors[stored.indices]).sum(axis=1)
+        upto = np.concatenate([np.zeros(1, np.uint64), cells]).cumsum()
+        return upto[stored.indptr[1:]] - upto[stored.indptr[:-1]]
+    prints = np.zeros(len(rows), np.uint64)
+    for start in range(0, len(rows), PART):
+        part = np.ascontiguousarray(rows[start : start + PART] + 0)  # -0 is 0
+        bits = part.view(np.uint32).astype(np.uint64)
+        prints[start : start + PART] = (bits * factors.ravel()).sum(axis=1)
+    return prints

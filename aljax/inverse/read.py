@@ -26,13 +26,12 @@ FEWEST, MOST, SHARE = 10, 60, 12  # neighbors: a twelfth of the rows, 10 to 60
 def read_config(
     config: InverseConfig | None,
     settings: Mapping[str, Any],
-    *,
-    own: Any = None,
-    of: str = "",
+    model_metric: Any = None,
+    slice_name: str = "",
 ) -> InverseConfig:
     """Returns the settings of an inverse, those given by name instead of its own.
 
-    `own` is the metric of the model's slice `of`, which holds where none is given.
+    `model_metric`, that of the model's slice of this name, holds where none is set.
 
     Raises:
         InputError: A setting is unknown or out of range, or rows have no averages in
@@ -48,13 +47,13 @@ def read_config(
     config = InverseConfig() if config is None else config
     instance("config", config, InverseConfig, "aljax.InverseConfig(...)")
     config = dataclasses.replace(config, **settings)
-    if own is None or config.metric is not None or "metric" in settings:
+    if model_metric is None or config.metric is not None or "metric" in settings:
         return config
-    if SYNONYMS.get(own, own) not in ("euclidean", "cosine"):
-        got, expected = f"of {of} is {metric_name(own)}", "euclidean or cosine"
+    if SYNONYMS.get(model_metric, model_metric) not in ("euclidean", "cosine"):
+        got = f"of {slice_name} is {metric_name(model_metric)}"
         remedy = "Pass `metric='euclidean'` to average rows as they are."
-        raise InputError("metric", got, expected, remedy)
-    return dataclasses.replace(config, metric=own)
+        raise InputError("metric", got, "euclidean or cosine", remedy)
+    return dataclasses.replace(config, metric=model_metric)
 
 
 class HeldMap(NamedTuple):
