@@ -162,7 +162,7 @@ def test_a_row_may_have_several_mates():
         np.array([0.5, 0.25, 1.0, 0.125, 0.75]),
     )
     problem = stack(graphs, {(0, 1): mates}, key=jax.random.key(0))
-    assert problem.mates.shape == (2, 1, 3, CAPACITY)
+    assert problem.mates.shape == (2, 1, 4, CAPACITY)
     assert read_mates(problem, 0, 0) == expected_mates(mates)
 
 

@@ -111,6 +111,26 @@ def test_the_inverse_in_slices_of_many_sizes_shares_its_programs(caplog):
     assert counts == {(t + 1, 10) for t in range(len(MANY))}
 
 
+def test_couplings_of_other_data_share_their_programs(caplog):
+    def fitted(seed: int) -> int:
+        rng = np.random.default_rng(seed)
+        members = rng.normal(size=(200, FEATURES))
+        slices = [
+            members[rng.permutation(200)[:150]] + rng.normal(0, 0.05, (150, FEATURES))
+            for _ in range(3)
+        ]
+        maps = fit(slices, "transport", key=jax.random.key(0), **QUICK)
+        return max(
+            int(np.bincount(pair.rows).max()) for pair in maps.relations.values()
+        )
+
+    first = fitted(0)
+    with compiled(caplog) as names:
+        others = {fitted(seed) for seed in range(1, 6)}
+    assert others - {first}  # mates of a row
+    assert not names
+
+
 def test_a_padded_map_is_inverted_as_one_that_is_not():
     rng = np.random.default_rng(0)
     queries, embedding, data = (rng.normal(size=(70, width)) for width in (2, 2, 5))

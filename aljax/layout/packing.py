@@ -23,7 +23,7 @@ from aljax.layout import losses
 from aljax.layout.losses import LossTerms
 from aljax.layout.objective import with_density
 from aljax.layout.optimize import LayoutState
-from aljax.layout.problem import AlignedProblem, LayoutParams
+from aljax.layout.problem import AlignedProblem, LayoutParams, shared_width
 from aljax.layout.shifts import Block, Shifts, repulsion_of_block
 from aljax.layout.spaces import lifted
 
@@ -228,7 +228,7 @@ def _mates_of_all(
     tables += [] if problem.moves is None else [np.asarray(problem.moves)]
     tables = [table.reshape(slices, -1, points) for table in tables]
     absent = tables[1] == 0
-    width = int((~absent).sum(axis=1).max(initial=1))
+    width = shared_width(int((~absent).sum(axis=1).max(initial=1)))
     order = np.argsort(absent, axis=1, kind="stable")[:, :width]
     mates, strengths, *moves = (np.take_along_axis(x, order, axis=1) for x in tables)
     return mates, strengths, moves[0] if moves else None

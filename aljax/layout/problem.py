@@ -237,7 +237,7 @@ def _stack_mates(
     capacity = place.shape[1]
     ranks = {key: _rank(mates.rows) for key, mates in relations.items()}
     width = max((int(r.max(initial=0)) + 1 for r in ranks.values()), default=1)
-    shape = (slices, len(offsets), width, 1)
+    shape = (slices, len(offsets), shared_width(width), 1)
     mates = np.tile(np.arange(capacity, dtype=np.int32), shape)
     kind = jax.dtypes.canonicalize_dtype(float)
     strengths = np.zeros(mates.shape, kind)
@@ -250,6 +250,14 @@ def _stack_mates(
         if moves is not None:
             moves[entry] = pair.moves
     return mates, strengths, moves
+
+
+def shared_width(mates: int) -> int:
+    """Returns a number of mates of a row that is a little too large.
+
+    One that sequences whose mates come from data share, so that they share a program.
+    """
+    return mates if mates <= 2 else -(-mates // 4) * 4
 
 
 def _stack_rows(
