@@ -173,7 +173,7 @@ def couple(
         number(0, open_low=True)(name, value)
     read = slices
     if not _are_read(slices):
-        read = read_slices(slices, slice_labels, metric=metric)
+        read = read_slices(slices, slice_labels, metric=metric, copy=False)
     sure = _read_known(known or {}, read)
     rng = np.random.default_rng(seeds(key, 1)[0])
     compared = zip(_sides(read, sure, metric, candidates), sure, strict=True)

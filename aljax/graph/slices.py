@@ -90,6 +90,7 @@ def read_slices(
     first: int = 0,
     missing: str = "error",
     ids: Any = None,
+    copy: bool = True,
 ) -> list[Slice]:
     """Checked slices: finite float rows, or the neighbors or graph made of them.
 
@@ -105,6 +106,7 @@ def read_slices(
         first: The index of the first of `slices` in the whole sequence.
         missing: "error", or "median" where gaps are filled later: they come as NaN.
         ids: For each slice its rows' ids, for messages.
+        copy: Whether rows stay as they are when the caller's arrays are written to.
 
     Raises:
         InputError: There are no slices or rows; or one is not two-dimensional, is not
@@ -129,7 +131,7 @@ def read_slices(
         name = slice_name(first + t, labels)
         others = [slice_.columns for slice_ in read]
         try:
-            calls: dict[str, Any] = {"metric": metric, "missing": missing}
+            calls: dict[str, Any] = {"metric": metric, "missing": missing, "copy": copy}
             argument = f"slices[{t}]"
             read.append(
                 read_slice(content, argument, name=name, others=others, **calls)
@@ -178,6 +180,7 @@ def read_slice(
     metric: Any = "euclidean",
     others: Sequence[tuple[Hashable, ...] | None] = (),
     missing: str = "error",
+    copy: bool = True,
 ) -> Slice:
     """One checked slice, given by `argument`, and called `name` from then on.
 
@@ -195,7 +198,7 @@ def read_slice(
         return Slice(content.indices.shape[1], content, name, metric)
     distances, columns = metric == PRECOMPUTED, names_of(content)
     gaps = np.inf if distances else np.nan if missing == "median" else None
-    rows = read_rows(content, argument, empty=True, gaps=gaps)
+    rows = read_rows(content, argument, empty=True, gaps=gaps, copy=copy)
     if not distances:
         _warn_if_square(rows, argument)
     ids = tuple(as_plain(content.obs_names)) if is_anndata(content) else None

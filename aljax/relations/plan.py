@@ -13,10 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from aljax.graph.exact import HeldRows, Nearest, hold, nearest_held
+from aljax.graph.exact import hold, nearest_held
 from aljax.graph.knn import capacity_for, on_device
 from aljax.graph.neighbors import find_neighbors, is_cheap
-from aljax.graph.queries import HeldCells, in_cells, nearest_of_many
+from aljax.graph.queries import in_cells, nearest_of_many
 from aljax.relations.strengths import lengths
 from aljax.relations.transport import Candidates, plan_of, steps_for
 
@@ -29,6 +29,7 @@ REPEATED = 1e-6  # of the mean unit, below which rows count as repeated
 
 
 Units = Callable[[np.ndarray, np.ndarray], np.ndarray]  # of pairs
+Search = Callable[[np.ndarray, int], np.ndarray]  # of so many rows near to each query
 
 
 class Settings(NamedTuple):
@@ -45,13 +46,11 @@ class Side(NamedTuple):
 
     Attributes:
         rows: Its rows.
-        held: The same for searches; None if there are none.
         near: The nearest other rows of each, in ascending distance.
         squared: The squared distances to the first two of them.
     """
 
     rows: Float[np.ndarray, "points features"]
-    held: HeldRows | HeldCells | None
     near: Int[np.ndarray, "points others"]
     squared: Float[np.ndarray, "points two"]
 
@@ -86,14 +85,9 @@ class Plan(NamedTuple):
 
 def side_of(rows: Float[np.ndarray, "points features"], candidates: int) -> Side:
     """Returns a slice with each row's nearest other rows, and how far they are."""
-    if not len(rows):
-        return Side(rows, None, np.zeros((0, 0), int), np.zeros((0, 0)))
-    held = hold(rows, "euclidean") if is_cheap(rows) else in_cells(rows, "euclidean")
     count = min(candidates + 1, len(rows) - 1)
     if count < 2:
-        return Side(
-            rows, held, *(np.zeros((len(rows), 0), kind) for kind in (int, float))
-        )
+        return Side(rows, *(np.zeros((len(rows), 0), kind) for kind in (int, float)))
     table = find_neighbors(rows, count)
     near, squared = np.asarray(table.indices)[1:].T, np.asarray(table.distances)[1:].T
     squared = squared.astype(float) ** 2
@@ -101,7 +95,7 @@ def side_of(rows: Float[np.ndarray, "points features"], candidates: int) -> Side
     squared[near == np.arange(len(rows))[:, None]] = np.inf
     order = np.argsort(squared, axis=1, kind="stable")
     near, squared = (np.take_along_axis(part, order, 1) for part in (near, squared))
-    return Side(rows, held, near, squared[:, :2].copy())
+    return Side(rows, near, squared[:, :2].copy())
 
 
 def couple_sides(
@@ -122,12 +116,14 @@ def couple_sides(
     sizes = len(before.rows), len(after.rows)
     shift = np.zeros(before.rows.shape[1], before.rows.dtype)
     rows = others = np.zeros(0, np.int32)
-    if before.held and after.held:
+    if all(sizes):
+        counts = [min(settings.candidates, size) for size in sizes]
+        search = _search_of(after.rows)
         if settings.drift:
-            shift = _drift(before, after, settings, rng)
-        counts = (min(settings.candidates, size) for size in sizes)
-        back, _ = _nearest(after.rows - shift, before.held, next(counts))
-        forth, _ = _nearest(before.rows + shift, after.held, next(counts))
+            shift = _drift(before, after, search, settings, rng)
+        forth = search(before.rows + shift, counts[1])
+        del search  # before the next: each holds its rows once more
+        back = _search_of(before.rows)(after.rows - shift, counts[0])
         rows, others = _both_ways(forth, back)
         del forth, back
     if len(sure):
@@ -138,15 +134,16 @@ def couple_sides(
     pairs = _padded(costs, rows, others, sizes)
     del costs, ends
     rows, others = (np.asarray(side)[: pairs.n_pairs] for side in pairs[1:3])
-    mass = _transport(pairs, settings.epsilon, settings.reach)
     strict = _transport(pairs, settings.epsilon, STRICT)
+    met = most(rows, strict, sizes[0]), most(others, strict, sizes[1])
+    for masses, known in zip(met, sure.T, strict=True):
+        masses[known] = 1.0
+    del strict
+    mass = _transport(pairs, settings.epsilon, settings.reach)
     del pairs
     kept = mass > LEAST
     table = np.vstack([np.column_stack([rows[kept], others[kept]]), sure])
     order = np.lexsort((table[:, 1], table[:, 0]))
-    met = most(rows, strict, sizes[0]), most(others, strict, sizes[1])
-    for masses, known in zip(met, sure.T, strict=True):
-        masses[known] = 1.0
     nearest = [side.near[:, :1].ravel() for side in (before, after)]
     of_pairs = (rows, others, *nearest)
     return Plan(
@@ -159,9 +156,13 @@ def couple_sides(
     )
 
 
-def _nearest(rows: np.ndarray, held: HeldRows | HeldCells, count: int) -> Nearest:
-    exactly = isinstance(held, HeldRows)
-    return (nearest_held if exactly else nearest_of_many)(rows, held, count)  # pyright: ignore[reportArgumentType]
+def _search_of(rows: Float[np.ndarray, "points features"]) -> Search:
+    """Returns the search among some rows, in cells if they are many."""
+    if is_cheap(rows):
+        held = hold(rows, "euclidean")
+        return lambda queries, count: nearest_held(queries, held, count)[0]
+    cells = in_cells(rows, "euclidean")
+    return lambda queries, count: nearest_of_many(queries, cells, count)[0]
 
 
 def sums(
@@ -264,21 +265,23 @@ def _transport(
 
 
 def _drift(
-    before: Side, after: Side, settings: Settings, rng: np.random.Generator
+    before: Side,
+    after: Side,
+    search: Search,
+    settings: Settings,
+    rng: np.random.Generator,
 ) -> Float[np.ndarray, "features"]:
     """Returns the mean move of rows under their coupling, found in a few rounds.
 
     They start at no move, or at that of the medians if more mass is coupled there.
     """
-    held: Any = after.held
     points, count = len(before.rows), min(settings.candidates, len(after.rows))
     chosen = np.sort(rng.choice(points, min(points, SAMPLE), replace=False))
     x, y, units = before.rows[chosen], after.rows, _mean_units(before, after, chosen)
     rows = np.repeat(np.arange(len(x)), count)
 
     def follow(shift: np.ndarray) -> tuple[float, np.ndarray]:
-        near, _ = _nearest(x + shift, held, count)
-        others = near.ravel()
+        others = search(x + shift, count).ravel()
         costs = _costs(x + shift, y, rows, others, units)
         pairs = _padded(costs, rows, others, (len(x), len(y)))
         mass = _transport(pairs, settings.epsilon, settings.reach)
