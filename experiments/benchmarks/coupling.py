@@ -1,21 +1,27 @@
 """Reads couplings of slices whose ids are hidden, and the maps that they hold.
 
-    python -m experiments.benchmarks.coupling [walk gapminder strangers speed ...]
+    python -m experiments.benchmarks.coupling [walk strangers moscot speed ...]
 
 Of each sequence 30 % of the rows of every slice are left out at random and the rest
 are shuffled; ids serve only to read the result.  Means over seeds 0, 1 and 2.  Beside
 the maps held by the coupling stand those held by ids, one map of all slices pooled, and
-maps of single slices, each turned onto the one before by the coupling.
+maps of single slices, each turned onto the one before by the coupling.  The part
+"moscot" compares with the couplings of that package where it is installed.
 """
 
 import resource
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
+from importlib.util import find_spec
+from itertools import product
+from typing import Any
 
 import jax
 import numpy as np
+import pandas as pd
 from scipy.linalg import orthogonal_procrustes
+from scipy.sparse import csr_array
 
 import aljax
 from aljax.graph.slices import read_slices
@@ -23,12 +29,14 @@ from aljax.metrics import displacement, neighborhood_preservation
 from aljax.relations.mates import Relations
 from aljax.relations.read import read_relations
 from experiments.benchmarks.parts import Row, alone, run_parts
+from experiments.benchmarks.peers import MissingPeerError
 from experiments.clocks import clocked
 from experiments.data import sequences, sources
 from experiments.results.records import means
 
 SEEDS = (0, 1, 2)
 MISSING = 0.3  # of the rows of each slice
+UNBALANCED = 0.95  # of moscot: the lower, the sooner a row gives up its mass
 SHARE = 0.05  # of a slice's rows are neighbors, for preservation
 Maps = Sequence[np.ndarray]
 Ids = Sequence[np.ndarray]
@@ -48,27 +56,39 @@ def thinned(slices: Maps, seed: int) -> tuple[Maps, Ids]:
 def read_coupling(coupling: aljax.Coupling, ids: Ids) -> Row:
     """Returns recall, the mass of rows without mates, and who is called a mate."""
     rows = []
-    called = coupling.has_mate()
+    called, plans = coupling.has_mate(), matrices(coupling)
     for t, plan in enumerate(coupling.plans):
         here, _ = called[t]
-        sorter = np.argsort(ids[t + 1])
-        place = np.searchsorted(ids[t + 1], ids[t], sorter=sorter)
-        true = sorter[np.minimum(place, len(sorter) - 1)]
-        has = ids[t + 1][true] == ids[t]
-        order = np.lexsort((-plan.mass, plan.rows))
-        met, others = plan.rows[order], plan.others[order]
-        rank = np.arange(len(met)) - np.searchsorted(met, met)
-        hit = (others == true[met]) & has[met]
+        has = np.isin(ids[t], ids[t + 1])
         rows.append(
             {
-                "recall@1": hit[rank < 1].sum() / has.sum(),
-                "recall@10": hit[rank < 10].sum() / has.sum(),
+                **recalled(plans[t], ids[t : t + 2]),
                 "mass without mate": plan.strict[0][~has].mean(),
                 "FDR": (here & ~has).sum() / max(here.sum(), 1),
                 "power": (here & has).sum() / has.sum(),
             }
         )
     return means(rows)
+
+
+def recalled(plan: csr_array, ids: Ids) -> Row:
+    """Returns how many rows that come again have their mate among their heaviest."""
+    here, there = ids
+    rows, others = plan.nonzero()
+    mass: Any = plan.data
+    order = np.lexsort((-mass, rows))
+    rows, others = rows[order], others[order]
+    rank = np.arange(len(rows)) - np.searchsorted(rows, rows)
+    hit, came_again = here[rows] == there[others], np.isin(here, there).sum()
+    return {f"recall@{k}": hit[rank < k].sum() / came_again for k in (1, 10)}
+
+
+def matrices(coupling: aljax.Coupling) -> list[csr_array]:
+    """Returns for each two consecutive slices the mass of each pair of rows."""
+    return [
+        csr_array((plan.mass, (plan.rows, plan.others)), coupling.sizes[t : t + 2])
+        for t, plan in enumerate(coupling.plans)
+    ]
 
 
 def turned(maps: Maps, coupling: aljax.Coupling) -> Maps:
@@ -122,15 +142,28 @@ def compare(slices: Maps) -> list[Row]:
     return [{"read": name} | means(read) for name, read in lines.items()]
 
 
+def _gaussians() -> Maps:
+    return sequences.gaussians(slices=10, points=1000, clusters=10, seed=0).slices
+
+
+def _walk() -> Maps:
+    return sequences.walk(slices=10, points=300, seed=0).slices
+
+
+def _noisy_digits() -> Maps:
+    digits, rng = sources.digits()[0], np.random.default_rng(0)
+    widths = np.linspace(0, 4, 6)
+    return [digits + rng.normal(scale=w, size=digits.shape) for w in widths]
+
+
 def gaussians() -> list[Row]:
     """Couples ten clusters that contract."""
-    made = sequences.gaussians(slices=10, points=1000, clusters=10, seed=0)
-    return compare(made.slices)
+    return compare(_gaussians())
 
 
 def walk() -> list[Row]:
     """Couples three groups that trade places."""
-    return compare(sequences.walk(slices=10, points=300, seed=0).slices)
+    return compare(_walk())
 
 
 def gapminder() -> list[Row]:
@@ -140,9 +173,7 @@ def gapminder() -> list[Row]:
 
 def noisy_digits() -> list[Row]:
     """Couples digits under growing noise (up to a quarter of the pixels' range)."""
-    digits, rng = sources.digits()[0], np.random.default_rng(0)
-    widths = np.linspace(0, 4, 6)
-    return compare([digits + rng.normal(scale=w, size=digits.shape) for w in widths])
+    return compare(_noisy_digits())
 
 
 def fashion_noise() -> list[Row]:
@@ -153,6 +184,60 @@ def fashion_noise() -> list[Row]:
 def network_states() -> list[Row]:
     """Couples a network's states while it learns."""
     return compare(sequences.network_states(slices=10, points=1000, seed=0).slices)
+
+
+def moscot() -> list[Row]:
+    """Couples by moscot, balanced as it comes and not, and by aljax.
+
+    Raises:
+        MissingPeerError: moscot is not installed.
+    """
+    if find_spec("moscot") is None:
+        raise MissingPeerError("moscot is not installed; run: pip install moscot")
+    made = {
+        "gaussians": _gaussians(),
+        "walk": _walk(),
+        "gapminder": sequences.gapminder().slices,
+        "digits with growing noise": _noisy_digits(),
+    }
+    ways: dict[str, Callable[[Maps], Sequence[csr_array]]] = {
+        "aljax": plans_of_aljax,
+        "moscot": plans_of_moscot,
+        f"moscot, tau {UNBALANCED}": partial(plans_of_moscot, tau=UNBALANCED),
+    }
+    table = []
+    for (sequence, slices), (way, plans_of) in product(made.items(), ways.items()):
+        lines = []
+        for seed in SEEDS:
+            rows, ids = thinned(slices, seed)
+            plans, seconds = clocked(partial(plans_of, rows))
+            for t, plan in enumerate(plans):
+                left = ~np.isin(ids[t], ids[t + 1])
+                read = recalled(plan, ids[t : t + 2])
+                read["mass without mate"] = float(plan.sum(axis=1)[left].mean())
+                lines.append(read | {"seconds": seconds})
+        table.append({"sequence": sequence, "coupled by": way} | means(lines))
+    return table
+
+
+def plans_of_aljax(slices: Maps) -> list[csr_array]:
+    """Returns for each two consecutive slices the mass of each pair of rows."""
+    return matrices(aljax.couple(slices, key=jax.random.key(0)))
+
+
+def plans_of_moscot(slices: Maps, *, tau: float = 1.0) -> list[csr_array]:
+    """Returns the same by moscot: rows have a mass of 1 where it is balanced."""
+    from anndata import AnnData
+    from moscot.problems.time import TemporalProblem  # pyright: ignore[reportMissingImports]
+
+    together = AnnData(np.vstack(slices))
+    times = np.repeat(np.arange(len(slices)), [len(rows) for rows in slices])
+    together.obs["time"] = pd.Categorical(times)
+    together.obsm["data"] = np.vstack(slices)  # else it takes principal components
+    problem = TemporalProblem(together).prepare(time_key="time", joint_attr="data")
+    solved = problem.solve(tau_a=tau, tau_b=tau)
+    steps = [solved[t, t + 1].solution.transport_matrix for t in range(len(slices) - 1)]
+    return [csr_array(np.asarray(plan) * len(plan)) for plan in steps]
 
 
 def strangers() -> list[Row]:
@@ -214,7 +299,7 @@ def speed() -> list[Row]:
 
 PARTS = (
     *(gaussians, walk, gapminder, noisy_digits, fashion_noise, network_states),
-    *(strangers, speed),
+    *(strangers, moscot, speed),
 )
 if __name__ == "__main__":
     sys.exit(run_parts("coupling", PARTS))
