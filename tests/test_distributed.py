@@ -19,7 +19,8 @@ from test_sharding import HERE
 
 from aljax import load
 from aljax.config import AlignmentConfig
-from aljax.distributed import exchange as ahead
+from aljax.distributed import ties
+from aljax.distributed.exchange import Spread
 from aljax.errors import InputError
 from aljax.layout.sharding import VIRTUAL
 from experiments.run import main
@@ -378,9 +379,10 @@ def test_what_cannot_be_spread_is_refused(
 
 def test_other_processes_columns_have_to_be_as_many(monkeypatch):
     data, graphs = make_data(SIZES), make_graphs(SIZES)
-    monkeypatch.setattr(ahead, "from_all", lambda _: np.array([[4], [3]]))
+    monkeypatch.setattr(ties, "from_all", lambda _: np.array([[4], [3]]))
+    spread = Spread(range(4), 4, [*SIZES])
     with pytest.raises(InputError, match=r"`motion_fidelity` .* 4, 3 columns"):
-        ahead.moves_of({}, data, graphs, 4, SIZES, range(0))
+        ties.moves_of({}, data, graphs, spread, range(0))
 
 
 @pytest.mark.parametrize("ids", [list, np.array])
@@ -388,11 +390,12 @@ def test_ids_may_be_an_array(ids):
     data = make_data((40, 40, 40))
     given = ids([[*range(40)]] * 3)
     alignment = AlignmentConfig(alignment_window_size=1)
-    links = ahead.own_links(given, range(1, 3), 1, [40] * 3, data[1:2], alignment)
-    assert [(pair, len(one.rows)) for pair, one in links.items()] == [((0, 1), 40)]
+    spread = Spread(range(1, 2), 1, [40] * 3)
+    links = ties.own_links(given, range(1, 3), spread, data[1:2], alignment)
+    assert [(pair, len(mates.rows)) for pair, mates in links.items()] == [((0, 1), 40)]
 
 
 @pytest.mark.parametrize("key", [0, (-1, 0), (0, 3)])
 def test_keys_that_are_no_pairs_of_slices_are_refused(key):
     with pytest.raises(ValueError, match=re.escape(f"`relations` has the key {key!r}")):
-        ahead.window_of({key: [[0, 0]]}, AlignmentConfig(), 3)
+        ties.window_of({key: [[0, 0]]}, AlignmentConfig(), 3)

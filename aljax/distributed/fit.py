@@ -26,47 +26,34 @@ from aljax.distributed.agreement import (
 )
 from aljax.distributed.collectives import from_all, greatest
 from aljax.distributed.exchange import (
-    anchors_of,
+    Spread,
     columns_of_all,
-    graphs_ahead,
-    moves_of,
     one_frame,
-    own_links,
     pairs_of_all,
     rows_of_all,
-    sizes_of_all,
+    spread_of,
     starts_of_all,
-    window_of,
 )
 from aljax.distributed.keeping import SharedCheckpoints, show
+from aljax.distributed.ties import Ties, tie
 from aljax.embedding import AlignedEmbedding
-from aljax.errors import InputError, slice_name
+from aljax.errors import InputError
 from aljax.fit import Prepared, lay_out, read_start
 from aljax.graph.build import build_graphs
 from aljax.graph.knn import round_up
-from aljax.graph.slices import Slice, of_rows, read_slices, slices_of
+from aljax.graph.slices import Slice, of_rows, read_slices
 from aljax.keys import check_key, seeds
 from aljax.labels import check_labels
 from aljax.layout.coordinates import brought_near, coordinates_of, inward
-from aljax.layout.frame import (
-    FAR,
-    far_lags,
-    firm_of,
-    frame_of,
-    lags,
-    settle,
-    warn_alone,
-    with_anchors,
-)
+from aljax.layout.frame import FAR, firm_of, frame_of, settle
 from aljax.layout.initialize import initial_maps, read_mask, read_starts
 from aljax.layout.losses import LossTerms, terms_in
 from aljax.layout.optimize import default_shifts, epochs, init
 from aljax.layout.problem import PerRow, layout_params, stack, stack_maps
 from aljax.layout.sharding import SLICES, check_random, mesh_of, round_to, widths_of
 from aljax.progress import Progress, read_progress
-from aljax.relations.mates import linked, read_pull
-from aljax.relations.read import is_ids, names_of_dicts, read_relations
-from aljax.relations.strengths import relate
+from aljax.relations.mates import read_pull
+from aljax.relations.read import is_ids
 from aljax.scaling import HOW, Scaling, check_scale, in_units
 from aljax.spreads import warn_of_columns
 from aljax.stages import timed
@@ -156,8 +143,8 @@ def fit(
     with agreement.together("slices"):
         reading: Any = {"metric": graph.metric, "missing": missing}
         read = read_slices(slices, slice_labels, first=here.start, **reading)
-        came, how = read, (scale, scale_by, missing)
-        widths = check_scale(read, *how, precomputed_knn)
+        unscaled = read
+        widths = check_scale(read, scale, scale_by, missing, precomputed_knn)
         graph = of_slices(graph, mine, n_slices)
         layout_of_all, start = read_start(start, layout)
         layout = of_slices(layout_of_all, mine, n_slices)
@@ -170,14 +157,16 @@ def fit(
         fixed = start
         masks = of_rows("pinned", pinned, read, partial(read_mask, start=start))
         weights = of_rows("point_weights", point_weights, read, read_pull)
-    sizes = sizes_of_all([slice_.rows for slice_ in read], room, n_slices)
+    sizes = [slice_.rows for slice_ in read]
+    spread = spread_of(sizes, here, room, n_slices)
     scaling = None
     if widths:
-        read, scaling = _in_units(read, how, widths, agreement, room, sizes)
+        units = scale, scale_by, missing
+        read, scaling = _in_units(read, units, widths, agreement, spread)
     with agreement.together("columns seen"):
         ids = relations[mine] if is_ids(relations) else None
         if precomputed_knn is None:
-            warn_of_columns(read if scale is None else came, ids, scale)
+            warn_of_columns(read if scale is None else unscaled, ids, scale)
     dense = [slice_.dense for slice_ in read]
     knn_seed, start_seed = seeds(key, 2)
     seconds: dict[str, float] = {}
@@ -185,98 +174,73 @@ def fit(
         targets = {"precomputed_knn": precomputed_knn, "y": y}
         graphs = build_graphs(read, graph, seed=knn_seed, **targets)
     with timed("relations", seconds):
-        window = window_of(relations, alignment, n_slices)
-        in_reach = range(here.start, min(here.stop + window, n_slices))
-        ahead = graphs_ahead(graphs, room, sizes, in_reach[len(here) :])
-        with agreement.together("relations"):
-            links = own_links(relations, in_reach, len(here), sizes, dense, alignment)
-        related = relate(
-            links,
-            [*graphs, *ahead],
-            alignment_strengths=alignment.alignment_strengths,
-            alignment_decay=alignment.alignment_decay,
-            names=[slice_name(t, slice_labels) for t in in_reach],
-            dicts={
-                t - here.start: name
-                for t, name in names_of_dicts(relations).items()
-                if t in in_reach
-            },
+        ties = tie(
+            relations,
+            dense,
+            graphs,
+            spread,
+            alignment=alignment,
+            frame=frame_of(layout, alignment),
+            slice_labels=slice_labels,
+            agreement=agreement,
         )
-        within = {
-            (t, o): mates for (t, o), mates in related.items() if t + o < len(here)
-        }
-        spread = range(here.start, here.start + room)
-        frame = frame_of(layout, alignment)
-        held = anchors_of(related, dense, graphs, sizes, spread, frame)
-        pulling = linked(with_anchors(related, held or {}))
-        warn_alone(within, held or {}, [slice_.name for slice_ in read])
-        offsets = {*range(1, window + 1)}
-        offsets |= set() if held is None else {*far_lags(n_slices)}
-        if alignment.motion_fidelity > 0:
-            last = min(here.stop + max(offsets), n_slices)
-            there = (room, sizes, range(here.stop, last))
-            pulling = moves_of(pulling, dense, graphs, *there)
-    before = sizes[: here.start]
-    pins, coordinates = [None] * n_slices, None
+    pins: list[Any] = [None] * n_slices
+    coordinates = None
     if start is not None:
-        everywhere = rows_of_all(start, room, sizes)
-        whole = layout_params(layout_of_all, alignment, slices=n_slices)
+        begin = rows_of_all(start, spread)
+        params_of_all = layout_params(layout_of_all, alignment, slices=n_slices)
         if pinned is not None:
-            pins = rows_of_all(masks, room, sizes)
+            pins = rows_of_all(masks, spread)
             pins = [None if rows is None else rows > 0 for rows in pins]
-            coordinates = coordinates_of(everywhere, pins, whole)
-        everywhere = inward(coordinates, everywhere)
+            coordinates = coordinates_of(begin, pins, params_of_all)
+        begin = inward(coordinates, begin)
         if layout.n_epochs != 0:  # else the start is returned
-            everywhere = brought_near(everywhere, pins, whole)
-        if any(start is None for start in everywhere):
-            links = read_relations(
-                relations, slices_of(sizes), alignment_window_size=window
-            )
-            anchors = pairs_of_all(held or {}, lags(n_slices), room, n_slices)
-            parts = here, graphs, with_anchors(links, anchors)
+            begin = brought_near(begin, pins, params_of_all)
+        if any(rows is None for rows in begin):
+            mates = ties.of_all(relations, alignment, spread)
             seeded = {"n_components": layout.n_components, "seed": start_seed}
-            everywhere = starts_of_all(everywhere, *parts, **seeded)
-        start = everywhere[mine]
+            begin = starts_of_all(begin, spread, graphs, mates, **seeded)
+        start = begin[mine]
     with timed("start", seconds):
         maps = initial_maps(
             layout.init if start is None else start,
             (fuzzy.to_sparse() for fuzzy in graphs),
             dense,
-            within,
+            ties.within,
             n_components=layout.n_components,
             seed=start_seed,
-            before=before,
+            before=spread.sizes[: here.start],
         )
-        maps = one_frame(maps, related, sizes) if start is None else maps
+        maps = one_frame(maps, ties.related, spread) if start is None else maps
     with timed("stack", seconds):
         problem = stack(
             graphs,
-            pulling,
+            ties.pulling,
             key=key,
-            capacity=round_up(max(sizes)),
-            before=before,
-            after=sizes[here.stop :],
+            capacity=round_up(max(spread.sizes)),
+            before=spread.sizes[: here.start],
+            after=spread.sizes[here.stop :],
             pinned=masks,
             point_weights=weights,
-            offsets=sorted(offsets),
+            offsets=ties.offsets,
             densmap=layout.densmap,
         )
         if alignment.motion_fidelity > 0 and problem.moves is None:  # nobody has mates
             problem = replace(problem, moves=jnp.zeros_like(problem.strengths))
         stacked = stack_maps(maps, problem)
-        ends = {"n_epochs": epochs(layout, sizes), "terms": terms_in(params)}
+        ends = {"n_epochs": epochs(layout, spread.sizes), "terms": terms_in(params)}
         state = init(stacked, **ends)
         widths = greatest(widths_of(problem) | {"slices": room})
     prepared = Prepared(
         problem=problem,
         params=params,
         state=state,
-        anchors={},  # maps of other processes are needed: see below
+        anchors={},  # maps of other processes are needed: see `_settled`
         fixed=fixed,
         coordinates=coordinates,
         scaling=scaling,
         graphs=graphs,
-        relations=within,
+        relations=ties.within,
         data=[slice_.features for slice_ in read],
         pinned=masks,
         point_weights=weights,
@@ -288,26 +252,39 @@ def fit(
         layout=layout,
         alignment=alignment,
     )
-    n_shifts = layout.n_shifts or default_shifts(max(sizes), sum(sizes))
-    calls: dict[str, Any] = {"n_shifts": n_shifts, "widths": widths}
+    n_shifts = default_shifts(max(spread.sizes), sum(spread.sizes))
+    running: dict[str, Any] = {"n_shifts": layout.n_shifts or n_shifts}
+    running |= {"widths": widths}
     keeps = agreement.answers("keeps", presence(checkpoints))[0] == presence(True)
     if keeps:
-        calls["checkpoints"] = SharedCheckpoints(
+        running["checkpoints"] = SharedCheckpoints(
             checkpoints, agreement, local=here, room=room, n_slices=n_slices
         )
     if progress is not None:
-        kept = calls.get("checkpoints")
-        calls["progress"] = partial(show, progress, kept, agreement)
-    fitted = lay_out(prepared, mesh, key=key, **calls)
-    if held is None or layout.n_epochs == 0:
+        kept = running.get("checkpoints")
+        running["progress"] = partial(show, progress, kept, agreement)
+    fitted = lay_out(prepared, mesh, key=key, **running)
+    if ties.anchors is None or layout.n_epochs == 0:
         return fitted
-    maps, _ = gather(fitted, n_slices)
-    counted = None if point_weights is None else rows_of_all(weights, room, sizes)
-    stay = {t for t, rows in enumerate(pins) if rows is not None}
-    holding = pairs_of_all(held, lags(n_slices), room, n_slices)
-    firm = pairs_of_all(firm_of(related, alignment), range(1, FAR), room, n_slices)
-    maps = settle(maps, holding, firm, fixed=stay, weights=counted)
-    return replace(fitted, maps=maps[mine])
+    counted = None if point_weights is None else rows_of_all(weights, spread)
+    return _settled(fitted, ties, pins, counted, spread)
+
+
+def _settled(
+    fitted: AlignedEmbedding,
+    ties: Ties,
+    pins: Sequence[Any],
+    weights: list[Any] | None,
+    spread: Spread,
+) -> AlignedEmbedding:
+    """Returns this process's maps, moved as a whole into the frame of the sequence."""
+    maps, _ = gather(fitted, spread.n_slices)
+    firm = firm_of(ties.related, fitted.alignment)
+    firm_of_all = pairs_of_all(firm, range(1, FAR), spread)
+    fixed = {t for t, rows in enumerate(pins) if rows is not None}
+    holding = ties.anchors_of_all(spread)
+    maps = settle(maps, holding, firm_of_all, fixed=fixed, weights=weights)
+    return replace(fitted, maps=maps[spread.local.start : spread.local.stop])
 
 
 def gather(
@@ -319,9 +296,9 @@ def gather(
         fitted: What `fit` gave this process.
         n_slices: Slices of the whole sequence.
     """
-    room = share(n_slices).room
-    sizes = sizes_of_all([*map(len, fitted.maps)], room, n_slices)
-    maps = rows_of_all(fitted.maps, room, sizes, fitted.maps[0].dtype)
+    here, room, _ = share(n_slices)
+    spread = spread_of([*map(len, fitted.maps)], here, room, n_slices)
+    maps = rows_of_all(fitted.maps, spread, fitted.maps[0].dtype)
 
     def term(leaf: Any) -> Any:
         values = np.asarray(leaf)
@@ -341,24 +318,23 @@ def _check_settings(slices: Sequence[Any], here: range) -> None:
 
 def _in_units(
     slices: Sequence[Slice],
-    how: tuple[Any, str, str],
+    units: tuple[Any, str, str],
     widths: Sequence[int],
     agreement: Agreement,
-    room: int,
-    sizes: Sequence[int],
+    spread: Spread,
 ) -> tuple[Sequence[Slice], Scaling]:
     """Returns slices in units of the rows of all processes, or of each slice.
 
     Raises:
         InputError: Processes have other columns, or other units.
     """
-    scale, by, missing = how
+    scale, by, missing = units
     columns = slices[0].columns or sorted({*widths})
     if by == "all":
         agreement.same("columns", {"columns of slices": columns})
     said = agreement.answers("widths", str(sorted({*widths})))
     alike = {*said} == {str(widths[:1])}
-    pool = partial(columns_of_all, room=room, sizes=sizes)
+    pool = partial(columns_of_all, spread=spread)
     made = in_units(slices, scale, by, missing, alike=alike, pool=pool)
     if by == "all" and scale not in HOW:
         first = made[1].columns[0]

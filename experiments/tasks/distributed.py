@@ -31,7 +31,8 @@ from aljax.distributed.agreement import (
     versions_here,
 )
 from aljax.distributed.collectives import from_all
-from aljax.distributed.exchange import graphs_ahead
+from aljax.distributed.exchange import Spread
+from aljax.distributed.ties import graphs_ahead
 from aljax.errors import InputError
 from aljax.layout.problem import layout_params
 from experiments.clocks import CompileClock, stage
@@ -262,7 +263,8 @@ def whole(
     maps, history = aljax.distributed.gather(fitted, count)
     local, room, _ = aljax.distributed.share(count)
     sizes = [*map(len, maps)]
-    ahead = graphs_ahead(fitted.graphs, room, sizes, range(local.stop, count))
+    after = range(local.stop, count)
+    ahead = graphs_ahead(fitted.graphs, Spread(local, room, sizes), after)
     together = dataclasses.replace(
         fitted,
         maps=maps,

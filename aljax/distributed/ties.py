@@ -1,0 +1,272 @@
+"""The mates and anchors of this process's slices, also in those of other processes.
+
+Every process has to call these at the same places of its program.
+"""
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from aljax.config import AlignmentConfig
+from aljax.distributed.agreement import Agreement
+from aljax.distributed.collectives import from_all
+from aljax.distributed.exchange import Spread, arrays_ahead, pairs_of_all
+from aljax.errors import InputError, slice_name
+from aljax.graph.fuzzy import FuzzyGraph
+from aljax.graph.slices import slices_of
+from aljax.layout.frame import (
+    LANDMARKS,
+    Landmarks,
+    agree,
+    anchors,
+    far_lags,
+    lags,
+    landmarks,
+    nearer,
+    pairs_to_hold,
+    warn_alone,
+    width,
+    with_anchors,
+)
+from aljax.relations.mates import Relations, linked
+from aljax.relations.read import check_keys, names_of_dicts, read_relations
+from aljax.relations.strengths import (
+    check_comparable,
+    measure_moves,
+    relate,
+    scales_of,
+)
+
+
+class Ties(NamedTuple):
+    """The pairs that hold this process's slices, counted from its first.
+
+    Attributes:
+        related: Mates of its slices, also in those of the processes after it.
+        within: Those of them that are both its own.
+        anchors: The pairs that hold the frame; None where mates alone do.
+        pulling: All pairs that pull in the layout.
+        offsets: How many slices apart pairs may be, the same on all processes.
+    """
+
+    related: Relations
+    within: Relations
+    anchors: Relations | None
+    pulling: Relations
+    offsets: list[int]
+
+    def anchors_of_all(self, spread: Spread) -> Relations:
+        """Returns the anchors of the whole sequence, on every process."""
+        return pairs_of_all(self.anchors or {}, lags(spread.n_slices), spread)
+
+    def of_all(
+        self, relations: Any, alignment: AlignmentConfig, spread: Spread
+    ) -> Relations:
+        """Returns mates and anchors of the whole sequence, on every process."""
+        window = window_of(relations, alignment, spread.n_slices)
+        slices = slices_of(spread.sizes)
+        links = read_relations(relations, slices, alignment_window_size=window)
+        return with_anchors(links, self.anchors_of_all(spread))
+
+
+def tie(
+    relations: Any,
+    dense: Sequence[np.ndarray | None],
+    graphs: Sequence[FuzzyGraph],
+    spread: Spread,
+    *,
+    alignment: AlignmentConfig,
+    frame: str,
+    slice_labels: Sequence[Hashable] | None,
+    agreement: Agreement,
+) -> Ties:
+    """Relates this process's slices to each other and to those after them.
+
+    Args:
+        relations: Of the whole sequence, as `fit` takes them.
+        dense: The data of this process's slices.
+        graphs: Their graphs.
+        spread: Which slices are whose.
+        alignment: How strongly mates are held together.
+        frame: The rule that `frame_of` chose.
+        slice_labels: The names of all slices.
+        agreement: Tells all processes if `relations` are refused in one.
+
+    Raises:
+        InputError: `relations` do not fit the slices, or these cannot be compared.
+    """
+    here, count = spread.local, spread.n_slices
+    window = window_of(relations, alignment, count)
+    in_reach = range(here.start, min(here.stop + window, count))
+    ahead = graphs_ahead(graphs, spread, in_reach[len(here) :])
+    with agreement.together("relations"):
+        links = own_links(relations, in_reach, spread, dense, alignment)
+    names = [slice_name(t, slice_labels) for t in in_reach]
+    dicts = names_of_dicts(relations).items()
+    related = relate(
+        links,
+        [*graphs, *ahead],
+        alignment_strengths=alignment.alignment_strengths,
+        alignment_decay=alignment.alignment_decay,
+        names=names,
+        dicts={t - here.start: name for t, name in dicts if t in in_reach},
+    )
+    within = {(t, o): mates for (t, o), mates in related.items() if t + o < len(here)}
+    held = anchors_of(related, dense, graphs, spread, frame)
+    pulling = linked(with_anchors(related, held or {}))
+    warn_alone(within, held or {}, names[: len(here)])
+    offsets = {*range(1, window + 1)}
+    offsets |= set() if held is None else {*far_lags(count)}
+    if alignment.motion_fidelity > 0:
+        reached = range(here.stop, min(here.stop + max(offsets), count))
+        pulling = moves_of(pulling, dense, graphs, spread, reached)
+    return Ties(related, within, held, pulling, sorted(offsets))
+
+
+def window_of(relations: Any, alignment: AlignmentConfig, count: int) -> int:
+    """Returns how far ahead of a slice its mates may be, of `count` slices.
+
+    Raises:
+        ValueError: As `check_keys`.
+    """
+    far = []
+    if isinstance(relations, Mapping):
+        check_keys(relations, count)
+        far = [abs(s - t) for s, t in relations]
+    return max([alignment.alignment_window_size, *far])
+
+
+def graphs_ahead(
+    graphs: Sequence[FuzzyGraph], spread: Spread, ahead: range
+) -> list[FuzzyGraph]:
+    """The graphs of the slices after this process's, from those who built them."""
+    fields = ("neighbors", "weights", "degrees")
+    leaves = [
+        arrays_ahead([getattr(graph, name) for graph in graphs], spread, ahead)
+        for name in fields
+    ]
+    return [FuzzyGraph(*map(jnp.asarray, graph)) for graph in zip(*leaves, strict=True)]
+
+
+def own_links(
+    relations: Any,
+    in_reach: range,
+    spread: Spread,
+    data: Sequence[np.ndarray | None],
+    alignment: AlignmentConfig,
+) -> Any:
+    """The links from this process's slices, counted from its first.
+
+    Raises:
+        ValueError: As `read_relations`, where the slices are counted so.
+    """
+    first, local = spread.local.start, spread.local
+    if isinstance(relations, Mapping):
+        part: Any = {
+            (s - first, t - first): pairs
+            for (s, t), pairs in relations.items()
+            if min(s, t) in local
+        }
+    else:
+        by_ids = relations is not None and len(relations) == spread.n_slices
+        stop = in_reach.stop if by_ids else in_reach.stop - 1
+        part = None if relations is None else relations[first:stop]
+    held = [*data, *[None] * (len(in_reach) - len(local))]
+    slices = slices_of(spread.sizes[first : in_reach.stop], held)
+    window = alignment.alignment_window_size
+    try:
+        links = read_relations(part, slices, alignment_window_size=window)
+    except InputError as error:
+        remedy = f"{error.remedy} Slices are counted from {first}.".lstrip()
+        raise InputError(error.name, error.got, error.expected, remedy) from error
+    return {(t, o): link for (t, o), link in links.items() if t < len(local)}
+
+
+def moves_of(
+    relations: Relations,
+    data: Sequence[np.ndarray | None],
+    graphs: Sequence[FuzzyGraph],
+    spread: Spread,
+    ahead: range,
+) -> Relations:
+    """Returns this process's mates with their moves, in the unit of all slices.
+
+    Raises:
+        ValueError: As `check_comparable`, also of other processes' columns.
+    """
+    check_comparable(data)
+    local = [np.asarray(rows, dtype=float).T for rows in data]
+    columns = from_all(np.array([len(local[0])], np.int64)).ravel()
+    if len({*columns.tolist()}) > 1:
+        got = f"is above 0, but slices have {', '.join(map(str, columns))} columns"
+        expected = "as many on all processes, for mates are compared in the data"
+        raise InputError("motion_fidelity", got, expected)
+    scales = np.pad(scales_of(data, graphs), (0, spread.room - len(local)))
+    there = [rows.T for rows in arrays_ahead(local, spread, ahead)]
+    return measure_moves(relations, [*data, *there], from_all(scales).ravel().tolist())
+
+
+def anchors_of(
+    relations: Relations,
+    data: Sequence[np.ndarray | None],
+    graphs: Sequence[FuzzyGraph],
+    spread: Spread,
+    frame: str,
+) -> Relations | None:
+    """Returns the anchors of this process's slices in later ones, as `hold` has them.
+
+    Args:
+        relations: The mates of this process's slices, counted from its first.
+        data: Its slices.
+        graphs: Their graphs.
+        spread: Which slices are whose.
+        frame: As `AlignmentConfig.frame`.
+
+    Returns:
+        None, on all processes, where mates alone hold the frame.
+
+    Raises:
+        InputError: `frame` is "population", and slices have other columns.
+    """
+    first = spread.local.start
+    pairs = [
+        (t - first, lag)
+        for t, lag in pairs_to_hold(spread.n_slices)
+        if t in spread.local
+    ]
+    within = {(t, o): m for (t, o), m in relations.items() if t + o < len(data)}
+    shares = nearer(data, within)
+    mean = np.array([np.sum(shares), len(shares), len(pairs)])
+    total, compared, asked = from_all(mean).sum(axis=0)
+    widths = np.zeros(spread.room, np.int64)
+    widths[: len(data)] = [width(rows) for rows in data]
+    columns = from_all(widths).ravel()[: spread.n_slices].tolist()
+    agreed = agree(columns, [total / compared] if compared else [])
+    if frame == "population" and (len({*columns}) > 1 or not columns[0]):
+        got = f"is 'population', but slices have {sorted({*columns})} dense columns"
+        raise InputError("frame", got, "as many in each", "Set it to 'auto'.")
+    if not asked or frame == "mates" or (frame == "auto" and not agreed):
+        return None
+    marks = [landmarks(np.asarray(x), g) for x, g in zip(data, graphs, strict=True)]
+    fields = zip(*[mark[:3] for mark in marks], strict=True)
+    rows, rest, reach = (
+        np.concatenate(from_all(_padded(field, spread.room))) for field in fields
+    )
+    there = []
+    for t, size in enumerate(spread.sizes):
+        stand = slice(min(size, LANDMARKS))
+        part = rows[t, stand], rest[t, stand], reach[t, stand]
+        there.append(Landmarks(*part, share=size / len(part[0])))
+    with threadpool_limits(1):  # as in one process
+        return {(t, lag): anchors(marks[t], there[first + t + lag]) for t, lag in pairs}
+
+
+def _padded(arrays: Sequence[np.ndarray], room: int) -> np.ndarray:
+    """Arrays of up to `LANDMARKS` rows, stacked, with zeros where there are fewer."""
+    wide = np.zeros((room, LANDMARKS, *arrays[0].shape[1:]), arrays[0].dtype)
+    for t, rows in enumerate(arrays):
+        wide[t, : len(rows)] = rows
+    return wide
