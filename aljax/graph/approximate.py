@@ -36,7 +36,7 @@ def approximate_knn(
     metric: str = "euclidean",
     seed: int = 0,
 ) -> KNN:
-    """The nearest neighbors of each row, most of them, by a program on the device.
+    """Returns most nearest neighbors of each row, found by a program on the device.
 
     The result depends on `seed`, and not on the number of threads.
 
@@ -46,25 +46,25 @@ def approximate_knn(
         metric: One of `EXACT_METRICS`.
         seed: Seeds the sample that decides along which axes rows are compared.
     """
-    into, unit = conditioning(data, metric)
+    condition, unit = conditioning(data, metric)
     capacity = capacity_for(len(data))
-    scaled = into(data, jnp.zeros(()).dtype, capacity)
+    scaled = condition(data, jnp.zeros(()).dtype, capacity)
     norms = np.einsum("ij,ij->i", scaled, scaled)
     indices, squared = _search(scaled, len(data), n_neighbors, seed)
     lost = drowns(squared[-1], norms)
     if lost.mean() > FEW and squared.dtype == np.float32:
         # Clusters far apart: distances within them drown in float32's rounding.
         with jax.enable_x64(True):
-            scaled = into(data, np.float64, capacity)
+            scaled = condition(data, np.float64, capacity)
             indices, squared = _search(scaled, len(data), n_neighbors, seed)
     distances = lengths_of(squared, metric, unit)
-    few = np.asarray(np.isinf(squared).any(axis=0))
-    if few.any():  # rows that met too few others
-        table = _all_of(data, few, n_neighbors, metric)
-        indices[:, few], distances[:, few] = table
-        squared[:, few] = 0  # all are found
-    some, farthest = sample(scaled[: len(data)], n_neighbors)
-    warn_of_few(float((squared[1:, some] <= farthest).mean()), data.shape[1])
+    incomplete = np.asarray(np.isinf(squared).any(axis=0))
+    if incomplete.any():  # rows that met too few others
+        table = _all_of(data, incomplete, n_neighbors, metric)
+        indices[:, incomplete], distances[:, incomplete] = table
+        squared[:, incomplete] = 0  # all are found
+    sampled, farthest = sample(scaled[: len(data)], n_neighbors)
+    warn_of_few(float((squared[1:, sampled] <= farthest).mean()), data.shape[1])
     return KNN(on_device(indices), as_floats(distances))
 
 
@@ -81,17 +81,17 @@ def warn_of_few(share: float, columns: int) -> None:
 def sample(
     scaled: Float[np.ndarray, "points features"], n_neighbors: int
 ) -> tuple[Int[np.ndarray, "sample"], Float[np.ndarray, "sample"]]:
-    """A few rows, and the squared distances within which their neighbors lie.
+    """Returns a few rows, and the squared distances within which their neighbors lie.
 
     Each counts as its own first neighbor.
     """
-    some = np.linspace(0, len(scaled) - 1, min(SAMPLE, len(scaled))).astype(int)
-    nearness = scaled @ scaled[some].T
+    sampled = np.linspace(0, len(scaled) - 1, min(SAMPLE, len(scaled))).astype(int)
+    nearness = scaled @ scaled[sampled].T
     nearness -= np.einsum("ij,ij->i", scaled, scaled)[:, None] / 2
     count = min(n_neighbors + SPARE, len(scaled))
     near = np.argpartition(-nearness, count - 1, axis=0)[:count]
-    squared = ((scaled[near] - scaled[some]) ** 2).sum(axis=2)
-    return some, np.sort(squared, axis=0)[n_neighbors - 1] * (1 + 1e-4)
+    squared = ((scaled[near] - scaled[sampled]) ** 2).sum(axis=2)
+    return sampled, np.sort(squared, axis=0)[n_neighbors - 1] * (1 + 1e-4)
 
 
 def _all_of(
@@ -160,17 +160,17 @@ def search_others(
     placed: tuple[Array, Array, Array, Array],
     blocks: Blocks,
     queries: Float[Array, "places features"],
-    asked: Float[Array, "places axes"],
+    projected: Float[Array, "places axes"],
     *,
     n_neighbors: int,
 ) -> tuple[Int[Array, "neighbors places"], Float[Array, "neighbors places"]]:
-    """The rows nearest to each of some others that lie together; -1 for none.
+    """Returns the rows nearest to each of some others that lie together; -1 for none.
 
-    `asked` are the same others, along the axes of the cells.
+    `projected` are the same others, along the axes of the cells.
     """
-    some = asked[:: max(1, len(asked) // NEAR)]
-    blocks = _nearest_blocks(blocks, some, jnp.ones(len(some), bool))
-    near = _meet(asked, placed, blocks, n_neighbors)
+    sampled = projected[:: max(1, len(projected) // NEAR)]
+    blocks = _nearest_blocks(blocks, sampled, jnp.ones(len(sampled), bool))
+    near = _meet(projected, placed, blocks, n_neighbors)
     return _measure(placed[0], near, queries, n_neighbors)
 
 
@@ -180,7 +180,7 @@ def _meet(
     blocks: Blocks,
     n_neighbors: int,
 ) -> Int[Array, "places candidates"]:
-    """The rows that seem nearest to each point, of those that it meets."""
+    """Returns the rows that seem nearest to each point, of those that it meets."""
     _, members, points, half_norms = placed
     starts, counts, _ = blocks
     probes = probed(len(starts), n_neighbors)
@@ -188,15 +188,15 @@ def _meet(
     tiles, blocks_of, used, slots = _tiles(probe, len(starts))
 
     def compare(step: Array, values: Array) -> Array:
-        some, these = (
+        tiles_of_step, blocks_of_step = (
             jax.lax.dynamic_slice_in_dim(table, step * TILES, TILES)
             for table in (tiles, blocks_of)
         )
-        others = _window(starts[these])
-        inside = jnp.arange(BLOCK) < counts[these][:, None]
-        lengths = jnp.where(inside, half_norms[others], jnp.inf)
+        window = _window(starts[blocks_of_step])
+        inside = jnp.arange(BLOCK) < counts[blocks_of_step][:, None]
+        lengths = jnp.where(inside, half_norms[window], jnp.inf)
         dots = jnp.einsum(
-            "tqa,tba->tqb", queries[some], points[others], precision="highest"
+            "tqa,tba->tqb", queries[tiles_of_step], points[window], precision="highest"
         )
         met = dots - lengths[:, None]
         return jax.lax.dynamic_update_slice_in_dim(values, met, step * TILES, 0)
@@ -205,8 +205,8 @@ def _meet(
     values = jax.lax.fori_loop(0, used, compare, values).reshape(-1, BLOCK)
     met = values[slots].reshape(len(queries), -1)
     nearness, chosen = _largest(met, min(candidates(n_neighbors), met.shape[1]))
-    at = jnp.take_along_axis(probe, chosen // BLOCK, axis=1)
-    near = members[starts[at] + chosen.astype(jnp.int32) % BLOCK]
+    block = jnp.take_along_axis(probe, chosen // BLOCK, axis=1)
+    near = members[starts[block] + chosen.astype(jnp.int32) % BLOCK]
     return jnp.where(-jnp.inf < nearness, near, -1)
 
 
@@ -221,15 +221,15 @@ def candidates(n_neighbors: int) -> int:
 
 
 def _near_leaf(blocks: Blocks, leaf: Int[Array, "2"]) -> Blocks:
-    """The blocks nearest to any of a leaf's own."""
+    """Returns the blocks nearest to any of a leaf's own."""
     starts, _, centers = blocks
     # A leaf has fewer blocks than this; those beyond it are its neighbors.
     size = min(NEAR, len(starts))
     first = jnp.clip(leaf[0], 0, len(starts) - size)
-    mine = jax.lax.dynamic_slice_in_dim(centers, first, size)
+    centers_of_leaf = jax.lax.dynamic_slice_in_dim(centers, first, size)
     number = first + jnp.arange(size)
     real = (leaf[0] <= number) & (number < leaf[1])
-    return _nearest_blocks(blocks, mine, real)
+    return _nearest_blocks(blocks, centers_of_leaf, real)
 
 
 def _nearest_blocks(
@@ -289,12 +289,12 @@ def _window(starts: Int[Array, "..."]) -> Int[Array, "... rows"]:
 
 
 def _largest(values: Float[Array, "rows columns"], count: int) -> tuple[Array, Array]:
-    """Each row's largest values, and where: halves of the rows side by side.
+    """Returns each row's largest values and their columns, by halves of the rows.
 
     On a CPU the choice takes one thread; independent ones run at the same time.
     """
     middle = len(values) // 2
-    halves = [jax.lax.top_k(part, count) for part in (values[:middle], values[middle:])]
+    halves = [jax.lax.top_k(half, count) for half in (values[:middle], values[middle:])]
     largest, where = (jnp.concatenate(parts) for parts in zip(*halves, strict=True))
     return largest, where
 
@@ -306,16 +306,16 @@ def _measure(
     n_neighbors: int,
     query_rows: Int[Array, "places"] | None = None,
 ) -> tuple[Int[Array, "neighbors places"], Float[Array, "neighbors places"]]:
-    """The nearest of each query's candidates, by distance.
+    """Returns the nearest of each query's candidates, by distance.
 
     Queries that are rows themselves, `query_rows`, come first among theirs.
     """
     places, features = near.shape[0], rows.shape[1]
     ones = jnp.ones(features, rows.dtype)
 
-    def distances(some: tuple[Array, Array]) -> Array:
-        here, there = some
-        apart = (rows[there] - here[:, None]) ** 2
+    def distances(strip_and_near: tuple[Array, Array]) -> Array:
+        points, nearby = strip_and_near
+        apart = (rows[nearby] - points[:, None]) ** 2
         return jnp.matmul(apart, ones, precision="highest")
 
     strip = min(EXACTLY, places)
@@ -329,9 +329,9 @@ def _measure(
     )
     squared = jnp.where(absent, jnp.inf, squared)
     first = query_rows is not None
-    few = ((0, 0), (0, max(0, n_neighbors - first - near.shape[1])))
-    near = jnp.pad(near, few)
-    squared = jnp.pad(squared, few, constant_values=jnp.inf)
+    room = ((0, 0), (0, max(0, n_neighbors - first - near.shape[1])))
+    near = jnp.pad(near, room)
+    squared = jnp.pad(squared, room, constant_values=jnp.inf)
     if query_rows is not None:
         near = jnp.concatenate([query_rows[:, None], near], axis=1)
         squared = jnp.pad(squared, ((0, 0), (1, 0)), constant_values=-1.0)

@@ -176,7 +176,7 @@ def intersect(
     seed: int,
     name: str,
 ) -> FuzzyGraph:
-    """A slice's graph intersected with its classes or values."""
+    """Returns a slice's graph intersected with its classes or values."""
     rows = weighed.neighbors.shape[1]
     if graph.target_metric == CLASSES:
         classes = read_classes(y, rows, name)
@@ -199,8 +199,8 @@ def intersect(
         )
     except InputError as error:
         remedy = f"{error.remedy} Or use {CLASSES!r}.".strip()
-        told = error.got, error.expected, remedy
-        raise InputError(f"target_{error.name}", *told) from error
+        statement = error.got, error.expected, remedy
+        raise InputError(f"target_{error.name}", *statement) from error
     strengths = np.asarray(_memberships(*_side_by_side([knn])))[:, :rows]
     lists = np.asarray(knn.indices)
     return intersect_values(weighed, lists, strengths, graph.target_weight)
@@ -310,14 +310,14 @@ def _side_by_side(tables: Sequence[KNN]) -> tuple[KNN, Float[Array, "points"]]:
 
 def fitting_neighbors(n_neighbors: Sequence[int], slices: Sequence[Slice]) -> list[int]:
     """Returns `n_neighbors`, reduced below the rows of each slice with one warning."""
-    few = [
+    reduced = [
         f"{slice_.name} ({slice_.rows} rows)"
         for k, slice_ in zip(n_neighbors, slices, strict=True)
         if FEWEST <= slice_.rows <= k
         and not isinstance(slice_.content, KNN | FuzzyGraph)
     ]
-    if few:
-        reached = ", ".join(few)
+    if reduced:
+        reached = ", ".join(reduced)
         less = "there it is reduced to the rows less 1"
         warn(f"`n_neighbors` reaches the rows of {reached}: {less}.")
     pairs = zip(n_neighbors, slices, strict=True)

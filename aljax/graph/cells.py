@@ -153,17 +153,17 @@ def project(
 ) -> Float[np.ndarray, "points axes"]:
     """Returns the first rows along the axes."""
     size = min(LEAF, len(rows))
-    out = np.empty((-(-points // size) * size, axes.shape[1]), rows.dtype)
-    parts = [_along(rows, start, axes, size=size) for start in range(0, points, size)]
-    for number, part in enumerate(parts):
-        out[number * size :][:size] = part
-    return out[:points]
+    projected = np.empty((-(-points // size) * size, axes.shape[1]), rows.dtype)
+    blocks = [_along(rows, start, axes, size=size) for start in range(0, points, size)]
+    for number, block in enumerate(blocks):
+        projected[number * size :][:size] = block
+    return projected[:points]
 
 
 @partial(jax.jit, static_argnames="size")
 def _along(rows: Array, start: int | Array, axes: Array, *, size: int) -> Array:
-    part = jax.lax.dynamic_slice_in_dim(rows, start, size)
-    return jnp.matmul(part, axes, precision="highest")
+    block = jax.lax.dynamic_slice_in_dim(rows, start, size)
+    return jnp.matmul(block, axes, precision="highest")
 
 
 def grow(points: np.ndarray) -> Int[np.ndarray, "leaves places"]:
@@ -175,8 +175,8 @@ def grow(points: np.ndarray) -> Int[np.ndarray, "leaves places"]:
         if last - first == 1:
             members[first, : len(rows)] = rows
             return
-        some = points[rows[:: -(-len(rows) // SAMPLE)]]
-        axis = int(some.var(axis=0).argmax())
+        sampled = points[rows[:: -(-len(rows) // SAMPLE)]]
+        axis = int(sampled.var(axis=0).argmax())
         ordered = rows[np.argsort(points[rows, axis], kind="stable")]
         middle = (first + last) // 2
         cut = len(rows) * (middle - first) // (last - first)
@@ -201,7 +201,7 @@ def _label(points: np.ndarray, members: np.ndarray) -> tuple[np.ndarray, int]:
 def _cut(
     points: Float[Array, "places axes"], rows: int | Int[Array, ""], *, cells: int
 ) -> Int[Array, "places"]:
-    """The cell of each of a leaf's first `rows` points; `cells` for the others."""
+    """Returns the cell of a leaf's first `rows` points; `cells` for the others."""
     places = len(points)
     used = jnp.maximum(-(-rows // int(FILLED * BLOCK)), 1)
     number = jnp.arange(cells, dtype=jnp.int32)
@@ -216,17 +216,19 @@ def _cut(
         chosen = jnp.argmax(near, axis=1).astype(jnp.int32)
         return jnp.where(jnp.arange(places) < rows, chosen, cells), near
 
-    def improve(_: Array, now: tuple[Array, Array]) -> tuple[Array, Array]:
-        centers, prices = now
+    def improve(
+        _: Array, centers_and_prices: tuple[Array, Array]
+    ) -> tuple[Array, Array]:
+        centers, prices = centers_and_prices
         chosen, near = assign(centers, prices)
-        mine = (chosen[:, None] == number).astype(points.dtype)
+        belongs = (chosen[:, None] == number).astype(points.dtype)
         sums = jnp.einsum(
             "ijc,ijf->icf",
-            mine.reshape(-1, strip, cells),
+            belongs.reshape(-1, strip, cells),
             strips,
             precision="highest",
         ).sum(axis=0)
-        counts = mine.sum(axis=0)
+        counts = belongs.sum(axis=0)
         means = sums / jnp.maximum(counts, 1)[:, None]
         apart = jnp.where(chosen < cells, half_norms - jnp.max(near, axis=1), 0)
         unit = PRICE * jnp.sum(apart) / jnp.maximum(rows, 1)
@@ -243,10 +245,10 @@ def _blocks(
     sizes: Int[np.ndarray, "leaves cells"], places: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns the blocks' first places and rows, and the first block of each leaf."""
-    parts = -(-sizes // BLOCK)
+    blocks = -(-sizes // BLOCK)
     first = np.cumsum(sizes, axis=1) - sizes + np.arange(len(sizes))[:, None] * places
-    flat = parts.ravel()
-    part = np.arange(flat.sum()) - np.repeat(np.cumsum(flat) - flat, flat)
-    starts = np.repeat(first.ravel(), flat) + part * BLOCK
-    counts = np.minimum(np.repeat(sizes.ravel(), flat) - part * BLOCK, BLOCK)
-    return starts, counts, np.append(0, parts.sum(axis=1).cumsum())
+    flat = blocks.ravel()
+    block = np.arange(flat.sum()) - np.repeat(np.cumsum(flat) - flat, flat)
+    starts = np.repeat(first.ravel(), flat) + block * BLOCK
+    counts = np.minimum(np.repeat(sizes.ravel(), flat) - block * BLOCK, BLOCK)
+    return starts, counts, np.append(0, blocks.sum(axis=1).cumsum())

@@ -53,11 +53,11 @@ def _by_parts(
     dtype: DTypeLike,
     capacity: int = 0,
 ) -> np.ndarray:
-    out = np.zeros((max(capacity, len(rows)), function(rows[:1]).shape[1]), dtype)
+    results = np.zeros((max(capacity, len(rows)), function(rows[:1]).shape[1]), dtype)
     for start in range(0, len(rows), PART):
-        part = function(rows[start : start + PART])
-        out[start : start + len(part)] = part
-    return out
+        result = function(rows[start : start + PART])
+        results[start : start + len(result)] = result
+    return results
 
 
 def _normalize(rows: np.ndarray) -> np.ndarray:

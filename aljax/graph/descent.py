@@ -37,7 +37,7 @@ def descent_knn(
     metric_kwds: Mapping[str, Any] | None = None,
     seed: int = 0,
 ) -> KNN:
-    """The nearest neighbors of each row as pynndescent finds them.
+    """Returns the nearest neighbors of each row as pynndescent finds them.
 
     The first call in a process compiles pynndescent (tens of seconds).  The result
     depends on the number of threads as well as on `seed`.
@@ -63,9 +63,11 @@ def descent_knn(
     check_metric(metric, metric_kwds, data)
     rows, unit = _conditioned(data, metric)
     try:
-        by = plain(metric, rows, metric_kwds) if callable(metric) else metric
+        distance = plain(metric, rows, metric_kwds) if callable(metric) else metric
         with ONE_CALLER:
-            search = NNDescent(rows, by, metric_kwds, n_neighbors, random_state=seed)
+            search = NNDescent(
+                rows, distance, metric_kwds, n_neighbors, random_state=seed
+            )
     except (NumbaError, TypeError) as error:
         raise InputError(
             "metric_kwds",
@@ -112,14 +114,14 @@ def check_metric(metric: Metric, metric_kwds: Mapping[str, Any], data: Rows) -> 
 
 
 def _conditioned(data: Rows, metric: Metric) -> tuple[Any, float]:
-    """The rows as pynndescent takes them, and the unit of its distances."""
+    """Returns the rows as pynndescent takes them, and the unit of its distances."""
     if metric in BITS:
         return np.asarray(data).astype(np.uint8), 1.0
     if metric not in (*LENGTHS, *ANGLES):
         return data.astype(np.float32), 1.0
     if isinstance(data, np.ndarray) and metric in LENGTHS:
-        into, unit = conditioning(data, "euclidean")
-        return into(data, np.float32), unit
+        condition, unit = conditioning(data, "euclidean")
+        return condition(data, np.float32), unit
     unit = float(abs(data).max()) or 1.0
     rows = (data.astype(np.float64) / unit).astype(np.float32)
     return rows, 1.0 if metric in ANGLES else unit

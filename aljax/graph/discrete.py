@@ -49,15 +49,15 @@ def count(y: np.ndarray, heads: Edges, tails: Edges) -> Distances:
 
 
 def string(y: Sequence[str], heads: Edges, tails: Edges) -> Distances:
-    """Distances between texts, along edges; each pair of texts is compared once."""
+    """Returns distances between texts, along edges; each pair is compared once."""
     texts = [*dict.fromkeys(y)]
     codes = np.array([*map({text: i for i, text in enumerate(texts)}.get, y)])
     most = _unless_zero(max(map(len, texts)) / 3)
     pairs = codes[heads] * len(texts) + codes[tails]
-    distinct, which = np.unique(pairs, return_inverse=True)
+    distinct, pair_of_edge = np.unique(pairs, return_inverse=True)
     ends = (divmod(pair, len(texts)) for pair in distinct.tolist())
     lengths = [edits(texts[i], texts[j], most) for i, j in ends]
-    return np.asarray(lengths, float)[which] / most
+    return np.asarray(lengths, float)[pair_of_edge] / most
 
 
 def edits(left: str, right: str, most: float) -> float:

@@ -75,20 +75,20 @@ def exact_knn(
     *,
     metric: str = "euclidean",
 ) -> KNN:
-    """The nearest neighbors of each row of a slice, in one of `EXACT_METRICS`.
+    """Returns the nearest neighbors of each row, in one of `EXACT_METRICS`.
 
     Cosine distances are 1 - cos, those of correlation the same of rows less their
     means; a row of zeros (or of one value) is at distance 1 from all but other such
     rows.  Each pair of rows is compared once, 512 x 512 of them at a time.
     """
-    into, unit = conditioning(data, metric)
-    scaled = into(data, jnp.zeros(()).dtype)
+    condition, unit = conditioning(data, metric)
+    scaled = condition(data, jnp.zeros(()).dtype)
     indices, squared = _search_padded(scaled, n_neighbors)
     lost = drowns(squared[-1], np.einsum("ij,ij->i", scaled, scaled))
     if lost.mean() > FEW and squared.dtype == np.float32:
         # Clusters far apart: distances within them drown in float32's rounding.
         with jax.enable_x64(True):
-            indices, squared = _search_padded(into(data, np.float64), n_neighbors)
+            indices, squared = _search_padded(condition(data, np.float64), n_neighbors)
     distances = lengths_of(squared, metric, unit)
     return KNN(on_device(indices), as_floats(distances))
 
@@ -101,7 +101,7 @@ def nearest(
     metric: Metric = "euclidean",
     metric_kwds: Mapping[str, Any] | None = None,
 ) -> Nearest:
-    """The nearest rows of a slice to each of some other rows, nearest first.
+    """Returns a slice's nearest rows to each of some other rows, nearest first.
 
     A query's neighbors depend on no other query of the call.
 
@@ -134,8 +134,8 @@ def nearest(
         distances = pairwise(block, rows, metric, metric_kwds or {})
         chosen, near = smallest(distances, n_neighbors)
         # Rounding leaves a distance between equal rows, or none between others.
-        asked = np.repeat(np.arange(len(chosen)), chosen.shape[1])
-        ends: Any = block[asked], rows[chosen.ravel()]
+        query_of_pair = np.repeat(np.arange(len(chosen)), chosen.shape[1])
+        ends: Any = block[query_of_pair], rows[chosen.ravel()]
         apart = (ends[0] != ends[1]).sum(axis=1)
         if isinstance(rows, np.ndarray):  # may have gaps, for functions
             apart = apart - np.isnan(ends).all(axis=0).sum(axis=1)
@@ -174,7 +174,7 @@ class HeldRows(NamedTuple):
     Attributes:
         data: The slice as it was given.
         metric: One of `EXACT_METRICS`.
-        into: Centers and scales queries as it did `rows`.
+        condition: Centers and scales queries as it did `rows`.
         unit: The unit of the distances between `rows`.
         rows: The slice centered, scaled and padded, on the device.
         half_norms: Halves of their squared norms.
@@ -183,7 +183,7 @@ class HeldRows(NamedTuple):
 
     data: np.ndarray
     metric: str
-    into: Conditioning
+    condition: Conditioning
     unit: float
     rows: Float[Array, "points features"]
     half_norms: Float[Array, "points"]
@@ -192,12 +192,12 @@ class HeldRows(NamedTuple):
 
 def hold(data: np.ndarray, metric: str, dtype: DTypeLike | None = None) -> HeldRows:
     """Returns a slice as `nearest_held` takes it, in JAX's float type or another."""
-    into, unit = conditioning(data, metric)
-    scaled = into(data, jnp.zeros(()).dtype if dtype is None else dtype)
+    condition, unit = conditioning(data, metric)
+    scaled = condition(data, jnp.zeros(()).dtype if dtype is None else dtype)
     norms = (scaled**2).sum(axis=1)
     rows = _padded(scaled, capacity_for(len(scaled)))
     half_norms = jax.device_put(np.pad(norms / 2, (0, len(rows) - len(norms))))
-    return HeldRows(data, metric, into, unit, rows, half_norms, norms.max())
+    return HeldRows(data, metric, condition, unit, rows, half_norms, norms.max())
 
 
 def nearest_held(queries: np.ndarray, held: HeldRows, n_neighbors: int) -> Nearest:
@@ -215,15 +215,15 @@ def nearest_held(queries: np.ndarray, held: HeldRows, n_neighbors: int) -> Neare
 
 
 def _by_blocks(queries: np.ndarray, held: HeldRows, n_neighbors: int) -> Nearest:
-    scaled, points = held.into(queries, held.rows.dtype), len(held.data)
+    scaled, points = held.condition(queries, held.rows.dtype), len(held.data)
     chosen = np.zeros((len(queries), n_neighbors), np.int32)
     squared = np.zeros((len(queries), n_neighbors))
     for start in range(0, len(queries), QUERY_BLOCK):
         block = scaled[start : start + QUERY_BLOCK]
         padded = _padded(block, QUERY_BLOCK)
         best = _search(held.rows, points, n_neighbors, padded, held.half_norms)
-        for table, part in zip((chosen, squared), best, strict=True):
-            table[start : start + len(block)] = np.asarray(part).T[: len(block)]
+        for table, values in zip((chosen, squared), best, strict=True):
+            table[start : start + len(block)] = np.asarray(values).T[: len(block)]
     return chosen, squared
 
 
@@ -235,7 +235,7 @@ def _search(
     queries: Float[Array, "queries features"] | None = None,
     half_norms: Float[Array, "points"] | None = None,
 ) -> tuple[Int[Array, "neighbors _"], Float[Array, "neighbors _"]]:
-    """The nearest of the first `n_points` rows to each query, and squared distances.
+    """Returns each query's nearest of the first `n_points` rows, and squared distances.
 
     Without queries those of each row, itself first: then each pair of tiles is
     compared once, and serves both.  Tiles of padding alone are never compared.
@@ -250,13 +250,13 @@ def _search(
     half_norms = jnp.pad(half_norms, (0, len(padded) - points))
     half_norms = jnp.where(absent, jnp.inf, half_norms).reshape(-1, size)
     tiles = padded.reshape(-1, size, rows.shape[1])
-    asked = tiles if queries is None else queries[None]
-    itself = jnp.eye(asked.shape[1], size, dtype=bool) & themselves
+    query_tiles = tiles if queries is None else queries[None]
+    itself = jnp.eye(query_tiles.shape[1], size, dtype=bool) & themselves
 
     def compare(step: Int[Array, ""], best: Best) -> Best:
         tile, other = pairs[step]
         # -|x - y|^2 / 2 without the term that is the same for every y.
-        dots = jnp.matmul(asked[tile], tiles[other].T, precision="highest")
+        dots = jnp.matmul(query_tiles[tile], tiles[other].T, precision="highest")
         nearness = jnp.where(
             (tile == other) & itself, jnp.inf, dots - half_norms[other]
         )
@@ -270,7 +270,7 @@ def _search(
             best,
         )
 
-    nowhere = jnp.zeros((*asked.shape[:2], width), dtype=jnp.int32)
+    nowhere = jnp.zeros((*query_tiles.shape[:2], width), dtype=jnp.int32)
     best = jnp.full(nowhere.shape, -jnp.inf, rows.dtype), nowhere
     # Pairs of the first tiles come first, and rows of a tile stand in their order.
     later, earlier = (
@@ -282,15 +282,15 @@ def _search(
     used = jax.lax.div(jnp.int32(n_points + size - 1), jnp.int32(size))
     steps = jax.lax.div(used * (used + 1), jnp.int32(2)) if themselves else used
     values, chosen = jax.lax.fori_loop(0, steps, compare, best)
-    asked = rows if queries is None else queries
-    chosen = chosen.reshape(-1, width)[: len(asked)].T
+    query_rows = rows if queries is None else queries
+    chosen = chosen.reshape(-1, width)[: len(query_rows)].T
     if not themselves:  # of equally distant rows the first, whatever rounding chose
         real = -jnp.inf < values.reshape(-1, width).T
         chosen = jnp.sort(jnp.where(real, chosen, points), axis=0)
     # A product with ones: XLA's own sum over features takes five times as long.
     ones = jnp.ones(rows.shape[1], rows.dtype)
     squared = jax.lax.map(
-        lambda ys: jnp.matmul((rows[ys] - asked) ** 2, ones, precision="highest"),
+        lambda ys: jnp.matmul((rows[ys] - query_rows) ** 2, ones, precision="highest"),
         chosen,
     )
     squared = jnp.where(chosen < n_points, squared, jnp.inf)
@@ -302,7 +302,7 @@ def _search(
 def _keep_best(
     best: Best, nearness: Float[Array, "queries rows"], tile: Array, other: Array
 ) -> Best:
-    """The nearest that tile `tile` has met, the rows of tile `other` now among them."""
+    """Returns the nearest that `tile` has met, with the rows of tile `other` too."""
     values, indices = best
     count, rows = nearness.shape
     # The best so far come first: of equal distances the lowest row is kept.
@@ -312,8 +312,8 @@ def _keep_best(
     named = jnp.concatenate([indices[tile], named], axis=1)
     kept, chosen = jax.lax.top_k(near, indices.shape[2])
     named = jnp.take_along_axis(named, chosen, axis=1, mode="promise_in_bounds")
-    put = partial(jax.lax.dynamic_update_index_in_dim, index=tile, axis=0)
-    return put(values, kept), put(indices, named)
+    put_tile = partial(jax.lax.dynamic_update_index_in_dim, index=tile, axis=0)
+    return put_tile(values, kept), put_tile(indices, named)
 
 
 def tile_rows(points: int, n_neighbors: int) -> int:
@@ -369,18 +369,21 @@ def pairwise(
 def _filled(
     rows: Any, others: Any, metric: str, metric_kwds: Mapping[str, Any]
 ) -> Float[np.ndarray, "rows others"]:
-    """The distances of sparse rows in one of `FILLED`, some rows at a time."""
+    """Returns the distances of sparse rows in one of `FILLED`, by blocks of rows."""
     from sklearn.metrics import pairwise_distances
 
     angles = metric == "correlation"
-    by = "cosine" if angles else metric
+    of_metric = "cosine" if angles else metric
 
-    def dense(part: Any) -> np.ndarray:
-        part = part.toarray()
-        return part - part.mean(axis=1, keepdims=True) if angles else part
+    def dense(block: Any) -> np.ndarray:
+        block = block.toarray()
+        return block - block.mean(axis=1, keepdims=True) if angles else block
 
     step = max(FILLED_ENTRIES // others.shape[1], 1)
     parts = [others[i : i + step] for i in range(0, others.shape[0], step)]
-    asked = dense(rows)
-    blocks = [pairwise_distances(asked, dense(p), by, **metric_kwds) for p in parts]
+    dense_rows = dense(rows)
+    blocks = [
+        pairwise_distances(dense_rows, dense(p), of_metric, **metric_kwds)
+        for p in parts
+    ]
     return np.hstack(blocks)

@@ -78,8 +78,8 @@ class FuzzyGraph(eqx.Module):
         neighbors = np.tile(np.arange(points, dtype=np.int32), (width, 1))
         weights = np.zeros(neighbors.shape)
         neighbors[place], weights[place] = others, values
-        both = np.append(edges.data, edges.data)
-        degrees = np.bincount(ends.ravel(), both, minlength=points)
+        strengths = np.append(edges.data, edges.data)
+        degrees = np.bincount(ends.ravel(), strengths, minlength=points)
         return cls(on_device(neighbors), as_floats(weights), as_floats(degrees))
 
     def to_sparse(self) -> scipy.sparse.csr_matrix:
@@ -192,7 +192,7 @@ def _mean_distance(knn: KNN, n_points: Int[Array, ""] | int | None) -> Scalar:
 
 
 def _nearest(distances: Lists, local_connectivity: Scalar | Points) -> Points:
-    """The `local_connectivity`-th smallest positive distance, interpolated."""
+    """Returns the `local_connectivity`-th smallest positive distance, interpolated."""
     positive = distances > 0
     rank = jnp.cumsum(positive, axis=0)  # neighbors stand nearest first
 
@@ -200,9 +200,9 @@ def _nearest(distances: Lists, local_connectivity: Scalar | Points) -> Points:
         return jnp.sum(jnp.where(positive & (rank == order), distances, 0.0), axis=0)
 
     whole = jnp.floor(local_connectivity).astype(rank.dtype)
-    part = local_connectivity - whole
+    fraction = local_connectivity - whole
     low, high = ranked(whole), ranked(whole + 1)
-    between = low + jnp.where(part > TOLERANCE, part, 0.0) * (high - low)
+    between = low + jnp.where(fraction > TOLERANCE, fraction, 0.0) * (high - low)
     enough = rank[-1] >= local_connectivity
     return jnp.where(enough, between, jnp.max(distances, axis=0))
 
@@ -241,12 +241,12 @@ def _bisect(excess: Lists, present: Present, target: Scalar) -> Points:
     def halve(_: Any, bounds: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         low, high, sigma = bounds
         total = jnp.sum(jnp.where(present, jnp.exp(-excess / sigma), 0.0), axis=0)
-        done = jnp.abs(total - target) < TOLERANCE
+        close = jnp.abs(total - target) < TOLERANCE
         above = total > target
-        high = jnp.where(above & ~done, sigma, high)
-        low = jnp.where(above | done, low, sigma)
+        high = jnp.where(above & ~close, sigma, high)
+        low = jnp.where(above | close, low, sigma)
         middle = jnp.where(jnp.isinf(high), sigma * 2, (low + high) / 2)
-        return low, high, jnp.where(done, sigma, middle)
+        return low, high, jnp.where(close, sigma, middle)
 
     ones = jnp.ones_like(excess[0])
     start = (jnp.zeros_like(ones), jnp.full_like(ones, jnp.inf), ones)
@@ -323,12 +323,14 @@ def united(
 def _reverse(
     indices: Int[Array, "neighbors points"], forward: Lists
 ) -> tuple[Lists, Present]:
-    """v(j, i) for each entry (i, j), and whether i stands in j's list at all."""
+    """Returns v(j, i) for each entry (i, j), and whether i stands in j's list."""
     points = jnp.arange(indices.shape[1])
 
-    def column(to: Int[Array, "points"]) -> tuple[Array, Array]:
-        match = (indices[:, to] == points) & (to != points)
-        return jnp.sum(jnp.where(match, forward[:, to], 0.0), axis=0), match.any(axis=0)
+    def column(neighbor: Int[Array, "points"]) -> tuple[Array, Array]:
+        match = (indices[:, neighbor] == points) & (neighbor != points)
+        return jnp.sum(jnp.where(match, forward[:, neighbor], 0.0), axis=0), match.any(
+            axis=0
+        )
 
     return jax.lax.map(column, indices)
 

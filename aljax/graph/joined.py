@@ -63,7 +63,7 @@ def _at(matrix: Any, edges: Any, least: float) -> np.ndarray:
 
 
 def _sharpened(weights: Any) -> Any:
-    """Each row's memberships, the strongest 1, to the power where they sum to SIZE."""
+    """Returns memberships, the strongest 1, to the power where a row's sum to SIZE."""
     rows = np.repeat(np.arange(weights.shape[0]), np.diff(weights.indptr))
     strongest = weights.max(axis=1).toarray().ravel()[rows]
     values = weights.data / np.where(strongest > 0, strongest, 1)
@@ -73,12 +73,12 @@ def _sharpened(weights: Any) -> Any:
         total: Float[np.ndarray, _] = np.bincount(
             rows, values ** power[rows], minlength=len(low)
         )
-        done = np.abs(total - SIZE) < TOLERANCE
+        close = np.abs(total - SIZE) < TOLERANCE
         small = total < SIZE
-        high = np.where(small & ~done, power, high)
-        low = np.where(small | done, low, power)
+        high = np.where(small & ~close, power, high)
+        low = np.where(small | close, low, power)
         middle = np.where(np.isinf(high), power * 2, (low + high) / 2)
-        power = np.where(done, power, middle)
+        power = np.where(close, power, middle)
     sharpened = weights.copy()
     sharpened.data = values ** power[rows]
     return sharpened

@@ -36,7 +36,7 @@ def as_knn(
     *,
     name: str = "precomputed_knn",
 ) -> KNN:
-    """The normal form of a neighbor table made elsewhere (umap-learn's shape).
+    """Returns the normal form of a neighbor table made elsewhere (umap-learn's shape).
 
     Args:
         indices: Neighbors of each row, itself included or not; -1 for none.
@@ -70,8 +70,8 @@ def as_knn(
     by_index = np.lexsort((distances, indices))
     ranked = np.take_along_axis(indices, by_index, axis=1)
     repeated = np.zeros(indices.shape, dtype=bool)
-    again = np.pad(ranked[:, 1:] == ranked[:, :-1], ((0, 0), (1, 0)))
-    np.put_along_axis(repeated, by_index, again, axis=1)
+    repeats = np.pad(ranked[:, 1:] == ranked[:, :-1], ((0, 0), (1, 0)))
+    np.put_along_axis(repeated, by_index, repeats, axis=1)
     absent = repeated | (indices < 0) | (indices == rows)
     order = np.lexsort((distances, absent))[:, :-1]
     tables = np.where(absent, rows, indices), np.where(absent, 0.0, distances)

@@ -11,7 +11,7 @@ SORT_BLOCK = 512  # rows that are sorted at once
 
 
 def known_knn(distances: Rows, n_neighbors: int) -> KNN:
-    """The nearest neighbors of each row by its distances to the others.
+    """Returns the nearest neighbors of each row by its distances to the others.
 
     Rows without a distance are no neighbors: of a dense matrix those at inf, of a
     sparse one those that are not stored (explicit zeros are).  A row may have fewer
@@ -27,7 +27,9 @@ def known_knn(distances: Rows, n_neighbors: int) -> KNN:
     # The row itself has room in the table, which `as_knn` fills.
     room, absent = ((0, 0), (1, 0)), (-1, np.inf)
     columns = zip(table, absent, strict=True)
-    return as_knn(*(np.pad(part, room, constant_values=none) for part, none in columns))
+    return as_knn(
+        *(np.pad(column, room, constant_values=none) for column, none in columns)
+    )
 
 
 def nearest_known(

@@ -140,9 +140,9 @@ def is_cheap(data: Rows, most: float | None = None, *, filled: bool = False) -> 
 
 
 def _tell_of_pynndescent(metric: Metric, metric_kwds: Any, *, dense: bool) -> None:
-    by = f"the metric {metric!r}" + " with `metric_kwds`" * bool(metric_kwds)
+    reason = f"the metric {metric!r}" + " with `metric_kwds`" * bool(metric_kwds)
     warn(
-        f"pynndescent searches neighbors by {by}{'' if dense else ' of sparse rows'}: "
+        f"pynndescent searches neighbors by {reason}{' of sparse rows' * (not dense)}: "
         "its first call in a process compiles for tens of seconds, and what it finds "
         "depends on the number of threads. "
         '`knn_method="pynndescent"` asks for it without this warning.'
@@ -150,24 +150,24 @@ def _tell_of_pynndescent(metric: Metric, metric_kwds: Any, *, dense: bool) -> No
 
 
 def _is_half(distances: Rows) -> bool:
-    """Returns if distances stand on one side of a square's diagonal alone.
+    """Tells whether distances stand on one side of a square's diagonal alone.
 
     On the other are zeros, or gaps, which are inf.
     """
-    of: Any = np if isinstance(distances, np.ndarray) else scipy.sparse
+    module: Any = np if isinstance(distances, np.ndarray) else scipy.sparse
 
-    def any_in(part: Any) -> bool:
-        values = part if isinstance(part, np.ndarray) else part.data
+    def any_in(block: Any) -> bool:
+        values = block if isinstance(block, np.ndarray) else block.data
         return bool((np.isfinite(values) & (values != 0)).any())
 
     row, column = any_in(distances[:1, 1:]), any_in(distances[1:, :1])
     if row == column:
         return False
-    return not any_in(of.tril(distances, -1) if row else of.triu(distances, 1))
+    return not any_in(module.tril(distances, -1) if row else module.triu(distances, 1))
 
 
 def knn_of_distances(distances: Rows, n_neighbors: int, *, name: str) -> KNN:
-    """The nearest neighbors of each row of a slice, read off the rows' distances.
+    """Returns the nearest neighbors of each row, read off the rows' distances.
 
     Raises:
         InputError: The distances are not square, or are negative.
@@ -183,10 +183,12 @@ def knn_of_distances(distances: Rows, n_neighbors: int, *, name: str) -> KNN:
     except InputError as error:
         got = f"is 'precomputed', but {name} {error.got}"
         raise InputError("metric", got, error.expected) from None
-    few = float((np.asarray(table.indices[-1]) == np.arange(distances.shape[0])).mean())
-    if few > MANY:
+    share = float(
+        (np.asarray(table.indices[-1]) == np.arange(distances.shape[0])).mean()
+    )
+    if share > MANY:
         warn(
-            f"{few:.0%} of the rows of {name} have distances to fewer rows than the "
+            f"{share:.0%} of the rows of {name} have distances to fewer rows than the "
             f"{n_neighbors - 1} that `n_neighbors` asks for."
         )
     return table

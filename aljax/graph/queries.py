@@ -39,7 +39,7 @@ class HeldCells(NamedTuple):
     Attributes:
         data: The slice as it was given.
         metric: One of `EXACT_METRICS`.
-        into: Centers and scales queries as it did the rows.
+        condition: Centers and scales queries as it did the rows.
         unit: The unit of the distances between rows.
         cells: The rows in their cells.
         largest: The largest squared norm.
@@ -49,7 +49,7 @@ class HeldCells(NamedTuple):
 
     data: np.ndarray
     metric: str
-    into: Conditioning
+    condition: Conditioning
     unit: float
     cells: Cells
     largest: np.ndarray
@@ -60,25 +60,27 @@ class HeldCells(NamedTuple):
 def hold_cells(data: np.ndarray, metric: str) -> HeldCells | HeldRows:
     """Returns a slice, held for `nearest_in_cells` or, if cells find few, all of it."""
     held, count = in_cells(data, metric), min(len(data), USUAL)
-    some, farthest = sample(np.asarray(held.cells.rows)[: len(data)], count)
-    lengths = nearest_in_cells(data[some], held, count)[1]
+    sampled, farthest = sample(np.asarray(held.cells.rows)[: len(data)], count)
+    lengths = nearest_in_cells(data[sampled], held, count)[1]
     share = (lengths_of(farthest, metric, held.unit) >= lengths[:, 1:].T).mean()
     return held if share >= ENOUGH else hold(data, metric)
 
 
 def in_cells(data: np.ndarray, metric: str) -> HeldCells:
     """Returns a slice in cells, however many neighbors these find."""
-    into, unit = conditioning(data, metric)
-    scaled = into(data, jnp.zeros(()).dtype, capacity_for(len(data)))
+    condition, unit = conditioning(data, metric)
+    scaled = condition(data, jnp.zeros(()).dtype, capacity_for(len(data)))
     largest = np.einsum("ij,ij->i", scaled, scaled).max()
     cells, scaled = make_cells(scaled, len(data)), scaled[: len(data)]
     prints = prints_of(scaled)
     order = np.argsort(prints, kind="stable")
-    return HeldCells(data, metric, into, unit, cells, largest, prints[order], order)
+    return HeldCells(
+        data, metric, condition, unit, cells, largest, prints[order], order
+    )
 
 
 def nearest_in_cells(queries: np.ndarray, held: HeldCells, n_neighbors: int) -> Nearest:
-    """The nearest rows of a held slice to each query, most of them.
+    """Returns most of a held slice's rows that are nearest to each query.
 
     A query's neighbors depend on no other query of the call.
 
@@ -95,23 +97,23 @@ def nearest_in_cells(queries: np.ndarray, held: HeldCells, n_neighbors: int) -> 
     chosen = np.zeros((len(queries), n_neighbors), np.int32)
     squared = np.zeros(chosen.shape)
     with np.errstate(over="ignore"):  # these are lost
-        scaled = held.into(queries, held.cells.rows.dtype)
+        scaled = held.condition(queries, held.cells.rows.dtype)
     likely = np.searchsorted(held.prints, prints_of(scaled))
     likely = held.printed[np.minimum(likely, len(held.printed) - 1)]
     for start in range(0, len(queries), QUERY_BLOCK):
-        part = np.s_[start : start + QUERY_BLOCK]
-        count = len(chosen[part])
+        block = np.s_[start : start + QUERY_BLOCK]
+        count = len(chosen[block])
         room = (0, QUERY_BLOCK - count)
         table = _look_up(
             held.cells.placed,
             held.cells.blocks,
             held.cells.axes,
-            jax.device_put(np.pad(scaled[part], (room, (0, 0)))),
-            jax.device_put(np.pad(likely[part], room).astype(np.int32)),
+            jax.device_put(np.pad(scaled[block], (room, (0, 0)))),
+            jax.device_put(np.pad(likely[block], room).astype(np.int32)),
             count,
             n_neighbors=n_neighbors,
         )
-        chosen[part], squared[part] = (np.asarray(leaf)[:count] for leaf in table)
+        chosen[block], squared[block] = (np.asarray(leaf)[:count] for leaf in table)
     return _mended(queries, held, chosen, squared)
 
 
@@ -124,7 +126,7 @@ def nearest_of_many(queries: np.ndarray, held: HeldCells, n_neighbors: int) -> N
     squared = np.zeros(chosen.shape)
     cells, size = held.cells, capacity_for(len(queries))
     with np.errstate(over="ignore"):
-        scaled = held.into(queries, cells.rows.dtype, size)
+        scaled = held.condition(queries, cells.rows.dtype, size)
     along = scaled[: len(queries)]
     if cells.axes is not None:
         along = project(jax.device_put(scaled), cells.axes, len(queries))
@@ -168,7 +170,7 @@ def _look_up(
     *,
     n_neighbors: int,
 ) -> tuple[Int[Array, "queries neighbors"], Float[Array, "queries neighbors"]]:
-    """The rows nearest to each of the first `count` queries, and squared distances.
+    """Returns the rows nearest to each of `count` queries, and squared distances.
 
     One query after the other: none can change what another finds.
     """
@@ -195,12 +197,12 @@ def _look_up(
         nearness, best = jax.lax.top_k(met, kept)
         near = jnp.where(-jnp.inf < nearness, members[places[best]], nobody)
         # In their order: of equally distant rows the first is the nearest.
-        few = (0, max(0, n_neighbors - 1 - kept))
-        near = jnp.pad(jnp.append(near, likely), few, constant_values=nobody)
+        room = (0, max(0, n_neighbors - 1 - kept))
+        near = jnp.pad(jnp.append(near, likely), room, constant_values=nobody)
         near = jnp.sort(near)
-        again = jnp.append(False, near[1:] == near[:-1])
+        repeated = jnp.append(False, near[1:] == near[:-1])
         squared = times((rows[near] - query) ** 2, ones)
-        squared = jnp.where(again | (near == nobody), jnp.inf, squared)
+        squared = jnp.where(repeated | (near == nobody), jnp.inf, squared)
         order = jnp.argsort(squared)[:n_neighbors]
         return near[order], squared[order]
 

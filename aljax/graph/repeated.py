@@ -59,9 +59,9 @@ def check_comparable(metric: Any, knn: Any) -> None:
         metric: The distance between rows.
         knn: Neighbors that came with them; a list or tuple of None is none.
     """
-    told = "`metric='precomputed'`" if metric == PRECOMPUTED else ""
+    setting = "`metric='precomputed'`" if metric == PRECOMPUTED else ""
     empty = isinstance(knn, list | tuple) and all(table is None for table in knn)
-    told = told or ("" if knn is None or empty else "`precomputed_knn`")
-    if told:
-        got, remedy = f"is True beside {told}", "Drop repeated rows beforehand."
+    setting = setting or ("" if knn is None or empty else "`precomputed_knn`")
+    if setting:
+        got, remedy = f"is True beside {setting}", "Drop repeated rows beforehand."
         raise InputError("unique", got, "False, for rows are not compared", remedy)

@@ -90,7 +90,7 @@ def read_rows(
     gaps: float | None = None,
     copy: bool = True,
 ) -> Rows:
-    """Checked features or distances of rows; `name` is the argument in errors.
+    """Returns checked features or distances; `name` is the argument in errors.
 
     There may be no rows if `empty`.  Masked and missing entries become `gaps`: inf in
     distances, as do values that are too large; NaN in features, to be filled; or are
@@ -115,11 +115,11 @@ def read_rows(
         remedy = "Fill the masked ones, or drop their rows."
         raise InputError(name, "is masked", "an array with all its entries", remedy)
     table = by_rows(table) if gaps == np.inf else by_number(table)
-    wanted = "an array (points, features) of real numbers"
+    numbers = "an array (points, features) of real numbers"
     try:
         data = np.asarray(table)
     except ValueError as error:
-        raise InputError(name, f"is not an array ({error})", wanted) from error
+        raise InputError(name, f"is not an array ({error})", numbers) from error
     if data.ndim != 2 or len(data) < fewest or data.shape[1] == 0:
         remedy = ""
         if empty and data.shape[:1] == (0,):
@@ -133,7 +133,7 @@ def read_rows(
         raise InputError(name, f"has shape {data.shape}", expected, remedy)
     if data.dtype.kind in "cmM":
         remedy = "Convert what it means to numbers first."
-        raise InputError(name, f"has dtype {data.dtype}", wanted, remedy)
+        raise InputError(name, f"has dtype {data.dtype}", numbers, remedy)
     if data.dtype.kind not in "biuf":
         data = _read_objects(data, name, names_of(table), gaps=gaps)
     fixed = data.flags.owndata and not data.flags.writeable
@@ -258,7 +258,7 @@ def prints_of(rows: Rows) -> UInt[np.ndarray, "points"]:
         return upto[stored.indptr[1:]] - upto[stored.indptr[:-1]]
     prints = np.zeros(len(rows), np.uint64)
     for start in range(0, len(rows), PART):
-        part = np.ascontiguousarray(rows[start : start + PART] + 0)  # -0 is 0
-        bits = part.view(np.uint32).astype(np.uint64)
+        block = np.ascontiguousarray(rows[start : start + PART] + 0)  # -0 is 0
+        bits = block.view(np.uint32).astype(np.uint64)
         prints[start : start + PART] = (bits * factors.ravel()).sum(axis=1)
     return prints

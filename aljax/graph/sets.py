@@ -95,14 +95,14 @@ def _product(x: Any, y: Any) -> Distances:
 
 
 def _entries(rows: Any, others: Any) -> list[scipy.sparse.csr_matrix]:
-    """Sparse rows as sets of (column, value): a column for each pair that occurs."""
-    both = scipy.sparse.vstack([rows, others]).tocsr()
-    both.eliminate_zeros()
-    pairs = np.column_stack([both.indices, both.data])
+    """Returns sparse rows as sets: a column for each (column, value) that occurs."""
+    stacked = scipy.sparse.vstack([rows, others]).tocsr()
+    stacked.eliminate_zeros()
+    pairs = np.column_stack([stacked.indices, stacked.data])
     entries, place = np.unique(pairs, axis=0, return_inverse=True)
     ones = np.ones(len(pairs), np.float32)
-    shape = both.shape[0], len(entries)
-    coded = scipy.sparse.csr_matrix((ones, place.ravel(), both.indptr), shape=shape)
+    shape = stacked.shape[0], len(entries)
+    coded = scipy.sparse.csr_matrix((ones, place.ravel(), stacked.indptr), shape=shape)
     return [coded[: rows.shape[0]], coded[rows.shape[0] :]]
 
 

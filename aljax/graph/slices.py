@@ -92,7 +92,7 @@ def read_slices(
     ids: Any = None,
     copy: bool = True,
 ) -> list[Slice]:
-    """Checked slices: finite float rows, or the neighbors or graph made of them.
+    """Returns checked slices: finite float rows, or the neighbors or graph of them.
 
     float32 and small integers become float32, everything wider float64; sparse rows
     become a CSR matrix.
@@ -131,10 +131,14 @@ def read_slices(
         name = slice_name(first + t, labels)
         others = [slice_.columns for slice_ in read]
         try:
-            calls: dict[str, Any] = {"metric": metric, "missing": missing, "copy": copy}
+            options: dict[str, Any] = {
+                "metric": metric,
+                "missing": missing,
+                "copy": copy,
+            }
             argument = f"slices[{t}]"
             read.append(
-                read_slice(content, argument, name=name, others=others, **calls)
+                read_slice(content, argument, name=name, others=others, **options)
             )
         except InputError as error:
             if isinstance(error, GapError):
@@ -182,7 +186,7 @@ def read_slice(
     missing: str = "error",
     copy: bool = True,
 ) -> Slice:
-    """One checked slice, given by `argument`, and called `name` from then on.
+    """Returns one checked slice, passed as `argument`, and called `name` from then on.
 
     A frame has its columns in the order of the last of `others` that are as many.
     With `missing="median"` gaps are NaN, to be filled.
@@ -204,8 +208,8 @@ def read_slice(
     ids = tuple(as_plain(content.obs_names)) if is_anndata(content) else None
     if distances or columns is None:
         return Slice(rows.shape[0], rows, name, metric, ids=ids)
-    alike = [names for names in others if names and len(names) == len(columns)]
-    names = alike[-1] if alike else columns
+    of_that_width = [names for names in others if names and len(names) == len(columns)]
+    names = of_that_width[-1] if of_that_width else columns
     rows = arrange(rows, columns, names, argument)
     return Slice(rows.shape[0], rows, name, metric, names, ids)
 
@@ -222,10 +226,10 @@ def _warn_if_square(rows: Rows, name: str) -> None:
     if rows.shape[0] != rows.shape[1] or rows.shape[0] < 3:
         return
     if isinstance(rows, np.ndarray):
-        meant = not rows.diagonal().any() and rows.any() and (rows == rows.T).all()
+        suspicious = not rows.diagonal().any() and rows.any() and (rows == rows.T).all()
     else:
-        meant = rows.nnz and not abs(rows - rows.T).nnz
-    if meant:
+        suspicious = rows.nnz and not abs(rows - rows.T).nnz
+    if suspicious:
         warn(
             f"`{name}` is square and symmetric, and is read as features. If it holds "
             'distances, set `metric="precomputed"`; if the distances of neighbors, as '
