@@ -181,21 +181,21 @@ def solve_layout(
 
 
 def _named(name: str, options: dict[str, Any]) -> Adjoint:
-    """The adjoint of a name, as version 0.1 spelt it: others' options are ignored."""
-    kinds = {"implicit": Implicit, "anchored": Anchored, "unrolled": Unrolled}
-    if name not in kinds:
-        hint = nearest_name(name, [*kinds])
+    """Returns the adjoint of a name of version 0.1; others' options are ignored."""
+    classes = {"implicit": Implicit, "anchored": Anchored, "unrolled": Unrolled}
+    if name not in classes:
+        hint = nearest_name(name, [*classes])
         raise InputError("adjoint", f"is {name!r}", "Implicit(), ... or a name", hint)
     if {*options} - {"key"}:
         warn(
             f"options beside adjoint={name!r} are deprecated: give "
-            f"adjoint={kinds[name].__name__}(...) from aljax.layout.",
+            f"adjoint={classes[name].__name__}(...) from aljax.layout.",
             DeprecationWarning,
         )
     defaults: dict[str, Any] = {"key": None} if name == "unrolled" else {}
-    fields = {field.name for field in dataclasses.fields(kinds[name])}
+    fields = {field.name for field in dataclasses.fields(classes[name])}
     chosen = {option: options[option] for option in fields & {*options}}
-    return kinds[name](**defaults | chosen)
+    return classes[name](**defaults | chosen)
 
 
 @partial(jax.jit, static_argnames=("epochs", "n_shifts"))
@@ -208,11 +208,11 @@ def _unroll(
     epochs: tuple[int, int],
     n_shifts: int,
 ) -> Maps:
-    """Epochs in segments of about sqrt(last), of which only the starts are kept."""
+    """Runs epochs in segments of about sqrt(last), of which only starts are kept."""
     n_epochs, last = epochs
     options = {"key": key, "n_shifts": n_shifts, "optimizer": SMOOTH_ADAM}
-    kinds = {"optimizer": SMOOTH_ADAM, "terms": terms_in(params)}
-    state = init(start, n_epochs=n_epochs, **kinds)
+    recorded = {"optimizer": SMOOTH_ADAM, "terms": terms_in(params)}
+    state = init(start, n_epochs=n_epochs, **recorded)
     if last < n_epochs:
         fixed = jax.lax.stop_gradient((problem, params, state))
         state = run(*fixed, n_epochs - last, **options)

@@ -50,8 +50,8 @@ def coordinates_of(
         return None
     fixed = np.concatenate([y[mask] for y, mask in held])
     rows = np.mean([len(mask) for _, mask in held])
-    units, times, off = _compared(fixed, float(rows), params)
-    return None if 1 / ALIKE <= times <= ALIKE and off <= ALIKE else units
+    units, times, shift = _compared(fixed, float(rows), params)
+    return None if 1 / ALIKE <= times <= ALIKE and shift <= ALIKE else units
 
 
 def brought_near(
@@ -66,20 +66,20 @@ def brought_near(
     if params.space is not None or not positions or any(map(np.any, pinned)):
         return [*start]
     rows = np.mean([len(y) for y in positions])
-    units, times, off = _compared(np.concatenate(positions), float(rows), params)
-    return inward(units if times > WIDE or off > FAR else None, start)
+    units, times, shift = _compared(np.concatenate(positions), float(rows), params)
+    return inward(units if times > WIDE or shift > FAR else None, start)
 
 
 def _compared(
     positions: np.ndarray, rows: float, params: LayoutParams
 ) -> tuple[Units, float, float]:
-    """The units of positions, how many of the layout's a unit is, and how far off 0."""
+    """Returns units of positions, a unit in the layout's, and their shift from 0."""
     center = positions.mean(axis=0)
     spread = math.sqrt(np.mean((positions - center) ** 2))
     a, b = (float(np.mean(np.asarray(leaf))) for leaf in (params.a, params.b))
     unit = spread / (a ** (-1 / (2 * b)) * min(WIDEST, GROWTH * math.sqrt(rows)))
-    off = float(np.abs(center).max() / spread) if spread else math.inf
-    return Units(center, np.full_like(center, unit if unit > 0 else 1.0)), unit, off
+    shift = float(np.abs(center).max() / spread) if spread else math.inf
+    return Units(center, np.full_like(center, unit if unit > 0 else 1.0)), unit, shift
 
 
 def inward(coordinates: Units | None, maps: Sequence[Start | None]) -> list:

@@ -137,12 +137,12 @@ def warn_alone(
         return
     more = len(alone) - 1
     several = f" (and {more} other slice{'s' * (more > 1)})" if more else ""
-    said = f"{names[alone[0]]} has no mates in the slices before it{several}: "
+    message = f"{names[alone[0]]} has no mates in the slices before it{several}: "
     if all((t - 1, 1) in held for t in alone):
-        warn(said + "rows that are nearest in the data hold the maps together.")
+        warn(message + "rows that are nearest in the data hold the maps together.")
     else:
         remedy = "Give ids that recur, or all slices the same columns"
-        warn(f"{said}nothing holds the maps together. {remedy}.")
+        warn(f"{message}nothing holds the maps together. {remedy}.")
 
 
 def with_anchors(relations: Relations, held: Relations) -> Relations:
@@ -158,9 +158,9 @@ def with_anchors(relations: Relations, held: Relations) -> Relations:
             if lag >= FAR or lag == 1:
                 joined[t, lag] = new
         elif lag >= FAR:
-            there = {*zip(mates.rows.tolist(), mates.others.tolist(), strict=True)}
-            both = zip(new.rows.tolist(), new.others.tolist(), strict=True)
-            more = new.where(np.array([pair not in there for pair in both], bool))
+            mated = {*zip(mates.rows.tolist(), mates.others.tolist(), strict=True)}
+            anchored = zip(new.rows.tolist(), new.others.tolist(), strict=True)
+            more = new.where(np.array([pair not in mated for pair in anchored], bool))
             rows = np.concatenate([mates[:2], more[:2]], axis=1).T
             strengths = np.concatenate([mates.strengths, more.strengths])
             joined[t, lag] = by_row(rows, strengths)
@@ -292,9 +292,9 @@ def _turned(
     rows, places, apart, strengths = _joined(near, kept)
     least = STILL * y.std()
     for _ in range(TURNS if len(kept.rows) else 1):
-        way = y[rows] - places
-        length = np.maximum(np.linalg.norm(way, axis=1), NOTHING)
-        targets = places + way * (apart / length)[:, None]
+        moves = y[rows] - places
+        length = np.maximum(np.linalg.norm(moves, axis=1), NOTHING)
+        targets = places + moves * (apart / length)[:, None]
         y, before = turn_onto(y, y[rows], targets, strengths), y
         if np.abs(y[rows] - before[rows]).max() <= least:
             break
@@ -305,10 +305,10 @@ def _weighted(
     mates: Mates, t: int, s: int, weights: Sequence[np.ndarray | None] | None
 ) -> Float[np.ndarray, "_"]:
     """Returns the strengths of pairs of slice t in s, by the weights of both rows."""
-    here, there = (None, None) if weights is None else (weights[t], weights[s])
-    both = 1.0 if here is None else here[mates.others]
-    both = both + (1.0 if there is None else there[mates.rows])
-    return mates.strengths * both / 2
+    weights_t, weights_s = (None, None) if weights is None else (weights[t], weights[s])
+    total = 1.0 if weights_t is None else weights_t[mates.others]
+    total = total + (1.0 if weights_s is None else weights_s[mates.rows])
+    return mates.strengths * total / 2
 
 
 def width(rows: np.ndarray | None) -> int:
@@ -342,8 +342,8 @@ def agree(widths: Sequence[int], shares: Sequence[float]) -> bool:
         widths: Columns of each slice, 0 where it has no dense data.
         shares: Of mates, as `nearer` has them; none where there are no mates.
     """
-    alike = len({*widths}) == 1 and widths[0] > 0
-    return alike and (not len(shares) or float(np.mean(shares)) >= CLOSER)
+    comparable = len({*widths}) == 1 and widths[0] > 0
+    return comparable and (not len(shares) or float(np.mean(shares)) >= CLOSER)
 
 
 class Landmarks(NamedTuple):
@@ -370,15 +370,15 @@ def landmarks(data: np.ndarray, graph: FuzzyGraph) -> Landmarks:
 def anchors(earlier: Landmarks, later: Landmarks) -> Mates:
     """Returns landmarks of two slices that are each other's nearest."""
     center = earlier.data.mean(axis=0)
-    here, there = earlier.data - center, later.data - center
-    squared = here @ (-2 * there).T
-    squared += (here**2).sum(axis=1)[:, None]
-    squared += (there**2).sum(axis=1)
+    centered, centered_later = earlier.data - center, later.data - center
+    squared = centered @ (-2 * centered_later).T
+    squared += (centered**2).sum(axis=1)[:, None]
+    squared += (centered_later**2).sum(axis=1)
     nearest = squared.argmin(axis=1)
-    back = np.ascontiguousarray(squared.T).argmin(axis=1)  # along rows: faster
-    mutual = np.flatnonzero(back[nearest] == np.arange(len(here)))
+    nearest_back = np.ascontiguousarray(squared.T).argmin(axis=1)  # along rows: faster
+    mutual = np.flatnonzero(nearest_back[nearest] == np.arange(len(centered)))
     others = nearest[mutual]
-    apart = ((here[mutual] - there[others]) ** 2).sum(axis=1)
+    apart = ((centered[mutual] - centered_later[others]) ** 2).sum(axis=1)
     scale = earlier.reach[mutual] * later.reach[others]
     with np.errstate(over="ignore"):  # of rows whose neighbors coincide with them
         near = np.exp(-apart / np.maximum(scale, np.finfo(float).tiny))

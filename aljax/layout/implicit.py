@@ -174,7 +174,7 @@ class Anchored(Search):
     def at(
         self, problem: AlignedProblem, params: LayoutParams, start: Maps
     ) -> tuple["Anchored", Maps]:
-        """The same with its anchor, and the layout to start from.
+        """Returns the same with its anchor, and the layout to start from.
 
         Raises:
             InputError: If it is traced, or the pairs do not fit into memory.
@@ -187,8 +187,8 @@ class Anchored(Search):
         start = settled(problem, params, start, epochs=self.settle, rate=LOW)
         check = partial(check_memory, "near", maps=start, memory=self.memory)
         leaves = cut(np.asarray(start), np.asarray(problem.n_points), self.near, check)
-        made = dataclasses.replace(self, anchor=Anchor(start, leaves))
-        return made, made._descended(problem, params, start)
+        anchored = dataclasses.replace(self, anchor=Anchor(start, leaves))
+        return anchored, anchored._descended(problem, params, start)
 
     def theta(self, problem: AlignedProblem, params: LayoutParams) -> Theta:
         """Returns all that the minimum depends on."""
@@ -238,11 +238,11 @@ def settled(
 
 @jax.jit
 def descended(theta: Theta, start: Maps, steps: int | Int[Array, ""]) -> Maps:
-    """The maps after steps along the gradient of their loss, at a falling rate."""
+    """Returns maps after steps along the gradient of their loss, at a falling rate."""
     moves = moving(theta.problem)[:, None]
 
-    def step(count: Array, now: tuple[Maps, Any]) -> tuple[Maps, Any]:
-        maps, moments = now
+    def step(count: Array, state: tuple[Maps, Any]) -> tuple[Maps, Any]:
+        maps, moments = state
         updates, moments = DESCENDING.update(slope(theta, maps) * moves, moments)
         rate = RATE * (1 - count / steps) ** 2
         return maps - rate * moves * jnp.asarray(updates), moments
@@ -256,15 +256,15 @@ def solve_minimum(
     params: LayoutParams,
     start: Maps,
 ) -> Solution:
-    """The minimum that a search from the start leads to, with its derivative."""
+    """Returns the minimum that a search from the start finds, with its derivative."""
     frozen: Any = jax.lax.stop_gradient((problem, params, start))
     check_start(frozen[2], params)
-    made, begun = adjoint.at(*frozen)
-    theta = made.theta(problem, params)
-    at: Any = jax.lax.stop_gradient(theta)
+    ready, begun = adjoint.at(*frozen)
+    theta = ready.theta(problem, params)
+    fixed: Any = jax.lax.stop_gradient(theta)
     rtol = jnp.asarray(adjoint.rtol, start.dtype)
     limits: Any = {"tolerance": adjoint.tolerance, "max_steps": adjoint.max_steps}
-    minimum = find_minimum(at, begun, rtol=rtol, **limits)
+    minimum = find_minimum(fixed, begun, rtol=rtol, **limits)
     minimum = jax.lax.stop_gradient(minimum)
     converged = minimum.slope < adjoint.tolerance
     point = minimum.point

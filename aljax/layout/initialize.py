@@ -160,21 +160,21 @@ def _turn_onto(before: Start, start: Start, relations: Relations, t: int) -> Sta
 
 def turn_onto(
     positions: Float[np.ndarray, "points components"],
-    here: Float[np.ndarray, "mates components"],
-    there: Float[np.ndarray, "mates components"],
+    mates: Float[np.ndarray, "mates components"],
+    targets: Float[np.ndarray, "mates components"],
     weights: Float[np.ndarray, "mates"] | None = None,
 ) -> Start:
-    """Positions moved by the rotation and shift that best bring mates together.
+    """Returns positions moved by the rotation and shift that best join mates.
 
     Args:
         positions: The positions to move.
-        here: The mates' positions among them.
-        there: The positions that those should come to.
+        mates: The mates' positions among them.
+        targets: The positions that those should come to.
         weights: How much each pair of mates counts; None for all alike.
     """
-    before, after = (np.average(x, axis=0, weights=weights) for x in (here, there))
+    before, after = (np.average(x, axis=0, weights=weights) for x in (mates, targets))
     share = 1.0 if weights is None else weights[:, None]
-    left, _, right = np.linalg.svd((share * (here - before)).T @ (there - after))
+    left, _, right = np.linalg.svd((share * (mates - before)).T @ (targets - after))
     return (positions - before) @ (left @ right) + after
 
 
@@ -223,20 +223,20 @@ def from_mates(
 def put_at_mates(
     start: Start, t: int, maps: Sequence[Start | None], relations: Relations
 ) -> None:
-    """Put rows at the mean of their mates in the nearest slice with some, in place."""
+    """Puts rows at the mean of their mates in the nearest slice with some, in place."""
     for (earlier, offset), mates in sorted(relations.items(), key=lambda m: m[0][1]):
-        rows, others, there = mates.rows, mates.others, maps[earlier]
+        rows, others, other_map = mates.rows, mates.others, maps[earlier]
         if earlier + offset == t:
             rows, others = others, rows
         elif earlier == t:
-            there = maps[t + offset]
+            other_map = maps[t + offset]
         else:
             continue
-        if there is None:
+        if other_map is None:
             continue
-        new = np.isnan(start[rows, 0]) & ~np.isnan(there[others, 0])
+        new = np.isnan(start[rows, 0]) & ~np.isnan(other_map[others, 0])
         total, count = np.zeros_like(start), np.zeros((len(start), 1))
-        np.add.at(total, rows[new], there[others[new]])
+        np.add.at(total, rows[new], other_map[others[new]])
         np.add.at(count, rows[new], 1)
         reached = count[:, 0] > 0
         start[reached] = total[reached] / count[reached]

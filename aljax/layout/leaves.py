@@ -56,14 +56,14 @@ class Repelled(NamedTuple):
         leaves: Who repels whom.
         near: For each pair of near leaves, a block for each pair of points.
         far: A block for each pair of means.
-        own: The sums of each point's near blocks,
+        by_point: The sums of each point's near blocks,
         of_leaf: and of each mean's far ones.
     """
 
     leaves: Leaves
     near: Float[Array, "*slices pairs row column"]
     far: Float[Array, "*slices row column"]
-    own: Float[Array, "*slices components components points"]
+    by_point: Float[Array, "*slices components components points"]
     of_leaf: Float[Array, "*slices components components leaves"]
 
 
@@ -103,15 +103,15 @@ def cut(
         check: Called with the number of pairs, before they are stored.
     """
     width = 2 ** max(2, round(np.log2(max(1, sizes.max()) / 8) / 3))
-    parts = [
+    leaves_of_maps = [
         _halved(maps[:, :size].T, np.arange(size), width)
         for maps, size in zip(center, sizes, strict=True)
     ]
-    slices, count = len(parts), max(map(len, parts))
+    slices, count = len(leaves_of_maps), max(map(len, leaves_of_maps))
     check(slices * count**2)
     pairs = [
-        _near_pairs(maps.T, part, near)
-        for maps, part in zip(center, parts, strict=True)
+        _near_pairs(maps.T, leaves, near)
+        for maps, leaves in zip(center, leaves_of_maps, strict=True)
     ]
     most = max(map(len, pairs))
     # An outer loop cuts small maps again and again, into shapes that it has met.
@@ -120,8 +120,8 @@ def cut(
     points, inside = np.zeros((2, slices, count, width), np.int32)
     ends, shares = np.zeros((2, slices, most), np.int32), np.zeros((slices, most))
     far = np.ones((slices, count, count))
-    for t, (part, near_pairs) in enumerate(zip(parts, pairs, strict=True)):
-        for leaf, rows in enumerate(part):
+    for t, (leaves, near_pairs) in enumerate(zip(leaves_of_maps, pairs, strict=True)):
+        for leaf, rows in enumerate(leaves):
             points[t, leaf, : len(rows)], inside[t, leaf, : len(rows)] = rows, 1
         ends[:, t, : len(near_pairs)] = heads, tails = near_pairs.T
         shares[t, : len(near_pairs)] = np.where(heads == tails, 0.5, 1)
@@ -162,11 +162,11 @@ def repulsion_by_leaves(
     b: Float[Array, ""],
     **_: object,
 ) -> Float[Array, ""]:
-    """The repulsion of one slice, as `shifts.repulsion` has it of all pairs."""
+    """Returns the repulsion of one slice, as `shifts.repulsion` has it of all pairs."""
 
-    def energy(of: Meeting) -> Array:
-        squared = jnp.sum(of.differences() ** 2, axis=-3)
-        return jnp.sum(of.weights * repulsion_of_pairs(squared, a, b))
+    def energy(meeting: Meeting) -> Array:
+        squared = jnp.sum(meeting.differences() ** 2, axis=-3)
+        return jnp.sum(meeting.weights * repulsion_of_pairs(squared, a, b))
 
     total = energy(_near(embedding, degrees, leaves))
     total += energy(_far(embedding, degrees, leaves)) / 2
@@ -220,15 +220,15 @@ def repelled(
     a: Float[Array, ""],
     b: Float[Array, ""],
 ) -> Repelled:
-    """The curvature of the repulsion of one slice, `rate` times (d_i + d_k) f."""
+    """Returns the curvature of a slice's repulsion, `rate` times (d_i + d_k) f."""
     components, points = embedding.shape
     same = jnp.eye(components, dtype=embedding.dtype)[:, None, :, None]
 
-    def blocks(of: Meeting) -> Array:
+    def blocks(meeting: Meeting) -> Array:
         """Returns those of all rows and columns: (..., component, row, ., column)."""
-        difference = of.differences()
+        difference = meeting.differences()
         bend, turn = derivatives(
-            lambda squared: rate * of.weights * repulsion_of_pairs(squared, a, b),
+            lambda squared: rate * meeting.weights * repulsion_of_pairs(squared, a, b),
             jnp.sum(difference**2, axis=-3),
         )
         bend, turn = (each[..., None, :, None, :] for each in (bend, turn))
@@ -249,14 +249,14 @@ def repelled(
 
 
 def along(curved: Repelled, direction: Array) -> Float[Array, "components points"]:
-    """The curvature times a direction."""
+    """Returns the curvature times a direction."""
     leaves, near, far, by_point, of_leaf = curved
     rows = direction[:, leaves.points].swapaxes(0, 1)
     flat = rows.reshape(len(rows), -1)
     ahead = jnp.einsum("pij,pj->pi", near, flat[leaves.tails])
-    back = jnp.einsum("pij,pi->pj", near, flat[leaves.heads])
+    behind = jnp.einsum("pij,pi->pj", near, flat[leaves.heads])
     across = jnp.zeros_like(flat).at[leaves.heads].add(-ahead)
-    across = across.at[leaves.tails].add(-back).reshape(rows.shape)
+    across = across.at[leaves.tails].add(-behind).reshape(rows.shape)
     # A mean moves with its points, which share its force.
     means, shared = jax.vjp(lambda values: _means(values, leaves), direction)
     force = jnp.einsum("cdl,dl->cl", of_leaf, means)
@@ -269,4 +269,4 @@ def own_blocks(curved: Repelled) -> Float[Array, "components components points"]
     """The block of each point with itself."""
     leaves = curved.leaves
     share = curved.of_leaf / jnp.maximum(_count(leaves), 1) ** 2
-    return curved.own.at[..., leaves.points].add(share[..., None] * leaves.inside)
+    return curved.by_point.at[..., leaves.points].add(share[..., None] * leaves.inside)

@@ -166,7 +166,7 @@ def radii_in_map(
     difference = embedding[:, None, :] - embedding[:, neighbors]
     squared = jnp.sum(difference**2, axis=0)
     q = shares * jax.nn.sigmoid(-log_p(squared, a, b))
-    total, spread = (edge_degrees(neighbors, part) for part in (q, q * squared))
+    total, spread = (edge_degrees(neighbors, values) for values in (q, q * squared))
     return jnp.log(spread / jnp.where(total > 0, total, 1.0) + NEAR)
 
 

@@ -193,10 +193,10 @@ def product(theta: Theta, maps: Maps, curved: Curvature, direction: Maps) -> Map
 
 
 def _density(theta: Theta, maps: Maps) -> Float[Array, ""]:
-    of, by = theta.problem, theta.params
-    terms: Any = (of.neighbors, of.shares, of.radii, of.degrees)
-    terms += (by.a, by.b, by.dens_var_shift)
-    return jnp.sum(jnp.asarray(by.dens_lambda) * jax.vmap(density)(maps, *terms))
+    problem, params = theta.problem, theta.params
+    terms: Any = (problem.neighbors, problem.shares, problem.radii, problem.degrees)
+    terms += (params.a, params.b, params.dens_var_shift)
+    return jnp.sum(jnp.asarray(params.dens_lambda) * jax.vmap(density)(maps, *terms))
 
 
 def model(theta: Theta, maps: Maps) -> Model:
@@ -265,8 +265,8 @@ def _(primals: Any, tangents: Any) -> tuple[Maps, Maps]:
     maps = following(maps, theta, rtol)  # so that derivatives of this one follow, too
     bent = eqx.filter_jvp(lambda theta: slope(theta, maps), (theta,), (change,))[1]
     # Held: any set of layouts that leaves out the moves of all as one serves as well.
-    frozen, at = jax.lax.stop_gradient((theta, maps))
-    flat = flat_directions(frozen, at)
+    frozen, point = jax.lax.stop_gradient((theta, maps))
+    flat = flat_directions(frozen, point)
 
     def bend(direction: Maps) -> Maps:
         inside = project(direction, flat)
@@ -274,7 +274,7 @@ def _(primals: Any, tangents: Any) -> tuple[Maps, Maps]:
         return project(along, flat) + direction - inside
 
     def invert(_: Any, residual: Maps) -> Maps:
-        solved = newton_step(frozen, at, residual, rtol)
+        solved = newton_step(frozen, point, residual, rtol)
         return jnp.where(solved.lowest > 0, -solved.step, jnp.nan)
 
     bent = project(bent, flat)
@@ -283,7 +283,7 @@ def _(primals: Any, tangents: Any) -> tuple[Maps, Maps]:
 
 
 def flat_directions(theta: Theta, maps: Maps) -> Flat:
-    """The directions that change no term of the loss.
+    """Returns the directions that change no term of the loss.
 
     Each set of slices that mates link, one way or another, shifts along each axis and
     turns in each plane as one, unless a point of it is pinned or it is anchored;
@@ -322,8 +322,8 @@ def _linked(
     together = jnp.eye(slices, dtype=bool)
     index = jnp.arange(slices)
     for o, offset in enumerate(problem.offsets):
-        there = together.at[index, (index + offset) % slices].max(pulling[:, o])
-        together = there | there.T
+        mated = together.at[index, (index + offset) % slices].max(pulling[:, o])
+        together = mated | mated.T
     for _ in range(slices.bit_length()):
         together = together @ together
     return together

@@ -95,7 +95,7 @@ def solve(
     max_products: int,
     radius: Float[Array, ""] | float = jnp.inf,
 ) -> Solve:
-    """The step to the minimum of a quadratic model, within a radius as M measures.
+    """Returns the step to the minimum of a quadratic model, in a radius as M measures.
 
     It ends at the radius, and where a direction has no positive curvature: along that
     it goes as far as the radius, or not at all where that is infinite.
@@ -174,7 +174,7 @@ class _State(NamedTuple):
 
 
 def minimize(
-    both: Callable[[Array], tuple[Float[Array, ""], Array]],
+    value_and_gradient: Callable[[Array], tuple[Float[Array, ""], Array]],
     model: Callable[[Array], Model],
     start: Array,
     *,
@@ -183,13 +183,13 @@ def minimize(
     max_steps: int,
     max_products: int = 1_000,
 ) -> Minimum:
-    """A minimum of a function, from a start.
+    """Returns a minimum of a function, from a start.
 
     It ends with a step from a point within the tolerance that has met no direction
     without positive curvature; a saddle is left along one.
 
     Args:
-        both: The function's value and gradient at a point.
+        value_and_gradient: Those of the function at a point.
         model: Its second derivative there.
         start: Where to begin.
         tolerance: The largest entry of the gradient to end at.
@@ -203,14 +203,16 @@ def minimize(
     def stuck(now: _State) -> Bool[Array, ""]:
         return (now.steps >= max_steps) | ~(now.radius > eps * root)
 
-    def attempt(now: _State, of: Model) -> _State:
-        """One step; where it is no better, the next is shorter."""
+    def attempt(now: _State, local: Model) -> _State:
+        """Takes one step; where it is no better, the next is shorter."""
         last = jnp.max(jnp.abs(now.gradient)) <= tolerance
         forcing = jnp.minimum(FORCING, jnp.sqrt(jnp.linalg.norm(now.gradient) / root))
         limits: dict[str, Any] = {"radius": now.radius, "max_products": max_products}
-        solved = solve(of, now.gradient, rtol=jnp.where(last, rtol, forcing), **limits)
-        there = now.point + solved.step
-        value, gradient = both(there)
+        solved = solve(
+            local, now.gradient, rtol=jnp.where(last, rtol, forcing), **limits
+        )
+        point = now.point + solved.step
+        value, gradient = value_and_gradient(point)
         rough = solved.decrease < ROUNDING * eps * jnp.abs(now.value)
         by_slopes = -jnp.vdot(solved.step, now.gradient + gradient) / 2
         ratio = jnp.where(rough, by_slopes, now.value - value) / solved.decrease
@@ -219,7 +221,7 @@ def minimize(
         radius = jnp.where(ratio > 0.75, wider, now.radius)
         radius = jnp.where(ratio > 0.25, radius, solved.length / 4)
         return _State(
-            jnp.where(better, there, now.point),
+            jnp.where(better, point, now.point),
             jnp.where(better, value, now.value),
             jnp.where(better, gradient, now.gradient),
             radius,
@@ -231,10 +233,10 @@ def minimize(
         )
 
     def advance(now: _State) -> _State:
-        of = model(now.point)  # once for all attempts
+        local = model(now.point)  # once for all attempts
         return jax.lax.while_loop(
             lambda now: ~now.moved & ~now.ended & ~stuck(now),
-            lambda now: attempt(now, of),
+            lambda now: attempt(now, local),
             now._replace(moved=jnp.asarray(False)),
         )
 
@@ -244,7 +246,9 @@ def minimize(
     none, nothing = jnp.asarray(0, jnp.int32), jnp.asarray(jnp.nan, start.dtype)
     radius = jnp.asarray(FIRST_RADIUS, start.dtype) * root
     yes = jnp.asarray(True)
-    first = _State(start, *both(start), radius, nothing, none, none, yes, ~yes)
+    first = _State(
+        start, *value_and_gradient(start), radius, nothing, none, none, yes, ~yes
+    )
     end = jax.lax.while_loop(unfinished, advance, first)
     slope, before = (jnp.max(jnp.abs(state.gradient)) for state in (end, first))
     return Minimum(end.point, slope, before, end.lowest, end.steps, end.products)

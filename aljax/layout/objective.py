@@ -51,14 +51,14 @@ def over_slices(function: Callable[..., Array]) -> Callable[..., Array]:
 
     def mapped(maps: Array, *others: Any) -> Array:
         slices, *_, points = maps.shape
-        some = max(1, AT_ONCE // points)
-        if slices * points <= LARGE or slices <= some:
+        batch = max(1, AT_ONCE // points)
+        if slices * points <= LARGE or slices <= batch:
             return jax.vmap(function)(maps, *others)
         checkpointed = jax.checkpoint(
             lambda leaves: function(*leaves), prevent_cse=False
         )
         return jax.lax.map(
-            checkpointed, (maps, *others), batch_size=some if some > 1 else None
+            checkpointed, (maps, *others), batch_size=batch if batch > 1 else None
         )
 
     return mapped
@@ -74,7 +74,7 @@ def terms_of(
     ahead: Callable[[Array, Sequence[int]], Array],
     over: Callable[..., Callable[..., Array]] = jax.vmap,
 ) -> LossTerms:
-    """The objective, given how one slice's pairs and later slices are read.
+    """Returns the objective, given how a slice's pairs and later slices are read.
 
     `shifts` is what `repulsion` reads; `over` makes functions of one slice functions
     of all.
@@ -120,8 +120,8 @@ def check_terms(terms: Any, history: LossTerms) -> LossTerms:
     """
     if type(terms) is not type(history):
         name = type(history).__name__
-        kind = "an array" if isinstance(terms, jax.Array) else type(terms).__name__
-        got = f"returns {kind}"
+        type_name = "an array" if isinstance(terms, jax.Array) else type(terms).__name__
+        got = f"returns {type_name}"
         remedy = "Give the class of its terms to `init` as `terms`."
         remedy = remedy if isinstance(terms, LossTerms) else ""
         raise InputError("loss", got, f"{name}, as `aligned_loss` does", remedy)

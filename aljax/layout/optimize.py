@@ -192,7 +192,7 @@ def step(
     optimizer: optax.GradientTransformation = ADAM,
     loss: Loss = aligned_loss,
 ) -> LayoutState:
-    """One epoch: draws the pairs that repel, and follows the gradient.
+    """Runs one epoch: draws the pairs that repel, and follows the gradient.
 
     Args:
         problem: The graphs and mates.
@@ -220,8 +220,8 @@ def step(
 
     def record() -> LossTerms:
         row = jax.lax.div(state.epoch, stride)
-        put = partial(jax.lax.dynamic_update_index_in_dim, index=row, axis=0)
-        return jax.tree.map(put, state.history, terms(state.maps))
+        put_row = partial(jax.lax.dynamic_update_index_in_dim, index=row, axis=0)
+        return jax.tree.map(put_row, state.history, terms(state.maps))
 
     gradient = jax.grad(lambda maps: terms(maps).total())(state.maps)
     updates, moments = optimizer.update(gradient, state.moments, state.maps)
@@ -381,7 +381,7 @@ def bytes_of_row(problem: AlignedProblem, *, components: int, n_shifts: int) -> 
 def check_finite(maps: Float[Array, "*rows slices components points"]) -> None:
     """Checks that distances in the maps are finite; else says what may be to blame."""
     shards = [np.asarray(shard.data) for shard in jnp.asarray(maps).addressable_shards]
-    if not all(np.abs(part).max(initial=0) < LARGEST**0.5 for part in shards):
+    if not all(np.abs(shard).max(initial=0) < LARGEST**0.5 for shard in shards):
         got = "or another setting has led to maps in which distances are not finite"
         remedy = "Lower `learning_rate`, `repulsion_strength` or "
         remedy += "`alignment_regularisation`, or give a smaller `start`."

@@ -73,7 +73,7 @@ def hypergradient(
     through: Through = settings,
     adjoint: Implicit | Anchored | Unrolled = Implicit(),
 ) -> Hypergradient:
-    """The gradient of a loss of a layout by its settings, its graphs or its data.
+    """Returns the gradient of a layout's loss by its settings, graphs or data.
 
     Args:
         outer_loss: A function of the stacked maps; one that does not change when the
@@ -96,8 +96,8 @@ def hypergradient(
         return _unrolled(outer_loss, through, of, (problem, params, start), adjoint)
     pieces = through(problem, params, of)
     check_start(start, params)
-    made, begun = adjoint.at(*pieces, start)
-    ready = dataclasses.replace(made, settle=0)
+    prepared, begun = adjoint.at(*pieces, start)
+    ready = dataclasses.replace(prepared, settle=0)
     solution = solve_minimum(ready, *pieces, begun)
     value, gradient, solved = _adjoint(
         outer_loss, through, of, (problem, params), ready, solution.maps

@@ -145,11 +145,11 @@ def _state_with(
     of_maps: Callable[[np.ndarray], np.ndarray],
     of_terms: Callable[[np.ndarray], np.ndarray],
 ) -> LayoutState:
-    """A state whose maps (and moments of their shape) and terms are laid anew."""
-    like = state.maps.shape
+    """Returns a state with its maps, moments of their shape and terms laid anew."""
+    shape = state.maps.shape
 
     def moving(leaf: Array) -> Array:
-        same = leaf.shape[-len(like) :] == like
+        same = leaf.shape[-len(shape) :] == shape
         return on_device(of_maps(np.asarray(leaf))) if same else leaf
 
     return LayoutState(
@@ -194,8 +194,8 @@ def _pack_problem(problem: AlignedProblem, rows: Rows) -> PackedProblem:
     sizes = np.array(rows.sizes)[owners]
     first = places[:: rows.length] - begins[owners]
 
-    def cut(array: Any, **how: Any) -> Array:
-        return on_device(_cut(np.asarray(array), rows, axis=0, **how))
+    def cut(array: Any, **options: Any) -> Array:
+        return on_device(_cut(np.asarray(array), rows, axis=0, **options))
 
     return PackedProblem(
         neighbors=on_device(_cut(neighbors, rows, axis=0, fill=places), np.int32),

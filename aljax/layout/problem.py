@@ -118,7 +118,7 @@ def stack(
     offsets: Sequence[int] = (),
     densmap: bool = False,
 ) -> AlignedProblem:
-    """One problem from the slices' graphs: padded, and each slice shuffled once.
+    """Returns one problem of the slices' graphs: padded, and each slice shuffled once.
 
     Args:
         graphs: One for each slice.
@@ -141,16 +141,16 @@ def stack(
             has no radii.
     """
     sizes = [graph.degrees.shape[0] for graph in graphs]
-    everything = [*sizes, *after]
-    capacity = round_up(max(everything)) if capacity is None else capacity
+    all_sizes = [*sizes, *after]
+    capacity = round_up(max(all_sizes)) if capacity is None else capacity
     if capacity < max(sizes):
         got = f"is {capacity}, but a slice has {max(sizes)} points"
         raise InputError("capacity", got, "at least as many, or None")
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
     for size in before:
         rng.permutation(size)
-    order = np.tile(np.arange(capacity), (len(everything), 1))
-    for t, size in enumerate(everything):
+    order = np.tile(np.arange(capacity), (len(all_sizes), 1))
+    for t, size in enumerate(all_sizes):
         order[t, :size] = rng.permutation(size)
     place = np.argsort(order, axis=1)
     order = order[: len(sizes)]
@@ -195,16 +195,16 @@ def radii_of(graph: FuzzyGraph, name: str) -> np.ndarray:
 
 
 def _shares(neighbors: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Of each entry the share of its edge: half where the other end lists it, too."""
+    """Returns each entry's share of its edge: half where the other end has it, too."""
     slices, _, capacity = neighbors.shape
     slice_of = np.arange(slices)[:, None, None]
     heads = np.broadcast_to(np.arange(capacity), neighbors.shape)
-    there, back = (
+    codes, reversed_codes = (
         (slice_of * capacity + end) * capacity + other
         for end, other in ((heads, neighbors), (neighbors, heads))
     )
     present = weights > 0
-    return present / (1.0 + np.isin(back, there[present]))
+    return present / (1.0 + np.isin(reversed_codes, codes[present]))
 
 
 def _stack_graphs(
@@ -221,9 +221,9 @@ def _stack_graphs(
         neighbors[t, : len(listed), : rows[t].size] = place[t, listed]
     placed = jax.device_put(neighbors)
     del neighbors
-    kind = jax.dtypes.canonicalize_dtype(float)
-    weights = np.zeros((slices, width, capacity), kind)
-    degrees = np.zeros((slices, capacity), kind)
+    dtype = jax.dtypes.canonicalize_dtype(float)
+    weights = np.zeros((slices, width, capacity), dtype)
+    degrees = np.zeros((slices, capacity), dtype)
     for t, graph in enumerate(graphs):
         weighed = np.asarray(graph.weights)[1:, rows[t]]
         weights[t, : len(weighed), : rows[t].size] = weighed
@@ -239,10 +239,10 @@ def _stack_mates(
     width = max((int(r.max(initial=0)) + 1 for r in ranks.values()), default=1)
     shape = (slices, len(offsets), shared_width(width), 1)
     mates = np.tile(np.arange(capacity, dtype=np.int32), shape)
-    kind = jax.dtypes.canonicalize_dtype(float)
-    strengths = np.zeros(mates.shape, kind)
+    dtype = jax.dtypes.canonicalize_dtype(float)
+    strengths = np.zeros(mates.shape, dtype)
     measured = any(pair.moves is not None for pair in relations.values())
-    moves = np.zeros(mates.shape, kind) if measured else None
+    moves = np.zeros(mates.shape, dtype) if measured else None
     for (t, offset), pair in relations.items():
         entry = (t, offsets.index(offset), ranks[t, offset], place[t, pair.rows])
         mates[entry] = place[t + offset, pair.others]

@@ -165,7 +165,7 @@ def _repulsion_in_blocks(
     *curve: Any,
     space: Space = None,
 ) -> Float[Array, ""]:
-    """The repulsion of one slice as a sum over blocks of points, one on each device.
+    """Returns a slice's repulsion as a sum over blocks of points, one on each device.
 
     All shifts at once: the devices sum the gradient one time.
     """
@@ -178,9 +178,9 @@ def _repulsion_in_blocks(
     )
     blocks = jax.lax.with_sharding_constraint(blocks, PartitionSpec(POINTS))
     ring = ring_of(embedding, degrees, n_points)
-    how: Any = {"at_once": shifts.steps.size, "space": space}
+    kwds: Any = {"at_once": shifts.steps.size, "space": space}
     repelled = jax.vmap(
-        lambda block: repulsion_of_block(block, ring, n_points, shifts, *curve, **how)
+        lambda block: repulsion_of_block(block, ring, n_points, shifts, *curve, **kwds)
     )
     return jnp.sum(repelled(blocks))
 
@@ -203,23 +203,23 @@ def _ahead(
 
 
 def _ahead_of_device(held: Array, *, offsets: Sequence[int], shares: int) -> Array:
-    """`ahead` of one device's slices, with those that the devices after it send."""
-    here = len(held)
+    """Returns `ahead` of a device's slices, with those that later devices send."""
+    width = len(held)
     needed: dict[int, int] = {}  # slices, from the first, of the device so far ahead
     for offset in offsets:
-        step, first = divmod(offset, here)
-        needed[step] = here
+        step, first = divmod(offset, width)
+        needed[step] = width
         needed[step + 1] = max(needed.get(step + 1, 0), first)
 
     def sent(step: int) -> Array:
-        pairs = [((to + step) % shares, to) for to in range(shares)]
-        part = held[: needed[step]]
-        return jax.lax.ppermute(part, SLICES, pairs) if step and len(part) else part
+        pairs = [((target + step) % shares, target) for target in range(shares)]
+        head = held[: needed[step]]
+        return jax.lax.ppermute(head, SLICES, pairs) if step and len(head) else head
 
     parts = {step: sent(step) for step in needed}
     later = []
     for offset in offsets:
-        step, first = divmod(offset, here)
+        step, first = divmod(offset, width)
         later.append(jnp.concatenate([parts[step][first:], parts[step + 1][:first]]))
     return jnp.stack(later, axis=1)
 
@@ -263,11 +263,11 @@ def place(
     processes = len({device.process_index for device in mesh.devices.flat})
     # Processes share the slices, or the points of a single one.
     shared = SLICES if mesh.shape[SLICES] > 1 else POINTS
-    wanted = dict(widths or widths_of(problem))
+    padded = dict(widths or widths_of(problem))
     slices_here = processes if shared == SLICES else 1
-    wanted["slices"] = round_to(wanted["slices"], mesh.shape[SLICES] // slices_here)
-    wanted["points"] = round_to(wanted["points"], mesh.shape[POINTS])
-    points_here = wanted["points"] // (processes if shared == POINTS else 1)
+    padded["slices"] = round_to(padded["slices"], mesh.shape[SLICES] // slices_here)
+    padded["points"] = round_to(padded["points"], mesh.shape[POINTS])
+    points_here = padded["points"] // (processes if shared == POINTS else 1)
 
     def put(array: np.ndarray, *spec: str | None) -> Array:
         shape = list(array.shape)
@@ -281,7 +281,7 @@ def place(
         return jax.make_array_from_process_local_data(sharding, array, tuple(shape))
 
     def spread(name: str, array: Array) -> Array:
-        sizes = wanted | ({"points": points_here} if name in TABLES else {})
+        sizes = padded | ({"points": points_here} if name in TABLES else {})
         filled = _fill(array, [sizes[axis] for axis in _axes(name)])
         inner = [None] * (filled.ndim - 2)
         return put(filled, SLICES, *([*inner, POINTS] if name in TABLES else []))
@@ -290,18 +290,18 @@ def place(
         values = np.asarray(array)
         if not values.ndim:
             return put(values)
-        more = wanted["slices"] - len(values)  # of no weight, but finite
+        more = padded["slices"] - len(values)  # of no weight, but finite
         return put(np.pad(values, (0, more), mode="edge"), SLICES)
 
     def moving(array: Array) -> Array:
         if not _like(array, state.maps):
             return put(np.asarray(array))
         *further, _, components, _ = array.shape
-        shape = (*further, wanted["slices"], components, wanted["points"])
+        shape = (*further, padded["slices"], components, padded["points"])
         return put(_fill(array, shape), *[None] * len(further), SLICES)
 
     def term(array: Array) -> Array:
-        return put(_fill(array, (len(array), wanted["slices"])), None, SLICES)
+        return put(_fill(array, (len(array), padded["slices"])), None, SLICES)
 
     tables = {name: leaf for name, leaf in vars(problem).items() if leaf is not None}
     offsets = tables.pop("offsets")

@@ -30,9 +30,9 @@ class Shifts(NamedTuple):
 def draw_shifts(
     key: jax.Array, n_points: Int[Array, "*slices"], *, n_shifts: int
 ) -> Shifts:
-    """Shifts 1..h, h = floor(n / 2), one drawn from each of `n_shifts` equal strata.
+    """Draws one of the shifts 1..floor(n / 2) from each of `n_shifts` equal strata.
 
-    Shift s pairs row i with row (i + s) mod n: together 1..h meet every pair once
+    Shift s pairs row i with row (i + s) mod n: 1..h = floor(n / 2) meet every pair once
     (h itself twice, where 2h = n).  A shift's weight is the width of its stratum, so
     the estimate has no bias, and `n_shifts` >= h is exact.
     """
@@ -42,8 +42,8 @@ def draw_shifts(
     stratum = jnp.arange(n_shifts, dtype=jnp.int32)
     width = least + (stratum < more)
     low = stratum * least + jnp.minimum(stratum, more)
-    drawn = (jax.random.uniform(key, width.shape) * width).astype(jnp.int32)
-    steps = low + 1 + jnp.clip(drawn, 0, jnp.maximum(width - 1, 0))
+    offset = (jax.random.uniform(key, width.shape) * width).astype(jnp.int32)
+    steps = low + 1 + jnp.clip(offset, 0, jnp.maximum(width - 1, 0))
     twice = 2 * steps == n_points[..., None]
     return Shifts(steps, jnp.where(twice, 0.5, 1.0) * width)
 
@@ -77,15 +77,15 @@ def ring_of(
     degrees: Float[Array, "points"],
     n_points: Int[Array, ""],
 ) -> Block:
-    """A slice whose first `n_points` entries stand twice in a row.
+    """Returns a slice whose first `n_points` entries stand twice in a row.
 
     A shift by s is then one contiguous read from place s on.
     """
 
     def twice(values: Array) -> Array:
-        again = jnp.concatenate([values, values], axis=1)
+        doubled = jnp.concatenate([values, values], axis=1)
         place = (jnp.zeros_like(n_points), n_points)
-        return jax.lax.dynamic_update_slice(again, values, place)
+        return jax.lax.dynamic_update_slice(doubled, values, place)
 
     return Block(twice(embedding), twice(degrees[None])[0], 0)
 
@@ -101,7 +101,7 @@ def repulsion_of_block(
     at_once: int = CHUNK,
     space: Space = None,
 ) -> Float[Array, ""]:
-    """The part of the repulsion whose pairs have their first point in a block.
+    """Returns the repulsion of pairs that have their first point in a block.
 
     The ring of the slice stands in `ring` from place `ring.first` on;
     `at_once` shifts are read at a time.
@@ -117,15 +117,15 @@ def repulsion_of_block(
         degrees = jax.lax.dynamic_slice(ring.degrees, (start,), (points,))
         return squared_distance(block.positions, partner, space), degrees
 
-    def add(total: Array, some: Shifts) -> tuple[Array, None]:
-        squared, degrees = jax.vmap(met)(some.steps)
+    def add(total: Array, chunk: Shifts) -> tuple[Array, None]:
+        squared, degrees = jax.vmap(met)(chunk.steps)
         weights = jnp.where(inside, block.degrees + degrees, 0.0)
-        weights = weights * some.weights[:, None]
+        weights = weights * chunk.weights[:, None]
         return total + jnp.sum(weights * repulsion_of_pairs(squared, a, b)), None
 
     # Few at a time stay in the processor's cache, and their derivatives are made anew.
-    kind = jnp.result_type(block.positions, block.degrees, shifts.weights, a, b)
-    pairs = jnp.zeros((), kind)
+    dtype = jnp.result_type(block.positions, block.degrees, shifts.weights, a, b)
+    pairs = jnp.zeros((), dtype)
     if shifts.steps.size <= at_once:
         pairs, _ = add(pairs, shifts)
     else:
