@@ -42,18 +42,18 @@ class Overlap(NamedTuple):
     Attributes:
         shared: |f(N_i) & N_i'|.
         mapped: |f(N_i)|.
-        there: |N_i'|, of rows that have mates.
+        neighbors: |N_i'|, of rows that have mates.
         linked: How many rows of the later slice have mates.
     """
 
     shared: Float[np.ndarray, "mates"]
     mapped: Int[np.ndarray, "mates"]
-    there: Int[np.ndarray, "mates"]
+    neighbors: Int[np.ndarray, "mates"]
     linked: int
 
     def jaccard(self) -> Float[np.ndarray, "mates"]:
         """Returns |f(N_i) & N_i'| / |f(N_i) | N_i'|; 1 where both are empty."""
-        either = self.mapped + self.there - self.shared
+        either = self.mapped + self.neighbors - self.shared
         return np.where(either > 0, self.shared / np.maximum(either, 1), 1.0)
 
 
@@ -97,11 +97,11 @@ def overlap(
     linked[mates.others] = 1
     mapped = scipy.sparse.csr_matrix(before @ mapping)[mates.rows]
     mapped.data[:] = 1
-    there = after[mates.others]
-    there.data *= linked[there.indices]
-    there.eliminate_zeros()
-    shared = np.asarray(mapped.multiply(there).sum(axis=1)).ravel()
-    sizes = mapped.getnnz(axis=1), there.getnnz(axis=1)
+    neighbors = after[mates.others]
+    neighbors.data *= linked[neighbors.indices]
+    neighbors.eliminate_zeros()
+    shared = np.asarray(mapped.multiply(neighbors).sum(axis=1)).ravel()
+    sizes = mapped.getnnz(axis=1), neighbors.getnnz(axis=1)
     return Overlap(shared, *sizes, int(linked.sum()))
 
 
@@ -112,8 +112,8 @@ def judge(overlap: Overlap) -> Verdict:
     sqrt(2 sum C); 10 edges more keep slices with few from saying much.
     """
     shared = float(overlap.shared.sum())
-    chance = float(overlap.mapped @ overlap.there) / max(overlap.linked - 1, 1)
-    most = float((overlap.mapped + overlap.there).sum()) / 2
+    chance = float(overlap.mapped @ overlap.neighbors) / max(overlap.linked - 1, 1)
+    most = float((overlap.mapped + overlap.neighbors).sum()) / 2
     if most <= chance:
         return UNKNOWN
     return Verdict(
@@ -172,23 +172,23 @@ def check_evidence(
         order, other = best_order(mates, *sides)
         better = other.agreement - verdict.agreement > verdict.gap
         hint = f"; {order} {other.share:.2g}" if better else ""
-        back = reverse(mates, *sides) if near else UNKNOWN
-        gain = back.agreement - verdict.agreement
+        flipped = reverse(mates, *sides) if near else UNKNOWN
+        gain = flipped.agreement - verdict.agreement
         hint = "; reversed?" if gain > 2 * verdict.gap else hint
         if gain > max(EVIDENT, 2 * verdict.blur) and offset == 1 and t in dicts:
-            turned[t] = f"{verdict.share:.2g} (the other way round {back.share:.2g})"
+            turned[t] = f"{verdict.share:.2g} (the other way round {flipped.share:.2g})"
         elif (near or better) and verdict.blur <= BLUR:
             shares = f"{verdict.share:.2g} (by chance {verdict.chance:.2g}{hint})"
             cases.append(f"{shares} between {names[t]} and {names[t + offset]}")
-    meant = "the share of neighbors that mates have in common is"
+    lead = "the share of neighbors that mates have in common is"
     if turned:
         t = min(turned)
         expected = f"rows of {names[t]} mapped to rows of {names[t + 1]}"
-        got = f"is reversed: {meant} {turned[t]}"
+        got = f"is reversed: {lead} {turned[t]}"
         raise ReversedError.about({t: dicts[t] for t in turned}, got, expected, TURN)
     if cases:
         remedy = "Check the order of rows and slices"
-        warn(f"The data contradict `relations`: {meant} {', '.join(cases)}. {remedy}.")
+        warn(f"The data contradict `relations`: {lead} {', '.join(cases)}. {remedy}.")
 
 
 def reverse(

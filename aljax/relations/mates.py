@@ -61,11 +61,11 @@ def chain(first: Mates, second: Mates) -> Mates:
 
 
 def read_weights(
-    weights: Any, count: int, name: str, of: str
+    weights: Any, count: int, name: str, owner: str
 ) -> Float[np.ndarray, "_"] | None:
     """Returns `count` finite weights of at least 0; None stays None.
 
-    `name` and `of` say in messages which argument they are, and of which slices.
+    In messages `name` is the argument that they are, and `owner` the slices.
 
     Raises:
         InputError: Another shape or kind, a weight below 0, NaN or infinite.
@@ -76,13 +76,13 @@ def read_weights(
     try:
         checked = np.array(weights, dtype=float)  # a copy: they are kept
     except (TypeError, ValueError) as error:
-        got = f"of {of} cannot be read as numbers ({error})"
+        got = f"of {owner} cannot be read as numbers ({error})"
         raise InputError(name, got, expected) from error
     if checked.shape != (count,):
-        raise InputError(name, f"of {of} has shape {checked.shape}", expected)
+        raise InputError(name, f"of {owner} has shape {checked.shape}", expected)
     wrong = np.flatnonzero(~(np.isfinite(checked) & (checked >= 0)))
     if wrong.size:
-        got = f"of {of} has {checked[wrong[0]]} at {wrong[0]}"
+        got = f"of {owner} has {checked[wrong[0]]} at {wrong[0]}"
         raise InputError(name, got, expected)
     return checked
 
@@ -107,6 +107,6 @@ def linked(relations: Relations) -> Relations:
     return {pair: mates for pair, mates in relations.items() if mates.rows.size}
 
 
-def read_pull(weights: Any, name: str, of: Slice, _: int) -> np.ndarray | None:
+def read_pull(weights: Any, name: str, slice_: Slice, _: int) -> np.ndarray | None:
     """Returns how strongly each row of a slice pulls at its mates, checked."""
-    return read_weights(weights, of.rows, name, of.name)
+    return read_weights(weights, slice_.rows, name, slice_.name)

@@ -51,9 +51,9 @@ def members_by_relations(relations: Relations, sizes: Sequence[int]) -> Members:
             rows, others = np.asarray(mates.rows), np.asarray(mates.others)
             _, first = np.unique(others, return_index=True)
             free = first[code[others[first]] < 0]
-            members, once = np.unique(codes[before][rows[free]], return_index=True)
-            once = once[~np.isin(members, code)]
-            code[others[free[once]]] = codes[before][rows[free[once]]]
+            members, firsts = np.unique(codes[before][rows[free]], return_index=True)
+            firsts = firsts[~np.isin(members, code)]
+            code[others[free[firsts]]] = codes[before][rows[free[firsts]]]
         new = np.flatnonzero(code < 0)
         code[new] = len(names) + np.arange(len(new))
         names += [f"{t}-{row}" for row in new]

@@ -135,19 +135,19 @@ def from_dict(relation: Any, t: int, slices: Slices, *, name: str) -> Mates:
     pairs = _rows_of(relation, t, name)
     try:
         for column, verb in enumerate(("from", "to")):
-            of, remedy = slices[t + column], DIRECTION
-            _check_rows(pairs[:, column], of, name, f"maps {verb}", remedy=remedy)
+            slice_, remedy = slices[t + column], DIRECTION
+            _check_rows(pairs[:, column], slice_, name, f"maps {verb}", remedy=remedy)
     except InputError as error:
-        sizes = [of.rows for of in slices[t : t + 2]]
+        sizes = [slice_.rows for slice_ in slices[t : t + 2]]
         swapped = pairs[:, ::-1]
         if ((swapped < 0) | (swapped >= sizes)).any():
             raise
-        told = (
+        statement = (
             error.got,
             error.expected,
             f"{DIRECTION} It would fit reversed: p{TURN[1:]}",
         )
-        raise ReversedError.about({t: name}, *told) from None
+        raise ReversedError.about({t: name}, *statement) from None
     return by_row(pairs)
 
 
@@ -171,11 +171,11 @@ def _rows_of(relation: Any, t: int, name: str) -> Int[np.ndarray, "mates 2"]:
 
 
 def _check_rows(
-    rows: np.ndarray, of: Slice, name: str, got: str, *, remedy: str = ""
+    rows: np.ndarray, slice_: Slice, name: str, got: str, *, remedy: str = ""
 ) -> None:
-    wrong = rows[(rows < 0) | (rows >= of.rows)]
+    wrong = rows[(rows < 0) | (rows >= slice_.rows)]
     if wrong.size:
-        expected = f"rows 0 to {of.rows - 1} of {of.name}"
+        expected = f"rows 0 to {slice_.rows - 1} of {slice_.name}"
         raise InputError(name, f"{got} row {wrong[0]}", expected, remedy)
 
 
@@ -225,33 +225,33 @@ def read_ids(ids: Any, slices: Slices) -> tuple[SliceIds, ...]:
         expected = f"{len(slices)} sequences of ids, one a slice"
         raise InputError("relations", f"has ids for {len(ids)} slices", expected)
     read: list[SliceIds] = []
-    for t, (values, of) in enumerate(zip(ids, slices, strict=True)):
-        again = t > 0 and len(read[-1]) == of.rows and _same(values, ids[t - 1])
+    for t, (values, slice_) in enumerate(zip(ids, slices, strict=True)):
+        repeated = t > 0 and len(read[-1]) == slice_.rows and _same(values, ids[t - 1])
         name = f"relations[{t}]"
-        read.append(read[-1] if again else read_slice_ids(values, of, name=name))
+        read.append(read[-1] if repeated else read_slice_ids(values, slice_, name=name))
     return tuple(read)
 
 
 def _same(values: Any, before: Any) -> bool:
     """Tells at no great cost that two columns of ids are the same; False if unsure."""
     arrays = isinstance(values, np.ndarray) and isinstance(before, np.ndarray)
-    alike = arrays and values.dtype == before.dtype and values.dtype.kind in "iuU"
-    return values is before or (alike and np.array_equal(values, before))
+    same_type = arrays and values.dtype == before.dtype and values.dtype.kind in "iuU"
+    return values is before or (same_type and np.array_equal(values, before))
 
 
 def read_slice_ids(
-    values: Any, of: Slice, *, name: str, rows: Sequence[int] | None = None
+    values: Any, slice_: Slice, *, name: str, rows: Sequence[int] | None = None
 ) -> SliceIds:
     """Returns checked ids of one slice; `name` and numbers of `rows` are for errors."""
-    ids, owner = as_plain(values), f"of {of.name}"
-    expected = f"one id for each of its {of.rows} rows, None for nobody"
+    ids, owner = as_plain(values), f"of {slice_.name}"
+    expected = f"one id for each of its {slice_.rows} rows, None for nobody"
     if isinstance(ids, str) or not isinstance(ids, Sequence):
         raise InputError(name, f"{owner} is {kind_of(values)}", expected)
-    if len(ids) != of.rows:
+    if len(ids) != slice_.rows:
         raise InputError(name, f"{owner} has {len(ids)} ids", expected)
     check_hashable(ids, name, f"{owner} ")
     first: dict[Hashable, int] = {}
-    rows = range(of.rows) if rows is None else rows
+    rows = range(slice_.rows) if rows is None else rows
     repeated = [
         f"{value!r} in rows {rows[first[value]]} and {rows[row]}"
         for row, value in enumerate(ids)
@@ -280,8 +280,8 @@ def from_ids(ids: Sequence[SliceIds], *, window: int, first: int = 1) -> Relatio
 
     @cache
     def between(t: int, later: int) -> Mates:
-        there = rows(later)
-        pairs = [(row, there[v]) for v, row in rows(t).items() if v in there]
+        later_rows = rows(later)
+        pairs = [(row, later_rows[v]) for v, row in rows(t).items() if v in later_rows]
         return by_row(np.array(pairs, np.int64).reshape(-1, 2))
 
     # For each slice the first one that has the very same ids.
@@ -337,7 +337,7 @@ def _from_pair(values: Any, key: tuple[int, int], slices: Slices) -> Mates:
     if len(np.unique(pairs, axis=0)) < len(pairs):
         expected = "each once, with a weight that says how surely they belong together"
         raise InputError(name, "has a pair of rows twice", expected)
-    of = " and ".join(slices[t].name for t in key)
-    weights = read_weights(weights, len(pairs), f"{name}[1]", of)
+    owners = " and ".join(slices[t].name for t in key)
+    weights = read_weights(weights, len(pairs), f"{name}[1]", owners)
     pairs = pairs.astype(np.int64)
     return by_row(pairs if key[0] < key[1] else pairs[:, ::-1], weights)

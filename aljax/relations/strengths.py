@@ -89,12 +89,12 @@ def relate(
 def check_comparable(
     data: Sequence[np.ndarray | None],
     name: str = "motion_fidelity",
-    asks: str = "is above 0",
+    value: str = "is above 0",
     remedy: str = "Set it to 0",
 ) -> None:
     """Checks that mates of any two slices can be compared in the data.
 
-    `name` is the setting that asks for it, `asks` its value in words and `remedy`
+    `name` is the setting that asks for it, `value` its value in words and `remedy`
     one that does not ask.
 
     Raises:
@@ -112,7 +112,7 @@ def check_comparable(
         else:
             continue
         remedy = f"{remedy}, or give all slices the same dense columns."
-        raise InputError(name, f"{asks}, but {got}", expected, remedy)
+        raise InputError(name, f"{value}, but {got}", expected, remedy)
 
 
 def scales_of(data: Sequence[Any], graphs: Sequence[FuzzyGraph]) -> list[float]:
@@ -149,10 +149,10 @@ def measure_moves(
 def lengths(
     before: np.ndarray, after: np.ndarray, rows: np.ndarray, others: np.ndarray
 ) -> Float[np.ndarray, "mates"]:
-    """Distances of pairs of rows of two arrays, in double precision."""
+    """Returns distances of pairs of rows of two arrays, in double precision."""
     apart = np.zeros(len(rows))
     for start in range(0, len(rows), BLOCK):
-        part = slice(start, start + BLOCK)
-        moved = before[rows[part]].astype(float) - after[others[part]]
-        apart[part] = np.linalg.norm(moved, axis=1)
+        block = slice(start, start + BLOCK)
+        moved = before[rows[block]].astype(float) - after[others[block]]
+        apart[block] = np.linalg.norm(moved, axis=1)
     return apart

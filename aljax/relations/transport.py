@@ -116,14 +116,14 @@ def plan_of(
     *,
     sizes: tuple[int, int],
 ) -> Float[Array, "pairs"]:
-    """Sinkhorn's steps in the log domain, as corrections of both potentials."""
+    """Takes Sinkhorn's steps in the log domain, as corrections of both potentials."""
     share = reach / (reach + epsilon)
 
     def mass(f: Array, g: Array) -> Array:
         return jnp.exp((f[rows] + g[others] - costs) / epsilon)
 
-    def correct(old: Array, pairs: Array, of: Array) -> Array:
-        met = jax.ops.segment_sum(of, pairs, len(old))
+    def correct(old: Array, pairs: Array, masses: Array) -> Array:
+        met = jax.ops.segment_sum(masses, pairs, len(old))
         return share * (old - epsilon * jnp.log(jnp.maximum(met, LEAST)))
 
     @jax.checkpoint
