@@ -64,7 +64,7 @@ RENAMED = {
 
 
 def __getattr__(name: str) -> Any:
-    """A measure by the name that it had in version 0.1, with a warning."""
+    """Returns a measure by the name that it had in version 0.1, with a warning."""
     if name not in RENAMED:
         hint = nearest_name(name, __all__)
         raise AttributeError(

@@ -46,7 +46,7 @@ def density_preservation(
     n_neighbors: int = 15,
     metric: str = "euclidean",
 ) -> float:
-    """The correlation (Pearson's) of local radii in data and map (-1 to 1, 1 is best).
+    """Returns Pearson's correlation of local radii in data and map (1 is best).
 
     Args:
         data: The rows.
@@ -65,8 +65,8 @@ def density_preservation(
     inside = _radii(data, "data", n_neighbors, metric)
     positions = read_map(embedding, len(inside))
     outside = _radii(positions, "embedding", n_neighbors, "euclidean")
-    both = np.isfinite(inside) & np.isfinite(outside)
-    return pearson(inside[both], outside[both])
+    finite = np.isfinite(inside) & np.isfinite(outside)
+    return pearson(inside[finite], outside[finite])
 
 
 def _radii(rows: Any, name: str, n_neighbors: int, metric: str) -> np.ndarray:

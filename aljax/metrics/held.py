@@ -41,9 +41,9 @@ def steps_of(members: Members) -> Steps:
     starts = np.cumsum([0, *map(len, members.codes)])
     parts = []
     for t, (code, later) in enumerate(pairwise(members.codes)):
-        who, here, there = np.intersect1d(code, later, return_indices=True)
-        step = np.full(len(who), t)
-        parts.append((step, who, starts[t] + here, starts[t + 1] + there))
+        shared, rows, later_rows = np.intersect1d(code, later, return_indices=True)
+        step = np.full(len(shared), t)
+        parts.append((step, shared, starts[t] + rows, starts[t + 1] + later_rows))
     return Steps(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
@@ -112,7 +112,7 @@ def _read_deviation(noise: Any, columns: int) -> np.ndarray:
 def _estimate(
     apart: Float[np.ndarray, "steps columns"], rng: np.random.Generator
 ) -> Float[np.ndarray, "steps columns"]:
-    """As many differences of rows that vary by noise alone, if most steps are such.
+    """Draws as many differences of rows that vary by noise alone, if most steps do.
 
     They are steps below the median length, half of them stretched to lengths as far
     above it, in ratio: columns vary together as they do in the data, and noise may have
@@ -120,27 +120,27 @@ def _estimate(
     """
     length = np.linalg.norm(apart, axis=1)
     median = np.median(length)
-    drawn = rng.choice(np.flatnonzero(length <= median), len(apart))
-    ratio = np.minimum(median / np.maximum(length[drawn], 1e-30), STRETCH)
+    chosen = rng.choice(np.flatnonzero(length <= median), len(apart))
+    ratio = np.minimum(median / np.maximum(length[chosen], 1e-30), STRETCH)
     factor = rng.choice([-1, 1], len(apart)) * ratio ** rng.choice([0, 2], len(apart))
-    return factor[:, None] * apart[drawn]
+    return factor[:, None] * apart[chosen]
 
 
 def hold(
     rows: Rows,
     steps: Steps,
     chosen: Bool[np.ndarray, "steps"],
-    drawn: Float[np.ndarray, "steps columns"] | None,
+    noise: Float[np.ndarray, "steps columns"] | None,
 ) -> Rows:
-    """Returns rows with some steps held, by noise apart if that is drawn."""
+    """Returns rows with some steps held, by noise apart if there is any."""
     before, after = steps.before[chosen], steps.after[chosen]
-    if drawn is None:
+    if noise is None:
         source = np.arange(rows.shape[0])
         source[after] = before
         return rows[source]
     data = np.array(rows)
     mean = (rows[before] + rows[after]) / 2
-    data[before], data[after] = mean - drawn[chosen] / 2, mean + drawn[chosen] / 2
+    data[before], data[after] = mean - noise[chosen] / 2, mean + noise[chosen] / 2
     return data
 
 

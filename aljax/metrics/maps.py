@@ -129,15 +129,15 @@ def neighborhood_hit(
     rows: Chosen = None,
     per_point: bool = False,
 ) -> Measured:
-    """The share of a point's k neighbors in the map that have its label (0 to 1).
+    """Returns the share of a point's k neighbors in the map with its label (0 to 1).
 
     There is one label for each position; other arguments and errors are those of
     `trustworthiness`.
 
     Source: Paulovich et al. (2008), "Least square projection", section 5.
     """
-    theirs, code = _neighbor_codes(embedding, labels, n_neighbors, rows)
-    return summary((theirs == code[:, None]).mean(axis=1), per_point)
+    neighbor_codes, code = _neighbor_codes(embedding, labels, n_neighbors, rows)
+    return summary((neighbor_codes == code[:, None]).mean(axis=1), per_point)
 
 
 def knn_accuracy(
@@ -148,15 +148,17 @@ def knn_accuracy(
     rows: Chosen = None,
     per_point: bool = False,
 ) -> Measured:
-    """The share of points whose label most of their k neighbors have (0 to 1).
+    """Returns the share of points whose label most of k neighbors have (0 to 1).
 
     A point does not vote for itself (leave-one-out); of labels with as many votes
     the one that sorts first wins.  Arguments and errors are those of
     `neighborhood_hit`; `per_point` values are True or False.
     """
-    theirs, code = _neighbor_codes(embedding, labels, n_neighbors, rows)
-    voters = np.repeat(np.arange(len(theirs)), theirs.shape[1])
-    votes = scipy.sparse.csr_matrix((np.ones(theirs.size), (voters, theirs.ravel())))
+    neighbor_codes, code = _neighbor_codes(embedding, labels, n_neighbors, rows)
+    voters = np.repeat(np.arange(len(neighbor_codes)), neighbor_codes.shape[1])
+    votes = scipy.sparse.csr_matrix(
+        (np.ones(neighbor_codes.size), (voters, neighbor_codes.ravel()))
+    )
     return summary(np.asarray(votes.argmax(axis=1)).ravel() == code, per_point)
 
 

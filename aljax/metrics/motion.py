@@ -208,7 +208,7 @@ def consecutive(
     name: str = "maps",
     comparable: bool = True,
 ) -> Pairs:
-    """Positions of the mates of slices t and t + 1, for each t that has any.
+    """Returns positions of the mates of slices t and t + 1, for each t that has any.
 
     Raises:
         InputError: Relations as `fit` is given them; or positions, called `name`, that
@@ -230,12 +230,12 @@ def consecutive(
         if offset != 1 or not mates.rows.size:
             continue
         for side, s, rows in (("rows", t, mates.rows), ("others", t + 1, mates.others)):
-            there = len(slices[s]) if s < len(slices) else 0
-            if rows.max() >= there:
+            n_rows = len(slices[s]) if s < len(slices) else 0
+            if rows.max() >= n_rows:
                 raise InputError(
                     f"relations[{t}, 1].{side}",
                     f"has row {rows.max()}",
-                    f"rows of slice {s}, which has {there}",
+                    f"rows of slice {s}, which has {n_rows}",
                     f"Pass the relations of these {name}.",
                 )
         pairs.append((slices[t][mates.rows], slices[t + 1][mates.others]))
@@ -243,10 +243,10 @@ def consecutive(
 
 
 def _count_among(mates: int, n_neighbors: float) -> int:
-    """The number of neighbors meant among so many mates; 0 if those are too few."""
+    """Returns the neighbors meant among so many mates; 0 if those are too few."""
     real = isinstance(n_neighbors, numbers.Real)
-    few = mates < 3 or (real and mates <= 2 * n_neighbors)
-    return 0 if few else count_neighbors(n_neighbors, mates)
+    too_few = mates < 3 or (real and mates <= 2 * n_neighbors)
+    return 0 if too_few else count_neighbors(n_neighbors, mates)
 
 
 def _kept_and_moved(
@@ -268,12 +268,12 @@ def _without_drift(pairs: Pairs) -> Pairs:
 
 
 def _lengths(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    """Distances in double precision, for squares that single cannot hold."""
+    """Returns distances in double precision, for squares that single cannot hold."""
     lengths = [np.zeros(0)]
     for before, after in pairs:
         for start in range(0, len(before), BLOCK):
-            some = slice(start, start + BLOCK)
-            moved = np.subtract(after[some], before[some], dtype=float)
+            block = slice(start, start + BLOCK)
+            moved = np.subtract(after[block], before[block], dtype=float)
             lengths.append(np.linalg.norm(moved, axis=1))
     return np.concatenate(lengths)
 

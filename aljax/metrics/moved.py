@@ -153,14 +153,14 @@ def moved(
     steps = steps_of(members)
     _check_enough(steps, q)
     rng = np.random.default_rng(seeds(key, 3)[-1])  # two are the layouts'
-    part = rng.permutation(len(members.names)) % replicas
+    group = rng.permutation(len(members.names)) % replicas
     even = steps.step % 2 == 0
-    run = (part[steps.member] - ~even) % replicas  # the replica that holds a step
-    drawn = differences(noise, rows, steps, maps, rng)
+    run = (group[steps.member] - ~even) % replicas  # the replica that holds a step
+    noises = differences(noise, rows, steps, maps, rng)
     kept = weighted(maps)
     lengths = []
     for k in range(replicas):
-        data = hold(rows, steps, run == k, drawn)
+        data = hold(rows, steps, run == k, noises)
         positions = np.concatenate(laid_out(maps, data, key, kept))
         ends = positions[steps.before], positions[steps.after]
         lengths.append(distances(*ends, maps.params.space))

@@ -75,8 +75,8 @@ def compare(
     pair = [read_slice("first", first, model), read_slice("second", second, model)]
     if pair[0] == pair[1]:
         raise InputError("second", f"is {second}, as `first`", "another slice")
-    there = [members.codes[t] for t in pair]
-    codes, *rows = np.intersect1d(there[0], there[1], return_indices=True)
+    pair_codes = [members.codes[t] for t in pair]
+    codes, *rows = np.intersect1d(pair_codes[0], pair_codes[1], return_indices=True)
     if not codes.size:
         got = f"shares no member with slice {pair[0]}"
         raise InputError("second", got, "a slice that shares members")
@@ -90,8 +90,8 @@ def compare(
             values[t][r] = changed
     sizes = [len(y) for y in maps]
     coloring = color_by(labels, values, sizes, color=color, cmap=cmap)
-    what = f"{changed.mean():.0%} of each row's {k} nearest changed"
-    heading = ": ".join(filter(None, [heading, what]))
+    change = f"{changed.mean():.0%} of each row's {k} nearest changed"
+    heading = ": ".join(filter(None, [heading, change]))
     panels = style.axes_of(ax, 2) or _new_pair(coloring, heading)
     figure = panels[0].figure.canvas.figure
     bounds = style.bounds(np.concatenate([maps[t] for t in pair]))
@@ -109,13 +109,13 @@ def compare(
 
 
 def _positions(maps: list[np.ndarray], data: Sequence[Any] | None) -> list[np.ndarray]:
-    """The arrays whose neighbors count: the maps, or the data if they fit them."""
+    """Returns the arrays whose neighbors count: the maps, or data that fit them."""
     if data is None:
         return maps
     read = [as_positions(x, f"data[{t}]") for t, x in enumerate(data)]
-    sizes, theirs = [*map(len, maps)], [*map(len, read)]
-    if sizes != theirs:
-        raise InputError("data", f"has slices of {theirs} rows", f"the model's {sizes}")
+    sizes, rows = [*map(len, maps)], [*map(len, read)]
+    if sizes != rows:
+        raise InputError("data", f"has slices of {rows} rows", f"the model's {sizes}")
     return read
 
 

@@ -104,7 +104,7 @@ def _curves(tracks: Tracks, chosen: np.ndarray) -> np.ndarray:
 def _traces(
     curves: np.ndarray, chosen: np.ndarray, members: Members, coloring: Coloring
 ) -> list[go.Scatter3d]:
-    """One trace for each class, or a single one; a member has its first slice's."""
+    """Returns a trace for each class, or one; a member has its first slice's."""
 
     def first(rows: Sequence[np.ndarray]) -> np.ndarray:
         each = np.zeros(len(members.names), dtype=rows[0].dtype)
@@ -115,7 +115,7 @@ def _traces(
     names = np.array([members.names[code] for code in chosen], object)
     if coloring.values is not None and coloring.limits is not None:
         low, high = coloring.limits
-        ramp = [to_hex(coloring.cmap(part)) for part in np.linspace(0, 1, SHADES)]
+        ramp = [to_hex(coloring.cmap(value)) for value in np.linspace(0, 1, SHADES)]
         scale = {"colorscale": ramp, "cmin": low, "cmax": high, "showscale": True}
         each = np.repeat(first(coloring.values), curves.shape[1])
         return [_trace(curves, names, {"color": each, **scale})]
@@ -135,13 +135,13 @@ def _traces(
 def _trace(
     curves: np.ndarray, names: np.ndarray, line: dict[str, Any], title: str = ""
 ) -> go.Scatter3d:
-    """All curves of a class as one line, with one point of each gap."""
+    """Returns all curves of a class as one line, with one point of each gap."""
     gap = np.isnan(curves[..., 0])
-    drawn = ~gap
-    drawn[:, 1:] |= ~gap[:, :-1]
-    x, y, z = curves[drawn].T
+    shown = ~gap
+    shown[:, 1:] |= ~gap[:, :-1]
+    x, y, z = curves[shown].T
     if np.ndim(line["color"]):
-        line = line | {"color": line["color"][drawn.ravel()]}
+        line = line | {"color": line["color"][shown.ravel()]}
     return go.Scatter3d(
         x=x,
         y=y,
@@ -151,7 +151,7 @@ def _trace(
         showlegend=bool(title),
         opacity=0.55,
         line={"width": 2, **line},
-        text=np.repeat(names, drawn.sum(axis=1)),
+        text=np.repeat(names, shown.sum(axis=1)),
         hovertemplate="%{text}<extra>%{fullData.name}</extra>",
         connectgaps=False,
     )

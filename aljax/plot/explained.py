@@ -49,8 +49,8 @@ def contributions(
     Raises:
         InputError: These are not contributions, or pixels do not fill the picture.
     """
-    asked = "what `aljax.explain` returns"
-    instance("contributions", contributions, Contributions, asked)
+    expected = "what `aljax.explain` returns"
+    instance("contributions", contributions, Contributions, expected)
     number(1, whole=True)("n_columns", n_columns)
     mean = contributions.mean()
     length = float(np.linalg.norm(mean.moves))
@@ -71,7 +71,7 @@ def contributions(
 def bars_of(
     contributions: Contributions, member: int, n_columns: int
 ) -> tuple[list[str], np.ndarray]:
-    """The names and lengths of one member's bars, along its move."""
+    """Returns the names and lengths of one member's bars, along its move."""
     first, rest = np.split(contributions.order()[member], [n_columns])
     along, move = contributions.along[member], contributions.moves[member]
     unit = move / (np.linalg.norm(move) or 1.0)
@@ -81,15 +81,15 @@ def bars_of(
         bars.append(along[rest].sum())
     names += ["other members", "unexplained"]
     beside = contributions.others[member], contributions.unexplained[member]
-    return names, np.array([*bars, *(part @ unit for part in beside)])
+    return names, np.array([*bars, *(remainder @ unit for remainder in beside)])
 
 
 def _draw_bars(
     ax: Axes, names: list[str], bars: np.ndarray, named: int, hues: np.ndarray
 ) -> None:
     places = np.arange(len(names))
-    kinds = np.where(places < named, bars < 0, 2)
-    ax.barh(places, bars, color=hues[kinds], height=0.7)
+    hue_of_bar = np.where(places < named, bars < 0, 2)
+    ax.barh(places, bars, color=hues[hue_of_bar], height=0.7)
     ax.axvline(0, color="black", linewidth=0.8)
     ax.set_yticks(places, names)
     ax.invert_yaxis()

@@ -97,8 +97,8 @@ def explore(
     for name, column in (columns or {}).items():
         shown.append(_column(str(name), per_row(name, column, sizes)))
     if (called := read_moves(moves, sizes)) is not None:
-        words = np.array(["not called", "moved"])
-        shown.append(_classes("moves", [words[rows.astype(int)] for rows in called]))
+        states = np.array(["not called", "moved"])
+        shown.append(_classes("moves", [states[rows.astype(int)] for rows in called]))
     if len(maps) > 1:
         shown.append(_changes(maps, members.codes))
     ramp = colormaps[COLORMAP] if cmap is None else get_cmap(cmap)
@@ -126,15 +126,15 @@ def explore(
 
 
 def _explained(explained: Any, names: list[str]) -> list[dict[str, Any]]:
-    """For each explanation the bars of its members, by their places in `names`."""
+    """Returns each explanation's bars, by the members' places in `names`."""
     if explained is None:
         return []
     places = {name: place for place, name in enumerate(names)}
     listed = explained if isinstance(explained, list | tuple) else [explained]
     read = []
     for contributions in listed:
-        asked = "what `aljax.explain` returns"
-        instance("explained", contributions, Contributions, asked)
+        origin = "what `aljax.explain` returns"
+        instance("explained", contributions, Contributions, origin)
         bars = {}
         for row, member in enumerate(map(str, contributions.members)):
             if member not in places:
@@ -162,7 +162,7 @@ def _slices(maps: list[np.ndarray], codes: list[np.ndarray]) -> dict[str, Any]:
 
 
 def _encode(arrays: list[np.ndarray], dtype: str | None = None) -> dict[str, Any]:
-    """Arrays in base64, of whole numbers in as few bytes as hold them.
+    """Encodes arrays in base64, of whole numbers in as few bytes as hold them.
 
     One that equals the one before is empty, such as the same members in every slice.
     """
@@ -170,13 +170,13 @@ def _encode(arrays: list[np.ndarray], dtype: str | None = None) -> dict[str, Any
         most = max(array.max(initial=-1) for array in arrays)
         dtype = next(d for d in ("<i1", "<i2", "<i4") if most <= np.iinfo(d).max)
     texts = [base64.b64encode(x.astype(dtype).tobytes()).decode() for x in arrays]
-    again = [a == b for a, b in pairwise(["", *texts])]
-    rows = ["" if same else text for same, text in zip(again, texts, strict=True)]
+    repeated = [a == b for a, b in pairwise(["", *texts])]
+    rows = ["" if same else text for same, text in zip(repeated, texts, strict=True)]
     return {"type": dtype[1:], "rows": rows}
 
 
 def _bytes(color: Any) -> list[int]:
-    return [round(255 * part) for part in color]
+    return [round(255 * channel) for channel in color]
 
 
 def _column(name: str, rows: list[np.ndarray]) -> dict[str, Any]:
@@ -194,19 +194,19 @@ def _numbers(name: str, rows: list[np.ndarray]) -> dict[str, Any]:
 
 
 def _changes(maps: list[np.ndarray], codes: list[np.ndarray]) -> dict[str, Any]:
-    """The share of each row's 15 nearest that were others in the slice before.
+    """Returns the share of each row's 15 nearest that were others a slice before.
 
     In the first slice, that are others in the next.  Of the members of both slices; or
     as many nearest as these have by half.
     """
     rows = [np.full(len(y), ABSENT) for y in maps]
     for t, (before, after) in enumerate(pairwise(codes)):
-        _, here, there = np.intersect1d(before, after, return_indices=True)
-        if (k := min(NEAREST, (len(here) - 1) // 2)) > 0:
-            changed = neighbor_change(maps[t][here], maps[t + 1][there], k)
-            rows[t + 1][there] = np.rint(changed * (ABSENT - 1))
+        _, rows_before, rows_after = np.intersect1d(before, after, return_indices=True)
+        if (k := min(NEAREST, (len(rows_before) - 1) // 2)) > 0:
+            changed = neighbor_change(maps[t][rows_before], maps[t + 1][rows_after], k)
+            rows[t + 1][rows_after] = np.rint(changed * (ABSENT - 1))
             if t == 0:
-                rows[0][here] = rows[1][there]
+                rows[0][rows_before] = rows[1][rows_after]
     column = {"name": "neighbors changed", "kind": "value", "low": 0, "high": 1}
     return column | _encode(rows, "<u1")
 

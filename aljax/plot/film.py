@@ -131,10 +131,10 @@ def _frames(
 
 def _check_format(path: Path, fps: int) -> None:
     number(1, high=50)("fps", fps)
-    kind = path.suffix.lower()
-    if kind not in (".gif", ".mp4"):
+    ending = path.suffix.lower()
+    if ending not in (".gif", ".mp4"):
         raise InputError("path", f"is {path}", "a path that ends on .gif or .mp4")
-    if kind == ".mp4" and shutil.which("ffmpeg") is None:
+    if ending == ".mp4" and shutil.which("ffmpeg") is None:
         remedy = "Install it (apt install ffmpeg, brew install ffmpeg)."
         got = f"is {path}, but ffmpeg is not installed"
         raise InputError("path", got, "a path that ends on .gif, or ffmpeg", remedy)
@@ -143,9 +143,11 @@ def _check_format(path: Path, fps: int) -> None:
 def _write(path: Path, frames: Iterator[Image.Image], fps: int) -> None:
     if path.suffix.lower() == ".gif":
         # Four times as fast as Pillow's default for pictures of colors.
-        few = (frame.quantize(method=Image.Quantize.FASTOCTREE) for frame in frames)
+        reduced = (frame.quantize(method=Image.Quantize.FASTOCTREE) for frame in frames)
         wait = round(1000 / fps)
-        next(few).save(path, save_all=True, append_images=few, duration=wait, loop=0)
+        next(reduced).save(
+            path, save_all=True, append_images=reduced, duration=wait, loop=0
+        )
         return
     first = next(frames)
     even = "pad=ceil(iw/2)*2:ceil(ih/2)*2"  # as the codec needs it

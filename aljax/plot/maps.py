@@ -91,7 +91,7 @@ def slices(
     limit: int | None = 24,
     moves: Any = None,
 ) -> Figure:
-    """A grid of panels with the same bounds, one for each slice, to be read by row.
+    """Draws a grid of panels with the same bounds, one a slice, to be read by row.
 
     Args:
         model: A fitted estimator, an `AlignedEmbedding`, or a list of maps.
@@ -122,8 +122,8 @@ def slices(
     shown = style.spread(len(maps), limit)
     count = len(shown)
     many = f"{count} of {len(maps)}" if count < len(maps) else str(count)
-    how = f"{many} maps with the same axes, read by row" if len(maps) > 1 else ""
-    heading = ": ".join(filter(None, [heading, how]))
+    grid = f"{many} maps with the same axes, read by row" if len(maps) > 1 else ""
+    heading = ": ".join(filter(None, [heading, grid]))
     panels = style.axes_of(ax, count) or _panels(count, coloring, heading)
     figure = panels[0].figure.canvas.figure
     bounds = style.bounds(np.concatenate([maps[t] for t in shown]))
@@ -186,20 +186,20 @@ def _shade(panel: Axes, points: np.ndarray, coloring: Coloring, t: int) -> None:
     xlim, ylim = panel.get_xlim(), panel.get_ylim()
     canvas = datashader.Canvas(side, side, x_range=xlim, y_range=ylim)
     table = pandas.DataFrame({"x": points[:, 0], "y": points[:, 1]})
-    how, shades = None, {"cmap": [coloring.plain], "min_alpha": 100}
+    reduction, shades = None, {"cmap": [coloring.plain], "min_alpha": 100}
     if coloring.codes is not None:
         names = [*map(str, range(len(coloring.classes))), "unknown"]  # -1 is the last
         codes = coloring.codes[t] % len(names)
         table["c"] = pandas.Categorical.from_codes(codes, names)
         hues = [*map(to_hex, coloring.palette), UNKNOWN]
-        how = datashader.count_cat("c")
+        reduction = datashader.count_cat("c")
         shades = {"color_key": dict(zip(names, hues, strict=True)), "min_alpha": 150}
     elif coloring.values is not None:
         table["v"] = coloring.values[t]
-        how = datashader.mean("v")
+        reduction = datashader.mean("v")
         shades = {"how": "linear", "span": coloring.limits}
         shades["cmap"] = coloring.cmap
-    image = shading.shade(canvas.points(table, "x", "y", how), **shades)
+    image = shading.shade(canvas.points(table, "x", "y", reduction), **shades)
     image = shading.dynspread(image, threshold=0.6, max_px=3)
     pixels = np.asarray(image.to_pil())
     panel.imshow(pixels, extent=(*xlim, *ylim), aspect="equal", zorder=1)

@@ -70,13 +70,13 @@ class Tracks(NamedTuple):
     def fading(
         self, time: float
     ) -> tuple[Float[np.ndarray, "members components"], Float[np.ndarray, "members"]]:
-        """Positions, and opacity (0 to 1): members fade where they leave or come."""
+        """Returns positions and opacities; members fade where they leave or come."""
         t = min(int(time), len(self.maps) - 2)
         starts, ends = self.of(t), self.of(t + 1)
-        here, there = np.isfinite(starts[:, 0]), np.isfinite(ends[:, 0])
-        opacity = here * (1.0 - (time - t)) + there * (time - t)
-        where = np.where((here & ~there)[:, None], starts, self.at(time))
-        return np.where((there & ~here)[:, None], ends, where), opacity
+        present, present_later = np.isfinite(starts[:, 0]), np.isfinite(ends[:, 0])
+        opacity = present * (1.0 - (time - t)) + present_later * (time - t)
+        where = np.where((present & ~present_later)[:, None], starts, self.at(time))
+        return np.where((present_later & ~present)[:, None], ends, where), opacity
 
 
 def neighbor_change(
@@ -101,7 +101,7 @@ def neighbor_change(
 def loss(
     model: Any, *, heading: str = "", color: Any = None, ax: Axes | None = None
 ) -> Figure:
-    """The loss's terms and their total, summed over the slices, as far as recorded.
+    """Draws the loss's terms and their total, summed over slices, as far as recorded.
 
     Args:
         model: A fitted estimator, an `AlignedEmbedding`, or its `history`, of which
@@ -126,7 +126,9 @@ def loss(
     total = np.asarray(history.total())
     layout = getattr(maps, "layout", None)
     epochs = recorded_epochs(len(total), getattr(layout, "n_epochs", None))
-    terms = {name: np.asarray(of).sum(axis=1) for name, of in vars(history).items()}
+    terms = {
+        name: np.asarray(values).sum(axis=1) for name, values in vars(history).items()
+    }
     lines = {"total": total} | terms
     shades = hues_of([*lines], color, ["black", *PALETTE[: len(terms)]])
     dashes = ("-", "--", "-.", ":", (0, (5, 1)))
@@ -206,12 +208,12 @@ def displacement(
 def _distances(
     maps: Sequence[Map], members: Members
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """The members that each two consecutive slices share, and how far they move."""
+    """Returns the members that consecutive slices share, and how far they move."""
     codes_of, moved = [], []
     for t, (before, after) in enumerate(pairwise(members.codes)):
-        codes, here, there = np.intersect1d(before, after, return_indices=True)
+        codes, rows, later_rows = np.intersect1d(before, after, return_indices=True)
         codes_of.append(codes)
-        moved.append(np.linalg.norm(maps[t + 1][there] - maps[t][here], axis=1))
+        moved.append(np.linalg.norm(maps[t + 1][later_rows] - maps[t][rows], axis=1))
     return codes_of, moved
 
 
@@ -221,11 +223,11 @@ def _draw_called(
     """Draws a dot for each called step, and returns those alone."""
     called = np.split(moves.steps.called, np.cumsum([*map(len, moved)])[:-1])
     codes, moved = (
-        [x[of] for x, of in zip(values, called, strict=True)]
+        [x[mask] for x, mask in zip(values, called, strict=True)]
         for values in (codes, moved)
     )
-    at = np.repeat(np.arange(1, len(moved) + 1), [*map(len, moved)])
-    axis.scatter(at, np.concatenate(moved), s=4, color=hue, alpha=0.5, zorder=2.5)
+    step = np.repeat(np.arange(1, len(moved) + 1), [*map(len, moved)])
+    axis.scatter(step, np.concatenate(moved), s=4, color=hue, alpha=0.5, zorder=2.5)
     return codes, moved
 
 

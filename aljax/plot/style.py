@@ -163,8 +163,8 @@ def name_places(
     pixels = panel.transData.transform(places)
     pixels[:, 0] += BESIDE * panel.bbox.width
     beside = panel.transData.inverted().transform(pixels)
-    for text, place, at in zip(names, places, beside, strict=True):
-        name(panel, text, place, at, **style)
+    for text, place, beside_place in zip(names, places, beside, strict=True):
+        name(panel, text, place, beside_place, **style)
     settle(panel, avoid=places)
 
 
@@ -185,7 +185,7 @@ def settle(*panels: Axes, avoid: np.ndarray | None = None, far: bool = True) -> 
 
 def _settle(panel: Axes, marks: np.ndarray, steps: Sequence[int]) -> None:
     frame = panel.get_window_extent().padded(-GAP)
-    taken: list[Any] = []
+    boxes: list[Any] = []
     for text in [text for text in panel.texts if text.get_gid() == NAME]:
         # Without the line, which an annotation counts in.
         box = Text.get_window_extent(text).padded(GAP / 2)
@@ -197,13 +197,13 @@ def _settle(panel: Axes, marks: np.ndarray, steps: Sequence[int]) -> None:
                 max(frame.y0 - moved.y0, 0) + min(frame.y1 - moved.y1, 0),
             )
             covered = inside.padded(GAP).count_contains(marks)
-            covered += inside.count_overlaps(taken)
+            covered += inside.count_overlaps(boxes)
             if inside.width <= frame.width and not covered:
                 shift = np.array([inside.x0 - box.x0, inside.y0 - box.y0])
                 pixels = panel.transData.transform(text.get_position()) + shift
                 text.set_position(tuple(panel.transData.inverted().transform(pixels)))
                 text.set_visible(True)
-                taken.append(inside)
+                boxes.append(inside)
                 break
 
 
@@ -271,9 +271,9 @@ def save(figure: Any, path: str | os.PathLike[str], *, dpi: int = 300) -> Any:
     path = read_path(path)
     number(1)("dpi", dpi)
     flat = isinstance(figure, Figure)
-    kinds = sorted(figure.canvas.get_supported_filetypes()) if flat else ["html"]
-    if path.suffix.removeprefix(".").lower() not in kinds:
-        expected = f"a path that ends on .{', .'.join(kinds)}"
+    endings = sorted(figure.canvas.get_supported_filetypes()) if flat else ["html"]
+    if path.suffix.removeprefix(".").lower() not in endings:
+        expected = f"a path that ends on .{', .'.join(endings)}"
         raise InputError("path", f"is {path}", expected)
     with written(path) as beside:
         if flat:
