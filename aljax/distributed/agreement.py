@@ -63,11 +63,11 @@ class Agreement:
         self.put(question, text)
         pause = POLL
         while True:
-            said = self.said()
+            texts = self.said()
             names = [f"{question}/{process}" for process in range(self.count)]
-            if all(name in said for name in names):
-                return [said[name] for name in names]
-            self.check_failed(said)
+            if all(name in texts for name in names):
+                return [texts[name] for name in names]
+            self.check_failed(texts)
             self.check()
             time.sleep(pause)
             pause = min(1.2 * pause, SLOWEST)
@@ -79,8 +79,8 @@ class Agreement:
             SharedError: Some do not; it has the names, the processes and their values.
         """
         stated_here = {name: stated(value) for name, value in statement.items()}
-        said = [*map(json.loads, self.answers(question, json.dumps(stated_here)))]
-        differing = [*differences(said)]
+        statements = [*map(json.loads, self.answers(question, json.dumps(stated_here)))]
+        differing = [*differences(statements)]
         if differing:
             (name, got), *others = differing
             more = [f"`{name}` {got}" for name, got in others[: SHOWN - 1]]
@@ -115,22 +115,22 @@ class Agreement:
         end = time.monotonic() + PARTING * (self.process == 0)
         while time.monotonic() < end:
             names = [name.partition("/") for name in self.said()]
-            told = {process for place, _, process in names if place in (FAILED, HEARD)}
-            if len(told - {"0"}) == self.count - 1:
+            heard = {process for place, _, process in names if place in (FAILED, HEARD)}
+            if len(heard - {"0"}) == self.count - 1:
                 break
             time.sleep(POLL)
 
-    def check_failed(self, said: Mapping[str, str]) -> None:
+    def check_failed(self, texts: Mapping[str, str]) -> None:
         """Raises if another process has said that it failed."""
         for process in range(self.count):
-            why = said.get(f"{FAILED}/{process}")
+            why = texts.get(f"{FAILED}/{process}")
             if why is not None and process != self.process:
                 got = f"has one, process {process}, that ended: {why.rstrip('.')}"
                 raise self._shared("processes", got, "all to go on to the end")
 
-    def heard(self, process: int, said: Mapping[str, str]) -> bool:
+    def heard(self, process: int, texts: Mapping[str, str]) -> bool:
         """Tells if a process has ended in an error that all raise."""
-        return f"{HEARD}/{process}" in said
+        return f"{HEARD}/{process}" in texts
 
     def _shared(self, *parts: str) -> SharedError:
         self.put(HEARD, "")
@@ -148,11 +148,11 @@ class Agreement:
         self._client.key_value_set(place, text, allow_overwrite=True)
 
 
-def differences(said: Sequence[Mapping[str, str]]) -> Iterator[tuple[str, str]]:
+def differences(statements: Sequence[Mapping[str, str]]) -> Iterator[tuple[str, str]]:
     """Yields names whose values differ, and who stated which."""
-    for name in dict.fromkeys(name for statement in said for name in statement):
+    for name in dict.fromkeys(name for statement in statements for name in statement):
         processes: dict[str, list[str]] = {}
-        for process, statement in enumerate(said):
+        for process, statement in enumerate(statements):
             processes.setdefault(statement.get(name, "not stated"), []).append(
                 str(process)
             )

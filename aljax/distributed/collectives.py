@@ -73,7 +73,7 @@ def sum_of_all(local: np.ndarray) -> np.ndarray:
 
 
 def _of_processes(local: np.ndarray) -> Array:
-    """An array of all processes' arrays, of which each holds its own."""
+    """Returns an array of all processes' arrays, of which each holds its own."""
     everyone = (jax.process_count(), *local.shape[1:])
     return jax.make_array_from_process_local_data(_one_each(), local, everyone)
 
@@ -108,6 +108,6 @@ def from_one(local: np.ndarray | None) -> np.ndarray:
 
 
 def greatest(widths: Mapping[str, int]) -> dict[str, int]:
-    """The greatest of each width over all processes."""
+    """Returns the greatest of each width over all processes."""
     most = from_all(np.array([*widths.values()], np.int64)).max(axis=0)
     return dict(zip(widths, most.tolist(), strict=True))

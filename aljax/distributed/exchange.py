@@ -36,7 +36,7 @@ class Spread(NamedTuple):
 
     @property
     def n_slices(self) -> int:
-        """How many slices the sequence has."""
+        """Returns the number of slices of the sequence."""
         return len(self.sizes)
 
 
@@ -56,8 +56,8 @@ def rows_of_all(local: Sequence[Any], spread: Spread, dtype: Any = float) -> lis
         spread: Which slices are whose.
         dtype: The type of floats in which they are sent.
     """
-    there = [rows for rows in local if rows is not None]
-    inner = there[0].shape[1:] if there else ()
+    present = [rows for rows in local if rows is not None]
+    inner = present[0].shape[1:] if present else ()
     axes = from_all(np.array([*inner, -1, -1][:2])).max(axis=0)
     shape = (spread.room, max(spread.sizes), *axes[axes >= 0])
     wide = np.full(shape, np.nan, dtype)
@@ -85,14 +85,14 @@ def columns_of_all(local: Sequence[Slice], spread: Spread) -> Iterator[list[Slic
     step = max(1, CELLS // rows_sent)
     for first in range(0, columns, step):
         chosen = slice(first, first + step)
-        cut = [part[:, chosen] for part in parts]
+        cut = [rows[:, chosen] for rows in parts]
         cut = [x.toarray() if scipy.sparse.issparse(x) else x for x in cut]
-        there: list[Any] = rows_of_all(cut, spread)
-        for t, rows in enumerate(there):
+        arrays: list[Any] = rows_of_all(cut, spread)
+        for t, rows in enumerate(arrays):
             if rows is None:  # of gaps alone
                 rows = np.full((spread.sizes[t], len(names[chosen])), np.nan)
-            there[t] = scipy.sparse.csr_matrix(rows) if sparse else rows
-        yield [Slice(x.shape[0], x, columns=names[chosen]) for x in there]
+            arrays[t] = scipy.sparse.csr_matrix(rows) if sparse else rows
+        yield [Slice(x.shape[0], x, columns=names[chosen]) for x in arrays]
 
 
 def starts_of_all(
@@ -113,18 +113,18 @@ def starts_of_all(
     """
     maps: list[Any] = [*start]
     for t in unplaced(start):
-        made = None
+        placed = None
         if t in spread.local:
             graph = graphs[t - spread.local.start].to_sparse()
-            made = from_mates(t, graph, maps, relations, **options)
-        maps[t] = from_one(made)
+            placed = from_mates(t, graph, maps, relations, **options)
+        maps[t] = from_one(placed)
     return maps
 
 
 def arrays_ahead(
     local: Sequence[Any], spread: Spread, ahead: range
 ) -> list[np.ndarray]:
-    """An array for each of the slices after this process's, from those who have them.
+    """Returns an array for each slice after this process's, from those who have them.
 
     Args:
         local: This process's, points last; of one type and as many axes in all.
@@ -141,10 +141,10 @@ def arrays_ahead(
     received: list[np.ndarray] = []
     for steps in range(1, min(-(-most // spread.room), jax.process_count() - 1) + 1):
         arrays = from_ahead(wide, steps)
-        here = ahead[len(received) : len(received) + sent]
+        in_step = ahead[len(received) : len(received) + sent]
         received += [
             array[..., : spread.sizes[t]]
-            for array, t in zip(arrays, here, strict=False)
+            for array, t in zip(arrays, in_step, strict=False)
         ]
     return received
 
@@ -163,29 +163,29 @@ def pairs_of_all(
     sent = np.zeros((spread.room, len(reach), LANDMARKS, 3))
     sent[..., 0] = -1
     for (t, offset), (rows, others, strengths, _) in local.items():
-        part = np.column_stack([rows, others, strengths])
-        sent[t, reach.index(offset), : len(part)] = part
+        table = np.column_stack([rows, others, strengths])
+        sent[t, reach.index(offset), : len(table)] = table
     everyone = np.concatenate(from_all(sent))
     pairs = {}
     for t, of_slice in enumerate(everyone[: spread.n_slices]):
-        for offset, part in zip(reach, of_slice, strict=True):
-            there = part[part[:, 0] >= 0]
-            if len(there):
-                rows, others = there[:, :2].T.astype(int)
-                pairs[t, offset] = Mates(rows, others, there[:, 2])
+        for offset, table in zip(reach, of_slice, strict=True):
+            present = table[table[:, 0] >= 0]
+            if len(present):
+                rows, others = present[:, :2].T.astype(int)
+                pairs[t, offset] = Mates(rows, others, present[:, 2])
     return pairs
 
 
 def one_frame(start: list[Start], relations: Relations, spread: Spread) -> list[Start]:
-    """The starts of all processes, turned into the frame of the first one's."""
+    """Turns the starts of all processes into the frame of the first one's."""
     count, dimensions = len(start), start[0].shape[1]
     wide = np.zeros((max(spread.sizes), dimensions))
     wide[: len(start[0])] = start[0]
-    there = from_ahead(wide, 1)  # the next process's first slice
+    next_start = from_ahead(wide, 1)  # the next process's first slice
     frame = np.vstack([np.zeros(dimensions), np.eye(dimensions)])
     mates = relations.get((count - 1, 1))
     if mates is not None and mates.rows.size:
-        frame = turn_onto(frame, there[mates.others], start[-1][mates.rows])
+        frame = turn_onto(frame, next_start[mates.others], start[-1][mates.rows])
     frames = from_all(frame)
     turn, shift = np.eye(dimensions), np.zeros(dimensions)
     for earlier in frames[: jax.process_index()][::-1]:

@@ -62,12 +62,12 @@ class SharedCheckpoints(Checkpoints):
         """Returns this process's part of the state to start from, or to go on from."""
         self._collect = collect
         about = about_run(problem, params, state, key=key, n_shifts=n_shifts)
-        said = self._agreement.answers("layout", json.dumps(about))
-        of = _of_all([*map(json.loads, said)])
+        statements = self._agreement.answers("layout", json.dumps(about))
+        identity = _of_all([*map(json.loads, statements)])
         whole = began = self._whole(state)
         with self._agreement.together("resume"):
             if self._inner is not None:
-                whole = self._inner.go_on(whole, of)
+                whole = self._inner.go_on(whole, identity)
         resumed = self._agreement.answers("resumed", str(whole is not began))[0]
         if resumed == str(True):
             packed = multihost_utils.broadcast_one_to_all(packed_of(whole))
@@ -135,17 +135,17 @@ def _by_slices(
     )
 
 
-def _of_all(said: list[dict[str, str]]) -> Mapping[str, str]:
+def _of_all(statements: list[dict[str, str]]) -> Mapping[str, str]:
     """Returns what a layout is of, where the processes have parts of it."""
-    of = {
+    identity = {
         name: text
-        if len({statement[name] for statement in said}) == 1
+        if len({statement[name] for statement in statements}) == 1
         else "of several"
-        for name, text in said[0].items()
+        for name, text in statements[0].items()
     }
     for name in ("params", "problem", "start"):
-        of[name] = digest([statement[name] for statement in said])[:16]
-    return of | {"processes": str(len(said))}
+        identity[name] = digest([statement[name] for statement in statements])[:16]
+    return identity | {"processes": str(len(statements))}
 
 
 def show(

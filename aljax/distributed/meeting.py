@@ -133,33 +133,33 @@ def _place(address: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def _receive(address: str, processes: int, came: Lines, watch: Watch) -> str | None:
+def _receive(address: str, processes: int, lines: Lines, watch: Watch) -> str | None:
     """Waits as process 0 for all others; says why in vain, to those who came, too."""
     if processes == 1:
         return None
-    both = socket.has_dualstack_ipv6()
-    family = socket.AF_INET6 if both else socket.AF_INET
+    dual_stack = socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if dual_stack else socket.AF_INET
     try:
         place = "", _place(address)[1]
-        server = socket.create_server(place, family=family, dualstack_ipv6=both)
+        server = socket.create_server(place, family=family, dualstack_ipv6=dual_stack)
     except OSError as error:
         return f"process 0 cannot listen ({os.strerror(error.errno or 0)})"
     with server:
-        watch.log(f"process 0: waiting for {_others(came, processes)} at {address}")
+        watch.log(f"process 0: waiting for {_others(lines, processes)} at {address}")
         error = None
-        while error is None and len(came) < processes - 1:
+        while error is None and len(lines) < processes - 1:
             if not (left := watch.left(PAUSE)):
-                missing = _others(came, processes)
+                missing = _others(lines, processes)
                 error = f"{missing} did not come within {watch.timeout:g} s"
                 break
             server.settimeout(left)
             with suppress(TimeoutError):
-                error = _enter(server.accept()[0], came, processes, watch)
-            if len(came) == processes - 1:
+                error = _enter(server.accept()[0], lines, processes, watch)
+            if len(lines) == processes - 1:
                 time.sleep(SETTLED)
-            for process in [i for i in came if not _is_open(came[i])]:
-                came.pop(process).close()  # it will call again, if it was begun again
-        for caller in came.values():
+            for process in [i for i in lines if not _is_open(lines[i])]:
+                lines.pop(process).close()  # it will call again, if it was begun again
+        for caller in lines.values():
             caller.setblocking(True)
             with suppress(OSError):
                 caller.sendall(json.dumps({"error": error}).encode() + b"\n")
@@ -167,19 +167,19 @@ def _receive(address: str, processes: int, came: Lines, watch: Watch) -> str | N
 
 
 def _enter(
-    caller: socket.socket, came: Lines, processes: int, watch: Watch
+    caller: socket.socket, lines: Lines, processes: int, watch: Watch
 ) -> str | None:
     """Lets a caller in who says which process it is; returns what is wrong with it."""
-    said = _heard(caller, watch._replace(end=time.monotonic() + GRACE))
-    process, count = said.get("process"), said.get("processes")
+    message = _heard(caller, watch._replace(end=time.monotonic() + GRACE))
+    process, count = message.get("process"), message.get("processes")
     if not isinstance(process, int):
         caller.close()  # of whoever looks for open ports
         return None
-    before = came.get(process)
+    before = lines.get(process)
     twice = before is not None and _is_open(before)
     if before is not None and not twice:  # it left, and was begun again
         before.close()
-    came[-1 if twice else process] = caller
+    lines[-1 if twice else process] = caller
     if twice or process == 0:
         return f"two processes call themselves {process}"
     if count != processes:
@@ -203,15 +203,15 @@ def _call(place: tuple[str, int], hello: str, lines: Lines, watch: Watch) -> str
         try:
             line = lines[0] = socket.create_connection(place, left)
             line.sendall(hello.encode() + b"\n")
-            said = _heard(line, watch._replace(end=watch.end + GRACE))
+            message = _heard(line, watch._replace(end=watch.end + GRACE))
         except socket.gaierror as error:
             return f"no host is found ({error.strerror})"
         except OSError as error:
             reason = f"{late} ({error.strerror or error})"
         else:
-            if "error" in said:
-                return said["error"]
-            reason = said.get("reason", reason)
+            if "error" in message:
+                return message["error"]
+            reason = message.get("reason", reason)
             line.close()
         time.sleep(watch.left(PAUSE))
     return reason
@@ -232,14 +232,14 @@ def _heard(line: socket.socket, watch: Watch) -> dict[str, Any]:
             break
         text += more
     try:
-        said = json.loads(text)
+        message = json.loads(text)
     except ValueError:
         return {"reason": ANSWER} if text else {}
-    return said if isinstance(said, dict) else {"reason": ANSWER}
+    return message if isinstance(message, dict) else {"reason": ANSWER}
 
 
-def _others(came: dict[int, Any], processes: int) -> str:
-    missing = [str(i) for i in range(1, processes) if i not in came]
+def _others(lines: dict[int, Any], processes: int) -> str:
+    missing = [str(i) for i in range(1, processes) if i not in lines]
     return f"process{'es' * (len(missing) > 1)} {', '.join(missing)}"
 
 

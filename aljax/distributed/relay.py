@@ -39,12 +39,12 @@ def _accept(server: socket.socket, place: tuple[str, int]) -> None:
 
 def _pass_on(source: socket.socket, target: socket.socket, by_caller: bool) -> None:
     """Passes on what comes; a caller's end is passed on at once, all else later."""
-    over = False
+    at_once = False
     with suppress(OSError):
         while data := source.recv(SIZE):
             target.sendall(data)
-        over = by_caller
-    if not over:
+        at_once = by_caller
+    if not at_once:
         time.sleep(LINGER)
     for line in (source, target):
         with suppress(OSError):

@@ -157,9 +157,9 @@ def fit_rows(
     n_shifts = layout.n_shifts or default_shifts(shares.all, shares.all)
     widths = {"slices": 1, "points": len(problem.order[0]), "offsets": 0, "mates": 1}
     widths["neighbors"] = problem.neighbors.shape[1]
-    calls: dict[str, Any] = {"mesh": mesh, "widths": widths, "progress": progress}
+    options: dict[str, Any] = {"mesh": mesh, "widths": widths, "progress": progress}
     with timed("layout", seconds):
-        state = optimize(problem, params, state, n_shifts, key=key, **calls)
+        state = optimize(problem, params, state, n_shifts, key=key, **options)
     positions = np.asarray(state.maps)[0][:, place].T
     of_own = shares.here, state.losses(), neighbors
     return FittedRows(positions, *of_own, seconds)
@@ -169,7 +169,7 @@ def _check_settings(graph: GraphConfig, layout: LayoutConfig) -> None:
     metric = SYNONYMS.get(graph.metric, graph.metric)
     plain, far = metric in EXACT_METRICS, graph.disconnection_distance
     listed = ", ".join(METHODS)
-    only = "where rows are shared by processes"
+    situation = "where rows are shared by processes"
     for name, value, fits, expected in (
         ("metric", graph.metric, plain, ", ".join(EXACT_METRICS)),
         ("metric_kwds", graph.metric_kwds, not graph.metric_kwds, "None"),
@@ -180,11 +180,11 @@ def _check_settings(graph: GraphConfig, layout: LayoutConfig) -> None:
     ):
         if not fits:
             remedy = "Other settings need all rows in one process: `aljax.fit`."
-            raise InputError(name, f"is {value!r}", f"{expected} {only}", remedy)
+            raise InputError(name, f"is {value!r}", f"{expected} {situation}", remedy)
 
 
 def _read(rows: Any, graph: GraphConfig) -> np.ndarray:
-    """A process's rows, finite.
+    """Returns a process's rows, finite.
 
     Raises:
         InputError: They are not dense numbers.
@@ -202,7 +202,7 @@ def _read(rows: Any, graph: GraphConfig) -> np.ndarray:
 def _start(
     data: np.ndarray, shares: Shares, layout: LayoutConfig, seed: int
 ) -> Float[np.ndarray, "all components"]:
-    """The start of all rows, as `initial_maps` makes it of one process's."""
+    """Returns the start of all rows, as `initial_maps` makes it of one process's."""
     rng, shape = np.random.default_rng(seed), (shares.all, layout.n_components)
     if layout.init == "random":
         start = rng.uniform(-EXTENT, EXTENT, shape)
@@ -214,22 +214,22 @@ def _start(
 def _pca(
     data: np.ndarray, shares: Shares, n_components: int
 ) -> Float[np.ndarray, "all components"]:
-    parts = [data[first : first + PART] for first in range(0, len(data), PART)]
-    sums = np.sum([part.sum(axis=0, dtype=float) for part in parts], axis=0)
+    blocks = [data[first : first + PART] for first in range(0, len(data), PART)]
+    sums = np.sum([block.sum(axis=0, dtype=float) for block in blocks], axis=0)
     center = from_all(sums).sum(axis=0) / shares.all
-    unit = from_all(np.array([max(np.abs(x - center).max() for x in parts)])).max()
+    unit = from_all(np.array([max(np.abs(x - center).max() for x in blocks)])).max()
     unit = unit or 1.0
     features = data.shape[1]
     spread = np.zeros((features, features))
     with threadpool_limits(1):  # the same bits on any number of threads
-        for part in parts:
-            centered = (part - center) / unit
+        for block in blocks:
+            centered = (block - center) / unit
             spread += centered.T @ centered
         spread = sum_of_all(spread)
         axes = axes_of(spread, n_components) if jax.process_index() == 0 else None
         axes = from_one(axes)
         start = np.zeros((shares.all, n_components))
-        local = np.concatenate([(part - center) / unit @ axes for part in parts])
+        local = np.concatenate([(block - center) / unit @ axes for block in blocks])
         start[shares.here.start : shares.here.stop, : axes.shape[1]] = local
     return expand(sum_of_all(start))
 
@@ -242,7 +242,7 @@ def _stack(
     key: jax.Array,
     mesh: Mesh,
 ) -> tuple[AlignedProblem, Int[np.ndarray, "all"]]:
-    """The problem as `stack` has it, tables for this process's places; and the places.
+    """Returns the problem, with tables of this process's places; and the places.
 
     Places are drawn for all rows, so that a process's points are of all processes.
     """
@@ -253,17 +253,17 @@ def _stack(
     order[: shares.all] = rng.permutation(shares.all)
     place = np.argsort(order)[: shares.all].astype(np.int32)
     width = capacity // count
-    mine = range(jax.process_index() * width, (jax.process_index() + 1) * width)
+    own_places = range(jax.process_index() * width, (jax.process_index() + 1) * width)
     # Column 0 of every list is the row itself: it weighs nothing, so it is left out.
-    itself = np.arange(mine.start, mine.stop, dtype=np.int32)
+    itself = np.arange(own_places.start, own_places.stop, dtype=np.int32)
     neighbors = np.tile(itself, (len(weights) - 1, 1))
     placed = np.zeros(neighbors.shape)
-    both = shares.visitors(np.asarray(knn.indices).T), shares.visitors(weights.T)
-    for (there, lists), (_, values) in zip(*both, strict=True):
-        to = place[there.start : there.stop]
-        rows = np.flatnonzero((mine.start <= to) & (to < mine.stop))
-        neighbors[:, to[rows] - mine.start] = place[lists[rows, 1:].T]
-        placed[:, to[rows] - mine.start] = values[rows, 1:].T
+    visits = shares.visitors(np.asarray(knn.indices).T), shares.visitors(weights.T)
+    for (span, lists), (_, values) in zip(*visits, strict=True):
+        places = place[span.start : span.stop]
+        rows = np.flatnonzero((own_places.start <= places) & (places < own_places.stop))
+        neighbors[:, places[rows] - own_places.start] = place[lists[rows, 1:].T]
+        placed[:, places[rows] - own_places.start] = values[rows, 1:].T
     pulls = np.zeros(capacity)
     pulls[: shares.all] = degrees[order[: shares.all]]
     nobody = np.tile(itself, (1, 0, 1, 1))

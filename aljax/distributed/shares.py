@@ -33,21 +33,21 @@ class Shares(NamedTuple):
 
     @property
     def all(self) -> int:
-        """All rows."""
+        """Returns the number of all rows."""
         return self.ends[-1]
 
     @property
     def here(self) -> range:
-        """Those of this process."""
+        """Returns the rows of this process."""
         return self.of(self.process)
 
     @property
     def most(self) -> int:
-        """The most that a process has."""
+        """Returns the most rows that a process has."""
         return max(last - first for first, last in itertools.pairwise(self.ends))
 
     def of(self, process: int) -> range:
-        """Those of a process."""
+        """Returns the rows of a process."""
         return range(*self.ends[process : process + 2])
 
     def visitors(self, local: np.ndarray) -> Iterator[tuple[range, np.ndarray]]:
@@ -66,36 +66,36 @@ def nearest_of_all(
     method: str,
     seed: int,
 ) -> KNN:
-    """The nearest of all rows to each of this process's, itself first, by distance."""
-    here = shares.here
+    """Returns the nearest of all rows to each of this process's, itself first."""
+    own_span = shares.here
     searched = EXACT_OPERATIONS * shares.most / shares.all
     # The same choice in all: by the largest share.
     whole = np.broadcast_to(data[:1], (shares.most, data.shape[1]))
     exactly = method == "exact" or (method == "auto" and is_cheap(whole, searched))
     method = "exact" if exactly else "approximate"
-    how: Any = {"metric": metric, "knn_method": method, "seed": seed}
+    options: Any = {"metric": metric, "knn_method": method, "seed": seed}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of what is not found here: others come
-        knn = find_neighbors(data, n_neighbors, **how)
-    best = np.asarray(knn.indices) + np.int32(here.start), np.array(knn.distances)
+        knn = find_neighbors(data, n_neighbors, **options)
+    best = np.asarray(knn.indices) + np.int32(own_span.start), np.array(knn.distances)
     best[1][0] = -1  # a row is its own first neighbor
-    some = np.linspace(0, len(data) - 1, min(SAMPLE, len(data))).astype(int)
+    sampled = np.linspace(0, len(data) - 1, min(SAMPLE, len(data))).astype(int)
     true: list[np.ndarray] = []  # distances of some rows to the nearest of each block
-    for there, visiting in shares.visitors(data):
-        most = min(n_neighbors - (there != here), len(there))
+    for span, visiting in shares.visitors(data):
+        most = min(n_neighbors - (span != own_span), len(span))
         if not exactly:
-            true.append(nearest_held(data[some], hold(visiting, metric), most)[1])
-        if there == here:
+            true.append(nearest_held(data[sampled], hold(visiting, metric), most)[1])
+        if span == own_span:
             continue
         if exactly:
             table = nearest_held(data, hold(visiting, metric), most)
         else:
             table = nearest_of_many(data, in_cells(visiting, metric), most)
-        _merge(best, (table[0].T + np.int32(there.start), table[1].T))
+        _merge(best, (table[0].T + np.int32(span.start), table[1].T))
     indices, distances = best
     if not exactly:
         farthest = np.sort(np.hstack(true))[:, n_neighbors - 1]
-        is_found = distances[1:, some] <= farthest * (1 + 1e-4)
+        is_found = distances[1:, sampled] <= farthest * (1 + 1e-4)
         warn_of_few(float(is_found.mean()), data.shape[1])
     distances[0] = 0
     return KNN(on_device(indices), as_floats(distances))
@@ -107,19 +107,19 @@ Lists = tuple[Int[np.ndarray, "_ rows"], Float[np.ndarray, "_ rows"]]
 def _merge(best: Lists, more: Lists) -> None:
     """Puts the nearest of both where the best are; of equally near ones the first."""
     for first in range(0, best[0].shape[1], PART):
-        part = np.s_[:, first : first + PART]
-        both = zip(best, more, strict=True)
-        met = [np.vstack([table[part], other[part]]) for table, other in both]
+        block = np.s_[:, first : first + PART]
+        pairs = zip(best, more, strict=True)
+        met = [np.vstack([table[block], other[block]]) for table, other in pairs]
         order = np.lexsort(met, axis=0)[: len(best[0])]
         for table, values in zip(best, met, strict=True):
-            table[part] = np.take_along_axis(values, order, axis=0)
+            table[block] = np.take_along_axis(values, order, axis=0)
 
 
 def graph_of_own(
     knn: KNN, shares: Shares, local_connectivity: float, mix_ratio: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The weights of this process's lists, and the degrees of all rows."""
-    here = np.arange(shares.here.start, shares.here.stop)
+    """Returns the weights of this process's lists, and the degrees of all rows."""
+    own_rows = np.arange(shares.here.start, shares.here.stop)
     indices, distances = map(np.asarray, (knn.indices, knn.distances))
     total = from_all(np.array([distances.sum(dtype=float)])).sum()
     unit = as_floats(total / (len(indices) * shares.all) or 1.0)
@@ -127,19 +127,19 @@ def graph_of_own(
     local = KNN(knn.indices - shares.here.start, knn.distances)
     forward = np.asarray(_memberships(local, unit, local_connectivity))
     backward, mutual = np.zeros_like(forward), np.zeros(forward.shape, bool)
-    both = shares.visitors(indices.T), shares.visitors(forward.T)
-    for (there, lists), (_, strengths) in zip(*both, strict=True):
-        for column, to in enumerate(indices):
-            inside = (there.start <= to) & (to < there.stop) & (to != here)
+    visits = shares.visitors(indices.T), shares.visitors(forward.T)
+    for (span, lists), (_, strengths) in zip(*visits, strict=True):
+        for column, ends in enumerate(indices):
+            inside = (span.start <= ends) & (ends < span.stop) & (ends != own_rows)
             rows = np.flatnonzero(inside)
-            theirs = to[rows] - there.start
-            back = lists[theirs] == here[rows, None]
-            mutual[column, rows] = back.any(axis=1)
-            backward[column, rows] = np.where(back, strengths[theirs], 0).sum(axis=1)
+            listed = ends[rows] - span.start
+            backed = lists[listed] == own_rows[rows, None]
+            mutual[column, rows] = backed.any(axis=1)
+            backward[column, rows] = np.where(backed, strengths[listed], 0).sum(axis=1)
     both_ways = jnp.asarray(forward), jnp.asarray(backward)
     weights = np.asarray(united(*both_ways, jnp.asarray(mutual), mix_ratio))
     degrees = np.bincount(indices.ravel(), weights.ravel(), minlength=shares.all)
-    degrees[here] += weights.sum(axis=0)
+    degrees[own_rows] += weights.sum(axis=0)
     return weights, sum_of_all(degrees)
 
 

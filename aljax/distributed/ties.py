@@ -98,10 +98,10 @@ def tie(
     Raises:
         InputError: `relations` do not fit the slices, or these cannot be compared.
     """
-    here, count = spread.local, spread.n_slices
+    local, count = spread.local, spread.n_slices
     window = window_of(relations, alignment, count)
-    in_reach = range(here.start, min(here.stop + window, count))
-    ahead = graphs_ahead(graphs, spread, in_reach[len(here) :])
+    in_reach = range(local.start, min(local.stop + window, count))
+    ahead = graphs_ahead(graphs, spread, in_reach[len(local) :])
     with agreement.together("relations"):
         links = own_links(relations, in_reach, spread, dense, alignment)
     names = [slice_name(t, slice_labels) for t in in_reach]
@@ -112,16 +112,16 @@ def tie(
         alignment_strengths=alignment.alignment_strengths,
         alignment_decay=alignment.alignment_decay,
         names=names,
-        dicts={t - here.start: name for t, name in dicts if t in in_reach},
+        dicts={t - local.start: name for t, name in dicts if t in in_reach},
     )
-    within = {(t, o): mates for (t, o), mates in related.items() if t + o < len(here)}
+    within = {(t, o): mates for (t, o), mates in related.items() if t + o < len(local)}
     held = anchors_of(related, dense, graphs, spread, frame)
     pulling = linked(with_anchors(related, held or {}))
-    warn_alone(within, held or {}, names[: len(here)])
+    warn_alone(within, held or {}, names[: len(local)])
     offsets = {*range(1, window + 1)}
     offsets |= set() if held is None else {*far_lags(count)}
     if alignment.motion_fidelity > 0:
-        reached = range(here.stop, min(here.stop + max(offsets), count))
+        reached = range(local.stop, min(local.stop + max(offsets), count))
         pulling = moves_of(pulling, dense, graphs, spread, reached)
     return Ties(related, within, held, pulling, sorted(offsets))
 
@@ -142,7 +142,7 @@ def window_of(relations: Any, alignment: AlignmentConfig, count: int) -> int:
 def graphs_ahead(
     graphs: Sequence[FuzzyGraph], spread: Spread, ahead: range
 ) -> list[FuzzyGraph]:
-    """The graphs of the slices after this process's, from those who built them."""
+    """Returns the graphs of slices after this process's, from those who built them."""
     fields = ("neighbors", "weights", "degrees")
     leaves = [
         arrays_ahead([getattr(graph, name) for graph in graphs], spread, ahead)
@@ -158,14 +158,14 @@ def own_links(
     data: Sequence[np.ndarray | None],
     alignment: AlignmentConfig,
 ) -> Any:
-    """The links from this process's slices, counted from its first.
+    """Returns the links from this process's slices, counted from its first.
 
     Raises:
         ValueError: As `read_relations`, where the slices are counted so.
     """
     first, local = spread.local.start, spread.local
     if isinstance(relations, Mapping):
-        part: Any = {
+        in_share: Any = {
             (s - first, t - first): pairs
             for (s, t), pairs in relations.items()
             if min(s, t) in local
@@ -173,12 +173,12 @@ def own_links(
     else:
         by_ids = relations is not None and len(relations) == spread.n_slices
         stop = in_reach.stop if by_ids else in_reach.stop - 1
-        part = None if relations is None else relations[first:stop]
+        in_share = None if relations is None else relations[first:stop]
     held = [*data, *[None] * (len(in_reach) - len(local))]
     slices = slices_of(spread.sizes[first : in_reach.stop], held)
     window = alignment.alignment_window_size
     try:
-        links = read_relations(part, slices, alignment_window_size=window)
+        links = read_relations(in_share, slices, alignment_window_size=window)
     except InputError as error:
         remedy = f"{error.remedy} Slices are counted from {first}.".lstrip()
         raise InputError(error.name, error.got, error.expected, remedy) from error
@@ -205,8 +205,8 @@ def moves_of(
         expected = "as many on all processes, for mates are compared in the data"
         raise InputError("motion_fidelity", got, expected)
     scales = np.pad(scales_of(data, graphs), (0, spread.room - len(local)))
-    there = [rows.T for rows in arrays_ahead(local, spread, ahead)]
-    return measure_moves(relations, [*data, *there], from_all(scales).ravel().tolist())
+    later = [rows.T for rows in arrays_ahead(local, spread, ahead)]
+    return measure_moves(relations, [*data, *later], from_all(scales).ravel().tolist())
 
 
 def anchors_of(
@@ -240,7 +240,7 @@ def anchors_of(
     within = {(t, o): m for (t, o), m in relations.items() if t + o < len(data)}
     shares = nearer(data, within)
     mean = np.array([np.sum(shares), len(shares), len(pairs)])
-    total, compared, asked = from_all(mean).sum(axis=0)
+    total, compared, pairs_in_all = from_all(mean).sum(axis=0)
     widths = np.zeros(spread.room, np.int64)
     widths[: len(data)] = [width(rows) for rows in data]
     columns = from_all(widths).ravel()[: spread.n_slices].tolist()
@@ -248,24 +248,27 @@ def anchors_of(
     if frame == "population" and (len({*columns}) > 1 or not columns[0]):
         got = f"is 'population', but slices have {sorted({*columns})} dense columns"
         raise InputError("frame", got, "as many in each", "Set it to 'auto'.")
-    if not asked or frame == "mates" or (frame == "auto" and not agreed):
+    if not pairs_in_all or frame == "mates" or (frame == "auto" and not agreed):
         return None
     marks = [landmarks(np.asarray(x), g) for x, g in zip(data, graphs, strict=True)]
     fields = zip(*[mark[:3] for mark in marks], strict=True)
     rows, rest, reach = (
         np.concatenate(from_all(_padded(field, spread.room))) for field in fields
     )
-    there = []
+    marks_of_all = []
     for t, size in enumerate(spread.sizes):
         stand = slice(min(size, LANDMARKS))
-        part = rows[t, stand], rest[t, stand], reach[t, stand]
-        there.append(Landmarks(*part, share=size / len(part[0])))
+        arrays = rows[t, stand], rest[t, stand], reach[t, stand]
+        marks_of_all.append(Landmarks(*arrays, share=size / len(arrays[0])))
     with threadpool_limits(1):  # as in one process
-        return {(t, lag): anchors(marks[t], there[first + t + lag]) for t, lag in pairs}
+        return {
+            (t, lag): anchors(marks[t], marks_of_all[first + t + lag])
+            for t, lag in pairs
+        }
 
 
 def _padded(arrays: Sequence[np.ndarray], room: int) -> np.ndarray:
-    """Arrays of up to `LANDMARKS` rows, stacked, with zeros where there are fewer."""
+    """Stacks arrays of up to `LANDMARKS` rows, with zeros where there are fewer."""
     wide = np.zeros((room, LANDMARKS, *arrays[0].shape[1:]), arrays[0].dtype)
     for t, rows in enumerate(arrays):
         wide[t, : len(rows)] = rows
