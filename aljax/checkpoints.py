@@ -122,9 +122,9 @@ class Checkpoints:
         run = {"key": key, "n_shifts": n_shifts}
         return self.go_on(state, about_run(problem, params, state, **run))
 
-    def go_on(self, state: LayoutState, of: Mapping[str, str]) -> LayoutState:
-        """Returns `state`, or that of the newest checkpoint, which must be `of` it."""
-        self._of = {**self.about, **of}
+    def go_on(self, state: LayoutState, identity: Mapping[str, str]) -> LayoutState:
+        """Returns `state`, or that of the newest checkpoint of the same `identity`."""
+        self._of = {**self.about, **identity}
         whole = newest(self.folder) if self.resume else None
         if whole is not None:
             check_same(whole, self._of)
@@ -146,10 +146,10 @@ class Checkpoints:
         self._settle()
         self._write(state)
 
-    def is_due(self, now: int) -> bool:
+    def is_due(self, epoch: int) -> bool:
         """Tells if it is time to write the state of an epoch."""
-        epoch, since = self._kept
-        due = self.epochs is not None and now - epoch >= self.epochs
+        kept_epoch, since = self._kept
+        due = self.epochs is not None and epoch - kept_epoch >= self.epochs
         late = self.seconds is not None and time.monotonic() - since >= self.seconds
         idle = self._writing is None or not self._manager.is_saving_in_progress()
         return (due or late) and idle
@@ -182,7 +182,7 @@ class Checkpoints:
         self._kept = (epoch, time.monotonic())
         packed = packed_of(state)
         content = {"of": self._of, "versions": versions(), "state": _digest(packed)}
-        about = {"content": content, "sum": _digest(_text(content))}
+        description = {"content": content, "sum": _digest(_text(content))}
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             free = shutil.disk_usage(self.folder).free
@@ -195,7 +195,7 @@ class Checkpoints:
                         self._manager.delete(step)
                 args = orbax.args.Composite(
                     state=orbax.args.StandardSave({"state": packed}),
-                    about=orbax.args.JsonSave(about),
+                    about=orbax.args.JsonSave(description),
                 )
                 self._manager.save(epoch, args=args, force=True)
             self._writing = self.folder / f"epoch_{epoch:07d}"
@@ -244,9 +244,9 @@ def _quiet() -> Iterator[Any]:
 def _manager(folder: Path, **options: Any) -> Any:
     """Returns what keeps the two newest checkpoints of a folder, which is there."""
     with _quiet() as orbax:
-        here = jax.process_index()
-        among = {here} if jax.process_count() > 1 else None  # it waits for no other
-        alone = orbax.options.MultiprocessingOptions(here, active_processes=among)
+        process = jax.process_index()
+        among = {process} if jax.process_count() > 1 else None  # it waits for no other
+        alone = orbax.options.MultiprocessingOptions(process, active_processes=among)
         chosen = orbax.CheckpointManagerOptions(
             step_prefix="epoch",
             step_format_fixed_length=7,
@@ -274,12 +274,12 @@ def packed_of(state: LayoutState) -> np.ndarray:
     return np.concatenate([np.ravel(leaf).view(np.uint8) for leaf in leaves])
 
 
-def unpacked(packed: np.ndarray, like: LayoutState) -> LayoutState:
+def unpacked(packed: np.ndarray, state: LayoutState) -> LayoutState:
     """Returns the state of these bytes, of the shapes of another."""
-    leaves, structure = jax.tree.flatten(like)
-    parts = np.split(packed, np.cumsum([leaf.nbytes for leaf in leaves])[:-1])
-    pairs = zip(parts, leaves, strict=True)
-    arrays = [part.view(leaf.dtype).reshape(leaf.shape) for part, leaf in pairs]
+    leaves, structure = jax.tree.flatten(state)
+    all_bytes = np.split(packed, np.cumsum([leaf.nbytes for leaf in leaves])[:-1])
+    pairs = zip(all_bytes, leaves, strict=True)
+    arrays = [bits.view(leaf.dtype).reshape(leaf.shape) for bits, leaf in pairs]
     return jax.tree.unflatten(structure, map(jnp.asarray, arrays))
 
 
@@ -350,8 +350,8 @@ def newest(folder: Path) -> Whole | None:
 def _read(manager: Any, path: Path, step: int) -> Whole:
     with _quiet() as orbax:
         args = orbax.args
-        both = args.Composite(state=args.StandardRestore(), about=args.JsonRestore())
-        restored = manager.restore(step, args=both)
+        readers = args.Composite(state=args.StandardRestore(), about=args.JsonRestore())
+        restored = manager.restore(step, args=readers)
     content = restored.about["content"]
     if _digest(_text(content)) != restored.about["sum"]:
         raise ValueError("its description is altered")
@@ -366,25 +366,25 @@ def versions() -> dict[str, str]:
     return {package: metadata.version(package) for package in PACKAGES}
 
 
-def differences(of: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+def differences(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
     """Lists what has another value now, by name."""
     return [
-        f"`{name}` is {now.get(name, 'not given')} and was {of.get(name, 'not given')}"
-        for name in {**now, **of}
-        if now.get(name) != of.get(name)
+        f"`{name}` is {new.get(name, 'not given')} and was {old.get(name, 'not given')}"
+        for name in {**new, **old}
+        if new.get(name) != old.get(name)
     ]
 
 
-def check_same(whole: Whole, of: Mapping[str, str]) -> None:
+def check_same(whole: Whole, identity: Mapping[str, str]) -> None:
     """Checks what a checkpoint is of, and warns of packages of other versions.
 
     An error says which data or settings are others, with both values.  What several
     processes make depends on how many these are.
     """
-    if whole.of.get("processes") != of.get("processes"):
-        of = {name: of[name] for name in of if name not in BY_PROCESS}
-        whole = whole._replace(of={k: v for k, v in whole.of.items() if k in of})
-    differing = differences(whole.of, of)
+    if whole.of.get("processes") != identity.get("processes"):
+        identity = {name: identity[name] for name in identity if name not in BY_PROCESS}
+        whole = whole._replace(of={k: v for k, v in whole.of.items() if k in identity})
+    differing = differences(whole.of, identity)
     if differing:
         got = f"finds {whole.path}, which is of another layout: "
         expected = "the same data and settings, or another folder"

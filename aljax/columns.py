@@ -100,8 +100,8 @@ def alike(frames: Sequence[Any], name: str) -> list[Any]:
             try:
                 arranged[t] = arrange(rows, frame_names, first, f"{name}[{t}]")
             except InputError as error:
-                said = "Columns are compared by their place; version 0.3 will not."
-                warn(f"{error} {said}", DeprecationWarning)
+                message = "Columns are compared by their place; version 0.3 will not."
+                warn(f"{error} {message}", DeprecationWarning)
     return arranged
 
 
@@ -128,8 +128,8 @@ def check_names(names: Any, expected: Any, argument: str) -> None:
     """
     if names is not None and expected is not None and {*names} != {*expected}:
         pair = {*names} - {*expected}, {*expected} - {*names}
-        words = zip(("has the columns", "lacks"), pair, strict=True)
-        parts = [f"{said} {sorted(of, key=str)[:3]}" for said, of in words if of]
+        verbs = zip(("has the columns", "lacks"), pair, strict=True)
+        parts = [f"{verb} {sorted(odd, key=str)[:3]}" for verb, odd in verbs if odd]
         got = " and ".join(parts)
         remedy = "Rename them, or pass `.to_numpy()` if names do not matter."
         if not pair[1]:
@@ -137,8 +137,8 @@ def check_names(names: Any, expected: Any, argument: str) -> None:
         raise InputError(argument, got, "columns of the same names", remedy)
 
 
-def check_hashable(values: Iterable[Any], name: str, of: str = "") -> None:
-    """Checks that values can be compared; `of` begins the message, if not empty.
+def check_hashable(values: Iterable[Any], name: str, owner: str = "") -> None:
+    """Checks that values can be compared; `owner` begins the message, if not empty.
 
     Raises:
         InputError: One of them cannot be hashed.
@@ -147,7 +147,7 @@ def check_hashable(values: Iterable[Any], name: str, of: str = "") -> None:
         try:
             hash(value)
         except TypeError as error:
-            got = f"{of}has {value!r} ({type(value).__name__}) in row {row}"
+            got = f"{owner}has {value!r} ({type(value).__name__}) in row {row}"
             got += ", which cannot be hashed"
             raise InputError(name, got, "text, numbers or tuples") from error
 

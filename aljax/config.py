@@ -244,9 +244,9 @@ class LayoutConfig(_Settings):
 
     def _check_space(self) -> None:
         metric, components = self.output_metric, self.n_components
-        setting, wanted = f"`output_metric={metric!r}`", SPACES.get(metric)
-        if wanted not in (None, components):
-            got, expected = f"is {components} beside {setting}", f"{wanted}"
+        setting, required = f"`output_metric={metric!r}`", SPACES.get(metric)
+        if required not in (None, components):
+            got, expected = f"is {components} beside {setting}", f"{required}"
             raise InputError("n_components", got, expected)
         if self.densmap and not self.euclidean:
             got, remedy = f"is True beside {setting}", "Densities are Euclidean."

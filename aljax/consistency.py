@@ -119,8 +119,8 @@ def _flaws(parts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield "params", "a value for each slice"
 
 
-def _are_rows(values: Any, size: int, axes: int, kinds: str) -> bool:
+def _are_rows(values: Any, size: int, axes: int, dtype_kinds: str) -> bool:
     """Tells whether values are numbers of some kinds, a row for each point."""
     fits = isinstance(values, np.ndarray | scipy.sparse.csr_matrix)
     fits = fits and values.ndim == axes and values.shape[0] == size
-    return fits and values.dtype.kind in kinds
+    return fits and values.dtype.kind in dtype_kinds

@@ -178,7 +178,7 @@ class AlignedEmbedding(Record):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leaves the frames out of pickles and copies."""
-        return {name: part for name, part in vars(self).items() if name != "_frames"}
+        return {name: value for name, value in vars(self).items() if name != "_frames"}
 
     def transform(
         self,
@@ -314,7 +314,7 @@ class AlignedEmbedding(Record):
         data, scaling = self.data, self.scaling
         if scaling is not None:
             pairs = zip(scaling.columns, data, strict=True)
-            data = [None if rows is None else of.undo(rows) for of, rows in pairs]
+            data = [None if rows is None else units.undo(rows) for units, rows in pairs]
         frame = self.to_frame(ids=ids, labels=labels, **columns)
         names = {*(self.columns or ())}
         name = names.pop() if len(names) == 1 else None

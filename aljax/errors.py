@@ -33,7 +33,7 @@ def warn(message: str, category: type[Warning] = UserWarning) -> None:
 
 
 def nearest_name(name: str, known: Sequence[str]) -> str:
-    """A hint for an error message: the known name most like `name`, else all."""
+    """Returns a hint for an error: the known name most like `name`, else all."""
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"did you mean `{close[0]}`?" if close else f"known: {', '.join(known)}."
 
@@ -56,8 +56,8 @@ class InputError(ValueError):
         self.expected, self.remedy = expected, remedy
 
     def __str__(self) -> str:
-        said = f"`{self.name}` {self.got}; expected {self.expected}. {self.remedy}"
-        return said.rstrip()
+        message = f"`{self.name}` {self.got}; expected {self.expected}. {self.remedy}"
+        return message.rstrip()
 
     def renamed(self, name: str) -> "InputError":
         """The same error of an argument that the caller knows by another name."""
@@ -155,7 +155,7 @@ def check_jax() -> None:
         version = metadata.version(name)
         if version in BROKEN:
             raise ImportError(f"{name} {version} {BROKEN[version]}. {REMEDY}")
-        numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+        numbers = tuple(int(text) for text in version.split(".")[:2] if text.isdigit())
         if numbers < OLDEST:
             raise ImportError(
                 f"{name} {version} is older than aljax supports. {REMEDY}"

@@ -88,22 +88,22 @@ class AlignedUMAP(Parameters):
         ids = relations if is_ids(relations) else None
         reading: Any = {"metric": self.metric, "missing": self.missing, "ids": ids}
         slices = read_slices(X, **reading)
-        for t, part in enumerate(slices):
-            check_data(part.content, f"X[{t}]")
+        for t, slice_ in enumerate(slices):
+            check_data(slice_.content, f"X[{t}]")
         validate_data(self, X[0], skip_check_array=True)
         knn = self.precomputed_knn
         if isinstance(knn, tuple) and all(table is None for table in knn):
             knn = None  # umap-learn's default, a triple
         changed: dict[str, Any] = {"y": y, "precomputed_knn": knn}
-        kinds = None
+        row_kinds = None
         if self.unique:
             check_comparable(self.metric, knn)
             window = self.alignment_window_size
-            known = distinct(slices, relations, window=window, y=y, init=self.init)
-            slices, relations, kinds, values = known
+            reduced = distinct(slices, relations, window=window, y=y, init=self.init)
+            slices, relations, row_kinds, values = reduced
             changed |= values
         maps = self._fit(slices, relations, **changed)
-        self._unique_inverse_ = kinds
+        self._unique_inverse_ = row_kinds
         self._keep(maps)
         return self
 
@@ -153,13 +153,16 @@ class AlignedUMAP(Parameters):
         missing = "error" if scaling is None else scaling.missing
         reading: Any = {"metric": self.metric, "missing": missing}
         new = read_slice(X, "X", others=others, **reading)
-        kinds: Any = self._unique_inverse_
-        if kinds is not None:
+        row_kinds: Any = self._unique_inverse_
+        if row_kinds is not None:
             check_comparable(self.metric, precomputed_knn)
-            first, kind = distinct_rows(new.content)  # pyright: ignore
-            slices, kinds = [*slices_of([*map(len, kinds)]), new], [*kinds, kind]
+            first, kind_of_row = distinct_rows(new.content)  # pyright: ignore
+            slices, row_kinds = (
+                [*slices_of([*map(len, row_kinds)]), new],
+                [*row_kinds, kind_of_row],
+            )
             y = None if y is None else chosen(y, first, new.rows, "y")
-            relations = new_among_kinds(self.maps_, relations, slices, kinds)
+            relations = new_among_kinds(self.maps_, relations, slices, row_kinds)
             new = of_rows(new, first)
         call = partial(
             update,
@@ -174,7 +177,7 @@ class AlignedUMAP(Parameters):
             progress=self._progress(),
         )
         maps = turning(call, relations)
-        self._unique_inverse_ = kinds and kinds[-len(maps.maps) :]
+        self._unique_inverse_ = row_kinds and row_kinds[-len(maps.maps) :]
         self._keep(maps)
         return self
 
@@ -209,24 +212,26 @@ class AlignedUMAP(Parameters):
 
     @cached_property
     def mappers_(self) -> "list[UMAP]":
-        """For each slice a fitted `UMAP`, made once."""
+        """Returns a fitted `UMAP` for each slice, made once."""
         check_is_fitted(self)
         return [
             mapper_of(
                 cut(self.maps_, t, t + 1),
-                kinds,
+                kind_of_row,
                 random_state=self.random_state,
                 unique=self.unique,
             )
-            for t, kinds in enumerate(self._unique_inverse_ or [None] * self.n_models_)
+            for t, kind_of_row in enumerate(
+                self._unique_inverse_ or [None] * self.n_models_
+            )
         ]
 
     def _of_rows(self, values: list[np.ndarray]) -> list[np.ndarray]:
-        """Values of all rows, by those of the distinct ones, or as they are."""
+        """Returns values of all rows, by those of the distinct ones, or as they are."""
         if self._unique_inverse_ is None:
             return values
         pairs = zip(values, self._unique_inverse_, strict=True)
-        return [of_distinct[kinds] for of_distinct, kinds in pairs]
+        return [of_distinct[kind_of_row] for of_distinct, kind_of_row in pairs]
 
     @property
     def graphs_(self) -> list[scipy.sparse.csr_matrix]:

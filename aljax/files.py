@@ -267,11 +267,13 @@ def _read(archive: zipfile.ZipFile, size: int) -> tuple[Any, dict[str, np.ndarra
         remedy = "Install a newer aljax: pip install -U aljax."
         raise FileError("path", got, f"a format up to {VERSION}", remedy)
     if version == 1:
-        kept = json.loads(contents.pop(SUMS))
-        there = {n: hashlib.sha256(part).hexdigest() for n, part in contents.items()}
+        recorded = json.loads(contents.pop(SUMS))
+        computed = {
+            n: hashlib.sha256(content).hexdigest() for n, content in contents.items()
+        }
     else:
-        kept, there = model["sum"], _sum(tree, archive)
-    if kept != there:
+        recorded, computed = model["sum"], _sum(tree, archive)
+    if recorded != computed:
         raise ValueError("its parts have another sum")
     del contents[MODEL]
     arrays = {}

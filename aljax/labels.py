@@ -39,8 +39,8 @@ def find_label(label: Any, labels: Sequence[Hashable]) -> int:
         InputError: No slice has the label, or several do.
     """
     named = [*map(in_words, labels)]
-    for wanted, held in ((label, labels), (in_words(label), named)):
-        places = [t for t, other in enumerate(held) if _same(other, wanted)]
+    for sought, held in ((label, labels), (in_words(label), named)):
+        places = [t for t, other in enumerate(held) if _same(other, sought)]
         if len(places) > 1:
             got = f"is {label!r}, the label of slices {', '.join(map(str, places))}"
             raise InputError("slice", got, "the index of one of them")

@@ -65,9 +65,9 @@ def put_equal_first(
     else:
         rows = scipy.sparse.csr_matrix(rows)
     same_type: Any = rows.astype(data.dtype)
-    asked = prints_of(same_type)
-    place = np.minimum(np.searchsorted(prints[0], asked), len(prints[0]) - 1)
-    likely = np.flatnonzero(prints[0][place] == asked)
+    new_prints = prints_of(same_type)
+    place = np.minimum(np.searchsorted(prints[0], new_prints), len(prints[0]) - 1)
+    likely = np.flatnonzero(prints[0][place] == new_prints)
     first = prints[1][place[likely]]
     unlike: Any = data[first] != same_type[likely]
     dense = isinstance(unlike, np.ndarray)

@@ -114,17 +114,19 @@ def project(
     if space is not None:  # where coordinates may wrap around, and have no mean
         start = anchors.embedding[:, neighbors[0]]
     embedding, rivals = (lifted(y, space) for y in (anchors.embedding, anchors.rivals))
-    seen = anchors._replace(embedding=embedding, rivals=rivals)
+    lifted_anchors = anchors._replace(embedding=embedding, rivals=rivals)
 
-    def total(here: Array) -> Float[Array, ""]:
-        return loss(lifted(here, space), neighbors, strengths, seen, space=space)
+    def total(positions: Array) -> Float[Array, ""]:
+        return loss(
+            lifted(positions, space), neighbors, strengths, lifted_anchors, space=space
+        )
 
     def epoch(i: Int[Array, ""], carry: tuple[Array, optax.OptState]) -> tuple:
-        here, moments = carry
-        gradient = jax.grad(total)(here)
+        positions, moments = carry
+        gradient = jax.grad(total)(positions)
         updates, moments = ADAM.update(gradient, moments)
         rate = learning_rate * (1 - i / n_epochs) ** 2
-        return here - rate * jnp.asarray(updates), moments
+        return positions - rate * jnp.asarray(updates), moments
 
     placed, _ = jax.lax.fori_loop(0, n_epochs, epoch, (start, ADAM.init(start)))
     return jnp.where(distances[0] == 0, anchors.embedding[:, neighbors[0]], placed)

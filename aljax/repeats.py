@@ -38,13 +38,13 @@ class Distinct(NamedTuple):
     Attributes:
         slices: The slices, each kind of row once.
         relations: The links of these rows, as `fit` takes them.
-        kinds: For each row of each slice where its kind stands.
+        row_kinds: For each row of each slice where its kind stands.
         values: `y`, and `init` where it is a list, of these rows.
     """
 
     slices: list[Slice]
     relations: Any
-    kinds: list[Int[np.ndarray, "_"]]
+    row_kinds: list[Int[np.ndarray, "_"]]
     values: dict[str, Any]
 
 
@@ -57,25 +57,34 @@ def distinct(
         InputError: Relations, `y` or `init` do not fit the slices.
     """
     parts = [distinct_rows(slice_.content) for slice_ in slices]  # pyright: ignore
-    firsts, kinds = map(list, zip(*parts, strict=True))
+    firsts, row_kinds = map(list, zip(*parts, strict=True))
     relations = ids_of(slices) if relations is None else relations
     if isinstance(relations, Coupling):
         relations = relations.relations
     if len(slices) > 1 and not isinstance(relations, str):
         read = partial(read_relations, slices=slices, alignment_window_size=window)
-        relations = turning(lambda mates: among_kinds(read(mates), kinds), relations)
+        relations = turning(
+            lambda mates: among_kinds(read(mates), row_kinds), relations
+        )
     listed = {"y": y} | ({"init": init} if is_listed(init) else {})
     values = {
         name: [
             None if value is None else chosen(value, first, slice_.rows, f"{name}[{t}]")
             for t, (value, first, slice_) in enumerate(
-                zip(one_for_each(name, of, len(slices)), firsts, slices, strict=True)
+                zip(
+                    one_for_each(name, entries, len(slices)),
+                    firsts,
+                    slices,
+                    strict=True,
+                )
             )
         ]
-        for name, of in listed.items()
+        for name, entries in listed.items()
     }
-    few = [of_rows(slice_, first) for slice_, first in zip(slices, firsts, strict=True)]
-    return Distinct(few, relations, kinds, values)
+    distinct_slices = [
+        of_rows(slice_, first) for slice_, first in zip(slices, firsts, strict=True)
+    ]
+    return Distinct(distinct_slices, relations, row_kinds, values)
 
 
 def of_rows(slice_: Slice, rows: Int[np.ndarray, "_"]) -> Slice:
@@ -84,16 +93,16 @@ def of_rows(slice_: Slice, rows: Int[np.ndarray, "_"]) -> Slice:
     return replace(slice_, content=data[rows], rows=len(rows), ids=None)
 
 
-def among_kinds(relations: Relations, kinds: Kinds) -> Pairs:
+def among_kinds(relations: Relations, row_kinds: Kinds) -> Pairs:
     """Returns mates as pairs of the kinds of row that they are, keyed by two slices.
 
     Args:
         relations: The mates, with the user's weights, or none.
-        kinds: For each row of each slice the kind that it is.
+        row_kinds: For each row of each slice the kind that it is.
     """
     joined: Pairs = {}
     for (t, offset), mates in relations.items():
-        ends = kinds[t][mates.rows], kinds[t + offset][mates.others]
+        ends = row_kinds[t][mates.rows], row_kinds[t + offset][mates.others]
         pairs, place = np.unique(np.stack(ends, 1), axis=0, return_inverse=True)
         joined[t, t + offset] = pairs
         if mates.strengths is not None:
@@ -104,7 +113,10 @@ def among_kinds(relations: Relations, kinds: Kinds) -> Pairs:
 
 
 def new_among_kinds(
-    fitted: AlignedEmbedding, relations: Any, slices: Sequence[Slice], kinds: Kinds
+    fitted: AlignedEmbedding,
+    relations: Any,
+    slices: Sequence[Slice],
+    row_kinds: Kinds,
 ) -> Any:
     """Returns an update's relations as pairs of kinds of row; text as it came.
 
@@ -112,7 +124,7 @@ def new_among_kinds(
         fitted: The sequence so far, of distinct rows.
         relations: A dict, pairs or a `Coupling` of rows of `slices`, or "transport".
         slices: The slices with all their rows, the new one last.
-        kinds: For each of their rows the distinct row that it is.
+        row_kinds: For each of their rows the distinct row that it is.
 
     Raises:
         InputError: They are ids, or do not fit the slices.
@@ -121,7 +133,9 @@ def new_among_kinds(
         return relations
     new = len(slices) - 1
     if isinstance(relations, Coupling):
-        relations = {of: it for of, it in relations.relations.items() if of[1] == new}
+        relations = {
+            pair: mates for pair, mates in relations.relations.items() if pair[1] == new
+        }
     if not isinstance(relations, Mapping):
         got = f"is {kind_of(relations)}"
         expected = "a dict {row of the last slice: row of the new one}, or pairs"
@@ -130,10 +144,10 @@ def new_among_kinds(
 
     def read(relations: Any) -> Any:
         if not is_dict(relations):
-            return among_kinds(from_pairs(relations, slices), kinds)
+            return among_kinds(from_pairs(relations, slices), row_kinds)
         last, window = new - 1, fitted.alignment.alignment_window_size
         step = from_dict(relations, last, slices, name="relations")
-        (pairs,) = among_kinds({(last, 1): step}, kinds).values()
+        (pairs,) = among_kinds({(last, 1): step}, row_kinds).values()
         mates = follow(fitted.relations, by_row(pairs), last, window=window)
         return {
             (t, t + offset): np.stack([linked.rows, linked.others], axis=1)

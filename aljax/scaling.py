@@ -95,9 +95,9 @@ class Scaling(eqx.Module):
         scaled = replace(new, content=units.apply(new.features))
         return scaled, replace(self, columns=(*self.columns, units))
 
-    def __getitem__(self, part: slice) -> "Scaling":
+    def __getitem__(self, chosen: slice) -> "Scaling":
         """Returns the scaling of a part of the sequence."""
-        return replace(self, columns=self.columns[part])
+        return replace(self, columns=self.columns[chosen])
 
 
 def scale(
@@ -120,8 +120,8 @@ def scale(
         InputError: As `aljax.fit` does.
     """
     read = read_slices(slices, missing=missing)
-    done, scaling = scaled(read, scale, by=by, missing=missing)
-    return [slice_.features for slice_ in done], scaling
+    in_common_units, scaling = scaled(read, scale, by=by, missing=missing)
+    return [slice_.features for slice_ in in_common_units], scaling
 
 
 Pool = Callable[[Sequence[Slice]], Iterable[Sequence[Slice]]]
@@ -139,8 +139,10 @@ def scaled(
     widths = check_scale(slices, scale, by, missing, knn)
     if not widths:
         return slices, None
-    alike = len({*widths}) == 1
-    return in_units(slices, scale, by, missing, alike=alike, pool=lambda parts: [parts])
+    same_width = len({*widths}) == 1
+    return in_units(
+        slices, scale, by, missing, alike=same_width, pool=lambda parts: [parts]
+    )
 
 
 def check_scale(
@@ -190,20 +192,23 @@ def in_units(
         others = _units_of_all(slices, None, missing, pool) if several else None
         units = [_units_of([slice_], scale, missing, others) for slice_ in slices]
     pairs = zip(slices, units, strict=True)
-    done = [replace(slice_, content=of.apply(slice_.features)) for slice_, of in pairs]
+    converted = [
+        replace(slice_, content=units_of_slice.apply(slice_.features))
+        for slice_, units_of_slice in pairs
+    ]
     name = scale if scale in HOW else type(scale).__name__
-    return done, Scaling(tuple(units), name, by, missing)
+    return converted, Scaling(tuple(units), name, by, missing)
 
 
 def _units_of_all(
     slices: Sequence[Slice], scale: Any, missing: str, pool: Pool
 ) -> Columns:
     """Returns the units of the rows of the whole sequence."""
-    how = scale if scale in HOW else None
-    parts = [_units_of(part, how, missing) for part in pool(slices)]
-    center = np.concatenate([of.center for of in parts])
-    unit = np.concatenate([of.unit for of in parts])
-    fills = [of.fill for of in parts if of.fill is not None]
+    setting = scale if scale in HOW else None
+    parts = [_units_of(group, setting, missing) for group in pool(slices)]
+    center = np.concatenate([columns.center for columns in parts])
+    unit = np.concatenate([columns.unit for columns in parts])
+    fills = [columns.fill for columns in parts if columns.fill is not None]
     if scale not in HOW:
         pooled = _units_of(slices, scale, "error")
         center, unit = pooled.center, pooled.unit
@@ -233,10 +238,12 @@ def _units_of(
 
     Columns without any value are filled by the `others`.
     """
-    parts: list[Any] = [_check(slice_) for slice_ in slices]
-    sparse = [scipy.sparse.issparse(part) for part in parts]
+    tables: list[Any] = [_check(slice_) for slice_ in slices]
+    sparse = [scipy.sparse.issparse(table) for table in tables]
     whole: Any
-    whole = scipy.sparse.vstack(parts, "csr") if any(sparse) else np.concatenate(parts)
+    whole = (
+        scipy.sparse.vstack(tables, "csr") if any(sparse) else np.concatenate(tables)
+    )
     fill = None
     if missing == "median" and not any(sparse):
         fill = _medians(whole, slices[0], others)
@@ -276,23 +283,23 @@ def _affine(scale: Any, whole: Any, names: Any) -> tuple[np.ndarray, np.ndarray]
         return neutral
     if isinstance(scale, Scaling):
         return scale.columns[-1].center, scale.columns[-1].unit
-    kind = type(scale).__name__
+    type_name = type(scale).__name__
     if isinstance(scale, str):
         from sklearn.preprocessing import RobustScaler, StandardScaler
 
         one_of("none", "standard", "robust")("scale", scale)
         dense = not scipy.sparse.issparse(whole)
-        kinds = {
+        scalers = {
             "standard": StandardScaler(with_mean=dense),
             "robust": RobustScaler(with_centering=dense),
         }
-        scale = kinds[scale].fit(whole)
-    elif kind not in TRANSFORMERS or getattr(scale, "clip", False):
-        got, remedy = f"is a {kind}", "Transform the slices before the fit."
+        scale = scalers[scale].fit(whole)
+    elif type_name not in TRANSFORMERS or getattr(scale, "clip", False):
+        got, remedy = f"is a {type_name}", "Transform the slices before the fit."
         raise InputError("scale", got, TAKEN, remedy)
     elif not hasattr(scale, "n_features_in_"):
         got, remedy = (
-            f"is a {kind} that is not fitted",
+            f"is a {type_name} that is not fitted",
             "Call its `fit` with your rows.",
         )
         raise InputError("scale", got, TAKEN, remedy)

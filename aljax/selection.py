@@ -65,7 +65,7 @@ def select_alignment(
     chunk: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Selection:
-    """Choose `alignment_regularisation` by how well hidden mates are aligned.
+    """Chooses `alignment_regularisation` by how well hidden mates are aligned.
 
     Args:
         problem: The data and all other settings; its own weight is the reference,
@@ -95,11 +95,11 @@ def select_alignment(
     tried = np.unique([*map(float, weights), reference])
     settings = [{WEIGHT: weight} for weight in tried.tolist()]
     hidden, trust = np.empty((2, len(tried), n_seeds))
-    done = itertools.count(1)
+    finished = itertools.count(1)
 
     def tell(*_: Any) -> None:
         if progress is not None:
-            progress(next(done), hidden.size)
+            progress(next(finished), hidden.size)
 
     for seed, seed_key in enumerate(jax.random.split(key, n_seeds)):
         full = problem.prepared(seed_key)
@@ -193,13 +193,13 @@ def members(
 def split(
     relations: Relations, away: Sequence[Bool[np.ndarray, "_"]]
 ) -> tuple[Relations, Relations]:
-    """The mates that stay visible, and those of hidden members."""
+    """Returns the mates that stay visible, and those of hidden members."""
     visible: Relations = {}
     hidden: Relations = {}
     for (t, offset), mates in relations.items():
-        gone = away[t][mates.rows] | away[t + offset][mates.others]
-        visible[t, offset] = mates.where(~gone)
-        hidden[t, offset] = mates.where(gone)
+        is_hidden = away[t][mates.rows] | away[t + offset][mates.others]
+        visible[t, offset] = mates.where(~is_hidden)
+        hidden[t, offset] = mates.where(is_hidden)
     return visible, hidden
 
 
@@ -210,7 +210,7 @@ def choose(
     *,
     reference: float,
 ) -> tuple[float, str]:
-    """The knee of the curve, and why it is that.
+    """Returns the knee of the curve, and why it is that.
 
     Args:
         weights: Rising, the reference among them.
@@ -220,31 +220,31 @@ def choose(
             loss counts with its standard error), and whose hidden mates must not come
             to lie farther apart.
     """
-    at = int(np.flatnonzero(weights == reference)[0])
-    spread = trust[at].std(ddof=1)
-    loss = trust[at] - trust
+    place = int(np.flatnonzero(weights == reference)[0])
+    spread = trust[place].std(ddof=1)
+    loss = trust[place] - trust
     # With its error: a loss just within the spread is beyond it for other seeds.
     kept = loss.mean(axis=1) + _standard_error(loss) <= spread
     far = hidden.mean(axis=1)
     best = int(np.argmin(np.where(kept, far, np.inf)))
     near = kept & (far <= far[best] + _standard_error(hidden - hidden[best]))
-    near &= far <= far[at]
+    near &= far <= far[place]
     knee = int(np.flatnonzero(near)[0])
-    if near[at] and trust[knee].mean() <= trust[at].mean() + spread:
-        knee = at  # no better by the evidence: another draw might say the opposite
+    if near[place] and trust[knee].mean() <= trust[place].mean() + spread:
+        knee = place  # no better by the evidence: another draw might say the opposite
     lost = weights[~kept & (weights > weights[best])]
     why = (
         f"{weights[knee]:g}: hidden mates lie {far[knee]:.4f} radii apart, against "
-        f"{far[at]:.4f} at {reference:g}; trustworthiness {trust[knee].mean():.4f} "
-        f"against {trust[at].mean():.4f} there (spread over seeds {spread:.4f})"
+        f"{far[place]:.4f} at {reference:g}; trustworthiness {trust[knee].mean():.4f} "
+        f"against {trust[place].mean():.4f} there (spread over seeds {spread:.4f})"
     )
     if knee != best:
         why += f"; at {weights[best]:g} they lie nearer by less than a standard error"
-    if knee == at:
+    if knee == place:
         why = (
             f"stays at {reference:g}: by the evidence no weight that keeps the "
-            f"trustworthiness of {trust[at].mean():.4f} (spread over seeds "
-            f"{spread:.4f}) brings hidden mates nearer than {far[at]:.4f} radii"
+            f"trustworthiness of {trust[place].mean():.4f} (spread over seeds "
+            f"{spread:.4f}) brings hidden mates nearer than {far[place]:.4f} radii"
         )
     why += f"; trustworthiness is lost from {lost[0]:g} on." if lost.size else "."
     return float(weights[knee]), why

@@ -175,7 +175,7 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
         return self._joined(other, alone)
 
     def _joined(self, other: Any, join: Callable[..., FuzzyGraph]) -> "UMAP":
-        """A model without data, with this one's settings, or those between the two's.
+        """Returns a model without data, of this one's settings or those between both.
 
         Raises:
             InputError: The models have other rows.
@@ -187,13 +187,13 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
         check_is_fitted(other)
         (left,), (right,) = self.maps_.graphs, other.maps_.graphs
         sizes = [len(graph.degrees) for graph in (left, right)]
-        kinds: Any = self._unique_inverse_, other._unique_inverse_
-        if sizes[0] != sizes[1] or not np.array_equal(*kinds):
+        row_kinds: Any = self._unique_inverse_, other._unique_inverse_
+        if sizes[0] != sizes[1] or not np.array_equal(*row_kinds):
             got, expected = f"has {sizes[1]} rows", f"the {sizes[0]} of the first model"
             raise InputError("other", got, expected)
         result: Any = UMAP(**self.get_params(deep=False) | _between(self, other))
         graph = read_slice(join(left, right), "other")
-        result._unique_inverse_ = kinds[0]
+        result._unique_inverse_ = row_kinds[0]
         result.n_features_in_ = vars(self)["n_features_in_"]
         result._keep(result._fit([graph], None, precomputed_knn=None))
         return result
@@ -240,22 +240,22 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
         )
 
     def _placed(self) -> AlignedEmbedding:
-        """The map, with the positions that were assigned to `embedding_`, if any."""
+        """Returns the map, with positions that were set as `embedding_`, if any."""
         if not hasattr(self, "embedding_"):
             got = "was 'graph' when the model was fitted"
             remedy = "Fit again for positions."
             raise InputError("transform_mode", got, "'embedding'", remedy)
-        kinds: Any = self._unique_inverse_
+        kind_of_row: Any = self._unique_inverse_
         rows = self.maps_.maps[0]
-        expected = (len(rows if kinds is None else kinds), rows.shape[1])
+        expected = (len(rows if kind_of_row is None else kind_of_row), rows.shape[1])
         positions = np.asarray(self.embedding_)
         real = positions.dtype.kind in "iuf" and np.isfinite(positions).all()
         if positions.shape != expected or not real:
             got = f"has shape {positions.shape}" + ", and not all finite" * (not real)
             remedy = "Assign the positions of all rows, in their order."
             raise InputError("embedding_", got, f"numbers {expected}", remedy)
-        if kinds is not None:
-            positions = positions[np.unique(kinds, return_index=True)[1]]
+        if kind_of_row is not None:
+            positions = positions[np.unique(kind_of_row, return_index=True)[1]]
         if not np.array_equal(positions, self.maps_.maps[0]):
             self.maps_ = replace(self.maps_, maps=[positions])
         return self.maps_
@@ -294,13 +294,13 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
 
     @property
     def _n_neighbors(self) -> int:
-        wanted: Any = self.maps_.graph.n_neighbors
-        return min(wanted, max(len(self.maps_.maps[0]), 3) - 1)
+        setting: Any = self.maps_.graph.n_neighbors
+        return min(setting, max(len(self.maps_.maps[0]), 3) - 1)
 
     @property
     def _raw_data(self) -> Rows | None:
-        rows, kinds = self.maps_.data[0], self._unique_inverse_
-        return rows if rows is None or kinds is None else rows[kinds]
+        rows, kind_of_row = self.maps_.data[0], self._unique_inverse_
+        return rows if rows is None or kind_of_row is None else rows[kind_of_row]
 
     def _curve(self) -> tuple[float, float]:
         layout: Any = self.maps_.layout
@@ -357,7 +357,7 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
 
 
 def mapper_of(
-    maps: AlignedEmbedding, kinds: np.ndarray | None = None, **parameters: Any
+    maps: AlignedEmbedding, kind_of_row: np.ndarray | None = None, **parameters: Any
 ) -> UMAP:
     """Returns a fitted estimator of one slice's map, of rows that may repeat."""
     configs = (of_slices(config, 0, 1) for config in (maps.graph, maps.layout))
@@ -365,7 +365,7 @@ def mapper_of(
         parameters |= vars(config)
     mapper: Any = UMAP(**parameters)
     data = maps.data[0]
-    mapper._unique_inverse_ = kinds
+    mapper._unique_inverse_ = kind_of_row
     mapper.n_features_in_ = len(maps.maps[0]) if data is None else data.shape[1]
     names = (maps.columns or (None,))[0]
     if names is not None and all(isinstance(name, str) for name in names):

@@ -47,7 +47,7 @@ def warn_of_columns(
     metric = slices[0].metric
     if not isinstance(metric, str) or SYNONYMS.get(metric, metric) not in UNITS:
         return
-    if any(part is None for part in rows) or len({part.shape[1] for part in rows}) > 1:
+    if any(x is None for x in rows) or len({x.shape[1] for x in rows}) > 1:
         return
     width = rows[0].shape[1]
     names = slices[0].columns or tuple(range(width))
@@ -65,7 +65,9 @@ def warn_of_columns(
     if isinstance(scale, str) and scale == "none":
         return
     labels = (
-        None if ids is None else [label for part in ids for label in as_plain(part)]
+        None
+        if ids is None
+        else [label for ids_of_slice in ids for label in as_plain(ids_of_slice)]
     )
     warn_of_codes(rows, names, labels, "Leave it out.")
 
@@ -87,15 +89,15 @@ def warn_of_units(
     varying = np.count_nonzero(share)
     if not varying and max(map(len, rows)) >= FEWEST:
         warn("rows do not differ in any column within their slices: maps show nothing.")
-    for most, part, least in MOST if varying >= FEWEST else ():
-        few = int(np.searchsorted(np.cumsum(share[order]), most)) + 1
-        if few > max(int(part * varying), least):
+    for most, fraction, least in MOST if varying >= FEWEST else ():
+        needed = int(np.searchsorted(np.cumsum(share[order]), most)) + 1
+        if needed > max(int(fraction * varying), least):
             continue
-        if _warn_of_far(rows, names, order[:few], place, robust) < few:
-            shown = few_of([repr(names[column]) for column in order[:few]])
+        if _warn_of_far(rows, names, order[:needed], place, robust) < needed:
+            shown = few_of([repr(names[column]) for column in order[:needed]])
             warn(
-                f"{most:.0%} of the squared distances between rows come from {few} of "
-                f"{len(share)} columns ({shown}); the others hardly count. {remedy}"
+                f"{most:.0%} of the squared distances between rows come from {needed} "
+                f"of {len(share)} columns ({shown}); the others hardly count. {remedy}"
             )
         return
 
@@ -104,11 +106,13 @@ def warn_of_cells(
     rows: Rows, names: Sequence[Hashable], place: Place, robust: str
 ) -> None:
     """Warns of cells so far from others that a deviation measures nothing but them."""
-    parts = [part for part in rows if len(part)]
-    count = np.maximum(sum(np.isfinite(part).sum(axis=0) for part in parts), 1)
-    mean = sum(np.nansum(part, axis=0, dtype=float) for part in parts) / count
-    moments = [np.nansum((part - mean) ** 2, axis=0) for part in parts]
-    reach = np.max([np.nan_to_num(np.abs(x - mean)).max(axis=0) for x in parts], axis=0)
+    tables = [table for table in rows if len(table)]
+    count = np.maximum(sum(np.isfinite(table).sum(axis=0) for table in tables), 1)
+    mean = sum(np.nansum(table, axis=0, dtype=float) for table in tables) / count
+    moments = [np.nansum((table - mean) ** 2, axis=0) for table in tables]
+    reach = np.max(
+        [np.nan_to_num(np.abs(x - mean)).max(axis=0) for x in tables], axis=0
+    )
     columns = np.flatnonzero(reach > SCREEN * np.sqrt(sum(moments) / count))
     _warn_of_far(rows, names, columns, place, robust)
 
@@ -119,19 +123,19 @@ def _warn_of_far(
     """Warns of a few cells that make a column's spread; returns of how many columns."""
     sizes, count = [*map(len, rows)], 0
     for column in columns:
-        values = np.concatenate([part[:, column] for part in rows]).astype(float)
+        values = np.concatenate([table[:, column] for table in rows]).astype(float)
         low, middle, high = np.nanpercentile(values, [25, 50, 75])
-        off = np.nan_to_num(np.abs(values - middle))
-        far = np.flatnonzero(off > FAR * (high - low)) if high > low else np.zeros(0)
+        gaps = np.nan_to_num(np.abs(values - middle))
+        far = np.flatnonzero(gaps > FAR * (high - low)) if high > low else np.zeros(0)
         rare = 0 < len(far) <= max(RARE * len(values), 1)
-        if not rare or (off[far] ** 2).sum() < 0.9 * (off**2).sum():
+        if not rare or (gaps[far] ** 2).sum() < 0.9 * (gaps**2).sum():
             continue
         count += 1
-        farthest = int(off.argmax())
+        farthest = int(gaps.argmax())
         t = int(np.searchsorted(np.cumsum(sizes), farthest, side="right"))
-        said = "one cell makes" if len(far) == 1 else f"{len(far)} cells make"
+        cells = "one cell makes" if len(far) == 1 else f"{len(far)} cells make"
         warn(
-            f"{said} nearly all of the spread of column {names[column]!r}, such as "
+            f"{cells} nearly all of the spread of column {names[column]!r}, such as "
             f"{values[farthest]:g} in {place(t, farthest - sum(sizes[:t]))}. {robust}"
         )
     return count
@@ -140,9 +144,9 @@ def _warn_of_far(
 def shares(rows: Rows) -> np.ndarray:
     """Returns each column's share of the squared distances within slices."""
     total = np.zeros(rows[0].shape[1])
-    for part in rows:
-        if len(part):
-            total += len(part) * part[:: 1 + len(part) // SAMPLE].var(
+    for table in rows:
+        if len(table):
+            total += len(table) * table[:: 1 + len(table) // SAMPLE].var(
                 axis=0, dtype=float
             )
     return total / max(total.sum(), np.finfo(float).tiny)
@@ -157,12 +161,12 @@ def warn_of_codes(
     members = count if known is None else len({*known})
     if members < CODES:
         return
-    low = np.fmin.reduce([np.fmin.reduce(part) for part in rows if len(part)])
-    high = np.fmax.reduce([np.fmax.reduce(part) for part in rows if len(part)])
+    low = np.fmin.reduce([np.fmin.reduce(table) for table in rows if len(table)])
+    high = np.fmax.reduce([np.fmax.reduce(table) for table in rows if len(table)])
     columns_of: dict[str, list[Any]] = {NUMBER: [], CODE: []}
     # Most whole numbers, as those of images, are too few for a code.
     for column in np.flatnonzero(high - low + 1 >= 0.9 * members).tolist():
-        values = np.concatenate([part[:, column] for part in rows])
+        values = np.concatenate([table[:, column] for table in rows])
         held = np.flatnonzero(~np.isnan(values)).tolist()
         values = values[held]
         if (values != np.floor(values)).any():
@@ -173,12 +177,12 @@ def warn_of_codes(
             columns_of[CODE].append(names[column])
     if len(columns_of[NUMBER]) > 1:  # ranks
         columns_of[NUMBER].clear()
-    for said, columns in columns_of.items():
+    for suspicion, columns in columns_of.items():
         if columns:
             shown = few_of([*map(repr, columns)])
             alone = "Rows are compared by nothing else: add columns."
             advice = alone if len(columns) == len(names) else remedy
-            warn(f"it seems that column {shown} {said}. {advice}")
+            warn(f"it seems that column {shown} {suspicion}. {advice}")
 
 
 def _is_code(values: np.ndarray, ids: Sequence[Any]) -> bool:

@@ -27,9 +27,9 @@ def timed(stage: str, seconds: dict[str, float]) -> Iterator[None]:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         less = LOWERED_BY.get(stage, LOWERED_BY["layout"])
-        needs = str(error).splitlines()[0].removeprefix("RESOURCE_EXHAUSTED: ")
+        reason = str(error).splitlines()[0].removeprefix("RESOURCE_EXHAUSTED: ")
         raise MemoryError(
-            f"The device has too little memory for the stage {stage!r} ({needs}). "
+            f"The device has too little memory for the stage {stage!r} ({reason}). "
             f"It needs less with {less}; or `with jax.default_device(jax.devices("
             "'cpu')[0]):` takes the host's memory."
         ) from error

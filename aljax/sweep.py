@@ -248,42 +248,44 @@ def _lay_out_group(
     chunk: int | None,
     memory: int | None,
 ) -> Iterator[tuple[list[int], list[Prepared], list[LayoutState]]]:
-    """Chunk by chunk the numbers of its rows, what they start from and how they end."""
+    """Yields each chunk's numbers of rows, what they start from and how they end."""
     place, start = group[0]
     begun = {start: rows[place].prepared(keys[place])}
     problem = begun[start].problem
     n_shifts = shifts_of(problem, rows[place].layout.n_shifts)
     components = begun[start].state.maps.shape[1]
-    needs = bytes_of_row(problem, components=components, n_shifts=n_shifts)
-    size = _chunk_size(needs, len(group), chunk, memory)
+    row_bytes = bytes_of_row(problem, components=components, n_shifts=n_shifts)
+    size = _chunk_size(row_bytes, len(group), chunk, memory)
     for first in range(0, len(group), size):
-        part = group[first : first + size]
+        group_chunk = group[first : first + size]
         begun = {  # those of the chunk before are kept as long as they are shared
             start: begun.get(start) or rows[place].prepared(keys[place])
-            for place, start in part
+            for place, start in group_chunk
         }
-        members = [place for place, _ in part]
-        starts = [begun[start] for _, start in part]
+        members = [place for place, _ in group_chunk]
+        starts = [begun[start] for _, start in group_chunk]
         problems = [prepared.problem for prepared in starts]
         params = [rows[place].params() for place in members]
         states = [prepared.state for prepared in starts]
         of_rows = [keys[place] for place in members]
         if size == 1:
             state = jax.device_put(states[0], may_alias=False)  # others start there too
-            only = problems[0], params[0], state, n_shifts
-            states = [optimize(*only, key=of_rows[0])]
+            arguments = problems[0], params[0], state, n_shifts
+            states = [optimize(*arguments, key=of_rows[0])]
         else:
             options = {"keys": of_rows, "n_shifts": n_shifts, "size": size}
             states = run_together(problems, params, states, **options)
         yield members, starts, states
 
 
-def _chunk_size(needs: int, rows: int, chunk: int | None, memory: int | None) -> int:
-    fitting = (MEMORY if memory is None else memory) // needs
+def _chunk_size(
+    row_bytes: int, rows: int, chunk: int | None, memory: int | None
+) -> int:
+    fitting = (MEMORY if memory is None else memory) // row_bytes
     if fitting < 1 and memory is not None:
         raise InputError(
             "memory",
-            f"is {memory} bytes, but one row takes about {needs}",
+            f"is {memory} bytes, but one row takes about {row_bytes}",
             "at least that",
             "Or lower `n_neighbors`, `n_shifts` or `alignment_window_size`.",
         )
@@ -336,11 +338,11 @@ def stack_rows(settings: Sequence[Mapping[str, Any]], rows: Sequence[Row]) -> Sw
 
 
 def _stack_terms(losses: Sequence[LossTerms]) -> LossTerms:
-    """The terms of all rows; of rows without a density it is 0."""
-    kind: Any = type(max(losses, key=lambda loss: len(vars(loss))))
+    """Returns the terms of all rows; of rows without a density it is 0."""
+    cls: Any = type(max(losses, key=lambda loss: len(vars(loss))))
     none = np.zeros_like(losses[0].attraction)
-    terms = [[vars(loss).get(f.name, none) for loss in losses] for f in fields(kind)]
-    return kind(*(on_device(np.stack(term)) for term in terms))
+    terms = [[vars(loss).get(f.name, none) for loss in losses] for f in fields(cls)]
+    return cls(*(on_device(np.stack(term)) for term in terms))
 
 
 def __dir__() -> list[str]:

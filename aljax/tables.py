@@ -147,17 +147,17 @@ def slices_from_table(
     order = _in_order(rows, getattr(slice_labels, "dtype", None))
     slices = slices_of([len(rows[label]) for label in order], labels=order)
     cut = [
-        [*read_slice_ids([ids[row] for row in held], of, name="row_ids", rows=held)]
-        for held, of in zip([rows[label] for label in order], slices, strict=True)
+        [*read_slice_ids([ids[row] for row in held], slice_, name="row_ids", rows=held)]
+        for held, slice_ in zip([rows[label] for label in order], slices, strict=True)
     ]
     _warn_of_sizes(rows)
     held = [np.array(rows[label]) for label in order]
-    parts, names = [data[chosen] for chosen in held], names_of(values)
+    tables, names = [data[chosen] for chosen in held], names_of(values)
     if names is not None:
-        parts = [part.view(NamedRows) for part in parts]
-        for part in parts:
-            part.columns = names
-    return TableSlices(parts, cut, order, held)
+        tables = [table.view(NamedRows) for table in tables]
+        for table in tables:
+            table.columns = names
+    return TableSlices(tables, cut, order, held)
 
 
 def _warn_of_sizes(rows: Mapping[Hashable, Sequence[int]]) -> None:
@@ -191,8 +191,8 @@ def _warn_of_dates(labels: Sequence[Any]) -> None:
     """Warns of dates that are text, which puts them in another order than time."""
     if len(labels) < 2 or not all(isinstance(label, str) for label in labels):
         return
-    words = {re.sub(r"\d", "", label) for label in labels}
-    after_words = len(words) > 1 and all(map(AFTER_WORD.fullmatch, labels))
+    texts = {re.sub(r"\d", "", label) for label in labels}
+    after_words = len(texts) > 1 and all(map(AFTER_WORD.fullmatch, labels))
     if after_words or all(map(DATE.fullmatch, labels)):
         warn(
             "slice labels look like dates, and are sorted as text: from "

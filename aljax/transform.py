@@ -161,7 +161,7 @@ class Frame(eqx.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leaves what a search has made for the next out of pickles and copies."""
-        return {part.name: getattr(self, part.name) for part in fields(self)}
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def transform(self, rows: Any) -> Float[np.ndarray, "queries components"]:
         """Returns unseen rows' places in the map: see `aljax.place`."""
@@ -178,24 +178,24 @@ class Frame(eqx.Module):
     def _put(
         self, rows_near: np.ndarray, distances: np.ndarray
     ) -> Float[np.ndarray, "queries components"]:
-        """The positions of new rows, by their nearest rows and how far those are."""
+        """Returns positions of new rows, by their nearest rows and these distances."""
         far = beyond(distances, self.graph.farthest)
         alone = far[:, 0]
         distances = np.where(far, ABSENT, distances)
         distances[alone] = 1.0  # any number: they are put elsewhere
         placed = np.zeros((len(rows_near), self.positions.shape[1]))
         for start in range(0, len(placed), BLOCK):
-            part = np.s_[start : start + BLOCK]
+            chosen = np.s_[start : start + BLOCK]
             block = project(
-                on_device(_block(rows_near[part], np.int32)),
-                as_floats(_block(distances[part], np.float64)),
+                on_device(_block(rows_near[chosen], np.int32)),
+                as_floats(_block(distances[chosen], np.float64)),
                 self._anchors,
                 local_connectivity=as_floats(self.graph.local_connectivity),
                 learning_rate=as_floats(self.params.learning_rate),
                 n_epochs=EPOCHS,
                 space=self.params.space,
             )
-            placed[part] = np.asarray(block).T[: len(placed) - start]
+            placed[chosen] = np.asarray(block).T[: len(placed) - start]
         if alone.any():
             warn(
                 f"{alone.sum()} of {len(alone)} new rows have no neighbor in "
@@ -216,11 +216,11 @@ class Frame(eqx.Module):
         return self.coordinates.apply(self.positions)
 
     def _relative(self, near: np.ndarray, distances: np.ndarray) -> np.ndarray:
-        """Distances to the nearest rows, in units of the spacing among rows there."""
+        """Returns distances to nearest rows, in units of the spacing among these."""
         near, distances = near[:, :NEAREST], distances[:, :NEAREST]
-        asked = np.unique(near[np.isnan(self._spacings[near])])
-        if asked.size and self.graph.metric != PRECOMPUTED:
-            self._spacings[asked] = _spacing(self._near_of(asked)[1])
+        unmeasured = np.unique(near[np.isnan(self._spacings[near])])
+        if unmeasured.size and self.graph.metric != PRECOMPUTED:
+            self._spacings[unmeasured] = _spacing(self._near_of(unmeasured)[1])
         related = np.isfinite(distances)
         lengths = distances.sum(axis=1, where=related)
         lengths[~related[:, 0]] = np.inf

@@ -109,8 +109,8 @@ class Parameters(BaseEstimator):
         names = cls._get_param_names()
         for name in parameters:
             if name not in names:
-                said = f"`{name}` is not a parameter of {cls.__name__}: "
-                raise TypeError(said + nearest_name(name, names))
+                message = f"`{name}` is not a parameter of {cls.__name__}: "
+                raise TypeError(message + nearest_name(name, names))
         return super().__new__(cls)
 
     def __sklearn_tags__(self) -> Any:

@@ -192,7 +192,7 @@ def _rows(maps: AlignedEmbedding, named: Sequence[Hashable], t: int) -> np.ndarr
 def _present(
     maps: AlignedEmbedding, named: Sequence[Any], rows: Sequence[Any], t: int
 ) -> np.ndarray:
-    """Rows of slice t, checked that every member has one."""
+    """Returns the members' rows of slice t; every member must have one."""
     lacking = [member for member, row in zip(named, rows, strict=True) if row is None]
     if lacking:
         got = f"names {', '.join(map(repr, lacking[:TOLD]))}"
@@ -232,12 +232,12 @@ def _mates(maps: AlignedEmbedding, t: int, u: int) -> dict[int, int]:
 
 
 def _usual(maps: AlignedEmbedding, t: int, u: int, mates: dict[int, int]) -> Any:
-    """The median change of mates in each column, which leaves distances as they are."""
+    """Returns mates' median change in each column, which keeps distances."""
     if SYNONYMS.get(maps.graph.metric, maps.graph.metric) in ANGLES:
         return 0.0
     rows = [*mates], [*mates.values()]
     before, after = (
-        dense(maps.data[s])[of] for s, of in zip((t, u), rows, strict=True)
+        dense(maps.data[s])[chosen] for s, chosen in zip((t, u), rows, strict=True)
     )
     return np.median(after - before, axis=0)
 

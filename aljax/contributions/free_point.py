@@ -145,12 +145,12 @@ def nearest_first(distances: Array, rows: Rows) -> Array:
 
 
 def connected(distances: Array, lists: Lists, rows: Rows) -> Array:
-    """Rho: the distance to the nearest row, or between nearest ones, or 0."""
+    """Returns rho: the distance to the nearest row, or between nearest ones, or 0."""
     ordered = nearest_first(distances, rows)
     rank = jnp.clip(lists.local_connectivity, 0.0, lists.k - 1)
-    low, part = jnp.floor(rank).astype(int), rank - jnp.floor(rank)
+    low, fraction = jnp.floor(rank).astype(int), rank - jnp.floor(rank)
     before = jnp.where(low > 0, ordered[jnp.maximum(low - 1, 0)], 0.0)
-    return before + jnp.where(part > 0, part * (ordered[low] - before), 0.0)
+    return before + jnp.where(fraction > 0, fraction * (ordered[low] - before), 0.0)
 
 
 def weights(
@@ -160,7 +160,7 @@ def weights(
     lists: Lists,
     width: Float[Array, ""],
 ) -> Float[Array, "rows"]:
-    """The weights of a member's edges; `listing` are the distances that make lists."""
+    """Returns a member's weights of edges; `listing` are distances that make lists."""
     highest = jnp.max(jnp.where(rows.present, listing, 0.0)) + width
 
     def entered(reach: Array) -> Array:
@@ -180,10 +180,10 @@ def weights(
     forward = members(
         root(lambda log: jnp.sum(members(log)) - target, highest - LOG_RANGE, highest)
     )
-    back = jnp.exp(-jnp.maximum(distances - rows.rho, 0.0) / rows.sigma)
-    back = back * gate((rows.reach - listing) / rows.width) * rows.present
-    both = forward * back
-    return lists.mix * (forward + back - both) + (1 - lists.mix) * both
+    backward = jnp.exp(-jnp.maximum(distances - rows.rho, 0.0) / rows.sigma)
+    backward = backward * gate((rows.reach - listing) / rows.width) * rows.present
+    mutual = forward * backward
+    return lists.mix * (forward + backward - mutual) + (1 - lists.mix) * mutual
 
 
 def along(s: Array, first: Array, last: Array, path: Array) -> Array:
@@ -277,16 +277,16 @@ def loss_between(
     member: Member,
     rivals: Rivals,
 ) -> tuple[Array, Array]:
-    """Derivatives of the loss at the second place less that at the first.
+    """Returns derivatives of the loss at the second place less that at the first.
 
-    By the edges' weights and by how far mates should be.
+    They are by the edges' weights and by how far mates should be.
     """
     holds = mates.pulls[0] + jnp.sum(strengths) * mates.pulls[1]
 
     def at(y: Array) -> tuple[Array, Array]:
         near, far, apart = (
-            jnp.sum((y[:, None] - part.places) ** 2, axis=0)
-            for part in (rows, rivals, mates)
+            jnp.sum((y[:, None] - others.places) ** 2, axis=0)
+            for others in (rows, rivals, mates)
         )
         itself = rivals.rows == member.row
         pushes = repulsion_of_pairs(far, rivals.a, rivals.b)
@@ -333,8 +333,8 @@ def follow(
         y = y + moving.by_reach @ (reach - before[1])
 
         def correct(_: Any, state: tuple[Array, Sources]) -> tuple[Array, Sources]:
-            y, here = state
-            step = here.inverse @ (here.force - left)
+            y, around_y = state
+            step = around_y.inverse @ (around_y.force - left)
             length = jnp.sqrt(jnp.sum(step**2) + TINY)
             y = y - step * jnp.minimum(1.0, FARTHEST / length)
             return y, solve(y, strengths, reach)
@@ -355,7 +355,7 @@ def follow(
 
     def read(s: Array, moving: tuple[Array, Array]) -> Way:
         far, of_member, other = distances(s)
-        strengths, back = jax.vjp(edges, far, far)
+        strengths, pull_back = jax.vjp(edges, far, far)
         ends = start, member.place
         losses = loss_between(ends, strengths, reach_at(s), **around)
         share = jnp.where((s == 0) | (s == 1), 0.5, 1.0) / steps
@@ -363,15 +363,15 @@ def follow(
             share * jnp.vstack([place, loss[None]])
             for place, loss in zip(moving, losses, strict=True)
         )
-        within, listed = jax.vmap(back)(by_weight)
-        both, to_mates = within + listed, by_reach / reach_at(s)
+        within, listed = jax.vmap(pull_back)(by_weight)
+        by_edge, to_mates = within + listed, by_reach / reach_at(s)
         rates = jax.jvp(lambda s: distances(s)[0], (s,), (jnp.ones_like(s),))[1]
         of_self, to_self = (
-            jnp.stack([part, s * part])
-            for part in (both @ of_member, to_mates.sum(axis=1))
+            jnp.stack([sums, s * sums])
+            for sums in (by_edge @ of_member, to_mates.sum(axis=1))
         )
         lists = listed[:-1] @ rates
-        return Way(start, of_self, both * other, to_self, -to_mates, lists)
+        return Way(start, of_self, by_edge * other, to_self, -to_mates, lists)
 
     ways = jax.vmap(read)(looks, moving)
     return jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), ways)._replace(start=start)
@@ -389,5 +389,5 @@ def follow_all(
     steps: int = STEPS,
 ) -> Way:
     """Follows members, each leaf with a first axis for them, back along their paths."""
-    alike = {"rivals": rivals, "lists": lists, "angles": angles, "steps": steps}
-    return jax.vmap(partial(follow, **alike))(rows, mates, members)
+    shared = {"rivals": rivals, "lists": lists, "angles": angles, "steps": steps}
+    return jax.vmap(partial(follow, **shared))(rows, mates, members)

@@ -61,9 +61,9 @@ def follow_paths(maps: AlignedEmbedding, t: int, paths: Paths) -> Followed:
         (pulls.places, pulls.pulls, *_apart(pulls, paths)),
         (places[paths.rows], paths.rows.astype(np.int32), np.stack(squares, axis=1)),
     )
-    kinds = zip((Rows, Mates, Member), members, strict=True)
+    pairs = zip((Rows, Mates, Member), members, strict=True)
     settings = rivals_of(maps, t, places), lists_of(maps, t)
-    way = _follow([kind(*leaves) for kind, leaves in kinds], settings, space.angles)
+    way = _follow([kind(*leaves) for kind, leaves in pairs], settings, space.angles)
     columns = np.zeros((*change.shape, places.shape[1]))
     leaps = np.zeros_like(way.start)
     moved = paths.last - paths.first
@@ -103,14 +103,14 @@ def _follow(members: Any, settings: Any, angles: bool) -> Any:
     size = FEW if count <= FEW else BLOCK
 
     def block(leaf: np.ndarray, start: int) -> Array:
-        part = leaf[start : start + size]
-        part = np.concatenate([part, np.repeat(part[:1], size - len(part), axis=0)])
-        return as_floats(part) if part.dtype.kind == "f" else on_device(part)
+        rows = leaf[start : start + size]
+        rows = np.concatenate([rows, np.repeat(rows[:1], size - len(rows), axis=0)])
+        return as_floats(rows) if rows.dtype.kind == "f" else on_device(rows)
 
     ways: list[Way] = []
     for start in range(0, count, size):
-        some = jax.tree.map(lambda leaf, start=start: block(leaf, start), members)
-        ways.append(follow_all(*some, *settings, angles=angles))
+        chunk = jax.tree.map(lambda leaf, start=start: block(leaf, start), members)
+        ways.append(follow_all(*chunk, *settings, angles=angles))
     return jax.tree.map(
         lambda *leaves: np.concatenate([np.asarray(x, float) for x in leaves])[:count],
         *ways,

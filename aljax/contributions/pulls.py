@@ -64,18 +64,23 @@ def read_pulls(maps: AlignedEmbedding, t: int, rows: np.ndarray) -> Pulls:
     places, pulls, data = np.split(table, [components, components + 2], axis=2)
     scales = scales_of(maps.data, maps.graphs) if faithful else []
     unit = float(np.median([s for s in scales if s > 0] or [1.0]))
-    places, pulls = (part.transpose(0, 2, 1) for part in (places, pulls))
+    places, pulls = (table.transpose(0, 2, 1) for table in (places, pulls))
     return Pulls(places, pulls, data, faithful / unit)
 
 
 def _met(
-    maps: AlignedEmbedding, rows: np.ndarray, t: int, other: int, here: Any, mates: Any
+    maps: AlignedEmbedding,
+    rows: np.ndarray,
+    t: int,
+    other: int,
+    own_rows: Any,
+    mates: Any,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Members with mates in one other slice; their places, pulls and data beside."""
-    there = mates.others if here is mates.rows else mates.rows
+    """Returns members with mates in another slice; their places, pulls and data."""
+    other_rows = mates.others if own_rows is mates.rows else mates.rows
     params = maps.params
-    member, pair = np.nonzero(rows[:, None] == here)
-    mate, row = there[pair], rows[member]
+    member, pair = np.nonzero(rows[:, None] == own_rows)
+    mate, row = other_rows[pair], rows[member]
     strengths = float(params.alignment_regularisation) / 4 * mates.strengths[pair]
     rate = np.asarray(params.negative_sample_rate, float) + 2
 

@@ -115,5 +115,5 @@ class Contributions(eqx.Module):
         parts = {"other columns": mean.along[0, rest].sum()} if rest.size else {}
         parts["other members"] = mean.others[0] @ unit
         parts["unexplained"] = mean.unexplained[0] @ unit
-        lines += [f"  {part:+.3g}  ({name})" for name, part in parts.items()]
+        lines += [f"  {length:+.3g}  ({name})" for name, length in parts.items()]
         return "\n".join(lines)

@@ -121,16 +121,16 @@ def near_paths(space: Space, lists: Own, rows: np.ndarray, count: int) -> Near:
     most = min(MOST, len(space.points))
     parts = []
     for start in range(0, len(rows), BLOCK):
-        part = np.s_[start : start + BLOCK]
-        some = space._replace(first=space.first[part], last=space.last[part])
-        tables = [_table(x, space) for x in (some.first, some.last)]
-        score = _score(tables, some, lists, count)
-        score[np.arange(len(score)), rows[part]] = np.inf
+        block = np.s_[start : start + BLOCK]
+        block_space = space._replace(first=space.first[block], last=space.last[block])
+        tables = [_table(x, space) for x in (block_space.first, block_space.last)]
+        score = _score(tables, block_space, lists, count)
+        score[np.arange(len(score)), rows[block]] = np.inf
         near = np.argpartition(score, most - 1, axis=1)[:, :most]
         order = np.take_along_axis(score, near, axis=1).argsort(axis=1)
         near = np.take_along_axis(near, order, axis=1)
-        taken = [np.take_along_axis(a, near, axis=1) for a in (*tables, score)]
-        parts.append((near, *taken))
+        kept = [np.take_along_axis(a, near, axis=1) for a in (*tables, score)]
+        parts.append((near, *kept))
     near, first, last, score = map(np.concatenate, zip(*parts, strict=True))
     present = score <= 1
     width = max(GRAIN, -(-int(present.sum(axis=1).max()) // GRAIN) * GRAIN)

@@ -104,8 +104,8 @@ def read_map(embedding: Any, data: Any) -> HeldMap:
     if not isinstance(data, jax.Array):
         check_result(data.sum(axis=0, dtype=float))
         # A value of the column that most lie around: outliers move the mean away.
-        some = data[:: -(-len(data) // SAMPLE)]
-        center = np.quantile(some, 0.5, axis=0, method="lower").astype(float)
+        sampled = data[:: -(-len(data) // SAMPLE)]
+        center = np.quantile(sampled, 0.5, axis=0, method="lower").astype(float)
         centered = np.empty(data.shape, jax.dtypes.canonicalize_dtype(float))
         with np.errstate(over="ignore"):  # refused as infinite
             np.subtract(data, center, out=centered, dtype=float, casting="same_kind")

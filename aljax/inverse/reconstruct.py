@@ -144,7 +144,7 @@ def reconstruct(
     count = queries.shape[0]
     points = held.restore(_cut(result.points, count))
     if limits is not None:
-        traced = any(isinstance(part, jax.Array) for part in (points, *limits))
+        traced = any(isinstance(array, jax.Array) for array in (points, *limits))
         library = jnp if traced else np
         points = library.asarray(points)
         points = library.clip(points, *limits).astype(points.dtype)
@@ -177,10 +177,10 @@ def _alike(queries: Array, held: HeldMap) -> tuple[Array | int, ...]:
 
 def _cut(leaf: Array, *sizes: int) -> Array:
     """Returns the first entries; eager JAX would compile for each number of them."""
-    part = tuple(slice(size) for size in sizes)
+    entries = tuple(slice(size) for size in sizes)
     if isinstance(leaf, jax.core.Tracer):
-        return leaf[part]
-    return on_device(np.asarray(leaf)[part])
+        return leaf[entries]
+    return on_device(np.asarray(leaf)[entries])
 
 
 @partial(jax.jit, static_argnames=("method", "width", "metric"))
@@ -246,8 +246,8 @@ def gradient_map(
     dtype = jnp.result_type(held.embedding, held.data)
     components = held.embedding.shape[1]
     if resolution**components > GRID:
-        made = f"is {resolution}, which makes {resolution}^{components} positions"
-        raise InputError("resolution", made, f"at most {GRID} in all", "Lower it.")
+        got = f"is {resolution}, which makes {resolution}^{components} positions"
+        raise InputError("resolution", got, f"at most {GRID} in all", "Lower it.")
     positions = np.asarray(held.embedding, dtype)
     low, high = positions.min(axis=0), positions.max(axis=0)
     spare = MARGIN * (high - low)
