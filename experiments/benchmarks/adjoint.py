@@ -17,7 +17,6 @@ minimum and its derivative in single precision.
 
 import argparse
 import dataclasses
-import resource
 import time
 from typing import Any
 
@@ -37,6 +36,7 @@ from aljax.layout import (
     solve_layout,
     stack_maps,
 )
+from experiments.clocks import peak_memory
 from experiments.data.baseball import baseball
 from experiments.data.fashion import fashion_mnist
 
@@ -135,8 +135,7 @@ def main() -> None:
                 line += f", with the first part {alike:.3f}"
             true.setdefault(variable, gradient)
             print(line, flush=True)
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"largest memory of the process: {memory:.1f} GB")
+    print(f"largest memory of the process: {peak_memory() / 2**10:.1f} GiB")
 
 
 def fitted(slices: list[np.ndarray], relations: Any, key: jax.Array) -> Any:

@@ -9,7 +9,6 @@ maps of single slices, each turned onto the one before by the coupling.  The par
 "moscot" compares with the couplings of that package where it is installed.
 """
 
-import resource
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -30,7 +29,7 @@ from aljax.relations.mates import Relations
 from aljax.relations.read import read_relations
 from experiments.benchmarks.parts import Row, alone, run_parts
 from experiments.benchmarks.peers import MissingPeerError
-from experiments.clocks import clocked
+from experiments.clocks import clocked, peak_memory
 from experiments.data import sequences, sources
 from experiments.results.records import means
 
@@ -287,9 +286,10 @@ def _clusters(points: int) -> list[np.ndarray]:
 def couple_clusters(points: int) -> Row:
     """Couples 100 normal clusters, cold, with themselves under noise."""
     pair = _clusters(points)
+    before = peak_memory()
     _, seconds = clocked(lambda: aljax.couple(pair, key=jax.random.key(0)))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    return {"rows": points, "seconds": seconds, "peak GiB of the process": peak}
+    memory = {"peak MiB": peak_memory(), "of which imports and data MiB": before}
+    return {"rows": points, "seconds": seconds, **memory}
 
 
 def speed() -> list[Row]:
