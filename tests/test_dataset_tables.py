@@ -625,12 +625,27 @@ def test_dates_that_can_be_read_in_two_ways_are_asked_for():
         in_order(column, "%Y-%m", told)
 
 
+def test_rows_are_named_by_labels_as_the_table_spells_them(tmp_path):
+    pd = pytest.importorskip("pandas", reason="run: pip install pandas")
+    frame = pd.DataFrame({"year": [70, 71] * 3, "id": [1, 1, 2, 2, 3, 3]})
+    frame["wage"] = [1.5, 2.5, 3.5, 4.5, 5.5, np.nan]  # all columns are numbers
+    path = tmp_path / "wages.csv"
+    frame.to_csv(path, index=False)
+    columns = {"slice": "year", "id": "id", "features": None, "label": None}
+    with refused("data.missing", "no value in row 5 (year 71, id 3)"):
+        sources.load("table", path=str(path), **columns)
+
+
 def test_years_that_are_missing_are_told():
     pd = pytest.importorskip("pandas", reason="run: pip install pandas")
     told: list[str] = []
     in_order(pd.Series([2001, 2003, 2001, 2007, 2009, 2011]), None, told)
     assert told[0] == "slices (5): 2001, 2003, 2007, 2009, 2011"
     assert told[1] == "slices missing in between: 1 after 2003"
+    for last, shown in ((7, "1, 2, 3, 4, 5, 6, 7"), (8, "1, 2, 3, ..., 6, 7, 8")):
+        told.clear()
+        in_order(pd.Series(range(1, last + 1)), None, told)
+        assert told == [f"slices ({last}): {shown}"]
 
 
 def test_ids_relate_the_digits_as_their_dicts_do():

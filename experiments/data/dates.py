@@ -177,7 +177,7 @@ def _tell(
 ) -> None:
     """Tells the order, and how many slices are missing where steps are regular."""
     ends = [str(label) for label in labels]
-    if len(ends) > 2 * SHOWN:
+    if len(ends) > 2 * SHOWN + 1:  # dots for one label alone would say less
         ends = [*ends[:SHOWN], "...", *ends[-SHOWN:]]
     told.append(f"slices ({len(labels)}){how}: {', '.join(ends)}")
     if places is None or len(places) < SHOWN:

@@ -99,9 +99,8 @@ def own_table(
     chosen = None if features is None else [f for f in features if f not in unused]
 
     def place(row: int) -> str:
-        at = frame.loc[row]
-        member = "" if id is None else f", {id} {at[id]}"
-        return f"row {row} ({slice} {at[slice]}{member})"
+        member = "" if id is None else f", {id} {frame.at[row, id]}"
+        return f"row {row} ({slice} {frame.at[row, slice]}{member})"
 
     others = frame.drop(columns=[*unused])
     how: dict[str, Any] = {"place": place, "options": options}
