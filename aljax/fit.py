@@ -171,8 +171,8 @@ def fit(
         missing=missing,
         optimizer=optimizer,
     )
-    calls = {"progress": progress, "checkpoints": checkpoints}
-    return lay_out(prepared, mesh, key=key, optimizer=optimizer, **calls)
+    options = {"progress": progress, "checkpoints": checkpoints}
+    return lay_out(prepared, mesh, key=key, optimizer=optimizer, **options)
 
 
 class Prepared(Record):
@@ -228,10 +228,10 @@ def prepare(
     layout, start = read_start(start, layout)
     ids = relations if is_ids(relations) else None
     reading: Any = {"metric": graph.metric, "missing": missing, "ids": ids}
-    came = read_slices(slices, slice_labels, **reading)
-    read, scaling = scaled(came, scale, scale_by, missing, precomputed_knn)
+    unscaled = read_slices(slices, slice_labels, **reading)
+    read, scaling = scaled(unscaled, scale, scale_by, missing, precomputed_knn)
     if precomputed_knn is None:
-        warn_of_columns(read if scale is None else came, ids, scale)
+        warn_of_columns(read if scale is None else unscaled, ids, scale)
     dense = [slice_.dense for slice_ in read]
     knn_seed, start_seed = seeds(key, 2)
     if alignment.motion_fidelity > 0:
@@ -284,12 +284,12 @@ def prepare(
         pulling = linked(held)
         if alignment.motion_fidelity > 0:
             pulling = measure_moves(pulling, dense, scales_of(dense, graphs))
-        kinds: Any = {"pinned": masks, "point_weights": weights}
-        problem = stack(graphs, pulling, key=key, densmap=layout.densmap, **kinds)
+        per_row: Any = {"pinned": masks, "point_weights": weights}
+        problem = stack(graphs, pulling, key=key, densmap=layout.densmap, **per_row)
         n_epochs = epochs(layout, sizes)
         stacked = stack_maps(maps, problem)
-        kinds = {"optimizer": optimizer or ADAM, "terms": terms_in(params)}
-        state = init(stacked, n_epochs=n_epochs, **kinds)
+        optimizer, terms = optimizer or ADAM, terms_in(params)
+        state = init(stacked, n_epochs=n_epochs, optimizer=optimizer, terms=terms)
     return Prepared(
         problem=problem,
         params=params,
@@ -334,14 +334,14 @@ def lay_out(
     mesh: Mesh | None,
     *,
     n_shifts: int | None = None,
-    **calls: Any,
+    **options: Any,
 ) -> AlignedEmbedding:
     """Returns the maps of a prepared layout; the other arguments are `optimize`'s."""
     n_shifts = n_shifts or shifts_of(prepared.problem, prepared.layout.n_shifts)
-    calls["maps_of"] = prepared.maps_of
+    options["maps_of"] = prepared.maps_of
     start = prepared.problem, prepared.params, prepared.state
     with timed("layout", prepared.seconds):
-        state = optimize(*start, n_shifts, mesh=mesh, **calls)
+        state = optimize(*start, n_shifts, mesh=mesh, **options)
     maps = prepared.maps_of(state)
     return AlignedEmbedding(maps=maps, history=state.losses(), **prepared.record())
 

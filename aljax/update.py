@@ -215,9 +215,9 @@ def update(
             maps = finish(maps, *laid_out, stay=stay, weights=longer.point_weights)
         return outward(fitted.coordinates, maps, [*fitted.maps, None], stay)
 
-    calls: dict[str, Any] = {"key": key, "progress": progress, "optimizer": optimizer}
+    options: Any = {"key": key, "progress": progress, "optimizer": optimizer}
     with timed("layout", seconds):
-        moved = _lay_out(longer, held, move, finished, **calls)
+        moved = _lay_out(longer, held, move, finished, **options)
     return moved if keep is None else cut(moved, max(count + 1 - keep, 0), count + 1)
 
 
@@ -229,7 +229,7 @@ def _lay_out(
     held: Relations,
     move: int,
     finished: Callable[[Sequence[np.ndarray]], list[np.ndarray]],
-    **calls: Any,
+    **options: Any,
 ) -> AlignedEmbedding:
     """Lays out the last `move` + 1 slices, with those that hold them pinned.
 
@@ -267,7 +267,7 @@ def _lay_out(
     problem = stack(
         within(longer.graphs, _without_points(longer.graphs[-1])),
         related,
-        key=calls["key"],
+        key=options["key"],
         pinned=within(stay + longer.pinned[-move - 1 :], None),
         point_weights=within(longer.point_weights, None),
         offsets=range(1, len(shown) if far else window + 1),
@@ -278,7 +278,7 @@ def _lay_out(
     state = init(
         stack_maps(maps, problem),
         n_epochs=epochs(longer.layout, map(len, longer.maps[-1 - move :])),
-        optimizer=calls["optimizer"] or ADAM,
+        optimizer=options["optimizer"] or ADAM,
         terms=terms_in(params),
     )
     n_shifts = shifts_of(problem, longer.layout.n_shifts)
@@ -287,7 +287,7 @@ def _lay_out(
         fresh = unstack_maps(state.maps, problem)[-move - 1 :]
         return finished(longer.maps[: -move - 1] + fresh)
 
-    state = optimize(problem, params, state, n_shifts, maps_of=maps_of, **calls)
+    state = optimize(problem, params, state, n_shifts, maps_of=maps_of, **options)
     history = jax.tree.map(lambda term: term[:, -len(near) :], state.losses())
     return dataclasses.replace(longer, maps=maps_of(state), history=history)
 
@@ -305,19 +305,19 @@ def _without_points(graph: FuzzyGraph) -> FuzzyGraph:
 
 def cut(fitted: AlignedEmbedding, first: int, stop: int) -> AlignedEmbedding:
     """Returns the sequence from slice `first` to before slice `stop`."""
-    count, part = len(fitted.maps), slice(first, stop)
+    count, kept = len(fitted.maps), slice(first, stop)
     fields = ["maps", "graphs", "data", "pinned", "point_weights"]
     fields += ["ids", "slice_labels", "columns", "scaling"]  # these may be None
     values = {name: getattr(fitted, name) for name in fields}
-    chosen = {name: value and value[part] for name, value in values.items()}
+    chosen = {name: value and value[kept] for name, value in values.items()}
     for name in ("graph", "layout"):
-        chosen[name] = of_slices(getattr(fitted, name), part, count)
+        chosen[name] = of_slices(getattr(fitted, name), kept, count)
     relations = {
         (t - first, offset): mates
         for (t, offset), mates in fitted.relations.items()
         if t >= first and t + offset < stop
     }
-    params = _of_rows(fitted.params, part)
+    params = _of_rows(fitted.params, kept)
     return dataclasses.replace(fitted, relations=relations, params=params, **chosen)
 
 

@@ -174,8 +174,9 @@ def versions_here() -> dict[str, str]:
 
 def devices_here() -> str:
     """Returns this process's devices in words, such as "2 x cpu"."""
-    kinds = [device.device_kind for device in jax.local_devices()]
-    return ", ".join(f"{kinds.count(kind)} x {kind}" for kind in dict.fromkeys(kinds))
+    devices = [device.device_kind for device in jax.local_devices()]
+    counts = {kind: devices.count(kind) for kind in devices}
+    return ", ".join(f"{count} x {kind}" for kind, count in counts.items())
 
 
 def statement_of(**sections: Any) -> dict[str, str]:

@@ -139,15 +139,15 @@ def fit(
     agreement.same("settings", versions_here() | statement)
     agreement.same("devices", {"devices": devices_here()})
     here, room, mesh = share(n_slices)
-    mine = slice(here.start, here.stop)
+    slices_here = slice(here.start, here.stop)
     with agreement.together("slices"):
         reading: Any = {"metric": graph.metric, "missing": missing}
         read = read_slices(slices, slice_labels, first=here.start, **reading)
         unscaled = read
         widths = check_scale(read, scale, scale_by, missing, precomputed_knn)
-        graph = of_slices(graph, mine, n_slices)
+        graph = of_slices(graph, slices_here, n_slices)
         layout_of_all, start = read_start(start, layout)
-        layout = of_slices(layout_of_all, mine, n_slices)
+        layout = of_slices(layout_of_all, slices_here, n_slices)
         _check_settings(slices, here)
         params = layout_params(layout, alignment, slices=len(here))
         if start is not None:
@@ -164,7 +164,7 @@ def fit(
         units = scale, scale_by, missing
         read, scaling = _in_units(read, units, widths, agreement, spread)
     with agreement.together("columns seen"):
-        ids = relations[mine] if is_ids(relations) else None
+        ids = relations[slices_here] if is_ids(relations) else None
         if precomputed_knn is None:
             warn_of_columns(read if scale is None else unscaled, ids, scale)
     dense = [slice_.dense for slice_ in read]
@@ -200,7 +200,7 @@ def fit(
             mates = ties.of_all(relations, alignment, spread)
             seeded = {"n_components": layout.n_components, "seed": start_seed}
             begin = starts_of_all(begin, spread, graphs, mates, **seeded)
-        start = begin[mine]
+        start = begin[slices_here]
     with timed("start", seconds):
         maps = initial_maps(
             layout.init if start is None else start,
@@ -246,7 +246,7 @@ def fit(
         point_weights=weights,
         ids=None,
         seconds=seconds,
-        slice_labels=None if slice_labels is None else tuple(slice_labels[mine]),
+        slice_labels=None if slice_labels is None else tuple(slice_labels[slices_here]),
         columns=tuple(slice_.columns for slice_ in read),
         graph=graph,
         layout=layout,
@@ -332,8 +332,8 @@ def _in_units(
     columns = slices[0].columns or sorted({*widths})
     if by == "all":
         agreement.same("columns", {"columns of slices": columns})
-    said = agreement.answers("widths", str(sorted({*widths})))
-    alike = {*said} == {str(widths[:1])}
+    answers = agreement.answers("widths", str(sorted({*widths})))
+    alike = {*answers} == {str(widths[:1])}
     pool = partial(columns_of_all, spread=spread)
     made = in_units(slices, scale, by, missing, alike=alike, pool=pool)
     if by == "all" and scale not in HOW:
