@@ -23,7 +23,7 @@ from aljax.graph.slices import ids_of, of_rows, one_for_each, read_slices
 from aljax.keys import check_key, seeds
 from aljax.labels import check_labels
 from aljax.layout.coordinates import brought_near, coordinates_of, inward, outward
-from aljax.layout.frame import finish, frame_of, hold, warn_alone, with_anchors
+from aljax.layout.frame import finish, frame_of
 from aljax.layout.initialize import initial_maps, read_mask, read_starts
 from aljax.layout.isolated import warn_isolated
 from aljax.layout.losses import terms_in
@@ -50,6 +50,7 @@ from aljax.layout.problem import (
 )
 from aljax.layout.sharding import Devices, collect, place, read_devices, sharded_loss
 from aljax.progress import Progress, read_progress
+from aljax.relations.anchors import hold, warn_alone, with_anchors
 from aljax.relations.mates import Relations, linked, read_pull
 from aljax.relations.read import is_ids, names_of_dicts, read_ids, read_relations
 from aljax.relations.strengths import check_comparable, measure_moves, relate, scales_of

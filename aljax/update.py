@@ -7,8 +7,8 @@ pass over the data, if motion is asked for).
 
 import dataclasses
 import inspect
+import itertools
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from itertools import count
 from typing import Any
 
 import jax
@@ -40,7 +40,7 @@ from aljax.graph.slices import (
 from aljax.keys import check_key, seeds
 from aljax.labels import check_label, plain_label
 from aljax.layout.coordinates import inward, outward
-from aljax.layout.frame import finish, frame_of, hold, warn_alone, with_anchors
+from aljax.layout.frame import finish, frame_of
 from aljax.layout.initialize import from_mates
 from aljax.layout.isolated import warn_isolated
 from aljax.layout.losses import terms_in
@@ -54,6 +54,7 @@ from aljax.layout.problem import (
     unstack_maps,
 )
 from aljax.progress import Progress, read_progress
+from aljax.relations.anchors import hold, warn_alone, with_anchors
 from aljax.relations.mates import Relations
 from aljax.relations.read import (
     SliceIds,
@@ -132,19 +133,18 @@ def update(
     graph, layout = _extend_settings(fitted, settings or {})
     labels = _extend_labels(fitted, slice_label)
     name = slice_name(count, labels)
-    columns = fitted.columns or (None,) * count
-    scaling = fitted.scaling
-    read: dict[str, Any] = {"name": name, "metric": graph.metric, "others": columns}
+    columns, scaling = fitted.columns or (None,) * count, fitted.scaling
+    reading: Any = {"name": name, "metric": graph.metric, "others": columns}
     if scaling is not None:
-        read["missing"] = scaling.missing
-    added = read_slice(new_slice, "new_slice", **read)
+        reading["missing"] = scaling.missing
+    added = read_slice(new_slice, "new_slice", **reading)
     warn_of_degrees([added])
     if scaling is not None:
         added, scaling = scaling.extended(added)
     slices = [*slices_of([*map(len, fitted.maps)], fitted.data, labels), added]
     relations = added.ids if relations is None else relations
-    pairing: Any = {"window": fitted.alignment.alignment_window_size}
-    pairing |= {"metric": graph.metric, "new": True}
+    window = fitted.alignment.alignment_window_size
+    pairing: Any = {"window": window, "metric": graph.metric, "new": True}
     relations = coupled(relations, slices, key=key, **pairing)
     mates, ids = _new_mates(fitted, relations, slices)
     knn_seed, start_seed = seeds(key, 2)
@@ -366,7 +366,7 @@ def _extend_labels(
     labels, new = fitted.slice_labels, len(fitted.maps)
     if labels is None:
         return None if label is None else (*range(new), label)
-    free = next(i for i in count(new) if i not in labels)
+    free = next(i for i in itertools.count(new) if i not in labels)
     return (*labels, free if label is None else label)
 
 

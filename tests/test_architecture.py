@@ -49,6 +49,7 @@ ORDER = [
     "relations.read",
     "relations.evidence",
     "relations.strengths",
+    "relations.anchors",
     "relations.transport",
     "relations.plan",
     "couple",

@@ -14,20 +14,19 @@ from helpers import refused
 import aljax
 from aljax.graph.build import build_graphs
 from aljax.graph.slices import read_slices
-from aljax.layout.frame import (
+from aljax.layout.frame import firm_of, settle
+from aljax.layout.initialize import turn_onto
+from aljax.metrics import center_drift, frame_displacement, stability
+from aljax.relations.anchors import (
     Landmarks,
     agree,
     anchors,
-    firm_of,
     hold,
     lags,
     landmarks,
     nearer,
-    settle,
     with_anchors,
 )
-from aljax.layout.initialize import turn_onto
-from aljax.metrics import center_drift, frame_displacement, stability
 from aljax.relations.mates import Mates
 
 LIFE, BIRTHS, SLICES = 8, 12, 24  # slices a member lives, born in each, of the sequence

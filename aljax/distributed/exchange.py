@@ -13,9 +13,9 @@ import scipy.sparse
 from aljax.distributed.collectives import from_ahead, from_all, from_one
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.slices import Slice
-from aljax.layout.frame import LANDMARKS
 from aljax.layout.initialize import from_mates, turn_onto, unplaced
 from aljax.layout.spectral import Start
+from aljax.relations.anchors import LANDMARKS
 from aljax.relations.mates import Mates, Relations
 
 CELLS = 2**25  # numbers of all slices that a process holds to scale columns

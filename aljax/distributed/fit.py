@@ -45,13 +45,14 @@ from aljax.graph.slices import Slice, of_rows, read_slices
 from aljax.keys import check_key, seeds
 from aljax.labels import check_labels
 from aljax.layout.coordinates import brought_near, coordinates_of, inward
-from aljax.layout.frame import FAR, firm_of, frame_of, settle
+from aljax.layout.frame import firm_of, frame_of, settle
 from aljax.layout.initialize import initial_maps, read_mask, read_starts
 from aljax.layout.losses import LossTerms, terms_in
 from aljax.layout.optimize import default_shifts, epochs, init
 from aljax.layout.problem import PerRow, layout_params, stack, stack_maps
 from aljax.layout.sharding import SLICES, check_random, mesh_of, round_to, widths_of
 from aljax.progress import Progress, read_progress
+from aljax.relations.anchors import FAR
 from aljax.relations.mates import read_pull
 from aljax.relations.read import is_ids
 from aljax.scaling import HOW, Scaling, check_scale, in_units

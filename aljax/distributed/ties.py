@@ -17,7 +17,7 @@ from aljax.distributed.exchange import Spread, arrays_ahead, pairs_of_all
 from aljax.errors import InputError, slice_name
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.slices import slices_of
-from aljax.layout.frame import (
+from aljax.relations.anchors import (
     LANDMARKS,
     Landmarks,
     agree,
