@@ -64,6 +64,26 @@ def test_members_are_found_and_the_missing_called(slices, coupling):
     assert not any(both.any() for both, _ in coupling.has_mate(1e-9))
 
 
+@pytest.mark.parametrize("strangers", [0, 60, 120, 200])
+def test_so_many_are_called_wrongly_as_asked_and_no_fewer_without_need(strangers):
+    from scipy.stats import false_discovery_control
+
+    plan = aljax.couple([np.eye(6)] * 2, key=KEY).plans[0]
+    rng, wrong, found, plainly = np.random.default_rng(0), [], [], []
+    recurs = np.arange(200) >= strangers
+    for _ in range(100):
+        null, mass = np.sort(rng.uniform(size=2000)), rng.uniform(size=200)
+        mass[recurs] **= 0.1
+        read = plan._replace(strict=(mass, mass), null=null)
+        called, _ = aljax.Coupling((read,), {}, (200, 200), ("a", "b")).has_mate(0.2)[0]
+        wrong.append((called & ~recurs).sum() / max(called.sum(), 1))
+        found.append((called & recurs).sum())
+        p_values = (2001 - np.searchsorted(null, mass)) / 2001
+        plainly.append(((false_discovery_control(p_values) <= 0.2) & recurs).sum())
+    assert np.mean(wrong) <= 0.2 + 3 * np.std(wrong) / np.sqrt(len(wrong))
+    assert np.mean(found) >= np.mean(plainly) * (1.1 if 0 < strangers < 200 else 1)
+
+
 def test_shares_of_farther_slices_follow_from_the_steps(slices, coupling):
     _, ids = slices
     assert [*coupling.relations] == [(0, 1), (0, 2), (1, 2)]
