@@ -62,12 +62,16 @@ def number(
     return check_of(fits, expected + remedy, optional)
 
 
-def one_of(*choices: str, optional: bool = False) -> Check:
-    """Makes a check that a value is one of a few names."""
+def one_of(*choices: str, optional: bool = False, beside: str = "") -> Check:
+    """Makes a check that a text is one of a few names.
+
+    `beside` says what a setting takes that is no text, for the error.
+    """
+    listed = f"one of {', '.join(choices)}" if len(choices) > 1 else repr(*choices)
+    expected = f"{listed}, or {beside}" if beside else listed
 
     def check(name: str, value: Any) -> None:
         if not isinstance(value, str) or value not in choices:
-            expected = f"one of {', '.join(choices)}"
             hint = nearest_name(str(value), choices)
             remedy = "" if hint.startswith("known") else hint
             raise InputError(name, f"is {value!r}", expected, remedy)

@@ -209,7 +209,7 @@ def coupled(
     """
     last, first = len(slices) - 1, max(0, len(slices) - 1 - window) if new else 0
     if isinstance(relations, str):
-        one_of("transport")("relations", relations)
+        one_of("transport", beside="ids, dicts or pairs")("relations", relations)
         settings = {"window": window, "metric": SYNONYMS.get(metric, metric)}
         held = [t for t in range(first, len(slices)) if slices[t].rows]
         pairs = couple([slices[t] for t in held], key=key, **settings).relations

@@ -84,7 +84,7 @@ def differences(
         expected = "None: sparse rows cannot vary in every column"
         raise InputError("noise", f"is {noise!r}", expected)
     if isinstance(noise, str):
-        one_of("estimate")("noise", noise)
+        one_of("estimate", beside="deviations of the columns")("noise", noise)
         return _estimate(rows[steps.after] - rows[steps.before], rng)
     deviation = _read_deviation(noise, rows.shape[1])
     if maps.scaling is not None:
