@@ -25,6 +25,7 @@ suppress_warnings = ["myst.xref_missing"]  # links to files beside the site
 
 html_theme = "furo"
 html_title = f"aljax {release}"
+html_show_copyright = False
 
 
 def formulas(app, what, name, obj, options, lines):
