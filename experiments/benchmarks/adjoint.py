@@ -89,33 +89,33 @@ def main() -> None:
     print(f"fit: {time.perf_counter() - began:.1f} s", flush=True)
     pieces, variables = parts_of(*data, key, start)
     tight = 1e-3 if options.float32 else 1e-6
-    near = Anchored(tolerance=tight, rtol=tight / 10)
+    anchored = Anchored(tolerance=tight, rtol=tight / 10)
     ways: dict[str, Any] = {
         "exact": Implicit(tight, tight / 10),
-        "anchored": near,
+        "anchored": anchored,
         # At the center and from the minimum of the part before.
-        "all-pairs": dataclasses.replace(near, near=1e6, settle=0),
+        "all-pairs": dataclasses.replace(anchored, near=1e6, settle=0),
         **{
             f"unrolled{last}": Unrolled(key, n_epochs=last, last=last)
             for last in (5, 20)
         },
     }
     chosen = [name for name in ways if name.rstrip("0123456789") in options.parts]
-    true: dict[str, np.ndarray] = {}
-    begun = start
+    first_gradients: dict[str, np.ndarray] = {}
+    initial = start
     for name in chosen:
         began = time.perf_counter()
         way = ways[name]
         if not isinstance(way, Unrolled):
             way, start = jax.block_until_ready(way.at(*pieces, start))
-            begun = begun if name == "all-pairs" else start
+            initial = initial if name == "all-pairs" else start
             print(f"{name}: settled in {time.perf_counter() - began:.1f} s", flush=True)
             way = dataclasses.replace(way, settle=0)
         for variable in options.of:
-            through, of = variables[variable]
+            through, value = variables[variable]
             began = time.perf_counter()
             derivative = hypergradient(
-                outer, *pieces, start=begun, of=of, through=through, adjoint=way
+                outer, *pieces, start=initial, of=value, through=through, adjoint=way
             )
             gradient = np.asarray(derivative.gradient, float)
             line = f"  {name} {variable}: {time.perf_counter() - began:.1f} s"
@@ -125,15 +125,15 @@ def main() -> None:
             if isinstance(way, Implicit):
                 start = derivative.solution.maps
             if not isinstance(way, Unrolled):
-                begun = derivative.solution.maps
+                initial = derivative.solution.maps
             if not isinstance(way, Unrolled) and not options.unchecked:
-                change, double = in_double(pieces, derivative, way, (through, of))
+                change, double = in_double(pieces, derivative, way, (through, value))
                 line += f", error {abs(np.linalg.norm(gradient) / change - 1):.1e}"
                 line += f", cosine with double precision {cosine(gradient, double):.4f}"
-            if variable in true:
-                alike = cosine(gradient, true[variable])
-                line += f", with the first part {alike:.3f}"
-            true.setdefault(variable, gradient)
+            if variable in first_gradients:
+                similarity = cosine(gradient, first_gradients[variable])
+                line += f", with the first part {similarity:.3f}"
+            first_gradients.setdefault(variable, gradient)
             print(line, flush=True)
     print(f"largest memory of the process: {peak_memory() / 2**10:.1f} GiB")
 
@@ -168,24 +168,24 @@ def in_double(
     Both in double precision, of the minimum beside the one that was found.
     """
     with jax.enable_x64(True):
-        again: Any = jax.tree.map(
+        copies: Any = jax.tree.map(
             doubled, (derivative.solution.maps, pieces, way, variable)
         )
-        begun, pieces, way, (through, of) = again
+        initial, pieces, way, (through, value) = copies
         tight: dict[str, Any] = {"tolerance": 1e-6, "rtol": 1e-7, "settle": 0}
         way = dataclasses.replace(way, **tight)
         double = hypergradient(
-            outer, *pieces, start=begun, of=of, through=through, adjoint=way
+            outer, *pieces, start=initial, of=value, through=through, adjoint=way
         )
-        begun = double.solution.maps
+        initial = double.solution.maps
         along = np.array(derivative.gradient, float)
         along /= np.linalg.norm(along)
 
-        def at(length: float) -> float:
-            moved: Any = through(*pieces, of + length * along)
-            return float(outer(solve_layout(*moved, start=begun, adjoint=way).maps))
+        def measured_at(length: float) -> float:
+            moved: Any = through(*pieces, value + length * along)
+            return float(outer(solve_layout(*moved, start=initial, adjoint=way).maps))
 
-        change = (at(STEP) - at(-STEP)) / (2 * STEP)
+        change = (measured_at(STEP) - measured_at(-STEP)) / (2 * STEP)
         return change, np.asarray(double.gradient)
 
 
@@ -198,8 +198,8 @@ def doubled(leaf: Any) -> Any:
 
 def cosine(a: np.ndarray, b: np.ndarray) -> float:
     """Returns the cosine of two gradients."""
-    both = np.linalg.norm(a) * np.linalg.norm(b)
-    return float(np.vdot(a, b) / both)
+    lengths = np.linalg.norm(a) * np.linalg.norm(b)
+    return float(np.vdot(a, b) / lengths)
 
 
 if __name__ == "__main__":

@@ -29,8 +29,8 @@ GRID = np.geomspace(0.003, 3, 24).tolist()
 
 def compare(name: str, overrides: list[str], seeds: int) -> None:
     """Prints a line for the best of the grid, the default and the learned weights."""
-    asked = ["experiment=alignment_weights", f"data={name}", *overrides]
-    built = settings.build(composition.compose(asked))
+    arguments = ["experiment=alignment_weights", f"data={name}", *overrides]
+    built = settings.build(composition.compose(arguments))
     dataset = sources.load(**built.data)
     problem = SweepProblem(dataset.slices, dataset.relations, scale=dataset.scale)
     print(f"{name}: {[*map(len, dataset.slices)][:3]}..., {len(dataset.slices)} slices")
@@ -46,7 +46,7 @@ def compare(name: str, overrides: list[str], seeds: int) -> None:
     options: dict[str, Any] = {k: built.task[k] for k in ("cost", "hidden_share")}
     for call in ("first", "second"):
         began = time.perf_counter()
-        weights, told = learn_weights(
+        weights, report = learn_weights(
             problem, key=jax.random.key(0), training=training, **options
         )
         print(f"  {call} call: learned in {time.perf_counter() - began:.1f} s")
@@ -55,7 +55,7 @@ def compare(name: str, overrides: list[str], seeds: int) -> None:
     seconds = time.perf_counter() - began
     print(f"  24 layouts take 24 x {seconds:.2f} = {24 * seconds:.1f} s")
     _line("learned", learned := _scores(problem, weights, keys))
-    print(f"    weights {np.round(weights, 3).tolist()}, {told['saddles']} saddles")
+    print(f"    weights {np.round(weights, 3).tolist()}, {report['saddles']} saddles")
     mean = float(np.exp(np.log(weights[:-1]).mean()))
     _line(f"their geometric mean, {mean:.3g}", _scores(problem, mean, keys))
     print(f"  better on all by one weight: {sum(_beats(r, learned) for r in grid)}")
@@ -83,10 +83,10 @@ def main() -> None:
     parser.add_argument("data", nargs="+")
     parser.add_argument("--set", nargs="*", default=[], metavar="name=value")
     parser.add_argument("--seeds", type=int, default=2)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     enable_compilation_cache()
-    for name in asked.data:
-        compare(name, asked.set, asked.seeds)
+    for name in options.data:
+        compare(name, options.set, options.seeds)
 
 
 if __name__ == "__main__":

@@ -40,8 +40,8 @@ def collectives(text: str, devices: int) -> list[Collective]:
         arrays = [_bytes(*array) for array in ARRAY.findall(match[1])]
         pairs = re.search(r"source_target_pairs=\{\{(.*?)\}\}", line)
         share = (pairs[1].count("},{") + 1) / devices if pairs else 1.0
-        often = RECORDED if "cond/" in line else 1.0
-        sent = sum(arrays) * FACTORS[match[2]] * share * often
+        frequency = RECORDED if "cond/" in line else 1.0
+        sent = sum(arrays) * FACTORS[match[2]] * share * frequency
         exchanges.append(Collective(match[2], max(arrays), sent))
     return exchanges
 

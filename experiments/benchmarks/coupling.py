@@ -57,14 +57,14 @@ def read_coupling(coupling: aljax.Coupling, ids: Ids) -> Row:
     rows = []
     called, plans = coupling.has_mate(), matrices(coupling)
     for t, plan in enumerate(coupling.plans):
-        here, _ = called[t]
-        has = np.isin(ids[t], ids[t + 1])
+        is_called, _ = called[t]
+        has_mate = np.isin(ids[t], ids[t + 1])
         rows.append(
             {
                 **recalled(plans[t], ids[t : t + 2]),
-                "mass without mate": plan.strict[0][~has].mean(),
-                "FDR": (here & ~has).sum() / max(here.sum(), 1),
-                "power": (here & has).sum() / has.sum(),
+                "mass without mate": plan.strict[0][~has_mate].mean(),
+                "FDR": (is_called & ~has_mate).sum() / max(is_called.sum(), 1),
+                "power": (is_called & has_mate).sum() / has_mate.sum(),
             }
         )
     return means(rows)
@@ -72,14 +72,15 @@ def read_coupling(coupling: aljax.Coupling, ids: Ids) -> Row:
 
 def recalled(plan: csr_array, ids: Ids) -> Row:
     """Returns how many rows that come again have their mate among their heaviest."""
-    here, there = ids
+    ids_before, ids_after = ids
     rows, others = plan.nonzero()
     mass: Any = plan.data
     order = np.lexsort((-mass, rows))
     rows, others = rows[order], others[order]
     rank = np.arange(len(rows)) - np.searchsorted(rows, rows)
-    hit, came_again = here[rows] == there[others], np.isin(here, there).sum()
-    return {f"recall@{k}": hit[rank < k].sum() / came_again for k in (1, 10)}
+    is_mate = ids_before[rows] == ids_after[others]
+    n_recurring = np.isin(ids_before, ids_after).sum()
+    return {f"recall@{k}": is_mate[rank < k].sum() / n_recurring for k in (1, 10)}
 
 
 def matrices(coupling: aljax.Coupling) -> list[csr_array]:
@@ -110,11 +111,14 @@ def pooled(slices: Maps, seed: int) -> Maps:
 
 def read_maps(slices: Maps, maps: Maps, mates: Relations) -> Row:
     """Returns how far true mates lie apart, and how many neighbors stay so."""
-    kept = [
+    preserved = [
         neighborhood_preservation(x, y, n_neighbors=SHARE)
         for x, y in zip(slices, maps, strict=True)
     ]
-    return {"mates apart": displacement(maps, mates), "preservation": np.mean(kept)}
+    return {
+        "mates apart": displacement(maps, mates),
+        "preservation": np.mean(preserved),
+    }
 
 
 def compare(slices: Maps) -> list[Row]:
@@ -128,17 +132,17 @@ def compare(slices: Maps) -> list[Row]:
         )
         coupling, seconds = clocked(partial(aljax.couple, rows, key=key))
         lines.setdefault("coupling", []).append(read_coupling(coupling, ids))
-        alone = [aljax.fit([x], key=key).maps[0] for x in rows]
+        single_maps = [aljax.fit([x], key=key).maps[0] for x in rows]
         ways = {
             "held by ids": aljax.fit(rows, [i.tolist() for i in ids], key=key).maps,
             "held by the coupling": aljax.fit(rows, coupling, key=key).maps,
             "pooled": pooled(rows, seed),
-            "turned by the coupling": turned(alone, coupling),
+            "turned by the coupling": turned(single_maps, coupling),
         }
         for name, maps in ways.items():
             lines.setdefault(name, []).append(read_maps(rows, maps, mates))
         lines["coupling"][-1]["seconds"] = seconds
-    return [{"read": name} | means(read) for name, read in lines.items()]
+    return [{"read": name} | means(measures) for name, measures in lines.items()]
 
 
 def _gaussians() -> Maps:
@@ -193,7 +197,7 @@ def moscot() -> list[Row]:
     """
     if find_spec("moscot") is None:
         raise MissingPeerError("moscot is not installed; run: pip install moscot")
-    made = {
+    slices_of = {
         "gaussians": _gaussians(),
         "walk": _walk(),
         "gapminder": sequences.gapminder().slices,
@@ -205,16 +209,18 @@ def moscot() -> list[Row]:
         f"moscot, tau {UNBALANCED}": partial(plans_of_moscot, tau=UNBALANCED),
     }
     table = []
-    for (sequence, slices), (way, plans_of) in product(made.items(), ways.items()):
+    for (sequence, slices), (way, plans_of) in product(slices_of.items(), ways.items()):
         lines = []
         for seed in SEEDS:
             rows, ids = thinned(slices, seed)
             plans, seconds = clocked(partial(plans_of, rows))
             for t, plan in enumerate(plans):
-                left = ~np.isin(ids[t], ids[t + 1])
-                read = recalled(plan, ids[t : t + 2])
-                read["mass without mate"] = float(plan.sum(axis=1)[left].mean())
-                lines.append(read | {"seconds": seconds})
+                unmatched = ~np.isin(ids[t], ids[t + 1])
+                measures = recalled(plan, ids[t : t + 2])
+                measures["mass without mate"] = float(
+                    plan.sum(axis=1)[unmatched].mean()
+                )
+                lines.append(measures | {"seconds": seconds})
         table.append({"sequence": sequence, "coupled by": way} | means(lines))
     return table
 
@@ -248,23 +254,23 @@ def strangers() -> list[Row]:
         key, data = jax.random.key(seed), [digits[half] for half in halves]
         coupling = aljax.couple(data, key=key)
         mates = np.mean(np.concatenate(coupling.has_mate()[0]))
-        alone = [aljax.fit([x], key=key).maps[0] for x in data]
+        single_maps = [aljax.fit([x], key=key).maps[0] for x in data]
         ways = {
-            "alone": alone,
+            "alone": single_maps,
             "held by the coupling": aljax.fit(data, coupling, key=key).maps,
             "pooled": pooled(data, seed),
-            "turned by the coupling": turned(alone, coupling),
+            "turned by the coupling": turned(single_maps, coupling),
         }
         labels = [classes[half] for half in halves]
         for name, maps in ways.items():
-            read = {"accuracy across": across(maps, labels), "called mates": mates}
-            kept = [
+            measures = {"accuracy across": across(maps, labels), "called mates": mates}
+            preserved = [
                 neighborhood_preservation(x, y, n_neighbors=SHARE)
                 for x, y in zip(data, maps, strict=True)
             ]
-            read["preservation"] = float(np.mean(kept))
-            lines.setdefault(name, []).append(read)
-    return [{"maps": name} | means(read) for name, read in lines.items()]
+            measures["preservation"] = float(np.mean(preserved))
+            lines.setdefault(name, []).append(measures)
+    return [{"maps": name} | means(measures) for name, measures in lines.items()]
 
 
 def across(maps: Maps, labels: Sequence[np.ndarray]) -> float:

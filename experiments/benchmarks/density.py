@@ -57,13 +57,15 @@ def compare(data: np.ndarray) -> list[Row]:
     rows = []
     for name, method in METHODS.items():
         method(data[: len(data) if "aljax" in name else 500], 0)  # compiles
-        read = []
+        measures = []
         for seed in SEEDS:
             positions, seconds = clocked(lambda m=method, s=seed: m(data, s))
-            kept = density_preservation(data, positions)
+            density = density_preservation(data, positions)
             trust = trustworthiness(data, positions, n_neighbors=15)
-            read.append({"density": kept, "trustworthiness": trust, "fit s": seconds})
-        rows.append({"method": name, **means(read)})
+            measures.append(
+                {"density": density, "trustworthiness": trust, "fit s": seconds}
+            )
+        rows.append({"method": name, **means(measures)})
     return rows
 
 
@@ -83,17 +85,19 @@ def placed() -> list[Row]:
     data = sources.digits()[0]
     rows = []
     for densmap in (True, False):
-        read = []
+        measures = []
         for seed in SEEDS:
             order = np.random.default_rng(seed).permutation(len(data))
             new, old = np.split(data[order], [len(data) // 4])
             layout = aljax.LayoutConfig(densmap=densmap)
             maps = aljax.fit([old], key=jax.random.key(seed), layout=layout)
-            everywhere = np.concatenate([maps.transform(new), maps.maps[0]])
-            pair = local_radii(data[order]), local_radii(everywhere)
-            read.append({"density": pearson(*(radii[: len(new)] for radii in pair))})
+            positions = np.concatenate([maps.transform(new), maps.maps[0]])
+            pair = local_radii(data[order]), local_radii(positions)
+            measures.append(
+                {"density": pearson(*(radii[: len(new)] for radii in pair))}
+            )
         name = "aljax, densmap" if densmap else "aljax"
-        rows.append({"method": name, **means(read)})
+        rows.append({"method": name, **means(measures)})
     return rows
 
 

@@ -90,11 +90,13 @@ def quality(data: np.ndarray, placed: np.ndarray) -> Row:
     return {"trust": trust, "kept": float(np.mean(shared)) / NEIGHBORS}
 
 
-def bytes_of_epoch(begun: Any) -> float:
+def bytes_of_epoch(prepared: Any) -> float:
     """Returns the bytes that a compiled epoch reads and writes, as XLA counts them."""
-    epoch = partial(step, n_shifts=shifts_of(begun.problem, begun.layout.n_shifts))
+    epoch = partial(
+        step, n_shifts=shifts_of(prepared.problem, prepared.layout.n_shifts)
+    )
     lowered = jax.jit(epoch).lower(
-        begun.problem, begun.params, begun.state, key=jax.random.key(0)
+        prepared.problem, prepared.params, prepared.state, key=jax.random.key(0)
     )
     costs = lowered.compile().cost_analysis()
     return float((costs or {}).get("bytes accessed", np.nan))

@@ -86,10 +86,10 @@ def contradicted() -> list[Row]:
             labels = None if data.labels is None else np.asarray(data.labels[t])
             for order, others in orders(mates, labels, rng).items():
                 links = {(0, 1): Mates(mates.rows, others)}
-                with warnings.catch_warnings(record=True) as told:
+                with warnings.catch_warnings(record=True) as caught:
                     warnings.simplefilter("always")
                     relate(links, prepared.graphs[t : t + 2], names=["a", "b"])
-                row[order] = row.get(order, 0) + len(told)
+                row[order] = row.get(order, 0) + len(caught)
         table.append(row)
     return table
 
@@ -100,23 +100,23 @@ def matrices() -> list[Row]:
 
     table = []
     for name, data in loaded("digits", "gapminder"):
-        whole = pairwise_distances(np.asarray(data.slices[0], float))
+        distances = pairwise_distances(np.asarray(data.slices[0], float))
         fuzzy = umap.umap_.fuzzy_simplicial_set
-        theirs = fuzzy(whole, 15, np.random.RandomState(0), "precomputed")[0]
-        far = whole > np.sort(whole, axis=1)[:, [30]]
+        theirs = fuzzy(distances, 15, np.random.RandomState(0), "precomputed")[0]
+        far = distances > np.sort(distances, axis=1)[:, [30]]
         forms = {
-            "plain": whole,
-            "far ones inf": np.where(far, np.inf, whole),
-            "far ones float32's largest": np.where(far, np.finfo("f").max, whole),
-            "NaN on the diagonal": whole + np.diag(np.full(len(whole), np.nan)),
-            "-1e-7 on the diagonal": whole - 1e-7 * np.eye(len(whole)),
-            "sparse, far ones left out": scipy.sparse.csr_matrix(whole * ~far),
+            "plain": distances,
+            "far ones inf": np.where(far, np.inf, distances),
+            "far ones float32's largest": np.where(far, np.finfo("f").max, distances),
+            "NaN on the diagonal": distances + np.diag(np.full(len(distances), np.nan)),
+            "-1e-7 on the diagonal": distances - 1e-7 * np.eye(len(distances)),
+            "sparse, far ones left out": scipy.sparse.csr_matrix(distances * ~far),
         }
         for form, matrix in forms.items():
             config = aljax.GraphConfig(metric="precomputed")
             (ours,) = aljax.prepare([matrix], key=KEY, graph=config, layout=BARE).graphs
-            apart = float(abs(ours.to_sparse() - theirs).max())
-            table.append({"sequence": name, "distances": form, "largest error": apart})
+            error = float(abs(ours.to_sparse() - theirs).max())
+            table.append({"sequence": name, "distances": form, "largest error": error})
     return table
 
 
@@ -129,14 +129,14 @@ def guesses() -> list[Row]:
         held = rng.random(len(rows)) < 1 / 5
         maps = aljax.fit([rows[~held]], key=KEY, layout=BARE, scale="none")
         new = rows[held]
-        asked = {
+        rows_of_kind = {
             "held out": new,
             "a later slice": np.asarray(data.slices[1], float),
             "shifted by 1e6": new + 1e6,
             "ten times": 10 * new,
             "noise": rng.uniform(rows.min(axis=0), rows.max(axis=0), new.shape),
         }
-        inside = {kind: maps.place(x).inside.mean() for kind, x in asked.items()}
+        inside = {kind: maps.place(x).inside.mean() for kind, x in rows_of_kind.items()}
         table.append({"map": name} | inside)
     return table
 

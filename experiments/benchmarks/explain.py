@@ -93,8 +93,10 @@ def explained(planted: Planted, maps: aljax.AlignedEmbedding) -> Contributions:
 def by_correlation(planted: Planted, maps: aljax.AlignedEmbedding) -> np.ndarray:
     """Scores columns by how their changes correlate with the moves of all rows."""
     changes, moves = (b - a for a, b in (planted.slices, maps.maps))
-    both = np.corrcoef(changes.T, moves.T)[: changes.shape[1], changes.shape[1] :]
-    return np.linalg.norm(both, axis=1)
+    correlations = np.corrcoef(changes.T, moves.T)[
+        : changes.shape[1], changes.shape[1] :
+    ]
+    return np.linalg.norm(correlations, axis=1)
 
 
 def by_change(planted: Planted, _: Any) -> np.ndarray:
@@ -122,23 +124,24 @@ def by_refits(planted: Planted, maps: aljax.AlignedEmbedding) -> np.ndarray:
         shuffled = planted.slices[1].copy()
         rng.shuffle(shuffled[:, column])
         changed = planted._replace(slices=[planted.slices[0], shuffled])
-        again = fitted(changed, 0, start=maps.maps).maps
-        moved = (again[1] - again[0]) - (maps.maps[1] - maps.maps[0])
+        refitted = fitted(changed, 0, start=maps.maps).maps
+        moved = (refitted[1] - refitted[0]) - (maps.maps[1] - maps.maps[0])
         scores.append(np.linalg.norm(moved[planted.members].mean(axis=0)))
     return np.array(scores)
 
 
 def precision(scores: np.ndarray, columns: np.ndarray) -> float:
-    """The share of the shifted columns that score highest."""
+    """Returns the share of the shifted columns that score highest."""
     return float(np.isin(np.argsort(-scores)[: len(columns)], columns).mean())
 
 
-def shares(told: Sequence[Contributions]) -> Row:
+def shares(explanations: Sequence[Contributions]) -> Row:
     """Returns medians of shares of members' moves that are no derivatives."""
-    moves = np.concatenate([length(each.moves) for each in told])
+    moves = np.concatenate([length(each.moves) for each in explanations])
     return {
         f"{name}/move": np.median(
-            np.concatenate([length(getattr(each, name)) for each in told]) / moves
+            np.concatenate([length(getattr(each, name)) for each in explanations])
+            / moves
         )
         for name in ("unexplained", "leaps", "lists")
     }
@@ -148,30 +151,35 @@ def _compare(
     methods: dict[str, Callable[..., np.ndarray]], draws: int, decoys: bool
 ) -> list[Row]:
     rows: dict[str, list[Any]] = {name: [] for name in ("aljax.explain", *methods)}
-    single, told, seconds = [], [], dict.fromkeys(rows, 0.0)
+    member_precisions, explanations, seconds = [], [], dict.fromkeys(rows, 0.0)
     for seed in range(draws):
         planted = plant(seed, decoys=decoys)
         maps = fitted(planted, seed)
         if not seed:
             explained(planted, maps)  # compiles
-        parts, spent = clocked(lambda p=planted, m=maps: explained(p, m))
+        explanation, spent = clocked(lambda p=planted, m=maps: explained(p, m))
         seconds["aljax.explain"] += spent
-        told.append(parts)
-        lengths = np.linalg.norm(parts.values, axis=2)
-        single.append(np.mean([precision(s, planted.columns) for s in lengths]))
-        mean = np.linalg.norm(parts.mean().values[0], axis=1)
+        explanations.append(explanation)
+        lengths = np.linalg.norm(explanation.values, axis=2)
+        member_precisions.append(
+            np.mean([precision(s, planted.columns) for s in lengths])
+        )
+        mean = np.linalg.norm(explanation.mean().values[0], axis=1)
         rows["aljax.explain"].append(precision(mean, planted.columns))
         for name, method in methods.items():
             scores, spent = clocked(lambda f=method, p=planted, m=maps: f(p, m))
             seconds[name] += spent
             rows[name].append(precision(scores, planted.columns))
 
-    made = [
+    table = [
         {"method": name, "precision@5": np.mean(row), "s": seconds[name] / draws}
         for name, row in rows.items()
     ]
-    made[0] |= {"of single members": np.mean(single), **shares(told)}
-    return [{"decoys": decoys, **row} for row in made]
+    table[0] |= {
+        "of single members": np.mean(member_precisions),
+        **shares(explanations),
+    }
+    return [{"decoys": decoys, **row} for row in table]
 
 
 def planted() -> list[Row]:
@@ -210,12 +218,12 @@ def _row(name: str, correlations: list[float]) -> Row:
 
 
 def _resolved() -> Row:
-    """Central differences of the free point solved again, column by column."""
-    drawn = plant(0)
-    maps = fitted(drawn, 0)
-    said, moved = [], []
+    """Compares with central differences of the free point solved again, by column."""
+    planted = plant(0)
+    maps = fitted(planted, 0)
+    predicted, moved = [], []
     rows = np.random.default_rng(0).choice(ROWS, 64, replace=False)
-    last = drawn.slices[1][rows]
+    last = planted.slices[1][rows]
     for column in range(last.shape[1]):
         step = np.zeros_like(last)
         step[:, column] = STEP
@@ -223,26 +231,29 @@ def _resolved() -> Row:
             follow_paths(maps, 1, Paths(last + s, last, rows)) for s in (step, -step)
         ]
         moved.append(ways[1].starts - ways[0].starts)
-        said.append((ways[0].columns - ways[1].columns)[:, column])
-    flat = (np.stack(of).T.reshape(-1, len(said)) for of in (said, moved))
+        predicted.append((ways[0].columns - ways[1].columns)[:, column])
+    flat = (
+        np.stack(changes).T.reshape(-1, len(predicted))
+        for changes in (predicted, moved)
+    )
     return _row("the free point solved again", [*map(_rank, *flat)])
 
 
 def _whole() -> Row:
-    """Derivatives of a whole layout at its minimum, in which all points move."""
+    """Compares with derivatives of a whole layout at its minimum, all points free."""
     with jax.enable_x64(True):
-        drawn = plant(0, rows=SMALL)
+        planted = plant(0, rows=SMALL)
         same = [{row: row for row in range(SMALL)}]
-        prepared = aljax.prepare(drawn.slices, same, key=jax.random.key(0))
+        prepared = aljax.prepare(planted.slices, same, key=jax.random.key(0))
         problem, params = prepared.problem, prepared.params
-        start = stack_maps(fitted(drawn, 0).maps, problem)
+        start = stack_maps(fitted(planted, 0).maps, problem)
         way, start = Implicit(tolerance=1e-6, rtol=1e-6).at(problem, params, start)
         way = replace(way, settle=0)
         start = solve_layout(problem, params, start, adjoint=way).maps
         positions = [np.asarray(y) for y in unstack_maps(start, problem)]
-        maps = replace(fitted(drawn, 0), maps=positions)
+        maps = replace(fitted(planted, 0), maps=positions)
         lists = [graph.neighbors for graph in prepared.graphs]
-        data = [jax.numpy.asarray(rows) for rows in drawn.slices]
+        data = [jax.numpy.asarray(rows) for rows in planted.slices]
         rows = np.random.default_rng(1).choice(SMALL, MEMBERS, replace=False)
         places = np.argsort(np.asarray(problem.order)[1, :SMALL])[rows]
         directions = np.random.default_rng(2).normal(size=(MEMBERS, 2))
@@ -253,7 +264,7 @@ def _whole() -> Row:
             graphs = [graph_of(rows, near) for rows, near in pairs]
             return reweigh(problem, graphs), params
 
-        true = [
+        gradients = [
             hypergradient(
                 lambda y, p=place, d=direction: y[1, :, p] @ d,
                 problem,
@@ -265,16 +276,16 @@ def _whole() -> Row:
             ).gradient
             for row, place, direction in zip(rows, places, directions, strict=True)
         ]
-        last = drawn.slices[1][rows]
-        said = np.empty(last.shape)
+        last = planted.slices[1][rows]
+        predicted = np.empty(last.shape)
         for column in range(last.shape[1]):
             first = last.copy()
             first[:, column] -= STEP
             moved = follow_paths(maps, 1, Paths(first, last, rows)).columns
-            said[:, column] = np.einsum("mc,mc->m", moved[:, column], directions)
+            predicted[:, column] = np.einsum("mc,mc->m", moved[:, column], directions)
     return _row(
         f"the derivative of a layout of {SMALL} rows",
-        [_rank(a, b) for a, b in zip(said, true, strict=True)],
+        [_rank(a, b) for a, b in zip(predicted, gradients, strict=True)],
     )
 
 
@@ -286,10 +297,10 @@ def seconds() -> list[Row]:
     maps = fitted(Planted(slices, np.arange(1000), np.arange(0)), 0)
     rows = []
     for name in ("first", "again"):
-        told, spent = clocked(
+        explanation, spent = clocked(
             lambda: aljax.explain(maps, [*range(1000)], between=(0, 1))
         )
-        rows.append({"call": name, "s": spent, **shares([told])})
+        rows.append({"call": name, "s": spent, **shares([explanation])})
     return rows
 
 

@@ -45,9 +45,9 @@ def split(case: str) -> tuple[np.ndarray, np.ndarray]:
     else:
         rows, scale = digits()[0], 16
     order = np.random.default_rng(0).permutation(len(rows))
-    kept, held = SPLITS[case]
-    pixels = rows[order[: kept + held]].astype(np.float32) / scale
-    return pixels[:kept], pixels[kept:]
+    n_kept, n_held = SPLITS[case]
+    pixels = rows[order[: n_kept + n_held]].astype(np.float32) / scale
+    return pixels[:n_kept], pixels[n_kept:]
 
 
 def compare(placed: Placed, methods: Sequence[str]) -> dict[str, Any]:
@@ -65,10 +65,12 @@ def compare(placed: Placed, methods: Sequence[str]) -> dict[str, Any]:
             "interval": bootstrap_interval(error),
         }
         if placed.transform is not None and method in ("aljax", UMAP_LEARN):
-            again = placed.transform(points[:FIRST])
+            placed_again = placed.transform(points[:FIRST])
             radius = np.sqrt(placed.embedding.var(axis=0).sum())
-            away = np.linalg.norm(again - placed.positions[:FIRST], axis=1) / radius
-            results[method]["round_trip_median"] = float(np.median(away))
+            distances = (
+                np.linalg.norm(placed_again - placed.positions[:FIRST], axis=1) / radius
+            )
+            results[method]["round_trip_median"] = float(np.median(distances))
         print(f"  {method}: {results[method]}", flush=True)
     for method, error in errors.items():
         if "aljax" in errors:
@@ -129,20 +131,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--maps", nargs="+", default=[UMAP_LEARN, "aljax"])
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
-    asked = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     warnings.simplefilter("ignore")
-    results: dict[str, Any] = {"case": asked.case, "machine": machine()}
-    if asked.case == "speed":
+    results: dict[str, Any] = {"case": options.case, "machine": machine()}
+    if options.case == "speed":
         results["seconds"] = speed()
         print(json.dumps(results["seconds"], indent=2))
     else:
-        rows, held = split(asked.case)
+        rows, held = split(options.case)
         makers = {UMAP_LEARN: umap_map, "aljax": place_by_aljax}
-        for name in asked.maps:
-            print(f"{asked.case}, map of {name}", flush=True)
-            results[name] = compare(makers[name](rows, held), asked.methods)
+        for name in options.maps:
+            print(f"{options.case}, map of {name}", flush=True)
+            results[name] = compare(makers[name](rows, held), options.methods)
             print(f"\n{table(results[name])}\n")
-    path = asked.out / f"inverse_{asked.case}.json"
+    path = options.out / f"inverse_{options.case}.json"
     write_json(path, results)
     print(f"written to {path}")
     return 0

@@ -84,8 +84,8 @@ def min_dist() -> list[Row]:
 def starts() -> list[Row]:
     """Times each start and the layout, on connected data and others."""
     rng = np.random.default_rng(0)
-    apart = rng.normal(scale=50, size=(200, 20))
-    groups = np.repeat(apart, 50, axis=0) + rng.normal(size=(10_000, 20))
+    centers = rng.normal(scale=50, size=(200, 20))
+    groups = np.repeat(centers, 50, axis=0) + rng.normal(size=(10_000, 20))
     cases = {
         "70,000 images of clothes": sources.fashion_whole(folder=None).slices[0],
         "10,000 rows in 200 groups": groups.astype(np.float32),

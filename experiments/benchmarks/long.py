@@ -33,8 +33,8 @@ def made_up(slices: int, rows: int, features: int) -> Iterator[np.ndarray]:
     rng = np.random.default_rng(0)
 
     def normal(count: int, scale: float) -> np.ndarray:
-        drawn = rng.standard_normal((count, features), dtype=np.float32)
-        return np.multiply(drawn, np.float32(scale), out=drawn)
+        numbers = rng.standard_normal((count, features), dtype=np.float32)
+        return np.multiply(numbers, np.float32(scale), out=numbers)
 
     cluster = np.arange(rows) % CLUSTERS
     centers, around = normal(CLUSTERS, SPREAD), normal(rows, 1.0)
@@ -63,9 +63,9 @@ def stored(folder: Path, slices: Iterable[np.ndarray]) -> Dataset:
         for t, rows in enumerate(slices):
             group.create_array(f"slice_{t}", data=rows, chunks=(CHUNK, rows.shape[1]))
             members.create_array(f"slice_{t}", data=np.arange(len(rows)))
-    read, seconds = clocked(lambda: stores.zarr_store(path=str(folder)))
+    dataset, seconds = clocked(lambda: stores.zarr_store(path=str(folder)))
     print(f"read in {seconds:.1f} s, peak {peak_memory():,.0f} MiB", flush=True)
-    return read
+    return dataset
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -78,31 +78,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--mapped", type=Path, help="a folder for the slices' files")
     parser.add_argument("--store", type=Path, help="a zarr store")
     parser.add_argument("--load", action="store_true", help="reads it, and no more")
-    asked = parser.parse_args(arguments)
-    ids = [[*range(asked.rows)]] * asked.slices if asked.slices > 1 else None
-    drawn = made_up(asked.slices, asked.rows, asked.features)
-    if asked.store:
-        dataset = stored(asked.store, drawn)
+    options = parser.parse_args(arguments)
+    ids = [[*range(options.rows)]] * options.slices if options.slices > 1 else None
+    slices = made_up(options.slices, options.rows, options.features)
+    if options.store:
+        dataset = stored(options.store, slices)
         data, ids = dataset.slices, dataset.relations if ids else None
-        if asked.load:
+        if options.load:
             return
     else:
-        data = [*(mapped(drawn, asked.mapped) if asked.mapped else drawn)]
+        data = [*(mapped(slices, options.mapped) if options.mapped else slices)]
     before = peak_memory()
     maps, seconds = clocked(lambda: aljax.fit(data, ids, key=jax.random.key(0)))
     row: dict[str, Any] = {
-        "size": f"{asked.slices} x {asked.rows:,} x {asked.features}"
+        "size": f"{options.slices} x {options.rows:,} x {options.features}"
     }
     for stage, value in (*maps.seconds.items(), ("fit s", seconds)):
         row[stage] = f"{value:.1f}"
     memory = {"peak MiB": peak_memory(), "of which data MiB": before}
-    some = np.random.default_rng(0).permutation(asked.rows)[:1000]
+    sample = np.random.default_rng(0).permutation(options.rows)[:1000]
     last: Any = data[-1], maps.slices()[-1]
-    row["trust of last"] = aljax.metrics.trustworthiness(*last, rows=some)
+    row["trust of last"] = aljax.metrics.trustworthiness(*last, rows=sample)
     row["drift"] = aljax.metrics.center_drift(maps.slices())
     print(markdown([row | {name: f"{value:.0f}" for name, value in memory.items()}]))
-    if asked.explorer:
-        aljax.plot.explore(maps, asked.explorer)
+    if options.explorer:
+        aljax.plot.explore(maps, options.explorer)
 
 
 if __name__ == "__main__":

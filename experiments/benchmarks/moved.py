@@ -47,11 +47,11 @@ def drifting(rows: np.ndarray, classes: np.ndarray, slices: int, seed: int) -> S
     others = [rng.choice(np.flatnonzero(classes != label)) for label in classes]
     moves = rng.random(len(rows)) < SHARE
     start, length = rng.uniform(0, 0.5, len(rows)), rng.uniform(0.2, 0.5, len(rows))
-    done = [
+    progress = [
         moves * np.clip((time - start) / length, 0, 1)
         for time in np.linspace(0, 1, slices)
     ]
-    return [rows + share[:, None] * (rows[others] - rows) for share in done]
+    return [rows + share[:, None] * (rows[others] - rows) for share in progress]
 
 
 def frozen(slices: Slices, seed: int) -> Slices:
@@ -63,15 +63,15 @@ def frozen(slices: Slices, seed: int) -> Slices:
 def some_digits(seed: int) -> Slices:
     """Returns 600 digits of which a third drift, in 6 slices."""
     pixels, classes = sources.digits()
-    some = np.random.default_rng(seed).permutation(len(pixels))[:600]
-    return drifting(pixels[some], classes[some], 6, seed)
+    chosen = np.random.default_rng(seed).permutation(len(pixels))[:600]
+    return drifting(pixels[chosen], classes[chosen], 6, seed)
 
 
 def some_fashion(seed: int) -> Slices:
     """Returns 600 images of clothes of which a third drift, in 6 slices."""
     pixels, classes = fashion_mnist()
-    some = np.random.default_rng(seed).choice(len(pixels), 600, replace=False)
-    return drifting(pixels[some] / 255.0, classes[some], 6, seed)
+    chosen = np.random.default_rng(seed).choice(len(pixels), 600, replace=False)
+    return drifting(pixels[chosen] / 255.0, classes[chosen], 6, seed)
 
 
 def some_walk(seed: int) -> Slices:
@@ -110,14 +110,14 @@ def read(planted: Planted, added: float = 0.0, noise: Any = None) -> list[Row]:
         for seed in SEEDS:
             slices = np.stack(planted(seed)).astype(float)
             true = (np.diff(slices, axis=0) != 0).any(axis=2)
-            drawn = np.random.default_rng([seed, 1]).normal(size=slices.shape)
+            normal = np.random.default_rng([seed, 1]).normal(size=slices.shape)
             ids = [[*range(slices.shape[1])]] * len(slices)
-            moves = call([*(slices + added * drawn)], ids, seed, settings, noise)
+            moves = call([*(slices + added * normal)], ids, seed, settings, noise)
             steps.append(judge(*moves.steps, true.ravel()))
             members.append(judge(*moves.members, true.any(axis=0)))
         lines += [
-            {"settings": name, "of": of} | means(rows)
-            for of, rows in (("members", members), ("steps", steps))
+            {"settings": name, "of": subject} | means(rows)
+            for subject, rows in (("members", members), ("steps", steps))
         ]
     return lines
 
@@ -145,10 +145,10 @@ def fashion() -> list[Row]:
 def noise() -> list[Row]:
     """Reads digits and walkers with noise on all rows: told, and estimated."""
     return [
-        {"sequence": name, "noise": "told" if told else "estimate"} | line
+        {"sequence": name, "noise": "told" if is_known else "estimate"} | line
         for name, planted in (("digits", some_digits), ("walk", some_walk))
-        for told in (True, False)
-        for line in read(planted, NOISE[name], NOISE[name] if told else "estimate")
+        for is_known in (True, False)
+        for line in read(planted, NOISE[name], NOISE[name] if is_known else "estimate")
     ]
 
 
@@ -169,8 +169,8 @@ def baseball() -> list[Row]:
             slices = np.split(shuffled, cuts)
             moves = call(slices, of_players, seed, settings, "estimate")
             shares = [
-                calls.called[np.isfinite(calls.statistic)].mean()
-                for calls in (moves.members, moves.steps)
+                judged.called[np.isfinite(judged.statistic)].mean()
+                for judged in (moves.members, moves.steps)
             ]
             called.append({"members called": shares[0], "steps called": shares[1]})
         lines.append({"settings": name} | means(called))

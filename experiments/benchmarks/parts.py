@@ -33,11 +33,11 @@ def run_parts(
     by_name = {part.__name__: part for part in parts}
     parser = argparse.ArgumentParser(prog=f"python -m experiments.benchmarks.{name}")
     parser.add_argument("parts", nargs="*", help=", ".join(by_name))
-    asked = parser.parse_args(arguments).parts or [*by_name]
-    check_known(parser, "part", asked, by_name)
+    chosen = parser.parse_args(arguments).parts or [*by_name]
+    check_known(parser, "part", chosen, by_name)
     warnings.simplefilter("ignore")
     results: dict[str, Any] = {"machine": machine()}
-    for part in asked:
+    for part in chosen:
         try:
             rows = results[part] = by_name[part]()
         except MissingPeerError as missing:

@@ -39,12 +39,12 @@ def made_up(sizes: Sequence[int]) -> tuple[list[np.ndarray], list[list[int]]]:
     """Returns slices of members that drift, and the members' ids."""
     rng = np.random.default_rng(0)
     members_in_all = max(MEMBERS, *sizes)
-    here, drift = rng.normal(size=(2, members_in_all, FEATURES))
+    start, drift = rng.normal(size=(2, members_in_all, FEATURES))
     slices, ids = [], []
     for t, size in enumerate(sizes):
         members = (np.arange(size) + t * LEAVING) % members_in_all
         noise = rng.normal(scale=0.1, size=(size, FEATURES))
-        slices.append(here[members] + 0.05 * t * drift[members] + noise)
+        slices.append(start[members] + 0.05 * t * drift[members] + noise)
         ids.append(members.tolist())
     return slices, ids
 

@@ -52,10 +52,14 @@ def measure(case: Case, dataset: Dataset, maps: Maps) -> dict[str, float]:
     Slices that have too few rows for a measure are no part of its mean.
     """
     rows = [_rows(case, len(data)) for data in dataset.slices]
-    each = list(zip(dataset.slices, maps, rows, strict=True))
+    measured_slices = list(zip(dataset.slices, maps, rows, strict=True))
     k = case.n_neighbors
     trust, recall = (
-        [metric(x, y, n_neighbors=k, rows=r) for x, y, r in each if len(x) > 2 * k]
+        [
+            metric(x, y, n_neighbors=k, rows=r)
+            for x, y, r in measured_slices
+            if len(x) > 2 * k
+        ]
         for metric in (trustworthiness, neighborhood_preservation)
     )
     measured = {
@@ -135,8 +139,8 @@ def run_warm(case: Case, dataset: Dataset, method: str) -> dict[str, Any]:
 
 
 def _fit(method: str, problem: Problem, settings: Any, seed: int) -> tuple[Maps, Any]:
-    (maps, stages), took = clocked(lambda: METHODS[method](problem, settings, seed))
-    return maps, {"fit": took} | stages
+    (maps, stages), seconds = clocked(lambda: METHODS[method](problem, settings, seed))
+    return maps, {"fit": seconds} | stages
 
 
 def _cut(problem: Problem, rows: int = 500) -> Problem:
@@ -237,17 +241,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--set", nargs="+", default=[], metavar="NAME=VALUE", help="our own settings"
     )
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
-    asked = parser.parse_args(arguments)
-    check_known(parser, "case", [asked.case], CASES)
+    options = parser.parse_args(arguments)
+    check_known(parser, "case", [options.case], CASES)
     try:
-        case = _changed(CASES[asked.case], asked.seeds, asked.set)
+        case = _changed(CASES[options.case], options.seeds, options.set)
     except ValueError as error:
         parser.error(str(error))
-    methods = asked.methods or case.methods
+    methods = options.methods or case.methods
     check_known(parser, "method", methods, METHODS)
     warnings.simplefilter("ignore")
-    results = run_case(case, methods, in_fresh=not asked.no_fresh)
-    path = asked.out / f"{case.name}.json"
+    results = run_case(case, methods, in_fresh=not options.no_fresh)
+    path = options.out / f"{case.name}.json"
     write_json(path, results)
     print(f"\n{table(results)}\n\nwritten to {path}")
     return 0

@@ -39,11 +39,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=1)
-    asked = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
-        arguments = [*RUN, *asked.overrides]
-        counts = {"kills": asked.kills, "processes": asked.processes}
-        record = kill(Path(folder), arguments, seed=asked.seed, **counts)
+        arguments = [*RUN, *options.overrides]
+        counts = {"kills": options.kills, "processes": options.processes}
+        record = kill(Path(folder), arguments, seed=options.seed, **counts)
     print(json.dumps(record, indent=2))
     return 0 if record["whole"] and record["same"] == record["finished"] else 1
 
@@ -78,23 +78,23 @@ def kill(
         seconds = time.perf_counter() - began
     rng = np.random.default_rng(seed)
     results = folder / "results"
-    again = [*arguments, cached, f"results='{results}'", "resume=true"]
+    resumed = [*arguments, cached, f"results='{results}'", "resume=true"]
     log.unlink()
     killed = 0
     while killed < kills:
         moment = rng.uniform(0, 1.1 * seconds)
         victim = int(rng.integers(processes))
-        killed += not _run(log, _commands(again, processes), moment, victim)
-    _run(log, _commands(again, processes), None)
+        killed += not _run(log, _commands(resumed, processes), moment, victim)
+    _run(log, _commands(resumed, processes), None)
     finished = sorted(results.iterdir())
     whole = [result for result in finished if (result / "config.yaml").exists()]
     straight = folder / "straight" / "run"
-    said = log.read_text(errors="replace")
+    log_text = log.read_text(errors="replace")
     return {
         "kills": killed,
         "seconds of a straight run": round(seconds, 2),
-        "resumed": said.count("going on from"),
-        "damaged and passed over": said.count("is not a whole checkpoint"),
+        "resumed": log_text.count("going on from"),
+        "damaged and passed over": log_text.count("is not a whole checkpoint"),
         "finished": len(whole),
         "same": sum(not differing_arrays(straight, result) for result in whole),
         "whole": finished == whole,
@@ -106,9 +106,9 @@ def _commands(arguments: Sequence[str], processes: int) -> list[list[str]]:
     command = [sys.executable, "-m", "experiments.run", *arguments]
     if processes == 1:
         return [command]
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
     command += ["distributed=true", f"coordinator={address}", f"processes={processes}"]
     return [[*command, f"process_id={i}"] for i in range(processes)]
 
@@ -117,18 +117,18 @@ def _run(
     log: Path, commands: list[list[str]], moment: float | None, victim: int = 0
 ) -> bool:
     """Runs until the end or a moment to kill one; tells if the end came first."""
-    with log.open("a") as words:
-        begun = [
-            subprocess.Popen(command, stdout=words, stderr=subprocess.STDOUT)
+    with log.open("a") as output:
+        processes = [
+            subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
             for command in commands
         ]
         with suppress(subprocess.TimeoutExpired):
-            begun[victim].wait(moment)
-        ended = begun[victim].poll() is not None
-        begun[victim].kill()
-        for process in begun:
+            processes[victim].wait(moment)
+        ended = processes[victim].poll() is not None
+        processes[victim].kill()
+        for process in processes:
             process.wait()
-    if ended and any(process.returncode for process in begun):
+    if ended and any(process.returncode for process in processes):
         raise RuntimeError(f"a run failed:\n{log.read_text(errors='replace')[-2000:]}")
     return ended
 

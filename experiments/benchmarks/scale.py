@@ -48,7 +48,7 @@ def made_up(slices: int, points: int) -> AlignedProblem:
     rng = np.random.default_rng(0)
     table, mates = (slices, NEIGHBORS, points), (slices, WINDOW, 1, points)
     ahead = np.arange(1, WINDOW + 1)[None, :, None, None]
-    there = np.arange(slices)[:, None, None, None] + ahead < slices
+    exists = np.arange(slices)[:, None, None, None] + ahead < slices
     full, integers = np.full((slices, points), NEIGHBORS / 2, np.float32), np.int32
     arrays: dict[str, Any] = {
         "neighbors": rng.integers(points, size=table, dtype=integers),
@@ -56,7 +56,7 @@ def made_up(slices: int, points: int) -> AlignedProblem:
         "degrees": full,
         "n_points": np.full(slices, points, integers),
         "mates": rng.integers(points, size=mates, dtype=integers),
-        "strengths": (np.ones(mates) * there).astype(np.float32),
+        "strengths": (np.ones(mates) * exists).astype(np.float32),
         "pulls": full,
         "free": np.ones_like(full),
         "order": np.tile(np.arange(points, dtype=integers), (slices, 1)),
@@ -92,12 +92,12 @@ def on(case: tuple[int, int, int]) -> Row:
         seconds = []
         for repeat in range(REPEATS):
             stop = EPOCHS * (repeat + 2)
-            again = partial(run, *placed[:2], state, stop, **options)
-            state, took = clocked(again)
+            call = partial(run, *placed[:2], state, stop, **options)
+            state, took = clocked(call)
             seconds.append(took / EPOCHS)
     memory = compiled.memory_analysis()
     sent = sum(exchange.sent for exchange in exchanges)
-    held = memory and memory.argument_size_in_bytes + memory.temp_size_in_bytes
+    n_bytes = memory and memory.argument_size_in_bytes + memory.temp_size_in_bytes
     return {
         "devices": devices,
         "mesh": " x ".join(map(str, mesh.shape.values())),
@@ -106,7 +106,7 @@ def on(case: tuple[int, int, int]) -> Row:
         "KB sent per device and epoch": sent / 1000,
         "maps": sent / (COMPONENTS * 4 * points),
         "kinds": ", ".join(sorted({exchange.kind for exchange in exchanges})) or "none",
-        "MB per device": held / 1e6 if held else None,
+        "MB per device": n_bytes / 1e6 if n_bytes else None,
     }
 
 
@@ -127,19 +127,19 @@ def model() -> list[Row]:
     that `epochs` counts, in maps: they do not hang on how many slices a device has.
     """
     slices, points, devices = LARGE.values()
-    here = -(-slices // devices)
+    per_device = -(-slices // devices)
     small = made_up(1, 1000)
     shifts = default_shifts(points, slices * points)
     options: Any = {"components": COMPONENTS, "n_shifts": shifts}
-    each = bytes_of_row(small, **options) * points / 1000
+    slice_bytes = bytes_of_row(small, **options) * points / 1000
     sent = MAPS_SENT * WINDOW * COMPONENTS * 4 * points
     tables = sum(leaf.nbytes for leaf in jax.tree.leaves(small)) * points / 1000
     return [
         {
             "layout": f"{slices:,} x {points:,} on {devices}",
-            "slices per device": here,
-            "GB per device, problem": here * tables / 1e9,
-            "GB per device, epoch": here * each / 1e9,
+            "slices per device": per_device,
+            "GB per device, problem": per_device * tables / 1e9,
+            "GB per device, epoch": per_device * slice_bytes / 1e9,
             "MB sent per device and epoch": sent / 1e6,
         }
     ]
@@ -147,7 +147,7 @@ def model() -> list[Row]:
 
 def neighbors() -> list[Row]:
     """Builds graphs of 20 slices x 50,000 rows, each slice a job of its own."""
-    rows, whole = clocked(lambda: alone(job, range(SLICES), at_once=2))
+    rows, total_seconds = clocked(lambda: alone(job, range(SLICES), at_once=2))
     medians = {
         name: float(np.median([row[name] for row in rows]))
         for name in ("graph", "start")
@@ -158,7 +158,7 @@ def neighbors() -> list[Row]:
             "graph s, median": medians["graph"],
             "start s, median": medians["start"],
             "MB per job, most": max(row["peak"] for row in rows),
-            "s in all, two at once": whole,
+            "s in all, two at once": total_seconds,
         }
     ]
 
@@ -179,9 +179,9 @@ def rows() -> list[Row]:
         slices=1, points=points, features=features, clusters=50, seed=0
     )
     data = np.random.default_rng(1).permutation(np.asarray(clusters.slices[0]))
-    some = np.random.default_rng(0).choice(points, 1000, replace=False)
-    exact = nearest(data[some], data, NEIGHBORS + 1)[0]
-    seen = np.random.default_rng(2).choice(points, 20_000, replace=False)
+    sample = np.random.default_rng(0).choice(points, 1000, replace=False)
+    exact = nearest(data[sample], data, NEIGHBORS + 1)[0]
+    trust_rows = np.random.default_rng(2).choice(points, 20_000, replace=False)
     table: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
         np.save(f"{folder}/rows.npy", data.astype(np.float32))
@@ -190,15 +190,15 @@ def rows() -> list[Row]:
                 probe.bind(("127.0.0.1", 0))
                 address = f"127.0.0.1:{probe.getsockname()[1]}"
             cases = [(folder, address, count, process) for process in range(count)]
-            told = alone(share_of_rows, cases, at_once=count)
+            shares = alone(share_of_rows, cases, at_once=count)
             lists = [np.load(f"{folder}/near_{p}.npy") for p in range(count)]
-            listed = np.concatenate(lists, axis=1)[:, some].T
+            listed = np.concatenate(lists, axis=1)[:, sample].T
             common = [len({*a} & {*b}) for a, b in zip(exact, listed, strict=True)]
             positions = np.load(f"{folder}/positions.npy")
             trust = aljax.metrics.trustworthiness(
-                data[seen], positions[seen], rows=np.arange(1000)
+                data[trust_rows], positions[trust_rows], rows=np.arange(1000)
             )
-            slowest = {name: max(row[name] for row in told) for name in told[0]}
+            slowest = {name: max(row[name] for row in shares) for name in shares[0]}
             table.append(
                 {"processes": count, "rows each": points // count}
                 | slowest
@@ -212,8 +212,8 @@ def share_of_rows(case: tuple[str, str, int, int]) -> Row:
     folder, address, count, process = case
     if count > 1:
         aljax.distributed.connect(address, count, process, log=None)
-    every = np.load(f"{folder}/rows.npy", mmap_mode="r")
-    local = np.array(np.array_split(every, count)[process])
+    all_rows = np.load(f"{folder}/rows.npy", mmap_mode="r")
+    local = np.array(np.array_split(all_rows, count)[process])
     fitted = aljax.distributed.fit_rows(local, key=jax.random.key(0))
     np.save(f"{folder}/near_{process}.npy", np.asarray(fitted.neighbors.indices))
     if process == 0:

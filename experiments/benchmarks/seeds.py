@@ -41,9 +41,9 @@ def read_back(rows: np.ndarray, seed: int) -> float:
     held = np.arange(len(rows)) % HELD == 0
     fitted = aljax.fit([rows[~held]], key=jax.random.key(seed))
     placed = aljax.transform(fitted, 0, rows[held])
-    read = fitted.inverse_transform(placed).points
-    lost = np.mean((np.asarray(read) - rows[held]) ** 2)
-    return float(lost / rows[held].var(axis=0).mean())
+    decoded = fitted.inverse_transform(placed).points
+    error = np.mean((np.asarray(decoded) - rows[held]) ** 2)
+    return float(error / rows[held].var(axis=0).mean())
 
 
 def spread(of_seeds: Sequence[dict[str, float]]) -> Spread:
@@ -71,14 +71,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("cases", nargs="+", choices=sorted(CASES))
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
-    asked = parser.parse_args(arguments)
-    for name in asked.cases:
+    options = parser.parse_args(arguments)
+    for name in options.cases:
         case, dataset = CASES[name], CASES[name].load()
-        of_seeds = [fit_and_measure(case, dataset, seed) for seed in range(asked.seeds)]
+        of_seeds = [
+            fit_and_measure(case, dataset, seed) for seed in range(options.seeds)
+        ]
         spreads = spread(of_seeds)
-        print(f"\n{name}, {asked.seeds} seeds\n\n{table(spreads)}", flush=True)
+        print(f"\n{name}, {options.seeds} seeds\n\n{table(spreads)}", flush=True)
         stored = {"machine": machine(), "seeds": of_seeds, "spread": spreads}
-        write_json(asked.out / f"seeds_{name}.json", stored)
+        write_json(options.out / f"seeds_{name}.json", stored)
     return 0
 
 

@@ -65,12 +65,12 @@ def umap_maps() -> Callable[[np.ndarray, str, int], np.ndarray]:
     """Returns umap-learn's maps, as a function like `aljax_map`."""
     umap, distance = load_peer("umap", "umap-learn"), compiled_torus()
 
-    def of(data: np.ndarray, name: str, seed: int) -> np.ndarray:
+    def umap_map(data: np.ndarray, name: str, seed: int) -> np.ndarray:
         metric = distance if name == "torus" else name
-        kinds = {"output_metric": metric, "n_components": SPACES[name]}
-        return umap.UMAP(**kinds, random_state=seed, n_jobs=1).fit_transform(data)
+        settings = {"output_metric": metric, "n_components": SPACES[name]}
+        return umap.UMAP(**settings, random_state=seed, n_jobs=1).fit_transform(data)
 
-    return of
+    return umap_map
 
 
 def trust(data: np.ndarray, positions: np.ndarray, name: str) -> float:
@@ -80,12 +80,14 @@ def trust(data: np.ndarray, positions: np.ndarray, name: str) -> float:
     """
     space = torus if name == "torus" else name, ()
     points = lifted(jnp.asarray(positions.T), space)
-    apart = np.array(squared_distance(points[:, :, None], points[:, None, :], space))
+    distances = np.array(
+        squared_distance(points[:, :, None], points[:, None, :], space)
+    )
     ranks = cdist(data, data)
-    for matrix in (apart, ranks):
+    for matrix in (distances, ranks):
         np.fill_diagonal(matrix, -1)
     ranks = ranks.argsort(axis=1).argsort(axis=1)
-    near = apart.argsort(axis=1, kind="stable")[:, 1 : NEIGHBORS + 1]
+    near = distances.argsort(axis=1, kind="stable")[:, 1 : NEIGHBORS + 1]
     beyond = np.maximum(np.take_along_axis(ranks, near, axis=1) - NEIGHBORS, 0).sum()
     rows = len(data)
     return 1 - 2 * beyond / (rows * NEIGHBORS * (2 * rows - 3 * NEIGHBORS - 1))
@@ -98,14 +100,14 @@ def compare(data: np.ndarray, seeds: int) -> list[dict[str, Any]]:
     for name in SPACES:
         for method, make in methods.items():
             make(data if method == "aljax" else data[:200], name, 0)  # compiles
-            read = []
+            measures = []
             for seed in range(seeds):
                 positions, seconds = clocked(
                     lambda s=seed, m=make, n=name: m(data, n, s)
                 )
                 kept = trust(data, positions, name)
-                read.append({"trustworthiness": kept, "fit s": seconds})
-            rows.append({"space": name, "method": method, **means(read)})
+                measures.append({"trustworthiness": kept, "fit s": seconds})
+            rows.append({"space": name, "method": method, **means(measures)})
             print(markdown(rows[-1:]), flush=True)
     return rows
 
@@ -118,8 +120,8 @@ def draw(data: np.ndarray, labels: np.ndarray) -> Figure:
     flat = np.sin(angle)
     sphere = flat * np.cos(longitude), flat * np.sin(longitude), np.cos(angle)
     inner, outer = aljax_map(data, "torus", 0).T
-    wide = 2.2 + np.cos(inner)
-    ring = wide * np.cos(outer), wide * np.sin(outer), np.sin(inner)
+    radius = 2.2 + np.cos(inner)
+    ring = radius * np.cos(outer), radius * np.sin(outer), np.sin(inner)
     for place, (title, points) in enumerate({"sphere": sphere, "torus": ring}.items()):
         panel: Any = figure.add_subplot(1, 3, place + 1, projection="3d")
         panel.scatter(*points, c=colors, s=2, linewidths=0)
@@ -147,12 +149,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m experiments.benchmarks.spaces")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--picture", help="a file to draw to, instead of the table")
-    asked = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     data, labels = sources.digits()[:2]
-    if asked.picture:
-        draw(data, labels).savefig(asked.picture, dpi=95)
+    if options.picture:
+        draw(data, labels).savefig(options.picture, dpi=95)
         return 0
-    rows = compare(data, asked.seeds)
+    rows = compare(data, options.seeds)
     print(f"\n{markdown(rows)}")
     write_json(RESULTS / "spaces.json", {"machine": machine(), "digits": rows})
     return 0

@@ -88,17 +88,17 @@ def lengths(counts: Sequence[int] = (10, 50, 200)) -> list[Row]:
     """Times an update of sequences of some lengths, as the median of five."""
     data = CASES["digits_sequence"].load()
     # A walk back and forth through the slices, the relations turned on the way back.
-    there = list(range(10)) + list(range(8, 0, -1))
-    steps = [there[i % len(there)] for i in range(max(counts) + 6)]
-    key, took = jax.random.key(0), {}
+    there_and_back = list(range(10)) + list(range(8, 0, -1))
+    steps = [there_and_back[i % len(there_and_back)] for i in range(max(counts) + 6)]
+    key, seconds = jax.random.key(0), {}
     first = [data.slices[t] for t in steps[:2]]
     fitted = aljax.fit(first, [_step(data, *steps[:2])], key=key)
     for count in range(2, max(counts) + 6):
         relation = _step(data, steps[count - 1], steps[count])
         rows = data.slices[steps[count]]
         call = partial(aljax.update, fitted, rows, relation, key=key)
-        fitted, took[count] = clocked(call)
-    medians = {c: median(took[i] for i in range(c, c + 5)) for c in counts}
+        fitted, seconds[count] = clocked(call)
+    medians = {c: median(seconds[i] for i in range(c, c + 5)) for c in counts}
     return [{"slices there": c, "seconds of an update": s} for c, s in medians.items()]
 
 
@@ -127,7 +127,7 @@ def unseen() -> list[Row]:
 
     rows = []
     for name, method in (("aljax", ours), ("umap-learn", theirs)):
-        each = []
+        measures = []
         for seed in SEEDS:
             placed, call = method(seed)
             call()
@@ -137,9 +137,9 @@ def unseen() -> list[Row]:
             of_map = knn_accuracy(placed, classes[kept], n_neighbors=VOTERS)
             row["accuracy of the map"] = of_map
             trust = held_out_trustworthiness(images[kept], placed, images[held], new)
-            each.append(row | {"trustworthiness": trust})
-        seconds = float(np.median([figures["seconds"] for figures in each]))
-        rows.append({"method": name} | means(each) | {"seconds": seconds})
+            measures.append(row | {"trustworthiness": trust})
+        seconds = float(np.median([figures["seconds"] for figures in measures]))
+        rows.append({"method": name} | means(measures) | {"seconds": seconds})
     return rows
 
 

@@ -107,19 +107,19 @@ def fresh() -> list[Row]:
 def against_fits() -> list[Row]:
     """Compares a sweep's metrics with its fits', against the spread of 5 seeds."""
     dataset = load()
-    begun = aljax.prepare(dataset.slices, dataset.relations, key=jax.random.key(0))
-    alone, table = run_fits(dataset), []
+    prepared = aljax.prepare(dataset.slices, dataset.relations, key=jax.random.key(0))
+    fits, table = run_fits(dataset), []
     for chunk in (1, 4):
         stacked = run_sweep(dataset, chunk).maps
         rows = [[maps[row] for maps in stacked] for row in range(len(ROWS))]
-        pairs = [*zip(rows, alone, strict=True)]
+        pairs = [*zip(rows, fits, strict=True)]
         same = all(
             np.array_equal(x, y) for pair in pairs for x, y in zip(*pair, strict=True)
         )
-        gaps = [_gaps([measure_row(maps, begun) for maps in pair]) for pair in pairs]
+        gaps = [_gaps([measure_row(maps, prepared) for maps in pair]) for pair in pairs]
         largest = {name: max(gap[name] for gap in gaps) for name in gaps[0]}
         table.append({"largest gaps": f"chunk {chunk}", "same bits": same, **largest})
-    seeds = [measure_row(fit(dataset, seed), begun) for seed in range(5)]
+    seeds = [measure_row(fit(dataset, seed), prepared) for seed in range(5)]
     return [*table, {"largest gaps": "5 seeds", "same bits": "", **_gaps(seeds)}]
 
 

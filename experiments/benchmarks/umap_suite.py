@@ -66,7 +66,7 @@ class Ledger:
     def pytest_runtest_makereport(self, item: Any, call: Any) -> Any:
         """Writes a test's outcome down."""
         report = yield
-        taken = any(isinstance(v, Parameters) for v in item.funcargs.values())
+        takes_estimator = any(isinstance(v, Parameters) for v in item.funcargs.values())
         if report.skipped:
             reason = str(call.excinfo.value) if call.excinfo else "skipped"
             self.outcomes[item.name] = "not applicable", f"skipped there: {reason}"
@@ -75,7 +75,7 @@ class Ledger:
             self.outcomes[item.name] = "failed", reason
         elif report.when == "call":
             self.outcomes[item.name] = "passed", ""
-        if report.when == "call" and not (self.made or taken):
+        if report.when == "call" and not (self.made or takes_estimator):
             self.outcomes[item.name] = "not applicable", FUNCTIONS
         return report
 
@@ -123,8 +123,8 @@ def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("source", type=Path)
-    known, options = parser.parse_known_args()
-    outcomes = run(known.source, options)
+    arguments, options = parser.parse_known_args()
+    outcomes = run(arguments.source, options)
     counts = Counter(outcome for outcome, _ in outcomes.values())
     applying = counts["passed"] + counts["failed"]
     for wanted in ("not applicable", "failed"):
