@@ -45,10 +45,10 @@ def read_npy(file: Any, size: int) -> np.ndarray:
             shape, _, dtype = np.lib.format.read_array_header_2_0(file)
         if dtype.hasobject:
             raise ValueError("it holds Python objects")
-        declared, there = math.prod(shape) * dtype.itemsize, size - file.tell()
-        if declared != there or not dtype.itemsize:
+        declared, remaining = math.prod(shape) * dtype.itemsize, size - file.tell()
+        if declared != remaining or not dtype.itemsize:
             raise ValueError(
-                f"it declares {declared} bytes, shape {shape}, and holds {there}"
+                f"it declares {declared} bytes, shape {shape}, and holds {remaining}"
             )
         file.seek(0)
         return np.load(file, allow_pickle=False)

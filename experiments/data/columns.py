@@ -1,6 +1,6 @@
 """The columns of a user's table: those that rows are compared by, filled and scaled.
 
-Nothing is decided in silence: each step adds to `told`, which the run prints.
+Nothing is decided in silence: each step adds to `notes`, which the run prints.
 """
 
 import re
@@ -57,8 +57,8 @@ def csv_options(options: Mapping[str, Any]) -> str:
 
 def numeric(
     frame: Any,
-    asked: Sequence[str] | None,
-    told: list[str],
+    chosen: Sequence[str] | None,
+    notes: list[str],
     *,
     place: Place,
     options: Mapping[str, Any],
@@ -67,8 +67,8 @@ def numeric(
 
     Args:
         frame: The table without the columns of slices, ids and labels.
-        asked: Names of columns; None for all that hold numbers.
-        told: Lines for the user; one on the columns left out is added.
+        chosen: Names of columns; None for all that hold numbers.
+        notes: Lines for the user; one on the columns left out is added.
         place: Of a row's number: its slice and id, in words.
         options: Those that pandas read the file with.
 
@@ -78,7 +78,7 @@ def numeric(
     import pandas as pd
 
     numbers, others = {}, []
-    for name in [str(column) for column in frame.columns] if asked is None else asked:
+    for name in [str(column) for column in frame.columns] if chosen is None else chosen:
         column = frame[name]
         kind = _kind(column)
         if kind == "text":
@@ -86,12 +86,12 @@ def numeric(
         if kind == "numbers":
             numbers[name] = column.astype(float)
             continue
-        if asked is not None:
+        if chosen is not None:
             got = f"names {name!r}, which holds no numbers, but is {kind}"
             raise InputError("data.features", got, "columns of numbers")
         others.append(f"{name} ({kind})")
     if others:
-        told.append(f"columns left out ({len(others)}): {few_of(others)}")
+        notes.append(f"columns left out ({len(others)}): {few_of(others)}")
     return pd.DataFrame(numbers, index=frame.index)
 
 
@@ -101,9 +101,9 @@ def _kind(column: Any) -> str:
         return "numbers"
     if column.isna().all():
         return "empty"
-    kinds = {"b": "true or false", "M": "dates", "m": "times", "c": "complex"}
-    if column.dtype.kind in kinds or str(column.dtype) == "boolean":
-        return kinds.get(column.dtype.kind, kinds["b"])
+    names = {"b": "true or false", "M": "dates", "m": "times", "c": "complex"}
+    if column.dtype.kind in names or str(column.dtype) == "boolean":
+        return names.get(column.dtype.kind, names["b"])
     return "numbers" if column.dtype.kind == "f" else "text"
 
 
@@ -119,22 +119,24 @@ def _read(
     texts = column.dropna().map(str)
     cells = texts.str.translate(SIGNS).str.strip()
     cells = cells[~cells.isin(["", *_missing(options)])]
-    read = _numbers(cells, options)
-    wrong = texts[read.index[read.isna()]]
+    numbers = _numbers(cells, options)
+    wrong = texts[numbers.index[numbers.isna()]]
     if wrong.empty:
-        return read.reindex(column.index), "numbers" if len(read) else "empty"
+        return numbers.reindex(column.index), "numbers" if len(numbers) else "empty"
     first = wrong.iloc[0]
     got = (
         f"has no number in {len(wrong)} of {len(texts)} cells of the column {name!r}: "
     )
     got += f"{first!r} in {place(wrong.index[0])}"
-    known = max(SOME, read.notna().mean())
+    readable = max(SOME, numbers.notna().mean())
     for marks in MARKS:
         changed = {**options, **marks}
-        if _numbers(cells, changed).notna().mean() > known:
+        if _numbers(cells, changed).notna().mean() > readable:
             remedy = f"Set the marks by {csv_options(changed)}, {OR}"
-            turned = marks.get("decimal", ".") != options.get("decimal", ".")
-            if turned and any(_has_points(frame[other]) for other in frame.columns):
+            swaps_point = marks.get("decimal", ".") != options.get("decimal", ".")
+            if swaps_point and any(
+                _has_points(frame[other]) for other in frame.columns
+            ):
                 remedy = "Write it as other columns are, or leave it out by "
                 remedy += f"data.leave_out=[{name}]."
             raise InputError("data.path", got, "numbers such as 1234.5", remedy)
@@ -191,7 +193,7 @@ def _missing(options: Mapping[str, Any]) -> list[Any]:
 def checked(
     values: Any,
     missing: str,
-    told: list[str],
+    notes: list[str],
     *,
     place: Place,
     options: Mapping[str, Any],
@@ -201,7 +203,7 @@ def checked(
     Args:
         values: The numbers, NaN where missing.
         missing: "error", "drop" (the rows) or "median" (fills them later).
-        told: Lines for the user; the number of rows or cells is added.
+        notes: Lines for the user; the number of rows or cells is added.
         place: Of a row's number: its slice and id, in words.
         options: Those that pandas read the file with.
 
@@ -236,7 +238,7 @@ def checked(
         got = f"is 'error', and {got}"
         raise InputError("data.missing", got, expected, f"{remedy}or {without}")
     if mostly:
-        told.append(
+        notes.append(
             f"columns that lack more than half ({len(mostly)}): {few_of(mostly)}"
         )
     if gaps.any(axis=1).all() and missing == "drop":
@@ -244,40 +246,42 @@ def checked(
         remedy = f"Set data.missing=median, or {without}"
         raise InputError("data.missing", got, "rows without gaps", remedy)
     if gaps.any() and missing == "drop":
-        told.append(f"rows dropped for missing values: {gaps.any(axis=1).sum()}")
+        notes.append(f"rows dropped for missing values: {gaps.any(axis=1).sum()}")
         return values[~gaps.any(axis=1)]
     if gaps.any():
-        told.append(f"missing values, filled by the column's median: {gaps.sum()}")
+        notes.append(f"missing values, filled by the column's median: {gaps.sum()}")
     return values
 
 
-def tell_spreads(values: Any, scale: str, told: list[str]) -> None:
+def tell_spreads(values: Any, scale: str, notes: list[str]) -> None:
     """Tells which columns are compared, those that vary most first."""
     with np.errstate(over="ignore"):  # refused where values are read
         spread = values.std(ddof=0).sort_values(ascending=False, kind="stable")
     shown = [f"{name} (sd {size:.3g})" for name, size in spread.items()]
     listed = few_of(shown, MANY)
-    told.append(f"columns compared ({len(shown)}): {listed}; scale: {scale}")
+    notes.append(f"columns compared ({len(shown)}): {listed}; scale: {scale}")
     same = values.max() == values.min()  # a deviation is rounded
     constant = [str(name) for name in spread.index if same[name]]
     if len(constant) == len(spread) and len(values) > 1:
         got = f"has {few_of(constant)}, with the same value in every row"
         raise InputError("data.features", got, "columns by which rows differ")
     if constant:
-        told.append(f"columns that are constant, and tell nothing: {few_of(constant)}")
+        notes.append(f"columns that are constant, and tell nothing: {few_of(constant)}")
 
 
-def in_units(dataset: Dataset, names: Sequence[str], scale: str, **how: Any) -> Dataset:
+def in_units(
+    dataset: Dataset, names: Sequence[str], scale: str, **options: Any
+) -> Dataset:
     """Returns a dataset of filled slices in common units, and warns of its columns.
 
     Args:
         dataset: The slices as they are in the table; NaN where missing.
         names: Of their columns.
         scale: "none", "standard" or "robust", as in `aljax.scale`.
-        **how: Its `by` and `missing`.
+        **options: Its `by` and `missing`.
     """
-    rows, scaling = aljax.scale(dataset.slices, None, **how)
-    ids = [member for part in dataset.ids for member in part.tolist()]
+    rows, scaling = aljax.scale(dataset.slices, None, **options)
+    ids = [member for slice_ids in dataset.ids for member in slice_ids.tolist()]
     warn_of_codes(dataset.slices, names, ids, "Leave it out by data.leave_out=[NAME].")
 
     def place(t: int, row: int) -> str:
@@ -290,6 +294,6 @@ def in_units(dataset: Dataset, names: Sequence[str], scale: str, **how: Any) -> 
     elif scale == "standard":
         warn_of_cells(rows, names, place, robust)
     if scale != "none":
-        rows, scaling = aljax.scale(dataset.slices, scale, **how)
-    known: dict[str, Any] = {"scaling": scaling, "columns": tuple(names)}
-    return replace(dataset, slices=rows, scale="none", **known)
+        rows, scaling = aljax.scale(dataset.slices, scale, **options)
+    fields: dict[str, Any] = {"scaling": scaling, "columns": tuple(names)}
+    return replace(dataset, slices=rows, scale="none", **fields)

@@ -93,7 +93,9 @@ def coupled(dataset: Dataset) -> Dataset:
     """Returns the dataset with the relations that its data alone show."""
     titles = dataset.titles
     coupling = couple(dataset.slices, key=jax.random.key(0), slice_labels=titles)
-    shares = [float(np.mean(here)) for here, _ in coupling.has_mate() if len(here)]
+    shares = [
+        float(np.mean(has_mate)) for has_mate, _ in coupling.has_mate() if len(has_mate)
+    ]
     note = "rows that the data show to come again in the next slice: "
     note += ", ".join(f"{share:.0%}" for share in shares)
     notes = [*dataset.notes, note]

@@ -31,13 +31,13 @@ SAMPLE = 100  # texts of a column
 SHOWN = 3  # labels at each end, and gaps
 
 
-def in_order(column: Any, dates: str | None, told: list[str]) -> Any:
+def in_order(column: Any, dates: str | None, notes: list[str]) -> Any:
     """Returns the column of slices, as an ordered category where it is text.
 
     Args:
         column: For each row its slice.
         dates: How the slices spell dates (`%d/%m/%Y`); None finds out.
-        told: Lines for the user; the order, and what is missing in between, is added.
+        notes: Lines for the user; the order, and what is missing in between, is added.
 
     Raises:
         InputError: A slice is not spelled as `dates` says.
@@ -53,7 +53,7 @@ def in_order(column: Any, dates: str | None, told: list[str]) -> Any:
             labels = sorted(labels)
         except TypeError:  # refused by name when they are cut
             return column
-        _tell(labels, _places(labels), "", told)
+        _tell(labels, _places(labels), "", notes)
         return column
     parsed = {spelling: _parsed(labels, spelling) for spelling in FORMATS}
     if dates:
@@ -71,43 +71,43 @@ def in_order(column: Any, dates: str | None, told: list[str]) -> Any:
     if len(orders) == 1:
         spelling, days = min(fits.items(), key=lambda fit: len(_steps(fit[1])))
         ordered = [labels[place] for place in orders.pop()]
-        _tell(ordered, _periods(np.sort(days)), f" as dates ({spelling})", told)
+        _tell(ordered, _periods(np.sort(days)), f" as dates ({spelling})", notes)
     else:
-        ordered = _as_text(labels, parsed, fits, told)
+        ordered = _as_text(labels, parsed, fits, notes)
     return pd.Categorical(column, categories=ordered, ordered=True)
 
 
 def are_dates(texts: Any) -> bool:
     """Tells if a column of texts has dates of one spelling, as far as it is seen."""
-    seen = texts[texts.str.contains(r"\d")].unique()[:SAMPLE]
-    if len(seen) < texts.nunique() and len(seen) < SAMPLE:
+    sample = texts[texts.str.contains(r"\d")].unique()[:SAMPLE]
+    if len(sample) < texts.nunique() and len(sample) < SAMPLE:
         return False
-    return any(np.isfinite(_parsed(seen, spelling)).all() for spelling in FORMATS)
+    return any(np.isfinite(_parsed(sample, spelling)).all() for spelling in FORMATS)
 
 
 def _as_text(
     labels: Sequence[str],
     parsed: dict[str, np.ndarray],
     fits: dict[str, np.ndarray],
-    told: list[str],
+    notes: list[str],
 ) -> list[str]:
     """Returns labels sorted as text, with a warning if they may be dates."""
     first = f"slices such as {labels[0]!r} look like dates, but "
     if fits:
-        ways, first_way = " and ".join(fits), next(iter(fits))
+        spellings, first_spelling = " and ".join(fits), next(iter(fits))
         warn(
-            f"{first}{ways} order them differently: they stay text. Set "
-            f"data.dates='{first_way}' or another."
+            f"{first}{spellings} order them differently: they stay text. Set "
+            f"data.dates='{first_spelling}' or another."
         )
-    alike = len({NUMBER.sub("0", label) for label in labels}) == 1
-    by_year = alike and all(map(BEFORE_YEAR.fullmatch, labels))
+    same_form = len({NUMBER.sub("0", label) for label in labels}) == 1
+    by_year = same_form and all(map(BEFORE_YEAR.fullmatch, labels))
     ordered = sorted(labels, key=_year_first if by_year else natural_order)
-    how = ", by year" if by_year else ""
+    manner = ", by year" if by_year else ""
     if not re.search(r"\d", "".join(labels)):
-        how = " (number them, as '1 low', for another order)"
-    _tell(ordered, None, f" as text{how}", told)
+        manner = " (number them, as '1 low', for another order)"
+    _tell(ordered, None, f" as text{manner}", notes)
     spelling, days = max(parsed.items(), key=lambda fit: np.isfinite(fit[1]).sum())
-    if fits or alike:
+    if fits or same_form:
         return ordered
     if np.isfinite(days).mean() > 0.5:
         wrong = labels[int(np.isnat(days).argmax())]
@@ -149,7 +149,7 @@ def _steps(dates: np.ndarray) -> set[int]:
 
 
 def _year_first(label: str) -> list[int]:
-    return [int(part) for part in re.findall(r"\d+", label)[::-1]]
+    return [int(number) for number in re.findall(r"\d+", label)[::-1]]
 
 
 def _places(labels: Sequence[Any]) -> np.ndarray | None:
@@ -173,13 +173,13 @@ def _places(labels: Sequence[Any]) -> np.ndarray | None:
 
 
 def _tell(
-    labels: Sequence[Hashable], places: np.ndarray | None, how: str, told: list[str]
+    labels: Sequence[Hashable], places: np.ndarray | None, manner: str, notes: list[str]
 ) -> None:
     """Tells the order, and how many slices are missing where steps are regular."""
     ends = [str(label) for label in labels]
     if len(ends) > 2 * SHOWN + 1:  # dots for one label alone would say less
         ends = [*ends[:SHOWN], "...", *ends[-SHOWN:]]
-    told.append(f"slices ({len(labels)}){how}: {', '.join(ends)}")
+    notes.append(f"slices ({len(labels)}){manner}: {', '.join(ends)}")
     if places is None or len(places) < SHOWN:
         return
     steps = np.diff(places)
@@ -189,5 +189,5 @@ def _tell(
     if len(gaps) and counts.max() > len(steps) / 2:
         lacking = (steps // usual).astype(int) - 1
         after = [f"{lacking[t]} after {labels[t]}" for t in gaps[:SHOWN]]
-        more = " ..." if len(gaps) > SHOWN else ""
-        told.append(f"slices missing in between: {', '.join(after)}{more}")
+        ellipsis = " ..." if len(gaps) > SHOWN else ""
+        notes.append(f"slices missing in between: {', '.join(after)}{ellipsis}")

@@ -108,18 +108,20 @@ def read_data(path: str, share: Share | None = None) -> dict[str, np.ndarray]:
             raise InputError("data.path", f"is {path}", expected, remedy)
         files = _files(place, "data.path")
         rows = {file.stem: _rows_of(file) for file in files}
-        mine = share(rows)
-        arrays = _load_all(files[mine.start : mine.stop], "data.path")
+        own_range = share(rows)
+        arrays = _load_all(files[own_range.start : own_range.stop], "data.path")
     try:
         slices = read_slices([*map(fixed, arrays.values())])
     except InputError as error:
         raise _located(error, "data.path", path, [*arrays]) from error
-    read = {
+    slices_read = {
         name: fixed(np.asarray(slice_.content))
         for name, slice_ in zip(arrays, slices, strict=True)
     }
-    others = {name: np.empty((rows[name], 0)) for name in rows if name not in read}
-    return {name: (read | others)[name] for name in rows} or read
+    others = {
+        name: np.empty((rows[name], 0)) for name in rows if name not in slices_read
+    }
+    return {name: (slices_read | others)[name] for name in rows} or slices_read
 
 
 def fixed(array: np.ndarray) -> np.ndarray:
@@ -138,15 +140,17 @@ def read_labels(path: str, slices: Mapping[str, np.ndarray]) -> list[np.ndarray]
     if len(arrays) != len(slices):
         got = f"is {path}, which has {len(arrays)} arrays for {len(slices)} slices"
         raise InputError("data.labels", got, "one for each slice, in the same order")
-    for (name, labels), (of, data) in zip(arrays.items(), slices.items(), strict=True):
+    for (name, labels), (slice_name, data) in zip(
+        arrays.items(), slices.items(), strict=True
+    ):
         if labels.shape != (len(data),):
             got = f"of {name} in {path} has shape {labels.shape}"
-            expected = f"({len(data)},), one label for each row of {of}"
+            expected = f"({len(data)},), one label for each row of {slice_name}"
             raise InputError("data.labels", got, expected)
     # Together they get one type, where some are numbers and some are text.
-    together = np.concatenate([*arrays.values()])
+    joined = np.concatenate([*arrays.values()])
     ends = np.cumsum([*map(len, slices.values())])
-    return np.split(together, ends[:-1])
+    return np.split(joined, ends[:-1])
 
 
 def _located(
@@ -176,8 +180,10 @@ def _files(place: Path, setting: str) -> list[Path]:
     """Returns the `.npy` files of a folder in their natural order."""
     files = sorted(place.glob("*.npy"), key=lambda file: natural_order(file.stem))
     if not files:
-        held = sorted(entry.name for entry in place.iterdir())[:3]
-        got = f"is {place}, which has no .npy file, but {', '.join(held) or 'nothing'}"
+        entries = sorted(entry.name for entry in place.iterdir())[:3]
+        got = (
+            f"is {place}, which has no .npy file, but {', '.join(entries) or 'nothing'}"
+        )
         raise InputError(setting, got, "one .npy for each slice, written by numpy.save")
     return files
 

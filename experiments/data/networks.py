@@ -40,8 +40,10 @@ def hidden_states(
     Args: As of `training`, and `watched`: images that need not be learned from.
     """
     networks = training(images, classes, snapshots=snapshots, seed=seed)
-    seen = jnp.asarray(watched)
-    return [np.asarray(layer_values(network, seen)[-2]) for network in networks]
+    watched_images = jnp.asarray(watched)
+    return [
+        np.asarray(layer_values(network, watched_images)[-2]) for network in networks
+    ]
 
 
 def training(

@@ -37,7 +37,7 @@ class Place:
         local = "file" in np.atleast_1d(system.protocol)
         return cls(path, system, root.rstrip("/"), local)
 
-    def names(self, what: str) -> list[str]:
+    def names(self, expected: str) -> list[str]:
         """Returns the names of what lies in the folder.
 
         Raises:
@@ -49,9 +49,9 @@ class Place:
                 entries = self.system.ls(self.root, detail=False)
             except FileNotFoundError as error:
                 got = f"is {self.path}, and nothing is there"
-                raise InputError("data.path", got, what) from error
+                raise InputError("data.path", got, expected) from error
         if [*map(str, entries)] == [self.root]:  # a file lists itself
-            raise InputError("data.path", f"is {self.path}, which is a file", what)
+            raise InputError("data.path", f"is {self.path}, which is a file", expected)
         return sorted(str(entry).rstrip("/").rpartition("/")[2] for entry in entries)
 
     def stamps(self, below: str) -> dict[str, tuple[Any, ...]]:

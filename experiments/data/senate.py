@@ -49,17 +49,17 @@ def senate(*, votes: int, folder: str | None) -> Dataset:
     """
     congresses = {"106th": senate_106(folder), "109th": senate_109(folder)}
     runs = [
-        (f"{ordinal} Senate, votes {first + 1} to {last + 1}", part)
+        (f"{ordinal} Senate, votes {first + 1} to {last + 1}", run)
         for ordinal, congress in congresses.items()
-        for first, last, part in _runs(congress, votes)
+        for first, last, run in _runs(congress, votes)
     ]
     return related_by_ids(
         Dataset(
-            slices=[part.calls for _, part in runs],
+            slices=[run.calls for _, run in runs],
             relations=[],
-            ids=[part.ids for _, part in runs],
+            ids=[run.ids for _, run in runs],
             titles=[title for title, _ in runs],
-            labels=[part.parties for _, part in runs],
+            labels=[run.parties for _, run in runs],
         )
     )
 
@@ -98,7 +98,7 @@ def _runs(congress: Congress, votes: int) -> Iterator[tuple[int, int, Congress]]
     """Cuts roll calls into runs of about so many, each with its first and last."""
     count = max(1, round(congress.calls.shape[1] / votes))
     for columns in np.array_split(np.arange(congress.calls.shape[1]), count):
-        part = congress.calls[:, columns]
-        rows = (part != 0).mean(axis=1) >= LEAST
-        held = Congress(part[rows], congress.ids[rows], congress.parties[rows])
-        yield columns[0], columns[-1], held
+        calls = congress.calls[:, columns]
+        rows = (calls != 0).mean(axis=1) >= LEAST
+        run = Congress(calls[rows], congress.ids[rows], congress.parties[rows])
+        yield columns[0], columns[-1], run

@@ -56,8 +56,8 @@ def walk(*, slices: int, points: int, seed: int) -> Dataset:
     tremble = rng.normal(scale=0.05, size=(slices, points, 100)).cumsum(axis=0)
     times = np.linspace(0, 1, slices)[:, None, None]
     way = places[(group + 1) % 3] - places[group]
-    done = np.clip((times - start) / length, 0, 1)
-    moved = places[group] + around + done * way + tremble
+    progress = np.clip((times - start) / length, 0, 1)
+    moved = places[group] + around + progress * way + tremble
     return same_members([*moved], [f"step {t}" for t in range(slices)], group)
 
 

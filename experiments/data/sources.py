@@ -250,7 +250,7 @@ def keep(options: Mapping[str, Any], dataset: Dataset) -> None:
 
 def take(options: Mapping[str, Any]) -> Dataset:
     """Returns the dataset that was kept with these options, or loads it."""
-    kept = [dataset for of, dataset in _KEPT if of == options]
+    kept = [dataset for kept_options, dataset in _KEPT if kept_options == options]
     _KEPT.clear()
     return kept[0] if kept else load(**options)
 

@@ -81,15 +81,17 @@ def _dataset(
     share: Share | None,
 ) -> Dataset:
     """Returns the dataset of a store; every process reads all ids and labels."""
-    read = range(len(store.rows)) if share is None else share(store.rows)
+    to_read = range(len(store.rows)) if share is None else share(store.rows)
     slices = {}
     for t, (name, rows) in enumerate(store.rows.items()):
-        slices[name] = store.read(name) if t in read else np.empty((rows, 0))
+        slices[name] = store.read(name) if t in to_read else np.empty((rows, 0))
     if not any(store.rows.values()):
         expected = "data (points, features)"
         raise InputError("data.path", f"is {path}, whose slices have no rows", expected)
-    about = {kind: [store.values(name, kind) for name in slices] for kind in GROUPS}
-    present = {kind: values for kind, values in about.items() if values[0] is not None}
+    by_kind = {kind: [store.values(name, kind) for name in slices] for kind in GROUPS}
+    present = {
+        kind: values for kind, values in by_kind.items() if values[0] is not None
+    }
     extra: dict[str, Any] = {"columns": store.columns, "notes": tuple(store.notes)}
     return related(slices, relations, **present, **extra)
 
@@ -109,12 +111,12 @@ class ZarrStore:
         self.notes: list[str] = []
         self.arrays = self._arrays()
         self.rows = {name: array.shape[0] for name, array in self.arrays.items()}
-        self.kinds: dict[str, Mapping[str, Any]] = {}
-        if self.alone is None:
+        self.groups: dict[str, Mapping[str, Any]] = {}
+        if self.lone_name is None:
             with told(place.path):
                 groups = dict(self.node.groups())
                 for kind in (kind for kind in GROUPS if kind in groups):
-                    self.kinds[kind] = dict(groups[kind].arrays())
+                    self.groups[kind] = dict(groups[kind].arrays())
 
     def _arrays(self) -> dict[str, Any]:
         """Returns the slices' arrays by name, checked by what the store says of them.
@@ -139,11 +141,11 @@ class ZarrStore:
                 if self.place.local
                 else storage.FsspecStore.from_url(path, read_only=True)
             )
-            how = {"mode": "r", "zarr_format": 3}
-            self.node = zarr.open(store, use_consolidated=False, **how)
+            options = {"mode": "r", "zarr_format": 3}
+            self.node = zarr.open(store, use_consolidated=False, **options)
             is_array = isinstance(self.node, zarr.Array)
             last = self.place.root.rpartition("/")[2]
-            self.alone = last if is_array else None
+            self.lone_name = last if is_array else None
             nodes = {last: self.node} if is_array else dict(self.node.arrays())
         arrays = {name: nodes[name] for name in sorted(nodes, key=natural_order)}
         if not arrays:
@@ -158,7 +160,7 @@ class ZarrStore:
     def read(self, name: str) -> np.ndarray:
         """Returns the rows of an array, read block by block."""
         array = self.arrays[name]
-        with self.place.steady("" if name == self.alone else name) as files:
+        with self.place.steady("" if name == self.lone_name else name) as files:
             self._check_whole(array, name, files)
             rows = np.empty(array.shape, float_of(array.dtype))
             for block in _blocks(array):
@@ -167,9 +169,9 @@ class ZarrStore:
 
     def values(self, name: str, kind: str) -> np.ndarray | None:
         """Returns the array of a slice in the group `ids` or `labels`."""
-        if kind not in self.kinds:
+        if kind not in self.groups:
             return None
-        array, place = self.kinds[kind].get(name), f"{kind}/{name}"
+        array, place = self.groups[kind].get(name), f"{kind}/{name}"
         expected = f"({self.rows[name]},), one for each row of {name}"
         if array is None or array.shape != (self.rows[name],):
             shape = "is missing" if array is None else f"has shape {array.shape}"
@@ -223,9 +225,12 @@ class ParquetFolder:
     """A folder with a Parquet file for each slice; see `ZarrStore`."""
 
     def __init__(
-        self, place: Place, kinds: Mapping[str, str | None], features: list | None
+        self,
+        place: Place,
+        group_columns: Mapping[str, str | None],
+        features: list | None,
     ) -> None:
-        self.place, self.kinds = place, kinds
+        self.place, self.group_columns = place, group_columns
         self.notes: list[str] = []
         wanted = "a folder with a .parquet for each slice"
         names = place.names(wanted)
@@ -256,8 +261,11 @@ class ParquetFolder:
             InputError: A column is missing in a file, or asked for and no numbers.
         """
         first, *_ = types.values()
-        named = [name for name in self.kinds.values() if name is not None]
-        settings = {"data.id": self.kinds["ids"], "data.label": self.kinds["labels"]}
+        named = [name for name in self.group_columns.values() if name is not None]
+        settings = {
+            "data.id": self.group_columns["ids"],
+            "data.label": self.group_columns["labels"],
+        }
         for setting, column in settings.items():
             if column is not None and column not in first:
                 hint = nearest_name(column, [*first])
@@ -271,38 +279,42 @@ class ParquetFolder:
                 hint, expected = nearest_name(column, others), "names of columns"
                 raise InputError("data.features", f"names {column!r}", expected, hint)
         is_left = {name: not _is_number(first[name]) for name in chosen}
-        left = [f"{name} ({first[name]})" for name in chosen if is_left[name]]
-        if left and (features is not None or len(left) == len(chosen)):
-            got = f"has {few_of(left)}, which holds no numbers"
+        left_out = [f"{name} ({first[name]})" for name in chosen if is_left[name]]
+        if left_out and (features is not None or len(left_out) == len(chosen)):
+            got = f"has {few_of(left_out)}, which holds no numbers"
             raise InputError("data.features", got, "columns of numbers")
-        if left:
-            self.notes.append(f"columns left out ({len(left)}): {few_of(left)}")
+        if left_out:
+            self.notes.append(f"columns left out ({len(left_out)}): {few_of(left_out)}")
         chosen = [name for name in chosen if not is_left[name]]
         if not chosen:
             got = f"is empty: {self.place.path} has no columns of numbers"
             raise InputError("data.features", got, "at least one")
         start = next(iter(self.files.values()))
-        for name, of in types.items():
-            lacking = [c for c in (*chosen, *named) if c not in of]
-            lacking += [c for c in chosen if c in of and not _is_number(of[c])]
-            more = [c for c in of if features is None and c not in first]
-            if lacking or more:
-                what = "lacks the numbers of" if lacking else "has beside those of"
-                what += f" {start} the column {(lacking or more)[0]!r}"
-                got = f"of {self.files[name]} in {self.place.path} {what}"
+        for name, schema in types.items():
+            lacking = [c for c in (*chosen, *named) if c not in schema]
+            lacking += [c for c in chosen if c in schema and not _is_number(schema[c])]
+            extra = [c for c in schema if features is None and c not in first]
+            if lacking or extra:
+                difference = (
+                    "lacks the numbers of" if lacking else "has beside those of"
+                )
+                difference += f" {start} the column {(lacking or extra)[0]!r}"
+                got = f"of {self.files[name]} in {self.place.path} {difference}"
                 expected = "the same columns in all files"
                 remedy = "Choose columns by data.features=[NAME, ...]."
                 raise InputError("data.path", got, expected, remedy)
-        kinds = {of[c].to_pandas_dtype() for of in types.values() for c in chosen}
-        return tuple(chosen), np.dtype(float_of(np.result_type(*kinds)))
+        dtypes = {
+            schema[c].to_pandas_dtype() for schema in types.values() for c in chosen
+        }
+        return tuple(chosen), np.dtype(float_of(np.result_type(*dtypes)))
 
     def read(self, name: str) -> np.ndarray:
         """Returns the columns that are compared, read some rows at a time."""
         rows = np.empty((self.rows[name], len(self.columns)), self.dtype)
         start, file = 0, self.files[name]
         with self.place.steady(file):
-            how = {"batch_size": ROWS, "columns": [*self.columns]}
-            for batch in self._open(name).iter_batches(**how):
+            options = {"batch_size": ROWS, "columns": [*self.columns]}
+            for batch in self._open(name).iter_batches(**options):
                 for place, column in enumerate(self.columns):
                     values = batch.column(column)
                     if values.null_count:
@@ -317,24 +329,24 @@ class ParquetFolder:
 
     def values(self, name: str, kind: str) -> np.ndarray | None:
         """Returns the column of ids or labels, as `data=table` reads them."""
-        column = self.kinds[kind]
+        column = self.group_columns[kind]
         if column is None:
             return None
         with self.place.steady(self.files[name]):
-            read = self._open(name).read([column]).column(0)
-            values = read.to_pylist() if read.null_count else read.to_numpy()
+            cells = self._open(name).read([column]).column(0)
+            values = cells.to_pylist() if cells.null_count else cells.to_numpy()
         if kind == "labels":
             return as_labels(values)
-        if read.null_count:
-            got = f"is {column!r}, which has {read.null_count} rows without a value "
+        if cells.null_count:
+            got = f"is {column!r}, which has {cells.null_count} rows without a value "
             got += f"in {self.files[name]}"
             raise InputError("data.id", got, "an id for each row")
         return as_ids(values, np.arange(len(values)))
 
 
-def _is_number(of: Any) -> bool:
+def _is_number(column_type: Any) -> bool:
     types = needed("pyarrow").types
-    return types.is_integer(of) or types.is_floating(of)
+    return types.is_integer(column_type) or types.is_floating(column_type)
 
 
 def _checked(rows: np.ndarray, name: str, path: str) -> np.ndarray:
@@ -344,8 +356,8 @@ def _checked(rows: np.ndarray, name: str, path: str) -> np.ndarray:
         InputError: A value is missing, infinite or too large.
     """
     try:
-        read = read_rows(rows, "data.path", empty=True, copy=False)
+        checked = read_rows(rows, "data.path", empty=True, copy=False)
     except InputError as error:
         raise error.of(f"{name} in {path}") from error
-    assert isinstance(read, np.ndarray)
-    return fixed(read)
+    assert isinstance(checked, np.ndarray)
+    return fixed(checked)

@@ -82,7 +82,9 @@ def own_table(
     one_of("none", "standard", "robust")("data.scale", scale)
     one_of("table", "slice")("data.scale_by", scale_by)
     one_of("error", "drop", "median")("data.missing", missing)
-    options = {key: "\t" if of == r"\t" else of for key, of in (csv or {}).items()}
+    options = {
+        key: "\t" if value == r"\t" else value for key, value in (csv or {}).items()
+    }
     frame = _read_frame(path, options)
     names = [str(name) for name in frame.columns]
     columns = {"slice": slice, "id": id, "label": label}
@@ -92,8 +94,8 @@ def own_table(
     for setting, chosen in (("features", features), ("leave_out", leave_out)):
         for column in chosen or ():
             _check_column(f"data.{setting}", str(column), names)
-    told: list[str] = []
-    frame = _in_slices(frame, slice, missing, told)
+    notes: list[str] = []
+    frame = _in_slices(frame, slice, missing, notes)
     unused = {*aside.values()} if features is None else set()
     unused |= {*map(str, leave_out or ())}
     chosen = None if features is None else [f for f in features if f not in unused]
@@ -103,33 +105,33 @@ def own_table(
         return f"row {row} ({slice} {frame.at[row, slice]}{member})"
 
     others = frame.drop(columns=[*unused])
-    how: dict[str, Any] = {"place": place, "options": options}
-    values = numeric(others, chosen, told, **how)
+    context: dict[str, Any] = {"place": place, "options": options}
+    values = numeric(others, chosen, notes, **context)
     if values.shape[1] == 0:
         beside = " and ".join(name for name in (slice, id) if name)
         got = f"is empty: {path} has no numeric columns beside {beside}"
         raise InputError("data.features", got, "at least one")
-    values = checked(values, missing, told, **how)
+    values = checked(values, missing, notes, **context)
     frame = frame.loc[values.index]
-    _tell_ids(frame, id, told)
-    tell_spreads(values, scale, told)
-    order = in_order(frame[slice], dates, told)
+    _tell_ids(frame, id, notes)
+    tell_spreads(values, scale, notes)
+    order = in_order(frame[slice], dates, notes)
     try:
         labels = None if label is None else frame[label]
         ids = [None] * len(frame) if id is None else frame[id]
         dataset = from_table(values.to_numpy(), order, ids, labels)
-        how = {"by": "slice" if scale_by == "slice" else "all"}
-        how["missing"] = "median" if missing == "median" else "error"
-        dataset = in_units(dataset, [*map(str, values.columns)], scale, **how)
+        units = {"by": "slice" if scale_by == "slice" else "all"}
+        units["missing"] = "median" if missing == "median" else "error"
+        dataset = in_units(dataset, [*map(str, values.columns)], scale, **units)
     except InputError as error:
         name = SETTINGS.get(error.name, error.name)
         remedy = TWICE if name == "data.id" else error.remedy
         raise InputError(name, error.got, error.expected, remedy) from error
-    dataset = replace(dataset, notes=told)
+    dataset = replace(dataset, notes=notes)
     return coupled(dataset) if id is None else dataset
 
 
-def _in_slices(frame: Any, column: str, missing: str, told: list[str]) -> Any:
+def _in_slices(frame: Any, column: str, missing: str, notes: list[str]) -> Any:
     """Returns the rows that are of a slice.
 
     Raises:
@@ -141,7 +143,7 @@ def _in_slices(frame: Any, column: str, missing: str, told: list[str]) -> Any:
         remedy = "Fill it, or leave these rows out by data.missing=drop."
         raise InputError("data.slice", got, "a slice for each row", remedy)
     if lacking.any():
-        told.append(f"rows dropped for they have no {column}: {lacking.sum()}")
+        notes.append(f"rows dropped for they have no {column}: {lacking.sum()}")
     rows = frame[column].value_counts()
     if len(rows) > 1 and rows.max() < FEWEST:
         got = f"is {column!r}, which has {len(rows)} values in {rows.sum()} rows"
@@ -150,7 +152,7 @@ def _in_slices(frame: Any, column: str, missing: str, told: list[str]) -> Any:
     return frame[~lacking]
 
 
-def _tell_ids(frame: Any, column: str | None, told: list[str]) -> None:
+def _tell_ids(frame: Any, column: str | None, notes: list[str]) -> None:
     """Tells how many rows have no id.
 
     Raises:
@@ -161,7 +163,7 @@ def _tell_ids(frame: Any, column: str | None, told: list[str]) -> None:
         got, remedy = f"is {column!r}, which is empty", NULL
         raise InputError("data.id", got, "ids of rows", remedy)
     if unnamed:
-        told.append(f"rows without {column}, which have no mates: {unnamed}")
+        notes.append(f"rows without {column}, which have no mates: {unnamed}")
 
 
 def from_table(values: Any, slices: Any, ids: Any, labels: Any) -> Dataset:
