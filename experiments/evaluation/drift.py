@@ -72,12 +72,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("sequences", nargs="+", help="sources, as in configs/data")
     parser.add_argument("--seeds", type=int, default=1, help="runs of each method")
     parser.add_argument("--only", nargs="*", choices=[*METHODS], default=[*METHODS])
-    asked = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     warnings.simplefilter("ignore")  # umap-learn's, of its own arguments
-    for name in asked.sequences:
+    for name in options.sequences:
         dataset = sources.load(**compose([f"data={name}"])["data"])
         print(f"\n{name}: {len(dataset.slices)} slices\n")
-        runs = itertools.product(asked.only, range(asked.seeds))
+        runs = itertools.product(options.only, range(options.seeds))
         rows = [measured(dataset, method, seed) for method, seed in runs]
         print(markdown([row for row in rows if row is not None]), flush=True)
 

@@ -122,7 +122,7 @@ def _descend(
         y, velocity, gains = state
         factor = jnp.where(i < EXAGGERATED, EXAGGERATION, 1.0)
         gradient = jax.lax.map(
-            lambda part: _slice_gradient(part[0], factor * part[1], part[2]),
+            lambda arrays: _slice_gradient(arrays[0], factor * arrays[1], arrays[2]),
             (y, affinities, inside),
         )
         gradient = gradient + jax.grad(apart)(y)

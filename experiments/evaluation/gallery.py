@@ -30,13 +30,13 @@ def gallery(sequences: dict[str, Dataset]) -> Figure:
     for row, (name, dataset) in zip(panels, sequences.items(), strict=True):
         maps = pooled_components(Problem(dataset.slices, dataset.relations))
         coloring = color_by(dataset.labels, None, [*map(len, maps)])
-        drawn = [
+        samples = [
             (t, np.random.default_rng(0).permutation(len(maps[t]))[:POINTS])
             for t in np.linspace(0, len(maps) - 1, STEPS).round().astype(int)
         ]
-        colors = [coloring.points[t][rows] for t, rows in drawn]
-        draw_line(row, [maps[t][rows] for t, rows in drawn], colors)
-        for panel, (t, _) in zip(row, drawn, strict=True):
+        colors = [coloring.points[t][rows] for t, rows in samples]
+        draw_line(row, [maps[t][rows] for t, rows in samples], colors)
+        for panel, (t, _) in zip(row, samples, strict=True):
             panel.set_title(dataset.titles[t], fontsize="small")
         row[0].set_ylabel(name, fontsize="small")
     return figure

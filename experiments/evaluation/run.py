@@ -71,12 +71,12 @@ def _row(path: Path, number: int, line: Sequence[str]) -> Row:
 def write(path: Path, rows: Sequence[Row]) -> None:
     """Writes all lines, in place of the file or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(".unfinished")
-    with open(beside, "w", newline="", encoding="utf-8") as file:
+    unfinished = path.with_suffix(".unfinished")
+    with open(unfinished, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(Row._fields)
         writer.writerows((*row[:4], f"{row.value:.6g}") for row in rows)
-    beside.replace(path)
+    unfinished.replace(path)
 
 
 def fit(dataset: Dataset, sequence: str, family: Family, seed: int) -> list[Row]:
@@ -94,7 +94,7 @@ class Outcome(NamedTuple):
     """The rows of a fit, or why there are none; and the line to print."""
 
     rows: list[Row]
-    said: str
+    line: str
     failed: bool = False
 
 
@@ -134,34 +134,36 @@ def run(
         All lines, and how many fits failed (their reason is printed).
     """
     rows, failed = read(path), 0
-    done = {(row.seed, row.sequence, row.method) for row in rows}
+    finished = {(row.seed, row.sequence, row.method) for row in rows}
     # First the first seed of all: a run that is stopped has something of everything.
-    left = [
+    remaining = [
         fitted
         for fitted in itertools.product(profile.seeds, sequences, methods)
-        if (fitted not in done or fitted[2] in again)
+        if (fitted not in finished or fitted[2] in again)
         and (fitted[2] not in profile.once or fitted[0] == profile.seeds[0])
     ]
-    for new, said, failure in _outcomes(profile, left, jobs):
+    for new_rows, line, failure in _outcomes(profile, remaining, jobs):
         failed += failure
-        old = {(row.method, row.sequence, row.seed) for row in new}
-        rows = [r for r in rows if (r.method, r.sequence, r.seed) not in old] + new
+        replaced = {(row.method, row.sequence, row.seed) for row in new_rows}
+        rows = [
+            r for r in rows if (r.method, r.sequence, r.seed) not in replaced
+        ] + new_rows
         write(path, rows)
-        print(said, flush=True)
+        print(line, flush=True)
     return rows, failed
 
 
 def _outcomes(
-    profile: Profile, left: Sequence[tuple[int, str, str]], jobs: int
+    profile: Profile, remaining: Sequence[tuple[int, str, str]], jobs: int
 ) -> Iterator[Outcome]:
     """Yields the outcome of each fit as it ends."""
     if jobs == 1:
-        yield from (attempt(profile, *fitted) for fitted in left)
+        yield from (attempt(profile, *fitted) for fitted in remaining)
         return
     # Each process is kept to the end, and with it all that it has compiled.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, context) as pool:
-        futures = [pool.submit(attempt, profile, *fitted) for fitted in left]
+        futures = [pool.submit(attempt, profile, *fitted) for fitted in remaining]
         try:
             yield from (future.result() for future in as_completed(futures))
         finally:
@@ -187,25 +189,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--again", nargs="+", default=[], metavar="NAME")
     parser.add_argument("--jobs", type=int, default=2, help="processes (default: 2)")
     parser.add_argument("--out", type=Path, default=Path("results/evaluation"))
-    asked = parser.parse_args(arguments)
-    profile = PROFILES[asked.profile]
-    if asked.seeds:
-        profile = replace(profile, seeds=asked.seeds, once=())
-    sequences = asked.sequences or [*profile.sequences]
-    methods = asked.methods or asked.again or [*profile.families]
-    check_known(parser, f"sequence of {asked.profile}", sequences, profile.sequences)
-    both = [*methods, *asked.again]
-    check_known(parser, f"method of {asked.profile}", both, profile.families)
-    if asked.jobs < 1:
-        parser.error(f"`--jobs` is {asked.jobs}; expected at least 1 process")
-    path = asked.out / f"{asked.profile}.csv"
+    options = parser.parse_args(arguments)
+    profile = PROFILES[options.profile]
+    if options.seeds:
+        profile = replace(profile, seeds=options.seeds, once=())
+    sequences = options.sequences or [*profile.sequences]
+    methods = options.methods or options.again or [*profile.families]
+    check_known(parser, f"sequence of {options.profile}", sequences, profile.sequences)
+    named = [*methods, *options.again]
+    check_known(parser, f"method of {options.profile}", named, profile.families)
+    if options.jobs < 1:
+        parser.error(f"`--jobs` is {options.jobs}; expected at least 1 process")
+    path = options.out / f"{options.profile}.csv"
     rows, failed = run(
         profile,
         path,
         sequences=sequences,
         methods=methods,
-        again=asked.again,
-        jobs=asked.jobs,
+        again=options.again,
+        jobs=options.jobs,
     )
     table = tables.table(rows)
     path.with_suffix(".md").write_text(table + "\n", encoding="utf-8")

@@ -54,8 +54,10 @@ class Row(NamedTuple):
 
 def _sequences(rows: Sequence[Row], metric: str) -> list[str]:
     """Returns the sequences in which some method has a measure."""
-    has = [r.sequence for r in rows if r.metric == metric and not np.isnan(r.value)]
-    return [*dict.fromkeys(has)]
+    measured = [
+        r.sequence for r in rows if r.metric == metric and not np.isnan(r.value)
+    ]
+    return [*dict.fromkeys(measured)]
 
 
 def moving(rows: Sequence[Row]) -> list[str]:
@@ -82,11 +84,11 @@ def average(
     if not values or any(not seeds.size for seeds in values):
         return math.nan, math.nan, math.nan
     rng = np.random.default_rng(0)
-    drawn = [
+    resampled = [
         seeds[rng.integers(seeds.size, size=(DRAWS, seeds.size))].mean(axis=1)
         for seeds in values
     ]
-    low, high = np.quantile(np.mean(drawn, axis=0), [0.025, 0.975])
+    low, high = np.quantile(np.mean(resampled, axis=0), [0.025, 0.975])
     return float(np.mean([seeds.mean() for seeds in values])), float(low), float(high)
 
 
@@ -94,14 +96,14 @@ def table(rows: Sequence[Row]) -> str:
     """Returns averages over the moving sequences, and the main measures by sequence."""
     sequences = moving(rows)
     methods = dict.fromkeys(row.method for row in rows)
-    every = dict.fromkeys(row.sequence for row in rows)
+    all_sequences = dict.fromkeys(row.sequence for row in rows)
     names = [name for name in COLUMNS if any(row.metric == name for row in rows)]
 
     def rank(method: str) -> float:
-        both = sum(average(rows, method, sequences, name)[0] for name in MAIN)
-        return np.inf if np.isnan(both) else -both
+        total = sum(average(rows, method, sequences, name)[0] for name in MAIN)
+        return np.inf if np.isnan(total) else -total
 
-    averages, alone = [], []
+    averages, by_sequence = [], []
     for method in sorted(methods, key=rank):
         averages.append({"method": method})
         for name in names:
@@ -110,16 +112,16 @@ def table(rows: Sequence[Row]) -> str:
             averages[-1][COLUMNS[name]] = _number(middle) + (
                 f" ({_number(low)} to {_number(high)})" if ends else ""
             )
-        alone.append({"method": method})
-        for sequence in every:
-            both = (mean(_values(rows, method, sequence, name)) for name in MAIN)
-            alone[-1][sequence] = " / ".join(map(_number, both))
+        by_sequence.append({"method": method})
+        for sequence in all_sequences:
+            values = (mean(_values(rows, method, sequence, name)) for name in MAIN)
+            by_sequence[-1][sequence] = " / ".join(map(_number, values))
     return "\n\n".join(
         [
             f"Averages over {', '.join(sequences)}:",
             markdown(averages),
             "Preservation (5 %) / stability (Pearson) in each sequence:",
-            markdown(alone),
+            markdown(by_sequence),
         ]
     )
 
