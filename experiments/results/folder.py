@@ -95,7 +95,7 @@ def folder_beside(results: Path) -> Iterator[Path]:
     The folders of runs that were killed are removed, too; a folder that cannot be
     written and a full disk are told.
     """
-    new = not results.exists()
+    is_new = not results.exists()
     sweep(results.glob(f"{UNFINISHED}*"), lambda _: True)
     names = (results / f"{UNFINISHED}{secrets.token_hex(4)}" for _ in itertools.count())
     with ExitStack() as stack:
@@ -110,7 +110,7 @@ def folder_beside(results: Path) -> Iterator[Path]:
             raise
         finally:
             shutil.rmtree(beside, ignore_errors=True)
-            if new:
+            if is_new:
                 with suppress(OSError):  # it holds a result
                     results.rmdir()
 

@@ -65,13 +65,15 @@ def draw(
     queries = positions(grid, plane)
     slices = len(embedding.maps)
     shown = spread(slices, STRIPS)
-    read = [embedding.inverse_transform(queries, slice=t, bounds="data") for t in shown]
-    side = math.isqrt(read[0].points.shape[1])
-    part = f" in {len(shown)} of {slices} slices" if len(shown) < slices else ""
-    title = f"{heading}: positions in the map, and what stands there{part} ({LEGEND})"
+    decoded = [
+        embedding.inverse_transform(queries, slice=t, bounds="data") for t in shown
+    ]
+    side = math.isqrt(decoded[0].points.shape[1])
+    extent = f" in {len(shown)} of {slices} slices" if len(shown) < slices else ""
+    title = f"{heading}: positions in the map, and what stands there{extent} ({LEGEND})"
     classes = None if labels is None else labels[-1]
-    if len(read) == 1:
-        figure = plot.inverse_grid(embedding, queries, read[0], classes)
+    if len(decoded) == 1:
+        figure = plot.inverse_grid(embedding, queries, decoded[0], classes)
         figure.suptitle(title)
         return figure
     width = 5.6 + 0.5 * len(queries)
@@ -80,10 +82,10 @@ def draw(
     halves = figure.subfigures(1, 2, squeeze=False, width_ratios=[5.5, width - 5.5])
     left, right = halves[0]
     _draw_map(left.subplots(), plane, classes, queries)
-    panels = right.subplots(len(read), len(queries), squeeze=False)
-    for t, row, part in zip(shown, panels, read, strict=True):
-        images = np.asarray(part.points).reshape(-1, side, side)
-        draw_images(row, images, np.asarray(part.inside))
+    panels = right.subplots(len(decoded), len(queries), squeeze=False)
+    for t, row, inverse in zip(shown, panels, decoded, strict=True):
+        images = np.asarray(inverse.points).reshape(-1, side, side)
+        draw_images(row, images, np.asarray(inverse.inside))
         row[0].set_ylabel(f"{t}", rotation=0, ha="right", va="center")
     for number, panel in enumerate(panels[0]):
         panel.set_title(str(number), fontsize="small")

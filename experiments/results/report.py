@@ -66,7 +66,7 @@ class Measures:
     frame: Mapping[str, float] = field(default_factory=dict)
 
     def means(self) -> dict[str, float]:
-        """Each measure's mean over those slices or pairs that have one."""
+        """Returns each measure's mean over those slices or pairs that have one."""
         names = ("trustworthiness", "accuracy", "displacement")
         return {name: records.mean(getattr(self, name)) for name in names}
 
@@ -74,8 +74,8 @@ class Measures:
 def summary(dataset: Dataset) -> str:
     """Says how much there is to lay out, and how the data were read."""
     count, rows = len(dataset.slices), sum(map(len, dataset.slices))
-    said = f"{count} slice{'' if count == 1 else 's'}, {rows:,} rows"
-    return "\n  ".join([said, *dataset.notes])
+    size = f"{count} slice{'' if count == 1 else 's'}, {rows:,} rows"
+    return "\n  ".join([size, *dataset.notes])
 
 
 def measure(dataset: Dataset, embedding: AlignedEmbedding) -> Measures:
@@ -141,7 +141,7 @@ def graph_recall(fitted: AlignedEmbedding) -> float | None:
     None where they cannot be told: graphs without data, or a metric that has no exact
     search.
     """
-    metric, each = fitted.graph.metric, fitted.graph.n_neighbors
+    metric, counts = fitted.graph.metric, fitted.graph.n_neighbors
     arrays = all(isinstance(data, np.ndarray) for data in fitted.data)
     if metric not in EXACT_METRICS or fitted.graph.metric_kwds or not arrays:
         return None
@@ -150,7 +150,7 @@ def graph_recall(fitted: AlignedEmbedding) -> float | None:
         for data, graph, n_neighbors in zip(
             fitted.data,
             fitted.graphs,
-            per_slice("n_neighbors", each, len(fitted.maps)),
+            per_slice("n_neighbors", counts, len(fitted.maps)),
             strict=True,
         )
     ]
@@ -267,9 +267,9 @@ def commit() -> str | None:
     if not (ROOT / ".git").exists():
         return None
     describe = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
-    asked = [*describe, "--abbrev=40", "--exclude=*"]
+    command = [*describe, "--abbrev=40", "--exclude=*"]
     try:
-        described = subprocess.run(asked, capture_output=True, text=True, check=True)
+        described = subprocess.run(command, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return None
     return described.stdout.strip()

@@ -50,27 +50,27 @@ def reproduce(folder: Path, overrides: Sequence[str], interrupts: Interrupts) ->
             inside = [f"{path.parent}" for path in sorted(folder.glob("*/config.yaml"))]
             remedy = f"Did you mean {inside[-1]}?" if inside else ""
             raise _refused(f"is {folder}, which has no {name}", remedy)
-    decided, around = _record(folder)
+    decided, environment = _record(folder)
     _arrays(folder)  # before the time that a run takes
     composed = composition.compose(overrides, folder / "config.yaml")
     if not any(text.startswith("results=") for text in overrides):
         composed["results"] = str(folder.resolve().parent)
     if composed.get("distributed"):  # each process compares what it reads
         again = distributed.perform(composed, interrupts, decided)
-        return 0 if again is None else _compare(folder, again, around)
+        return 0 if again is None else _compare(folder, again, environment)
     composed |= dict.fromkeys(BY_HAND)
     others = _others(composed, decided)
     if others:
         print(f"not run again, for {'; '.join(others)}.", file=sys.stderr)
         return 1
     print("the same data and settings.")
-    return _compare(folder, perform(composed, interrupts), around)
+    return _compare(folder, perform(composed, interrupts), environment)
 
 
-def _compare(folder: Path, again: Path, around: Mapping[str, str]) -> int:
+def _compare(folder: Path, again: Path, environment: Mapping[str, str]) -> int:
     """Tells if two results have the same bits, and what may be to blame if not."""
-    now = _flat({"processes": jax.process_count(), **report.environment()})
-    differing = "; ".join(differences(around, now))
+    current = _flat({"processes": jax.process_count(), **report.environment()})
+    differing = "; ".join(differences(environment, current))
     different = [*differing_arrays(folder, again)]
     if not different:
         print(f"what else differs: {differing or 'nothing'}.")
@@ -96,12 +96,14 @@ def differing_arrays(folder: Path, again: Path) -> list[str]:
     first, second = _arrays(folder), _arrays(again)
     words = [f"{name} is in one only" for name in sorted({*first} ^ {*second})]
     for name in sorted({*first} & {*second}):
-        then, now = first[name], second[name]
-        if then.dtype != now.dtype or then.shape != now.shape:
-            words.append(f"{name} is {then.dtype}{then.shape}, {now.shape} now")
-        elif then.tobytes() != now.tobytes():
-            far = np.abs(then - now).max() if then.dtype.kind == "f" else "other"
-            words.append(f"{name} differs by up to {far}")
+        earlier, later = first[name], second[name]
+        if earlier.dtype != later.dtype or earlier.shape != later.shape:
+            words.append(f"{name} is {earlier.dtype}{earlier.shape}, {later.shape} now")
+        elif earlier.tobytes() != later.tobytes():
+            difference = (
+                np.abs(earlier - later).max() if earlier.dtype.kind == "f" else "other"
+            )
+            words.append(f"{name} differs by up to {difference}")
     return words
 
 
@@ -118,22 +120,26 @@ def _arrays(folder: Path) -> dict[str, np.ndarray]:
 def _record(folder: Path) -> tuple[dict[str, str], dict[str, str]]:
     """Returns what decided the maps, and what else bits may depend on, by name."""
     try:
-        kept: dict[str, Any] = json.loads((folder / "metrics.json").read_text("utf-8"))
-        whole = {name: str(kept[name]) for name in ("data", "seed") if name in kept}
-        decided = {name: text[: resume.DIGITS] for name, text in whole.items()}
-        decided |= kept.get("decided", {})
-        decided |= resume.named(kept.get("parts", {}))
+        metrics: dict[str, Any] = json.loads(
+            (folder / "metrics.json").read_text("utf-8")
+        )
+        texts = {
+            name: str(metrics[name]) for name in ("data", "seed") if name in metrics
+        }
+        decided = {name: text[: resume.DIGITS] for name, text in texts.items()}
+        decided |= metrics.get("decided", {})
+        decided |= resume.named(metrics.get("parts", {}))
         if not decided.get("data", SUM).startswith(SUM):  # summed up in another way
             decided.pop("data")
-        return decided, _flat(kept)
+        return decided, _flat(metrics)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         got = f"is {folder}, whose metrics.json cannot be read ({error!r})"
         raise _refused(got) from error
 
 
-def _flat(kept: Mapping[str, Any]) -> dict[str, str]:
-    flat = {"processes": kept.get("processes", 1), "commit": kept["commit"]}
-    flat |= {**kept["versions"], **kept["machine"]}
+def _flat(metrics: Mapping[str, Any]) -> dict[str, str]:
+    flat = {"processes": metrics.get("processes", 1), "commit": metrics["commit"]}
+    flat |= {**metrics["versions"], **metrics["machine"]}
     return {name: str(value) for name, value in flat.items()}
 
 

@@ -92,14 +92,16 @@ def others(
     decided: Mapping[str, str], settings: RunSettings, dataset: Dataset
 ) -> list[str]:
     """Lists what is another now; of the data which parts, as far as it was recorded."""
-    now = decides(settings, dataset) | named(digests(dataset))
-    now = {name: now[name] for name in now if name in decided}
-    changed = [name for name in now if now[name] != decided[name]]
+    current = decides(settings, dataset) | named(digests(dataset))
+    current = {name: current[name] for name in current if name in decided}
+    changed = [name for name in current if current[name] != decided[name]]
     parts = [name.removeprefix("data.") for name in changed if name.startswith("data.")]
-    told = [f"the data have other {', '.join(parts)}"] if parts else []
+    changes = [f"the data have other {', '.join(parts)}"] if parts else []
     kept = [name for name in changed if not parts or name.partition(".")[0] != "data"]
-    then, now = ({name: of[name] for name in kept} for of in (decided, now))
-    return [*told, *differences(then, now)]
+    recorded, current = (
+        {name: values[name] for name in kept} for values in (decided, current)
+    )
+    return [*changes, *differences(recorded, current)]
 
 
 def _left(settings: RunSettings) -> list[Path]:
@@ -134,11 +136,11 @@ def _unfinished(
             manifest = newest(folder)
             if manifest is None:
                 continue
-            part = manifest._replace(
+            comparable = manifest._replace(
                 of={k: manifest.of[k] for k in about if k in manifest.of}
             )
-            if differences(part.of, about):
-                others.append(part)
+            if differences(comparable.of, about):
+                others.append(comparable)
             else:
                 ours.append(manifest)
                 stack.enter_context(holding.pop_all())
