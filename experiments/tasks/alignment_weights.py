@@ -34,13 +34,13 @@ FAR = 5  # slices apart, as in the evaluation
 
 def scores(data: Any, relations: Any, maps: list[np.ndarray]) -> dict[str, float]:
     """Returns preservation (5 %), stability, and how far apart nearest rows lie."""
-    kept = [
+    preserved = [
         metrics.neighborhood_preservation(x, y, n_neighbors=0.05)
         for x, y in zip(data, maps, strict=True)
     ]
     lag = min(FAR, len(maps) - 1)
     return {
-        "preservation": float(np.mean(kept)),
+        "preservation": float(np.mean(preserved)),
         "stability": metrics.stability(data, maps, relations, correlation="pearson"),
         "apart": metrics.frame_displacement(data, maps, lag=lag),
     }
@@ -55,15 +55,15 @@ def scored(
     problem: SweepProblem, weights: Any, key: jax.Array, *, measure: bool = True
 ) -> dict[str, float]:
     """Returns the scores of the maps with one weight, or one for each slice."""
-    begun, params = problem.prepared(key), problem.params()
-    leaf = jnp.full_like(params.learning_rate, weights)
-    params = eqx.tree_at(lambda p: p.alignment_regularisation, params, leaf)
-    state = laid_out(begun, params, key)
+    prepared, params = problem.prepared(key), problem.params()
+    filled = jnp.full_like(params.learning_rate, weights)
+    params = eqx.tree_at(lambda p: p.alignment_regularisation, params, filled)
+    state = laid_out(prepared, params, key)
     if not measure:
         jax.block_until_ready(state.maps)
         return {}
-    data = [np.asarray(rows) for rows in begun.data]
-    return scores(data, begun.relations, begun.maps_of(state))
+    data = [np.asarray(rows) for rows in prepared.data]
+    return scores(data, prepared.relations, prepared.maps_of(state))
 
 
 def run(settings: RunSettings, interrupts: Interrupts) -> Path:
@@ -86,14 +86,14 @@ def run(settings: RunSettings, interrupts: Interrupts) -> Path:
     problem = SweepProblem(
         dataset.slices, dataset.relations, scale=dataset.scale, **settings.configs
     )
-    key, fresh = jax.random.split(jax.random.key(settings.seed))
-    weights, told = learn_weights(problem, key=key, training=training, **options)
+    key, fresh_key = jax.random.split(jax.random.key(settings.seed))
+    weights, report = learn_weights(problem, key=key, training=training, **options)
     interrupts.check()
-    grid = [{"weight": w, **scored(problem, w, fresh)} for w in task["grid"]]
-    learned = scored(problem, weights, fresh)
+    grid = [{"weight": w, **scored(problem, w, fresh_key)} for w in task["grid"]]
+    learned = scored(problem, weights, fresh_key)
     record = {"weights": weights.tolist(), "learned": learned, "grid": grid}
     figure = _draw(weights, learned, grid, dataset.titles)
-    return write_results(settings, record | told, figure, interrupts)
+    return write_results(settings, record | report, figure, interrupts)
 
 
 def _draw(

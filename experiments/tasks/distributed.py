@@ -108,13 +108,13 @@ def connect(settings: RunSettings, interrupts: Interrupts) -> None:
     )
 
 
-def _flat(settings: Mapping[str, Any], of: str = "") -> Iterator[tuple[str, Any]]:
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yields settings by their full names, such as "graph.n_neighbors"."""
     for name, value in settings.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{of}{name}.")
+            yield from _flat(value, f"{prefix}{name}.")
         else:
-            yield f"{of}{name}", value
+            yield f"{prefix}{name}", value
 
 
 def _check(settings: RunSettings) -> None:
@@ -183,19 +183,19 @@ def run(
             raise InputError("--reproduce", f"finds that {'; '.join(others)}", expected)
     count = len(dataset.slices)
     share = aljax.distributed.share(count).own
-    mine = part(dataset, share)
+    own_dataset = part(dataset, share)
     print(
         f"{settings.name}: process {jax.process_index()} of {jax.process_count()}, "
-        f"slices {share.start} to {share.stop - 1}, {report.summary(mine)}",
+        f"slices {share.start} to {share.stop - 1}, {report.summary(own_dataset)}",
         flush=True,
     )
     shown = bar(interrupts, shown=writes)
     with ExitStack() as stack:
-        kept = resume.checkpoints(settings, dataset) if writes else nullcontext()
-        checkpoints = stack.enter_context(kept)
+        manager = resume.checkpoints(settings, dataset) if writes else nullcontext()
+        checkpoints = stack.enter_context(manager)
         with stage("fit", seconds, interrupts), shown as progress:
             fitted = aljax.distributed.fit(
-                mine.slices,
+                own_dataset.slices,
                 dataset.relations,
                 n_slices=count,
                 key=jax.random.key(settings.seed),
@@ -207,7 +207,7 @@ def run(
             )
         with stage("measure", seconds, interrupts):
             embedding = whole(fitted, dataset, settings)
-            measures = measure(mine, fitted, embedding)
+            measures = measure(own_dataset, fitted, embedding)
         if not writes:
             return None
         folder = stack.enter_context(folder_beside(settings.results))
@@ -231,15 +231,15 @@ def load(data: Mapping[str, Any], agreement: Agreement) -> Dataset:
 
     with agreement.together("load"):
         dataset = sources.load_share(share, **data)
-    mine = aljax.distributed.share(len(dataset.slices)).own
-    sums = [digest(rows) for rows in dataset.slices[mine.start : mine.stop]]
-    everyone = agreement.answers("sums", " ".join(sums))
+    own_range = aljax.distributed.share(len(dataset.slices)).own
+    sums = [digest(rows) for rows in dataset.slices[own_range.start : own_range.stop]]
+    all_sums = agreement.answers("sums", " ".join(sums))
     slices = [
-        rows if t in mine else np.empty((len(rows), 0))
+        rows if t in own_range else np.empty((len(rows), 0))
         for t, rows in enumerate(dataset.slices)
     ]
     dataset = dataclasses.replace(
-        dataset, slices=slices, sums=" ".join(everyone).split()
+        dataset, slices=slices, sums=" ".join(all_sums).split()
     )
     parts = {name: summed(getattr(dataset, name)) for name in ("relations", "labels")}
     agreement.same("relations", parts)
@@ -265,7 +265,7 @@ def whole(
     sizes = [*map(len, maps)]
     after = range(local.stop, count)
     ahead = graphs_ahead(fitted.graphs, Spread(local, room, sizes), after)
-    together = dataclasses.replace(
+    embedding = dataclasses.replace(
         fitted,
         maps=maps,
         graphs=[*fitted.graphs, *ahead],
@@ -280,14 +280,14 @@ def whole(
         graph=settings.graph,
         layout=settings.layout,
     )
-    return dataset.described(together)
+    return dataset.described(embedding)
 
 
 def measure(
-    mine: Dataset, fitted: AlignedEmbedding, embedding: AlignedEmbedding
+    own_dataset: Dataset, fitted: AlignedEmbedding, embedding: AlignedEmbedding
 ) -> report.Measures:
     """Returns all measures, each made by the process that has the data."""
-    measured = report.measure(mine, fitted)
+    measured = report.measure(own_dataset, fitted)
     count = len(embedding.maps)
     room = aljax.distributed.share(count).room
     values = np.full((2, room), np.nan)

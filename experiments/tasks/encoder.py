@@ -41,8 +41,10 @@ class View(eqx.Module):
 
     network: eqx.nn.MLP
 
-    def __init__(self, features: int, out: int, width: int, *, key: jax.Array) -> None:
-        self.network = eqx.nn.MLP(features, out, width, 1, jax.nn.gelu, key=key)
+    def __init__(
+        self, features: int, components: int, width: int, *, key: jax.Array
+    ) -> None:
+        self.network = eqx.nn.MLP(features, components, width, 1, jax.nn.gelu, key=key)
 
     def __call__(self, rows: Float[Array, "points features"]) -> Array:
         """Returns the encoded rows."""
@@ -72,24 +74,24 @@ def run(settings: RunSettings, interrupts: Interrupts) -> Path:
     hold = Encoding(views, apart, matching, training, key)
     counts = f"{len(matching.known)} known mates, {len(matching.hidden)} hidden"
     print(f"{settings.name}: {counts}", flush=True)
-    trained, told = train(untrained, hold, training=training)
+    trained, report = train(untrained, hold, training=training)
     interrupts.check()
     maps = {}
     for name, networks in (("before", untrained), ("after", trained)):
         encoded = [view(x) for view, x in zip(networks, views, strict=True)]
         maps[name] = fitted_maps(encoded, matching.links, settings)
-    far = {name: matching.displacement(both) for name, both in maps.items()}
+    distances = {name: matching.displacement(planes) for name, planes in maps.items()}
     accuracy = {
-        name: [knn_accuracy(plane, labels) for plane in both]
-        for name, both in maps.items()
+        name: [knn_accuracy(plane, labels) for plane in planes]
+        for name, planes in maps.items()
     }
     record = {
-        "hidden_displacement": far,
+        "hidden_displacement": distances,
         "accuracy": accuracy,
-        "ratio": far["after"] / far["before"],
+        "ratio": distances["after"] / distances["before"],
     }
-    figure = _draw(maps, far, labels, matching.hidden)
-    return write_results(settings, record | told, figure, interrupts)
+    figure = _draw(maps, distances, labels, matching.hidden)
+    return write_results(settings, record | report, figure, interrupts)
 
 
 def _standard(rows: np.ndarray) -> np.ndarray:
@@ -99,20 +101,20 @@ def _standard(rows: np.ndarray) -> np.ndarray:
 
 def _draw(
     maps: dict[str, list[np.ndarray]],
-    far: dict[str, float],
+    distances: dict[str, float],
     labels: np.ndarray,
     hidden: np.ndarray,
 ) -> Figure:
     figure = Figure(figsize=(10.4, 3), layout="constrained")
     names = ("pixels", "Fourier magnitudes")
     panels = iter(figure.subplots(1, 4))
-    for when, both in maps.items():
-        bounds = bounds_of(np.concatenate(both))
-        for name, y, other in zip(names, both, both[::-1], strict=True):
+    for when, planes in maps.items():
+        bounds = bounds_of(np.concatenate(planes))
+        for name, y, other in zip(names, planes, planes[::-1], strict=True):
             panel = next(panels)
             plot.points(y, labels, ax=panel)
             ways = np.stack([y[hidden[:100]], other[hidden[:100]]]).transpose(2, 0, 1)
             panel.plot(*ways, color="grey", linewidth=0.3, zorder=0)
             panel.set(**bounds)
-            panel.set_title(f"{when}: {name}, {far[when]:.2f}", fontsize="medium")
+            panel.set_title(f"{when}: {name}, {distances[when]:.2f}", fontsize="medium")
     return figure

@@ -35,7 +35,7 @@ from experiments.tasks.training import (
 )
 
 VOTERS = 10
-TOLD = ("seconds", "seconds_a_step", "saddles", "losses")
+REPORTED = ("seconds", "seconds_a_step", "saddles", "losses")
 NAMES = ("noise_columns", "noise", "known_rows", "against", "training")
 
 
@@ -93,10 +93,10 @@ def run(settings: RunSettings, interrupts: Interrupts) -> Path:
     number(0)("task.noise", task["noise"])
     # Some are held out, to be judged by.
     number(1, high=len(images) - 1, whole=True)("task.known_rows", task["known_rows"])
-    asked = task["training"]
-    read_training(asked)
-    names = filter(None, (asked["adjoint"], task["against"]))
-    ways = {way: read_training(asked, way) for way in names}
+    options = task["training"]
+    read_training(options)
+    names = filter(None, (options["adjoint"], task["against"]))
+    ways = {way: read_training(options, way) for way in names}
     rng = np.random.default_rng(settings.seed)
     noise = task["noise"] * rng.normal(size=(len(images), task["noise_columns"]))
     noisy = jnp.asarray(np.hstack([images, noise]).astype(np.float32))
@@ -119,7 +119,10 @@ def run(settings: RunSettings, interrupts: Interrupts) -> Path:
     record: dict[str, Any] = {
         "accuracy": accuracy,
         "recovered": [(value - noised) / (clean - noised) for value in reached],
-        **{name: {way: made[name] for way, made in runs.items()} for name in TOLD},
+        **{
+            name: {way: report[name] for way, report in runs.items()}
+            for name in REPORTED
+        },
     }
     figure = _draw(maps, accuracy, labels, trained, images.shape[1])
     logs = {way: np.asarray(module.logs) for way, module in trained.items()}

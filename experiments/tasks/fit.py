@@ -62,9 +62,9 @@ def run(settings: RunSettings, interrupts: Interrupts) -> Path:
             columns = [data.shape[1] for data in dataset.slices]
             inverse_pictures.check_images(columns, settings.layout.n_components)
         print(f"{settings.name}: {report.summary(dataset)}", flush=True)
-        kept = stack.enter_context(resume.checkpoints(settings, dataset))
+        checkpoints = stack.enter_context(resume.checkpoints(settings, dataset))
         with stage("fit", seconds, interrupts):
-            embedding = fit(dataset, settings, interrupts, kept)
+            embedding = fit(dataset, settings, interrupts, checkpoints)
             embedding = dataset.described(embedding)
         with stage("measure", seconds, interrupts):
             measures = report.measure(dataset, embedding)
@@ -119,7 +119,7 @@ def fit(
     if first > count:
         got = f"is {first}, but there are {count} slices"
         raise InputError("first", got, f"at most {count}")
-    whole = first == count
+    at_once = first == count
     with bar(interrupts) as progress:
         embedding = aljax.fit(
             dataset.slices[:first],
@@ -132,7 +132,7 @@ def fit(
             checkpoints=checkpoints,
             devices=settings.devices,
         )
-    if whole:
+    if at_once:
         return embedding
     key = jax.random.key(settings.seed)
     for t in tqdm(range(first, count), "update", initial=first, total=count):

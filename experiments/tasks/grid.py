@@ -69,11 +69,11 @@ def _zipped(axes: Any) -> list[Row]:
 
 
 def _drawn(random: Any) -> list[Row]:
-    name, parts = f"{GRID}.random", ("count", "seed", "draw")
-    if not isinstance(random, Mapping) or {*random} != {*parts}:
-        raise InputError(name, f"is {random!r}", ", ".join(parts))
-    for part in ("count", "seed"):
-        number(0, whole=True)(f"{name}.{part}", random[part])
+    name, options = f"{GRID}.random", ("count", "seed", "draw")
+    if not isinstance(random, Mapping) or {*random} != {*options}:
+        raise InputError(name, f"is {random!r}", ", ".join(options))
+    for option in ("count", "seed"):
+        number(0, whole=True)(f"{name}.{option}", random[option])
     _check_mapping(f"{name}.draw", random["draw"], "names and where to draw them from")
     rng = np.random.default_rng(random["seed"])
     draws = {

@@ -49,15 +49,15 @@ class HiddenMates(eqx.Module):
         centers = jnp.sum(maps * inside, axis=2) / sizes[:, None]
         squared = jnp.sum((maps - centers[..., None]) ** 2 * inside, axis=1)
         radius = jnp.mean(jnp.sqrt(jnp.sum(squared, axis=1) / sizes))
-        apart = [
+        distances = [
             jnp.mean(jnp.sqrt(jnp.sum((y[:, a] - z[:, b]) ** 2, axis=0) + 1e-6))
             for y, z, (a, b) in zip(maps, maps[1:], self.pairs, strict=False)
             if len(a)
         ]
         terms = aligned_loss(maps, self.problem, self.params, self.shifts)
         degrees = jnp.sum(self.problem.degrees, axis=1)
-        spent = jnp.mean((terms.attraction + terms.repulsion) / degrees)
-        return jnp.mean(jnp.stack(apart)) / radius + self.cost * spent
+        energy = jnp.mean((terms.attraction + terms.repulsion) / degrees)
+        return jnp.mean(jnp.stack(distances)) / radius + self.cost * energy
 
 
 def weighed(problem: Any, params: Any, logs: Float[Array, " one_and_slices"]) -> Any:
@@ -66,10 +66,10 @@ def weighed(problem: Any, params: Any, logs: Float[Array, " one_and_slices"]) ->
     return problem, eqx.tree_at(lambda p: p.alignment_regularisation, params, weights)
 
 
-def laid_out(begun: Prepared, params: Any, key: jax.Array) -> Any:
+def laid_out(prepared: Prepared, params: Any, key: jax.Array) -> Any:
     """Returns the last state of a layout."""
-    shifts = shifts_of(begun.problem)
-    return optimize(begun.problem, params, begun.state, shifts, key=key)
+    shifts = shifts_of(prepared.problem)
+    return optimize(prepared.problem, params, prepared.state, shifts, key=key)
 
 
 def learn_weights(
@@ -92,25 +92,27 @@ def learn_weights(
     """
     full = problem.prepared(key)
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).tolist())
-    away = hide_members(full, hidden_share, rng)
-    apart = split(full.relations, away)[1]
-    visible = problem._replace(visible=lambda relations: split(relations, away)[0])
-    begun, params = visible.prepared(key), problem.params()
-    place = np.argsort(np.asarray(begun.problem.order), axis=1)
+    hidden = hide_members(full, hidden_share, rng)
+    hidden_mates = split(full.relations, hidden)[1]
+    visible = problem._replace(visible=lambda relations: split(relations, hidden)[0])
+    prepared, params = visible.prepared(key), problem.params()
+    places = np.argsort(np.asarray(prepared.problem.order), axis=1)
     pairs = [
-        (jnp.asarray(place[t, mates.rows]), jnp.asarray(place[t + 1, mates.others]))
-        for t in range(len(place) - 1)
-        for mates in [apart.get((t, 1), NOBODY)]
+        (jnp.asarray(places[t, mates.rows]), jnp.asarray(places[t + 1, mates.others]))
+        for t in range(len(places) - 1)
+        for mates in [hidden_mates.get((t, 1), NOBODY)]
     ]
-    shifts = draw_shifts(key, begun.problem.n_points, n_shifts=SHIFTS)
-    outer = HiddenMates(pairs, begun.problem, params, shifts, jnp.asarray(cost))
-    start = laid_out(begun, params, key).maps
+    shifts = draw_shifts(key, prepared.problem.n_points, n_shifts=SHIFTS)
+    outer = HiddenMates(pairs, prepared.problem, params, shifts, jnp.asarray(cost))
+    start = laid_out(prepared, params, key).maps
 
     def hold(logs: Array, count: int, maps: Array | None) -> Held:
         del count
-        pieces = weighed(begun.problem, params, logs)
-        adjoint, at = anchored(training, pieces, start if maps is None else maps, key)
-        return Held(begun.problem, params, at, weighed, adjoint, outer)
+        pieces = weighed(prepared.problem, params, logs)
+        adjoint, initial = anchored(
+            training, pieces, start if maps is None else maps, key
+        )
+        return Held(prepared.problem, params, initial, weighed, adjoint, outer)
 
-    logs, told = train(jnp.zeros(1 + len(place)), hold, training=training)
-    return np.asarray(weighed(None, params, logs)[1].alignment_regularisation), told
+    logs, report = train(jnp.zeros(1 + len(places)), hold, training=training)
+    return np.asarray(weighed(None, params, logs)[1].alignment_regularisation), report

@@ -48,8 +48,8 @@ class Matching(NamedTuple):
 
     def __call__(self, search: int) -> tuple[list[dict[int, int]], Array]:
         """Returns the links of the slices, and the rows that judge the maps."""
-        drawn = np.random.default_rng([self.seed, search]).permutation(self.known)
-        linked, judged = np.split(drawn, [len(drawn) // 2])
+        shuffled = np.random.default_rng([self.seed, search]).permutation(self.known)
+        linked, judged = np.split(shuffled, [len(shuffled) // 2])
         return [same(linked)] * (self.slices - 1), jnp.asarray(judged)
 
     def displacement(self, maps: list[np.ndarray]) -> float:

@@ -64,9 +64,9 @@ def launch(overrides: Sequence[str], interrupts: Interrupts) -> int:
     task, results = composed["task"], built[0].results
     count = len(expand(task.get("grid")))
     rows = [{**composed, "task": {**task, "row": row}} for row in range(count)]
-    where = results / built[0].name / JOBS
-    _list(where, rows, results)
-    status = _launch(hydras, where, range(count), interrupts)
+    jobs_folder = results / built[0].name / JOBS
+    _list(jobs_folder, rows, results)
+    status = _launch(hydras, jobs_folder, range(count), interrupts)
     if not status:
         perform(composed, interrupts)
     return status
@@ -86,50 +86,52 @@ def _launch_runs(
         twice = next(name for name in names if names.count(name) > 1)
         raise InputError("-m", f"has {twice} twice", "runs that differ")
     beside = first.results / f"{first.name}-multirun"
-    told = {"resume": False}
-    jobs = [job | told | {"name": n} for job, n in zip(jobs, names, strict=True)]
-    where = _folder(beside, jobs, resume=first.resume)
-    todo = [row for row, name in enumerate(names) if not (where / name).exists()]
-    print(f"{len(todo)} of {len(jobs)} runs to do in {where}{os.sep}", flush=True)
+    unresumed = {"resume": False}
+    jobs = [job | unresumed | {"name": n} for job, n in zip(jobs, names, strict=True)]
+    runs_folder = _folder(beside, jobs, resume=first.resume)
+    todo = [row for row, name in enumerate(names) if not (runs_folder / name).exists()]
+    print(f"{len(todo)} of {len(jobs)} runs to do in {runs_folder}{os.sep}", flush=True)
     resumed = [f"resume={str(first.resume).lower()}"]
     try:
-        status = _launch([*hydras, *resumed], where / JOBS, todo, interrupts)
+        status = _launch([*hydras, *resumed], runs_folder / JOBS, todo, interrupts)
     except KeyboardInterrupt:
-        raise Stopped(f"stopped; the finished runs are in {where}.") from None
-    missing = {row: n for row, n in enumerate(names) if not (where / n).exists()}
+        raise Stopped(f"stopped; the finished runs are in {runs_folder}.") from None
+    missing = {row: n for row, n in enumerate(names) if not (runs_folder / n).exists()}
     for row, name in missing.items():
-        reason = _reason(where, row)
+        reason = _reason(runs_folder, row)
         why = f": {reason.read_text()}" if reason.exists() else ""
         print(f"without results: {name}{why}", file=sys.stderr)
-    _summarize(where, names, swept)
+    _summarize(runs_folder, names, swept)
     return status or int(bool(missing))
 
 
 def _folder(beside: Path, jobs: Jobs, *, resume: bool) -> Path:
     """Returns a new folder with the list of jobs, or the last that has this list."""
     taken = [*itertools.takewhile(Path.exists, folder.numbered(beside))]
-    new = next(itertools.islice(folder.numbered(beside), len(taken), None))
+    new_folder = next(itertools.islice(folder.numbered(beside), len(taken), None))
     for path in reversed(taken) if resume else ():
-        kept = path / JOBS / f"{JOBS}.yaml"
-        if kept.exists() and _listed(OmegaConf.load(kept))[JOBS] == jobs:
+        list_file = path / JOBS / f"{JOBS}.yaml"
+        if list_file.exists() and _listed(OmegaConf.load(list_file))[JOBS] == jobs:
             return path
-    _list(new / JOBS, jobs, new)
-    return new
+    _list(new_folder / JOBS, jobs, new_folder)
+    return new_folder
 
 
-def _list(where: Path, jobs: Jobs, results: Path) -> None:
+def _list(jobs_folder: Path, jobs: Jobs, results: Path) -> None:
     """Writes the jobs' settings, for Hydra to read."""
     try:
-        where.mkdir(parents=True, exist_ok=True)
+        jobs_folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise folder.unwritable(results, error) from error
     listed = {"job": None, "resume": False, "results": str(results.resolve())}
-    OmegaConf.save(OmegaConf.create(listed | {JOBS: jobs}), where / f"{JOBS}.yaml")
+    OmegaConf.save(
+        OmegaConf.create(listed | {JOBS: jobs}), jobs_folder / f"{JOBS}.yaml"
+    )
 
 
-def _reason(where: Path, row: int) -> Path:
+def _reason(runs_folder: Path, row: int) -> Path:
     """Returns the file in which a job that was refused says why, wherever it ran."""
-    return where / JOBS / f"{row}.txt"
+    return runs_folder / JOBS / f"{row}.txt"
 
 
 def _listed(config: Any) -> dict[str, Any]:
@@ -137,22 +139,25 @@ def _listed(config: Any) -> dict[str, Any]:
 
 
 def _launch(
-    overrides: Sequence[str], where: Path, rows: Sequence[int], interrupts: Interrupts
+    overrides: Sequence[str],
+    jobs_folder: Path,
+    rows: Sequence[int],
+    interrupts: Interrupts,
 ) -> int:
     """Runs some of the jobs by Hydra, in a process of its own; returns its status."""
     if not rows:
         return 0
     command = [sys.executable, "-m", "experiments.tasks.multirun", "-m"]
-    here = where.resolve()  # jobs may start in another folder
-    command += ["--config-dir", str(here), f"hydra.sweep.dir={here}", *QUIET]
+    absolute = jobs_folder.resolve()  # jobs may start in another folder
+    command += ["--config-dir", str(absolute), f"hydra.sweep.dir={absolute}", *QUIET]
     command += [f"job={','.join(map(str, rows))}", *overrides]
     # A group of its own: Ctrl-C is passed on, for amid imports it would leave a trace.
     with subprocess.Popen(command, process_group=0) as process:
-        told = False
+        passed_on = False
         while process.poll() is None:
-            if interrupts.seen is not None and not told:
+            if interrupts.seen is not None and not passed_on:
                 process.terminate()
-                told = True
+                passed_on = True
             with suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=0.2)
     interrupts.check()
@@ -178,24 +183,26 @@ def job(config: DictConfig) -> None:
 
 
 def _summarize(
-    where: Path, names: Sequence[str], swept: Sequence[Mapping[str, str]]
+    runs_folder: Path, names: Sequence[str], swept: Sequence[Mapping[str, str]]
 ) -> None:
     """Prints and writes what the runs measured, as far as they are finished."""
     rows, varied = [], []
     for name, values in zip(names, swept, strict=True):
-        record = where / name / "metrics.json"
+        record = runs_folder / name / "metrics.json"
         if record.exists():  # of a fit
             means = json.loads(record.read_text("utf-8"))["means"]
             rows.append({"folder": name, **values, **means})
             varied.append(values)
     if rows:
         print(f"\n{records.aligned(rows)}\n")
-        records.write_csv(where / "summary.csv", rows)
+        records.write_csv(runs_folder / "summary.csv", rows)
         if all(row["trustworthiness"] and row["displacement"] for row in rows):
-            figure = tradeoff.pareto(rows, {}, heading=where.name, settings=varied)
-            figure.savefig(where / "summary.png", dpi=150)
+            figure = tradeoff.pareto(
+                rows, {}, heading=runs_folder.name, settings=varied
+            )
+            figure.savefig(runs_folder / "summary.png", dpi=150)
     files = {f"{name}{os.sep}": "" for name in names}
-    print(contents.overview(where, files | FILES))
+    print(contents.overview(runs_folder, files | FILES))
 
 
 if __name__ == "__main__":

@@ -68,9 +68,9 @@ def misread(maps: Rows, batch: tuple[Array, Array]) -> Float[Array, ""]:
     """Returns the mean squared error, on half of the rows, of the other half's line."""
     rows, targets = batch
     half = len(rows) // 2
-    line = reader(maps[0][rows[:half]], targets[:half])
-    read = _with_constant(maps[0][rows[half:]]) @ line
-    return jnp.mean((read - targets[half:]) ** 2)
+    coefficients = reader(maps[0][rows[:half]], targets[:half])
+    predicted = _with_constant(maps[0][rows[half:]]) @ coefficients
+    return jnp.mean((predicted - targets[half:]) ** 2)
 
 
 def run(settings: RunSettings, interrupts: Interrupts) -> Path:
@@ -92,39 +92,39 @@ def run(settings: RunSettings, interrupts: Interrupts) -> Path:
     print(f"{settings.name}: {len(known)} known rows of {len(rows)}", flush=True)
 
     def batches(count: int) -> tuple[None, tuple[Array, Array]]:
-        drawn = np.random.default_rng([settings.seed, count]).permutation(known)
-        return None, (jnp.asarray(drawn), jnp.asarray(targets[drawn], rows.dtype))
+        shuffled = np.random.default_rng([settings.seed, count]).permutation(known)
+        return None, (jnp.asarray(shuffled), jnp.asarray(targets[shuffled], rows.dtype))
 
     key = jax.random.key(settings.seed)
     untrained = Linear(jnp.zeros((rows.shape[1],) * 2))
-    trained, told = train(
+    trained, report = train(
         untrained,
         Encoding([jnp.asarray(rows)], misread, batches, training, key),
         training=training,
         penalty=lambda module: task["penalty"] * jnp.sum(module.change**2),
     )
     interrupts.check()
-    line = RidgeCV().fit(rows[known], targets[known])
-    of_all = line.score(rows[others], targets[others])
-    maps, record = {}, {"read": {"all columns": of_all}, "trustworthiness": {}}
+    regression = RidgeCV().fit(rows[known], targets[known])
+    full_score = regression.score(rows[others], targets[others])
+    maps, record = {}, {"read": {"all columns": full_score}, "trustworthiness": {}}
     for name, module in (("before", untrained), ("after", trained)):
         (y,) = fitted_maps([module(jnp.asarray(rows))], None, settings)
-        read = positions_read(y, targets, known)
-        errors = (read - targets)[others]
+        predicted = positions_read(y, targets, known)
+        errors = (predicted - targets)[others]
         record["read"][name] = float(1 - np.mean(errors**2) / targets[others].var())
         record["trustworthiness"][name] = float(trustworthiness(rows, y))
         maps[name] = y
     figure = _draw(maps, record, targets)
     change = np.asarray(trained.change)
-    return write_results(settings, record | told, figure, interrupts, change=change)
+    return write_results(settings, record | report, figure, interrupts, change=change)
 
 
 def positions_read(
     positions: np.ndarray, targets: np.ndarray, known: np.ndarray
 ) -> np.ndarray:
     """Returns the targets as a reader fitted to the known rows reads all rows."""
-    line = reader(jnp.asarray(positions[known]), jnp.asarray(targets[known]))
-    return np.asarray(_with_constant(jnp.asarray(positions)) @ line)
+    coefficients = reader(jnp.asarray(positions[known]), jnp.asarray(targets[known]))
+    return np.asarray(_with_constant(jnp.asarray(positions)) @ coefficients)
 
 
 def _draw(
@@ -137,8 +137,8 @@ def _draw(
     for panel, (name, y) in zip(panels, maps.items(), strict=True):
         panel.scatter(*y.T, c=targets, s=8, norm=scale)
         panel.set(xticks=[], yticks=[], aspect="equal")
-        read, trust = (record[kind][name] for kind in ("read", "trustworthiness"))
-        title = f"{name}: read R\u00b2 {read:.2f}, trustworthiness {trust:.3f}"
+        score, trust = (record[kind][name] for kind in ("read", "trustworthiness"))
+        title = f"{name}: read R\u00b2 {score:.2f}, trustworthiness {trust:.3f}"
         panel.set_title(title, fontsize="medium")
     figure.colorbar(ScalarMappable(scale), ax=panels, label="progression, deviations")
     return figure

@@ -61,10 +61,10 @@ def resolved(
     print(f"{built.name}: {WEIGHT} is chosen by mates that are hidden", flush=True)
     with tqdm(desc="layouts", leave=False) as line:
 
-        def progress(done: int, total: int) -> None:
+        def progress(count: int, total: int) -> None:
             interrupts.check()
             line.total = total
-            line.update(done - line.n)
+            line.update(count - line.n)
 
         key = jax.random.key(built.seed)
         selection = select_alignment(problem, key=key, progress=progress)
@@ -137,8 +137,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("overrides", nargs="*", metavar="name=value")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path("results/selection"))
-    asked = parser.parse_args(arguments)
-    overrides = [f"data={asked.data}", *asked.overrides]
+    options = parser.parse_args(arguments)
+    overrides = [f"data={options.data}", *options.overrides]
     try:
         built = settings.build(composition.compose(overrides))
         dataset = sources.load(**built.data)
@@ -147,12 +147,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     problem = SweepProblem(
         dataset.slices, dataset.relations, scale=dataset.scale, **built.configs
     )
-    chosen = select_alignment(problem, key=jax.random.key(0), n_seeds=asked.seeds)
+    chosen = select_alignment(problem, key=jax.random.key(0), n_seeds=options.seeds)
     print(f"chosen: {chosen.why}")
-    write(chosen, asked.out / asked.data, heading=asked.data)
+    write(chosen, options.out / options.data, heading=options.data)
     # The same evidence once more, with seeds that had no part in the choice.
-    options = {"n_seeds": asked.seeds, "weights": [chosen.choice]}
-    again = select_alignment(problem, key=jax.random.key(1), **options)
+    same_weight = {"n_seeds": options.seeds, "weights": [chosen.choice]}
+    again = select_alignment(problem, key=jax.random.key(1), **same_weight)
     for name in ("hidden", "trustworthiness"):
         mean, half = interval(getattr(again, name))
         for weight, value, width in zip(again.weights, mean, half, strict=True):

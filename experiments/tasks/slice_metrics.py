@@ -64,7 +64,7 @@ def run(settings: RunSettings, interrupts: Interrupts) -> Path:
     key = jax.random.key(settings.seed)
     hold = Encoding(data, apart, matching, training, key)
     print(f"{settings.name}: {len(matching.hidden)} members are hidden", flush=True)
-    trained, told = train(untrained, hold, training=training)
+    trained, report = train(untrained, hold, training=training)
     interrupts.check()
     record: dict[str, Any] = {"hidden_displacement": {}, "accuracy": {}}
     maps = {}
@@ -76,10 +76,12 @@ def run(settings: RunSettings, interrupts: Interrupts) -> Path:
         record["accuracy"][name] = float(np.mean(scores))
     weights = np.stack([module.weights() for module in trained])
     noisy = (rows != images).any(axis=1)
-    kinds = {"covered": noisy, "others": ~noisy}
-    record["weights"] = {kind: float(weights[of].mean()) for kind, of in kinds.items()}
+    masks = {"covered": noisy, "others": ~noisy}
+    record["weights"] = {
+        kind: float(weights[mask].mean()) for kind, mask in masks.items()
+    }
     figure = _draw(maps, record, labels, weights)
-    return write_results(settings, record | told, figure, interrupts, weights=weights)
+    return write_results(settings, record | report, figure, interrupts, weights=weights)
 
 
 def _draw(
@@ -94,8 +96,10 @@ def _draw(
     for line, (name, planes) in zip(panels, maps.items(), strict=False):
         for panel, y in zip(line, planes, strict=True):
             plot.points(y, labels, ax=panel)
-        accuracy, far = (record[k][name] for k in ("accuracy", "hidden_displacement"))
-        title = f"{name}: accuracy {accuracy:.2f}, hidden mates {far:.2f} apart"
+        accuracy, distance = (
+            record[k][name] for k in ("accuracy", "hidden_displacement")
+        )
+        title = f"{name}: accuracy {accuracy:.2f}, hidden mates {distance:.2f} apart"
         line[0].set_title(title, loc="left", fontsize="medium")
     scale = LogNorm(weights.min(), weights.max())
     for panel, learned in zip(panels[2], weights, strict=True):

@@ -57,14 +57,14 @@ def run(settings: RunSettings, interrupts: Interrupts) -> Path:
     folder = settings.results / settings.name
     store = Store(folder / "rows", dataset)
     _check_room(folder, dataset)
-    asked = _asked(rows, task.get("row"))
+    chosen = _chosen(rows, task.get("row"))
     size = report.summary(dataset)
-    print(f"{settings.name}: {len(asked)} settings of {size}", flush=True)
+    print(f"{settings.name}: {len(chosen)} settings of {size}", flush=True)
     began = time.perf_counter()
     problem = SweepProblem(
         dataset.slices, dataset.relations, scale=dataset.scale, **settings.configs
     )
-    _lay_out(problem, asked, store, task, interrupts)
+    _lay_out(problem, chosen, store, task, interrupts)
     if task.get("row") is not None:
         return folder
     table = [store.read(_identity(problem, row)) for row in rows]
@@ -107,7 +107,7 @@ def _check_room(folder: Path, dataset: Dataset) -> None:
         raise unwritable(folder.parent, error) from error
 
 
-def _asked(rows: list[dict[str, Any]], row: Any) -> list[dict[str, Any]]:
+def _chosen(rows: list[dict[str, Any]], row: Any) -> list[dict[str, Any]]:
     if row is None:
         return rows
     if not isinstance(row, int) or not 0 <= row < len(rows):
@@ -137,20 +137,22 @@ def _lay_out(
     """Runs and keeps the rows that are not finished."""
     check_settings([*map(_without_seed, rows)])
     missing = [row for row in rows if _identity(problem, row) not in store]
-    before = len(rows) - len(missing)
-    print(f"{before} finished before, {len(missing)} to run", flush=True)
+    n_before = len(rows) - len(missing)
+    print(f"{n_before} finished before, {len(missing)} to run", flush=True)
     if not missing:
         return
-    done = 0
+    n_finished = 0
 
     def keep(place: int, laid_out: Row) -> None:
-        nonlocal done
+        nonlocal n_finished
         loss = {name: float(v.sum()) for name, v in vars(laid_out.loss).items()}
         finished = Finished({**laid_out.metrics, **loss}, laid_out.maps)
         store.write(_identity(problem, missing[place]), finished)
-        done += 1
+        n_finished += 1
         if interrupts.seen is not None:
-            stopped = f"stopped; {done} of {len(missing)} settings are finished and "
+            stopped = (
+                f"stopped; {n_finished} of {len(missing)} settings are finished and "
+            )
             raise KeyboardInterrupt(stopped + "will not be run again.")
 
     sweep(
@@ -197,7 +199,7 @@ def _write(
     rivals: Mapping[str, Finished],
     dataset: Dataset,
 ) -> None:
-    lines = [row | done.measures for row, done in zip(rows, table, strict=True)]
+    lines = [row | finished.measures for row, finished in zip(rows, table, strict=True)]
     points = {name: rival.measures for name, rival in rivals.items()}
     write_csv(folder / "sweep.csv", lines)
     record = {"rows": lines, "rivals": points, "versions": report.versions()}
@@ -208,7 +210,7 @@ def _write(
             lines, points, heading=folder.name, settings=_varied(rows)
         )
         figure.savefig(folder / "pareto.png", dpi=150)
-    maps = [done.maps for done in table]
+    maps = [finished.maps for finished in table]
     colors = contents.colors(dataset)
     shown = {"heading": folder.name, "titles": dataset.titles, **colors}
     figure = tradeoff.multiples(rows, maps, **shown)

@@ -91,13 +91,13 @@ def read_training(values: Any, adjoint: str | None = None) -> Training:
         raise InputError("task.training.adjoint", f"is {name!r}", expected, hint)
     place = f"task.training.{name}"
     try:
-        made = ADJOINTS[name](**values.get(name) or {})
+        built = ADJOINTS[name](**values.get(name) or {})
     except InputError as error:
         raise error.renamed(f"{place}.{error.name}") from error
     except TypeError as error:
         got = f"is {values.get(name)!r}"
         raise InputError(place, got, f"options of {name} ({error})") from error
-    return Training(**{name: values[name] for name in NUMBERS}, adjoint=made)
+    return Training(**{name: values[name] for name in NUMBERS}, adjoint=built)
 
 
 def labeled_rows(settings: RunSettings) -> tuple[np.ndarray, np.ndarray]:
@@ -201,26 +201,32 @@ class Encoding(NamedTuple):
     training: Training
     key: Array
 
-    def __call__(self, of: Any, count: int, maps: Array | None) -> Held:
-        """Returns what is held from a step on; `of`, or `of[t]`, encodes rows."""
+    def __call__(self, encoder: Any, count: int, maps: Array | None) -> Held:
+        """Returns what is held from a step on.
+
+        Args:
+            encoder: Encodes rows; a list has one for each slice.
+            count: The number of the step.
+            maps: The last maps, which are not used.
+        """
         del maps
-        each = of if isinstance(of, list) else [of] * len(self.data)
-        encoded = [encode(x) for encode, x in zip(each, self.data, strict=True)]
+        encoders = encoder if isinstance(encoder, list) else [encoder] * len(self.data)
+        encoded = [encode(x) for encode, x in zip(encoders, self.data, strict=True)]
         width = min(NEIGHBORS, *map(len, encoded))
         knn = [exact_knn(np.asarray(rows), width) for rows in encoded]
         links, batch = self.batches(count)
         key = jax.random.fold_in(self.key, count)
         layout = LayoutConfig(learning_rate=self.training.map_rate)
-        begun = aljax.prepare(knn, links, key=key, layout=layout)
+        prepared = aljax.prepare(knn, links, key=key, layout=layout)
         places = [
             jnp.argsort(order)[: len(rows)]
-            for order, rows in zip(begun.problem.order, encoded, strict=True)
+            for order, rows in zip(prepared.problem.order, encoded, strict=True)
         ]
         through = Encoded(self.data, [listed.indices for listed in knn])
-        pieces = through(begun.problem, begun.params, of)
-        adjoint, start = anchored(self.training, pieces, begun.state.maps, key)
+        pieces = through(prepared.problem, prepared.params, encoder)
+        adjoint, start = anchored(self.training, pieces, prepared.state.maps, key)
         outer = Outer(self.loss, batch, places)
-        return Held(begun.problem, begun.params, start, through, adjoint, outer)
+        return Held(prepared.problem, prepared.params, start, through, adjoint, outer)
 
 
 def anchored(training: Training, pieces: Any, start: Array, key: Array) -> Any:
@@ -233,7 +239,7 @@ def anchored(training: Training, pieces: Any, start: Array, key: Array) -> Any:
 
 
 def train(
-    of: Any,
+    module: Any,
     hold: Callable[[Any, int, Array | None], Held],
     *,
     training: Training,
@@ -242,42 +248,42 @@ def train(
     """Returns what is trained, and the losses and seconds of the training.
 
     Args:
-        of: A tree of arrays, such as an Equinox module.
-        hold: For `of`, the number of a step and the last maps (None at first), what is
-            held until the next search.
+        module: A tree of arrays, such as an Equinox module.
+        hold: For `module`, the number of a step and the last maps (None at first), what
+            is held until the next search.
         training: How long and how fast.
-        penalty: Of `of`, added to the loss.
+        penalty: Of `module`, added to the loss.
     """
     # A gradient through a layout has a heavy tail: its direction is what counts.
     rate = optax.cosine_decay_schedule(training.rate, training.steps)
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate))
-    state = optimizer.init(eqx.filter(of, eqx.is_inexact_array))
+    state = optimizer.init(eqx.filter(module, eqx.is_inexact_array))
     losses, saddles, clock, held, maps = [], 0, [time.perf_counter()], None, None
     for count in range(training.steps):
         if held is None or count % training.refresh == 0:
-            held = hold(of, count, maps)
+            held = hold(module, count, maps)
         derivative = aljax.hypergradient(
             held.outer,
             held.problem,
             held.params,
             start=held.start,
-            of=of,
+            of=module,
             through=held.through,
             adjoint=held.adjoint,
         )
         losses.append(float(derivative.value))
         gradient, maps = derivative.gradient, derivative.solution.maps
         if penalty is not None:
-            gradient = eqx.apply_updates(gradient, eqx.filter_grad(penalty)(of))
+            gradient = eqx.apply_updates(gradient, eqx.filter_grad(penalty)(module))
         saddle = float(derivative.curvature) <= 0  # its derivative says nothing
         saddles += saddle
         if not saddle:
             updates, state = optimizer.update(gradient, state)
-            of = eqx.apply_updates(of, updates)
+            module = eqx.apply_updates(module, updates)
         clock.append(time.perf_counter())
         if count % 10 == 0:
-            spent = clock[-1] - clock[0]
-            print(f"  step {count}: loss {losses[-1]:.4f}, {spent:.0f} s", flush=True)
-    each = float(np.median(np.diff(clock)))  # without compilation
-    spent = {"seconds": clock[-1] - clock[0], "seconds_a_step": each}
-    return of, spent | {"saddles": saddles, "losses": losses}
+            elapsed = clock[-1] - clock[0]
+            print(f"  step {count}: loss {losses[-1]:.4f}, {elapsed:.0f} s", flush=True)
+    step_seconds = float(np.median(np.diff(clock)))  # without compilation
+    seconds = {"seconds": clock[-1] - clock[0], "seconds_a_step": step_seconds}
+    return module, seconds | {"saddles": saddles, "losses": losses}

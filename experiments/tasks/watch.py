@@ -54,14 +54,14 @@ class Watch:
             beat += 1
             try:
                 self._agreement.put("alive", str(beat))
-                said = self._agreement.said()
-                self._agreement.check_failed(said)
+                messages = self._agreement.said()
+                self._agreement.check_failed(messages)
             except SharedError as error:
                 return self._end(str(error))
             except RuntimeError:
                 continue  # `_guard` sees it
             self._answered = time.monotonic()
-            for name, sign in said.items():
+            for name, sign in messages.items():
                 place, process = name.split("/", 1)
                 if place != "alive":
                     continue
@@ -82,9 +82,9 @@ class Watch:
             LINES[process].recv(1)
         if process:  # else nobody can be asked
             with suppress(SharedError, RuntimeError):
-                said = self._agreement.said()
-                self._agreement.check_failed(said)
-                if not self._agreement.heard(process, said):
+                messages = self._agreement.said()
+                self._agreement.check_failed(messages)
+                if not self._agreement.heard(process, messages):
                     self._end(f"process {process} died")
         else:
             self._end("process 0 died")
