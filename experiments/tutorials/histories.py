@@ -74,16 +74,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("folder", type=Path, help="where the figures go")
     parser.add_argument("--only", choices=FIGURES, nargs="+", default=[*FIGURES])
     parser.add_argument("--results", type=Path, default=Path("results"))
-    settings = parser.parse_args(arguments)
-    for name in settings.only:
+    options = parser.parse_args(arguments)
+    for name in options.only:
         figure = FIGURES[name]
-        with np.load(settings.results / name / "embedding.npz") as held:
-            count = len(held["slice_labels"])
+        with np.load(options.results / name / "embedding.npz") as arrays:
+            count = len(arrays["slice_labels"])
             maps, ids, labels = (
-                [held[f"{kind}_{t}"] for t in range(count)]
+                [arrays[f"{kind}_{t}"] for t in range(count)]
                 for kind in ("slice", "ids", "labels")
             )
-        path = settings.folder / f"{name}.png"
+        path = options.folder / f"{name}.png"
         plot.save(figure(maps, ids, labels), path, dpi=80)
         Image.open(path).quantize(256).save(path, optimize=True)  # under 100 kB
 

@@ -90,17 +90,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "folder", nargs="?", type=Path, default=Path("results/tutorial_inverse")
     )
     parser.add_argument("rows", nargs="?", type=int, default=70_000)
-    asked = parser.parse_args(arguments)
-    clothes, kinds = fashion_mnist()
+    options = parser.parse_args(arguments)
+    clothes, clothes_labels = fashion_mnist()
     halves = {
         "mnist": (*mnist_images(), DIGITS),
-        "fashion": (clothes[: asked.rows], kinds[: asked.rows], CLOTHES),
+        "fashion": (clothes[: options.rows], clothes_labels[: options.rows], CLOTHES),
     }
-    for name, (images, known, classes) in halves.items():
-        into = asked.folder / name
-        into.mkdir(parents=True, exist_ok=True)
-        tell(*as_fetched(images, known), classes, into)
-        print(*sorted(into.iterdir()), sep="\n")
+    for name, (images, labels, classes) in halves.items():
+        folder = options.folder / name
+        folder.mkdir(parents=True, exist_ok=True)
+        tell(*as_fetched(images, labels), classes, folder)
+        print(*sorted(folder.iterdir()), sep="\n")
 
 
 if __name__ == "__main__":

@@ -57,10 +57,12 @@ def layers(*, seed: int = 0) -> Dataset:
 def answers(states: Dataset) -> str:
     """Says which digits the network takes for others, from the logits."""
     assert states.labels is not None
-    shown, said = states.labels[-1], states.slices[-1].argmax(axis=1)
-    wrong = np.flatnonzero(shown != said)
-    rows = [f"{states.ids[-1][i]} ({shown[i]}, said {said[i]})" for i in wrong]
-    text = f"the network errs on {len(rows)} of {len(said)} digits: {', '.join(rows)}"
+    shown, predicted = states.labels[-1], states.slices[-1].argmax(axis=1)
+    wrong = np.flatnonzero(shown != predicted)
+    rows = [f"{states.ids[-1][i]} ({shown[i]}, said {predicted[i]})" for i in wrong]
+    text = (
+        f"the network errs on {len(rows)} of {len(predicted)} digits: {', '.join(rows)}"
+    )
     return textwrap.fill(text, 88) + "\n"
 
 
@@ -145,10 +147,10 @@ def compare(name: str, dataset: Dataset, folder: Path) -> None:
     labels, data = dataset.labels, dataset.slices
     key, titles = jax.random.key(0), dataset.titles
     maps = aljax.fit(data, dataset.ids, key=key, slice_labels=titles)
-    drawn = plot.slices(maps, labels, heading=name)
-    plot.save(drawn, folder / f"{name}.png", dpi=150)
-    drawn = plot.compare(maps, 0, -1, labels, data=data, heading=name)
-    plot.save(drawn, folder / f"{name}_compared.png", dpi=150)
+    figure = plot.slices(maps, labels, heading=name)
+    plot.save(figure, folder / f"{name}.png", dpi=150)
+    figure = plot.compare(maps, 0, -1, labels, data=data, heading=name)
+    plot.save(figure, folder / f"{name}_compared.png", dpi=150)
     table = changes(dataset)
     table.to_csv(folder / f"{name}.csv", index=False, float_format="%.3f")
     steps = table.groupby(["before", "after"], sort=False)
@@ -162,13 +164,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Compares the layers, then the features."""
     parser = argparse.ArgumentParser(prog="python -m experiments.tutorials.models")
     parser.add_argument("folder", nargs="?", type=Path, default=Path("results/models"))
-    into = parser.parse_args(arguments).folder
-    into.mkdir(parents=True, exist_ok=True)
+    folder = parser.parse_args(arguments).folder
+    folder.mkdir(parents=True, exist_ok=True)
     states = layers()
     print(answers(states))
-    compare("layers", states, into)
-    compare("features", features(), into)
-    print(*sorted(into.iterdir()), sep="\n")
+    compare("layers", states, folder)
+    compare("features", features(), folder)
+    print(*sorted(folder.iterdir()), sep="\n")
 
 
 if __name__ == "__main__":

@@ -161,15 +161,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "folder", nargs="?", type=Path, default=Path("results/tutorial_sequences")
     )
-    into = parser.parse_args(arguments).folder
-    into.mkdir(parents=True, exist_ok=True)
+    folder = parser.parse_args(arguments).folder
+    folder.mkdir(parents=True, exist_ok=True)
     digits = sklearn.datasets.load_digits()
-    sequence(digits, into)
-    neighbors_mapper = varying_parameters(digits, into)
+    sequence(digits, folder)
+    neighbors_mapper = varying_parameters(digits, folder)
     interpolated_traces = smooth_curves(neighbors_mapper, digits)
-    draw_curves(interpolated_traces, digits, into / "trajectories.html")
-    draw_animation(interpolated_traces, digits, into / "animation.gif")
-    print(*sorted(into.iterdir()), sep="\n")
+    draw_curves(interpolated_traces, digits, folder / "trajectories.html")
+    draw_animation(interpolated_traces, digits, folder / "animation.gif")
+    print(*sorted(folder.iterdir()), sep="\n")
 
 
 if __name__ == "__main__":
