@@ -208,21 +208,21 @@ def _unreadable(text: str) -> InputError:
 def _replace(composed: dict[str, Any], text: str) -> None:
     """Sets a part of a grid: Hydra would merge it with what stands there."""
     *path, last = _key(text).split(".")
-    inside = composed
+    section = composed
     for name in path:
-        inside = inside.setdefault(name, {})
-        if not isinstance(inside, dict):
-            got = f"is inside of `{name}`, which is {inside!r}"
-            remedy = f"Did you mean {name}.name={inside}?" if name == "task" else ""
+        section = section.setdefault(name, {})
+        if not isinstance(section, dict):
+            got = f"is inside of `{name}`, which is {section!r}"
+            remedy = f"Did you mean {name}.name={section}?" if name == "task" else ""
             raise InputError(text, got, "a name with parts", remedy)
     if text.startswith("~"):
-        inside.pop(last, None)
+        section.pop(last, None)
         return
     with hydra.initialize_config_dir(str(CONFIG.parent), version_base="1.3"):
-        alone = hydra.compose(None, [f"+{text.lstrip('+')}"])
-    value = OmegaConf.select(alone, _key(text))
+        parsed = hydra.compose(None, [f"+{text.lstrip('+')}"])
+    value = OmegaConf.select(parsed, _key(text))
     is_tree = OmegaConf.is_config(value)
-    inside[last] = OmegaConf.to_container(value) if is_tree else value
+    section[last] = OmegaConf.to_container(value) if is_tree else value
 
 
 def _check_yaml(config: Path) -> None:
@@ -271,20 +271,20 @@ def _check_names(overrides: Sequence[str], config: Path) -> None:
 
 def _check_path(path: Sequence[str], settings: Mapping[str, Any]) -> None:
     """Raises where a dotted name leaves the settings that there are."""
-    here: Any = settings
+    section: Any = settings
     for depth, name in enumerate(path):
         above = ".".join(path[:depth])
-        if not isinstance(here, Mapping):
+        if not isinstance(section, Mapping):
             hint = f"`{above}` is one."
             raise InputError(".".join(path), "is not a setting", "a setting", hint)
-        if name not in here:
+        if name not in section:
             # The section may be missing, or the name misspelt within it.
             inside = [full for full in _dotted(settings) if full.endswith(f".{name}")]
             if inside:
                 raise unknown(".".join(path), inside)
-            names = [".".join([*path[:depth], str(other)]) for other in here]
+            names = [".".join([*path[:depth], str(other)]) for other in section]
             raise unknown(".".join(path[: depth + 1]), names)
-        here = here[name]
+        section = section[name]
 
 
 def _dotted(settings: Mapping[str, Any], above: str = "") -> Iterator[str]:

@@ -29,10 +29,10 @@ class Interrupts:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():  # only it may
-            self._heard, self._told = socket.socketpair()
-            self._told.setblocking(False)
-            self._former = signal.set_wakeup_fd(
-                self._told.fileno(), warn_on_full_buffer=False
+            self._reader, self._writer = socket.socketpair()
+            self._writer.setblocking(False)
+            self._former_descriptor = signal.set_wakeup_fd(
+                self._writer.fileno(), warn_on_full_buffer=False
             )
             self._listener = threading.Thread(target=self._listen, daemon=True)
             self._listener.start()
@@ -44,10 +44,10 @@ class Interrupts:
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         if self._handlers:
-            signal.set_wakeup_fd(self._former)
-            self._told.close()
+            signal.set_wakeup_fd(self._former_descriptor)
+            self._writer.close()
             self._listener.join()
-            self._heard.close()
+            self._reader.close()
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         del frame
@@ -55,12 +55,12 @@ class Interrupts:
 
     def _listen(self) -> None:
         """Reads the signals' numbers, which the system's handler writes at once."""
-        heard = 0
-        while numbers := self._heard.recv(1):
+        n_signals = 0
+        while numbers := self._reader.recv(1):
             if numbers[0] not in SIGNALS:
                 continue
-            heard += 1
-            if heard > 1:
+            n_signals += 1
+            if n_signals > 1:
                 os.write(2, b"stopped at once\n")
                 os._exit(128 + numbers[0])  # what is on the disk is whole at any time
             self.seen = self.seen or numbers[0]

@@ -63,9 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _main(arguments: Sequence[str], interrupts: Interrupts) -> int:
-    asked, extra = PARSER.parse_known_intermixed_args(arguments)  # -m stands anywhere
-    modes = {"-m": asked.multirun, "--reproduce": asked.reproduce}
-    modes["--config"] = asked.config
+    options, extra = PARSER.parse_known_intermixed_args(arguments)  # -m stands anywhere
+    modes = {"-m": options.multirun, "--reproduce": options.reproduce}
+    modes["--config"] = options.config
     chosen = [name for name, value in modes.items() if value]
     from aljax.errors import InputError
     from experiments import composition
@@ -79,20 +79,22 @@ def _main(arguments: Sequence[str], interrupts: Interrupts) -> int:
     if len(chosen) > 1:
         got = f"and `{'` and `'.join(chosen[1:])}` are set"
         raise InputError(chosen[0], got, "one of them")
-    if asked.help:
-        print(usage(asked.overrides), flush=True)
+    if options.help:
+        print(usage(options.overrides), flush=True)
         return 0
-    if asked.multirun:
+    if options.multirun:
         from experiments.tasks import multirun
 
-        return multirun.launch(asked.overrides, interrupts)
-    if asked.reproduce:
+        return multirun.launch(options.overrides, interrupts)
+    if options.reproduce:
         from experiments.results import reproduce
 
-        return reproduce.reproduce(asked.reproduce, asked.overrides, interrupts)
+        return reproduce.reproduce(options.reproduce, options.overrides, interrupts)
     from experiments.tasks.perform import perform
 
-    composed = composition.compose(asked.overrides, asked.config or composition.CONFIG)
+    composed = composition.compose(
+        options.overrides, options.config or composition.CONFIG
+    )
     interrupts.check()
     if composed.get("distributed"):
         from experiments.tasks import distributed

@@ -36,21 +36,21 @@ WIDTH = 100
 SENTENCE = 80  # letters; longer ones end at a comma
 
 
-def usage(asked: Sequence[str] = ()) -> str:
+def usage(words: Sequence[str] = ()) -> str:
     """Returns the text of `--help`, or of `--help` with names of groups or words.
 
     Raises:
         InputError: No setting has such a word.
     """
     details = {"experiment": _experiments, "data": _data, "task": _tasks}
-    if asked:
-        return "\n\n".join(details.get(word, partial(_lines, word))() for word in asked)
+    if words:
+        return "\n\n".join(details.get(word, partial(_lines, word))() for word in words)
     groups = choices()
     names = [_names(group, groups[group]) for group in ("experiment", "data", "layout")]
     sections = [HEAD, "\n".join(names)]
-    for group, read in (("table", own_table), ("files", own_files)):
+    for group, documented in (("table", own_table), ("files", own_files)):
         values = _read(CONFIG.parent / "data" / f"{group}.yaml", "source")
-        sections.append(_settings(f"data={group}:", "data.", values, read))
+        sections.append(_settings(f"data={group}:", "data.", values, documented))
     values = _read(CONFIG, "defaults")
     sections.append(_settings("Every run:", "", values, RunSettings))
     for section, values in dataclass_defaults().items():
@@ -79,10 +79,15 @@ def _names(group: str, names: Sequence[str]) -> str:
     return textwrap.fill(words, WIDTH, initial_indent=title, subsequent_indent="    ")
 
 
-def _settings(title: str, prefix: str, values: Mapping[str, Any], of: Any) -> str:
+def _settings(
+    title: str, prefix: str, values: Mapping[str, Any], documented: Any
+) -> str:
     """Returns a line for each setting: its default, and what its docstring says."""
-    said = sentences(of)
-    shown = {f"{prefix}{name}={_as_yaml(v)}": said[name] for name, v in values.items()}
+    first_sentences = sentences(documented)
+    shown = {
+        f"{prefix}{name}={_as_yaml(v)}": first_sentences[name]
+        for name, v in values.items()
+    }
     return _section(title, shown)
 
 
@@ -91,14 +96,16 @@ def sentences(documented: Any) -> dict[str, str]:
     text = inspect.getdoc(documented) or ""
     (listed,) = re.findall(r"(?ms)^(?:Attributes|Args):\n(.*?)(?=^\S|\Z)", text)
     entries = re.findall(r"(?ms)^    (\w[\w, ]*): (.*?)(?=^    \w|\Z)", listed)
-    said = {}
-    for names, rest in entries:
-        plain = re.sub(r" \([^)]*\)", "", " ".join(rest.split()))
+    sentence_of = {}
+    for names, description in entries:
+        plain = re.sub(r" \([^)]*\)", "", " ".join(description.split()))
         first = re.split(r"(?<!\.)\.(?: |$)", plain)[0].replace("None", "null")
         for name in names.split(", "):
-            part = re.match(rf"(.{{1,{SENTENCE}}})[;:,] ", first)
-            said[name] = part[1] if part and len(first) > SENTENCE else first
-    return said
+            beginning = re.match(rf"(.{{1,{SENTENCE}}})[;:,] ", first)
+            sentence_of[name] = (
+                beginning[1] if beginning and len(first) > SENTENCE else first
+            )
+    return sentence_of
 
 
 def _experiments() -> str:

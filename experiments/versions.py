@@ -62,14 +62,14 @@ def run_at(end: str, folder: Path) -> tuple[str, str]:
     pins = pins if end == "oldest" else ["--upgrade", "jax", "jaxlib"]
     install = [str(python), "-m", "pip", "install", "--quiet"]
     _call([*install, "-e", str(ROOT), *PACKAGES, *pins])
-    shown = _call([str(python), "-c", "import jax; print(jax.__version__)"])
+    installed = _call([str(python), "-c", "import jax; print(jax.__version__)"])
     tests = [str(python), "-m", "pytest", "-n", "0", "-p", "no:cacheprovider", *TESTS]
     tested = _run(tests)
     counts = re.findall(r"(?m)^.*\b(?:passed|failed|error).*$", tested.stdout)
-    said = counts[-1] if counts else tested.stdout[-500:] + tested.stderr[-500:]
+    verdict = counts[-1] if counts else tested.stdout[-500:] + tested.stderr[-500:]
     failed = re.findall(r"(?m)^(?:FAILED|ERROR) .*$", tested.stdout)
     _call([str(python), "-m", "pip", "check"])
-    return shown.strip(), "; ".join([said.strip(), *failed])
+    return installed.strip(), "; ".join([verdict.strip(), *failed])
 
 
 def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
@@ -77,10 +77,10 @@ def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
 
 
 def _call(command: Sequence[str]) -> str:
-    done = _run(command)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
-    return done.stdout
+    completed = _run(command)
+    if completed.returncode:
+        raise RuntimeError(f"{' '.join(command)}\n{completed.stdout}{completed.stderr}")
+    return completed.stdout
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -88,17 +88,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--pins", action="store_true", help="only what is installed")
     parser.add_argument("--ends", nargs="*", default=["oldest", "newest"])
-    asked = parser.parse_args(arguments)
-    if asked.pins:
+    options = parser.parse_args(arguments)
+    if options.pins:
         wrong = check_pins()
         print("\n".join(wrong) or "all pins hold")
         return int(bool(wrong))
     failed = False
     with tempfile.TemporaryDirectory() as folder:
-        for end in asked.ends:
-            version, said = run_at(end, Path(folder))
-            failed |= "failed" in said or "error" in said
-            print(f"{end}: jax {version}: {said}", flush=True)
+        for end in options.ends:
+            version, verdict = run_at(end, Path(folder))
+            failed |= "failed" in verdict or "error" in verdict
+            print(f"{end}: jax {version}: {verdict}", flush=True)
     return int(failed)
 
 
