@@ -119,6 +119,23 @@ def test_couplings_hold_at_any_scale_order_and_common_move(slices, coupling):
     assert max(mass.sum() for mass in still.mass[0]) < 1e-3
 
 
+def test_a_change_of_scale_is_no_change(slices, coupling):
+    data, ids = slices
+    wider = [1.6**t * rows + 3 * t for t, rows in enumerate(data)]
+    widened = aljax.couple(wider, key=KEY)
+    assert right(widened, ids) > 0.95
+    plans = zip(widened.plans, coupling.plans, strict=True)
+    for t, (plan, same) in enumerate(plans):
+        assert plan.scale / same.scale == pytest.approx(1.6, rel=0.02)
+        x, y, shift = map(jnp.asarray, (wider[t], wider[t + 1], plan.shift))
+        pairs = np.asarray(plan.candidates.rows), np.asarray(plan.candidates.others)
+        moved, kept = np.zeros((2, LEFT, LEFT))
+        move = {"shift": shift, "scale": plan.scale}
+        moved[pairs] = transport_plan(x, y, plan.candidates, **move)
+        kept[plan.rows, plan.others] = plan.mass
+        np.testing.assert_allclose(moved, kept, atol=2e-3)
+
+
 def test_metrics_have_other_names(slices, coupling):
     again = aljax.couple(slices[0], key=KEY, metric="l2")
     for one, other in zip(again.plans, coupling.plans, strict=True):

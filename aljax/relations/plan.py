@@ -70,7 +70,8 @@ class Plan(NamedTuple):
         strict: For the rows of both slices the mass of the heaviest pair within a
             short reach, which tells if they come again.
         null: The same of rows among those of their own slice, in ascending order.
-        shift: The move that is common to all rows (units of the data).
+        scale: How much wider all rows lie apart in the later slice.
+        shift: How far the center of all rows moves (units of the data).
         candidates: The pairs that could have mass, as `transport_plan` takes them.
     """
 
@@ -79,6 +80,7 @@ class Plan(NamedTuple):
     mass: Float[np.ndarray, "pairs"]
     strict: tuple[Float[np.ndarray, "points"], Float[np.ndarray, "points_after"]]
     null: Float[np.ndarray, "nulls"]
+    scale: float
     shift: Float[np.ndarray, "features"]
     candidates: Candidates
 
@@ -114,25 +116,26 @@ def couple_sides(
     # Before there are many pairs: each takes memory.
     nulls = [_null(side, settings.epsilon) for side in (before, after)]
     sizes = len(before.rows), len(after.rows)
-    shift = np.zeros(before.rows.shape[1], before.rows.dtype)
+    move = Move(1.0, np.zeros(before.rows.shape[1], before.rows.dtype))
     rows = others = np.zeros(0, np.int32)
     if all(sizes):
         counts = [min(settings.candidates, size) for size in sizes]
         search = _search_of(after.rows)
         if settings.drift:
-            shift = _drift(before, after, search, settings, rng)
-        forth = search(before.rows + shift, counts[1])
+            move = _drift(before, after, search, settings, rng)
+            before = _moved(before, move)
+        forth = search(before.rows, counts[1])
         del search  # before the next: each holds its rows once more
-        back = _search_of(before.rows)(after.rows - shift, counts[0])
+        back = _search_of(before.rows)(after.rows, counts[0])
         rows, others = _both_ways(forth, back)
         del forth, back
     if len(sure):
         free = ~(np.isin(rows, sure[:, 0]) | np.isin(others, sure[:, 1]))
         rows, others = rows[free], others[free]
-    ends = before.rows + shift, after.rows
-    costs = _costs(*ends, rows, others, _mean_units(before, after))
+    units = _mean_units(before, after)
+    costs = _costs(before.rows, after.rows, rows, others, units)
     pairs = _padded(costs, rows, others, sizes)
-    del costs, ends
+    del costs
     rows, others = (np.asarray(side)[: pairs.n_pairs] for side in pairs[1:3])
     strict = _transport(pairs, settings.epsilon, STRICT)
     met = most(rows, strict, sizes[0]), most(others, strict, sizes[1])
@@ -151,7 +154,8 @@ def couple_sides(
         mass=np.append(mass[kept], np.ones(len(sure)))[order],
         strict=met,
         null=np.sort(np.concatenate(nulls)),
-        shift=shift * unit,
+        scale=move.scale,
+        shift=move.shift * unit,
         candidates=Candidates(*(on_device(part, np.int32) for part in of_pairs)),
     )
 
@@ -264,37 +268,77 @@ def _transport(
     return np.asarray(mass)[: pairs.n_pairs]
 
 
+class Move(NamedTuple):
+    """A move that is common to all rows: they spread from their center, and shift."""
+
+    scale: float
+    shift: Float[np.ndarray, "features"]
+
+
+def _moved(side: Side, move: Move) -> Side:
+    """Returns a slice whose rows have made the move."""
+    rows = _along(side.rows, move, side.rows.mean(axis=0))
+    return Side(rows, side.near, side.squared * move.scale**2)
+
+
+def _along(
+    rows: Float[np.ndarray, "points features"],
+    move: Move,
+    center: Float[np.ndarray, "features"],
+) -> Float[np.ndarray, "points features"]:
+    return (rows - center) * rows.dtype.type(move.scale) + (center + move.shift)
+
+
 def _drift(
     before: Side,
     after: Side,
     search: Search,
     settings: Settings,
     rng: np.random.Generator,
-) -> Float[np.ndarray, "features"]:
-    """Returns the mean move of rows under their coupling, found in a few rounds.
+) -> Move:
+    """Returns the common move of rows under their coupling, found in a few rounds.
 
     They start at no move, or at that of the medians if more mass is coupled there.
     """
     points, count = len(before.rows), min(settings.candidates, len(after.rows))
     chosen = np.sort(rng.choice(points, min(points, SAMPLE), replace=False))
-    x, y, units = before.rows[chosen], after.rows, _mean_units(before, after, chosen)
+    x, y, center = before.rows[chosen], after.rows, before.rows.mean(axis=0)
     rows = np.repeat(np.arange(len(x)), count)
 
-    def follow(shift: np.ndarray) -> tuple[float, np.ndarray]:
-        others = search(x + shift, count).ravel()
-        costs = _costs(x + shift, y, rows, others, units)
+    def follow(move: Move) -> tuple[float, Move]:
+        moved = _along(x, move, center)
+        others = search(moved, count).ravel()
+        wider = before._replace(squared=before.squared * move.scale**2)
+        costs = _costs(moved, y, rows, others, _mean_units(wider, after, chosen))
         pairs = _padded(costs, rows, others, (len(x), len(y)))
         mass = _transport(pairs, settings.epsilon, settings.reach)
-        moved = sums(others, mass, len(y)) @ y - sums(rows, mass, len(x)) @ x
-        total = float(mass.sum(dtype=float))
-        return total, (moved / max(total, LEAST)).astype(x.dtype)
+        ends = (x, sums(rows, mass, len(x))), (y, sums(others, mass, len(y)))
+        return float(mass.sum(dtype=float)), _common_move(*ends, center)
 
+    none = np.zeros_like(center)
     away = (np.median(y, axis=0) - np.median(x, axis=0)).astype(x.dtype)
-    starts = map(follow, (np.zeros_like(away), away))
-    _, shift = max(starts, key=lambda coupled: coupled[0])
+    starts = (follow(Move(1.0, shift)) for shift in (none, away))
+    _, move = max(starts, key=lambda coupled: coupled[0])
     for _ in range(ROUNDS - 1):
-        _, shift = follow(shift)
-    return shift
+        _, move = follow(move)
+    return move
+
+
+def _common_move(
+    before: tuple[np.ndarray, np.ndarray],
+    after: tuple[np.ndarray, np.ndarray],
+    center: Float[np.ndarray, "features"],
+) -> Move:
+    """Returns the move from coupled rows to those coupled to them, by their masses."""
+    means, spreads = [], []
+    for rows, mass in (before, after):
+        shares = mass / max(mass.sum(), LEAST)
+        mean = shares @ rows
+        means.append(mean)
+        spreads.append(np.sqrt(shares @ ((rows - mean) ** 2).sum(axis=1)))
+    scale = float(spreads[1] / spreads[0]) if min(spreads) > 0 else 1.0
+    shift = means[1] - center - scale * (means[0] - center)
+    return Move(scale, shift.astype(center.dtype))
 
 
 def _null(side: Side, epsilon: float) -> Float[np.ndarray, "nulls"]:

@@ -1,9 +1,10 @@
 """Transport between two slices: who could be whom, as a JAX program over candidates.
 
-    cost_ij = |x_i + shift - y_j|^2 / mean(u_i, v_j)
+    cost_ij = |x'_i - y_j|^2 / mean(u_i, v_j),   x'_i = c + scale (x_i - c) + shift
 
-where u_i and v_j are the squared distances of both rows to the nearest other row of
-their own slice.  The plan P minimizes
+where c is the mean of the earlier slice, and u_i and v_j are the squared distances of
+both rows to the nearest other row of their own slice, after the move.  The plan P
+minimizes
 
     sum_ij P_ij cost_ij + epsilon KL(P | 1) + reach (KL(P 1 | 1) + KL(P' 1 | 1))
 
@@ -52,6 +53,7 @@ def transport_plan(
     epsilon: float | Float[Array, ""] = 0.05,
     reach: float | Float[Array, ""] = 0.5,
     shift: Float[Array, "features"] | None = None,
+    scale: float | Float[Array, ""] = 1.0,
     n_steps: int | None = None,
 ) -> Float[Array, "pairs"]:
     """Returns the mass of each candidate pair: differentiable in all but the pairs.
@@ -62,13 +64,16 @@ def transport_plan(
         candidates: Which pairs may have mass, as `Coupling.candidates` holds them.
         epsilon: How blurred the plan is (units of the cost, above 0).
         reach: The cost at which a row gives up most of its mass (above 0).
-        shift: The common move that is taken out; None for none.
+        shift: How far the center of all rows moves, which is taken out; None for none.
+        scale: How much wider they lie apart afterwards, which is taken out, too.
         n_steps: Sinkhorn's steps; None for as many as these two need, which then have
             to be numbers, not traced values.
 
     Source: the equations above.
     """
-    costs = costs_of(x, y, candidates, shift)
+    center = x.mean(axis=0)
+    moved = center + scale * (x - center) + (0.0 if shift is None else shift)
+    costs = costs_of(moved, y, candidates)
     steps = n_steps or steps_for(float(epsilon), float(reach))
     pairs, sizes = candidates[:2], (len(x), len(y))
     return plan_of(costs, *pairs, epsilon, reach, steps, sizes=sizes)
@@ -87,10 +92,8 @@ def costs_of(
     x: Float[Array, "points features"],
     y: Float[Array, "points_after features"],
     candidates: Candidates,
-    shift: Float[Array, "features"] | None = None,
 ) -> Float[Array, "pairs"]:
     """Returns the costs of candidate pairs; inf of padding."""
-    moved = x if shift is None else x + shift
     near = ((x, candidates.nearest), (y, candidates.nearest_other))
     spacings = [jnp.sum((side - side[rows]) ** 2, axis=1) for side, rows in near]
     least = NEAR_ZERO * jnp.mean(jnp.concatenate(spacings)) + LEAST
@@ -98,7 +101,7 @@ def costs_of(
     def of_pair(pair: tuple[Array, Array]) -> Array:
         i, j = pair
         unit = jnp.maximum((spacings[0][i] + spacings[1][j]) / 2, least)
-        squared = jnp.sum((moved[i] - y[j]) ** 2)
+        squared = jnp.sum((x[i] - y[j]) ** 2)
         return jnp.where(i < len(x), squared / unit, jnp.inf)
 
     pairs = candidates.rows, candidates.others
