@@ -18,7 +18,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import pandas as pd
 from scipy.linalg import orthogonal_procrustes
 from scipy.sparse import csr_array
 
@@ -232,6 +231,7 @@ def plans_of_aljax(slices: Maps) -> list[csr_array]:
 
 def plans_of_moscot(slices: Maps, *, tau: float = 1.0) -> list[csr_array]:
     """Returns the same by moscot: rows have a mass of 1 where it is balanced."""
+    import pandas as pd
     from anndata import AnnData
     from moscot.problems.time import TemporalProblem  # pyright: ignore[reportMissingImports]
 
