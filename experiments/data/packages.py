@@ -14,12 +14,15 @@ def shipped(module: str, package: str) -> ModuleType:
     """Imports a module that ships data.
 
     Raises:
-        InputError: Its package is not installed.
+        InputError: Its package is not installed, or lacks what it imports itself.
     """
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise _missing(package) from error
+        if (error.name or module).startswith(module.partition(".")[0]):
+            raise _missing(package) from error
+        got = f"needs {package}, which is installed and fails ({error})"
+        raise InputError("data.source", got, "all that it imports") from error
 
 
 def mnist_images() -> tuple[np.ndarray, np.ndarray]:
