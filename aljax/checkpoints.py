@@ -311,7 +311,7 @@ def _digest(tree: Any) -> str:
 
 
 def _named(space: Space) -> str:
-    """A space by its name, or its function's, which other processes have, too."""
+    """Returns the name of a space, or its function's, which other processes have."""
     if space is None:
         return ""
     return f" {getattr(space[0], '__qualname__', space[0])} {space[1]}"

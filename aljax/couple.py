@@ -332,7 +332,7 @@ def _largest(coupled: Any, count: int) -> Any:
 
 
 def _companions(pairs: Int[np.ndarray, "_ 2"]) -> Int[np.ndarray, "_"]:
-    """For each pair the larger of its rows' numbers of pairs, as `relate` counts."""
+    """Counts the pairs of each pair's two rows; the larger number, as in `relate`."""
     return np.maximum(*(np.bincount(side)[side] for side in pairs.T))
 
 
@@ -356,7 +356,7 @@ def _called(
 
 
 def _exceeding(plan: Plan) -> float:
-    """The share of pairs of a row and a null of which the row has the larger mass."""
+    """Returns how often a row has the larger mass, of pairs of a row and a null."""
     mass = np.concatenate(plan.strict)
     if not mass.size or not plan.null.size:
         return float("nan")

@@ -273,7 +273,7 @@ class AlignedEmbedding(Record):
         ]
 
     def _locate(self, time: Any) -> tuple[int, float]:
-        """The slice at or before a position in the sequence, and how far beyond it."""
+        """Finds the slice at or before a position, and how far beyond it that is."""
         count = len(self.maps)
         position = plain_label(time)
         if self.slice_labels is not None and not self._is_position(position):
@@ -321,7 +321,7 @@ class AlignedEmbedding(Record):
         return to_anndata(frame, data, self.maps[0].shape[1], name)
 
     def _table(self) -> tuple[str, list[tuple[str, str, str]]]:
-        """A title, and for each slice that is shown its index, rows and label."""
+        """Returns a title, and the index, rows and label of each slice shown."""
         count = len(self.maps)
         rows = sum(map(len, self.maps))
         plural = "s" * (count != 1)

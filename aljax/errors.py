@@ -60,11 +60,11 @@ class InputError(ValueError):
         return message.rstrip()
 
     def renamed(self, name: str) -> "InputError":
-        """The same error of an argument that the caller knows by another name."""
+        """Returns the same error of an argument that its caller names otherwise."""
         return type(self)(name, self.got, self.expected, self.remedy)
 
     def of(self, owner: str) -> "InputError":
-        """The same error, with the name of the slice that the argument speaks of."""
+        """Returns the same error, with the name of the argument's slice."""
         got = f"of {owner} {self.got}"
         return type(self)(self.name, got, self.expected, self.remedy)
 
@@ -87,7 +87,7 @@ def instance(name: str, value: Any, kind: Any, remedy: str) -> None:
 
 
 def read_path(path: Any, name: str = "path") -> Path:
-    """A path, from text or a path.
+    """Reads a path, from text or a path.
 
     Raises:
         ValueError: No name of a file or folder, as when another argument comes first.
@@ -102,7 +102,7 @@ def read_path(path: Any, name: str = "path") -> Path:
 
 
 def slice_name(t: int, labels: Sequence[Hashable] | None) -> str:
-    """A slice's index, and its label if it has one, for an error message."""
+    """Returns a slice's index, and its label if it has one, for an error message."""
     if labels is None:
         return f"slice {t}"
     label = labels[t]
@@ -128,7 +128,7 @@ def check_names(cls: type, names: Iterable[str]) -> None:
 
 
 def optional(module: str, extra: str) -> Any:
-    """A module that only an extra of the package brings along.
+    """Returns a module that only an extra of the package brings along.
 
     Raises:
         ImportError: It is not installed; the message says how to.

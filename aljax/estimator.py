@@ -114,7 +114,7 @@ class AlignedUMAP(Parameters):
         *,
         relations: Any = None,
     ) -> Any:
-        """`fit`, then the maps; with `output_dens` `(maps, rad_orig_, rad_emb_)`."""
+        """Fits and returns maps; with `output_dens` `(maps, rad_orig_, rad_emb_)`."""
         maps = self.fit(X, y, relations=relations).embeddings_
         return (maps, self.rad_orig_, self.rad_emb_) if self.output_dens else maps
 

@@ -30,7 +30,7 @@ def to_frame(
     slice_labels: Sequence[Any] | None = None,
     **columns: RowValues,
 ) -> Any:
-    """One long table: a line for each point of each slice.
+    """Returns one long table: a line for each point of each slice.
 
     Write it with `.to_parquet("maps.parquet")` or `.to_csv("maps.csv", index=False)`.
 
@@ -75,7 +75,7 @@ def to_frame(
 
 
 def _joined(columns: Sequence[np.ndarray]) -> np.ndarray:
-    """One column of all slices; NumPy would make text of numbers beside text."""
+    """Joins a column of all slices; NumPy would make text of numbers beside text."""
     numeric = {column.dtype.kind in "biuf" for column in columns}
     if len(numeric) > 1:
         columns = [column.astype(object) for column in columns]
@@ -88,7 +88,7 @@ def to_anndata(
     components: int,
     names: Sequence[Hashable] | None = None,
 ) -> Any:
-    """The points of all slices as one `AnnData`, for single-cell tools.
+    """Returns the points of all slices as one `AnnData`, for single-cell tools.
 
     Args:
         frame: What `to_frame` made of the maps.

@@ -145,7 +145,7 @@ def _check(weights: Sequence[float], n_seeds: int, hidden_share: float) -> None:
 def hide_members(
     begun: Prepared, share: float, rng: np.random.Generator
 ) -> list[Bool[np.ndarray, "_"]]:
-    """For each slice which of its rows belong to members that are hidden.
+    """Returns for each slice which of its rows belong to members that are hidden.
 
     A member is all rows that mates join, directly or through others; those with mates
     in consecutive slices can be hidden, since it is these whose distance is measured.
@@ -173,7 +173,7 @@ def hide_members(
 def members(
     relations: Relations, sizes: Int[np.ndarray, "slices"]
 ) -> list[Int[np.ndarray, "_"]]:
-    """For each slice its rows' members, numbered across the sequence."""
+    """Returns for each slice its rows' members, numbered across the sequence."""
     first = np.concatenate([[0], np.cumsum(sizes)])
     links = [
         (first[t] + mates.rows, first[t + offset] + mates.others)

@@ -83,7 +83,7 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
         y: Any = None,
         ensure_all_finite: Finite = True,
     ) -> Any:
-        """`fit`, then the map, or the graph if `transform_mode` is "graph".
+        """Fits, and returns the map, or the graph if `transform_mode` is "graph".
 
         With `output_dens` it returns `(map, rad_orig_, rad_emb_)`.
         """

@@ -70,7 +70,7 @@ class Sweep(NamedTuple):
     metrics: dict[str, Float[np.ndarray, "rows"]]
 
     def table(self) -> list[dict[str, Any]]:
-        """For each row its settings, its metrics and its terms of the loss."""
+        """Returns for each row its settings, its metrics and its terms of the loss."""
         loss = {term: terms.sum(axis=1) for term, terms in vars(self.loss).items()}
         columns = {**self.metrics, **loss}
         return [
@@ -107,7 +107,7 @@ class SweepProblem(NamedTuple):
     missing: str = "error"
 
     def replaced(self, setting: Mapping[str, Any]) -> "SweepProblem":
-        """The problem with some of its settings replaced, by name.
+        """Returns the problem with some of its settings replaced, by name.
 
         Raises:
             InputError: If a name is unknown or a value out of range.
@@ -124,7 +124,7 @@ class SweepProblem(NamedTuple):
         return prepare(key=key, **self._asdict())
 
     def params(self) -> LayoutParams:
-        """The settings that change no shape."""
+        """Returns the settings that change no shape."""
         return layout_params(self.layout, self.alignment, slices=len(self.slices))
 
 
@@ -207,7 +207,7 @@ def sweep(
 
 
 def _read_keys(keys: Any, rows: int) -> list[jax.Array]:
-    """One key for each row."""
+    """Returns one key for each row."""
     if isinstance(keys, jax.Array):
         typed = jnp.issubdtype(keys.dtype, jax.dtypes.prng_key)
         keys = [keys] * rows if keys.ndim == (0 if typed else 1) else [*keys]
@@ -294,7 +294,7 @@ def _chunk_size(
 
 
 def measure_row(maps: Maps, begun: Prepared) -> dict[str, float]:
-    """The metrics of a row unless asked otherwise, as means over slices.
+    """Returns the metrics of a row unless asked otherwise, as means over slices.
 
     Trustworthiness (15 neighbors, 1 is best) where slices have data and more than 30
     rows, and the displacement of mates in radii of the maps where there are any.
@@ -312,7 +312,7 @@ def measure_row(maps: Maps, begun: Prepared) -> dict[str, float]:
 
 
 def finished_row(begun: Prepared, state: LayoutState, measure: Measure) -> Row:
-    """The maps of one setting, which are finite, their last loss, and the metrics."""
+    """Returns the maps of one setting, which are finite, last loss and metrics."""
     check_finite(state.maps)
     maps = begun.maps_of(state)
     loss = jax.tree.map(lambda term: np.asarray(term)[-1:].sum(axis=0), state.losses())
@@ -320,7 +320,7 @@ def finished_row(begun: Prepared, state: LayoutState, measure: Measure) -> Row:
 
 
 def stack_rows(settings: Sequence[Mapping[str, Any]], rows: Sequence[Row]) -> Sweep:
-    """The rows as one table, maps as arrays with the rows along their first axis."""
+    """Joins the rows to one table, maps as arrays with the rows along axis 0."""
     widest = max(row.maps[0].shape[1] for row in rows)
     maps = [
         np.stack([np.pad(y, ((0, 0), (0, widest - y.shape[1]))) for y in of_slice])

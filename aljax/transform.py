@@ -245,7 +245,7 @@ class Frame(eqx.Module):
         return float(np.quantile(relative, USUAL, method="higher"))
 
     def _near_of(self, rows: np.ndarray) -> Nearest:
-        """The nearest other rows of rows of the slice."""
+        """Returns the nearest other rows of rows of the slice."""
         if self.graph.metric == PRECOMPUTED:
             near = np.asarray(self.fuzzy.neighbors).T[rows, 1 : NEAREST + 1]
             return near, np.repeat(self._spacings[rows, None], near.shape[1], axis=1)
@@ -378,7 +378,7 @@ class Frame(eqx.Module):
         return rows if units is None else units.apply(rows)
 
     def _search(self, rows: Any, count: int) -> Nearest:
-        """The slice's rows nearest to each of some that are as it is, dense or CSR."""
+        """Finds the slice's rows nearest to each of some, dense or CSR as it is."""
         data, kwds = self._data_for("transform"), self.graph.metric_kwds
         metric: Any = SYNONYMS.get(self.graph.metric, self.graph.metric)
         if metric in EXACT_METRICS and not kwds and isinstance(data, np.ndarray):
@@ -387,7 +387,7 @@ class Frame(eqx.Module):
 
 
 def _spacing(distances: Float[np.ndarray, "rows neighbors"]) -> np.ndarray:
-    """The mean distance of each row to its nearest different ones; 0 without any."""
+    """Returns each row's mean distance to its nearest different ones; 0 without any."""
     apart = np.sort(np.where(distances > 0, distances, np.inf), axis=1)[:, :NEAREST]
     apart = np.where(np.isinf(apart), np.nan, apart)
     counts = np.maximum(np.isfinite(apart).sum(axis=1), 1)
@@ -395,6 +395,6 @@ def _spacing(distances: Float[np.ndarray, "rows neighbors"]) -> np.ndarray:
 
 
 def _block(rows: np.ndarray, dtype: type) -> np.ndarray:
-    """A block's table, points last, padded with its first row."""
+    """Returns a block's table, points last, padded with its first row."""
     padded = np.concatenate([rows, np.repeat(rows[:1], BLOCK - len(rows), axis=0)])
     return padded.T.astype(dtype)

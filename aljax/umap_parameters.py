@@ -122,7 +122,7 @@ class Parameters(BaseEstimator):
     def _fit(
         self, slices: Sequence[Slice], relations: Any, **changed: Any
     ) -> AlignedEmbedding:
-        """`aljax.fit` with these parameters; `changed` replaces some of them."""
+        """Calls `aljax.fit` with these parameters; `changed` replaces some of them."""
         self._check_parameters()
         values = self.get_params(deep=False) | changed
 
@@ -222,7 +222,7 @@ class Parameters(BaseEstimator):
         raise NotImplementedError
 
     def _radii(self, maps: AlignedEmbedding) -> tuple[list[Any], list[Any]]:
-        """For each slice the logarithms of its local radii, in its data and its map."""
+        """Returns the logarithms of each slice's local radii, in data and map."""
         if not maps.layout.euclidean:
             got = f"is {maps.layout.output_metric!r}, in which radii are not defined"
             raise InputError("output_metric", got, "'euclidean'")

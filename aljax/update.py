@@ -293,7 +293,7 @@ def _lay_out(
 
 
 def _of_rows(params: LayoutParams, rows: Any) -> LayoutParams:
-    """The settings of some slices, by NumPy: JAX would compile for every number."""
+    """Returns the settings of some slices, by NumPy, for nothing to compile."""
     return jax.tree.map(
         lambda x: on_device(np.asarray(x)[rows]) if x.ndim else x, params
     )

@@ -111,7 +111,7 @@ def _index(maps: AlignedEmbedding, slice: Any, name: str) -> int:  # noqa: A002
 
 
 def _read_pair(maps: AlignedEmbedding, between: Any) -> tuple[int, int]:
-    """The two slices, which differ."""
+    """Returns the two slices, which differ."""
     pair = as_plain(between)
     if not isinstance(pair, list | tuple) or len(pair) != 2:
         raise InputError("between", f"is {between!r}", "two slices, (t, u)")
@@ -154,7 +154,7 @@ def _check(maps: AlignedEmbedding, pair: tuple[int, int], name: str) -> None:
 
 
 def _listed(maps: AlignedEmbedding, members: Any) -> list[Any]:
-    """The members, at least one."""
+    """Returns the members, at least one."""
     plain = as_plain(members)
     single = not isinstance(plain, list | tuple | set | dict)
     single |= isinstance(plain, tuple) and any(plain in ids for ids in maps.ids or ())
@@ -166,7 +166,7 @@ def _listed(maps: AlignedEmbedding, members: Any) -> list[Any]:
 
 
 def _names(maps: AlignedEmbedding, u: int, count: int, columns: Any) -> tuple[Any, ...]:
-    """The names of the columns, or their numbers."""
+    """Returns the names of the columns, or their numbers."""
     slice_columns = None if maps.columns is None else maps.columns[u]
     names = tuple(
         as_plain(slice_columns if columns is None else columns) or range(count)
@@ -178,7 +178,7 @@ def _names(maps: AlignedEmbedding, u: int, count: int, columns: Any) -> tuple[An
 
 
 def _rows(maps: AlignedEmbedding, named: Sequence[Hashable], t: int) -> np.ndarray:
-    """The members' rows in slice t."""
+    """Returns the members' rows in slice t."""
     if maps.ids is not None:
         places = {member: row for row, member in reversed([*enumerate(maps.ids[t])])}
         rows = [None if member is None else places.get(member) for member in named]
@@ -209,7 +209,7 @@ def _is_row(value: Any, count: int) -> bool:
 
 
 def _mates(maps: AlignedEmbedding, t: int, u: int) -> dict[int, int]:
-    """Each row of slice t with its first mate in u; beyond the window along others."""
+    """Returns each row of slice t with its first mate in u, or one along others."""
     if maps.ids is not None:
         rows = {member: row for row, member in reversed([*enumerate(maps.ids[u])])}
         pairs = ((row, rows.get(member)) for row, member in enumerate(maps.ids[t]))

@@ -124,7 +124,7 @@ def gate(depth: Array) -> Array:
 
 
 def root(missed: Callable[[Array], Array], low: Array, high: Array) -> Array:
-    """The root of a growing function, with the implicit function's derivatives."""
+    """Returns the root of a growing function, with the derivatives of that root."""
 
     def halve(_: Any, ends: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = ends
@@ -208,7 +208,7 @@ def distances_at(
 def summed(
     energy: Callable[[Array], Array], apart: Array, shares: Array
 ) -> tuple[Array, Array, Array]:
-    """Each pair's force, and all forces' weighted sum and its derivative.
+    """Returns each pair's force, and all forces' weighted sum and its derivative.
 
     `energy` is of squared lengths of `apart`, the differences from the pairs' ends.
     """
@@ -242,7 +242,7 @@ def sources(
     member: Member,
     rivals: Rivals,
 ) -> Sources:
-    """The gradient of L at y, H^-1, and the derivatives of the settled place."""
+    """Returns the gradient of L at y, H^-1, and how the settled place changes."""
     degree = jnp.sum(strengths)
     curve = {"a": rivals.a, "b": rivals.b}
     pulls = partial(attraction_of_pairs, **curve)

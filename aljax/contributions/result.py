@@ -68,7 +68,7 @@ class Contributions(eqx.Module):
         return replace(mean, members=(f"mean of {count}",)) if count > 1 else mean
 
     def order(self) -> np.ndarray:
-        """For each member its columns, those that moved it farthest first."""
+        """Returns for each member its columns, those that moved it farthest first."""
         return np.argsort(-np.linalg.norm(self.values, axis=2), axis=1, kind="stable")
 
     def to_frame(self) -> Any:

@@ -150,7 +150,7 @@ def _table(x: np.ndarray, space: Space) -> np.ndarray:
 def _score(
     tables: list[np.ndarray], space: Space, lists: Own, count: int
 ) -> Float[np.ndarray, "members points"]:
-    """For each member and row a number of at most 1 if the row is near the path."""
+    """Scores each member and row: at most 1 if the row is near the path."""
     score = np.full_like(tables[0], np.inf)
     path = ((space.last - space.first) ** 2).sum(axis=1)[:, None]
     rank = min(count, len(space.points) - 1)

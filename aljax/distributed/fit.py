@@ -83,7 +83,7 @@ def fit(
     progress: Progress | bool | None = None,
     checkpoints: Checkpoints | None = None,
 ) -> AlignedEmbedding:
-    """`aljax.fit` by all processes of `jax.distributed` together.
+    """Fits as `aljax.fit` does, by all processes of `jax.distributed` together.
 
     Args:
         slices: The data of `share(n_slices).own`, this process's slices, in order.
@@ -291,7 +291,7 @@ def _settled(
 def gather(
     fitted: AlignedEmbedding, n_slices: int
 ) -> tuple[list[np.ndarray], LossTerms]:
-    """The maps and the history of the whole sequence, on every process.
+    """Returns the maps and the history of the whole sequence, on every process.
 
     Args:
         fitted: What `fit` gave this process.

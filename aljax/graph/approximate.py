@@ -97,7 +97,7 @@ def sample(
 def _all_of(
     data: np.ndarray, met_few: np.ndarray, n_neighbors: int, metric: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The exact neighbors of some rows, each first itself."""
+    """Returns the exact neighbors of some rows, each first itself."""
     held, itself = hold(data, metric), np.flatnonzero(met_few)[:, None]
     indices, distances = nearest_held(data[met_few], held, n_neighbors)
     # Of equal rows another may stand first.
@@ -143,7 +143,7 @@ def _search_leaf(
     places: int,
     n_neighbors: int,
 ) -> tuple[Int[Array, "neighbors places"], Float[Array, "neighbors places"]]:
-    """The nearest places to each of a leaf, itself first, and squared distances.
+    """Finds the nearest places to each of a leaf, itself first, and squared distances.
 
     `leaf` is its first place, its first block and the first block of the next.
     """
@@ -235,7 +235,7 @@ def _near_leaf(blocks: Blocks, leaf: Int[Array, "2"]) -> Blocks:
 def _nearest_blocks(
     blocks: Blocks, points: Float[Array, "some axes"], real: Bool[Array, "some"]
 ) -> Blocks:
-    """The blocks nearest to any of some points, or all where they are few."""
+    """Returns the blocks nearest to any of some points, or all where they are few."""
     starts, counts, centers = blocks
     if len(starts) <= CHOICE:
         return blocks
@@ -251,7 +251,7 @@ def _nearest_blocks(
 def _probe(
     queries: Float[Array, "places axes"], blocks: Blocks, probes: int
 ) -> Int[Array, "places probes"]:
-    """The blocks whose centers are nearest to each point."""
+    """Returns the blocks whose centers are nearest to each point."""
     _, counts, centers = blocks
     lengths = jnp.where(counts > 0, jnp.sum(centers**2, axis=1) / 2, jnp.inf)
     queries = queries[:, : centers.shape[1]]

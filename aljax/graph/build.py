@@ -54,7 +54,7 @@ def build_graphs(
     precomputed_knn: Any = None,
     y: Sequence[Any] | None = None,
 ) -> list[FuzzyGraph]:
-    """Each slice's fuzzy graph; a slice that is given as a graph keeps it.
+    """Returns each slice's fuzzy graph; a slice that is given as a graph keeps it.
 
     Args:
         slices: The slices, as `read_slices` gives them.
@@ -109,7 +109,7 @@ def build_graphs(
 def _tables(
     slices: Sequence[Slice], precomputed_knn: Any, n_neighbors: Sequence[int]
 ) -> list[KNN | FuzzyGraph | None]:
-    """The neighbors or graph that each slice was given, or None to search."""
+    """Returns the neighbors or graph that each slice was given, or None to search."""
     if scipy.sparse.issparse(precomputed_knn):
         precomputed_knn = [precomputed_knn]
     tables = one_for_each("precomputed_knn", precomputed_knn, len(slices))
@@ -134,7 +134,7 @@ def _tables(
 
 
 def _of_stored(matrix: Any, n_neighbors: int, name: str) -> KNN:
-    """The neighbors whose distances a sparse matrix stores, as scikit-learn's do."""
+    """Reads the neighbors whose distances a sparse matrix stores, as scikit-learn's."""
     matrix = read_rows(matrix, name, gaps=np.inf)
     if (matrix.data == 1).all():
         warn(
@@ -149,7 +149,7 @@ def _of_stored(matrix: Any, n_neighbors: int, name: str) -> KNN:
 
 
 def _originals(slices: Sequence[Slice], tables: Sequence[Any]) -> list[int]:
-    """For each slice the one whose search serves it too.
+    """Returns for each slice the one whose search serves it too.
 
     That is the slice before where the rows are the same, as in a sequence over a
     parameter; one search, for the most neighbors that are asked for, does for all.
@@ -230,7 +230,7 @@ def weigh(
     local_connectivity: Sequence[float],
     set_op_mix_ratio: Sequence[float],
 ) -> list[FuzzyGraph]:
-    """The slices' fuzzy graphs, in one program for slices of any size.
+    """Returns the slices' fuzzy graphs, in one program for slices of any size.
 
     Args:
         tables: For each slice its `KNN`, or a `FuzzyGraph`, which is kept.
@@ -293,7 +293,7 @@ def _batches(tables: Sequence[Any]) -> list[list[int]]:
 
 
 def _side_by_side(tables: Sequence[KNN]) -> tuple[KNN, Float[Array, "points"]]:
-    """One table of several, padded with points without neighbors; and their units."""
+    """Joins tables, padded with points without neighbors, and returns their units."""
     neighbors = tables[0].indices.shape[0]
     capacity = capacity_for(sum(table.indices.shape[1] for table in tables))
     indices = np.tile(np.arange(capacity, dtype=np.int32), (neighbors, 1))

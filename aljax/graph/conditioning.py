@@ -21,7 +21,7 @@ Conditioning = Callable[..., np.ndarray]  # rows, float type, capacity
 def conditioning(
     data: Float[np.ndarray, "points features"], metric: str
 ) -> tuple[Conditioning, float]:
-    """A function that centers and scales rows (or normalizes them), on the host.
+    """Makes a function that centers and scales rows (or normalizes them), on the host.
 
     The function takes these or other rows, a float type and, for padding, a capacity;
     it computes in float64.  Beside it stands the unit of their distances.
@@ -40,7 +40,7 @@ def conditioning(
 
 
 def drowns(squared: Any, norms: Any, rounding: float = ROUNDING) -> Any:
-    """A mask of the squared distances that drown in float32's rounding.
+    """Returns a mask of the squared distances that drown in float32's rounding.
 
     Both may be halves of squares; `rounding` is the share of the largest norm.
     """

@@ -149,7 +149,7 @@ def nearest(
 
 
 def smallest(distances: Float[np.ndarray, "queries points"], count: int) -> Nearest:
-    """Each row's smallest entries, of equal ones the first."""
+    """Returns each row's smallest entries, of equal ones the first."""
     order = np.argsort(distances, axis=1, kind="stable")[:, :count]
     return order, np.take_along_axis(distances, order, axis=1).astype(np.float64)
 
@@ -201,7 +201,7 @@ def hold(data: np.ndarray, metric: str, dtype: DTypeLike | None = None) -> HeldR
 
 
 def nearest_held(queries: np.ndarray, held: HeldRows, n_neighbors: int) -> Nearest:
-    """The nearest rows of a held slice to each query, as `nearest` returns them."""
+    """Finds a held slice's nearest rows to each query, as `nearest` returns them."""
     with np.errstate(over="ignore"):  # these are lost, too
         chosen, squared = _by_blocks(queries, held, n_neighbors)
     # Distances that drown in float32's rounding or exceed it, row by row.
@@ -328,7 +328,7 @@ def tile_rows(points: int, n_neighbors: int) -> int:
 def pairwise(
     rows: Rows, others: Rows, metric: Metric, metric_kwds: Mapping[str, Any]
 ) -> Float[np.ndarray, "rows others"]:
-    """All distances: by scikit-learn, by products of sets, or by a function of rows.
+    """Measures all distances: by scikit-learn, products of sets, or a function of rows.
 
     Raises:
         InputError: Neither can compute them.

@@ -97,7 +97,7 @@ def _first(metric: Any) -> Any:
 
 @cache
 def _loop(metric: Any) -> Any:
-    """All pairs in one compiled loop, a row for each thread."""
+    """Compares all pairs in one compiled loop, a row for each thread."""
     import numba
 
     def lengths(rows: Any, others: Any, *arguments: Any) -> Any:

@@ -83,13 +83,13 @@ class FuzzyGraph(eqx.Module):
         return cls(on_device(neighbors), as_floats(weights), as_floats(degrees))
 
     def to_sparse(self) -> scipy.sparse.csr_matrix:
-        """The symmetric matrix of memberships, as umap-learn's `graph_`."""
+        """Returns the symmetric matrix of memberships, as umap-learn's `graph_`."""
         edges = directed(np.asarray(self.neighbors), np.asarray(self.weights))
         return (edges + edges.T).tocsr()
 
 
 def _read_weights(matrix: Any) -> scipy.sparse.csr_matrix:
-    """A symmetric matrix of weights, without the entries that are 0."""
+    """Returns a symmetric matrix of weights, without the entries that are 0."""
     try:
         read = scipy.sparse.csr_matrix(matrix, dtype=np.float64)
     except (TypeError, ValueError) as error:
@@ -113,7 +113,7 @@ def directed(
     neighbors: Int[np.ndarray, "neighbors points"],
     weights: Float[np.ndarray, "neighbors points"],
 ) -> scipy.sparse.csr_matrix:
-    """The matrix of weights on lists of neighbors, each in its list's row."""
+    """Returns the matrix of weights on lists of neighbors, each in its list's row."""
     points = neighbors.shape[1]
     heads = np.tile(np.arange(points), len(neighbors))
     entries = (weights.ravel(), (heads, neighbors.ravel()))
@@ -151,7 +151,7 @@ def smooth_knn_dist(
     n_points: Int[Array, ""] | int | None = None,
     unit: Scalar | Points | None = None,
 ) -> tuple[Points, Points]:
-    """Each point's bandwidth sigma and distance rho to its nearest neighbors.
+    """Returns each point's bandwidth sigma and distance rho to its nearest neighbors.
 
     sigma solves sum_j exp(-max(0, d_j - rho) / sigma) = log2 k over the k - 1
     neighbors beside the point itself, by bisection; its derivative is that of the
@@ -254,7 +254,7 @@ def _bisect(excess: Lists, present: Present, target: Scalar) -> Points:
 
 
 def membership_strengths(knn: KNN, sigma: Points, rho: Points) -> Lists:
-    """The directed memberships v(i, j): 1 up to rho, then falling with sigma.
+    """Returns the directed memberships v(i, j): 1 up to rho, then falling with sigma.
 
     Args:
         knn: The neighbors.
@@ -278,7 +278,7 @@ def fuzzy_simplicial_set(
     n_points: Int[Array, ""] | int | None = None,
     unit: Scalar | Points | None = None,
 ) -> FuzzyGraph:
-    """The fuzzy graph of one slice, or of several side by side, from their neighbors.
+    """Makes the fuzzy graph of one slice, or of several side by side, from neighbors.
 
     Args:
         knn: The neighbors, in normal form.
@@ -306,7 +306,7 @@ def fuzzy_simplicial_set(
 def united(
     forward: Lists, backward: Lists, mutual: Present, ratio: Scalar | Points | float
 ) -> Lists:
-    """The weights of entries, from the memberships of their edges in both directions.
+    """Returns the weights of entries, from the memberships in both directions.
 
     Args:
         forward: v(i, j) of entries (i, j).

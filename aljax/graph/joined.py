@@ -53,7 +53,7 @@ def alone(left: FuzzyGraph, right: FuzzyGraph) -> FuzzyGraph:
 
 
 def _half_of(values: np.ndarray) -> float:
-    """The membership that stands for an absent edge."""
+    """Returns the membership that stands for an absent edge."""
     return max(float(values.min(initial=1)) / 2, FAINTEST)
 
 

@@ -95,7 +95,7 @@ def measured_knn(
     distances: Float[np.ndarray, "points neighbors"],
     metric: Any,
 ) -> KNN:
-    """The table of a search; a metric negative beyond rounding, or NaN, is refused."""
+    """Reads the table of a search; refuses a metric that is negative, or NaN."""
     lowest = distances.min()
     if not lowest >= -1e-3:
         got = f"is {metric_name(metric)}, which is {lowest:g} between some rows"
@@ -156,13 +156,13 @@ def check_lists(indices: Any, values: Any, name: str, *, normal: bool = True) ->
 
 
 def nearest_columns(knn: KNN, n_neighbors: int) -> KNN:
-    """The first `n_neighbors` of each row's neighbors, itself included."""
+    """Returns the first `n_neighbors` of each row's neighbors, itself included."""
     # Cut by NumPy: eager JAX would compile for every number of points.
     return jax.tree.map(lambda leaf: on_device(np.asarray(leaf)[:n_neighbors]), knn)
 
 
 def closer_than(knn: KNN, farthest: float) -> KNN:
-    """The neighbors nearer than a distance; those as far, or farther, are none."""
+    """Returns the neighbors nearer than a distance; those as far count as none."""
     distances, indices = np.asarray(knn.distances), np.asarray(knn.indices)
     far = beyond(distances, farthest)
     if not far.any():
@@ -178,12 +178,12 @@ def beyond(distances: np.ndarray, farthest: float) -> np.ndarray:
 
 
 def as_floats(values: Any) -> Array:
-    """A copy in JAX's own float type, converted by NumPy: nothing to compile."""
+    """Copies into JAX's own float type, converted by NumPy: nothing to compile."""
     return on_device(values, jax.dtypes.canonicalize_dtype(float))
 
 
 def on_device(values: Any, dtype: DTypeLike | None = None) -> Array:
-    """A copy on JAX's device, without the program that `jnp.asarray` compiles.
+    """Returns a copy on JAX's device, without the program that `jnp.asarray` compiles.
 
     That would be one for every shape: one for every number of rows.  Where a program
     is being traced the copy is an array all the same, which can be kept for later.
@@ -193,7 +193,7 @@ def on_device(values: Any, dtype: DTypeLike | None = None) -> Array:
 
 
 def capacity_for(points: int) -> int:
-    """One of a few capacities: 64, 256, 512, and from there 2 for each doubling.
+    """Rounds up to a few capacities: 64, 256, 512, and from there 2 for each doubling.
 
     Arrays are padded to it, so that any number of points shares a few programs, which
     loop over as little of the padding as they can.
@@ -206,7 +206,7 @@ def capacity_for(points: int) -> int:
 
 
 def round_up(points: int) -> int:
-    """A capacity: 4 for each doubling up to 1,024, 8 up to 4,096, 32 from there.
+    """Rounds up: 4 capacities a doubling up to 1,024, 8 up to 4,096, 32 from there.
 
     Arrays padded to it let sizes share a compiled program; large slices compile for a
     small part of their time, and are padded by at most 3 %.
@@ -217,7 +217,7 @@ def round_up(points: int) -> int:
 
 
 def read_knn(knn: Any, rows: int, n_neighbors: int, *, name: str) -> KNN | None:
-    """A slice's neighbors as a table of the width asked for, or None to search them.
+    """Reads a slice's neighbors as a table of the width asked for; None to search them.
 
     They are given as None, a `KNN`, or umap-learn's tuple (indices, distances), itself
     included, of which a third entry (a search index) is ignored.

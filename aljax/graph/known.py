@@ -35,7 +35,7 @@ def known_knn(distances: Rows, n_neighbors: int) -> KNN:
 def nearest_known(
     distances: Rows, count: int, *, among_themselves: bool = False
 ) -> Nearest:
-    """The rows at the smallest distances from each, nearest first.
+    """Returns the rows at the smallest distances from each, nearest first.
 
     Args:
         distances: `(rows, others)`; inf, or not stored in a sparse matrix, where two

@@ -53,7 +53,7 @@ def find_neighbors(
     seed: int = 0,
     name: str = "the slice",
 ) -> KNN:
-    """The nearest neighbors of each row, all of them or most by `knn_method`.
+    """Returns the nearest neighbors of each row, all of them or most by `knn_method`.
 
     Args:
         data: One slice: its features, or its distances where they are precomputed.
@@ -109,7 +109,7 @@ def find_neighbors(
 def hold_rows(
     data: np.ndarray, metric: str, *, knn_method: str = "auto"
 ) -> HeldRows | HeldCells:
-    """A slice held for `nearest_rows`, in one of `EXACT_METRICS`."""
+    """Returns a slice held for `nearest_rows`, in one of `EXACT_METRICS`."""
     if knn_method != "approximate" and (knn_method == "exact" or is_cheap(data)):
         return hold(data, metric)
     return hold_cells(data, metric)
@@ -118,7 +118,7 @@ def hold_rows(
 def nearest_rows(
     queries: np.ndarray, held: HeldRows | HeldCells, n_neighbors: int
 ) -> Nearest:
-    """The nearest rows of a held slice to each query, all or most of them."""
+    """Returns the nearest rows of a held slice to each query, all or most of them."""
     if isinstance(held, HeldRows):
         return nearest_held(queries, held, n_neighbors)
     return nearest_in_cells(queries, held, n_neighbors)

@@ -118,7 +118,7 @@ def nearest_in_cells(queries: np.ndarray, held: HeldCells, n_neighbors: int) -> 
 
 
 def nearest_of_many(queries: np.ndarray, held: HeldCells, n_neighbors: int) -> Nearest:
-    """`nearest_in_cells` of so many queries that those that lie together share tiles.
+    """Does as `nearest_in_cells` for so many queries that neighbors share tiles.
 
     A tenth of the time; a query's neighbors depend on the other queries.
     """
@@ -147,7 +147,7 @@ def nearest_of_many(queries: np.ndarray, held: HeldCells, n_neighbors: int) -> N
 def _mended(
     queries: np.ndarray, held: HeldCells, chosen: np.ndarray, squared: np.ndarray
 ) -> Nearest:
-    """The neighbors found, and exact ones where rounding or the cells lost some."""
+    """Returns the neighbors, exact where rounding or the cells lost some."""
     lengths = lengths_of(squared, held.metric, held.unit)
     lost = drowns(squared[:, -1], held.largest)
     lost |= ~np.isfinite(squared).all(axis=1)

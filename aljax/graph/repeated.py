@@ -43,7 +43,7 @@ def stacked(rows: Rows, more: Rows) -> Rows:
 
 
 def chosen(values: Any, rows: np.ndarray, count: int, name: str) -> Any:
-    """The entries of some rows of a list, array or column with one for each row."""
+    """Returns the entries of some rows of a list, array or column of all rows."""
     if len(values) != count:
         got, expected = f"has {len(values)} entries", f"one for each of {count} rows"
         raise InputError(name, got, expected)

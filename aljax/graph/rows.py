@@ -34,7 +34,7 @@ class GapError(InputError):
     row = 0
 
     def among(self, slices: Sequence[Any], t: int, ids: Any) -> InputError:
-        """The same error with the row's id, and how many such values there are."""
+        """Returns the same error with the row's id, and the number of such values."""
         got = self.got
         frame_ids = slices[t].obs_names if is_anndata(slices[t]) else None
         try:
@@ -218,7 +218,7 @@ def _is_numeral(value: Any) -> bool:
 def _text(
     data: np.ndarray, wrong: np.ndarray, name: str, names: tuple[Hashable, ...] | None
 ) -> InputError:
-    """The error of cells that are no numbers: the first, and how many there are."""
+    """Returns the error of cells that are no numbers: the first, and their number."""
     column = np.argwhere(wrong)[0][1]
     places = np.flatnonzero(wrong[:, column])
     worded = [row for row in places if not _is_numeral(data[row, column])]

@@ -29,7 +29,7 @@ SPARSE_SETS = (*SETS, "hamming", "hellinger")
 
 
 def set_distances(rows: Rows, others: Rows, metric: str) -> Distances:
-    """All distances, in one of `DENSE_SETS` or, of CSR rows, of `SPARSE_SETS`.
+    """Returns all distances, in one of `DENSE_SETS` or, of CSR rows, of `SPARSE_SETS`.
 
     Raises:
         ValueError: The metric is "hellinger", and a value is negative.

@@ -51,7 +51,7 @@ class Slice:
 
 
 def dense_only(data: Sequence[Rows | None]) -> list[np.ndarray | None]:
-    """The features that are dense, and None for the rest."""
+    """Returns the features that are dense, and None for the rest."""
     return [rows if isinstance(rows, np.ndarray) else None for rows in data]
 
 
@@ -69,7 +69,7 @@ def slices_of(
 
 
 def one_for_each(name: str, values: Any, slices: int) -> list[Any]:
-    """A list with an entry, or None, for each slice; None gives None for all."""
+    """Returns a list with an entry, or None, for each slice; of Nones for None."""
     if values is None:
         return [None] * slices
     listed = isinstance(values, Sequence) or (

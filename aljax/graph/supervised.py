@@ -59,7 +59,7 @@ def read_classes(y: Any, rows: int, name: str) -> Int[np.ndarray, "rows"]:
 def read_column(
     y: Any, rows: int, name: str, entry: str = "a value", more: str = ""
 ) -> np.ndarray:
-    """One entry for each row, of any kind; a table of one column is taken, too."""
+    """Reads one entry for each row, of any kind; takes a table of one column, too."""
     if isinstance(y, list) and all(isinstance(i, list) and len(i) == 1 for i in y):
         y = [label for (label,) in y]
     column = as_column(y, name)
@@ -72,7 +72,7 @@ def read_column(
 
 
 def read_texts(y: Any, rows: int, name: str) -> list[str]:
-    """A text for each row.
+    """Returns a text for each row.
 
     Raises:
         InputError: There is not one for each row, or one is not text.
@@ -111,7 +111,7 @@ def read_values(y: Any, rows: int, name: str) -> Float[np.ndarray, "rows targets
 def intersect_classes(
     graph: FuzzyGraph, classes: Int[np.ndarray, "points"], target_weight: float
 ) -> FuzzyGraph:
-    """The graph with edges weakened that leave a class, or whose class is unknown."""
+    """Weakens the graph's edges that leave a class, or whose class is unknown."""
     edges = _edges(graph)
     heads, tails = classes[edges.row], classes[edges.col]
     distance = np.where(heads == tails, 0.0, _scale(target_weight))
@@ -122,7 +122,7 @@ def intersect_classes(
 def intersect_discrete(
     graph: FuzzyGraph, y: Any, apart: Callable[..., Any], target_weight: float
 ) -> FuzzyGraph:
-    """The graph with edges weakened by how far ranks, counts or texts are apart."""
+    """Weakens the graph's edges by how far ranks, counts or texts are apart."""
     edges = _edges(graph)
     between = apart(y, edges.row, edges.col)
     distance = np.where(between > 0, _scale(target_weight), 0.0)
@@ -134,7 +134,7 @@ def _edges(graph: FuzzyGraph) -> Any:
 
 
 def _scale(target_weight: float) -> float:
-    """The distance of two classes."""
+    """Returns the distance of two classes."""
     return FAR / (1 - target_weight) if target_weight < 1 else np.inf
 
 
@@ -149,7 +149,7 @@ def intersect_values(
     strengths: Float[np.ndarray, "targets points"],
     target_weight: float,
 ) -> FuzzyGraph:
-    """The graph intersected with that of values; its lists hold the edges of both.
+    """Intersects the graph with that of values; its lists hold the edges of both.
 
     `neighbors` are each row's nearest values, itself first, and `strengths` their
     directed memberships.
@@ -174,7 +174,7 @@ def intersect_values(
 
 
 def restored(weights: Any) -> scipy.sparse.csr_matrix:
-    """Each row's strongest edge made 1, then the union of the two directions."""
+    """Makes each row's strongest edge 1, then the union of the two directions."""
     strongest = weights.max(axis=1).toarray().ravel()
     scale = 1 / np.where(strongest > 0, strongest, 1)
     scaled = weights.multiply(scale[:, None]).tocsr()
@@ -186,7 +186,7 @@ def _on_lists(
     neighbors: Int[np.ndarray, "neighbors points"],
     weights: scipy.sparse.csr_matrix,
 ) -> FuzzyGraph:
-    """A graph of other weights, on lists with each edge at one of its ends or both."""
+    """Puts a graph of other weights on lists with each edge at one end or both."""
     points = neighbors.shape[1]
     heads, tails = np.tile(np.arange(points), len(neighbors)), neighbors.ravel()
     listed = directed(neighbors, (neighbors != np.arange(points)).astype(float))

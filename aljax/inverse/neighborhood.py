@@ -65,7 +65,7 @@ def nearest_rows(
     embedding: Float[Array, "points components"],
     count: int,
 ) -> Int[Array, "count"]:
-    """The rows of the `count` nearest map points, nearest first; exact."""
+    """Returns the rows of the `count` nearest map points, nearest first; exact."""
     points = embedding.shape[0]
     embedding, query = jax.lax.stop_gradient((embedding, query))
     width = max(1, math.isqrt(points // count))
@@ -84,7 +84,7 @@ def nearest_rows(
 def _minima(
     query: Float[Array, "components"], tiles: Float[Array, "width components blocks"]
 ) -> Float[Array, "blocks"]:
-    """Each block's least squared distance, point by point of all blocks at once."""
+    """Finds each block's least squared distance, point by point of all blocks."""
 
     def closer(
         least: Float[Array, "blocks"], points: Float[Array, "components blocks"]
@@ -102,7 +102,7 @@ def neighborhood(
     n_neighbors: Int[Array, ""] | int,
     width: int,
 ) -> Neighborhood:
-    """The nearest map points of a position; which they are is fixed.
+    """Returns the nearest map points of a position; which they are is fixed.
 
     `width`, how many are looked at, is above `n_neighbors`, how many count.
     """
@@ -125,7 +125,7 @@ def taper(near: Neighborhood) -> Float[Array, "neighbors"]:
 
 
 def relative_distance(near: Neighborhood) -> Float[Array, ""]:
-    """The mean distance to the nearest points, in units of theirs to each other.
+    """Returns the mean distance to the nearest points, in units of theirs.
 
     About 1 where the position lies as its neighbors do, large in gaps and outside.
 

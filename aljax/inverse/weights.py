@@ -28,7 +28,7 @@ class Curve(NamedTuple):
 
 
 def mean_weights(near: Neighborhood, curve: Curve) -> Float[Array, "neighbors"]:
-    """The kernel of the map, as wide as the neighbors lie apart; they sum to 1."""
+    """Returns the map's kernel, as wide as the neighbors lie apart; they sum to 1."""
     total = jnp.sum(near.squared * near.present())
     width = jnp.maximum(total / near.n_neighbors, FLOOR)
     kernel = jax.nn.sigmoid(-log_p(near.squared / width, curve.a, curve.b))
@@ -37,7 +37,7 @@ def mean_weights(near: Neighborhood, curve: Curve) -> Float[Array, "neighbors"]:
 
 
 def linear_weights(near: Neighborhood, curve: Curve) -> Float[Array, "neighbors"]:
-    """The mean, moved along a local ridge regression; sum to 1, can be negative.
+    """Moves the mean along a local ridge regression; sum to 1, can be negative.
 
     Far from the neighbors the move levels off at about one of their standard
     deviations, so nothing is extrapolated beyond what they show.

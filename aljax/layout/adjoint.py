@@ -41,7 +41,7 @@ def graph_of(
     local_connectivity: Float[Array, ""] | float = 1.0,
     set_op_mix_ratio: Float[Array, ""] | float = 1.0,
 ) -> FuzzyGraph:
-    """The fuzzy graph of data whose neighbors are given, differentiable in the data.
+    """Makes the fuzzy graph of data whose neighbors are given, differentiably.
 
     Args:
         data: One slice.
@@ -65,7 +65,7 @@ def graph_of(
 
 
 def reweigh(problem: AlignedProblem, graphs: Sequence[FuzzyGraph]) -> AlignedProblem:
-    """The problem with other weights and radii on the same edges, differentiable.
+    """Returns the problem with other weights and radii on its edges, differentiably.
 
     Args:
         problem: Stacked from graphs with the same lists of neighbors.
@@ -127,7 +127,7 @@ class Unrolled(eqx.Module):
     def solve(
         self, problem: AlignedProblem, params: LayoutParams, start: Maps
     ) -> Solution:
-        """The maps after the last epoch."""
+        """Returns the maps after the last epoch."""
         shifts = shifts_of(problem, self.n_shifts)
         epochs = (self.n_epochs, self.last or self.n_epochs)
         maps = _unroll(

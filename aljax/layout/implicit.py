@@ -230,7 +230,7 @@ def _settled(
 def settled(
     problem: AlignedProblem, params: LayoutParams, start: Maps, **pace: Any
 ) -> Maps:
-    """The maps after `epochs` more, at `rate` times the layout's own."""
+    """Returns the maps after `epochs` more, at `rate` times the layout's own."""
     if not pace["epochs"]:
         return start
     return _settled(problem, params, start, shifts=shifts_of(problem), **pace)

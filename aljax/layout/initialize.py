@@ -132,7 +132,7 @@ def _complete(
     n_components: int,
     seed: int,
 ) -> list[Start]:
-    """The given maps, and those made from their mates, nearest to a given one first."""
+    """Completes given maps by those made from mates, nearest to a given one first."""
     maps = list(starts)
     for t in unplaced(starts):
         maps[t] = from_mates(
@@ -189,7 +189,7 @@ def from_mates(
     start: Start | None = None,
     frame: Start | None = None,
 ) -> Start:
-    """A start for slice t from the maps that are there.
+    """Returns a start for slice t from the maps that are there.
 
     Args:
         t: The slice.
@@ -255,7 +255,7 @@ def _spread(start: Start, adjacency: scipy.sparse.csr_matrix) -> None:
 
 
 def beside(frame: Start, group: Start) -> Start:
-    """A group of points, made small and put to the right of a frame."""
+    """Returns a group of points, made small and put to the right of a frame."""
     low, high = frame.min(axis=0), frame.max(axis=0)
     extent = float((high - low).max()) or 1.0
     centered = group - group.mean(axis=0)

@@ -174,7 +174,7 @@ def repulsion_by_leaves(
 
 
 def _near(embedding: Array, degrees: Array, leaves: Leaves) -> Meeting:
-    """The points of near leaves, each pair once."""
+    """Returns the points of near leaves, each pair once."""
     heads, tails = leaves.heads, leaves.tails
     rows, pulled = embedding[:, leaves.points], degrees[leaves.points]
     rows, pulled = rows.swapaxes(0, 1), pulled[..., None]
@@ -186,7 +186,7 @@ def _near(embedding: Array, degrees: Array, leaves: Leaves) -> Meeting:
 
 
 def _far(embedding: Array, degrees: Array, leaves: Leaves) -> Meeting:
-    """The means of far leaves, each pair twice."""
+    """Returns the means of far leaves, each pair twice."""
     pulled = jnp.sum(degrees[leaves.points] * leaves.inside, axis=1)
     means, weights = _means(embedding, leaves), pulled[:, None] * _count(leaves)
     return Meeting(means, means, leaves.far * (weights + weights.T))
@@ -266,7 +266,7 @@ def along(curved: Repelled, direction: Array) -> Float[Array, "components points
 
 
 def own_blocks(curved: Repelled) -> Float[Array, "components components points"]:
-    """The block of each point with itself."""
+    """Returns the block of each point with itself."""
     leaves = curved.leaves
     share = curved.of_leaf / jnp.maximum(_count(leaves), 1) ** 2
     return curved.by_point.at[..., leaves.points].add(share[..., None] * leaves.inside)

@@ -59,7 +59,7 @@ class LossTerms(eqx.Module):
     alignment: Float[Array, "*epochs slices"]
 
     def total(self) -> Float[Array, "*epochs"]:
-        """The objective: all terms of all slices."""
+        """Returns the objective: all terms of all slices."""
         return jnp.sum(reduce(operator.add, jax.tree.leaves(self)), axis=-1)
 
 

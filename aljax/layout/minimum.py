@@ -93,13 +93,13 @@ class Curvature(NamedTuple):
 
 
 def exact_shifts(problem: AlignedProblem) -> Shifts:
-    """All shifts: each pair of points once, and nothing left to chance."""
+    """Returns all shifts: each pair of points once, and nothing left to chance."""
     half = max(1, problem.degrees.shape[1] // 2)
     return draw_shifts(jax.random.key(0), problem.n_points, n_shifts=half)
 
 
 def loss(theta: Theta, maps: Maps) -> Float[Array, ""]:
-    """The exact loss, or the anchored one."""
+    """Returns the exact loss, or the anchored one."""
     problem, params, anchor, ridge = theta
     if anchor is None:
         return aligned_loss(maps, problem, params, exact_shifts(problem)).total()
@@ -120,12 +120,12 @@ def moving(problem: AlignedProblem) -> Bool[Array, "slices points"]:
 
 
 def slope(theta: Theta, maps: Maps) -> Maps:
-    """The gradient of the loss."""
+    """Returns the gradient of the loss."""
     return jax.grad(partial(loss, theta))(maps)
 
 
 def curvature(theta: Theta, maps: Maps) -> Curvature:
-    """The second derivatives of the loss, all but those of a density."""
+    """Returns the second derivatives of the loss, all but those of a density."""
     problem, params, anchor, _ = theta
     slices, _, points = maps.shape
     curve = params.a, params.b
@@ -146,7 +146,7 @@ def curvature(theta: Theta, maps: Maps) -> Curvature:
 
 
 def _held(theta: Theta) -> tuple[Array, Energy]:
-    """The other ends of the alignment's pairs, and their energies."""
+    """Returns the other ends of the alignment's pairs, and their energies."""
     problem, params, *_ = theta
     slices, points = problem.pulls.shape
     later = (jnp.arange(slices)[:, None] + jnp.asarray(problem.offsets)) % slices
@@ -212,7 +212,7 @@ def model(theta: Theta, maps: Maps) -> Model:
 
 
 def _stiffness(theta: Theta, curved: Curvature) -> Float[Array, "slices 1 points"]:
-    """The norm of each point's own block, 1 where there is none."""
+    """Returns the norm of each point's own block, 1 where there is none."""
     blocks_of_points = jax.vmap(own_blocks)(curved.repelled).transpose(1, 2, 0, 3)
     for tails, blocks in curved.bonds:
         blocks_of_points += jnp.sum(blocks, axis=3)
@@ -233,7 +233,7 @@ def find_minimum(
     rtol: float | Float[Array, ""],
     max_steps: int,
 ) -> Minimum:
-    """A minimum from a start."""
+    """Returns a minimum from a start."""
     moves = moving(theta.problem)[:, None]
 
     def both(maps: Maps) -> tuple[Float[Array, ""], Maps]:
@@ -254,7 +254,7 @@ def newton_step(
 
 @eqx.filter_custom_jvp
 def following(maps: Maps, theta: Theta, rtol: float | Float[Array, ""]) -> Maps:
-    """The minimum itself, which moves as theta does: dY = -H^+ d(slope)."""
+    """Returns the minimum itself, which moves as theta does: dY = -H^+ d(slope)."""
     del theta, rtol
     return maps
 
@@ -330,7 +330,7 @@ def _linked(
 
 
 def project(direction: Maps, flat: Flat) -> Maps:
-    """The part of a direction that is neither flat nor of points that stay."""
+    """Returns the part of a direction that is neither flat nor of points that stay."""
     inside = direction * flat.moving[:, None]
     along = jnp.einsum("iscp,scp->i", flat.basis, inside)
     return inside - jnp.einsum("i,iscp->scp", along, flat.basis)

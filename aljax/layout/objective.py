@@ -30,7 +30,7 @@ def aligned_loss(
     params: LayoutParams,
     shifts: Shifts,
 ) -> LossTerms:
-    """The objective of a whole sequence, term by term and slice by slice.
+    """Returns the objective of a whole sequence, term by term and slice by slice.
 
     Args:
         maps: Stacked maps, as from `stack_maps` (map units).
@@ -136,7 +136,7 @@ def check_terms(terms: Any, history: LossTerms) -> LossTerms:
 def ahead(
     values: Float[Array, "slices ..."], offsets: Sequence[int]
 ) -> Float[Array, "slices offsets ..."]:
-    """The values so many slices after each, around the end of the sequence."""
+    """Returns the values so many slices after each, around the end of the sequence."""
     if not offsets:
         return jnp.zeros((values.shape[0], 0, *values.shape[1:]), values.dtype)
     later = [jnp.roll(values, -o, axis=0) for o in offsets]
@@ -146,7 +146,7 @@ def ahead(
 def with_density(
     terms: LossTerms, params: LayoutParams, densities: Callable[[], Array]
 ) -> LossTerms:
-    """The terms, and that of the density where it is asked for and acts."""
+    """Returns the terms, and that of the density where it is asked for and acts."""
     weights = params.dens_lambda
     if weights is None:
         return terms

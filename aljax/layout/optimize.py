@@ -55,7 +55,7 @@ class LayoutState(eqx.Module):
         return -(-int(self.epoch) // stride_of(int(self.n_epochs)))
 
     def losses(self) -> LossTerms:
-        """The rows of `history` that are filled."""
+        """Returns the rows of `history` that are filled."""
         rows = self.recorded()
         return jax.tree.map(
             lambda term: on_device(np.asarray(term)[:rows]), self.history
@@ -82,7 +82,7 @@ def stride_of(n_epochs: Any) -> Any:
 
 
 def recorded_epochs(rows: int, n_epochs: int | None) -> Int[np.ndarray, "_"]:
-    """The epochs of the first rows of a history; None is a default number of epochs."""
+    """Returns the epochs of a history's rows; None is a default number of epochs."""
     # Before version 0.2 there were more rows, a tenth of any number of epochs.
     stride = RECORD_EVERY if rows > RECORDS else stride_of(n_epochs or 0)
     return np.arange(rows) * stride
@@ -133,7 +133,7 @@ def init(
     optimizer: optax.GradientTransformation = ADAM,
     terms: type[LossTerms] = LossTerms,
 ) -> LayoutState:
-    """The state before the first of `n_epochs` epochs.
+    """Returns the state before the first of `n_epochs` epochs.
 
     Args:
         maps: The start, stacked.
@@ -235,7 +235,7 @@ def step(
 
 
 def _acting(params: LayoutParams, state: LayoutState) -> LayoutParams:
-    """The settings of an epoch: a density acts in the last `dens_frac` of them."""
+    """Returns an epoch's settings: a density acts in the last `dens_frac` of them."""
     if params.dens_lambda is None:
         return params
     share: Any = params.dens_frac
@@ -346,7 +346,7 @@ def run_rows(
     *,
     n_shifts: int,
 ) -> LayoutState:
-    """`run` over rows whose arrays stand along a first axis, in step with each other.
+    """Runs rows whose arrays stand along a first axis, in step, as `run` does one.
 
     The epoch is one number for all rows: mapped, it would turn the branch that
     records the loss into one that is always taken.

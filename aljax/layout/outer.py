@@ -179,7 +179,7 @@ def min_dists(
 def curve_of(
     min_dist: Float[Array, ""], spread: Float[Array, ""] | float = 1.0
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """A and b as `find_ab_params` fits them, differentiable.
+    """Returns a and b as `find_ab_params` fits them, differentiable.
 
     Args:
         min_dist: Distance up to which points count as together (map units, 0 to

@@ -219,7 +219,7 @@ def _pack_problem(problem: AlignedProblem, rows: Rows) -> PackedProblem:
 def _mates_of_all(
     problem: AlignedProblem, begins: Int[np.ndarray, "slices"]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """The mates in all slices as one list for each point, and what belongs to them."""
+    """Joins the mates in all slices to one list for each point, and their values."""
     strengths = np.asarray(problem.strengths)
     slices, points = strengths.shape[0], strengths.shape[-1]
     later = np.arange(slices)[:, None] + np.array(problem.offsets, int)
@@ -266,7 +266,7 @@ def packed_loss(
     params: LayoutParams,
     shifts: Shifts,
 ) -> LossTerms:
-    """`aligned_loss` of a packed problem, given to `run` as `loss`: terms by row."""
+    """Computes `aligned_loss` of a packed problem, as `loss` of `run`: terms by row."""
     space, maps = params.space, lifted(maps, params.space)
     everywhere = _joined(maps)
     attraction = partial(losses.attraction, space=space)
@@ -316,7 +316,7 @@ def _densities(
     problem: PackedProblem,
     params: LayoutParams,
 ) -> Float[Array, "rows"]:
-    """`losses.density` of each slice, in the first of its rows."""
+    """Returns `losses.density` of each slice, in the first of its rows."""
     count, length = problem.degrees.shape
     tables = _joined(problem.neighbors), _joined(problem.shares)
     curve = (jnp.repeat(setting, length) for setting in (params.a, params.b))

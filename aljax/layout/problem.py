@@ -73,7 +73,7 @@ class LayoutParams(eqx.Module):
 def layout_params(
     layout: LayoutConfig, alignment: AlignmentConfig, *, slices: int
 ) -> LayoutParams:
-    """The array leaves of a configuration, one value for each slice.
+    """Returns the array leaves of a configuration, one value for each slice.
 
     Raises:
         InputError: If a list has the wrong length, or a curve cannot be fitted.
@@ -97,7 +97,7 @@ def layout_params(
 
 
 def _leaf(name: str, value: Any) -> Array:
-    """A setting in JAX's own float type, which holds less than Python's."""
+    """Returns a setting in JAX's own float type, which holds less than Python's."""
     with np.errstate(over="ignore"):
         read = as_floats(value)
     if not np.isfinite(np.asarray(read)).all():
@@ -182,7 +182,7 @@ def stack(
 
 
 def radii_of(graph: FuzzyGraph, name: str) -> np.ndarray:
-    """The local radii of the data, which a graph without distances lacks.
+    """Returns the local radii of the data, which a graph without distances lacks.
 
     Raises:
         InputError: It does; `name` is the argument.
@@ -263,7 +263,7 @@ def shared_width(mates: int) -> int:
 def _stack_rows(
     values: PerRow, order: np.ndarray, sizes: Sequence[int], *, default: float
 ) -> np.ndarray:
-    """A value for each row, shuffled and padded with `default`."""
+    """Returns a value for each row, shuffled and padded with `default`."""
     stacked = np.full(order.shape, default)
     for t, entries in enumerate(values or ()):
         if entries is not None:
@@ -295,7 +295,7 @@ def stack_maps(
 def unstack_maps(
     maps: Float[Array, "slices components points"], problem: AlignedProblem
 ) -> list[Float[np.ndarray, "_ components"]]:
-    """The maps in the user's order, each `(points, components)`."""
+    """Returns the maps in the user's order, each `(points, components)`."""
     stacked, order = np.asarray(maps), np.asarray(problem.order)
     unstacked = []
     for t, size in enumerate(np.asarray(problem.n_points)):

@@ -56,7 +56,7 @@ def read_devices(devices: Any, n_slices: int) -> Mesh | None:
 
 
 def _mesh(grid: np.ndarray) -> Mesh:
-    """A mesh in which the compiler sees to the communication: none is spelt out."""
+    """Returns a mesh in which the compiler sees to the communication."""
     return Mesh(grid, (SLICES, POINTS), axis_types=(AxisType.Auto, AxisType.Auto))
 
 
@@ -81,7 +81,7 @@ def _listed(devices: Any) -> list[Any]:
 
 
 def mesh_of(devices: Sequence[Any], n_slices: int, *, processes: int = 1) -> Mesh:
-    """A mesh that shares out the slices first, and points where devices are left.
+    """Makes a mesh that shares out the slices first, and points where devices are left.
 
     Args:
         devices: In the order of their processes.
@@ -139,7 +139,7 @@ def check_random() -> None:
 
 
 def cuts(axis: str) -> int:
-    """The number of parts into which the mesh in force cuts slices, or points."""
+    """Counts the parts into which the mesh in force cuts slices, or points."""
     return dict(jax.sharding.get_abstract_mesh().shape).get(axis, 1)
 
 
@@ -149,7 +149,7 @@ def sharded_loss(
     params: LayoutParams,
     shifts: Shifts,
 ) -> LossTerms:
-    """`aligned_loss` on the devices of the mesh in force, given to `run` as `loss`."""
+    """Computes `aligned_loss` on the mesh in force; `run` takes it as `loss`."""
     of_slice = repulsion
     if cuts(POINTS) > 1:  # each map whole on all devices that share its points
         maps = jax.lax.with_sharding_constraint(maps, PartitionSpec(SLICES))
@@ -188,7 +188,7 @@ def _repulsion_in_blocks(
 def _ahead(
     values: Float[Array, "slices ..."], offsets: Sequence[int]
 ) -> Float[Array, "slices offsets ..."]:
-    """`objective.ahead`; devices that share the slices exchange those at their ends.
+    """Does as `objective.ahead`; devices exchange the slices at their ends.
 
     (From `roll` the compiler makes that, too, but for the gradient of some shapes it
     gathers the whole sequence.)
@@ -234,7 +234,7 @@ class Placed(NamedTuple):
 
 
 def round_to(number: int, multiple: int) -> int:
-    """The least multiple that is not less than a number."""
+    """Returns the least multiple that is not less than a number."""
     return -(-number // multiple) * multiple
 
 
@@ -339,14 +339,14 @@ def _axes(name: str) -> tuple[str, ...]:
 
 
 def widths_of(problem: AlignedProblem) -> dict[str, int]:
-    """The length of each axis of a problem's arrays, by name."""
+    """Returns the length of each axis of a problem's arrays, by name."""
     tables = ("neighbors", "mates")
     axes = [zip(_axes(t), getattr(problem, t).shape, strict=True) for t in tables]
     return dict(axes[0]) | dict(axes[1])
 
 
 def _fill(array: Array, shape: Sequence[int]) -> np.ndarray:
-    """An array made larger: by points that stand alone, by weights of 0."""
+    """Returns an array made larger: by points that stand alone, by weights of 0."""
     values = np.asarray(array)
     if values.dtype.kind == "i" and values.ndim > 1:
         larger = np.broadcast_to(np.arange(shape[-1]), shape).astype(values.dtype)
@@ -357,7 +357,7 @@ def _fill(array: Array, shape: Sequence[int]) -> np.ndarray:
 
 
 def local(array: Array, mesh: Mesh, axis: int = 0) -> np.ndarray:
-    """The part of an array that this process holds; slices stand along `axis`."""
+    """Returns this process's part of an array whose slices stand along `axis`."""
     if array.is_fully_addressable:
         return np.asarray(array)
     cut = NamedSharding(mesh, PartitionSpec(*[None] * axis, SLICES))
@@ -369,7 +369,7 @@ def local(array: Array, mesh: Mesh, axis: int = 0) -> np.ndarray:
 
 
 def collect(state: LayoutState, problem: AlignedProblem, *, mesh: Mesh) -> LayoutState:
-    """The state without the padding that `place` gave it, on the host.
+    """Returns the state without the padding that `place` gave it, on the host.
 
     Args:
         state: As `run` left it on the mesh.

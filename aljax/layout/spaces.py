@@ -48,7 +48,7 @@ def on_sphere(x: Points) -> Lifted:
 
 
 def haversine(x: Points, y: Points) -> Lengths:
-    """The angle between unit vectors (radians)."""
+    """Returns the angle between unit vectors (radians)."""
     chord = jnp.sum((x - y) ** 2, axis=0)
     return 2 * jnp.arctan2(_root(chord), _root(4 - chord))
 
@@ -92,7 +92,7 @@ def direction(x: Points) -> Lifted:
 
 
 def centered_direction(x: Points) -> Lifted:
-    """`direction` of points whose mean is subtracted."""
+    """Returns `direction` of points whose mean is subtracted."""
     return direction(x - jnp.mean(x, axis=0))
 
 
@@ -258,7 +258,7 @@ def squared_distance(x: Points, y: Points, space: Space = None) -> Lengths:
 
 
 def _pairwise(function: Callable[..., Any]) -> Callable[..., Lengths]:
-    """A function of two points as one of many pairs."""
+    """Returns a function of two points as one of many pairs."""
 
     def distances(x: Points, y: Points, **kwds: Any) -> Lengths:
         def apart(x: Array, y: Array) -> Array:

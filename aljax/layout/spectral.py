@@ -27,7 +27,7 @@ Solver = Callable[..., Eigen]  # of a matrix, how many, and a vector to begin wi
 
 
 def pca(data: Float[np.ndarray, "points features"], n_components: int) -> Start:
-    """The leading principal components, scaled to the extent of a start.
+    """Returns the leading principal components, scaled to the extent of a start.
 
     Components beyond the data's own dimensions are 0.
     """
@@ -47,7 +47,7 @@ def pca(data: Float[np.ndarray, "points features"], n_components: int) -> Start:
 def axes_of(
     spread: Float[np.ndarray, "features features"], n_components: int
 ) -> Float[np.ndarray, "features _"]:
-    """The principal axes, as columns, of a matrix of second moments."""
+    """Returns the principal axes, as columns, of a matrix of second moments."""
     vectors = np.linalg.eigh(spread)[1][:, ::-1]
     return _fix_signs(vectors[:, :n_components])
 
@@ -59,7 +59,7 @@ def spectral(
     data: Float[np.ndarray, "points features"] | None = None,
     solve: Solver | None = None,
 ) -> Start:
-    """The smoothest vectors on the graph; connected components side by side.
+    """Returns the smoothest vectors on the graph; connected components side by side.
 
     Each component larger than the map has dimensions to spare is laid out by the
     leading nontrivial eigenvectors of D^-1/2 A D^-1/2; a smaller one, or one for

@@ -21,7 +21,7 @@ from aljax.metrics.ranks import read_map
 def local_radii(
     rows: Any, *, n_neighbors: int = 15, metric: str = "euclidean"
 ) -> Float[np.ndarray, "points"]:
-    """Each row's local radius: how far its neighbors lie on average, as a logarithm.
+    """Returns each row's local radius, the log of how far its neighbors lie on average.
 
     Args:
         rows: Data or positions, as `aljax.fit` takes a slice.

@@ -23,7 +23,7 @@ TILE = 1000  # rows whose distances are held at once
 
 
 def _varying(correlate: Callable[..., Any]) -> Callable[..., float]:
-    """A correlation that is NaN where one of the two samples does not vary."""
+    """Returns a correlation that is NaN where one of the two samples does not vary."""
 
     def guarded(x: np.ndarray, y: np.ndarray) -> float:
         varies = x.size > 1 and np.ptp(x) > 0 and np.ptp(y) > 0
@@ -33,7 +33,7 @@ def _varying(correlate: Callable[..., Any]) -> Callable[..., float]:
 
 
 def _stress(x: np.ndarray, y: np.ndarray) -> float:
-    """The share of `x` (0 to 1) that the best multiple of `y` does not explain."""
+    """Returns the share of `x` (0 to 1) that no multiple of `y` explains."""
     total, across = float(x @ x), float(y @ y)
     if not total > 0:
         return float("nan")
@@ -59,7 +59,7 @@ def shepard(
     seed: int = 0,
     per_point: bool = False,
 ) -> Measured:
-    """The correlation of distances in data and map (-1 to 1, 1 is best).
+    """Returns the correlation of distances in data and map (-1 to 1, 1 is best).
 
     Args:
         data: The rows.
@@ -91,7 +91,7 @@ def normalized_stress(
     seed: int = 0,
     per_point: bool = False,
 ) -> Measured:
-    """The share of the data's distances that the map's leave (0 to 1, 0 is best).
+    """Returns the share of the data's distances that the map's leave (0 to 1; 0 best).
 
     The scale is free because maps have no units: it is Kruskal's stress with the
     factor alpha that is best for the map.  Arguments and errors are those of `shepard`.

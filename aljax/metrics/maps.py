@@ -37,7 +37,7 @@ def trustworthiness(
     rows: Chosen = None,
     per_point: bool = False,
 ) -> Measured:
-    """The degree to which neighbors in the map are neighbors in the data (0 to 1).
+    """Measures how far neighbors in the map are neighbors in the data (0 to 1).
 
     Args:
         data: The rows.
@@ -68,7 +68,7 @@ def continuity(
     rows: Chosen = None,
     per_point: bool = False,
 ) -> Measured:
-    """The degree to which neighbors in the data are neighbors in the map (0 to 1).
+    """Measures how far neighbors in the data are neighbors in the map (0 to 1).
 
     It is trustworthiness with the two exchanged: low where the map tears rows apart.
     Arguments and errors are those of `trustworthiness`.
@@ -88,7 +88,7 @@ def neighborhood_preservation(
     rows: Chosen = None,
     per_point: bool = False,
 ) -> Measured:
-    """The share |N_i & M_i| / k of the k nearest rows that stay so in the map (0 to 1).
+    """Returns the share |N_i & M_i| / k of the k nearest rows that stay so (0 to 1).
 
     N_i are row i's k nearest in the data, M_i in the map; nearest-neighbor search
     calls it recall.  Arguments and errors are those of `trustworthiness`; the
@@ -109,7 +109,7 @@ def neighborhood_jaccard(
     rows: Chosen = None,
     per_point: bool = False,
 ) -> Measured:
-    """The overlap |N_i & M_i| / |N_i | M_i| of the k nearest in data and map (0 to 1).
+    """Returns the overlap |N_i & M_i| / |N_i | M_i| of the k nearest rows (0 to 1).
 
     It orders single points as `neighborhood_preservation` does, and is lower.
     Arguments and errors are those of `trustworthiness`.
@@ -168,7 +168,7 @@ def _neighbor_codes(
     n_neighbors: float,
     rows: Chosen,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The labels of each row's neighbors, and its own, as places in their order."""
+    """Returns the labels of each row's neighbors, and its own, as their places."""
     points = len(embedding := as_positions(embedding, "embedding"))
     k = count_neighbors(n_neighbors, points)
     expected = f"text or numbers, one for each of {points} points"
@@ -189,7 +189,7 @@ def reconstruction_error(
     *,
     per_point: bool = False,
 ) -> Measured:
-    """The mean squared difference of rows and their reconstructions (at least 0).
+    """Returns the mean squared difference of rows and reconstructions (at least 0).
 
     mean_i mean_f (x_if - r_if)^2, in squared units of the data, or with `per_point`
     the mean over f for each row; the mean of the columns as reconstruction has the
@@ -210,7 +210,7 @@ def bootstrap_interval(
     draws: int = 2000,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """The percentile interval of a mean, such as of a measure `per_point`.
+    """Returns the percentile interval of a mean, such as of a measure `per_point`.
 
     Args:
         values: Values whose mean it is; NaN are left out, and without others both

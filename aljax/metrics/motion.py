@@ -39,7 +39,7 @@ Data = Sequence[Float[np.ndarray, "_ ..."]]
 def displacement(
     maps: Maps, relations: Relations, *, per_point: bool = False
 ) -> Measured:
-    """The distance of mates in consecutive maps, in units of the maps' radius.
+    """Returns the distance of mates in consecutive maps, in units of the maps' radius.
 
     Args:
         maps: One map for each slice, in the order of the rows.
@@ -60,7 +60,7 @@ def displacement(
 def displacement_without_drift(
     maps: Maps, relations: Relations, *, per_point: bool = False
 ) -> Measured:
-    """`displacement` after the best rotation and shift of each pair of maps.
+    """Returns `displacement` after the best rotation and shift of each pair of maps.
 
     The rest is motion of points against each other, without drift and turns of whole
     maps.  Arguments, results and errors are those of `displacement`.
@@ -79,7 +79,7 @@ def coherence(
     n_neighbors: float = 15,
     per_point: bool = False,
 ) -> Measured:
-    """The degree to which neighbors in the data move the same way in the map (-1 to 1).
+    """Measures how far neighbors in the data move the same way in the map (-1 to 1).
 
     The mean cosine between a mate's motion and those of its k nearest mates in the
     earlier slice, after the best rotation and shift of each pair of maps; a pair of
@@ -141,7 +141,7 @@ def missed_motion(
     n_neighbors: float = 15,
     per_point: bool = False,
 ) -> Measured:
-    """The degree to which mates stay whose neighborhood changed (0 to 1, 0 is best).
+    """Measures how far mates stay whose neighborhood changed (0 to 1; 0 is best).
 
     For mates that lose at least four fifths of their k nearest mates in the data: the
     share of all mates of the sequence that move at least as far in the map.  1: they
@@ -165,7 +165,7 @@ def stability(
     correlation: Literal["pearson", "spearman", "stress"] = "pearson",
     per_point: bool = False,
 ) -> Measured:
-    """The correlation of displacements in data and map (-1 to 1, 1 is best).
+    """Returns the correlation of displacements in data and map (-1 to 1, 1 is best).
 
     Args:
         data: The slices, with the same columns.
@@ -252,7 +252,7 @@ def _count_among(mates: int, n_neighbors: float) -> int:
 def _kept_and_moved(
     data: Data, maps: Maps, relations: Relations, n_neighbors: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The share of neighbors each mate keeps in the data, and how far it moves."""
+    """Returns how many neighbors each mate keeps in the data, and how far it moves."""
     kept, counted = [np.zeros(0)], []
     in_data = consecutive(data, relations, name="data", comparable=False)
     for pair, moves in zip(in_data, consecutive(maps, relations), strict=True):

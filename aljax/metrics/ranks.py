@@ -34,12 +34,12 @@ Measured = Any  # a float, or with `per_point` an array of one value for each ro
 
 
 def summary(values: np.ndarray, per_point: bool) -> Measured:
-    """The values themselves, or their mean as a float."""
+    """Returns the values themselves, or their mean as a float."""
     return values if per_point else float(values.mean(dtype=np.float64))
 
 
 def count_neighbors(n_neighbors: float, points: int) -> int:
-    """The number of neighbors that `n_neighbors`, a count or a share, stands for."""
+    """Returns how many neighbors `n_neighbors` means, a count or a share."""
     real = isinstance(n_neighbors, numbers.Real) and not isinstance(n_neighbors, bool)
     share = real and 0 < n_neighbors < 0.5
     whole = real and float(n_neighbors).is_integer() and 1 <= n_neighbors < points / 2
@@ -68,7 +68,7 @@ def read_pair(data: Any, embedding: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read_map(embedding: Any, points: int) -> np.ndarray:
-    """The positions of so many rows of data."""
+    """Returns the positions of so many rows of data."""
     embedding = as_positions(embedding, "embedding")
     if len(embedding) != points:
         got = f"has {len(embedding)} rows"
@@ -78,7 +78,7 @@ def read_map(embedding: Any, points: int) -> np.ndarray:
 
 
 def read_rows(rows: Any, points: int) -> Int[np.ndarray, "_"]:
-    """The indices of the rows to measure: all, those listed, or a mask's."""
+    """Returns the indices of the rows to measure: all, those listed, or a mask's."""
     if rows is None:
         return np.arange(points)
     try:
@@ -104,7 +104,7 @@ def read_rows(rows: Any, points: int) -> Int[np.ndarray, "_"]:
 def nearest_rows(
     positions: np.ndarray, n_neighbors: int, rows: Chosen = None
 ) -> Int[np.ndarray, "_ neighbors"]:
-    """The nearest to each of the rows."""
+    """Returns the nearest to each of the rows."""
     near = _in_tiles(_take, positions, positions, n_neighbors, rows)
     return near[:, :n_neighbors]
 
@@ -131,7 +131,7 @@ def _in_tiles(
     n_neighbors: int,
     rows: Chosen,
 ) -> np.ndarray:
-    """The kernel's results, in double precision where single cannot tell the nearest.
+    """Runs the kernel, in double precision where single cannot tell the nearest.
 
     Arrays are padded, so that slices of all sizes share a few programs.
     """
@@ -182,7 +182,7 @@ def _rank(
 def _share(
     distances: Float[Array, "points"], near: Int[Array, "neighbors"], count: Any
 ) -> Int[Array, ""]:
-    """The number of the first `count` points that are among the nearest of as many."""
+    """Counts the first `count` points that are among the nearest of as many."""
     nearest = jax.lax.top_k(-distances, near.size)[1]
     first = (jnp.arange(near.size) < count).astype(jnp.int32)
     among = jnp.zeros(distances.size, jnp.int32).at[nearest].set(first)
@@ -200,7 +200,7 @@ def place_neighbors(
     width: int,
     place: Callable[..., Any] = _rank,
 ) -> tuple[Any, Bool[Array, "rows"]]:
-    """`place` of each row's distances in the data and its nearest in the map.
+    """Returns `place` of each row's distances in the data and its nearest in the map.
 
     Data and embedding are padded to more than `n_points`, and the k nearest to
     `width`.  The second result is True for rows whose k nearest drown in rounding.
@@ -222,7 +222,7 @@ def _distances(
     n_points: Int[Array, ""] | int,
     n_neighbors: Int[Array, ""] | int,
 ) -> Callable[[Int[Array, ""]], tuple[Float[Array, "points"], Bool[Array, ""]]]:
-    """A function from a row to what sorts its distances, and whether its k drown.
+    """Makes a function from a row to what sorts its distances, and whether its k drown.
 
     Infinite to itself and to padding.
     """

@@ -151,7 +151,7 @@ def hues_of(
 
 
 def color_map(labels: Any, values: Any, size: int, **colored: Any) -> Coloring:
-    """`color_by` for one map, given its rows' classes or values alone."""
+    """Reads `color_by` of one map, given its rows' classes or values alone."""
     labels, values = (None if rows is None else [rows] for rows in (labels, values))
     return color_by(labels, values, [size], **colored)
 

@@ -120,7 +120,7 @@ def _positions(maps: list[np.ndarray], data: Sequence[Any] | None) -> list[np.nd
 
 
 def _new_pair(coloring: Coloring, heading: str) -> list[Axes]:
-    """The two panels of a new figure with a heading."""
+    """Returns the two panels of a new figure with a heading."""
     width = 2 * SIDE
     size = width, SIDE + 0.7 + style.legend_height(coloring, width)
     figure = style.Picture(figsize=size, layout="constrained")

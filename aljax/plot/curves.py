@@ -32,7 +32,7 @@ def trajectories(
     heading: str = "",
     limit: int | None = 2_000,
 ) -> go.Figure:
-    """Each member as a smooth cubic curve through the slices, up along the third axis.
+    """Draws members as smooth cubic curves through the slices, up the third axis.
 
     A member that is absent from a slice has a curve for each stay.
 
@@ -88,7 +88,7 @@ def trajectories(
 
 
 def _curves(tracks: Tracks, chosen: np.ndarray) -> np.ndarray:
-    """`(members, steps + 1, 3)`, NaN in gaps and at the end: plotly lifts the pen."""
+    """Returns curves, NaN in gaps and at the end, where plotly lifts the pen."""
     last = len(tracks.maps) - 1
     smooth = max(1, min(STEPS, POINTS // (last * len(chosen))))
     times = np.linspace(0, last, last * smooth + 1)

@@ -180,7 +180,7 @@ def _bytes(color: Any) -> list[int]:
 
 
 def _column(name: str, rows: list[np.ndarray]) -> dict[str, Any]:
-    """A column of values or of classes, by its type and its number of kinds."""
+    """Returns a column of values or of classes, by its type and its number of kinds."""
     joined = np.concatenate(rows)
     many = joined.dtype.kind in "iu" and len(np.unique(joined)) > style.LEGEND_LIMIT
     return (_numbers if joined.dtype.kind == "f" or many else _classes)(name, rows)

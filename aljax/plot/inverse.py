@@ -31,7 +31,7 @@ def inverse_grid(
     ax: Any = None,
     slice: Any = -1,  # noqa: A002
 ) -> Figure:
-    """A map with query points on the left, their reconstructions on the right.
+    """Draws a map with query points, and their reconstructions beside it.
 
     Args:
         model: A fitted estimator, an `AlignedEmbedding`, or a map (points, components).

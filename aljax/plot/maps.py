@@ -39,7 +39,7 @@ def points(
     title: str | None = None,
     density: bool | None = None,
 ) -> Figure:
-    """One map.
+    """Draws one map.
 
     Args:
         model: A fitted estimator, an `AlignedEmbedding`, or a map (points, components);
@@ -137,7 +137,7 @@ def slices(
 
 
 def _panels(count: int, coloring: Coloring, heading: str) -> list[Axes]:
-    """The panels of a new figure with a heading, in rows that are nearly full."""
+    """Makes the panels of a new figure with a heading, in rows nearly full."""
     rows = -(-count // (5 if count <= 20 else 6))
     columns = -(-count // rows)
     width = PANEL * max(columns, 2)
@@ -148,7 +148,7 @@ def _panels(count: int, coloring: Coloring, heading: str) -> list[Axes]:
 
 
 def _title(panel: Axes, text: str) -> None:
-    """A title that fits above its panel, in two lines and smaller if need be."""
+    """Fits a title above its panel, in two lines and smaller if need be."""
     if len(text) > 26 and ", " in text:
         text = text.replace(", ", "\n", 1)
     longest = max(map(len, text.splitlines()), default=0)

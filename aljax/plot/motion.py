@@ -250,7 +250,7 @@ def _draw_distances(axis: Axes, shared: list[np.ndarray], color: Any) -> None:
 
 
 def _farthest(moved: list[np.ndarray]) -> tuple[list[int], list[int]]:
-    """The step and place in it of those that move most in each stretch of steps."""
+    """Finds the step and place of those that move most in each stretch of steps."""
     every = -(-len(moved) // NAMED)
     steps, rows = [], []
     for start in range(0, len(moved), every):

@@ -17,7 +17,7 @@ Map = Float[np.ndarray, "_ components"]
 
 
 def read_maps(model: Any) -> list[Map]:
-    """The maps of a fitted estimator, an `AlignedEmbedding`, an array or a list."""
+    """Reads the maps of a fitted estimator, `AlignedEmbedding`, array or list."""
     model = _fitted(model)
     if isinstance(model, AlignedEmbedding):
         return model.slices()
@@ -42,7 +42,7 @@ def read_maps(model: Any) -> list[Map]:
 
 
 def several_maps(model: Any) -> list[Map]:
-    """`read_maps` for a sequence: a single map is refused."""
+    """Reads the maps of a sequence, as `read_maps` does; refuses a single map."""
     maps = read_maps(model)
     if len(maps) < 2:
         raise InputError("model", "has one slice", "at least two to move between")
@@ -50,7 +50,7 @@ def several_maps(model: Any) -> list[Map]:
 
 
 def _fitted(model: Any) -> Any:
-    """The object that holds the maps: a fitted estimator keeps its own in `maps_`."""
+    """Returns what holds the maps: a fitted estimator keeps it in `maps_`."""
     read = any(hasattr(model, name) for name in ("embedding_", "embeddings_"))
     if hasattr(model, "get_params") and not read:
         got = f"is {kind_of(model)} that is not fitted"
@@ -59,12 +59,12 @@ def _fitted(model: Any) -> Any:
 
 
 def one_map(model: Any, slice: Any) -> Map:  # noqa: A002
-    """The map of one slice."""
+    """Returns the map of one slice."""
     return read_maps(model)[read_slice("slice", slice, model)]
 
 
 def read_slice(name: str, t: Any, model: Any) -> int:
-    """The number of a slice, counted from the end where negative, or of its label."""
+    """Reads a slice's number, counted from the end where negative, or its label."""
     count, fitted = len(read_maps(model)), _fitted(model)
     if getattr(fitted, "slice_labels", None) is not None:
         try:
@@ -79,7 +79,7 @@ def read_slice(name: str, t: Any, model: Any) -> int:
 
 
 def read_titles(titles: Sequence[str] | None, model: Any, count: int) -> list[str]:
-    """One title for each slice: given, or the slices' own labels, or their numbers."""
+    """Reads a title for each slice: given, its own label, or its number."""
     labels = getattr(_fitted(model), "slice_labels", None) or range(count)
     read = [*map(in_words, labels if titles is None else titles)]
     if len(read) != count:
@@ -89,7 +89,7 @@ def read_titles(titles: Sequence[str] | None, model: Any, count: int) -> list[st
 
 
 def read_title(title: str | None, model: Any, slice: Any) -> str:  # noqa: A002
-    """The title of one slice: as passed, or its label, or nothing."""
+    """Returns the title of one slice: as passed, or its label, or nothing."""
     labels = getattr(_fitted(model), "slice_labels", None)
     if title is not None or labels is None:
         return title or ""
@@ -97,7 +97,7 @@ def read_title(title: str | None, model: Any, slice: Any) -> str:  # noqa: A002
 
 
 def read_moves(moves: Any, sizes: Sequence[int]) -> list[np.ndarray] | None:
-    """For each slice which rows are of members that moved; None for no moves."""
+    """Reads for each slice which rows are of members that moved; None for no moves."""
     if moves is None:
         return None
     instance("moves", moves, Moves, "the result of `aljax.metrics.moved`")
@@ -109,7 +109,7 @@ def read_moves(moves: Any, sizes: Sequence[int]) -> list[np.ndarray] | None:
 
 
 def read_members(model: Any, ids: RowValues | None) -> Members:
-    """The members of a sequence: rows of the same id, or of the model's relations.
+    """Returns the members of a sequence: rows of one id, or of the model's relations.
 
     Without ids, the model's own decide, or its mates, each named by the slice and row
     in which it is first met.

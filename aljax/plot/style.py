@@ -72,12 +72,12 @@ def spread(count: int, limit: int | None) -> list[int]:
 
 
 def new_axes(width: float, height: float) -> Axes:
-    """The axes of a new figure of so many inches."""
+    """Returns the axes of a new figure of so many inches."""
     return Picture(figsize=(width, height), layout="constrained").subplots()
 
 
 def grid(figure: Any, rows: int, columns: int, count: int) -> list[Axes]:
-    """The first `count` axes of a grid by row; the others are hidden."""
+    """Returns the first `count` axes of a grid by row; the others are hidden."""
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for panel in panels[count:]:
         panel.set_visible(False)
@@ -85,7 +85,7 @@ def grid(figure: Any, rows: int, columns: int, count: int) -> list[Axes]:
 
 
 def axes_of(ax: Any, count: int) -> list[Axes]:
-    """The axes that a user passes for so many panels; none for None."""
+    """Returns the axes that a user passes for so many panels; none for None."""
     if ax is None:
         return []
     panels = np.ravel(np.asarray(ax, object)).tolist()
@@ -96,7 +96,7 @@ def axes_of(ax: Any, count: int) -> list[Axes]:
 
 
 def inset_grid(ax: Axes, rows: int, columns: int, count: int) -> list[Axes]:
-    """The first `count` axes of a grid by row, inside of axes of the user."""
+    """Returns the first `count` axes of a grid by row, inside of axes of the user."""
     ax.set_axis_off()
     size = 0.94 / columns, 0.94 / rows
     places = [divmod(panel, columns) for panel in range(count)]
@@ -213,7 +213,7 @@ def too_many(coloring: Coloring) -> bool:
 
 
 def handles(coloring: Coloring) -> list[Line2D]:
-    """A legend's entries."""
+    """Returns a legend's entries."""
     return [
         Line2D([], [], marker="o", linestyle="", color=color, label=_entry(label))
         for label, color in zip(coloring.classes, coloring.palette, strict=True)
@@ -247,7 +247,7 @@ def legend_height(coloring: Coloring, width: float) -> float:
 
 
 def _columns(coloring: Coloring, width: float) -> int:
-    """The number of legend entries that stand side by side in so many inches."""
+    """Counts the legend entries that stand side by side in so many inches."""
     longest = max(len(_entry(label)) for label in coloring.classes)
     return min(len(coloring.classes), max(int(width / (0.55 + 0.085 * longest)), 1))
 

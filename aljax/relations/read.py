@@ -152,7 +152,7 @@ def from_dict(relation: Any, t: int, slices: Slices, *, name: str) -> Mates:
 
 
 def _rows_of(relation: Any, t: int, name: str) -> Int[np.ndarray, "mates 2"]:
-    """The rows of one dict as an array, in the order given."""
+    """Returns the rows of one dict as an array, in the order given."""
     expected = f"a dict {{row of slice {t}: row of slice {t + 1}}}"
     if not isinstance(relation, Mapping):
         raise InputError(name, f"is {kind_of(relation)}", expected)
