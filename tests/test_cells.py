@@ -1,8 +1,10 @@
 """The search by cells, in small: leaves are made smaller, so that there are several."""
 
+import gc
 import importlib
 import subprocess
 import sys
+import weakref
 from typing import Any
 
 import jax
@@ -14,7 +16,7 @@ from test_determinism import CPUS, ENVIRONMENT
 import aljax
 from aljax.graph import cells as module
 from aljax.graph.approximate import _search_leaf, approximate_knn
-from aljax.graph.cells import make_cells, principal_axes
+from aljax.graph.cells import grow, make_cells, principal_axes
 from aljax.graph.exact import HeldRows, exact_knn, hold, nearest, nearest_held
 from aljax.graph.queries import (
     hold_cells,
@@ -299,3 +301,15 @@ def test_many_new_rows_are_looked_up_in_tiles(features, metric, rng):
     assert (near[0, 0], lengths[0, 0]) == (17, pytest.approx(0, abs=1e-6))
     same = near == exact
     np.testing.assert_allclose(lengths[same], distances[same], rtol=1e-4, atol=1e-6)
+
+
+def test_leaves_keep_no_rows(rng):
+    points = rng.normal(size=(2000, 3))
+    kept = weakref.ref(points)
+    gc.disable()
+    try:
+        grow(points)
+        del points
+        assert kept() is None
+    finally:
+        gc.enable()

@@ -171,19 +171,18 @@ def grow(points: np.ndarray) -> Int[np.ndarray, "leaves places"]:
     count = -(-len(points) // LEAF)
     members = np.full((count, min(LEAF, capacity_for(len(points)))), -1)
 
-    def split(rows: np.ndarray, first: int, last: int) -> None:
+    parts = [(np.arange(len(points)), 0, count)]
+    while parts:
+        rows, first, last = parts.pop()
         if last - first == 1:
             members[first, : len(rows)] = rows
-            return
+            continue
         sampled = points[rows[:: -(-len(rows) // SAMPLE)]]
         axis = int(sampled.var(axis=0).argmax())
         ordered = rows[np.argsort(points[rows, axis], kind="stable")]
         middle = (first + last) // 2
         cut = len(rows) * (middle - first) // (last - first)
-        split(ordered[:cut], first, middle)
-        split(ordered[cut:], middle, last)
-
-    split(np.arange(len(points)), 0, count)
+        parts += [(ordered[:cut], first, middle), (ordered[cut:], middle, last)]
     return members
 
 
