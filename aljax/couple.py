@@ -15,8 +15,9 @@ from aljax.errors import InputError, optional, warn
 from aljax.graph.conditioning import EXACT_METRICS, conditioning
 from aljax.graph.slices import Slice, read_slices
 from aljax.keys import check_key, seeds
-from aljax.relations.plan import Plan, Settings, Side, couple_sides, side_of, sums
+from aljax.relations.plan import Plan, couple_sides
 from aljax.relations.read import from_pairs
+from aljax.relations.sides import Settings, Side, side_of, sums
 from aljax.relations.strengths import lengths
 
 SHARPNESS = 2.0  # of affinities to known rows, in units of the nearest one's distance
@@ -103,7 +104,7 @@ class Coupling(eqx.Module):
     def to_frame(self) -> Any:
         """Returns a pandas frame with a line for each pair that pulls.
 
-        Its columns are slice, row, other_slice, other_row and mass.
+        Its columns are slice, row, other_slice, other_row and strength.
         """
         pandas = optional("pandas", "frames")
         columns: dict[str, list[np.ndarray]] = {}
@@ -113,7 +114,7 @@ class Coupling(eqx.Module):
                 "row": pairs[:, 0],
                 "other_slice": np.full(len(pairs), u),
                 "other_row": pairs[:, 1],
-                "mass": weights / _companions(pairs),
+                "strength": weights / _companions(pairs),
             }
             for name, part in parts.items():
                 columns.setdefault(name, []).append(part)
@@ -314,21 +315,32 @@ def _relations(
                 coupled = _largest(coupled @ steps[t + offset - 1], n_mates)
             pairs = np.column_stack(coupled.nonzero())
             # A fit shares a row's pull among its mates: these are shares already.
-            relations[t, t + offset] = pairs, coupled.data * _companions(pairs)
+            relations[t, t + offset] = pairs, _strengths(coupled) * _companions(pairs)
     return relations
+
+
+def _strengths(coupled: csr_array) -> Float[np.ndarray, "pairs"]:
+    """Returns how strongly each pair pulls: its mass, less if a row of it has little.
+
+    Strangers find some mass, too, and would lead their slice astray.
+    """
+    masses = zip((1, 0), coupled.nonzero(), strict=True)
+    rows, others = (coupled.sum(axis=axis)[side] for axis, side in masses)
+    return coupled.data * np.sqrt(np.minimum(np.minimum(rows, others), 1.0))
 
 
 def _largest(coupled: Any, count: int) -> Any:
     """Returns the entries that are among the largest of their row or column."""
     coupled = coupled.tocoo()
-    kept = np.zeros(coupled.nnz, bool)
-    for side in coupled.coords:
-        order = np.lexsort((-coupled.data, side))
+    heavy = coupled.data > LEAST_PULL
+    mass, *sides = (part[heavy] for part in (coupled.data, *coupled.coords))
+    kept = np.zeros(len(mass), bool)
+    for side in sides:
+        order = np.lexsort((-mass, side))
         starts = np.searchsorted(side[order], side[order])
         kept[order] |= np.arange(len(order)) - starts < count
-    kept &= coupled.data > LEAST_PULL
-    entries = tuple(side[kept] for side in coupled.coords)
-    return csr_array((coupled.data[kept], entries), coupled.shape)
+    entries = tuple(side[kept] for side in sides)
+    return csr_array((mass[kept], entries), coupled.shape)
 
 
 def _companions(pairs: Int[np.ndarray, "_ 2"]) -> Int[np.ndarray, "_"]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import aljax
+from aljax.relations.directions import telling
 from aljax.relations.transport import plan_of, steps_for, transport_plan
 from experiments.data.dataset import among, leading_to
 from experiments.data.sources import load
@@ -95,13 +96,23 @@ def test_shares_of_farther_slices_follow_from_the_steps(slices, coupling):
     assert head.startswith("Coupling of 3 slices")
     assert len(steps) == 2
     frame = coupling.to_frame()
-    assert [*frame] == ["slice", "row", "other_slice", "other_row", "mass"]
-    assert frame.mass.sum() == pytest.approx(
+    assert [*frame] == ["slice", "row", "other_slice", "other_row", "strength"]
+    assert frame.strength.sum() == pytest.approx(
         sum(
             (w / np.maximum(*(np.bincount(side)[side] for side in p.T))).sum()
             for p, w in coupling.relations.values()
         )
     )
+
+
+def test_strangers_pull_less_than_they_couple(slices, coupling):
+    _, ids = slices
+    rows, mass = coupling.relations[0, 1][0][:, 0], coupling.mass[0][0]
+    strengths = coupling.to_frame().query("slice == 0 and other_slice == 1").strength
+    pull = np.bincount(rows, strengths, LEFT)
+    recurs = np.isin(ids[0], ids[1])
+    assert np.median((pull / mass)[recurs]) > 0.9
+    assert np.median((pull / mass)[~recurs]) < 0.7
 
 
 @pytest.mark.filterwarnings("ignore:no row is seen")  # with the move left in
@@ -127,13 +138,61 @@ def test_a_change_of_scale_is_no_change(slices, coupling):
     plans = zip(widened.plans, coupling.plans, strict=True)
     for t, (plan, same) in enumerate(plans):
         assert plan.scale / same.scale == pytest.approx(1.6, rel=0.02)
-        x, y, shift = map(jnp.asarray, (wider[t], wider[t + 1], plan.shift))
+        arrays = wider[t], wider[t + 1], plan.shift, plan.into
+        x, y, shift, into = map(jnp.asarray, arrays)
         pairs = np.asarray(plan.candidates.rows), np.asarray(plan.candidates.others)
         moved, kept = np.zeros((2, LEFT, LEFT))
-        move = {"shift": shift, "scale": plan.scale}
+        move = {"shift": shift, "scale": plan.scale, "into": into}
         moved[pairs] = transport_plan(x, y, plan.candidates, **move)
         kept[plan.rows, plan.others] = plan.mass
         np.testing.assert_allclose(moved, kept, atol=2e-3)
+
+
+def test_columns_of_noise_tell_nothing(monkeypatch):
+    rng = np.random.default_rng(0)
+    members, n_noise = rng.normal(size=(200, 5)), 15
+    ids = [rng.permutation(200)[:150] for _ in range(2)]
+    data = [
+        np.hstack([members[rows], rng.normal(scale=0.3, size=(150, n_noise))])
+        for rows in ids
+    ]
+    coupling = aljax.couple(data, key=KEY)
+    assert right(coupling, ids) > 0.95
+    into = coupling.plans[0].into
+    assert into is not None
+    weights = np.linalg.norm(into, axis=1)
+    assert weights[:5].min() > 1.5 * weights[5:].max()
+    monkeypatch.setattr("aljax.relations.plan.telling", lambda *_: None)
+    assert right(aljax.couple(data, key=KEY), ids) < 0.8
+
+
+@pytest.mark.parametrize("columns", [1, 4, 300])
+def test_directions_are_those_of_the_likelihood_ratio(columns):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(120, columns)) * rng.uniform(0.2, 2, columns)
+    y = x + 0.1 * rng.normal(size=x.shape)
+    rows = np.repeat(np.arange(120), 2)
+    others, mass = np.sort([rows[::2], (rows[::2] + 1) % 120], axis=0).T.ravel(), 0.5
+    into = telling(x, y, rows, others, np.full(240, mass), rng)
+    assert into is not None
+    assert into.shape[1] <= min(columns, 100)
+    if columns > 100:
+        return
+    apart = np.cov((x[rows] - y[others]).T, bias=True).reshape(columns, -1)
+    center = (x[rows] - y[others]).mean(axis=0)
+    apart = apart + np.outer(center, center)
+    apart = apart / 2 + np.eye(columns) * np.trace(apart) / columns / 2
+    spread = np.cov(x.T, bias=True) + np.cov(y.T, bias=True)
+    spread = spread.reshape(columns, -1)
+    ratio = np.linalg.inv(apart) - np.linalg.inv(spread)
+    np.testing.assert_allclose(into @ into.T, ratio, rtol=1e-6, atol=1e-9)
+
+
+def test_no_direction_tells_rows_that_are_alike(rng):
+    same = np.zeros((20, 3))
+    rows = np.arange(20)
+    assert telling(same, same, rows, rows, np.ones(20), rng) is None
+    assert telling(same, same, rows[:0], rows[:0], np.ones(0), rng) is None
 
 
 def test_metrics_have_other_names(slices, coupling):
@@ -159,7 +218,9 @@ def test_fit_and_update_take_transport(slices):
         np.testing.assert_array_equal(mine, other)
     mates = two.relations[0, 1]
     pull = np.bincount(mates.rows, mates.strengths)
-    np.testing.assert_allclose(pull.max(), coupled.mass[0][0].max(), rtol=0.01)
+    frame = coupled.to_frame()
+    expected = np.bincount(frame["row"], frame.strength)
+    np.testing.assert_allclose(pull, expected, rtol=1e-5)
     longer = aljax.update(two, data[2], "transport", key=KEY)
     assert {*longer.relations} == {(0, 1), (0, 2), (1, 1)}  # by slice and offset
     right_pairs = aljax.couple(data, key=KEY).relations[1, 2][0]
@@ -208,10 +269,13 @@ def test_the_plan_has_derivatives(slices):
     with jax.enable_x64(True):
         x, y = (jnp.asarray(rows) for rows in data[:2])
         plan = aljax.couple(data[:2], key=KEY, drift=False).plans[0]
+        compared = x, y, plan.candidates
+        into = jnp.asarray(plan.into)
 
         @jax.jit
         def pull(x, reach):
-            mass = transport_plan(x, y, plan.candidates, reach=reach, n_steps=20)
+            moved = x, *compared[1:]
+            mass = transport_plan(*moved, reach=reach, into=into, n_steps=20)
             return jnp.sum(mass**2)
 
         way = jnp.asarray(np.random.default_rng(2).normal(size=x.shape))
@@ -222,7 +286,7 @@ def test_the_plan_has_derivatives(slices):
         np.testing.assert_allclose([ahead, back], numeric, rtol=1e-5)
         pairs = np.asarray(plan.candidates.rows), np.asarray(plan.candidates.others)
         exact = np.zeros((LEFT, LEFT))
-        exact[pairs] = transport_plan(x, y, plan.candidates)
+        exact[pairs] = transport_plan(*compared, into=into)
         kept = np.zeros_like(exact)
         kept[plan.rows, plan.others] = plan.mass
     np.testing.assert_allclose(exact, kept, atol=2e-3)

@@ -3,8 +3,9 @@
     cost_ij = |x'_i - y_j|^2 / mean(u_i, v_j),   x'_i = c + scale (x_i - c) + shift
 
 where c is the mean of the earlier slice, and u_i and v_j are the squared distances of
-both rows to the nearest other row of their own slice, after the move.  The plan P
-minimizes
+both rows to the nearest other row of their own slice, after the move.  Distances are
+those of the data, or of the space that tells mates from strangers (`directions`).  The
+plan P minimizes
 
     sum_ij P_ij cost_ij + epsilon KL(P | 1) + reach (KL(P 1 | 1) + KL(P' 1 | 1))
 
@@ -54,6 +55,7 @@ def transport_plan(
     reach: float | Float[Array, ""] = 0.5,
     shift: Float[Array, "features"] | None = None,
     scale: float | Float[Array, ""] = 1.0,
+    into: Float[Array, "features directions"] | None = None,
     n_steps: int | None = None,
 ) -> Float[Array, "pairs"]:
     """Returns the mass of each candidate pair: differentiable in all but the pairs.
@@ -66,14 +68,19 @@ def transport_plan(
         reach: The cost at which a row gives up most of its mass (above 0).
         shift: How far the center of all rows moves, which is taken out; None for none.
         scale: How much wider they lie apart afterwards, which is taken out, too.
+        into: What takes rows into the space where they are compared; None for their
+            own.
         n_steps: Sinkhorn's steps; None for as many as these two need, which then have
             to be numbers, not traced values.
 
     Source: the equations above.
     """
     center = x.mean(axis=0)
-    moved = center + scale * (x - center) + (0.0 if shift is None else shift)
-    costs = costs_of(moved, y, candidates)
+    moved = scale * (x - center) + (0.0 if shift is None else shift)
+    compared = (moved, y - center)
+    if into is not None:
+        compared = (moved @ into, (y - center) @ into)
+    costs = costs_of(*compared, candidates)
     steps = n_steps or steps_for(float(epsilon), float(reach))
     pairs, sizes = candidates[:2], (len(x), len(y))
     return plan_of(costs, *pairs, epsilon, reach, steps, sizes=sizes)

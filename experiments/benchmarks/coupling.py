@@ -152,8 +152,8 @@ def _walk() -> Maps:
     return sequences.walk(slices=10, points=300, seed=0).slices
 
 
-def _noisy_digits() -> Maps:
-    digits, rng = sources.digits()[0], np.random.default_rng(0)
+def _noisy_digits(count: int | None = None) -> Maps:
+    digits, rng = sources.digits()[0][:count], np.random.default_rng(0)
     widths = np.linspace(0, 4, 6)
     return [digits + rng.normal(scale=w, size=digits.shape) for w in widths]
 
@@ -176,6 +176,11 @@ def gapminder() -> list[Row]:
 def noisy_digits() -> list[Row]:
     """Couples digits under growing noise (up to a quarter of the pixels' range)."""
     return compare(_noisy_digits())
+
+
+def few_noisy_digits() -> list[Row]:
+    """Couples 600 of them: the more rows there are, the nearer lie the wrong ones."""
+    return compare(_noisy_digits(600))
 
 
 def fashion_noise() -> list[Row]:
@@ -273,6 +278,31 @@ def strangers() -> list[Row]:
     return [{"maps": name} | means(measures) for name, measures in lines.items()]
 
 
+def known() -> list[Row]:
+    """Couples the even pixels of 600 digits with the odd ones, by digits known in both.
+
+    Returns:
+        How often the heaviest mate of another digit has its class.
+    """
+    digits, classes = sources.digits()
+    table = []
+    for n_known in (60, 180):
+        shares = []
+        for seed in SEEDS:
+            rng = np.random.default_rng(seed)
+            chosen, order = rng.permutation(len(digits))[:600], rng.permutation(600)
+            even, odd = digits[chosen, ::2], digits[chosen[order], 1::2]
+            odd = np.pad(odd, ((0, 0), (0, 1)))  # so that the columns differ
+            rows = rng.permutation(600)[:n_known]
+            pairs = {(0, 1): np.column_stack([rows, np.argsort(order)[rows]])}
+            coupling = aljax.couple([even, odd], known=pairs, key=jax.random.key(seed))
+            heaviest = matrices(coupling)[0].argmax(axis=1)
+            is_right = classes[chosen] == classes[chosen[order]][heaviest]
+            shares.append({"class": np.delete(is_right, rows).mean()})
+        table.append({"known of 600": n_known} | means(shares))
+    return table
+
+
 def across(maps: Maps, labels: Sequence[np.ndarray]) -> float:
     """Returns how well 10 nearest points of the first map tell the second's labels."""
     from sklearn.neighbors import KNeighborsClassifier
@@ -304,8 +334,8 @@ def speed() -> list[Row]:
 
 
 PARTS = (
-    *(gaussians, walk, gapminder, noisy_digits, fashion_noise, network_states),
-    *(strangers, moscot, speed),
+    *(gaussians, walk, gapminder, noisy_digits, few_noisy_digits),
+    *(fashion_noise, network_states, strangers, known, moscot, speed),
 )
 if __name__ == "__main__":
     sys.exit(run_parts("coupling", PARTS))

@@ -1,0 +1,95 @@
+"""Which move the rows of two slices have in common: they spread, and shift.
+
+It is that of coupled rows: where they lie before and after, and how far they spread,
+weighted by their masses.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from aljax.relations.sides import (
+    Settings,
+    Side,
+    mean_units,
+    pairs_of,
+    search_of,
+    sums,
+    transport,
+)
+
+ROUNDS = 3  # in which the move is found
+SAMPLE = 2000  # rows that it is found from
+LEAST = 1e-6  # mass of coupled rows that have a move
+
+
+class Move(NamedTuple):
+    """A move that is common to all rows: they spread from their center, and shift."""
+
+    scale: float
+    shift: Float[np.ndarray, "features"]
+
+
+def moved(side: Side, move: Move) -> Side:
+    """Returns a slice whose rows have made the move."""
+    rows = _along(side.rows, move, side.rows.mean(axis=0))
+    return Side(rows, side.near, side.squared * move.scale**2)
+
+
+def find_move(
+    before: Side,
+    after: Side,
+    settings: Settings,
+    rng: np.random.Generator,
+) -> Move:
+    """Returns the common move of rows under their coupling, found in a few rounds.
+
+    They start at no move, or at that of the medians if more mass is coupled there.
+    """
+    points, count = len(before.rows), min(settings.candidates, len(after.rows))
+    chosen = np.sort(rng.choice(points, min(points, SAMPLE), replace=False))
+    x, y, center = before.rows[chosen], after.rows, before.rows.mean(axis=0)
+    rows, search = np.repeat(np.arange(len(x)), count), search_of(y)
+
+    def follow(move: Move) -> tuple[float, Move]:
+        moved = _along(x, move, center)
+        others = search(moved, count).ravel()
+        wider = before._replace(squared=before.squared * move.scale**2)
+        pairs = pairs_of(moved, y, rows, others, mean_units(wider, after, chosen))
+        mass = transport(pairs, settings.epsilon, settings.reach)
+        ends = (x, sums(rows, mass, len(x))), (y, sums(others, mass, len(y)))
+        return float(mass.sum(dtype=float)), _common_move(*ends, center)
+
+    none = np.zeros_like(center)
+    away = (np.median(y, axis=0) - np.median(x, axis=0)).astype(x.dtype)
+    starts = (follow(Move(1.0, shift)) for shift in (none, away))
+    _, move = max(starts, key=lambda coupled: coupled[0])
+    for _ in range(ROUNDS - 1):
+        _, move = follow(move)
+    return move
+
+
+def _along(
+    rows: Float[np.ndarray, "points features"],
+    move: Move,
+    center: Float[np.ndarray, "features"],
+) -> Float[np.ndarray, "points features"]:
+    return (rows - center) * rows.dtype.type(move.scale) + (center + move.shift)
+
+
+def _common_move(
+    before: tuple[np.ndarray, np.ndarray],
+    after: tuple[np.ndarray, np.ndarray],
+    center: Float[np.ndarray, "features"],
+) -> Move:
+    """Returns the move from coupled rows to those coupled to them, by their masses."""
+    means, spreads = [], []
+    for rows, mass in (before, after):
+        shares = mass / max(mass.sum(), LEAST)
+        mean = shares @ rows
+        means.append(mean)
+        spreads.append(np.sqrt(shares @ ((rows - mean) ** 2).sum(axis=1)))
+    scale = float(spreads[1] / spreads[0]) if min(spreads) > 0 else 1.0
+    shift = means[1] - center - scale * (means[0] - center)
+    return Move(scale, shift.astype(center.dtype))
