@@ -3,7 +3,8 @@
     python -m experiments.benchmarks.coupling [walk strangers moscot speed ...]
 
 Of each sequence 30 % of the rows of every slice are left out at random and the rest
-are shuffled; ids serve only to read the result.  Means over seeds 0, 1 and 2.  Beside
+are shuffled, but of "freedom" and "seasons", whose members come and go by themselves;
+ids serve only to read the result.  Means over seeds 0, 1 and 2.  Beside
 the maps held by the coupling stand those held by ids, one map of all slices pooled, and
 maps of single slices, each turned onto the one before by the coupling.  The part
 "moscot" compares with the couplings of that package where it is installed.
@@ -29,7 +30,8 @@ from aljax.relations.read import read_relations
 from experiments.benchmarks.parts import Row, alone, run_parts
 from experiments.benchmarks.peers import MissingPeerError
 from experiments.clocks import clocked, peak_memory
-from experiments.data import sequences, sources
+from experiments.data import countries, sequences, sources
+from experiments.data.baseball import baseball
 from experiments.results.records import means
 
 SEEDS = (0, 1, 2)
@@ -40,15 +42,23 @@ Maps = Sequence[np.ndarray]
 Ids = Sequence[np.ndarray]
 
 
-def thinned(slices: Maps, seed: int) -> tuple[Maps, Ids]:
-    """Returns slices without some of their rows, in another order, and the ids."""
+def thinned(
+    slices: Maps, seed: int, members: Sequence[Any] | None = None
+) -> tuple[Maps, Ids]:
+    """Returns slices without some of their rows, in another order, and the ids.
+
+    Where `members` come and go, and are named, no row is left out.
+    """
     rng = np.random.default_rng(seed)
-    ids = []
+    orders = []
     for rows in slices:
-        count = round(len(rows) * (1 - MISSING))
-        ids.append(rng.permutation(len(rows))[:count])
-    kept = [np.asarray(x)[rows] for x, rows in zip(slices, ids, strict=True)]
-    return kept, ids
+        count = len(rows) if members else round(len(rows) * (1 - MISSING))
+        orders.append(rng.permutation(len(rows))[:count])
+    kept = [np.asarray(x)[rows] for x, rows in zip(slices, orders, strict=True)]
+    if members:
+        named = zip(members, orders, strict=True)
+        orders = [np.array([str(name) for name in ids])[order] for ids, order in named]
+    return kept, orders
 
 
 def read_coupling(coupling: aljax.Coupling, ids: Ids) -> Row:
@@ -61,7 +71,8 @@ def read_coupling(coupling: aljax.Coupling, ids: Ids) -> Row:
         rows.append(
             {
                 **recalled(plans[t], ids[t : t + 2]),
-                "mass without mate": plan.strict[0][~has_mate].mean(),
+                "mass without mate": plan.strict[0][~has_mate].sum()
+                / max((~has_mate).sum(), 1),
                 "FDR": (is_called & ~has_mate).sum() / max(is_called.sum(), 1),
                 "power": (is_called & has_mate).sum() / has_mate.sum(),
             }
@@ -120,12 +131,12 @@ def read_maps(slices: Maps, maps: Maps, mates: Relations) -> Row:
     }
 
 
-def compare(slices: Maps) -> list[Row]:
+def compare(slices: Maps, members: Sequence[Any] | None = None) -> list[Row]:
     """Returns a line for each way to hold slices whose ids are hidden."""
     lines: dict[str, list[Row]] = {}
     for seed in SEEDS:
         key = jax.random.key(seed)
-        rows, ids = thinned(slices, seed)
+        rows, ids = thinned(slices, seed, members)
         mates = read_relations(
             [i.tolist() for i in ids], read_slices(rows), alignment_window_size=1
         )
@@ -191,6 +202,18 @@ def fashion_noise() -> list[Row]:
 def network_states() -> list[Row]:
     """Couples a network's states while it learns."""
     return compare(sequences.network_states(slices=10, points=1000, seed=0).slices)
+
+
+def freedom() -> list[Row]:
+    """Couples countries from year to year, of which some are new."""
+    data = countries.freedom()
+    return compare(data.slices, data.ids)
+
+
+def seasons() -> list[Row]:
+    """Couples batters of 31 seasons, who come and go; figures hardly tell them."""
+    data = baseball(since=1990)
+    return compare(data.slices, data.ids)
 
 
 def moscot() -> list[Row]:
@@ -335,7 +358,8 @@ def speed() -> list[Row]:
 
 PARTS = (
     *(gaussians, walk, gapminder, noisy_digits, few_noisy_digits),
-    *(fashion_noise, network_states, strangers, known, moscot, speed),
+    *(fashion_noise, network_states, freedom, seasons),
+    *(strangers, known, moscot, speed),
 )
 if __name__ == "__main__":
     sys.exit(run_parts("coupling", PARTS))
