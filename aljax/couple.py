@@ -150,8 +150,9 @@ def couple(
         candidates: Nearest rows of the other slice that may be mates (at least 1).
         window: The farthest slices that are related, by products of the couplings
             between (at least 1).
-        drift: Whether a move and a change of scale that are common to all rows are
-            taken out.
+        drift: Whether changes that rows have in common are taken out: a move and a
+            change of scale, and directions along which mates differ much.  If not, rows
+            are compared as they are.
         known: Rows that are known to be the same, {(t, t + 1): pairs (m, 2)}.  Two
             slices of other columns are compared by how near their rows are to these.
         metric: "euclidean", "cosine" or "correlation".

@@ -2,13 +2,12 @@
 
 Along some directions coupled rows differ about as much as any two rows do: noise, or
 what changes from slice to slice.  Along others they stay where they are.  With S the
-covariance of the differences of coupled rows, and D that of any two rows, the pair's
-likelihood ratio depends on
+mean of d d' for the differences d of coupled rows, and D that for any two rows, the
+likelihood ratio of a pair depends on
 
     d' (S^-1 - D^-1) d
 
-for the difference d, if both are normal.  `telling` returns the space in which that is
-the squared distance.
+if both are normal.  `telling` returns the space in which that is the squared distance.
 
 Source: Köstinger, Hirzer, Wohlhart, Roth & Bischof (2012), "Large scale metric
 learning from equivalence constraints", CVPR, section 3.1.  Here the pairs are weighted

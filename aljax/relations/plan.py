@@ -84,7 +84,10 @@ def couple_sides(
     strict = most(rows, mass, sizes[0]), most(others, mass, sizes[1])
     for masses, known in zip(strict, sure.T, strict=True):
         masses[known] = 1.0
-    into = telling(before.rows, after.rows, *_with_sure(rows, others, mass, sure), rng)
+    into = None
+    if settings.drift:
+        likely = _with_sure(rows, others, mass, sure)
+        into = telling(before.rows, after.rows, *likely, rng)
     if into is not None:
         del pairs, rows, others, mass  # each takes memory
         if not len(sure):
