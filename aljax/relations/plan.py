@@ -137,19 +137,20 @@ def _candidates(
     before: Side, after: Side, count: int, sure: Int[np.ndarray, "known 2"]
 ) -> Pairs:
     """Returns the pairs of rows that are near, without those that are `sure`."""
-    sizes = len(before.rows), len(after.rows)
     rows = others = np.zeros(0, np.int32)
-    if all(sizes):
+    most_pairs = 0
+    if len(before.rows) and len(after.rows):
         forth, back = (
             search_of(there.rows)(here.rows, min(count, len(there.rows)))
             for here, there in ((before, after), (after, before))
         )
         rows, others = both_ways(forth, back)
+        most_pairs = forth.size + back.size
     if len(sure):
         free = ~(np.isin(rows, sure[:, 0]) | np.isin(others, sure[:, 1]))
         rows, others = rows[free], others[free]
     units = mean_units(before, after)
-    return pairs_of(before.rows, after.rows, rows, others, units)
+    return pairs_of(before.rows, after.rows, rows, others, units, most_pairs)
 
 
 def _with_sure(
@@ -183,6 +184,6 @@ def _null(side: Side, epsilon: float) -> Float[np.ndarray, "nulls"]:
     def units(row: np.ndarray, other: np.ndarray) -> np.ndarray:
         return (without(row, other) + without(other, row)) / 2
 
-    pairs = pairs_of(side.rows, side.rows, rows, others, units)
+    pairs = pairs_of(side.rows, side.rows, rows, others, units, 2 * side.near.size)
     mass = transport(pairs, epsilon, STRICT)
     return most(rows, mass, points)

@@ -138,9 +138,14 @@ def pairs_of(
     rows: Int[np.ndarray, "pairs"],
     others: Int[np.ndarray, "pairs"],
     units: Units,
+    most_pairs: int = 0,
 ) -> Pairs:
-    """Returns pairs of rows with their costs: squared distances in their units."""
-    count, capacity = len(rows), capacity_for(len(rows))
+    """Returns pairs of rows with their costs: squared distances in their units.
+
+    There is room for `most_pairs`, as many as slices of these sizes may have, so that
+    all such slices share their programs.
+    """
+    count, capacity = len(rows), capacity_for(max(len(rows), most_pairs))
     points, points_after = map(capacity_for, (len(x), len(y)))
 
     def put(values: np.ndarray, absent: float, dtype: Any) -> Array:
