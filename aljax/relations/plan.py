@@ -185,5 +185,6 @@ def _null(side: Side, epsilon: float) -> Float[np.ndarray, "nulls"]:
         return (without(row, other) + without(other, row)) / 2
 
     pairs = pairs_of(side.rows, side.rows, rows, others, units, 2 * side.near.size)
+    rows, others = pairs.unpadded  # the copies on the host are let go
     mass = transport(pairs, epsilon, STRICT)
     return most(rows, mass, points)
