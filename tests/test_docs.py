@@ -51,6 +51,9 @@ SMALL = WINDOWS | {
     "ordered = digits[": "ordered = digits[:200][",
     "digits.sum(axis=1)": "digits[:200].sum(axis=1)",
 }
+FEW_REPLICAS = {
+    "moved(maps, key=jax.random.key(0)": "moved(maps, replicas=3, key=jax.random.key(0)"
+}
 SMALL_TABLE = {
     "ordered[:400], ordered[150:550]": "ordered[:100], ordered[50:150]",
     "[2020] * 400 + [2021] * 400": "[2020] * 100 + [2021] * 100",
@@ -72,7 +75,7 @@ def test_the_code_of_the_readme_runs():
 
 
 def test_the_code_of_the_guide_runs():
-    names = run(blocks_of("guide", SMALL | SMALL_TABLE))
+    names = run(blocks_of("guide", SMALL | SMALL_TABLE | FEW_REPLICAS))
     assert len(names["maps"].maps) == 3
     assert names["positions_of_new_rows"].shape == (50, 2)
     assert names["images"].shape == (2, 64)
@@ -119,7 +122,7 @@ def test_the_code_of_the_page_on_couplings_runs():
 
 
 def test_the_code_of_the_page_on_motion_runs():
-    names = run(blocks_of("motion", {"600": "100", "200": "33"}))
+    names = run(blocks_of("motion", {"600": "100", "200": "33"} | FEW_REPLICAS))
     called = names["moves"].members.called
     assert called[:33].mean() > 0.8 > 0.2 > called[33:].mean()
 
