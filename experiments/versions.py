@@ -1,10 +1,12 @@
-"""The supported range of jax, tested at both ends in environments of their own.
+"""The supported range of packages, tested at both ends in environments of their own.
 
     python -m experiments.versions
 
-makes an environment for the oldest jax allowed and one for the newest that installs,
-runs a small set of tests in each, checks that the pins of the installed packages hold
-together (`pip check`) and prints a table.  It needs PyPI, 2 GB of disk and minutes.
+makes an environment with the oldest packages that pyproject.toml allows and one with
+the newest (by uv, whose `--resolution lowest-direct` pip does not have), runs the tests
+in each, checks that the pins of the installed packages hold together (`pip check`) and
+prints a table.  It needs PyPI, 5 GB of disk and half an hour.  Words after `--tests` go
+to pytest, such as files of tests.
 `--pins` only looks at what is installed here, without a network: that every package of
 pyproject.toml is pinned from below, is there and fits its pin, and that nothing that is
 installed contradicts another.  It knows of no advisories: those need a network, as in
@@ -22,10 +24,7 @@ from importlib import metadata
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-OLDEST = {"jax": "0.9.0", "jaxlib": "0.9.0"}
-TESTS = ["tests/test_versions.py", "tests/test_optimize.py", "tests/test_neighbors.py"]
-TESTS += ["tests/test_rows.py", "tests/test_trust.py"]
-PACKAGES = ["pytest", "pytest-xdist", "hypothesis", "beartype"]
+RESOLUTIONS = {"oldest": "lowest-direct", "newest": "highest"}
 
 
 def requirements() -> list[str]:
@@ -54,21 +53,21 @@ def check_pins() -> list[str]:
     return wrong + (checked.stdout.splitlines() if checked.returncode else [])
 
 
-def run_at(end: str, folder: Path) -> tuple[str, str]:
+def run_at(end: str, folder: Path, tests: Sequence[str] = ()) -> tuple[str, str]:
     """Returns the jax installed at an end of the range, and the tests' verdict."""
-    python = folder / end / "bin" / "python"
+    python = str(folder / end / "bin" / "python")
     _call([sys.executable, "-m", "venv", str(folder / end)])
-    pins = [f"{name}=={version}" for name, version in OLDEST.items()]
-    pins = pins if end == "oldest" else ["--upgrade", "jax", "jaxlib"]
-    install = [str(python), "-m", "pip", "install", "--quiet"]
-    _call([*install, "-e", str(ROOT), *PACKAGES, *pins])
-    installed = _call([str(python), "-c", "import jax; print(jax.__version__)"])
-    tests = [str(python), "-m", "pytest", "-n", "0", "-p", "no:cacheprovider", *TESTS]
-    tested = _run(tests)
+    _call([python, "-m", "pip", "install", "--quiet", "uv"])
+    install = [python, "-m", "uv", "pip", "install", "--quiet", "--python", python]
+    # Old releases without a wheel for this Python may not build any more.
+    install += ["--only-binary", ":all:", "--resolution", RESOLUTIONS[end]]
+    _call([*install, "-e", f"{ROOT}[test]"])
+    installed = _call([python, "-c", "import jax; print(jax.__version__)"])
+    tested = _run([python, "-m", "pytest", "-p", "no:cacheprovider", *tests])
     counts = re.findall(r"(?m)^.*\b(?:passed|failed|error).*$", tested.stdout)
     verdict = counts[-1] if counts else tested.stdout[-500:] + tested.stderr[-500:]
     failed = re.findall(r"(?m)^(?:FAILED|ERROR) .*$", tested.stdout)
-    _call([str(python), "-m", "pip", "check"])
+    _call([python, "-m", "pip", "check"])
     return installed.strip(), "; ".join([verdict.strip(), *failed])
 
 
@@ -87,7 +86,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--pins", action="store_true", help="only what is installed")
-    parser.add_argument("--ends", nargs="*", default=["oldest", "newest"])
+    parser.add_argument(
+        "--ends", nargs="*", choices=RESOLUTIONS, default=[*RESOLUTIONS]
+    )
+    parser.add_argument("--tests", nargs="*", default=[], help="files, all by default")
     options = parser.parse_args(arguments)
     if options.pins:
         wrong = check_pins()
@@ -96,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     failed = False
     with tempfile.TemporaryDirectory() as folder:
         for end in options.ends:
-            version, verdict = run_at(end, Path(folder))
+            version, verdict = run_at(end, Path(folder), options.tests)
             failed |= "failed" in verdict or "error" in verdict
             print(f"{end}: jax {version}: {verdict}", flush=True)
     return int(failed)

@@ -36,7 +36,10 @@ def test_distances_are_pynndescents(metric):
     if metric not in PACKED:  # numba compiles for longer than Python takes
         between = between.py_func
     with np.errstate(all="ignore"):
-        theirs = [[between(one, other) for other in whole[:9]] for one in whole]
+        try:
+            theirs = [[between(one, other) for other in whole[:9]] for one in whole]
+        except ZeroDivisionError:
+            pytest.skip("pynndescent before 0.6 divides by zero: its rows have no bits")
     if metric == "hellinger":  # where rows are equal, rounding makes some of theirs NaN
         theirs = np.nan_to_num(theirs)
     found = set_distances(data, data[:9], metric)
