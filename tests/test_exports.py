@@ -110,7 +110,7 @@ def test_a_model_comes_back_out_of_anndata(named, tmp_path):
     parts = []
     for t in range(3):
         parts.append(held[held.obs["slice"].astype(int) == t].copy())
-        parts[t].obs_names = parts[t].obs["id"]
+        parts[t].obs_names = parts[t].obs["id"].astype(str)
     parts[1] = parts[1][:, [*"edcba"]]
     read = read_slices(parts)
     assert ids_of(read) == [*named.ids]

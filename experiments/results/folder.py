@@ -35,7 +35,7 @@ def held(folder: Path) -> Iterator[None]:
     """
     if not folder.is_dir():  # a lock would make it
         raise FileNotFoundError(folder)
-    with FileLock(folder / LOCK, timeout=0):
+    with FileLock(folder / LOCK, timeout=0, thread_local=False):
         yield
 
 
