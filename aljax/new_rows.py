@@ -4,7 +4,6 @@ from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
-import scipy.sparse
 
 from aljax.columns import arrange, check_names, names_of
 from aljax.errors import InputError
@@ -57,13 +56,10 @@ def put_equal_first(
     """Puts the first row that equals a new one before its neighbors, in place.
 
     Rounding may find others as near, or no distance between rows that differ; and
-    more rows than there are neighbors may be as near in the metric.  `prints` are the
-    different ones of the data, in order, and the first row of each.
+    more rows than there are neighbors may be as near in the metric.  Both are dense, or
+    both CSR; `prints` are the different ones of the data, in order, and the first row
+    of each.
     """
-    if isinstance(data, np.ndarray):
-        rows = rows if isinstance(rows, np.ndarray) else rows.toarray()
-    else:
-        rows = scipy.sparse.csr_matrix(rows)
     same_type: Any = rows.astype(data.dtype)
     new_prints = prints_of(same_type)
     place = np.minimum(np.searchsorted(prints[0], new_prints), len(prints[0]) - 1)

@@ -342,43 +342,43 @@ class Frame(eqx.Module):
         return max(min(most, len(self.positions)) - 1, 1)
 
     def _nearest(self, new_rows: Any) -> Nearest:
-        """As many of the slice's rows as its graph has neighbors, equal ones first."""
-        near, distances = self.nearest(new_rows, self._count)
-        if self.data is not None and self.graph.metric != PRECOMPUTED:
-            rows = self._read(new_rows)
-            put_equal_first(rows, self.data, self._prints, near, distances)
+        """Returns as many rows as the graph has neighbors, equal ones first."""
+        rows = self._read(new_rows)
+        near, distances = self._search(rows, self._count)
+        if self.graph.metric != PRECOMPUTED:
+            data = self._data_for("transform")
+            put_equal_first(rows, data, self._prints, near, distances)
         return near, distances
 
     def nearest(self, new_rows: Any, count: int) -> Nearest:
         """Returns the `count` rows nearest to each new one, and how far they are."""
+        return self._search(self._read(new_rows), count)
+
+    def _read(self, new_rows: Any) -> Rows:
+        """Returns new rows, checked, in the units and the format of the slice's.
+
+        With precomputed distances they are their distances to the slice's rows.
+        """
         check_fork()
         if self.graph.metric == PRECOMPUTED:
-            rows = read_new(new_rows, len(self.positions), self.name, gaps=np.inf)
+            return read_new(new_rows, len(self.positions), self.name, gaps=np.inf)
+        data, units = self._data_for("transform"), self.scaling
+        filled = units is not None and units.fill is not None
+        gaps = np.nan if filled or is_function(self.graph.metric) else None
+        rows = read_new(new_rows, data.shape[1], self.name, self.columns, gaps=gaps)
+        rows = rows if units is None else units.apply(rows)
+        warn_of_degrees([Slice(rows.shape[0], rows, "`new_rows`", self.graph.metric)])
+        if not isinstance(data, np.ndarray):
+            return scipy.sparse.csr_matrix(rows)
+        return rows if isinstance(rows, np.ndarray) else rows.toarray()
+
+    def _search(self, rows: Any, count: int) -> Nearest:
+        """Returns the slice's rows nearest to each of some, which are as `_read`'s."""
+        if self.graph.metric == PRECOMPUTED:
             try:
                 return nearest_known(rows, count)
             except InputError as error:
                 raise error.renamed("new_rows").of(self.name) from None
-        data = self._data_for("transform")
-        rows = self._read(new_rows)
-        metric: Any = self.graph.metric
-        warn_of_degrees([Slice(rows.shape[0], rows, "`new_rows`", metric)])
-        if not isinstance(data, np.ndarray):
-            rows = scipy.sparse.csr_matrix(rows)
-        elif not isinstance(rows, np.ndarray):
-            rows = rows.toarray()
-        return self._search(rows, count)
-
-    def _read(self, new_rows: Any) -> Rows:
-        """New rows of the user, checked, in the units of the slice."""
-        data, units = self._data_for("transform"), self.scaling
-        filled = units is not None and units.fill is not None
-        gaps = np.nan if filled or is_function(self.graph.metric) else None
-        names = data.shape[1], self.name, self.columns
-        rows = read_new(new_rows, *names, gaps=gaps)
-        return rows if units is None else units.apply(rows)
-
-    def _search(self, rows: Any, count: int) -> Nearest:
-        """Finds the slice's rows nearest to each of some, dense or CSR as it is."""
         data, kwds = self._data_for("transform"), self.graph.metric_kwds
         metric: Any = SYNONYMS.get(self.graph.metric, self.graph.metric)
         if metric in EXACT_METRICS and not kwds and isinstance(data, np.ndarray):
