@@ -16,7 +16,7 @@ import numpy as np
 from aljax.checks import Check, check_of, each, is_listed, number, one_of, unless
 from aljax.curve import check_both, check_curve
 from aljax.curve import find_ab_params as find_ab_params  # its documented place
-from aljax.errors import LARGEST, InputError, check_names, nearest_name
+from aljax.errors import LARGEST, InputError, nearest_name
 
 PerSliceFloat = float | Sequence[float]
 PerSliceInt = int | Sequence[int]
@@ -92,7 +92,11 @@ class _Settings:
     """Strict names, checked values, and equality and hash by content."""
 
     def __new__(cls, *_: Any, **settings: Any) -> Any:
-        check_names(cls, settings)
+        names = [field.name for field in dataclasses.fields(cls)]  # pyright: ignore
+        for name in settings:
+            if name not in names:
+                got, hint = "is not a setting", nearest_name(name, names)
+                raise InputError(name, got, f"one of {cls.__name__}", hint)
         return super().__new__(cls)
 
     def __post_init__(self) -> None:

@@ -115,6 +115,12 @@ class AlignedEmbedding(Record):
         """Returns the maps, `(points, components)`, in the order of the rows given."""
         return list(self.maps)
 
+    def parts(self, *, with_data: bool) -> dict[str, Any]:
+        """Returns all attributes by name, as a file holds them."""
+        data = self.data if with_data else [None] * len(self.data)
+        laid_out = {"maps": self.maps, "history": self.history}
+        return self.record() | {"data": data} | laid_out
+
     def save(self, path: str | os.PathLike[str], *, with_data: bool = True) -> None:
         """Writes the model to a file: arrays and JSON, whole or not at all.
 
@@ -126,11 +132,7 @@ class AlignedEmbedding(Record):
         Raises:
             InputError: The place cannot be written.
         """
-        kept = self.data if with_data else [None] * len(self.data)
-        parts = {
-            field.name: getattr(self, field.name) for field in dataclasses.fields(self)
-        }
-        write(path, "AlignedEmbedding", parts | {"data": kept})
+        write(path, "AlignedEmbedding", self.parts(with_data=with_data))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "AlignedEmbedding":

@@ -1,13 +1,12 @@
 """Errors and warnings: each names a value, what came, what was expected, a remedy."""
 
-import dataclasses
 import difflib
 import importlib
 import inspect
 import os
 import re
 import warnings
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -112,19 +111,6 @@ def slice_name(t: int, labels: Sequence[Hashable] | None) -> str:
 def in_words(label: Hashable) -> str:
     """Returns a label as text; that of a day is its date."""
     return re.sub(r"[ T]00:00:00(\.0+)?$", "", str(label))
-
-
-def check_names(cls: type, names: Iterable[str]) -> None:
-    """Checks that names are fields of a dataclass; an error says the nearest one.
-
-    Raises:
-        ValueError: One is not.
-    """
-    known = [field.name for field in dataclasses.fields(cls)]
-    for name in names:
-        if name not in known:
-            got, hint = "is not a setting", nearest_name(name, known)
-            raise InputError(name, got, f"one of {cls.__name__}", hint)
 
 
 def optional(module: str, extra: str) -> Any:

@@ -1,8 +1,7 @@
 """Sweeps: many settings of one problem as one compiled program."""
 
-import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -10,7 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig, number
+from aljax.config import (
+    CONFIGS,
+    AlignmentConfig,
+    GraphConfig,
+    LayoutConfig,
+    number,
+)
 from aljax.errors import InputError, instance, nearest_name
 from aljax.fit import Prepared, optimize, prepare
 from aljax.graph.knn import on_device
@@ -30,8 +35,6 @@ from aljax.metrics import displacement, trustworthiness
 from aljax.relations.mates import Relations
 
 __all__ = ["Row", "Sweep", "SweepProblem", "sweep"]
-SECTIONS = {"graph": GraphConfig, "layout": LayoutConfig, "alignment": AlignmentConfig}
-
 SHAPES = (
     *("n_neighbors", "alignment_window_size", "frame"),
     *("n_components", "n_epochs", "n_shifts", "densmap"),
@@ -112,11 +115,11 @@ class SweepProblem(NamedTuple):
         Raises:
             InputError: If a name is unknown or a value out of range.
         """
-        sections = {section: getattr(self, section) for section in SECTIONS}
-        for section, config in SECTIONS.items():
-            names = {field.name for field in dataclasses.fields(config)}
-            replaced = {name: setting[name] for name in names & {*setting}}
-            sections[section] = dataclasses.replace(sections[section], **replaced)
+        sections = {}
+        for section, config in CONFIGS.items():
+            names = {field.name for field in fields(config)}
+            changed = {name: setting[name] for name in names & {*setting}}
+            sections[section] = replace(getattr(self, section), **changed)
         return self._replace(**sections)
 
     def prepared(self, key: jax.Array) -> Prepared:
@@ -140,7 +143,7 @@ def check_settings(settings: Sequence[Mapping[str, Any]]) -> None:
     example = '{"alignment_regularisation": 0.1}'
     if not isinstance(settings, Sequence) or not len(settings):
         raise InputError("settings", f"is {settings!r}", f"a list such as [{example}]")
-    names = [f.name for config in SECTIONS.values() for f in dataclasses.fields(config)]
+    names = [field.name for config in CONFIGS.values() for field in fields(config)]
     for row, setting in enumerate(settings):
         place = f"settings[{row}]"
         if not isinstance(setting, Mapping):

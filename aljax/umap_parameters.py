@@ -180,9 +180,6 @@ class Parameters(BaseEstimator):
         check_is_fitted(self)
         fitted: Any = self
         maps: AlignedEmbedding = fitted.maps_
-        fields = {f.name: getattr(maps, f.name) for f in dataclasses.fields(maps)}
-        if not with_data:
-            fields["data"] = [None] * len(maps.data)
         parameters = self.get_params(deep=False)
         knn = parameters["precomputed_knn"]
         triple = isinstance(knn, tuple) and len(knn) == 3  # or a table for each slice
@@ -193,7 +190,7 @@ class Parameters(BaseEstimator):
         names = getattr(self, "feature_names_in_", None)
         parts = {
             "parameters": parameters,
-            "maps": fields,
+            "maps": maps.parts(with_data=with_data),
             "n_features": fitted.n_features_in_,
             "feature_names": None if names is None else names.tolist(),
         } | {name.strip("_"): getattr(self, name) for name in self._also_saved}
