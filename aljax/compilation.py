@@ -3,7 +3,6 @@
 import os
 import signal
 import threading
-import time
 import warnings
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import jax
 from aljax.errors import InputError
 
 FOLDER = "~/.cache/aljax"
-PATIENCE, PAUSE = 10.0, 0.02  # seconds, for a program that compiles in .1
+PATIENCE = 10.0  # seconds, for a program that compiles in .1
 _forked = threading.Event()
 if hasattr(os, "register_at_fork"):  # not on Windows
     os.register_at_fork(after_in_child=_forked.set)
@@ -62,26 +61,16 @@ def check_fork() -> None:
         trial = os.fork()
     if trial == 0:
         try:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)  # which ends the child
+            signal.setitimer(signal.ITIMER_REAL, PATIENCE)
             jax.jit(lambda: os.getpid())()
             os._exit(0)
         finally:
             os._exit(1)
-    if not _ends_well(trial):
+    if os.waitpid(trial, 0)[1] != 0:
         raise RuntimeError(
             "This process was forked from one in which JAX had run, and a fork does "
             "not copy JAX's threads. Start processes by "
             '`multiprocessing.get_context("spawn")`, or fork before the first fit.'
         )
     _forked.clear()
-
-
-def _ends_well(process: int) -> bool:
-    """Waits for a child process, which is ended where it takes too long."""
-    for _ in range(round(PATIENCE / PAUSE)):
-        ended, status = os.waitpid(process, os.WNOHANG)
-        if ended:
-            return status == 0
-        time.sleep(PAUSE)
-    os.kill(process, signal.SIGKILL)
-    os.waitpid(process, 0)
-    return False
