@@ -276,15 +276,12 @@ class AlignedEmbedding(Record):
 
     def _locate(self, time: Any) -> tuple[int, float]:
         """Finds the slice at or before a position, and how far beyond it that is."""
-        count = len(self.maps)
         position = plain_label(time)
-        if self.slice_labels is not None and not self._is_position(position):
-            return self.index(position), 0.0
-        number(-count, high=count - 1)("slice", position)
-        if position < 0:
-            position = self.index(int(position) if position % 1 == 0 else position)
-        t = int(position)
-        return t, float(position - t)
+        if self._is_position(position) and position >= 0:
+            return int(position), float(position % 1)
+        if self.slice_labels is None:  # an error says that fractions are taken, too
+            number(-len(self.maps), high=len(self.maps) - 1)("slice", position)
+        return self.index(position), 0.0
 
     def to_frame(
         self,

@@ -13,13 +13,7 @@ from aljax.errors import optional
 from aljax.graph.knn import Rows
 
 AXES = ("x", "y", "z")
-TAKEN = (
-    "slice",
-    "slice_label",
-    "row",
-    "id",
-    "label",
-)  # columns that a table of maps has
+TAKEN = ("slice", "slice_label", "row", "id", "label")  # columns of a table of maps
 
 
 def to_frame(
@@ -50,24 +44,20 @@ def to_frame(
         ImportError: pandas is not installed.
     """
     pandas = optional("pandas", "frames")
-    sizes = [len(positions) for positions in maps]
-    components = maps[0].shape[1]
-    axes = _axes(components)
+    sizes = [*map(len, maps)]
+    axes = _axes(maps[0].shape[1])
     for name in columns:
         if name in (*TAKEN, *axes):
             raise ValueError(f"`{name}` is a column of the table already; rename it.")
-    table: dict[str, np.ndarray] = {
-        "slice": np.repeat(np.arange(len(sizes)), sizes),
-    }
+    table = {"slice": np.repeat(np.arange(len(sizes)), sizes)}
     if slice_labels is not None:
         listed = as_column([*slice_labels], "slice_labels")
         table["slice_label"] = np.repeat(listed, sizes)
-    table |= {
-        "row": np.concatenate([np.arange(size) for size in sizes]),
-    }
-    for name, argument, values in (("id", "ids", ids), ("label", "labels", labels)):
-        if values is not None:
-            table[name] = _joined(per_row(argument, values, sizes))
+    table["row"] = np.concatenate([*map(np.arange, sizes)])
+    if ids is not None:
+        table["id"] = _joined(per_row("ids", ids, sizes))
+    if labels is not None:
+        table["label"] = _joined(per_row("labels", labels, sizes))
     table |= dict(zip(axes, np.concatenate(maps).T, strict=True))
     for name, values in columns.items():
         table[name] = _joined(per_row(name, values, sizes))
