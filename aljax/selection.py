@@ -103,16 +103,14 @@ def select_alignment(
 
     for seed, seed_key in enumerate(jax.random.split(key, n_seeds)):
         full = problem.prepared(seed_key)
-        bits = np.asarray(jax.random.key_data(seed_key)).tolist()
-        rng = np.random.default_rng(bits)
+        rng = np.random.default_rng(np.asarray(jax.random.key_data(seed_key)))
         away = hide_members(full, hidden_share, rng)
         apart = split(full.relations, away)[1]
 
         def measure(
             maps: Maps, begun: Prepared, apart: Relations = apart
         ) -> dict[str, float]:
-            far = displacement(maps, apart)
-            return measure_row(maps, begun) | {"hidden": far}
+            return measure_row(maps, begun) | {"hidden": displacement(maps, apart)}
 
         visible = problem._replace(visible=lambda r, away=away: split(r, away)[0])
         options: dict[str, Any] = {"memory": memory, "chunk": chunk, "progress": tell}
@@ -179,13 +177,9 @@ def members(
         (first[t] + mates.rows, first[t + offset] + mates.others)
         for (t, offset), mates in relations.items()
     ]
-    heads, tails = (
-        np.concatenate([np.zeros(0, dtype=int), *(link[end] for link in links)])
-        for end in (0, 1)
-    )
-    graph = scipy.sparse.coo_matrix(
-        (np.ones(heads.size), (heads, tails)), shape=(first[-1], first[-1])
-    )
+    ends = np.concatenate([np.zeros((2, 0), int), *links], axis=1)
+    entries = np.ones(ends.shape[1]), tuple(ends)
+    graph = scipy.sparse.coo_matrix(entries, shape=(first[-1], first[-1]))
     _, labels = connected_components(graph, directed=False)
     return np.split(labels, first[1:-1])
 

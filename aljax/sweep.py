@@ -199,13 +199,11 @@ def sweep(
     number(1, whole=True, optional=True)("memory", memory)
     finished: dict[int, Row] = {}
     for group in _groups(rows, row_keys):
-        for members, begun, states in _lay_out_group(
-            group, rows, row_keys, chunk=chunk, memory=memory
-        ):
-            for row, start, state in zip(members, begun, states, strict=True):
-                finished[row] = finished_row(start, state, measure or measure_row)
-                if progress:
-                    progress(row, finished[row])
+        laid_out = _lay_out_group(group, rows, row_keys, chunk=chunk, memory=memory)
+        for row, begun, state in laid_out:
+            finished[row] = finished_row(begun, state, measure or measure_row)
+            if progress:
+                progress(row, finished[row])
     return stack_rows(settings, [finished[row] for row in range(len(rows))])
 
 
@@ -250,8 +248,8 @@ def _lay_out_group(
     *,
     chunk: int | None,
     memory: int | None,
-) -> Iterator[tuple[list[int], list[Prepared], list[LayoutState]]]:
-    """Yields each chunk's numbers of rows, what they start from and how they end."""
+) -> Iterator[tuple[int, Prepared, LayoutState]]:
+    """Yields each row's number, what it starts from and how it ends, by chunks."""
     place, start = group[0]
     begun = {start: rows[place].prepared(keys[place])}
     problem = begun[start].problem
@@ -278,7 +276,7 @@ def _lay_out_group(
         else:
             options = {"keys": of_rows, "n_shifts": n_shifts, "size": size}
             states = run_together(problems, params, states, **options)
-        yield members, starts, states
+        yield from zip(members, starts, states, strict=True)
 
 
 def _chunk_size(
