@@ -83,16 +83,13 @@ class Scaling(eqx.Module):
         Raises:
             InputError: It has no data, or other columns than the others.
         """
-        units = self.columns[-1]
+        rows, units = _rows_of(new), self.columns[-1]
         if self.by == "slice":
-            is_named = self.scale in HOW
-            units = _units_of(
-                [new], self.scale if is_named else self, self.missing, units
-            )
+            setting = self.scale if self.scale in HOW else self
+            units = _units_of([new], setting, self.missing, units)
         else:
-            width = _check(new).shape[1]
-            _check_alike([len(units.unit), width], f"the model and {new.name}")
-        scaled = replace(new, content=units.apply(new.features))
+            _check_alike([len(units.unit), rows.shape[1]], f"the model and {new.name}")
+        scaled = replace(new, content=units.apply(rows))
         return scaled, replace(self, columns=(*self.columns, units))
 
     def __getitem__(self, chosen: slice) -> "Scaling":
@@ -139,10 +136,8 @@ def scaled(
     widths = check_scale(slices, scale, by, missing, knn)
     if not widths:
         return slices, None
-    same_width = len({*widths}) == 1
-    return in_units(
-        slices, scale, by, missing, alike=same_width, pool=lambda parts: [parts]
-    )
+    alike = len({*widths}) == 1
+    return in_units(slices, scale, by, missing, alike=alike, pool=lambda parts: [parts])
 
 
 def check_scale(
@@ -160,7 +155,7 @@ def check_scale(
     if knn is not None and scale not in HOW[:2]:
         got, remedy = "is set beside `precomputed_knn`", "Scale by `aljax.scale` first."
         raise InputError("scale", got, "None, for neighbors have their units", remedy)
-    widths = [_check(slice_).shape[1] for slice_ in slices]
+    widths = [_rows_of(slice_).shape[1] for slice_ in slices]
     if by == "all":
         _check_alike(widths, "the slices")
     return widths
@@ -191,10 +186,9 @@ def in_units(
         several = missing == "median" and alike
         others = _units_of_all(slices, None, missing, pool) if several else None
         units = [_units_of([slice_], scale, missing, others) for slice_ in slices]
-    pairs = zip(slices, units, strict=True)
     converted = [
-        replace(slice_, content=units_of_slice.apply(slice_.features))
-        for slice_, units_of_slice in pairs
+        replace(slice_, content=columns.apply(slice_.features))
+        for slice_, columns in zip(slices, units, strict=True)
     ]
     name = scale if scale in HOW else type(scale).__name__
     return converted, Scaling(tuple(units), name, by, missing)
@@ -215,8 +209,8 @@ def _units_of_all(
     return Columns(center, unit, np.concatenate(fills) if fills else None)
 
 
-def _check(slice_: Slice) -> Rows:
-    """Checks that a slice has columns that can be scaled, and returns its rows."""
+def _rows_of(slice_: Slice) -> Rows:
+    """Returns a slice's rows, after a check that their columns can be scaled."""
     if slice_.features is None or slice_.metric == "haversine":
         got = f"is set, but {slice_.name} "
         got += "has angles" if slice_.features is not None else "has no columns"
@@ -238,33 +232,30 @@ def _units_of(
 
     Columns without any value are filled by the `others`.
     """
-    tables: list[Any] = [_check(slice_) for slice_ in slices]
-    sparse = [scipy.sparse.issparse(table) for table in tables]
-    whole: Any
-    whole = (
-        scipy.sparse.vstack(tables, "csr") if any(sparse) else np.concatenate(tables)
-    )
+    tables: list[Any] = [slice_.features for slice_ in slices]
+    sparse = any(map(scipy.sparse.issparse, tables))
+    rows: Any = scipy.sparse.vstack(tables, "csr") if sparse else np.concatenate(tables)
     fill = None
-    if missing == "median" and not any(sparse):
-        fill = _medians(whole, slices[0], others)
-        whole = np.where(np.isnan(whole), fill, whole)
-    center, unit = _affine(scale, whole, slices[0].columns)
-    if len(center) != whole.shape[1]:
-        got, expected = f"is of {len(center)} columns", f"{whole.shape[1]}, as the data"
+    if missing == "median" and not sparse:
+        fill = _medians(rows, slices[0], others)
+        rows = np.where(np.isnan(rows), fill, rows)
+    center, unit = _affine(scale, rows, slices[0].columns)
+    if len(center) != rows.shape[1]:
+        got, expected = f"is of {len(center)} columns", f"{rows.shape[1]}, as the data"
         raise InputError("scale", got, expected)
-    if any(sparse) and center.any():
+    if sparse and center.any():
         remedy = "Set its `with_mean` or `with_centering` to False."
         raise InputError("scale", "centers, but rows are sparse", "no center", remedy)
     return Columns(center, unit, fill)
 
 
-def _medians(whole: np.ndarray, first: Slice, others: Columns | None) -> np.ndarray:
+def _medians(rows: np.ndarray, first: Slice, others: Columns | None) -> np.ndarray:
     """Returns the medians of columns, of the others where a column has no value."""
     from sklearn.impute import SimpleImputer
 
-    fill: Any = np.full(whole.shape[1], np.nan)
-    if len(whole):
-        fill = SimpleImputer(strategy="median").fit(whole).statistics_
+    fill: Any = np.full(rows.shape[1], np.nan)
+    if len(rows):
+        fill = SimpleImputer(strategy="median").fit(rows).statistics_
     if others is not None and others.fill is not None and len(others.fill) == len(fill):
         fill = np.where(np.isnan(fill), others.fill, fill)
     if np.isnan(fill).any():
@@ -275,12 +266,11 @@ def _medians(whole: np.ndarray, first: Slice, others: Columns | None) -> np.ndar
     return fill
 
 
-def _affine(scale: Any, whole: Any, names: Any) -> tuple[np.ndarray, np.ndarray]:
+def _affine(scale: Any, rows: Any, names: Any) -> tuple[np.ndarray, np.ndarray]:
     """Returns the center and unit of each column that scikit-learn finds, or found."""
-    rows, columns = whole.shape
-    neutral = np.zeros(columns), np.ones(columns)
-    if scale in HOW[:2] or (scale in HOW and not rows):
-        return neutral
+    count, width = rows.shape
+    if scale in HOW[:2] or (scale in HOW and not count):
+        return np.zeros(width), np.ones(width)
     if isinstance(scale, Scaling):
         return scale.columns[-1].center, scale.columns[-1].unit
     type_name = type(scale).__name__
@@ -288,26 +278,21 @@ def _affine(scale: Any, whole: Any, names: Any) -> tuple[np.ndarray, np.ndarray]
         from sklearn.preprocessing import RobustScaler, StandardScaler
 
         one_of("none", "standard", "robust")("scale", scale)
-        dense = not scipy.sparse.issparse(whole)
+        dense = not scipy.sparse.issparse(rows)
         scalers = {
             "standard": StandardScaler(with_mean=dense),
             "robust": RobustScaler(with_centering=dense),
         }
-        scale = scalers[scale].fit(whole)
+        scale = scalers[scale].fit(rows)
     elif type_name not in TRANSFORMERS or getattr(scale, "clip", False):
         got, remedy = f"is a {type_name}", "Transform the slices before the fit."
         raise InputError("scale", got, TAKEN, remedy)
     elif not hasattr(scale, "n_features_in_"):
-        got, remedy = (
-            f"is a {type_name} that is not fitted",
-            "Call its `fit` with your rows.",
-        )
-        raise InputError("scale", got, TAKEN, remedy)
-    center, unit = _read_off(scale)
-    fitted_names = getattr(scale, "feature_names_in_", None)
-    fitted_names = None if fitted_names is None else tuple(fitted_names)
+        got = f"is a {type_name} that is not fitted"
+        raise InputError("scale", got, TAKEN, "Call its `fit` with your rows.")
+    fitted_names = tuple(getattr(scale, "feature_names_in_", ())) or None
     center, unit = arrange(
-        np.array([center, unit], float), fitted_names, names, "scale"
+        np.array(_read_off(scale), float), fitted_names, names, "scale"
     )
     return center, unit
 
