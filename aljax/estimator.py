@@ -15,7 +15,7 @@ from aljax.embedding import AlignedEmbedding
 from aljax.graph.repeated import check_comparable, chosen, distinct_rows
 from aljax.graph.slices import read_slice, read_slices, slices_of
 from aljax.relations.read import is_ids, turning
-from aljax.repeats import distinct, new_among_kinds, of_rows
+from aljax.repeats import distinct, new_among_kinds, with_rows
 from aljax.single_map import UMAP as UMAP
 from aljax.single_map import Map, check_data, mapper_of
 from aljax.transform import transform
@@ -157,13 +157,11 @@ class AlignedUMAP(Parameters):
         if row_kinds is not None:
             check_comparable(self.metric, precomputed_knn)
             first, kind_of_row = distinct_rows(new.content)  # pyright: ignore
-            slices, row_kinds = (
-                [*slices_of([*map(len, row_kinds)]), new],
-                [*row_kinds, kind_of_row],
-            )
+            slices = [*slices_of([*map(len, row_kinds)]), new]
+            row_kinds = [*row_kinds, kind_of_row]
             y = None if y is None else chosen(y, first, new.rows, "y")
             relations = new_among_kinds(self.maps_, relations, slices, row_kinds)
-            new = of_rows(new, first)
+            new = with_rows(new, first)
         call = partial(
             update,
             self.maps_,
@@ -214,16 +212,11 @@ class AlignedUMAP(Parameters):
     def mappers_(self) -> "list[UMAP]":
         """Returns a fitted `UMAP` for each slice, made once."""
         check_is_fitted(self)
+        shared = {"random_state": self.random_state, "unique": self.unique}
+        row_kinds = self._unique_inverse_ or [None] * self.n_models_
         return [
-            mapper_of(
-                cut(self.maps_, t, t + 1),
-                kind_of_row,
-                random_state=self.random_state,
-                unique=self.unique,
-            )
-            for t, kind_of_row in enumerate(
-                self._unique_inverse_ or [None] * self.n_models_
-            )
+            mapper_of(cut(self.maps_, t, t + 1), kind_of_row, **shared)
+            for t, kind_of_row in enumerate(row_kinds)
         ]
 
     def _of_rows(self, values: list[np.ndarray]) -> list[np.ndarray]:

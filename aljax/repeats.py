@@ -17,7 +17,7 @@ from aljax.couple import Coupling
 from aljax.embedding import AlignedEmbedding
 from aljax.errors import InputError, kind_of
 from aljax.graph.repeated import chosen, distinct_rows
-from aljax.graph.slices import Slice, ids_of, one_for_each
+from aljax.graph.slices import Slice, ids_of, of_rows
 from aljax.relations.mates import Relations, by_row
 from aljax.relations.read import (
     follow,
@@ -67,27 +67,19 @@ def distinct(
             lambda mates: among_kinds(read(mates), row_kinds), relations
         )
     listed = {"y": y} | ({"init": init} if is_listed(init) else {})
+
+    def read_distinct(values: Any, name: str, slice_: Slice, t: int) -> Any:
+        return chosen(values, firsts[t], slice_.rows, name)
+
     values = {
-        name: [
-            None if value is None else chosen(value, first, slice_.rows, f"{name}[{t}]")
-            for t, (value, first, slice_) in enumerate(
-                zip(
-                    one_for_each(name, entries, len(slices)),
-                    firsts,
-                    slices,
-                    strict=True,
-                )
-            )
-        ]
+        name: of_rows(name, entries, slices, read_distinct)
         for name, entries in listed.items()
     }
-    distinct_slices = [
-        of_rows(slice_, first) for slice_, first in zip(slices, firsts, strict=True)
-    ]
+    distinct_slices = [*map(with_rows, slices, firsts)]
     return Distinct(distinct_slices, relations, row_kinds, values)
 
 
-def of_rows(slice_: Slice, rows: Int[np.ndarray, "_"]) -> Slice:
+def with_rows(slice_: Slice, rows: Int[np.ndarray, "_"]) -> Slice:
     """Returns a slice of data with some of its rows alone."""
     data: Any = slice_.content
     return replace(slice_, content=data[rows], rows=len(rows), ids=None)
