@@ -30,13 +30,7 @@ from aljax.fit import optimize
 from aljax.graph.build import build_graphs
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.knn import on_device
-from aljax.graph.slices import (
-    Slice,
-    dense_only,
-    read_slice,
-    slices_of,
-    warn_of_degrees,
-)
+from aljax.graph.slices import Slice, dense_only, read_slice, slices_of, warn_of_degrees
 from aljax.keys import check_key, seeds
 from aljax.labels import check_label, plain_label
 from aljax.layout.coordinates import inward, outward
@@ -217,7 +211,7 @@ def update(
 
     options: Any = {"key": key, "progress": progress, "optimizer": optimizer}
     with timed("layout", seconds):
-        moved = _lay_out(longer, held, move, finished, **options)
+        moved = _lay_out(longer, held, move, stay, finished, **options)
     return moved if keep is None else cut(moved, max(count + 1 - keep, 0), count + 1)
 
 
@@ -228,13 +222,15 @@ def _lay_out(
     longer: AlignedEmbedding,
     held: Relations,
     move: int,
+    stay: Sequence[np.ndarray | None],
     finished: Callable[[Sequence[np.ndarray]], list[np.ndarray]],
     **options: Any,
 ) -> AlignedEmbedding:
     """Lays out the last `move` + 1 slices, with those that hold them pinned.
 
-    `finished` puts the layout's maps into one frame and the coordinates of the user;
-    the other arguments are those of `optimize`.
+    `stay` tells for each slice which rows do not move, None for none; `finished` puts
+    the layout's maps into one frame and the coordinates of the user; the others are
+    the arguments of `optimize`.
 
     Those are the slices of the window and those that anchors or pairs reach.  The
     stack always has room for the window, empty slices in front where the sequence is
@@ -254,7 +250,6 @@ def _lay_out(
     def within(values: Sequence[Any], filler: Any) -> list[Any]:
         return [filler if t is None else values[t] for t in shown]
 
-    stay = [np.ones(len(positions), bool) for positions in longer.maps[: -move - 1]]
     related = {
         (place[t], place[t + offset] - place[t]): mates
         for (t, offset), mates in held.items()
@@ -268,7 +263,7 @@ def _lay_out(
         within(longer.graphs, _without_points(longer.graphs[-1])),
         related,
         key=options["key"],
-        pinned=within(stay + longer.pinned[-move - 1 :], None),
+        pinned=within(stay, None),
         point_weights=within(longer.point_weights, None),
         offsets=range(1, len(shown) if far else window + 1),
         densmap=longer.layout.densmap,
