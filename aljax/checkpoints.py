@@ -119,8 +119,8 @@ class Checkpoints:
             InputError: If the checkpoint is of another layout.
         """
         self._collect = collect
-        run = {"key": key, "n_shifts": n_shifts}
-        return self.go_on(state, about_run(problem, params, state, **run))
+        about = about_run(problem, params, state, key=key, n_shifts=n_shifts)
+        return self.go_on(state, about)
 
     def go_on(self, state: LayoutState, identity: Mapping[str, str]) -> LayoutState:
         """Returns `state`, or that of the newest checkpoint of the same `identity`."""

@@ -64,12 +64,9 @@ def warn_of_columns(
         warn_of_cells(rows, names, place, robust)
     if isinstance(scale, str) and scale == "none":
         return
-    labels = (
-        None
-        if ids is None
-        else [label for ids_of_slice in ids for label in as_plain(ids_of_slice)]
-    )
-    warn_of_codes(rows, names, labels, "Leave it out.")
+    if ids is not None:
+        ids = [row_id for ids_of_slice in ids for row_id in as_plain(ids_of_slice)]
+    warn_of_codes(rows, names, ids, "Leave it out.")
 
 
 def warn_of_units(

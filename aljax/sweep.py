@@ -9,13 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from aljax.config import (
-    CONFIGS,
-    AlignmentConfig,
-    GraphConfig,
-    LayoutConfig,
-    number,
-)
+from aljax.config import CONFIGS, AlignmentConfig, GraphConfig, LayoutConfig, number
 from aljax.errors import InputError, instance, nearest_name
 from aljax.fit import Prepared, optimize, prepare
 from aljax.graph.knn import on_device

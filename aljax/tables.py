@@ -8,13 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from aljax.checks import number, one_of
-from aljax.columns import (
-    NamedRows,
-    as_plain,
-    check_hashable,
-    is_missing,
-    names_of,
-)
+from aljax.columns import NamedRows, as_plain, check_hashable, is_missing, names_of
 from aljax.errors import InputError, in_words, kind_of, warn
 from aljax.graph.rows import GapError, read_rows
 from aljax.graph.slices import slices_of
@@ -145,19 +139,19 @@ def slices_from_table(
     number(1, whole=True)("min_rows", min_rows)
     rows = {label: held for label, held in rows.items() if len(held) >= min_rows}
     order = _in_order(rows, getattr(slice_labels, "dtype", None))
-    slices = slices_of([len(rows[label]) for label in order], labels=order)
-    cut = [
-        [*read_slice_ids([ids[row] for row in held], slice_, name="row_ids", rows=held)]
-        for held, slice_ in zip([rows[label] for label in order], slices, strict=True)
+    held = [rows[label] for label in order]
+    slices = slices_of([*map(len, held)], labels=order)
+    ids_of_slices = [
+        [*read_slice_ids([ids[row] for row in some], slice_, name="row_ids", rows=some)]
+        for some, slice_ in zip(held, slices, strict=True)
     ]
     _warn_of_sizes(rows)
-    held = [np.array(rows[label]) for label in order]
-    tables, names = [data[chosen] for chosen in held], names_of(values)
+    tables, names = [data[some] for some in held], names_of(values)
     if names is not None:
         tables = [table.view(NamedRows) for table in tables]
         for table in tables:
             table.columns = names
-    return TableSlices(tables, cut, order, held)
+    return TableSlices(tables, ids_of_slices, order, [*map(np.array, held)])
 
 
 def _warn_of_sizes(rows: Mapping[Hashable, Sequence[int]]) -> None:
