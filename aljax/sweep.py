@@ -34,6 +34,7 @@ SHAPES = (
     *("n_components", "n_epochs", "n_shifts", "densmap"),
 )
 OF_MATES = ("alignment_strengths", "alignment_decay")  # part of the problem itself
+CURVE = ("min_dist", "spread", "a", "b")  # sets the scale that given maps come to
 MEMORY = 2 * 2**30  # bytes, where none is given
 ROWS_AT_ONCE = {"cpu": 1}  # by measurement; elsewhere as many as fit
 Group = list[tuple[int, Any]]  # numbers of rows, and what tells their starts apart
@@ -222,10 +223,11 @@ def _groups(rows: Sequence[SweepProblem], keys: Sequence[jax.Array]) -> list[Gro
         settings = {**vars(row.graph), **vars(row.layout), **vars(row.alignment)}
         moving = settings["motion_fidelity"] > 0  # then the problem has more arrays
         shape = (moving, space_of(row.layout), *(settings[name] for name in SHAPES))
+        scaled = row.start is not None or not isinstance(row.layout.init, str)
         start = (
             row.graph,
             LayoutConfig(init=settings["init"]),  # arrays cannot be hashed
-            *(settings[name] for name in OF_MATES),
+            *(settings[name] for name in OF_MATES + CURVE * scaled),
             np.asarray(jax.random.key_data(key)).tobytes(),
         )
         groups.setdefault(shape, {}).setdefault(start, []).append(place)

@@ -5,7 +5,15 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from helpers import NEIGHBORS, SIZES, make_data, make_relations, programs, refused
+from helpers import (
+    NEIGHBORS,
+    SIZES,
+    make_data,
+    make_maps,
+    make_relations,
+    programs,
+    refused,
+)
 
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
 from aljax.fit import fit
@@ -49,6 +57,7 @@ def single(one: SweepProblem, setting, key):
         graph=row.graph,
         layout=row.layout,
         alignment=row.alignment,
+        start=row.start,
     )
 
 
@@ -87,6 +96,17 @@ def test_one_program_lays_out_all_rows_and_one_more_each_other_shape():
 def test_a_row_that_runs_alone_has_the_bits_of_the_single_fit():
     found = sweep(problem(), ROWS, keys=keys(), chunk=1)
     assert_rows_equal_fits(found, problem(), rtol=0)
+
+
+def test_a_start_from_afar_is_brought_to_the_scale_of_each_row():
+    far = [1e4 * y for y in make_maps()]
+    rows = [{"min_dist": 0.1}, {"min_dist": 0.9}]
+    started = problem(n_epochs=1)._replace(start=far)
+    found = sweep(started, rows, keys=jax.random.key(0), chunk=1)
+    for row, setting in enumerate(rows):
+        alone = single(started, setting, jax.random.key(0))
+        for t, expected in enumerate(alone.slices()):
+            np.testing.assert_array_equal(found.maps[t][row], expected)
 
 
 def test_rows_that_run_together_equal_single_fits_after_an_epoch():
