@@ -223,7 +223,7 @@ class Frame(eqx.Module):
             self._spacings[unmeasured] = _spacing(self._near_of(unmeasured)[1])
         related = np.isfinite(distances)
         lengths = distances.sum(axis=1, where=related)
-        lengths[~related[:, 0]] = np.inf
+        lengths[~related[:, :1].all(axis=1)] = np.inf  # no row has others: all are 0
         spacing = self._spacings[near].sum(axis=1, where=related)
         ratios = np.zeros(len(near))
         with np.errstate(divide="ignore"):

@@ -104,6 +104,14 @@ def test_no_rows_have_no_places(kind):
         assert maps.transform(nothing).shape == (0, 2)
 
 
+def test_a_row_is_inside_a_slice_of_one_row_where_it_equals_it():
+    with pytest.warns(UserWarning, match="without an edge"):
+        maps = lay_out((45, 1, 45))
+    placement = maps.place(DATA[1][:2], 1)
+    assert placement.inside.tolist() == [True, False]
+    assert placement.distance.tolist() == [0, np.inf]
+
+
 def test_small_slices_of_a_table_can_be_left_out():
     years = [2000] * 3 + [2001] * 40 + [2002] * 2
     cut = aljax.slices_from_table(DATA[0], years, range(45), min_rows=3)
