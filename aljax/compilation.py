@@ -8,7 +8,7 @@ from pathlib import Path
 
 import jax
 
-from aljax.errors import InputError
+from aljax.errors import InputError, read_path
 
 FOLDER = "~/.cache/aljax"
 PATIENCE = 10.0  # seconds, for a program that compiles in .1
@@ -34,7 +34,7 @@ def enable_compilation_cache(folder: str | os.PathLike[str] = FOLDER) -> Path:
     Raises:
         InputError: The folder cannot be made.
     """
-    path = Path(folder).expanduser()
+    path = read_path(folder, "folder").expanduser()
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:

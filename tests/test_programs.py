@@ -191,6 +191,12 @@ def test_a_cache_where_a_file_is_is_refused(tmp_path):
         enable_compilation_cache(path)
 
 
+@pytest.mark.usefixtures("as_users_run_it")
+def test_a_cache_in_what_is_no_folder_is_refused():
+    with refused("folder", "an int"):
+        enable_compilation_cache(5)  # pyright: ignore[reportArgumentType]
+
+
 def test_capacities_are_few_and_add_at_most_half_to_large_slices():
     capacities = [capacity_for(points) for points in range(1, 4097)]
     for points, capacity in enumerate(capacities, 1):
