@@ -19,7 +19,7 @@ from jaxtyping import Float
 
 from aljax.checks import one_of
 from aljax.columns import arrange
-from aljax.errors import InputError
+from aljax.errors import InputError, kind_of
 from aljax.graph.knn import Rows
 from aljax.graph.slices import Slice, read_slices
 from aljax.units import Units
@@ -150,6 +150,7 @@ def check_scale(
     """
     one_of("all", "slice")("scale_by", by)
     one_of("error", "median")("missing", missing)
+    _check_setting(scale)
     if scale in HOW[:2] and missing == "error":
         return []
     if knn is not None and scale not in HOW[:2]:
@@ -159,6 +160,21 @@ def check_scale(
     if by == "all":
         _check_alike(widths, "the slices")
     return widths
+
+
+def _check_setting(scale: Any) -> None:
+    """Checks that `scale` names units, or is fitted and has them."""
+    kind = type(scale).__name__
+    if scale is None or isinstance(scale, str):
+        one_of("none", "standard", "robust", optional=True)("scale", scale)
+    elif isinstance(scale, Scaling):
+        return
+    elif kind not in TRANSFORMERS or getattr(scale, "clip", False):
+        got, remedy = f"is {kind_of(scale)}", "Transform the slices before the fit."
+        raise InputError("scale", got, TAKEN, remedy)
+    elif not hasattr(scale, "n_features_in_"):
+        got = f"is a {kind} that is not fitted"
+        raise InputError("scale", got, TAKEN, "Call its `fit` with your rows.")
 
 
 def in_units(
@@ -273,23 +289,15 @@ def _affine(scale: Any, rows: Any, names: Any) -> tuple[np.ndarray, np.ndarray]:
         return np.zeros(width), np.ones(width)
     if isinstance(scale, Scaling):
         return scale.columns[-1].center, scale.columns[-1].unit
-    type_name = type(scale).__name__
     if isinstance(scale, str):
         from sklearn.preprocessing import RobustScaler, StandardScaler
 
-        one_of("none", "standard", "robust")("scale", scale)
         dense = not scipy.sparse.issparse(rows)
         scalers = {
             "standard": StandardScaler(with_mean=dense),
             "robust": RobustScaler(with_centering=dense),
         }
         scale = scalers[scale].fit(rows)
-    elif type_name not in TRANSFORMERS or getattr(scale, "clip", False):
-        got, remedy = f"is a {type_name}", "Transform the slices before the fit."
-        raise InputError("scale", got, TAKEN, remedy)
-    elif not hasattr(scale, "n_features_in_"):
-        got = f"is a {type_name} that is not fitted"
-        raise InputError("scale", got, TAKEN, "Call its `fit` with your rows.")
     fitted_names = tuple(getattr(scale, "feature_names_in_", ())) or None
     center, unit = arrange(
         np.array(_read_off(scale), float), fitted_names, names, "scale"

@@ -99,7 +99,7 @@ def test_fitted_transformers_are_read_off(scaler):
 
 def test_transformers_that_cannot_be_read_off_are_refused():
     whole = np.vstack(SLICES)
-    for scaler in (StandardScaler(), PowerTransformer().fit(whole), len):
+    for scaler in (StandardScaler(), PowerTransformer().fit(whole), len, np.ones(5)):
         with refused("scale", type(scaler).__name__):
             aljax.scale(SLICES, scaler)
     with refused("scale", "MinMaxScaler"):
