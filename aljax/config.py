@@ -4,9 +4,10 @@ A `per_slice` setting takes one value for all slices, or a list with one for eac
 """
 
 import dataclasses
+import inspect
 import math
 import numbers
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from reprlib import repr as brief
 from typing import Any
@@ -343,8 +344,8 @@ ELSEWHERE = {
 }
 
 
-def check_extra(function: str, extra: Mapping[str, Any], names: Sequence[str]) -> None:
-    """Checks that a function was given no keyword beyond its own `names`.
+def check_extra(function: Callable[..., Any], extra: Mapping[str, Any]) -> None:
+    """Checks that a function, whose last parameter takes the `extra`, was given none.
 
     Raises:
         TypeError: It was; the message says which config has it, or the nearest name.
@@ -353,12 +354,14 @@ def check_extra(function: str, extra: Mapping[str, Any], names: Sequence[str]) -
         for section, config in CONFIGS.items():
             if name in config.__dataclass_fields__:
                 place = f"{section}=aljax.{config.__name__}({name}={brief(value)})"
-                if function == "update":
+                if function.__name__ == "update":
                     place = f"settings={{{name!r}: {brief(value)}}}"
-                owner = f"a setting of {config.__name__}: {function}(..., {place})"
-                raise TypeError(f"`{name}` is {owner}")
+                call = f"{function.__name__}(..., {place})"
+                raise TypeError(f"`{name}` is a setting of {config.__name__}: {call}")
+        names = [*inspect.signature(function).parameters][:-1]
         hint = ELSEWHERE.get(name) or nearest_name(name, names)
-        raise TypeError(f"`{name}` is not an argument of `{function}`: {hint}")
+        got = f"`{name}` is not an argument of `{function.__name__}`"
+        raise TypeError(f"{got}: {hint}")
 
 
 def per_slice(name: str, value: Any, slices: int) -> list[Any]:

@@ -1,7 +1,6 @@
 """The whole flow, composed: slices and relations in, an `AlignedEmbedding` out."""
 
 import dataclasses
-import inspect
 from collections.abc import Callable, Hashable, Mapping, Sequence, Sized
 from contextlib import nullcontext
 from functools import partial
@@ -148,7 +147,7 @@ def fit(
             value that came, the values that it can take, and a remedy.
         TypeError: A keyword is a setting of a config, or unknown.
     """
-    check_extra("fit", settings, KEYWORDS)
+    check_extra(fit, settings)
     key, progress = check_key(key), read_progress(progress)
     if checkpoints is not None:
         instance("checkpoints", checkpoints, Checkpoints, "aljax.Checkpoints(folder)")
@@ -314,9 +313,6 @@ def prepare(
     )
 
 
-KEYWORDS = [*inspect.signature(fit).parameters][:-1]
-
-
 def read_start(start: Starts, layout: LayoutConfig) -> tuple[LayoutConfig, Starts]:
     """Returns the settings without starting maps, and those maps, if there are any.
 
@@ -367,7 +363,7 @@ def optimize(
     state's memory is used for the new one, unless others may use it, too.  `progress`
     sees the maps that `maps_of` makes of a state, else those of the layout.
     """
-    whole, rows = problem, None if mesh else rows_for(problem, state)
+    unpadded, rows = problem, None if mesh else rows_for(problem, state)
     unpad = partial(unpack, problem=problem, rows=rows) if rows else lambda same: same
     unpad = partial(collect, problem=problem, mesh=mesh) if mesh else unpad
     options: dict[str, Any] = {"key": key, "n_shifts": n_shifts}
@@ -392,7 +388,7 @@ def optimize(
             if checkpoints:
                 checkpoints.keep(state)
             if progress:
-                of_layout = maps_of or (lambda now: unstack_maps(now.maps, whole))
+                of_layout = maps_of or (lambda now: unstack_maps(now.maps, unpadded))
                 progress(StateShown(**vars(unpad(state)), maps_of=of_layout))
         check_finite(state.maps)
         return unpad(state)

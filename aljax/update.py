@@ -6,7 +6,6 @@ pass over the data, if motion is asked for).
 """
 
 import dataclasses
-import inspect
 import itertools
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
@@ -117,7 +116,7 @@ def update(
         ValueError: As `fit` does; or a dict that is evidently reversed, ids where
             there are none, `move` or `keep` out of range, an unknown setting.
     """
-    check_extra("update", extra, KEYWORDS)
+    check_extra(update, extra)
     key, progress = check_key(key), read_progress(progress)
     check_fitted(fitted)
     count = len(fitted.maps)
@@ -213,9 +212,6 @@ def update(
     with timed("layout", seconds):
         moved = _lay_out(longer, held, move, stay, finished, **options)
     return moved if keep is None else cut(moved, max(count + 1 - keep, 0), count + 1)
-
-
-KEYWORDS = [*inspect.signature(update).parameters][:-1]
 
 
 def _lay_out(
@@ -329,9 +325,8 @@ def _extend_settings(
         for field in dataclasses.fields(config)
         if field.metadata["per_slice"]
     ]
-    curve, other = ("min_dist", "spread"), ("a", "b")
-    if fitted.layout.a is not None:
-        curve, other = other, curve
+    curves = [("min_dist", "spread"), ("a", "b")]
+    curve, other = curves if fitted.layout.a is None else reversed(curves)
     for name in settings:
         if name not in names:
             got, hint = f"has {name!r}", nearest_name(name, names)
