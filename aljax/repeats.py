@@ -7,7 +7,7 @@ kinds are joined, at the largest of their weights.
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
@@ -32,26 +32,15 @@ Kinds = Sequence[Int[np.ndarray, "_"]]
 Pairs = dict[tuple[int, int], Any]
 
 
-class Distinct(NamedTuple):
-    """A sequence of distinct rows.
-
-    Attributes:
-        slices: The slices, each kind of row once.
-        relations: The links of these rows, as `fit` takes them.
-        row_kinds: For each row of each slice where its kind stands.
-        values: `y`, and `init` where it is a list, of these rows.
-    """
-
-    slices: list[Slice]
-    relations: Any
-    row_kinds: list[Int[np.ndarray, "_"]]
-    values: dict[str, Any]
-
-
 def distinct(
     slices: Sequence[Slice], relations: Any, *, window: int, y: Any, init: Any
-) -> Distinct:
+) -> tuple[list[Slice], Any, list[Int[np.ndarray, "_"]], dict[str, Any]]:
     """Returns the distinct rows of a sequence, and what is known of them.
+
+    Returns:
+        The slices, each kind of row once; the links of these rows, as `fit` takes
+        them; for each row of each slice where its kind stands; and `y`, and `init`
+        where it is a list, of these rows.
 
     Raises:
         InputError: Relations, `y` or `init` do not fit the slices.
@@ -75,8 +64,7 @@ def distinct(
         name: of_rows(name, entries, slices, read_distinct)
         for name, entries in listed.items()
     }
-    distinct_slices = [*map(with_rows, slices, firsts)]
-    return Distinct(distinct_slices, relations, row_kinds, values)
+    return [*map(with_rows, slices, firsts)], relations, row_kinds, values
 
 
 def with_rows(slice_: Slice, rows: Int[np.ndarray, "_"]) -> Slice:
