@@ -88,7 +88,7 @@ class Checkpoints:
         self.epochs, self.seconds, self.resume = epochs, seconds, resume
         self.about = dict(about or {})
         self.last: Path | None = None  # the newest that is whole
-        self._of: dict[str, str] = {}
+        self._layout: dict[str, str] = {}
         self._collect: Callable[[LayoutState], LayoutState] = lambda state: state
         self._latest: LayoutState | None = None
         self._kept = (-1, time.monotonic())  # the last epoch, and when
@@ -124,12 +124,12 @@ class Checkpoints:
 
     def go_on(self, state: LayoutState, identity: Mapping[str, str]) -> LayoutState:
         """Returns `state`, or that of the newest checkpoint of the same `identity`."""
-        self._of = {**self.about, **identity}
-        whole = newest(self.folder) if self.resume else None
-        if whole is not None:
-            check_same(whole, self._of)
-            self.last = whole.path
-            state = unpacked(whole.state, state)
+        self._layout = {**self.about, **identity}
+        resumed = newest(self.folder) if self.resume else None
+        if resumed is not None:
+            check_same(resumed, self._layout)
+            self.last = resumed.path
+            state = unpacked(resumed.state, state)
         self._latest = None  # whatever was kept of another layout
         self._kept = (int(state.epoch), time.monotonic())
         return state
@@ -181,7 +181,7 @@ class Checkpoints:
         epoch = int(state.epoch)
         self._kept = (epoch, time.monotonic())
         packed = packed_of(state)
-        content = {"of": self._of, "versions": versions(), "state": _digest(packed)}
+        content = {"of": self._layout, "versions": versions(), "state": _digest(packed)}
         description = {"content": content, "sum": _digest(_text(content))}
         try:
             self.folder.mkdir(parents=True, exist_ok=True)

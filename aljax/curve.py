@@ -14,12 +14,9 @@ def check_both(a: Any, b: Any) -> None:
     """Checks that both or neither of a curve's parameters are set."""
     if (a is None) != (b is None):
         missing = "a" if a is None else "b"
-        got, expected = (
-            "is None although its partner is not",
-            "both `a` and `b`, or neither",
-        )
+        got = "is None although its partner is not"
         remedy = "With neither, they are fitted to `min_dist` and `spread`."
-        raise InputError(missing, got, expected, remedy)
+        raise InputError(missing, got, "both `a` and `b`, or neither", remedy)
 
 
 def check_curve(spread: float, min_dist: float) -> None:

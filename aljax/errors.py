@@ -77,12 +77,11 @@ def _with_article(kind: type) -> str:
     return f"{'an' if kind.__name__[0] in 'aeiouAEIOU' else 'a'} {kind.__name__}"
 
 
-def instance(name: str, value: Any, kind: Any, remedy: str) -> None:
+def instance(name: str, value: Any, kind: Any, expected: str) -> None:
     """Checks that a value is of a type."""
     if not isinstance(value, kind):
-        raise InputError(
-            name, f"is {kind_of(value)}", f"{remedy} ({_with_article(kind)})"
-        )
+        expected = f"{expected} ({_with_article(kind)})"
+        raise InputError(name, f"is {kind_of(value)}", expected)
 
 
 def read_path(path: Any, name: str = "path") -> Path:
@@ -92,11 +91,8 @@ def read_path(path: Any, name: str = "path") -> Path:
         ValueError: No name of a file or folder, as when another argument comes first.
     """
     if not isinstance(path, str | os.PathLike):
-        raise InputError(
-            name,
-            f"is {kind_of(path)}",
-            "the name of a file or folder as text or a path",
-        )
+        expected = "the name of a file or folder as text or a path"
+        raise InputError(name, f"is {kind_of(path)}", expected)
     return Path(path)
 
 

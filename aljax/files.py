@@ -154,10 +154,7 @@ def _encode(value: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
     if type(value) in TEXTS:
         return {type(value).__name__: TEXTS[type(value)][0](value)}
     plain = isinstance(value, datetime.datetime) and not getattr(value, "nanosecond", 0)
-    parts = None
-    if type(value).__module__.startswith("pandas") and not plain:
-        parts = _parts(value)
-    if parts:
+    if not plain and (parts := _parts(value)):
         return {"pandas": [type(value).__name__, inner("parts", parts)]}
     if isinstance(value, datetime.date) and value == value:  # not NaT
         kind = "datetime" if isinstance(value, datetime.datetime) else "date"
@@ -203,6 +200,8 @@ def _encode(value: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:
 def _parts(value: Any) -> Any:
     """Returns the arguments that make an id or label of pandas again, if any do."""
     kind = type(value).__name__
+    if not type(value).__module__.startswith("pandas"):
+        return None
     if kind == "Period":
         return {"ordinal": value.ordinal, "freq": value.freqstr}
     if kind == "Interval":

@@ -97,7 +97,7 @@ def select_alignment(
     hidden, trust = np.empty((2, len(tried), n_seeds))
     finished = itertools.count(1)
 
-    def tell(*_: Any) -> None:
+    def count_layout(*_: Any) -> None:
         if progress is not None:
             progress(next(finished), hidden.size)
 
@@ -113,10 +113,9 @@ def select_alignment(
             return measure_row(maps, begun) | {"hidden": displacement(maps, apart)}
 
         visible = problem._replace(visible=lambda r, away=away: split(r, away)[0])
-        options: dict[str, Any] = {"memory": memory, "chunk": chunk, "progress": tell}
-        metrics = sweep(
-            visible, settings, keys=seed_key, measure=measure, **options
-        ).metrics
+        options: dict[str, Any] = {"memory": memory, "chunk": chunk}
+        options |= {"measure": measure, "progress": count_layout}
+        metrics = sweep(visible, settings, keys=seed_key, **options).metrics
         hidden[:, seed] = metrics["hidden"]
         if "trustworthiness" not in metrics:
             raise InputError(

@@ -131,6 +131,7 @@ class Parameters(BaseEstimator):
             return cls(**{name: values[name] for name in names if name in values})
 
         start = values.pop("init") if is_listed(values["init"]) else None
+        passed = ("y", "precomputed_knn", "devices", *UNITS)
         call = partial(
             fit,
             slices,
@@ -139,11 +140,8 @@ class Parameters(BaseEstimator):
             graph=settings(GraphConfig),
             layout=settings(LayoutConfig),
             alignment=settings(AlignmentConfig),
-            y=values.get("y"),
-            precomputed_knn=values["precomputed_knn"],
-            **{name: values[name] for name in UNITS if name in values},
             progress=self._progress(),
-            devices=values["devices"],
+            **{name: values[name] for name in passed if name in values},
         )
         return turning(call, relations)
 
