@@ -51,7 +51,7 @@ def find_label(label: Any, labels: Sequence[Hashable]) -> int:
     try:
         near = min(labels, key=lambda other: abs(other - label))
         remedy = f"The nearest is {in_words(near)}."
-    except TypeError:  # of text
+    except (TypeError, ValueError):  # of text, or an array
         for close in get_close_matches(in_words(label), named, n=1):
             remedy = f"The nearest is {close!r}."
     raise InputError("slice", f"is {label!r}", expected, remedy)

@@ -606,6 +606,13 @@ def test_a_day_that_labels_a_slice_is_shown_as_its_date(plain):
         dated.index("Feb 2020")
 
 
+@pytest.mark.usefixtures("as_users_run_it")
+def test_an_array_is_no_label(plain):
+    years = dataclasses.replace(plain, slice_labels=(2000, 2001, 2002))
+    with refused("slice", "array([0, 1])"):
+        years.index(np.arange(2))
+
+
 def test_names_are_listed_and_there_is_a_version():
     assert {"fit", "UMAP", "AlignedUMAP", "metrics", "__version__"} <= {*dir(aljax)}
     assert aljax.__version__ == importlib.metadata.version("aljax")
