@@ -294,9 +294,9 @@ class AlignedEmbedding(Record):
 
         Ids that `fit` was given, and the slices' labels, are in it.
         """
-        ids, names = self.ids if ids is None else ids, self.slice_labels
-        named = {} if names is None else {"slice_labels": names}
-        return to_frame(self.slices(), ids=ids, labels=labels, **named, **columns)
+        ids = self.ids if ids is None else ids
+        columns = {"slice_labels": self.slice_labels} | columns
+        return to_frame(self.slices(), ids=ids, labels=labels, **columns)
 
     def to_anndata(
         self,

@@ -95,6 +95,8 @@ def test_a_model_gives_its_names_to_tables(named):
     assert frame["slice_label"].tolist() == [2001 + t for t in frame["slice"]]
     other = named.to_frame(ids=[np.arange(size) for size in SIZES])
     assert other["id"].tolist() == other["row"].tolist()
+    renamed = named.to_frame(slice_labels=["a", "b", "c"])
+    assert renamed["slice_label"].tolist() == ["abc"[t] for t in renamed["slice"]]
 
 
 @pytest.mark.filterwarnings("ignore:The '.*' option is deprecated")  # anndata's
