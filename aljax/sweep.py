@@ -59,7 +59,7 @@ class Sweep(NamedTuple):
         maps: For each slice the maps of all rows, in the order of its own points;
             components that a row does not have are 0.
         loss: The terms as last recorded, `(rows, slices)`.
-        metrics: One value for each row, by name.
+        metrics: One value for each row, by name; NaN where a row has none.
     """
 
     settings: list[dict[str, Any]]
@@ -323,14 +323,13 @@ def stack_rows(settings: Sequence[Mapping[str, Any]], rows: Sequence[Row]) -> Sw
         np.stack([np.pad(y, ((0, 0), (0, widest - y.shape[1]))) for y in of_slice])
         for of_slice in zip(*(row.maps for row in rows), strict=True)
     ]
+    names = dict.fromkeys(name for row in rows for name in row.metrics)
+    measured = [[row.metrics.get(name, np.nan) for row in rows] for name in names]
     return Sweep(
         [dict(setting) for setting in settings],
         maps,
         _stack_terms([row.loss for row in rows]),
-        {
-            name: np.array([row.metrics[name] for row in rows])
-            for name in rows[0].metrics
-        },
+        dict(zip(names, map(np.array, measured), strict=True)),
     )
 
 

@@ -121,6 +121,18 @@ def test_rows_that_run_together_equal_single_fits_in_double_precision():
         assert_rows_equal_fits(found, problem(), rtol=1e-5, atol=1e-5)
 
 
+def test_a_metric_that_a_row_does_not_have_is_nan_there():
+    rows = [{"n_components": 1}, {"n_components": 2}]
+
+    def measure(maps, _):
+        return {f"of {maps[0].shape[1]}": 1.0}
+
+    one_epoch, key = problem(n_epochs=1), jax.random.key(0)
+    metrics = sweep(one_epoch, rows, keys=key, measure=measure).metrics
+    np.testing.assert_array_equal(metrics["of 1"], [1, np.nan])
+    np.testing.assert_array_equal(metrics["of 2"], [np.nan, 1])
+
+
 @pytest.mark.slow
 def test_shapes_make_groups_and_rows_come_back_in_their_order():
     rows = [
