@@ -216,13 +216,10 @@ def _units_of_all(
     """Returns the units of the rows of the whole sequence."""
     setting = scale if scale in HOW else None
     parts = [_units_of(group, setting, missing) for group in pool(slices)]
-    center = np.concatenate([columns.center for columns in parts])
-    unit = np.concatenate([columns.unit for columns in parts])
-    fills = [columns.fill for columns in parts if columns.fill is not None]
+    units = jax.tree.map(lambda *columns: np.concatenate(columns), *parts)
     if scale not in HOW:
-        pooled = _units_of(slices, scale, "error")
-        center, unit = pooled.center, pooled.unit
-    return Columns(center, unit, np.concatenate(fills) if fills else None)
+        units = replace(_units_of(slices, scale, "error"), fill=units.fill)
+    return units
 
 
 def _rows_of(slice_: Slice) -> Rows:
