@@ -14,9 +14,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from aljax.errors import warn
 from aljax.graph.cells import BLOCK, make_cells
-from aljax.graph.conditioning import conditioning, drowns, lengths_of
-from aljax.graph.exact import FEW, SPARE, hold, nearest_held
-from aljax.graph.knn import KNN, as_floats, capacity_for, on_device
+from aljax.graph.conditioning import Table, search_scaled
+from aljax.graph.exact import SPARE, hold, nearest_held
+from aljax.graph.knn import KNN, as_floats, on_device
 
 MET = 1792  # rows that a row is compared with, and 16 more for each neighbor
 CHOICE = 1024  # blocks near a leaf that its rows choose from
@@ -46,18 +46,8 @@ def approximate_knn(
         metric: One of `EXACT_METRICS`.
         seed: Seeds the sample that decides along which axes rows are compared.
     """
-    condition, unit = conditioning(data, metric)
-    capacity = capacity_for(len(data))
-    scaled = condition(data, jnp.zeros(()).dtype, capacity)
-    norms = np.einsum("ij,ij->i", scaled, scaled)
-    indices, squared = _search(scaled, len(data), n_neighbors, seed)
-    lost = drowns(squared[-1], norms)
-    if lost.mean() > FEW and squared.dtype == np.float32:
-        # Clusters far apart: distances within them drown in float32's rounding.
-        with jax.enable_x64(True):
-            scaled = condition(data, np.float64, capacity)
-            indices, squared = _search(scaled, len(data), n_neighbors, seed)
-    distances = lengths_of(squared, metric, unit)
+    search = partial(_search, points=len(data), n_neighbors=n_neighbors, seed=seed)
+    scaled, indices, squared, distances = search_scaled(data, metric, search)
     incomplete = np.asarray(np.isinf(squared).any(axis=0))
     if incomplete.any():  # rows that met too few others
         table = _all_of(data, incomplete, n_neighbors, metric)
@@ -106,9 +96,7 @@ def _all_of(
     return np.hstack([itself, near]).T, np.pad(lengths, ((0, 0), (1, 0))).T
 
 
-def _search(
-    scaled: np.ndarray, points: int, n_neighbors: int, seed: int
-) -> tuple[Int[np.ndarray, "neighbors points"], Float[np.ndarray, "neighbors points"]]:
+def _search(scaled: np.ndarray, points: int, n_neighbors: int, seed: int) -> Table:
     cells = make_cells(scaled, points, seed=seed)
     indices = np.zeros((n_neighbors, points), np.int32)
     squared = np.zeros(indices.shape, scaled.dtype)
@@ -192,7 +180,7 @@ def _meet(
             jax.lax.dynamic_slice_in_dim(table, step * TILES, TILES)
             for table in (tiles, blocks_of)
         )
-        window = _window(starts[blocks_of_step])
+        window = starts[blocks_of_step][:, None] + jnp.arange(BLOCK, dtype=jnp.int32)
         inside = jnp.arange(BLOCK) < counts[blocks_of_step][:, None]
         lengths = jnp.where(inside, half_norms[window], jnp.inf)
         dots = jnp.einsum(
@@ -284,10 +272,6 @@ def _tiles(
     return by_block[lanes] // probe.shape[1], block, steps, slots
 
 
-def _window(starts: Int[Array, "..."]) -> Int[Array, "... rows"]:
-    return starts[..., None] + jnp.arange(BLOCK, dtype=jnp.int32)
-
-
 def _largest(values: Float[Array, "rows columns"], count: int) -> tuple[Array, Array]:
     """Returns each row's largest values and their columns, by halves of the rows.
 
@@ -324,17 +308,15 @@ def _measure(
         near.reshape(-1, strip, near.shape[1]),
     )
     squared = jax.lax.map(distances, strips).reshape(near.shape)
-    absent = (
-        near < 0 if query_rows is None else (near < 0) | (near == query_rows[:, None])
-    )
-    squared = jnp.where(absent, jnp.inf, squared)
-    first = query_rows is not None
-    room = ((0, 0), (0, max(0, n_neighbors - first - near.shape[1])))
+    squared = jnp.where(near < 0, jnp.inf, squared)
+    if query_rows is not None:
+        itself = query_rows[:, None]
+        squared = jnp.where(near == itself, jnp.inf, squared)
+        near = jnp.concatenate([itself, near], axis=1)
+        squared = jnp.pad(squared, ((0, 0), (1, 0)), constant_values=-1.0)
+    room = ((0, 0), (0, max(0, n_neighbors - near.shape[1])))
     near = jnp.pad(near, room)
     squared = jnp.pad(squared, room, constant_values=jnp.inf)
-    if query_rows is not None:
-        near = jnp.concatenate([query_rows[:, None], near], axis=1)
-        squared = jnp.pad(squared, ((0, 0), (1, 0)), constant_values=-1.0)
     least, chosen = _largest(-squared, n_neighbors)
     near = jnp.take_along_axis(near, chosen, axis=1)
     return near.T, jnp.maximum(-least, 0).T

@@ -7,15 +7,23 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy.typing import DTypeLike
+
+from aljax.graph.knn import capacity_for
 
 EXACT_METRICS = ("euclidean", "cosine", "correlation")
 ANGLES = ("cosine", "correlation")  # 1 - cos: the same at any scale
 ROUNDING = 1e-5  # of the largest squared norm: about 100 times float32's
 PART = 256  # rows that are conditioned at once: they stay in the processor's cache
+FEW = 0.01  # share of rows, such as repeated ones, that may drown
 Conditioning = Callable[..., np.ndarray]  # rows, float type, capacity
+Table = tuple[
+    Int[np.ndarray, "neighbors points"], Float[np.ndarray, "neighbors points"]
+]
 
 
 def conditioning(
@@ -79,3 +87,26 @@ def _standardize(rows: np.ndarray) -> np.ndarray:
 def lengths_of(squared: Any, metric: str, unit: float) -> Any:
     """Distances in units of the metric, of squared ones between conditioned rows."""
     return squared / 2 if metric in ANGLES else np.sqrt(squared) * unit
+
+
+def search_scaled(
+    data: Float[np.ndarray, "points features"],
+    metric: str,
+    search: Callable[[np.ndarray], Table],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Searches neighbors among scaled rows, again in float64 if float32 loses them.
+
+    `search` takes the rows, conditioned and padded.  Beside the rows that it took last
+    and the two tables that it found stand the distances in units of the metric.
+    """
+    condition, unit = conditioning(data, metric)
+    capacity = capacity_for(len(data))
+    rows = condition(data, jnp.zeros(()).dtype, capacity)
+    indices, squared = search(rows)
+    lost = drowns(squared[-1], np.einsum("ij,ij->i", rows, rows))
+    if lost.mean() > FEW and squared.dtype == np.float32:
+        # Clusters far apart: distances within them drown in float32's rounding.
+        with jax.enable_x64(True):
+            rows = condition(data, np.float64, capacity)
+            indices, squared = search(rows)
+    return rows, indices, squared, lengths_of(squared, metric, unit)

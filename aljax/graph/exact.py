@@ -24,9 +24,11 @@ from aljax.errors import InputError, nearest_name
 from aljax.graph.conditioning import (
     EXACT_METRICS,
     Conditioning,
+    Table,
     conditioning,
     drowns,
     lengths_of,
+    search_scaled,
 )
 from aljax.graph.function import Metric, all_pairs
 from aljax.graph.knn import (
@@ -42,7 +44,6 @@ from aljax.graph.sets import DENSE_SETS, SPARSE_SETS, set_distances
 
 PRODUCTS = ("euclidean", "sqeuclidean")  # by products, which rounding may cancel
 LEAST = np.finfo(np.float64).tiny  # distance between rows that differ
-FEW = 0.01  # share of rows, such as repeated ones, that may drown
 # Metrics that scikit-learn and pynndescent know by the same name for the same thing.
 PLAIN_METRICS = (
     *("manhattan", "sqeuclidean", "chebyshev", "minkowski", "canberra"),
@@ -81,15 +82,14 @@ def exact_knn(
     means; a row of zeros (or of one value) is at distance 1 from all but other such
     rows.  Each pair of rows is compared once, 512 x 512 of them at a time.
     """
-    condition, unit = conditioning(data, metric)
-    scaled = condition(data, jnp.zeros(()).dtype)
-    indices, squared = _search_padded(scaled, n_neighbors)
-    lost = drowns(squared[-1], np.einsum("ij,ij->i", scaled, scaled))
-    if lost.mean() > FEW and squared.dtype == np.float32:
-        # Clusters far apart: distances within them drown in float32's rounding.
-        with jax.enable_x64(True):
-            indices, squared = _search_padded(condition(data, np.float64), n_neighbors)
-    distances = lengths_of(squared, metric, unit)
+
+    def search(scaled: np.ndarray) -> Table:
+        best = _search(jax.device_put(scaled), len(data), n_neighbors)
+        # Cut by NumPy: eager JAX would compile anew for every number of points.
+        indices, squared = (np.asarray(table)[:, : len(data)] for table in best)
+        return indices, squared
+
+    _, indices, _, distances = search_scaled(data, metric, search)
     return KNN(on_device(indices), as_floats(distances))
 
 
@@ -154,20 +154,6 @@ def smallest(distances: Float[np.ndarray, "queries points"], count: int) -> Near
     return order, np.take_along_axis(distances, order, axis=1).astype(np.float64)
 
 
-def _padded(rows: np.ndarray, capacity: int) -> Array:
-    return jax.device_put(np.pad(rows, ((0, capacity - len(rows)), (0, 0))))
-
-
-def _search_padded(
-    data: Float[np.ndarray, "points features"], n_neighbors: int
-) -> tuple[Int[np.ndarray, "neighbors points"], Float[np.ndarray, "neighbors points"]]:
-    points = len(data)
-    best = _search(_padded(data, capacity_for(points)), points, n_neighbors)
-    # Trimmed by NumPy: eager JAX would compile anew for every number of points.
-    indices, squared = (np.asarray(table)[:, :points] for table in best)
-    return indices, squared
-
-
 class HeldRows(NamedTuple):
     """A slice as queries are compared with it: made once, and used by every search.
 
@@ -193,38 +179,52 @@ class HeldRows(NamedTuple):
 def hold(data: np.ndarray, metric: str, dtype: DTypeLike | None = None) -> HeldRows:
     """Returns a slice as `nearest_held` takes it, in JAX's float type or another."""
     condition, unit = conditioning(data, metric)
-    scaled = condition(data, jnp.zeros(()).dtype if dtype is None else dtype)
-    norms = (scaled**2).sum(axis=1)
-    rows = _padded(scaled, capacity_for(len(scaled)))
-    half_norms = jax.device_put(np.pad(norms / 2, (0, len(rows) - len(norms))))
-    return HeldRows(data, metric, condition, unit, rows, half_norms, norms.max())
+    dtype = jnp.zeros(()).dtype if dtype is None else dtype
+    rows = condition(data, dtype, capacity_for(len(data)))
+    norms = (rows**2).sum(axis=1)
+    on_devices = jax.device_put(rows), jax.device_put(norms / 2)
+    return HeldRows(data, metric, condition, unit, *on_devices, norms.max())
 
 
 def nearest_held(queries: np.ndarray, held: HeldRows, n_neighbors: int) -> Nearest:
     """Finds a held slice's nearest rows to each query, as `nearest` returns them."""
-    with np.errstate(over="ignore"):  # these are lost, too
-        chosen, squared = _by_blocks(queries, held, n_neighbors)
-    # Distances that drown in float32's rounding or exceed it, row by row.
+    chosen = np.zeros((len(queries), n_neighbors), np.int32)
+    squared = np.zeros(chosen.shape)
+    with np.errstate(over="ignore"):  # these are lost
+        scaled = held.condition(queries, held.rows.dtype, in_blocks(len(queries)))
+    for start in range(0, len(queries), QUERY_BLOCK):
+        block = np.s_[start : start + QUERY_BLOCK]
+        points, padded = len(held.data), scaled[block]
+        best = _search(held.rows, points, n_neighbors, padded, held.half_norms)
+        count = len(chosen[block])
+        chosen[block], squared[block] = (np.asarray(x).T[:count] for x in best)
+    if held.rows.dtype == np.float64:
+        return chosen, lengths_of(squared, held.metric, held.unit)
+    return mended(queries, held, chosen, squared)
+
+
+def in_blocks(queries: int) -> int:
+    """Rounds up to whole blocks of queries."""
+    return -(-queries // QUERY_BLOCK) * QUERY_BLOCK
+
+
+def mended(
+    queries: np.ndarray, held: Any, chosen: np.ndarray, squared: np.ndarray
+) -> Nearest:
+    """Returns the neighbors in a held slice, exact where the search lost some.
+
+    Those are queries with distances that drown in float32's rounding or exceed it, or
+    that met too few rows.
+    """
+    lengths = lengths_of(squared, held.metric, held.unit)
     lost = drowns(squared[:, -1], held.largest)
     lost |= ~np.isfinite(squared).all(axis=1)
-    if lost.any() and held.rows.dtype == np.float32:
+    if lost.any():
         with jax.enable_x64(True):
             exact = hold(held.data, held.metric, np.float64)
-            chosen[lost], squared[lost] = _by_blocks(queries[lost], exact, n_neighbors)
-    return chosen, lengths_of(squared, held.metric, held.unit)
-
-
-def _by_blocks(queries: np.ndarray, held: HeldRows, n_neighbors: int) -> Nearest:
-    scaled, points = held.condition(queries, held.rows.dtype), len(held.data)
-    chosen = np.zeros((len(queries), n_neighbors), np.int32)
-    squared = np.zeros((len(queries), n_neighbors))
-    for start in range(0, len(queries), QUERY_BLOCK):
-        block = scaled[start : start + QUERY_BLOCK]
-        padded = _padded(block, QUERY_BLOCK)
-        best = _search(held.rows, points, n_neighbors, padded, held.half_norms)
-        for table, values in zip((chosen, squared), best, strict=True):
-            table[start : start + len(block)] = np.asarray(values).T[: len(block)]
-    return chosen, squared
+            table = nearest_held(queries[lost], exact, chosen.shape[1])
+        chosen[lost], lengths[lost] = table
+    return chosen, lengths
 
 
 @partial(jax.jit, static_argnames="n_neighbors")
@@ -242,7 +242,9 @@ def _search(
     """
     points, themselves = len(rows), queries is None
     width = n_neighbors if themselves else min(n_neighbors + SPARE, points)
-    size = tile_rows(points, width)
+    # Tiles divide the rows evenly, and hold several times `width` of them: with fewer,
+    # choosing costs the most.
+    size = -(-points // -(-points // max(TILE, 4 * width)))
     padded = jnp.pad(rows, ((0, -points % size), (0, 0)))
     absent = jnp.arange(len(padded)) >= n_points
     if half_norms is None:
@@ -314,15 +316,6 @@ def _keep_best(
     named = jnp.take_along_axis(named, chosen, axis=1, mode="promise_in_bounds")
     put_tile = partial(jax.lax.dynamic_update_index_in_dim, index=tile, axis=0)
     return put_tile(values, kept), put_tile(indices, named)
-
-
-def tile_rows(points: int, n_neighbors: int) -> int:
-    """Rows of the tiles that divide `points` rows evenly, each of `TILE` at most.
-
-    Tiles hold several times `n_neighbors` rows: fewer, and choosing costs the most.
-    """
-    tiles = -(-points // max(TILE, 4 * n_neighbors))
-    return -(-points // tiles)
 
 
 def pairwise(

@@ -20,13 +20,8 @@ from aljax.graph.approximate import (
     search_others,
 )
 from aljax.graph.cells import BLOCK, Cells, grow, make_cells, project
-from aljax.graph.conditioning import (
-    Conditioning,
-    conditioning,
-    drowns,
-    lengths_of,
-)
-from aljax.graph.exact import QUERY_BLOCK, HeldRows, Nearest, hold, nearest_held
+from aljax.graph.conditioning import Conditioning, conditioning, lengths_of
+from aljax.graph.exact import QUERY_BLOCK, HeldRows, Nearest, hold, in_blocks, mended
 from aljax.graph.knn import capacity_for
 from aljax.graph.rows import prints_of
 
@@ -96,25 +91,25 @@ def nearest_in_cells(queries: np.ndarray, held: HeldCells, n_neighbors: int) -> 
     """
     chosen = np.zeros((len(queries), n_neighbors), np.int32)
     squared = np.zeros(chosen.shape)
+    cells, size = held.cells, in_blocks(len(queries))
     with np.errstate(over="ignore"):  # these are lost
-        scaled = held.condition(queries, held.cells.rows.dtype)
+        scaled = held.condition(queries, cells.rows.dtype, size)
     likely = np.searchsorted(held.prints, prints_of(scaled))
-    likely = held.printed[np.minimum(likely, len(held.printed) - 1)]
+    likely = held.printed[np.minimum(likely, len(held.printed) - 1)].astype(np.int32)
     for start in range(0, len(queries), QUERY_BLOCK):
         block = np.s_[start : start + QUERY_BLOCK]
         count = len(chosen[block])
-        room = (0, QUERY_BLOCK - count)
         table = _look_up(
-            held.cells.placed,
-            held.cells.blocks,
-            held.cells.axes,
-            jax.device_put(np.pad(scaled[block], (room, (0, 0)))),
-            jax.device_put(np.pad(likely[block], room).astype(np.int32)),
+            cells.placed,
+            cells.blocks,
+            cells.axes,
+            scaled[block],
+            likely[block],
             count,
             n_neighbors=n_neighbors,
         )
         chosen[block], squared[block] = (np.asarray(leaf)[:count] for leaf in table)
-    return _mended(queries, held, chosen, squared)
+    return mended(queries, held, chosen, squared)
 
 
 def nearest_of_many(queries: np.ndarray, held: HeldCells, n_neighbors: int) -> Nearest:
@@ -141,22 +136,7 @@ def nearest_of_many(queries: np.ndarray, held: HeldCells, n_neighbors: int) -> N
         near, lengths = (np.asarray(leaf).T[real] for leaf in table)
         chosen[members[real]], squared[members[real]] = near, lengths
     del scaled, along
-    return _mended(queries, held, chosen, squared)
-
-
-def _mended(
-    queries: np.ndarray, held: HeldCells, chosen: np.ndarray, squared: np.ndarray
-) -> Nearest:
-    """Returns the neighbors, exact where rounding or the cells lost some."""
-    lengths = lengths_of(squared, held.metric, held.unit)
-    lost = drowns(squared[:, -1], held.largest)
-    lost |= ~np.isfinite(squared).all(axis=1)
-    if lost.any():
-        with jax.enable_x64(True):
-            exact = hold(held.data, held.metric, np.float64)
-            table = nearest_held(queries[lost], exact, chosen.shape[1])
-        chosen[lost], lengths[lost] = table
-    return chosen, lengths
+    return mended(queries, held, chosen, squared)
 
 
 @partial(jax.jit, static_argnames="n_neighbors")

@@ -17,8 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from aljax.compilation import check_fork
 from aljax.errors import InputError
-from aljax.graph.conditioning import drowns
-from aljax.graph.exact import FEW
+from aljax.graph.conditioning import FEW, drowns
 from aljax.graph.knn import capacity_for
 from aljax.graph.slices import read_rows as read_data
 
