@@ -9,12 +9,11 @@ the place of the row itself in a slice's own graph, so that rho_i is the distanc
 Source: umap-learn's `transform`, whose graph this is.
 """
 
-import jax
 import numpy as np
 import scipy.sparse
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
-from aljax.graph.fuzzy import membership_strengths, smooth_knn_dist
+from aljax.graph.fuzzy import memberships
 from aljax.graph.knn import KNN, as_floats, beyond, capacity_for, on_device
 
 NEIGHBOR = -1  # the index of an entry that is a neighbor, for none is the row itself
@@ -49,18 +48,10 @@ def bipartite_graph(
     table = KNN(on_device(indices, np.int32), as_floats(lengths))
     rank = as_floats(max(0.0, local_connectivity - 1.0))
     unit = lengths.mean(axis=0)
-    strengths = _memberships(table, rank, as_floats(np.where(unit > 0, unit, 1.0)))
+    strengths = memberships(table, rank, as_floats(np.where(unit > 0, unit, 1.0)))
     values = np.asarray(strengths).T[:queries].ravel()
     heads = np.repeat(np.arange(queries), k)
     entries = values, (heads, near.ravel())
     graph = scipy.sparse.csr_matrix(entries, shape=(queries, points))
     graph.eliminate_zeros()
     return graph
-
-
-@jax.jit
-def _memberships(
-    table: KNN, rank: Float[Array, ""], unit: Float[Array, "queries"]
-) -> Float[Array, "neighbors queries"]:
-    sigma, rho = smooth_knn_dist(table, local_connectivity=rank, unit=unit)
-    return membership_strengths(table, sigma, rho)

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import numpy as np
 import scipy.sparse
 from jaxtyping import Array, Float
@@ -11,12 +10,7 @@ from jaxtyping import Array, Float
 from aljax.config import GraphConfig, per_slice
 from aljax.errors import InputError, warn
 from aljax.graph.discrete import DISCRETE, string
-from aljax.graph.fuzzy import (
-    FuzzyGraph,
-    fuzzy_simplicial_set,
-    membership_strengths,
-    smooth_knn_dist,
-)
+from aljax.graph.fuzzy import FuzzyGraph, fuzzy_simplicial_set, memberships
 from aljax.graph.knn import (
     KNN,
     as_floats,
@@ -201,7 +195,8 @@ def intersect(
         remedy = f"{error.remedy} Or use {CLASSES!r}.".strip()
         statement = error.got, error.expected, remedy
         raise InputError(f"target_{error.name}", *statement) from error
-    strengths = np.asarray(_memberships(*_side_by_side([knn])))[:, :rows]
+    joined, unit = _side_by_side([knn])
+    strengths = np.asarray(memberships(joined, 1.0, unit))[:, :rows]
     lists = np.asarray(knn.indices)
     return intersect_values(weighed, lists, strengths, graph.target_weight)
 
@@ -220,11 +215,6 @@ def _intersect_discrete(
         raise error.renamed(name) from None
 
 
-@jax.jit
-def _memberships(knn: KNN, unit: Float[Array, "points"]) -> Float[Array, "_ points"]:
-    return membership_strengths(knn, *smooth_knn_dist(knn, unit=unit))
-
-
 def weigh(
     tables: Sequence[Any],
     local_connectivity: Sequence[float],
@@ -239,40 +229,24 @@ def weigh(
     """
     graphs = [*tables]
     for batch in _batches(tables):
-        chosen, *settings = (
-            [values[t] for t in batch]
-            for values in (tables, local_connectivity, set_op_mix_ratio)
+        sizes = [tables[t].indices.shape[1] for t in batch]
+        joined, unit = _side_by_side([tables[t] for t in batch])
+        of_points = [
+            np.repeat([values[t] for t in batch], sizes)
+            for values in (local_connectivity, set_op_mix_ratio)
+        ]
+        connectivity, ratio = (as_floats(np.resize(x, len(unit))) for x in of_points)
+        graph = fuzzy_simplicial_set(
+            joined, local_connectivity=connectivity, set_op_mix_ratio=ratio, unit=unit
         )
-        for t, graph in zip(batch, _weigh(chosen, *settings), strict=True):
-            graphs[t] = graph
+        # Cut by NumPy: eager JAX would compile for every number of points.
+        parts = [
+            np.split(np.asarray(leaf), np.cumsum(sizes), axis=-1)[:-1]
+            for leaf in (graph.weights, graph.degrees, graph.radii)
+        ]
+        for t, *leaves in zip(batch, *parts, strict=True):
+            graphs[t] = FuzzyGraph(tables[t].indices, *map(on_device, leaves))
     return graphs
-
-
-def _weigh(
-    tables: Sequence[Any], local_connectivity: Any, set_op_mix_ratio: Any
-) -> list[FuzzyGraph]:
-    sizes = [table.indices.shape[1] for table in tables]
-    joined, unit = _side_by_side(tables)
-
-    def of_points(settings: Any) -> Array:
-        values = np.repeat(np.asarray(settings, float), sizes)
-        return as_floats(np.resize(values, unit.shape))
-
-    graph = fuzzy_simplicial_set(
-        joined,
-        local_connectivity=of_points(local_connectivity),
-        set_op_mix_ratio=of_points(set_op_mix_ratio),
-        unit=unit,
-    )
-    # Cut by NumPy: eager JAX would compile for every number of points.
-    parts = [
-        np.split(np.asarray(leaf), np.cumsum(sizes), axis=-1)[:-1]
-        for leaf in (graph.weights, graph.degrees, graph.radii)
-    ]
-    return [
-        FuzzyGraph(table.indices, *map(on_device, leaves))
-        for table, *leaves in zip(tables, *parts, strict=True)
-    ]
 
 
 def _batches(tables: Sequence[Any]) -> list[list[int]]:

@@ -270,6 +270,15 @@ def membership_strengths(knn: KNN, sigma: Points, rho: Points) -> Lists:
 
 
 @jax.jit
+def memberships(
+    knn: KNN, local_connectivity: Scalar | Points | float, unit: Scalar | Points
+) -> Lists:
+    """Returns directed memberships: `smooth_knn_dist` says what the arguments are."""
+    widths = smooth_knn_dist(knn, local_connectivity=local_connectivity, unit=unit)
+    return membership_strengths(knn, *widths)
+
+
+@jax.jit
 def fuzzy_simplicial_set(
     knn: KNN,
     *,
@@ -292,8 +301,7 @@ def fuzzy_simplicial_set(
         The graph; equal to umap-learn's to 1e-4 on the same neighbors.
     """
     unit = _mean_distance(knn, n_points) if unit is None else unit
-    sigma, rho = smooth_knn_dist(knn, local_connectivity=local_connectivity, unit=unit)
-    forward = membership_strengths(knn, sigma, rho)
+    forward = memberships(knn, local_connectivity, unit)
     backward, mutual = _reverse(knn.indices, forward)
     weights = united(forward, backward, mutual, set_op_mix_ratio)
     degrees = edge_degrees(knn.indices, weights)
