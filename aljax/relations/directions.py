@@ -19,8 +19,9 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.sparse import csr_array
 
+from aljax.relations.sides import sample_of
+
 COMPONENTS = 100  # leading ones that are looked at
-SAMPLE = 2000  # rows of each slice that they are found from
 TO_EQUAL = 0.5  # how far S is drawn to equal variances
 STILL = 1e-6  # of the rows' variance, the least of coupled rows' differences
 
@@ -36,7 +37,7 @@ def telling(
     """Returns what takes rows into that space; None if no direction tells anything."""
     from scipy.linalg import eigh
 
-    chosen, chosen_after = (_sample(len(side), rng) for side in (x, y))
+    chosen, chosen_after = (sample_of(len(side), rng) for side in (x, y))
     is_chosen = np.isin(rows, chosen)
     pairs = np.searchsorted(chosen, rows[is_chosen]), others[is_chosen]
     plan = csr_array((mass[is_chosen].astype(float), pairs), (len(chosen), len(y)))
@@ -59,10 +60,6 @@ def telling(
     ratios, directions = eigh(spread, apart)
     gains = 1 - 1 / np.maximum(ratios, 1.0)
     return basis @ (directions * np.sqrt(gains))[:, gains > 0] if gains.any() else None
-
-
-def _sample(points: int, rng: np.random.Generator) -> Int[np.ndarray, "chosen"]:
-    return np.sort(rng.choice(points, min(points, SAMPLE), replace=False))
 
 
 def _components(

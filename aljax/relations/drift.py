@@ -12,15 +12,14 @@ from jaxtyping import Float
 from aljax.relations.sides import (
     Settings,
     Side,
-    mean_units,
-    pairs_of,
+    couple_nearest,
+    part_of,
+    sample_of,
     search_of,
     sums,
-    transport,
 )
 
 ROUNDS = 3  # in which the move is found
-SAMPLE = 2000  # rows that it is found from
 LEAST = 1e-6  # mass of coupled rows that have a move
 
 
@@ -31,9 +30,10 @@ class Move(NamedTuple):
     shift: Float[np.ndarray, "features"]
 
 
-def moved(side: Side, move: Move) -> Side:
-    """Returns a slice whose rows have made the move."""
-    rows = _along(side.rows, move, side.rows.mean(axis=0))
+def moved(side: Side, move: Move, center: Float[np.ndarray, "features"]) -> Side:
+    """Returns rows of a slice, of which `center` is the mean, after the move."""
+    scale = side.rows.dtype.type(move.scale)
+    rows = (side.rows - center) * scale + (center + move.shift)
     return Side(rows, side.near, side.squared * move.scale**2)
 
 
@@ -47,17 +47,14 @@ def find_move(
 
     They start at no move, or at that of the medians if more mass is coupled there.
     """
-    points, count = len(before.rows), min(settings.candidates, len(after.rows))
-    chosen = np.sort(rng.choice(points, min(points, SAMPLE), replace=False))
-    x, y, center = before.rows[chosen], after.rows, before.rows.mean(axis=0)
-    rows, search = np.repeat(np.arange(len(x)), count), search_of(y)
+    sample = part_of(before, sample_of(len(before.rows), rng))
+    x, y, center = sample.rows, after.rows, before.rows.mean(axis=0)
+    search = search_of(y)
 
     def follow(move: Move) -> tuple[float, Move]:
-        moved = _along(x, move, center)
-        others = search(moved, count).ravel()
-        wider = before._replace(squared=before.squared * move.scale**2)
-        pairs = pairs_of(moved, y, rows, others, mean_units(wider, after, chosen))
-        mass = transport(pairs, settings.epsilon, settings.reach)
+        here = moved(sample, move, center)
+        table = couple_nearest(here, after, search, settings, settings.reach)
+        rows, others, mass = table
         ends = (x, sums(rows, mass, len(x))), (y, sums(others, mass, len(y)))
         return float(mass.sum(dtype=float)), _common_move(*ends, center)
 
@@ -68,14 +65,6 @@ def find_move(
     for _ in range(ROUNDS - 1):
         _, move = follow(move)
     return move
-
-
-def _along(
-    rows: Float[np.ndarray, "points features"],
-    move: Move,
-    center: Float[np.ndarray, "features"],
-) -> Float[np.ndarray, "points features"]:
-    return (rows - center) * rows.dtype.type(move.scale) + (center + move.shift)
 
 
 def _common_move(

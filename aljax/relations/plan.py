@@ -10,16 +10,19 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from aljax.graph.knn import on_device
-from aljax.relations.directions import SAMPLE, telling
+from aljax.relations.directions import telling
 from aljax.relations.drift import Move, find_move, moved
 from aljax.relations.sides import (
+    SAMPLE,
     Pairs,
     Settings,
     Side,
     both_ways,
+    couple_nearest,
     mean_units,
     most,
     pairs_of,
+    part_of,
     search_of,
     seen,
     transport,
@@ -77,7 +80,7 @@ def couple_sides(
     move = Move(1.0, np.zeros(before.rows.shape[1], before.rows.dtype))
     if settings.drift and all(sizes):
         move = find_move(before, after, settings, rng)
-        before = moved(before, move)
+        before = moved(before, move, before.rows.mean(axis=0))
     pairs = _candidates(before, after, settings.candidates, sure)
     rows, others = pairs.unpadded
     mass = transport(pairs, settings.epsilon, STRICT)
@@ -123,13 +126,9 @@ def _told_again(
 ) -> Float[np.ndarray, "features directions_again"]:
     """Returns what takes rows into such a space, found from mates in an earlier one."""
     chosen = np.sort(rng.permutation(len(before.rows))[:SAMPLE])
-    sides = seen(before, into), seen(after, into)
-    x, y = sides[0].rows[chosen], sides[1].rows
-    others = search_of(y)(x, min(settings.candidates, len(y)))
-    rows, others = np.repeat(np.arange(len(x)), others.shape[1]), others.ravel()
-    pairs = pairs_of(x, y, rows, others, mean_units(*sides, chosen))
-    mass = transport(pairs, settings.epsilon, STRICT)
-    again = telling(before.rows[chosen], after.rows, rows, others, mass, rng)
+    sample, there = part_of(seen(before, into), chosen), seen(after, into)
+    table = couple_nearest(sample, there, search_of(there.rows), settings, STRICT)
+    again = telling(before.rows[chosen], after.rows, *table, rng)
     return into if again is None else again
 
 

@@ -17,10 +17,10 @@ from aljax.graph.knn import capacity_for
 from aljax.graph.neighbors import find_neighbors, is_cheap
 from aljax.graph.queries import in_cells, nearest_of_many
 from aljax.relations.strengths import lengths
-from aljax.relations.transport import plan_of, steps_for
+from aljax.relations.transport import NEAR_ZERO, plan_of, steps_for
 
 BLOCK = 2**16  # pairs whose costs are computed at once
-REPEATED = 1e-6  # of the mean unit, below which rows count as repeated
+SAMPLE = 2000  # rows from which is found what holds for all
 
 Units = Callable[[np.ndarray, np.ndarray], np.ndarray]  # of pairs
 Search = Callable[[np.ndarray, int], np.ndarray]  # of so many rows near to each query
@@ -69,6 +69,16 @@ def side_of(rows: Float[np.ndarray, "points features"], candidates: int) -> Side
     return Side(rows, near, squared[:, :2].copy())
 
 
+def sample_of(points: int, rng: np.random.Generator) -> Int[np.ndarray, "sample"]:
+    """Returns the rows that stand for all of a slice."""
+    return np.sort(rng.choice(points, min(points, SAMPLE), replace=False))
+
+
+def part_of(side: Side, chosen: Int[np.ndarray, "chosen"]) -> Side:
+    """Returns some rows of a slice, whose nearest ones are still counted in all."""
+    return Side(side.rows[chosen], side.near[chosen], side.squared[chosen])
+
+
 def seen(side: Side, into: Float[np.ndarray, "features directions"]) -> Side:
     """Returns a slice in another space, each row with its nearest of those near it."""
     rows, near = (side.rows @ into).astype(side.rows.dtype), side.near
@@ -110,9 +120,9 @@ def both_ways(
     return rows, others
 
 
-def mean_units(before: Side, after: Side, some: Any = np.s_[:]) -> Units:
-    """Returns the mean unit of two rows, the earlier ones among `some`."""
-    units, units_after = before.units[some], after.units
+def mean_units(before: Side, after: Side) -> Units:
+    """Returns the mean unit of two rows."""
+    units, units_after = before.units, after.units
     return lambda rows, others: (units[rows] + units_after[others]) / 2
 
 
@@ -174,7 +184,7 @@ def _costs(
     unit, costs = np.empty(len(rows)), np.empty(len(rows), np.float32)
     for part in blocks:
         unit[part] = units(rows[part], others[part])
-    least = REPEATED * unit.mean() if len(rows) else 0.0
+    least = NEAR_ZERO * unit.mean() if len(rows) else 0.0
     np.maximum(unit, least + np.finfo(float).tiny, out=unit)
     for part in blocks:
         costs[part] = lengths(x, y, rows[part], others[part]) ** 2 / unit[part]
@@ -186,6 +196,19 @@ def transport(pairs: Pairs, epsilon: float, reach: float) -> Float[np.ndarray, "
     scalars = jnp.float32(epsilon), jnp.float32(reach), steps_for(epsilon, reach)
     mass = plan_of(*pairs[:3], *scalars, sizes=pairs.sizes)
     return np.asarray(mass)[: pairs.n_pairs]
+
+
+def couple_nearest(
+    before: Side, after: Side, search: Search, settings: Settings, reach: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Couples rows to the nearest of `after`, among which `search` looks for them.
+
+    Returns the pairs' rows, and their masses.
+    """
+    others = search(before.rows, min(settings.candidates, len(after.rows)))
+    rows, others = np.repeat(np.arange(len(others)), others.shape[1]), others.ravel()
+    pairs = pairs_of(before.rows, after.rows, rows, others, mean_units(before, after))
+    return rows, others, transport(pairs, settings.epsilon, reach)
 
 
 def sums(
