@@ -74,10 +74,9 @@ def find_neighbors(
         return knn_of_distances(data, n_neighbors, name=name)
     dense = isinstance(data, np.ndarray)
     tiled = dense and metric in EXACT_METRICS and not metric_kwds
-    paired = metric in (DENSE_PAIRS if dense else SPARSE_PAIRS)
-    paired = (paired and (not metric_kwds or metric == "minkowski")) or is_function(
-        metric
-    )
+    named = metric in (DENSE_PAIRS if dense else SPARSE_PAIRS)
+    paired = named and (not metric_kwds or metric == "minkowski")
+    paired = paired or is_function(metric)
     if knn_method == "exact" and not (tiled or paired):
         raise InputError(
             "metric",
@@ -86,11 +85,10 @@ def find_neighbors(
             f"sparse rows {', '.join(SPARSE_PAIRS)}) without any",
             'Use `knn_method="approximate"`, or give a `KNN` made by `as_knn`.',
         )
-    cheap = knn_method == "exact"
-    if knn_method == "auto":
+    exactly = knn_method == "exact"
+    if knn_method == "auto" and (tiled or paired):
         most = EXACT_OPERATIONS if tiled else PAIRED_OPERATIONS
-        cheap = is_cheap(data, most, filled=metric in FILLED)
-    exactly = cheap and (tiled or paired)
+        exactly = is_cheap(data, most, filled=metric in FILLED)
     if knn_method == "pynndescent" or not (tiled or exactly):
         if knn_method != "pynndescent":
             check_metric(metric, metric_kwds or {}, data)

@@ -129,21 +129,21 @@ def read_slices(
     read: list[Slice] = []
     for t, content in enumerate(slices):
         name = slice_name(first + t, labels)
-        others = [slice_.columns for slice_ in read]
         try:
-            options: dict[str, Any] = {
-                "metric": metric,
-                "missing": missing,
-                "copy": copy,
-            }
-            argument = f"slices[{t}]"
-            read.append(
-                read_slice(content, argument, name=name, others=others, **options)
+            slice_ = read_slice(
+                content,
+                f"slices[{t}]",
+                name=name,
+                metric=metric,
+                others=[slice_.columns for slice_ in read],
+                missing=missing,
+                copy=copy,
             )
         except InputError as error:
             if isinstance(error, GapError):
                 error = error.among(slices, t, ids)
             raise (error if labels is None else error.of(name)) from error.__cause__
+        read.append(slice_)
     if not any(slice_.rows for slice_ in read):
         raise InputError("slices", "have no rows", "data (points, features)")
     warn_of_degrees(read)

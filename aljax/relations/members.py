@@ -45,9 +45,9 @@ def members_by_relations(relations: Relations, sizes: Sequence[int]) -> Members:
     for t, size in enumerate(sizes):
         code = np.full(size, -1)
         for before in range(t - 1, -1, -1):
-            if (before, t - before) not in relations:
+            mates = relations.get((before, t - before))
+            if mates is None:
                 continue
-            mates = relations[before, t - before]
             rows, others = np.asarray(mates.rows), np.asarray(mates.others)
             _, first = np.unique(others, return_index=True)
             free = first[code[others[first]] < 0]

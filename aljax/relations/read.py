@@ -74,12 +74,10 @@ def read_relations(
             hashed, weights that are negative or NaN.
     """
     if isinstance(relations, Mapping):
-        read = from_pairs(relations, slices)
-    elif is_ids(relations):
-        read = from_ids(read_ids(relations, slices), window=alignment_window_size)
-    else:
-        read = from_dicts(relations, slices, window=alignment_window_size)
-    return read
+        return from_pairs(relations, slices)
+    if is_ids(relations):
+        return from_ids(read_ids(relations, slices), window=alignment_window_size)
+    return from_dicts(relations, slices, window=alignment_window_size)
 
 
 def is_ids(relations: Any) -> bool:
