@@ -15,6 +15,7 @@ from aljax.errors import InputError, optional, warn
 from aljax.graph.conditioning import EXACT_METRICS, conditioning
 from aljax.graph.slices import Slice, read_slices
 from aljax.keys import check_key, seeds
+from aljax.relations.mates import companions
 from aljax.relations.plan import Plan, couple_sides
 from aljax.relations.read import from_pairs
 from aljax.relations.sides import Settings, Side, side_of, sums
@@ -107,19 +108,19 @@ class Coupling(eqx.Module):
         Its columns are slice, row, other_slice, other_row and strength.
         """
         pandas = optional("pandas", "frames")
-        columns: dict[str, list[np.ndarray]] = {}
-        for (t, u), (pairs, weights) in self.relations.items():
-            parts = {
-                "slice": np.full(len(pairs), t),
-                "row": pairs[:, 0],
-                "other_slice": np.full(len(pairs), u),
-                "other_row": pairs[:, 1],
-                "strength": weights / _companions(pairs),
-            }
-            for name, part in parts.items():
-                columns.setdefault(name, []).append(part)
-        joined = {name: np.concatenate(column) for name, column in columns.items()}
-        return pandas.DataFrame(joined)
+        frames = [
+            pandas.DataFrame(
+                {
+                    "slice": np.full(len(pairs), t),
+                    "row": pairs[:, 0],
+                    "other_slice": np.full(len(pairs), u),
+                    "other_row": pairs[:, 1],
+                    "strength": weights / companions(*pairs.T),
+                }
+            )
+            for (t, u), (pairs, weights) in self.relations.items()
+        ]
+        return pandas.concat(frames or [pandas.DataFrame()], ignore_index=True)
 
 
 def couple(
@@ -172,8 +173,8 @@ def couple(
     metric = SYNONYMS.get(metric, metric) if isinstance(metric, str) else metric
     one_of(*EXACT_METRICS)("metric", metric)
     settings = Settings(reach, epsilon, candidates, drift)
-    whole = {"n_mates": n_mates, "candidates": candidates, "window": window}
-    for name, value in whole.items():
+    counts = {"n_mates": n_mates, "candidates": candidates, "window": window}
+    for name, value in counts.items():
         number(1, whole=True)(name, value)
     for name, value in {"reach": reach, "epsilon": epsilon}.items():
         number(0, open_low=True)(name, value)
@@ -314,9 +315,10 @@ def _relations(
         for offset in range(1, min(window, len(plans) - t) + 1):
             if offset > 1:
                 coupled = _largest(coupled @ steps[t + offset - 1], n_mates)
-            pairs = np.column_stack(coupled.nonzero())
+            ends = coupled.nonzero()
             # A fit shares a row's pull among its mates: these are shares already.
-            relations[t, t + offset] = pairs, _strengths(coupled) * _companions(pairs)
+            weights = _strengths(coupled) * companions(*ends)
+            relations[t, t + offset] = np.column_stack(ends), weights
     return relations
 
 
@@ -342,11 +344,6 @@ def _largest(coupled: Any, count: int) -> Any:
         kept[order] |= np.arange(len(order)) - starts < count
     entries = tuple(side[kept] for side in sides)
     return csr_array((mass[kept], entries), coupled.shape)
-
-
-def _companions(pairs: Int[np.ndarray, "_ 2"]) -> Int[np.ndarray, "_"]:
-    """Counts the pairs of each pair's two rows; the larger number, as in `relate`."""
-    return np.maximum(*(np.bincount(side)[side] for side in pairs.T))
 
 
 def _called(

@@ -23,13 +23,11 @@ def known_knn(distances: Rows, n_neighbors: int) -> KNN:
     if distances.shape[0] != distances.shape[1]:
         expected = "the distances of its rows to each other, (points, points)"
         raise InputError("distances", f"has shape {distances.shape}", expected)
-    table = nearest_known(distances, n_neighbors - 1, among_themselves=True)
+    near, lengths = nearest_known(distances, n_neighbors - 1, among_themselves=True)
     # The row itself has room in the table, which `as_knn` fills.
-    room, absent = ((0, 0), (1, 0)), (-1, np.inf)
-    columns = zip(table, absent, strict=True)
-    return as_knn(
-        *(np.pad(column, room, constant_values=none) for column, none in columns)
-    )
+    room = ((0, 0), (1, 0))
+    near = np.pad(near, room, constant_values=-1)
+    return as_knn(near, np.pad(lengths, room, constant_values=np.inf))
 
 
 def nearest_known(
@@ -68,7 +66,7 @@ def _of_stored(
 ) -> Nearest:
     points = distances.shape[0]
     heads = np.repeat(np.arange(points), np.diff(distances.indptr))
-    stored = np.isfinite(distances.data) | np.isneginf(distances.data)
+    stored = distances.data < np.inf  # nor NaN
     if among_themselves:
         stored &= distances.indices != heads
     heads, tails = heads[stored], distances.indices[stored]

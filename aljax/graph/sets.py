@@ -83,9 +83,7 @@ def _share(part: Distances, whole: Distances) -> Distances:
 
 def _bits(rows: Any) -> Any:
     """Ones where rows are not 0; float32 counts them exactly to 2^24."""
-    if isinstance(rows, np.ndarray):
-        return (rows != 0).astype(np.float32)
-    return (rows != 0).astype(np.float32).tocsr()
+    return (rows != 0).astype(np.float32)
 
 
 def _product(x: Any, y: Any) -> Distances:

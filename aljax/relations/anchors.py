@@ -130,12 +130,11 @@ def with_anchors(relations: Relations, held: Relations) -> Relations:
             if lag >= FAR or lag == 1:
                 joined[t, lag] = new
         elif lag >= FAR:
-            mated = {*zip(mates.rows.tolist(), mates.others.tolist(), strict=True)}
-            anchored = zip(new.rows.tolist(), new.others.tolist(), strict=True)
-            more = new.where(np.array([pair not in mated for pair in anchored], bool))
-            rows = np.concatenate([mates[:2], more[:2]], axis=1).T
-            strengths = np.concatenate([mates.strengths, more.strengths])
-            joined[t, lag] = by_row(rows, strengths)
+            # Of pairs that are both the first is kept, which is that of the mates.
+            both = np.concatenate([mates[:2], new[:2]], axis=1)
+            (rows, others), kept = np.unique(both, axis=1, return_index=True)
+            strengths = np.concatenate([mates.strengths, new.strengths])[kept]
+            joined[t, lag] = Mates(rows, others, strengths)
     return joined
 
 

@@ -143,32 +143,35 @@ def adjacent(relations: Relations) -> list[Pair]:
 
 def check_evidence(
     relations: Relations,
-    overlaps: Callable[[int, int], Overlap],
     adjacency: Callable[[int], scipy.sparse.csr_matrix],
     *,
     names: Sequence[str],
     dicts: Mapping[int, str],
-) -> None:
+) -> dict[Pair, Overlap]:
     """Warns once of all relations that the neighborhoods contradict.
 
     Args:
         relations: The mates.
-        overlaps: Returns the overlaps of the mates of a slice at an offset.
-        adjacency: Returns the neighbors of a slice.
+        adjacency: Returns the neighbors of a slice, as a matrix of ones.
         names: What the slices are called.
         dicts: What the dicts among the relations are called, by their earlier slices.
+
+    Returns:
+        The overlaps of the mates that were looked at.
 
     Raises:
         ReversedError: Neighborhoods agree where a dict is read the other way round.
     """
     cases: list[str] = []
     turned: dict[int, str] = {}
+    looked_at: dict[Pair, Overlap] = {}
     for t, offset in adjacent(relations):
-        verdict, mates = judge(overlaps(t, offset)), relations[t, offset]
+        mates, sides = relations[t, offset], (adjacency(t), adjacency(t + offset))
+        looked_at[t, offset] = overlap(mates, *sides)
+        verdict = judge(looked_at[t, offset])
         near = verdict.near_chance
         if not verdict.agreement < 1 - verdict.gap:  # nothing agrees more
             continue
-        sides = adjacency(t), adjacency(t + offset)
         order, other = best_order(mates, *sides)
         better = other.agreement - verdict.agreement > verdict.gap
         hint = f"; {order} {other.share:.2g}" if better else ""
@@ -189,6 +192,7 @@ def check_evidence(
     if cases:
         remedy = "Check the order of rows and slices"
         warn(f"The data contradict `relations`: {lead} {', '.join(cases)}. {remedy}.")
+    return looked_at
 
 
 def reverse(

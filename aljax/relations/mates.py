@@ -60,6 +60,13 @@ def chain(first: Mates, second: Mates) -> Mates:
     return by_row(np.unique(pairs, axis=0))
 
 
+def companions(
+    rows: Int[np.ndarray, "_"], others: Int[np.ndarray, "_"]
+) -> Int[np.ndarray, "_"]:
+    """Returns for each pair the larger of its two rows' numbers of mates."""
+    return np.maximum(*(np.bincount(side)[side] for side in (rows, others)))
+
+
 def read_weights(
     weights: Any, count: int, name: str, owner: str
 ) -> Float[np.ndarray, "_"] | None:

@@ -22,7 +22,7 @@ from jaxtyping import Float
 from aljax.errors import InputError
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.relations.evidence import Overlap, check_evidence, overlap
-from aljax.relations.mates import Relations
+from aljax.relations.mates import Relations, companions
 
 BLOCK = 2**16  # cells of the data that are compared at once, within a core's cache
 
@@ -61,27 +61,20 @@ def relate(
 
     # Those that were looked at stay until their strengths are computed.
     looked_at: dict[tuple[int, int], Overlap] = {}
-
-    def met(t: int, offset: int) -> Overlap:
-        looked = looked_at.pop((t, offset), None)
-        return looked or overlap(relations[t, offset], binary(t), binary(t + offset))
-
-    def look(t: int, offset: int) -> Overlap:
-        return looked_at.setdefault((t, offset), met(t, offset))
-
     if names is not None:
-        check_evidence(relations, look, binary, names=names, dicts=dicts or {})
+        looked_at = check_evidence(relations, binary, names=names, dicts=dicts or {})
     related: Relations = {}
     for (t, offset), mates in relations.items():
         if mates.strengths is not None:
             strengths = mates.strengths
         elif alignment_strengths == "jaccard":
-            strengths = met(t, offset).jaccard()
+            looked = looked_at.pop((t, offset), None)
+            looked = looked or overlap(mates, binary(t), binary(t + offset))
+            strengths = looked.jaccard()
         else:
             strengths = np.ones(mates.rows.size)
-        # For each pair, the larger of the two rows' numbers of mates.
-        companions = np.maximum(*(np.bincount(side)[side] for side in mates[:2]))
-        decayed = np.exp(alignment_decay * (1 - offset)) * (strengths / companions)
+        shares = strengths / companions(mates.rows, mates.others)
+        decayed = np.exp(alignment_decay * (1 - offset)) * shares
         related[t, offset] = mates._replace(strengths=decayed)
     return related
 
