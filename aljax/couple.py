@@ -216,6 +216,8 @@ def coupled(
         one_of("transport", beside="ids, dicts or pairs")("relations", relations)
         settings = {"window": window, "metric": SYNONYMS.get(metric, metric)}
         held = [t for t in range(first, len(slices)) if slices[t].rows]
+        if not held:
+            return {}
         pairs = couple([slices[t] for t in held], key=key, **settings).relations
         relations = {(held[s], held[t]): pair for (s, t), pair in pairs.items()}
     elif isinstance(relations, Coupling):

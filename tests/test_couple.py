@@ -227,6 +227,16 @@ def test_fit_and_update_take_transport(slices):
     np.testing.assert_array_equal(longer.relations[1, 1].rows, right_pairs[:, 0])
 
 
+def test_nobody_is_coupled_where_the_window_has_no_rows(slices):
+    data, _ = slices
+    window = aljax.AlignmentConfig(alignment_window_size=1)
+    two = [data[0], data[1][:0]]
+    maps = aljax.fit(two, "transport", key=KEY, alignment=window, layout=SHORT)
+    longer = maps.update(data[2][:0], "transport", key=KEY, move=2)
+    assert [len(positions) for positions in longer.maps] == [LEFT, 0, 0]
+    assert not any(mates.rows.size for mates in longer.relations.values())
+
+
 def test_known_rows_join_slices_of_other_columns(rng):
     members = rng.normal(size=(POINTS, 8))
     turned = np.pad(
