@@ -50,7 +50,7 @@ def approximate_knn(
     scaled, indices, squared, distances = search_scaled(data, metric, search)
     incomplete = np.asarray(np.isinf(squared).any(axis=0))
     if incomplete.any():  # rows that met too few others
-        table = _all_of(data, incomplete, n_neighbors, metric)
+        table = _exact_neighbors(data, incomplete, n_neighbors, metric)
         indices[:, incomplete], distances[:, incomplete] = table
         squared[:, incomplete] = 0  # all are found
     sampled, farthest = sample(scaled[: len(data)], n_neighbors)
@@ -84,7 +84,7 @@ def sample(
     return sampled, np.sort(squared, axis=0)[n_neighbors - 1] * (1 + 1e-4)
 
 
-def _all_of(
+def _exact_neighbors(
     data: np.ndarray, met_few: np.ndarray, n_neighbors: int, metric: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns the exact neighbors of some rows, each first itself."""

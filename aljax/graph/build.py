@@ -120,14 +120,14 @@ def _tables(
         name = f"precomputed_knn[{t}]"
         try:
             if scipy.sparse.issparse(tables[t]):
-                tables[t] = _of_stored(tables[t], k, name)
+                tables[t] = _read_stored(tables[t], k, name)
             tables[t] = read_knn(tables[t], slice_.rows, k, name=name)
         except InputError as error:
             raise error.of(slice_.name) from error.__cause__
     return tables
 
 
-def _of_stored(matrix: Any, n_neighbors: int, name: str) -> KNN:
+def _read_stored(matrix: Any, n_neighbors: int, name: str) -> KNN:
     """Reads the neighbors whose distances a sparse matrix stores, as scikit-learn's."""
     matrix = read_rows(matrix, name, gaps=np.inf)
     if (matrix.data == 1).all():

@@ -17,7 +17,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
-from numpy.typing import DTypeLike
 
 from aljax.config import SYNONYMS
 from aljax.errors import InputError, nearest_name
@@ -31,14 +30,7 @@ from aljax.graph.conditioning import (
     search_scaled,
 )
 from aljax.graph.function import Metric, all_pairs
-from aljax.graph.knn import (
-    KNN,
-    Rows,
-    as_floats,
-    capacity_for,
-    metric_name,
-    on_device,
-)
+from aljax.graph.knn import KNN, Rows, as_floats, capacity_for, metric_name, on_device
 from aljax.graph.rows import prints_of
 from aljax.graph.sets import DENSE_SETS, SPARSE_SETS, set_distances
 
@@ -176,11 +168,10 @@ class HeldRows(NamedTuple):
     largest: np.ndarray
 
 
-def hold(data: np.ndarray, metric: str, dtype: DTypeLike | None = None) -> HeldRows:
-    """Returns a slice as `nearest_held` takes it, in JAX's float type or another."""
+def hold(data: np.ndarray, metric: str) -> HeldRows:
+    """Returns a slice as `nearest_held` takes it, in JAX's float type."""
     condition, unit = conditioning(data, metric)
-    dtype = jnp.zeros(()).dtype if dtype is None else dtype
-    rows = condition(data, dtype, capacity_for(len(data)))
+    rows = condition(data, jnp.zeros(()).dtype, capacity_for(len(data)))
     norms = (rows**2).sum(axis=1)
     on_devices = jax.device_put(rows), jax.device_put(norms / 2)
     return HeldRows(data, metric, condition, unit, *on_devices, norms.max())
@@ -221,7 +212,7 @@ def mended(
     lost |= ~np.isfinite(squared).all(axis=1)
     if lost.any():
         with jax.enable_x64(True):
-            exact = hold(held.data, held.metric, np.float64)
+            exact = hold(held.data, held.metric)
             table = nearest_held(queries[lost], exact, chosen.shape[1])
         chosen[lost], lengths[lost] = table
     return chosen, lengths

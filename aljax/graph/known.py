@@ -49,7 +49,9 @@ def nearest_known(
         InputError: A distance is negative beyond rounding.
     """
     if scipy.sparse.issparse(distances):
-        return _of_stored(scipy.sparse.csr_matrix(distances), count, among_themselves)
+        return _nearest_stored(
+            scipy.sparse.csr_matrix(distances), count, among_themselves
+        )
     tables = []
     for start in range(0, max(len(distances), 1), SORT_BLOCK):
         block = np.array(distances[start : start + SORT_BLOCK], dtype=np.float64)
@@ -61,7 +63,7 @@ def nearest_known(
     return indices, near
 
 
-def _of_stored(
+def _nearest_stored(
     distances: scipy.sparse.csr_matrix, count: int, among_themselves: bool
 ) -> Nearest:
     points = distances.shape[0]

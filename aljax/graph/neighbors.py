@@ -173,8 +173,8 @@ def knn_of_distances(distances: Rows, n_neighbors: int, *, name: str) -> KNN:
     if _is_half(distances):
         got = f"is 'precomputed', but {name} has distances on one side of the diagonal"
         empty = min(distances[-1, 0], distances[0, -1]) == 0
-        whole = "matrix + matrix.T" if empty else "np.fmin(matrix, matrix.T)"
-        remedy = f"Pass `{whole}`."
+        square = "matrix + matrix.T" if empty else "np.fmin(matrix, matrix.T)"
+        remedy = f"Pass `{square}`."
         raise InputError("metric", got, "those on both sides", remedy)
     try:
         table = known_knn(distances, n_neighbors)

@@ -51,10 +51,10 @@ def set_distances(rows: Rows, others: Rows, metric: str) -> Distances:
         apart = first * second
         opposite = apart + b * (n - b - first - second)
         return np.where(apart > 0, _share(2 * apart, opposite), 0.0)
-    return _of_counts(metric, b, first + second, n)
+    return _from_counts(metric, b, first + second, n)
 
 
-def _of_counts(metric: str, b: Distances, u: Distances, n: int) -> Distances:
+def _from_counts(metric: str, b: Distances, u: Distances, n: int) -> Distances:
     match metric:
         case "jaccard":
             return _share(u, u + b)

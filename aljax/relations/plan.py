@@ -94,7 +94,7 @@ def couple_sides(
     if into is not None:
         del pairs, rows, others, mass  # each takes memory
         if not len(sure):
-            into = _told_again(before, after, into, settings, rng)
+            into = _directions_again(before, after, into, settings, rng)
         before, after = seen(before, into), seen(after, into)
         pairs = _candidates(before, after, settings.candidates, sure)
         rows, others = pairs.unpadded
@@ -117,7 +117,7 @@ def couple_sides(
     )
 
 
-def _told_again(
+def _directions_again(
     before: Side,
     after: Side,
     into: Float[np.ndarray, "features directions"],
