@@ -15,6 +15,7 @@ from aljax.errors import InputError, optional, warn
 from aljax.graph.conditioning import EXACT_METRICS, conditioning
 from aljax.graph.slices import Slice, read_slices
 from aljax.keys import check_key, seeds
+from aljax.labels import check_labels
 from aljax.relations.mates import companions
 from aljax.relations.plan import Plan, couple_sides
 from aljax.relations.read import from_pairs
@@ -180,7 +181,8 @@ def couple(
         number(0, open_low=True)(name, value)
     read = slices
     if not _are_read(slices):
-        read = read_slices(slices, slice_labels, metric=metric, copy=False)
+        labels = check_labels(slice_labels, slices)
+        read = read_slices(slices, labels, metric=metric, copy=False)
     sure = _read_known(known or {}, read)
     rng = np.random.default_rng(seeds(key, 1)[0])
     compared = zip(_sides(read, sure, metric, candidates), sure, strict=True)

@@ -322,6 +322,8 @@ def test_few_rows_are_coupled(rng, sizes):
         ({"candidates": 1.5}, "candidates"),
         ({"window": 0}, "window"),
         ({"metric": "manhattan"}, "metric"),
+        ({"slice_labels": ["a"]}, "slice_labels"),
+        ({"slice_labels": [1, 2, 3, 4]}, "slice_labels"),
         ({"known": {(0, 1): [[0, 99]]}}, "known[0, 1]"),
         ({"known": {(0, 2): [[0, 1]]}}, "known"),
     ],
