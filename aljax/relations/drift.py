@@ -31,7 +31,7 @@ class Move(NamedTuple):
 
 
 def moved(side: Side, move: Move, center: Float[np.ndarray, "features"]) -> Side:
-    """Returns rows of a slice, of which `center` is the mean, after the move."""
+    """Returns rows of a slice after a move; `center` is the mean of all its rows."""
     scale = side.rows.dtype.type(move.scale)
     rows = (side.rows - center) * scale + (center + move.shift)
     return Side(rows, side.near, side.squared * move.scale**2)

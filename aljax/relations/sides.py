@@ -20,7 +20,7 @@ from aljax.relations.strengths import lengths
 from aljax.relations.transport import NEAR_ZERO, plan_of, steps_for
 
 BLOCK = 2**16  # pairs whose costs are computed at once
-SAMPLE = 2000  # rows from which is found what holds for all
+SAMPLE = 2000  # rows of a slice that stand for all where these have much in common
 
 Units = Callable[[np.ndarray, np.ndarray], np.ndarray]  # of pairs
 Search = Callable[[np.ndarray, int], np.ndarray]  # of so many rows near to each query
