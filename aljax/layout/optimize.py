@@ -122,8 +122,7 @@ def default_epochs(points: int) -> int:
 
 def epochs(layout: LayoutConfig, sizes: Iterable[int]) -> int:
     """Returns a layout's epochs: as set, or by the size of the largest slice."""
-    chosen = layout.n_epochs
-    return default_epochs(max(sizes)) if chosen is None else chosen
+    return default_epochs(max(sizes)) if layout.n_epochs is None else layout.n_epochs
 
 
 def init(
@@ -210,7 +209,6 @@ def step(
     check_descends(optimizer)
     epoch_key = jax.random.fold_in(key, state.epoch)
     shifts = draw_shifts(epoch_key, problem.n_points, n_shifts=n_shifts)
-
     acting = _acting(params, state)
 
     def terms(maps: Array) -> LossTerms:
@@ -271,11 +269,8 @@ def run(
         loss: See `step`; a new function compiles anew.
     """
     options = {"n_shifts": n_shifts, "optimizer": optimizer, "loss": loss}
-
-    def epoch(_: Any, state: LayoutState) -> LayoutState:
-        return step(problem, params, state, key=key, **options)
-
-    return jax.lax.fori_loop(state.epoch, stop, epoch, state)
+    advance = partial(step, problem, params, key=key, **options)
+    return jax.lax.fori_loop(state.epoch, stop, lambda _, now: advance(now), state)
 
 
 # `run` for callers that need the state no more: its memory takes the new one.
@@ -321,13 +316,10 @@ def run_together(
         jnp.stack([keys[place] for place in filled]),
         n_shifts=n_shifts,
     )
-    moving = jax.device_get((ended.maps, ended.moments, ended.history))
+    held = jax.device_get(ended)
 
     def of_row(row: int) -> LayoutState:
-        row_state = jax.tree.map(lambda leaf: on_device(leaf[row]), moving)
-        return LayoutState(
-            row_state[0], row_state[1], ended.epoch, ended.n_epochs, row_state[2]
-        )
+        return jax.tree.map(lambda x: on_device(x[row] if x.ndim else x), held)
 
     return [of_row(row) for row in range(len(states))]
 
@@ -352,15 +344,9 @@ def run_rows(
     records the loss into one that is always taken.
     """
     axes = eqx.tree_at(_clock, jax.tree.map(lambda _: 0, states), (None, None))
-
-    def one(
-        problem: AlignedProblem, of_row: LayoutParams, state: LayoutState, key: Array
-    ) -> LayoutState:
-        return run(problem, of_row, state, stop, key=key, n_shifts=n_shifts)
-
-    return jax.vmap(one, in_axes=(0, 0, axes, 0), out_axes=axes)(
-        problems, params, states, keys
-    )
+    run_row = partial(run, stop=stop, n_shifts=n_shifts)
+    run_all = jax.vmap(run_row, in_axes=(0, 0, axes), out_axes=axes)
+    return run_all(problems, params, states, key=keys)
 
 
 def bytes_of_row(problem: AlignedProblem, *, components: int, n_shifts: int) -> int:
@@ -370,11 +356,10 @@ def bytes_of_row(problem: AlignedProblem, *, components: int, n_shifts: int) -> 
     the gradient of an epoch holds at once, as XLA reports for CPUs.
     """
     kept = sum(leaf.nbytes for leaf in jax.tree.leaves(problem))
-    neighbors, offsets = problem.neighbors.shape[1], problem.mates.shape[1]
-    held = neighbors * (2 * components + 5) + min(n_shifts, CHUNK) * (
-        2 * components + 3
-    )
-    held += offsets * problem.mates.shape[2] * (4 * components + 4) + 5 * components
+    _, offsets, mates, _ = problem.mates.shape
+    held = problem.neighbors.shape[1] * (2 * components + 5)
+    held += min(n_shifts, CHUNK) * (2 * components + 3)
+    held += offsets * mates * (4 * components + 4) + 5 * components
     return int(kept + held * problem.degrees.nbytes)
 
 
