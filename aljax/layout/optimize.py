@@ -61,6 +61,31 @@ class LayoutState(eqx.Module):
             lambda term: on_device(np.asarray(term)[:rows]), self.history
         )
 
+    def relaid(
+        self,
+        of_maps: Callable[[Array], Array],
+        of_terms: Callable[[Array], Array],
+        of_others: Callable[[Array], Array] = lambda array: array,
+    ) -> "LayoutState":
+        """Returns the state with other arrays.
+
+        `of_maps` changes all that end in the maps' shape, `of_terms` those of the
+        history, `of_others` the rest.
+        """
+        shape = self.maps.shape
+
+        def changed(array: Array) -> Array:
+            alike = array.shape[-len(shape) :] == shape
+            return of_maps(array) if alike else of_others(array)
+
+        return LayoutState(
+            maps=changed(self.maps),
+            moments=jax.tree.map(changed, self.moments),
+            epoch=changed(self.epoch),
+            n_epochs=changed(self.n_epochs),
+            history=jax.tree.map(of_terms, self.history),
+        )
+
 
 class StateShown(LayoutState):
     """A state on its way, as `progress` sees it, and what makes maps of it."""

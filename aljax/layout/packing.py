@@ -8,7 +8,6 @@ there are, and not the number of slices times the largest.  The objective is the
 each row draws the pairs that repel by itself.
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -114,53 +113,33 @@ def pack(
     def setting(leaf: Array) -> Array:
         return on_device(np.asarray(leaf)[owners]) if leaf.ndim else leaf
 
-    def term(leaf: np.ndarray) -> np.ndarray:
+    def cut(array: Array) -> Array:
+        return on_device(_cut(np.asarray(array), rows, axis=-3))
+
+    def term(leaf: Array) -> Array:
         of_rows = np.zeros((len(leaf), rows.number), leaf.dtype)
         of_rows[:, list(rows.starts)] = leaf
-        return of_rows
+        return on_device(of_rows)
 
-    cut = partial(_cut, rows=rows, axis=-3)
-    packed = _state_with(state, cut, term)
-    return Packed(_pack_problem(problem, rows), jax.tree.map(setting, params), packed)
+    settings = jax.tree.map(setting, params)
+    return Packed(_pack_problem(problem, rows), settings, state.relaid(cut, term))
 
 
 def unpack(state: LayoutState, problem: AlignedProblem, rows: Rows) -> LayoutState:
     """Returns the state of a packed layout as that of its problem."""
     slices, capacity = problem.degrees.shape
 
-    def whole(array: np.ndarray) -> np.ndarray:
-        joined = _joined(array)
+    def whole(array: Array) -> Array:
+        joined = _joined(np.asarray(array))
         filled = np.zeros((*joined.shape[:-1], slices, capacity), joined.dtype)
         for t, span in enumerate(rows.spans()):
             filled[..., t, : rows.sizes[t]] = joined[..., span]
-        return np.moveaxis(filled, -2, -3)
+        return on_device(np.moveaxis(filled, -2, -3))
 
-    return _state_with(
-        state, whole, lambda term: np.add.reduceat(term, rows.starts, axis=1)
-    )
+    def term(leaf: Array) -> Array:
+        return on_device(np.add.reduceat(np.asarray(leaf), rows.starts, axis=1))
 
-
-def _state_with(
-    state: LayoutState,
-    of_maps: Callable[[np.ndarray], np.ndarray],
-    of_terms: Callable[[np.ndarray], np.ndarray],
-) -> LayoutState:
-    """Returns a state with its maps, moments of their shape and terms laid anew."""
-    shape = state.maps.shape
-
-    def moving(leaf: Array) -> Array:
-        same = leaf.shape[-len(shape) :] == shape
-        return on_device(of_maps(np.asarray(leaf))) if same else leaf
-
-    return LayoutState(
-        maps=moving(state.maps),
-        moments=jax.tree.map(moving, state.moments),
-        epoch=state.epoch,
-        n_epochs=state.n_epochs,
-        history=jax.tree.map(
-            lambda term: on_device(of_terms(np.asarray(term))), state.history
-        ),
-    )
+    return state.relaid(whole, term)
 
 
 def _joined(of_rows: Any) -> Any:

@@ -7,6 +7,7 @@ slice's map and its gradient.  Padding, which weighs nothing, makes any number o
 slices and points divisible.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -294,8 +295,6 @@ def place(
         return put(np.pad(values, (0, more), mode="edge"), SLICES)
 
     def moving(array: Array) -> Array:
-        if not _like(array, state.maps):
-            return put(np.asarray(array))
         *further, _, components, _ = array.shape
         shape = (*further, padded["slices"], components, padded["points"])
         return put(_fill(array, shape), *[None] * len(further), SLICES)
@@ -303,31 +302,20 @@ def place(
     def term(array: Array) -> Array:
         return put(_fill(array, (len(array), padded["slices"])), None, SLICES)
 
-    tables = {name: leaf for name, leaf in vars(problem).items() if leaf is not None}
-    offsets = tables.pop("offsets")
     random = put(np.asarray(jax.random.key_data(key)))
     if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         random = jax.random.wrap_key_data(random, impl=jax.random.key_impl(key))
+    tables = {
+        name: spread(name, leaf)
+        for name, leaf in vars(problem).items()
+        if name != "offsets" and leaf is not None
+    }
     return Placed(
-        AlignedProblem(
-            **{name: spread(name, leaf) for name, leaf in tables.items()},
-            offsets=offsets,
-        ),
+        dataclasses.replace(problem, **tables),
         jax.tree.map(setting, params),
-        LayoutState(
-            maps=moving(state.maps),
-            moments=jax.tree.map(moving, state.moments),
-            epoch=put(np.asarray(state.epoch)),
-            n_epochs=put(np.asarray(state.n_epochs)),
-            history=jax.tree.map(term, state.history),
-        ),
+        state.relaid(moving, term, lambda array: put(np.asarray(array))),
         random,
     )
-
-
-def _like(array: Array, maps: Array) -> bool:
-    """Tells if an array of the state is one, or several, of the maps' shape."""
-    return array.shape[-maps.ndim :] == maps.shape
 
 
 def _axes(name: str) -> tuple[str, ...]:
@@ -379,18 +367,10 @@ def collect(state: LayoutState, problem: AlignedProblem, *, mesh: Mesh) -> Layou
     slices, points = problem.order.shape
 
     def cut(array: Array) -> Array:
-        if not _like(array, state.maps):
-            return on_device(array)
         held = local(array, mesh, axis=array.ndim - state.maps.ndim)
         return on_device(held[..., :slices, :, :points])
 
     def term(array: Array) -> Array:
         return on_device(local(array, mesh, axis=1)[:, :slices])
 
-    return LayoutState(
-        maps=cut(state.maps),
-        moments=jax.tree.map(cut, state.moments),
-        epoch=cut(state.epoch),
-        n_epochs=cut(state.n_epochs),
-        history=jax.tree.map(term, state.history),
-    )
+    return state.relaid(cut, term, on_device)
