@@ -111,6 +111,13 @@ def repulsion_of_pairs(
     return softplus(-log_p(squared, a, b, SOFTENING))
 
 
+def misfit_of_mates(
+    squared: Float[Array, "..."], reach: Float[Array, "..."] | None = None
+) -> Float[Array, "..."]:
+    """|y_i - z_i'|^2 for each pair, or with `reach` (|y_i - z_i'| - reach)^2."""
+    return squared if reach is None else (jnp.sqrt(squared + NEAR) - reach) ** 2
+
+
 def attraction(
     embedding: Float[Array, "components points"],
     neighbors: Int[Array, "neighbors points"],
@@ -150,9 +157,8 @@ def alignment(
     once for every end of an edge and every negative sample that touches a point.
     """
     squared = squared_distance(embedding[:, None, :], other[:, mates], space)
-    if reach is not None:
-        squared = (jnp.sqrt(squared + NEAR) - reach) ** 2
-    return jnp.sum((pull + other_pull[mates]) / 4 * strengths * squared)
+    misfit = misfit_of_mates(squared, reach)
+    return jnp.sum((pull + other_pull[mates]) / 4 * strengths * misfit)
 
 
 def radii_in_map(

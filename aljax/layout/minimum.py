@@ -38,11 +38,7 @@ from aljax.layout.leaves import (
     repelled,
     repulsion_by_leaves,
 )
-from aljax.layout.losses import (
-    NEAR,
-    attraction_of_pairs,
-    density,
-)
+from aljax.layout.losses import attraction_of_pairs, density, misfit_of_mates
 from aljax.layout.newton import Minimum, Model, Solve, minimize, solve
 from aljax.layout.objective import ahead, aligned_loss, terms_of
 from aljax.layout.problem import AlignedProblem, LayoutParams
@@ -153,14 +149,14 @@ def _held(theta: Theta) -> tuple[Array, Energy]:
     tails = later[:, :, None, None] * points + problem.mates
     pulls = problem.pulls * (2 + params.negative_sample_rate)[:, None]
     weights = (pulls[:, None, None] + pulls.reshape(-1)[tails]) / 4 * problem.strengths
-    lead = jnp.reshape(params.alignment_regularisation, (-1, 1, 1, 1))
+    weights *= jnp.reshape(params.alignment_regularisation, (-1, 1, 1, 1))
     shape = (slices, -1, points)
+    reach = None
+    if problem.moves is not None:
+        reach = params.motion_fidelity * problem.moves.reshape(shape)
 
     def energy(squared: Array) -> Array:
-        if problem.moves is not None:
-            reach = params.motion_fidelity * problem.moves.reshape(shape)
-            squared = (jnp.sqrt(squared + NEAR) - reach) ** 2
-        return (lead * weights).reshape(shape) * squared
+        return weights.reshape(shape) * misfit_of_mates(squared, reach)
 
     return tails.reshape(shape), energy
 

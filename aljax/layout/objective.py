@@ -86,8 +86,8 @@ def terms_of(
     repelled = over(partial(repulsion, space=space))(
         maps, problem.degrees, problem.n_points, shifts, params.a, params.b
     )
-    rate, offsets = params.negative_sample_rate, problem.offsets
-    pull = problem.pulls * (2 + rate)[:, None]
+    offsets = problem.offsets
+    pull = problem.pulls * (2 + params.negative_sample_rate)[:, None]
     reach = None if problem.moves is None else params.motion_fidelity * problem.moves
     pulled = partial(alignment, space=space)
     over_offsets = jax.vmap(pulled, in_axes=(None, 0, 0, 0, None, 0, 0))
@@ -100,16 +100,10 @@ def terms_of(
         ahead(pull, offsets),
         reach,
     )
-    terms = LossTerms(
-        attraction=attracted,
-        repulsion=params.repulsion_strength * rate * repelled,
-        alignment=params.alignment_regularisation * jnp.sum(aligned, axis=1),
-    )
+    terms = LossTerms(attracted, repelled, jnp.sum(aligned, axis=1))
     graphs: Any = (problem.neighbors, problem.shares, problem.radii, problem.degrees)
     settings: Any = (params.a, params.b, params.dens_var_shift)
-    return with_density(
-        terms, params, lambda: jax.vmap(density)(maps, *graphs, *settings)
-    )
+    return weighed(terms, params, lambda: jax.vmap(density)(maps, *graphs, *settings))
 
 
 def check_terms(terms: Any, history: LossTerms) -> LossTerms:
@@ -143,10 +137,16 @@ def ahead(
     return jnp.stack(later, axis=1)
 
 
-def with_density(
+def weighed(
     terms: LossTerms, params: LayoutParams, densities: Callable[[], Array]
 ) -> LossTerms:
-    """Returns the terms, and that of the density where it is asked for and acts."""
+    """Returns the terms times their weights; the density's where it is set and acts."""
+    repulsion_strength = params.repulsion_strength * params.negative_sample_rate
+    terms = LossTerms(
+        attraction=terms.attraction,
+        repulsion=repulsion_strength * terms.repulsion,
+        alignment=params.alignment_regularisation * terms.alignment,
+    )
     weights = params.dens_lambda
     if weights is None:
         return terms

@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, Int
 from aljax.graph.knn import on_device, round_up
 from aljax.layout import losses
 from aljax.layout.losses import LossTerms
-from aljax.layout.objective import with_density
+from aljax.layout.objective import weighed
 from aljax.layout.optimize import LayoutState
 from aljax.layout.problem import AlignedProblem, LayoutParams, shared_width
 from aljax.layout.shifts import Block, Shifts, repulsion_of_block
@@ -268,8 +268,7 @@ def packed_loss(
         params.a,
         params.b,
     )
-    rate = params.negative_sample_rate
-    pull = problem.pulls * (2 + rate)[:, None]
+    pull = problem.pulls * (2 + params.negative_sample_rate)[:, None]
     reach = None if problem.moves is None else params.motion_fidelity * problem.moves
     alignment = partial(losses.alignment, space=space)
     aligned = jax.vmap(alignment, in_axes=(0, None, 0, 0, 0, None, 0))(
@@ -281,13 +280,8 @@ def packed_loss(
         _joined(pull[:, None])[0],
         reach,
     )
-    terms = LossTerms(
-        attraction=attracted,
-        repulsion=params.repulsion_strength * rate * repelled,
-        alignment=params.alignment_regularisation * aligned,
-    )
     densities = partial(_densities, everywhere, problem, params)
-    return with_density(terms, params, densities)
+    return weighed(LossTerms(attracted, repelled, aligned), params, densities)
 
 
 def _densities(
