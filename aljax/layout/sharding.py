@@ -30,9 +30,14 @@ from aljax.layout.spaces import Space
 SLICES, POINTS = "slices", "points"
 VIRTUAL = "--xla_force_host_platform_device_count"
 Devices = int | Sequence[Any] | Mesh
-# The tables of a slice are cut by its points; its map and what else is a number for
-# each point stand whole on every device that has some of them.
-TABLES = ("neighbors", "weights", "shares", "mates", "strengths", "moves")
+# The axes of a slice's tables, which are cut by its points; its map and what else is a
+# number for each point stand whole on every device that has some of them.
+OF_NEIGHBORS = ("slices", "neighbors", "points")
+OF_MATES = ("slices", "offsets", "mates", "points")
+TABLES: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("neighbors", "weights", "shares"), OF_NEIGHBORS),
+    **dict.fromkeys(("mates", "strengths", "moves"), OF_MATES),
+}
 EXPECTED = "a number of devices, some of jax.devices(), or a jax.sharding.Mesh"
 
 
@@ -282,10 +287,12 @@ def place(
         return jax.make_array_from_process_local_data(sharding, array, tuple(shape))
 
     def spread(name: str, array: Array) -> Array:
-        sizes = padded | ({"points": points_here} if name in TABLES else {})
-        filled = _fill(array, [sizes[axis] for axis in _axes(name)])
-        inner = [None] * (filled.ndim - 2)
-        return put(filled, SLICES, *([*inner, POINTS] if name in TABLES else []))
+        if name not in TABLES:
+            axes = ("slices", "points")[: array.ndim]
+            return put(_fill(array, [padded[axis] for axis in axes]), SLICES)
+        sizes = padded | {"points": points_here}
+        filled = _fill(array, [sizes[axis] for axis in TABLES[name]])
+        return put(filled, SLICES, *[None] * (filled.ndim - 2), POINTS)
 
     def setting(array: Array) -> Array:
         values = np.asarray(array)
@@ -318,19 +325,10 @@ def place(
     )
 
 
-def _axes(name: str) -> tuple[str, ...]:
-    if name in ("neighbors", "weights", "shares"):
-        return ("slices", "neighbors", "points")
-    if name in ("mates", "strengths", "moves"):
-        return ("slices", "offsets", "mates", "points")
-    return ("slices",) if name == "n_points" else ("slices", "points")
-
-
 def widths_of(problem: AlignedProblem) -> dict[str, int]:
     """Returns the length of each axis of a problem's arrays, by name."""
-    tables = ("neighbors", "mates")
-    axes = [zip(_axes(t), getattr(problem, t).shape, strict=True) for t in tables]
-    return dict(axes[0]) | dict(axes[1])
+    names = OF_NEIGHBORS + OF_MATES
+    return dict(zip(names, problem.neighbors.shape + problem.mates.shape, strict=True))
 
 
 def _fill(array: Array, shape: Sequence[int]) -> np.ndarray:
