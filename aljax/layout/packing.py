@@ -29,7 +29,6 @@ from aljax.layout.spaces import lifted
 SHORTEST = 512  # points of a row: shorter ones cost more each
 WASTE = 1.25  # times the least work: slices padded to no more stay as they are
 ROWS = 16  # different numbers of rows for each doubling
-POINTWISE = ("degrees", "pulls", "free")
 
 
 class PackedProblem(AlignedProblem):
@@ -173,21 +172,19 @@ def _pack_problem(problem: AlignedProblem, rows: Rows) -> PackedProblem:
     sizes = np.array(rows.sizes)[owners]
     first = places[:: rows.length] - begins[owners]
 
-    def cut(array: Any, **options: Any) -> Array:
-        return on_device(_cut(np.asarray(array), rows, axis=0, **options))
+    def cut(array: Any) -> Array:
+        return on_device(_cut(np.asarray(array), rows, axis=0))
 
+    names = ("weights", "degrees", "pulls", "free", "radii", "shares")
+    tables = {name: getattr(problem, name) for name in names}
+    tables |= {"strengths": strengths, "moves": moves}
     return PackedProblem(
         neighbors=on_device(_cut(neighbors, rows, axis=0, fill=places), np.int32),
-        weights=cut(problem.weights),
         n_points=on_device(sizes, np.int32),
         mates=on_device(_cut(mates, rows, axis=0, fill=places), np.int32),
-        strengths=cut(strengths),
         order=on_device(places.reshape(rows.number, rows.length)),
         offsets=(),
-        moves=None if moves is None else cut(moves),
-        radii=None if problem.radii is None else cut(problem.radii),
-        shares=None if problem.shares is None else cut(problem.shares),
-        **{name: cut(getattr(problem, name)) for name in POINTWISE},
+        **jax.tree.map(cut, tables),
         first=on_device(first, np.int32),
         begin=on_device(begins[owners], np.int32),
         ring=on_device(ring),
