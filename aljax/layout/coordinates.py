@@ -44,12 +44,11 @@ def coordinates_of(
     if params.space is not None:
         return None
     pairs = zip(start or (), pinned, strict=start is not None)
-    held = [(y, mask) for y, mask in pairs if y is not None and mask is not None]
-    held = [(y, mask) for y, mask in held if mask.any()]
+    held = [(y, mask) for y, mask in pairs if y is not None and np.any(mask)]
     if not held:
         return None
     fixed = np.concatenate([y[mask] for y, mask in held])
-    rows = np.mean([len(mask) for _, mask in held])
+    rows = np.mean([len(y) for y, _ in held])
     units, times, shift = _compared(fixed, float(rows), params)
     return None if 1 / ALIKE <= times <= ALIKE and shift <= ALIKE else units
 

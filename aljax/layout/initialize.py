@@ -52,7 +52,10 @@ def initial_maps(
         matrices = [*adjacency]
         sizes = [matrix.shape[0] for matrix in matrices]
         starts = read_starts(init, sizes, n_components)
-        return _complete(starts, matrices, relations, n_components, seed)
+        options: Any = {"n_components": n_components, "seed": seed}
+        for t in unplaced(starts):
+            starts[t] = from_mates(t, matrices[t], starts, relations, **options)
+        return [start for start in starts if start is not None]
     for size in before:
         if init == "random":
             rng.uniform(size=(size, n_components))
@@ -123,22 +126,6 @@ def _read_map(positions: Any, t: int) -> Start:
             "positions (points, components), or None to start from its mates",
             "A name, such as 'pca', stands for all slices: `LayoutConfig(init='pca')`.",
         ) from error
-
-
-def _complete(
-    starts: Sequence[Start | None],
-    adjacency: Sequence[scipy.sparse.csr_matrix],
-    relations: Relations,
-    n_components: int,
-    seed: int,
-) -> list[Start]:
-    """Completes given maps by those made from mates, nearest to a given one first."""
-    maps = list(starts)
-    for t in unplaced(starts):
-        maps[t] = from_mates(
-            t, adjacency[t], maps, relations, n_components=n_components, seed=seed
-        )
-    return [start for start in maps if start is not None]
 
 
 def unplaced(starts: Sequence[Start | None]) -> list[int]:
