@@ -51,7 +51,6 @@ class Minimum(NamedTuple):
         before: And at the start.
         lowest: The lowest curvature that its last step met; NaN without one.
         steps: How many were tried.
-        products: With the second derivative, all together.
     """
 
     point: Array
@@ -59,7 +58,6 @@ class Minimum(NamedTuple):
     before: Float[Array, ""]
     lowest: Float[Array, ""]
     steps: Int[Array, ""]
-    products: Int[Array, ""]
 
 
 class Model(NamedTuple):
@@ -168,7 +166,6 @@ class _State(NamedTuple):
     radius: Float[Array, ""]
     lowest: Float[Array, ""]
     steps: Int[Array, ""]
-    products: Int[Array, ""]
     moved: Bool[Array, ""]
     ended: Bool[Array, ""]
 
@@ -227,7 +224,6 @@ def minimize(
             radius,
             solved.lowest,
             now.steps + 1,
-            now.products + solved.products,
             better,
             last & (solved.lowest > 0),
         )
@@ -246,9 +242,7 @@ def minimize(
     none, nothing = jnp.asarray(0, jnp.int32), jnp.asarray(jnp.nan, start.dtype)
     radius = jnp.asarray(FIRST_RADIUS, start.dtype) * root
     yes = jnp.asarray(True)
-    first = _State(
-        start, *value_and_gradient(start), radius, nothing, none, none, yes, ~yes
-    )
+    first = _State(start, *value_and_gradient(start), radius, nothing, none, yes, ~yes)
     end = jax.lax.while_loop(unfinished, advance, first)
     slope, before = (jnp.max(jnp.abs(state.gradient)) for state in (end, first))
-    return Minimum(end.point, slope, before, end.lowest, end.steps, end.products)
+    return Minimum(end.point, slope, before, end.lowest, end.steps)
