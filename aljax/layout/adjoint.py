@@ -129,10 +129,7 @@ class Unrolled(eqx.Module):
     ) -> Solution:
         """Returns the maps after the last epoch."""
         shifts = shifts_of(problem, self.n_shifts)
-        epochs = (self.n_epochs, self.last or self.n_epochs)
-        maps = _unroll(
-            problem, params, start, key=self.key, epochs=epochs, n_shifts=shifts
-        )
+        maps = _unroll(self, problem, params, start, n_shifts=shifts)
         unknown = jnp.asarray(jnp.nan, maps.dtype)
         return Solution(maps, unknown, jnp.asarray(False), unknown)
 
@@ -198,19 +195,18 @@ def _named(name: str, options: dict[str, Any]) -> Adjoint:
     return classes[name](**defaults | chosen)
 
 
-@partial(jax.jit, static_argnames=("epochs", "n_shifts"))
+@partial(jax.jit, static_argnames="n_shifts")
 def _unroll(
+    adjoint: Unrolled,
     problem: AlignedProblem,
     params: LayoutParams,
     start: Maps,
     *,
-    key: jax.Array,
-    epochs: tuple[int, int],
     n_shifts: int,
 ) -> Maps:
     """Runs epochs in segments of about sqrt(last), of which only starts are kept."""
-    n_epochs, last = epochs
-    options = {"key": key, "n_shifts": n_shifts, "optimizer": SMOOTH_ADAM}
+    n_epochs, last = adjoint.n_epochs, adjoint.last or adjoint.n_epochs
+    options = {"key": adjoint.key, "n_shifts": n_shifts, "optimizer": SMOOTH_ADAM}
     recorded = {"optimizer": SMOOTH_ADAM, "terms": terms_in(params)}
     state = init(start, n_epochs=n_epochs, **recorded)
     if last < n_epochs:
