@@ -68,10 +68,6 @@ def _leaf(value: Any) -> Any:
     return np.float64(value) if real else value
 
 
-def _leaf_field(default: float) -> Any:
-    return eqx.field(default=default, converter=_leaf)
-
-
 class Search(eqx.Module):
     """These options say how a minimum and its derivatives are found.
 
@@ -90,8 +86,8 @@ class Search(eqx.Module):
             `curvature` say so, and the maps are those at which the search ended.
     """
 
-    tolerance: float = _leaf_field(1e-3)
-    rtol: float = _leaf_field(1e-3)
+    tolerance: float = eqx.field(default=1e-3, converter=_leaf)
+    rtol: float = eqx.field(default=1e-3, converter=_leaf)
     settle: int = eqx.field(static=True, default=3_000)
     max_steps: int = eqx.field(static=True, default=2_000)
     memory: int = eqx.field(static=True, default=MEMORY)
@@ -163,7 +159,7 @@ class Anchored(Search):
             which `jit` and `vmap` over the start or the problem do not allow.
     """
 
-    ridge: float = _leaf_field(0.1)
+    ridge: float = eqx.field(default=0.1, converter=_leaf)
     near: float = eqx.field(static=True, default=5.0)
     anchor: Anchor | None = None
 
