@@ -129,6 +129,12 @@ def test_a_mesh_of_ones_own_leaves_the_communication_to_the_compiler():
     assert read_devices(None, 3) is None
 
 
+def test_a_number_of_devices_may_be_numpys():
+    mesh = read_devices(np.int64(1), 3)
+    assert mesh is not None
+    assert mesh.devices.tolist() == [jax.local_devices()[:1]]
+
+
 @pytest.mark.usefixtures("as_users_run_it")
 @pytest.mark.parametrize(
     ("devices", "named"),

@@ -10,6 +10,7 @@ slices and points divisible.
 import dataclasses
 from collections.abc import Mapping, Sequence
 from functools import partial
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import jax
@@ -74,7 +75,7 @@ def _listed(devices: Any) -> list[Any]:
             raise InputError("devices", got, EXPECTED)
         return list(devices)
     local = jax.local_devices()
-    counted = isinstance(devices, int) and not isinstance(devices, bool)
+    counted = isinstance(devices, Integral) and not isinstance(devices, bool)
     if not counted or not 1 <= int(devices) <= len(local):
         raise InputError(
             "devices",
