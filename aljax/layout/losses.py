@@ -192,18 +192,3 @@ def unlike_density(
     x, y = (linked * (r - total(linked * r) / count) for r in (radii, of_map))
     varying = (total(x**2) / count + TINY) * (total(y**2) / count + var_shift + TINY)
     return total(degrees) * (1 - total(x * y) / count / jnp.sqrt(varying))
-
-
-def density(
-    embedding: Float[Array, "components points"],
-    neighbors: Int[Array, "neighbors points"],
-    shares: Float[Array, "neighbors points"],
-    radii: Float[Array, "points"],
-    degrees: Float[Array, "points"],
-    a: Float[Array, ""],
-    b: Float[Array, ""],
-    var_shift: Float[Array, ""],
-) -> Float[Array, ""]:
-    """sum_i d_i (1 - corr(R, r)) of one slice, R in the data and r in the map."""
-    of_map = radii_in_map(embedding, neighbors, shares, a, b)
-    return unlike_density(radii, of_map, degrees, var_shift)

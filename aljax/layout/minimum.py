@@ -38,9 +38,9 @@ from aljax.layout.leaves import (
     repelled,
     repulsion_by_leaves,
 )
-from aljax.layout.losses import attraction_of_pairs, density, misfit_of_mates
+from aljax.layout.losses import attraction_of_pairs, misfit_of_mates
 from aljax.layout.newton import Minimum, Model, Solve, minimize, solve
-from aljax.layout.objective import ahead, aligned_loss, terms_of
+from aljax.layout.objective import ahead, aligned_loss, densities, terms_of
 from aljax.layout.problem import AlignedProblem, LayoutParams
 from aljax.layout.shifts import Shifts, draw_shifts
 
@@ -189,10 +189,8 @@ def product(theta: Theta, maps: Maps, curved: Curvature, direction: Maps) -> Map
 
 
 def _density(theta: Theta, maps: Maps) -> Float[Array, ""]:
-    problem, params = theta.problem, theta.params
-    terms: Any = (problem.neighbors, problem.shares, problem.radii, problem.degrees)
-    terms += (params.a, params.b, params.dens_var_shift)
-    return jnp.sum(jnp.asarray(params.dens_lambda) * jax.vmap(density)(maps, *terms))
+    weights = jnp.asarray(theta.params.dens_lambda)
+    return jnp.sum(weights * densities(maps, theta.problem, theta.params))
 
 
 def model(theta: Theta, maps: Maps) -> Model:

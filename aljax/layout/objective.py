@@ -15,7 +15,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from aljax.errors import InputError
-from aljax.layout.losses import DensityTerms, LossTerms, alignment, attraction, density
+from aljax.layout.losses import (
+    DensityTerms,
+    LossTerms,
+    alignment,
+    attraction,
+    radii_in_map,
+    unlike_density,
+)
 from aljax.layout.problem import AlignedProblem, LayoutParams
 from aljax.layout.shifts import Shifts, repulsion
 from aljax.layout.spaces import lifted
@@ -101,9 +108,7 @@ def terms_of(
         reach,
     )
     terms = LossTerms(attracted, repelled, jnp.sum(aligned, axis=1))
-    graphs: Any = (problem.neighbors, problem.shares, problem.radii, problem.degrees)
-    settings: Any = (params.a, params.b, params.dens_var_shift)
-    return weighed(terms, params, lambda: jax.vmap(density)(maps, *graphs, *settings))
+    return weighed(terms, params, partial(densities, maps, problem, params))
 
 
 def check_terms(terms: Any, history: LossTerms) -> LossTerms:
@@ -135,6 +140,18 @@ def ahead(
         return jnp.zeros((values.shape[0], 0, *values.shape[1:]), values.dtype)
     later = [jnp.roll(values, -o, axis=0) for o in offsets]
     return jnp.stack(later, axis=1)
+
+
+def densities(
+    maps: Float[Array, "slices components points"],
+    problem: AlignedProblem,
+    params: LayoutParams,
+) -> Float[Array, "slices"]:
+    """sum_i d_i (1 - corr(R, r)) of each slice, R in the data and r in the map."""
+    tables: Any = (problem.neighbors, problem.shares, params.a, params.b)
+    of_maps = jax.vmap(radii_in_map)(maps, *tables)
+    points: Any = (problem.radii, of_maps, problem.degrees, params.dens_var_shift)
+    return jax.vmap(unlike_density)(*points)
 
 
 def weighed(

@@ -286,7 +286,7 @@ def _densities(
     problem: PackedProblem,
     params: LayoutParams,
 ) -> Float[Array, "rows"]:
-    """Returns `losses.density` of each slice, in the first of its rows."""
+    """Returns `objective.densities` of each slice, in the first of its rows."""
     count, length = problem.degrees.shape
     tables = _joined(problem.neighbors), _joined(problem.shares)
     curve = (jnp.repeat(setting, length) for setting in (params.a, params.b))
