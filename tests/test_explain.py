@@ -82,6 +82,19 @@ def test_a_contribution_is_the_derivative_of_the_place_solved_again(maps, fideli
         np.testing.assert_allclose(said, moved, atol=0.05 * lengths(moved).max())
 
 
+@pytest.mark.parametrize("metric", ["cosine", "correlation"])
+def test_moves_of_angles_are_explained_by_the_columns_that_turned(maps, metric):
+    graph = aljax.GraphConfig(n_neighbors=8, metric=metric)
+    turned = aljax.fit(
+        maps.data, maps.ids, key=jax.random.key(0), graph=graph, scale="none"
+    )
+    told = aljax.explain(turned, CROSSING, between=(0, 1))
+    assert told.values.shape == (5, 5, 2)
+    assert told.mean().order()[0, 0] == 3
+    share = lengths(told.unexplained) / lengths(told.moves)
+    assert np.median(share) < 0.05
+
+
 def test_changes_that_all_rows_share_move_nobody(maps, crossing):
     grown = [maps.data[0], maps.data[1] + np.array([0, 50, 0, 0, 0], np.float32)]
     told = aljax.explain(replace(maps, data=grown), CROSSING, between=(0, 1))

@@ -64,13 +64,13 @@ def follow_paths(maps: AlignedEmbedding, t: int, paths: Paths) -> Followed:
     pairs = zip((Rows, Mates, Member), members, strict=True)
     settings = rivals_of(maps, t, places), lists_of(maps, t)
     way = _follow([kind(*leaves) for kind, leaves in pairs], settings, space.angles)
-    columns = np.zeros((*change.shape, places.shape[1]))
-    leaps = np.zeros_like(way.start)
     moved = paths.last - paths.first
+    columns = np.zeros((*moved.shape, places.shape[1]))
+    leaps = np.zeros_like(way.start)
     for i, number in enumerate(near.rows):
         slope = way.of_rows[i] @ space.points[number]
         slope += way.of_self[i].T @ np.stack([space.first[i], change[i]])
-        slope /= space.unit
+        slope = slope[:, : moved.shape[1]] / space.unit
         if pulls.scale:
             pull = way.to_mates[i] @ (pulls.data[i] - paths.first[i])
             slope += pulls.scale**2 * (pull + np.outer(way.to_self[i, 1], moved[i]))

@@ -71,13 +71,14 @@ def read_space(
     condition, unit = conditioning(data, metric)
     points, angles = condition(data, float), metric in ANGLES
     if not angles:
-        return Space(
-            points, condition(first, float), condition(last, float), unit, angles
-        )
+        first, last = condition(first, float), condition(last, float)
+        return Space(points, first, last, unit, angles)
     if metric == "correlation":
         first, last = (x - x.mean(axis=1, keepdims=True) for x in (first, last))
     unit = float(np.linalg.norm(last, axis=1).mean()) or 1.0
-    return Space(points, first / unit, last / unit, unit, angles)
+    # Rows of length 1 have one more column: the direction of rows of zeros.
+    first, last = (np.pad(x / unit, ((0, 0), (0, 1))) for x in (first, last))
+    return Space(points, first, last, unit, angles)
 
 
 def own_lists(space: Space, maps: AlignedEmbedding, t: int) -> Own:
