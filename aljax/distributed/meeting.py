@@ -61,7 +61,8 @@ def connect(
     if coordinator is not None:
         number(1, whole=True)("processes", processes)
         number(0, high=(processes or 1) - 1, whole=True)("process_id", process_id)
-        watch = Watch(began + timeout, timeout, log or _nothing, check or _nothing)
+        said = log or (lambda _: None), check or (lambda: None)
+        watch = Watch(began + timeout, timeout, *said)
         LINES.update(meet(coordinator, processes or 1, process_id or 0, watch))
     called = relay(_place(coordinator)) if coordinator and process_id else coordinator
     left = began + timeout - time.monotonic()
@@ -108,17 +109,14 @@ class Watch(NamedTuple):
 
 def meet(address: str, processes: int, process_id: int, watch: Watch) -> Lines:
     """Waits until all have come, and returns the lines to them; see `connect`."""
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
-        got, expected = f"is {address!r}", "HOST:PORT, as in 10.0.0.1:9876"
-        raise InputError("coordinator", got, expected)
+    place = _place(address)
     lines: Lines = {}
     if process_id == 0:
         error = _receive(address, processes, lines, watch)
     else:
         watch.log(f"process {process_id}: waiting for process 0 at {address}")
         hello = json.dumps({"process": process_id, "processes": processes})
-        error = _call(_place(address), hello, lines, watch)
+        error = _call(place, hello, lines, watch)
     if error is not None:
         got = f"is {address}, where {error}"
         expected = "the address of process 0, which every process can reach"
@@ -129,7 +127,11 @@ def meet(address: str, processes: int, process_id: int, watch: Watch) -> Lines:
 
 
 def _place(address: str) -> tuple[str, int]:
+    """Returns the host and the port of an address."""
     host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+        got, expected = f"is {address!r}", "HOST:PORT, as in 10.0.0.1:9876"
+        raise InputError("coordinator", got, expected)
     return host.strip("[]"), int(port)
 
 
@@ -241,7 +243,3 @@ def _heard(line: socket.socket, watch: Watch) -> dict[str, Any]:
 def _others(lines: dict[int, Any], processes: int) -> str:
     missing = [str(i) for i in range(1, processes) if i not in lines]
     return f"process{'es' * (len(missing) > 1)} {', '.join(missing)}"
-
-
-def _nothing(*_: str) -> None:
-    pass
