@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from pathlib import Path
@@ -164,19 +165,18 @@ def differences(statements: Sequence[Mapping[str, str]]) -> Iterator[tuple[str, 
             yield name, "is " + ", ".join(parts)
 
 
-def versions_here() -> dict[str, str]:
-    """Returns the versions that a layout depends on, and a digest of aljax's code."""
+def setup_here() -> dict[str, str]:
+    """Returns what a layout depends on beside its arguments, as this process has it.
+
+    That is a digest of aljax's code, versions, and devices, such as "2 x cpu".
+    """
     code = hashlib.sha256()
     for file in sorted(PACKAGE.rglob("*.py")):
         code.update(file.read_bytes())
-    return {"aljax": f"of code {code.hexdigest()[:DIGITS]}", **versions()}
-
-
-def devices_here() -> str:
-    """Returns this process's devices in words, such as "2 x cpu"."""
-    devices = [device.device_kind for device in jax.local_devices()]
-    counts = {kind: devices.count(kind) for kind in devices}
-    return ", ".join(f"{count} x {kind}" for kind, count in counts.items())
+    kinds = Counter(device.device_kind for device in jax.local_devices())
+    devices = ", ".join(f"{count} x {kind}" for kind, count in kinds.items())
+    aljax = f"of code {code.hexdigest()[:DIGITS]}"
+    return {"aljax": aljax, **versions(), "devices": devices}
 
 
 def statement_of(**sections: Any) -> dict[str, str]:

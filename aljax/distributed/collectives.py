@@ -3,6 +3,7 @@
 Every process has to call these at the same places of its program.
 """
 
+import itertools
 from collections.abc import Iterator, Mapping
 from functools import cache, partial
 from typing import Any
@@ -28,6 +29,20 @@ def from_all(local: np.ndarray) -> np.ndarray:
     sent = np.frombuffer(values.tobytes(), np.uint8)
     got = np.asarray(multihost_utils.process_allgather(sent)).reshape(-1, sent.size)
     return np.frombuffer(got.tobytes(), values.dtype).reshape(-1, *values.shape)
+
+
+def slices_of_all(local: Any, room: int, count: int) -> np.ndarray:
+    """Returns the entries of `count` slices, from the processes that have them.
+
+    Args:
+        local: This process's, `(slices, ...)`, of the same further axes on all.
+        room: How many slices a process has room for.
+        count: Slices of the whole sequence.
+    """
+    values = np.asarray(local)
+    wide = np.zeros((room, *values.shape[1:]), values.dtype)
+    wide[: len(values)] = values
+    return np.concatenate(from_all(wide))[:count]
 
 
 def from_ahead(local: np.ndarray, steps: int) -> np.ndarray:
@@ -78,13 +93,16 @@ def _of_processes(local: np.ndarray) -> Array:
     return jax.make_array_from_process_local_data(_one_each(), local, everyone)
 
 
+def devices_of_all() -> list[Any]:
+    """Returns the devices of all processes, in the order of these."""
+    return sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+
+
 @cache
 def _one_each() -> NamedSharding:
     """Cuts an array by processes: the first device of each has its part."""
-    first: dict[int, Any] = {}
-    for device in sorted(jax.devices(), key=lambda candidate: candidate.id):
-        first.setdefault(device.process_index, device)
-    row = np.array([first[candidate] for candidate in sorted(first)], dtype=object)
+    groups = itertools.groupby(devices_of_all(), lambda device: device.process_index)
+    row = np.array([next(devices) for _, devices in groups], dtype=object)
     return NamedSharding(Mesh(row, (PROCESSES,)), PartitionSpec(PROCESSES))
 
 

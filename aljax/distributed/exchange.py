@@ -10,7 +10,12 @@ import jax
 import numpy as np
 import scipy.sparse
 
-from aljax.distributed.collectives import from_ahead, from_all, from_one
+from aljax.distributed.collectives import (
+    from_ahead,
+    from_all,
+    from_one,
+    slices_of_all,
+)
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.slices import Slice
 from aljax.layout.initialize import from_mates, turn_onto, unplaced
@@ -42,9 +47,8 @@ class Spread(NamedTuple):
 
 def spread_of(rows: Sequence[int], local: range, room: int, count: int) -> Spread:
     """Returns how `count` slices are spread, from the sizes of this process's."""
-    sizes = np.zeros(room, np.int64)
-    sizes[: len(rows)] = rows
-    return Spread(local, room, from_all(sizes).ravel()[:count].tolist())
+    sizes = slices_of_all(np.array(rows, np.int64), room, count)
+    return Spread(local, room, sizes.tolist())
 
 
 def rows_of_all(local: Sequence[Any], spread: Spread, dtype: Any = float) -> list[Any]:
@@ -59,13 +63,13 @@ def rows_of_all(local: Sequence[Any], spread: Spread, dtype: Any = float) -> lis
     present = [rows for rows in local if rows is not None]
     inner = present[0].shape[1:] if present else ()
     axes = from_all(np.array([*inner, -1, -1][:2])).max(axis=0)
-    shape = (spread.room, max(spread.sizes), *axes[axes >= 0])
+    shape = (len(local), max(spread.sizes), *axes[axes >= 0])
     wide = np.full(shape, np.nan, dtype)
     for t, rows in enumerate(local):
         if rows is not None:
             wide[t, : len(rows)] = rows
-    everyone = from_all(wide).reshape(-1, *wide.shape[1:])
-    arrays = [rows[:size] for rows, size in zip(everyone, spread.sizes, strict=False)]
+    everyone = slices_of_all(wide, spread.room, spread.n_slices)
+    arrays = [rows[:size] for rows, size in zip(everyone, spread.sizes, strict=True)]
     return [None if rows.size and np.isnan(rows).all() else rows for rows in arrays]
 
 

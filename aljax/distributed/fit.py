@@ -18,13 +18,12 @@ from aljax.checkpoints import Checkpoints
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig, number, of_slices
 from aljax.distributed.agreement import (
     Agreement,
-    devices_here,
     presence,
+    setup_here,
     statement_of,
     summed,
-    versions_here,
 )
-from aljax.distributed.collectives import from_all, greatest
+from aljax.distributed.collectives import devices_of_all, greatest, slices_of_all
 from aljax.distributed.exchange import (
     Spread,
     columns_of_all,
@@ -137,8 +136,7 @@ def fit(
             "missing": missing,
             **{name: presence(value) for name, value in arguments.items()},
         }
-    agreement.same("settings", versions_here() | statement)
-    agreement.same("devices", {"devices": devices_here()})
+    agreement.same("settings", setup_here() | statement)
     here, room, mesh = share(n_slices)
     slices_here = slice(here.start, here.stop)
     with agreement.together("slices"):
@@ -149,7 +147,7 @@ def fit(
         graph = of_slices(graph, slices_here, n_slices)
         layout_of_all, start = read_start(start, layout)
         layout = of_slices(layout_of_all, slices_here, n_slices)
-        _check_settings(slices, here)
+        _check_share(slices, here)
         params = layout_params(layout, alignment, slices=len(here))
         if start is not None:
             start = read_starts(
@@ -258,9 +256,7 @@ def fit(
     running |= {"widths": widths}
     keeps = agreement.answers("keeps", presence(checkpoints))[0] == presence(True)
     if keeps:
-        running["checkpoints"] = SharedCheckpoints(
-            checkpoints, agreement, local=here, room=room, n_slices=n_slices
-        )
+        running["checkpoints"] = SharedCheckpoints(checkpoints, agreement, spread)
     if progress is not None:
         kept = running.get("checkpoints")
         running["progress"] = partial(show, progress, kept, agreement)
@@ -302,15 +298,12 @@ def gather(
     maps = rows_of_all(fitted.maps, spread, fitted.maps[0].dtype)
 
     def term(leaf: Any) -> Any:
-        values = np.asarray(leaf)
-        wide = np.pad(values, ((0, 0), (0, room - values.shape[1])))
-        joined = np.concatenate([*from_all(wide)], axis=1)
-        return jnp.asarray(joined[:, :n_slices])
+        return jnp.asarray(slices_of_all(np.asarray(leaf).T, room, n_slices).T)
 
     return maps, jax.tree.map(term, fitted.history)
 
 
-def _check_settings(slices: Sequence[Any], here: range) -> None:
+def _check_share(slices: Sequence[Any], here: range) -> None:
     if len(slices) != len(here):
         got = f"has {len(slices)} slices, but process {jax.process_index()} has others"
         expected = f"slices {here.start} to {here.stop - 1}, as `share` says"
@@ -362,9 +355,8 @@ def share(n_slices: int) -> Share:
         InputError: If there are more processes than slices can keep busy.
     """
     number(1, whole=True)("n_slices", n_slices)
-    order = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
     processes, process = jax.process_count(), jax.process_index()
-    mesh = mesh_of(order, n_slices, processes=processes)
+    mesh = mesh_of(devices_of_all(), n_slices, processes=processes)
     room = round_to(n_slices, mesh.shape[SLICES]) // processes
     if (processes - 1) * room >= n_slices:
         got = f"is {processes} for {n_slices} slices, of which each takes {room}"

@@ -6,6 +6,7 @@ So a checkpoint is that of one process, and any number of processes can go on fr
 
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -15,7 +16,8 @@ from jax.experimental import multihost_utils
 
 from aljax.checkpoints import Checkpoints, about_run, packed_of, unpacked
 from aljax.distributed.agreement import Agreement, digest
-from aljax.distributed.collectives import from_all
+from aljax.distributed.collectives import from_all, slices_of_all
+from aljax.distributed.exchange import Spread
 from aljax.layout.optimize import LayoutState, StateShown
 from aljax.layout.problem import AlignedProblem, LayoutParams
 from aljax.progress import Progress
@@ -28,23 +30,17 @@ class SharedCheckpoints(Checkpoints):
         self,
         kept: Checkpoints | None,
         agreement: Agreement,
-        *,
-        local: range,
-        room: int,
-        n_slices: int,
+        spread: Spread,
     ) -> None:
         """Asks process 0 for its settings.
 
         Args:
             kept: That of process 0; others need none.
             agreement: That of the fit.
-            local: This process's slices.
-            room: How many slices a process has room for.
-            n_slices: Slices of the whole sequence.
+            spread: Which slices are whose.
         """
         self._inner = kept if agreement.process == 0 else None
-        self._agreement, self._local = agreement, local
-        self._room, self._n_slices = room, n_slices
+        self._agreement, self._spread = agreement, spread
         settings = json.dumps(None if kept is None else kept.epochs)
         self.epochs = json.loads(agreement.answers("checkpoints", settings)[0])
         self._latest = None
@@ -97,18 +93,13 @@ class SharedCheckpoints(Checkpoints):
 
     def _whole(self, state: LayoutState) -> LayoutState:
         """Returns the state of all slices."""
-
-        def joined(values: np.ndarray) -> np.ndarray:
-            wide = np.zeros((self._room, *values.shape[1:]), values.dtype)
-            wide[: len(values)] = values
-            everyone = from_all(wide)
-            return everyone.reshape(-1, *wide.shape[1:])[: self._n_slices]
-
-        return _by_slices(state, joined)
+        room, count = self._spread.room, self._spread.n_slices
+        return _by_slices(state, partial(slices_of_all, room=room, count=count))
 
     def _part(self, whole: LayoutState) -> LayoutState:
         """Returns the state of this process's slices."""
-        return _by_slices(whole, lambda x: x[self._local.start : self._local.stop])
+        local = self._spread.local
+        return _by_slices(whole, lambda x: x[local.start : local.stop])
 
 
 def _by_slices(

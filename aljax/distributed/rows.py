@@ -26,12 +26,16 @@ from aljax.config import (
 )
 from aljax.distributed.agreement import (
     Agreement,
-    devices_here,
     presence,
+    setup_here,
     statement_of,
-    versions_here,
 )
-from aljax.distributed.collectives import from_all, from_one, sum_of_all
+from aljax.distributed.collectives import (
+    devices_of_all,
+    from_all,
+    from_one,
+    sum_of_all,
+)
 from aljax.distributed.keeping import show
 from aljax.distributed.shares import Shares, graph_of_own, nearest_of_all
 from aljax.errors import InputError, kind_of
@@ -111,14 +115,13 @@ def fit_rows(
         params = layout_params(layout, AlignmentConfig(), slices=1)
     agreement.same(
         "settings",
-        versions_here()
+        setup_here()
         | statement_of(graph=graph, layout=layout)
         | {
             "key": np.asarray(jax.random.key_data(key)).tolist(),
             "columns of rows": data.shape[1],
             "type of rows": data.dtype,
             "progress": presence(progress),
-            "devices": devices_here(),
         },
     )
     counts = from_all(np.array([len(data)])).ravel()
@@ -141,10 +144,7 @@ def fit_rows(
         weights, degrees = graph_of_own(
             neighbors, shares, local_connectivity, mix_ratio
         )
-    devices = sorted(
-        jax.devices(), key=lambda device: (device.process_index, device.id)
-    )
-    mesh = mesh_of(devices, 1)
+    mesh = mesh_of(devices_of_all(), 1)
     with timed("start", seconds):
         start = _start(data, shares, layout, start_seed)
     with timed("stack", seconds):

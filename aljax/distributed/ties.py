@@ -12,8 +12,8 @@ from threadpoolctl import threadpool_limits
 
 from aljax.config import AlignmentConfig
 from aljax.distributed.agreement import Agreement
-from aljax.distributed.collectives import from_all
-from aljax.distributed.exchange import Spread, arrays_ahead, pairs_of_all
+from aljax.distributed.collectives import from_all, slices_of_all
+from aljax.distributed.exchange import Spread, arrays_ahead, pairs_of_all, rows_of_all
 from aljax.errors import InputError, slice_name
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.slices import slices_of
@@ -115,7 +115,7 @@ def tie(
         dicts={t - local.start: name for t, name in dicts if t in in_reach},
     )
     within = {(t, o): mates for (t, o), mates in related.items() if t + o < len(local)}
-    held = anchors_of(related, dense, graphs, spread, frame)
+    held = anchors_of(within, dense, graphs, spread, frame)
     pulling = linked(with_anchors(related, held or {}))
     warn_alone(within, held or {}, names[: len(local)])
     offsets = {*range(1, window + 1)}
@@ -204,9 +204,9 @@ def moves_of(
         got = f"is above 0, but slices have {', '.join(map(str, columns))} columns"
         expected = "as many on all processes, for mates are compared in the data"
         raise InputError("motion_fidelity", got, expected)
-    scales = np.pad(scales_of(data, graphs), (0, spread.room - len(local)))
+    scales = slices_of_all(scales_of(data, graphs), spread.room, spread.n_slices)
     later = [rows.T for rows in arrays_ahead(local, spread, ahead)]
-    return measure_moves(relations, [*data, *later], from_all(scales).ravel().tolist())
+    return measure_moves(relations, [*data, *later], scales.tolist())
 
 
 def anchors_of(
@@ -219,8 +219,8 @@ def anchors_of(
     """Returns the anchors of this process's slices in later ones, as `hold` has them.
 
     Args:
-        relations: The mates of this process's slices, counted from its first.
-        data: Its slices.
+        relations: The mates among this process's slices, counted from its first.
+        data: These slices.
         graphs: Their graphs.
         spread: Which slices are whose.
         frame: As `AlignmentConfig.frame`.
@@ -237,13 +237,10 @@ def anchors_of(
         for t, lag in pairs_to_hold(spread.n_slices)
         if t in spread.local
     ]
-    within = {(t, o): m for (t, o), m in relations.items() if t + o < len(data)}
-    shares = nearer(data, within)
+    shares = nearer(data, relations)
     mean = np.array([np.sum(shares), len(shares), len(pairs)])
     total, compared, pairs_in_all = from_all(mean).sum(axis=0)
-    widths = np.zeros(spread.room, np.int64)
-    widths[: len(data)] = [width(rows) for rows in data]
-    columns = from_all(widths).ravel()[: spread.n_slices].tolist()
+    columns = slices_of_all([*map(width, data)], spread.room, spread.n_slices).tolist()
     agreed = agree(columns, [total / compared] if compared else [])
     if frame == "population" and (len({*columns}) > 1 or not columns[0]):
         got = f"is 'population', but slices have {sorted({*columns})} dense columns"
@@ -251,25 +248,17 @@ def anchors_of(
     if not pairs_in_all or frame == "mates" or (frame == "auto" and not agreed):
         return None
     marks = [landmarks(np.asarray(x), g) for x, g in zip(data, graphs, strict=True)]
+    marked = spread._replace(sizes=[min(size, LANDMARKS) for size in spread.sizes])
     fields = zip(*[mark[:3] for mark in marks], strict=True)
-    rows, rest, reach = (
-        np.concatenate(from_all(_padded(field, spread.room))) for field in fields
-    )
-    marks_of_all = []
-    for t, size in enumerate(spread.sizes):
-        stand = slice(min(size, LANDMARKS))
-        arrays = rows[t, stand], rest[t, stand], reach[t, stand]
-        marks_of_all.append(Landmarks(*arrays, share=size / len(arrays[0])))
+    fields_of_all = [rows_of_all(field, marked) for field in fields]
+    marks_of_all = [
+        Landmarks(rows.astype(int), positions, reach, size / len(rows))
+        for size, rows, positions, reach in zip(
+            spread.sizes, *fields_of_all, strict=True
+        )
+    ]
     with threadpool_limits(1):  # as in one process
         return {
             (t, lag): anchors(marks[t], marks_of_all[first + t + lag])
             for t, lag in pairs
         }
-
-
-def _padded(arrays: Sequence[np.ndarray], room: int) -> np.ndarray:
-    """Stacks arrays of up to `LANDMARKS` rows, with zeros where there are fewer."""
-    wide = np.zeros((room, LANDMARKS, *arrays[0].shape[1:]), arrays[0].dtype)
-    for t, rows in enumerate(arrays):
-        wide[t, : len(rows)] = rows
-    return wide

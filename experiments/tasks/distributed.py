@@ -25,10 +25,9 @@ from aljax import AlignedEmbedding, metrics
 from aljax.distributed.agreement import (
     Agreement,
     SharedError,
-    devices_here,
     digest,
+    setup_here,
     summed,
-    versions_here,
 )
 from aljax.distributed.collectives import from_all
 from aljax.distributed.exchange import Spread
@@ -82,8 +81,7 @@ def perform(
     agreement = Agreement("run", interrupts.check)
     with _all_or_none(agreement, interrupts), Watch(agreement, settings.timeout):
         same = {name: v for name, v in _flat(composed) if name not in OWN + PLACES}
-        agreement.same("settings", versions_here() | same)
-        agreement.same("devices", {"devices": devices_here()})
+        agreement.same("settings", setup_here() | same)
         keep_compiled(settings.compilation_cache)
         folder = run(settings, interrupts, agreement, decided or {})
         agreement.answers("end", "")  # the others wait for process 0 to write
