@@ -45,7 +45,7 @@ def to_frame(
     """
     pandas = optional("pandas", "frames")
     sizes = [*map(len, maps)]
-    axes = _axes(maps[0].shape[1])
+    axes = axis_names(maps[0].shape[1])
     for name in columns:
         if name in (*TAKEN, *axes):
             raise ValueError(f"`{name}` is a column of the table already; rename it.")
@@ -95,7 +95,7 @@ def to_anndata(
         ImportError: anndata is not installed.
     """
     anndata = optional("anndata", "anndata")
-    axes = [*_axes(components)]
+    axes = [*axis_names(components)]
     present = [rows for rows in data if rows is not None]
     same = len(present) == len(data) and len({rows.shape[1] for rows in present}) == 1
     obs = frame.drop(columns=axes).astype({"slice": "category"})
@@ -116,7 +116,8 @@ def to_anndata(
     return cells
 
 
-def _axes(components: int) -> tuple[str, ...]:
+def axis_names(components: int) -> tuple[str, ...]:
+    """Returns the names that a table's columns of positions have."""
     if components > len(AXES):
         return tuple(f"component_{i}" for i in range(components))
     return AXES[:components]

@@ -11,7 +11,14 @@ import pytest
 
 import aljax
 from aljax.contributions import free_point
-from aljax.contributions.free_point import Lists, Mates, Member, Rivals, Rows
+from aljax.contributions.free_point import (
+    Lists,
+    Mates,
+    Member,
+    Rivals,
+    Rows,
+    Surroundings,
+)
 from aljax.contributions.paths import Paths, follow_paths
 from aljax.errors import InputError
 from aljax.layout.losses import attraction_of_pairs, repulsion_of_pairs
@@ -179,7 +186,8 @@ def pieces():
 
 
 def test_forces_are_derivatives_of_the_loss_of_one_point():
-    rows, mates, member, rivals = pieces()
+    around = Surroundings(*pieces())
+    rows, mates, member, rivals = around
     weights, reach = jnp.linspace(0.1, 1, 20), jnp.asarray([0.2, 0.0, 1.0])
 
     def loss(y, weights, reach):
@@ -198,16 +206,14 @@ def test_forces_are_derivatives_of_the_loss_of_one_point():
             + holds @ (jnp.sqrt(apart + 1e-8) - reach) ** 2
         )
 
-    around = {"rows": rows, "mates": mates, "member": member, "rivals": rivals}
-
     @jax.jit
     def both(y, weights, reach):
         force = jax.grad(loss)
         slopes = jax.jacfwd(force, argnums=(0, 1, 2))(y, weights, reach)
-        made = free_point.sources(y, weights, reach, **around)
+        made = free_point.sources(y, weights, reach, around)
         places = member.place + 1, y
         at = (jax.grad(loss, argnums=(1, 2))(place, weights, reach) for place in places)
-        between = free_point.loss_between(places, weights, reach, **around)
+        between = free_point.loss_between(places, weights, reach, around)
         return made, force(y, weights, reach), slopes, [*at], between
 
     made, force, slopes, at, between = both(member.place, weights, reach)

@@ -1,6 +1,6 @@
 """Moves of members, or their places, explained by the columns of the data."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from functools import reduce
 from typing import Any
 
@@ -179,14 +179,19 @@ def _names(maps: AlignedEmbedding, u: int, count: int, columns: Any) -> tuple[An
 
 def _rows(maps: AlignedEmbedding, named: Sequence[Hashable], t: int) -> np.ndarray:
     """Returns the members' rows in slice t."""
-    if maps.ids is not None:
-        places = {member: row for row, member in reversed([*enumerate(maps.ids[t])])}
-        rows = [None if member is None else places.get(member) for member in named]
-        return _present(maps, named, rows, t)
-    count = len(maps.maps[t])
-    return _present(
-        maps, named, [member if _is_row(member, count) else None for member in named], t
-    )
+    if maps.ids is None:
+        rows = range(len(maps.maps[t]))
+        return _present(
+            maps, named, [i if _is_row(i, rows) else None for i in named], t
+        )
+    places = _first_rows(maps.ids[t])
+    rows = [None if member is None else places.get(member) for member in named]
+    return _present(maps, named, rows, t)
+
+
+def _first_rows(members: Iterable[Hashable]) -> dict[Hashable, int]:
+    """Returns the first row of each member of a slice."""
+    return {member: row for row, member in reversed([*enumerate(members)])}
 
 
 def _present(
@@ -203,15 +208,14 @@ def _present(
     return np.array(rows, int)
 
 
-def _is_row(value: Any, count: int) -> bool:
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    return whole and 0 <= value < count
+def _is_row(value: Any, rows: range) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value in rows
 
 
 def _mates(maps: AlignedEmbedding, t: int, u: int) -> dict[int, int]:
     """Returns each row of slice t with its first mate in u, or one along others."""
     if maps.ids is not None:
-        rows = {member: row for row, member in reversed([*enumerate(maps.ids[u])])}
+        rows = _first_rows(maps.ids[u])
         pairs = ((row, rows.get(member)) for row, member in enumerate(maps.ids[t]))
         mates = {row: other for row, other in pairs if other is not None}
     else:
@@ -222,8 +226,7 @@ def _mates(maps: AlignedEmbedding, t: int, u: int) -> dict[int, int]:
             steps = [maps.relations.get((s, 1), nobody) for s in range(first, last)]
             linked = reduce(chain, steps)
         ends = (linked.rows, linked.others) if t < u else (linked.others, linked.rows)
-        pairs = [*zip(*(end.tolist() for end in ends), strict=True)]
-        mates = dict(reversed(pairs))
+        mates = dict(reversed([*zip(*map(np.ndarray.tolist, ends), strict=True)]))
     if not mates:
         names = " and ".join(map(maps.slice_name, (t, u)))
         remedy = "Fit with relations between them."

@@ -91,6 +91,15 @@ class Rivals(NamedTuple):
     b: Float[Array, ""]
 
 
+class Surroundings(NamedTuple):
+    """All that touches a member: near rows, its mates, itself, and the rivals."""
+
+    rows: Rows
+    mates: Mates
+    member: Member
+    rivals: Rivals
+
+
 class Lists(NamedTuple):
     """The settings of lists: k, local connectivity, and the mix of both directions."""
 
@@ -236,13 +245,10 @@ def sources(
     y: Array,
     strengths: Array,
     reach: Array,
-    *,
-    rows: Rows,
-    mates: Mates,
-    member: Member,
-    rivals: Rivals,
+    around: Surroundings,
 ) -> Sources:
     """Returns the gradient of L at y, H^-1, and how the settled place changes."""
+    rows, mates, member, rivals = around
     degree = jnp.sum(strengths)
     curve = {"a": rivals.a, "b": rivals.b}
     pulls = partial(attraction_of_pairs, **curve)
@@ -271,16 +277,13 @@ def loss_between(
     places: tuple[Array, Array],
     strengths: Array,
     reach: Array,
-    *,
-    rows: Rows,
-    mates: Mates,
-    member: Member,
-    rivals: Rivals,
+    around: Surroundings,
 ) -> tuple[Array, Array]:
     """Returns derivatives of the loss at the second place less that at the first.
 
     They are by the edges' weights and by how far mates should be.
     """
+    rows, mates, member, rivals = around
     holds = mates.pulls[0] + jnp.sum(strengths) * mates.pulls[1]
 
     def at(y: Array) -> tuple[Array, Array]:
@@ -299,20 +302,10 @@ def loss_between(
     return jax.tree.map(lambda x, y: y - x, *map(at, places))
 
 
-def follow(
-    rows: Rows,
-    mates: Mates,
-    member: Member,
-    *,
-    rivals: Rivals,
-    lists: Lists,
-    angles: bool,
-    steps: int,
-) -> Way:
+def follow(around: Surroundings, lists: Lists, angles: bool) -> Way:
     """Follows one member back along its path."""
+    rows, mates, member, _ = around
     distances = partial(distances_at, rows=rows, member=member, angles=angles)
-    around: Any = {"rows": rows, "mates": mates, "member": member, "rivals": rivals}
-    solve = partial(sources, **around)
 
     def spread(s: Array) -> Array:
         ordered = nearest_first(distances(s)[0], rows)
@@ -337,7 +330,7 @@ def follow(
             step = around_y.inverse @ (around_y.force - left)
             length = jnp.sqrt(jnp.sum(step**2) + TINY)
             y = y - step * jnp.minimum(1.0, FARTHEST / length)
-            return y, solve(y, strengths, reach)
+            return y, sources(y, strengths, reach, around)
 
         # The first round moves nothing: it reads what the guess has for sources.
         rounds = jnp.where(s == 1, 1, 1 + CORRECTIONS)
@@ -347,18 +340,19 @@ def follow(
         carry = y, (strengths, reach), moving, left
         return carry, (moving.by_weight, moving.by_reach)
 
-    zeros = jax.tree.map(jnp.zeros_like, solve(member.place, rows.first, mates.first))
+    first = sources(member.place, rows.first, mates.first, around)
+    zeros = jax.tree.map(jnp.zeros_like, first)
     nothing = jnp.zeros_like(rows.first), jnp.zeros_like(mates.first)
     carry = member.place, nothing, zeros, zeros.force
-    looks = jnp.linspace(1.0, 0.0, steps + 1)
+    looks = jnp.linspace(1.0, 0.0, STEPS + 1)
     (start, *_), moving = jax.lax.scan(visit, carry, looks)
 
     def read(s: Array, moving: tuple[Array, Array]) -> Way:
         far, of_member, other = distances(s)
         strengths, pull_back = jax.vjp(edges, far, far)
         ends = start, member.place
-        losses = loss_between(ends, strengths, reach_at(s), **around)
-        share = jnp.where((s == 0) | (s == 1), 0.5, 1.0) / steps
+        losses = loss_between(ends, strengths, reach_at(s), around)
+        share = jnp.where((s == 0) | (s == 1), 0.5, 1.0) / STEPS
         by_weight, by_reach = (
             share * jnp.vstack([place, loss[None]])
             for place, loss in zip(moving, losses, strict=True)
@@ -377,7 +371,7 @@ def follow(
     return jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), ways)._replace(start=start)
 
 
-@partial(jax.jit, static_argnames=("angles", "steps"))
+@partial(jax.jit, static_argnames="angles")
 def follow_all(
     rows: Rows,
     mates: Mates,
@@ -386,8 +380,10 @@ def follow_all(
     lists: Lists,
     *,
     angles: bool,
-    steps: int = STEPS,
 ) -> Way:
     """Follows members, each leaf with a first axis for them, back along their paths."""
-    shared = {"rivals": rivals, "lists": lists, "angles": angles, "steps": steps}
-    return jax.vmap(partial(follow, **shared))(rows, mates, members)
+
+    def follow_one(rows: Rows, mates: Mates, member: Member) -> Way:
+        return follow(Surroundings(rows, mates, member, rivals), lists, angles)
+
+    return jax.vmap(follow_one)(rows, mates, members)

@@ -50,24 +50,23 @@ def follow_paths(maps: AlignedEmbedding, t: int, paths: Paths) -> Followed:
     """
     space = read_space(maps.graph.metric, dense(maps.data[t]), paths.first, paths.last)
     lists = own_lists(space, maps, t)
-    near = near_paths(space, lists, paths.rows, 2 * len(maps.graphs[t].neighbors))
     places, pulls = inner(maps, t), read_pulls(maps, t, paths.rows)
-    around = places[near.rows].transpose(0, 2, 1)
-    of_rows = (leaf[near.rows] for leaf in lists)
+    count = 2 * len(maps.graphs[t].neighbors)
+    near, rows = near_paths(space, lists, places, paths.rows, count)
     change = space.last - space.first
     squares = [(x**2).sum(axis=1) for x in (space.first, space.last, change)]
-    members: Any = (
-        (near.first, near.last, around, near.present, *of_rows),
-        (pulls.places, pulls.pulls, *_apart(pulls, paths)),
-        (places[paths.rows], paths.rows.astype(np.int32), np.stack(squares, axis=1)),
+    of_mates: Any = pulls.places, pulls.pulls, *_apart(pulls, paths)
+    of_members: Any = (
+        places[paths.rows],
+        paths.rows.astype(np.int32),
+        np.stack(squares, 1),
     )
-    pairs = zip((Rows, Mates, Member), members, strict=True)
     settings = rivals_of(maps, t, places), lists_of(maps, t)
-    way = _follow([kind(*leaves) for kind, leaves in pairs], settings, space.angles)
+    way = _follow((rows, Mates(*of_mates), Member(*of_members)), settings, space.angles)
     moved = paths.last - paths.first
     columns = np.zeros((*moved.shape, places.shape[1]))
     leaps = np.zeros_like(way.start)
-    for i, number in enumerate(near.rows):
+    for i, number in enumerate(near):
         slope = way.of_rows[i] @ space.points[number]
         slope += way.of_self[i].T @ np.stack([space.first[i], change[i]])
         slope = slope[:, : moved.shape[1]] / space.unit
@@ -97,7 +96,7 @@ def _apart(pulls: Pulls, paths: Paths) -> list[np.ndarray]:
     return [pulls.scale**2 * (apart**2).sum(axis=2) for apart in (*ends, path)]
 
 
-def _follow(members: Any, settings: Any, angles: bool) -> Any:
+def _follow(members: tuple[Rows, Mates, Member], settings: Any, angles: bool) -> Any:
     """Follows members in blocks of one size; the leaves of the `Way` are NumPy's."""
     count = len(members[-1].row)
     size = FEW if count <= FEW else BLOCK

@@ -10,9 +10,9 @@ from jaxtyping import Float
 
 from aljax.columns import as_column
 from aljax.errors import optional
+from aljax.export import axis_names
 
 SHOWN = 5  # columns that a text shows
-AXES = ("x", "y", "z")
 
 
 class Contributions(eqx.Module):
@@ -84,14 +84,11 @@ class Contributions(eqx.Module):
         order = self.order()
         count, width, components = self.values.shape
         rows = np.repeat(np.arange(count), width), order.ravel()
-        axes = AXES[:components]
-        if components > len(AXES):
-            axes = [f"component_{i}" for i in range(components)]
         values = self.values[rows]
         names = as_column([*self.columns], "columns").astype(object)
         members = as_column([*self.members], "members").astype(object)
         table = {"member": members[rows[0]], "column": names[rows[1]]}
-        table |= dict(zip(axes, values.T, strict=True))
+        table |= dict(zip(axis_names(components), values.T, strict=True))
         table |= {
             "along": self.along[rows],
             "length": np.linalg.norm(values, axis=1),

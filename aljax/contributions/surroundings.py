@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 from aljax.config import SYNONYMS
-from aljax.contributions.free_point import WIDTH, Lists, Rivals
+from aljax.contributions.free_point import WIDTH, Lists, Rivals, Rows
 from aljax.embedding import AlignedEmbedding
 from aljax.graph.conditioning import ANGLES, conditioning
 from aljax.graph.fuzzy import smooth_knn_dist
@@ -52,15 +52,6 @@ class Own(NamedTuple):
     sigma: Float[np.ndarray, "points"]
     reach: Float[np.ndarray, "points"]
     width: Float[np.ndarray, "points"]
-
-
-class Near(NamedTuple):
-    """The rows near members' paths, and squares or products at both ends of these."""
-
-    rows: Int[np.ndarray, "members near"]
-    first: Float[np.ndarray, "members near"]
-    last: Float[np.ndarray, "members near"]
-    present: Bool[np.ndarray, "members near"]
 
 
 def read_space(
@@ -110,12 +101,15 @@ def own_lists(space: Space, maps: AlignedEmbedding, t: int) -> Own:
     return Own(rho, sigma, reach, WIDTH * spread)
 
 
-def near_paths(space: Space, lists: Own, rows: np.ndarray, count: int) -> Near:
+def near_paths(
+    space: Space, lists: Own, places: np.ndarray, rows: np.ndarray, count: int
+) -> tuple[Int[np.ndarray, "members near"], Rows]:
     """Returns the rows that are near each path, as many for each member.
 
     Args:
         space: The rows and the paths.
         lists: The lists of the slice's rows.
+        places: Where the slice's rows lie in the map.
         rows: The members' own rows, which are not near.
         count: How many of the nearest are.
     """
@@ -136,7 +130,12 @@ def near_paths(space: Space, lists: Own, rows: np.ndarray, count: int) -> Near:
     present = score <= 1
     width = max(GRAIN, -(-int(present.sum(axis=1).max()) // GRAIN) * GRAIN)
     room = ((0, 0), (0, max(0, width - most)))
-    return Near(*(np.pad(a[:, :width], room) for a in (near, first, last, present)))
+    near, first, last, present = (
+        np.pad(a[:, :width], room) for a in (near, first, last, present)
+    )
+    around = places[near].transpose(0, 2, 1)
+    leaves: Any = first, last, around, present, *(leaf[near] for leaf in lists)
+    return near, Rows(*leaves)
 
 
 def _table(x: np.ndarray, space: Space) -> np.ndarray:
