@@ -191,9 +191,9 @@ def test_rows_may_stand_in_any_order(rng):
 def test_near_counts_of_queries_share_a_program():
     embedding, data = make_map()
     inverse_transform(make_queries(count=3), embedding, data)
-    before = programs(reconstruct._reconstruct)
+    before = programs(reconstruct._blockwise)
     inverse_transform(make_queries(count=29), embedding, data, a=2.0, b=0.9)
-    assert programs(reconstruct._reconstruct) == before
+    assert programs(reconstruct._blockwise) == before
 
 
 @pytest.mark.slow

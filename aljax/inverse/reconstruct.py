@@ -139,10 +139,13 @@ def reconstruct(
     queries = read_queries(queries, held.embedding.shape[1], held.coordinates)
     limits = read_bounds(config.bounds, held.original)
     n_neighbors, static = _settings(held, config)
-    result = _reconstruct(*_alike(_pad(queries), held), curve, n_neighbors, **static)
-    check_result(result.points)
+    arrays = _alike(_pad(queries), held)
+    points, neighbors, weights, distance, inside = _blockwise(
+        *arrays, curve, n_neighbors, result=_rebuild, **static
+    )
+    check_result(points)
     count = queries.shape[0]
-    points = held.restore(_cut(result.points, count))
+    points = held.restore(_cut(points, count))
     if limits is not None:
         traced = any(isinstance(array, jax.Array) for array in (points, *limits))
         library = jnp if traced else np
@@ -150,10 +153,10 @@ def reconstruct(
         points = library.clip(points, *limits).astype(points.dtype)
     return Reconstruction(
         points=points,
-        neighbors=_cut(result.neighbors, count, n_neighbors),
-        weights=_cut(result.weights, count, n_neighbors),
-        distance=_cut(result.distance, count),
-        inside=_cut(result.inside, count),
+        neighbors=_cut(neighbors, count, n_neighbors),
+        weights=_cut(weights, count, n_neighbors),
+        distance=_cut(distance, count),
+        inside=_cut(inside, count),
     )
 
 
@@ -183,8 +186,8 @@ def _cut(leaf: Array, *sizes: int) -> Array:
     return on_device(np.asarray(leaf)[entries])
 
 
-@partial(jax.jit, static_argnames=("method", "width", "metric"))
-def _reconstruct(
+@partial(jax.jit, static_argnames=("result", "method", "width", "metric"))
+def _blockwise(
     queries: Float[Array, "queries components"],
     embedding: Float[Array, "points components"],
     data: Float[Array, "rows features"],
@@ -193,26 +196,45 @@ def _reconstruct(
     curve: Curve,
     n_neighbors: Int[Array, ""] | int,
     *,
+    result: Callable[..., Any],
     method: str,
     width: int,
     metric: str,
-) -> Reconstruction:
-    queries, embedding, _ = normalize(queries, embedding, n_points)
+) -> Any:
+    """Returns the `result` of each query, block by block.
 
-    def at(query: Float[Array, "components"]) -> tuple[Array, ...]:
+    That is a function of what puts a query among its neighbors, of the map's radius
+    and of the query.
+    """
+    queries, embedding, radius = normalize(queries, embedding, n_points)
+
+    def around(query: Float[Array, "components"]) -> tuple[Neighborhood, Array, Array]:
         near = neighborhood(query, embedding, n_neighbors, width)
-        weights = _weigh(near, curve, method)
-        distance = relative_distance(near)
-        inside = is_surrounded(near) & (distance <= FAR)
-        return (
-            combine(weights, data[near.rows], metric, center),
-            near.rows,
-            weights,
-            distance,
-            inside,
-        )
+        weigh = {"mean": mean_weights, "linear": linear_weights}[method]
+        weights = weigh(near, curve)
+        return near, weights, combine(weights, data[near.rows], metric, center)
 
-    return Reconstruction(*_blockwise(at, queries))
+    blocks = queries.reshape(-1, BLOCK, queries.shape[1])
+    results = jax.lax.map(jax.vmap(partial(result, around, radius)), blocks)
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), results)
+
+
+def _rebuild(
+    around: Callable[[Array], Any], _: Array, query: Float[Array, "components"]
+) -> tuple[Array, ...]:
+    """Returns the parts of one query's `Reconstruction`."""
+    near, weights, point = around(query)
+    distance = relative_distance(near)
+    inside = is_surrounded(near) & (distance <= FAR)
+    return point, near.rows, weights, distance, inside
+
+
+def _slope(
+    around: Callable[[Array], Any], radius: Array, query: Float[Array, "components"]
+) -> Float[Array, ""]:
+    """Returns |dx/dz| at one query."""
+    jacobian = jax.jacfwd(lambda query: around(query)[2])(query)
+    return jnp.sqrt(jnp.sum(jacobian**2)) / radius
 
 
 def gradient_map(
@@ -255,40 +277,11 @@ def gradient_map(
     grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, components)
     n_neighbors, static = _settings(held, config)
     queries = _pad(on_device(grid, dtype))
-    norm = _norms(*_alike(queries, held), read_curve(a, b), n_neighbors, **static)
+    arrays, curve = _alike(queries, held), read_curve(a, b)
+    norm = _blockwise(*arrays, curve, n_neighbors, result=_slope, **static)
     check_result(norm)
     shape = (resolution,) * components
     return GradientMap(on_device(axes), _cut(norm, len(grid)).reshape(shape))
-
-
-@partial(jax.jit, static_argnames=("method", "width", "metric"))
-def _norms(
-    queries: Float[Array, "queries components"],
-    embedding: Float[Array, "points components"],
-    data: Float[Array, "rows features"],
-    center: Float[Array, "..."],
-    n_points: Int[Array, ""] | int,
-    curve: Curve,
-    n_neighbors: Int[Array, ""] | int,
-    *,
-    method: str,
-    width: int,
-    metric: str,
-) -> Float[Array, "queries"]:
-    queries, embedding, radius = normalize(queries, embedding, n_points)
-
-    def point(query: Float[Array, "components"]) -> Float[Array, "features"]:
-        near = neighborhood(query, embedding, n_neighbors, width)
-        return combine(_weigh(near, curve, method), data[near.rows], metric, center)
-
-    def norm(query: Float[Array, "components"]) -> Float[Array, ""]:
-        return jnp.sqrt(jnp.sum(jax.jacfwd(point)(query) ** 2)) / radius
-
-    return _blockwise(norm, queries)
-
-
-def _weigh(near: Neighborhood, curve: Curve, method: str) -> Float[Array, "neighbors"]:
-    return {"mean": mean_weights, "linear": linear_weights}[method](near, curve)
 
 
 def combine(
@@ -310,15 +303,6 @@ def combine(
     squared = jnp.sum(direction**2)
     norm = jnp.sqrt(jnp.where(squared > 0, squared, 1.0))
     return direction / norm * jnp.abs(weights @ lengths) - center
-
-
-def _blockwise(
-    function: Callable[[Array], Any], queries: Float[Array, "queries components"]
-) -> Any:
-    """Returns a function of one query for all of them, block by block."""
-    blocks = queries.reshape(-1, BLOCK, queries.shape[1])
-    results = jax.lax.map(jax.vmap(function), blocks)
-    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), results)
 
 
 def _pad(queries: Float[Array, "queries components"]) -> Float[Array, "padded comps"]:
