@@ -213,6 +213,17 @@ def test_distances_that_do_not_vary_have_no_correlation():
 
 
 @pytest.mark.usefixtures("as_users_run_it")
+@pytest.mark.parametrize("name", NEIGHBORHOOD)
+def test_errors_name_the_argument_that_is_wrong(name, data, embedding):
+    wrong = embedding.copy()
+    wrong[3] = np.nan
+    for positions, got in ((wrong, "nan in row 3"), (embedding[:50], "50 rows")):
+        with pytest.raises(InputError) as error:
+            measure_of(name)(data, positions, n_neighbors=K)
+        assert error.value.name == "embedding"
+        assert got in error.value.got
+
+
 def test_reconstruction_error(data):
     read = data + np.arange(6)
     np.testing.assert_allclose(metrics.reconstruction_error(data, read), 55 / 6)

@@ -21,6 +21,7 @@ from aljax.metrics.ranks import (
     count_neighbors,
     nearest_rows,
     rank_neighbors,
+    read_compared,
     read_rows,
     shared_neighbors,
     summary,
@@ -53,11 +54,8 @@ def trustworthiness(
     Source: Venna & Kaski (2001), "Neighborhood preservation in nonlinear projection
         methods"; equal to scikit-learn's where no distances tie.
     """
-    n = len(as_positions(data, "data"))
-    k = count_neighbors(n_neighbors, n)
-    ranks = rank_neighbors(data, embedding, k, rows)
-    penalty = np.maximum(ranks - k, 0).sum(axis=1, dtype=np.float64)
-    return summary(1 - 2 * penalty / (k * (2 * n - 3 * k - 1)), per_point)
+    compared = read_compared(data, embedding, n_neighbors, rows)
+    return summary(_trust(*compared), per_point)
 
 
 def continuity(
@@ -75,9 +73,17 @@ def continuity(
 
     Source: Venna & Kaski (2001).
     """
-    return trustworthiness(
-        embedding, data, n_neighbors=n_neighbors, rows=rows, per_point=per_point
-    )
+    data, embedding, k, chosen = read_compared(data, embedding, n_neighbors, rows)
+    return summary(_trust(embedding, data, k, chosen), per_point)
+
+
+def _trust(
+    data: np.ndarray, embedding: np.ndarray, k: int, rows: np.ndarray
+) -> Float[np.ndarray, "_"]:
+    """Returns the trustworthiness of each of the rows."""
+    n, ranks = len(data), rank_neighbors(data, embedding, k, rows)
+    penalty = np.maximum(ranks - k, 0).sum(axis=1, dtype=np.float64)
+    return 1 - 2 * penalty / (k * (2 * n - 3 * k - 1))
 
 
 def neighborhood_preservation(
@@ -97,8 +103,8 @@ def neighborhood_preservation(
     Source: Vernier et al. (2020), "Quantitative evaluation of time-dependent
         multidimensional projection techniques", section 4.
     """
-    k = count_neighbors(n_neighbors, len(as_positions(data, "data")))
-    return summary(shared_neighbors(data, embedding, k, rows) / k, per_point)
+    data, embedding, k, chosen = read_compared(data, embedding, n_neighbors, rows)
+    return summary(shared_neighbors(data, embedding, k, chosen) / k, per_point)
 
 
 def neighborhood_jaccard(
@@ -116,8 +122,8 @@ def neighborhood_jaccard(
 
     Source: Jaccard (1912), "The distribution of the flora in the alpine zone".
     """
-    k = count_neighbors(n_neighbors, len(as_positions(data, "data")))
-    shared = shared_neighbors(data, embedding, k, rows)
+    data, embedding, k, chosen = read_compared(data, embedding, n_neighbors, rows)
+    shared = shared_neighbors(data, embedding, k, chosen)
     return summary(shared / (2 * k - shared), per_point)
 
 

@@ -107,7 +107,7 @@ def coherence(
             motion = np.subtract(after, before, dtype=float)
             length = np.linalg.norm(motion, axis=1, keepdims=True)
             direction = motion / np.where(length > 0, length, 1)
-            near = nearest_rows(rows, k)
+            near = nearest_rows(rows, k, np.arange(len(rows)))
             cosines.append(np.einsum("ic,ikc->i", direction, direction[near]) / k)
     return _mean(np.concatenate(cosines), per_point)
 

@@ -29,6 +29,7 @@ NOISE = 1e-6
 PLAIN = 4  # columns, up to which squared distances are sums of squared differences,
 DIFFERENCE_NOISE = 1e-11  # and what drowns is 50 times nearer than float32 tells places
 Chosen = Int[np.ndarray, "rows"] | Bool[np.ndarray, "points"] | None
+Indices = Int[np.ndarray, "_"]
 Measured = Any  # a float, or with `per_point` an array of one value for each row
 
 
@@ -60,6 +61,16 @@ def as_positions(values: Any, name: str, *, empty: bool = False) -> np.ndarray:
     return rows if isinstance(rows, np.ndarray) else rows.toarray()
 
 
+def read_compared(
+    data: Any, embedding: Any, n_neighbors: float, rows: Any
+) -> tuple[np.ndarray, np.ndarray, int, Indices]:
+    """Returns data, positions, how many neighbors count, and the rows to measure."""
+    data, embedding = read_pair(data, embedding)
+    points = len(data)
+    count = count_neighbors(n_neighbors, points)
+    return data, embedding, count, read_rows(rows, points)
+
+
 def read_pair(data: Any, embedding: Any) -> tuple[np.ndarray, np.ndarray]:
     """Data and the positions of its rows."""
     data = as_positions(data, "data")
@@ -76,7 +87,7 @@ def read_map(embedding: Any, points: int) -> np.ndarray:
     return embedding
 
 
-def read_rows(rows: Any, points: int) -> Int[np.ndarray, "_"]:
+def read_rows(rows: Any, points: int) -> Indices:
     """Returns the indices of the rows to measure: all, those listed, or a mask's."""
     if rows is None:
         return np.arange(points)
@@ -101,7 +112,7 @@ def read_rows(rows: Any, points: int) -> Int[np.ndarray, "_"]:
 
 
 def nearest_rows(
-    positions: np.ndarray, n_neighbors: int, rows: Chosen = None
+    positions: np.ndarray, n_neighbors: int, rows: Indices
 ) -> Int[np.ndarray, "_ neighbors"]:
     """Returns the nearest to each of the rows."""
     near = _in_tiles(_take, positions, positions, n_neighbors, rows)
@@ -109,7 +120,7 @@ def nearest_rows(
 
 
 def rank_neighbors(
-    data: np.ndarray, embedding: np.ndarray, n_neighbors: int, rows: Chosen = None
+    data: np.ndarray, embedding: np.ndarray, n_neighbors: int, rows: Indices
 ) -> Int[np.ndarray, "_ neighbors"]:
     """Ranks in the data of the nearest in the map to each of the rows."""
     ranks = _in_tiles(_rank, data, embedding, n_neighbors, rows)
@@ -117,7 +128,7 @@ def rank_neighbors(
 
 
 def shared_neighbors(
-    data: np.ndarray, embedding: np.ndarray, n_neighbors: int, rows: Chosen = None
+    data: np.ndarray, embedding: np.ndarray, n_neighbors: int, rows: Indices
 ) -> Int[np.ndarray, "_"]:
     """Counts how many of each row's k nearest in the data are so in the map."""
     return _in_tiles(_share, data, embedding, n_neighbors, rows)
@@ -128,28 +139,27 @@ def _in_tiles(
     data: np.ndarray,
     embedding: np.ndarray,
     n_neighbors: int,
-    rows: Chosen,
+    rows: Indices,
 ) -> np.ndarray:
     """Runs the kernel, in double precision where single cannot tell the nearest.
 
     Arrays are padded, so that slices of all sizes share a few programs.
     """
-    pair = read_pair(data, embedding)
-    points = len(pair[0])
-    chosen = read_rows(rows, points)
+    points = len(data)
     spare = (0, capacity_for(points) - points), (0, 0)
-    queries = np.resize(chosen, -(-chosen.size // BLOCK) * BLOCK).astype(np.int32)
+    queries = np.resize(rows, -(-rows.size // BLOCK) * BLOCK).astype(np.int32)
     width = max(WIDTH, 2 ** (n_neighbors - 1).bit_length())
 
     def compare(dtype: Any) -> list[np.ndarray]:
-        wide = [np.pad(_scaled(np.asarray(x, dtype)), spare) for x in pair]
-        arrays = [*map(jax.device_put, wide)]  # in JAX's own float type
+        scaled = [_scaled(np.asarray(x, dtype)) for x in (data, embedding)]
+        # In JAX's own float type.
+        arrays = [jax.device_put(np.pad(x, spare)) for x in scaled]
         program = partial(place_neighbors, width=width, place=place)
         blocks = [
             program(*arrays, points, block, n_neighbors)
             for block in queries.reshape(-1, BLOCK)
         ]
-        return [np.concatenate(x)[: chosen.size] for x in zip(*blocks, strict=True)]
+        return [np.concatenate(x)[: rows.size] for x in zip(*blocks, strict=True)]
 
     results, lost = compare(None)
     if lost.mean() > FEW and jnp.zeros(()).dtype == np.float32:
