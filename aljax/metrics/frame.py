@@ -5,11 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-from aljax.columns import alike
 from aljax.config import number
 from aljax.errors import InputError
-from aljax.metrics.motion import Maps, in_radii
-from aljax.metrics.ranks import Measured, as_positions
+from aljax.metrics.motion import Maps, in_radii, read_sequence
+from aljax.metrics.ranks import Measured
 
 
 def frame_displacement(
@@ -39,15 +38,12 @@ def frame_displacement(
         InputError: Slices whose columns differ in number, or maps of other rows.
     """
     number(1, whole=True)("lag", lag)
-    rows = [
-        as_positions(x, f"data[{t}]", empty=True)
-        for t, x in enumerate(alike(data, "data"))
-    ]
-    exact = _read_maps(maps, [*map(len, rows)])
-    widths = sorted({x.shape[1] for x in rows})
-    if len(widths) > 1:
-        expected = "as many in each, as rows of different slices are compared"
-        raise InputError("data", f"has slices of {widths} columns", expected)
+    rows = read_sequence(data, "data")
+    exact = _read_maps(maps)
+    sizes, counts = [*map(len, rows)], [*map(len, exact)]
+    if counts != sizes:
+        expected = f"a row for each of the data's: {sizes}"
+        raise InputError("maps", f"have {counts} rows", expected)
     from sklearn.neighbors import NearestNeighbors  # a third of the import
 
     apart = [np.zeros(0)]
@@ -87,12 +83,6 @@ def center_drift(maps: Maps, *, per_point: bool = False) -> Measured:
     return path if per_point else float(path[filled].max())
 
 
-def _read_maps(maps: Maps, sizes: Sequence[int] | None = None) -> list[np.ndarray]:
-    exact = [
-        as_positions(y, f"maps[{t}]", empty=True).astype(float)
-        for t, y in enumerate(maps)
-    ]
-    if sizes is not None and [*map(len, exact)] != [*sizes]:
-        got = f"have {[*map(len, exact)]} rows"
-        raise InputError("maps", got, f"a row for each of the data's: {[*sizes]}")
-    return exact
+def _read_maps(maps: Maps) -> list[np.ndarray]:
+    read = read_sequence(maps, "maps", comparable=False)
+    return [positions.astype(float) for positions in read]

@@ -215,16 +215,7 @@ def consecutive(
             lack a row, are not finite or, if `comparable`, differ in their columns.
     """
     check_mates(relations)
-    named = alike(positions, name) if comparable else positions
-    slices = [as_positions(x, f"{name}[{t}]", empty=True) for t, x in enumerate(named)]
-    widths = sorted({x.shape[1] for x in slices})
-    if comparable and len(widths) > 1:
-        raise InputError(
-            name,
-            f"has slices of {widths} columns",
-            "as many in each, as positions in them are compared",
-            "Measure a part of the sequence with one set of columns.",
-        )
+    slices = read_sequence(positions, name, comparable=comparable)
     pairs = []
     for (t, offset), mates in sorted(relations.items()):
         if offset != 1 or not mates.rows.size:
@@ -240,6 +231,23 @@ def consecutive(
                 )
         pairs.append((slices[t][mates.rows], slices[t + 1][mates.others]))
     return pairs
+
+
+def read_sequence(
+    positions: Data, name: str, *, comparable: bool = True
+) -> list[np.ndarray]:
+    """Returns the positions of each slice; `comparable` ones have the same columns."""
+    named = alike(positions, name) if comparable else positions
+    slices = [as_positions(x, f"{name}[{t}]", empty=True) for t, x in enumerate(named)]
+    widths = sorted({x.shape[1] for x in slices})
+    if comparable and len(widths) > 1:
+        raise InputError(
+            name,
+            f"has slices of {widths} columns",
+            "as many in each, as positions in them are compared",
+            "Measure a part of the sequence with one set of columns.",
+        )
+    return slices
 
 
 def _count_among(mates: int, n_neighbors: float) -> int:
@@ -280,7 +288,7 @@ def _lengths(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
 
 def in_radii(lengths: np.ndarray, maps: Maps) -> np.ndarray:
     """Lengths in units of the maps' radius; NaN where that is 0."""
-    read = (as_positions(y, f"maps[{t}]", empty=True) for t, y in enumerate(maps))
+    read = read_sequence(maps, "maps", comparable=False)
     exact = (y.astype(float) for y in read if len(y))
     radii = [np.linalg.norm(y - y.mean(axis=0), axis=1) for y in exact]
     return _ratio(lengths, float(np.median(np.concatenate(radii))))
