@@ -79,8 +79,7 @@ def color_by(
     if labels is not None:
         return _by_label(per_row("labels", labels, sizes), color)
     if values is not None:
-        ramp = colormaps[COLORMAP] if cmap is None else get_cmap(cmap)
-        return _by_value(per_row("values", values, sizes), ramp)
+        return _by_value(per_row("values", values, sizes), get_cmap(cmap))
     plain = colors.to_hex(PLAIN if color is None else read_color("color", color))
     points = [np.tile(colors.to_rgba(plain), (size, 1)) for size in sizes]
     return Coloring(points, plain=plain)
@@ -93,27 +92,27 @@ def gray_out(coloring: Coloring, shown: Sequence[np.ndarray] | None) -> Coloring
     """
     if shown is None:
         return coloring
-    gray = colors.to_rgba(UNKNOWN, 0.5)
-    pairs = zip(shown, coloring.points, strict=True)
-    points = [np.where(mask[:, None], color, gray) for mask, color in pairs]
-    codes, values = coloring.codes, coloring.values
-    if values is not None:
-        pairs = zip(shown, values, strict=True)
-        values = [np.where(mask, value, np.nan) for mask, value in pairs]
-        return coloring._replace(points=points, values=values)
+
+    def shown_only(rows: Sequence[np.ndarray], unknown: Any) -> list[np.ndarray]:
+        pairs = zip(shown, rows, strict=True)
+        return [np.where(mask, row.T, unknown).T for mask, row in pairs]
+
+    gray = np.array(colors.to_rgba(UNKNOWN, 0.5))[:, None]
+    coloring = coloring._replace(points=shown_only(coloring.points, gray))
+    if coloring.values is not None:
+        return coloring._replace(values=shown_only(coloring.values, np.nan))
+    codes = coloring.codes
     if codes is None:  # one class, without a name
         hue = colors.to_rgba_array(coloring.plain)
         coloring = coloring._replace(classes=[""], palette=hue)
         codes = [np.zeros(len(mask), int) for mask in shown]
-    pairs = zip(shown, codes, strict=True)
-    codes = [np.where(mask, code, -1) for mask, code in pairs]
-    return coloring._replace(points=points, codes=codes)
+    return coloring._replace(codes=shown_only(codes, -1))
 
 
 def get_cmap(cmap: Any) -> Colormap:
-    """Returns a color map of matplotlib, given itself or its name."""
+    """Returns a color map of matplotlib, given itself or its name; None for viridis."""
     try:
-        return colormaps.get_cmap(cmap)
+        return colormaps.get_cmap(COLORMAP if cmap is None else cmap)
     except (TypeError, ValueError) as error:
         got, expected = f"is {cmap!r}", "a color map of matplotlib, as 'magma'"
         raise InputError("cmap", got, expected) from error

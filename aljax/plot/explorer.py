@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import colormaps, colors
+from matplotlib import colors
 
 from aljax.columns import RowValues, is_missing, per_row
 from aljax.contributions import Contributions
@@ -23,7 +23,6 @@ from aljax.errors import InputError, instance, read_path
 from aljax.plot import style
 from aljax.plot.colors import (
     CLASSES,
-    COLORMAP,
     PLAIN,
     UNKNOWN,
     color_by,
@@ -101,7 +100,7 @@ def explore(
         shown.append(_classes("moves", [states[rows.astype(int)] for rows in called]))
     if len(maps) > 1:
         shown.append(_changes(maps, members.codes))
-    ramp = colormaps[COLORMAP] if cmap is None else get_cmap(cmap)
+    ramp = get_cmap(cmap)
     plain = PLAIN if color is None or labels is not None else color
     content = {
         "heading": heading,
