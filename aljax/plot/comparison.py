@@ -18,7 +18,7 @@ from aljax.config import number
 from aljax.errors import InputError
 from aljax.metrics.ranks import as_positions, count_neighbors
 from aljax.plot import style
-from aljax.plot.colors import Coloring, color_by
+from aljax.plot.colors import color_by
 from aljax.plot.maps import draw_map
 from aljax.plot.motion import neighbor_change
 from aljax.plot.read import read_members, read_slice, read_titles, several_maps
@@ -92,7 +92,8 @@ def compare(
     coloring = color_by(labels, values, sizes, color=color, cmap=cmap)
     change = f"{changed.mean():.0%} of each row's {k} nearest changed"
     heading = ": ".join(filter(None, [heading, change]))
-    panels = style.axes_of(ax, 2) or _new_pair(coloring, heading)
+    new = 2, 2, SIDE, coloring, heading
+    panels = style.axes_of(ax, 2) or style.new_panels(*new)
     figure = panels[0].figure.canvas.figure
     bounds = style.bounds(np.concatenate([maps[t] for t in pair]))
     for t, panel in zip(pair, panels, strict=True):
@@ -117,15 +118,6 @@ def _positions(maps: list[np.ndarray], data: Sequence[Any] | None) -> list[np.nd
     if sizes != rows:
         raise InputError("data", f"has slices of {rows} rows", f"the model's {sizes}")
     return read
-
-
-def _new_pair(coloring: Coloring, heading: str) -> list[Axes]:
-    """Returns the two panels of a new figure with a heading."""
-    width = 2 * SIDE
-    size = width, SIDE + 0.7 + style.legend_height(coloring, width)
-    figure = style.Picture(figsize=size, layout="constrained")
-    figure.suptitle(heading)
-    return style.grid(figure, 1, 2, 2)
 
 
 def _mark(panel: Axes, places: Float[np.ndarray, "marked 2"], names: list[str]) -> None:

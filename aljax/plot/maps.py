@@ -124,7 +124,10 @@ def slices(
     many = f"{count} of {len(maps)}" if count < len(maps) else str(count)
     grid = f"{many} maps with the same axes, read by row" if len(maps) > 1 else ""
     heading = ": ".join(filter(None, [heading, grid]))
-    panels = style.axes_of(ax, count) or _panels(count, coloring, heading)
+    rows = -(-count // (5 if count <= 20 else 6))
+    columns = -(-count // rows)  # so that the last row is nearly full
+    new = count, columns, PANEL, coloring, heading
+    panels = style.axes_of(ax, count) or style.new_panels(*new)
     figure = panels[0].figure.canvas.figure
     bounds = style.bounds(np.concatenate([maps[t] for t in shown]))
     for t, panel in zip(shown, panels, strict=True):
@@ -134,17 +137,6 @@ def slices(
         style.explain(figure, [*figure.axes], coloring)
     style.settle(*panels, far=ax is not None or style.too_many(coloring))
     return figure
-
-
-def _panels(count: int, coloring: Coloring, heading: str) -> list[Axes]:
-    """Makes the panels of a new figure with a heading, in rows nearly full."""
-    rows = -(-count // (5 if count <= 20 else 6))
-    columns = -(-count // rows)
-    width = PANEL * max(columns, 2)
-    size = (width, PANEL * rows + 0.6 + style.legend_height(coloring, width))
-    figure = style.Picture(figsize=size, layout="constrained")
-    figure.suptitle(heading)
-    return style.grid(figure, rows, columns, count)
 
 
 def _title(panel: Axes, text: str) -> None:

@@ -84,6 +84,17 @@ def grid(figure: Any, rows: int, columns: int, count: int) -> list[Axes]:
     return [*panels[:count]]
 
 
+def new_panels(
+    count: int, columns: int, side: float, coloring: Coloring, heading: str
+) -> list[Axes]:
+    """Returns the panels of a new figure with a heading, so many inches wide each."""
+    rows, width = -(-count // columns), side * max(columns, 2)
+    height = side * rows + 0.6 + legend_height(coloring, width)
+    figure = Picture(figsize=(width, height), layout="constrained")
+    figure.suptitle(heading)
+    return grid(figure, rows, columns, count)
+
+
 def axes_of(ax: Any, count: int) -> list[Axes]:
     """Returns the axes that a user passes for so many panels; none for None."""
     if ax is None:
