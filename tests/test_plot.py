@@ -360,6 +360,17 @@ def test_displacement_names_those_who_move_most():
     check_names(figure)
 
 
+def test_displacement_passes_over_slices_without_rows():
+    data = make_data()
+    data[1] = data[1][:0]
+    ids = [np.arange(len(x)) for x in data]
+    settings = {"layout": aljax.LayoutConfig(n_epochs=2), "scale": "none"}
+    graph = aljax.GraphConfig(n_neighbors=6)
+    data, ids = [*data, data[2]], [*ids, ids[2]]
+    maps = aljax.fit(data, ids, key=jax.random.key(0), graph=graph, **settings)
+    assert len(plot.displacement(maps).axes[0].collections)
+
+
 @pytest.mark.parametrize("slices", [10, 70])
 def test_displacement_of_any_length_is_readable(rng, slices):
     steps = rng.normal(size=(slices, 50, 2)) * rng.uniform(size=(slices, 50, 1)) ** 3

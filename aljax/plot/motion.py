@@ -17,6 +17,7 @@ from aljax.layout.losses import LossTerms
 from aljax.layout.optimize import recorded_epochs
 from aljax.metrics import Moves
 from aljax.metrics.maps import neighborhood_preservation
+from aljax.metrics.motion import in_radii
 from aljax.plot import style
 from aljax.plot.colors import PALETTE, UNKNOWN, hues_of, read_color
 from aljax.plot.read import (
@@ -174,9 +175,8 @@ def displacement(
     if not any(lengths.size for lengths in moved):
         got = "has no member in two consecutive slices, so none moves"
         raise InputError("model", got, "several slices that share members")
-    radii = [np.linalg.norm(y - y.mean(axis=0), axis=1) for y in maps]
-    unit = np.median(np.concatenate(radii))
-    moved = [lengths / unit for lengths in moved]
+    cuts = np.cumsum([*map(len, moved)])[:-1]
+    moved = np.split(in_radii(np.concatenate(moved), maps), cuts)
     axis = ax or style.new_axes(*FIGURE_SIZE)
     axis.spines[["top", "right"]].set_visible(False)
     top = 1.12 * np.concatenate(moved).max()
