@@ -81,7 +81,8 @@ def perform(
     agreement = Agreement("run", interrupts.check)
     with _all_or_none(agreement, interrupts), Watch(agreement, settings.timeout):
         same = {name: v for name, v in _flat(composed) if name not in OWN + PLACES}
-        agreement.same("settings", setup_here() | same)
+        # In this order: the setting `devices` is None here, those of JAX count.
+        agreement.same("settings", same | setup_here())
         keep_compiled(settings.compilation_cache)
         folder = run(settings, interrupts, agreement, decided or {})
         agreement.answers("end", "")  # the others wait for process 0 to write
