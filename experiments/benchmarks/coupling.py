@@ -19,22 +19,22 @@ from typing import Any
 
 import jax
 import numpy as np
-from scipy.linalg import orthogonal_procrustes
 from scipy.sparse import csr_array
 
 import aljax
 from aljax.graph.slices import read_slices
+from aljax.layout.initialize import turn_onto
 from aljax.metrics import displacement, neighborhood_preservation
 from aljax.relations.mates import Relations
 from aljax.relations.read import read_relations
-from experiments.benchmarks.parts import Row, alone, run_parts
+from experiments.benchmarks.parts import SEEDS, Row, alone, run_parts
 from experiments.benchmarks.peers import MissingPeerError
 from experiments.clocks import clocked, peak_memory
 from experiments.data import countries, sequences, sources
 from experiments.data.baseball import baseball
+from experiments.data.dataset import Dataset
 from experiments.results.records import means
 
-SEEDS = (0, 1, 2)
 MISSING = 0.3  # of the rows of each slice
 UNBALANCED = 0.95  # of moscot: the lower, the sooner a row gives up its mass
 SHARE = 0.05  # of a slice's rows are neighbors, for preservation
@@ -105,11 +105,8 @@ def turned(maps: Maps, coupling: aljax.Coupling) -> Maps:
     """Returns maps of single slices, turned onto each other by the coupling."""
     placed = [np.asarray(maps[0])]
     for plan, new in zip(coupling.plans, maps[1:], strict=True):
-        weights = plan.mass[:, None] / plan.mass.sum()
-        before, after = placed[-1][plan.rows], new[plan.others]
-        centers = [(weights * side).sum(axis=0) for side in (before, after)]
-        pair = after - centers[1], weights * (before - centers[0])
-        placed.append((new - centers[1]) @ orthogonal_procrustes(*pair)[0] + centers[0])
+        pairs = new[plan.others], placed[-1][plan.rows]
+        placed.append(turn_onto(new, *pairs, weights=plan.mass))
     return placed
 
 
@@ -121,14 +118,14 @@ def pooled(slices: Maps, seed: int) -> Maps:
 
 def read_maps(slices: Maps, maps: Maps, mates: Relations) -> Row:
     """Returns how far true mates lie apart, and how many neighbors stay so."""
-    preserved = [
-        neighborhood_preservation(x, y, n_neighbors=SHARE)
-        for x, y in zip(slices, maps, strict=True)
-    ]
-    return {
-        "mates apart": displacement(maps, mates),
-        "preservation": np.mean(preserved),
-    }
+    apart = displacement(maps, mates)
+    return {"mates apart": apart, "preservation": preservation(slices, maps)}
+
+
+def preservation(slices: Maps, maps: Maps) -> float:
+    """Returns the share of neighbors that stay so in the maps."""
+    measure = partial(neighborhood_preservation, n_neighbors=SHARE)
+    return float(np.mean([*map(measure, slices, maps)]))
 
 
 def compare(slices: Maps, members: Sequence[Any] | None = None) -> list[Row]:
@@ -155,65 +152,36 @@ def compare(slices: Maps, members: Sequence[Any] | None = None) -> list[Row]:
     return [{"read": name} | means(measures) for name, measures in lines.items()]
 
 
-def _gaussians() -> Maps:
-    return sequences.gaussians(slices=10, points=1000, clusters=10, seed=0).slices
-
-
-def _walk() -> Maps:
-    return sequences.walk(slices=10, points=300, seed=0).slices
-
-
-def _noisy_digits(count: int | None = None) -> Maps:
+def noisy_digits(count: int | None = None) -> Dataset:
+    """Returns digits under growing noise, up to a quarter of the pixels' range."""
     digits, rng = sources.digits()[0][:count], np.random.default_rng(0)
     widths = np.linspace(0, 4, 6)
-    return [digits + rng.normal(scale=w, size=digits.shape) for w in widths]
+    slices = [digits + rng.normal(scale=w, size=digits.shape) for w in widths]
+    return Dataset(slices, relations=[], ids=[], titles=[])
 
 
-def gaussians() -> list[Row]:
-    """Couples ten clusters that contract."""
-    return compare(_gaussians())
+DRAWN = {"slices": 10, "points": 1000, "seed": 0}
+SEQUENCES: dict[str, Callable[[], Dataset]] = {
+    "gaussians": partial(sequences.gaussians, clusters=10, **DRAWN),
+    "walk": partial(sequences.walk, **DRAWN | {"points": 300}),
+    "gapminder": sequences.gapminder,
+    "noisy_digits": noisy_digits,
+    # The more rows there are, the nearer lie the wrong ones.
+    "few_noisy_digits": partial(noisy_digits, 600),
+    "fashion_noise": partial(sequences.fashion_noise, **DRAWN),
+    "network_states": partial(sequences.network_states, **DRAWN),
+    "freedom": countries.freedom,
+    # 31 seasons of batters, whom figures hardly tell.
+    "seasons": partial(baseball, since=1990),
+}
+MEMBERS_CHANGE = ("freedom", "seasons")
 
 
-def walk() -> list[Row]:
-    """Couples three groups that trade places."""
-    return compare(_walk())
-
-
-def gapminder() -> list[Row]:
-    """Couples countries from five years to five years."""
-    return compare(sequences.gapminder().slices)
-
-
-def noisy_digits() -> list[Row]:
-    """Couples digits under growing noise (up to a quarter of the pixels' range)."""
-    return compare(_noisy_digits())
-
-
-def few_noisy_digits() -> list[Row]:
-    """Couples 600 of them: the more rows there are, the nearer lie the wrong ones."""
-    return compare(_noisy_digits(600))
-
-
-def fashion_noise() -> list[Row]:
-    """Couples images of clothes of which a third get noisier."""
-    return compare(sequences.fashion_noise(slices=10, points=1000, seed=0).slices)
-
-
-def network_states() -> list[Row]:
-    """Couples a network's states while it learns."""
-    return compare(sequences.network_states(slices=10, points=1000, seed=0).slices)
-
-
-def freedom() -> list[Row]:
-    """Couples countries from year to year, of which some are new."""
-    data = countries.freedom()
-    return compare(data.slices, data.ids)
-
-
-def seasons() -> list[Row]:
-    """Couples batters of 31 seasons, who come and go; figures hardly tell them."""
-    data = baseball(since=1990)
-    return compare(data.slices, data.ids)
+def couple_sequence(name: str) -> list[Row]:
+    """Couples one of the sequences."""
+    dataset = SEQUENCES[name]()
+    members = dataset.ids if name in MEMBERS_CHANGE else None
+    return compare(dataset.slices, members)
 
 
 def moscot() -> list[Row]:
@@ -224,20 +192,15 @@ def moscot() -> list[Row]:
     """
     if find_spec("moscot") is None:
         raise MissingPeerError("moscot is not installed; run: pip install moscot")
-    slices_of = {
-        "gaussians": _gaussians(),
-        "walk": _walk(),
-        "gapminder": sequences.gapminder().slices,
-        "digits with growing noise": _noisy_digits(),
-    }
+    names = "gaussians", "walk", "gapminder", "noisy_digits"
     ways: dict[str, Callable[[Maps], Sequence[csr_array]]] = {
         "aljax": plans_of_aljax,
         "moscot": plans_of_moscot,
         f"moscot, tau {UNBALANCED}": partial(plans_of_moscot, tau=UNBALANCED),
     }
     table = []
-    for (sequence, slices), (way, plans_of) in product(slices_of.items(), ways.items()):
-        lines = []
+    for sequence, (way, plans_of) in product(names, ways.items()):
+        slices, lines = SEQUENCES[sequence]().slices, []
         for seed in SEEDS:
             rows, ids = thinned(slices, seed)
             plans, seconds = clocked(partial(plans_of, rows))
@@ -292,11 +255,7 @@ def strangers() -> list[Row]:
         labels = [classes[half] for half in halves]
         for name, maps in ways.items():
             measures = {"accuracy across": across(maps, labels), "called mates": mates}
-            preserved = [
-                neighborhood_preservation(x, y, n_neighbors=SHARE)
-                for x, y in zip(data, maps, strict=True)
-            ]
-            measures["preservation"] = float(np.mean(preserved))
+            measures["preservation"] = preservation(data, maps)
             lines.setdefault(name, []).append(measures)
     return [{"maps": name} | means(measures) for name, measures in lines.items()]
 
@@ -356,10 +315,6 @@ def speed() -> list[Row]:
     return alone(couple_clusters, (1_000, 20_000, 100_000))
 
 
-PARTS = (
-    *(gaussians, walk, gapminder, noisy_digits, few_noisy_digits),
-    *(fashion_noise, network_states, freedom, seasons),
-    *(strangers, known, moscot, speed),
-)
 if __name__ == "__main__":
-    sys.exit(run_parts("coupling", PARTS))
+    cases = {name: partial(couple_sequence, name) for name in SEQUENCES}
+    sys.exit(run_parts("coupling", strangers, known, moscot, speed, **cases))

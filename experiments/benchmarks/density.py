@@ -10,6 +10,7 @@ the placed rows alone, each among all rows.
 
 import sys
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import numpy as np
@@ -17,13 +18,13 @@ import numpy as np
 import aljax
 from aljax.metrics import density_preservation, local_radii, trustworthiness
 from aljax.metrics.distances import pearson
-from experiments.benchmarks.parts import Row, run_parts
+from experiments.benchmarks.parts import SEEDS, Row, run_parts
 from experiments.benchmarks.peers import load_peer
 from experiments.clocks import clocked
 from experiments.data import sources
+from experiments.data.fashion import fashion_mnist
 from experiments.results.records import means
 
-SEEDS = (0, 1, 2)
 Method = Callable[[np.ndarray, int], np.ndarray]
 
 
@@ -31,11 +32,6 @@ def aljax_map(data: np.ndarray, seed: int, *, densmap: bool = True) -> np.ndarra
     """Returns our map."""
     layout = aljax.LayoutConfig(densmap=densmap)
     return aljax.fit([data], key=jax.random.key(seed), layout=layout).maps[0]
-
-
-def plain_map(data: np.ndarray, seed: int) -> np.ndarray:
-    """Returns our map without densities."""
-    return aljax_map(data, seed, densmap=False)
 
 
 def umap_map(data: np.ndarray, seed: int) -> np.ndarray:
@@ -48,7 +44,7 @@ def umap_map(data: np.ndarray, seed: int) -> np.ndarray:
 METHODS: dict[str, Method] = {
     "aljax, densmap": aljax_map,
     "umap-learn, densmap": umap_map,
-    "aljax": plain_map,
+    "aljax": partial(aljax_map, densmap=False),
 }
 
 
@@ -59,7 +55,7 @@ def compare(data: np.ndarray) -> list[Row]:
         method(data[: len(data) if "aljax" in name else 500], 0)  # compiles
         measures = []
         for seed in SEEDS:
-            positions, seconds = clocked(lambda m=method, s=seed: m(data, s))
+            positions, seconds = clocked(partial(method, data, seed))
             density = density_preservation(data, positions)
             trust = trustworthiness(data, positions, n_neighbors=15)
             measures.append(
@@ -76,8 +72,7 @@ def digits() -> list[Row]:
 
 def fashion() -> list[Row]:
     """Maps the first 5,000 images of clothes."""
-    images = sources.fashion_whole(folder=None).slices[0]
-    return compare(np.asarray(images[:5000], np.float32))
+    return compare(fashion_mnist()[0][:5000].astype(np.float32))
 
 
 def placed() -> list[Row]:
@@ -102,4 +97,4 @@ def placed() -> list[Row]:
 
 
 if __name__ == "__main__":
-    sys.exit(run_parts("density", (digits, fashion, placed)))
+    sys.exit(run_parts("density", digits, fashion, placed))

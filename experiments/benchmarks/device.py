@@ -110,27 +110,8 @@ def bandwidth() -> float:
     return 2 * numbers.nbytes / seconds
 
 
-def digits() -> list[Row]:
-    """Fits ten overlapping windows of digits."""
-    return alone(row_of, ["digits"])
-
-
-def fashion() -> list[Row]:
-    """Fits 70,000 images."""
-    return alone(row_of, ["fashion"])
-
-
-def million() -> list[Row]:
-    """Fits a million rows."""
-    return alone(row_of, ["million"])
-
-
-def sequence() -> list[Row]:
-    """Fits ten slices of 100,000 rows."""
-    return alone(row_of, ["sequence"])
-
-
 if __name__ == "__main__":
     # This process asks for the device's name; it may not keep the memory of others.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    sys.exit(run_parts("device", (digits, fashion, million, sequence)))
+    cases = "digits", "fashion", "million", "sequence"
+    sys.exit(run_parts("device", **{c: partial(alone, row_of, [c]) for c in cases}))

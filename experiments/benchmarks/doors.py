@@ -162,4 +162,4 @@ def sets() -> list[Row]:
 
 
 if __name__ == "__main__":
-    sys.exit(run_parts("doors", [contradicted, matrices, guesses, sets]))
+    sys.exit(run_parts("doors", contradicted, matrices, guesses, sets))

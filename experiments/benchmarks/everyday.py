@@ -84,4 +84,4 @@ def calls() -> list[Row]:
 
 
 if __name__ == "__main__":
-    sys.exit(run_parts("everyday", (files, imports, calls)))
+    sys.exit(run_parts("everyday", files, imports, calls))

@@ -305,5 +305,5 @@ def seconds() -> list[Row]:
 
 
 if __name__ == "__main__":
-    parts = (planted, refits, glass_box, derivatives, seconds)
-    sys.exit(run_parts("explain", parts))
+    parts = planted, refits, glass_box, derivatives, seconds
+    sys.exit(run_parts("explain", *parts))

@@ -126,4 +126,4 @@ def size(counts: Sequence[int] = (1_000, 10_000, 100_000)) -> list[Row]:
 
 
 if __name__ == "__main__":
-    sys.exit(run_parts("layout", (hubs, min_dist, starts, size)))
+    sys.exit(run_parts("layout", hubs, min_dist, starts, size))

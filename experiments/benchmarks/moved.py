@@ -12,6 +12,7 @@ each player are shuffled, and "called" is the share of all members, or steps.
 
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -20,13 +21,12 @@ from sklearn.metrics import roc_auc_score
 
 import aljax
 from aljax.metrics import Moves, moved
-from experiments.benchmarks.parts import Row, run_parts
+from experiments.benchmarks.parts import SEEDS, Row, run_parts
 from experiments.data import sequences, sources
 from experiments.data.baseball import baseball as seasons
 from experiments.data.fashion import fashion_mnist
 from experiments.results.records import means
 
-SEEDS = (0, 1, 2)
 SHARE = 1 / 3  # of the members that move, or of those that do not
 SETTINGS: dict[str, dict[str, float]] = {
     "default": {},
@@ -60,27 +60,27 @@ def frozen(slices: Slices, seed: int) -> Slices:
     return [np.where(still, slices[0], rows) for rows in slices]
 
 
-def some_digits(seed: int) -> Slices:
-    """Returns 600 digits of which a third drift, in 6 slices."""
+def digits(seed: int) -> Slices:
+    """Returns 600 digits of which a third turn into others, in 6 slices."""
     pixels, classes = sources.digits()
     chosen = np.random.default_rng(seed).permutation(len(pixels))[:600]
     return drifting(pixels[chosen], classes[chosen], 6, seed)
 
 
-def some_fashion(seed: int) -> Slices:
-    """Returns 600 images of clothes of which a third drift, in 6 slices."""
+def fashion(seed: int) -> Slices:
+    """Returns 600 images of clothes of which a third turn into others, in 6 slices."""
     pixels, classes = fashion_mnist()
     chosen = np.random.default_rng(seed).choice(len(pixels), 600, replace=False)
     return drifting(pixels[chosen] / 255.0, classes[chosen], 6, seed)
 
 
-def some_walk(seed: int) -> Slices:
-    """Returns 300 walkers of whom a third stand still, in 10 slices."""
+def walk(seed: int) -> Slices:
+    """Returns 300 walkers who cross to another group, in 10 slices; a third stand."""
     walkers = sequences.walk(slices=10, points=300, seed=seed).slices
     return frozen([rows.astype(float) for rows in walkers], seed)
 
 
-def some_countries(seed: int) -> Slices:
+def gapminder(seed: int) -> Slices:
     """Returns countries of which a third stay as in 1952."""
     return frozen(sequences.gapminder().slices, seed)
 
@@ -122,31 +122,11 @@ def read(planted: Planted, added: float = 0.0, noise: Any = None) -> list[Row]:
     return lines
 
 
-def digits() -> list[Row]:
-    """Reads digits of which a third turn into others."""
-    return read(some_digits)
-
-
-def walk() -> list[Row]:
-    """Reads walkers who tremble and cross to another group; a third stand still."""
-    return read(some_walk)
-
-
-def gapminder() -> list[Row]:
-    """Reads countries of which a third stay as in the first year."""
-    return read(some_countries)
-
-
-def fashion() -> list[Row]:
-    """Reads images of clothes of which a third turn into others."""
-    return read(some_fashion)
-
-
 def noise() -> list[Row]:
     """Reads digits and walkers with noise on all rows: told, and estimated."""
     return [
         {"sequence": name, "noise": "told" if is_known else "estimate"} | line
-        for name, planted in (("digits", some_digits), ("walk", some_walk))
+        for name, planted in (("digits", digits), ("walk", walk))
         for is_known in (True, False)
         for line in read(planted, NOISE[name], NOISE[name] if is_known else "estimate")
     ]
@@ -177,6 +157,6 @@ def baseball() -> list[Row]:
     return lines
 
 
-PARTS = (digits, walk, gapminder, fashion, noise, baseball)
 if __name__ == "__main__":
-    sys.exit(run_parts("moved", PARTS))
+    parts = {f.__name__: partial(read, f) for f in (digits, walk, gapminder, fashion)}
+    sys.exit(run_parts("moved", noise, baseball, **parts))

@@ -10,6 +10,7 @@ rows, with a row itself 15.
 
 import sys
 import time
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -63,15 +64,9 @@ def row_of(case: tuple[str, str]) -> Row:
     }
 
 
-def images() -> list[Row]:
-    """Searches 70,000 images of 784 pixels."""
-    return alone(row_of, [("images", "aljax"), ("images", "pynndescent")])
-
-
-def clusters() -> list[Row]:
-    """Searches 100,000 rows of 32 columns in 50 clusters."""
-    return alone(row_of, [("clusters", "aljax"), ("clusters", "pynndescent")])
-
-
 if __name__ == "__main__":
-    sys.exit(run_parts("neighbors", (images, clusters)))
+    cases = {
+        name: partial(alone, row_of, [(name, "aljax"), (name, "pynndescent")])
+        for name in ("images", "clusters")
+    }
+    sys.exit(run_parts("neighbors", **cases))

@@ -15,25 +15,23 @@ from experiments.benchmarks.race import check_known
 from experiments.results.records import machine, markdown, write_json
 
 Row = dict[str, Any]
+Part = Callable[[], Sequence[Row]]
+SEEDS = (0, 1, 2)
 RESULTS = Path("results/benchmarks")
 
 
-def run_parts(
-    name: str,
-    parts: Sequence[Callable[[], Sequence[Row]]],
-    arguments: Sequence[str] | None = None,
-) -> int:
+def run_parts(name: str, *functions: Part, **cases: Part) -> int:
     """Runs the parts that the command line names, all of them if it names none.
 
     Args:
         name: The module's name.
-        parts: What there is to run, known by the functions' names.
-        arguments: The command line; None for the process's own.
+        *functions: Parts that are known by the functions' names.
+        **cases: Parts by the names that they are known by, which run before.
     """
-    by_name = {part.__name__: part for part in parts}
+    by_name = cases | {function.__name__: function for function in functions}
     parser = argparse.ArgumentParser(prog=f"python -m experiments.benchmarks.{name}")
     parser.add_argument("parts", nargs="*", help=", ".join(by_name))
-    chosen = parser.parse_args(arguments).parts or [*by_name]
+    chosen = parser.parse_args().parts or [*by_name]
     check_known(parser, "part", chosen, by_name)
     warnings.simplefilter("ignore")
     results: dict[str, Any] = {"machine": machine()}

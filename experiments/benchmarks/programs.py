@@ -114,4 +114,4 @@ def resident_memory() -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(run_parts("programs", (sequences, unequal, days)))
+    sys.exit(run_parts("programs", sequences, unequal, days))

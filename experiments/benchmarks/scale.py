@@ -224,4 +224,4 @@ def share_of_rows(case: tuple[str, str, int, int]) -> Row:
 
 
 if __name__ == "__main__":
-    sys.exit(run_parts("scale", (epochs, model, neighbors, rows)))
+    sys.exit(run_parts("scale", epochs, model, neighbors, rows))

@@ -20,13 +20,12 @@ import aljax
 from aljax.metrics import knn_accuracy, trustworthiness
 from experiments.benchmarks import peers
 from experiments.benchmarks.cases import CASES
-from experiments.benchmarks.parts import Row, run_parts
+from experiments.benchmarks.parts import SEEDS, Row, run_parts
 from experiments.benchmarks.race import measure
 from experiments.clocks import clocked
 from experiments.data.sources import digits
 from experiments.results.records import means
 
-SEEDS = (0, 1, 2)
 HELD_OUT = 200
 NEIGHBORS = 15
 VOTERS = 10
@@ -164,4 +163,4 @@ def held_out_trustworthiness(
 
 
 if __name__ == "__main__":
-    sys.exit(run_parts("stream", (updates, lengths, unseen)))
+    sys.exit(run_parts("stream", updates, lengths, unseen))

@@ -132,4 +132,4 @@ def _gaps(measured: list[dict[str, float]]) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    sys.exit(run_parts("sweep", (warm, fresh, against_fits)))
+    sys.exit(run_parts("sweep", warm, fresh, against_fits))
