@@ -39,6 +39,7 @@ from aljax.layout import (
 from experiments.clocks import peak_memory
 from experiments.data.baseball import baseball
 from experiments.data.fashion import fashion_mnist
+from experiments.data.sources import digits
 
 STEP = 1e-4  # of central differences
 DIGITS = 1_797
@@ -52,10 +53,7 @@ def data_of(options: argparse.Namespace) -> tuple[list[np.ndarray], Any]:
     size, late = options.rows, options.rows // 4
     count = size + late
     if count <= DIGITS:
-        from sklearn.datasets import load_digits
-
-        bunch: Any = load_digits()
-        images = bunch.data
+        images = digits()[0].astype(float)
     else:
         images = fashion_mnist(None)[0][:count].astype(np.float32)
     rows = images[images.sum(axis=1).argsort()]
@@ -85,9 +83,8 @@ def main() -> None:
     data = data_of(options)
     key = jax.random.key(0)
     began = time.perf_counter()
-    start = fitted(*data, key)
+    pieces, variables, start = parts_of(*data, key)
     print(f"fit: {time.perf_counter() - began:.1f} s", flush=True)
-    pieces, variables = parts_of(*data, key, start)
     tight = 1e-3 if options.float32 else 1e-6
     anchored = Anchored(tolerance=tight, rtol=tight / 10)
     ways: dict[str, Any] = {
@@ -138,18 +135,13 @@ def main() -> None:
     print(f"largest memory of the process: {peak_memory() / 2**10:.1f} GiB")
 
 
-def fitted(slices: list[np.ndarray], relations: Any, key: jax.Array) -> Any:
-    """Returns the maps of `fit`, stacked."""
+def parts_of(
+    slices: list[np.ndarray], relations: Any, key: jax.Array
+) -> tuple[Any, dict[str, Any], Any]:
+    """Returns the problem and its settings, what to differentiate by, and the maps."""
     prepared = aljax.prepare(slices, relations, key=key)
     maps = aljax.fit(slices, relations, key=key).slices()
-    return stack_maps(maps, prepared.problem)
-
-
-def parts_of(
-    slices: list[np.ndarray], relations: Any, key: jax.Array, start: jax.Array
-) -> tuple[Any, dict[str, Any]]:
-    """Returns the problem with its settings, and what to differentiate by."""
-    prepared = aljax.prepare(slices, relations, key=key)
+    start = stack_maps(maps, prepared.problem)
     neighbors = [graph.neighbors for graph in prepared.graphs]
     columns = Encoded([jnp.asarray(rows, start.dtype) for rows in slices], neighbors)
     variables = {
@@ -157,7 +149,7 @@ def parts_of(
         "min_dist": (min_dists, jnp.full(len(slices), 0.1, start.dtype)),
         "columns": (columns.columns, jnp.ones(slices[0].shape[1], start.dtype)),
     }
-    return (prepared.problem, prepared.params), variables
+    return (prepared.problem, prepared.params), variables, start
 
 
 def in_double(

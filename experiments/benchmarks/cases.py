@@ -43,10 +43,6 @@ class Case:
         return {**self.settings, **self.own_settings.get(method, {})}
 
 
-def _all(*cases: Case) -> dict[str, Case]:
-    return {case.name: case for case in cases}
-
-
 ONE_MAP = ("aljax", "umap-learn", "manifolds-rs")
 PARAMETERS = {
     "n_neighbors": [3, 4, 5, 7, 11, 16, 22, 29, 37, 45],
@@ -54,7 +50,7 @@ PARAMETERS = {
     "alignment_window_size": 2,
 }
 
-CASES = _all(
+ALL = (
     Case(
         name="digits_sequence",
         load=lambda: sources.digits_sequence(size=400, step=150),
@@ -94,3 +90,4 @@ CASES = _all(
         seeds=(0,),
     ),
 )
+CASES = {case.name: case for case in ALL}

@@ -1,5 +1,6 @@
 """Reads from a compiled program's text what it sends between devices."""
 
+import math
 import re
 from typing import NamedTuple
 
@@ -47,7 +48,4 @@ def collectives(text: str, devices: int) -> list[Collective]:
 
 
 def _bytes(kind: str, shape: str) -> int:
-    count = 1
-    for length in filter(None, shape.split(",")):
-        count *= int(length)
-    return count * SIZES[kind]
+    return SIZES[kind] * math.prod(map(int, filter(None, shape.split(","))))

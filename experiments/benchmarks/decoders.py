@@ -21,7 +21,7 @@ class Placed:
         embedding: Where it lies.
         held: Rows that were not.
         positions: Where its transform places them.
-        transform: Places more rows; None where there is none.
+        transform: Places more rows.
         model: umap-learn's model, where it made the map.
         curve: a and b of the map's membership curve.
     """
@@ -30,7 +30,7 @@ class Placed:
     embedding: np.ndarray
     held: np.ndarray
     positions: np.ndarray
-    transform: Callable[[np.ndarray], np.ndarray] | None
+    transform: Callable[[np.ndarray], np.ndarray]
     model: Any
     curve: tuple[float, float]
 

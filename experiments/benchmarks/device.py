@@ -20,14 +20,15 @@ import jax.numpy as jnp
 import numpy as np
 
 import aljax
+from aljax import metrics
 from aljax.errors import InputError
-from aljax.graph.exact import nearest
 from aljax.layout import step
 from aljax.layout.optimize import epochs, shifts_of
 from experiments.benchmarks.parts import Row, alone, run_parts
 from experiments.clocks import clocked
 from experiments.data import sources
 from experiments.data.dataset import Dataset
+from experiments.results.records import drawn
 
 ROWS = 1000  # of the first slice, on which quality is measured
 COPIED = 2**28  # numbers that are copied to read the bandwidth
@@ -81,13 +82,9 @@ def row_of(name: str) -> Row:
 
 def quality(data: np.ndarray, placed: np.ndarray) -> Row:
     """Returns trustworthiness, and the share of true neighbors that the map keeps."""
-    rows = np.random.default_rng(0).permutation(len(data))[:ROWS]
-    true, kept = (
-        nearest(table[rows], table, NEIGHBORS + 1)[0][:, 1:] for table in (data, placed)
-    )
-    shared = [len({*a} & {*b}) for a, b in zip(true, kept, strict=True)]
-    trust = aljax.metrics.trustworthiness(data, placed, rows=rows)
-    return {"trust": trust, "kept": float(np.mean(shared)) / NEIGHBORS}
+    options = {"n_neighbors": NEIGHBORS, "rows": drawn(len(data), ROWS)}
+    kept = metrics.neighborhood_preservation(data, placed, **options)
+    return {"trust": metrics.trustworthiness(data, placed, **options), "kept": kept}
 
 
 def bytes_of_epoch(prepared: Any) -> float:

@@ -6,18 +6,16 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
 from experiments.benchmarks.peers import MissingPeerError
 from experiments.benchmarks.race import check_known
-from experiments.results.records import machine, markdown, write_json
+from experiments.results.records import markdown, store
 
 Row = dict[str, Any]
 Part = Callable[[], Sequence[Row]]
 SEEDS = (0, 1, 2)
-RESULTS = Path("results/benchmarks")
 
 
 def run_parts(name: str, *functions: Part, **cases: Part) -> int:
@@ -34,7 +32,7 @@ def run_parts(name: str, *functions: Part, **cases: Part) -> int:
     chosen = parser.parse_args().parts or [*by_name]
     check_known(parser, "part", chosen, by_name)
     warnings.simplefilter("ignore")
-    results: dict[str, Any] = {"machine": machine()}
+    results: dict[str, Any] = {}
     for part in chosen:
         try:
             rows = results[part] = by_name[part]()
@@ -42,9 +40,7 @@ def run_parts(name: str, *functions: Part, **cases: Part) -> int:
             print(f"{part} left out: {missing}")
             continue
         print(f"\n{part}\n\n{markdown(rows)}", flush=True)
-    path = RESULTS / f"{name}.json"
-    write_json(path, results)
-    print(f"\nwritten to {path}")
+    store(name, results)
     return 0
 
 

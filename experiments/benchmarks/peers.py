@@ -6,10 +6,10 @@ A method that is not installed raises `MissingPeerError`, which says how to get 
 
 import importlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
+from unittest import mock
 
 import numpy as np
 
@@ -72,24 +72,6 @@ def aljax_fit(
     return fitted.slices(), fitted.seconds
 
 
-@contextmanager
-def _timed(module: ModuleType, name: str) -> Iterator[list[float]]:
-    """Measures how long each call of a module's function takes."""
-    function, seconds = getattr(module, name), []
-
-    def timed(*arguments: Any, **options: Any) -> Any:
-        began = time.perf_counter()
-        result = function(*arguments, **options)
-        seconds.append(time.perf_counter() - began)
-        return result
-
-    setattr(module, name, timed)
-    try:
-        yield seconds
-    finally:
-        setattr(module, name, function)
-
-
 def umap_learn(
     data: Problem, settings: Mapping[str, Any], seed: int
 ) -> tuple[Maps, Stages]:
@@ -97,7 +79,15 @@ def umap_learn(
     umap = load_peer("umap", "umap-learn==0.5.12")
     if len(data.slices) == 1:
         model = umap.UMAP(random_state=seed, n_jobs=1, **settings)
-        with _timed(umap.umap_, "optimize_layout_euclidean") as seconds:
+        optimize, seconds = umap.umap_.optimize_layout_euclidean, []
+
+        def timed(*arguments: Any, **options: Any) -> Any:
+            began = time.perf_counter()
+            result = optimize(*arguments, **options)
+            seconds.append(time.perf_counter() - began)
+            return result
+
+        with mock.patch.object(umap.umap_, "optimize_layout_euclidean", timed):
             positions = model.fit_transform(data.slices[0])
         return [positions], {"layout": sum(seconds)}
     # `random_state` does not reach its joint stage, `transform_seed` does.

@@ -43,7 +43,7 @@ from experiments.benchmarks.peers import (
 from experiments.clocks import clocked
 from experiments.composition import dataclass_defaults, unknown
 from experiments.data.dataset import Dataset, consecutive
-from experiments.results.records import machine, markdown, means, write_json
+from experiments.results.records import BENCHMARKS, drawn, markdown, means, store
 
 
 def measure(case: Case, dataset: Dataset, maps: Maps) -> dict[str, float]:
@@ -51,7 +51,7 @@ def measure(case: Case, dataset: Dataset, maps: Maps) -> dict[str, float]:
 
     Slices that have too few rows for a measure are no part of its mean.
     """
-    rows = [_rows(case, len(data)) for data in dataset.slices]
+    rows = [drawn(len(data), case.rows) for data in dataset.slices]
     measured_slices = list(zip(dataset.slices, maps, rows, strict=True))
     k = case.n_neighbors
     trust, recall = (
@@ -82,13 +82,6 @@ def measure(case: Case, dataset: Dataset, maps: Maps) -> dict[str, float]:
     if mates:
         measured["displacement"] = displacement(maps, mates)
     return measured
-
-
-def _rows(case: Case, points: int) -> np.ndarray | None:
-    """Returns the rows that quality is measured on, the same for every method."""
-    if case.rows is None or case.rows >= points:
-        return None
-    return np.random.default_rng(0).choice(points, case.rows, replace=False)
 
 
 def run_fresh(case: Case, problem: Problem, method: str) -> dict[str, float]:
@@ -143,9 +136,9 @@ def _fit(method: str, problem: Problem, settings: Any, seed: int) -> tuple[Maps,
     return maps, {"fit": seconds} | stages
 
 
-def _cut(problem: Problem, rows: int = 500) -> Problem:
+def _cut(problem: Problem) -> Problem:
     """Returns a small problem of the same kind, to compile on."""
-    slices = [data[:rows] for data in problem.slices]
+    slices = [data[:500] for data in problem.slices]
     sizes = [len(data) for data in slices]
     # Any will do, but rows without a mate make umap-learn read past its tables.
     relations = [
@@ -155,9 +148,7 @@ def _cut(problem: Problem, rows: int = 500) -> Problem:
     return Problem(slices, relations)
 
 
-def run_case(
-    case: Case, methods: Sequence[str], *, in_fresh: bool = True
-) -> dict[str, Any]:
+def run_case(case: Case, methods: Sequence[str], *, in_fresh: bool) -> dict[str, Any]:
     """Runs all methods of a case; those not installed are left out with a word."""
     dataset = case.load()
     results: dict[str, Any] = {}
@@ -171,12 +162,11 @@ def run_case(
         problem = Problem(dataset.slices, dataset.relations)
         cold = run_fresh(case, problem, method) if in_fresh else {}
         results[method] = warm | cold
-    return {"case": case.name, "machine": machine(), "methods": results}
+    return results
 
 
-def table(results: dict[str, Any]) -> str:
+def table(methods: dict[str, Any]) -> str:
     """Returns the results of a case as a Markdown table; ratios are to ours."""
-    methods = results["methods"]
     ours = methods.get("aljax")
     rows = []
     for method, result in methods.items():
@@ -240,7 +230,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--set", nargs="+", default=[], metavar="NAME=VALUE", help="our own settings"
     )
-    parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
+    parser.add_argument("--out", type=Path, default=BENCHMARKS)
     options = parser.parse_args(arguments)
     check_known(parser, "case", [options.case], CASES)
     try:
@@ -251,9 +241,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     check_known(parser, "method", methods, METHODS)
     warnings.simplefilter("ignore")
     results = run_case(case, methods, in_fresh=not options.no_fresh)
-    path = options.out / f"{case.name}.json"
-    write_json(path, results)
-    print(f"\n{table(results)}\n\nwritten to {path}")
+    print(f"\n{table(results)}")
+    store(case.name, {"case": case.name, "methods": results}, options.out)
     return 0
 
 

@@ -101,14 +101,19 @@ def kill(
     }
 
 
+def free_address() -> str:
+    """Returns an address of this machine at which nothing listens yet."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{probe.getsockname()[1]}"
+
+
 def _commands(arguments: Sequence[str], processes: int) -> list[list[str]]:
     """Returns the command of each process of a run."""
     command = [sys.executable, "-m", "experiments.run", *arguments]
     if processes == 1:
         return [command]
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    address = free_address()
     command += ["distributed=true", f"coordinator={address}", f"processes={processes}"]
     return [[*command, f"process_id={i}"] for i in range(processes)]
 

@@ -10,7 +10,6 @@ writes `results/benchmarks/scale.json`.
 """
 
 import os
-import socket
 import sys
 import tempfile
 from functools import partial
@@ -22,12 +21,13 @@ import numpy as np
 
 import aljax
 import aljax.distributed
-from aljax.graph.exact import nearest
 from aljax.layout.optimize import bytes_of_row, default_shifts, init, run
 from aljax.layout.problem import AlignedProblem, layout_params
 from aljax.layout.sharding import VIRTUAL, mesh_of, place, sharded_loss
 from experiments.benchmarks.collectives import collectives
+from experiments.benchmarks.neighbors import recall_of_others
 from experiments.benchmarks.parts import Row, alone, run_parts
+from experiments.benchmarks.resume import free_address
 from experiments.clocks import clocked, peak_memory
 from experiments.data import sources
 
@@ -179,21 +179,16 @@ def rows() -> list[Row]:
         slices=1, points=points, features=features, clusters=50, seed=0
     )
     data = np.random.default_rng(1).permutation(np.asarray(clusters.slices[0]))
-    sample = np.random.default_rng(0).choice(points, 1000, replace=False)
-    exact = nearest(data[sample], data, NEIGHBORS + 1)[0]
     trust_rows = np.random.default_rng(2).choice(points, 20_000, replace=False)
     table: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
         np.save(f"{folder}/rows.npy", data.astype(np.float32))
         for count in (1, 2, 4):
-            with socket.socket() as probe:
-                probe.bind(("127.0.0.1", 0))
-                address = f"127.0.0.1:{probe.getsockname()[1]}"
+            address = free_address()
             cases = [(folder, address, count, process) for process in range(count)]
             shares = alone(share_of_rows, cases, at_once=count)
             lists = [np.load(f"{folder}/near_{p}.npy") for p in range(count)]
-            listed = np.concatenate(lists, axis=1)[:, sample].T
-            common = [len({*a} & {*b}) for a, b in zip(exact, listed, strict=True)]
+            recall = recall_of_others(data, np.concatenate(lists, axis=1))
             positions = np.load(f"{folder}/positions.npy")
             trust = aljax.metrics.trustworthiness(
                 data[trust_rows], positions[trust_rows], rows=np.arange(1000)
@@ -202,7 +197,7 @@ def rows() -> list[Row]:
             table.append(
                 {"processes": count, "rows each": points // count}
                 | slowest
-                | {"recall": (np.mean(common) - 1) / NEIGHBORS, "trust": trust}
+                | {"recall": recall, "trust": trust}
             )
     return table
 

@@ -11,16 +11,18 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
+import pandas as pd
 
 import aljax
 from experiments.benchmarks.cases import CASES, Case
 from experiments.benchmarks.peers import Problem, aljax_fit
 from experiments.benchmarks.race import measure
 from experiments.data.dataset import Dataset
-from experiments.results.records import machine, markdown, write_json
+from experiments.results.records import BENCHMARKS, markdown, store
 
 HELD = 10  # one row of so many is laid aside
 
@@ -48,16 +50,14 @@ def read_back(rows: np.ndarray, seed: int) -> float:
 
 def spread(of_seeds: Sequence[dict[str, float]]) -> Spread:
     """Returns each measure's mean over seeds, standard deviation and both ends."""
-    summed = {}
-    for name in of_seeds[0]:
-        values = np.array([measures[name] for measures in of_seeds])
-        summed[name] = {
-            "mean": float(values.mean()),
-            "deviation": float(values.std(ddof=1)) if len(values) > 1 else 0.0,
-            "lowest": float(values.min()),
-            "highest": float(values.max()),
-        }
-    return summed
+    table: Any = pd.DataFrame(of_seeds)
+    columns = {
+        "mean": table.mean(),
+        "deviation": table.std().fillna(0),  # of one seed
+        "lowest": table.min(),
+        "highest": table.max(),
+    }
+    return pd.DataFrame(columns).to_dict(orient="index")
 
 
 def table(spreads: Spread) -> str:
@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("cases", nargs="+", choices=sorted(CASES))
     parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
+    parser.add_argument("--out", type=Path, default=BENCHMARKS)
     options = parser.parse_args(arguments)
     for name in options.cases:
         case, dataset = CASES[name], CASES[name].load()
@@ -79,8 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ]
         spreads = spread(of_seeds)
         print(f"\n{name}, {options.seeds} seeds\n\n{table(spreads)}", flush=True)
-        stored = {"machine": machine(), "seeds": of_seeds, "spread": spreads}
-        write_json(options.out / f"seeds_{name}.json", stored)
+        results = {"seeds": of_seeds, "spread": spreads}
+        store(f"seeds_{name}", results, options.out)
     return 0
 
 

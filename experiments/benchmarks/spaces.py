@@ -21,11 +21,10 @@ from scipy.spatial.distance import cdist
 import aljax
 from aljax.layout.spaces import lifted, squared_distance
 from aljax.plot.colors import color_by
-from experiments.benchmarks.parts import RESULTS
 from experiments.benchmarks.peers import load_peer
 from experiments.clocks import clocked
 from experiments.data import sources
-from experiments.results.records import machine, markdown, means, write_json
+from experiments.results.records import markdown, means, store
 
 TURN = 2 * np.pi
 NEIGHBORS = 15
@@ -156,7 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     rows = compare(data, options.seeds)
     print(f"\n{markdown(rows)}")
-    write_json(RESULTS / "spaces.json", {"machine": machine(), "digits": rows})
+    store("spaces", {"digits": rows})
     return 0
 
 

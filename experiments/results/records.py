@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+BENCHMARKS = Path("results/benchmarks")
 RIVALS = ("umap-learn", "manifolds-rs", "openTSNE")
 PACKAGES = ("aljax", "jax", "jaxlib", "numpy", "scipy", "pynndescent", "numba")
 
@@ -26,6 +27,13 @@ def write_json(path: Path, record: Any, *, allow_nan: bool = True) -> None:
     path.write_text(text + "\n", encoding="utf-8")
 
 
+def store(name: str, results: Mapping[str, Any], folder: Path = BENCHMARKS) -> None:
+    """Writes what a benchmark measured, with the machine, and says where."""
+    path = folder / f"{name}.json"
+    write_json(path, {"machine": machine(), **results})
+    print(f"\nwritten to {path}")
+
+
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Writes rows as a table, whose columns are the names of the first."""
     with path.open("w", newline="", encoding="utf-8") as file:
@@ -35,8 +43,8 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def aligned(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Returns rows as text in columns; None and NaN are "-"."""
-    lines = [[*rows[0]], *([*map(_cell, row.values())] for row in rows)]
+    """Returns rows as text in columns."""
+    lines = [[*rows[0]], *([*map(cell, row.values())] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(f"{cell:<{w}}" for cell, w in zip(line, widths, strict=True)).rstrip()
@@ -44,7 +52,8 @@ def aligned(rows: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def _cell(value: Any) -> str:
+def cell(value: Any) -> str:
+    """Returns a value as tables show it; None and NaN are "-"."""
     if isinstance(value, float):
         return "-" if math.isnan(value) else f"{value:.4f}"
     return "-" if value is None else str(value)
@@ -93,6 +102,13 @@ def machine() -> dict[str, Any]:
         "versions": versions(PACKAGES + RIVALS),
         "date": time.strftime("%Y-%m-%d"),
     }
+
+
+def drawn(points: int, most: int | None) -> np.ndarray | None:
+    """Returns the rows that stand for all in a measure, None where all are measured."""
+    if most is None or points <= most:
+        return None
+    return np.random.default_rng(0).choice(points, most, replace=False)
 
 
 def mean(values: Iterable[float]) -> float:

@@ -81,16 +81,16 @@ def summary(dataset: Dataset) -> str:
 def measure(dataset: Dataset, embedding: AlignedEmbedding) -> Measures:
     """Returns the measures of a finished run."""
     maps = embedding.slices()
-    labels, rows = dataset.labels, [_drawn(len(y)) for y in maps]
+    labels, rows = dataset.labels, [records.drawn(len(y), MEASURED) for y in maps]
     if labels is None or len(np.unique(np.concatenate(labels))) > CLASSES:
         labels = [None] * len(maps)
     return Measures(
         trustworthiness=trustworthiness(dataset.slices, maps),
         accuracy=[
-            metrics.knn_accuracy(y, classes, n_neighbors=LABEL_NEIGHBORS, rows=drawn)
+            metrics.knn_accuracy(y, classes, n_neighbors=LABEL_NEIGHBORS, rows=chosen)
             if classes is not None and len(y) / 2 > LABEL_NEIGHBORS
             else math.nan
-            for y, classes, drawn in zip(maps, labels, rows, strict=True)
+            for y, classes, chosen in zip(maps, labels, rows, strict=True)
         ],
         displacement=[
             metrics.displacement(maps, {pair: embedding.relations[pair]})
@@ -102,11 +102,12 @@ def measure(dataset: Dataset, embedding: AlignedEmbedding) -> Measures:
 
 def trustworthiness(data: Sequence[np.ndarray], maps: Sequence[np.ndarray]) -> Numbers:
     """Returns each map's trustworthiness, NaN for slices that are too small."""
+    rows = (records.drawn(len(y), MEASURED) for y in maps)
     return [
-        metrics.trustworthiness(x, y, n_neighbors=TRUST_NEIGHBORS, rows=_drawn(len(y)))
+        metrics.trustworthiness(x, y, n_neighbors=TRUST_NEIGHBORS, rows=chosen)
         if len(y) / 2 > TRUST_NEIGHBORS
         else math.nan
-        for x, y in zip(data, maps, strict=True)
+        for x, y, chosen in zip(data, maps, rows, strict=True)
     ]
 
 
@@ -126,13 +127,6 @@ def frame_of(
             apart = metrics.frame_displacement(data, maps, lag=lag)
             measured[f"apart_{lag}"] = apart
     return measured
-
-
-def _drawn(points: int) -> np.ndarray | None:
-    """Returns the rows that stand for a slice's, None for all."""
-    if points <= MEASURED:
-        return None
-    return np.random.default_rng(0).choice(points, MEASURED, replace=False)
 
 
 def graph_recall(fitted: AlignedEmbedding) -> float | None:
@@ -176,24 +170,20 @@ def table(dataset: Dataset, measures: Measures) -> str:
     moved = [*measures.displacement, math.nan]
     columns = zip(measures.trustworthiness, measures.accuracy, moved, strict=True)
     for title, data, values in zip(titles, dataset.slices, columns, strict=True):
-        lines.append(_line(title, width, str(len(data)), [*map(_cell, values)]))
+        lines.append(_line(title, width, str(len(data)), [*map(records.cell, values)]))
     means = measures.means().values()
-    lines.append(_line("mean", width, "", [*map(_cell, means)]))
+    lines.append(_line("mean", width, "", [*map(records.cell, means)]))
     rule = "-" * max(map(len, lines))
     key = [KEY, DRAWN] if max(map(len, dataset.slices)) > MEASURED else [KEY]
     if measures.frame:
-        frame = ", ".join(f"{k} {_cell(value)}" for k, value in measures.frame.items())
-        key.insert(0, f"frame: {frame}")
+        frame = [f"{k} {records.cell(value)}" for k, value in measures.frame.items()]
+        key.insert(0, f"frame: {', '.join(frame)}")
     return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1], "", *key])
 
 
 def _line(title: str, width: int, rows: str, values: Sequence[str]) -> str:
     cells = "".join(f"  {value:>12}" for value in values)
     return f"{title:<{width}}  {rows:>6}{cells}"
-
-
-def _cell(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.4f}"
 
 
 def record(
