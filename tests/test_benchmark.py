@@ -42,13 +42,24 @@ def test_a_case_is_measured_printed_and_stored(tmp_path, capsys):
     assert stored["machine"]["versions"]["jax"]
 
 
-def test_the_problem_of_a_fresh_process_is_the_same(tmp_path):
+def test_a_fresh_process_calls_the_method_with_the_same_arguments(monkeypatch):
+    calls = []
+
+    def wait(command):
+        assert command[-2] == "experiments.benchmarks.fresh"
+        fresh.main(command[-1])
+        return 2.0, 3.0
+
+    monkeypatch.setattr(race, "_wait", wait)
+    monkeypatch.setitem(peers.METHODS, "absent", lambda *call: calls.append(call))
     data = CASE.load()
     problem = Problem(data.slices, data.relations)
-    fresh.save(problem, tmp_path / "problem.npz")
-    again = fresh.load(tmp_path / "problem.npz")
+    measured = race.run_fresh(CASE, problem, "absent")
+    assert measured == {"fresh_seconds": 2.0, "peak_mib": 3.0}
+    ((again, settings, seed),) = calls
     np.testing.assert_array_equal(again.slices[1], problem.slices[1])
     assert [dict(r) for r in again.relations] == [dict(r) for r in problem.relations]
+    assert (settings, seed) == (CASE.settings, 0)
 
 
 @pytest.mark.parametrize(

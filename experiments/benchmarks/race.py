@@ -13,6 +13,7 @@ import argparse
 import dataclasses
 import json
 import os
+import pickle
 import subprocess
 import sys
 import tempfile
@@ -31,7 +32,6 @@ from aljax.metrics import (
     neighborhood_preservation,
     trustworthiness,
 )
-from experiments.benchmarks import fresh
 from experiments.benchmarks.cases import CASES, Case
 from experiments.benchmarks.peers import (
     COMPILED_BY_SHAPE,
@@ -87,11 +87,11 @@ def measure(case: Case, dataset: Dataset, maps: Maps) -> dict[str, float]:
 def run_fresh(case: Case, problem: Problem, method: str) -> dict[str, float]:
     """Fits in processes of their own; returns their seconds and peak memory."""
     with tempfile.TemporaryDirectory() as folder:
-        data, settings = Path(folder, "data.npz"), Path(folder, "settings.json")
-        fresh.save(problem, data)
-        settings.write_text(json.dumps(case.settings_of(method)))
+        call = method, problem, case.settings_of(method), case.seeds[0]
+        path = Path(folder, "call.pickle")
+        path.write_bytes(pickle.dumps(call))
         command = [sys.executable, "-W", "ignore", "-m", "experiments.benchmarks.fresh"]
-        command += [method, str(data), str(settings), str(case.seeds[0])]
+        command += [str(path)]
         runs = [_wait(command) for _ in range(case.fresh_runs)]
     seconds, peaks = zip(*runs, strict=True)
     return {"fresh_seconds": float(np.median(seconds)), "peak_mib": max(peaks)}
