@@ -12,6 +12,7 @@ noise.  The maps follow the weights by epochs at a low rate.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -21,12 +22,12 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from aljax.fit import Prepared, optimize
-from aljax.layout import aligned_loss, draw_shifts
+from aljax.layout import aligned_loss, draw_shifts, hypergradient
 from aljax.layout.optimize import shifts_of
 from aljax.relations.mates import Mates
 from aljax.selection import hide_members, split
 from aljax.sweep import SweepProblem
-from experiments.tasks.training import Held, Training, anchored, train
+from experiments.tasks.training import Derivative, Training, anchored, train
 
 NOBODY = Mates(np.zeros(0, int), np.zeros(0, int))
 OWN = 0.3  # share of the common pace at which the slices' own weights move
@@ -106,13 +107,13 @@ def learn_weights(
     outer = HiddenMates(pairs, prepared.problem, params, shifts, jnp.asarray(cost))
     start = laid_out(prepared, params, key).maps
 
-    def hold(logs: Array, count: int, maps: Array | None) -> Held:
+    def hold(logs: Array, count: int, maps: Array | None) -> Derivative:
         del count
         pieces = weighed(prepared.problem, params, logs)
-        adjoint, initial = anchored(
-            training, pieces, start if maps is None else maps, key
-        )
-        return Held(prepared.problem, params, initial, weighed, adjoint, outer)
+        initial = start if maps is None else maps
+        adjoint, initial = anchored(training, pieces, initial, key)
+        options = {"start": initial, "through": weighed, "adjoint": adjoint}
+        return partial(hypergradient, outer, prepared.problem, params, **options)
 
     logs, report = train(jnp.zeros(1 + len(places)), hold, training=training)
     return np.asarray(weighed(None, params, logs)[1].alignment_regularisation), report

@@ -38,6 +38,7 @@ from experiments.settings import RunSettings
 NEIGHBORS = 15
 Rows = list[Float[Array, "_ features"]]
 Links = Sequence[dict[int, int]] | None
+Derivative = Callable[..., Any]  # `aljax.hypergradient` of all but what is trained
 ADJOINTS: dict[str, Any] = {
     "anchored": Anchored,
     "implicit": Implicit,
@@ -163,26 +164,6 @@ class Outer(eqx.Module):
         return self.loss([stacked[:, place].T for stacked, place in pairs], self.batch)
 
 
-class Held(NamedTuple):
-    """The graphs and mates of a search, held while gradients are taken.
-
-    Attributes:
-        problem: The graphs and mates.
-        params: The settings that change no shape.
-        start: The stacked maps to start from.
-        through: Puts what is trained into the problem.
-        adjoint: With its anchor, if it has one.
-        outer: The loss of the maps.
-    """
-
-    problem: Any
-    params: Any
-    start: Array
-    through: Any
-    adjoint: Any
-    outer: Any
-
-
 class Encoding(NamedTuple):
     """Searches neighbors, mates and a start for rows as they are encoded now.
 
@@ -201,8 +182,8 @@ class Encoding(NamedTuple):
     training: Training
     key: Array
 
-    def __call__(self, encoder: Any, count: int, maps: Array | None) -> Held:
-        """Returns what is held from a step on.
+    def __call__(self, encoder: Any, count: int, maps: Array | None) -> Derivative:
+        """Returns the derivative by an encoder, whose graphs and mates are held.
 
         Args:
             encoder: Encodes rows; a list has one for each slice.
@@ -225,8 +206,15 @@ class Encoding(NamedTuple):
         through = Encoded(self.data, [listed.indices for listed in knn])
         pieces = through(prepared.problem, prepared.params, encoder)
         adjoint, start = anchored(self.training, pieces, prepared.state.maps, key)
-        outer = Outer(self.loss, batch, places)
-        return Held(prepared.problem, prepared.params, start, through, adjoint, outer)
+        return partial(
+            aljax.hypergradient,
+            Outer(self.loss, batch, places),
+            prepared.problem,
+            prepared.params,
+            start=start,
+            through=through,
+            adjoint=adjoint,
+        )
 
 
 def anchored(training: Training, pieces: Any, start: Array, key: Array) -> Any:
@@ -240,7 +228,7 @@ def anchored(training: Training, pieces: Any, start: Array, key: Array) -> Any:
 
 def train(
     module: Any,
-    hold: Callable[[Any, int, Array | None], Held],
+    hold: Callable[[Any, int, Array | None], Derivative],
     *,
     training: Training,
     penalty: Callable[[Any], Float[Array, ""]] | None = None,
@@ -249,8 +237,8 @@ def train(
 
     Args:
         module: A tree of arrays, such as an Equinox module.
-        hold: For `module`, the number of a step and the last maps (None at first), what
-            is held until the next search.
+        hold: For `module`, the number of a step and the last maps (None at first), the
+            derivative that is taken until the next search.
         training: How long and how fast.
         penalty: Of `module`, added to the loss.
     """
@@ -258,19 +246,12 @@ def train(
     rate = optax.cosine_decay_schedule(training.rate, training.steps)
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate))
     state = optimizer.init(eqx.filter(module, eqx.is_inexact_array))
-    losses, saddles, clock, held, maps = [], 0, [time.perf_counter()], None, None
+    losses, saddles, clock, maps = [], 0, [time.perf_counter()], None
+    differentiate = hold(module, 0, maps)
     for count in range(training.steps):
-        if held is None or count % training.refresh == 0:
-            held = hold(module, count, maps)
-        derivative = aljax.hypergradient(
-            held.outer,
-            held.problem,
-            held.params,
-            start=held.start,
-            of=module,
-            through=held.through,
-            adjoint=held.adjoint,
-        )
+        if count and count % training.refresh == 0:
+            differentiate = hold(module, count, maps)
+        derivative = differentiate(of=module)
         losses.append(float(derivative.value))
         gradient, maps = derivative.gradient, derivative.solution.maps
         if penalty is not None:
