@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from aljax.errors import InputError, nearest_name
 from experiments.composition import CONFIG, SECTIONS, choices, dataclass_defaults
-from experiments.data.sources import own_files
+from experiments.data.files import own_files
 from experiments.data.tables import own_table
 from experiments.settings import RunSettings
 
@@ -42,7 +42,8 @@ def usage(words: Sequence[str] = ()) -> str:
     Raises:
         InputError: No setting has such a word.
     """
-    details = {"experiment": _experiments, "data": _data, "task": _tasks}
+    details = {"experiment": partial(_described, "experiment"), "data": _data}
+    details["task"] = _tasks
     if words:
         return "\n\n".join(details.get(word, partial(_lines, word))() for word in words)
     groups = choices()
@@ -108,24 +109,23 @@ def sentences(documented: Any) -> dict[str, str]:
     return sentence_of
 
 
-def _experiments() -> str:
-    names = choices()["experiment"]
-    lines = {f"experiment={name}": _describe("experiment", name) for name in names}
-    return _section("experiment:", lines)
+def _described(group: str) -> str:
+    """Describes each choice of a group."""
+    names = choices()[group]
+    lines = {f"{group}={name}": _describe(group, name) for name in names}
+    return _section(f"{group}:", lines)
 
 
 def _data() -> str:
     """Describes each choice of `data`, and lists its settings with their defaults."""
-    names = choices()["data"]
-    lines = {f"data={name}": _describe("data", name) for name in names}
     listed = {}
-    for name in names:
+    for name in choices()["data"]:
         options = _read(CONFIG.parent / "data" / f"{name}.yaml", "source")
         words = [f"data.{key}={_as_yaml(value)}" for key, value in options.items()]
         if words:
             listed[f"data={name}"] = " ".join(words)
     settings = _section("Their settings (??? has to be given):", listed)
-    return "\n\n".join([_section("data:", lines), settings])
+    return "\n\n".join([_described("data"), settings])
 
 
 def _describe(group: str, name: str) -> str:

@@ -161,7 +161,7 @@ def own_table(path: Path) -> Any:
 
 
 def test_a_table_that_is_cut_or_altered_is_refused_or_numbers(tmp_path):
-    pytest.importorskip("pandas", reason=tables.INSTALL)
+    pytest.importorskip("pandas", reason="run: pip install 'aljax[frames]'")
     path = tmp_path / "table.csv"
     content = b"year,who,x\n1,a,.5\n1,b,2\n2,a,3\n"
     for found in outcomes(path, lambda: own_table(path), "`", altered(content)):
@@ -169,8 +169,8 @@ def test_a_table_that_is_cut_or_altered_is_refused_or_numbers(tmp_path):
 
 
 def test_a_parquet_that_is_cut_or_altered_is_refused_or_numbers(tmp_path):
-    pandas = pytest.importorskip("pandas", reason=tables.INSTALL)
-    pytest.importorskip("pyarrow", reason=tables.INSTALL)
+    pandas = pytest.importorskip("pandas", reason="run: pip install 'aljax[frames]'")
+    pytest.importorskip("pyarrow", reason="run: pip install 'aljax[frames]'")
     path = tmp_path / "table.parquet"
     frame = pandas.DataFrame({"year": [1, 1, 2], "who": [*"aba"], "x": [0.5, 2, 3]})
     frame.to_parquet(path)

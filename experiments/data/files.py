@@ -39,13 +39,22 @@ def natural_order(name: str) -> list[str | int]:
     return [int(part) if i % 2 else part.casefold() for i, part in enumerate(parts)]
 
 
-def read_dataset(
+def own_files(
+    *,
     path: str,
     relations: str | None,
     labels: str | None,
     share: Share | None = None,
 ) -> Dataset:
-    """Reads slices with their relations and labels; for the arguments see `read_data`.
+    """Reads a user's own arrays: a folder with one `.npy` for each slice, or an `.npz`.
+
+    Slices are in the natural order of the names; a single one needs no relations.
+
+    Args:
+        path: A folder with one .npy for each slice, an .npz, or a lone .npy.
+        relations: A JSON list of objects {"row of t": row of t+1}.
+        labels: One array of labels for each slice, in the formats of the data.
+        share: See `read_data`.
 
     Raises:
         InputError: A file is missing or cannot be read, or the files do not fit.

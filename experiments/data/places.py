@@ -1,6 +1,5 @@
 """Places of files, local or by a URL of fsspec, and a look if they stay the same."""
 
-import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ import numpy as np
 from aljax.errors import InputError
 from aljax.spreads import few_of
 from experiments.data.archives import short
+from experiments.data.packages import shipped
 
 # By these file systems tell that a file is another than before.
 STAMPS = (
@@ -93,16 +93,9 @@ def needed(module: str) -> Any:
     """Returns a module of the extra `stores`.
 
     Raises:
-        InputError: It is not installed.
+        InputError: It is not installed, or lacks what it imports itself.
     """
-    package = module.partition(".")[0]
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        remedy = "To install it, run: pip install 'aljax[stores]'"
-        raise InputError(
-            "data", f"needs {package}", f"{package} to be installed", remedy
-        ) from error
+    return shipped(module, module.partition(".")[0], setting="data", extra="stores")
 
 
 @contextmanager

@@ -140,44 +140,17 @@ def _by_ink(pixels: np.ndarray, classes: np.ndarray, size: int, step: int) -> Da
     )
 
 
-def own_files(
-    *,
-    path: str,
-    relations: str | None,
-    labels: str | None,
-    share: files.Share | None = None,
-) -> Dataset:
-    """Reads a user's own arrays: a folder with one `.npy` for each slice, or an `.npz`.
-
-    Slices are in the natural order of the names; a single one needs no relations.
-
-    Args:
-        path: A folder with one .npy for each slice, an .npz, or a lone .npy.
-        relations: A JSON list of objects {"row of t": row of t+1}.
-        labels: One array of labels for each slice, in the formats of the data.
-        share: See `files.read_data`.
-    """
-    return files.read_dataset(path, relations, labels, share)
-
-
 LOADERS: dict[str, Callable[..., Dataset]] = {
     loader.__name__: loader
     for loader in (
         *(digits_sequence, digits_parameters, fashion, fashion_whole, fashion_growing),
         *(diabetes, mnist, drifting_clusters, sequences.gaussians, sequences.walk),
         *(sequences.sorts, sequences.fashion_noise, sequences.network_states),
-        *(
-            sequences.gapminder,
-            sequences.branching_cells,
-            baseball,
-            senate,
-            countries,
-            freedom,
-            speeches,
-        ),
+        *(sequences.gapminder, sequences.branching_cells, baseball, senate),
+        *(countries, freedom, speeches),
     )
 } | {
-    "files": own_files,
+    "files": files.own_files,
     "table": own_table,
     "zarr": stores.zarr_store,
     "parquet": stores.parquet_folder,
@@ -213,8 +186,7 @@ def load_share(share: files.Share, source: Any = None, **options: Any) -> Datase
     if SHARE in inspect.signature(loader).parameters:
         return loader(**options, share=share)
     dataset = loader(**options)
-    names = [title or str(t) for t, title in enumerate(dataset.titles)]
-    share(dict(zip(names, map(len, dataset.slices), strict=True)))
+    share(dict(zip(dataset.names, map(len, dataset.slices), strict=True)))
     return dataset
 
 

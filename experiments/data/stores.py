@@ -20,7 +20,7 @@ from aljax.spreads import few_of
 from experiments.data.dataset import Dataset
 from experiments.data.files import Share, fixed, natural_order, related
 from experiments.data.places import Place, needed, told
-from experiments.data.tables import as_ids, as_labels
+from experiments.data.tables import as_ids, as_labels, check_column
 
 BLOCK = 2**25  # bytes that are read at once, or one chunk if that is larger
 ROWS = 2**16  # rows of a Parquet file that are read at once
@@ -262,16 +262,9 @@ class ParquetFolder:
         """
         first, *_ = types.values()
         named = [name for name in self.group_columns.values() if name is not None]
-        settings = {
-            "data.id": self.group_columns["ids"],
-            "data.label": self.group_columns["labels"],
-        }
-        for setting, column in settings.items():
-            if column is not None and column not in first:
-                hint = nearest_name(column, [*first])
-                raise InputError(
-                    setting, f"is {column!r}", "the name of a column", hint
-                )
+        for setting, kind in (("data.id", "ids"), ("data.label", "labels")):
+            if (column := self.group_columns[kind]) is not None:
+                check_column(setting, column, [*first])
         others = [name for name in first if name not in named]
         chosen = others if features is None else [*map(str, features)]
         for column in chosen:

@@ -23,6 +23,7 @@ from experiments.data.columns import (
 )
 from experiments.data.dataset import Dataset, coupled
 from experiments.data.dates import in_order
+from experiments.data.packages import shipped
 
 FEWEST = 3  # rows of the largest slice
 HEAD = 4096  # bytes in which an encoding shows
@@ -32,7 +33,6 @@ SEPARATORS = ";\t|,^~: "
 PACKED = {b"\x1f\x8b": "gzip", b"PK\3\4": "zip"}
 ALPHABETS = "cp1251 for Cyrillic, shift-jis for Japanese, gb18030 for Chinese"
 RAGGED = re.compile(r"Expected \d+ fields in line (\d+), saw \d+")
-INSTALL = "pip install 'aljax[frames]'"
 # The library's names of what are columns here.
 SETTINGS = {
     "values": "data.features",
@@ -90,10 +90,10 @@ def own_table(
     columns = {"slice": slice, "id": id, "label": label}
     aside = {name: column for name, column in columns.items() if column is not None}
     for setting, column in aside.items():
-        _check_column(f"data.{setting}", column, names)
+        check_column(f"data.{setting}", column, names)
     for setting, chosen in (("features", features), ("leave_out", leave_out)):
         for column in chosen or ():
-            _check_column(f"data.{setting}", str(column), names)
+            check_column(f"data.{setting}", str(column), names)
     notes: list[str] = []
     frame = _in_slices(frame, slice, missing, notes)
     unused = {*aside.values()} if features is None else set()
@@ -205,11 +205,7 @@ def _read_frame(path: str, options: Mapping[str, Any]) -> Any:
     if not file.is_file():
         got = f"is {path}, which is not there (in {Path.cwd()})"
         raise InputError("data.path", got, "a .csv or .parquet file")
-    try:
-        import pandas as pd
-    except ImportError as error:
-        expected, remedy = "pandas to be installed", f"To install it, run: {INSTALL}"
-        raise InputError("data", "is table", expected, remedy) from error
+    pd = shipped("pandas", "pandas", setting="data", extra="frames")
     options = options if file.suffix == ".csv" else {}
     try:
         if file.suffix == ".csv" and not {"encoding", "compression"} & {*options}:
@@ -297,7 +293,8 @@ def _mended(file: Path, options: Mapping[str, Any], error: str = "") -> str:
     return f"Say how it is written, as in {csv_options({'sep': ';'})}." if error else ""
 
 
-def _check_column(setting: str, column: str, names: Sequence[str]) -> None:
+def check_column(setting: str, column: str, names: Sequence[str]) -> None:
+    """Checks that a table has a column; an error says the nearest one."""
     if column not in names:
         hint = nearest_name(column, names)
         raise InputError(setting, f"is {column!r}", "the name of a column", hint)
