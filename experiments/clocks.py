@@ -43,23 +43,19 @@ def peak_memory() -> float:
 
 
 @contextmanager
-def told() -> Iterator[None]:
-    """Prints the warnings of a stage after it, below its progress bar."""
+def stage(
+    name: str, seconds: dict[str, float], interrupts: Interrupts
+) -> Iterator[None]:
+    """Writes down how long a stage takes, and stops after it where that was asked.
+
+    Its warnings are printed after it, below its progress bar.
+    """
+    start = time.perf_counter()
     with warnings.catch_warnings(record=True) as heard:
         try:
             yield
         finally:
             for warning in heard:
                 print(f"warning: {warning.message}", file=sys.stderr)
-
-
-@contextmanager
-def stage(
-    name: str, seconds: dict[str, float], interrupts: Interrupts
-) -> Iterator[None]:
-    """Writes down how long a stage takes, and stops after it where that was asked."""
-    start = time.perf_counter()
-    with told():
-        yield
     seconds[name] = time.perf_counter() - start
     interrupts.check()

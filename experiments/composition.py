@@ -155,7 +155,8 @@ def _explained(overrides: Sequence[str], config: Path) -> Iterator[None]:
         remedy = f"Add {name}=..., which `--help {name}` explains."
         raise InputError(name, "must be given", "a value", remedy) from error
     except COMPOSITION_ERRORS as error:
-        if _has_several(error):
+        # Hydra has one class for all errors of composition.
+        if isinstance(error, HydraException) and "--multirun" in str(error):
             expected = "one value; a list, with a value for each slice, stands in "
             expected += "brackets, as in layout.min_dist=[0.1,0.2]"
             got = f"does not compose: {_first_line(error)}"
@@ -165,11 +166,6 @@ def _explained(overrides: Sequence[str], config: Path) -> Iterator[None]:
         reason = _first_line(error) or _first_line(error.__cause__)
         got = f"is {config}, which does not compose: {reason.rstrip('.')}"
         raise InputError("--config", got, "settings") from error
-
-
-def _has_several(error: BaseException | None) -> bool:
-    # Hydra has one class for all errors of composition.
-    return isinstance(error, HydraException) and "--multirun" in str(error)
 
 
 def _key(text: str) -> str:
@@ -279,7 +275,7 @@ def _check_path(path: Sequence[str], settings: Mapping[str, Any]) -> None:
             raise InputError(".".join(path), "is not a setting", "a setting", hint)
         if name not in section:
             # The section may be missing, or the name misspelt within it.
-            inside = [full for full in _dotted(settings) if full.endswith(f".{name}")]
+            inside = [s for s, _ in dotted(settings) if s.endswith(f".{name}")]
             if inside:
                 raise unknown(".".join(path), inside)
             names = [".".join([*path[:depth], str(other)]) for other in section]
@@ -287,10 +283,10 @@ def _check_path(path: Sequence[str], settings: Mapping[str, Any]) -> None:
         section = section[name]
 
 
-def _dotted(settings: Mapping[str, Any], above: str = "") -> Iterator[str]:
-    """Yields the full names of all settings that stand in a section."""
+def dotted(settings: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields settings by their full names, such as "graph.n_neighbors"."""
     for name, value in settings.items():
         if isinstance(value, Mapping):
-            yield from _dotted(value, f"{above}{name}.")
+            yield from dotted(value, f"{above}{name}.")
         else:
-            yield f"{above}{name}"
+            yield f"{above}{name}", value

@@ -32,7 +32,7 @@ def compare(name: str, overrides: list[str], seeds: int) -> None:
     arguments = ["experiment=alignment_weights", f"data={name}", *overrides]
     built = settings.build(composition.compose(arguments))
     dataset = sources.load(**built.data)
-    problem = SweepProblem(dataset.slices, dataset.relations, scale=dataset.scale)
+    problem = dataset.sweep()
     print(f"{name}: {[*map(len, dataset.slices)][:3]}..., {len(dataset.slices)} slices")
     keys = [jax.random.key(seed) for seed in range(1, 1 + seeds)]
     default = problem.alignment.alignment_regularisation

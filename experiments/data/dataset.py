@@ -12,6 +12,7 @@ from aljax.distributed import agreement
 from aljax.graph.slices import slices_of
 from aljax.relations.mates import Mates, Relations
 from aljax.relations.read import read_relations
+from aljax.sweep import SweepProblem
 
 SUM = "2-"  # begins a digest of the present form
 
@@ -45,6 +46,21 @@ class Dataset:
     columns: tuple[str, ...] | None = None
     scale: str | None = None
     sums: Sequence[str] | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The slices' titles, or their numbers."""
+        return tuple(title or str(t) for t, title in enumerate(self.titles))
+
+    @property
+    def slice_labels(self) -> tuple[str, ...] | None:
+        """The slices' names, if any has a title."""
+        return self.names if any(self.titles) else None
+
+    def sweep(self, **configs: Any) -> SweepProblem:
+        """Returns the problem of laying these slices out under many settings."""
+        options = {"scale": self.scale, **configs}
+        return SweepProblem(self.slices, self.relations, **options)
 
     def described(self, maps: AlignedEmbedding) -> AlignedEmbedding:
         """Returns maps of these slices, in the units and with the names of the file."""

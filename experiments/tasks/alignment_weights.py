@@ -83,9 +83,7 @@ def run(settings: RunSettings, interrupts: Interrupts) -> Path:
     dataset = sources.take(settings.data)
     if len(dataset.slices) < 2:
         raise InputError("data", "has a single slice", "at least 2, which mates link")
-    problem = SweepProblem(
-        dataset.slices, dataset.relations, scale=dataset.scale, **settings.configs
-    )
+    problem = dataset.sweep(**settings.configs)
     key, fresh_key = jax.random.split(jax.random.key(settings.seed))
     weights, report = learn_weights(problem, key=key, training=training, **options)
     interrupts.check()

@@ -35,6 +35,7 @@ from aljax.distributed.ties import graphs_ahead
 from aljax.errors import InputError
 from aljax.layout.problem import layout_params
 from experiments.clocks import CompileClock, stage
+from experiments.composition import dotted
 from experiments.data import sources
 from experiments.data.dataset import Dataset, consecutive
 from experiments.interrupts import Interrupts
@@ -42,7 +43,7 @@ from experiments.results import contents, report, resume
 from experiments.results.folder import check_writable, folder_beside
 from experiments.settings import RunSettings, build
 from experiments.tasks import selection
-from experiments.tasks.fit import Result, bar, described, finish, labels
+from experiments.tasks.fit import Result, bar, described, finish
 from experiments.tasks.perform import keep_compiled
 from experiments.tasks.watch import Watch, leave
 
@@ -80,7 +81,7 @@ def perform(
     connect(settings, interrupts)
     agreement = Agreement("run", interrupts.check)
     with _all_or_none(agreement, interrupts), Watch(agreement, settings.timeout):
-        same = {name: v for name, v in _flat(composed) if name not in OWN + PLACES}
+        same = {name: v for name, v in dotted(composed) if name not in OWN + PLACES}
         # In this order: the setting `devices` is None here, those of JAX count.
         agreement.same("settings", same | setup_here())
         keep_compiled(settings.compilation_cache)
@@ -105,15 +106,6 @@ def connect(settings: RunSettings, interrupts: Interrupts) -> None:
         heartbeat_timeout_seconds=seconds,
         shutdown_timeout_seconds=seconds,
     )
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields settings by their full names, such as "graph.n_neighbors"."""
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def _check(settings: RunSettings) -> None:
@@ -200,7 +192,7 @@ def run(
                 key=jax.random.key(settings.seed),
                 **settings.configs,
                 scale=dataset.scale,
-                slice_labels=labels(dataset) if any(dataset.titles) else None,
+                slice_labels=dataset.slice_labels,
                 progress=progress,
                 checkpoints=checkpoints,
             )
@@ -274,7 +266,7 @@ def whole(
         history=history,
         pinned=[None] * count,
         point_weights=[None] * count,
-        slice_labels=tuple(labels(dataset)) if any(dataset.titles) else None,
+        slice_labels=dataset.slice_labels,
         columns=None,
         graph=settings.graph,
         layout=settings.layout,

@@ -127,7 +127,7 @@ def fit(
             key=jax.random.key(settings.seed),
             **settings.configs,
             scale=dataset.scale,
-            slice_labels=labels(dataset)[:first] if any(dataset.titles) else None,
+            slice_labels=dataset.slice_labels and dataset.slice_labels[:first],
             progress=progress,
             checkpoints=checkpoints,
             devices=settings.devices,
@@ -141,15 +141,10 @@ def fit(
             dataset.slices[t],
             leading_to(dataset.relations, t),
             key=jax.random.fold_in(key, t),
-            slice_label=labels(dataset)[t],
+            slice_label=dataset.names[t],
         )
         interrupts.check()
     return embedding
-
-
-def labels(dataset: Dataset) -> list[str]:
-    """Returns the slices' titles, or their numbers."""
-    return [title or str(t) for t, title in enumerate(dataset.titles)]
 
 
 @contextmanager

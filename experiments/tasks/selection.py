@@ -21,7 +21,6 @@ from tqdm import tqdm
 from aljax import AlignmentConfig
 from aljax.plot.colors import PALETTE
 from aljax.selection import WEIGHT, Selection, select_alignment
-from aljax.sweep import SweepProblem
 from experiments import composition, settings
 from experiments.data import sources
 from experiments.data.dataset import related_by_ids
@@ -55,9 +54,7 @@ def resolved(
         return built, None
     loaded = sources.load(**built.data)
     dataset = related_by_ids(loaded) if built.by_ids else loaded
-    problem = SweepProblem(
-        dataset.slices, dataset.relations, scale=dataset.scale, **built.configs
-    )
+    problem = dataset.sweep(**built.configs)
     print(f"{built.name}: {WEIGHT} is chosen by mates that are hidden", flush=True)
     with tqdm(desc="layouts", leave=False) as line:
 
@@ -144,9 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         dataset = sources.load(**built.data)
     except ValueError as error:
         parser.error(str(error))
-    problem = SweepProblem(
-        dataset.slices, dataset.relations, scale=dataset.scale, **built.configs
-    )
+    problem = dataset.sweep(**built.configs)
     chosen = select_alignment(problem, key=jax.random.key(0), n_seeds=options.seeds)
     print(f"chosen: {chosen.why}")
     write(chosen, options.out / options.data, heading=options.data)

@@ -61,9 +61,7 @@ def run(settings: RunSettings, interrupts: Interrupts) -> Path:
     size = report.summary(dataset)
     print(f"{settings.name}: {len(chosen)} settings of {size}", flush=True)
     began = time.perf_counter()
-    problem = SweepProblem(
-        dataset.slices, dataset.relations, scale=dataset.scale, **settings.configs
-    )
+    problem = dataset.sweep(**settings.configs)
     _lay_out(problem, chosen, store, task, interrupts)
     if task.get("row") is not None:
         return folder
