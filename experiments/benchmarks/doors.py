@@ -11,15 +11,14 @@ its seconds.  Sequences whose packages are missing are left out.
 """
 
 import sys
-import time
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
 import scipy.sparse
-from sklearn.datasets import load_digits
 from sklearn.metrics import pairwise_distances
 
 import aljax
@@ -28,6 +27,7 @@ from aljax.graph.neighbors import find_neighbors
 from aljax.relations.mates import Mates
 from aljax.relations.strengths import relate
 from experiments.benchmarks.parts import Row, run_parts
+from experiments.clocks import clocked
 from experiments.data import sequences, sources
 from experiments.data.baseball import baseball
 from experiments.data.countries import countries, freedom
@@ -143,17 +143,15 @@ def guesses() -> list[Row]:
 
 def sets() -> list[Row]:
     """Reads the recall of the nearest 15 in metrics of sets, and pynndescent's."""
-    digits: Any = load_digits()
-    bits = (digits.data > 7).astype(np.float32)
+    bits = (sources.digits()[0] > 7).astype(np.float32)
     table = []
     for metric in ("jaccard", "dice", "rogerstanimoto", "russellrao"):
         true = pairwise_distances(bits.astype(bool), metric=metric)
         np.fill_diagonal(true, -1)
         limit = np.sort(true, axis=1)[:, [14]] + 1e-6
         for method in ("auto", "pynndescent"):
-            start = time.perf_counter()
-            knn = find_neighbors(bits, 15, metric=metric, knn_method=method)
-            seconds = time.perf_counter() - start
+            options = {"metric": metric, "knn_method": method}
+            knn, seconds = clocked(partial(find_neighbors, bits, 15, **options))
             near = np.take_along_axis(true, np.asarray(knn.indices).T, axis=1)
             recall = float((near <= limit).mean())
             line = {"metric": metric, "search": method, "recall": recall}

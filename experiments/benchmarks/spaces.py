@@ -10,12 +10,14 @@ sphere and a torus from outside, and the hyperboloid as a Poincaré disk.
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from functools import cache, partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patches import Circle
 from scipy.spatial.distance import cdist
 
 import aljax
@@ -36,6 +38,7 @@ def torus(x: Any, y: Any) -> Any:
     return jnp.sqrt(jnp.sum(jnp.minimum(apart, TURN - apart) ** 2))
 
 
+@cache
 def compiled_torus() -> Callable[..., Any]:
     """Returns the same with its gradient, as umap-learn takes it."""
     import numba
@@ -60,16 +63,12 @@ def aljax_map(data: np.ndarray, name: str, seed: int) -> np.ndarray:
     return aljax.fit([data], key=jax.random.key(seed), layout=layout).maps[0]
 
 
-def umap_maps() -> Callable[[np.ndarray, str, int], np.ndarray]:
-    """Returns umap-learn's maps, as a function like `aljax_map`."""
-    umap, distance = load_peer("umap", "umap-learn"), compiled_torus()
-
-    def umap_map(data: np.ndarray, name: str, seed: int) -> np.ndarray:
-        metric = distance if name == "torus" else name
-        settings = {"output_metric": metric, "n_components": SPACES[name]}
-        return umap.UMAP(**settings, random_state=seed, n_jobs=1).fit_transform(data)
-
-    return umap_map
+def umap_map(data: np.ndarray, name: str, seed: int) -> np.ndarray:
+    """Returns umap-learn's map."""
+    umap = load_peer("umap", "umap-learn")
+    metric = compiled_torus() if name == "torus" else name
+    settings = {"output_metric": metric, "n_components": SPACES[name]}
+    return umap.UMAP(**settings, random_state=seed, n_jobs=1).fit_transform(data)
 
 
 def trust(data: np.ndarray, positions: np.ndarray, name: str) -> float:
@@ -94,16 +93,14 @@ def trust(data: np.ndarray, positions: np.ndarray, name: str) -> float:
 
 def compare(data: np.ndarray, seeds: int) -> list[dict[str, Any]]:
     """Measures the maps of both in each space."""
-    methods = {"aljax": aljax_map, "umap-learn": umap_maps()}
+    methods = {"aljax": aljax_map, "umap-learn": umap_map}
     rows = []
     for name in SPACES:
         for method, make in methods.items():
             make(data if method == "aljax" else data[:200], name, 0)  # compiles
             measures = []
             for seed in range(seeds):
-                positions, seconds = clocked(
-                    lambda s=seed, m=make, n=name: m(data, n, s)
-                )
+                positions, seconds = clocked(partial(make, data, name, seed))
                 kept = trust(data, positions, name)
                 measures.append({"trustworthiness": kept, "fit s": seconds})
             rows.append({"space": name, "method": method, **means(measures)})
@@ -130,17 +127,11 @@ def draw(data: np.ndarray, labels: np.ndarray) -> Figure:
     x = aljax_map(data, "hyperboloid", 0)
     disk = x / (1 + np.sqrt(1 + (x**2).sum(axis=1, keepdims=True)))
     panel = figure.add_subplot(1, 3, 3, aspect="equal", title="Poincaré disk")
-    panel.add_patch(_circle())
+    panel.add_patch(Circle((0, 0), 1, fill=False, linewidth=0.6, color="gray"))
     panel.scatter(*disk.T, c=colors, s=2, linewidths=0)
     panel.set(xlim=(-1.02, 1.02), ylim=(-1.02, 1.02))
     panel.set_axis_off()
     return figure
-
-
-def _circle() -> Any:
-    from matplotlib.patches import Circle
-
-    return Circle((0, 0), 1, fill=False, linewidth=0.6, color="gray")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
