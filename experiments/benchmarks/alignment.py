@@ -10,7 +10,7 @@ Seconds are those of a second call, without compilation, and of the first.
 """
 
 import argparse
-import time
+from functools import partial
 from typing import Any
 
 import jax
@@ -19,8 +19,9 @@ import numpy as np
 from aljax.compilation import enable_compilation_cache
 from aljax.sweep import SweepProblem
 from experiments import composition, settings
+from experiments.clocks import clocked
 from experiments.data import sources
-from experiments.tasks.alignment_weights import scored, total
+from experiments.tasks.alignment_weights import laid_out_with, scored, total
 from experiments.tasks.hidden_mates import learn_weights
 from experiments.tasks.training import read_training
 
@@ -37,22 +38,16 @@ def compare(name: str, overrides: list[str], seeds: int) -> None:
     keys = [jax.random.key(seed) for seed in range(1, 1 + seeds)]
     default = problem.alignment.alignment_regularisation
     _line("default", _scores(problem, default, keys))
-    grid = []
-    for weight in GRID:
-        grid.append(_scores(problem, weight, keys))
+    grid = [_scores(problem, weight, keys) for weight in GRID]
     best = int(np.argmax([total(row) for row in grid]))
     _line(f"best of grid, {GRID[best]:.3g}", grid[best])
     training = read_training(built.task["training"])
     options: dict[str, Any] = {k: built.task[k] for k in ("cost", "hidden_share")}
+    options |= {"key": jax.random.key(0), "training": training}
     for call in ("first", "second"):
-        began = time.perf_counter()
-        weights, report = learn_weights(
-            problem, key=jax.random.key(0), training=training, **options
-        )
-        print(f"  {call} call: learned in {time.perf_counter() - began:.1f} s")
-    began = time.perf_counter()
-    scored(problem, default, keys[0], measure=False)
-    seconds = time.perf_counter() - began
+        (weights, report), seconds = clocked(partial(learn_weights, problem, **options))
+        print(f"  {call} call: learned in {seconds:.1f} s")
+    _, seconds = clocked(lambda: laid_out_with(problem, default, keys[0])[1].maps)
     print(f"  24 layouts take 24 x {seconds:.2f} = {24 * seconds:.1f} s")
     _line("learned", learned := _scores(problem, weights, keys))
     print(f"    weights {np.round(weights, 3).tolist()}, {report['saddles']} saddles")

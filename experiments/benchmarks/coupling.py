@@ -20,6 +20,7 @@ from typing import Any
 import jax
 import numpy as np
 from scipy.sparse import csr_array
+from sklearn.neighbors import KNeighborsClassifier
 
 import aljax
 from aljax.graph.slices import read_slices
@@ -194,7 +195,7 @@ def moscot() -> list[Row]:
         raise MissingPeerError("moscot is not installed; run: pip install moscot")
     names = "gaussians", "walk", "gapminder", "noisy_digits"
     ways: dict[str, Callable[[Maps], Sequence[csr_array]]] = {
-        "aljax": plans_of_aljax,
+        "aljax": lambda rows: matrices(aljax.couple(rows, key=jax.random.key(0))),
         "moscot": plans_of_moscot,
         f"moscot, tau {UNBALANCED}": partial(plans_of_moscot, tau=UNBALANCED),
     }
@@ -215,13 +216,8 @@ def moscot() -> list[Row]:
     return table
 
 
-def plans_of_aljax(slices: Maps) -> list[csr_array]:
-    """Returns for each two consecutive slices the mass of each pair of rows."""
-    return matrices(aljax.couple(slices, key=jax.random.key(0)))
-
-
 def plans_of_moscot(slices: Maps, *, tau: float = 1.0) -> list[csr_array]:
-    """Returns the same by moscot: rows have a mass of 1 where it is balanced."""
+    """Returns `matrices` by moscot: rows have a mass of 1 where it is balanced."""
     import pandas as pd
     from anndata import AnnData
     from moscot.problems.time import TemporalProblem  # pyright: ignore[reportMissingImports]
@@ -287,8 +283,6 @@ def known() -> list[Row]:
 
 def across(maps: Maps, labels: Sequence[np.ndarray]) -> float:
     """Returns how well 10 nearest points of the first map tell the second's labels."""
-    from sklearn.neighbors import KNeighborsClassifier
-
     model = KNeighborsClassifier(10).fit(maps[0], labels[0])
     return float(model.score(maps[1], labels[1]))
 

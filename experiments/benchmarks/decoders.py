@@ -4,9 +4,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import numpy as np
+from sklearn.kernel_ridge import KernelRidge
+from sklearn.model_selection import GridSearchCV
+from sklearn.neighbors import KNeighborsRegressor
+from sklearn.neural_network import MLPRegressor
 
-from experiments.benchmarks.peers import load_peer
+import aljax
+from experiments.benchmarks.peers import load_umap
 
 UMAP_LEARN = "umap-learn"
 NEIGHBORS = 15  # of the inverse distance weighting
@@ -37,7 +43,7 @@ class Placed:
 
 def umap_map(rows: np.ndarray, held: np.ndarray) -> Placed:
     """Fits umap-learn's map (random_state 42), rows placed by its transform."""
-    model: Any = load_peer("umap", "umap-learn==0.5.12").UMAP(random_state=42).fit(rows)
+    model: Any = load_umap().UMAP(random_state=42).fit(rows)
     positions = _in_parts(model.transform, held)
     curve = (float(model._a), float(model._b))
     placed = rows, model.embedding_, held, positions
@@ -46,10 +52,6 @@ def umap_map(rows: np.ndarray, held: np.ndarray) -> Placed:
 
 def place_by_aljax(rows: np.ndarray, held: np.ndarray) -> Placed:
     """Fits our map, rows placed by our transform."""
-    import jax
-
-    import aljax
-
     fitted = aljax.fit([rows], key=jax.random.key(0))
 
     def transform(new: np.ndarray) -> np.ndarray:
@@ -61,20 +63,16 @@ def place_by_aljax(rows: np.ndarray, held: np.ndarray) -> Placed:
 
 
 def _ours(placed: Placed, **options: Any) -> np.ndarray:
-    from aljax import inverse_transform
-
     a, b = placed.curve
     arrays = placed.positions, placed.embedding, placed.rows
-    return np.asarray(inverse_transform(*arrays, a=a, b=b, **options).points)
+    return np.asarray(aljax.inverse_transform(*arrays, a=a, b=b, **options).points)
 
 
 def umap_inverse(placed: Placed) -> np.ndarray:
     """Calls umap-learn's inverse; a map of others is set as its own."""
-    import umap
-
     model = placed.model
     if model is None:
-        model = umap.UMAP(random_state=42).fit(placed.rows)
+        model = load_umap().UMAP(random_state=42).fit(placed.rows)
         model.embedding_ = placed.embedding.astype(np.float32)
     positions = placed.positions.astype(np.float32)
     return _in_parts(model.inverse_transform, positions)
@@ -89,16 +87,12 @@ def _in_parts(call: Callable[[np.ndarray], Any], rows: np.ndarray) -> np.ndarray
 
 def inverse_distances(placed: Placed) -> np.ndarray:
     """Returns the mean of 15 map neighbors, weighted by one over their distance."""
-    from sklearn.neighbors import KNeighborsRegressor
-
     model = KNeighborsRegressor(NEIGHBORS, weights="distance")
     return model.fit(placed.embedding, placed.rows).predict(placed.positions)
 
 
 def _chosen(model: Any, grid: dict[str, list[Any]], placed: Placed) -> np.ndarray:
     """Predicts by a rival at its best settings, from 3-fold cross-validation."""
-    from sklearn.model_selection import GridSearchCV
-
     scale = placed.embedding.std()
     search = GridSearchCV(model, grid, scoring="neg_mean_squared_error", cv=3)
     search.fit(placed.embedding / scale, placed.rows)
@@ -107,16 +101,12 @@ def _chosen(model: Any, grid: dict[str, list[Any]], placed: Placed) -> np.ndarra
 
 def kernel_ridge(placed: Placed) -> np.ndarray:
     """Fits scikit-learn's kernel ridge regression with a Gaussian kernel."""
-    from sklearn.kernel_ridge import KernelRidge
-
     grid = {"gamma": [3.0, 10.0, 30.0, 100.0], "alpha": [0.1, 1.0]}
     return _chosen(KernelRidge(kernel="rbf"), grid, placed)
 
 
 def perceptron(placed: Placed) -> np.ndarray:
     """Fits scikit-learn's multi-layer perceptron, two layers of 256, stopped early."""
-    from sklearn.neural_network import MLPRegressor
-
     model = MLPRegressor(
         hidden_layer_sizes=(256, 256), early_stopping=True, max_iter=500, random_state=0
     )

@@ -19,7 +19,7 @@ import aljax
 from aljax.metrics import density_preservation, local_radii, trustworthiness
 from aljax.metrics.distances import pearson
 from experiments.benchmarks.parts import SEEDS, Row, run_parts
-from experiments.benchmarks.peers import load_peer
+from experiments.benchmarks.peers import load_umap
 from experiments.clocks import clocked
 from experiments.data import sources
 from experiments.data.fashion import fashion_mnist
@@ -36,8 +36,7 @@ def aljax_map(data: np.ndarray, seed: int, *, densmap: bool = True) -> np.ndarra
 
 def umap_map(data: np.ndarray, seed: int) -> np.ndarray:
     """Returns umap-learn's densMAP."""
-    umap = load_peer("umap", "umap-learn==0.5.12")
-    model = umap.UMAP(densmap=True, random_state=seed, n_jobs=1)
+    model = load_umap().UMAP(densmap=True, random_state=seed, n_jobs=1)
     return model.fit_transform(data)
 
 

@@ -27,6 +27,7 @@ from aljax.graph.neighbors import find_neighbors
 from aljax.relations.mates import Mates
 from aljax.relations.strengths import relate
 from experiments.benchmarks.parts import Row, run_parts
+from experiments.benchmarks.peers import load_umap
 from experiments.clocks import clocked
 from experiments.data import sequences, sources
 from experiments.data.baseball import baseball
@@ -96,8 +97,7 @@ def contradicted() -> list[Row]:
 
 def matrices() -> list[Row]:
     """Compares graphs of distances with umap-learn's graph of the plain matrix."""
-    import umap
-
+    umap: Any = load_umap()
     table = []
     for name, data in loaded("digits", "gapminder"):
         distances = pairwise_distances(np.asarray(data.slices[0], float))

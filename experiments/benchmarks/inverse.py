@@ -16,8 +16,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
+from aljax import inverse_transform
 from aljax.metrics import bootstrap_interval
 from experiments.benchmarks.decoders import (
     DECODERS,
@@ -81,10 +83,6 @@ def compare(placed: Placed, methods: Sequence[str]) -> dict[str, Any]:
 
 def speed() -> dict[str, float]:
     """Returns seconds of 100 and 10,000 warm queries on a map of Fashion-MNIST."""
-    import jax.numpy as jnp
-
-    from aljax import inverse_transform
-
     data = fashion_mnist()[0].astype(np.float32)
     rng = np.random.default_rng(0)
     # Clustered as a map is; what it costs does not depend on what is mapped.

@@ -47,6 +47,11 @@ def load_peer(module: str, package: str) -> ModuleType:
         ) from error
 
 
+def load_umap() -> ModuleType:
+    """Imports umap-learn, of the version that figures are read with."""
+    return load_peer("umap", "umap-learn==0.5.12")
+
+
 def aljax_fit(
     data: Problem, settings: Mapping[str, Any], seed: int
 ) -> tuple[Maps, Stages]:
@@ -76,7 +81,7 @@ def umap_learn(
     data: Problem, settings: Mapping[str, Any], seed: int
 ) -> tuple[Maps, Stages]:
     """Fits umap-learn: `AlignedUMAP` for a sequence, `UMAP` for a single slice."""
-    umap = load_peer("umap", "umap-learn==0.5.12")
+    umap = load_umap()
     if len(data.slices) == 1:
         model = umap.UMAP(random_state=seed, n_jobs=1, **settings)
         optimize, seconds = umap.umap_.optimize_layout_euclidean, []
@@ -98,7 +103,7 @@ def umap_learn(
 
 def umap_each(data: Problem, settings: Mapping[str, Any], seed: int) -> Maps:
     """Fits umap-learn slice by slice; of a list of settings each has its own."""
-    umap = load_peer("umap", "umap-learn==0.5.12")
+    umap = load_umap()
     maps: Maps = []
     for t, rows in enumerate(data.slices):
         of_slice = {

@@ -23,7 +23,7 @@ from scipy.spatial.distance import cdist
 import aljax
 from aljax.layout.spaces import lifted, squared_distance
 from aljax.plot.colors import color_by
-from experiments.benchmarks.peers import load_peer
+from experiments.benchmarks.peers import load_umap
 from experiments.clocks import clocked
 from experiments.data import sources
 from experiments.results.records import markdown, means, store
@@ -65,10 +65,10 @@ def aljax_map(data: np.ndarray, name: str, seed: int) -> np.ndarray:
 
 def umap_map(data: np.ndarray, name: str, seed: int) -> np.ndarray:
     """Returns umap-learn's map."""
-    umap = load_peer("umap", "umap-learn")
     metric = compiled_torus() if name == "torus" else name
     settings = {"output_metric": metric, "n_components": SPACES[name]}
-    return umap.UMAP(**settings, random_state=seed, n_jobs=1).fit_transform(data)
+    model = load_umap().UMAP(**settings, random_state=seed, n_jobs=1)
+    return model.fit_transform(data)
 
 
 def trust(data: np.ndarray, positions: np.ndarray, name: str) -> float:

@@ -15,12 +15,13 @@ from typing import Any
 
 import jax
 import numpy as np
+from sklearn.neighbors import KNeighborsClassifier
 
 import aljax
 from aljax.metrics import knn_accuracy, trustworthiness
-from experiments.benchmarks import peers
 from experiments.benchmarks.cases import CASES
 from experiments.benchmarks.parts import SEEDS, Row, run_parts
+from experiments.benchmarks.peers import load_umap
 from experiments.benchmarks.race import measure
 from experiments.clocks import clocked
 from experiments.data.sources import digits
@@ -65,7 +66,7 @@ def _ours(
 
 
 def _theirs(*, turned: bool) -> Callable[..., tuple[list[np.ndarray], float]]:
-    umap = peers.load_peer("umap", "umap-learn==0.5.12")
+    umap = load_umap()
 
     def way(
         slices: Sequence[np.ndarray], relations: Sequence[Mapping[int, int]], seed: int
@@ -110,12 +111,10 @@ def _step(data: Any, before: int, after: int) -> dict[int, int]:
 
 def unseen() -> list[Row]:
     """Places held-out digits in the map of the others."""
-    from sklearn.neighbors import KNeighborsClassifier
-
     images, classes = digits()
     order = np.random.default_rng(0).permutation(len(images))
     kept, held = order[:-HELD_OUT], order[-HELD_OUT:]
-    umap = peers.load_peer("umap", "umap-learn==0.5.12")
+    umap = load_umap()
 
     def ours(seed: int) -> tuple[np.ndarray, Callable[[], np.ndarray]]:
         fitted = aljax.fit([images[kept]], key=jax.random.key(seed))

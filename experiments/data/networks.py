@@ -27,25 +27,6 @@ def layer_values(
     return [*map(jax.nn.relu, values[:-1]), values[-1]]
 
 
-def hidden_states(
-    images: Float[np.ndarray, "images pixels"],
-    classes: Int[np.ndarray, "images"],
-    watched: Float[np.ndarray, "watched pixels"],
-    *,
-    snapshots: int,
-    seed: int,
-) -> list[np.ndarray]:
-    """Returns the last layer's input for watched images at each snapshot of `training`.
-
-    Args: As of `training`, and `watched`: images that need not be learned from.
-    """
-    networks = training(images, classes, snapshots=snapshots, seed=seed)
-    watched_images = jnp.asarray(watched)
-    return [
-        np.asarray(layer_values(network, watched_images)[-2]) for network in networks
-    ]
-
-
 def training(
     images: Float[np.ndarray, "images pixels"],
     classes: Int[np.ndarray, "images"],

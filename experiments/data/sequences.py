@@ -10,6 +10,7 @@ each, and `seed` is that of NumPy's default generator.
 
 from dataclasses import replace
 
+import jax.numpy as jnp
 import numpy as np
 
 from experiments.data import networks, sorting
@@ -119,9 +120,11 @@ def network_states(*, slices: int, points: int, seed: int) -> Dataset:
     pixels, digits = mnist_images()
     pixels = pixels / 255
     chosen = np.random.default_rng(seed).choice(len(pixels), points, replace=False)
-    states = networks.hidden_states(
-        pixels, digits, pixels[chosen], snapshots=slices, seed=seed
-    )
+    watched = jnp.asarray(pixels[chosen])
+    training = networks.training(pixels, digits, snapshots=slices, seed=seed)
+    states = [
+        np.asarray(networks.layer_values(network, watched)[-2]) for network in training
+    ]
     step = networks.UPDATES
     return same_members(
         states, [f"{t * step} updates" for t in range(slices)], digits[chosen]

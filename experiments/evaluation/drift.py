@@ -16,13 +16,11 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+import jax
+
+import aljax
 from aljax import metrics
-from experiments.benchmarks.peers import (
-    Maps,
-    MissingPeerError,
-    Problem,
-    umap_learn,
-)
+from experiments.benchmarks.peers import Maps, MissingPeerError, Problem, umap_learn
 from experiments.clocks import clocked
 from experiments.composition import compose
 from experiments.data import sources
@@ -43,10 +41,6 @@ UPDATES = 100
 
 def updated(data: Problem, seed: int) -> dict[str, Maps]:
     """Fits the first slices, and adds the last ones (at most 100) by updates."""
-    import jax
-
-    import aljax
-
     key = jax.random.key(seed)
     first = max(2, len(data.slices) - UPDATES)
     model = aljax.fit(data.slices[:first], list(data.relations[:first]), key=key)

@@ -11,8 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import jax
 import numpy as np
+from sklearn.decomposition import PCA
+from sklearn.metrics import pairwise_distances_argmin
 
+from aljax.selection import WEIGHT, select_alignment
+from aljax.sweep import SweepProblem
 from experiments.benchmarks import peers
 from experiments.benchmarks.peers import Maps, Method, Problem
 from experiments.evaluation.dynamic_tsne import dynamic_tsne
@@ -35,8 +40,6 @@ def _cut(positions: np.ndarray, slices: Sequence[np.ndarray]) -> Maps:
 
 def _components(rows: np.ndarray) -> np.ndarray:
     """Returns the two leading principal components, largest loadings positive."""
-    from sklearn.decomposition import PCA
-
     return PCA(2, svd_solver="covariance_eigh").fit_transform(np.asarray(rows, float))
 
 
@@ -78,8 +81,6 @@ def tsne_continued(data: Problem, seed: int) -> dict[str, Maps]:
     A row without a mate starts at the place of the nearest row that has one.  As the
     start is a map already, it is not exaggerated again.
     """
-    from sklearn.metrics import pairwise_distances_argmin
-
     maps = [peers.tsne(data.slices[0], seed)]
     for rows, mates in zip(data.slices[1:], data.relations, strict=True):
         related = np.array([*mates.values()])
@@ -103,11 +104,6 @@ def tsne_dynamic(data: Problem, seed: int) -> dict[str, Maps]:
 
 def ours_by_evidence(data: Problem, seed: int) -> dict[str, Maps]:
     """Fits ours with the weight that hidden mates choose, by two seeds for each."""
-    import jax
-
-    from aljax.selection import WEIGHT, select_alignment
-    from aljax.sweep import SweepProblem
-
     problem = SweepProblem(data.slices, data.relations)
     selection = select_alignment(problem, key=jax.random.key(seed), n_seeds=2)
     settings = {WEIGHT: selection.choice}

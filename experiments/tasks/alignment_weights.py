@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from aljax import metrics
 from aljax.config import is_listed, number
 from aljax.errors import InputError
+from aljax.fit import Prepared
 from aljax.plot.colors import PALETTE
 from aljax.selection import WEIGHT
 from aljax.sweep import SweepProblem
@@ -51,17 +52,19 @@ def total(row: dict[str, float]) -> float:
     return float(np.nansum([row["preservation"], row["stability"], -row["apart"]]))
 
 
-def scored(
-    problem: SweepProblem, weights: Any, key: jax.Array, *, measure: bool = True
-) -> dict[str, float]:
-    """Returns the scores of the maps with one weight, or one for each slice."""
+def laid_out_with(
+    problem: SweepProblem, weights: Any, key: jax.Array
+) -> tuple[Prepared, Any]:
+    """Lays out with one weight, or one for each slice."""
     prepared, params = problem.prepared(key), problem.params()
     filled = jnp.full_like(params.learning_rate, weights)
     params = eqx.tree_at(lambda p: p.alignment_regularisation, params, filled)
-    state = laid_out(prepared, params, key)
-    if not measure:
-        jax.block_until_ready(state.maps)
-        return {}
+    return prepared, laid_out(prepared, params, key)
+
+
+def scored(problem: SweepProblem, weights: Any, key: jax.Array) -> dict[str, float]:
+    """Returns the scores of the maps with one weight, or one for each slice."""
+    prepared, state = laid_out_with(problem, weights, key)
     data = [np.asarray(rows) for rows in prepared.data]
     return scores(data, prepared.relations, prepared.maps_of(state))
 

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 from matplotlib.figure import Figure
+from sklearn.neighbors import KNeighborsClassifier
 
 from aljax import plot
 from aljax.config import number
@@ -76,8 +77,6 @@ def held_out_accuracy(
     positions: np.ndarray, labels: np.ndarray, known: np.ndarray
 ) -> float:
     """Returns the share of unknown rows that most of their 10 known neighbors match."""
-    from sklearn.neighbors import KNeighborsClassifier
-
     voters = KNeighborsClassifier(min(VOTERS, len(known)))
     voters.fit(positions[known], labels[known])
     unknown = np.setdiff1d(np.arange(len(labels)), known)

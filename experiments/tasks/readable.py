@@ -22,6 +22,7 @@ from jaxtyping import Array, Float
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from sklearn.linear_model import RidgeCV
 
 from aljax.config import number
 from aljax.errors import InputError
@@ -75,8 +76,6 @@ def misread(maps: Rows, batch: tuple[Array, Array]) -> Float[Array, ""]:
 
 def run(settings: RunSettings, interrupts: Interrupts) -> Path:
     """Trains, lays out before and after, and writes figures and a picture."""
-    from sklearn.linear_model import RidgeCV
-
     task = settings.task
     check_options(task, required=("known_rows", "penalty", "training"))
     number(0)("task.penalty", task["penalty"])
