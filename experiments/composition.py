@@ -59,6 +59,13 @@ def unknown(name: str, known: Sequence[str], kind: str = "setting") -> InputErro
     return InputError(name, f"is not a {kind}", expected, nearest_name(name, known))
 
 
+def check_known(setting: str, value: Any, known: Sequence[str], kind: str) -> None:
+    """Checks that a value is the name of something; an error tells the nearest one."""
+    if value not in known:
+        hint = nearest_name(str(value), known)
+        raise InputError(setting, f"is {value!r}", f"the name of a {kind}", hint)
+
+
 def compose(overrides: Sequence[str], config: Path = CONFIG) -> dict[str, Any]:
     """Returns the resolved settings: those of the config file, then the overrides.
 

@@ -17,7 +17,7 @@ minimum and its derivative in single precision.
 
 import argparse
 import dataclasses
-import time
+from functools import partial
 from typing import Any
 
 import jax
@@ -36,7 +36,7 @@ from aljax.layout import (
     solve_layout,
     stack_maps,
 )
-from experiments.clocks import peak_memory
+from experiments.clocks import clocked, peak_memory
 from experiments.data.baseball import baseball
 from experiments.data.fashion import fashion_mnist
 from experiments.data.sources import digits
@@ -78,14 +78,13 @@ def main() -> None:
     parser.add_argument("--float32", action="store_true")
     parser.add_argument("--of", nargs="*", default=["weight", "min_dist", "columns"])
     parser.add_argument("--unchecked", action="store_true", help="no double precision")
-    options = parser.parse_args()
-    jax.config.update("jax_enable_x64", not options.float32)
-    data = data_of(options)
+    arguments = parser.parse_args()
+    jax.config.update("jax_enable_x64", not arguments.float32)
+    data = data_of(arguments)
     key = jax.random.key(0)
-    began = time.perf_counter()
-    pieces, variables, start = parts_of(*data, key)
-    print(f"fit: {time.perf_counter() - began:.1f} s", flush=True)
-    tight = 1e-3 if options.float32 else 1e-6
+    (pieces, variables, start), seconds = clocked(partial(parts_of, *data, key))
+    print(f"fit: {seconds:.1f} s", flush=True)
+    tight = 1e-3 if arguments.float32 else 1e-6
     anchored = Anchored(tolerance=tight, rtol=tight / 10)
     ways: dict[str, Any] = {
         "exact": Implicit(tight, tight / 10),
@@ -97,25 +96,24 @@ def main() -> None:
             for last in (5, 20)
         },
     }
-    chosen = [name for name in ways if name.rstrip("0123456789") in options.parts]
+    chosen = [name for name in ways if name.rstrip("0123456789") in arguments.parts]
     first_gradients: dict[str, np.ndarray] = {}
     initial = start
     for name in chosen:
-        began = time.perf_counter()
         way = ways[name]
         if not isinstance(way, Unrolled):
-            way, start = jax.block_until_ready(way.at(*pieces, start))
+            (way, start), seconds = clocked(partial(way.at, *pieces, start))
             initial = initial if name == "all-pairs" else start
-            print(f"{name}: settled in {time.perf_counter() - began:.1f} s", flush=True)
+            print(f"{name}: settled in {seconds:.1f} s", flush=True)
             way = dataclasses.replace(way, settle=0)
-        for variable in options.of:
+        for variable in arguments.of:
             through, value = variables[variable]
-            began = time.perf_counter()
-            derivative = hypergradient(
-                outer, *pieces, start=initial, of=value, through=through, adjoint=way
+            options = {"start": initial, "of": value, "through": through}
+            derivative, seconds = clocked(
+                partial(hypergradient, outer, *pieces, **options, adjoint=way)
             )
             gradient = np.asarray(derivative.gradient, float)
-            line = f"  {name} {variable}: {time.perf_counter() - began:.1f} s"
+            line = f"  {name} {variable}: {seconds:.1f} s"
             line += f", {int(derivative.products)} products"
             line += f", slope {float(derivative.solution.slope):.1e}"
             line += f", curvature {float(derivative.curvature):.3g}"
@@ -123,7 +121,7 @@ def main() -> None:
                 start = derivative.solution.maps
             if not isinstance(way, Unrolled):
                 initial = derivative.solution.maps
-            if not isinstance(way, Unrolled) and not options.unchecked:
+            if not isinstance(way, Unrolled) and not arguments.unchecked:
                 change, double = in_double(pieces, derivative, way, (through, value))
                 line += f", error {abs(np.linalg.norm(gradient) / change - 1):.1e}"
                 line += f", cosine with double precision {cosine(gradient, double):.4f}"

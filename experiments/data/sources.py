@@ -13,8 +13,8 @@ from typing import Any, get_type_hints
 import numpy as np
 
 from aljax import sliding_windows
-from aljax.errors import InputError, nearest_name
-from experiments.composition import unknown
+from aljax.errors import InputError
+from experiments.composition import check_known, unknown
 from experiments.data import files, packages, sequences, stores
 from experiments.data.baseball import baseball
 from experiments.data.countries import countries, freedom
@@ -192,10 +192,7 @@ def load_share(share: files.Share, source: Any = None, **options: Any) -> Datase
 
 def _loader(source: Any, options: Mapping[str, Any]) -> Callable[..., Dataset]:
     """Returns the function of a source, after a look at its options."""
-    if source not in LOADERS:
-        hint = nearest_name(str(source), [*LOADERS])
-        expected = "the name of a source"
-        raise InputError("data.source", f"is {source!r}", expected, hint)
+    check_known("data.source", source, [*LOADERS], "source")
     loader = LOADERS[source]
     parameters = inspect.signature(loader).parameters
     known = [name for name in parameters if name != SHARE]

@@ -17,10 +17,11 @@ import numpy as np
 from aljax.errors import InputError, nearest_name, warn
 from aljax.graph.rows import float_of, read_rows
 from aljax.spreads import few_of
+from experiments.composition import check_known
 from experiments.data.dataset import Dataset
 from experiments.data.files import Share, fixed, natural_order, related
 from experiments.data.places import Place, needed, told
-from experiments.data.tables import as_ids, as_labels, check_column
+from experiments.data.tables import as_ids, as_labels
 
 BLOCK = 2**25  # bytes that are read at once, or one chunk if that is larger
 ROWS = 2**16  # rows of a Parquet file that are read at once
@@ -264,7 +265,7 @@ class ParquetFolder:
         named = [name for name in self.group_columns.values() if name is not None]
         for setting, kind in (("data.id", "ids"), ("data.label", "labels")):
             if (column := self.group_columns[kind]) is not None:
-                check_column(setting, column, [*first])
+                check_known(setting, column, [*first], "column")
         others = [name for name in first if name not in named]
         chosen = others if features is None else [*map(str, features)]
         for column in chosen:

@@ -12,7 +12,8 @@ import numpy as np
 from aljax import slices_from_table
 from aljax.checks import one_of
 from aljax.columns import is_missing
-from aljax.errors import InputError, nearest_name
+from aljax.errors import InputError
+from experiments.composition import check_known
 from experiments.data.archives import DAMAGE, short
 from experiments.data.columns import (
     checked,
@@ -90,10 +91,10 @@ def own_table(
     columns = {"slice": slice, "id": id, "label": label}
     aside = {name: column for name, column in columns.items() if column is not None}
     for setting, column in aside.items():
-        check_column(f"data.{setting}", column, names)
+        check_known(f"data.{setting}", column, names, "column")
     for setting, chosen in (("features", features), ("leave_out", leave_out)):
         for column in chosen or ():
-            check_column(f"data.{setting}", str(column), names)
+            check_known(f"data.{setting}", str(column), names, "column")
     notes: list[str] = []
     frame = _in_slices(frame, slice, missing, notes)
     unused = {*aside.values()} if features is None else set()
@@ -291,10 +292,3 @@ def _mended(file: Path, options: Mapping[str, Any], error: str = "") -> str:
         plain = csv_options({**options, "quoting": 3})
         return f"Mend the '\"', or read it as a letter by {plain}."
     return f"Say how it is written, as in {csv_options({'sep': ';'})}." if error else ""
-
-
-def check_column(setting: str, column: str, names: Sequence[str]) -> None:
-    """Checks that a table has a column; an error says the nearest one."""
-    if column not in names:
-        hint = nearest_name(column, names)
-        raise InputError(setting, f"is {column!r}", "the name of a column", hint)

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from aljax.compilation import enable_compilation_cache
-from aljax.errors import InputError, nearest_name
+from aljax.errors import InputError
+from experiments.composition import check_known
 from experiments.interrupts import Interrupts
 from experiments.results import contents
 from experiments.results.folder import check_writable
@@ -25,9 +26,7 @@ def perform(composed: Mapping[str, Any], interrupts: Interrupts) -> Path:
     """Does what `task` of the settings names, and returns the folder of the results."""
     settings = build(selection.without_auto(composed))
     name = settings.task["name"]
-    if name not in TASKS:
-        hint = nearest_name(str(name), TASKS)
-        raise InputError("task.name", f"is {name!r}", "the name of a task", hint)
+    check_known("task.name", name, TASKS, "task")
     if name != "fit" and settings.devices is not None:
         got = f"is {settings.devices}, but task {name} runs on one"
         remedy = "Devices share a fit (task.name=fit)."
