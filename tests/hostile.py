@@ -24,7 +24,7 @@ from aljax.errors import InputError
 
 TRIED: Counter[str] = Counter()  # examples of each property, for the count at the end
 HANGING = 900  # seconds, after which an example ends the process with its traceback
-LONG = hypothesis.settings.default.max_examples == 1000
+LONG = hypothesis.settings().max_examples == 1000
 FEATURES = 3
 
 
