@@ -107,23 +107,13 @@ def _by_slices(
 ) -> LayoutState:
     """Changes every array of a state that has slices; they come first meanwhile."""
 
-    def along(array: Any, axis: int) -> jax.Array:
+    def along(axis: int, array: Any) -> jax.Array:
         values = np.moveaxis(np.asarray(array), axis, 0)
         changed = np.moveaxis(change(np.ascontiguousarray(values)), 0, axis)
         return jnp.asarray(np.ascontiguousarray(changed))
 
-    def moving(array: Any) -> jax.Array:
-        has_slices = array.shape[-state.maps.ndim :] == state.maps.shape
-        axis = array.ndim - state.maps.ndim
-        return along(array, axis) if has_slices else jnp.asarray(np.asarray(array))
-
-    return LayoutState(
-        maps=moving(state.maps),
-        moments=jax.tree.map(moving, state.moments),
-        epoch=moving(state.epoch),
-        n_epochs=moving(state.n_epochs),
-        history=jax.tree.map(lambda term: along(term, 1), state.history),
-    )
+    of_maps, of_terms = (partial(along, axis) for axis in (-state.maps.ndim, 1))
+    return state.relaid(of_maps, of_terms, lambda array: jnp.asarray(np.asarray(array)))
 
 
 def _of_all(statements: list[dict[str, str]]) -> Mapping[str, str]:

@@ -9,15 +9,14 @@ import warnings
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
 from aljax.distributed.collectives import from_all, sum_of_all, visitors
 from aljax.graph.approximate import SAMPLE, warn_of_few
 from aljax.graph.exact import hold, nearest_held
-from aljax.graph.fuzzy import membership_strengths, smooth_knn_dist, united
+from aljax.graph.fuzzy import memberships, united
 from aljax.graph.knn import KNN, as_floats, on_device
 from aljax.graph.neighbors import EXACT_OPERATIONS, find_neighbors, is_cheap
 from aljax.graph.queries import in_cells, nearest_of_many
@@ -125,7 +124,7 @@ def graph_of_own(
     unit = as_floats(total / (len(indices) * shares.all) or 1.0)
     # Rows are told from their neighbors by their place here.
     local = KNN(knn.indices - shares.here.start, knn.distances)
-    forward = np.asarray(_memberships(local, unit, local_connectivity))
+    forward = np.asarray(memberships(local, local_connectivity, unit))
     backward, mutual = np.zeros_like(forward), np.zeros(forward.shape, bool)
     visits = shares.visitors(indices.T), shares.visitors(forward.T)
     for (span, lists), (_, strengths) in zip(*visits, strict=True):
@@ -141,9 +140,3 @@ def graph_of_own(
     degrees = np.bincount(indices.ravel(), weights.ravel(), minlength=shares.all)
     degrees[own_rows] += weights.sum(axis=0)
     return weights, sum_of_all(degrees)
-
-
-@jax.jit
-def _memberships(knn: KNN, unit: Array, local_connectivity: Any) -> Array:
-    widths = smooth_knn_dist(knn, local_connectivity=local_connectivity, unit=unit)
-    return membership_strengths(knn, *widths)
