@@ -52,7 +52,7 @@ _METHODS = one_of("auto", "exact", "approximate", "pynndescent")
 _KEYWORDS = check_of(
     lambda v: isinstance(v, Mapping), "a dict of keyword arguments for the metric", True
 )
-_YES_NO = check_of(lambda v: isinstance(v, bool | np.bool_), "True or False")
+YES_NO = check_of(lambda v: isinstance(v, bool | np.bool_), "True or False")
 _STARTS = one_of("spectral", "tswspectral", "pca", "random")
 _AUTO = unless(
     lambda v: isinstance(v, numbers.Integral) and v == -1, number(2, whole=True)
@@ -231,7 +231,7 @@ class LayoutConfig(_Settings):
     repulsion_strength: PerSliceFloat = _per_slice(1.0, number(0))
     negative_sample_rate: PerSliceFloat = _per_slice(5.0, number(0))
     n_shifts: int | None = _setting(None, number(1, whole=True, optional=True))
-    densmap: bool = _setting(False, _YES_NO)
+    densmap: bool = _setting(False, YES_NO)
     dens_lambda: PerSliceFloat = _per_slice(2.0, number(0))
     dens_frac: PerSliceFloat = _per_slice(0.3, number(0, high=1))
     dens_var_shift: PerSliceFloat = _per_slice(0.1, number(0))

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from scipy.sparse import csr_array
 
 from aljax.checks import number, one_of
-from aljax.config import SYNONYMS
+from aljax.config import SYNONYMS, YES_NO
 from aljax.errors import InputError, optional, warn
 from aljax.graph.conditioning import EXACT_METRICS, conditioning
 from aljax.graph.slices import Slice, read_slices
@@ -23,6 +23,7 @@ from aljax.relations.sides import Settings, Side, side_of, sums
 from aljax.relations.strengths import lengths
 
 SHARPNESS = 2.0  # of affinities to known rows, in units of the nearest one's distance
+SHARPEST = 1000  # times `epsilon`: the largest reach
 LEAST_PULL = 1e-3  # mass below which a pair does not pull
 SHOWN = 3  # pairs of slices that a warning or a text names
 Pulls = dict[tuple[int, int], tuple[Int[np.ndarray, "_ 2"], Float[np.ndarray, "_"]]]
@@ -146,8 +147,8 @@ def couple(
         key: Decides from which rows of large slices a common move is found.
         reach: How far a row looks for a mate before it gives its mass up (above 0; in
             units of the squared distance between neighbors of one slice).
-        epsilon: How far a row's mass spreads over mates that are alike (above 0; in
-            the same units).
+        epsilon: How far a row's mass spreads over mates that are alike (at least a
+            thousandth of `reach`; in the same units).
         n_mates: Mates of each row that pull at it (at least 1).
         candidates: Nearest rows of the other slice that may be mates (at least 1).
         window: The farthest slices that are related, by products of the couplings
@@ -177,8 +178,10 @@ def couple(
     counts = {"n_mates": n_mates, "candidates": candidates, "window": window}
     for name, value in counts.items():
         number(1, whole=True)(name, value)
-    for name, value in {"reach": reach, "epsilon": epsilon}.items():
-        number(0, open_low=True)(name, value)
+    YES_NO("drift", drift)
+    number(0, open_low=True)("reach", reach)
+    slow = "; with less a plan takes thousands of steps"
+    number(reach / SHARPEST, remedy=slow)("epsilon", epsilon)
     read = slices
     if not _are_read(slices):
         labels = check_labels(slice_labels, slices)

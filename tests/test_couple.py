@@ -318,6 +318,9 @@ def test_few_rows_are_coupled(rng, sizes):
     [
         ({"reach": 0}, "reach"),
         ({"epsilon": -1.0}, "epsilon"),
+        ({"epsilon": 1e-9}, "epsilon"),  # would take hours
+        ({"reach": 1e6}, "epsilon"),
+        ({"drift": "no"}, "drift"),
         ({"n_mates": 0}, "n_mates"),
         ({"candidates": 1.5}, "candidates"),
         ({"window": 0}, "window"),

@@ -313,6 +313,8 @@ EXACT: dict[str, Any] = {"knn_method": "exact"}
         ({"metric_kwds": {"p": 3}, **EXACT}, "metric", ["'p': 3", "euclidean, cosine"]),
         ({"metric": "manhatan"}, "metric", ["'manhatan'", "`manhattan`"]),
         ({"metric": "precompute"}, "metric", ["`precomputed`"]),
+        ({"metric": ["cosine"]}, "metric", ["['cosine']", "the name of a metric"]),
+        ({"knn_method": "exakt"}, "knn_method", ["'exakt'", "`exact`"]),
     ],
 )
 def test_metrics_that_cannot_be_searched_are_refused(rng, settings, name, words):

@@ -13,7 +13,7 @@ import numpy as np
 import scipy.sparse
 
 from aljax.compilation import check_fork
-from aljax.config import SYNONYMS
+from aljax.config import SYNONYMS, GraphConfig
 from aljax.errors import InputError, warn
 from aljax.graph.approximate import approximate_knn
 from aljax.graph.conditioning import EXACT_METRICS
@@ -65,10 +65,11 @@ def find_neighbors(
         name: The slice in errors.
 
     Raises:
-        InputError: The metric is not known, or `knn_method="exact"` has no search for
-            it or for sparse rows; or precomputed distances do not fit.
+        InputError: The metric or the method is not known, or `knn_method="exact"` has
+            no search for it or for sparse rows; or precomputed distances do not fit.
     """
     check_fork()
+    GraphConfig(metric=metric, metric_kwds=metric_kwds, knn_method=knn_method)
     metric = SYNONYMS.get(metric, metric)
     if metric == PRECOMPUTED:
         return knn_of_distances(data, n_neighbors, name=name)
