@@ -50,6 +50,9 @@ def test_updates_take_tiny_slices_and_go_on_after_them():
         maps.transform(DATA[0], slice=3)
     with refused("slice", "slice 3, which has no rows"):
         maps.inverse_transform(np.zeros((1, 2)), slice=3)
+    empty = {"key": key, "keep": 1}
+    maps = maps.update(DATA[0][:0], [], **empty).update(DATA[0][:0], [], **empty)
+    assert [*map(len, maps.maps)] == [0]
 
 
 @pytest.mark.filterwarnings("ignore:.*no mates in the slices before it")

@@ -58,7 +58,7 @@ def over_slices(function: Callable[..., Array]) -> Callable[..., Array]:
 
     def mapped(maps: Array, *others: Any) -> Array:
         slices, *_, points = maps.shape
-        batch = max(1, AT_ONCE // points)
+        batch = max(1, AT_ONCE // max(1, points))  # slices may have no rows
         if slices * points <= LARGE or slices <= batch:
             return jax.vmap(function)(maps, *others)
         checkpointed = jax.checkpoint(
