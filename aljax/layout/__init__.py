@@ -6,12 +6,12 @@ state = run(problem, params, state, 350, key=key, n_shifts=40)
 maps = unstack_maps(state.maps, problem)
 """
 
-from aljax.layout.adjoint import Unrolled, graph_of, reweigh, solve_layout
-from aljax.layout.implicit import Anchored, Implicit
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from aljax.layout.losses import LossTerms
 from aljax.layout.objective import aligned_loss
 from aljax.layout.optimize import LayoutState, init, run, step
-from aljax.layout.outer import Encoded, coupling_weights, hypergradient, min_dists
 from aljax.layout.problem import (
     AlignedProblem,
     LayoutParams,
@@ -22,6 +22,21 @@ from aljax.layout.problem import (
 )
 from aljax.layout.shifts import draw_shifts
 
+if TYPE_CHECKING:
+    from aljax.layout.adjoint import Unrolled, graph_of, reweigh, solve_layout
+    from aljax.layout.implicit import Anchored, Implicit
+    from aljax.layout.outer import (
+        Encoded,
+        coupling_weights,
+        hypergradient,
+        min_dists,
+    )
+
+DERIVED = {
+    "adjoint": ("Unrolled", "graph_of", "reweigh", "solve_layout"),
+    "implicit": ("Anchored", "Implicit"),
+    "outer": ("Encoded", "coupling_weights", "hypergradient", "min_dists"),
+}
 __all__ = [
     "AlignedProblem",
     "Anchored",
@@ -47,6 +62,14 @@ __all__ = [
     "step",
     "unstack_maps",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Loads the derivatives on first use: their solvers are heavy."""
+    for module, names in DERIVED.items():
+        if name in names:
+            return getattr(importlib.import_module(f"aljax.layout.{module}"), name)
+    raise AttributeError(f"module 'aljax.layout' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
