@@ -59,8 +59,10 @@ def run_at(end: str, folder: Path, tests: Sequence[str] = ()) -> tuple[str, str]
     _call([sys.executable, "-m", "venv", str(folder / end)])
     _call([python, "-m", "pip", "install", "--quiet", "uv"])
     install = [python, "-m", "uv", "pip", "install", "--quiet", "--python", python]
-    # Old releases without a wheel for this Python may not build any more.
-    install += ["--only-binary", ":all:", "--resolution", RESOLUTIONS[end]]
+    # Old releases without a wheel for this Python may not build any more, but Hydra
+    # needs a parser that has never had one.
+    install += ["--only-binary", ":all:", "--no-binary", "antlr4-python3-runtime"]
+    install += ["--resolution", RESOLUTIONS[end]]
     _call([*install, "-e", f"{ROOT}[test]"])
     installed = _call([python, "-c", "import jax; print(jax.__version__)"])
     tested = _run([python, "-m", "pytest", "-p", "no:cacheprovider", *tests])
