@@ -27,6 +27,7 @@ ORDER = [
     "graph.rows",
     "graph.function",
     "graph.sets",
+    "graph.pairs",
     "graph.exact",
     "graph.cells",
     "graph.approximate",

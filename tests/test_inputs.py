@@ -28,15 +28,10 @@ from aljax.config import GraphConfig, LayoutConfig
 from aljax.errors import InputError
 from aljax.graph.build import build_graphs
 from aljax.graph.descent import LENGTHS, descent_knn
-from aljax.graph.exact import (
-    FILLED,
-    PLAIN_METRICS,
-    SPARSE_METRICS,
-    exact_knn,
-    nearest,
-)
+from aljax.graph.exact import exact_knn, nearest
 from aljax.graph.knn import read_knn
 from aljax.graph.neighbors import find_neighbors, knn_of_distances
+from aljax.graph.pairs import FILLED, PLAIN_METRICS, SPARSE_METRICS
 from aljax.graph.slices import read_rows, read_slice, read_slices
 from aljax.metrics import local_radii
 

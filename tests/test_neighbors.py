@@ -3,6 +3,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+import scipy.sparse
 from helpers import CAPACITY, NEIGHBORS, SIZES, make_data, programs, refused
 from hypothesis import given
 from hypothesis import strategies as st
@@ -132,6 +133,39 @@ def test_rows_of_zeros_are_at_cosine_distance_1_from_all_but_each_other():
         np.testing.assert_allclose(distances, [0, 0, 1, 1, 1, 1], atol=1e-6)
     others = np.delete(np.asarray(knn.indices), [3, 7], axis=1)
     assert not np.isin(others, [3, 7]).any()
+
+
+@pytest.mark.parametrize("metric", ["cosine", "correlation", "braycurtis"])
+@pytest.mark.parametrize("form", [np.asarray, scipy.sparse.csr_matrix])
+def test_rows_without_a_size_are_neighbors_in_every_form(metric, form, rng):
+    rows = rng.random((40, 6))
+    rows[[3, 17, 29]] = 0 if metric != "correlation" else [[0.1], [0.7], [0.0]]
+    table = find_neighbors(form(rows), 5, metric=metric)
+    indices, distances = (np.asarray(x)[:, 3] for x in (table.indices, table.distances))
+    assert indices[:3].tolist() == [3, 17, 29]
+    np.testing.assert_allclose(distances[:3], 0, atol=1e-6)
+    assert distances[3] > 0.9
+
+
+@pytest.mark.parametrize(
+    ("metric", "scale", "offset"),
+    [
+        *(("euclidean", 1.0, 1e8), ("euclidean", 1e-25, 0.0)),
+        *(("cosine", 1e-25, 0.0), ("correlation", 1e-25, 0.0)),
+    ],
+)
+def test_sparse_rows_have_the_neighbors_of_dense_ones(metric, scale, offset, rng):
+    rows = scale * rng.normal(size=(40, 6))
+    rows[:, 0] += offset
+    dense, sparse = (
+        find_neighbors(form, 6, metric=metric)
+        for form in (rows, scipy.sparse.csr_matrix(rows))
+    )
+    np.testing.assert_array_equal(dense.indices, sparse.indices)
+    largest = float(np.asarray(dense.distances).max())
+    np.testing.assert_allclose(
+        dense.distances, sparse.distances, rtol=1e-5, atol=1e-6 * largest
+    )
 
 
 def test_near_sizes_share_one_program():

@@ -5,8 +5,7 @@ on the host, by -|x - y|^2 / 2 = x.y - |y|^2 / 2 - ..., and computes the distanc
 it keeps again, by difference: float32 loses neighbors when the expansion is taken far
 from the origin.  Where distances drown in its rounding all the same, float64 finds
 them.
-In other metrics scikit-learn, products of sets or pynndescent's function compare rows
-on the host.
+In other metrics the host compares rows (`graph.pairs`).
 """
 
 from collections.abc import Mapping
@@ -19,7 +18,6 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from aljax.config import SYNONYMS
-from aljax.errors import InputError, nearest_name
 from aljax.graph.conditioning import (
     EXACT_METRICS,
     Conditioning,
@@ -29,28 +27,13 @@ from aljax.graph.conditioning import (
     lengths_of,
     search_scaled,
 )
-from aljax.graph.function import Metric, all_pairs
-from aljax.graph.knn import KNN, Rows, as_floats, capacity_for, metric_name, on_device
+from aljax.graph.function import Metric
+from aljax.graph.knn import KNN, Rows, as_floats, capacity_for, on_device
+from aljax.graph.pairs import pairwise
 from aljax.graph.rows import prints_of
-from aljax.graph.sets import DENSE_SETS, SPARSE_SETS, set_distances
 
 PRODUCTS = ("euclidean", "sqeuclidean")  # by products, which rounding may cancel
 LEAST = np.finfo(np.float64).tiny  # distance between rows that differ
-# Metrics that scikit-learn and pynndescent know by the same name for the same thing.
-PLAIN_METRICS = (
-    *("manhattan", "sqeuclidean", "chebyshev", "minkowski", "canberra"),
-    *("braycurtis", "hamming", "haversine"),
-)
-SPARSE_METRICS = ("euclidean", "cosine", "manhattan")
-# Metrics that are computed of sparse rows as if they were dense.
-FILLED = (
-    *("correlation", "sqeuclidean", "chebyshev"),
-    *("minkowski", "canberra", "braycurtis"),
-)
-FILLED_ENTRIES = 2**24  # of the rows that are dense at once
-# Metrics of which all distances are computed on the host.
-DENSE_PAIRS = (*PLAIN_METRICS, *DENSE_SETS)
-SPARSE_PAIRS = (*SPARSE_METRICS, *SPARSE_SETS, *FILLED)
 TILE = 512  # rows that are compared with as many others at once
 QUERY_BLOCK = 128  # queries that are compared with all rows at once
 SPARE = 16  # candidates beyond those asked for, against rounding in their choice
@@ -307,67 +290,3 @@ def _keep_best(
     named = jnp.take_along_axis(named, chosen, axis=1, mode="promise_in_bounds")
     put_tile = partial(jax.lax.dynamic_update_index_in_dim, index=tile, axis=0)
     return put_tile(values, kept), put_tile(indices, named)
-
-
-def pairwise(
-    rows: Rows, others: Rows, metric: Metric, metric_kwds: Mapping[str, Any]
-) -> Float[np.ndarray, "rows others"]:
-    """Measures all distances: by scikit-learn, products of sets, or a function of rows.
-
-    Raises:
-        InputError: Neither can compute them.
-    """
-    dense = isinstance(rows, np.ndarray)
-    try:
-        if rows.shape[0] == 0:
-            return np.zeros((0, others.shape[0]))
-        if metric in (PLAIN_METRICS if dense else SPARSE_METRICS):
-            from sklearn.metrics import pairwise_distances
-
-            return pairwise_distances(rows, others, metric, **metric_kwds)
-        if callable(metric):
-            return all_pairs(rows, others, metric, metric_kwds)
-        if metric in (DENSE_SETS if dense else SPARSE_SETS) and not metric_kwds:
-            return set_distances(rows, others, metric)
-        if not dense:
-            if metric not in FILLED:
-                raise ValueError("they are sparse")
-            return _filled(rows, others, metric, metric_kwds)
-        from pynndescent.distances import named_distances
-
-        if metric not in named_distances:
-            raise ValueError(nearest_name(metric, sorted(named_distances)))
-        x, y = (np.asarray(side, dtype=np.float32) for side in (rows, others))
-        return all_pairs(x, y, named_distances[metric], metric_kwds)
-    except (TypeError, ValueError) as error:
-        why = str(error).partition("\n")[0]
-        kwds = f" with `metric_kwds` {dict(metric_kwds)}" if metric_kwds else ""
-        got = f"is {metric_name(metric)}{kwds} ({why})"
-        sparse = f"(of sparse rows {', '.join(SPARSE_PAIRS)})"
-        expected = f"a metric of pynndescent {sparse}, with its arguments"
-        if callable(metric):
-            expected = "a function of two rows that returns their distance, a number"
-        raise InputError("metric", got, expected) from error
-
-
-def _filled(
-    rows: Any, others: Any, metric: str, metric_kwds: Mapping[str, Any]
-) -> Float[np.ndarray, "rows others"]:
-    """Returns the distances of sparse rows in one of `FILLED`, by blocks of rows."""
-    from sklearn.metrics import pairwise_distances
-
-    angles = metric == "correlation"
-    of_metric = "cosine" if angles else metric
-
-    def dense(block: Any) -> np.ndarray:
-        block = block.toarray()
-        return block - block.mean(axis=1, keepdims=True) if angles else block
-
-    step = max(FILLED_ENTRIES // others.shape[1], 1)
-    parts = [others[i : i + step] for i in range(0, others.shape[0], step)]
-    dense_rows = dense(rows)
-    blocks = [
-        pairwise_distances(dense_rows, dense(p), of_metric, **metric_kwds)
-        for p in parts
-    ]
-    return np.hstack(blocks)

@@ -19,9 +19,6 @@ from aljax.graph.approximate import approximate_knn
 from aljax.graph.conditioning import EXACT_METRICS
 from aljax.graph.descent import check_metric, descent_knn
 from aljax.graph.exact import (
-    DENSE_PAIRS,
-    FILLED,
-    SPARSE_PAIRS,
     HeldRows,
     Nearest,
     exact_knn,
@@ -32,6 +29,7 @@ from aljax.graph.exact import (
 from aljax.graph.function import Metric, is_function
 from aljax.graph.knn import KNN, Rows, measured_knn
 from aljax.graph.known import known_knn
+from aljax.graph.pairs import DENSE_PAIRS, FILLED, SPARSE_PAIRS
 from aljax.graph.queries import HeldCells, hold_cells, nearest_in_cells
 from aljax.graph.slices import PRECOMPUTED
 
