@@ -28,6 +28,7 @@ from aljax.relations.anchors import (
     with_anchors,
 )
 from aljax.relations.mates import Mates
+from aljax.relations.strengths import scales_of
 
 LIFE, BIRTHS, SLICES = 8, 12, 24  # slices a member lives, born in each, of the sequence
 GRAPH = aljax.GraphConfig(n_neighbors=8)
@@ -174,6 +175,18 @@ def test_anchors_are_the_mutual_nearest_rows_with_the_strengths_of_the_formula()
     np.testing.assert_array_equal(mates.rows, [i for i, _, _ in expected])
     np.testing.assert_array_equal(mates.others, [j for _, j, _ in expected])
     np.testing.assert_allclose(mates.strengths, [s for *_, s in expected], rtol=1e-6)
+
+
+def test_rows_with_fewer_neighbors_reach_the_farthest_that_they_have(rng):
+    data = rng.normal(size=(60, 3))
+    graph = aljax.GraphConfig(n_neighbors=8, disconnection_distance=1.0)
+    (built,) = build_graphs(read_slices([data]), graph)
+    lists = np.asarray(built.neighbors)
+    apart = np.linalg.norm(data[lists] - data, axis=2).max(axis=0)
+    assert (lists[-1] == np.arange(60)).sum() > 0
+    np.testing.assert_allclose(landmarks(data, built).reach, apart)
+    (scale,) = scales_of([data], [built])
+    assert scale == pytest.approx(np.median(apart[apart > 0]))
 
 
 def test_a_landmark_stands_for_its_share_of_the_larger_slice(rng):

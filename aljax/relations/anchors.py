@@ -22,7 +22,7 @@ from threadpoolctl import threadpool_limits
 from aljax.errors import warn
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.relations.mates import Mates, Relations, by_row
-from aljax.relations.strengths import check_comparable, lengths
+from aljax.relations.strengths import check_comparable, lengths, reaches
 
 STRENGTH = 0.06
 NEAR, FAR, GROWTH = (1, 3), 10, 3  # slices apart: 1, 3, then 10, 30, 90, ...
@@ -189,8 +189,7 @@ def landmarks(data: np.ndarray, graph: FuzzyGraph) -> Landmarks:
     """Draws a slice's landmarks: all of its rows, if they are not too many."""
     size, count = len(data), min(len(data), LANDMARKS)
     rows = np.sort(np.random.default_rng(size).choice(size, count, replace=False))
-    farthest = np.asarray(graph.neighbors)[-1, rows]
-    reach = lengths(data, data, rows, farthest)
+    reach = reaches(data, graph, rows)
     return Landmarks(rows, data[rows].astype(float), reach, size / count)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from aljax.errors import InputError
 from aljax.graph.fuzzy import FuzzyGraph
@@ -115,10 +115,18 @@ def scales_of(data: Sequence[Any], graphs: Sequence[FuzzyGraph]) -> list[float]:
     """
     scales = []
     for rows, graph in zip(data, graphs, strict=True):
-        farthest = np.asarray(graph.neighbors)[-1]
-        reach = lengths(rows, rows, np.arange(len(rows)), farthest)
+        reach = reaches(rows, graph, np.arange(len(rows)))
         scales.append(float(np.median(reach[reach > 0])) if reach.any() else 0.0)
     return scales
+
+
+def reaches(
+    data: np.ndarray, graph: FuzzyGraph, rows: Int[np.ndarray, "rows"]
+) -> Float[np.ndarray, "rows"]:
+    """Returns rows' distances to the farthest of their neighbors; 0 without any."""
+    lists = np.asarray(graph.neighbors)[:, rows]
+    last = len(lists) - 1 - (lists != rows)[::-1].argmax(axis=0)
+    return lengths(data, data, rows, lists[last, np.arange(len(rows))])
 
 
 def measure_moves(
