@@ -234,7 +234,10 @@ def _check_type(name: str, value: Any, expected: type | UnionType) -> None:
             "dict | None": "options by name or null",
         }
         kind = expected.__name__ if isinstance(expected, type) else str(expected)
-        raise InputError(f"data.{name}", f"is {value!r}", words.get(kind, kind))
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        remedy = f"Quote it: 'data.{name}=\"{value}\"'." if is_number else ""
+        remedy = remedy if kind.startswith("str") else ""
+        raise InputError(f"data.{name}", f"is {value!r}", words.get(kind, kind), remedy)
     least = 0 if name == "seed" else 1  # of counts
     if isinstance(value, int) and value < least:
         raise InputError(f"data.{name}", f"is {value}", f"at least {least}")

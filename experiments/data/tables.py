@@ -87,7 +87,7 @@ def own_table(
         key: "\t" if value == r"\t" else value for key, value in (csv or {}).items()
     }
     frame = _read_frame(path, options)
-    names = [str(name) for name in frame.columns]
+    names = [*frame.columns]
     columns = {"slice": slice, "id": id, "label": label}
     aside = {name: column for name, column in columns.items() if column is not None}
     for setting, column in aside.items():
@@ -99,7 +99,7 @@ def own_table(
     frame = _in_slices(frame, slice, missing, notes)
     unused = {*aside.values()} if features is None else set()
     unused |= {*map(str, leave_out or ())}
-    chosen = None if features is None else [f for f in features if f not in unused]
+    chosen = features and [f for f in map(str, features) if f not in unused]
 
     def place(row: int) -> str:
         member = "" if id is None else f", {id} {frame.at[row, id]}"
@@ -240,6 +240,7 @@ def _read_frame(path: str, options: Mapping[str, Any]) -> Any:
         raise InputError("data.path", got, "a column for each name", remedy)
     if not len(frame):
         raise InputError("data.path", f"is {path}, which has no rows", ROWS)
+    frame.columns = [*map(str, frame.columns)]  # numbers, where no line has the names
     return frame.reset_index(drop=True)
 
 

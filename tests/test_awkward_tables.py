@@ -1,0 +1,48 @@
+"""Tables as users have them: numbers for names, categories, gaps, long ids."""
+
+import numpy as np
+import pytest
+from helpers import make_data, refused
+
+from experiments.data import sources
+
+pd = pytest.importorskip("pandas", reason="run: pip install pandas")
+COLUMNS = {"slice": "month", "id": "shop", "features": None, "label": None}
+
+
+@pytest.fixture
+def frame():
+    values = np.vstack(make_data((12, 12, 12), features=2))
+    table = pd.DataFrame(values, columns=["first", "second"])
+    table["month"] = np.repeat(["2020-01", "2020-02", "2020-03"], 12)
+    table["shop"] = [f"s{i}" for i in range(12)] * 3
+    return table
+
+
+def load(frame, folder, ending=".csv", **changed):
+    path = folder / f"table{ending}"
+    if ending == ".csv":
+        frame.to_csv(path, index=False)
+    else:
+        frame.to_parquet(path)
+    return sources.load("table", path=str(path), **{**COLUMNS, **changed})
+
+
+def test_columns_that_are_named_by_numbers_can_be_chosen(frame, tmp_path):
+    named = frame.rename(columns={"first": "2019", "second": "2020"})
+    dataset = load(named, tmp_path, features=[2020])  # as Hydra reads 2020
+    assert dataset.columns == ("2020",)
+    np.testing.assert_allclose(dataset.slices[1][:, 0], frame["second"][12:24])
+
+
+def test_columns_without_names_have_their_numbers(frame, tmp_path):
+    frame.to_csv(tmp_path / "bare.csv", index=False, header=False)
+    options = {"path": str(tmp_path / "bare.csv"), "csv": {"header": None}}
+    dataset = sources.load("table", **{**COLUMNS, "slice": "2", "id": "3"}, **options)
+    assert dataset.columns == ("0", "1")
+    assert dataset.ids[0].tolist() == frame["shop"][:12].tolist()
+
+
+def test_a_number_for_a_name_is_told_how_to_be_quoted(frame, tmp_path):
+    with refused("data.slice", "'data.slice=\"2\"'"):
+        load(frame, tmp_path, slice=2)
