@@ -46,3 +46,13 @@ def test_columns_without_names_have_their_numbers(frame, tmp_path):
 def test_a_number_for_a_name_is_told_how_to_be_quoted(frame, tmp_path):
     with refused("data.slice", "'data.slice=\"2\"'"):
         load(frame, tmp_path, slice=2)
+
+
+def test_a_cell_is_named_by_its_row_where_others_were_dropped(frame, tmp_path):
+    frame.loc[[0, 5], "month"] = None
+    frame.loc[[1, 20], "first"] = np.inf
+    with refused("data.path", "row 1 (month 2020-01, shop s1)", "2 such cells"):
+        load(frame, tmp_path, missing="drop")
+    frame.loc[1, "first"] = 0
+    with refused("data.path", "row 20 (month 2020-02, shop s8)"):
+        load(frame, tmp_path, missing="drop")

@@ -69,7 +69,7 @@ def numeric(
         frame: The table without the columns of slices, ids and labels.
         chosen: Names of columns; None for all that hold numbers.
         notes: Lines for the user; one on the columns left out is added.
-        place: Of a row's number: its slice and id, in words.
+        place: Of a row's name in the index: its slice and id, in words.
         options: Those that pandas read the file with.
 
     Raises:
@@ -204,7 +204,7 @@ def checked(
         values: The numbers, NaN where missing.
         missing: "error", "drop" (the rows) or "median" (fills them later).
         notes: Lines for the user; the number of rows or cells is added.
-        place: Of a row's number: its slice and id, in words.
+        place: Of a row's name in the index: its slice and id, in words.
         options: Those that pandas read the file with.
 
     Raises:
@@ -220,7 +220,8 @@ def checked(
             continue
         row, column = np.argwhere(wrong)[0]
         words = words.format(cells[row, column])
-        got = f"the column {values.columns[column]!r} has {words} in {place(row)}"
+        where = place(values.index[row])
+        got = f"the column {values.columns[column]!r} has {words} in {where}"
         count, columns = wrong.sum(), wrong.any(axis=0).sum()
         got += (
             f" ({count} such cells in {columns} column{'s' * int(columns > 1)})"

@@ -101,7 +101,7 @@ def own_table(
     unused |= {*map(str, leave_out or ())}
     chosen = features and [f for f in map(str, features) if f not in unused]
 
-    def place(row: int) -> str:
+    def place(row: int) -> str:  # rows are as the file counts them
         member = "" if id is None else f", {id} {frame.at[row, id]}"
         return f"row {row} ({slice} {frame.at[row, slice]}{member})"
 
