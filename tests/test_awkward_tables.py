@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from helpers import make_data, refused
 
+import aljax
 from experiments.data import sources
 
 pd = pytest.importorskip("pandas", reason="run: pip install pandas")
@@ -56,3 +57,25 @@ def test_a_cell_is_named_by_its_row_where_others_were_dropped(frame, tmp_path):
     frame.loc[1, "first"] = 0
     with refused("data.path", "row 20 (month 2020-02, shop s8)"):
         load(frame, tmp_path, missing="drop")
+
+
+def test_an_ordered_category_keeps_its_order_as_from_python(frame, tmp_path):
+    pytest.importorskip("pyarrow", reason="run: pip install pyarrow")
+    order = ["mid", "low", "high"]
+    labels = pd.Categorical(np.repeat(order, 12), categories=order, ordered=True)
+    dataset = load(frame.assign(month=labels), tmp_path, ".parquet")
+    cut = aljax.slices_from_table(frame[["first", "second"]], labels, frame["shop"])
+    assert dataset.titles == [*cut.labels] == order
+    np.testing.assert_array_equal(dataset.slices[0], cut.slices[0])
+    assert any("in the order of their category" in note for note in dataset.notes)
+
+
+def test_months_of_a_time_zone_are_months(frame, tmp_path, recwarn):
+    pytest.importorskip("pyarrow", reason="run: pip install pyarrow")
+    months = pd.to_datetime(np.repeat(["2020-01", "2020-02", "2020-03"], 12))
+    more = pd.to_datetime(np.repeat(["2020-05", "2020-06", "2020-07"], 12))
+    both = pd.concat([frame.assign(month=months), frame.assign(month=more)])
+    both["month"] = both["month"].dt.tz_localize("Europe/Berlin")
+    dataset = load(both, tmp_path, ".parquet")
+    assert not [*recwarn]
+    assert "1 after 2020-03-01 00:00:00+01:00" in dataset.notes[-1]

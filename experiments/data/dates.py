@@ -35,7 +35,7 @@ def in_order(column: Any, dates: str | None, notes: list[str]) -> Any:
     """Returns the column of slices, as an ordered category where it is text.
 
     Args:
-        column: For each row its slice.
+        column: For each row its slice; an ordered category's keep their order.
         dates: How the slices spell dates (`%d/%m/%Y`); None finds out.
         notes: Lines for the user; the order, and what is missing in between, is added.
 
@@ -45,6 +45,11 @@ def in_order(column: Any, dates: str | None, notes: list[str]) -> Any:
     import pandas as pd
 
     labels = [*column.dropna().unique()]
+    if dates is None and getattr(column.dtype, "ordered", False):
+        present = {*labels}
+        labels = [label for label in column.dtype.categories if label in present]
+        _tell(labels, None, " in the order of their category", notes)
+        return column
     if not labels or not all(isinstance(label, str) for label in labels):
         if dates is not None:
             got, expected = "is set, but slices are not text", "null"
@@ -157,9 +162,8 @@ def _places(labels: Sequence[Any]) -> np.ndarray | None:
     import pandas as pd
 
     if all(hasattr(label, "month") and hasattr(label, "day") for label in labels):
-        return _periods(
-            np.array([*map(str, map(pd.Timestamp, map(str, labels)))], "M8[s]")
-        )
+        times = [pd.Timestamp(str(label)).tz_localize(None) for label in labels]
+        return _periods(np.array([*map(str, times)], "M8[s]"))
     try:
         numbers = np.asarray(labels, float)
     except (TypeError, ValueError):
