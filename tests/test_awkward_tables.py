@@ -79,3 +79,21 @@ def test_months_of_a_time_zone_are_months(frame, tmp_path, recwarn):
     dataset = load(both, tmp_path, ".parquet")
     assert not [*recwarn]
     assert "1 after 2020-03-01 00:00:00+01:00" in dataset.notes[-1]
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_an_index_is_a_column_if_it_has_a_name(named, frame, tmp_path):
+    pytest.importorskip("pyarrow", reason="run: pip install pyarrow")
+    if named:
+        frame = frame.set_index("shop")
+    months = tmp_path / "months"
+    months.mkdir()
+    for month, rows in frame.groupby("month"):  # the later ones do not begin at row 0
+        rows.drop(columns="month").to_parquet(months / f"{month}.parquet")
+    apart = sources.load("parquet", path=str(months), id="shop")
+    together = load(frame, tmp_path, ".parquet")
+    assert apart.columns == together.columns == ("first", "second")
+    for one, other in zip(apart.slices, together.slices, strict=True):
+        np.testing.assert_array_equal(one, other)
+    for one, other in zip(apart.ids, together.ids, strict=True):
+        assert one.tolist() == other.tolist()

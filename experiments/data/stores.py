@@ -8,6 +8,7 @@ that has it.  Paths may be URLs of fsspec, such as s3://BUCKET/STORE.
 """
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from itertools import product
 from typing import Any
@@ -26,6 +27,8 @@ from experiments.data.tables import as_ids, as_labels
 BLOCK = 2**25  # bytes that are read at once, or one chunk if that is larger
 ROWS = 2**16  # rows of a Parquet file that are read at once
 GROUPS = ("ids", "labels")
+# The column in which pandas keeps the numbers of rows that are a part of others.
+ROW_NUMBERS = re.compile(r"__index_level_\d+__")
 
 
 def zarr_store(
@@ -246,7 +249,11 @@ class ParquetFolder:
             with told(place.path, self.files[name]):
                 opened = self._open(name)
                 self.rows[name] = opened.metadata.num_rows
-                types[name] = {f.name: f.type for f in opened.schema_arrow}
+                types[name] = {
+                    field.name: field.type
+                    for field in opened.schema_arrow
+                    if not ROW_NUMBERS.fullmatch(field.name)
+                }
         self.columns, self.dtype = self._columns(types, features)
 
     def _open(self, name: str) -> Any:

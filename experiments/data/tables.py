@@ -240,6 +240,8 @@ def _read_frame(path: str, options: Mapping[str, Any]) -> Any:
         raise InputError("data.path", got, "a column for each name", remedy)
     if not len(frame):
         raise InputError("data.path", f"is {path}, which has no rows", ROWS)
+    levels = frame.index.names if file.suffix == ".parquet" else ()
+    frame = frame.reset_index([level for level in levels if level is not None])
     frame.columns = [*map(str, frame.columns)]  # numbers, where no line has the names
     return frame.reset_index(drop=True)
 
