@@ -1,13 +1,20 @@
 """Tables as users have them: numbers for names, categories, gaps, long ids."""
 
+import itertools
+
 import numpy as np
 import pytest
 from helpers import make_data, refused
 
 import aljax
 from experiments.data import sources
+from experiments.run import main
 
 pd = pytest.importorskip("pandas", reason="run: pip install pandas")
+pytestmark = [
+    pytest.mark.usefixtures("as_users_run_it"),
+    pytest.mark.filterwarnings("default"),
+]
 COLUMNS = {"slice": "month", "id": "shop", "features": None, "label": None}
 
 
@@ -97,3 +104,35 @@ def test_an_index_is_a_column_if_it_has_a_name(named, frame, tmp_path):
         np.testing.assert_array_equal(one, other)
     for one, other in zip(apart.ids, together.ids, strict=True):
         assert one.tolist() == other.tolist()
+
+
+def run(frame, folder, *overrides):
+    frame.to_csv(folder / "table.csv", index=False)
+    options = {"path": folder / "table.csv", "slice": "month", "id": "shop"}
+    words = [f"data.{name}={value}" for name, value in options.items()]
+    quick = ["layout.n_epochs=2", "graph.n_neighbors=5", "compilation_cache=null"]
+    return main(["data=table", *words, *quick, f"results={folder}", *overrides])
+
+
+def test_rows_without_ids_are_nobody_in_all_that_is_written(frame, tmp_path):
+    frame["shop"] = [*range(12)] * 3
+    frame.loc[[0, 1, 12], "shop"] = None
+    dataset = load(frame, tmp_path)
+    names = [ids.tolist() for ids in dataset.ids]
+    assert [*map(len, map(set, names))] == [12] * 3
+    assert names[0][:3] == ["(row 0)", "(row 1)", "2.0"]
+    shared = [{*a} & {*b} for a, b in itertools.pairwise(names)]
+    assert [*map(len, shared)] == [10, 11]  # as the relations have it
+    pytest.importorskip("plotly", reason="run: pip install 'aljax[plot]'")
+    assert run(frame, tmp_path, "motion=true") == 0
+    assert (tmp_path / "table" / "displacement.png").exists()
+
+
+def test_motion_where_nobody_recurs_leaves_out_a_picture(frame, tmp_path, capsys):
+    pytest.importorskip("plotly", reason="run: pip install 'aljax[plot]'")
+    frame["shop"] = [f"s{i}" for i in range(len(frame))]
+    assert run(frame, tmp_path, "motion=true") == 0
+    assert "displacement.png is not drawn" in capsys.readouterr().err
+    written = {file.name for file in (tmp_path / "table").iterdir()}
+    assert {"explorer.html", "metrics.json"} <= written
+    assert "displacement.png" not in written

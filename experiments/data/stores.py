@@ -342,7 +342,7 @@ class ParquetFolder:
             got = f"is {column!r}, which has {cells.null_count} rows without a value "
             got += f"in {self.files[name]}"
             raise InputError("data.id", got, "an id for each row")
-        return as_ids(values, np.arange(len(values)))
+        return as_ids(values)
 
 
 def _is_number(column_type: Any) -> bool:

@@ -174,7 +174,7 @@ def from_table(values: Any, slices: Any, ids: Any, labels: Any) -> Dataset:
     return Dataset(
         slices=cut.slices,
         relations=cut.ids,
-        ids=[as_ids(ids, rows) for ids, rows in zip(cut.ids, cut.rows, strict=True)],
+        ids=_member_names(cut.ids, cut.rows),
         titles=[str(label) for label in cut.labels],
         labels=None if classes is None else [classes[rows] for rows in cut.rows],
     )
@@ -189,12 +189,33 @@ def as_labels(column: Any) -> np.ndarray:
     return np.array(words)
 
 
-def as_ids(values: Sequence[Any], rows: np.ndarray) -> np.ndarray:
-    """Returns ids as an array without Python objects, so it can be written anywhere.
+def _member_names(
+    ids: Sequence[Sequence[Any]], rows: Sequence[np.ndarray]
+) -> list[np.ndarray]:
+    """Returns the ids of each slice; a row without one has its number in the table.
 
-    Where nobody has one they are the rows' numbers in the table.
+    Where some rows have none, or ids are of several types, all are text.
     """
-    array = np.array(rows if all(map(is_missing, values)) else values)
+    missing = [is_missing(name) for names in ids for name in names]
+    if all(missing):
+        return [np.array(numbers) for numbers in rows]
+    arrays = [*map(as_ids, ids)]
+    if len({array.dtype.kind for array in arrays}) == 1 and not any(missing):
+        return arrays
+    return [
+        np.array(
+            [
+                f"(row {row})" if is_missing(name) else str(name)
+                for name, row in zip(names, numbers, strict=True)
+            ]
+        )
+        for names, numbers in zip(ids, rows, strict=True)
+    ]
+
+
+def as_ids(values: Sequence[Any]) -> np.ndarray:
+    """Returns ids as an array without Python objects, so it can be written anywhere."""
+    array = np.array(values)
     return array if array.dtype.kind != "O" else np.array([*map(str, values)])
 
 

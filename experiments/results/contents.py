@@ -1,5 +1,6 @@
 """The files of a run: arrays, pictures, measures and settings."""
 
+import itertools
 import os
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -94,8 +95,11 @@ def write_motion(
 ) -> None:
     """Writes how members move: as curves, as a film and as a page to explore."""
     shown: dict[str, Any] = {"ids": dataset.ids, "titles": _titles(dataset)}
-    moved = plot.displacement(embedding, heading=name, **shown)
-    plot.save(moved, folder / "displacement.png", dpi=150)
+    if any(np.intersect1d(*pair).size for pair in itertools.pairwise(dataset.ids)):
+        moved = plot.displacement(embedding, heading=name, **shown)
+        plot.save(moved, folder / "displacement.png", dpi=150)
+    else:
+        warn("displacement.png is not drawn, for consecutive slices share no member.")
     shown |= colors(dataset)
     curves = plot.trajectories(embedding, heading=name, **shown)
     plot.save(curves, folder / "trajectories.html")
