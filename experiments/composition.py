@@ -123,7 +123,10 @@ def expanded(overrides: Sequence[str]) -> list[tuple[dict[str, str], list[str]]]
         InputError: An override cannot be read, or its values cannot be listed.
     """
     axes = [[*_values(text)] for text in overrides]
-    names = [_key(text).rpartition(".")[2] for text in overrides]
+    full = [*map(_key, overrides)]
+    swept = [name for name, axis in zip(full, axes, strict=True) if axis[0][0]]
+    last = [name.rpartition(".")[2] for name in swept]
+    names = [_short(name, last) for name in full]
     return [
         (
             {name: v for name, (v, _) in zip(names, combined, strict=True) if v},
@@ -131,6 +134,12 @@ def expanded(overrides: Sequence[str]) -> list[tuple[dict[str, str], list[str]]]
         )
         for combined in itertools.product(*axes)
     ]
+
+
+def _short(name: str, others: Sequence[str]) -> str:
+    """Returns the last part of a setting's name, or all of it where others end so."""
+    last = name.rpartition(".")[2]
+    return name if others.count(last) > 1 else last
 
 
 def _values(text: str) -> Iterator[tuple[str, str]]:

@@ -12,7 +12,7 @@ from helpers import refused
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.benchmarks import peers
-from experiments.composition import compose
+from experiments.composition import compose, expanded
 from experiments.data.dataset import Dataset
 from experiments.run import main
 from experiments.tasks import multirun, sweep, tradeoff
@@ -274,3 +274,10 @@ def test_a_row_that_is_damaged_is_named_with_the_remedy(rng, tmp_path):
         path.write_bytes(whole[:length])
         with refused("results", path.name, "Remove it"):
             store.read({"seed": 0})
+
+
+def test_values_of_two_settings_whose_names_end_alike_are_told_apart():
+    words = ["data=gaussians", "seed=0,1", "data.seed=5,6", "layout.min_dist=0.1,0.2"]
+    swept = [values for values, _ in expanded(words)]
+    assert len({str(values) for values in swept}) == len(swept) == 8
+    assert swept[-1] == {"seed": "1", "data.seed": "6", "min_dist": "0.2"}
