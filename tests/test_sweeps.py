@@ -281,3 +281,14 @@ def test_values_of_two_settings_whose_names_end_alike_are_told_apart():
     swept = [values for values, _ in expanded(words)]
     assert len({str(values) for values in swept}) == len(swept) == 8
     assert swept[-1] == {"seed": "1", "data.seed": "6", "min_dist": "0.2"}
+
+
+def test_a_sweep_relates_rows_by_ids_where_asked_for(own, rng, monkeypatch):
+    slices = [rng.normal(size=(40, 3)) for _ in range(2)]
+    unrelated = Dataset(slices, [{}], [np.arange(40)] * 2, ["", ""])
+    monkeypatch.setattr(sweep.sources, "take", lambda _: unrelated)
+    grid = "+task.grid={product: {min_dist: [0.1]}}"
+    assert main([*own[:-1], grid, "by_ids=true"]) == 0
+    (row,) = lines()
+    assert float(row["alignment"]) > 0
+    assert "displacement" in row

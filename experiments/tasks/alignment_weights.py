@@ -25,6 +25,7 @@ from aljax.plot.colors import PALETTE
 from aljax.selection import WEIGHT
 from aljax.sweep import SweepProblem
 from experiments.data import sources
+from experiments.data.dataset import related_by_ids
 from experiments.interrupts import Interrupts
 from experiments.settings import RunSettings, check_options
 from experiments.tasks.hidden_mates import laid_out, learn_weights
@@ -84,6 +85,7 @@ def run(settings: RunSettings, interrupts: Interrupts) -> Path:
     first = settings.alignment.alignment_regularisation
     number(0, open_low=True)(f"alignment.{WEIGHT}", first)
     dataset = sources.take(settings.data)
+    dataset = related_by_ids(dataset) if settings.by_ids else dataset
     if len(dataset.slices) < 2:
         raise InputError("data", "has a single slice", "at least 2, which mates link")
     problem = dataset.sweep(**settings.configs)

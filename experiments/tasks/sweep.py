@@ -29,6 +29,7 @@ from experiments.results.folder import unwritable
 from experiments.results.records import write_csv, write_json
 from experiments.settings import RunSettings, check_options, check_seed
 from experiments.tasks import tradeoff
+from experiments.tasks.fit import described
 from experiments.tasks.grid import expand
 from experiments.tasks.store import Finished, Store
 
@@ -50,7 +51,7 @@ def run(settings: RunSettings, interrupts: Interrupts) -> Path:
     """
     task = settings.task
     _check_options(task)
-    dataset = sources.take(settings.data)
+    dataset = described(sources.take(settings.data), settings)
     rows = [{"seed": settings.seed, **row} for row in expand(task.get("grid"))]
     for row in rows:
         check_seed("seed", row["seed"])
