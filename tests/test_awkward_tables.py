@@ -1,13 +1,17 @@
 """Tables as users have them: numbers for names, categories, gaps, long ids."""
 
 import itertools
+import shlex
 
 import numpy as np
 import pytest
 from helpers import make_data, refused
 
 import aljax
+from aljax.errors import InputError
+from experiments.composition import compose
 from experiments.data import sources
+from experiments.data.columns import csv_options
 from experiments.run import main
 
 pd = pytest.importorskip("pandas", reason="run: pip install pandas")
@@ -15,6 +19,7 @@ pytestmark = [
     pytest.mark.usefixtures("as_users_run_it"),
     pytest.mark.filterwarnings("default"),
 ]
+NEEDED = ["data=table", "data.path=x.csv", "data.slice=month", "data.id=shop"]
 COLUMNS = {"slice": "month", "id": "shop", "features": None, "label": None}
 
 
@@ -136,3 +141,44 @@ def test_motion_where_nobody_recurs_leaves_out_a_picture(frame, tmp_path, capsys
     written = {file.name for file in (tmp_path / "table").iterdir()}
     assert {"explorer.html", "metrics.json"} <= written
     assert "displacement.png" not in written
+
+
+@pytest.mark.parametrize(
+    ("changed", "name", "words"),
+    [
+        ({"dates": "%Q"}, "data.dates", ["is '%Q'", "'%d/%m/%Y'"]),
+        ({"csv": {"chunksize": 3}}, "data.csv", ["chunksize", "whole table"]),
+        ({"csv": {"iterator": True}}, "data.csv", ["iterator", "whole table"]),
+    ],
+)
+def test_options_that_cannot_be_read_by_are_refused(
+    changed, name, words, frame, tmp_path
+):
+    with refused(name, *words):
+        load(frame, tmp_path, **changed)
+
+
+def test_a_mark_at_the_end_of_each_line_is_told_with_what_mends_it(frame, tmp_path):
+    head, *rows = frame.to_csv(index=False).splitlines()
+    path = tmp_path / "ends.csv"
+    path.write_text("\n".join([head, *(f"{row}," for row in rows)]))
+    options = {"path": str(path), **COLUMNS}
+    with refused("data.path", "'data.csv={index_col: False}'"):
+        sources.load("table", **options)
+    dataset = sources.load("table", csv={"index_col": False}, **options)
+    assert dataset.columns == ("first", "second")
+
+
+def test_a_remedy_can_be_typed_as_it_is(frame, tmp_path):
+    name = 'net, "income" (EUR)'
+    many = pd.concat([frame] * 2, ignore_index=True).rename(columns={"first": name})
+    many["shop"] = [f"s{row}" for row in range(len(many))]
+    many[name] = [str(row) if row % 3 else f"no{row}" for row in range(len(many))]
+    with pytest.raises(InputError) as raised:
+        load(many, tmp_path)
+    (word,) = [word for word in shlex.split(raised.value.remedy) if "leave_out" in word]
+    composed = compose([*NEEDED, word.rstrip(".")])
+    assert composed["data"]["leave_out"] == [name]
+    options = {"header": None, "dtype": {"shop": "str"}, "sep": "\t"}
+    (word,) = shlex.split(csv_options(options))
+    assert compose([*NEEDED, word])["data"]["csv"] == {**options, "sep": r"\t"}

@@ -42,17 +42,24 @@ Place = Callable[[int], str]
 
 def csv_options(options: Mapping[str, Any]) -> str:
     """Returns options of `pandas.read_csv` as they are set in a shell."""
+    return shlex.quote(f"data.csv={_word(options)}")
 
-    def word(value: Any) -> str:
-        if isinstance(value, list):
-            return f"[{', '.join(map(word, value))}]"
-        text = str(value)
-        if re.fullmatch(r"[A-Za-z][\w.-]*|\d+", text):
-            return text
-        return '"{}"'.format(text.replace('"', '\\"').replace("\t", r"\t"))
 
-    words = [f"{name}: {word(value)}" for name, value in options.items()]
-    return shlex.quote(f"data.csv={{{', '.join(words)}}}")
+def left_out(name: str) -> str:
+    """Returns the setting that leaves a column out, as it is set in a shell."""
+    return shlex.quote(f"data.leave_out={_word([name])}")
+
+
+def _word(value: Any) -> str:
+    """Returns a value as Hydra's grammar has it."""
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{name}: {_word(v)}' for name, v in value.items())}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_word, value))}]"
+    text = "null" if value is None else str(value)
+    if value is None or re.fullmatch(r"[A-Za-z][\w.-]*|\d+", text):
+        return text
+    return '"{}"'.format(text.replace('"', '\\"').replace("\t", r"\t"))
 
 
 def numeric(
@@ -138,14 +145,14 @@ def _read(
                 _has_points(frame[other]) for other in frame.columns
             ):
                 remedy = "Write it as other columns are, or leave it out by "
-                remedy += f"data.leave_out=[{name}]."
+                remedy += f"{left_out(name)}."
             raise InputError("data.path", got, "numbers such as 1234.5", remedy)
     if len(wrong) < SOME * len(texts):
         others = sorted({*cells[wrong.index]})
         marks = csv_options({**options, "na_values": [*_missing(options), *others]})
         remedy = f"If they stand for missing values, set {marks}; else mend them, {OR}"
         if len(others) > MANY:
-            remedy = f"Mend them, or leave the column out by data.leave_out=[{name}]."
+            remedy = f"Mend them, or leave the column out by {left_out(name)}."
         raise InputError("data.path", got, "numbers in all", remedy)
     example = textwrap.shorten(first, EXAMPLE)
     if are_dates(cells):

@@ -62,7 +62,12 @@ def in_order(column: Any, dates: str | None, notes: list[str]) -> Any:
         return column
     parsed = {spelling: _parsed(labels, spelling) for spelling in FORMATS}
     if dates:
-        parsed = {dates: _parsed(labels, dates)}
+        try:
+            parsed = {dates: _parsed(labels, dates)}
+        except ValueError as error:
+            got, expected = f"is {dates!r} ({error})", "how slices spell their date"
+            remedy = "As in '%d/%m/%Y', by the signs of Python's strptime."
+            raise InputError("data.dates", got, expected, remedy) from error
     fits = {
         spelling: days for spelling, days in parsed.items() if np.isfinite(days).all()
     }

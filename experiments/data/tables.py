@@ -229,6 +229,10 @@ def _read_frame(path: str, options: Mapping[str, Any]) -> Any:
         raise InputError("data.path", got, "a .csv or .parquet file")
     pd = shipped("pandas", "pandas", setting="data", extra="frames")
     options = options if file.suffix == ".csv" else {}
+    for name in ("chunksize", "iterator"):
+        if options.get(name):
+            got = f"has {name}, by which pandas does not read the whole table"
+            raise InputError("data.csv", got, "options for all of it", "Leave it out.")
     try:
         if file.suffix == ".csv" and not {"encoding", "compression"} & {*options}:
             _check_encoding(path, file, options)
@@ -255,6 +259,11 @@ def _read_frame(path: str, options: Mapping[str, Any]) -> Any:
         got = f"is {path}, which cannot be read ({short(error)})"
         remedy = _mended(file, options, str(error)) if file.suffix == ".csv" else ""
         raise InputError("data.path", got, ROWS, remedy) from error
+    implied = "index_col" not in options and not isinstance(frame.index, pd.RangeIndex)
+    if file.suffix == ".csv" and implied and frame.iloc[:, -1].isna().all():
+        got = f"is {path}, whose lines end with a mark that its line of names lacks"
+        remedy = f"Set {csv_options({**options, 'index_col': False})}."
+        raise InputError("data.path", got, ROWS, remedy)
     if frame.shape[1] == 1:
         got = f"is {path}, which has a single column, {str(frame.columns[0])!r}"
         remedy = _mended(file, options) if file.suffix == ".csv" else ""
