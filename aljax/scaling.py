@@ -43,7 +43,7 @@ class Columns(Units):
         if scipy.sparse.issparse(rows):
             return (rows @ scipy.sparse.diags(1 / self.unit)).tocsr().astype(rows.dtype)
         if self.fill is not None:
-            rows = np.where(np.isnan(rows), self.fill, rows)
+            rows = _filled(rows, self.fill)
         return super().apply(rows).astype(rows.dtype)
 
     def undo(self, rows: Any) -> Any:
@@ -249,9 +249,9 @@ def _units_of(
     sparse = any(map(scipy.sparse.issparse, tables))
     rows: Any = scipy.sparse.vstack(tables, "csr") if sparse else np.concatenate(tables)
     fill = None
-    if missing == "median" and not sparse:
+    if missing == "median" and not all(map(scipy.sparse.issparse, tables)):
         fill = _medians(rows, slices[0], others)
-        rows = np.where(np.isnan(rows), fill, rows)
+        rows = _filled(rows, fill)
     center, unit = _affine(scale, rows, slices[0].columns)
     if len(center) != rows.shape[1]:
         got, expected = f"is of {len(center)} columns", f"{rows.shape[1]}, as the data"
@@ -262,12 +262,20 @@ def _units_of(
     return Columns(center, unit, fill)
 
 
-def _medians(rows: np.ndarray, first: Slice, others: Columns | None) -> np.ndarray:
+def _filled(rows: Any, fill: np.ndarray) -> Any:
+    """Returns rows, dense or sparse, with their gaps filled."""
+    if isinstance(rows, np.ndarray):
+        return np.where(np.isnan(rows), fill, rows)
+    rows.data = np.where(np.isnan(rows.data), fill[rows.indices], rows.data)
+    return rows
+
+
+def _medians(rows: Any, first: Slice, others: Columns | None) -> np.ndarray:
     """Returns the medians of columns, of the others where a column has no value."""
     from sklearn.impute import SimpleImputer
 
     fill: Any = np.full(rows.shape[1], np.nan)
-    if len(rows):
+    if rows.shape[0]:
         fill = SimpleImputer(strategy="median").fit(rows).statistics_
     if others is not None and others.fill is not None and len(others.fill) == len(fill):
         fill = np.where(np.isnan(fill), others.fill, fill)

@@ -198,6 +198,24 @@ def test_sparse_rows_are_scaled_without_a_center():
         aljax.scale([scipy.sparse.csr_matrix(dense[0])], whole)
 
 
+def test_gaps_of_dense_rows_are_filled_beside_sparse_ones():
+    gaps = with_gaps()
+    slices = [gaps[0], scipy.sparse.csr_matrix(SLICES[1]), gaps[2]]
+    imputer = SimpleImputer(strategy="median")
+    whole = imputer.fit(np.vstack([gaps[0], SLICES[1], gaps[2]]))
+    filled, scaling = aljax.scale(slices, None, missing="median")
+    assert scaling is not None
+    np.testing.assert_array_equal(scaling.columns[1].fill, whole.statistics_)
+    for t in (0, 2):
+        np.testing.assert_array_equal(filled[t], whole.transform(gaps[t]))
+    (scaled, *_), _ = aljax.scale(slices, "standard", missing="median")
+    parts = [whole.transform(gaps[0]), SLICES[1], whole.transform(gaps[2])]
+    standard = StandardScaler(with_mean=False).fit(np.vstack(parts))
+    np.testing.assert_allclose(scaled, standard.transform(parts[0]))
+    filled, _ = aljax.scale(slices, None, by="slice", missing="median")
+    assert filled[2][0, 0] == whole.statistics_[0]  # the slice has no value there
+
+
 def test_constant_columns_keep_their_unit_and_types_stay():
     data = [np.float32(np.column_stack([x, np.full(len(x), 7)])) for x in SLICES]
     rows, scaling = aljax.scale(data, by="slice")
