@@ -249,10 +249,9 @@ class Frame(eqx.Module):
         if self.graph.metric == PRECOMPUTED:
             near = np.asarray(self.fuzzy.neighbors).T[rows, 1 : NEAREST + 1]
             return near, np.repeat(self._spacings[rows, None], near.shape[1], axis=1)
-        data = self._data_for("place")
         # As many as for new rows, which saves a program, and the row is one of them.
         count = min(max(self._count, 2), len(self.positions))
-        near, distances = self._search(data[rows], count)
+        near, distances = self._search(self._data_for("place")[rows], count)
         return near[:, 1:], distances[:, 1:]
 
     def inverse(
@@ -366,7 +365,8 @@ class Frame(eqx.Module):
         filled = units is not None and units.fill is not None
         gaps = np.nan if filled or is_function(self.graph.metric) else None
         rows = read_new(new_rows, data.shape[1], self.name, self.columns, gaps=gaps)
-        rows = rows if units is None else units.apply(rows)
+        dtype = np.result_type(rows.dtype, data.dtype)  # in which its own were scaled
+        rows = rows if units is None else units.apply(rows.astype(dtype, copy=False))
         warn_of_degrees([Slice(rows.shape[0], rows, "`new_rows`", self.graph.metric)])
         if not isinstance(data, np.ndarray):
             return scipy.sparse.csr_matrix(rows)

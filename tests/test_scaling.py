@@ -216,6 +216,14 @@ def test_gaps_of_dense_rows_are_filled_beside_sparse_ones():
     assert filled[2][0, 0] == whole.statistics_[0]  # the slice has no value there
 
 
+def test_rows_of_a_slice_are_found_in_a_narrower_type():
+    whole = [np.round(x) for x in SLICES]
+    fitted = lay_out(whole, scale="standard")
+    assert (np.float32(whole[1]) == whole[1]).all()
+    placed = fitted.transform(np.float32(whole[1]), slice=1)
+    np.testing.assert_array_equal(placed, fitted.transform(whole[1], slice=1))
+
+
 def test_constant_columns_keep_their_unit_and_types_stay():
     data = [np.float32(np.column_stack([x, np.full(len(x), 7)])) for x in SLICES]
     rows, scaling = aljax.scale(data, by="slice")
