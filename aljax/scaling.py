@@ -109,7 +109,8 @@ def scale(
     Args:
         slices: For each slice its data, as `aljax.fit` takes them.
         scale: "standard", "robust", a fitted transformer of scikit-learn, the
-            `Scaling` of another model, or None to fill gaps alone.
+            `Scaling` of another model, if its slices have the same units, or None to
+            fill gaps alone.
         by: The rows that units and medians are of: "all", or each "slice".
         missing: "error", or "median", which fills gaps.
 
@@ -168,7 +169,10 @@ def _check_setting(scale: Any) -> None:
     if scale is None or isinstance(scale, str):
         one_of("none", "standard", "robust", optional=True)("scale", scale)
     elif isinstance(scale, Scaling):
-        return
+        if len({(c.center.tobytes(), c.unit.tobytes()) for c in scale.columns}) > 1:
+            got = f"is a Scaling of {len(scale.columns)} slices with units of their own"
+            remedy = "`scale.columns[t].apply(rows)` brings rows to those of slice t."
+            raise InputError("scale", got, "one with the same units for all", remedy)
     elif kind not in TRANSFORMERS or getattr(scale, "clip", False):
         got, remedy = f"is {kind_of(scale)}", "Transform the slices before the fit."
         raise InputError("scale", got, TAKEN, remedy)

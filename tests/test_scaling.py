@@ -224,6 +224,16 @@ def test_rows_of_a_slice_are_found_in_a_narrower_type():
     np.testing.assert_array_equal(placed, fitted.transform(whole[1], slice=1))
 
 
+def test_units_of_each_slice_are_not_those_of_other_slices():
+    _, scaling = aljax.scale(SLICES, "standard", by="slice")
+    for by in ("all", "slice"):
+        with refused("scale", "3 slices"):
+            aljax.scale(SLICES, scaling, by=by)
+    assert scaling is not None
+    part, _ = aljax.scale(SLICES[:1], scaling[:1])
+    np.testing.assert_array_equal(part[0], scaling.columns[0].apply(SLICES[0]))
+
+
 def test_constant_columns_keep_their_unit_and_types_stay():
     data = [np.float32(np.column_stack([x, np.full(len(x), 7)])) for x in SLICES]
     rows, scaling = aljax.scale(data, by="slice")
