@@ -26,7 +26,7 @@ from aljax.config import (
     of_slices,
 )
 from aljax.consistency import check_parts
-from aljax.errors import in_words, slice_name
+from aljax.errors import InputError, in_words, slice_name
 from aljax.export import to_anndata, to_frame
 from aljax.files import read, write
 from aljax.graph.fuzzy import FuzzyGraph
@@ -222,8 +222,8 @@ class AlignedEmbedding(Record):
             InputError: The slice does not exist; a remedy suggests the nearest label.
         """
         slice = plain_label(slice)  # noqa: A001
-        between = self._is_position(slice) and slice % 1 != 0
-        if self.slice_labels is not None and (between or not self._is_position(slice)):
+        index = isinstance(slice, numbers.Integral) and self._is_position(slice)
+        if self.slice_labels is not None and not index:
             return find_label(slice, self.slice_labels)
         count = len(self.maps)
         number(-count, high=count - 1, whole=True)("slice", slice)
@@ -278,10 +278,22 @@ class AlignedEmbedding(Record):
         """Finds the slice at or before a position, and how far beyond it that is."""
         position = plain_label(time)
         if self._is_position(position) and position >= 0:
+            self._check_place(position)
             return int(position), float(position % 1)
         if self.slice_labels is None:  # an error says that fractions are taken, too
             number(-len(self.maps), high=len(self.maps) - 1)("slice", position)
         return self.index(position), 0.0
+
+    def _check_place(self, position: Any) -> None:
+        """Checks that a fraction is not the label of a slice that lies elsewhere."""
+        floats = [x if isinstance(x, float) else None for x in self.slice_labels or ()]
+        if isinstance(position, float) and position in floats:
+            t = floats.index(position)
+            if t != position:
+                got = f"is {position}, the label of slice {t} and another place"
+                remedy = f"Pass {t} for the slice, or {position} + 1e-6 for the place."
+                expected = "a label or a fraction, not both"
+                raise InputError("slice", got, expected, remedy)
 
     def to_frame(
         self,

@@ -616,6 +616,30 @@ def test_indices_come_before_labels_and_a_label_of_two_slices_is_refused(fitted)
 
 
 @pytest.mark.usefixtures("as_users_run_it")
+def test_a_label_that_is_a_fraction_is_no_place_between_other_slices(fitted):
+    maps = dataclasses.replace(fitted, slice_labels=(0.0, 0.5, 1.0))
+    assert [*map(maps.index, (0.0, 0.5, 1.0, 1))] == [0, 1, 2, 1]
+    rows = fitted.data[2][:3]
+    placed = maps.transform(rows, slice=np.float64(1))
+    np.testing.assert_array_equal(placed, maps.transform(rows, slice=2))
+    for label, t in ((0.5, 1), (1.0, 2), (np.float32(1), 2)):
+        with pytest.raises(InputError) as error:
+            maps.inverse_transform(ZEROS, slice=label)
+        assert error.value.name == "slice"
+        assert f"slice {t}" in error.value.got
+    between, nearly = (
+        maps.inverse_transform(ZEROS, slice=place).points
+        for place in (0.5 + 1e-6, 0.25)
+    )
+    halfway = fitted.inverse_transform(ZEROS, slice=0.5).points
+    np.testing.assert_allclose(between, halfway, atol=1e-4)
+    assert not np.allclose(nearly, halfway, atol=1e-4)
+    same = dataclasses.replace(fitted, slice_labels=(0.0, 1.0, 2.0))
+    at_two = same.inverse_transform(ZEROS, slice=2.0).points
+    np.testing.assert_array_equal(at_two, same.inverse_transform(ZEROS, slice=2).points)
+
+
+@pytest.mark.usefixtures("as_users_run_it")
 def test_slices_without_data_or_of_other_features_are_refused(fitted):
     first, second, third = fitted.data
     uneven = dataclasses.replace(fitted, data=[first, second[:, :3], None])
