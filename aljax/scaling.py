@@ -157,7 +157,8 @@ def check_scale(
     if knn is not None and scale not in HOW[:2]:
         got, remedy = "is set beside `precomputed_knn`", "Scale by `aljax.scale` first."
         raise InputError("scale", got, "None, for neighbors have their units", remedy)
-    widths = [_rows_of(slice_).shape[1] for slice_ in slices]
+    name = "missing" if scale in HOW[:2] else "scale"
+    widths = [_rows_of(slice_, name).shape[1] for slice_ in slices]
     if by == "all":
         _check_alike(widths, "the slices")
     return widths
@@ -226,12 +227,14 @@ def _units_of_all(
     return units
 
 
-def _rows_of(slice_: Slice) -> Rows:
+def _rows_of(slice_: Slice, name: str = "scale") -> Rows:
     """Returns a slice's rows, after a check that their columns can be scaled."""
     if slice_.features is None or slice_.metric == "haversine":
         got = f"is set, but {slice_.name} "
         got += "has angles" if slice_.features is not None else "has no columns"
-        raise InputError("scale", got, "None for distances, graphs, neighbors, angles")
+        expected = "'error'" if name == "missing" else "None"
+        expected += " for distances, graphs, neighbors, angles"
+        raise InputError(name, got, expected)
     return slice_.features
 
 

@@ -146,6 +146,21 @@ def test_gaps_are_filled_by_medians_of_all_rows_or_of_a_slices():
         aljax.scale([x * [np.nan, 1, 1, 1, 1] for x in gaps], None, missing="median")
 
 
+def test_gaps_of_distances_are_not_filled():
+    apart = [np.linalg.norm(x[:, None] - x, axis=2) for x in SLICES]
+    for missing, scale, name in (
+        ("median", None, "missing"),
+        ("error", "robust", "scale"),
+    ):
+        with refused(name, "slice 0", "no columns"):
+            lay_out(
+                apart,
+                graph=GraphConfig(n_neighbors=NEIGHBORS, metric="precomputed"),
+                scale=scale,
+                missing=missing,
+            )
+
+
 def test_gaps_are_told_with_their_place_and_number():
     with refused("slices[1]", "slice 1 ('b')", "row 3", "column 2", "id 'm3'"):
         lay_out(with_gaps(), slice_labels=[*"abc"])
