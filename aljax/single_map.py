@@ -325,6 +325,8 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
             rows = np.zeros((0, vars(self)["n_features_in_"]))
         # Functions may compare rows with gaps; distances have them where unrelated.
         finite = allowed if callable(self.metric) else self.metric != PRECOMPUTED
+        if not reset and self.maps_.scaling and self.maps_.scaling.missing == "median":
+            finite = "allow-nan"  # the sequence that this map is of fills them
         try:
             rows = validate_data(
                 self,

@@ -274,6 +274,9 @@ def test_estimators_scale_as_fit_does(tmp_path):
     np.testing.assert_array_equal(
         loaded.mappers_[1].transform(SLICES[1]), loaded.embeddings_[1]
     )
+    np.testing.assert_array_equal(
+        loaded.mappers_[-1].transform(gap), loaded.transform(gap)
+    )
     with refused("X", "scaled"):
         loaded.mappers_[1].update(NEW)
     loaded.update(NEW, relations=IDS[3])
