@@ -114,7 +114,7 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
         """
         check_is_fitted(self)
         new = self._validate(X, ensure_all_finite, reset=False)
-        rows, start = self._raw_data, self.init
+        rows, start = self._raw_data, "random"  # of a graph without positions
         why = "of `y`" if self._supervised else "without rows" if rows is None else ""
         why = why or ("of scaled columns" if self.maps_.scaling else "")
         if rows is None or why:

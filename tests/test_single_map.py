@@ -108,6 +108,15 @@ def test_a_graph_alone_is_made_without_a_map(tmp_path):
         one_map(**BARE, transform_mode="graphs").fit(DATA)
 
 
+def test_rows_are_added_to_a_graph_whatever_start_was_given():
+    init = np.zeros((len(REPEATED), 2))
+    model = one_map(**QUICK, transform_mode="graph", unique=True, init=init)
+    graph = model.fit(REPEATED).update(NEW).graph_.toarray()
+    whole = one_map(**QUICK, transform_mode="graph", unique=True)
+    expected = whole.fit_transform(np.concatenate([REPEATED, NEW])).toarray()
+    np.testing.assert_array_equal(graph, expected)
+
+
 def test_memberships_of_new_rows_sum_to_the_size_of_their_neighborhood():
     model = one_map(**QUICK, transform_mode="graph").fit(DATA)
     graph = model.transform(NEW).toarray()
