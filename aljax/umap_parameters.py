@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 import jax
 import numpy as np
+import scipy.sparse
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
@@ -179,10 +180,7 @@ class Parameters(BaseEstimator):
         fitted: Any = self
         maps: AlignedEmbedding = fitted.maps_
         parameters = self.get_params(deep=False)
-        knn = parameters["precomputed_knn"]
-        triple = isinstance(knn, tuple) and len(knn) == 3  # or a table for each slice
-        if triple and getattr(knn[0], "ndim", 0) == 2:  # then the third is an index
-            parameters["precomputed_knn"] = (*knn[:2], None)
+        parameters["precomputed_knn"] = _without_index(parameters["precomputed_knn"])
         if not isinstance(parameters.get("scale"), str | None):
             parameters["scale"] = maps.scaling  # a transformer of scikit-learn
         names = getattr(self, "feature_names_in_", None)
@@ -241,3 +239,14 @@ class Parameters(BaseEstimator):
             got = f"is {self.random_state!r}"
             raise InputError("random_state", got, expected) from error
         return jax.random.key(state.randint(2**31))
+
+
+def _without_index(knn: Any) -> Any:
+    """Returns neighbors, of one slice or of each, without what searched them."""
+    if not isinstance(knn, list | tuple):
+        return knn
+    table = getattr(knn[0], "ndim", 0) == 2 if len(knn) == 3 else False
+    if table and not scipy.sparse.issparse(knn[0]):  # then the third is an index
+        return (*knn[:2], None)
+    tables = [*map(_without_index, knn)]
+    return tuple(tables) if isinstance(knn, tuple) else tables

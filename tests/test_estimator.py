@@ -12,6 +12,7 @@ from helpers import SIZES, make_data, make_relations, refused
 from scipy.spatial.distance import cdist
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from sklearn.neighbors import kneighbors_graph
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -336,6 +337,28 @@ def test_tables_of_neighbors_come_back_for_each_slice(tmp_path):
     loaded = aljax.AlignedUMAP.load(tmp_path / "it")
     for one, other in zip(loaded.precomputed_knn, knn, strict=True):
         np.testing.assert_array_equal(one.indices, other.indices)
+
+
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_what_searched_the_neighbors_of_slices_is_not_saved(kind, tmp_path):
+    arrays = [[*map(np.asarray, vars(exact_knn(x, 6)).values())] for x in make_data()]
+    pairs = [tuple(array.T for array in pair) for pair in arrays]
+    knn = kind([(*pairs[0], object()), None, pairs[2]])
+    laid_out(aljax.AlignedUMAP(**BARE, precomputed_knn=knn)).save(tmp_path / "it")
+    read, none, last = aljax.AlignedUMAP.load(tmp_path / "it").precomputed_knn
+    assert read[2] is none is None
+    np.testing.assert_array_equal(read[0], pairs[0][0])
+    np.testing.assert_array_equal(last[1], pairs[2][1])
+
+
+def test_sparse_neighbors_of_three_slices_come_back(tmp_path):
+    knn = tuple(
+        kneighbors_graph(x, 5, mode="distance", include_self=False) for x in make_data()
+    )
+    laid_out(aljax.AlignedUMAP(**BARE, precomputed_knn=knn)).save(tmp_path / "it")
+    loaded = aljax.AlignedUMAP.load(tmp_path / "it").precomputed_knn
+    for one, other in zip(loaded, knn, strict=True):
+        np.testing.assert_array_equal(one.toarray(), other.toarray())
 
 
 def test_a_file_whose_parts_do_not_fit_is_refused(fitted, tmp_path):
