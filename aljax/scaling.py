@@ -46,18 +46,27 @@ class Columns(Units):
             rows = _filled(rows, self.fill)
         return super().apply(rows).astype(rows.dtype)
 
-    def undo(self, rows: Any) -> Any:
-        """Returns rows in the units of the user, of the type that they came in."""
+    def undo(self, rows: Any, bounds: Any = None) -> Any:
+        """Returns rows in the units of the user, of the type that they came in.
+
+        Rounding does not carry them beyond `bounds`, which are in the user's, too.
+        """
         if scipy.sparse.issparse(rows):
             return (rows @ scipy.sparse.diags(self.unit)).tocsr().astype(rows.dtype)
-        return super().undo(rows).astype(rows.dtype)
+        undone, ends = super().undo(rows), _ends(bounds)
+        return (undone.clip(*ends) if ends else undone).astype(rows.dtype)
 
     def bounds(self, bounds: Any) -> Any:
         """Returns bounds of columns, `(lo, hi)`, in these units."""
-        if not isinstance(bounds, Sequence) or isinstance(bounds, str):
-            return bounds  # None, "data", or refused where they are read
-        ends = (b if isinstance(b, jax.Array) else np.asarray(b, float) for b in bounds)
-        return tuple(Units.apply(self, end) for end in ends)
+        ends = _ends(bounds)
+        return tuple(Units.apply(self, end) for end in ends) if ends else bounds
+
+
+def _ends(bounds: Any) -> list[Any]:
+    """Returns the two ends of bounds; none of None, "data" or what is refused."""
+    if not isinstance(bounds, Sequence) or isinstance(bounds, str):
+        return []
+    return [b if isinstance(b, jax.Array) else np.asarray(b, float) for b in bounds]
 
 
 class Scaling(eqx.Module):

@@ -239,6 +239,22 @@ def test_rows_of_a_slice_are_found_in_a_narrower_type():
     np.testing.assert_array_equal(placed, fitted.transform(whole[1], slice=1))
 
 
+def test_rounding_of_units_does_not_carry_rows_beyond_bounds():
+    fitted = lay_out([np.float32(x) for x in SLICES], scale="standard")
+    far = 20 * make_data((60,), features=2)[0]
+    for low, high in ((0.1, 0.7), (np.arange(5) / 10, jax.numpy.arange(5) / 10 + 0.6)):
+        points = fitted.inverse_transform(far, slice=1, bounds=(low, high)).points
+        assert points.dtype == np.float32
+        assert (points >= np.float32(low)).all()
+        assert (points <= np.float32(high)).all()
+
+    @jax.jit
+    def traced(high):
+        return fitted.inverse_transform(far, bounds=(0, high)).points
+
+    assert (traced(0.7) <= np.float32(0.7)).all()
+
+
 def test_units_of_each_slice_are_not_those_of_other_slices():
     _, scaling = aljax.scale(SLICES, "standard", by="slice")
     for by in ("all", "slice"):
