@@ -182,3 +182,13 @@ def test_a_remedy_can_be_typed_as_it_is(frame, tmp_path):
     options = {"header": None, "dtype": {"shop": "str"}, "sep": "\t"}
     (word,) = shlex.split(csv_options(options))
     assert compose([*NEEDED, word])["data"]["csv"] == {**options, "sep": r"\t"}
+
+
+def test_large_ids_that_empty_cells_would_round_are_refused(frame, tmp_path):
+    members = {name: 2**53 + 2 * row for row, name in enumerate(frame["shop"].unique())}
+    frame["shop"] = frame["shop"].map(members).astype("Int64")
+    frame.loc[1, "shop"] = None
+    with refused("data.id", "'shop'", "rounded", "'data.csv={dtype: {shop: str}}'"):
+        load(frame, tmp_path)
+    dataset = load(frame, tmp_path, csv={"dtype": {"shop": "str"}})
+    assert str(2**53 + 4) in {*map(str, dataset.ids[0])}

@@ -26,6 +26,7 @@ from experiments.data.dataset import Dataset, coupled
 from experiments.data.dates import in_order
 from experiments.data.packages import shipped
 
+EXACT = 2.0**53  # from which on floats skip whole numbers
 FEWEST = 3  # rows of the largest slice
 HEAD = 4096  # bytes in which an encoding shows
 ROWS = "a table with a line of names, and one for each member and slice"
@@ -114,7 +115,7 @@ def own_table(
         raise InputError("data.features", got, "at least one")
     values = checked(values, missing, notes, **context)
     frame = frame.loc[values.index]
-    _tell_ids(frame, id, notes)
+    _tell_ids(frame, id, options, notes)
     tell_spreads(values, scale, notes)
     order = in_order(frame[slice], dates, notes)
     try:
@@ -153,16 +154,24 @@ def _in_slices(frame: Any, column: str, missing: str, notes: list[str]) -> Any:
     return frame[~lacking]
 
 
-def _tell_ids(frame: Any, column: str | None, notes: list[str]) -> None:
+def _tell_ids(frame: Any, column: str | None, options: dict, notes: list[str]) -> None:
     """Tells how many rows have no id.
 
     Raises:
-        InputError: None has.
+        InputError: None has, or large numbers were rounded, for some have none.
     """
-    unnamed = 0 if column is None else int(frame[column].isna().sum())
+    if column is None:
+        return
+    unnamed = int(frame[column].isna().sum())
     if 0 < unnamed == len(frame):
         got, remedy = f"is {column!r}, which is empty", NULL
         raise InputError("data.id", got, "ids of rows", remedy)
+    if frame[column].dtype.kind == "f" and (frame[column].abs() >= EXACT).any():
+        got = f"is {column!r}, whose large numbers were rounded beside empty cells"
+        types = {**options.get("dtype", {}), column: "str"}
+        remedy = f"Read it as text ({csv_options({**options, 'dtype': types})}), or "
+        remedy += "store it as text in a Parquet file."
+        raise InputError("data.id", got, "ids that can be told apart", remedy)
     if unnamed:
         notes.append(f"rows without {column}, which have no mates: {unnamed}")
 
