@@ -257,6 +257,7 @@ def test_settings_of_targets_are_checked(name, value, words):
     [
         ("count", -3, ["-3", "row 1", "counts"]),
         ("count", 1.5, ["1.5"]),
+        ("count", 8e9, ["spans 8e+09", "1e+08", "logarithms"]),
         ("string", 7, ["7 in row 1", "text"]),
         ("ordinal", math.inf, ["inf in row 1"]),
     ],

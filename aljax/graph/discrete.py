@@ -20,6 +20,7 @@ from aljax.errors import InputError
 
 Edges = Int[np.ndarray, "edges"]
 Distances = Float[np.ndarray, "edges"]
+SPAN = 1e8  # counts, each of which takes 32 bytes
 
 
 def ordinal(y: np.ndarray, heads: Edges, tails: Edges) -> Distances:
@@ -31,7 +32,7 @@ def count(y: np.ndarray, heads: Edges, tails: Edges) -> Distances:
     """Distances between counts, along edges.
 
     Raises:
-        InputError: A value is not a whole number of at least 0.
+        InputError: A value is not a whole number of at least 0, or they span too many.
     """
     wrong = (y < 0) | (y % 1 != 0)
     if wrong.any():
@@ -40,6 +41,10 @@ def count(y: np.ndarray, heads: Edges, tails: Edges) -> Distances:
         raise InputError("y", got, "whole numbers of at least 0, for they are counts")
     from scipy.special import gammaln
 
+    if np.ptp(y) > SPAN:
+        got = f"spans {np.ptp(y):g} counts"
+        remedy = 'Set target_metric="euclidean", and give logarithms of them.'
+        raise InputError("y", got, f"at most {SPAN:g}, which are summed up", remedy)
     steps = np.arange(y.min(), y.max())
     mean = _unless_zero(y.mean())
     surprise = mean - steps * np.log(mean) + gammaln(steps + 1)
