@@ -190,5 +190,11 @@ def test_large_ids_that_empty_cells_would_round_are_refused(frame, tmp_path):
     frame.loc[1, "shop"] = None
     with refused("data.id", "'shop'", "rounded", "'data.csv={dtype: {shop: str}}'"):
         load(frame, tmp_path)
+    with refused("data.id", "rounded", "{dtype: {shop: str}}"):
+        load(
+            frame.drop(columns="month").assign(month=1),
+            tmp_path,
+            csv={"dtype": "float"},
+        )
     dataset = load(frame, tmp_path, csv={"dtype": {"shop": "str"}})
     assert str(2**53 + 4) in {*map(str, dataset.ids[0])}

@@ -168,7 +168,8 @@ def _tell_ids(frame: Any, column: str | None, options: dict, notes: list[str]) -
         raise InputError("data.id", got, "ids of rows", remedy)
     if frame[column].dtype.kind == "f" and (frame[column].abs() >= EXACT).any():
         got = f"is {column!r}, whose large numbers were rounded beside empty cells"
-        types = {**options.get("dtype", {}), column: "str"}
+        types = options.get("dtype")
+        types = {**(types if isinstance(types, Mapping) else {}), column: "str"}
         remedy = f"Read it as text ({csv_options({**options, 'dtype': types})}), or "
         remedy += "store it as text in a Parquet file."
         raise InputError("data.id", got, "ids that can be told apart", remedy)
