@@ -73,7 +73,7 @@ def test_moves_on_a_sphere_are_as_long_as_they_are_there(slices, names):
     maps = aljax.fit(slices, [names] * 3, key=key, scale="none", **settings)
     called = moved(maps, key=jax.random.key(1), replicas=4).members.called
     assert called[:MOVERS].mean() > 0.8
-    assert called[MOVERS:].sum() <= 0.2 * called.sum()
+    assert called[MOVERS:].sum() <= 4
 
 
 def test_the_step_of_the_move_is_called_and_not_the_step_before(moves):
