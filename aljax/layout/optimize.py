@@ -236,8 +236,14 @@ def step(
     shifts = draw_shifts(epoch_key, problem.n_points, n_shifts=n_shifts)
     acting = _acting(params, state)
 
-    def terms(maps: Array) -> LossTerms:
+    def evaluated(maps: Array) -> LossTerms:
         return check_terms(loss(maps, problem, acting, shifts), state.history)
+
+    # Traced once, for the gradient and for the record.
+    traced, held = jax.closure_convert(evaluated, state.maps)
+
+    def terms(maps: Array) -> LossTerms:
+        return traced(maps, *held)
 
     stride = stride_of(state.n_epochs)
 

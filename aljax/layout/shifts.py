@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from aljax.layout.losses import repulsion_of_pairs
@@ -117,26 +118,36 @@ def repulsion_of_block(
         degrees = jax.lax.dynamic_slice(ring.degrees, (start,), (points,))
         return squared_distance(block.positions, partner, space), degrees
 
-    def add(total: Array, chunk: Shifts) -> tuple[Array, None]:
+    def add(total: Array, chunk: Shifts) -> Array:
         squared, degrees = jax.vmap(met)(chunk.steps)
         weights = jnp.where(inside, block.degrees + degrees, 0.0)
         weights = weights * chunk.weights[:, None]
-        return total + jnp.sum(weights * repulsion_of_pairs(squared, a, b)), None
+        return total + jnp.sum(weights * repulsion_of_pairs(squared, a, b))
 
     # Few at a time stay in the processor's cache, and their derivatives are made anew.
     dtype = jnp.result_type(block.positions, block.degrees, shifts.weights, a, b)
     pairs = jnp.zeros((), dtype)
     if shifts.steps.size <= at_once:
-        pairs, _ = add(pairs, shifts)
+        pairs = add(pairs, shifts)
     else:
-        chunks = Shifts(*(_in_chunks(leaf, at_once) for leaf in shifts))
-        pairs, _ = jax.lax.scan(jax.checkpoint(add), pairs, chunks)
+        chunks = -(-shifts.steps.size // at_once)
+        width = -(-shifts.steps.size // chunks)
+        filled = Shifts(*(_filled(leaf, chunks * width) for leaf in shifts))
+
+        # Cut from whole arrays in each step: as the loop's own arrays, mapped over
+        # slices, they would be transposed first, by programs that take long to compile.
+        def add_chunk(total: Array, first: Array) -> tuple[Array, None]:
+            cut = partial(
+                jax.lax.dynamic_slice_in_dim, start_index=first, slice_size=width
+            )
+            return add(total, Shifts(*map(cut, filled))), None
+
+        firsts = np.arange(chunks, dtype=np.int32) * width
+        pairs, _ = jax.lax.scan(jax.checkpoint(add_chunk), pairs, firsts)
     return pairs / (2 * jnp.maximum(n_points - 1, 1))
 
 
-def _in_chunks(of_shifts: Array, most: int) -> Array:
-    """Rows of at most so many entries, filled up with 0."""
-    chunks = -(-of_shifts.size // most)
-    width = -(-of_shifts.size // chunks)
-    filled = jnp.pad(of_shifts, (0, chunks * width - of_shifts.size))
-    return filled.reshape(chunks, width)
+def _filled(of_shifts: Array, length: int) -> Array:
+    """Returns the entries, filled up with 0."""
+    zero = jnp.zeros((), of_shifts.dtype)
+    return jax.lax.pad(of_shifts, zero, [(0, length - of_shifts.size, 0)])
