@@ -273,9 +273,9 @@ def test_find_ab_params_gives_positive_values_for_a_tiny_spread():
 def test_the_curve_scales_with_spread(ratio, spread):
     a, b = find_ab_params(1.0, ratio)
     scaled_a, scaled_b = find_ab_params(spread, ratio * spread)
-    # The ratio is rounded differently, and least_squares stops at 1e-8.
-    np.testing.assert_allclose(scaled_b, b, rtol=1e-5)
-    np.testing.assert_allclose(scaled_a * spread ** (2 * scaled_b), a, rtol=1e-5)
+    # The ratio is rounded differently.
+    np.testing.assert_allclose(scaled_b, b, rtol=1e-9)
+    np.testing.assert_allclose(scaled_a * spread ** (2 * scaled_b), a, rtol=1e-9)
     assert b > 0.5
 
 

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
+from aljax.curve import STEPS
 from aljax.errors import InputError, instance
 from aljax.layout.adjoint import Unrolled, graph_of, reweigh, solve_layout
 from aljax.layout.implicit import (
@@ -33,7 +34,6 @@ from aljax.layout.problem import AlignedProblem, LayoutParams
 
 Pieces = tuple[AlignedProblem, LayoutParams]
 Through = Callable[..., Pieces]  # of the problem, the settings and `of`
-FITTING = 50  # steps that fit a curve
 
 
 class Hypergradient(eqx.Module):
@@ -200,7 +200,7 @@ def curve_of(
 
     near = min_dist / spread
     held = jax.lax.stop_gradient(near)
-    logs = jax.lax.fori_loop(0, FITTING, fitted, jnp.zeros_like(distance[:2]))
+    logs = jax.lax.fori_loop(0, STEPS, fitted, jnp.zeros_like(distance[:2]))
     logs = jax.lax.stop_gradient(logs)
     # One step of Newton's method has the derivative of the root that it stands at.
     square = partial(lambda near, logs: jnp.sum(errors(logs, near) ** 2), near)
