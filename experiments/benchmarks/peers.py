@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
-from unittest import mock
 
 import numpy as np
 
@@ -83,6 +82,8 @@ def umap_learn(
     """Fits umap-learn: `AlignedUMAP` for a sequence, `UMAP` for a single slice."""
     umap = load_umap()
     if len(data.slices) == 1:
+        from unittest import mock  # imports asyncio, which no fresh process needs
+
         model = umap.UMAP(random_state=seed, n_jobs=1, **settings)
         optimize, seconds = umap.umap_.optimize_layout_euclidean, []
 
