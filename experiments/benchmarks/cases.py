@@ -1,11 +1,13 @@
 """The cases of the benchmark: data, settings, and the methods that compete."""
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from experiments.composition import compose
 from experiments.data import sources
-from experiments.data.dataset import Dataset
+from experiments.data.dataset import Dataset, consecutive
 
 RIVALS_OF_SEQUENCES = ("aljax", "umap-learn", "umap-learn + Procrustes")
 
@@ -43,6 +45,14 @@ class Case:
         return {**self.settings, **self.own_settings.get(method, {})}
 
 
+def with_dicts(source: str) -> Dataset:
+    """Returns a source of `configs/data`, with relations as every method takes them."""
+    dataset = sources.load(**compose([f"data={source}"])["data"])
+    mates = consecutive(dataset.relations, [*map(len, dataset.slices)]).values()
+    pairs = [zip(m.rows.tolist(), m.others.tolist(), strict=True) for m in mates]
+    return dataclasses.replace(dataset, relations=[*map(dict, pairs)])
+
+
 ONE_MAP = ("aljax", "umap-learn", "manifolds-rs")
 PARAMETERS = {
     "n_neighbors": [3, 4, 5, 7, 11, 16, 22, 29, 37, 45],
@@ -78,6 +88,12 @@ ALL = (
         name="fashion_drift",
         load=lambda: sources.fashion(rows=38_500, size=7_000, step=3_500, folder=None),
         rows=1000,
+        seeds=(0,),
+    ),
+    Case(
+        name="baseball",
+        load=lambda: with_dicts("baseball"),
+        methods=("aljax", "umap-learn"),
         seeds=(0,),
     ),
     Case(
