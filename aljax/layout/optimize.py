@@ -57,9 +57,7 @@ class LayoutState(eqx.Module):
     def losses(self) -> LossTerms:
         """Returns the rows of `history` that are filled."""
         rows = self.recorded()
-        return jax.tree.map(
-            lambda term: on_device(np.asarray(term)[:rows]), self.history
-        )
+        return jax.tree.map(lambda x: on_device(np.asarray(x)[:rows]), self.history)
 
     def relaid(
         self,
@@ -240,19 +238,15 @@ def step(
         return check_terms(loss(maps, problem, acting, shifts), state.history)
 
     # Traced once, for the gradient and for the record.
-    traced, held = jax.closure_convert(evaluated, state.maps)
-
-    def terms(maps: Array) -> LossTerms:
-        return traced(maps, *held)
-
+    terms, held = jax.closure_convert(evaluated, state.maps)
     stride = stride_of(state.n_epochs)
 
     def record() -> LossTerms:
         row = jax.lax.div(state.epoch, stride)
         put_row = partial(jax.lax.dynamic_update_index_in_dim, index=row, axis=0)
-        return jax.tree.map(put_row, state.history, terms(state.maps))
+        return jax.tree.map(put_row, state.history, terms(state.maps, *held))
 
-    gradient = jax.grad(lambda maps: terms(maps).total())(state.maps)
+    gradient = jax.grad(lambda maps: terms(maps, *held).total())(state.maps)
     updates, moments = optimizer.update(gradient, state.moments, state.maps)
     rate = params.learning_rate * (1 - state.epoch / state.n_epochs) ** 2
     # Pinned points are held here: then any optimizer leaves them alone.
