@@ -36,7 +36,7 @@ def find_ab_params(spread: float, min_dist: float) -> tuple[float, float]:
     """Returns the curve 1 / (1 + a d^(2b)) nearest to the one of `min_dist`.
 
     The target is 1 up to `min_dist` and exp(-(d - min_dist) / spread) beyond, fitted
-    by least squares at 300 distances up to 3 `spread`.  The fit is in units of
+    by least squares at 299 distances up to 3 `spread`.  The fit is in units of
     `spread` and over log a and log b, so neither can turn negative.
 
     Args:

@@ -1,12 +1,13 @@
-"""The objective: maps in, one number out, every end free in every term.
+"""The objective: maps in, one number out, no end held constant in any term.
 
     L = 2 sum_edges w_ij log(1 + a |y_i - y_j|^(2b))                      attraction
       + gamma m sum_{i<k} (d_i + d_k) / (2(n - 1)) log(1 + 1 / p_ik)      repulsion
-      + lambda sum_mates (d_i (2 + m) + d_i' (2 + m')) / 4 s |y_i - z_i'|^2  alignment
+      + lambda sum_mates s (d_i (2 + m) + d_i' (2 + m')) / 4 |y_i - z_i'|^2  alignment
 
 with p = a (|y_i - y_k|^2 + 1e-3)^b, d the degrees, m = negative_sample_rate,
-gamma = repulsion_strength, s the mates' strengths.  With motion_fidelity kappa > 0
-mates are held kappa delta apart, delta being how far they lie apart in the data:
+gamma = repulsion_strength, lambda = alignment_regularisation, s the mates' strengths.
+With motion_fidelity kappa > 0 mates are held kappa delta apart, delta being how far
+they lie apart in the data:
 
     |y_i - z_i'|^2 becomes ((|y_i - z_i'|^2 + 1e-8)^(1/2) - kappa delta)^2.
 
@@ -21,7 +22,7 @@ of the map, weighted by the map's memberships q = 1 / (1 + a |y|^(2b)):
     corr(R, r) = cov(R, r) / (var R (var r + dens_var_shift))^(1/2).
 
 The functions here are of one slice, or of one pair of slices; `layout.shifts` sums the
-repulsion, and `layout.objective` puts the terms together.
+repulsion, and `layout.objective` weighs the terms and puts them together.
 
 Source: attraction and repulsion are the loss that umap-learn's sampling follows
 (Damrich & Hamprecht 2021, arXiv:2103.14608, eq. 10), with negatives free to move.

@@ -81,7 +81,7 @@ def read_relations(
 
 
 def is_ids(relations: Any) -> bool:
-    """Tells ids, a sequence for each slice, from dicts and pairs."""
+    """Returns whether relations are ids, a sequence for each slice."""
     if not isinstance(relations, Sequence | np.ndarray) or isinstance(relations, str):
         return False
     return len(relations) > 0 and not any(isinstance(r, Mapping) for r in relations)

@@ -1,8 +1,8 @@
 """Datasets: where the slices of a run come from.
 
-Each source is one function that makes a `Dataset`; `configs/data/` has a YAML file
-for each that the command line offers, whose keys are the function's arguments and whose
-comments tell what they are.
+Each source is one function that makes a `Dataset`, and is listed in `LOADERS`.
+`configs/data/` has a YAML file for each that the command line offers, whose keys are
+the function's arguments and whose comments tell what they are.
 """
 
 import inspect
