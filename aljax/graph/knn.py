@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 import numpy as np
 import scipy.sparse
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, PyTree
 from numpy.typing import DTypeLike
 
 from aljax.errors import LARGEST, InputError, kind_of
@@ -190,6 +190,11 @@ def on_device(values: Any, dtype: DTypeLike | None = None) -> Array:
     """
     with jax.ensure_compile_time_eval():
         return jax.device_put(np.array(values, dtype=dtype))
+
+
+def zeros_of(shapes: PyTree) -> PyTree:
+    """Returns zeros on JAX's device, for a tree of shapes and types."""
+    return jax.tree.map(lambda x: on_device(np.zeros(x.shape, x.dtype)), shapes)
 
 
 def capacity_for(points: int) -> int:

@@ -24,7 +24,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from aljax.compilation import check_fork
 from aljax.config import LayoutConfig
 from aljax.errors import LARGEST, InputError
-from aljax.graph.knn import on_device
+from aljax.graph.knn import on_device, zeros_of
 from aljax.layout.losses import LossTerms
 from aljax.layout.objective import aligned_loss, check_terms
 from aljax.layout.problem import AlignedProblem, LayoutParams
@@ -171,7 +171,9 @@ def init(
     blank = np.zeros((RECORDS, maps.shape[0]), maps.dtype)
     return LayoutState(
         maps=maps,
-        moments=optimizer.init(maps),
+        moments=zeros_of(jax.eval_shape(optimizer.init, maps))
+        if optimizer is ADAM  # whose zeros eager JAX would compile for every shape
+        else optimizer.init(maps),
         epoch=on_device(0, np.int32),
         n_epochs=on_device(n_epochs, np.int32),
         history=terms(*(on_device(blank) for _ in dataclasses.fields(terms))),
