@@ -14,7 +14,7 @@ from helpers import refused
 import aljax
 from aljax.graph.build import build_graphs
 from aljax.graph.slices import read_slices
-from aljax.layout.frame import firm_of, settle
+from aljax.layout.frame import finish, firm_of, settle
 from aljax.layout.initialize import turn_onto
 from aljax.metrics import center_drift, frame_displacement, stability
 from aljax.relations.anchors import (
@@ -246,6 +246,19 @@ def test_maps_settle_by_shifts_and_turns_alone(rng):
     stay = settle(maps, held, {}, fixed=[1])
     np.testing.assert_array_equal(stay[1], maps[1])
     np.testing.assert_allclose(stay[2], maps[1], atol=1e-12)
+
+
+def test_a_mask_that_pins_nobody_is_none(rng):
+    maps = [rng.normal(size=(9, 2)) for _ in range(2)]
+    every = np.arange(9)
+    held = {(0, 1): Mates(every, every, np.ones(9))}
+    sets = [build_graphs(read_slices(maps), GRAPH, seed=0), {}, aljax.AlignmentConfig()]
+
+    def finished(*stay):
+        return finish(maps, held, *sets, stay=stay, weights=[None, None])[1]
+
+    np.testing.assert_array_equal(finished(None, every < 0), finished(None, None))
+    np.testing.assert_array_equal(finished(None, every < 1), maps[1])
 
 
 def test_a_map_settles_where_anchors_and_lengths_pull_least(rng):

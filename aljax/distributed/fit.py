@@ -278,7 +278,7 @@ def _settled(
     maps, _ = gather(fitted, spread.n_slices)
     firm = firm_of(ties.related, fitted.alignment)
     firm_of_all = pairs_of_all(firm, range(1, FAR), spread)
-    fixed = {t for t, rows in enumerate(pins) if rows is not None}
+    fixed = {t for t, rows in enumerate(pins) if np.any(rows)}
     holding = ties.anchors_of_all(spread)
     maps = settle(maps, holding, firm_of_all, fixed=fixed, weights=weights)
     return replace(fitted, maps=maps[spread.local.start : spread.local.stop])

@@ -66,7 +66,7 @@ def finish(
         stay: For each slice the rows that stay where they are, None for none.
         weights: For each slice how much its rows count; None for all alike.
     """
-    fixed = {t for t, rows in enumerate(stay) if rows is not None}
+    fixed = {t for t, rows in enumerate(stay) if np.any(rows)}
     maps = gather_isolated(maps, graphs, relations, stay)
     firm = firm_of(relations, alignment)
     maps = settle(maps, held, firm, fixed=fixed, weights=weights)
