@@ -121,6 +121,12 @@ class SweepProblem(NamedTuple):
         """Everything up to the first epoch."""
         return prepare(key=key, **self._asdict())
 
+    def begun(self, shared: Prepared) -> Prepared:
+        """Returns what rows with the same start share, with this one's settings."""
+        layout = replace(self.layout, init=shared.layout.init)
+        kept = {"layout": layout, "alignment": self.alignment, "params": self.params()}
+        return replace(shared, **kept)
+
     def params(self) -> LayoutParams:
         """Returns the settings that change no shape."""
         return layout_params(self.layout, self.alignment, slices=len(self.slices))
@@ -175,7 +181,8 @@ def sweep(
             `bytes_of_row`; None for 2 GiB.
         chunk: Rows that run at once (at least 1); None for what was measured to be
             fastest: one on CPUs, elsewhere as many as the memory holds.
-        measure: The metrics of a row; None for `measure_row`.
+        measure: Returns the metrics of a row, by name, from its maps and what it began
+            with, a `Prepared` of its settings; None for `measure_row`.
         progress: Called with each row's number as soon as it is finished.
 
     Raises:
@@ -260,9 +267,9 @@ def _lay_out_group(
             for place, start in group_chunk
         }
         members = [place for place, _ in group_chunk]
-        starts = [begun[start] for _, start in group_chunk]
+        starts = [rows[place].begun(begun[start]) for place, start in group_chunk]
         problems = [prepared.problem for prepared in starts]
-        params = [rows[place].params() for place in members]
+        params = [prepared.params for prepared in starts]
         states = [prepared.state for prepared in starts]
         of_rows = [keys[place] for place in members]
         if size == 1:

@@ -174,6 +174,23 @@ def test_metrics_of_ones_own_and_mates_that_layouts_do_not_know():
     np.testing.assert_array_equal(found.maps[0][0], found.maps[0][1])
 
 
+@pytest.mark.parametrize("chunk", [1, 2])
+def test_a_metric_of_ones_own_sees_the_settings_of_its_row(chunk):
+    def measure(_, begun):
+        weights = begun.params.alignment_regularisation, begun.params.a[0]
+        configs = begun.alignment.alignment_regularisation, begun.layout.min_dist
+        return dict(zip("wamd", map(float, weights + configs), strict=True))
+
+    one = problem(1, init="random")
+    rows = [{}, {"alignment_regularisation": 0.5}, {"min_dist": 0.4}]
+    options = {"keys": jax.random.key(0), "chunk": chunk, "measure": measure}
+    found = sweep(one, rows, **options).metrics
+    np.testing.assert_allclose(found["w"], [0.07, 0.5, 0.07], rtol=1e-6)
+    assert found["m"].tolist() == [0.07, 0.5, 0.07]
+    assert found["d"].tolist() == [0.1, 0.1, 0.4]
+    assert found["a"][0] == found["a"][1] != found["a"][2]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("settings", [{}, {"n_shifts": 5}, {"n_neighbors": 15}])
 def test_the_memory_of_a_row_is_about_what_xla_needs(settings):
