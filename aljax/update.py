@@ -251,6 +251,7 @@ def _lay_out(
         for (t, offset), mates in held.items()
         if t + offset in place and (t in near or t + offset in moving)
     }
+    beyond = far or any(offset > window for _, offset in related)
     if longer.alignment.motion_fidelity > 0:
         data = dense_only(longer.data)
         scales = scales_of(data, longer.graphs)  # one unit for the whole sequence
@@ -261,7 +262,7 @@ def _lay_out(
         key=options["key"],
         pinned=within(stay, None),
         point_weights=within(longer.point_weights, None),
-        offsets=range(1, len(shown) if far else window + 1),
+        offsets=range(1, len(shown) if beyond else window + 1),
         densmap=longer.layout.densmap,
     )
     params = _of_rows(longer.params, [t or 0 for t in shown])

@@ -320,6 +320,14 @@ def test_pairs_beyond_the_window_pull_as_in_fit(base):
     assert apart[1] < apart[0] / 2
 
 
+def test_pairs_beyond_the_window_may_move_along(base):
+    narrow = dataclasses.replace(base.alignment, alignment_window_size=1)
+    pairs = {(1, 3): np.column_stack([np.arange(30), np.arange(30)])}
+    longer = append(dataclasses.replace(base, alignment=narrow), pairs, move=2)
+    assert (longer.maps[2] != base.maps[2]).any()
+    assert longer.relations.keys() >= {(1, 2)}
+
+
 def test_a_wide_window_costs_no_more_than_there_are_slices(base, monkeypatch):
     stacked = []
 
