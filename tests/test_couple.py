@@ -304,7 +304,7 @@ def test_the_plan_has_derivatives(slices):
 
 
 @pytest.mark.filterwarnings("ignore:no row is seen")
-@pytest.mark.parametrize("sizes", [(12, 0, 12), (1, 12), (2, 3, 2)])
+@pytest.mark.parametrize("sizes", [(12, 0, 12), (1, 12), (2, 3, 2), (1, 2, 2)])
 def test_few_rows_are_coupled(rng, sizes):
     data = [rng.normal(size=(size, 3)) for size in sizes]
     coupling = aljax.couple(data, key=KEY)

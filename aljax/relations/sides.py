@@ -186,8 +186,9 @@ def _costs(
         unit[part] = units(rows[part], others[part])
     least = NEAR_ZERO * unit.mean() if len(rows) else 0.0
     np.maximum(unit, least + np.finfo(float).tiny, out=unit)
-    for part in blocks:
-        costs[part] = lengths(x, y, rows[part], others[part]) ** 2 / unit[part]
+    with np.errstate(over="ignore"):  # where slices of a row or two have no unit
+        for part in blocks:
+            costs[part] = lengths(x, y, rows[part], others[part]) ** 2 / unit[part]
     return costs
 
 
