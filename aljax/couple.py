@@ -1,6 +1,7 @@
 """Slices whose rows have no ids in; who could be whom out, and how sure that is."""
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from reprlib import repr as brief
 from typing import Any
 
 import equinox as eqx
@@ -17,7 +18,7 @@ from aljax.graph.slices import Slice, read_slices
 from aljax.keys import check_key, seeds
 from aljax.labels import check_labels
 from aljax.relations.mates import companions
-from aljax.relations.plan import Plan, couple_sides
+from aljax.relations.plan import Plan, called, couple_sides, exceeding
 from aljax.relations.read import from_pairs
 from aljax.relations.sides import Settings, Side, side_of, sums
 from aljax.relations.strengths import lengths
@@ -64,7 +65,7 @@ class Coupling(eqx.Module):
         its own slice: near 1 if all rows come again, about .5 or less if none does;
         NaN where a slice has too few rows to tell.
         """
-        return np.array([_exceeding(plan) for plan in self.plans])
+        return np.array([exceeding(plan) for plan in self.plans])
 
     def has_mate(
         self, q: float = 0.1
@@ -89,7 +90,7 @@ class Coupling(eqx.Module):
         """
         number(0, high=1, open_low=True)("q", q)
         return [
-            (_called(before, plan.null, q), _called(after, plan.null, q))
+            (called(before, plan.null, q), called(after, plan.null, q))
             for plan in self.plans
             for before, after in [plan.strict]
         ]
@@ -226,10 +227,25 @@ def coupled(
         pairs = couple([slices[t] for t in held], key=key, **settings).relations
         relations = {(held[s], held[t]): pair for (s, t), pair in pairs.items()}
     elif isinstance(relations, Coupling):
-        relations = relations.relations
+        relations = pulls_of(relations, slices)
     else:
         return relations
     return {k: pair for k, pair in relations.items() if not new or k[1] == last}
+
+
+def pulls_of(coupling: Coupling, slices: Sequence[Slice]) -> Pulls:
+    """Returns the pairs that pull of a coupling of these slices.
+
+    Raises:
+        InputError: It is one of others.
+    """
+    counts, sizes = coupling.sizes, tuple(slice_.rows for slice_ in slices)
+    if counts != sizes:
+        got = f"is a Coupling of {len(counts)} slices of {brief(counts)} rows"
+        expected = f"one of all {len(sizes)} slices, of {brief(sizes)} rows"
+        remedy = "For an update couple all slices, the new one last."
+        raise InputError("relations", got, expected, remedy)
+    return coupling.relations
 
 
 def _are_read(slices: Any) -> bool:
@@ -351,34 +367,6 @@ def _largest(coupled: Any, count: int) -> Any:
         kept[order] |= np.arange(len(order)) - starts < count
     entries = tuple(side[kept] for side in sides)
     return csr_array((mass[kept], entries), coupled.shape)
-
-
-def _called(
-    mass: Float[np.ndarray, "points"], null: Float[np.ndarray, "nulls"], q: float
-) -> Bool[np.ndarray, "points"]:
-    """Returns the rows whose mass is more than the null's, with errors controlled.
-
-    The share of strangers is estimated from the rows that are more likely strangers
-    than not: twice as many as these.
-    """
-    from scipy.stats import false_discovery_control
-
-    if not mass.size:
-        return np.zeros(0, bool)
-    as_large = len(null) - np.searchsorted(null, mass, "left")
-    p_values = (1 + as_large) / (1 + len(null))
-    likely = p_values > 0.5
-    strangers = min(1.0, 2 * (1 + likely.sum()) / len(mass))
-    return ~likely & (strangers * false_discovery_control(p_values) <= q)
-
-
-def _exceeding(plan: Plan) -> float:
-    """Returns how often a row has the larger mass, of pairs of a row and a null."""
-    mass = np.concatenate(plan.strict)
-    if not mass.size or not plan.null.size:
-        return float("nan")
-    below, upto = (np.searchsorted(plan.null, mass, side) for side in ("left", "right"))
-    return float((below + upto).mean() / 2 / len(plan.null))
 
 
 def _warn_of_strangers(coupling: Coupling) -> None:

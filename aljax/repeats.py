@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Int
 
 from aljax.config import is_listed
-from aljax.couple import Coupling
+from aljax.couple import Coupling, pulls_of
 from aljax.embedding import AlignedEmbedding
 from aljax.errors import InputError, kind_of
 from aljax.graph.repeated import chosen, distinct_rows
@@ -49,7 +49,7 @@ def distinct(
     firsts, row_kinds = map(list, zip(*parts, strict=True))
     relations = ids_of(slices) if relations is None else relations
     if isinstance(relations, Coupling):
-        relations = relations.relations
+        relations = pulls_of(relations, slices)
     if len(slices) > 1 and not isinstance(relations, str):
         read = partial(read_relations, slices=slices, alignment_window_size=window)
         relations = turning(
@@ -113,9 +113,8 @@ def new_among_kinds(
         return relations
     new = len(slices) - 1
     if isinstance(relations, Coupling):
-        relations = {
-            pair: mates for pair, mates in relations.relations.items() if pair[1] == new
-        }
+        pulls = pulls_of(relations, slices)
+        relations = {pair: mates for pair, mates in pulls.items() if pair[1] == new}
     if not isinstance(relations, Mapping):
         got = f"is {kind_of(relations)}"
         expected = "a dict {row of the last slice: row of the new one}, or pairs"

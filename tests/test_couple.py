@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import refused
 
 import aljax
 from aljax.relations.directions import telling
@@ -225,6 +226,20 @@ def test_fit_and_update_take_transport(slices):
     assert {*longer.relations} == {(0, 1), (0, 2), (1, 1)}  # by slice and offset
     right_pairs = aljax.couple(data, key=KEY).relations[1, 2][0]
     np.testing.assert_array_equal(longer.relations[1, 1].rows, right_pairs[:, 0])
+
+
+def test_a_coupling_of_other_slices_is_refused(slices):
+    data, _ = slices
+    of_two = aljax.couple(data[1:3], key=KEY)
+    sizes = [str((LEFT,) * count) for count in (2, 3)]
+    with refused("relations", "2 slices of", *sizes):
+        aljax.fit(data[:3], of_two, key=KEY, layout=SHORT)
+    two = aljax.fit(data[:2], "transport", key=KEY, layout=SHORT)
+    with refused("relations", *sizes, "the new one last"):
+        two.update(data[2], of_two, key=KEY)
+    model = aljax.AlignedUMAP(random_state=0, unique=True, n_epochs=1)
+    with refused("relations", *sizes):
+        model.fit(data[:3], relations=of_two)
 
 
 def test_nobody_is_coupled_where_the_window_has_no_rows(slices):

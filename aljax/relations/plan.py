@@ -7,7 +7,7 @@ each without itself, in units that are measured without the pair.
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from aljax.graph.knn import on_device
 from aljax.relations.directions import telling
@@ -187,3 +187,31 @@ def _null(side: Side, epsilon: float) -> Float[np.ndarray, "nulls"]:
     rows, others = pairs.unpadded  # the copies on the host are let go
     mass = transport(pairs, epsilon, STRICT)
     return most(rows, mass, points)
+
+
+def called(
+    mass: Float[np.ndarray, "points"], null: Float[np.ndarray, "nulls"], q: float
+) -> Bool[np.ndarray, "points"]:
+    """Returns the rows whose mass is more than the null's, with errors controlled.
+
+    The share of strangers is estimated from the rows that are more likely strangers
+    than not: twice as many as these.
+    """
+    from scipy.stats import false_discovery_control
+
+    if not mass.size:
+        return np.zeros(0, bool)
+    as_large = len(null) - np.searchsorted(null, mass, "left")
+    p_values = (1 + as_large) / (1 + len(null))
+    likely = p_values > 0.5
+    strangers = min(1.0, 2 * (1 + likely.sum()) / len(mass))
+    return ~likely & (strangers * false_discovery_control(p_values) <= q)
+
+
+def exceeding(plan: Plan) -> float:
+    """Returns how often a row has the larger mass, of pairs of a row and a null."""
+    mass = np.concatenate(plan.strict)
+    if not mass.size or not plan.null.size:
+        return float("nan")
+    below, upto = (np.searchsorted(plan.null, mass, side) for side in ("left", "right"))
+    return float((below + upto).mean() / 2 / len(plan.null))
