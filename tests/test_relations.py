@@ -174,6 +174,12 @@ def test_dicts_that_do_not_fit_are_refused(case):
         make_links(relations, (8, 6, 8))
 
 
+@pytest.mark.usefixtures("as_users_run_it")
+def test_a_slice_without_rows_takes_no_dict():
+    with refused("relations[1]", "from row 2", "no row, for slice 1 has none"):
+        make_links([{}, {2: 2}], (8, 0, 8))
+
+
 def test_an_empty_dict_relates_nothing(graphs):
     links = make_links([{}, {0: 0}], SIZES[:3])
     related = relate(links, graphs[:3])

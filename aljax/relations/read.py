@@ -174,6 +174,7 @@ def _check_rows(
     wrong = rows[(rows < 0) | (rows >= slice_.rows)]
     if wrong.size:
         expected = f"rows 0 to {slice_.rows - 1} of {slice_.name}"
+        expected = expected if slice_.rows else f"no row, for {slice_.name} has none"
         raise InputError(name, f"{got} row {wrong[0]}", expected, remedy)
 
 
