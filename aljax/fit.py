@@ -136,7 +136,8 @@ def fit(
             that there are), a list of them, or a mesh with the axes `slices` and
             `points`; None for JAX's default device.  The slices are shared out first;
             devices that are left share a slice's points.  Rounding differs from one
-            device's.
+            device's; for slices of very different sizes the pairs that repel differ
+            from those of None, too.
         **settings: Settings that belong into a config: an error says into which.
 
     Returns:

@@ -170,7 +170,8 @@ def sweep(
     """Lay one problem out under many settings, by one program for each shape.
 
     Each row is what `fit` gives with its settings and its key: the same bits where
-    one row runs at a time, else up to rounding, which a whole run amplifies.
+    one row runs at a time, else up to rounding, which a whole run amplifies (and the
+    pairs that repel, where `fit` cuts slices of very different sizes into rows).
 
     Args:
         problem: The data, and the settings that the rows start from.
