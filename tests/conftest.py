@@ -3,6 +3,7 @@
 import functools
 import gc
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import hypothesis
@@ -38,6 +39,20 @@ def pytest_configure(config):
 
 # Compiled programs make a large heap: to walk it less often saves a twentieth.
 gc.set_threshold(100_000, 50, 100)
+
+
+# A compiled program takes tens of maps of memory, of which Linux grants a process
+# 65,530: one worker alone would run out of them, and LLVM then ends the process.
+MAPS = 30_000
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _few_maps():
+    """Forgets compiled programs after a file of tests that leaves very many."""
+    yield
+    with suppress(OSError):  # on systems without such a list
+        if Path("/proc/self/maps").read_bytes().count(b"\n") > MAPS:
+            jax.clear_caches()
 
 
 # Runs that share this folder share out the files: each takes what no other has taken.
