@@ -16,7 +16,7 @@ from test_determinism import CPUS, ENVIRONMENT
 import aljax
 from aljax.graph import cells as module
 from aljax.graph.approximate import _search_leaf, approximate_knn
-from aljax.graph.cells import grow, make_cells, principal_axes
+from aljax.graph.cells import grow, make_cells, principal_axes, project
 from aljax.graph.exact import HeldRows, exact_knn, hold, nearest, nearest_held
 from aljax.graph.queries import (
     hold_cells,
@@ -92,6 +92,15 @@ def test_wide_rows_are_compared_along_the_axes_of_their_variance():
     knn = approximate_knn(data, K)
     check_table(knn, data)
     assert recall(knn, exact_knn(data, K)) > 0.98
+
+
+def test_rows_of_a_part_of_a_leaf_are_put_along_the_axes_as_well():
+    data = clouds(700, 300).astype(np.float32)  # padded to a leaf and a half
+    axes = principal_axes(data, 0)
+    assert axes is not None
+    padded = np.pad(data, ((0, 68), (0, 0)))
+    along = project(jax.device_put(padded), jax.device_put(axes), len(data))
+    np.testing.assert_allclose(along, data @ axes, rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.slow

@@ -153,10 +153,12 @@ def project(
 ) -> Float[np.ndarray, "points axes"]:
     """Returns the first rows along the axes."""
     size = min(LEAF, len(rows))
-    projected = np.empty((-(-points // size) * size, axes.shape[1]), rows.dtype)
-    blocks = [_along(rows, start, axes, size=size) for start in range(0, points, size)]
-    for number, block in enumerate(blocks):
-        projected[number * size :][:size] = block
+    projected = np.empty((len(rows), axes.shape[1]), rows.dtype)
+    # The last starts earlier where the rows do not fill it.
+    starts = [min(start, len(rows) - size) for start in range(0, points, size)]
+    blocks = [_along(rows, start, axes, size=size) for start in starts]
+    for start, block in zip(starts, blocks, strict=True):
+        projected[start : start + size] = block
     return projected[:points]
 
 
