@@ -103,6 +103,16 @@ def test_rows_of_a_part_of_a_leaf_are_put_along_the_axes_as_well():
     np.testing.assert_allclose(along, data @ axes, rtol=1e-4, atol=1e-3)
 
 
+@pytest.mark.parametrize("metric", ["cosine", "correlation"])
+def test_axes_are_those_of_the_variance_where_rows_share_a_direction(rng, metric):
+    """Such as logarithms of counts, some columns of which are always large."""
+    typical = 10 * rng.lognormal(sigma=1.5, size=299)
+    varied = rng.normal(scale=0.1, size=(1500, 12)) @ rng.normal(size=(12, 299))
+    data = np.log1p(rng.poisson(typical * np.exp(varied)))
+    exact = exact_knn(data, K, metric=metric)
+    assert recall(approximate_knn(data, K, metric=metric), exact) > 0.95
+
+
 @pytest.mark.slow
 def test_rows_without_axes_are_compared_along_all(rng):
     data = rng.normal(size=(600, 600))

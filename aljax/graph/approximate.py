@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from aljax.errors import warn
-from aljax.graph.cells import BLOCK, make_cells
+from aljax.graph.cells import BLOCK, Cells, make_cells
 from aljax.graph.conditioning import Table, search_scaled
 from aljax.graph.exact import SPARE, hold, nearest_held
 from aljax.graph.knn import KNN, as_floats, on_device
@@ -46,7 +46,11 @@ def approximate_knn(
         metric: One of `EXACT_METRICS`.
         seed: Seeds the sample that decides along which axes rows are compared.
     """
-    search = partial(_search, points=len(data), n_neighbors=n_neighbors, seed=seed)
+
+    def search(scaled: np.ndarray) -> Table:
+        cells = make_cells(scaled, len(data), seed=seed, metric=metric)
+        return _search(cells, len(data), n_neighbors)
+
     scaled, indices, squared, distances = search_scaled(data, metric, search)
     incomplete = np.asarray(np.isinf(squared).any(axis=0))
     if incomplete.any():  # rows that met too few others
@@ -96,10 +100,9 @@ def _exact_neighbors(
     return np.hstack([itself, near]).T, np.pad(lengths, ((0, 0), (1, 0))).T
 
 
-def _search(scaled: np.ndarray, points: int, n_neighbors: int, seed: int) -> Table:
-    cells = make_cells(scaled, points, seed=seed)
+def _search(cells: Cells, points: int, n_neighbors: int) -> Table:
     indices = np.zeros((n_neighbors, points), np.int32)
-    squared = np.zeros(indices.shape, scaled.dtype)
+    squared = np.zeros(indices.shape, cells.rows.dtype)
     starts = range(0, (len(cells.leaves) - 1) * cells.places, cells.places)
     tables = [
         _search_leaf(
@@ -119,7 +122,9 @@ def _search(scaled: np.ndarray, points: int, n_neighbors: int, seed: int) -> Tab
     return indices, squared
 
 
-Blocks = tuple[Int[Array, "blocks"], Int[Array, "blocks"], Float[Array, "blocks axes"]]
+Blocks = tuple[
+    Int[Array, "blocks"], Int[Array, "blocks"], Float[Array, "blocks first_axes"]
+]
 
 
 @partial(jax.jit, static_argnames=("places", "n_neighbors"))

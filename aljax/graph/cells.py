@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from aljax.graph.conditioning import ANGLES
 from aljax.graph.knn import capacity_for
 
 LEAF = 4096  # rows that are searched at once, and cut into cells together
@@ -75,6 +76,7 @@ def make_cells(
     points: int,
     *,
     seed: int = 0,
+    metric: str = "euclidean",
 ) -> Cells:
     """Returns rows, centered and scaled, and their cells.
 
@@ -83,11 +85,18 @@ def make_cells(
             padding after them.
         points: How many rows are real.
         seed: Seeds the sample that the axes are computed from.
+        metric: What the rows are scaled for: those of angles are not centered.
     """
     rows, real = jax.device_put(scaled), scaled[:points]
-    axes = principal_axes(real, seed)
+    center = np.zeros(scaled.shape[1], scaled.dtype)
+    if metric in ANGLES:
+        center = real.mean(axis=0, dtype=np.float64).astype(scaled.dtype)
+    axes = principal_axes(real, seed, center)
     half_norms = np.einsum("ij,ij->i", real, real) / 2
     if axes is not None:
+        # Norms are those of centered rows; the axes leave this out of the center.
+        inside = np.einsum("fa,a->f", axes, np.einsum("fa,f->a", axes, center))
+        half_norms -= np.einsum("ij,j->i", real, center - inside)
         axes = jax.device_put(axes)
         real = project(rows, axes, points)
         # Half of what is left out counts: there, too, neighbors are alike.
@@ -122,7 +131,9 @@ def make_cells(
     )
 
 
-def principal_axes(rows: np.ndarray, seed: int) -> np.ndarray | None:
+def principal_axes(
+    rows: np.ndarray, seed: int, center: Float[np.ndarray, "features"] | float = 0.0
+) -> np.ndarray | None:
     """Returns the leading axes, as columns; None where most of all are needed.
 
     Subspace iteration on a sample, on the host: it takes a tenth of a second.
@@ -134,7 +145,7 @@ def principal_axes(rows: np.ndarray, seed: int) -> np.ndarray | None:
         return None
     rng = np.random.default_rng(seed)
     chosen = rng.choice(points, min(SAMPLE, points), replace=False)
-    sample = rows[np.sort(chosen)]
+    sample = rows[np.sort(chosen)] - center
     with threadpool_limits(1):  # the same bits on any number of threads
         basis = rng.normal(size=(features, AXES)).astype(rows.dtype)
         for _ in range(3):

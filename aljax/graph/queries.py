@@ -66,7 +66,7 @@ def in_cells(data: np.ndarray, metric: str) -> HeldCells:
     condition, unit = conditioning(data, metric)
     scaled = condition(data, jnp.zeros(()).dtype, capacity_for(len(data)))
     largest = np.einsum("ij,ij->i", scaled, scaled).max()
-    cells, scaled = make_cells(scaled, len(data)), scaled[: len(data)]
+    cells, scaled = make_cells(scaled, len(data), metric=metric), scaled[: len(data)]
     prints = prints_of(scaled)
     order = np.argsort(prints, kind="stable")
     return HeldCells(
