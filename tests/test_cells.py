@@ -322,6 +322,17 @@ def test_many_new_rows_are_looked_up_in_tiles(features, metric, rng):
     np.testing.assert_allclose(lengths[same], distances[same], rtol=1e-4, atol=1e-6)
 
 
+def test_new_rows_far_fewer_than_those_of_the_slice_choose_from_blocks_near_each(
+    rng, monkeypatch
+):
+    for room in (SEARCH, QUERIES):
+        monkeypatch.setattr(room, "CHOICE", 96)
+    rows, queries = np.split(rng.normal(size=(13000, 3)).astype(np.float32), [12000])
+    lengths = nearest_of_many(queries, in_cells(rows, "euclidean"), 10)[1]
+    exact = nearest_held(queries, hold(rows, "euclidean"), 10)[1]
+    assert (lengths <= exact[:, -1:] * (1 + 1e-4)).mean() > 0.95
+
+
 def test_leaves_keep_no_rows(rng):
     points = rng.normal(size=(2000, 3))
     kept = weakref.ref(points)

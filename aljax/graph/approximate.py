@@ -125,6 +125,7 @@ def _search(cells: Cells, points: int, n_neighbors: int) -> Table:
 Blocks = tuple[
     Int[Array, "blocks"], Int[Array, "blocks"], Float[Array, "blocks first_axes"]
 ]
+Kept = tuple[Int[Array, "kept"], Int[Array, "kept"], Float[Array, "kept first_axes"]]
 
 
 @partial(jax.jit, static_argnames=("places", "n_neighbors"))
@@ -213,7 +214,7 @@ def candidates(n_neighbors: int) -> int:
     return n_neighbors + max(n_neighbors, SPARE)
 
 
-def _near_leaf(blocks: Blocks, leaf: Int[Array, "2"]) -> Blocks:
+def _near_leaf(blocks: Blocks, leaf: Int[Array, "2"]) -> Kept:
     """Returns the blocks nearest to any of a leaf's own."""
     starts, _, centers = blocks
     # A leaf has fewer blocks than this; those beyond it are its neighbors.
@@ -227,7 +228,7 @@ def _near_leaf(blocks: Blocks, leaf: Int[Array, "2"]) -> Blocks:
 
 def _nearest_blocks(
     blocks: Blocks, points: Float[Array, "some axes"], real: Bool[Array, "some"]
-) -> Blocks:
+) -> Kept:
     """Returns the blocks nearest to any of some points, or all where they are few."""
     starts, counts, centers = blocks
     if len(starts) <= CHOICE:

@@ -9,6 +9,7 @@ A cell's rows stand side by side, in blocks of at most `BLOCK`.  Rows of many fe
 are compared along the principal axes that hold most of their variance.
 """
 
+import math
 from functools import partial
 from typing import NamedTuple
 
@@ -179,10 +180,14 @@ def _along(rows: Array, start: int | Array, axes: Array, *, size: int) -> Array:
     return jnp.matmul(block, axes, precision="highest")
 
 
-def grow(points: np.ndarray) -> Int[np.ndarray, "leaves places"]:
-    """Returns the rows of each leaf; all have the same number but for one."""
-    count = -(-len(points) // LEAF)
-    members = np.full((count, min(LEAF, capacity_for(len(points)))), -1)
+def grow(points: np.ndarray, share: float = 1.0) -> Int[np.ndarray, "leaves places"]:
+    """Returns the rows of each leaf; all have the same number but for one.
+
+    A leaf holds at most `LEAF` rows, or about a share of as many.
+    """
+    leaf = min(LEAF, capacity_for(math.ceil(share * LEAF)))
+    count = -(-len(points) // leaf)
+    members = np.full((count, min(leaf, capacity_for(len(points)))), -1)
 
     parts = [(np.arange(len(points)), 0, count)]
     while parts:

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, UInt
 
 from aljax.graph.approximate import (
+    CHOICE,
     ENOUGH,
     candidates,
     probed,
@@ -125,7 +126,9 @@ def nearest_of_many(queries: np.ndarray, held: HeldCells, n_neighbors: int) -> N
     along = scaled[: len(queries)]
     if cells.axes is not None:
         along = project(jax.device_put(scaled), cells.axes, len(queries))
-    for members in grow(along):
+    # A leaf chooses from blocks near it, if not all: it is as wide as one of the rows.
+    share = len(queries) / len(held.data) if len(cells.starts) > CHOICE else 1.0
+    for members in grow(along, share):
         table = search_others(
             cells.placed,
             cells.blocks,
