@@ -368,3 +368,13 @@ def test_neighborhoods_need_three_points(data, k):
         assert refused.value.name == "n_neighbors"
         assert refused.value.got == f"is {k} for {points} points"
     assert metrics.trustworthiness(data[:3], data[:3], n_neighbors=0.1) == 1
+
+
+def test_neighborhoods_are_those_of_rows_beside_a_cell_far_out(data, embedding):
+    measured = np.arange(len(data)) != 7  # which is as far from all
+    values = []
+    for cell in (50.0, 1e20):
+        data = data.copy()
+        data[7, 1] = cell
+        values.append(metrics.trustworthiness(data, embedding, per_point=True))
+    np.testing.assert_allclose(values[1][measured], values[0][measured], rtol=1e-6)

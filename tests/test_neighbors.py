@@ -84,6 +84,16 @@ def test_exact_knn_finds_the_neighbors_in_clusters_far_apart():
     assert (nearest == np.asarray(knn.indices).T).mean() > 0.98
 
 
+@pytest.mark.parametrize("far_out", [1e12, 1e20])
+def test_exact_knn_finds_the_neighbors_beside_a_cell_far_out(far_out):
+    data = make_data()[0].astype(np.float64)
+    data[7, 1] = far_out  # such as the mark of a missing value
+    knn = exact_knn(data, NEIGHBORS)
+    nearest, _ = brute_force(cdist(data, data), NEIGHBORS)
+    others = np.arange(len(data)) != 7  # which is as far from all
+    np.testing.assert_array_equal(np.asarray(knn.indices).T[others], nearest[others])
+
+
 def test_exact_knn_keeps_each_row_in_its_own_column_0_among_duplicates():
     data = make_data()[0]
     data[10:35] = data[10]

@@ -19,6 +19,8 @@ EXACT_METRICS = ("euclidean", "cosine", "correlation")
 ANGLES = ("cosine", "correlation")  # 1 - cos: the same at any scale
 ROUNDING = 1e-5  # of the largest squared norm: about 100 times float32's
 PART = 256  # rows that are conditioned at once: they stay in the processor's cache
+FAR = 1e6  # times the usual distance of rows from their median: float64 has 16 digits
+SAMPLE = 256  # rows that tell it
 FEW = 0.01  # share of rows, such as repeated ones, that may drown
 Conditioning = Callable[..., np.ndarray]  # rows, float type, capacity
 Table = tuple[
@@ -37,7 +39,7 @@ def conditioning(
     if metric in ANGLES:
         angles = _normalize if metric == "cosine" else _standardize
         return partial(_by_parts, angles), 1.0
-    center = np.mean(data, axis=0, dtype=np.float64)
+    center = center_of(data, np.mean(data, axis=0, dtype=np.float64))
     reach = np.maximum(data.max(axis=0) - center, center - data.min(axis=0))
     scale = float(reach.max()) or 1.0
 
@@ -45,6 +47,20 @@ def conditioning(
         return np.subtract(rows, center, dtype=np.float64) / scale
 
     return partial(_by_parts, centered), scale
+
+
+def center_of(
+    data: Float[np.ndarray, "points features"], mean: Float[np.ndarray, "features"]
+) -> Float[np.ndarray, "features"]:
+    """Returns the mean of rows or, where a few lie far out, the median of a sample.
+
+    Around a mean that lies far from most rows, float64 could not tell these apart.
+    """
+    sample = np.asarray(data[:: -(-len(data) // SAMPLE)], dtype=np.float64)
+    median = np.median(sample, axis=0)
+    apart = np.abs(sample - median).max(axis=1)
+    usual = np.median(apart[apart > 0]) if apart.any() else np.inf
+    return median if np.abs(mean - median).max() > FAR * usual else mean
 
 
 def drowns(squared: Any, norms: Any, rounding: float = ROUNDING) -> Any:

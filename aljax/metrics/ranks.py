@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from aljax.compilation import check_fork
 from aljax.errors import InputError
-from aljax.graph.conditioning import FEW, drowns
+from aljax.graph.conditioning import FEW, center_of, drowns
 from aljax.graph.knn import capacity_for
 from aljax.graph.slices import read_rows as read_data
 
@@ -170,7 +170,7 @@ def _in_tiles(
 
 def _scaled(positions: np.ndarray) -> np.ndarray:
     """Around 0 and of size 1, to a power of two: squares then fit single precision."""
-    centered = positions - positions.mean(axis=0)
+    centered = positions - center_of(positions, positions.mean(axis=0))
     return np.ldexp(centered, -np.frexp(np.abs(centered).max())[1])
 
 
