@@ -68,4 +68,10 @@ def put_equal_first(
     unlike: Any = data[first] != same_type[likely]
     dense = isinstance(unlike, np.ndarray)
     equal = ~unlike.any(axis=1) if dense else unlike.getnnz(axis=1) == 0
-    near[likely[equal], 0], distances[likely[equal], 0] = first[equal], 0.0
+    queries, itself = likely[equal], first[equal][:, None]
+    replaced = near[queries] == itself
+    replaced[:, -1] |= ~replaced.any(axis=1)
+    shape = len(queries), near.shape[1] - 1
+    for table, leading in ((near, itself), (distances, np.zeros(itself.shape))):
+        others = table[queries][~replaced].reshape(shape)
+        table[queries] = np.hstack([leading, others])

@@ -444,3 +444,18 @@ def test_multiples_of_rows_have_their_own_positions(kind, metric, rng):
     dense = data if isinstance(data, np.ndarray) else data.toarray()
     first = [(dense == row).all(axis=1).argmax() for row in dense]
     np.testing.assert_array_equal(maps.transform(data), maps.maps[0][first])
+
+
+@pytest.mark.parametrize("n_neighbors", [2, NEIGHBORS])
+def test_a_row_that_is_there_is_named_once_among_its_neighbors(n_neighbors, rng):
+    data = np.unique(rng.integers(0, 3, (60, 4)).astype(float), axis=0)
+    data[:, 0] += 1  # no row is empty
+    maps = fit(
+        [data],
+        key=jax.random.key(0),
+        graph=GraphConfig(n_neighbors=n_neighbors, metric="jaccard"),
+        layout=LayoutConfig(n_epochs=0),
+    )
+    near = maps.place(data, slice=0).neighbors
+    np.testing.assert_array_equal(near[:, 0], np.arange(len(data)))
+    assert [len({*row}) for row in near.tolist()] == [near.shape[1]] * len(data)
