@@ -39,7 +39,8 @@ def conditioning(
     if metric in ANGLES:
         angles = _normalize if metric == "cosine" else _standardize
         return partial(_by_parts, angles), 1.0
-    center = center_of(data, np.mean(data, axis=0, dtype=np.float64))
+    mean: Any = np.mean(data, axis=0, dtype=np.float64)
+    center = center_of(data, mean)
     reach = np.maximum(data.max(axis=0) - center, center - data.min(axis=0))
     scale = float(reach.max()) or 1.0
 
