@@ -1,7 +1,7 @@
 """The estimator of a sequence: umap-learn's names over `fit` and `update`."""
 
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -16,8 +16,10 @@ from aljax.graph.repeated import check_comparable, chosen, distinct_rows
 from aljax.graph.slices import read_slice, read_slices, slices_of
 from aljax.relations.read import is_ids, turning
 from aljax.repeats import distinct, new_among_kinds, with_rows
+from aljax.scaling import scaled
 from aljax.single_map import UMAP as UMAP
 from aljax.single_map import Map, check_data, mapper_of
+from aljax.spreads import warn_of_columns
 from aljax.transform import transform
 from aljax.umap_parameters import OF_ONE_MAP, Parameters
 from aljax.update import cut, update
@@ -35,7 +37,8 @@ class AlignedUMAP(Parameters):
     (indices, distances), or None).  `scale`, `scale_by` and `missing` are those of
     `aljax.fit`: the model applies them to new rows, and answers in their units.
     With `unique=True` the equal rows of a slice are laid out once, and share their
-    mates and a position; `graphs_` and `maps_` are of the distinct rows.
+    mates and a position; `graphs_` and `maps_` are of the distinct rows, and units
+    (`scale`) and medians (`missing`) of all.
 
     Attributes:
         embeddings_: For each slice its map, `(points, components)`.
@@ -95,14 +98,20 @@ class AlignedUMAP(Parameters):
         if isinstance(knn, tuple) and all(table is None for table in knn):
             knn = None  # umap-learn's default, a triple
         changed: dict[str, Any] = {"y": y, "precomputed_knn": knn}
-        row_kinds = None
+        row_kinds = scaling = None
         if self.unique:
             check_comparable(self.metric, knn)
+            if self.scale is not None:
+                warn_of_columns(slices, ids, self.scale)
+                changed["scale"] = "none"  # the slices have their units
+            slices, scaling = scaled(slices, self.scale, self.scale_by, self.missing)
+            changed["missing"] = "error"
             window = self.alignment_window_size
             reduced = distinct(slices, relations, window=window, y=y, init=self.init)
             slices, relations, row_kinds, values = reduced
             changed |= values
         maps = self._fit(slices, relations, **changed)
+        maps = maps if scaling is None else replace(maps, scaling=scaling)
         self._unique_inverse_ = row_kinds
         self._keep(maps)
         return self
@@ -153,9 +162,12 @@ class AlignedUMAP(Parameters):
         missing = "error" if scaling is None else scaling.missing
         reading: Any = {"metric": self.metric, "missing": missing}
         new = read_slice(X, "X", others=others, **reading)
-        row_kinds: Any = self._unique_inverse_
+        fitted, row_kinds = self.maps_, self._unique_inverse_
         if row_kinds is not None:
             check_comparable(self.metric, precomputed_knn)
+            if scaling is not None:
+                fitted = replace(fitted, scaling=None)
+                new, scaling = scaling.extended(new)
             first, kind_of_row = distinct_rows(new.content)  # pyright: ignore
             slices = [*slices_of([*map(len, row_kinds)]), new]
             row_kinds = [*row_kinds, kind_of_row]
@@ -164,7 +176,7 @@ class AlignedUMAP(Parameters):
             new = with_rows(new, first)
         call = partial(
             update,
-            self.maps_,
+            fitted,
             new,
             key=self._key(),
             move=move,
@@ -175,7 +187,11 @@ class AlignedUMAP(Parameters):
             progress=self._progress(),
         )
         maps = turning(call, relations)
-        self._unique_inverse_ = row_kinds and row_kinds[-len(maps.maps) :]
+        if row_kinds is not None:
+            row_kinds = row_kinds[-len(maps.maps) :]
+            scaling = scaling and scaling[-len(maps.maps) :]
+            maps = replace(maps, scaling=scaling)
+        self._unique_inverse_ = row_kinds
         self._keep(maps)
         return self
 

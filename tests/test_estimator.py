@@ -284,6 +284,41 @@ def test_equal_rows_of_slices_are_laid_out_once(tmp_path):
     assert sorted(np.stack(linked[:2], axis=1).tolist()) == sorted(ends)
 
 
+@pytest.mark.parametrize("scale_by", ["all", "slice"])
+def test_units_and_medians_are_of_all_rows_though_some_repeat(scale_by):
+    slices, relations = repeated()
+    for rows in slices[0][:2], slices[0][40:42]:  # which are equal once they are filled
+        rows[:, 0] = np.nan
+    settings = {"scale": "standard", "scale_by": scale_by, "missing": "median"}
+    model = aljax.AlignedUMAP(**BARE, unique=True, **settings)
+    model.fit(slices, relations=relations)
+    assert [*map(len, model.maps_.maps)] == [40, 40, 40]
+    np.testing.assert_array_equal(model.embeddings_[0][40], model.embeddings_[0][0])
+    in_units, scaling = aljax.scale(slices, "standard", by=scale_by, missing="median")
+    assert scaling is not None
+    by_hand = aljax.AlignedUMAP(**BARE, unique=True).fit(in_units, relations=relations)
+    new = np.vstack([slices[2], slices[2][:9]])
+    to_new = {row: row for row in range(40)} | {0: 40}
+    assert model.maps_.scaling is not None
+    for known, expected in zip(
+        model.maps_.scaling.columns, scaling.columns, strict=True
+    ):
+        np.testing.assert_array_equal(known.unit, expected.unit)
+        np.testing.assert_array_equal(known.fill, expected.fill)
+    np.testing.assert_allclose(
+        model.transform(new, 1), by_hand.transform(scaling.columns[1].apply(new), 1)
+    )
+    units = aljax.scale([new], "standard")[1] if scale_by == "slice" else scaling
+    assert units is not None
+    model.update(new, relations=to_new, keep=2)
+    by_hand.update(units.columns[-1].apply(new), relations=to_new, keep=2)
+    np.testing.assert_allclose(model.embeddings_[1], by_hand.embeddings_[1])
+    assert len(model.maps_.scaling.columns) == 2
+    np.testing.assert_array_equal(
+        model.maps_.scaling.columns[1].unit, units.columns[-1].unit
+    )
+
+
 def test_a_sequence_without_a_layout_is_refused():
     with refused("transform_mode", "is 'graph'", "'embedding'", "aljax.prepare"):
         aljax.AlignedUMAP(**BARE, transform_mode="graph").fit([make_data()[0]])
