@@ -10,18 +10,18 @@ import scipy.sparse
 from jaxtyping import Float
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from aljax.config import AlignmentConfig
+from aljax.config import AlignmentConfig, of_slices
 from aljax.embedding import AlignedEmbedding
 from aljax.graph.repeated import check_comparable, chosen, distinct_rows
-from aljax.graph.slices import read_slice, read_slices, slices_of
+from aljax.graph.slices import one_for_each, read_slice, read_slices, slices_of
 from aljax.relations.read import is_ids, turning
 from aljax.repeats import distinct, new_among_kinds, with_rows
 from aljax.scaling import scaled
 from aljax.single_map import UMAP as UMAP
-from aljax.single_map import Map, check_data, mapper_of
+from aljax.single_map import Map, check_data
 from aljax.spreads import warn_of_columns
 from aljax.transform import transform
-from aljax.umap_parameters import OF_ONE_MAP, Parameters
+from aljax.umap_parameters import OF_ONE_MAP, Parameters, shaped_by
 from aljax.update import cut, update
 
 
@@ -63,9 +63,11 @@ class AlignedUMAP(Parameters):
     scale: Any = None
     scale_by: str = "all"
     missing: str = "error"
-    # For each row of each slice where it stands among the distinct ones.
+    # For each row of each slice where it stands among the distinct ones; for each slice
+    # the argument that shaped its graph beside the data, if any.
     _unique_inverse_ = None
-    _also_saved = ("_unique_inverse_",)
+    _shaped_by = None
+    _also_saved = ("_unique_inverse_", "_shaped_by")
     _absent = OF_ONE_MAP
 
     def fit(
@@ -113,6 +115,10 @@ class AlignedUMAP(Parameters):
         maps = self._fit(slices, relations, **changed)
         maps = maps if scaling is None else replace(maps, scaling=scaling)
         self._unique_inverse_ = row_kinds
+        knn = [knn] if scipy.sparse.issparse(knn) else knn
+        arguments = ("y", y), ("precomputed_knn", knn)
+        given = (one_for_each(*argument, len(slices)) for argument in arguments)
+        self._shaped_by = [*map(shaped_by, *given)]
         self._keep(maps)
         return self
 
@@ -192,6 +198,9 @@ class AlignedUMAP(Parameters):
             scaling = scaling and scaling[-len(maps.maps) :]
             maps = replace(maps, scaling=scaling)
         self._unique_inverse_ = row_kinds
+        shaped = self._shaped_by or [""] * self.n_models_
+        shaped = [*shaped, shaped_by(y, precomputed_knn)]
+        self._shaped_by = shaped[-len(maps.maps) :]
         self._keep(maps)
         return self
 
@@ -230,9 +239,10 @@ class AlignedUMAP(Parameters):
         check_is_fitted(self)
         shared = {"random_state": self.random_state, "unique": self.unique}
         row_kinds = self._unique_inverse_ or [None] * self.n_models_
+        shaped = self._shaped_by or [""] * self.n_models_
         return [
-            mapper_of(cut(self.maps_, t, t + 1), kind_of_row, **shared)
-            for t, kind_of_row in enumerate(row_kinds)
+            mapper_of(cut(self.maps_, t, t + 1), *of_slice, **shared)
+            for t, of_slice in enumerate(zip(row_kinds, shaped, strict=True))
         ]
 
     def _of_rows(self, values: list[np.ndarray]) -> list[np.ndarray]:
@@ -265,3 +275,32 @@ class AlignedUMAP(Parameters):
         """The number of slices."""
         check_is_fitted(self)
         return len(self.maps_.maps)
+
+
+def mapper_of(
+    maps: AlignedEmbedding,
+    kind_of_row: np.ndarray | None = None,
+    shaped: str = "",
+    **parameters: Any,
+) -> UMAP:
+    """Returns a fitted estimator of one slice's map.
+
+    Args:
+        maps: The map.
+        kind_of_row: For each row where it stands among the distinct ones, if rows
+            repeat.
+        shaped: The argument that shaped the graph beside the data, if any.
+        **parameters: Those of the estimator that no config has.
+    """
+    configs = (of_slices(config, 0, 1) for config in (maps.graph, maps.layout))
+    for config in configs:
+        parameters |= vars(config)
+    mapper: Any = UMAP(**parameters)
+    data = maps.data[0]
+    mapper._unique_inverse_, mapper._shaped_by = kind_of_row, shaped
+    mapper.n_features_in_ = len(maps.maps[0]) if data is None else data.shape[1]
+    names = (maps.columns or (None,))[0]
+    if names is not None and all(isinstance(name, str) for name in names):
+        mapper.feature_names_in_ = np.array(names, dtype=object)
+    mapper._keep(maps)
+    return mapper

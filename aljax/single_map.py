@@ -11,7 +11,7 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from aljax.columns import arrange, by_number, by_rows, is_anndata, names_of
-from aljax.config import find_ab_params, of_slices, one_of
+from aljax.config import find_ab_params, one_of
 from aljax.embedding import AlignedEmbedding
 from aljax.errors import InputError, kind_of
 from aljax.graph.bipartite import bipartite_graph
@@ -21,7 +21,7 @@ from aljax.graph.knn import KNN, Rows
 from aljax.graph.repeated import check_comparable, chosen, distinct_rows, stacked
 from aljax.graph.slices import PRECOMPUTED, read_rows, read_slice
 from aljax.transform import transform
-from aljax.umap_parameters import Parameters
+from aljax.umap_parameters import Parameters, shaped_by
 
 Map = Float[np.ndarray, "points components"]
 Finite = bool | str
@@ -48,10 +48,11 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
         feature_names_in_: Their names, where it was a frame.
     """
 
-    # Where a row stands among the distinct ones, and if `y` shaped the graph.
+    # Where a row stands among the distinct ones, and the argument that shaped the graph
+    # beside the data, if any.
     _unique_inverse_ = None
-    _supervised = False
-    _also_saved = ("_unique_inverse_", "_supervised")
+    _shaped_by = ""
+    _also_saved = ("_unique_inverse_", "_shaped_by")
 
     def fit(
         self,
@@ -108,14 +109,15 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
             ensure_all_finite: As `fit` takes it.
 
         Raises:
-            InputError: The model was fitted with `y` or to distances, or was saved
-                without its data.
+            InputError: The model was fitted with `y`, with known neighbors or to
+                distances, or was saved without its data.
             NotFittedError: `fit` comes first.
         """
         check_is_fitted(self)
         new = self._validate(X, ensure_all_finite, reset=False)
         rows, start = self._raw_data, "random"  # of a graph without positions
-        why = "of `y`" if self._supervised else "without rows" if rows is None else ""
+        why = f"of `{self._shaped_by}`" if self._shaped_by else ""
+        why = why or ("without rows" if rows is None else "")
         why = why or ("of scaled columns" if self.maps_.scaling else "")
         if rows is None or why:
             got = f"comes to a model {why}"
@@ -220,7 +222,8 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
         if self.transform_mode == GRAPH:
             changed |= {"init": "random", "n_epochs": 0}
         maps = self._fit([replace(data, columns=columns)], None, **changed)
-        self._unique_inverse_, self._supervised = inverse, y is not None
+        self._unique_inverse_ = inverse
+        self._shaped_by = shaped_by(y, self.precomputed_knn)
         self._keep(maps)
 
     def _graph_to(self, rows: Rows) -> scipy.sparse.csr_matrix:
@@ -356,24 +359,6 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
         if self._unique_inverse_ is not None:
             self.embedding_ = self.embedding_[self._unique_inverse_]
         self._n_features_out = self.embedding_.shape[1]
-
-
-def mapper_of(
-    maps: AlignedEmbedding, kind_of_row: np.ndarray | None = None, **parameters: Any
-) -> UMAP:
-    """Returns a fitted estimator of one slice's map, of rows that may repeat."""
-    configs = (of_slices(config, 0, 1) for config in (maps.graph, maps.layout))
-    for config in configs:
-        parameters |= vars(config)
-    mapper: Any = UMAP(**parameters)
-    data = maps.data[0]
-    mapper._unique_inverse_ = kind_of_row
-    mapper.n_features_in_ = len(maps.maps[0]) if data is None else data.shape[1]
-    names = (maps.columns or (None,))[0]
-    if names is not None and all(isinstance(name, str) for name in names):
-        mapper.feature_names_in_ = np.array(names, dtype=object)
-    mapper._keep(maps)
-    return mapper
 
 
 def _between(left: UMAP, right: UMAP) -> dict[str, Any]:

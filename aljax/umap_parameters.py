@@ -241,6 +241,13 @@ class Parameters(BaseEstimator):
         return jax.random.key(state.randint(2**31))
 
 
+def shaped_by(y: Any, knn: Any) -> str:
+    """Returns the argument that shapes a slice's graph beside its data, if any."""
+    listed = isinstance(knn, list | tuple)
+    none = all(table is None for table in knn) if listed else knn is None
+    return "y" if y is not None else "" if none else "precomputed_knn"
+
+
 def _without_index(knn: Any) -> Any:
     """Returns neighbors, of one slice or of each, without what searched them."""
     if not isinstance(knn, list | tuple):

@@ -12,6 +12,7 @@ from sklearn.metrics.pairwise import nan_euclidean_distances
 
 import aljax
 from aljax.config import find_ab_params
+from aljax.graph.exact import exact_knn
 
 pytestmark = pytest.mark.usefixtures("as_users_run_it")
 QUICK: dict[str, Any] = {"n_neighbors": 6, "n_epochs": 20, "random_state": 0}
@@ -163,6 +164,26 @@ def test_rows_are_added_to_models_of_data_alone(tmp_path):
     model.save(tmp_path / "it", with_data=False)
     with refused("X", "without rows"):
         aljax.UMAP.load(tmp_path / "it").update(NEW)
+    known = exact_knn(DATA, 6)
+    model = one_map(**BARE, precomputed_knn=(known.indices.T, known.distances.T))
+    with refused("X", "`precomputed_knn`", "Fit all rows together"):
+        model.fit(DATA).update(NEW)
+
+
+def test_maps_of_a_sequence_know_what_shaped_their_graphs(tmp_path):
+    classes, known = np.arange(len(DATA)) % 2, exact_knn(DATA, 6)
+    knn = [None, None, (known.indices.T, known.distances.T)]
+    same = [dict(zip(range(len(DATA)), range(len(DATA)), strict=True))] * 2
+    model: Any = aljax.AlignedUMAP(**BARE, precomputed_knn=knn)
+    model.fit([DATA] * 3, [classes, None, None], relations=same)
+    model.update(DATA, classes, relations=same[0], keep=3)
+    model.save(tmp_path / "it")
+    for other in (model, aljax.AlignedUMAP.load(tmp_path / "it")):
+        plain, with_neighbors, with_classes = other.mappers_
+        assert len(plain.update(NEW).embedding_) == len(DATA) + len(NEW)
+        for mapper, why in ((with_neighbors, "precomputed_knn"), (with_classes, "y")):
+            with refused("X", f"`{why}`", "Fit all rows together"):
+                mapper.update(NEW)
 
 
 def test_few_rows_have_maps():
