@@ -26,7 +26,7 @@ from aljax.config import (
     of_slices,
 )
 from aljax.consistency import check_parts
-from aljax.errors import InputError, in_words, slice_name
+from aljax.errors import InputError, in_words, slice_name, warn
 from aljax.export import to_anndata, to_frame
 from aljax.files import read, write
 from aljax.graph.fuzzy import FuzzyGraph
@@ -116,10 +116,12 @@ class AlignedEmbedding(Record):
         return list(self.maps)
 
     def parts(self, *, with_data: bool) -> dict[str, Any]:
-        """Returns all attributes by name, as a file holds them."""
-        data = self.data if with_data else [None] * len(self.data)
-        laid_out = {"maps": self.maps, "history": self.history}
-        return self.record() | {"data": data} | laid_out
+        """Returns all attributes by name.  Deprecated."""
+        message = (
+            "`AlignedEmbedding.parts` is deprecated: use `save`, or the attributes."
+        )
+        warn(message, DeprecationWarning)
+        return parts_of(self, with_data=with_data)
 
     def save(self, path: str | os.PathLike[str], *, with_data: bool = True) -> None:
         """Writes the model to a file: arrays and JSON, whole or not at all.
@@ -132,7 +134,7 @@ class AlignedEmbedding(Record):
         Raises:
             InputError: The place cannot be written.
         """
-        write(path, "AlignedEmbedding", self.parts(with_data=with_data))
+        write(path, "AlignedEmbedding", parts_of(self, with_data=with_data))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "AlignedEmbedding":
@@ -374,3 +376,10 @@ class AlignedEmbedding(Record):
         slices(maps, titles=titles).savefig(picture, format="png", dpi=60)
         encoded = base64.b64encode(picture.getvalue()).decode()
         return f'{table}<img src="data:image/png;base64,{encoded}"/>'
+
+
+def parts_of(maps: AlignedEmbedding, *, with_data: bool) -> dict[str, Any]:
+    """Returns all attributes of a sequence by name, as a file holds them."""
+    data = maps.data if with_data else [None] * len(maps.data)
+    laid_out = {"maps": maps.maps, "history": maps.history}
+    return maps.record() | {"data": data} | laid_out

@@ -32,7 +32,7 @@ from aljax.config import (
     per_slice,
 )
 from aljax.consistency import check_parts
-from aljax.embedding import AlignedEmbedding
+from aljax.embedding import AlignedEmbedding, parts_of
 from aljax.errors import InputError, nearest_name, warn
 from aljax.files import read, write
 from aljax.fit import fit
@@ -186,7 +186,7 @@ class Parameters(BaseEstimator):
         names = getattr(self, "feature_names_in_", None)
         parts = {
             "parameters": parameters,
-            "maps": maps.parts(with_data=with_data),
+            "maps": parts_of(maps, with_data=with_data),
             "n_features": fitted.n_features_in_,
             "feature_names": None if names is None else names.tolist(),
         } | {name.strip("_"): getattr(self, name) for name in self._also_saved}

@@ -3,6 +3,7 @@ import datetime
 import json
 import os
 import shutil
+import warnings
 import zipfile
 from collections.abc import Callable
 from io import BytesIO
@@ -61,6 +62,15 @@ def back(value: Any, path: Path) -> Any:
     """A value written to a file, and read again."""
     io.write(path, "it", {"value": value})
     return io.read(path, "it")["value"]
+
+
+def test_parts_of_a_model_are_no_longer_public(fitted, tmp_path):
+    with pytest.warns(DeprecationWarning, match="AlignedEmbedding.parts"):
+        parts = fitted.parts(with_data=True)
+    assert equal(parts["maps"], fitted.maps)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DeprecationWarning)
+        fitted.save(tmp_path / "it")
 
 
 def rewrite(
