@@ -1,3 +1,4 @@
+import base64
 import shutil
 import subprocess
 import sys
@@ -713,3 +714,22 @@ def test_a_map_takes_a_column_of_a_frame():
     classes = pd.Series(np.arange(60) % 3).astype(str).astype("category")
     assert plot.points(one, classes).axes
     assert plot.points(one, values=pd.Series(np.arange(60.0))).axes
+
+
+@pytest.mark.parametrize("components", [1, 3])
+def test_neighbors_are_those_in_the_whole_maps(rng, tmp_path, components):
+    before = rng.normal(size=(40, components))
+    order = rng.permutation(40)
+    ids = [np.arange(40), order]
+    same, other = before[order], before[order].copy()
+    other[:, -1] = rng.normal(size=40) * 9  # the last component, which is not drawn
+    for after, low, high in ((same, 0, 0), (other, 0.5, 1)):
+        pair = [before, after]
+        heading = plot.compare(pair, ids=ids, n_neighbors=5).get_suptitle()
+        by_data = plot.compare(pair, ids=ids, n_neighbors=5, data=pair).get_suptitle()
+        assert heading == by_data
+        assert low <= int(heading.split("%")[0]) / 100 <= high
+        page = plot.explore(pair, tmp_path / "it.html", ids=ids).read_text()
+        text = page.split('"neighbors changed",')[1].split('"rows":["')[1].split('"')[0]
+        changed = np.frombuffer(base64.b64decode(text), np.uint8) / 254
+        assert low <= changed.mean() <= high

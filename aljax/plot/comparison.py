@@ -69,7 +69,8 @@ def compare(
         InputError: The same slice twice, slices that share too few members, what does
             not fit the slices, or plain maps without ids.
     """
-    maps = [style.plane(y) for y in several_maps(model)]
+    whole = several_maps(model)
+    maps = [*map(style.plane, whole)]
     members, titles = read_members(model, ids), read_titles(titles, model, len(maps))
     number(0, whole=True)("marked", marked)
     pair = [read_slice("first", first, model), read_slice("second", second, model)]
@@ -81,7 +82,7 @@ def compare(
         got = f"shares no member with slice {pair[0]}"
         raise InputError("second", got, "a slice that shares members")
     k = count_neighbors(n_neighbors, len(codes))
-    positions = _positions(maps, data)
+    positions = _positions(whole, data)
     before, after = (positions[t][r] for t, r in zip(pair, rows, strict=True))
     changed = neighbor_change(before, after, k)
     if labels is None and values is None and color is None:
@@ -100,7 +101,7 @@ def compare(
         draw_map(panel, maps[t], coloring, t, bounds=bounds)
     if ax is None:
         style.explain(figure, panels, coloring)
-    moved = np.linalg.norm(maps[pair[1]][rows[1]] - maps[pair[0]][rows[0]], axis=1)
+    moved = np.linalg.norm(whole[pair[1]][rows[1]] - whole[pair[0]][rows[0]], axis=1)
     most = np.lexsort((-moved, -changed))[:marked]
     names = [members.names[code] for code in codes[most]]
     for t, r, panel in zip(pair, rows, panels, strict=True):

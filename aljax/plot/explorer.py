@@ -85,7 +85,8 @@ def explore(
     path = read_path(path)
     if path.suffix.lower() not in (".html", ".htm"):
         raise InputError("path", f"is {path}", "a path that ends on .html")
-    maps = [style.plane(y) for y in read_maps(model)]
+    whole = read_maps(model)
+    maps = [*map(style.plane, whole)]
     members = read_members(model, ids)
     sizes = [len(y) for y in maps]
     shown: list[dict[str, Any]] = []
@@ -99,7 +100,7 @@ def explore(
         states = np.array(["not called", "moved"])
         shown.append(_classes("moves", [states[rows.astype(int)] for rows in called]))
     if len(maps) > 1:
-        shown.append(_changes(maps, members.codes))
+        shown.append(_changes(whole, members.codes))
     ramp = get_cmap(cmap)
     plain = PLAIN if color is None or labels is not None else color
     content = {
