@@ -92,6 +92,17 @@ def among_kinds(relations: Relations, row_kinds: Kinds) -> Pairs:
     return joined
 
 
+def of_first_rows(relations: Relations, row_kinds: Kinds) -> Relations:
+    """Returns mates of distinct rows as mates of the first rows of each kind."""
+    firsts = [np.unique(kinds, return_index=True)[1] for kinds in row_kinds]
+    return {
+        (t, offset): mates._replace(
+            rows=firsts[t][mates.rows], others=firsts[t + offset][mates.others]
+        )
+        for (t, offset), mates in relations.items()
+    }
+
+
 def new_among_kinds(
     fitted: AlignedEmbedding,
     relations: Any,

@@ -733,3 +733,38 @@ def test_neighbors_are_those_in_the_whole_maps(rng, tmp_path, components):
         text = page.split('"neighbors changed",')[1].split('"rows":["')[1].split('"')[0]
         changed = np.frombuffer(base64.b64decode(text), np.uint8) / 254
         assert low <= changed.mean() <= high
+
+
+@pytest.mark.parametrize("components", [1, 2])
+def test_slices_without_rows_have_empty_pictures(rng, tmp_path, components):
+    maps = [rng.normal(size=(size, components)) for size in (5, 0, 4)]
+    ids = [[*"abcde"], [], [*"bcde"]]
+    assert len(plot.slices(maps).axes) == 3
+    plot.points(maps, slice=1)
+    plot.compare(maps, 0, 2, ids=ids, n_neighbors=1)
+    plot.explore(maps, tmp_path / "it.html", ids=ids)
+    plot.animate(maps, tmp_path / "it.gif", ids=ids, fps=2)
+    plot.trajectories(maps, ids=ids)
+    with refused("model", "shape (0, 2)"):
+        plot.points(np.zeros((0, 2)))
+
+
+def test_estimators_are_drawn_as_their_embeddings_have_them(tmp_path):
+    first, second, _ = make_data((40, 40, 40))
+    slices = [np.vstack([first, first[:4]]), second]
+    settings: Any = {"n_neighbors": 6, "n_epochs": 0, "random_state": 0}
+    model = aljax.AlignedUMAP(**settings, unique=True)
+    model.fit(slices, relations=[{row: row for row in range(3, 40)}])
+    labels = [np.arange(44) % 3, np.arange(40) % 3]
+    plot.slices(model, labels)
+    members = read_members(model, None)
+    assert [*map(len, members.codes)] == [44, 40]
+    assert members.names[:44] == [f"0-{row}" for row in range(44)]
+    np.testing.assert_array_equal(members.codes[1][3:], members.codes[0][3:40])
+    plot.animate(model, tmp_path / "it.gif", labels, fps=2)
+    one = aljax.UMAP(**settings, unique=True).fit(slices[0])
+    plot.points(one, labels[0])
+    one.embedding_ = one.embedding_ + 10
+    np.testing.assert_array_equal(read_maps(one)[0], one.embedding_)
+    with refused("model", "has a graph alone", "Fit with"):
+        plot.points(aljax.UMAP(**settings, transform_mode="graph").fit(first))

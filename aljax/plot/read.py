@@ -12,14 +12,14 @@ from aljax.embedding import AlignedEmbedding
 from aljax.errors import InputError, in_words, instance, kind_of
 from aljax.metrics import Moves
 from aljax.relations.members import Members, members_by_id, members_by_relations
+from aljax.repeats import of_first_rows
 
 Map = Float[np.ndarray, "_ components"]
 
 
 def read_maps(model: Any) -> list[Map]:
     """Reads the maps of a fitted estimator, `AlignedEmbedding`, array or list."""
-    model = _fitted(model)
-    if isinstance(model, AlignedEmbedding):
+    if isinstance(_fitted(model), AlignedEmbedding) and not hasattr(model, "maps_"):
         return model.slices()
     for name in ("embeddings_", "embedding_"):  # as umap-learn's have them
         model = getattr(model, name, model)
@@ -30,8 +30,9 @@ def read_maps(model: Any) -> list[Map]:
     if not model:
         raise InputError("model", "is an empty list", expected)
     maps = [np.asarray(y) for y in model]
+    rows = any(y.size for y in maps)
     for t, y in enumerate(maps):
-        if y.ndim != 2 or y.dtype.kind not in "fiu" or not y.size:
+        if y.ndim != 2 or y.dtype.kind not in "fiu" or not (rows and y.shape[1]):
             got = f"has a map of shape {y.shape} and dtype {y.dtype} as slice {t}"
             raise InputError("model", got, expected)
         odd = np.flatnonzero(~np.isfinite(y).all(axis=1))
@@ -53,8 +54,11 @@ def _fitted(model: Any) -> Any:
     """Returns what holds the maps: a fitted estimator keeps it in `maps_`."""
     read = any(hasattr(model, name) for name in ("embedding_", "embeddings_"))
     if hasattr(model, "get_params") and not read:
-        got = f"is {kind_of(model)} that is not fitted"
-        raise InputError("model", got, "one that has maps", "Call `fit` first.")
+        why, remedy = "is not fitted", "Call `fit` first."
+        if hasattr(model, "maps_"):
+            why, remedy = "has a graph alone", 'Fit with `transform_mode="embedding"`.'
+        got = f"is {kind_of(model)} that {why}"
+        raise InputError("model", got, "one that has maps", remedy)
     return getattr(model, "maps_", model)
 
 
@@ -114,17 +118,20 @@ def read_members(model: Any, ids: RowValues | None) -> Members:
     Without ids, the model's own decide, or its mates, each named by the slice and row
     in which it is first met.
     """
-    maps, model = read_maps(model), _fitted(model)
+    maps, fitted = read_maps(model), _fitted(model)
     sizes = [len(y) for y in maps]
-    ids = getattr(model, "ids", None) if ids is None else ids
+    ids = getattr(fitted, "ids", None) if ids is None else ids
     if ids is not None:
         return members_by_id(ids, sizes)
     if len(maps) == 1:
         return Members([np.arange(sizes[0])], [str(row) for row in range(sizes[0])])
-    if not isinstance(model, AlignedEmbedding):
+    if not isinstance(fitted, AlignedEmbedding):
         raise InputError(
             "ids",
             "is None, and plain maps do not say which rows belong together",
             "a list with one array of ids for each slice, or the fitted model",
         )
-    return members_by_relations(model.relations, sizes)
+    relations = fitted.relations
+    if (row_kinds := getattr(model, "_unique_inverse_", None)) is not None:
+        relations = of_first_rows(relations, row_kinds)
+    return members_by_relations(relations, sizes)

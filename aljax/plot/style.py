@@ -47,7 +47,8 @@ def plane(positions: np.ndarray) -> np.ndarray:
     """Two coordinates of each point; a map of one component is drawn over its rows."""
     if positions.shape[1] > 1:
         return positions[:, :2]
-    height = np.ptp(positions) * np.linspace(-0.5, 0.5, len(positions))
+    reach = np.ptp(positions) if len(positions) else 0.0
+    height = reach * np.linspace(-0.5, 0.5, len(positions))
     return np.column_stack([positions[:, 0], height])
 
 
