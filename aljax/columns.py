@@ -154,11 +154,15 @@ def check_hashable(values: Iterable[Any], name: str, owner: str = "") -> None:
 
 def as_plain(values: Any) -> Any:
     """Returns a column of any library as a list of plain values, all else as it is."""
-    if isinstance(values, np.ndarray | np.generic) and values.dtype == "M8[ns]":
+    of_arrays = isinstance(values, np.ndarray | np.generic)
+    if of_arrays and values.dtype.str[1:] in ("M8[ns]", "m8[ns]"):
         # Of nanoseconds, which Python's times do not have, `tolist` makes numbers.
-        short: Any = values.astype("M8[us]")
-        lost = ((short != values) & ~np.isnat(values)).any()
-        values = optional("pandas", "frames").to_datetime(values) if lost else short
+        short: Any = values.astype(values.dtype.str.replace("ns", "us"))
+        if ((short != values) & ~np.isnat(values)).any():
+            pandas = optional("pandas", "frames")
+            spans = values.dtype.kind == "m"
+            short = (pandas.to_timedelta if spans else pandas.to_datetime)(values)
+        values = short
     convert = getattr(values, "tolist", None) or getattr(values, "to_list", None)
     column = convert() if convert else values
     if isinstance(column, list | tuple):

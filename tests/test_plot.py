@@ -1,4 +1,5 @@
 import base64
+import datetime
 import shutil
 import subprocess
 import sys
@@ -768,3 +769,22 @@ def test_estimators_are_drawn_as_their_embeddings_have_them(tmp_path):
     np.testing.assert_array_equal(read_maps(one)[0], one.embedding_)
     with refused("model", "has a graph alone", "Fit with"):
         plot.points(aljax.UMAP(**settings, transform_mode="graph").fit(first))
+
+
+@pytest.mark.parametrize("unit", ["ns", "s"])
+def test_times_are_classes_and_ids_by_their_names(unit, tmp_path):
+    days = np.array(["2020-01-01", "2021-06-01", "NaT"], f"M8[{unit}]")
+    assert color_by([days], None, [3]).classes == ["2020-01-01", "2021-06-01"]
+    day = datetime.datetime(2021, 6, 1)
+    hues = color_by([days], None, [3], color={day: "red"}).palette
+    np.testing.assert_array_equal(hues[1], to_rgba("red"))
+    spans = days[:2] - days[0]
+    names = ["0:00:00", "517 days, 0:00:00"]
+    assert color_by([spans], None, [2]).classes == names
+    assert read_members([TWO[0]], [days]).names == [
+        "2020-01-01 00:00:00",
+        "2021-06-01 00:00:00",
+        "",
+    ]
+    page = plot.explore(TWO[0], tmp_path / "it.html", [days], ids=[days]).read_text()
+    assert '["2020-01-01","2021-06-01"]' in page

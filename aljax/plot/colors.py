@@ -9,8 +9,8 @@ from jaxtyping import Float, Int
 from matplotlib import colormaps, colors
 from matplotlib.colors import Colormap
 
-from aljax.columns import RowValues, is_missing, per_row
-from aljax.errors import InputError, nearest_name
+from aljax.columns import RowValues, as_plain, is_missing, per_row
+from aljax.errors import InputError, in_words, nearest_name
 
 # Paul Tol's ten that stay apart without one kind of cone.  Beyond them Glasbey's: first
 # the 30, neither nearly black nor nearly white, of which each is the farthest from all
@@ -156,7 +156,7 @@ def color_map(labels: Any, values: Any, size: int, **colored: Any) -> Coloring:
 
 
 def _by_label(labels: list[np.ndarray], color: Any) -> Coloring:
-    rows = [label for array in labels for label in array.tolist()]
+    rows = [label for array in labels for label in as_plain(array)]
     classes = {label for label in rows if not is_missing(label)}
     if len(classes) > CLASSES:
         raise InputError(
@@ -175,7 +175,7 @@ def _by_label(labels: list[np.ndarray], color: Any) -> Coloring:
     hues = hues_of(ordered, color)
     shown = np.vstack([hues, colors.to_rgba(UNKNOWN)])  # -1 is the last
     points = [shown[code] for code in codes]
-    return Coloring(points, codes, [*map(str, ordered)], hues)
+    return Coloring(points, codes, [*map(in_words, ordered)], hues)
 
 
 def _by_value(values: list[np.ndarray], cmap: Colormap) -> Coloring:

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from matplotlib import colors
 
-from aljax.columns import RowValues, is_missing, per_row
+from aljax.columns import RowValues, as_plain, is_missing, per_row
 from aljax.contributions import Contributions
-from aljax.errors import InputError, instance, read_path
+from aljax.errors import InputError, in_words, instance, read_path
 from aljax.plot import style
 from aljax.plot.colors import (
     CLASSES,
@@ -214,7 +214,7 @@ def _changes(maps: list[np.ndarray], codes: list[np.ndarray]) -> dict[str, Any]:
 def _classes(name: str, rows: list[np.ndarray], color: Any = None) -> dict[str, Any]:
     """Classes with a color each; text alone where there are too many."""
     texts = [
-        [None if is_missing(label) else str(label) for label in array.tolist()]
+        [None if is_missing(label) else in_words(label) for label in as_plain(array)]
         for array in rows
     ]
     distinct = dict.fromkeys(text for array in texts for text in array)

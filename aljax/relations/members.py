@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from aljax.columns import RowValues, is_missing, per_row
+from aljax.columns import RowValues, as_plain, is_missing, per_row
 from aljax.errors import InputError
 from aljax.relations.mates import Relations
 
@@ -25,7 +25,7 @@ def members_by_id(ids: RowValues, sizes: Sequence[int]) -> Members:
     codes = []
     for t, rows in enumerate(per_row("ids", ids, sizes)):
         code = np.empty(len(rows), dtype=int)
-        for row, name in enumerate(rows.tolist()):
+        for row, name in enumerate(as_plain(rows)):
             missing = is_missing(name)
             key = object() if missing else name  # such a row is nobody's mate
             code[row] = places.setdefault(key, len(names))
