@@ -62,7 +62,7 @@ def _count(names: Sequence[Any]) -> bool:
 
 def by_number(frame: Any) -> Any:
     """Returns a frame whose columns are numbered from 0 in the order of the numbers."""
-    names = as_plain(getattr(frame, "columns", None))
+    names = as_plain(getattr(frame, "columns", ()))  # which a column has not
     if hasattr(frame, "iloc") and _count(names) and names != sorted(names):
         return frame[sorted(names)]
     return frame
@@ -73,7 +73,7 @@ def by_rows(distances: Any) -> Any:
     rows, names = (
         as_plain(getattr(distances, side, None)) for side in ("index", "columns")
     )
-    if not hasattr(distances, "iloc") or rows == names:
+    if not hasattr(distances, "iloc") or names is None or rows == names:
         return distances
     same = len(rows) == len(names) == len({*rows}) and {*rows} == {*names}
     return distances[rows] if same else distances

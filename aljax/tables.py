@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy.sparse
 
 from aljax.checks import number, one_of
 from aljax.columns import NamedRows, as_plain, check_hashable, is_missing, names_of
@@ -22,7 +23,7 @@ def sliding_windows(
 
     Args:
         data: Rows in the order along which to slide: an array, a frame, a sparse
-            matrix or a list.
+            matrix, an `AnnData` or a list.
         size: Rows of a window (at least 1, at most the rows of the data).
         step: Rows from one window's start to the next (at least 1).
 
@@ -33,14 +34,16 @@ def sliding_windows(
     Raises:
         InputError: A size or step out of range.
     """
-    if not isinstance(data, Sequence) and np.ndim(data) < 1:
-        raise InputError("data", f"is {kind_of(data)}", "an array, rows first")
     shape = getattr(data, "shape", None)  # sparse matrices have no length
+    if not isinstance(data, Sequence) and not shape:
+        raise InputError("data", f"is {kind_of(data)}", "an array, rows first")
     rows = shape[0] if shape else len(data)
     number(1, high=rows, whole=True)("size", size)
     number(1, whole=True)("step", step)
     starts = range(0, rows - size + 1, step)
-    cut = getattr(data, "iloc", data)  # a frame of pandas would cut by its index
+    cut: Any = getattr(data, "iloc", data)  # a frame of pandas would cut by its index
+    if scipy.sparse.issparse(cut) and cut.format != "csr":  # not all can be cut
+        cut = scipy.sparse.csr_matrix(cut)
     shared = {row: row - step for row in range(step, size)}
     windows = [cut[start : start + size] for start in starts]
     return windows, [dict(shared) for _ in windows[1:]]

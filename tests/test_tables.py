@@ -256,6 +256,33 @@ def test_windows_of_a_frame_go_by_place_whatever_its_index_is():
     assert relations == [{2: 0, 3: 1}]
 
 
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_a_single_column_is_told_how_to_become_a_table(library):
+    module = pytest.importorskip(library, reason=f"pip install {library}")
+    column = module.DataFrame({"area": VALUES[:, 0]})["area"]
+    with refused("values", "shape (6,)", "`.to_frame()`"):
+        slices_from_table(column, YEARS, NAMES)
+    with refused("slices[0]", "shape (6,)", "`.to_frame()`"):
+        read_slices([column])
+    with refused("slices[0]", "shape (6,)", "squareform"):
+        read_slices([column], metric="precomputed")
+    assert len(slices_from_table(column.to_frame(), YEARS, NAMES).slices) == 3
+
+
+@pytest.mark.parametrize("kind", ["coo", "csc", "dia"])
+def test_windows_of_sparse_rows_of_any_kind_are_cut(kind):
+    rows = scipy.sparse.csr_matrix(VALUES).asformat(kind)
+    windows, relations = sliding_windows(rows, 4, 2)
+    np.testing.assert_array_equal(windows[1].toarray(), VALUES[2:])
+    assert relations == [{2: 0, 3: 1}]
+
+
+def test_windows_of_anndata_are_cut():
+    anndata = pytest.importorskip("anndata", reason="pip install 'aljax[anndata]'")
+    windows, _ = sliding_windows(anndata.AnnData(VALUES), 4, 2)
+    np.testing.assert_array_equal(windows[1].X, VALUES[2:])
+
+
 def test_windows_of_sparse_rows_are_those_of_dense_ones():
     windows, _ = sliding_windows(scipy.sparse.csr_matrix(VALUES), size=4, step=2)
     dense, _ = sliding_windows(VALUES, size=4, step=2)
