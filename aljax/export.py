@@ -8,7 +8,7 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Float
 
-from aljax.columns import RowValues, as_column, per_row
+from aljax.columns import RowValues, as_column, is_missing, per_row
 from aljax.errors import optional
 from aljax.graph.knn import Rows
 
@@ -89,7 +89,8 @@ def to_anndata(
 
     Returns:
         An `AnnData` with the data in `X`, the positions in `obsm["X_umap"]`, and
-        everything else in `obs`.
+        everything else in `obs`, as text where files cannot hold it (times, tuples,
+        numbers beside text or None).
 
     Raises:
         ImportError: anndata is not installed.
@@ -98,8 +99,8 @@ def to_anndata(
     axes = [*axis_names(components)]
     present = [rows for rows in data if rows is not None]
     same = len(present) == len(data) and len({rows.shape[1] for rows in present}) == 1
-    obs = frame.drop(columns=axes).astype({"slice": "category"})
-    if "slice_label" in obs:  # as text, which files can hold
+    obs = frame.drop(columns=axes).apply(_as_text).astype({"slice": "category"})
+    if "slice_label" in obs:
         obs["slice_label"] = obs["slice_label"].map(str).astype("category")
     obs.index = [
         f"{t}-{row}" for t, row in zip(frame["slice"], frame["row"], strict=True)
@@ -114,6 +115,13 @@ def to_anndata(
     if same and names is not None:
         cells.var_names = [*map(str, names)]
     return cells
+
+
+def _as_text(column: Any) -> Any:
+    """Returns a column as text if files of AnnData cannot hold it; gaps stay."""
+    if column.dtype.kind not in "OMm":
+        return column
+    return column.map(lambda x: None if is_missing(x) else str(x)).astype(object)
 
 
 def axis_names(components: int) -> tuple[str, ...]:

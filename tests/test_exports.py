@@ -123,6 +123,31 @@ def test_a_model_comes_back_out_of_anndata(named, tmp_path):
         read_slices([anndata.AnnData(obs=held.obs)])
 
 
+@pytest.mark.filterwarnings("ignore:The '.*' option is deprecated")  # anndata's
+@pytest.mark.parametrize(
+    ("ids", "texts"),
+    [
+        ([7, None, 9], ["7", None, "9"]),
+        ([("a", 1), ("a", 2), "b"], ["('a', 1)", "('a', 2)", "b"]),
+        (np.array(["2020-01-01", "2020-01-02", "NaT"], "M8[ns]"), None),
+        ([1, 2, 3], [1, 2, 3]),
+    ],
+)
+def test_files_of_anndata_hold_ids_of_any_kind(ids, texts, tmp_path):
+    anndata = pytest.importorskip("anndata", reason="pip install 'aljax[anndata]'")
+    maps = make_maps((3,))
+    frame = to_frame(maps, ids=[ids], labels=[[True, None, "b"]])
+    cells = to_anndata(frame, [None], 2)
+    cells.write_h5ad(tmp_path / "it.h5ad")
+    held = anndata.read_h5ad(tmp_path / "it.h5ad").obs
+    days = ["2020-01-01 00:00:00", "2020-01-02 00:00:00", None]
+    expected = days if texts is None else texts
+    for row, expected_text in enumerate(expected):
+        text = held["id"].iloc[row]
+        assert text == expected_text or (text != text and expected_text is None)
+    assert held["label"].tolist()[::2] == ["True", "b"]
+
+
 def test_repeated_names_of_rows_are_no_ids_of_a_single_slice():
     one = Slice(3, ids=("a", "b", "a"))
     assert ids_of([one]) is None
