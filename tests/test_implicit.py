@@ -315,16 +315,33 @@ def test_a_layout_that_did_not_converge_is_reported(problem, params, base):
 
 @pytest.mark.slow
 def test_pinned_rows_and_rows_without_an_edge_stay(problem, params, base):
-    lost = problem.degrees.at[2, 5].set(0)
-    weights = jnp.where(problem.neighbors == 5, 0, problem.weights).at[2, :, 5].set(0)
-    weights = problem.weights.at[2].set(weights[2])
-    changed = dataclasses.replace(pin(problem), degrees=lost, weights=weights)
+    changed = lose(pin(problem))
     solution = solve_layout(changed, params, base, adjoint=Implicit(1e-8))
     moved = np.asarray(jnp.abs(solution.maps - base).max(axis=1) > 0)
     assert not moved[0, :3].any()
     assert not moved[2, 5]
     assert moved[:, :20].sum() == 60 - 4
     assert bool(solution.converged)
+
+
+@pytest.mark.parametrize("faint", [0.0, 1e-4])
+def test_rows_without_an_edge_act_on_no_others(problem, params, start, faint):
+    changed = lose(problem, faint)
+    assert (np.asarray(changed.strengths) * (np.asarray(changed.mates) == 5)).any()
+    theta = EXACT.theta(changed, params)
+    forces = jax.jit(slope)
+    force = forces(theta, start)
+    flat = flat_directions(theta, start)
+    # Else moves of all slices as one, which are left out, would change the loss.
+    along = jnp.einsum("iscp,scp->i", flat.basis, force)
+    np.testing.assert_allclose(along, 0, atol=1e-9)
+    elsewhere = forces(theta, start.at[2, :, 5].add(1.0))
+    np.testing.assert_array_equal(elsewhere, force)
+    direction = project(jax.random.normal(jax.random.key(2), start.shape), flat)
+    expected = jax.jvp(lambda maps: slope(theta, maps), (start,), (direction,))[1]
+    found = product(theta, start, curvature(theta, start), direction)
+    size = float(jnp.abs(expected).max())
+    np.testing.assert_allclose(found, expected, atol=1e-10 * size)
 
 
 @pytest.mark.slow
@@ -364,6 +381,16 @@ def test_bad_input_is_named(problem, params, start, name, got, solve):
         solve(problem, params, start)
     assert refused.value.name == name
     assert got in refused.value.got
+
+
+def lose(problem: AlignedProblem, faint: float = 0.0) -> AlignedProblem:
+    """Point 5 of the last slice has no edges, or faint ones."""
+    weights = problem.weights.at[2].multiply(
+        jnp.where(problem.neighbors[2] == 5, faint, 1.0)
+    )
+    weights = weights.at[2, :, 5].multiply(faint)
+    degrees = problem.degrees.at[2, 5].multiply(faint)
+    return dataclasses.replace(problem, degrees=degrees, weights=weights)
 
 
 def pin(problem: AlignedProblem) -> AlignedProblem:

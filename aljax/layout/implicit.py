@@ -31,6 +31,7 @@ from aljax.layout.minimum import (
     following,
     moving,
     slope,
+    without_lost,
 )
 from aljax.layout.optimize import init, run, shifts_of
 from aljax.layout.problem import AlignedProblem, LayoutParams
@@ -102,7 +103,7 @@ class Search(eqx.Module):
 
     def theta(self, problem: AlignedProblem, params: LayoutParams) -> Theta:
         """Returns all that the minimum depends on."""
-        return Theta(problem, params, None)
+        return Theta(without_lost(problem), params, None)
 
     def _descended(
         self, problem: AlignedProblem, params: LayoutParams, start: Maps
@@ -121,9 +122,9 @@ class Implicit(Search):
 
     Those of what does not change when linked maps are shifted or turned together are
     exact; others are those of the layout that moves least.  Pinned rows stay, and so
-    do rows without an edge, which no minimum holds.  It stores the curvature of each
-    pair, 4 numbers for two components, or for slices of n rows about 9 n^2 numbers
-    with what makes them.
+    do rows without an edge, which no minimum holds, and which act on no others.  It
+    stores the curvature of each pair, 4 numbers for two components, or for slices of n
+    rows about 9 n^2 numbers with what makes them.
 
     Attributes:
         settle: See `Search`; these epochs begin at 3 times the rate.

@@ -17,6 +17,7 @@ Source: the implicit function theorem, as in Blondel et al. (2022), "Efficient a
 modular implicit differentiation", arXiv:2105.15183.
 """
 
+import dataclasses
 from functools import partial
 from itertools import combinations
 from typing import Any, NamedTuple
@@ -45,6 +46,7 @@ from aljax.layout.problem import AlignedProblem, LayoutParams
 from aljax.layout.shifts import Shifts, draw_shifts
 
 FLAT = 1e-9  # share of the largest eigenvalue below which directions coincide
+FAR = 1e15  # map units, from where nothing is felt
 Maps = Float[Array, "slices components points"]
 
 
@@ -98,6 +100,7 @@ def loss(theta: Theta, maps: Maps) -> Float[Array, ""]:
     """Returns the exact loss, or the anchored one."""
     problem, params, anchor, ridge = theta
     if anchor is None:
+        maps = jnp.where(lost(problem)[:, None], FAR, maps)
         return aligned_loss(maps, problem, params, exact_shifts(problem)).total()
     leaves: Any = anchor.leaves
     terms = terms_of(
@@ -109,10 +112,45 @@ def loss(theta: Theta, maps: Maps) -> Float[Array, ""]:
 
 def moving(problem: AlignedProblem) -> Bool[Array, "slices points"]:
     """Tells the points that move: not padding, pinned ones, or those without edges."""
-    inside = jnp.arange(problem.free.shape[1]) < problem.n_points[:, None]
+    return _inside(problem) & ~lost(problem) & (problem.free > 0)
+
+
+def _inside(problem: AlignedProblem) -> Bool[Array, "slices points"]:
+    return jnp.arange(problem.free.shape[1]) < problem.n_points[:, None]
+
+
+def lost(problem: AlignedProblem) -> Bool[Array, "slices points"]:
+    """Tells the points that no edge holds."""
     mean = jnp.sum(problem.degrees, axis=1) / jnp.maximum(problem.n_points, 1)
-    linked = problem.degrees > FAINT * mean[:, None]
-    return inside & linked & (problem.free > 0)
+    return _inside(problem) & (problem.degrees <= FAINT * mean[:, None])
+
+
+def without_lost(problem: AlignedProblem) -> AlignedProblem:
+    """Returns the problem without edges and mates of points that no edge holds.
+
+    A layout drives these far away, where they act on nobody.
+    """
+    slices, points = problem.free.shape
+    absent = lost(problem)
+    of_all = absent.reshape(-1)
+    first = jnp.arange(slices)[:, None, None] * points
+    edges = absent[:, None] | of_all[first + problem.neighbors]
+    mates = absent[:, None, None] | of_all[_tails(problem)]
+    shares = problem.shares
+    return dataclasses.replace(
+        problem,
+        weights=jnp.where(edges, 0.0, problem.weights),
+        degrees=jnp.where(absent, 0.0, problem.degrees),
+        strengths=jnp.where(mates, 0.0, problem.strengths),
+        shares=None if shares is None else jnp.where(edges, 0.0, shares),
+    )
+
+
+def _tails(problem: AlignedProblem) -> Int[Array, "slices offsets mates points"]:
+    """Returns the places of mates in the flattened maps."""
+    slices, points = problem.free.shape
+    later = (jnp.arange(slices)[:, None] + jnp.asarray(problem.offsets, int)) % slices
+    return later[:, :, None, None] * points + problem.mates
 
 
 def slope(theta: Theta, maps: Maps) -> Maps:
@@ -124,6 +162,8 @@ def curvature(theta: Theta, maps: Maps) -> Curvature:
     """Returns the second derivatives of the loss, all but those of a density."""
     problem, params, anchor, _ = theta
     slices, _, points = maps.shape
+    if anchor is None:
+        maps = jnp.where(lost(problem)[:, None], FAR, maps)
     curve = params.a, params.b
     attracted = jax.vmap(attraction_of_pairs)
 
@@ -145,8 +185,7 @@ def _held(theta: Theta) -> tuple[Array, Energy]:
     """Returns the other ends of the alignment's pairs, and their energies."""
     problem, params, *_ = theta
     slices, points = problem.pulls.shape
-    later = (jnp.arange(slices)[:, None] + jnp.asarray(problem.offsets)) % slices
-    tails = later[:, :, None, None] * points + problem.mates
+    tails = _tails(problem)
     pulls = problem.pulls * (2 + params.negative_sample_rate)[:, None]
     weights = (pulls[:, None, None] + pulls.reshape(-1)[tails]) / 4 * problem.strengths
     weights *= jnp.reshape(params.alignment_regularisation, (-1, 1, 1, 1))
@@ -293,7 +332,7 @@ def flat_directions(theta: Theta, maps: Maps) -> Flat:
         turned = jnp.zeros_like(maps).at[:, c].set(maps[:, d]).at[:, d].set(-maps[:, c])
         generators.append(turned)
     together = _linked(problem, params)
-    pinned = together @ jnp.any(problem.free < 1, axis=1)
+    pinned = together @ jnp.any((problem.free < 1) & ~lost(problem), axis=1)
     loose = moves & ~pinned[:, None]
     generated = jnp.stack(generators) * loose[:, None]
     first = jnp.argmax(together, axis=1)  # stands for its set
