@@ -77,3 +77,14 @@ def test_without_far_leaves_and_with_leaves_of_one_point_all_pairs_repel(problem
     expected = every(maps, problem.degrees, problem.n_points, shifts)
     for leaves in (leaves_of(maps, problem, 1e6), each_point(problem)):
         np.testing.assert_allclose(summed(maps, problem, leaves), expected, rtol=1e-9)
+
+
+def test_slices_without_rows_have_no_pairs(problem, maps):
+    empty = np.array([40, 0, 7])
+    leaves = cut(np.asarray(maps), empty, 3.0, [].append)
+    assert not np.asarray(leaves.inside[1]).any()
+    assert not np.asarray(leaves.shares[1]).any()
+    found = jax.vmap(lambda *of: repulsion_by_leaves(*of, *map(jnp.asarray, CURVE)))(
+        maps, problem.degrees, jnp.asarray(empty), leaves
+    )
+    assert found[1] == 0

@@ -147,6 +147,8 @@ def _near_pairs(
     positions: np.ndarray, leaves: list[np.ndarray], near: float
 ) -> np.ndarray:
     """Finds leaves whose means lie within `near` times the root of their variances."""
+    if not leaves[0].size:
+        return np.zeros((0, 2), int)
     means = np.array([positions[rows].mean(axis=0) for rows in leaves])
     spread = np.array([positions[rows].var(axis=0).sum() for rows in leaves])
     apart = ((means[:, None] - means) ** 2).sum(axis=-1)
