@@ -172,6 +172,32 @@ def test_a_saddle_is_an_error_or_a_flag(problem, params, base, free):
         aljax.hypergradient(outer, apart, params, start=base, adjoint=strict)
 
 
+@pytest.mark.parametrize("throw", [True, False])
+def test_a_compiled_gradient_is_that_of_eager_calls_or_nan_on_a_saddle(
+    problem, params, throw
+):
+    springs = Anchored(1e-6, 1e-10, 0, ridge=100.0, throw=throw)
+    ready, start = springs.at(problem, params, stack_maps(make_maps(SIZES), problem))
+
+    def gradient(of, adjoint, start, loss=outer, among=problem):
+        pieces: Any = {"of": of, "through": coupling_weights, "adjoint": adjoint}
+        return aljax.hypergradient(loss, among, params, start=start, **pieces)
+
+    of = jnp.array([1.0, 0.8, 1.0])
+    found = eqx.filter_jit(lambda of: gradient(of, ready, start))(of)
+    np.testing.assert_allclose(
+        found.gradient, gradient(of, ready, start).gradient, rtol=1e-6
+    )
+    # Repulsion alone of points at one place: no slope, but a curvature below 0.
+    apart = dataclasses.replace(problem, weights=0 * problem.weights)
+    weak = dataclasses.replace(ready, ridge=0.0)
+    ways = jnp.cos(jnp.arange(start.size * 1.0)).reshape(start.shape)
+    saddle: Any = weak, 0 * start, lambda maps: jnp.vdot(ways, maps), apart
+    found = eqx.filter_jit(lambda of: gradient(of, *saddle))(0 * of)
+    assert float(found.curvature) < 0
+    assert np.isnan(np.asarray(found.gradient)).all() == throw
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("adjoint", [EXACT, Anchored(1e-8, 1e-10, 0, ridge=0)])
 def test_points_that_coincide_are_told_apart(problem, params, base, adjoint):

@@ -78,6 +78,17 @@ def solve(*of):
     return solve_layout(*of, adjoint=SPRINGS).maps
 
 
+def settling(problem, params, start):
+    """A function of a setting alone, on which the layout that springs hold depends."""
+
+    def of_weight(weight):
+        changed = eqx.tree_at(lambda p: p.alignment_regularisation, params, weight)
+        adjoint = dataclasses.replace(SPRINGS, settle=1)
+        return solve_layout(problem, changed, start, adjoint=adjoint).maps
+
+    return of_weight
+
+
 def measure(maps):
     """A functional of distances only, within a map and between two."""
     weights = jnp.asarray(np.random.default_rng(1).normal(size=(2, 20, 20)))
@@ -374,6 +385,7 @@ def test_the_names_of_version_0_1_go_on_with_one_warning(problem, params, base):
         ("near", "bytes", lambda *of: solve_layout(*of, adjoint=Anchored(memory=9))),
         ("start", "finite", lambda p, q, y: solve_layout(p, q, y / 0, adjoint=EXACT)),
         ("adjoint", "anchor", lambda *of: jax.jit(solve)(*of)),
+        ("adjoint", "anchor", lambda *of: jax.vmap(settling(*of))(jnp.ones(2))),
     ],
 )
 def test_bad_input_is_named(problem, params, start, name, got, solve):

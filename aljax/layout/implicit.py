@@ -157,7 +157,7 @@ class Anchored(Search):
         near: Distance up to which leaves are near, by the root of the sum of their
             variances (at least 0).
         anchor: Yc and its leaves, as `at` makes them; None to make them on the host,
-            which `jit` and `vmap` over the start or the problem do not allow.
+            which `jit` and `vmap` over problem, settings or start do not allow.
     """
 
     ridge: float = eqx.field(default=0.1, converter=_leaf)
@@ -178,10 +178,10 @@ class Anchored(Search):
         """
         if self.anchor is not None:
             return self, start
+        start = settled(problem, params, start, epochs=self.settle, rate=LOW)
         if any(isinstance(leaf, Tracer) for leaf in (start, *jax.tree.leaves(problem))):
             remedy = "Make it before: adjoint, _ = adjoint.at(problem, params, start)."
             raise InputError("adjoint", "has no anchor, in a trace", "one", remedy)
-        start = settled(problem, params, start, epochs=self.settle, rate=LOW)
         check = partial(check_memory, "near", maps=start, memory=self.memory)
         leaves = cut(np.asarray(start), np.asarray(problem.n_points), self.near, check)
         anchored = dataclasses.replace(self, anchor=Anchor(start, leaves))
@@ -277,7 +277,7 @@ def check_start(start: Maps, params: LayoutParams) -> None:
     if params.space is not None:
         got = f"lie in the space {params.space[0]!r}"
         raise InputError("params", got, "Euclidean maps", "Use Unrolled.")
-    if not isinstance(start, Tracer) and not bool(jnp.isfinite(start).all()):
+    if not isinstance(start, Tracer) and not np.isfinite(start).all():
         raise InputError(
             "start", "has entries that are not finite", "a finished layout"
         )

@@ -116,10 +116,12 @@ def _adjoint(
     value, force = jax.value_and_grad(outer_loss)(maps)
     theta = ready.theta(*through(*pieces, of))
     solved = newton_step(theta, maps, force, ready.rtol)
+    sound = (solved.lowest > 0) | (not ready.throw)
+    step = jnp.where(sound, solved.step, jnp.nan)
 
     def along(of: Any) -> Float[Array, ""]:
         theta: Theta = ready.theta(*through(*pieces, of))
-        return jax.jvp(partial(loss, theta), (maps,), (solved.step,))[1]
+        return jax.jvp(partial(loss, theta), (maps,), (step,))[1]
 
     return value, eqx.filter_grad(along)(of), solved
 
