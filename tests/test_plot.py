@@ -1,5 +1,6 @@
 import base64
 import datetime
+import re
 import shutil
 import subprocess
 import sys
@@ -788,3 +789,25 @@ def test_times_are_classes_and_ids_by_their_names(unit, tmp_path):
     ]
     page = plot.explore(TWO[0], tmp_path / "it.html", [days], ids=[days]).read_text()
     assert '["2020-01-01","2021-06-01"]' in page
+
+
+def test_texts_of_the_data_are_no_formulas(tmp_path):
+    maps = make_maps()
+    signs = [r"$\bar$", "$1-$2", "$_$", "x", "<i>y</i>"]
+    labels = [np.array(signs)[np.arange(len(y)) % 5] for y in maps]
+    ids = [[f"${r}_$" for r in range(len(y))] for y in maps]
+    titles = [f"$^${t}" for t in range(len(maps))]
+    drawn = [
+        plot.slices(maps, labels, titles=titles),
+        plot.displacement(maps, ids=ids, titles=titles),
+        plot.compare(maps, 0, 1, labels, ids=ids, titles=titles),
+    ]
+    for number, figure in enumerate(drawn):
+        plot.save(figure, tmp_path / f"{number}.png", dpi=50)
+        written = [text.get_text() for text in figure.findobj(Text)]
+        assert not [text for text in written if re.search(r"(?<!\\)\$", text)]
+    plot.animate(maps, tmp_path / "film.gif", labels, ids=ids, titles=titles, seconds=1)
+    plotly = pytest.importorskip("plotly", reason=INSTALL)
+    assert plotly
+    names = {one.name for one in plot.trajectories(maps, labels, ids=ids).data}
+    assert "&lt;i&gt;y&lt;/i&gt;" in names

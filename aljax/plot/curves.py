@@ -1,6 +1,7 @@
 """Members as curves through the slices, in three dimensions, by plotly."""
 
 from collections.abc import Sequence
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -78,7 +79,7 @@ def trajectories(
             "zaxis": {
                 "title": "",
                 "tickvals": ticks,
-                "ticktext": [titles[t] for t in ticks],
+                "ticktext": [escape(titles[t], quote=False) for t in ticks],
             },
             "aspectmode": "manual",
             "aspectratio": {"x": 1, "y": 1, "z": 1.3},
@@ -147,11 +148,11 @@ def _trace(
         y=y,
         z=z,
         mode="lines",
-        name=title,
+        name=escape(title, quote=False),  # plotly reads HTML
         showlegend=bool(title),
         opacity=0.55,
         line={"width": 2, **line},
-        text=np.repeat(names, shown.sum(axis=1)),
+        text=np.repeat([escape(name, quote=False) for name in names], shown.sum(1)),
         hovertemplate="%{text}<extra>%{fullData.name}</extra>",
         connectgaps=False,
     )

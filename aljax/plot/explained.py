@@ -64,7 +64,8 @@ def contributions(
     else:
         ax = ax or style.new_axes(SIDE + 1, SIDE)
         _draw_picture(ax, mean.along[0], tuple(image_shape), unit, cmap)
-    ax.set_title(f"{mean.members[0]}, {mean.title}" if title is None else title)
+    of_data = style.plain(f"{mean.members[0]}, {mean.title}")
+    ax.set_title(of_data if title is None else title)
     return ax.figure.canvas.figure
 
 
@@ -91,7 +92,7 @@ def _draw_bars(
     hue_of_bar = np.where(places < named, bars < 0, 2)
     ax.barh(places, bars, color=hues[hue_of_bar], height=0.7)
     ax.axvline(0, color="black", linewidth=0.8)
-    ax.set_yticks(places, names)
+    ax.set_yticks(places, [*map(style.plain, names)])
     ax.invert_yaxis()
     ax.spines[["top", "right", "left"]].set_visible(False)
     ax.tick_params(axis="y", length=0)

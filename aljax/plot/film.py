@@ -72,7 +72,7 @@ def animate(
     members = read_members(model, ids)
     number(0, open_low=True, optional=True)("seconds", seconds)
     number(1)("dpi", dpi)
-    titles = read_titles(titles, model, len(maps))
+    titles = [*map(style.plain, read_titles(titles, model, len(maps)))]
     sizes = [len(y) for y in maps]
     coloring = color_by(labels, values, sizes, color=color, cmap=cmap)
     coloring = gray_out(coloring, read_moves(moves, sizes))

@@ -144,7 +144,8 @@ def _title(panel: Axes, text: str) -> None:
     if len(text) > 26 and ", " in text:
         text = text.replace(", ", "\n", 1)
     longest = max(map(len, text.splitlines()), default=0)
-    panel.set_title(text, fontsize=float(np.clip(10 * 26 / max(longest, 1), 6, 10)))
+    size = float(np.clip(10 * 26 / max(longest, 1), 6, 10))
+    panel.set_title(style.plain(text), fontsize=size)
 
 
 def draw_map(

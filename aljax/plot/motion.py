@@ -189,7 +189,8 @@ def displacement(
     ends = [*map(str, range(len(titles)))] if long else titles
     every = -(-len(moved) // NAMED)
     ticks = [f"{a} \u2192 {b}" for a, b in pairwise(ends)][::every]
-    axis.set_xticks(range(1, len(moved) + 1, every), ticks, fontsize="small")
+    shown = [*map(style.plain, ticks)]
+    axis.set_xticks(range(1, len(moved) + 1, every), shown, fontsize="small")
     if max(map(len, ticks)) > 5:
         axis.tick_params("x", rotation=30)
         for label in axis.get_xticklabels():

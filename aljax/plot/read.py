@@ -11,6 +11,7 @@ from aljax.columns import RowValues
 from aljax.embedding import AlignedEmbedding
 from aljax.errors import InputError, in_words, instance, kind_of
 from aljax.metrics import Moves
+from aljax.plot.style import plain
 from aljax.relations.members import Members, members_by_id, members_by_relations
 from aljax.repeats import of_first_rows
 
@@ -93,11 +94,11 @@ def read_titles(titles: Sequence[str] | None, model: Any, count: int) -> list[st
 
 
 def read_title(title: str | None, model: Any, slice: Any) -> str:  # noqa: A002
-    """Returns the title of one slice: as passed, or its label, or nothing."""
+    """Returns the title of one slice: as passed, or its plain label, or nothing."""
     labels = getattr(_fitted(model), "slice_labels", None)
     if title is not None or labels is None:
         return title or ""
-    return in_words(labels[read_slice("slice", slice, model)])
+    return plain(in_words(labels[read_slice("slice", slice, model)]))
 
 
 def read_moves(moves: Any, sizes: Sequence[int]) -> list[np.ndarray] | None:

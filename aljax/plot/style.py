@@ -157,8 +157,13 @@ def name(
     """
     style = {"ha": "center", "va": "center", "fontsize": "small", **style}
     places = {"xy": tuple(where), "xytext": tuple(beside), "textcoords": "data"}
-    placed = panel.annotate(text, **places, arrowprops=TIE, gid=NAME, **style)
+    placed = panel.annotate(plain(text), **places, arrowprops=TIE, gid=NAME, **style)
     placed.set_path_effects([patheffects.withStroke(linewidth=2, foreground="white")])
+
+
+def plain(text: str) -> str:
+    """Returns a text of the data for matplotlib, to which "$a$" would be a formula."""
+    return text.replace("$", r"\$")
 
 
 def _shortened(text: str, length: int) -> str:
@@ -227,7 +232,9 @@ def too_many(coloring: Coloring) -> bool:
 def handles(coloring: Coloring) -> list[Line2D]:
     """Returns a legend's entries."""
     return [
-        Line2D([], [], marker="o", linestyle="", color=color, label=_entry(label))
+        Line2D(
+            [], [], marker="o", linestyle="", color=color, label=plain(_entry(label))
+        )
         for label, color in zip(coloring.classes, coloring.palette, strict=True)
     ]
 

@@ -22,6 +22,7 @@ from aljax.config import is_listed, number
 from aljax.errors import InputError
 from aljax.fit import Prepared
 from aljax.plot.colors import PALETTE
+from aljax.plot.style import plain
 from aljax.selection import WEIGHT
 from aljax.sweep import SweepProblem
 from experiments.data import sources
@@ -109,7 +110,8 @@ def _draw(
     left, right = figure.subplots(1, 2)
     left.plot(weights[:-1], marker="o", color=PALETTE[0])
     left.set(xlabel="slice", ylabel="weight of links to later slices", ylim=(0, None))
-    left.set_title(f"from {titles[0]} to {titles[-1]}", fontsize="medium")
+    ends = f"from {titles[0]} to {titles[-1]}"
+    left.set_title(plain(ends), fontsize="medium")
     line = np.array([[row["apart"], row["preservation"]] for row in grid])
     right.plot(*line.T, marker=".", color="grey", label="one weight for all slices")
     for place, row in zip(line, grid, strict=True):

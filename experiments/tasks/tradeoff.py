@@ -12,7 +12,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from scipy.spatial.distance import cdist
 
 from aljax.plot.colors import COLORMAP, PALETTE, color_by
-from aljax.plot.style import bounds, explain, name_places, plane, scatter, spread
+from aljax.plot.style import bounds, explain, name_places, plain, plane, scatter, spread
 from aljax.selection import WEIGHT
 
 MARKERS = ("D", "s", "^", "v", "P")
@@ -129,7 +129,7 @@ def multiples(
         name = {"fontsize": "x-small", "rotation": 0, "ha": "right"}
         line[0].set_ylabel("\n".join(words(rows[row])), **name)
     for panel, t in zip(panels[0], columns, strict=True):
-        panel.set_title(titles[t] or f"slice {t}", fontsize="small")
+        panel.set_title(plain(titles[t]) or f"slice {t}", fontsize="small")
     explain(figure, [*figure.axes], coloring)
     return figure
 
