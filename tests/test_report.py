@@ -1,5 +1,7 @@
 """What a run measures, and the table it prints."""
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
@@ -29,6 +31,18 @@ def test_large_slices_are_measured_on_rows_that_are_drawn(fitted, monkeypatch):
     assert some.trustworthiness != every.trustworthiness
     assert some.trustworthiness[0] == pytest.approx(every.trustworthiness[0], abs=0.02)
     assert some.accuracy[0] == pytest.approx(every.accuracy[0], abs=0.05)
+
+
+def test_rows_without_a_label_neither_vote_nor_count(fitted):
+    data, embedding = fitted
+    labels = data.labels[0].astype(float)
+    half = np.where(np.arange(200) % 2, labels, np.nan)
+    named = replace(data, labels=[half])
+    rows = np.flatnonzero(np.arange(200) % 2)
+    alone = aljax.metrics.knn_accuracy(embedding.maps[0][rows], labels[rows])
+    assert report.measure(named, embedding).accuracy == [alone]
+    nobody = replace(data, labels=[np.full(200, np.nan)])
+    assert np.isnan(report.measure(nobody, embedding).accuracy).all()
 
 
 def test_the_table_says_so(fitted, monkeypatch):

@@ -81,22 +81,35 @@ def summary(dataset: Dataset) -> str:
 def measure(dataset: Dataset, embedding: AlignedEmbedding) -> Measures:
     """Returns the measures of a finished run."""
     maps = embedding.slices()
-    labels, rows = dataset.labels, [records.drawn(len(y), MEASURED) for y in maps]
+    labels = dataset.labels
     if labels is None or len(np.unique(np.concatenate(labels))) > CLASSES:
         labels = [None] * len(maps)
     return Measures(
         trustworthiness=trustworthiness(dataset.slices, maps),
         accuracy=[
-            metrics.knn_accuracy(y, classes, n_neighbors=LABEL_NEIGHBORS, rows=chosen)
-            if classes is not None and len(y) / 2 > LABEL_NEIGHBORS
-            else math.nan
-            for y, classes, chosen in zip(maps, labels, rows, strict=True)
+            math.nan if classes is None else accuracy(y, classes)
+            for y, classes in zip(maps, labels, strict=True)
         ],
         displacement=[
             metrics.displacement(maps, {pair: embedding.relations[pair]})
             for pair in ((t, 1) for t in range(len(maps) - 1))
         ],
         frame=frame_of(dataset.slices, maps),
+    )
+
+
+def accuracy(positions: np.ndarray, labels: np.ndarray) -> float:
+    """Returns the share of rows of a map whose neighbors vote for their label.
+
+    Rows without a label (NaN) neither vote nor count; NaN for maps that are too small.
+    """
+    if labels.dtype.kind == "f":
+        positions, labels = (rows[~np.isnan(labels)] for rows in (positions, labels))
+    if len(labels) / 2 <= LABEL_NEIGHBORS:
+        return math.nan
+    rows = records.drawn(len(labels), MEASURED)
+    return metrics.knn_accuracy(
+        positions, labels, n_neighbors=LABEL_NEIGHBORS, rows=rows
     )
 
 
