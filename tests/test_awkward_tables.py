@@ -2,6 +2,7 @@
 
 import itertools
 import shlex
+import warnings
 
 import numpy as np
 import pytest
@@ -198,3 +199,22 @@ def test_large_ids_that_empty_cells_would_round_are_refused(frame, tmp_path):
         )
     dataset = load(frame, tmp_path, csv={"dtype": {"shop": "str"}})
     assert str(2**53 + 4) in {*map(str, dataset.ids[0])}
+
+
+def test_parts_of_a_long_column_are_of_one_type(frame, tmp_path, monkeypatch):
+    frame["shop"] = [f"{i}" for i in range(11)] + ["s"] + [*map(str, range(12))] * 2
+    whole = load(frame, tmp_path).relations
+    read_csv, warned = pd.read_csv, []
+
+    def in_parts(path, **options):  # as pandas reads more than 100,000 rows
+        table = read_csv(path, **options)
+        if not options.get("low_memory", True):
+            return table
+        warned.append("mixed")
+        warnings.warn("mixed", pd.errors.DtypeWarning, stacklevel=1)
+        later = table["shop"][12:].astype(int)
+        return table.assign(shop=[*table["shop"][:12], *later])
+
+    monkeypatch.setattr(pd, "read_csv", in_parts)
+    assert load(frame, tmp_path).relations == whole
+    assert warned

@@ -2,6 +2,7 @@
 
 import codecs
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -246,7 +247,13 @@ def _read_frame(path: str, options: Mapping[str, Any]) -> Any:
     try:
         if file.suffix == ".csv" and not {"encoding", "compression"} & {*options}:
             _check_encoding(path, file, options)
-        frame = getattr(pd, readers[file.suffix])(file, **options)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.DtypeWarning)
+            read = getattr(pd, readers[file.suffix])
+            try:
+                frame = read(file, **options)
+            except pd.errors.DtypeWarning:  # 7 and "7" in parts of one column
+                frame = read(file, **{**options, "low_memory": False})
     except InputError:
         raise
     except ImportError as error:
