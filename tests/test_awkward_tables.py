@@ -13,6 +13,7 @@ from aljax.errors import InputError
 from experiments.composition import compose
 from experiments.data import sources
 from experiments.data.columns import csv_options
+from experiments.results.contents import colors
 from experiments.run import main
 
 pd = pytest.importorskip("pandas", reason="run: pip install pandas")
@@ -126,12 +127,30 @@ def test_rows_without_ids_are_nobody_in_all_that_is_written(frame, tmp_path):
     dataset = load(frame, tmp_path)
     names = [ids.tolist() for ids in dataset.ids]
     assert [*map(len, map(set, names))] == [12] * 3
-    assert names[0][:3] == ["(row 0)", "(row 1)", "2.0"]
+    assert names[0][:3] == ["(row 0)", "(row 1)", "2"]
     shared = [{*a} & {*b} for a, b in itertools.pairwise(names)]
     assert [*map(len, shared)] == [10, 11]  # as the relations have it
     pytest.importorskip("plotly", reason="run: pip install 'aljax[plot]'")
     assert run(frame, tmp_path, "motion=true") == 0
     assert (tmp_path / "table" / "displacement.png").exists()
+
+
+@pytest.mark.parametrize("ending", [".csv", ".parquet"])
+def test_whole_numbers_beside_a_gap_stay_whole(ending, frame, tmp_path):
+    pytest.importorskip("pyarrow", reason="run: pip install pyarrow")
+    frame["month"] = np.repeat([2019, 2020, 2021], 12)
+    frame["shop"] = [*range(12)] * 3
+    frame["kind"] = [1, 2, None] * 12
+    frame.loc[0, "month"] = frame.loc[13, "shop"] = None
+    dataset = load(frame, tmp_path, ending, missing="drop", label="kind")
+    assert dataset.titles == ["2019", "2020", "2021"]
+    assert dataset.notes[-1] == "slices (3): 2019, 2020, 2021"
+    assert dataset.ids[1][:3].tolist() == ["0", "(row 13)", "2"]
+    assert colors(dataset)["labels"][1].tolist() == [1, 2, None] * 4
+    halves = frame.assign(month=frame["month"] + 0.5, kind=frame["kind"] + 0.5)
+    dataset = load(halves, tmp_path, ending, missing="drop", label="kind")
+    assert dataset.titles == ["2019.5", "2020.5", "2021.5"]
+    assert colors(dataset)["labels"][1][:2].tolist() == [1.5, 2.5]
 
 
 def test_motion_where_nobody_recurs_leaves_out_a_picture(frame, tmp_path, capsys):

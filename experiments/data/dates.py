@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from aljax.errors import InputError, warn
+from aljax.errors import InputError, in_words, warn
 from experiments.data.files import natural_order
 
 FORMATS = (
@@ -185,7 +185,7 @@ def _tell(
     labels: Sequence[Hashable], places: np.ndarray | None, manner: str, notes: list[str]
 ) -> None:
     """Tells the order, and how many slices are missing where steps are regular."""
-    ends = [str(label) for label in labels]
+    ends = [*map(in_words, labels)]
     if len(ends) > 2 * SHOWN + 1:  # dots for one label alone would say less
         ends = [*ends[:SHOWN], "...", *ends[-SHOWN:]]
     notes.append(f"slices ({len(labels)}){manner}: {', '.join(ends)}")
@@ -197,6 +197,6 @@ def _tell(
     gaps = np.flatnonzero((steps > usual) & (steps % usual == 0)) if usual > 0 else []
     if len(gaps) and counts.max() > len(steps) / 2:
         lacking = (steps // usual).astype(int) - 1
-        after = [f"{lacking[t]} after {labels[t]}" for t in gaps[:SHOWN]]
+        after = [f"{lacking[t]} after {in_words(labels[t])}" for t in gaps[:SHOWN]]
         ellipsis = " ..." if len(gaps) > SHOWN else ""
         notes.append(f"slices missing in between: {', '.join(after)}{ellipsis}")

@@ -13,7 +13,7 @@ import numpy as np
 from aljax import slices_from_table
 from aljax.checks import one_of
 from aljax.columns import is_missing
-from aljax.errors import InputError
+from aljax.errors import InputError, in_words
 from experiments.composition import check_known
 from experiments.data.archives import DAMAGE, short
 from experiments.data.columns import (
@@ -98,6 +98,8 @@ def own_table(
         for column in chosen or ():
             check_known(f"data.{setting}", str(column), names, "column")
     notes: list[str] = []
+    for column in (slice, id) if id else (slice,):
+        frame[column] = _whole(frame[column])
     frame = _in_slices(frame, slice, missing, notes)
     unused = {*aside.values()} if features is None else set()
     unused |= {*map(str, leave_out or ())}
@@ -122,7 +124,8 @@ def own_table(
     try:
         labels = None if label is None else frame[label]
         ids = [None] * len(frame) if id is None else frame[id]
-        dataset = from_table(values.to_numpy(), order, ids, labels)
+        rows = values.index.to_numpy()  # as the file counts them
+        dataset = from_table(values.to_numpy(), order, ids, labels, rows)
         units = {"by": "slice" if scale_by == "slice" else "all"}
         units["missing"] = "median" if missing == "median" else "error"
         dataset = in_units(dataset, [*map(str, values.columns)], scale, **units)
@@ -132,6 +135,15 @@ def own_table(
         raise InputError(name, error.got, error.expected, remedy) from error
     dataset = replace(dataset, notes=notes)
     return coupled(dataset) if id is None else dataset
+
+
+def _whole(column: Any) -> Any:
+    """Returns whole numbers as such, where gaps beside them have made them floats."""
+    numbers = column.dropna()
+    if column.dtype.kind != "f" or len(numbers) == len(column):
+        return column
+    is_whole = (numbers % 1 == 0) & (numbers.abs() < EXACT)
+    return column.astype("Int64") if is_whole.all() else column
 
 
 def _in_slices(frame: Any, column: str, missing: str, notes: list[str]) -> Any:
@@ -178,15 +190,21 @@ def _tell_ids(frame: Any, column: str | None, options: dict, notes: list[str]) -
         notes.append(f"rows without {column}, which have no mates: {unnamed}")
 
 
-def from_table(values: Any, slices: Any, ids: Any, labels: Any) -> Dataset:
-    """Returns the dataset of a table's columns."""
+def from_table(
+    values: Any, slices: Any, ids: Any, labels: Any, numbers: Any = None
+) -> Dataset:
+    """Returns the dataset of a table's columns.
+
+    Rows without an id are named by their `numbers`; None counts them.
+    """
     cut = slices_from_table(values, slices, ids, missing="keep")
+    numbers = np.arange(len(values)) if numbers is None else numbers
     classes = None if labels is None else as_labels(labels)
     return Dataset(
         slices=cut.slices,
         relations=cut.ids,
-        ids=_member_names(cut.ids, cut.rows),
-        titles=[str(label) for label in cut.labels],
+        ids=_member_names(cut.ids, [numbers[rows] for rows in cut.rows]),
+        titles=[*map(in_words, cut.labels)],
         labels=None if classes is None else [classes[rows] for rows in cut.rows],
     )
 
@@ -196,7 +214,8 @@ def as_labels(column: Any) -> np.ndarray:
     array = np.asarray(column)
     if array.dtype.kind in "biuf":
         return array
-    words = ["unknown" if is_missing(label) else str(label) for label in array.tolist()]
+    # Not of the array, which has dates as numbers of nanoseconds.
+    words = ["unknown" if is_missing(x) else in_words(x) for x in column]
     return np.array(words)
 
 
@@ -216,7 +235,7 @@ def _member_names(
     return [
         np.array(
             [
-                f"(row {row})" if is_missing(name) else str(name)
+                f"(row {row})" if is_missing(name) else in_words(name)
                 for name, row in zip(names, numbers, strict=True)
             ]
         )
@@ -227,7 +246,9 @@ def _member_names(
 def as_ids(values: Sequence[Any]) -> np.ndarray:
     """Returns ids as an array without Python objects, so it can be written anywhere."""
     array = np.array(values)
-    return array if array.dtype.kind != "O" else np.array([*map(str, values)])
+    if array.dtype.kind in "OS":  # NumPy cuts zeros off the ends of bytes
+        return np.array([*map(in_words, values)])
+    return array
 
 
 def _read_frame(path: str, options: Mapping[str, Any]) -> Any:

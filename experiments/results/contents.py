@@ -119,8 +119,15 @@ def colors(dataset: Dataset) -> dict[str, Any]:
         return {}
     joined = np.concatenate(dataset.labels)
     if len(np.unique(joined)) <= CLASSES:
-        return {"labels": dataset.labels}
+        return {"labels": [*map(_classes, dataset.labels)]}
     return {"values": dataset.labels} if joined.dtype.kind in "fiu" else {}
+
+
+def _classes(labels: np.ndarray) -> np.ndarray:
+    """Returns labels as classes are named: floats that are whole numbers as such."""
+    if labels.dtype.kind != "f" or not np.array_equal(labels, np.round(labels), True):
+        return labels
+    return np.array([None if x != x else int(x) for x in labels.tolist()], object)
 
 
 def overview(folder: Path, files: Mapping[str, str] = FILES) -> str:
