@@ -18,6 +18,8 @@ pq = pytest.importorskip("pyarrow.parquet", reason='pip install "aljax[stores]"'
 zarr = pytest.importorskip("zarr", reason='pip install "aljax[stores]"')
 pa = pytest.importorskip("pyarrow")
 
+DAY = datetime.datetime(2020, 1, 1)
+EAST = datetime.timezone(datetime.timedelta(hours=2))
 NAMES = ("week2", "week9", "week10")
 pytestmark = pytest.mark.filterwarnings("ignore:The data type")
 
@@ -308,6 +310,56 @@ def test_parquet_columns_of_any_kind_are_labels_or_left_out(data, folder):
     assert dataset.labels[0][:3].tolist() == ["a", "b", "a"]
     assert dataset.relations[0][:2].tolist() == ["m0", "m1"]
     assert len(parquet(folder, id="member", label="at").slices) == 3
+
+
+KINDS = {
+    "gap": [1, 2, None, 4] * 10,
+    "late gap": [1, 2, 3, 4] * 9 + [1, None, 3, 4],
+    "bool": [True, False] * 20,
+    "late no": [True, False] * 19 + [True, None],
+    "day": [datetime.date(2020, 1, 1), datetime.date(2020, 2, 1)] * 20,
+    "time": pa.array([DAY, datetime.datetime(2020, 2, 1, 9)] * 20, "timestamp[ns]"),
+    "time and gap": pa.array([DAY, None] * 20, "timestamp[ns]"),
+    "zone": [datetime.datetime(2020, 1, i + 1, tzinfo=EAST) for i in range(20)] * 2,
+    "span": pa.array([datetime.timedelta(days=1)] * 40, "duration[ns]"),
+    "bytes": [bytes([i, 0]) for i in range(20)] * 2,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_folder_has_the_labels_and_ids_of_a_table(kind, tmp_path):
+    pytest.importorskip("pandas", reason="run: pip install pandas")
+    columns = {"f": np.arange(40) ** 2.0, "year": [2019] * 20 + [2020] * 20}
+    columns |= {"who": [*range(20)] * 2, "kind": KINDS[kind]}
+    whole = pa.table(columns)
+    pq.write_table(whole, tmp_path / "whole.parquet")
+    parts = tmp_path / "parts"
+    parts.mkdir()
+    for t, year in enumerate((2019, 2020)):
+        part = whole.slice(20 * t, 20).drop_columns("year")
+        pq.write_table(part, parts / f"{year}.parquet")
+    is_id = kind in ("zone", "bytes")
+    named = {"id": "kind", "label": None} if is_id else {"id": "who", "label": "kind"}
+    shared = {**named, "features": ["f"]}
+    table = sources.load(
+        "table", path=str(tmp_path / "whole.parquet"), slice="year", **shared
+    )
+    apart = parquet(parts, **shared)
+    names = "ids" if is_id else "labels"
+    pairs = [*zip(getattr(table, names), getattr(apart, names), strict=True)]
+    for expected, values in pairs:
+        assert values.dtype.kind == expected.dtype.kind
+        np.testing.assert_array_equal(values, expected)
+    words = {*np.concatenate([values for _, values in pairs]).tolist()}
+    assert "2020-02-01 09:00:00" in words or kind != "time"
+    assert "2020-01-01 00:00:00+02:00" in words or kind != "zone"
+    assert r"b'\x01\x00'" in words or kind != "bytes"
+
+
+def test_a_column_that_is_named_twice_counts_once(folder):
+    once, twice = (parquet(folder, id="who", features=["f1", *x]) for x in ([], ["f1"]))
+    assert once.columns == twice.columns == ("f1",)
+    np.testing.assert_array_equal(once.slices[0], twice.slices[0])
 
 
 def test_parquet_files_that_are_refused(data, folder):

@@ -96,6 +96,9 @@ def _dataset(
     present = {
         kind: values for kind, values in by_kind.items() if values[0] is not None
     }
+    if labels := present.get("labels"):  # numbers in all, or text in all
+        ends = np.cumsum([*map(len, labels)])[:-1]
+        present["labels"] = np.split(as_labels(np.concatenate(labels)), ends)
     extra: dict[str, Any] = {"columns": store.columns, "notes": tuple(store.notes)}
     return related(slices, relations, **present, **extra)
 
@@ -274,7 +277,7 @@ class ParquetFolder:
             if (column := self.group_columns[kind]) is not None:
                 check_known(setting, column, [*first], "column")
         others = [name for name in first if name not in named]
-        chosen = others if features is None else [*map(str, features)]
+        chosen = others if features is None else [*dict.fromkeys(map(str, features))]
         for column in chosen:
             if column not in first:
                 hint, expected = nearest_name(column, others), "names of columns"
@@ -329,15 +332,21 @@ class ParquetFolder:
         return _checked(rows, file, self.place.path)
 
     def values(self, name: str, kind: str) -> np.ndarray | None:
-        """Returns the column of ids or labels, as `data=table` reads them."""
+        """Returns the column of ids, as `data=table` reads them, or of labels."""
         column = self.group_columns[kind]
         if column is None:
             return None
         with self.place.steady(self.files[name]):
             cells = self._open(name).read([column]).column(0)
-            values = cells.to_pylist() if cells.null_count else cells.to_numpy()
+            is_plain = _is_number(cells.type) or str(cells.type) == "bool"
+            # Of times `to_numpy` would lose the zone.
+            values = (
+                cells.to_numpy()
+                if is_plain
+                else np.fromiter(cells.to_pylist(), object, len(cells))
+            )
         if kind == "labels":
-            return as_labels(values)
+            return values
         if cells.null_count:
             got = f"is {column!r}, which has {cells.null_count} rows without a value "
             got += f"in {self.files[name]}"
