@@ -21,6 +21,7 @@ from aljax import metrics
 from aljax.selection import Selection
 from experiments import composition, run, settings
 from experiments.data import sources
+from experiments.data.dataset import Dataset
 from experiments.results import contents
 from experiments.results.folder import publish
 from experiments.run import main
@@ -467,6 +468,18 @@ def test_a_grid_of_the_map_is_read_back_and_drawn(tmp_path, capsys):
     assert "inverse.png" in capsys.readouterr().out
     folder = tmp_path / "results" / "digits_sequence"
     assert matplotlib.image.imread(folder / "inverse.png").std() > 0.01
+
+
+def test_a_grid_is_drawn_where_labels_are_quantities(rng, tmp_path):
+    rows = rng.normal(size=(300, 4))
+    labels = [rng.normal(size=300)]
+    dataset = Dataset([rows], [], [np.arange(300)], ["all"], labels=labels)
+    layout = aljax.LayoutConfig(n_epochs=2)
+    maps = aljax.fit([rows], key=jax.random.key(0), layout=layout)
+    words = ["data=digits", "layout.n_epochs=2", "inverse={grid: 2}"]
+    drawn = settings.build(composition.compose(words))
+    contents.draw(tmp_path, drawn, dataset, maps)
+    assert (tmp_path / "inverse.png").exists()
 
 
 def test_data_that_are_no_images_cannot_be_drawn_as_such(rng, tmp_path, capsys):

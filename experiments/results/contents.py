@@ -63,8 +63,9 @@ def draw(
     elif settings.motion:
         warn("motion=true draws nothing, for there is a single slice.")
     if settings.inverse is not None:
+        classes = colors(dataset).get("labels")
         figure = inverse_pictures.draw(
-            embedding, dataset.labels, settings.inverse, heading=settings.name
+            embedding, classes, settings.inverse, heading=settings.name
         )
         figure.savefig(folder / "inverse.png", dpi=150)
 
