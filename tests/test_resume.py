@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from filelock import Timeout
+from helpers import refused
 
 from aljax import Checkpoints
 from experiments.benchmarks import resume
@@ -288,6 +289,15 @@ def test_no_two_hold_one_folder():
             pass
     claims.sweep(folders[:20], lambda _: True)
     assert len(names()) == 4
+
+
+def test_a_place_that_makes_no_folders_is_refused(monkeypatch):
+    def mkdir(path, **_):  # as /proc answers
+        raise FileNotFoundError(2, "No such file or directory", str(path))
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    with refused("results", "No such file or directory"):
+        claims.check_writable(Path())
 
 
 def test_what_killed_runs_left_is_swept(asked):

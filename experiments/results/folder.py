@@ -21,6 +21,7 @@ from aljax.errors import InputError
 UNFINISHED = ".unfinished-"  # begins the names of what is of use to its process only
 LOCK = ".lock"
 LONGEST = 120  # letters of a name
+TRIES = 100  # to make a folder where others sweep theirs away
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -42,14 +43,17 @@ def held(folder: Path) -> Iterator[None]:
 @contextmanager
 def made(names: Iterable[Path]) -> Iterator[Path]:
     """Makes and holds the first folder that is free, of names without end."""
+    swept_away = 0
     for folder in names:
         with ExitStack() as stack:
             try:
                 folder.mkdir(parents=True)
                 stack.enter_context(held(folder))
-            except (FileExistsError, FileNotFoundError, Timeout):
+            except (FileExistsError, FileNotFoundError, Timeout) as error:
+                swept_away += isinstance(error, FileNotFoundError)
                 above = [path for path in folder.parents if os.path.lexists(path)]
-                if not all(map(Path.is_dir, above)):  # as a link to nothing
+                # A link to nothing, or a place such as /proc that makes no folders.
+                if not all(map(Path.is_dir, above)) or swept_away > TRIES:
                     raise
                 continue  # another's, or swept away before it was held
             yield folder
