@@ -809,5 +809,6 @@ def test_texts_of_the_data_are_no_formulas(tmp_path):
     plot.animate(maps, tmp_path / "film.gif", labels, ids=ids, titles=titles, seconds=1)
     plotly = pytest.importorskip("plotly", reason=INSTALL)
     assert plotly
-    names = {one.name for one in plot.trajectories(maps, labels, ids=ids).data}
+    curves: Any = plot.trajectories(maps, labels, ids=ids)
+    names = {one.name for one in curves.data}
     assert "&lt;i&gt;y&lt;/i&gt;" in names

@@ -93,7 +93,7 @@ def _dataset(
         expected = "data (points, features)"
         raise InputError("data.path", f"is {path}, whose slices have no rows", expected)
     by_kind = {kind: [store.values(name, kind) for name in slices] for kind in GROUPS}
-    present = {
+    present: dict[str, Any] = {
         kind: values for kind, values in by_kind.items() if values[0] is not None
     }
     if labels := present.get("labels"):  # numbers in all, or text in all

@@ -243,7 +243,7 @@ def _member_names(
     ]
 
 
-def as_ids(values: Sequence[Any]) -> np.ndarray:
+def as_ids(values: Sequence[Any] | np.ndarray) -> np.ndarray:
     """Returns ids as an array without Python objects, so it can be written anywhere."""
     array = np.array(values)
     if array.dtype.kind in "OS":  # NumPy cuts zeros off the ends of bytes
