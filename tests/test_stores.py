@@ -356,6 +356,15 @@ def test_a_folder_has_the_labels_and_ids_of_a_table(kind, tmp_path):
     assert r"b'\x01\x00'" in words or kind != "bytes"
 
 
+def test_ids_that_are_text_in_one_file_are_text_in_all(data, ids, folder):
+    columns = {f"f{i}": data["week9"][:, i] for i in range(5)}
+    columns |= {"who": [*map(str, ids["week9"])], "kind": ["a"] * 25}
+    put(folder, "week9", columns)
+    dataset = parquet(folder, id="who")
+    for read, members in zip(dataset.relations, ids.values(), strict=True):
+        assert read.tolist() == [*map(str, members)]
+
+
 def test_a_column_that_is_named_twice_counts_once(folder):
     once, twice = (parquet(folder, id="who", features=["f1", *x]) for x in ([], ["f1"]))
     assert once.columns == twice.columns == ("f1",)

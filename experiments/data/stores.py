@@ -96,7 +96,10 @@ def _dataset(
     present: dict[str, Any] = {
         kind: values for kind, values in by_kind.items() if values[0] is not None
     }
-    if labels := present.get("labels"):  # numbers in all, or text in all
+    # Numbers in all slices, or text in all.
+    if any(ids.dtype.kind == "U" for ids in present.get("ids", ())):
+        present["ids"] = [ids.astype(str) for ids in present["ids"]]
+    if labels := present.get("labels"):
         ends = np.cumsum([*map(len, labels)])[:-1]
         present["labels"] = np.split(as_labels(np.concatenate(labels)), ends)
     extra: dict[str, Any] = {"columns": store.columns, "notes": tuple(store.notes)}
