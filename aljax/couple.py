@@ -13,7 +13,7 @@ from scipy.sparse import csr_array
 from aljax.checks import number, one_of
 from aljax.config import SYNONYMS, YES_NO
 from aljax.errors import InputError, optional, warn
-from aljax.graph.conditioning import EXACT_METRICS, conditioning
+from aljax.graph.conditioning import DEVICE_METRICS, conditioning
 from aljax.graph.slices import Slice, read_slices
 from aljax.keys import check_key, seeds
 from aljax.labels import check_labels
@@ -174,7 +174,7 @@ def couple(
     """
     key = check_key(key)
     metric = SYNONYMS.get(metric, metric) if isinstance(metric, str) else metric
-    one_of(*EXACT_METRICS)("metric", metric)
+    one_of(*DEVICE_METRICS)("metric", metric)
     settings = Settings(reach, epsilon, candidates, drift)
     counts = {"n_mates": n_mates, "candidates": candidates, "window": window}
     for name, value in counts.items():

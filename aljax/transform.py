@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Float, Int
 from aljax.compilation import check_fork
 from aljax.config import SYNONYMS, GraphConfig, InverseConfig
 from aljax.errors import InputError, kind_of, warn
-from aljax.graph.conditioning import EXACT_METRICS
+from aljax.graph.conditioning import DEVICE_METRICS
 from aljax.graph.exact import QUERY_BLOCK as BLOCK
 from aljax.graph.exact import HeldRows, Nearest, nearest
 from aljax.graph.function import is_function
@@ -381,7 +381,7 @@ class Frame(eqx.Module):
                 raise error.renamed("new_rows").of(self.name) from None
         data, kwds = self._data_for("transform"), self.graph.metric_kwds
         metric: Any = SYNONYMS.get(self.graph.metric, self.graph.metric)
-        if metric in EXACT_METRICS and not kwds and isinstance(data, np.ndarray):
+        if metric in DEVICE_METRICS and not kwds and isinstance(data, np.ndarray):
             return nearest_rows(rows, self._held_rows, count)
         return nearest(rows, data, count, metric=metric, metric_kwds=kwds)
 

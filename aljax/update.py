@@ -1,8 +1,9 @@
 """One more slice: a finished sequence and new data in, a longer sequence out.
 
-Only the slices within the window of those that move are laid out again, those that do
-not move pinned; so the time of an update does not grow with the sequence (but for one
-pass over the data, if motion is asked for).
+The layout has only the slices that may move and those that hold them: within their
+window, or tied to them by anchors or pairs.  Of these the ones that may not move are
+pinned.  So the time of an update does not grow with the sequence (but for one pass over
+the data, with `motion_fidelity`).
 """
 
 import dataclasses
@@ -92,7 +93,7 @@ def update(
         relations: Who is who, in the direction of `fit`: a dict {row of the last
             slice: row of the new one}; or the new rows' ids, if `fit` was given ids;
             or pairs {(s, t): array (m, 2)} with t the new slice's index; or
-            "transport", to find them in the data.
+            "transport", to find them in the data; None for the ids of an `AnnData`.
         key: Decides what is left to chance: the same key gives the same map.
         move: How many of the last slices, at most, may move with the new one (0 leaves
             all as they are, to the last bit).
@@ -210,8 +211,8 @@ def update(
 
     options: Any = {"key": key, "progress": progress, "optimizer": optimizer}
     with timed("layout", seconds):
-        moved = _lay_out(longer, held, move, stay, finished, **options)
-    return moved if keep is None else cut(moved, max(count + 1 - keep, 0), count + 1)
+        grown = _lay_out(longer, held, move, stay, finished, **options)
+    return grown if keep is None else cut(grown, max(count + 1 - keep, 0), count + 1)
 
 
 def _lay_out(
@@ -232,14 +233,14 @@ def _lay_out(
     stack always has room for the window, empty slices in front where the sequence is
     short: updates share a few compiled programs.
     """
-    count = len(longer.maps)
-    moving = range(count - move - 1, count)
+    total = len(longer.maps)
+    moving = range(total - move - 1, total)
     window = longer.alignment.alignment_window_size
     if window > SHORT:  # as far as there are slices, by steps
-        window = min(window, -(-count // SHORT) * SHORT)
+        window = min(window, -(-total // SHORT) * SHORT)
     begin = moving.start - window  # below 0 where the sequence is short
     far = sorted({t for t, o in held if t + o in moving and t < begin})
-    near = range(max(begin, 0), count)
+    near = range(max(begin, 0), total)
     shown = [*[None] * max(-begin, 0), *far, *near]
     place = {t: i for i, t in enumerate(shown) if t is not None}
 

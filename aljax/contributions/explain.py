@@ -13,7 +13,7 @@ from aljax.contributions.pulls import dense
 from aljax.contributions.result import Contributions
 from aljax.embedding import AlignedEmbedding
 from aljax.errors import InputError, in_words
-from aljax.graph.conditioning import ANGLES, EXACT_METRICS
+from aljax.graph.conditioning import ANGLES, DEVICE_METRICS
 from aljax.relations.mates import Mates, chain
 from aljax.transform import check_fitted
 
@@ -128,8 +128,8 @@ def _read_pair(maps: AlignedEmbedding, between: Any) -> tuple[int, int]:
 def _check(maps: AlignedEmbedding, pair: tuple[int, int], name: str) -> None:
     """Checks that the maps and two slices can be explained by columns."""
     metric = SYNONYMS.get(maps.graph.metric, maps.graph.metric)
-    if metric not in EXACT_METRICS:
-        got, known = f"of the maps is {metric!r}", ", ".join(EXACT_METRICS)
+    if metric not in DEVICE_METRICS:
+        got, known = f"of the maps is {metric!r}", ", ".join(DEVICE_METRICS)
         remedy = "Others have no derivatives here."
         raise InputError("metric", got, f"one of {known}", remedy)
     if maps.params.space is not None:

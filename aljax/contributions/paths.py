@@ -44,7 +44,7 @@ def follow_paths(maps: AlignedEmbedding, t: int, paths: Paths) -> Followed:
     """Returns what each column made of members' paths in the map of slice t.
 
     Args:
-        maps: The maps, Euclidean, of data in one of `EXACT_METRICS`.
+        maps: The maps, Euclidean, of data in one of `DEVICE_METRICS`.
         t: The slice.
         paths: Rows in the units of the data; the last are the slice's own.
     """

@@ -40,7 +40,7 @@ from aljax.distributed.keeping import show
 from aljax.distributed.shares import Shares, graph_of_own, nearest_of_all
 from aljax.errors import InputError, kind_of
 from aljax.fit import optimize
-from aljax.graph.conditioning import EXACT_METRICS
+from aljax.graph.conditioning import DEVICE_METRICS
 from aljax.graph.knn import KNN, as_floats, on_device, round_up
 from aljax.graph.slices import read_slices
 from aljax.keys import check_key, seeds
@@ -167,11 +167,11 @@ def fit_rows(
 
 def _check_settings(graph: GraphConfig, layout: LayoutConfig) -> None:
     metric = SYNONYMS.get(graph.metric, graph.metric)
-    plain, far = metric in EXACT_METRICS, graph.disconnection_distance
+    plain, far = metric in DEVICE_METRICS, graph.disconnection_distance
     listed = ", ".join(METHODS)
     situation = "where rows are shared by processes"
     for name, value, fits, expected in (
-        ("metric", graph.metric, plain, ", ".join(EXACT_METRICS)),
+        ("metric", graph.metric, plain, ", ".join(DEVICE_METRICS)),
         ("metric_kwds", graph.metric_kwds, not graph.metric_kwds, "None"),
         ("knn_method", graph.knn_method, graph.knn_method in METHODS, listed),
         ("disconnection_distance", far, far is None, "None"),

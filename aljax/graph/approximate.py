@@ -43,7 +43,7 @@ def approximate_knn(
     Args:
         data: One slice, finite.
         n_neighbors: Neighbors of each row, itself included.
-        metric: One of `EXACT_METRICS`.
+        metric: One of `DEVICE_METRICS`.
         seed: Seeds the sample that decides along which axes rows are compared.
     """
 

@@ -15,7 +15,7 @@ from numpy.typing import DTypeLike
 
 from aljax.graph.knn import capacity_for
 
-EXACT_METRICS = ("euclidean", "cosine", "correlation")
+DEVICE_METRICS = ("euclidean", "cosine", "correlation")
 ANGLES = ("cosine", "correlation")  # 1 - cos: the same at any scale
 ROUNDING = 1e-5  # of the largest squared norm: about 100 times float32's
 PART = 256  # rows that are conditioned at once: they stay in the processor's cache

@@ -1,6 +1,6 @@
 """Exact nearest neighbors: every row is compared with every other, tile by tile.
 
-In the metrics of `EXACT_METRICS` a device compares rows that were centered and scaled
+In the metrics of `DEVICE_METRICS` a device compares rows that were centered and scaled
 on the host, by -|x - y|^2 / 2 = x.y - |y|^2 / 2 - ..., and computes the distances that
 it keeps again, by difference: float32 loses neighbors when the expansion is taken far
 from the origin.  Where distances drown in its rounding all the same, float64 finds
@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Int
 
 from aljax.config import SYNONYMS
 from aljax.graph.conditioning import (
-    EXACT_METRICS,
+    DEVICE_METRICS,
     Conditioning,
     Table,
     conditioning,
@@ -51,7 +51,7 @@ def exact_knn(
     *,
     metric: str = "euclidean",
 ) -> KNN:
-    """Returns the nearest neighbors of each row, in one of `EXACT_METRICS`.
+    """Returns the nearest neighbors of each row, in one of `DEVICE_METRICS`.
 
     Cosine distances are 1 - cos, those of correlation the same of rows less their
     means; a row of zeros (or of one value) is at distance 1 from all but other such
@@ -84,7 +84,7 @@ def nearest(
         queries: The other rows, finite; both are dense or both CSR.
         rows: The slice's rows, finite.
         n_neighbors: How many of the slice's rows (1 to points).
-        metric: One of `EXACT_METRICS`, or another that pynndescent knows (of sparse
+        metric: One of `DEVICE_METRICS`, or another that pynndescent knows (of sparse
             rows one of `SPARSE_PAIRS`).
         metric_kwds: Keyword arguments for the metric.
 
@@ -98,10 +98,10 @@ def nearest(
             keyword arguments.
     """
     metric = SYNONYMS.get(metric, metric)
-    if metric in EXACT_METRICS and not metric_kwds and isinstance(rows, np.ndarray):
+    if metric in DEVICE_METRICS and not metric_kwds and isinstance(rows, np.ndarray):
         return nearest_held(np.asarray(queries), hold(rows, metric), n_neighbors)
     order_of_rows = np.arange(rows.shape[0])
-    if metric not in EXACT_METRICS:  # but in metrics of sets most rows are as near
+    if metric not in DEVICE_METRICS:  # but in metrics of sets most rows are as near
         order_of_rows = np.argsort(prints_of(rows), kind="stable")
     rows, blocks = rows[order_of_rows], []
     for start in range(0, max(queries.shape[0], 1), QUERY_BLOCK):
@@ -134,7 +134,7 @@ class HeldRows(NamedTuple):
 
     Attributes:
         data: The slice as it was given.
-        metric: One of `EXACT_METRICS`.
+        metric: One of `DEVICE_METRICS`.
         condition: Centers and scales queries as it did `rows`.
         unit: The unit of the distances between `rows`.
         rows: The slice centered, scaled and padded, on the device.

@@ -16,7 +16,7 @@ from aljax.compilation import check_fork
 from aljax.config import SYNONYMS, GraphConfig
 from aljax.errors import InputError, warn
 from aljax.graph.approximate import approximate_knn
-from aljax.graph.conditioning import EXACT_METRICS
+from aljax.graph.conditioning import DEVICE_METRICS
 from aljax.graph.descent import check_metric, descent_knn
 from aljax.graph.exact import (
     HeldRows,
@@ -72,7 +72,7 @@ def find_neighbors(
     if metric == PRECOMPUTED:
         return knn_of_distances(data, n_neighbors, name=name)
     dense = isinstance(data, np.ndarray)
-    tiled = dense and metric in EXACT_METRICS and not metric_kwds
+    tiled = dense and metric in DEVICE_METRICS and not metric_kwds
     named = metric in (DENSE_PAIRS if dense else SPARSE_PAIRS)
     paired = named and (not metric_kwds or metric == "minkowski")
     paired = paired or is_function(metric)
@@ -80,7 +80,7 @@ def find_neighbors(
         raise InputError(
             "metric",
             f"is {metric!r} with `metric_kwds` {dict(metric_kwds or {})}",
-            f"for exact neighbors {', '.join((*EXACT_METRICS, *DENSE_PAIRS))} (of "
+            f"for exact neighbors {', '.join((*DEVICE_METRICS, *DENSE_PAIRS))} (of "
             f"sparse rows {', '.join(SPARSE_PAIRS)}) without any",
             'Use `knn_method="approximate"`, or give a `KNN` made by `as_knn`.',
         )
@@ -106,7 +106,7 @@ def find_neighbors(
 def hold_rows(
     data: np.ndarray, metric: str, *, knn_method: str = "auto"
 ) -> HeldRows | HeldCells:
-    """Returns a slice held for `nearest_rows`, in one of `EXACT_METRICS`."""
+    """Returns a slice held for `nearest_rows`, in one of `DEVICE_METRICS`."""
     if knn_method != "approximate" and (knn_method == "exact" or is_cheap(data)):
         return hold(data, metric)
     return hold_cells(data, metric)

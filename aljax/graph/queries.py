@@ -34,7 +34,7 @@ class HeldCells(NamedTuple):
 
     Attributes:
         data: The slice as it was given.
-        metric: One of `EXACT_METRICS`.
+        metric: One of `DEVICE_METRICS`.
         condition: Centers and scales queries as it did the rows.
         unit: The unit of the distances between rows.
         cells: The rows in their cells.

@@ -14,7 +14,7 @@ import numpy as np
 
 from aljax import AlignedEmbedding, metrics
 from aljax.config import per_slice
-from aljax.graph.conditioning import EXACT_METRICS
+from aljax.graph.conditioning import DEVICE_METRICS
 from aljax.graph.exact import nearest
 from experiments.clocks import peak_memory
 from experiments.data.dataset import Dataset, digest, digests
@@ -150,7 +150,7 @@ def graph_recall(fitted: AlignedEmbedding) -> float | None:
     """
     metric, counts = fitted.graph.metric, fitted.graph.n_neighbors
     arrays = all(isinstance(data, np.ndarray) for data in fitted.data)
-    if metric not in EXACT_METRICS or fitted.graph.metric_kwds or not arrays:
+    if metric not in DEVICE_METRICS or fitted.graph.metric_kwds or not arrays:
         return None
     shares = [
         slice_recall(np.asarray(data), graph.neighbors, n_neighbors, metric=metric)
