@@ -19,6 +19,7 @@ RADIUS = np.linalg.norm(TRUTH, axis=1).mean()
 NOISE = np.random.default_rng(1).normal(size=(ROWS, 5))
 DATA = TRUTH @ np.random.default_rng(2).normal(size=(2, 5)) + 0.02 * NOISE
 SAME = {i: i for i in range(ROWS)}
+EARLY = LayoutConfig(n_epochs=30)
 
 
 @cache
@@ -44,8 +45,10 @@ def test_free_rows_lie_among_pinned_ones_of_any_scale(scale, shift, tmp_path):
         return np.linalg.norm(away, axis=1).mean() / RADIUS
 
     assert miss(y[FREE]) < 0.2  # above 1 where a unit of the layout is 1
-    usual = pinned(10.0)[0].maps[0][FREE] / 10
-    np.testing.assert_allclose((y[FREE] - shift) / scale, usual, atol=2e-3)
+    # Of few epochs: many make what the start's rounding changes as large as the map.
+    usual = pinned(10.0, layout=EARLY)[0].maps[0][FREE] / 10
+    early = pinned(scale, shift, layout=EARLY)[0].maps[0][FREE]
+    np.testing.assert_allclose((early - shift) / scale, usual, atol=2e-3)
     assert miss(fitted.transform(DATA[FREE] + 1e-3)) < 0.3
     inverse = fitted.inverse_transform(start[~FREE])
     assert np.abs(inverse.points - DATA[~FREE]).mean() < 0.1
