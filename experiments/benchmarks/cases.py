@@ -1,13 +1,12 @@
 """The cases of the benchmark: data, settings, and the methods that compete."""
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from experiments.composition import compose
 from experiments.data import sources
-from experiments.data.dataset import Dataset, consecutive
+from experiments.data.dataset import Dataset, as_dicts
 
 RIVALS_OF_SEQUENCES = ("aljax", "umap-learn", "umap-learn + Procrustes")
 
@@ -48,9 +47,8 @@ class Case:
 def with_dicts(source: str) -> Dataset:
     """Returns a source of `configs/data`, with relations as every method takes them."""
     dataset = sources.load(**compose([f"data={source}"])["data"])
-    mates = consecutive(dataset.relations, [*map(len, dataset.slices)]).values()
-    pairs = [zip(m.rows.tolist(), m.others.tolist(), strict=True) for m in mates]
-    return dataclasses.replace(dataset, relations=[*map(dict, pairs)])
+    sizes = [*map(len, dataset.slices)]
+    return replace(dataset, relations=as_dicts(dataset.relations, sizes))
 
 
 ONE_MAP = ("aljax", "umap-learn", "manifolds-rs")

@@ -165,3 +165,10 @@ def consecutive(relations: Any, sizes: Sequence[int]) -> Relations:
         for t in range(len(sizes) - 1)
         for mates in [links.get((t, 1), nobody)]
     }
+
+
+def as_dicts(relations: Any, sizes: Sequence[int]) -> list[dict[int, int]]:
+    """Returns relations as umap-learn takes them: {row of slice t: row of t+1}."""
+    mates = consecutive(relations, sizes).values()
+    pairs = [zip(m.rows.tolist(), m.others.tolist(), strict=True) for m in mates]
+    return [*map(dict, pairs)]

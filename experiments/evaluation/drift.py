@@ -24,7 +24,7 @@ from experiments.benchmarks.peers import Maps, MissingPeerError, Problem, umap_l
 from experiments.clocks import clocked
 from experiments.composition import compose
 from experiments.data import sources
-from experiments.data.dataset import Dataset, consecutive
+from experiments.data.dataset import Dataset, as_dicts, consecutive
 from experiments.evaluation.methods import (
     MOTION,
     OURS_WITH_MOTION,
@@ -78,11 +78,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def measured(dataset: Dataset, method: str, seed: int) -> dict[str, Any] | None:
     """Returns one row of a table; None where the rival is not installed."""
-    mates = consecutive(dataset.relations, [*map(len, dataset.slices)])
-    dicts = [
-        dict(zip(m.rows.tolist(), m.others.tolist(), strict=True))
-        for m in mates.values()
-    ]
+    sizes = [*map(len, dataset.slices)]
+    mates = consecutive(dataset.relations, sizes)
+    dicts = as_dicts(dataset.relations, sizes)
     by_ids = dataset.relations if "aljax" in method else dicts
     problem = Problem(dataset.slices, by_ids)
     try:
