@@ -66,7 +66,7 @@ def warn_of_columns(
         return
     if ids is not None:
         ids = [row_id for ids_of_slice in ids for row_id in as_plain(ids_of_slice)]
-    warn_of_codes(rows, names, ids, "Leave it out.")
+    warn_of_codes(rows, names, ids, lambda _: "Leave it out.")
 
 
 def warn_of_units(
@@ -150,9 +150,15 @@ def shares(rows: Rows) -> np.ndarray:
 
 
 def warn_of_codes(
-    rows: Rows, names: Sequence[Hashable], ids: Sequence[Any] | None, remedy: str
+    rows: Rows,
+    names: Sequence[Hashable],
+    ids: Sequence[Any] | None,
+    remedy: Callable[[Sequence[Hashable]], str],
 ) -> None:
-    """Warns of whole numbers that count the rows, or of which each id has its own."""
+    """Warns of whole numbers that count the rows, or of which each id has its own.
+
+    `remedy` says how columns of these names are left out.
+    """
     count = sum(map(len, rows))
     known = None if ids is None or len(ids) != count else ids
     members = count if known is None else len({*known})
@@ -178,7 +184,7 @@ def warn_of_codes(
         if columns:
             shown = few_of([*map(repr, columns)])
             alone = "Rows are compared by nothing else: add columns."
-            advice = alone if len(columns) == len(names) else remedy
+            advice = alone if len(columns) == len(names) else remedy(columns)
             warn(f"it seems that column {shown} {suspicion}. {advice}")
 
 

@@ -45,9 +45,9 @@ def csv_options(options: Mapping[str, Any]) -> str:
     return shlex.quote(f"data.csv={_word(options)}")
 
 
-def left_out(name: str) -> str:
-    """Returns the setting that leaves a column out, as it is set in a shell."""
-    return shlex.quote(f"data.leave_out={_word([name])}")
+def left_out(*names: Any) -> str:
+    """Returns the setting that leaves columns out, as it is set in a shell."""
+    return shlex.quote(f"data.leave_out={_word([*names])}")
 
 
 def _word(value: Any) -> str:
@@ -290,7 +290,11 @@ def in_units(
     """
     rows, scaling = aljax.scale(dataset.slices, None, **options)
     ids = [member for slice_ids in dataset.ids for member in slice_ids.tolist()]
-    warn_of_codes(dataset.slices, names, ids, "Leave it out by data.leave_out=[NAME].")
+
+    def leaving(columns: Sequence[Any]) -> str:
+        return f"Leave it out by {left_out(*columns)}."
+
+    warn_of_codes(dataset.slices, names, ids, leaving)
 
     def place(t: int, row: int) -> str:
         return f"the row of {dataset.ids[t][row]} in {dataset.titles[t]}"
