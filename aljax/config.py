@@ -124,8 +124,8 @@ class GraphConfig(_Settings):
 
     Attributes:
         n_neighbors: How many neighbors a row is compared with, itself included
-            (per slice; whole, at least 2; a slice of fewer rows takes what it has).
-            Small values show detail, large ones the overall arrangement.
+            (per slice; whole, at least 2; in a slice of as many rows or fewer the rows
+            less 1).  Small values show detail, large ones the overall arrangement.
         metric: The distance between rows: euclidean, cosine, correlation, or any other
             name that pynndescent knows; or "precomputed": then a slice is its rows'
             distances, `(points, points)`, all of them or, as a sparse matrix, those
@@ -189,8 +189,9 @@ class LayoutConfig(_Settings):
             least 0, at most `spread`).
         spread: The scale of the map's membership curve (per slice; map units,
             above 0).
-        a, b: The membership curve itself, instead of `min_dist` and `spread` (per
-            slice; a 1e-36 to 1e36, b at least 0.5; both or neither).
+        a: The a of the map's membership curve 1 / (1 + a d^(2b)), instead of
+            `min_dist` and `spread` (per slice; 1e-36 to 1e36).
+        b: The b of the same (per slice; at least 0.5; with a, or None).
         n_epochs: Steps of the optimizer (whole; 0 returns the start).  None: 350,
             or 250 if the largest slice that may move has more than 20,000 points.
         learning_rate: Length of the first step, in map units for each coordinate; it

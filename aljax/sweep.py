@@ -167,7 +167,7 @@ def sweep(
     measure: Measure | None = None,
     progress: Progress | None = None,
 ) -> Sweep:
-    """Lay one problem out under many settings, by one program for each shape.
+    """Lays one problem out under many settings, by one program for each shape.
 
     Each row is what `fit` gives with its settings and its key: the same bits where
     one row runs at a time, else up to rounding, which a whole run amplifies (and the

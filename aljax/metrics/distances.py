@@ -65,7 +65,7 @@ def shepard(
         data: The rows.
         embedding: Their positions.
         correlation: "pearson" (linear), "spearman" (of ranks) or "kendall" (tau-b).
-        sample: Rows that stand for all where there are more (at least 3).
+        sample: Rows that stand for all where there are more (at least 3; 1,000).
         seed: Draws the sample.
         per_point: Return one value for each row, from its distances to the sample.
 
