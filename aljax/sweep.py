@@ -183,7 +183,8 @@ def sweep(
         chunk: Rows that run at once (at least 1); None for what was measured to be
             fastest: one on CPUs, elsewhere as many as the memory holds.
         measure: Returns the metrics of a row, by name, from its maps and what it began
-            with, a `Prepared` of its settings; None for `measure_row`.
+            with, a `Prepared` of its settings; None for the trustworthiness (15
+            neighbors) and the displacement of mates.
         progress: Called with each row's number as soon as it is finished.
 
     Raises:

@@ -73,8 +73,8 @@ def shepard(
         NaN where all distances are equal, in the data or in the map.
 
     Raises:
-        InputError: An unknown correlation, a sample too small, or not a position for
-            each row.
+        InputError: An unknown correlation, a sample too small, or rows without a
+            position.
 
     Source: Vernier et al. (2020), section 4, "Shepard diagram correlation"; tau-b:
         Kendall (1945), "The treatment of ties in ranking problems".
