@@ -26,7 +26,8 @@ def enable_compilation_cache(folder: str | os.PathLike[str] = FOLDER) -> Path:
     is deleted from the folder.
 
     Args:
-        folder: Where programs are kept (`~` is your home); it is made if need be.
+        folder: Where programs are kept, by default ~/.cache/aljax; it is made if need
+            be.
 
     Returns:
         The folder.

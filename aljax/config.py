@@ -124,8 +124,8 @@ class GraphConfig(_Settings):
 
     Attributes:
         n_neighbors: How many neighbors a row is compared with, itself included
-            (per slice; whole, at least 2; a slice of fewer rows takes what it has).
-            Small values show detail, large ones the overall arrangement.
+            (per slice; whole, at least 2; in a slice of as many rows or fewer the rows
+            less 1).  Small values show detail, large ones the overall arrangement.
         metric: The distance between rows: euclidean, cosine, correlation, or any other
             name that pynndescent knows; or "precomputed": then a slice is its rows'
             distances, `(points, points)`, all of them or, as a sparse matrix, those
@@ -135,18 +135,18 @@ class GraphConfig(_Settings):
             (per slice; at least 0, fractions interpolate).
         set_op_mix_ratio: 1 joins the two directions of an edge by fuzzy union, 0 by
             fuzzy intersection, values between mix them (per slice; 0 to 1).
-        knn_method: "exact"; "approximate", which finds most neighbors by a program on
-            the device (in metrics other than the three by pynndescent, with a
-            warning); "pynndescent"; or "auto": exact as long as that is cheap (of 784
-            columns about 40,000 rows in euclidean, cosine and correlation, about 3,000
-            in other metrics), else approximate.
+        knn_method: "exact", "approximate", "pynndescent" or "auto".  The second finds
+            most neighbors by a program on the device (in metrics other than euclidean,
+            cosine and correlation by pynndescent, with a warning); "auto" is exact as
+            long as that is cheap (of 784 columns about 40,000 rows in these three
+            metrics, about 3,000 in others), else approximate.
         disconnection_distance: Rows this far apart or farther are no neighbors (units
             of the metric, above 0).  None takes the metric's largest distance: 1 for
             jaccard, dice, hellinger, sokalsneath, russellrao, kulsinski, hamming and
             braycurtis, 2 for cosine, correlation and yule.
-        target_metric: How `y` is compared: "categorical" for classes, "ordinal" for
-            ranks, "count" for counts, "string" for texts, or the distance between
-            values (a metric, as above).
+        target_metric: How `y` is compared: "categorical" (classes), "ordinal" (ranks),
+            "count" (counts), "string" (texts) or a metric (the distance between values,
+            as above).
         target_metric_kwds: Keyword arguments for that metric.
         target_n_neighbors: How many values a value is compared with, itself included
             (whole, at least 2); -1 takes `n_neighbors`.
@@ -189,8 +189,10 @@ class LayoutConfig(_Settings):
             least 0, at most `spread`).
         spread: The scale of the map's membership curve (per slice; map units,
             above 0).
-        a, b: The membership curve itself, instead of `min_dist` and `spread` (per
-            slice; a 1e-36 to 1e36, b at least 0.5; both or neither).
+        a: With `b`, shapes the map's membership curve instead of `min_dist` and
+            `spread` (per slice; 1e-36 to 1e36).
+        b: With `a`, shapes that curve instead of `min_dist` and `spread` (per slice; at
+            least 0.5).
         n_epochs: Steps of the optimizer (whole; 0 returns the start).  None: 350,
             or 250 if the largest slice that may move has more than 20,000 points.
         learning_rate: Length of the first step, in map units for each coordinate; it
@@ -276,22 +278,23 @@ class AlignmentConfig(_Settings):
             0 lays the slices out independently).
         alignment_window_size: The farthest slice, before and after, in which a row
             has mates (slices; whole, at least 1).
-        alignment_strengths: How strongly a mate holds: "jaccard", by the overlap of
-            the two rows' neighborhoods, or "uniform", all alike.  Mates that come
+        alignment_strengths: How strongly a mate holds: "jaccard" (by the overlap of
+            the two rows' neighborhoods) or "uniform" (all alike).  Mates that come
             with weights of their own are held by those.
-        alignment_decay: How fast strengths fall along the window, as
-            exp(-alignment_decay (offset - 1)) (at least 0; 0 holds far mates as
-            strongly as near ones).
+        alignment_decay: How fast strengths fall along the window (at least 0; 0 holds
+            far mates as strongly as near ones).  A mate so many slices off has the
+            factor exp(-alignment_decay (offset - 1)).
         motion_fidelity: How far mates are asked to lie apart, in map units for every
             unit that they lie apart in the data (at least 0; the data's unit is a
             row's usual distance to its k-th neighbor).  0 pulls them together
             however far the data moved; above 0 all slices need the same columns.
-        frame: What holds maps that lie 10, 30, 90, ... slices apart: "population",
-            rows that are nearest in the data (all slices need the same columns);
-            "mates", nothing but mates within the window, as in version 0.1, so that
-            maps drift where all members change in one direction; "auto", the
-            population where slices have as many columns and mates are nearer to each
-            other in the data than to others.
+        frame: What holds maps that lie far apart: "population", "mates" or "auto".
+            The population are rows that are nearest in the data of slices 10, 30, 90,
+            ... apart (all slices need the same columns).  With "mates" nothing holds
+            them but mates within the window, as in version 0.1, so that maps drift
+            where all members change in one direction.  "auto" takes the population
+            where slices have as many columns and mates are nearer to each other in the
+            data than to others.
 
     Raises:
         InputError: A name, type or value is none of the above.

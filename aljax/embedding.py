@@ -140,6 +140,9 @@ class AlignedEmbedding(Record):
     def load(cls, path: str | os.PathLike[str]) -> "AlignedEmbedding":
         """Reads a model that `save` wrote, bit for bit.
 
+        Args:
+            path: The file, or the folder of a run, which has `maps.aljax`.
+
         Raises:
             InputError: There is no such file, or it is truncated, altered, of a newer
                 format or of parts that do not fit each other.

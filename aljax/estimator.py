@@ -47,7 +47,7 @@ class AlignedUMAP(Parameters):
         mappers_: For each slice a fitted `UMAP`, whose map is that of the sequence.
         n_models_: The number of slices.
         rad_orig_: For each slice its rows' local radii in the data (logarithms).
-        rad_emb_: Those in the map.
+        rad_emb_: For each slice its rows' local radii in the map.
         n_features_in_: Columns of the first slice.
         feature_names_in_: Their names, where it was a frame.
     """
@@ -84,8 +84,8 @@ class AlignedUMAP(Parameters):
                 polars frame, a SciPy sparse matrix, or (precomputed) distances.
             y: For each slice its rows' classes (-1 for unknown) or values, as
                 `target_metric` says, or None.
-            relations: The mates, as `aljax.fit` takes them: dicts, ids or pairs.  A
-                dict that is evidently reversed is turned, with a warning.
+            relations: The mates, as `aljax.fit` takes them.  A dict that is evidently
+                reversed is turned, with a warning.
 
         Raises:
             ValueError: As `aljax.fit` does.
@@ -129,7 +129,10 @@ class AlignedUMAP(Parameters):
         *,
         relations: Any = None,
     ) -> Any:
-        """Fits and returns maps; with `output_dens` `(maps, rad_orig_, rad_emb_)`."""
+        """Fits, and returns the maps.
+
+        With `output_dens` it returns `(maps, rad_orig_, rad_emb_)`.
+        """
         maps = self.fit(X, y, relations=relations).embeddings_
         return (maps, self.rad_orig_, self.rad_emb_) if self.output_dens else maps
 
@@ -149,9 +152,8 @@ class AlignedUMAP(Parameters):
         Args:
             X: The new slice's data, `(points, features)`.
             y: Its rows' classes or values, as in `fit`.
-            relations: A dict {row of the last slice: row of the new one}, the new
-                rows' ids, or pairs.  A dict that is evidently reversed is turned,
-                with a warning.
+            relations: The mates, as `aljax.update` takes them.  A dict that is
+                evidently reversed is turned, with a warning.
             move: How many of the last slices may move with the new one.
             keep: How many slices to keep, the new one included; None keeps all.
             precomputed_knn: Its rows' (indices, distances), or None.

@@ -95,8 +95,9 @@ def fit(
             slices a dict {row of slice t: row of slice t+1}; or for each slice its
             rows' ids, which relate equal ones in all slices within the window; or
             pairs of rows of any two slices, {(s, t): array (m, 2)} or, with weights of
-            at least 0, {(s, t): (array, weights)}.  A single slice needs none, and
-            `AnnData` have ids, their rows' names.
+            at least 0, {(s, t): (array, weights)}; or a `Coupling`; or "transport", to
+            find them in the data as `aljax.couple` does.  A single slice needs none,
+            and `AnnData` have ids, their rows' names.
         key: Decides the order of the points, the random part of the start and the
             pairs that repel: the same key gives the same maps.  It has to be given, as
             jax.random.key(0).
@@ -108,8 +109,8 @@ def fit(
             to start it from its mates; None alone starts as `layout.init` says.  Maps
             that are far too wide for a layout are brought to its scale.
         pinned: For each slice a mask `(points,)` of the rows that stay where `start`
-            puts them, to the last bit; None for none of a slice.  Their coordinates
-            may have any scale and origin, and are those of all maps then.
+            puts them, to the last bit, or None where all may move.  Their coordinates
+            may have any scale and origin, and those of all maps are then the same.
         point_weights: For each slice how strongly each row pulls at its mates
             (at least 0); None for 1.
         y: For each slice its rows' classes (-1 for unknown), or values where
@@ -119,26 +120,28 @@ def fit(
             (indices, distances), each `(points, neighbors)`, the row itself included,
             or a sparse matrix of distances.  The data stay at hand for new rows.
         scale: The columns' units: "standard" (mean 0, deviation 1), "robust" (median 0,
-            quartiles 1 apart), or those of a fitted scaler of scikit-learn; None leaves
-            them, and warns if a few decide alone, "none" does not warn.  The model
-            applies it to new rows, and answers in the units of the user.
-        scale_by: The rows that units are of: "all", or each "slice".
-        missing: "error", or "median", by which gaps are filled, of the same rows.
+            quartiles 1 apart), or those of a fitted `StandardScaler`, `RobustScaler` or
+            `MinMaxScaler`; "none" leaves them, and so does None, which warns if a few
+            columns decide alone.  The model applies it to new rows, and answers in the
+            units of the user.
+        scale_by: The rows that units and medians are measured on: "all", or those of
+            each "slice".
+        missing: "error", or "median", which fills a gap with its column's median.
         optimizer: The update rule, an optax transformation without a learning rate,
             such as `optax.scale_by_rms()`; None for Adam.  It is static: a new object
             compiles anew, so make it once.  A checkpoint does not know it.
         progress: Called about 20 times during the layout with the state so far, whose
             `unstack()` returns the maps as `fit` does: in the order of the rows; True
             shows a bar.
-        checkpoints: The folder in which the layout is kept while it runs, and gone on
-            from: see `aljax.Checkpoints`.
-        devices: The devices that the layout is spread over: their number (1 to those
-            that there are), a list of them, or a mesh with the axes `slices` and
+        checkpoints: Keeps the layout in a folder while it runs, so that a later call
+            can go on from there: see `aljax.Checkpoints`.
+        devices: The devices that the layout is spread over: their number (at most as
+            many as there are), a list of them, or a mesh with the axes `slices` and
             `points`; None for JAX's default device.  The slices are shared out first;
             devices that are left share a slice's points.  Rounding differs from one
             device's; for slices of very different sizes the pairs that repel differ
             from those of None, too.
-        **settings: Settings that belong into a config: an error says into which.
+        **settings: Settings that belong in a config: an error says in which.
 
     Returns:
         The maps, with all that led to them.
@@ -218,8 +221,8 @@ def prepare(
 ) -> Prepared:
     """Returns everything that `fit` makes before the first epoch.
 
-    Takes the arguments of `aljax.fit`, plus `visible`: a filter applied to the mates
-    before the start and the layout (used to hold mates out).
+    Takes the arguments of `aljax.fit` but `progress`, `checkpoints` and `devices`, and
+    `visible`, a function that returns the mates that the start and the layout see.
     """
     key = check_key(key)
     instance("graph", graph, GraphConfig, "aljax.GraphConfig(...)")

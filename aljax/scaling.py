@@ -113,15 +113,14 @@ def scale(
     by: str = "all",
     missing: str = "error",
 ) -> tuple[list[Any], Scaling | None]:
-    """Returns slices in common units, and how they came there, as `fit` makes them.
+    """Returns slices in common units, as `fit` makes them, and the units.
 
     Args:
         slices: For each slice its data, as `aljax.fit` takes them.
-        scale: "standard", "robust", a fitted transformer of scikit-learn, the
-            `Scaling` of another model, if its slices have the same units, or None to
-            fill gaps alone.
-        by: The rows that units and medians are of: "all", or each "slice".
-        missing: "error", or "median", which fills gaps.
+        scale: As `aljax.fit` takes it, or the `Scaling` of another model whose slices
+            all have the same units; None fills gaps alone.
+        by: As `scale_by` of `aljax.fit`.
+        missing: As in `aljax.fit`.
 
     Raises:
         InputError: As `aljax.fit` does.

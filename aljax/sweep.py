@@ -167,7 +167,7 @@ def sweep(
     measure: Measure | None = None,
     progress: Progress | None = None,
 ) -> Sweep:
-    """Lay one problem out under many settings, by one program for each shape.
+    """Lays one problem out under many settings, by one program for each shape.
 
     Each row is what `fit` gives with its settings and its key: the same bits where
     one row runs at a time, else up to rounding, which a whole run amplifies (and the
@@ -183,7 +183,8 @@ def sweep(
         chunk: Rows that run at once (at least 1); None for what was measured to be
             fastest: one on CPUs, elsewhere as many as the memory holds.
         measure: Returns the metrics of a row, by name, from its maps and what it began
-            with, a `Prepared` of its settings; None for `measure_row`.
+            with, a `Prepared` of its settings; None for the trustworthiness (15
+            neighbors) and the displacement of mates.
         progress: Called with each row's number as soon as it is finished.
 
     Raises:

@@ -73,7 +73,7 @@ class TableSlices(NamedTuple):
         slices: For each slice its values `(points, features)`, an array; if they are of
             a frame, it has the names of the columns as `columns`.
         ids: For each slice the ids of its rows, to be given as relations.
-        labels: The slices' labels, sorted.
+        labels: The slices' labels.
         rows: For each slice which rows of the table it holds.
     """
 
@@ -109,7 +109,8 @@ def slices_from_table(
             `fit(missing="median")` fills.
 
     Returns:
-        `slices` and `ids` for `fit`, with the slices' labels and rows.
+        `slices` and `ids` for `fit`, the slices' labels, and for each slice which rows
+        of the table it holds.
 
     Raises:
         InputError: Columns of different lengths, labels that are missing or cannot be

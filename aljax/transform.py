@@ -48,7 +48,7 @@ RIVALS = 500  # points that stand for all in the repulsion
 
 
 class Placement(eqx.Module):
-    """A placement says where new rows lie in a map, and how far from the rows it shows.
+    """A placement says where new rows lie in a map, and how far from its rows.
 
     Attributes:
         positions: Their places in the map, as `transform` returns them.
@@ -57,7 +57,7 @@ class Placement(eqx.Module):
             distance of those to their own nearest (about 1 within the data).  With
             precomputed distances the latter are the graph's local radii.
         inside: True where `distance` is at most `limit` and the nearest row is nearer
-            than `disconnection_distance`.  Where it is False, a guess.
+            than `disconnection_distance`; where it is False, the place is a guess.
         limit: The distance that 99 of 100 of the slice's own rows stay within.
     """
 
@@ -96,7 +96,7 @@ def place(
     Where it comes to lie depends on no other row of the call.
 
     Every row gets a place among those of its nearest rows, even one that is like none
-    of them: `inside` tells which are.
+    of them: there `inside` is False.
 
     Args:
         fitted: The maps, as `aljax.fit` returns them.

@@ -85,15 +85,16 @@ def update(
     """Returns the sequence with one more slice, aligned with those before.
 
     Rows of the new slice start at their mates; rows without any at the weighted mean
-    of their placed neighbors; groups that nothing leads to beside the frame.
+    of their placed neighbors; groups that nothing leads to beside the map.
 
     Args:
         fitted: The sequence so far; it is not changed.
         new_slice: The new data `(points, features)`, or its `KNN` or `FuzzyGraph`.
-        relations: Who is who, in the direction of `fit`: a dict {row of the last
-            slice: row of the new one}; or the new rows' ids, if `fit` was given ids;
-            or pairs {(s, t): array (m, 2)} with t the new slice's index; or
-            "transport", to find them in the data; None for the ids of an `AnnData`.
+        relations: The mates, in the direction of `fit`: a dict {row of the last slice:
+            row of the new one}; or the new rows' ids, if `fit` was given ids; or pairs
+            {(s, t): array (m, 2)} with t the new slice's index; or "transport", to find
+            them in the data; or a `Coupling` of all slices, the new one last; None for
+            the ids of an `AnnData`.
         key: Decides what is left to chance: the same key gives the same map.
         move: How many of the last slices, at most, may move with the new one (0 leaves
             all as they are, to the last bit).
@@ -102,13 +103,13 @@ def update(
         settings: The new slice's own settings, by the names of the per-slice
             settings of `GraphConfig` and `LayoutConfig`; the last slice's hold for
             the rest.
-        slice_label: What the new slice is called, where the others have labels.
+        slice_label: The new slice's label; None for its index.
         y: The new rows' classes or values, as `fit` takes them, or None.
         precomputed_knn: The new rows' neighbors, as `fit` takes them, or None.
         optimizer: The update rule, as `fit` takes it.
         progress: Called about 20 times during the layout with the state so far, whose
             `unstack()` returns all maps as `update` does; True shows a bar.
-        **extra: Settings that belong into `settings`: an error says so.
+        **extra: Settings that belong in `settings`: an error says so.
 
     Returns:
         A new `AlignedEmbedding`, with the new slice last.

@@ -72,8 +72,7 @@ class RunSettings:
         checkpoint_seconds: Seconds between two checkpoints of the layout, or None.
         devices: Devices that share a fit; None for JAX's default device.
         distributed: Shares the fit with other processes, each on all of its devices.
-        coordinator: Address of the first process, as in "10.0.0.1:9876"; None where
-            the cluster says so.
+        coordinator: HOST:PORT of the first process; None where the cluster says so.
         processes: Number of processes; None likewise.
         process_id: This process, from 0; None likewise.
         timeout: Seconds that processes wait for each other: to meet, and for a sign of

@@ -403,6 +403,9 @@ def test_help_explains_every_setting_on_two_screens(capsys):
     assert "digits_sequence " in out
     assert re.search(r"data.relations=null +A JSON list", out)
     assert re.search(r"motion=false +Draws how members move", out)
+    for last in ('or "uniform"', '"mates" or "auto"', '"pynndescent" or "auto"'):
+        assert f"{last}\n" in out  # all values that a setting takes
+    assert "exp(" not in out  # whose argument would be cut
     for section in composition.SECTIONS.values():
         for field in dataclasses.fields(section):
             assert re.search(rf"\.{field.name}=\S+ +\S", out), field.name

@@ -47,8 +47,8 @@ def explain(
         maps: The maps, as `aljax.fit` returns them, or an estimator.
         members: An id, or a list of ids; without ids in the maps rows of slice t.
         between: The slices t and u, or their labels.
-        at: Instead of them a slice, in which contributions are to the members' places:
-            the way from where a row like the slice's mean would lie.
+        at: A slice, instead of `between`: contributions are then to the members' places
+            in it, from where a row like the slice's mean would lie.
         columns: The names of the columns; None for the model's own, or their numbers.
 
     Returns:

@@ -26,15 +26,16 @@ class Contributions(eqx.Module):
         values: How far each column moved each member (map units).
         start: The members' places before: in the map of slice t, or where a row would
             lie that is the mean of the slice.
-        end: And after.
-        others: How far they would have moved with the same data, for the others did.
+        end: The members' places after, in the map of slice u.
+        others: How far they would have moved with their own data unchanged, because the
+            others moved.
         lists: How much of the sum over columns came from rows that entered or left
             lists of neighbors.
         leaps: How much of that sum no derivative saw: members leap where the loss has
             several minima.  It is shared out by how much each column changed the loss
             at the end of the way, less that at its start.
-        unexplained: What is left: of leaps whose shares would cancel out.
-        title: The slices.
+        unexplained: The part of the leaps whose shares would cancel out.
+        title: The names of the slices.
     """
 
     members: tuple[Any, ...] = eqx.field(static=True)

@@ -110,7 +110,7 @@ def fit(
             from, by any number of processes; those of other processes are not used.
 
     Returns:
-        This process's slices: their maps, graphs, data, and the mates among them.
+        The maps, graphs and data of this process's slices, and the mates among them.
 
     Raises:
         InputError: As `aljax.fit` does; or what needs all slices in one process; or

@@ -21,9 +21,9 @@ SMALL = (64, 256, 512)  # capacities: fewer than for larger slices, whose work c
 class KNN(eqx.Module):
     """Each row's nearest neighbors, nearest first and the row itself in column 0.
 
-    An entry that is not a neighbor (padding, a repeated row, a missing value)
-    is the row's own index again, with distance 0: entries of that kind beyond
-    column 0 weigh nothing in the graph.
+    `indices` and `distances` are `(neighbors, points)`.  An entry that is not a
+    neighbor (padding, a repeated row, a missing value) is the row's own index again,
+    with distance 0: entries of that kind beyond column 0 weigh nothing in the graph.
     """
 
     indices: Int[Array, "neighbors points"]

@@ -59,7 +59,7 @@ class Reconstruction(eqx.Module):
         distance: How far the nearest map points lie, in units of the spacing that
             the neighbors have among themselves (about 1 within the data).
         inside: True where neighbors surround the position (no half-space holds them
-            all) and `distance` is at most 3.  Where it is False, a guess.
+            all) and `distance` is at most 3; where it is False, the data are a guess.
         columns: The names of the data's columns, if they came with names.
     """
 
@@ -105,18 +105,18 @@ def inverse_transform(
 ) -> Reconstruction:
     """Returns data for positions in a map, as weighted sums of the rows around them.
 
-    Differentiable with respect to queries, embedding and data (which neighbors
-    there are is fixed), and continuous where neighbors change.  Outside of the map
+    They are differentiable with respect to queries, embedding and data (with neighbors
+    held), and continuous where neighbors change.  Outside of the map
     the rule is the same: the nearest neighbors, weighted by how much nearer they
     are than the next; "linear" levels off there.
 
     Args:
-        queries: Positions `(queries, components)`, finite; may be none.
+        queries: Positions `(queries, components)`, finite; there may be none.
         embedding: The map `(points, components)`, finite.
         data: The rows that were mapped, `(points, features)`, dense.  A JAX array
             spares a copy at every call.
-        a: Of the map's membership curve; None for that of `min_dist=0.1`.
-        b: Of the same.
+        a: The a of the map's membership curve; None for that of `min_dist=0.1`.
+        b: The b of the same.
         config: How positions become data.
         **settings: Settings of `InverseConfig` by name: `method`, `n_neighbors`,
             `bounds`, `metric`.
@@ -254,8 +254,8 @@ def gradient_map(
         data: The rows that were mapped, `(points, features)`.
         resolution: Grid positions along each component (at least 2; not more than a
             million in all).
-        a: Of the map's membership curve, as in `inverse_transform`.
-        b: Of the same.
+        a: The a of the map's membership curve, as in `inverse_transform`.
+        b: The b of the same.
         config: How positions become data; `bounds` play no part.
         **settings: Settings of `InverseConfig` by name.
 

@@ -147,9 +147,9 @@ def solve_layout(
 ) -> Solution:
     """Lays a problem out so that the maps can be differentiated.
 
-    With respect to the settings, the graphs' weights and degrees, the mates' strengths
-    and, through the graph, the data; unrolled to the start, too.  (Strengths contain a
-    Jaccard factor that is piecewise constant: no derivative goes through it.)
+    They have derivatives by the settings, the graphs' weights and degrees, the mates'
+    strengths and, through the graph, the data; unrolled by the start, too.  (Strengths
+    contain a Jaccard factor that is piecewise constant: no derivative goes through it.)
 
     Args:
         problem: The graphs and mates.

@@ -81,7 +81,7 @@ def log_p(
     b: Float[Array, "..."],
     softening: float = TINY,
 ) -> Float[Array, "..."]:
-    """Log p, p = a (squared + softening)^b: p itself can exceed single precision.
+    """Returns log p, p = a (squared + softening)^b, which can exceed single precision.
 
     log(1 + p) is then softplus(log p), and the membership 1 / (1 + p) is
     sigmoid(-log p).

@@ -315,7 +315,7 @@ def run_together(
     n_shifts: int,
     size: int,
 ) -> list[LayoutState]:
-    """Lay several rows out at once, each to its last epoch.
+    """Lays several rows out at once, each to its last epoch.
 
     Args:
         problems: The graphs and mates of each row, of the same shapes.

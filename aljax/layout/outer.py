@@ -43,10 +43,11 @@ class Hypergradient(eqx.Module):
         value: The outer loss.
         gradient: A tree as `of`.
         solution: The layout.
-        curvature: The lowest that the adjoint's conjugate gradients met (loss per
-            square map unit); NaN where the epochs were unrolled.
-        residual: Of the adjoint's linear system, by its right-hand side.
-        products: With the second derivative, for the adjoint.
+        curvature: The lowest curvature that the adjoint's conjugate gradients met (loss
+            per square map unit); NaN where the epochs were unrolled.
+        residual: The residual of the adjoint's linear system, by its right-hand side;
+            NaN where the epochs were unrolled.
+        products: How many products with the second derivative the adjoint took.
     """
 
     value: Float[Array, ""]

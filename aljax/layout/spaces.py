@@ -87,7 +87,7 @@ def mahalanobis(x: Points, y: Points, vinv: Any) -> Lengths:
 
 
 def direction(x: Points) -> Lifted:
-    """X / |x|."""
+    """Returns x / |x|."""
     return x / _root(jnp.sum(x**2, axis=0))
 
 
@@ -102,12 +102,12 @@ def cosine(x: Points, y: Points) -> Lengths:
 
 
 def canberra(x: Points, y: Points) -> Lengths:
-    """Sum |x - y| / (|x| + |y|)."""
+    """Returns sum |x - y| / (|x| + |y|)."""
     return jnp.sum(jnp.abs(x - y) / _above(jnp.abs(x) + jnp.abs(y)), axis=0)
 
 
 def braycurtis(x: Points, y: Points) -> Lengths:
-    """Sum |x - y| / sum |x + y|."""
+    """Returns sum |x - y| / sum |x + y|."""
     total = _above(jnp.sum(jnp.abs(x + y), axis=0))
     return jnp.sum(jnp.abs(x - y), axis=0) / total
 
@@ -153,7 +153,7 @@ def diagonal_gaussian_energy(x: Points, y: Points) -> Lengths:
 
 
 def gaussian_energy(x: Points, y: Points) -> Lengths:
-    """M V^-1 m + log |V| + log 2 pi: means m apart, covariances that add up to V."""
+    """Returns m V^-1 m + log |V| + log 2 pi: means m apart, V summed covariances."""
     (m, n), (first, mixed, second) = x[:2] - y[:2], x[2:] + y[2:]
     size = _above(first * second - mixed**2)
     turned = second * m**2 - 2 * mixed * m * n + first * n**2

@@ -58,7 +58,7 @@ def density_preservation(
         NaN where all radii are equal, in the data or in the map.
 
     Raises:
-        InputError: As `local_radii`, or not a position for each row.
+        InputError: As `local_radii`, or rows without a position.
 
     Source: as `local_radii`; densMAP's authors measure it so.
     """

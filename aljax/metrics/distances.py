@@ -65,7 +65,7 @@ def shepard(
         data: The rows.
         embedding: Their positions.
         correlation: "pearson" (linear), "spearman" (of ranks) or "kendall" (tau-b).
-        sample: Rows that stand for all where there are more (at least 3).
+        sample: Rows that stand for all where there are more (at least 3; 1,000).
         seed: Draws the sample.
         per_point: Return one value for each row, from its distances to the sample.
 
@@ -73,8 +73,8 @@ def shepard(
         NaN where all distances are equal, in the data or in the map.
 
     Raises:
-        InputError: An unknown correlation, a sample too small, or not a position for
-            each row.
+        InputError: An unknown correlation, a sample too small, or rows without a
+            position.
 
     Source: Vernier et al. (2020), section 4, "Shepard diagram correlation"; tau-b:
         Kendall (1945), "The treatment of ties in ranking problems".

@@ -31,7 +31,7 @@ def frame_displacement(
         per_point: Return one value for each row, whose median is the measure.
 
     Returns:
-        At least 0, and best so; about 1.3 for maps that have nothing to do with each
+        At least 0, and best so; about 1.25 for maps that have nothing to do with each
         other; NaN if no slices are so far apart.
 
     Raises:

@@ -49,7 +49,7 @@ def trustworthiness(
         per_point: Return one value for each of the rows, whose mean is the measure.
 
     Raises:
-        InputError: `n_neighbors` or `rows` out of range, or not a position a row.
+        InputError: `n_neighbors` or `rows` out of range, or rows without a position.
 
     Source: Venna & Kaski (2001), "Neighborhood preservation in nonlinear projection
         methods"; equal to scikit-learn's where no distances tie.
@@ -223,7 +223,7 @@ def bootstrap_interval(
             ends are NaN.
         level: The share of resampled means inside (above 0, below 1).
         draws: Samples with replacement (at least 1).
-        seed: Of the draws.
+        seed: Seeds the draws.
 
     Raises:
         InputError: `level`, `draws` or a value out of range.

@@ -1,6 +1,6 @@
 """Measures of how far, and how truthfully, members move from map to map.
 
-displacement = mean_mates |y_i(t) - y_i'(t+1)| / median_points |y - center(t)|
+    displacement = mean_mates |y_i(t) - y_i'(t+1)| / median_points |y - center(t)|
 
 Mates of consecutive slices count, slice by slice and in the order of the relations;
 that is also the order of the values that `per_point` returns.

@@ -1,7 +1,7 @@
 """Moves that are real: how much farther members go than if their data stood still.
 
-W = |y(t+1) - y(t)| free - |y(t+1) - y(t)| held,    called where W >= T,
-T = the least T with (1 + #{W <= -T}) / #{W >= T} <= q
+    W = |y(t+1) - y(t)| free - |y(t+1) - y(t)| held,    called where W >= T,
+    T = the least T with (1 + #{W <= -T}) / #{W >= T} <= q
 
 Members that stand still are dragged by those that move, alike under every key, so the
 null is made, not assumed: each step is held still once, its data replaced by those

@@ -64,7 +64,7 @@ def explore(
         path: Ends on .html.  Folders that are missing are made.
         labels: For each slice its rows' classes.
         values: For each slice its rows' values.
-        color: Of all points; with `labels` as in `slices`.
+        color: As in `slices`.
         cmap: The color map of all values; None for viridis.
         ids: Shown and searched for, as in `trajectories`.
         columns: More to show and to color by, by name; floats, and whole numbers of

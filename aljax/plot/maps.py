@@ -46,8 +46,8 @@ def points(
             of more than two components the first two are drawn.
         labels: Each row's class.
         values: Each row's value, instead.
-        color: Of all points; with `labels` a color of matplotlib for each class, by
-            class, as {"a": "tab:red"}, or in the order of the classes.
+        color: One color for all points; with `labels` a color of matplotlib for each
+            class, as {"a": "tab:red"} or in the order of the classes.
         cmap: The color map of `values`, as "magma"; None for viridis.
         slice: Which map of a sequence: its label, or its number, counted from the end
             where negative.
@@ -98,8 +98,8 @@ def slices(
         labels: For each slice its rows' classes, which decide their colors.  Up to 10
             are named in the maps, up to 40 in the legend.
         values: For each slice its rows' values, instead.
-        color: Of all points; with `labels` a color of matplotlib for each class, by
-            class, as {"a": "tab:red"}, or in the order of the classes.
+        color: One color for all points; with `labels` a color of matplotlib for each
+            class, as {"a": "tab:red"} or in the order of the classes.
         cmap: The color map of `values`, as "magma"; None for viridis.
         ax: Where to draw, one for each map; None makes a figure.
         titles: One for each slice; None for the slices' labels or numbers.

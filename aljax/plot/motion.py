@@ -105,10 +105,10 @@ def loss(
     """Draws the loss's terms and their total, summed over slices, as far as recorded.
 
     Args:
-        model: A fitted estimator, an `AlignedEmbedding`, or its `history`, of which
-            1,000 epochs or fewer are taken for granted.
+        model: A fitted estimator, an `AlignedEmbedding`, or its `history`, which is
+            drawn as that of a layout of at most 1,000 epochs.
         heading: The title.
-        color: Of all lines; or a color for each, by name or in order.
+        color: One color for all lines; or one for each, by name or in order.
         ax: Where to draw; None makes a figure.
 
     Raises:
