@@ -235,8 +235,8 @@ def read(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
         fields = dict(tree["fields"])
         held = fields.pop("estimator", tree["class"])  # as version 1 has it
         if held != kind:
-            got, remedy = f"is {path}, which holds a {held}", f"Use `{held}.load`."
-            raise FileError("path", got, f"a {kind}", remedy)
+            got, remedy = f"is {path}, a file of {held}", f"Use `{held}.load`."
+            raise FileError("path", got, f"a file of {kind}", remedy)
         return {name: _decode(part, arrays) for name, part in fields.items()}
     except FileError:
         raise

@@ -279,7 +279,7 @@ def test_a_crash_leaves_the_old_file_and_nothing_else(fitted, saved, monkeypatch
         ("nothing", "where no file can be read", "that `save` wrote"),
         (".", "where no file can be read", "that `save` wrote"),
         ("text", "is not a file of aljax", "that `save` wrote"),
-        ("list", "holds a list", "a AlignedEmbedding"),
+        ("list", "a file of list", "a file of AlignedEmbedding"),
     ],
 )
 def test_a_file_that_is_something_else_is_refused(name, got, expected, tmp_path):
