@@ -259,8 +259,9 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
             raise InputError("embedding_", got, f"numbers {expected}", remedy)
         if kind_of_row is not None:
             positions = positions[np.unique(kind_of_row, return_index=True)[1]]
-        if not np.array_equal(positions, self.maps_.maps[0]):
-            self.maps_ = replace(self.maps_, maps=[positions])
+        if not np.array_equal(positions, rows):
+            dtype = np.result_type(positions, rows)  # of floats, as maps are
+            self.maps_ = replace(self.maps_, maps=[positions.astype(dtype)])
         return self.maps_
 
     @property

@@ -178,7 +178,8 @@ class Parameters(BaseEstimator):
         """
         check_is_fitted(self)
         fitted: Any = self
-        maps: AlignedEmbedding = fitted.maps_
+        laid_out = hasattr(self, "embedding_")  # where others may have been assigned
+        maps: AlignedEmbedding = fitted._placed() if laid_out else fitted.maps_
         parameters = self.get_params(deep=False)
         parameters["precomputed_knn"] = _without_index(parameters["precomputed_knn"])
         if not isinstance(parameters.get("scale"), str | None):

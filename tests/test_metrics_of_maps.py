@@ -93,6 +93,16 @@ def test_neighborhoods_equal_slow_loops_row_by_row(name, rows, data, embedding):
     np.testing.assert_allclose(mean, np.mean(expected), rtol=1e-6)
 
 
+@pytest.mark.parametrize("name", NEIGHBORHOOD)
+def test_of_neighbors_that_are_equally_far_the_earlier_row_is_nearer(name):
+    rng = np.random.default_rng(7)
+    data = np.round(rng.normal(size=(POINTS, 6)))
+    embedding = np.round(3 * rng.normal(size=(POINTS, 2)))
+    found = measure_of(name)(data, embedding, n_neighbors=K, per_point=True)
+    expected = [slow(name, data, embedding, i, K) for i in range(POINTS)]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
 @pytest.mark.parametrize("name", DISTANCE)
 def test_distances_equal_slow_loops(name, data, embedding):
     measure = measure_of(name)

@@ -57,10 +57,14 @@ def test_positions_given_to_a_model_of_repeated_rows_are_taken(fitted):
     np.testing.assert_allclose(start.embedding_, model.embedding_, atol=1e-3)
 
 
-def test_a_file_keeps_which_rows_repeat(fitted, tmp_path):
-    fitted.save(tmp_path / "it")
+@pytest.mark.parametrize("pixels", [False, True])
+def test_a_file_keeps_which_rows_repeat_and_positions_given(fitted, pixels, tmp_path):
+    model = pickle.loads(pickle.dumps(fitted))
+    if pixels:
+        model.embedding_ = (100 * fitted.embedding_).astype(int)
+    model.save(tmp_path / "it")
     loaded = aljax.UMAP.load(tmp_path / "it")
-    np.testing.assert_array_equal(loaded.embedding_, fitted.embedding_)
+    np.testing.assert_array_equal(loaded.embedding_, model.embedding_)
 
 
 @pytest.mark.parametrize("y", [[*range(len(DATA))], np.arange(len(DATA))])

@@ -169,8 +169,13 @@ def _in_tiles(
 
 
 def _scaled(positions: np.ndarray) -> np.ndarray:
-    """Around 0 and of size 1, to a power of two: squares then fit single precision."""
-    centered = positions - center_of(positions, positions.mean(axis=0))
+    """Around 0 and of size 1, to a power of two: squares then fit single precision.
+
+    The center is a value of each column: whole numbers stay so, and their ties exact.
+    """
+    center = center_of(positions, positions.mean(axis=0))
+    nearest = np.abs(positions - center).argmin(axis=0)
+    centered = positions - positions[nearest, np.arange(len(center))]
     return np.ldexp(centered, -np.frexp(np.abs(centered).max())[1])
 
 
