@@ -11,14 +11,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import make_data, make_graphs, make_relations
+from helpers import NEIGHBORS, make_data, make_graphs, make_relations
 from test_sharding import HERE
 
+import aljax.distributed
 from aljax import load
-from aljax.config import AlignmentConfig
+from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
 from aljax.distributed import ties
 from aljax.distributed.exchange import Spread
 from aljax.errors import InputError
@@ -383,6 +385,22 @@ def test_other_processes_columns_have_to_be_as_many(monkeypatch):
     spread = Spread(range(4), 4, [*SIZES])
     with pytest.raises(InputError, match=r"`motion_fidelity` .* 4, 3 columns"):
         ties.moves_of({}, data, graphs, spread, range(0))
+
+
+def test_slices_without_mates_or_rows_start_as_in_fit():
+    data = make_data((41, 0, 45, 43))
+    ids = [[f"{t}-{row}" for row in range(len(x))] for t, x in enumerate(data)]
+    options = {
+        "key": jax.random.key(0),
+        "graph": GraphConfig(n_neighbors=NEIGHBORS),
+        "layout": LayoutConfig(n_epochs=0),
+    }
+    with pytest.warns(UserWarning, match=r"slice 2 has no mates .* other slice\):"):
+        shared = aljax.distributed.fit(data, ids, n_slices=len(data), **options)
+    with pytest.warns(UserWarning, match=r"slice 2 has no mates .* other slice\):"):
+        alone = aljax.fit(data, ids, **options)
+    for ours, its in zip(shared.maps, alone.maps, strict=True):
+        np.testing.assert_allclose(ours, its, atol=1e-5)
 
 
 @pytest.mark.parametrize("ids", [list, np.array])

@@ -205,12 +205,12 @@ def fit(
             layout.init if start is None else start,
             (fuzzy.to_sparse() for fuzzy in graphs),
             dense,
-            ties.within,
+            ties.pulling,
             n_components=layout.n_components,
             seed=start_seed,
             before=spread.sizes[: here.start],
         )
-        maps = one_frame(maps, ties.related, spread) if start is None else maps
+        maps = one_frame(maps, ties.pulling, spread) if start is None else maps
     with timed("stack", seconds):
         problem = stack(
             graphs,

@@ -117,7 +117,8 @@ def tie(
     within = {(t, o): mates for (t, o), mates in related.items() if t + o < len(local)}
     held = anchors_of(within, dense, graphs, spread, frame)
     pulling = linked(with_anchors(related, held or {}))
-    warn_alone(within, held or {}, names[: len(local)])
+    told = [name * bool(spread.sizes[t]) for t, name in zip(local, names, strict=False)]
+    warn_alone(within, held or {}, told)
     offsets = {*range(1, window + 1)}
     offsets |= set() if held is None else {*far_lags(count)}
     if alignment.motion_fidelity > 0:
@@ -231,11 +232,11 @@ def anchors_of(
     Raises:
         InputError: `frame` is "population", and slices have other columns.
     """
-    first = spread.local.start
+    first, sizes = spread.local.start, spread.sizes
     pairs = [
         (t - first, lag)
         for t, lag in pairs_to_hold(spread.n_slices)
-        if t in spread.local
+        if t in spread.local and sizes[t] and sizes[t + lag]
     ]
     shares = nearer(data, relations)
     mean = np.array([np.sum(shares), len(shares), len(pairs)])
@@ -248,14 +249,12 @@ def anchors_of(
     if not pairs_in_all or frame == "mates" or (frame == "auto" and not agreed):
         return None
     marks = [landmarks(np.asarray(x), g) for x, g in zip(data, graphs, strict=True)]
-    marked = spread._replace(sizes=[min(size, LANDMARKS) for size in spread.sizes])
+    marked = spread._replace(sizes=[min(size, LANDMARKS) for size in sizes])
     fields = zip(*[mark[:3] for mark in marks], strict=True)
     fields_of_all = [rows_of_all(field, marked) for field in fields]
     marks_of_all = [
-        Landmarks(rows.astype(int), positions, reach, size / len(rows))
-        for size, rows, positions, reach in zip(
-            spread.sizes, *fields_of_all, strict=True
-        )
+        Landmarks(rows.astype(int), positions, reach, size / max(1, len(rows)))
+        for size, rows, positions, reach in zip(sizes, *fields_of_all, strict=True)
     ]
     with threadpool_limits(1):  # as in one process
         return {

@@ -190,7 +190,7 @@ def landmarks(data: np.ndarray, graph: FuzzyGraph) -> Landmarks:
     size, count = len(data), min(len(data), LANDMARKS)
     rows = np.sort(np.random.default_rng(size).choice(size, count, replace=False))
     reach = reaches(data, graph, rows)
-    return Landmarks(rows, data[rows].astype(float), reach, size / count)
+    return Landmarks(rows, data[rows].astype(float), reach, size / max(1, count))
 
 
 def anchors(earlier: Landmarks, later: Landmarks) -> Mates:
