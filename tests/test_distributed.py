@@ -8,6 +8,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +18,20 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers import NEIGHBORS, make_data, make_graphs, make_relations
+from scipy.sparse import csr_matrix
 from test_sharding import HERE
 
 import aljax.distributed
 from aljax import load
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
 from aljax.distributed import ties
+from aljax.distributed.agreement import Agreement
 from aljax.distributed.exchange import Spread
 from aljax.errors import InputError
 from aljax.layout.sharding import VIRTUAL
 from experiments.run import main
 
+MOTION = "motion_fidelity"
 PATIENCE = 240  # seconds until a process counts as hanging
 SIZES = (41, 48, 45, 43)
 RUN = [
@@ -401,6 +406,38 @@ def test_slices_without_mates_or_rows_start_as_in_fit():
         alone = aljax.fit(data, ids, **options)
     for ours, its in zip(shared.maps, alone.maps, strict=True):
         np.testing.assert_allclose(ours, its, atol=1e-5)
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+@pytest.mark.parametrize(
+    ("read", "settings", "name"),
+    [
+        (csr_matrix, {"alignment": AlignmentConfig(motion_fidelity=1)}, MOTION),
+        (csr_matrix, {"layout": LayoutConfig(n_epochs=0, init="pca")}, "init"),
+        (None, {"layout": LayoutConfig(n_epochs=0, densmap=True)}, "slices[3]"),
+    ],
+)
+def test_what_is_refused_in_one_process_is_told_to_all(
+    read, settings, name, monkeypatch
+):
+    told = []
+
+    @contextmanager
+    def together(*_):
+        try:
+            yield
+        except InputError as error:
+            told.append(error.name)
+            raise
+
+    monkeypatch.setattr(Agreement, "together", together)
+    data, graphs = make_data(SIZES), make_graphs(SIZES)
+    last = read(data[3]) if read else replace(graphs[3], radii=None)
+    options = {"key": jax.random.key(0), "graph": GraphConfig(n_neighbors=NEIGHBORS)}
+    ids = [range(size) for size in SIZES]
+    with pytest.raises(InputError):
+        aljax.distributed.fit([*data[:3], last], ids, n_slices=4, **options, **settings)
+    assert told == [name]
 
 
 @pytest.mark.parametrize("ids", [list, np.array])

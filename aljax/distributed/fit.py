@@ -34,7 +34,7 @@ from aljax.distributed.exchange import (
     starts_of_all,
 )
 from aljax.distributed.keeping import SharedCheckpoints, show
-from aljax.distributed.ties import Ties, tie
+from aljax.distributed.ties import Ties, counted_from, tie
 from aljax.embedding import AlignedEmbedding
 from aljax.errors import InputError
 from aljax.fit import Prepared, lay_out, read_start
@@ -201,17 +201,18 @@ def fit(
             begin = starts_of_all(begin, spread, graphs, mates, **seeded)
         start = begin[slices_here]
     with timed("start", seconds):
-        maps = initial_maps(
-            layout.init if start is None else start,
-            (fuzzy.to_sparse() for fuzzy in graphs),
-            dense,
-            ties.pulling,
-            n_components=layout.n_components,
-            seed=start_seed,
-            before=spread.sizes[: here.start],
-        )
+        with agreement.together("start"), counted_from(here.start):
+            maps = initial_maps(
+                layout.init if start is None else start,
+                (fuzzy.to_sparse() for fuzzy in graphs),
+                dense,
+                ties.pulling,
+                n_components=layout.n_components,
+                seed=start_seed,
+                before=spread.sizes[: here.start],
+            )
         maps = one_frame(maps, ties.pulling, spread) if start is None else maps
-    with timed("stack", seconds):
+    with timed("stack", seconds), agreement.together("stack"):
         problem = stack(
             graphs,
             ties.pulling,
@@ -229,7 +230,7 @@ def fit(
         stacked = stack_maps(maps, problem)
         ends = {"n_epochs": epochs(layout, spread.sizes), "terms": terms_in(params)}
         state = init(stacked, **ends)
-        widths = greatest(widths_of(problem) | {"slices": room})
+    widths = greatest(widths_of(problem) | {"slices": room})
     prepared = Prepared(
         problem=problem,
         params=params,

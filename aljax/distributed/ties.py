@@ -3,7 +3,8 @@
 Every process has to call these at the same places of its program.
 """
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -102,18 +103,21 @@ def tie(
     window = window_of(relations, alignment, count)
     in_reach = range(local.start, min(local.stop + window, count))
     ahead = graphs_ahead(graphs, spread, in_reach[len(local) :])
-    with agreement.together("relations"):
-        links = own_links(relations, in_reach, spread, dense, alignment)
     names = [slice_name(t, slice_labels) for t in in_reach]
     dicts = names_of_dicts(relations).items()
-    related = relate(
-        links,
-        [*graphs, *ahead],
-        alignment_strengths=alignment.alignment_strengths,
-        alignment_decay=alignment.alignment_decay,
-        names=names,
-        dicts={t - local.start: name for t, name in dicts if t in in_reach},
-    )
+    with agreement.together("relations"):
+        with counted_from(local.start):
+            links = own_links(relations, in_reach, spread, dense, alignment)
+            if alignment.motion_fidelity > 0:
+                check_comparable(dense)
+        related = relate(
+            links,
+            [*graphs, *ahead],
+            alignment_strengths=alignment.alignment_strengths,
+            alignment_decay=alignment.alignment_decay,
+            names=names,
+            dicts={t - local.start: name for t, name in dicts if t in in_reach},
+        )
     within = {(t, o): mates for (t, o), mates in related.items() if t + o < len(local)}
     held = anchors_of(within, dense, graphs, spread, frame)
     pulling = linked(with_anchors(related, held or {}))
@@ -178,12 +182,18 @@ def own_links(
     held = [*data, *[None] * (len(in_reach) - len(local))]
     slices = slices_of(spread.sizes[first : in_reach.stop], held)
     window = alignment.alignment_window_size
+    links = read_relations(in_share, slices, alignment_window_size=window)
+    return {(t, o): link for (t, o), link in links.items() if t < len(local)}
+
+
+@contextmanager
+def counted_from(first: int) -> Iterator[None]:
+    """Lets errors say which slice the numbers of this process's are counted from."""
     try:
-        links = read_relations(in_share, slices, alignment_window_size=window)
+        yield
     except InputError as error:
         remedy = f"{error.remedy} Slices are counted from {first}.".lstrip()
         raise InputError(error.name, error.got, error.expected, remedy) from error
-    return {(t, o): link for (t, o), link in links.items() if t < len(local)}
 
 
 def moves_of(
@@ -196,9 +206,8 @@ def moves_of(
     """Returns this process's mates with their moves, in the unit of all slices.
 
     Raises:
-        ValueError: As `check_comparable`, also of other processes' columns.
+        InputError: Processes have other columns.
     """
-    check_comparable(data)
     local = [np.asarray(rows, dtype=float).T for rows in data]
     columns = from_all(np.array([len(local[0])], np.int64)).ravel()
     if len({*columns.tolist()}) > 1:
