@@ -29,6 +29,8 @@ from aljax.distributed.agreement import Agreement
 from aljax.distributed.exchange import Spread
 from aljax.errors import InputError
 from aljax.layout.sharding import VIRTUAL
+from aljax.relations.anchors import nearer
+from aljax.relations.mates import Mates
 from experiments.run import main
 
 MOTION = "motion_fidelity"
@@ -438,6 +440,21 @@ def test_what_is_refused_in_one_process_is_told_to_all(
     with pytest.raises(InputError):
         aljax.distributed.fit([*data[:3], last], ids, n_slices=4, **options, **settings)
     assert told == [name]
+
+
+def test_mates_in_the_next_process_are_compared_as_in_one(monkeypatch):
+    before, after = data = [make_data((300, 300))[t][:, :: 1 - 2 * t] for t in (0, 1)]
+    mates = {(0, 1): Mates(np.arange(300), np.arange(300)[::-1])}
+    asked = []
+
+    def from_ahead(rows, _):
+        asked.append(rows)
+        return np.full_like(rows, -1) if len(asked) == 1 else after[asked[0]]
+
+    monkeypatch.setattr(ties, "from_ahead", from_ahead)
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    ours = ties.with_next([before], mates, Spread(range(1), 1, [300, 300]))
+    assert nearer(ours, mates) == nearer(data, mates)
 
 
 @pytest.mark.parametrize("ids", [list, np.array])

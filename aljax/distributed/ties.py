@@ -7,22 +7,25 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from aljax.config import AlignmentConfig
 from aljax.distributed.agreement import Agreement
-from aljax.distributed.collectives import from_all, slices_of_all
+from aljax.distributed.collectives import from_ahead, from_all, slices_of_all
 from aljax.distributed.exchange import Spread, arrays_ahead, pairs_of_all, rows_of_all
 from aljax.errors import InputError, slice_name
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.slices import slices_of
 from aljax.relations.anchors import (
     LANDMARKS,
+    SAMPLE,
     Landmarks,
     agree,
     anchors,
+    compared,
     far_lags,
     lags,
     landmarks,
@@ -119,7 +122,7 @@ def tie(
             dicts={t - local.start: name for t, name in dicts if t in in_reach},
         )
     within = {(t, o): mates for (t, o), mates in related.items() if t + o < len(local)}
-    held = anchors_of(within, dense, graphs, spread, frame)
+    held = anchors_of(related, dense, graphs, spread, frame)
     pulling = linked(with_anchors(related, held or {}))
     told = [name * bool(spread.sizes[t]) for t, name in zip(local, names, strict=False)]
     warn_alone(within, held or {}, told)
@@ -219,6 +222,32 @@ def moves_of(
     return measure_moves(relations, [*data, *later], scales.tolist())
 
 
+def with_next(
+    data: Sequence[np.ndarray | None], relations: Relations, spread: Spread
+) -> list[np.ndarray | None]:
+    """Returns this process's slices, and of the next one the rows that `nearer` reads.
+
+    Args:
+        data: This process's slices, of as many columns in all.
+        relations: Their mates, counted from the first.
+        spread: Which slices are whose.
+    """
+    after, processes = spread.local.stop, jax.process_count()
+    if processes == 1:
+        return [*data]
+    read = compared(relations.get((len(data) - 1, 1)))[1]
+    wanted = np.full(SAMPLE, -1)
+    wanted[: len(read)] = read
+    asked = from_ahead(wanted, processes - 1)  # by the process before
+    first_slice = np.asarray(data[0])
+    sent = np.zeros((SAMPLE, first_slice.shape[1]))
+    sent[asked >= 0] = first_slice[asked[asked >= 0]]
+    came = from_ahead(sent, 1)
+    rows = np.zeros((spread.sizes[after] if len(read) else 0, came.shape[1]))
+    rows[read] = came[: len(read)]
+    return [*data, rows]
+
+
 def anchors_of(
     relations: Relations,
     data: Sequence[np.ndarray | None],
@@ -229,7 +258,7 @@ def anchors_of(
     """Returns the anchors of this process's slices in later ones, as `hold` has them.
 
     Args:
-        relations: The mates among this process's slices, counted from its first.
+        relations: The mates of this process's slices, counted from its first.
         data: These slices.
         graphs: Their graphs.
         spread: Which slices are whose.
@@ -247,11 +276,12 @@ def anchors_of(
         for t, lag in pairs_to_hold(spread.n_slices)
         if t in spread.local and sizes[t] and sizes[t + lag]
     ]
-    shares = nearer(data, relations)
-    mean = np.array([np.sum(shares), len(shares), len(pairs)])
-    total, compared, pairs_in_all = from_all(mean).sum(axis=0)
     columns = slices_of_all([*map(width, data)], spread.room, spread.n_slices).tolist()
-    agreed = agree(columns, [total / compared] if compared else [])
+    agreed = agree(columns, [])
+    shares = nearer(with_next(data, relations, spread), relations) if agreed else []
+    mean = np.array([np.sum(shares), len(shares), len(pairs)])
+    total, count, pairs_in_all = from_all(mean).sum(axis=0)
+    agreed = agree(columns, [total / count] if count else [])
     if frame == "population" and (len({*columns}) > 1 or not columns[0]):
         got = f"is 'population', but slices have {sorted({*columns})} dense columns"
         raise InputError("frame", got, "as many in each", "Set it to 'auto'.")
