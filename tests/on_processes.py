@@ -52,11 +52,16 @@ def fits(
     if unlike:  # a slice for each process, whose columns mean other things
         sizes = sizes[: jax.process_count()]
         data = [np.roll(x, 2 * t, axis=1) for t, x in enumerate(data[: len(sizes)])]
+    lonely = ids and not kappa  # rows without an edge go to mates of other processes
+    for t, x in enumerate(data if lonely else []):
+        x[4 * t : 4 * t + 8] += FAR * np.arange(1, 9)[:, None]
     if ids or unlike:
         relations = [list(range(size)) for size in sizes]
     options = {
         "key": jax.random.key(0),
-        "graph": aljax.GraphConfig(n_neighbors=NEIGHBORS),
+        "graph": aljax.GraphConfig(
+            n_neighbors=NEIGHBORS, disconnection_distance=FAR / 2 if lonely else None
+        ),
         "layout": aljax.LayoutConfig(
             n_epochs=epochs, min_dist=([0.1, 0.2, 0.1, 0.3, 0] * times)[: len(sizes)]
         ),

@@ -70,10 +70,17 @@ class Ties(NamedTuple):
         self, relations: Any, alignment: AlignmentConfig, spread: Spread
     ) -> Relations:
         """Returns mates and anchors of the whole sequence, on every process."""
-        window = window_of(relations, alignment, spread.n_slices)
-        slices = slices_of(spread.sizes)
-        links = read_relations(relations, slices, alignment_window_size=window)
+        links = links_of_all(relations, alignment, spread)
         return with_anchors(links, self.anchors_of_all(spread))
+
+
+def links_of_all(
+    relations: Any, alignment: AlignmentConfig, spread: Spread
+) -> Relations:
+    """Returns the mates of the whole sequence, without strengths, on every process."""
+    window = window_of(relations, alignment, spread.n_slices)
+    slices = slices_of(spread.sizes)
+    return read_relations(relations, slices, alignment_window_size=window)
 
 
 def tie(
