@@ -38,6 +38,7 @@ def fits(
     times: int = 1,
     rows: bool = False,
     lacking: bool = False,
+    unlike: bool = False,
     units: Mapping[str, Any] = {},
     progress=None,
 ) -> float:
@@ -48,13 +49,21 @@ def fits(
         data = [x.astype(float) * [1, 10, 1e4, 0.1, 1] + t for t, x in enumerate(data)]
         for t, x in enumerate(data if units["missing"] == "median" else []):
             x[t :: 1 if t == 1 else 7, t % 2] = np.nan  # a column of slice 1 is empty
-    if ids:
+    if unlike:  # a slice for each process, whose columns mean other things
+        sizes = sizes[: jax.process_count()]
+        data = [np.roll(x, 2 * t, axis=1) for t, x in enumerate(data[: len(sizes)])]
+    lonely = ids and not kappa  # rows without an edge go to mates of other processes
+    for t, x in enumerate(data if lonely else []):
+        x[4 * t : 4 * t + 8] += FAR * np.arange(1, 9)[:, None]
+    if ids or unlike:
         relations = [list(range(size)) for size in sizes]
     options = {
         "key": jax.random.key(0),
-        "graph": aljax.GraphConfig(n_neighbors=NEIGHBORS),
+        "graph": aljax.GraphConfig(
+            n_neighbors=NEIGHBORS, disconnection_distance=FAR / 2 if lonely else None
+        ),
         "layout": aljax.LayoutConfig(
-            n_epochs=epochs, min_dist=[0.1, 0.2, 0.1, 0.3, 0] * times
+            n_epochs=epochs, min_dist=([0.1, 0.2, 0.1, 0.3, 0] * times)[: len(sizes)]
         ),
         "alignment": aljax.AlignmentConfig(
             alignment_window_size=2, motion_fidelity=kappa
@@ -178,6 +187,7 @@ def main(port: str, processes: str, process_id: str, case: str) -> None:
         for scale, by, missing in UNITS:
             units = {"scale": scale, "scale_by": by, "missing": missing}
             found[f"{units}"] = fits(1, units=units)
+    found["unlike"] = fits(1, unlike=True)
     found["motion"] = fits(1, kappa=1)
     found["anchors"] = fits(1, ids=True, kappa=1, times=3)
     with jax.enable_x64(True):

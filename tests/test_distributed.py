@@ -8,23 +8,32 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import make_data, make_graphs, make_relations
+from helpers import NEIGHBORS, make_data, make_graphs, make_relations
+from scipy.sparse import csr_matrix
 from test_sharding import HERE
 
+import aljax.distributed
 from aljax import load
-from aljax.config import AlignmentConfig
+from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
 from aljax.distributed import ties
+from aljax.distributed.agreement import Agreement
 from aljax.distributed.exchange import Spread
 from aljax.errors import InputError
 from aljax.layout.sharding import VIRTUAL
+from aljax.relations.anchors import nearer
+from aljax.relations.mates import Mates
 from experiments.run import main
 
+MOTION = "motion_fidelity"
 PATIENCE = 240  # seconds until a process counts as hanging
 SIZES = (41, 48, 45, 43)
 RUN = [
@@ -383,6 +392,73 @@ def test_other_processes_columns_have_to_be_as_many(monkeypatch):
     spread = Spread(range(4), 4, [*SIZES])
     with pytest.raises(InputError, match=r"`motion_fidelity` .* 4, 3 columns"):
         ties.moves_of({}, data, graphs, spread, range(0))
+
+
+def test_slices_without_mates_or_rows_start_as_in_fit():
+    data = make_data((41, 0, 45, 43))
+    ids = [[f"{t}-{row}" for row in range(len(x))] for t, x in enumerate(data)]
+    options = {
+        "key": jax.random.key(0),
+        "graph": GraphConfig(n_neighbors=NEIGHBORS, disconnection_distance=1.5),
+        "layout": LayoutConfig(n_epochs=0),
+    }
+    with pytest.warns(UserWarning, match="slice") as told:
+        shared = aljax.distributed.fit(data, ids, n_slices=len(data), **options)
+    with pytest.warns(UserWarning, match="slice") as told_alone:
+        alone = aljax.fit(data, ids, **options)
+    messages = [str(warning.message) for warning in told]
+    assert any("slice 2 has no mates" in text for text in messages)
+    assert any("without an edge" in text for text in messages)
+    assert messages == [str(warning.message) for warning in told_alone]
+    for ours, its in zip(shared.maps, alone.maps, strict=True):
+        np.testing.assert_allclose(ours, its, atol=1e-5)
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+@pytest.mark.parametrize(
+    ("read", "settings", "name"),
+    [
+        (csr_matrix, {"alignment": AlignmentConfig(motion_fidelity=1)}, MOTION),
+        (csr_matrix, {"layout": LayoutConfig(n_epochs=0, init="pca")}, "init"),
+        (None, {"layout": LayoutConfig(n_epochs=0, densmap=True)}, "slices[3]"),
+    ],
+)
+def test_what_is_refused_in_one_process_is_told_to_all(
+    read, settings, name, monkeypatch
+):
+    told = []
+
+    @contextmanager
+    def together(*_):
+        try:
+            yield
+        except InputError as error:
+            told.append(error.name)
+            raise
+
+    monkeypatch.setattr(Agreement, "together", together)
+    data, graphs = make_data(SIZES), make_graphs(SIZES)
+    last = read(data[3]) if read else replace(graphs[3], radii=None)
+    options = {"key": jax.random.key(0), "graph": GraphConfig(n_neighbors=NEIGHBORS)}
+    ids = [range(size) for size in SIZES]
+    with pytest.raises(InputError):
+        aljax.distributed.fit([*data[:3], last], ids, n_slices=4, **options, **settings)
+    assert told == [name]
+
+
+def test_mates_in_the_next_process_are_compared_as_in_one(monkeypatch):
+    before, after = data = [make_data((300, 300))[t][:, :: 1 - 2 * t] for t in (0, 1)]
+    mates = {(0, 1): Mates(np.arange(300), np.arange(300)[::-1])}
+    asked = []
+
+    def from_ahead(rows, _):
+        asked.append(rows)
+        return np.full_like(rows, -1) if len(asked) == 1 else after[asked[0]]
+
+    monkeypatch.setattr(ties, "from_ahead", from_ahead)
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    ours = ties.with_next([before], mates, Spread(range(1), 1, [300, 300]))
+    assert nearer(ours, mates) == nearer(data, mates)
 
 
 @pytest.mark.parametrize("ids", [list, np.array])

@@ -291,6 +291,21 @@ def test_no_two_hold_one_folder():
     assert len(names()) == 4
 
 
+def test_a_run_that_begins_meanwhile_leaves_a_finished_one_alone(tmp_path, monkeypatch):
+    exists = os.path.lexists
+
+    def begin(path):
+        monkeypatch.undo()
+        claims.check_writable(tmp_path)
+        return exists(path)
+
+    with claims.folder_beside(tmp_path) as beside:
+        (beside / "metrics.json").touch()
+        monkeypatch.setattr(os.path, "lexists", begin)
+        assert claims.publish(beside, "own") == tmp_path / "own"
+    assert [file.name for file in tmp_path.rglob("*")] == ["own", "metrics.json"]
+
+
 def test_a_place_that_makes_no_folders_is_refused(monkeypatch):
     def mkdir(path, **_):  # as /proc answers
         raise FileNotFoundError(2, "No such file or directory", str(path))

@@ -292,3 +292,28 @@ def test_a_sweep_relates_rows_by_ids_where_asked_for(own, rng, monkeypatch):
     (row,) = lines()
     assert float(row["alignment"]) > 0
     assert "displacement" in row
+
+
+def test_sweeps_that_begin_at_once_have_a_folder_each(tmp_path, monkeypatch):
+    monkeypatch.setattr(Path, "exists", lambda _: False)  # both look before both write
+    both = [
+        multirun._folder(tmp_path / "own", [{"name": name}], resume=False)
+        for name in ("this", "that")
+    ]
+    assert both == [tmp_path / "own", tmp_path / "own-2"]
+
+
+def test_a_sweep_that_was_killed_as_it_wrote_its_list_is_begun_anew(
+    tmp_path, monkeypatch
+):
+    def killed(_, path):
+        Path(path).touch()
+        raise KeyboardInterrupt
+
+    listed = tmp_path / "own", [{"name": "seed=0"}]
+    with monkeypatch.context() as patch:
+        patch.setattr(OmegaConf, "save", killed)
+        with pytest.raises(KeyboardInterrupt):
+            multirun._folder(*listed, resume=True)
+    assert multirun._folder(*listed, resume=True) == tmp_path / "own-2"
+    assert multirun._folder(*listed, resume=True) == tmp_path / "own-2"

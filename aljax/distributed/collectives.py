@@ -122,7 +122,8 @@ def from_one(local: np.ndarray | None) -> np.ndarray:
     """Returns the array of the one process that has it, on every process."""
     shape = (0, 0) if local is None else local.shape
     rows, columns = from_all(np.array(shape)).max(axis=0)
-    return from_all(np.zeros((rows, columns)) if local is None else local).sum(axis=0)
+    sent = np.zeros((rows, columns)) if local is None else local.astype(float)
+    return from_all(sent).sum(axis=0)
 
 
 def greatest(widths: Mapping[str, int]) -> dict[str, int]:

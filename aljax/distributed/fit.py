@@ -23,7 +23,13 @@ from aljax.distributed.agreement import (
     statement_of,
     summed,
 )
-from aljax.distributed.collectives import devices_of_all, greatest, slices_of_all
+from aljax.distributed.collectives import (
+    devices_of_all,
+    from_all,
+    from_one,
+    greatest,
+    slices_of_all,
+)
 from aljax.distributed.exchange import (
     Spread,
     columns_of_all,
@@ -34,7 +40,7 @@ from aljax.distributed.exchange import (
     starts_of_all,
 )
 from aljax.distributed.keeping import SharedCheckpoints, show
-from aljax.distributed.ties import Ties, tie
+from aljax.distributed.ties import Ties, counted_from, links_of_all, tie
 from aljax.embedding import AlignedEmbedding
 from aljax.errors import InputError
 from aljax.fit import Prepared, lay_out, read_start
@@ -43,16 +49,17 @@ from aljax.graph.knn import round_up
 from aljax.graph.slices import Slice, of_rows, read_slices
 from aljax.keys import check_key, seeds
 from aljax.labels import check_labels
-from aljax.layout.coordinates import brought_near, coordinates_of, inward
+from aljax.layout.coordinates import brought_near, coordinates_of, inward, outward
 from aljax.layout.frame import firm_of, frame_of, settle
 from aljax.layout.initialize import initial_maps, read_mask, read_starts
+from aljax.layout.isolated import filled, gather_lost, lost_rows, warn_isolated
 from aljax.layout.losses import LossTerms, terms_in
 from aljax.layout.optimize import default_shifts, epochs, init
 from aljax.layout.problem import PerRow, layout_params, stack, stack_maps
 from aljax.layout.sharding import SLICES, check_random, mesh_of, round_to, widths_of
 from aljax.progress import Progress, read_progress
 from aljax.relations.anchors import FAR
-from aljax.relations.mates import read_pull
+from aljax.relations.mates import Relations, read_pull
 from aljax.relations.read import is_ids
 from aljax.scaling import HOW, Scaling, check_scale, in_units
 from aljax.spreads import warn_of_columns
@@ -183,6 +190,7 @@ def fit(
             slice_labels=slice_labels,
             agreement=agreement,
         )
+        warn_isolated(graphs, [slice_.name for slice_ in read])
     pins: list[Any] = [None] * n_slices
     coordinates = None
     if start is not None:
@@ -201,17 +209,18 @@ def fit(
             begin = starts_of_all(begin, spread, graphs, mates, **seeded)
         start = begin[slices_here]
     with timed("start", seconds):
-        maps = initial_maps(
-            layout.init if start is None else start,
-            (fuzzy.to_sparse() for fuzzy in graphs),
-            dense,
-            ties.within,
-            n_components=layout.n_components,
-            seed=start_seed,
-            before=spread.sizes[: here.start],
-        )
-        maps = one_frame(maps, ties.related, spread) if start is None else maps
-    with timed("stack", seconds):
+        with agreement.together("start"), counted_from(here.start):
+            maps = initial_maps(
+                layout.init if start is None else start,
+                (fuzzy.to_sparse() for fuzzy in graphs),
+                dense,
+                ties.pulling,
+                n_components=layout.n_components,
+                seed=start_seed,
+                before=spread.sizes[: here.start],
+            )
+        maps = one_frame(maps, ties.pulling, spread) if start is None else maps
+    with timed("stack", seconds), agreement.together("stack"):
         problem = stack(
             graphs,
             ties.pulling,
@@ -229,7 +238,7 @@ def fit(
         stacked = stack_maps(maps, problem)
         ends = {"n_epochs": epochs(layout, spread.sizes), "terms": terms_in(params)}
         state = init(stacked, **ends)
-        widths = greatest(widths_of(problem) | {"slices": room})
+    widths = greatest(widths_of(problem) | {"slices": room})
     prepared = Prepared(
         problem=problem,
         params=params,
@@ -261,27 +270,51 @@ def fit(
         kept = running.get("checkpoints")
         running["progress"] = partial(show, progress, kept, agreement)
     fitted = lay_out(prepared, mesh, key=key, **running)
-    if ties.anchors is None or layout.n_epochs == 0:
+    if layout.n_epochs == 0:  # the start is returned
         return fitted
     counted = None if point_weights is None else rows_of_all(weights, spread)
-    return _settled(fitted, ties, pins, counted, spread)
+    return _settled(fitted, fixed, relations, ties, pins, counted, spread)
 
 
 def _settled(
     fitted: AlignedEmbedding,
+    fixed: Sequence[Any] | None,
+    relations: Any,
     ties: Ties,
     pins: Sequence[Any],
     weights: list[Any] | None,
     spread: Spread,
 ) -> AlignedEmbedding:
-    """Returns this process's maps, moved as a whole into the frame of the sequence."""
+    """Returns this process's maps in the frame of the sequence, as `finish` does."""
+    first, units = spread.local.start, fitted.coordinates
+    lost_here = lost_rows(fitted.graphs, fitted.pinned)
+    any_lost = from_all(np.array([any(map(np.any, lost_here))])).any()
+    if ties.anchors is None and not any_lost:
+        return fitted
     maps, _ = gather(fitted, spread.n_slices)
-    firm = firm_of(ties.related, fitted.alignment)
-    firm_of_all = pairs_of_all(firm, range(1, FAR), spread)
-    fixed = {t for t, rows in enumerate(pins) if np.any(rows)}
-    holding = ties.anchors_of_all(spread)
-    maps = settle(maps, holding, firm_of_all, fixed=fixed, weights=weights)
-    return replace(fitted, maps=maps[spread.local.start : spread.local.stop])
+    links: Relations = {}
+    lost = [np.zeros(size, bool) for size in spread.sizes]
+    if any_lost:
+        links = links_of_all(relations, fitted.alignment, spread)
+        lost = [rows > 0 for rows in rows_of_all(lost_here, spread)]
+        maps = inward(units, maps)
+
+    def fill(t: int, placed: Sequence[Any], frame: np.ndarray) -> np.ndarray:
+        if t not in spread.local:
+            return from_one(None)
+        return from_one(filled(t, fitted.graphs[t - first], placed, links, frame))
+
+    maps = gather_lost(maps, lost, links, fill)
+    if ties.anchors is not None:
+        firm = firm_of(ties.related, fitted.alignment)
+        firm_of_all = pairs_of_all(firm, range(1, FAR), spread)
+        still = {t for t, rows in enumerate(pins) if np.any(rows)}
+        holding = ties.anchors_of_all(spread)
+        maps = settle(maps, holding, firm_of_all, fixed=still, weights=weights)
+    maps = gather_lost(maps, lost, links, fill)[first : spread.local.stop]
+    if any_lost:
+        maps = outward(units, maps, fixed, fitted.pinned)
+    return replace(fitted, maps=maps)
 
 
 def gather(

@@ -3,25 +3,29 @@
 Every process has to call these at the same places of its program.
 """
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from aljax.config import AlignmentConfig
 from aljax.distributed.agreement import Agreement
-from aljax.distributed.collectives import from_all, slices_of_all
+from aljax.distributed.collectives import from_ahead, from_all, slices_of_all
 from aljax.distributed.exchange import Spread, arrays_ahead, pairs_of_all, rows_of_all
 from aljax.errors import InputError, slice_name
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.slices import slices_of
 from aljax.relations.anchors import (
     LANDMARKS,
+    SAMPLE,
     Landmarks,
     agree,
     anchors,
+    compared,
     far_lags,
     lags,
     landmarks,
@@ -66,10 +70,17 @@ class Ties(NamedTuple):
         self, relations: Any, alignment: AlignmentConfig, spread: Spread
     ) -> Relations:
         """Returns mates and anchors of the whole sequence, on every process."""
-        window = window_of(relations, alignment, spread.n_slices)
-        slices = slices_of(spread.sizes)
-        links = read_relations(relations, slices, alignment_window_size=window)
+        links = links_of_all(relations, alignment, spread)
         return with_anchors(links, self.anchors_of_all(spread))
+
+
+def links_of_all(
+    relations: Any, alignment: AlignmentConfig, spread: Spread
+) -> Relations:
+    """Returns the mates of the whole sequence, without strengths, on every process."""
+    window = window_of(relations, alignment, spread.n_slices)
+    slices = slices_of(spread.sizes)
+    return read_relations(relations, slices, alignment_window_size=window)
 
 
 def tie(
@@ -102,22 +113,26 @@ def tie(
     window = window_of(relations, alignment, count)
     in_reach = range(local.start, min(local.stop + window, count))
     ahead = graphs_ahead(graphs, spread, in_reach[len(local) :])
-    with agreement.together("relations"):
-        links = own_links(relations, in_reach, spread, dense, alignment)
     names = [slice_name(t, slice_labels) for t in in_reach]
     dicts = names_of_dicts(relations).items()
-    related = relate(
-        links,
-        [*graphs, *ahead],
-        alignment_strengths=alignment.alignment_strengths,
-        alignment_decay=alignment.alignment_decay,
-        names=names,
-        dicts={t - local.start: name for t, name in dicts if t in in_reach},
-    )
+    with agreement.together("relations"):
+        with counted_from(local.start):
+            links = own_links(relations, in_reach, spread, dense, alignment)
+            if alignment.motion_fidelity > 0:
+                check_comparable(dense)
+        related = relate(
+            links,
+            [*graphs, *ahead],
+            alignment_strengths=alignment.alignment_strengths,
+            alignment_decay=alignment.alignment_decay,
+            names=names,
+            dicts={t - local.start: name for t, name in dicts if t in in_reach},
+        )
     within = {(t, o): mates for (t, o), mates in related.items() if t + o < len(local)}
-    held = anchors_of(within, dense, graphs, spread, frame)
+    held = anchors_of(related, dense, graphs, spread, frame)
     pulling = linked(with_anchors(related, held or {}))
-    warn_alone(within, held or {}, names[: len(local)])
+    told = [name * bool(spread.sizes[t]) for t, name in zip(local, names, strict=False)]
+    warn_alone(within, held or {}, told)
     offsets = {*range(1, window + 1)}
     offsets |= set() if held is None else {*far_lags(count)}
     if alignment.motion_fidelity > 0:
@@ -177,12 +192,18 @@ def own_links(
     held = [*data, *[None] * (len(in_reach) - len(local))]
     slices = slices_of(spread.sizes[first : in_reach.stop], held)
     window = alignment.alignment_window_size
+    links = read_relations(in_share, slices, alignment_window_size=window)
+    return {(t, o): link for (t, o), link in links.items() if t < len(local)}
+
+
+@contextmanager
+def counted_from(first: int) -> Iterator[None]:
+    """Lets errors say which slice the numbers of this process's are counted from."""
     try:
-        links = read_relations(in_share, slices, alignment_window_size=window)
+        yield
     except InputError as error:
         remedy = f"{error.remedy} Slices are counted from {first}.".lstrip()
         raise InputError(error.name, error.got, error.expected, remedy) from error
-    return {(t, o): link for (t, o), link in links.items() if t < len(local)}
 
 
 def moves_of(
@@ -195,9 +216,8 @@ def moves_of(
     """Returns this process's mates with their moves, in the unit of all slices.
 
     Raises:
-        ValueError: As `check_comparable`, also of other processes' columns.
+        InputError: Processes have other columns.
     """
-    check_comparable(data)
     local = [np.asarray(rows, dtype=float).T for rows in data]
     columns = from_all(np.array([len(local[0])], np.int64)).ravel()
     if len({*columns.tolist()}) > 1:
@@ -207,6 +227,32 @@ def moves_of(
     scales = slices_of_all(scales_of(data, graphs), spread.room, spread.n_slices)
     later = [rows.T for rows in arrays_ahead(local, spread, ahead)]
     return measure_moves(relations, [*data, *later], scales.tolist())
+
+
+def with_next(
+    data: Sequence[np.ndarray | None], relations: Relations, spread: Spread
+) -> list[np.ndarray | None]:
+    """Returns this process's slices, and of the next one the rows that `nearer` reads.
+
+    Args:
+        data: This process's slices, of as many columns in all.
+        relations: Their mates, counted from the first.
+        spread: Which slices are whose.
+    """
+    after, processes = spread.local.stop, jax.process_count()
+    if processes == 1:
+        return [*data]
+    read = compared(relations.get((len(data) - 1, 1)))[1]
+    wanted = np.full(SAMPLE, -1)
+    wanted[: len(read)] = read
+    asked = from_ahead(wanted, processes - 1)  # by the process before
+    first_slice = np.asarray(data[0])
+    sent = np.zeros((SAMPLE, first_slice.shape[1]))
+    sent[asked >= 0] = first_slice[asked[asked >= 0]]
+    came = from_ahead(sent, 1)
+    rows = np.zeros((spread.sizes[after] if len(read) else 0, came.shape[1]))
+    rows[read] = came[: len(read)]
+    return [*data, rows]
 
 
 def anchors_of(
@@ -219,7 +265,7 @@ def anchors_of(
     """Returns the anchors of this process's slices in later ones, as `hold` has them.
 
     Args:
-        relations: The mates among this process's slices, counted from its first.
+        relations: The mates of this process's slices, counted from its first.
         data: These slices.
         graphs: Their graphs.
         spread: Which slices are whose.
@@ -231,31 +277,30 @@ def anchors_of(
     Raises:
         InputError: `frame` is "population", and slices have other columns.
     """
-    first = spread.local.start
+    first, sizes = spread.local.start, spread.sizes
     pairs = [
         (t - first, lag)
         for t, lag in pairs_to_hold(spread.n_slices)
-        if t in spread.local
+        if t in spread.local and sizes[t] and sizes[t + lag]
     ]
-    shares = nearer(data, relations)
-    mean = np.array([np.sum(shares), len(shares), len(pairs)])
-    total, compared, pairs_in_all = from_all(mean).sum(axis=0)
     columns = slices_of_all([*map(width, data)], spread.room, spread.n_slices).tolist()
-    agreed = agree(columns, [total / compared] if compared else [])
+    agreed = agree(columns, [])
+    shares = nearer(with_next(data, relations, spread), relations) if agreed else []
+    mean = np.array([np.sum(shares), len(shares), len(pairs)])
+    total, count, pairs_in_all = from_all(mean).sum(axis=0)
+    agreed = agree(columns, [total / count] if count else [])
     if frame == "population" and (len({*columns}) > 1 or not columns[0]):
         got = f"is 'population', but slices have {sorted({*columns})} dense columns"
         raise InputError("frame", got, "as many in each", "Set it to 'auto'.")
     if not pairs_in_all or frame == "mates" or (frame == "auto" and not agreed):
         return None
     marks = [landmarks(np.asarray(x), g) for x, g in zip(data, graphs, strict=True)]
-    marked = spread._replace(sizes=[min(size, LANDMARKS) for size in spread.sizes])
+    marked = spread._replace(sizes=[min(size, LANDMARKS) for size in sizes])
     fields = zip(*[mark[:3] for mark in marks], strict=True)
     fields_of_all = [rows_of_all(field, marked) for field in fields]
     marks_of_all = [
-        Landmarks(rows.astype(int), positions, reach, size / len(rows))
-        for size, rows, positions, reach in zip(
-            spread.sizes, *fields_of_all, strict=True
-        )
+        Landmarks(rows.astype(int), positions, reach, size / max(1, len(rows)))
+        for size, rows, positions, reach in zip(sizes, *fields_of_all, strict=True)
     ]
     with threadpool_limits(1):  # as in one process
         return {

@@ -4,7 +4,7 @@ When it is finished they are put where a row of a new slice would start: at thei
 mates, at their neighbors if a faint edge leads there, or else beside the map.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -53,10 +53,53 @@ def gather_isolated(
         relations: The mates.
         stay: For each slice the rows that stay where they are, None for none.
     """
-    lost = [
+
+    def fill(t: int, placed: Maps, frame: np.ndarray) -> np.ndarray:
+        return filled(t, graphs[t], placed, relations, frame)
+
+    return gather_lost(maps, lost_rows(graphs, stay), relations, fill)
+
+
+def lost_rows(
+    graphs: Sequence[FuzzyGraph], stay: Sequence[np.ndarray | None]
+) -> list[Bool[np.ndarray, "_"]]:
+    """Returns for each slice the rows that no edge holds, nor `stay`."""
+    return [
         isolated(graph) & (True if kept is None else ~kept)
         for graph, kept in zip(graphs, stay, strict=True)
     ]
+
+
+def filled(
+    t: int, graph: FuzzyGraph, placed: Maps, relations: Relations, frame: np.ndarray
+) -> Float[np.ndarray, "_ components"]:
+    """Returns the map of slice t, whose rows that are NaN are placed by its graph."""
+    return from_mates(
+        t,
+        graph.to_sparse(),
+        placed,
+        relations,
+        n_components=frame.shape[1],
+        seed=t,
+        start=placed[t],
+        frame=frame,
+    )
+
+
+def gather_lost(
+    maps: Maps,
+    lost: Sequence[Bool[np.ndarray, "_"]],
+    relations: Relations,
+    fill: Callable[[int, Maps, np.ndarray], np.ndarray],
+) -> list[Float[np.ndarray, "_ components"]]:
+    """Returns the maps with their lost rows at mates, or where `fill` puts them.
+
+    Args:
+        maps: One map for each slice.
+        lost: For each slice the rows to place anew.
+        relations: The mates.
+        fill: As `filled`, of a slice, all maps, and the map beside which rows go.
+    """
     touched = [t for t, rows in enumerate(lost) if rows.any()]
     if not touched:
         return [*maps]
@@ -71,16 +114,7 @@ def gather_isolated(
         frame = next((y for y in frames if len(y)), None)
         if frame is None:
             return [*maps]
-        placed[t] = from_mates(
-            t,
-            graphs[t].to_sparse(),
-            placed,
-            relations,
-            n_components=maps[t].shape[1],
-            seed=t,
-            start=placed[t],
-            frame=frame,
-        )
+        placed[t] = fill(t, placed, frame)
     return [
         placed[t].astype(y.dtype) if rows.any() else y
         for t, (rows, y) in enumerate(zip(lost, maps, strict=True))

@@ -154,12 +154,21 @@ def nearer(data: Data, relations: Relations) -> list[float]:
         before, after = data[t], data[t + 1]
         if before is None or after is None or width(before) != width(after):
             continue
-        step = -(-mates.rows.size // SAMPLE)
-        rows, others = mates.rows[::step], mates.others[::step]
+        rows, others = compared(mates)
         near = lengths(before, after, rows, others)
         far = lengths(before, after, rows, np.roll(others, len(others) // 2))
         shares.append(float(np.mean(near < far) + np.mean(near == far) / 2))
     return shares
+
+
+def compared(
+    mates: Mates | None,
+) -> tuple[Int[np.ndarray, "_"], Int[np.ndarray, "_"]]:
+    """Returns the pairs of rows that `nearer` compares, at most 256 of two slices."""
+    if mates is None or mates.rows.size < 2:
+        return np.zeros(0, int), np.zeros(0, int)
+    step = -(-mates.rows.size // SAMPLE)
+    return mates.rows[::step], mates.others[::step]
 
 
 def agree(widths: Sequence[int], shares: Sequence[float]) -> bool:
@@ -190,7 +199,7 @@ def landmarks(data: np.ndarray, graph: FuzzyGraph) -> Landmarks:
     size, count = len(data), min(len(data), LANDMARKS)
     rows = np.sort(np.random.default_rng(size).choice(size, count, replace=False))
     reach = reaches(data, graph, rows)
-    return Landmarks(rows, data[rows].astype(float), reach, size / count)
+    return Landmarks(rows, data[rows].astype(float), reach, size / max(1, count))
 
 
 def anchors(earlier: Landmarks, later: Landmarks) -> Mates:

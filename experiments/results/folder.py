@@ -147,13 +147,15 @@ def unwritable(results: Path, error: Exception) -> InputError:
 
 def publish(beside: Path, name: str) -> Path:
     """Renames a whole folder to `name`, or the first free of `name`-2 and so on."""
-    (beside / LOCK).unlink(missing_ok=True)
     for target in numbered(beside.with_name(name)):
         if os.path.lexists(target):  # renaming would replace a folder if it is empty
             continue
         try:
-            return beside.rename(target)
+            beside.rename(target)
         except OSError:
             if not os.path.lexists(target):
                 raise  # not another run that was faster
+            continue
+        (target / LOCK).unlink(missing_ok=True)  # before, others would sweep it away
+        return target
     raise AssertionError("unreachable")

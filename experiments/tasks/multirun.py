@@ -12,6 +12,7 @@ those of a sweep lay one row out each, of which the sweep's table is made at the
 import itertools
 import json
 import os
+import secrets
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -65,6 +66,10 @@ def launch(overrides: Sequence[str], interrupts: Interrupts) -> int:
     count = len(expand(task.get("grid")))
     rows = [{**composed, "task": {**task, "row": row}} for row in range(count)]
     jobs_folder = results / built[0].name / JOBS
+    try:
+        jobs_folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise folder.unwritable(results, error) from error
     _list(jobs_folder, rows, results)
     status = _launch(hydras, jobs_folder, range(count), interrupts)
     if not status:
@@ -108,25 +113,28 @@ def _launch_runs(
 def _folder(beside: Path, jobs: Jobs, *, resume: bool) -> Path:
     """Returns a new folder with the list of jobs, or the last that has this list."""
     taken = [*itertools.takewhile(Path.exists, folder.numbered(beside))]
-    new_folder = next(itertools.islice(folder.numbered(beside), len(taken), None))
     for path in reversed(taken) if resume else ():
         list_file = path / JOBS / f"{JOBS}.yaml"
         if list_file.exists() and _listed(OmegaConf.load(list_file))[JOBS] == jobs:
             return path
-    _list(new_folder / JOBS, jobs, new_folder)
-    return new_folder
+    for path in itertools.islice(folder.numbered(beside), len(taken), None):
+        try:
+            (path / JOBS).mkdir(parents=True)
+        except OSError as error:
+            if not (path / JOBS).is_dir():  # nor of a sweep that began meanwhile
+                raise folder.unwritable(path, error) from error
+        else:
+            _list(path / JOBS, jobs, path)
+            return path
+    raise AssertionError("unreachable")
 
 
 def _list(jobs_folder: Path, jobs: Jobs, results: Path) -> None:
-    """Writes the jobs' settings, for Hydra to read."""
-    try:
-        jobs_folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise folder.unwritable(results, error) from error
+    """Writes the jobs' settings, whole or not at all, for Hydra to read."""
     listed = {"job": None, "resume": False, "results": str(results.resolve())}
-    OmegaConf.save(
-        OmegaConf.create(listed | {JOBS: jobs}), jobs_folder / f"{JOBS}.yaml"
-    )
+    beside = jobs_folder / f".{secrets.token_hex(4)}.yaml"
+    OmegaConf.save(OmegaConf.create(listed | {JOBS: jobs}), beside)
+    beside.replace(jobs_folder / f"{JOBS}.yaml")
 
 
 def _reason(runs_folder: Path, row: int) -> Path:
