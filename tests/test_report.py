@@ -8,7 +8,7 @@ import pytest
 
 import aljax
 from experiments.data.dataset import Dataset
-from experiments.results import report
+from experiments.results import contents, report
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +43,15 @@ def test_rows_without_a_label_neither_vote_nor_count(fitted):
     assert report.measure(named, embedding).accuracy == [alone]
     nobody = replace(data, labels=[np.full(200, np.nan)])
     assert np.isnan(report.measure(nobody, embedding).accuracy).all()
+
+
+@pytest.mark.parametrize(("kinds", "what"), [(40, "labels"), (41, "values")])
+def test_numbers_of_many_kinds_are_no_classes(fitted, kinds, what):
+    data, embedding = fitted
+    numbered = replace(data, labels=[np.arange(200) % kinds / 4])
+    assert [*contents.colors(numbered)] == [what]
+    accuracy = report.measure(numbered, embedding).accuracy
+    assert np.isnan(accuracy).all() == (what == "values")
 
 
 def test_the_table_says_so(fitted, monkeypatch):

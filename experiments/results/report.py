@@ -16,19 +16,20 @@ from aljax import AlignedEmbedding, metrics
 from aljax.config import per_slice
 from aljax.graph.conditioning import DEVICE_METRICS
 from aljax.graph.exact import nearest
+from aljax.plot.colors import CLASSES
+from aljax.plot.style import LEGEND_LIMIT
 from experiments.clocks import peak_memory
 from experiments.data.dataset import Dataset, digest, digests
 from experiments.results import records
 
 TRUST_NEIGHBORS = 15
 LABEL_NEIGHBORS = 10
-CLASSES = 256  # more different labels than that are quantities
 MEASURED = 5000  # rows, drawn from slices that have more
 KEY = """\
 trust: 15 neighbors kept, 1 is best.  accuracy: 10 neighbors vote for the label.
 displacement: of the members, to the next slice, in radii of the maps.
 frame: drift of the centers, and rows nearest in the data so many slices apart.
-"-": too few rows (at most 30 for trust, 20 for accuracy), or no labels or mates."""
+"-": too few rows (at most 30 for trust, 20 for accuracy), or no classes or mates."""
 RECALLED = 1000  # rows, whose true neighbors are found
 LAGS = (1, 5, 20, 50, 100)
 DRAWN = (
@@ -82,7 +83,7 @@ def measure(dataset: Dataset, embedding: AlignedEmbedding) -> Measures:
     """Returns the measures of a finished run."""
     maps = embedding.slices()
     labels = dataset.labels
-    if labels is None or len(np.unique(np.concatenate(labels))) > CLASSES:
+    if labels is None or not are_classes(labels):
         labels = [None] * len(maps)
     return Measures(
         trustworthiness=trustworthiness(dataset.slices, maps),
@@ -96,6 +97,13 @@ def measure(dataset: Dataset, embedding: AlignedEmbedding) -> Measures:
         ],
         frame=frame_of(dataset.slices, maps),
     )
+
+
+def are_classes(labels: Sequence[np.ndarray]) -> bool:
+    """Tells classes from names, and from quantities: numbers of more than 40 kinds."""
+    joined = np.concatenate(labels)
+    most = LEGEND_LIMIT if joined.dtype.kind in "iuf" else CLASSES
+    return len(np.unique(joined)) <= most
 
 
 def accuracy(positions: np.ndarray, labels: np.ndarray) -> float:
