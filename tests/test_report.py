@@ -54,6 +54,14 @@ def test_numbers_of_many_kinds_are_no_classes(fitted, kinds, what):
     assert np.isnan(accuracy).all() == (what == "values")
 
 
+def test_slices_without_rows_or_with_few_neighbors_do_not_spoil_the_recall(fitted):
+    data, embedding = fitted
+    rows, graphs = [*embedding.data, data.slices[0][:0]], [*embedding.graphs] * 2
+    graph = aljax.GraphConfig(n_neighbors=300)  # which the fit reduces
+    few = replace(embedding, data=rows, graphs=graphs, maps=rows, graph=graph)
+    assert report.graph_recall(few) == 1
+
+
 def test_the_table_says_so(fitted, monkeypatch):
     data, embedding = fitted
     measures = report.measure(data, embedding)

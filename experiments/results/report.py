@@ -13,7 +13,6 @@ import jax
 import numpy as np
 
 from aljax import AlignedEmbedding, metrics
-from aljax.config import per_slice
 from aljax.graph.conditioning import DEVICE_METRICS
 from aljax.graph.exact import nearest
 from aljax.plot.colors import CLASSES
@@ -156,26 +155,23 @@ def graph_recall(fitted: AlignedEmbedding) -> float | None:
     None where they cannot be told: graphs without data, or a metric that has no exact
     search.
     """
-    metric, counts = fitted.graph.metric, fitted.graph.n_neighbors
+    metric = fitted.graph.metric
     arrays = all(isinstance(data, np.ndarray) for data in fitted.data)
     if metric not in DEVICE_METRICS or fitted.graph.metric_kwds or not arrays:
         return None
     shares = [
-        slice_recall(np.asarray(data), graph.neighbors, n_neighbors, metric=metric)
-        for data, graph, n_neighbors in zip(
-            fitted.data,
-            fitted.graphs,
-            per_slice("n_neighbors", counts, len(fitted.maps)),
-            strict=True,
-        )
+        slice_recall(np.asarray(data), graph.neighbors, metric=metric)
+        for data, graph in zip(fitted.data, fitted.graphs, strict=True)
+        if len(data)
     ]
     return float(np.mean(shares))
 
 
 def slice_recall(
-    data: np.ndarray, listed: jax.Array, n_neighbors: int, *, metric: str = "euclidean"
+    data: np.ndarray, listed: jax.Array, *, metric: str = "euclidean"
 ) -> float:
     """Returns the share of true neighbors in a table `(neighbors, points)`."""
+    n_neighbors = min(listed.shape)
     rows = np.random.default_rng(0).permutation(len(data))[:RECALLED]
     exact, _ = nearest(data[rows], data, n_neighbors, metric=metric)
     chosen = np.asarray(listed).T[rows]
