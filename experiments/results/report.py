@@ -87,7 +87,9 @@ def measure(dataset: Dataset, embedding: AlignedEmbedding) -> Measures:
     return Measures(
         trustworthiness=trustworthiness(dataset.slices, maps),
         accuracy=[
-            math.nan if classes is None else accuracy(y, classes)
+            math.nan
+            if classes is None
+            else accuracy(y, classes, LABEL_NEIGHBORS, MEASURED)
             for y, classes in zip(maps, labels, strict=True)
         ],
         displacement=[
@@ -105,19 +107,20 @@ def are_classes(labels: Sequence[np.ndarray]) -> bool:
     return len(np.unique(joined)) <= most
 
 
-def accuracy(positions: np.ndarray, labels: np.ndarray) -> float:
+def accuracy(
+    positions: np.ndarray, labels: np.ndarray, n_neighbors: int, most: int | None
+) -> float:
     """Returns the share of rows of a map whose neighbors vote for their label.
 
     Rows without a label (NaN) neither vote nor count; NaN for maps that are too small.
+    Of more than `most` rows, if it is not None, so many are drawn.
     """
     if labels.dtype.kind == "f":
         positions, labels = (rows[~np.isnan(labels)] for rows in (positions, labels))
-    if len(labels) / 2 <= LABEL_NEIGHBORS:
+    if len(labels) / 2 <= n_neighbors:
         return math.nan
-    rows = records.drawn(len(labels), MEASURED)
-    return metrics.knn_accuracy(
-        positions, labels, n_neighbors=LABEL_NEIGHBORS, rows=rows
-    )
+    rows = records.drawn(len(labels), most)
+    return metrics.knn_accuracy(positions, labels, n_neighbors=n_neighbors, rows=rows)
 
 
 def trustworthiness(data: Sequence[np.ndarray], maps: Sequence[np.ndarray]) -> Numbers:
