@@ -280,7 +280,7 @@ def test_a_row_that_is_damaged_is_named_with_the_remedy(rng, tmp_path):
 
 def test_a_sweep_reads_labels_as_a_fit_does(rng, tmp_path, monkeypatch):
     for name in ("trustworthiness", "neighborhood_preservation"):
-        monkeypatch.setattr(race, name, lambda *rows, **options: 1.0)
+        monkeypatch.setattr(race, name, lambda *_, **__: 1.0)
     rows, labels = rng.normal(size=(100, 2)), rng.integers(3, size=100).astype(float)
     labels[40:] = np.nan
     dataset = Dataset([rows], [], [np.arange(100)], [""], [labels])

@@ -159,13 +159,14 @@ def graph_recall(fitted: AlignedEmbedding) -> float | None:
     search.
     """
     metric = fitted.graph.metric
-    arrays = all(isinstance(data, np.ndarray) for data in fitted.data)
-    if metric not in DEVICE_METRICS or fitted.graph.metric_kwds or not arrays:
+    arrays = [data for data in fitted.data if isinstance(data, np.ndarray)]
+    whole = len(arrays) == len(fitted.data)
+    if metric not in DEVICE_METRICS or fitted.graph.metric_kwds or not whole:
         return None
     shares = [
-        slice_recall(np.asarray(data), graph.neighbors, metric=metric)
-        for data, graph in zip(fitted.data, fitted.graphs, strict=True)
-        if len(data)
+        slice_recall(rows, graph.neighbors, metric=metric)
+        for rows, graph in zip(arrays, fitted.graphs, strict=True)
+        if len(rows)
     ]
     return float(np.mean(shares))
 
