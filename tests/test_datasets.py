@@ -94,8 +94,9 @@ def test_a_lone_slice_needs_no_relations(windows, tmp_path):
 
 
 def test_members_keep_their_ids_along_the_sequence():
-    ids = files.member_ids([{2: 0, 1: 1}, {}, {0: 2}], [3, 3, 2, 3])
-    assert [one.tolist() for one in ids] == [[0, 1, 2], [2, 1, 3], [4, 5], [6, 7, 4]]
+    ids = files.member_ids([{2: 0, 1: 1}, {}, {}, {0: 2}], [3, 3, 0, 2, 3])
+    expected = [[0, 1, 2], [2, 1, 3], [], [4, 5], [6, 7, 4]]
+    assert [one.tolist() for one in ids] == expected
 
 
 def test_labels_are_read_as_the_data_are(folder, relations, tmp_path):

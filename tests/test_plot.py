@@ -23,7 +23,7 @@ from PIL import Image
 import aljax
 from aljax import plot
 from aljax.errors import InputError
-from aljax.layout.losses import LossTerms
+from aljax.layout.losses import DensityTerms, LossTerms
 from aljax.plot import film
 from aljax.plot.colors import PALETTE, UNKNOWN, color_by, palette
 from aljax.plot.maps import LARGE
@@ -335,6 +335,8 @@ def test_loss_has_a_line_for_each_term(fitted):
     assert hues == ["#ff0000", *map(to_hex, PALETTE[:2]), "#00ff00"]
     with refused("color", "'pull'", "alignment"):
         plot.loss(fitted, color={"pull": "red"})
+    (axis,) = plot.loss(DensityTerms(*jnp.ones((4, 35, 2)))).axes
+    assert [line.get_label() for line in axis.lines] == [*names, "density"]
 
 
 @pytest.mark.parametrize(

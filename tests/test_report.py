@@ -8,7 +8,7 @@ import pytest
 
 import aljax
 from experiments.data.dataset import Dataset
-from experiments.results import report
+from experiments.results import contents, report
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +43,23 @@ def test_rows_without_a_label_neither_vote_nor_count(fitted):
     assert report.measure(named, embedding).accuracy == [alone]
     nobody = replace(data, labels=[np.full(200, np.nan)])
     assert np.isnan(report.measure(nobody, embedding).accuracy).all()
+
+
+@pytest.mark.parametrize(("kinds", "what"), [(40, "labels"), (41, "values")])
+def test_numbers_of_many_kinds_are_no_classes(fitted, kinds, what):
+    data, embedding = fitted
+    numbered = replace(data, labels=[np.arange(200) % kinds / 4])
+    assert [*contents.colors(numbered)] == [what]
+    accuracy = report.measure(numbered, embedding).accuracy
+    assert np.isnan(accuracy).all() == (what == "values")
+
+
+def test_slices_without_rows_or_with_few_neighbors_do_not_spoil_the_recall(fitted):
+    data, embedding = fitted
+    rows, graphs = [*embedding.data, data.slices[0][:0]], [*embedding.graphs] * 2
+    graph = aljax.GraphConfig(n_neighbors=300)  # which the fit reduces
+    few = replace(embedding, data=rows, graphs=graphs, maps=rows, graph=graph)
+    assert report.graph_recall(few) == 1
 
 
 def test_the_table_says_so(fitted, monkeypatch):

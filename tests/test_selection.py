@@ -6,6 +6,7 @@ import pytest
 from helpers import NEIGHBORS, SIZES, make_data, make_relations, refused
 
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
+from aljax.errors import InputError
 from aljax.selection import (
     choose,
     hide_members,
@@ -14,6 +15,7 @@ from aljax.selection import (
     split,
 )
 from aljax.sweep import SweepProblem
+from experiments.tasks import selection
 from experiments.tasks.selection import interval
 
 WEIGHTS = np.array([0.01, 0.1, 1.0, 10.0])
@@ -188,3 +190,20 @@ def test_members_without_mates_in_the_next_slice_are_not_hidden(problem, rng):
     mixed = problem._replace(relations={(0, 1): pair[:4], (0, 2): pair[10:]})
     away = hide_members(mixed.prepared(jax.random.key(0)), 0.5, rng)
     assert [*map(sum, away)] == [2, 2, 0]
+
+
+def test_the_command_heeds_settings_and_tells_what_it_refuses(monkeypatch, capsys):
+    called = []
+
+    def refuse(problem, *, key, n_seeds):
+        called.append((problem.relations[0], jax.random.key_data(key)[1], n_seeds))
+        raise InputError("relations", "join nobody", "somebody")
+
+    monkeypatch.setattr(selection, "select_alignment", refuse)
+    words = ["digits_sequence", "by_ids=true", "seed=3", "--seeds", "2"]
+    with pytest.raises(SystemExit):
+        selection.main(words)
+    ((relation, seed, n_seeds),) = called
+    assert isinstance(relation, list)  # of ids
+    assert (int(seed), n_seeds) == (3, 2)
+    assert "`relations` join nobody" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,7 +12,8 @@ import pytest
 from helpers import refused
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.benchmarks import peers
+from aljax.metrics import knn_accuracy
+from experiments.benchmarks import peers, race
 from experiments.composition import compose, expanded
 from experiments.data.dataset import Dataset
 from experiments.run import main
@@ -274,6 +276,18 @@ def test_a_row_that_is_damaged_is_named_with_the_remedy(rng, tmp_path):
         path.write_bytes(whole[:length])
         with refused("results", path.name, "Remove it"):
             store.read({"seed": 0})
+
+
+def test_a_sweep_reads_labels_as_a_fit_does(rng, tmp_path, monkeypatch):
+    for name in ("trustworthiness", "neighborhood_preservation"):
+        monkeypatch.setattr(race, name, lambda *_, **__: 1.0)
+    rows, labels = rng.normal(size=(100, 2)), rng.integers(3, size=100).astype(float)
+    labels[40:] = np.nan
+    dataset = Dataset([rows], [], [np.arange(100)], [""], [labels])
+    measured = sweep.Store(tmp_path, dataset).measure([rows])
+    assert measured["knn_accuracy"] == knn_accuracy(rows[:40], labels[:40])
+    dataset = replace(dataset, labels=[rows[:, 0]])  # quantities
+    assert "knn_accuracy" not in sweep.Store(tmp_path, dataset).measure([rows])
 
 
 def test_values_of_two_settings_whose_names_end_alike_are_told_apart():

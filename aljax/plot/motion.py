@@ -135,7 +135,7 @@ def loss(
     dashes = ("-", "--", "-.", ":", (0, (5, 1)))
     for shade, dash, (name, values) in zip(shades, dashes, lines.items(), strict=False):
         width = 2 if name == "total" else None
-        axis.plot(epochs, values, dash, color=shade, linewidth=width, label=name)
+        axis.plot(epochs, values, ls=dash, color=shade, linewidth=width, label=name)
     axis.set(xlabel="epoch", ylabel="loss, sum over the slices", yscale="log")
     axis.set_title(heading or "loss")
     axis.grid(alpha=0.3)

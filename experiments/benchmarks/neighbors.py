@@ -47,7 +47,7 @@ def search(name: str, data: np.ndarray) -> Any:
 def recall_of_others(data: np.ndarray, listed: Any) -> float:
     """Returns the share of true neighbors, but for a row itself, the first in both."""
     n_neighbors = len(listed)
-    shared = slice_recall(data, listed, n_neighbors)
+    shared = slice_recall(data, listed)
     return (shared * n_neighbors - 1) / (n_neighbors - 1)
 
 

@@ -28,7 +28,6 @@ import numpy as np
 from aljax.errors import InputError, nearest_name
 from aljax.metrics import (
     displacement,
-    knn_accuracy,
     neighborhood_preservation,
     trustworthiness,
 )
@@ -43,7 +42,8 @@ from experiments.benchmarks.peers import (
 from experiments.clocks import clocked
 from experiments.composition import dataclass_defaults, unknown
 from experiments.data.dataset import Dataset, consecutive
-from experiments.results.records import BENCHMARKS, drawn, markdown, means, store
+from experiments.results.records import BENCHMARKS, drawn, markdown, mean, means, store
+from experiments.results.report import accuracy
 
 
 def measure(case: Case, dataset: Dataset, maps: Maps) -> dict[str, float]:
@@ -68,12 +68,10 @@ def measure(case: Case, dataset: Dataset, maps: Maps) -> dict[str, float]:
         "knn_recall": float(np.mean(recall)),
     }
     if dataset.labels is not None:
-        accuracy = [
-            knn_accuracy(y, labels, n_neighbors=case.accuracy_neighbors, rows=r)
-            for y, labels, r in zip(maps, dataset.labels, rows, strict=True)
-            if len(y) > 2 * case.accuracy_neighbors
-        ]
-        measured["knn_accuracy"] = float(np.mean(accuracy))
+        measured["knn_accuracy"] = mean(
+            accuracy(y, labels, case.accuracy_neighbors, case.rows)
+            for y, labels in zip(maps, dataset.labels, strict=True)
+        )
     mates = {
         pair: link
         for pair, link in consecutive(dataset.relations, [*map(len, maps)]).items()

@@ -310,6 +310,8 @@ def member_ids(
         rows, others = np.array([*relation.items()], int).reshape(-1, 2).T
         members[others] = ids[-1][rows]
         new = members < 0
-        members[new] = 1 + max(int(m.max()) for m in ids) + np.arange(new.sum())
+        members[new] = (
+            1 + max(int(m.max(initial=-1)) for m in ids) + np.arange(new.sum())
+        )
         ids.append(members)
     return ids

@@ -14,7 +14,7 @@ from aljax.errors import InputError, warn
 from aljax.files import MAPS
 from experiments.data.dataset import Dataset
 from experiments.results import inverse_pictures
-from experiments.results.report import CLASSES
+from experiments.results.report import are_classes
 from experiments.settings import RunSettings
 
 LARGEST = 2**28  # bytes of data that the file of a model holds
@@ -118,10 +118,10 @@ def colors(dataset: Dataset) -> dict[str, Any]:
     """Returns what colors the maps: labels that are classes, or numbers, or nothing."""
     if dataset.labels is None:
         return {}
-    joined = np.concatenate(dataset.labels)
-    if len(np.unique(joined)) <= CLASSES:
+    if are_classes(dataset.labels):
         return {"labels": [*map(_classes, dataset.labels)]}
-    return {"values": dataset.labels} if joined.dtype.kind in "fiu" else {}
+    is_number = all(labels.dtype.kind in "iuf" for labels in dataset.labels)
+    return {"values": dataset.labels} if is_number else {}
 
 
 def _classes(labels: np.ndarray) -> np.ndarray:

@@ -13,22 +13,22 @@ import jax
 import numpy as np
 
 from aljax import AlignedEmbedding, metrics
-from aljax.config import per_slice
 from aljax.graph.conditioning import DEVICE_METRICS
 from aljax.graph.exact import nearest
+from aljax.plot.colors import CLASSES
+from aljax.plot.style import LEGEND_LIMIT
 from experiments.clocks import peak_memory
 from experiments.data.dataset import Dataset, digest, digests
 from experiments.results import records
 
 TRUST_NEIGHBORS = 15
 LABEL_NEIGHBORS = 10
-CLASSES = 256  # more different labels than that are quantities
 MEASURED = 5000  # rows, drawn from slices that have more
 KEY = """\
 trust: 15 neighbors kept, 1 is best.  accuracy: 10 neighbors vote for the label.
 displacement: of the members, to the next slice, in radii of the maps.
 frame: drift of the centers, and rows nearest in the data so many slices apart.
-"-": too few rows (at most 30 for trust, 20 for accuracy), or no labels or mates."""
+"-": too few rows (at most 30 for trust, 20 for accuracy), or no classes or mates."""
 RECALLED = 1000  # rows, whose true neighbors are found
 LAGS = (1, 5, 20, 50, 100)
 DRAWN = (
@@ -82,12 +82,14 @@ def measure(dataset: Dataset, embedding: AlignedEmbedding) -> Measures:
     """Returns the measures of a finished run."""
     maps = embedding.slices()
     labels = dataset.labels
-    if labels is None or len(np.unique(np.concatenate(labels))) > CLASSES:
+    if labels is None or not are_classes(labels):
         labels = [None] * len(maps)
     return Measures(
         trustworthiness=trustworthiness(dataset.slices, maps),
         accuracy=[
-            math.nan if classes is None else accuracy(y, classes)
+            math.nan
+            if classes is None
+            else accuracy(y, classes, LABEL_NEIGHBORS, MEASURED)
             for y, classes in zip(maps, labels, strict=True)
         ],
         displacement=[
@@ -98,19 +100,27 @@ def measure(dataset: Dataset, embedding: AlignedEmbedding) -> Measures:
     )
 
 
-def accuracy(positions: np.ndarray, labels: np.ndarray) -> float:
+def are_classes(labels: Sequence[np.ndarray]) -> bool:
+    """Tells classes from names, and from quantities: numbers of more than 40 kinds."""
+    joined = np.concatenate(labels)
+    most = LEGEND_LIMIT if joined.dtype.kind in "iuf" else CLASSES
+    return len(np.unique(joined)) <= most
+
+
+def accuracy(
+    positions: np.ndarray, labels: np.ndarray, n_neighbors: int, most: int | None
+) -> float:
     """Returns the share of rows of a map whose neighbors vote for their label.
 
     Rows without a label (NaN) neither vote nor count; NaN for maps that are too small.
+    Of more than `most` rows, if it is not None, so many are drawn.
     """
     if labels.dtype.kind == "f":
         positions, labels = (rows[~np.isnan(labels)] for rows in (positions, labels))
-    if len(labels) / 2 <= LABEL_NEIGHBORS:
+    if len(labels) / 2 <= n_neighbors:
         return math.nan
-    rows = records.drawn(len(labels), MEASURED)
-    return metrics.knn_accuracy(
-        positions, labels, n_neighbors=LABEL_NEIGHBORS, rows=rows
-    )
+    rows = records.drawn(len(labels), most)
+    return metrics.knn_accuracy(positions, labels, n_neighbors=n_neighbors, rows=rows)
 
 
 def trustworthiness(data: Sequence[np.ndarray], maps: Sequence[np.ndarray]) -> Numbers:
@@ -148,26 +158,24 @@ def graph_recall(fitted: AlignedEmbedding) -> float | None:
     None where they cannot be told: graphs without data, or a metric that has no exact
     search.
     """
-    metric, counts = fitted.graph.metric, fitted.graph.n_neighbors
-    arrays = all(isinstance(data, np.ndarray) for data in fitted.data)
-    if metric not in DEVICE_METRICS or fitted.graph.metric_kwds or not arrays:
+    metric = fitted.graph.metric
+    arrays = [data for data in fitted.data if isinstance(data, np.ndarray)]
+    whole = len(arrays) == len(fitted.data)
+    if metric not in DEVICE_METRICS or fitted.graph.metric_kwds or not whole:
         return None
     shares = [
-        slice_recall(np.asarray(data), graph.neighbors, n_neighbors, metric=metric)
-        for data, graph, n_neighbors in zip(
-            fitted.data,
-            fitted.graphs,
-            per_slice("n_neighbors", counts, len(fitted.maps)),
-            strict=True,
-        )
+        slice_recall(rows, graph.neighbors, metric=metric)
+        for rows, graph in zip(arrays, fitted.graphs, strict=True)
+        if len(rows)
     ]
     return float(np.mean(shares))
 
 
 def slice_recall(
-    data: np.ndarray, listed: jax.Array, n_neighbors: int, *, metric: str = "euclidean"
+    data: np.ndarray, listed: jax.Array, *, metric: str = "euclidean"
 ) -> float:
     """Returns the share of true neighbors in a table `(neighbors, points)`."""
+    n_neighbors = min(listed.shape)
     rows = np.random.default_rng(0).permutation(len(data))[:RECALLED]
     exact, _ = nearest(data[rows], data, n_neighbors, metric=metric)
     chosen = np.asarray(listed).T[rows]

@@ -139,15 +139,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         built = settings.build(composition.compose(overrides))
         dataset = sources.load(**built.data)
+        dataset = related_by_ids(dataset) if built.by_ids else dataset
+        problem, key = dataset.sweep(**built.configs), jax.random.key(built.seed)
+        chosen = select_alignment(problem, key=key, n_seeds=options.seeds)
     except ValueError as error:
         parser.error(str(error))
-    problem = dataset.sweep(**built.configs)
-    chosen = select_alignment(problem, key=jax.random.key(0), n_seeds=options.seeds)
     print(f"chosen: {chosen.why}")
     write(chosen, options.out / options.data, heading=options.data)
     # The same evidence once more, with seeds that had no part in the choice.
     same_weight = {"n_seeds": options.seeds, "weights": [chosen.choice]}
-    again = select_alignment(problem, key=jax.random.key(1), **same_weight)
+    fresh_key = jax.random.key(built.seed + 1)
+    again = select_alignment(problem, key=fresh_key, **same_weight)
     for name in ("hidden", "trustworthiness"):
         mean, half = interval(getattr(again, name))
         for weight, value, width in zip(again.weights, mean, half, strict=True):

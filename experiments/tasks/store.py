@@ -5,6 +5,7 @@ import json
 import os
 import secrets
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from experiments.benchmarks.cases import Case
 from experiments.benchmarks.race import measure
 from experiments.data.archives import read_npz, short
 from experiments.data.dataset import Dataset, digest
+from experiments.results.report import are_classes
 
 SAMPLED = 1_000  # rows that quality is measured on
 
@@ -68,5 +70,8 @@ class Store:
     def measure(self, maps: list[np.ndarray]) -> dict[str, float]:
         """Returns the quality of maps of the data, in the same way for every method."""
         rows = SAMPLED if max(map(len, maps)) > 2 * SAMPLED else None
-        case = Case(name="sweep", load=lambda: self.dataset, rows=rows)
-        return measure(case, self.dataset, maps)
+        dataset, labels = self.dataset, self.dataset.labels
+        if labels is not None and not are_classes(labels):
+            dataset = replace(dataset, labels=None)
+        case = Case(name="sweep", load=lambda: dataset, rows=rows)
+        return measure(case, dataset, maps)
