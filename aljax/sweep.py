@@ -12,6 +12,7 @@ from jaxtyping import Float
 from aljax.config import CONFIGS, AlignmentConfig, GraphConfig, LayoutConfig, number
 from aljax.errors import InputError, instance, nearest_name
 from aljax.fit import Prepared, optimize, prepare
+from aljax.graph.conditioning import by_distance
 from aljax.graph.knn import on_device
 from aljax.graph.slices import dense_only
 from aljax.keys import check_key
@@ -303,11 +304,15 @@ def measure_row(maps: Maps, begun: Prepared) -> dict[str, float]:
     """Returns the metrics of a row unless asked otherwise, as means over slices.
 
     Trustworthiness (15 neighbors, 1 is best) where slices have data and more than 30
-    rows, and the displacement of mates in radii of the maps where there are any.
+    rows, by angles if the metric is cosine or correlation and else by Euclidean
+    distances, and the displacement of mates in radii of the maps where there are any.
     """
+    metric = begun.graph.metric
     pairs = zip(dense_only(begun.data), maps, strict=True)
     trust = [
-        trustworthiness(data, positions, n_neighbors=TRUST_NEIGHBORS)
+        trustworthiness(
+            by_distance(data, metric), positions, n_neighbors=TRUST_NEIGHBORS
+        )
         for data, positions in pairs
         if data is not None and len(data) > 2 * TRUST_NEIGHBORS
     ]

@@ -155,7 +155,8 @@ def test_how_a_table_was_read_is_told(shops, tmp_path):
     said = " ".join(str(one.message) for one in warned)
     assert "1 of 5 columns ('sales')" in said
     assert "data.scale=standard" in said
-    assert "'line' numbers the rows" in said and "data.leave_out=[line]" in said
+    assert "'line' numbers the rows" in said
+    assert "data.leave_out=[line]" in said
     assert "'code' is a code" in said
 
 

@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 
 import aljax
+from aljax.sweep import measure_row
 from experiments.data.dataset import Dataset
 from experiments.results import contents, report
+
+KEY = jax.random.key(0)
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +22,7 @@ def fitted():
     rows = centers[labels] + rng.normal(size=(200, 5))
     data = Dataset([rows], [], [np.arange(200)], [""], labels=[labels])
     layout = aljax.LayoutConfig(n_epochs=60)
-    return data, aljax.fit([rows], key=jax.random.key(0), layout=layout)
+    return data, aljax.fit([rows], key=KEY, layout=layout)
 
 
 @pytest.mark.slow
@@ -43,6 +46,22 @@ def test_rows_without_a_label_neither_vote_nor_count(fitted):
     assert report.measure(named, embedding).accuracy == [alone]
     nobody = replace(data, labels=[np.full(200, np.nan)])
     assert np.isnan(report.measure(nobody, embedding).accuracy).all()
+
+
+def test_maps_by_angle_are_measured_by_angle(fitted):
+    data, embedding = fitted
+    lengths = np.exp(np.random.default_rng(0).normal(size=(200, 1)))
+    (rows,), maps = embedding.data, embedding.maps
+    by_angle = replace(
+        embedding, data=[lengths * rows], graph=aljax.GraphConfig(metric="cosine")
+    )
+    measured = report.measure(data, by_angle).trustworthiness
+    normed = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    assert measured == [aljax.metrics.trustworthiness(normed, maps[0])]
+    prepared = aljax.prepare(by_angle.data, key=KEY, graph=by_angle.graph)
+    assert measure_row(maps, prepared) == {"trustworthiness": measured[0]}
+    unknown = replace(embedding, data=[None])  # as of distances
+    assert np.isnan(report.measure(data, unknown).trustworthiness).all()
 
 
 @pytest.mark.parametrize(("kinds", "what"), [(40, "labels"), (41, "values")])

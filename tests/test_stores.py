@@ -365,6 +365,33 @@ def test_ids_that_are_text_in_one_file_are_text_in_all(data, ids, folder):
         assert read.tolist() == [*map(str, members)]
 
 
+def test_columns_are_brought_to_common_units_or_told(data, folder):
+    wide = {name: rows * [1, 1, 1, 1, 1000] for name, rows in data.items()}
+    for name, rows in wide.items():
+        table = pq.read_table(folder / f"{name}.parquet")
+        place = table.column_names.index("f4")
+        table = table.set_column(place, "f4", pa.array(rows[:, 4].astype(float)))
+        pq.write_table(table, folder / f"{name}.parquet")
+    with pytest.warns(UserWarning, match=r"\('f4'\).*data.scale=standard"):
+        parquet(folder, id="who")
+    dataset = parquet(folder, id="who", scale="standard")
+    together = np.concatenate(dataset.slices)
+    np.testing.assert_allclose(together.std(axis=0), 1, rtol=1e-5)
+    assert dataset.scaling is not None
+    assert dataset.scaling.columns[0].unit[4] > 100
+    shared = parquet_share(folder, lambda rows: range(len(rows)), scale="robust")
+    assert (shared.scale, shared.scaling) == ("robust", None)  # those who fit scale
+    with refused("data.scale", "'stanard'"):
+        parquet(folder, id="who", scale="stanard")
+    with refused("data.id", "is null"):
+        parquet(folder)
+
+
+def parquet_share(path, share, **options):
+    data = {"source": "parquet", "path": str(path), "id": "who"}
+    return sources.load_share(share, **data, **options)
+
+
 def test_a_column_that_is_named_twice_counts_once(folder):
     once, twice = (parquet(folder, id="who", features=["f1", *x]) for x in ([], ["f1"]))
     assert once.columns == twice.columns == ("f1",)

@@ -101,6 +101,17 @@ def _standardize(rows: np.ndarray) -> np.ndarray:
     return _normalize(np.where(np.ptp(exact, axis=1, keepdims=True) > 0, centered, 0))
 
 
+def by_distance(data: Any, metric: Any) -> Any:
+    """Returns rows whose Euclidean distances have the order of the metric's.
+
+    These are rows of length 1 where the metric compares angles; sparse ones, and those
+    of any other metric, stay as they are.
+    """
+    if metric not in ANGLES or not isinstance(data, np.ndarray) or not len(data):
+        return data
+    return conditioning(data, metric)[0](data, np.float64)
+
+
 def lengths_of(squared: Any, metric: str, unit: float) -> Any:
     """Distances in units of the metric, of squared ones between conditioned rows."""
     return squared / 2 if metric in ANGLES else np.sqrt(squared) * unit

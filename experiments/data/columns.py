@@ -289,23 +289,45 @@ def in_units(
         **options: Its `by` and `missing`.
     """
     rows, scaling = aljax.scale(dataset.slices, None, **options)
-    ids = [member for slice_ids in dataset.ids for member in slice_ids.tolist()]
 
     def leaving(columns: Sequence[Any]) -> str:
         return f"Leave it out by {left_out(*columns)}."
 
+    warn_of_columns(dataset, rows, names, scale, leaving=leaving, beside=f", {OR}")
+    if scale != "none":
+        rows, scaling = aljax.scale(dataset.slices, scale, **options)
+    fields: dict[str, Any] = {"scaling": scaling, "columns": tuple(names)}
+    return replace(dataset, slices=rows, scale="none", **fields)
+
+
+def warn_of_columns(
+    dataset: Dataset,
+    filled: Sequence[np.ndarray],
+    names: Sequence[Any],
+    scale: str,
+    *,
+    leaving: Callable[[Sequence[Any]], str] = lambda _: "Leave it out.",
+    beside: str = ".",
+) -> None:
+    """Warns of columns that decide alone or look like codes, with settings that help.
+
+    Args:
+        dataset: The slices; NaN where missing.
+        filled: Their rows without gaps.
+        names: Of their columns.
+        scale: "none", "standard" or "robust".
+        leaving: Says how columns are left out.
+        beside: What helps beside a scale.
+    """
+    ids = [member for slice_ids in dataset.ids for member in slice_ids.tolist()]
     warn_of_codes(dataset.slices, names, ids, leaving)
 
     def place(t: int, row: int) -> str:
         return f"the row of {dataset.ids[t][row]} in {dataset.titles[t]}"
 
-    units = "data.scale=standard compares columns in units of their own spread, "
+    units = "data.scale=standard compares columns in units of their own spread"
     robust = "Correct it, or set data.scale=robust."
     if scale == "none":
-        warn_of_units(rows, names, place, remedy=units + OR, robust=robust)
+        warn_of_units(filled, names, place, remedy=units + beside, robust=robust)
     elif scale == "standard":
-        warn_of_cells(rows, names, place, robust)
-    if scale != "none":
-        rows, scaling = aljax.scale(dataset.slices, scale, **options)
-    fields: dict[str, Any] = {"scaling": scaling, "columns": tuple(names)}
-    return replace(dataset, slices=rows, scale="none", **fields)
+        warn_of_cells(filled, names, place, robust)

@@ -33,6 +33,7 @@ class Dataset:
         scaling: The units of the columns, if they are not those of the file.
         columns: The names of the columns, if they have any.
         scale: How slices are to be scaled: not at all, if their columns were looked at.
+        scale_by: The rows that a scale is of: "all", or each "slice" by itself.
         sums: For each slice the digest of its data, if other processes have some.
     """
 
@@ -45,6 +46,7 @@ class Dataset:
     scaling: Scaling | None = None
     columns: tuple[str, ...] | None = None
     scale: str | None = None
+    scale_by: str = "all"
     sums: Sequence[str] | None = None
 
     @property
@@ -65,7 +67,8 @@ class Dataset:
     def described(self, maps: AlignedEmbedding) -> AlignedEmbedding:
         """Returns maps of these slices, in the units and with the names of the file."""
         names = None if self.columns is None else (self.columns,) * len(maps.maps)
-        return replace(maps, scaling=self.scaling, columns=names or maps.columns)
+        scaling = self.scaling or maps.scaling
+        return replace(maps, scaling=scaling, columns=names or maps.columns)
 
 
 def same_members(

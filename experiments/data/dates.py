@@ -1,4 +1,4 @@
-"""The order of a table's slices: numbers, dates in any usual spelling, or text."""
+"""The order of slices: numbers, dates in any usual spelling, or text."""
 
 import re
 from collections.abc import Hashable, Sequence
@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from aljax.errors import InputError, in_words, warn
-from experiments.data.files import natural_order
 
 FORMATS = (
     *("%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S"),
@@ -29,6 +28,12 @@ MONTH = re.compile(r"(?<=[a-z]{3})(\W+|(?=\d))", re.I)
 NUMBER = re.compile(r"\d+(st|nd|rd|th)?")
 SAMPLE = 100  # texts of a column
 SHOWN = 3  # labels at each end, and gaps
+
+
+def natural_order(name: str) -> list[str | int]:
+    """Returns a key that sorts slice2 before slice10."""
+    parts = re.split(r"(\d+)", name)
+    return [int(part) if i % 2 else part.casefold() for i, part in enumerate(parts)]
 
 
 def in_order(column: Any, dates: str | None, notes: list[str]) -> Any:

@@ -7,16 +7,21 @@ import json
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+import aljax
+from aljax.checks import one_of
 from aljax.errors import InputError
 from aljax.graph.slices import read_slices, slices_of
 from aljax.relations.read import read_relations
 from experiments.data.archives import DAMAGE, read_npy, read_npz, short
+from experiments.data.columns import warn_of_columns
 from experiments.data.dataset import TRANSPORT, Dataset, coupled
+from experiments.data.dates import natural_order
 
 NPY = b"\x93NUMPY"  # as every .npy begins
 NPY_EXPECTED = (
@@ -33,17 +38,13 @@ Share = Callable[[dict[str, int]], range]
 REMEDY = "Give data.relations=FILE, or transport where nothing says who is who."
 
 
-def natural_order(name: str) -> list[str | int]:
-    """Returns a key that sorts slice2 before slice10."""
-    parts = re.split(r"(\d+)", name)
-    return [int(part) if i % 2 else part.casefold() for i, part in enumerate(parts)]
-
-
 def own_files(
     *,
     path: str,
     relations: str | None,
     labels: str | None,
+    scale: str = "none",
+    scale_by: str = "all",
     share: Share | None = None,
 ) -> Dataset:
     """Reads a user's own arrays: a folder with one `.npy` for each slice, or an `.npz`.
@@ -54,6 +55,8 @@ def own_files(
         path: A folder with one .npy for each slice, an .npz, or a lone .npy.
         relations: A JSON list of objects {"row of t": row of t+1}.
         labels: One array of labels for each slice, in the formats of the data.
+        scale: "none", "standard" (mean 0, deviation 1) or "robust" (by quartiles).
+        scale_by: The rows that a scale is of: "all", or each "slice" by itself.
         share: See `read_data`.
 
     Raises:
@@ -61,7 +64,9 @@ def own_files(
     """
     slices = read_data(path, share)
     classes = None if labels is None else read_labels(labels, slices)
-    return related(slices, relations, labels=classes)
+    return related(
+        slices, relations, labels=classes, scale=scale, scale_by=scale_by, share=share
+    )
 
 
 def related(
@@ -69,6 +74,9 @@ def related(
     relations: str | None,
     *,
     ids: Sequence[np.ndarray] | None = None,
+    scale: str = "none",
+    scale_by: str = "all",
+    share: Share | None = None,
     **known: Any,
 ) -> Dataset:
     """Returns the dataset of slices by name, related by a file or by their data.
@@ -77,11 +85,18 @@ def related(
         slices: The data.
         relations: A JSON file, or transport; None relates rows of the same id.
         ids: For each slice its rows' ids, if they have any.
+        scale: As `own_files` has it; processes that share the slices scale them when
+            they fit.
+        scale_by: Likewise.
+        share: See `read_data`.
         **known: Other fields of the dataset.
 
     Raises:
-        InputError: The file cannot be read or does not fit, or nothing relates rows.
+        InputError: The file cannot be read or does not fit, nothing relates rows, or
+            slices cannot be scaled.
     """
+    one_of("none", "standard", "robust")("data.scale", scale)
+    one_of("all", "slice")("data.scale_by", scale_by)
     mates: Any = ids
     if relations == TRANSPORT:
         mates = [{}] * (len(slices) - 1)
@@ -91,7 +106,25 @@ def related(
     members = member_ids(mates, sizes) if ids is None else ids
     rows = [*slices.values()]
     dataset = Dataset(rows, mates, members, [*slices], **known)
+    dataset = replace(dataset, scale=scale, scale_by=scale_by)
+    dataset = dataset if share else _compared(dataset)
     return coupled(dataset) if relations == TRANSPORT else dataset
+
+
+def _compared(dataset: Dataset) -> Dataset:
+    """Returns a dataset in its units, and warns of columns that decide alone."""
+    widths = {rows.shape[1] for rows in dataset.slices}
+    scale: Any = dataset.scale
+    if len(widths) == 1:
+        names = dataset.columns or range(*widths)
+        warn_of_columns(dataset, dataset.slices, names, scale)
+    if scale == "none":
+        return dataset
+    try:
+        rows, scaling = aljax.scale(dataset.slices, scale, by=dataset.scale_by)
+    except InputError as error:
+        raise error.renamed(f"data.{error.name}") from error
+    return replace(dataset, slices=rows, scaling=scaling, scale="none")
 
 
 def read_data(path: str, share: Share | None = None) -> dict[str, np.ndarray]:

@@ -20,7 +20,8 @@ from aljax.graph.rows import float_of, read_rows
 from aljax.spreads import few_of
 from experiments.composition import check_known
 from experiments.data.dataset import Dataset
-from experiments.data.files import Share, fixed, natural_order, related
+from experiments.data.dates import natural_order
+from experiments.data.files import Share, fixed, related
 from experiments.data.places import Place, needed, told
 from experiments.data.tables import as_ids, as_labels
 
@@ -32,7 +33,12 @@ ROW_NUMBERS = re.compile(r"__index_level_\d+__")
 
 
 def zarr_store(
-    *, path: str, relations: str | None = None, share: Share | None = None
+    *,
+    path: str,
+    relations: str | None = None,
+    scale: str = "none",
+    scale_by: str = "all",
+    share: Share | None = None,
 ) -> Dataset:
     """Reads the slices of a zarr store, a 2-D array each.
 
@@ -41,13 +47,16 @@ def zarr_store(
             groups ids and labels a 1-D array for each.
         relations: A JSON list of objects {"row of t": row of t+1}, or transport; null
             relates equal ids.
+        scale: As `files.own_files` has it.
+        scale_by: Likewise.
         share: See `files.read_data`.
 
     Raises:
         InputError: The store cannot be read, is not of format 3, or has an array that
             is not a slice, or that changes while it is read.
     """
-    return _dataset(ZarrStore(Place.at(path)), path, relations, share)
+    units = {"scale": scale, "scale_by": scale_by}
+    return _dataset(ZarrStore(Place.at(path)), path, relations, share, **units)
 
 
 def parquet_folder(
@@ -57,6 +66,8 @@ def parquet_folder(
     label: str | None = None,
     features: list | None = None,
     relations: str | None = None,
+    scale: str = "none",
+    scale_by: str = "all",
     share: Share | None = None,
 ) -> Dataset:
     """Reads a folder with a Parquet file for each slice.
@@ -68,6 +79,8 @@ def parquet_folder(
         features: The columns to compare rows by; None for all others of numbers.
         relations: A JSON list of objects {"row of t": row of t+1}, or transport; null
             relates equal ids.
+        scale: As `files.own_files` has it.
+        scale_by: Likewise.
         share: See `files.read_data`.
 
     Raises:
@@ -75,7 +88,15 @@ def parquet_folder(
             it is read.
     """
     store = ParquetFolder(Place.at(path), {"ids": id, "labels": label}, features)
-    return _dataset(store, path, relations, share)
+    if id is None and relations is None and len(store.rows) > 1:
+        got = (
+            f"is null, and so is data.relations, but there are {len(store.rows)} files"
+        )
+        expected = "the column that says which member a row is about"
+        remedy = "Or give data.relations=FILE, or transport where nothing says it."
+        raise InputError("data.id", got, expected, remedy)
+    units = {"scale": scale, "scale_by": scale_by}
+    return _dataset(store, path, relations, share, **units)
 
 
 def _dataset(
@@ -83,6 +104,7 @@ def _dataset(
     path: str,
     relations: str | None,
     share: Share | None,
+    **units: str,
 ) -> Dataset:
     """Returns the dataset of a store; every process reads all ids and labels."""
     to_read = range(len(store.rows)) if share is None else share(store.rows)
@@ -103,7 +125,7 @@ def _dataset(
         ends = np.cumsum([*map(len, labels)])[:-1]
         present["labels"] = np.split(as_labels(np.concatenate(labels)), ends)
     extra: dict[str, Any] = {"columns": store.columns, "notes": tuple(store.notes)}
-    return related(slices, relations, **present, **extra)
+    return related(slices, relations, share=share, **present, **extra, **units)
 
 
 class ZarrStore:

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from aljax import AlignedEmbedding, metrics
-from aljax.graph.conditioning import DEVICE_METRICS
+from aljax.graph.conditioning import DEVICE_METRICS, by_distance
 from aljax.graph.exact import nearest
 from aljax.plot.colors import CLASSES
 from aljax.plot.style import LEGEND_LIMIT
@@ -80,12 +80,13 @@ def summary(dataset: Dataset) -> str:
 
 def measure(dataset: Dataset, embedding: AlignedEmbedding) -> Measures:
     """Returns the measures of a finished run."""
-    maps = embedding.slices()
+    maps, metric = embedding.slices(), embedding.graph.metric
+    data = [by_distance(rows, metric) for rows in embedding.data]
     labels = dataset.labels
     if labels is None or not are_classes(labels):
         labels = [None] * len(maps)
     return Measures(
-        trustworthiness=trustworthiness(dataset.slices, maps),
+        trustworthiness=trustworthiness(data, maps),
         accuracy=[
             math.nan
             if classes is None
@@ -96,7 +97,7 @@ def measure(dataset: Dataset, embedding: AlignedEmbedding) -> Measures:
             metrics.displacement(maps, {pair: embedding.relations[pair]})
             for pair in ((t, 1) for t in range(len(maps) - 1))
         ],
-        frame=frame_of(dataset.slices, maps),
+        frame=frame_of(data, maps),
     )
 
 
@@ -123,20 +124,21 @@ def accuracy(
     return metrics.knn_accuracy(positions, labels, n_neighbors=n_neighbors, rows=rows)
 
 
-def trustworthiness(data: Sequence[np.ndarray], maps: Sequence[np.ndarray]) -> Numbers:
-    """Returns each map's trustworthiness, NaN for slices that are too small."""
+def trustworthiness(data: Sequence[Any], maps: Sequence[np.ndarray]) -> Numbers:
+    """Returns each map's trustworthiness, NaN of slices that are small or have no data.
+
+    Rows are compared by Euclidean distance.
+    """
     rows = (records.drawn(len(y), MEASURED) for y in maps)
     return [
         metrics.trustworthiness(x, y, n_neighbors=TRUST_NEIGHBORS, rows=chosen)
-        if len(y) / 2 > TRUST_NEIGHBORS
+        if x is not None and len(y) / 2 > TRUST_NEIGHBORS
         else math.nan
         for x, y, chosen in zip(data, maps, rows, strict=True)
     ]
 
 
-def frame_of(
-    data: Sequence[np.ndarray], maps: Sequence[np.ndarray]
-) -> dict[str, float]:
+def frame_of(data: Sequence[Any], maps: Sequence[np.ndarray]) -> dict[str, float]:
     """Returns how far the frame of a sequence holds, in radii of the maps.
 
     `center_drift`, and for slices with the same columns `apart_LAG`: how far rows that
@@ -145,7 +147,9 @@ def frame_of(
     if len(maps) < 2:
         return {}
     measured = {"center_drift": metrics.center_drift(maps)}
-    if len({rows.shape[1] for rows in data}) == 1 and max(map(len, data)) <= MEASURED:
+    comparable = all(rows is not None for rows in data)
+    comparable = comparable and len({rows.shape[1] for rows in data}) == 1
+    if comparable and max(map(len, data)) <= MEASURED:
         for lag in (lag for lag in LAGS if lag < len(maps)):
             apart = metrics.frame_displacement(data, maps, lag=lag)
             measured[f"apart_{lag}"] = apart

@@ -192,6 +192,7 @@ def run(
                 key=jax.random.key(settings.seed),
                 **settings.configs,
                 scale=dataset.scale,
+                scale_by=dataset.scale_by,
                 slice_labels=dataset.slice_labels,
                 progress=progress,
                 checkpoints=checkpoints,
