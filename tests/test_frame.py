@@ -321,6 +321,11 @@ def test_maps_go_along_with_one_of_two_rows(rng):
     np.testing.assert_allclose(settled[2], shape, atol=1e-4)
     for y, before in zip(settle(maps, {}, firm), maps, strict=True):
         np.testing.assert_array_equal(y, before)
+    maps = [shape, shape + 4, shape - 9, shape[:2] + 1]  # the third may not move
+    held = {(0, 1): Mates(every, every, np.ones(9))}
+    settled = settle(maps, held, {(2, 1): firm[1, 1]}, fixed=[2])
+    np.testing.assert_allclose(settled[1], shape, atol=1e-6)
+    np.testing.assert_allclose(settled[3], maps[3], atol=1e-6)
 
 
 def test_columns_that_mean_other_things_hold_no_frame():

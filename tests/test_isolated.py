@@ -16,6 +16,7 @@ from aljax.graph.build import build_graphs
 from aljax.graph.exact import exact_knn
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.slices import slices_of
+from aljax.layout.frame import finish
 from aljax.layout.isolated import gather_isolated
 from aljax.project import memberships
 from aljax.relations.mates import Mates
@@ -195,3 +196,10 @@ def test_rows_without_edges_follow_mates_that_have_none_either(rng):
     for t in (0, 1):
         np.testing.assert_allclose(placed[t][0], maps[2][0], atol=0.1)
         np.testing.assert_array_equal(placed[t][1:], maps[t][1:])
+    every, none = np.arange(1, 9), [None] * 3
+    anchors = {(t, 1): Mates(every, every, np.ones(8)) for t in (0, 1)}
+    graphs, settings = [lost, lost, held], aljax.AlignmentConfig()
+    moved = finish(maps, anchors, graphs, relations, settings, stay=none, weights=none)
+    assert np.abs(moved[2] - maps[2]).max() > 0.5
+    for t in (0, 1):
+        np.testing.assert_allclose(moved[t][0], moved[2][0], atol=0.1)
