@@ -295,6 +295,9 @@ def test_the_weights_of_both_rows_say_how_strongly_they_hold(rng, given):
     expected = turn_onto(maps[1], *ends, strengths)
     settled = settle([*maps], {(0, 1): pairs}, {}, weights=weights if given else None)
     np.testing.assert_allclose(settled[1], expected)
+    times = rng.integers(1, 4, 9)
+    repeated = turn_onto(maps[1], *(np.repeat(end, times, axis=0) for end in ends))
+    np.testing.assert_allclose(turn_onto(maps[1], *ends, times * 1.0), repeated)
 
 
 def test_some_mates_stand_for_all_whose_lengths_stay():
