@@ -175,6 +175,9 @@ def test_anchors_are_the_mutual_nearest_rows_with_the_strengths_of_the_formula()
     np.testing.assert_array_equal(mates.rows, [i for i, _, _ in expected])
     np.testing.assert_array_equal(mates.others, [j for _, j, _ in expected])
     np.testing.assert_allclose(mates.strengths, [s for *_, s in expected], rtol=1e-6)
+    marks = [landmarks(data[t], graphs[t]) for t in (1, 11)]
+    far = anchors(*(mark._replace(data=mark.data + 1e8) for mark in marks))
+    np.testing.assert_array_equal(far.others, mates.others)
 
 
 def test_rows_with_fewer_neighbors_reach_the_farthest_that_they_have(rng):
@@ -350,6 +353,8 @@ def test_columns_that_mean_other_things_hold_no_frame():
 def test_rows_that_are_all_alike_hold_without_warnings():
     data, ids = aging(slices=12)
     data[11] = np.ones_like(data[11])
+    alike = {(0, 1): Mates(*np.zeros((3, 2), int))}
+    assert nearer(data[11:] * 2, alike) == [0.5]  # as by chance
     model = fit(data, ids)
     assert all(np.isfinite(y).all() for y in model.maps)
 
