@@ -56,10 +56,14 @@ def test_free_rows_lie_among_pinned_ones_of_any_scale(scale, shift, tmp_path):
     inverse = fitted.inverse_transform(start[~FREE])
     assert np.abs(inverse.points - DATA[~FREE]).mean() < 0.1
     assert inverse.inside.mean() > 0.7
-    inner = (fitted.coordinates.apply(x.astype(float)) for x in (start[~FREE], y))
-    curve = {"a": fitted.params.a[0], "b": fitted.params.b[0]}
-    plain = inverse_transform(*inner, DATA, **curve)
+    units, curve = fitted.coordinates, {k: getattr(fitted.params, k)[0] for k in "ab"}
+    queries, inner = (units.apply(x.astype(float)) for x in (start[~FREE], y))
+    plain = inverse_transform(queries, inner, DATA, **curve)
     np.testing.assert_allclose(inverse.points, plain.points, atol=1e-3)
+    held = {"positions": inner, "coordinates": None}
+    placed = dataclasses.replace(fitted.frame(0), **held).transform(DATA + 1e-3)
+    found = units.apply(fitted.transform(DATA + 1e-3))
+    np.testing.assert_allclose(found, placed, atol=1e-3)
     fitted.save(tmp_path / "maps.aljax")
     loaded = AlignedEmbedding.load(tmp_path / "maps.aljax")
     longer = loaded.update(DATA, SAME, key=jax.random.key(1))
@@ -81,7 +85,7 @@ def test_the_unit_is_as_wide_as_maps_of_so_many_rows_usually_are():
         LayoutConfig(a=[1.0, 2.0], b=0.5), AlignmentConfig(), slices=2
     )
     start, few = [100 * TRUTH, 100 * TRUTH[:40] + 7], np.arange(40) % 3 == 0
-    units = coordinates_of(start, [~FREE, few], params)
+    units: Any = coordinates_of(start, [~FREE, few], params)
     fixed = np.concatenate([start[0][~FREE], start[1][few]])
     np.testing.assert_allclose(units.center, fixed.mean(axis=0))
     spread = np.sqrt(((fixed - fixed.mean(axis=0)) ** 2).mean())

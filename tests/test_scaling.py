@@ -136,8 +136,9 @@ def test_gaps_are_filled_by_medians_of_all_rows_or_of_a_slices():
     assert filled[1][3, 2] == np.nanmedian(gaps[1][:, 2])
     assert filled[2][0, 0] == whole.statistics_[0]  # the slice has no value there
     (new,) = read_slices([NEW * [np.nan, 1, 1, 1, 1]], missing="median")
-    filled_new, _ = scaling.extended(new)  # nor has this one
-    assert (filled_new.content[:, 0] == whole.statistics_[0]).all()
+    assert scaling is not None
+    rows: Any = scaling.extended(new)[0].content  # nor has this one
+    assert (rows[:, 0] == whole.statistics_[0]).all()
     fitted: Any = lay_out(gaps, scale="standard", missing="median")
     standard = StandardScaler().fit(whole.transform(np.vstack(gaps)))
     plain = lay_out([standard.transform(whole.transform(x)) for x in gaps])

@@ -354,6 +354,8 @@ def test_a_placement_has_the_positions_and_the_relative_distance(fitted, unseen)
     usual = [relative_distance(DATA[0], row, k, own) for row in DATA[0]]
     expected = np.quantile(usual, 0.99, method="higher")
     np.testing.assert_allclose(placement.limit, expected, rtol=1e-4)
+    pairs = dataclasses.replace(fitted.frame(0), graph=GraphConfig(n_neighbors=2))
+    assert 1 <= pairs._limit < 5  # of one neighbor each
     assert fitted.place(DATA[0], 0).inside.all()
     assert fitted.place([], 0).inside.shape == (0,)
 
