@@ -12,6 +12,8 @@ from scipy.sparse import csr_array
 import aljax
 from aljax.couple import _largest, _strengths
 from aljax.relations.directions import telling
+from aljax.relations.drift import Move, moved
+from aljax.relations.sides import seen, side_of
 from aljax.relations.transport import plan_of, steps_for, transport_plan
 from experiments.data.dataset import among, leading_to
 from experiments.data.sources import load
@@ -128,6 +130,16 @@ def test_what_pulls_is_largest_on_either_side_and_less_where_a_row_has_little(rn
     of_rows, of_others = (expected.sum(axis) for axis in (1, 0))
     share = np.sqrt(np.minimum(np.minimum(of_rows[rows], of_others[others]), 1))
     np.testing.assert_allclose(_strengths(kept), expected[rows, others] * share)
+
+
+def test_units_of_rows_follow_a_move_and_a_change_of_space(slices):
+    side = side_of(slices[0][0].astype(np.float32), 30)
+    there = moved(side, Move(3.0, np.ones(6, np.float32)), side.rows.mean(axis=0))
+    expected = side_of(there.rows, 30).squared
+    np.testing.assert_allclose(there.squared, expected, rtol=1e-4)
+    flat = seen(side, np.eye(6, 2))
+    apart = ((flat.rows[:, None] - flat.rows[side.near]) ** 2).sum(axis=2)
+    np.testing.assert_allclose(flat.units, apart.min(axis=1), rtol=1e-4)
 
 
 @pytest.mark.filterwarnings("ignore:no row is seen")  # with the move left in
