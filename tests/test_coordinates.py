@@ -6,9 +6,12 @@ import jax
 import numpy as np
 import pytest
 
-from aljax.config import LayoutConfig
+from aljax.config import AlignmentConfig, LayoutConfig
 from aljax.embedding import AlignedEmbedding
 from aljax.fit import fit
+from aljax.inverse import inverse_transform
+from aljax.layout.coordinates import coordinates_of
+from aljax.layout.problem import layout_params
 from aljax.metrics import trustworthiness
 from aljax.single_map import UMAP
 
@@ -31,7 +34,7 @@ def pinned(scale: float, shift: float = 0.0, **settings: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("scale", "shift"), [(1.0, 0.0), (0.1, 0.0), (1000.0, -3000.0), (1.0, 1e6)]
+    ("scale", "shift"), [(1.0, 0.0), (0.1, 0.0), (1000.0, -3000.0), (4.0, 1e6)]
 )
 def test_free_rows_lie_among_pinned_ones_of_any_scale(scale, shift, tmp_path):
     fitted, start = pinned(scale, shift)
@@ -53,6 +56,14 @@ def test_free_rows_lie_among_pinned_ones_of_any_scale(scale, shift, tmp_path):
     inverse = fitted.inverse_transform(start[~FREE])
     assert np.abs(inverse.points - DATA[~FREE]).mean() < 0.1
     assert inverse.inside.mean() > 0.7
+    units, curve = fitted.coordinates, {k: getattr(fitted.params, k)[0] for k in "ab"}
+    queries, inner = (units.apply(x.astype(float)) for x in (start[~FREE], y))
+    plain = inverse_transform(queries, inner, DATA, **curve)
+    np.testing.assert_allclose(inverse.points, plain.points, atol=1e-3)
+    held = {"positions": inner, "coordinates": None}
+    placed = dataclasses.replace(fitted.frame(0), **held).transform(DATA + 1e-3)
+    found = units.apply(fitted.transform(DATA + 1e-3))
+    np.testing.assert_allclose(found, placed, atol=1e-3)
     fitted.save(tmp_path / "maps.aljax")
     loaded = AlignedEmbedding.load(tmp_path / "maps.aljax")
     longer = loaded.update(DATA, SAME, key=jax.random.key(1))
@@ -67,6 +78,20 @@ def test_progress_and_layouts_of_no_epochs_have_the_coordinates_of_pinned_rows()
     np.testing.assert_allclose(shown[-1].unstack()[0], fitted.maps[0], rtol=1e-5)
     fitted, start = pinned(1.0, 7.0, layout=LayoutConfig(n_epochs=0))
     np.testing.assert_allclose(fitted.maps[0], start, rtol=1e-6)
+
+
+def test_the_unit_is_as_wide_as_maps_of_so_many_rows_usually_are():
+    params = layout_params(
+        LayoutConfig(a=[1.0, 2.0], b=0.5), AlignmentConfig(), slices=2
+    )
+    start, few = [100 * TRUTH, 100 * TRUTH[:40] + 7], np.arange(40) % 3 == 0
+    units: Any = coordinates_of(start, [~FREE, few], params)
+    fixed = np.concatenate([start[0][~FREE], start[1][few]])
+    np.testing.assert_allclose(units.center, fixed.mean(axis=0))
+    spread = np.sqrt(((fixed - fixed.mean(axis=0)) ** 2).mean())
+    usual = 1 / 1.5 * 0.23 * np.sqrt(60)  # of 60 rows on average, where 1.5 d = 1
+    np.testing.assert_allclose(units.unit, spread / usual)
+    assert coordinates_of(start, [None, None], params) is None
 
 
 def test_one_pinned_row_leaves_the_unit():

@@ -7,9 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import refused
+from scipy.sparse import csr_array
 
 import aljax
+from aljax.couple import _largest, _strengths
 from aljax.relations.directions import telling
+from aljax.relations.drift import Move, moved
+from aljax.relations.sides import seen, side_of
 from aljax.relations.transport import plan_of, steps_for, transport_plan
 from experiments.data.dataset import among, leading_to
 from experiments.data.sources import load
@@ -114,6 +118,28 @@ def test_strangers_pull_less_than_they_couple(slices, coupling):
     recurs = np.isin(ids[0], ids[1])
     assert np.median((pull / mass)[recurs]) > 0.9
     assert np.median((pull / mass)[~recurs]) < 0.7
+
+
+def test_what_pulls_is_largest_on_either_side_and_less_where_a_row_has_little(rng):
+    mass = rng.uniform(0.01, 0.6, (6, 9)) * (rng.random((6, 9)) < 0.8)
+    ranks = [(-mass).argsort(axis).argsort(axis) for axis in (0, 1)]
+    expected = mass * ((ranks[0] < 2) | (ranks[1] < 2))
+    kept = _largest(csr_array(mass), 2)
+    np.testing.assert_array_equal(kept.toarray(), expected)
+    rows, others = kept.nonzero()
+    of_rows, of_others = (expected.sum(axis) for axis in (1, 0))
+    share = np.sqrt(np.minimum(np.minimum(of_rows[rows], of_others[others]), 1))
+    np.testing.assert_allclose(_strengths(kept), expected[rows, others] * share)
+
+
+def test_units_of_rows_follow_a_move_and_a_change_of_space(slices):
+    side = side_of(slices[0][0].astype(np.float32), 30)
+    there = moved(side, Move(3.0, np.ones(6, np.float32)), side.rows.mean(axis=0))
+    expected = side_of(there.rows, 30).squared
+    np.testing.assert_allclose(there.squared, expected, rtol=1e-4)
+    flat = seen(side, np.eye(6, 2))
+    apart = ((flat.rows[:, None] - flat.rows[side.near]) ** 2).sum(axis=2)
+    np.testing.assert_allclose(flat.units, apart.min(axis=1), rtol=1e-4)
 
 
 @pytest.mark.filterwarnings("ignore:no row is seen")  # with the move left in
@@ -264,6 +290,7 @@ def test_known_rows_join_slices_of_other_columns(rng):
     near = plan.rows[order] < 20
     np.testing.assert_array_equal(plan.others[order][near], np.arange(20))
     np.testing.assert_allclose(plan.mass[plan.rows < 20], 1.0)
+    assert all((mass[:20] == 1).all() for mass in plan.strict)
     assert right(coupling, [np.arange(POINTS)] * 2) > 0.95
     with pytest.raises(aljax.InputError) as error:
         aljax.couple([members, turned], key=KEY)

@@ -78,6 +78,8 @@ def test_radii_follow_the_unit_of_the_data_whatever_it_is():
     for unit in (1e-12, 1e12):
         scaled = local_radii(data * np.float32(unit), n_neighbors=NEIGHBORS)
         np.testing.assert_allclose(scaled, usual + 2 * np.log(unit), atol=1e-4)
+    alike = local_radii(np.ones_like(data), n_neighbors=NEIGHBORS)
+    np.testing.assert_allclose(alike, np.log(1e-8), rtol=1e-5)
 
 
 def density_of(loss, problem, params) -> Any:

@@ -71,6 +71,12 @@ def test_agreement_is_that_of_its_formula(graphs):
     found = judge(overlap(mates, before, after))
     assert found.agreement == pytest.approx((shared - chance) / (most - chance))
     assert found.share == pytest.approx(shared / (2 * most - shared))
+    assert found.chance == pytest.approx(chance / (2 * most - chance))
+    assert found.blur == pytest.approx(2 * (2 * chance + 20) ** 0.5 / (most - chance))
+    near = found._replace(agreement=0.04, blur=0.01, chance=0.1)
+    assert near._replace(share=0.17).near_chance  # below 1.8 times that by chance
+    assert not near._replace(share=0.19).near_chance
+    assert not near._replace(share=0.17, agreement=0.06).near_chance
 
 
 def test_rows_that_are_matched_at_random_agree_by_chance(graphs, rng):

@@ -175,6 +175,9 @@ def test_anchors_are_the_mutual_nearest_rows_with_the_strengths_of_the_formula()
     np.testing.assert_array_equal(mates.rows, [i for i, _, _ in expected])
     np.testing.assert_array_equal(mates.others, [j for _, j, _ in expected])
     np.testing.assert_allclose(mates.strengths, [s for *_, s in expected], rtol=1e-6)
+    marks = [landmarks(data[t], graphs[t]) for t in (1, 11)]
+    far = anchors(*(mark._replace(data=mark.data + 1e8) for mark in marks))
+    np.testing.assert_array_equal(far.others, mates.others)
 
 
 def test_rows_with_fewer_neighbors_reach_the_farthest_that_they_have(rng):
@@ -295,6 +298,9 @@ def test_the_weights_of_both_rows_say_how_strongly_they_hold(rng, given):
     expected = turn_onto(maps[1], *ends, strengths)
     settled = settle([*maps], {(0, 1): pairs}, {}, weights=weights if given else None)
     np.testing.assert_allclose(settled[1], expected)
+    times = rng.integers(1, 4, 9)
+    repeated = turn_onto(maps[1], *(np.repeat(end, times, axis=0) for end in ends))
+    np.testing.assert_allclose(turn_onto(maps[1], *ends, times * 1.0), repeated)
 
 
 def test_some_mates_stand_for_all_whose_lengths_stay():
@@ -321,6 +327,11 @@ def test_maps_go_along_with_one_of_two_rows(rng):
     np.testing.assert_allclose(settled[2], shape, atol=1e-4)
     for y, before in zip(settle(maps, {}, firm), maps, strict=True):
         np.testing.assert_array_equal(y, before)
+    maps = [shape, shape + 4, shape - 9, shape[:2] + 1]  # the third may not move
+    held = {(0, 1): Mates(every, every, np.ones(9))}
+    settled = settle(maps, held, {(2, 1): firm[1, 1]}, fixed=[2])
+    np.testing.assert_allclose(settled[1], shape, atol=1e-6)
+    np.testing.assert_allclose(settled[3], maps[3], atol=1e-6)
 
 
 def test_columns_that_mean_other_things_hold_no_frame():
@@ -342,6 +353,8 @@ def test_columns_that_mean_other_things_hold_no_frame():
 def test_rows_that_are_all_alike_hold_without_warnings():
     data, ids = aging(slices=12)
     data[11] = np.ones_like(data[11])
+    alike = {(0, 1): Mates(*np.zeros((3, 2), int))}
+    assert nearer(data[11:] * 2, alike) == [0.5]  # as by chance
     model = fit(data, ids)
     assert all(np.isfinite(y).all() for y in model.maps)
 

@@ -25,10 +25,13 @@ def related(pairs: dict[int, int]) -> Mates:
 
 @pytest.mark.parametrize("init", ["spectral", "tswspectral", "pca", "random"])
 def test_a_start_has_the_extent_the_shape_and_the_bits_it_should(adjacency, init):
-    def start(seed):
-        return initial_maps(init, adjacency, make_data(), {}, n_components=3, seed=seed)
+    def start(seed, first=0):
+        tables, options = (adjacency[first:], make_data()[first:], {}), {"seed": seed}
+        options |= {"n_components": 3, "before": SIZES[:first]}
+        return initial_maps(init, *tables, **options)
 
     maps = start(0)
+    np.testing.assert_array_equal(start(0, first=2)[0], maps[2])
     for one, again, other, size in zip(maps, start(0), start(1), SIZES, strict=True):
         assert one.shape == (size, 3)
         assert 0.9 * EXTENT < np.abs(one).max() <= EXTENT + 10 * JITTER

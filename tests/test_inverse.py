@@ -16,6 +16,7 @@ from aljax.errors import InputError
 from aljax.graph.knn import capacity_for
 from aljax.inverse import gradient_map, inverse_transform, reconstruct
 from aljax.inverse.neighborhood import nearest_rows
+from aljax.inverse.read import read_neighbors
 from aljax.inverse.reconstruct import blend
 
 POINTS, FEATURES, NEIGHBORS = 90, 4, 12
@@ -64,6 +65,14 @@ def slow_weights(query, embedding, method):
     return order[:-1], weights * (1 + (position - middle) @ slope / reach)
 
 
+def slow_distance(query, neighbors):
+    """That to the nearest 3, by theirs to their own nearest 3 among 15."""
+    near, count = neighbors[:15], min(3, len(neighbors) - 1)
+    apart = np.linalg.norm(near - query, axis=1)[:count]
+    between = np.sort(np.linalg.norm(near[:, None] - near, axis=2))[:, 1 : count + 1]
+    return apart.sum() / between.sum(axis=1).mean()
+
+
 @pytest.mark.parametrize(
     ("method", "components"),
     [
@@ -85,6 +94,13 @@ def test_weights_are_those_of_the_formula(method, components):
         # float32, and a floor of 1e-9 squared radii under every denominator
         np.testing.assert_allclose(weights, expected, rtol=1e-3, atol=1e-5)
         np.testing.assert_allclose(point, expected @ data[expected_rows], atol=1e-4)
+    for count in (2, 3, NEIGHBORS):
+        fewer = inverse_transform(
+            queries, embedding, data, method=method, n_neighbors=count
+        )
+        near = embedding[np.asarray(fewer.neighbors)]
+        expected = [*map(slow_distance, queries, near)]
+        np.testing.assert_allclose(fewer.distance, expected, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize(("points", "count"), [(9, 8), (40, 5), (1003, 21), (64, 16)])
@@ -304,15 +320,20 @@ def test_outside_the_hull_it_says_so_and_levels_off():
     assert np.asarray(middle.inside).all()
 
 
-def test_what_is_inside_is_inside_the_hull():
+def test_what_is_inside_has_neighbors_on_all_sides():
     embedding, data = make_map()
     queries = np.random.default_rng(3).normal(scale=5, size=(128, 2))
-    # A little wider: the half-space is sought in a limited number of steps.
-    wider = embedding.mean(axis=0) + 1.05 * (embedding - embedding.mean(axis=0))
-    hull = scipy.spatial.Delaunay(wider).find_simplex(queries) >= 0
-    inside = np.asarray(inverse_transform(queries, embedding, data).inside)
-    assert not (inside & ~hull).any()
-    assert inside.sum() > hull.sum() / 3
+    found = inverse_transform(queries, embedding, data)
+    offsets = embedding[np.asarray(found.neighbors)] - queries[:, None]
+    angles = np.sort(np.arctan2(offsets[..., 1], offsets[..., 0]), axis=1)
+    gaps = np.diff(angles, axis=1, append=angles[:, :1] + 2 * np.pi).max(axis=1)
+    near = np.asarray(found.distance) <= 3
+    # But where the half-space is hardly one: it is sought in a limited number of steps.
+    plain = np.abs(gaps - np.pi) > 0.1
+    assert plain.sum() > 110
+    expected = (gaps < np.pi) & near
+    assert 20 < expected.sum() < 100
+    np.testing.assert_array_equal(np.asarray(found.inside)[plain], expected[plain])
 
 
 def test_a_gap_between_clusters_is_a_guess():
@@ -361,6 +382,8 @@ def test_settings_may_come_in_a_config_or_by_name():
     np.testing.assert_array_equal(one.points, other.points)
     both = inverse_transform(queries, embedding, data, config=config, bounds=None)
     assert np.abs(both.points - one.points).max() > 0
+    counts = [read_neighbors(None, points) for points in (3, 50, 300, 9000)]
+    assert counts == [2, 10, 25, 60]  # a twelfth of the points, 10 to 60
 
 
 def test_steps_of_refinement_do_nothing_and_say_so():
@@ -472,7 +495,10 @@ def test_between_slices_the_blend_is_continuous_and_exact_at_its_ends(fitted):
         dataclasses.replace(end, inside=jnp.array(inside, bool))
         for end, inside in zip(ends, ([0, 0, 1, 1, 1], [0, 1, 0, 1, 1]), strict=True)
     ]
-    assert np.array(blend(first, second, 0.5).inside).tolist() == [0, 0, 0, 1, 1]
+    mixed = blend(dataclasses.replace(first, columns=(*"abcde",)), second, 0.5)
+    assert np.array(mixed.inside).tolist() == [0, 0, 0, 1, 1]
+    assert mixed.columns == (*"abcde",)
+    np.testing.assert_allclose(halfway.distance, mixed.distance, rtol=1e-6)
     ones = np.asarray(halfway.weights.sum(axis=1))
     np.testing.assert_allclose(ones, 1, rtol=1e-5)
 

@@ -19,6 +19,7 @@ from test_losses import exact_shifts, make_params
 
 import aljax
 from aljax import metrics
+from aljax.layout.losses import misfit_of_mates
 from aljax.layout.objective import aligned_loss
 from aljax.layout.problem import stack, stack_maps
 from aljax.relations.strengths import measure_moves, scales_of
@@ -56,6 +57,9 @@ def test_moves_equal_the_slow_loop(case):
     assert {*relations} == {*expected}
     for pair, values in expected.items():
         np.testing.assert_allclose(relations[pair].moves, values, rtol=1e-9)
+    squared, reach = jnp.asarray([0.0, 4.0, 4.0]), jnp.asarray([0.5, 0.5, 3.0])
+    misfit = misfit_of_mates(squared, reach)
+    np.testing.assert_allclose(misfit, [(1e-4 - 0.5) ** 2, 2.25, 1.0], rtol=1e-6)
 
 
 def test_rows_that_are_all_alike_move_by_the_unit_of_the_data():

@@ -400,7 +400,7 @@ def test_slices_with_the_same_rows_are_searched_once(monkeypatch):
 
     monkeypatch.setattr(build, "find_neighbors", count)
     one, other = make_data()[:2]
-    slices, n_neighbors = [one, one.copy(), other, one], [3, 5, 3, 5]
+    slices, n_neighbors = [one, one.copy(), one, other, one], [3, 3, 5, 3, 5]
     graphs = build.build_graphs(
         read_slices(slices), GraphConfig(n_neighbors=n_neighbors)
     )

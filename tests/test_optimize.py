@@ -25,6 +25,7 @@ from aljax.layout.losses import LossTerms
 from aljax.layout.objective import aligned_loss
 from aljax.layout.optimize import (
     RECORDS,
+    check_finite,
     default_shifts,
     init,
     recorded_epochs,
@@ -395,3 +396,12 @@ def test_a_loss_that_returns_no_terms_is_refused(problem, key, loss, words):
     state = init(stack_maps(make_maps(), problem), n_epochs=2)
     with refused("loss", *words):
         run(problem, make_params(), state, 2, key=key, n_shifts=2, loss=loss)
+
+
+@pytest.mark.parametrize("far", [np.nan, np.inf, -2e18])
+def test_maps_whose_distances_are_not_finite_are_refused(far):
+    maps = np.zeros((1, 2, 3), np.float32)
+    check_finite(jnp.asarray(maps + np.float32(9e17)))
+    maps[0, 1, 2] = far
+    with refused("learning_rate"):
+        check_finite(jnp.asarray(maps))

@@ -154,6 +154,16 @@ def test_the_stacked_mates_are_the_relations(case):
     assert (np.asarray(problem.strengths)[last] == 0).all()
 
 
+def test_a_slice_stands_in_the_order_that_it_has_among_those_of_other_processes(case):
+    graphs, relations, problem = case
+    around: Any = {"before": SIZES[:1], "after": SIZES[2:], "offsets": problem.offsets}
+    pairs = {(0, 1): relations[1, 1]}
+    here = stack(graphs[1:2], pairs, key=jax.random.key(0), **around)
+    for name in ("order", "neighbors", "degrees", "mates", "strengths"):
+        expected = np.asarray(getattr(problem, name))[1]
+        np.testing.assert_array_equal(np.asarray(getattr(here, name))[0], expected)
+
+
 def test_a_row_may_have_several_mates():
     graphs = make_graphs(SIZES[:2])
     mates = Mates(

@@ -132,9 +132,13 @@ def test_gaps_are_filled_by_medians_of_all_rows_or_of_a_slices():
     whole = SimpleImputer(strategy="median").fit(np.vstack(gaps))
     for part, raw in zip(filled, gaps, strict=True):
         np.testing.assert_array_equal(part, whole.transform(raw))
-    filled, _ = aljax.scale(gaps, None, by="slice", missing="median")
+    filled, scaling = aljax.scale(gaps, None, by="slice", missing="median")
     assert filled[1][3, 2] == np.nanmedian(gaps[1][:, 2])
     assert filled[2][0, 0] == whole.statistics_[0]  # the slice has no value there
+    (new,) = read_slices([NEW * [np.nan, 1, 1, 1, 1]], missing="median")
+    assert scaling is not None
+    rows: Any = scaling.extended(new)[0].content  # nor has this one
+    assert (rows[:, 0] == whole.statistics_[0]).all()
     fitted: Any = lay_out(gaps, scale="standard", missing="median")
     standard = StandardScaler().fit(whole.transform(np.vstack(gaps)))
     plain = lay_out([standard.transform(whole.transform(x)) for x in gaps])

@@ -24,7 +24,7 @@ from aljax.layout.optimize import run_in_place
 from aljax.layout.problem import stack
 from aljax.metrics import displacement, trustworthiness
 from aljax.relations.strengths import measure_moves, scales_of
-from aljax.update import SHORT, update
+from aljax.update import SHORT, cut, update
 
 pytestmark = pytest.mark.usefixtures("as_users_run_it")
 SIZES = (41, 48, 45, 44, 47)
@@ -95,6 +95,8 @@ def test_an_update_appends_a_slice_and_leaves_the_others_to_the_last_bit(base, l
 def test_as_many_slices_move_as_may(base, move):
     longer = append(base, move=move)
     assert_same_maps(longer.maps[: 3 - move], base.maps[: 3 - move])
+    assert (np.asarray(longer.history.attraction) > 0).all()  # of no empty slices
+    assert longer.history.attraction.shape == (2, 4)
     for t in range(3 - move, 3):
         assert (np.abs(longer.maps[t] - base.maps[t]).max(axis=1) > 1e-3).all()
 
@@ -186,6 +188,7 @@ def test_dropping_slices_drops_their_ids_and_changes_no_map(by_ids):
     longer, shorter = append(by_ids, IDS[3]), append(by_ids, IDS[3], keep=2)
     assert_same_maps(shorter.maps, longer.maps[2:])
     assert shorter.ids == longer.ids[2:]
+    assert cut(longer, 0, 2).relations.keys() == {(0, 1)}
     again = append(shorter, IDS[4], data=DATA[4])
     assert again.relations.keys() == {(0, 1), (0, 2), (1, 1)}
 
@@ -200,6 +203,8 @@ def test_the_new_slice_may_have_settings_of_its_own(base, longer):
     np.testing.assert_allclose(own.params.learning_rate, [rate, rate, rate, 0.5])
     assert own.params.a[3] != plain.params.a[3]
     assert np.abs(own.maps[3] - plain.maps[3]).max() > 0.1
+    slow = append(base, settings={"learning_rate": 1e-6}, move=1)
+    assert np.abs(slow.maps[2] - base.maps[2]).max() > 0.1  # at its own rate
     again = append(own)
     assert again.layout.min_dist == (0.1, 0.1, 0.1, 0.5, 0.5)
     assert plain.layout.min_dist == 0.1
@@ -212,6 +217,14 @@ def test_pinned_rows_stay_where_their_slice_moves(base):
     np.testing.assert_array_equal(longer.maps[2][mask], base.maps[2][mask])
     assert (longer.maps[2][~mask] != base.maps[2][~mask]).all()
     assert longer.pinned[3] is None
+    weights = [None, None, np.full(SIZES[2], 30.0)]
+    heavy = append(dataclasses.replace(base, point_weights=weights), move=1)
+    mates, light = heavy.relations[2, 1], append(base, move=1)
+    lengths = [
+        np.linalg.norm(m.maps[2][mates.rows] - m.maps[3][mates.others], axis=1).mean()
+        for m in (heavy, light)
+    ]
+    assert lengths[0] < 0.7 * lengths[1]
 
 
 def test_neighbors_may_be_given_instead_of_data(base, longer):

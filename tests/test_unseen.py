@@ -165,12 +165,14 @@ def without_edges(points: int) -> Any:
 @pytest.mark.parametrize("points", [60, RIVALS, 2 * RIVALS + 3])
 def test_rivals_repel_as_strongly_as_all_points(fitted, rng, points):
     params = jax.tree.map(lambda leaf: leaf[1] if leaf.ndim else leaf, fitted.params)
-    positions = rng.normal(size=(points, 2))
+    positions = np.sort(rng.normal(size=(points, 2)), axis=0)
     shape = {"data": None, "fuzzy": without_edges(points), "graph": fitted.graph}
     frame = Frame(positions=positions, params=params, name="a slice", **shape)
     expected = params.repulsion_strength * params.negative_sample_rate
     expected *= points / (2 * (points - 1))
     np.testing.assert_allclose(frame._anchors.repulsion.sum(), expected, rtol=1e-5)
+    rivals = frame._anchors.rivals[:, :points].mean(axis=1)  # spread over all points
+    np.testing.assert_allclose(rivals, positions.mean(axis=0), atol=0.2)
 
 
 def test_one_program_serves_any_number_of_rows(fitted, unseen):
@@ -321,14 +323,17 @@ def test_held_out_digits_are_told_apart_as_well_as_those_laid_out(seed):
         assert maps.place(others).inside.mean() < 0.02, name
 
 
-def relative_distance(rows: np.ndarray, row: np.ndarray, k: int) -> float:
+def relative_distance(
+    rows: np.ndarray, row: np.ndarray, k: int, count: int = 5
+) -> float:
     """Loops over the formula: k nearest rows, and how far theirs that differ are."""
     to_rows = np.linalg.norm(rows - row, axis=1)
+    to_rows[to_rows == 0] = np.inf  # the row itself
     spacings = []
-    for i in np.argsort(to_rows, kind="stable")[:5]:
+    for i in np.argsort(to_rows, kind="stable")[:count]:
         among = np.sort(np.linalg.norm(rows - rows[i], axis=1))[1:k]
         spacings.append(np.mean([d for d in among if d > 0][:5]))
-    return np.sort(to_rows)[:5].sum() / np.sum(spacings)
+    return np.sort(to_rows)[:count].sum() / np.sum(spacings)
 
 
 def test_a_placement_has_the_positions_and_the_relative_distance(fitted, unseen):
@@ -345,6 +350,12 @@ def test_a_placement_has_the_positions_and_the_relative_distance(fitted, unseen)
     again = aljax.place(fitted, 0, unseen[3:5])
     np.testing.assert_array_equal(again.distance, placement.distance[3:5])
     assert again.limit == placement.limit
+    k, own = NEIGHBORS - 1, min(5, NEIGHBORS - 2)  # rows that a search has of its own
+    usual = [relative_distance(DATA[0], row, k, own) for row in DATA[0]]
+    expected = np.quantile(usual, 0.99, method="higher")
+    np.testing.assert_allclose(placement.limit, expected, rtol=1e-4)
+    pairs = dataclasses.replace(fitted.frame(0), graph=GraphConfig(n_neighbors=2))
+    assert 1 <= pairs._limit < 5  # of one neighbor each
     assert fitted.place(DATA[0], 0).inside.all()
     assert fitted.place([], 0).inside.shape == (0,)
 
@@ -368,7 +379,10 @@ def test_rows_unlike_the_data_lie_outside(fitted, rng):
     frame = dataclasses.replace(
         fitted.frame(0), data=data[:430], graph=GraphConfig(), **parts
     )
-    assert frame.place(data[430:]).inside.mean() > 0.95
+    placement = frame.place(data[430:])
+    assert placement.inside.mean() > 0.95
+    expected = [relative_distance(data[:430], row, 14) for row in data[430:435]]
+    np.testing.assert_allclose(placement.distance[:5], expected, rtol=1e-4)
     others = unlike(data[430:], rng).items()
     shares = {name: frame.place(rows).inside.mean() for name, rows in others}
     assert shares["shifted by 1e6"] == shares["shifted"] == 0
