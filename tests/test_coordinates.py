@@ -33,9 +33,7 @@ def pinned(scale: float, shift: float = 0.0, **settings: Any) -> Any:
     return fit([DATA], start=[start], pinned=[~FREE], **calls), start
 
 
-@pytest.mark.parametrize(
-    ("scale", "shift"), [(1.0, 0.0), (0.1, 0.0), (1000.0, -3000.0), (4.0, 1e6)]
-)
+@pytest.mark.parametrize(("scale", "shift"), [(0.1, 0.0), (4.0, 1e6)])
 def test_free_rows_lie_among_pinned_ones_of_any_scale(scale, shift, tmp_path):
     fitted, start = pinned(scale, shift)
     (y,) = fitted.maps

@@ -32,7 +32,7 @@ from aljax.relations.strengths import scales_of
 
 LIFE, BIRTHS, SLICES = 8, 12, 24  # slices a member lives, born in each, of the sequence
 GRAPH = aljax.GraphConfig(n_neighbors=8)
-LAYOUT = aljax.LayoutConfig(n_epochs=150)
+LAYOUT = aljax.LayoutConfig(n_epochs=100)
 
 
 def aging(slices=SLICES, seed=0):

@@ -172,30 +172,37 @@ def test_a_saddle_is_an_error_or_a_flag(problem, params, base, free):
         aljax.hypergradient(outer, apart, params, start=base, adjoint=strict)
 
 
-def test_a_compiled_gradient_is_that_of_eager_calls_or_nan_on_a_saddle(problem, params):
-    springs = Anchored(1e-6, 1e-10, 0, ridge=100.0)
-    ready, start = springs.at(problem, params, stack_maps(make_maps(SIZES), problem))
+SPRINGS = Anchored(1e-6, 1e-10, 0, ridge=100.0)
 
-    def gradient(of, adjoint, start, loss=outer, among=problem):
-        pieces: Any = {"of": of, "through": coupling_weights, "adjoint": adjoint}
-        return aljax.hypergradient(loss, among, params, start=start, **pieces)
+
+def test_a_compiled_gradient_is_that_of_eager_calls(problem, params):
+    ready, start = SPRINGS.at(problem, params, stack_maps(make_maps(SIZES), problem))
+
+    def gradient(of):
+        pieces: Any = {"of": of, "through": coupling_weights, "adjoint": ready}
+        return aljax.hypergradient(outer, problem, params, start=start, **pieces)
 
     of = jnp.array([1.0, 0.8, 1.0])
-    found = eqx.filter_jit(lambda of: gradient(of, ready, start))(of)
-    np.testing.assert_allclose(
-        found.gradient, gradient(of, ready, start).gradient, rtol=1e-6
-    )
+    found = eqx.filter_jit(gradient)(of)
+    np.testing.assert_allclose(found.gradient, gradient(of).gradient, rtol=1e-6)
+
+
+@pytest.mark.parametrize("throw", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_a_compiled_gradient_on_a_saddle_is_nan_or_a_flag(problem, params, throw):
     # Repulsion alone of points at one place: no slope, but a curvature below 0.
     apart = dataclasses.replace(problem, weights=0 * problem.weights)
+    ready, start = SPRINGS.at(apart, params, stack_maps(make_maps(SIZES), problem))
+    weak = dataclasses.replace(ready, ridge=0.0, throw=throw)
     ways = jnp.cos(jnp.arange(start.size * 1.0)).reshape(start.shape)
-    saddle: Any = 0 * start, lambda maps: jnp.vdot(ways, maps), apart
-    for throw in (True, False):
-        weak = dataclasses.replace(ready, ridge=0.0, throw=throw)
-        found = eqx.filter_jit(lambda of, weak=weak: gradient(of, weak, *saddle))(
-            0 * of
-        )
-        assert float(found.curvature) < 0
-        assert np.isnan(np.asarray(found.gradient)).all() == throw
+
+    def gradient(of):
+        pieces: Any = {"of": of, "through": coupling_weights, "adjoint": weak}
+        maps: Any = 0 * start, lambda maps: jnp.vdot(ways, maps)
+        return aljax.hypergradient(maps[1], apart, params, start=maps[0], **pieces)
+
+    found = eqx.filter_jit(gradient)(jnp.zeros(3))
+    assert float(found.curvature) < 0
+    assert np.isnan(np.asarray(found.gradient)).all() == throw
 
 
 @pytest.mark.slow

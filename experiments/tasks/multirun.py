@@ -17,6 +17,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
@@ -31,6 +32,7 @@ from experiments.tasks import selection, tradeoff
 from experiments.tasks.grid import expand
 from experiments.tasks.perform import perform
 
+LAUNCHERS = ("joblib", "ray", "submitit")  # each in an extra of its name
 JOBS = "jobs"  # names the list of settings, its file and folder
 # The jobs' own folder of results is all they write.
 QUIET = (
@@ -49,6 +51,7 @@ Jobs = list[dict[str, Any]]
 def launch(overrides: Sequence[str], interrupts: Interrupts) -> int:
     """Runs the jobs, gathers what they left, and returns the exit status."""
     hydras = [text for text in overrides if text.lstrip("+~").startswith("hydra")]
+    check_launcher(hydras)
     expanded = composition.expanded([t for t in overrides if t not in hydras])
     swept = [values for values, _ in expanded]
     jobs = [composition.compose(texts) for _, texts in expanded]
@@ -75,6 +78,27 @@ def launch(overrides: Sequence[str], interrupts: Interrupts) -> int:
     if not status:
         perform(composed, interrupts)
     return status
+
+
+def check_launcher(overrides: Sequence[str]) -> None:
+    """Checks that the package of the launcher that is asked for is installed."""
+    for text in overrides:
+        name, _, launcher = text.lstrip("+").partition("=")
+        package = launcher.partition("_")[0]
+        if name != "hydra/launcher" or package not in LAUNCHERS:
+            continue
+        if optional_spec(f"hydra_plugins.hydra_{package}_launcher") is None:
+            got = f"is {launcher}, whose package is not installed"
+            remedy = f"Run: pip install 'aljax[{package}]'."
+            raise InputError(name, got, "a launcher that is", remedy)
+
+
+def optional_spec(module: str) -> Any:
+    """Finds a module within a package that may be missing, too."""
+    try:
+        return find_spec(module)
+    except ModuleNotFoundError:
+        return None
 
 
 def _launch_runs(
