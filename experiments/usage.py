@@ -22,8 +22,7 @@ Lay a sequence of data sets out as aligned maps, measure and draw them.
     python -m experiments.run experiment=digits_sequence
     python -m experiments.run data=files data.path=slices/ data.relations=relations.json
     python -m experiments.run experiment=digits_sequence layout.min_dist=0.2 seed=1
-    python -m experiments.run experiment=digits_sweep
-    python -m experiments.run -m experiment=digits_sweep    (each row a job of its own)
+    python -m experiments.run experiment=digits_sweep    (with -m each row is a job)
     python -m experiments.run --config results/digits_sequence/config.yaml
     python -m experiments.run --reproduce results/digits_sequence   (the same bits?)
     python -m experiments.run experiment=digits_sequence resume=true   (after Ctrl-C)"""

@@ -337,6 +337,8 @@ def test_loss_has_a_line_for_each_term(fitted):
         plot.loss(fitted, color={"pull": "red"})
     (axis,) = plot.loss(DensityTerms(*jnp.ones((4, 35, 2)))).axes
     assert [line.get_label() for line in axis.lines] == [*names, "density"]
+    (axis,) = plot.loss(LossTerms(*jnp.ones((3, 1, 2)))).axes
+    assert [line.get_marker() for line in axis.lines] == ["o"] * 4  # a point is no line
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,13 @@ def test_numbers_of_many_kinds_are_no_classes(fitted, kinds, what):
     assert np.isnan(accuracy).all() == (what == "values")
 
 
+def test_text_of_too_many_kinds_is_told_to_color_nothing(fitted):
+    several = [np.array([f"row {row}" for row in range(n)]) for n in (200, 257)]
+    assert [*contents.colors(replace(fitted[0], labels=several[:1]))] == ["labels"]
+    with pytest.warns(UserWarning, match="more than 256 kinds"):
+        assert contents.colors(replace(fitted[0], labels=several)) == {}
+
+
 def test_slices_without_rows_or_with_few_neighbors_do_not_spoil_the_recall(fitted):
     data, embedding = fitted
     rows, graphs = [*embedding.data, data.slices[0][:0]], [*embedding.graphs] * 2

@@ -134,8 +134,10 @@ def loss(
     shades = hues_of([*lines], color, ["black", *PALETTE[: len(terms)]])
     dashes = ("-", "--", "-.", ":", (0, (5, 1)))
     for shade, dash, (name, values) in zip(shades, dashes, lines.items(), strict=False):
-        width = 2 if name == "total" else None
-        axis.plot(epochs, values, ls=dash, color=shade, linewidth=width, label=name)
+        look: dict[str, Any] = {"ls": dash, "color": shade, "label": name}
+        look |= {"linewidth": 2} if name == "total" else {}
+        look |= {"marker": "o"} if len(epochs) == 1 else {}  # which is no line
+        axis.plot(epochs, values, **look)
     axis.set(xlabel="epoch", ylabel="loss, sum over the slices", yscale="log")
     axis.set_title(heading or "loss")
     axis.grid(alpha=0.3)

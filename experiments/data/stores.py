@@ -104,7 +104,7 @@ def _dataset(
     path: str,
     relations: str | None,
     share: Share | None,
-    **units: str,
+    **units: Any,
 ) -> Dataset:
     """Returns the dataset of a store; every process reads all ids and labels."""
     to_read = range(len(store.rows)) if share is None else share(store.rows)

@@ -14,7 +14,7 @@ from aljax.errors import InputError, warn
 from aljax.files import MAPS
 from experiments.data.dataset import Dataset
 from experiments.results import inverse_pictures
-from experiments.results.report import are_classes
+from experiments.results.report import CLASSES, are_classes
 from experiments.settings import RunSettings
 
 LARGEST = 2**28  # bytes of data that the file of a model holds
@@ -120,8 +120,10 @@ def colors(dataset: Dataset) -> dict[str, Any]:
         return {}
     if are_classes(dataset.labels):
         return {"labels": [*map(_classes, dataset.labels)]}
-    is_number = all(labels.dtype.kind in "iuf" for labels in dataset.labels)
-    return {"values": dataset.labels} if is_number else {}
+    if all(labels.dtype.kind in "iuf" for labels in dataset.labels):
+        return {"values": dataset.labels}
+    warn(f"labels of more than {CLASSES} kinds, which are no numbers, color nothing.")
+    return {}
 
 
 def _classes(labels: np.ndarray) -> np.ndarray:
