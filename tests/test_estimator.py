@@ -359,10 +359,10 @@ def test_a_file_brings_an_estimator_back(fitted, tmp_path):
         loaded.transform(rows, slice=1), fitted.transform(rows, slice=1)
     )
     for load in (aljax.UMAP.load, aljax.load):
-        with refused("path", str(path), "a AlignedUMAP", "`AlignedUMAP.load`"):
+        with refused("path", str(path), "a file of AlignedUMAP", "`AlignedUMAP.load`"):
             load(path)
     fitted.maps_.save(path)
-    with refused("path", "a AlignedEmbedding", "`AlignedEmbedding.load`"):
+    with refused("path", "a file of AlignedEmbedding", "`AlignedEmbedding.load`"):
         aljax.AlignedUMAP.load(path)
 
 

@@ -27,6 +27,7 @@ from aljax.graph.fuzzy import (
 from aljax.graph.knn import KNN, as_knn
 
 POINTS = 48
+pytestmark = pytest.mark.usefixtures("compiled_in_full")
 
 
 @jax.jit

@@ -175,6 +175,7 @@ def test_a_saddle_is_an_error_or_a_flag(problem, params, base, free):
 SPRINGS = Anchored(1e-6, 1e-10, 0, ridge=100.0)
 
 
+@pytest.mark.slow
 def test_a_compiled_gradient_is_that_of_eager_calls(problem, params):
     ready, start = SPRINGS.at(problem, params, stack_maps(make_maps(SIZES), problem))
 

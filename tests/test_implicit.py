@@ -251,8 +251,11 @@ def test_data_to_loss_is_differentiable_for_fixed_neighbors(problem, params, bas
 
 
 @pytest.mark.parametrize(
-    "kind",  # "springs" has all terms of "exact"
-    [pytest.param("exact", marks=pytest.mark.slow), "springs", "dense and moving"],
+    "kind",
+    [
+        *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("exact", "springs")),
+        "dense and moving",
+    ],
 )
 def test_products_of_stored_curvature_are_those_of_autodiff(
     problem, params, start, kind
@@ -335,7 +338,7 @@ def test_pinned_rows_and_rows_without_an_edge_stay(problem, params, base):
     assert bool(solution.converged)
 
 
-@pytest.mark.parametrize("faint", [0.0, 1e-4])
+@pytest.mark.parametrize("faint", [0.0, pytest.param(1e-4, marks=pytest.mark.slow)])
 def test_rows_without_an_edge_act_on_no_others(problem, params, start, faint):
     changed = lose(problem, faint)
     assert (np.asarray(changed.strengths) * (np.asarray(changed.mates) == 5)).any()
