@@ -305,8 +305,7 @@ def test_a_map_of_many_rows_is_asked_by_cells(monkeypatch):
     np.testing.assert_array_equal(placed, maps.maps[0][:50])
 
 
-@pytest.mark.parametrize("features", [8, 300])
-@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+@pytest.mark.parametrize(("features", "metric"), [(8, "euclidean"), (300, "cosine")])
 def test_many_new_rows_are_looked_up_in_tiles(features, metric, rng):
     centers, mix = 5 * rng.normal(size=(20, features)), rng.normal(size=(4, features))
     made = centers[rng.integers(20, size=6000)] + rng.normal(size=(6000, 4)) @ mix

@@ -89,7 +89,9 @@ def test_a_contribution_is_the_derivative_of_the_place_solved_again(maps, fideli
         np.testing.assert_allclose(said, moved, atol=0.05 * lengths(moved).max())
 
 
-@pytest.mark.parametrize("metric", ["cosine", "correlation"])
+@pytest.mark.parametrize(
+    "metric", ["cosine", pytest.param("correlation", marks=pytest.mark.slow)]
+)
 def test_moves_of_angles_are_explained_by_the_columns_that_turned(maps, metric):
     graph = aljax.GraphConfig(n_neighbors=8, metric=metric)
     turned = aljax.fit(

@@ -1,3 +1,4 @@
+from functools import partial
 from typing import Any
 
 import jax
@@ -409,7 +410,10 @@ def test_slices_with_the_same_rows_are_searched_once(monkeypatch):
     assert asked == [5, 3, 5]
     for graph, rows, k in zip(graphs, slices, n_neighbors, strict=True):
         (alone,) = build.build_graphs(read_slices([rows]), GraphConfig(n_neighbors=k))
-        jax.tree.map(np.testing.assert_array_equal, graph, alone)
+        np.testing.assert_array_equal(graph.neighbors, alone.neighbors)
+        # Side by side with others they are weighed by a program of another length.
+        alike = partial(np.testing.assert_allclose, rtol=1e-6)
+        jax.tree.map(alike, graph, alone)
 
 
 def test_neighbors_that_were_given_do_not_serve_other_slices():
