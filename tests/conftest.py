@@ -43,7 +43,7 @@ gc.set_threshold(100_000, 50, 100)
 
 # A compiled program takes tens of maps of memory, of which Linux grants a process
 # 65,530: one worker alone would run out of them, and LLVM then ends the process.
-MAPS = 30_000
+MAPS = 45_000
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -14,6 +14,7 @@ from sklearn.datasets import load_digits
 
 import aljax
 from aljax import InputError
+from aljax.layout import optimize
 from experiments.composition import compose, expanded
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -24,6 +25,12 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 def folder(tmp_path, monkeypatch) -> None:
     """Pages write their files here."""
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def few_epochs(monkeypatch) -> None:
+    """For pages of which the calls are tested, and not where rows come to lie."""
+    monkeypatch.setattr(optimize, "default_epochs", lambda _: 50)
 
 
 def blocks_of(name: str, smaller: Mapping[str, str] = {}) -> list[str]:
@@ -68,12 +75,14 @@ def first(count: int) -> dict[str, str]:
     return {LOADED: f"(part[:{count}] for part in {LOADED})"}
 
 
+@pytest.mark.usefixtures("few_epochs")
 def test_the_code_of_the_readme_runs():
     names = run(blocks_of("README", SMALL))
     assert [positions.shape for positions in names["positions"]] == [(100, 2)] * 3
     assert np.isfinite(names["positions"][0]).all()
 
 
+@pytest.mark.usefixtures("few_epochs")
 def test_the_code_of_the_guide_runs():
     names = run(blocks_of("guide", SMALL | SMALL_TABLE | FEW_REPLICAS))
     assert len(names["maps"].maps) == 3
@@ -110,6 +119,7 @@ def test_the_code_of_the_method_runs():
     assert names["layout"].output_metric is names["torus"]
 
 
+@pytest.mark.usefixtures("few_epochs")
 @pytest.mark.filterwarnings("ignore:no row is seen")  # nobody comes again
 def test_the_code_of_the_page_on_couplings_runs():
     fewer = {
@@ -127,6 +137,7 @@ def test_the_code_of_the_page_on_motion_runs():
     assert called[:33].mean() > 0.8 > 0.2 > called[33:].mean()
 
 
+@pytest.mark.usefixtures("few_epochs")
 def test_the_code_of_the_page_on_models_runs():
     names = run(blocks_of("models", first(100)))
     assert [data.shape for data in names["maps"].data] == [
@@ -138,6 +149,7 @@ def test_the_code_of_the_page_on_models_runs():
     assert (names["kept"][names["most_changed"]] < names["kept"].mean()).all()
 
 
+@pytest.mark.usefixtures("few_epochs")
 def test_the_code_of_the_page_on_pictures_runs():
     for package in ("plotly", "anndata", "pyarrow"):
         pytest.importorskip(package, reason="pip install -e '.[test]'")
@@ -151,6 +163,7 @@ def test_the_code_of_the_page_on_pictures_runs():
     assert len(names["table"]) == 300
 
 
+@pytest.mark.usefixtures("few_epochs")
 def test_the_code_of_the_tutorial_on_sequences_runs():
     pytest.importorskip("plotly", reason="pip install -e '.[test]'")
     fewer = {
@@ -166,6 +179,7 @@ def test_the_code_of_the_tutorial_on_sequences_runs():
     assert [len(names[maps].maps) for maps in ("maps", "growing", "varied")] == [3] * 3
 
 
+@pytest.mark.usefixtures("few_epochs")
 def test_the_code_of_the_tutorial_on_the_inverse_runs():
     names = run(blocks_of("tutorial_inverse", first(180)))
     assert names["pixels"].shape == names["found"].points.shape == (100, 64)
@@ -173,6 +187,7 @@ def test_the_code_of_the_tutorial_on_the_inverse_runs():
     assert names["found"].inside.any()
 
 
+@pytest.mark.usefixtures("few_epochs")
 def test_the_code_of_the_page_on_many_machines_runs_in_one_process(monkeypatch):
     called = inspect.signature(aljax.distributed.connect)
     monkeypatch.setattr(aljax.distributed, "connect", called.bind)
