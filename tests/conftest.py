@@ -110,7 +110,7 @@ def double_precision():
 
 @pytest.fixture(scope="module")
 def compiled_in_full():
-    """With all of XLA's optimizations: for programs that run long, or decide most."""
+    """With all of XLA's optimizations: for modules whose programs run long."""
     usual = jax.config.read(BRIEFLY.lower())
     jax.config.update(BRIEFLY.lower(), False)
     yield

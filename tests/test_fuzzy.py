@@ -27,7 +27,6 @@ from aljax.graph.fuzzy import (
 from aljax.graph.knn import KNN, as_knn
 
 POINTS = 48
-pytestmark = pytest.mark.usefixtures("compiled_in_full")
 
 
 @jax.jit

@@ -41,7 +41,7 @@ def make_params() -> LayoutParams:
     )
 
 
-pytestmark = pytest.mark.usefixtures("compiled_in_full", "double_precision")
+pytestmark = pytest.mark.usefixtures("double_precision")
 
 
 @pytest.fixture(scope="module")

@@ -20,8 +20,6 @@ from aljax.graph.knn import as_knn, round_up
 from aljax.graph.neighbors import find_neighbors
 from aljax.graph.slices import read_slices
 
-pytestmark = pytest.mark.usefixtures("compiled_in_full")
-
 
 def brute_force(distances: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Each row's k nearest, itself first, from the matrix of all distances."""

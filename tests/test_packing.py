@@ -20,7 +20,6 @@ from aljax.metrics import displacement, trustworthiness
 
 LENGTH = 32
 SIZES = (130, 20, 15, 53)
-pytestmark = pytest.mark.usefixtures("compiled_in_full")
 
 
 @pytest.fixture(autouse=True)
