@@ -107,7 +107,10 @@ def related(
     rows = [*slices.values()]
     dataset = Dataset(rows, mates, members, [*slices], **known)
     dataset = replace(dataset, scale=scale, scale_by=scale_by)
-    dataset = dataset if share else _compared(dataset)
+    if not share:
+        dataset = _compared(dataset)
+    elif scale == "none":
+        dataset = replace(dataset, scale=None)  # then the fit looks at the columns
     return coupled(dataset) if relations == TRANSPORT else dataset
 
 
@@ -115,7 +118,9 @@ def _compared(dataset: Dataset) -> Dataset:
     """Returns a dataset in its units, and warns of columns that decide alone."""
     widths = {rows.shape[1] for rows in dataset.slices}
     scale: Any = dataset.scale
-    if len(widths) == 1:
+    # Square slices may be distances, which have no units.
+    square = all(len(rows) == rows.shape[1] for rows in dataset.slices)
+    if len(widths) == 1 and not square:
         names = dataset.columns or range(*widths)
         warn_of_columns(dataset, dataset.slices, names, scale)
     if scale == "none":
