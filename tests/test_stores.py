@@ -381,6 +381,7 @@ def test_columns_are_brought_to_common_units_or_told(data, folder):
     assert dataset.scaling.columns[0].unit[4] > 100
     shared = parquet_share(folder, lambda rows: range(len(rows)), scale="robust")
     assert (shared.scale, shared.scaling) == ("robust", None)  # those who fit scale
+    assert parquet_share(folder, lambda rows: range(len(rows))).scale is None
     with refused("data.scale", "'stanard'"):
         parquet(folder, id="who", scale="stanard")
     with refused("data.id", "is null"):
