@@ -1,6 +1,5 @@
 """The whole flow, composed: slices and relations in, an `AlignedEmbedding` out."""
 
-import dataclasses
 from collections.abc import Callable, Hashable, Mapping, Sequence, Sized
 from contextlib import nullcontext
 from functools import partial
@@ -16,14 +15,21 @@ from aljax.checkpoints import Checkpoints
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig, check_extra
 from aljax.couple import coupled
 from aljax.embedding import AlignedEmbedding, Record
-from aljax.errors import instance, warn
+from aljax.errors import instance
 from aljax.graph.build import build_graphs
 from aljax.graph.slices import ids_of, of_rows, one_for_each, read_slices
 from aljax.keys import check_key, seeds
 from aljax.labels import check_labels
+from aljax.layout.ahead import Ahead, program_of
 from aljax.layout.coordinates import brought_near, coordinates_of, inward, outward
 from aljax.layout.frame import finish, frame_of
-from aljax.layout.initialize import initial_maps, read_mask, read_starts
+from aljax.layout.initialize import (
+    Starts,
+    initial_maps,
+    read_mask,
+    read_start,
+    read_starts,
+)
 from aljax.layout.isolated import warn_isolated
 from aljax.layout.losses import terms_in
 from aljax.layout.optimize import (
@@ -33,8 +39,6 @@ from aljax.layout.optimize import (
     check_finite,
     epochs,
     init,
-    run,
-    run_in_place,
     shifts_of,
 )
 from aljax.layout.packing import pack, packed_loss, rows_for, unpack
@@ -57,7 +61,6 @@ from aljax.scaling import scaled
 from aljax.spreads import warn_of_columns
 from aljax.stages import timed
 
-Starts = Sequence[Any] | None
 CHUNKS = 20  # how often `progress` is called
 
 
@@ -157,6 +160,9 @@ def fit(
         instance("checkpoints", checkpoints, Checkpoints, "aljax.Checkpoints(folder)")
     # An argument that is not a list is refused with the data.
     mesh = read_devices(devices, len(slices) if isinstance(slices, Sized) else 1)
+    options: dict[str, Any] = {"progress": progress, "checkpoints": checkpoints}
+    program = program_of(optimizer, **options)
+    ahead = None if mesh else Ahead(program, optimizer or ADAM)
     prepared = prepare(
         slices,
         relations,
@@ -174,9 +180,10 @@ def fit(
         scale_by=scale_by,
         missing=missing,
         optimizer=optimizer,
+        ahead=ahead,
     )
-    options = {"progress": progress, "checkpoints": checkpoints}
-    return lay_out(prepared, mesh, key=key, optimizer=optimizer, **options)
+    options |= {"optimizer": optimizer, "ahead": ahead}
+    return lay_out(prepared, mesh, key=key, **options)
 
 
 class Prepared(Record):
@@ -218,11 +225,13 @@ def prepare(
     missing: str = "error",
     optimizer: optax.GradientTransformation | None = None,
     visible: Callable[[Relations], Relations] | None = None,
+    ahead: Ahead | None = None,
 ) -> Prepared:
     """Returns everything that `fit` makes before the first epoch.
 
     Takes the arguments of `aljax.fit` but `progress`, `checkpoints` and `devices`, and
-    `visible`, a function that returns the mates that the start and the layout see.
+    `visible`, a function that returns the mates that the start and the layout see, and
+    `ahead`, which begins to compile the layout before the graphs are made.
     """
     key = check_key(key)
     instance("graph", graph, GraphConfig, "aljax.GraphConfig(...)")
@@ -257,6 +266,9 @@ def prepare(
     if layout.n_epochs != 0:  # else the start is returned
         begin = brought_near(begin, masks, params)
     weights = of_rows("point_weights", point_weights, read, read_pull)
+    if ahead and y is None and precomputed_knn is None:
+        configs: Any = {"graph": graph, "layout": layout, "alignment": alignment}
+        ahead.begin(read, links, params, key=key, **configs)
     seconds: dict[str, float] = {}
     with timed("graph", seconds):
         targets = {"precomputed_knn": precomputed_knn, "y": y}
@@ -317,24 +329,12 @@ def prepare(
     )
 
 
-def read_start(start: Starts, layout: LayoutConfig) -> tuple[LayoutConfig, Starts]:
-    """Returns the settings without starting maps, and those maps, if there are any.
-
-    They may still come in `layout.init`, as before version 0.2, with a warning.
-    """
-    if isinstance(layout.init, str):
-        return layout, start
-    message = "arrays in `LayoutConfig(init=...)` are deprecated; give them as "
-    warn(message + "`fit(start=...)`.", DeprecationWarning)
-    start = layout.init if start is None else start
-    return dataclasses.replace(layout, init="spectral"), start
-
-
 def lay_out(
     prepared: Prepared,
     mesh: Mesh | None,
     *,
     n_shifts: int | None = None,
+    ahead: Ahead | None = None,
     **options: Any,
 ) -> AlignedEmbedding:
     """Returns the maps of a prepared layout; the other arguments are `optimize`'s."""
@@ -342,6 +342,8 @@ def lay_out(
     options["maps_of"] = prepared.maps_of
     start = prepared.problem, prepared.params, prepared.state
     with timed("layout", prepared.seconds):
+        if ahead:
+            ahead.wait()
         state = optimize(*start, n_shifts, mesh=mesh, **options)
     maps = prepared.maps_of(state)
     return AlignedEmbedding(maps=maps, history=state.losses(), **prepared.record())
@@ -381,7 +383,7 @@ def optimize(
         problem, params, state = pack(problem, params, state, rows)
         options["loss"] = packed_loss
     options["optimizer"] = optimizer or ADAM
-    advance = run if progress or checkpoints or optimizer else run_in_place
+    advance = program_of(optimizer, progress=progress, checkpoints=checkpoints)
     n_epochs, begun = int(state.n_epochs), int(state.epoch)
     chunk = max(1, -(-n_epochs // (CHUNKS if progress or checkpoints else 1)))
     chunk = min(chunk, checkpoints.epochs or chunk) if checkpoints else chunk

@@ -1,6 +1,7 @@
 """Small problems, and slow references: loops over the formulas of the papers."""
 
 import math
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,6 +52,27 @@ def refused(name: str, *words: str) -> Iterator[None]:
     told = f"{error.got}; {error.expected}. {error.remedy}"
     for word in words:
         assert word in told, f"{word!r} is not in {told!r}"
+
+
+_compiled: list[tuple[str, threading.Thread]] = []
+
+
+def _hear(event: str, duration_secs: float, **about: Any) -> None:
+    del duration_secs
+    if event == "/jax/core/compile/backend_compile_duration":
+        _compiled.append((about["fun_name"], threading.current_thread()))
+
+
+jax.monitoring.register_event_duration_secs_listener(_hear)
+
+
+@contextmanager
+def compiled() -> Iterator[list[tuple[str, threading.Thread]]]:
+    """The programs that the block compiles, by name, and the threads that do it."""
+    programs: list[tuple[str, threading.Thread]] = []
+    before = len(_compiled)
+    yield programs
+    programs += _compiled[before:]
 
 
 def programs(*jitted: Any) -> list[int]:

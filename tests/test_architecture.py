@@ -70,6 +70,7 @@ ORDER = [
     "layout.objective",
     "layout.optimize",
     "layout.packing",
+    "layout.ahead",
     "layout.sharding",
     "layout.leaves",
     "layout.newton",

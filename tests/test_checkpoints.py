@@ -19,6 +19,8 @@ from aljax import AlignmentConfig, Checkpoints, GraphConfig, LayoutConfig, fit
 from aljax import checkpoints as module
 from aljax.checkpoints import PATTERN, newest
 from aljax.errors import InputError
+from aljax.layout import ahead
+from aljax.layout.optimize import run
 from aljax.layout.sharding import VIRTUAL
 
 EPOCHS = 60
@@ -387,10 +389,11 @@ def test_what_was_kept_of_one_layout_is_not_sealed_as_anothers(tmp_path, unbroke
     def stopped(*_, **__):
         raise KeyboardInterrupt
 
+    vars(stopped)["lower"] = run.lower
     kept = Checkpoints(tmp_path / "maps", resume=True)
     with pytest.MonkeyPatch.context() as patch:
         lay_out(kept)
-        patch.setattr(sys.modules["aljax.fit"], "run", stopped)
+        patch.setattr(ahead, "run", stopped)
         with pytest.raises(KeyboardInterrupt), kept:
             lay_out(kept, seed=1)
     with Checkpoints(tmp_path / "maps", resume=True) as again:

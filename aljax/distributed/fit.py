@@ -43,7 +43,7 @@ from aljax.distributed.keeping import SharedCheckpoints, show
 from aljax.distributed.ties import Ties, counted_from, links_of_all, tie
 from aljax.embedding import AlignedEmbedding
 from aljax.errors import InputError
-from aljax.fit import Prepared, lay_out, read_start
+from aljax.fit import Prepared, lay_out
 from aljax.graph.build import build_graphs
 from aljax.graph.knn import round_up
 from aljax.graph.slices import Slice, of_rows, read_slices
@@ -51,7 +51,7 @@ from aljax.keys import check_key, seeds
 from aljax.labels import check_labels
 from aljax.layout.coordinates import brought_near, coordinates_of, inward, outward
 from aljax.layout.frame import firm_of, frame_of, settle
-from aljax.layout.initialize import initial_maps, read_mask, read_starts
+from aljax.layout.initialize import initial_maps, read_mask, read_start, read_starts
 from aljax.layout.isolated import filled, gather_lost, lost_rows, warn_isolated
 from aljax.layout.losses import LossTerms, terms_in
 from aljax.layout.optimize import default_shifts, epochs, init

@@ -294,5 +294,10 @@ def fitting_neighbors(n_neighbors: Sequence[int], slices: Sequence[Slice]) -> li
         reached = ", ".join(reduced)
         less = "there it is reduced to the rows less 1"
         warn(f"`n_neighbors` reaches the rows of {reached}: {less}.")
-    pairs = zip(n_neighbors, slices, strict=True)
-    return [min(k, max(slice_.rows, FEWEST) - 1) for k, slice_ in pairs]
+    return fewer_than_rows(n_neighbors, [slice_.rows for slice_ in slices])
+
+
+def fewer_than_rows(n_neighbors: Sequence[int], sizes: Sequence[int]) -> list[int]:
+    """Returns the neighbors of a row in each slice, itself included."""
+    pairs = zip(n_neighbors, sizes, strict=True)
+    return [min(k, max(rows, FEWEST) - 1) for k, rows in pairs]

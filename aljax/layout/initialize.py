@@ -5,6 +5,7 @@ rotation R that minimizes sum |y_i R - z_i'|^2 over mates, onto the one before
 (orthogonal Procrustes: Schönemann 1966, Psychometrika 31).
 """
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -13,11 +14,13 @@ import scipy.sparse
 from jaxtyping import Bool, Float
 from threadpoolctl import threadpool_limits
 
-from aljax.errors import InputError
+from aljax.config import LayoutConfig
+from aljax.errors import InputError, warn
 from aljax.graph.slices import Slice
 from aljax.layout.spectral import EXTENT, JITTER, Start, pca, spectral, warm_lobpcg
 from aljax.relations.mates import Relations
 
+Starts = Sequence[Any] | None
 BESIDE = 0.2  # of the frame's extent: the gap, and the size of a group put beside it
 
 
@@ -92,6 +95,19 @@ def read_mask(
         remedy = "Give `start` as a list with an array (points, components) for it."
         raise InputError(name, got, "a slice with positions", remedy)
     return mask
+
+
+def read_start(start: Starts, layout: LayoutConfig) -> tuple[LayoutConfig, Starts]:
+    """Returns the settings without starting maps, and those maps, if there are any.
+
+    They may still come in `layout.init`, as before version 0.2, with a warning.
+    """
+    if isinstance(layout.init, str):
+        return layout, start
+    message = "arrays in `LayoutConfig(init=...)` are deprecated; give them as "
+    warn(message + "`fit(start=...)`.", DeprecationWarning)
+    start = layout.init if start is None else start
+    return dataclasses.replace(layout, init="spectral"), start
 
 
 def read_starts(

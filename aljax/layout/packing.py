@@ -8,6 +8,7 @@ there are, and not the number of slices times the largest.  The objective is the
 each row draws the pairs that repel by itself.
 """
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -78,16 +79,21 @@ def rows_for(problem: AlignedProblem, state: LayoutState) -> Rows | None:
     if any(kept and kept[-len(shape) :] != shape for kept in moments):
         return None
     sizes = [int(size) for size in np.asarray(problem.n_points)]
-    slices, capacity = problem.degrees.shape
+    return plan(sizes, problem.degrees.shape[1])
+
+
+def plan(sizes: Sequence[int], capacity: int) -> Rows | None:
+    """Returns how to cut slices of some sizes, which else are padded to a capacity."""
     lengths = [SHORTEST * 2**k for k in range(round_up(capacity).bit_length())]
     plans = [_cut_into(sizes, length) for length in lengths if length < capacity]
     if not plans:
         return None
     best = min(plans, key=lambda rows: (rows.number * rows.length, -rows.length))
-    return best if WASTE * best.number * best.length < slices * capacity else None
+    padded = len(sizes) * capacity
+    return best if WASTE * best.number * best.length < padded else None
 
 
-def _cut_into(sizes: list[int], length: int) -> Rows:
+def _cut_into(sizes: Sequence[int], length: int) -> Rows:
     needed = [max(1, -(-size // length)) for size in sizes]
     starts = np.cumsum([0, *needed])
     grain = max(1, 2 ** (int(starts[-1]).bit_length() - 1) // ROWS)

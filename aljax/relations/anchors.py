@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_limits
 
 from aljax.errors import warn
 from aljax.graph.fuzzy import FuzzyGraph
-from aljax.relations.mates import Mates, Relations, by_row
+from aljax.relations.mates import Mates, Relations, by_row, linked
 from aljax.relations.strengths import check_comparable, lengths, reaches
 
 STRENGTH = 0.06
@@ -66,21 +66,55 @@ def hold(
     Raises:
         InputError: `frame` is "population", and slices have other columns.
     """
-    pairs = pairs_to_hold(len(data), among)
     if frame == "population":
         check_comparable(data, "frame", "is 'population'", "Set it to 'auto'")
     sizes = [graph.neighbors.shape[1] for graph in graphs]
-    pairs = [(s, lag) for s, lag in pairs if sizes[s] and sizes[s + lag]]
-    if not pairs or frame == "mates":
-        return {}
-    if frame == "auto" and not agree([*map(width, data)], nearer(data, relations)):
-        return {}
+    pairs = _pairs(relations, data, sizes, frame, among)
     marks = {
         t: landmarks(np.asarray(data[t]), graphs[t])
         for t in sorted({t for s, lag in pairs for t in (s, s + lag)})
     }
     with threadpool_limits(1):  # the same bits on any number of threads
         return {(t, lag): anchors(marks[t], marks[t + lag]) for t, lag in pairs}
+
+
+def foreseen(
+    relations: Relations, data: Data, sizes: Sequence[int], *, frame: str
+) -> Relations:
+    """Returns the mates that will pull, with strengths of 1, before there are graphs.
+
+    Of the anchors of two slices, which follow from graphs, one row stands for all.
+    Takes the arguments of `hold`, and the slices' `sizes`.
+    """
+    held = {
+        pair: Mates(np.zeros(1, int), np.zeros(1, int), np.ones(1))
+        for pair in _pairs(relations, data, sizes, frame)
+    }
+    alike = {
+        pair: mates._replace(strengths=np.ones(mates.rows.size))
+        for pair, mates in relations.items()
+    }
+    return linked(with_anchors(alike, held))
+
+
+def _pairs(
+    relations: Relations,
+    data: Data,
+    sizes: Sequence[int],
+    frame: str,
+    among: Iterable[int] | None = None,
+) -> list[tuple[int, int]]:
+    """Returns (earlier slice, lag) of the pairs that have anchors, if there are any."""
+    pairs = [
+        (s, lag)
+        for s, lag in pairs_to_hold(len(data), among)
+        if sizes[s] and sizes[s + lag]
+    ]
+    if not pairs or frame == "mates":
+        return []
+    if frame == "auto" and not agree([*map(width, data)], nearer(data, relations)):
+        return []
+    return pairs
 
 
 def pairs_to_hold(

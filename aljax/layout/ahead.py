@@ -1,0 +1,143 @@
+"""The program of a layout, compiled in a thread while the graphs are made.
+
+The program depends on the sizes, the settings and the mates alone.  JAX keeps what any
+thread has compiled, so the layout's own call finds it.  Should the shapes come out
+otherwise after all, that call compiles as it would have done without.
+"""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
+from threading import Thread
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig, per_slice
+from aljax.graph.build import fewer_than_rows
+from aljax.graph.fuzzy import FuzzyGraph
+from aljax.graph.knn import KNN, round_up
+from aljax.graph.slices import Slice
+from aljax.layout.frame import frame_of
+from aljax.layout.losses import terms_in
+from aljax.layout.optimize import default_shifts, epochs, init, run, run_in_place
+from aljax.layout.packing import plan
+from aljax.layout.problem import AlignedProblem, LayoutParams, shared_width
+from aljax.relations.anchors import foreseen
+from aljax.relations.mates import Relations
+
+
+def program_of(
+    optimizer: Any = None, *, progress: Any = None, checkpoints: Any = None
+) -> Any:
+    """Returns the form of `run` that lays out: one that keeps states others may use."""
+    return run if progress or checkpoints or optimizer else run_in_place
+
+
+class Ahead:
+    """A compiled form of `run` that can be compiled ahead of its call."""
+
+    def __init__(self, program: Any, optimizer: optax.GradientTransformation) -> None:
+        self._program, self._optimizer = program, optimizer
+        self._thread: Thread | None = None
+
+    def begin(
+        self,
+        slices: Sequence[Slice],
+        relations: Relations,
+        params: LayoutParams,
+        *,
+        key: jax.Array,
+        graph: GraphConfig,
+        layout: LayoutConfig,
+        alignment: AlignmentConfig,
+    ) -> None:
+        """Begins to compile, where the graphs' widths are known and something will run.
+
+        Takes what `aljax.prepare` has read by then: slices, mates, settings as arrays,
+        key and settings.  Slices that are cut into rows are left to the call itself.
+        """
+        sizes = [slice_.rows for slice_ in slices]
+        known = any(isinstance(x.content, KNN | FuzzyGraph) for x in slices)
+        if known or layout.n_epochs == 0 or plan(sizes, round_up(max(sizes))):
+            return
+        widths = per_slice("n_neighbors", graph.n_neighbors, len(sizes))
+        data, frame = [slice_.dense for slice_ in slices], frame_of(layout, alignment)
+        problem = outline(
+            sizes,
+            foreseen(relations, data, sizes, frame=frame),
+            width=max(fewer_than_rows(widths, sizes)),
+            densmap=layout.densmap,
+            measured=alignment.motion_fidelity > 0,
+        )
+        n_epochs = epochs(layout, sizes)
+        start = partial(
+            init, n_epochs=n_epochs, optimizer=self._optimizer, terms=terms_in(params)
+        )
+        real = jax.dtypes.canonicalize_dtype(float)
+        shape = len(sizes), layout.n_components, problem.degrees.shape[1]
+        maps = jax.ShapeDtypeStruct(shape, real)
+        n_shifts = layout.n_shifts or default_shifts(max(sizes), sum(sizes))
+        # Traced here, where the caller's settings of JAX hold.
+        arguments = problem, params, jax.eval_shape(start, maps), n_epochs
+        options = {"key": key, "n_shifts": n_shifts, "optimizer": self._optimizer}
+        lowered = self._program.lower(*arguments, **options)
+
+        def compiled() -> None:
+            with suppress(Exception):  # which the call itself will raise
+                lowered.compile()
+
+        self._thread = Thread(target=compiled)
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Waits until the program is there, if that was begun."""
+        if self._thread:
+            self._thread.join()
+
+
+def outline(
+    sizes: Sequence[int],
+    relations: Relations,
+    *,
+    width: int,
+    densmap: bool = False,
+    measured: bool = False,
+) -> AlignedProblem:
+    """Returns the shapes that `stack` gives to graphs which are not there yet.
+
+    Args:
+        sizes: Rows of each slice.
+        relations: The mates, whatever their strengths.
+        width: The most neighbors of a row in any slice, itself included.
+        densmap: Whether the loss has the term of the density.
+        measured: Whether the mates have moves.
+    """
+    offsets = tuple(sorted({offset for _, offset in relations}))
+    most = max((int(np.bincount(m.rows).max()) for m in relations.values()), default=1)
+    listed, mated = (width - 1,), (len(offsets), shared_width(most))
+
+    def of_rows(*widths: int, dtype: Any = float) -> jax.Array:
+        return jnp.zeros((len(sizes), *widths, round_up(max(sizes))), dtype)
+
+    def blank() -> AlignedProblem:
+        return AlignedProblem(
+            neighbors=of_rows(*listed, dtype=np.int32),
+            weights=of_rows(*listed),
+            degrees=of_rows(),
+            n_points=jnp.zeros(len(sizes), np.int32),
+            mates=of_rows(*mated, dtype=np.int32),
+            strengths=of_rows(*mated),
+            pulls=of_rows(),
+            free=of_rows(),
+            order=of_rows(dtype=np.int32),
+            offsets=offsets,
+            moves=of_rows(*mated) if measured and offsets else None,
+            radii=of_rows() if densmap else None,
+            shares=of_rows(*listed) if densmap else None,
+        )
+
+    return jax.eval_shape(blank)
