@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from aljax.errors import InputError
+from aljax.graph.conditioning import by_distance
 from experiments.benchmarks.cases import Case
 from experiments.benchmarks.race import measure
 from experiments.data.archives import read_npz, short
@@ -29,10 +30,17 @@ class Finished(NamedTuple):
 
 
 class Store:
-    """Finished rows on disk, each under a digest of the data and of its settings."""
+    """Finished rows on disk, each under a digest of the data and of its settings.
 
-    def __init__(self, folder: Path, dataset: Dataset) -> None:
-        self.folder, self.dataset, self.data = folder, dataset, digest(dataset)
+    Maps are measured by angles where the metric of the sweep compares them.
+    """
+
+    def __init__(
+        self, folder: Path, dataset: Dataset, metric: Any = "euclidean"
+    ) -> None:
+        self.folder, self.data = folder, digest(dataset)
+        compared = [by_distance(rows, metric) for rows in dataset.slices]
+        self.dataset = replace(dataset, slices=compared)
 
     def path(self, identity: Mapping[str, Any]) -> Path:
         """Returns the path of a row's file."""

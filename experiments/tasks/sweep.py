@@ -56,7 +56,7 @@ def run(settings: RunSettings, interrupts: Interrupts) -> Path:
     for row in rows:
         check_seed("seed", row["seed"])
     folder = settings.results / settings.name
-    store = Store(folder / "rows", dataset)
+    store = Store(folder / "rows", dataset, settings.configs["graph"].metric)
     _check_room(folder, dataset)
     chosen = _chosen(rows, task.get("row"))
     size = report.summary(dataset)
