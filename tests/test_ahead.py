@@ -9,6 +9,7 @@ from helpers import assert_same_maps, compiled
 
 from aljax import AlignmentConfig, GraphConfig, LayoutConfig, fit, prepare
 from aljax.fit import lay_out
+from aljax.layout import packing
 from aljax.layout.ahead import Ahead
 from aljax.layout.optimize import ADAM
 
@@ -83,6 +84,23 @@ def test_the_shapes_are_those_that_come_out(data, relations, settings):
     assert shapes(problem) == shapes(prepared.problem)
     assert shapes(params) == shapes(prepared.params)
     assert shapes(state) == shapes(prepared.state)
+
+
+@pytest.mark.parametrize("layout", [LayoutConfig(), LayoutConfig(densmap=True)])
+def test_the_shapes_of_slices_that_are_cut_are_those_of_their_rows(monkeypatch, layout):
+    monkeypatch.setattr(packing, "SHORTEST", 4)
+    monkeypatch.setattr(packing, "SPARED", 0)
+    data = [slices(1)[0], *(rows[:6] for rows in slices(8))]
+    relations = [{0: 3, 1: 1}, *same(8, 6)]
+    program = Recorder()
+    ahead = Ahead(program, ADAM)
+    options = {"graph": FEW, "layout": layout, "alignment": WIDE}
+    begun = prepare(data, relations, key=KEY, ahead=ahead, **options)
+    cut = packing.rows_for(begun.problem, begun.state)
+    assert cut is not None
+    packed = packing.pack(begun.problem, begun.params, begun.state, cut)
+    for expected, made in zip(program.arguments, packed, strict=False):
+        assert shapes(expected) == shapes(made)
 
 
 @pytest.mark.parametrize(

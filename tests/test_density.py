@@ -123,6 +123,7 @@ def test_density_is_that_of_loops_over_the_graph_and_moves_as_its_slope_says():
 @pytest.mark.slow
 def test_packed_slices_have_the_density_of_whole_ones(monkeypatch):
     monkeypatch.setattr(packing, "SHORTEST", 32)
+    monkeypatch.setattr(packing, "SPARED", 0)
     layout = dataclasses.replace(CONFIG, dens_lambda=[2.0, 0.5, 0.0, 1.0])
     begun = prepared(layout, sizes=(130, 20, 15, 53))
     rows = packing.rows_for(begun.problem, begun.state)

@@ -25,6 +25,7 @@ SIZES = (130, 20, 15, 53)
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
     monkeypatch.setattr(packing, "SHORTEST", LENGTH)
+    monkeypatch.setattr(packing, "SPARED", 0)
 
 
 def prepared(sizes=SIZES, **alignment: Any) -> Any:

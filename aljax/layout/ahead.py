@@ -5,6 +5,7 @@ thread has compiled, so the layout's own call finds it.  Should the shapes come 
 otherwise after all, that call compiles as it would have done without.
 """
 
+import math
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
@@ -24,7 +25,7 @@ from aljax.graph.slices import Slice
 from aljax.layout.frame import frame_of
 from aljax.layout.losses import terms_in
 from aljax.layout.optimize import default_shifts, epochs, init, run, run_in_place
-from aljax.layout.packing import plan
+from aljax.layout.packing import PackedProblem, Rows, packed_loss, plan
 from aljax.layout.problem import AlignedProblem, LayoutParams, shared_width
 from aljax.relations.anchors import foreseen
 from aljax.relations.mates import Relations
@@ -58,33 +59,42 @@ class Ahead:
         """Begins to compile, where the graphs' widths are known and something will run.
 
         Takes what `aljax.prepare` has read by then: slices, mates, settings as arrays,
-        key and settings.  Slices that are cut into rows are left to the call itself.
+        key and settings.
         """
         sizes = [slice_.rows for slice_ in slices]
         known = any(isinstance(x.content, KNN | FuzzyGraph) for x in slices)
-        if known or layout.n_epochs == 0 or plan(sizes, round_up(max(sizes))):
+        if known or layout.n_epochs == 0:
             return
         widths = per_slice("n_neighbors", graph.n_neighbors, len(sizes))
         data, frame = [slice_.dense for slice_ in slices], frame_of(layout, alignment)
+        rows = plan(sizes, round_up(max(sizes)))
         problem = outline(
             sizes,
             foreseen(relations, data, sizes, frame=frame),
             width=max(fewer_than_rows(widths, sizes)),
             densmap=layout.densmap,
             measured=alignment.motion_fidelity > 0,
+            rows=rows,
         )
         n_epochs = epochs(layout, sizes)
         start = partial(
             init, n_epochs=n_epochs, optimizer=self._optimizer, terms=terms_in(params)
         )
-        real = jax.dtypes.canonicalize_dtype(float)
-        shape = len(sizes), layout.n_components, problem.degrees.shape[1]
-        maps = jax.ShapeDtypeStruct(shape, real)
-        n_shifts = layout.n_shifts or default_shifts(max(sizes), sum(sizes))
+        count, length = problem.degrees.shape
+        maps = jax.ShapeDtypeStruct(
+            (count, layout.n_components, length), problem.degrees.dtype
+        )
+        options: dict[str, Any] = {"key": key, "optimizer": self._optimizer}
+        options["n_shifts"] = layout.n_shifts or default_shifts(max(sizes), sum(sizes))
+        if rows:
+            params = jax.tree.map(
+                lambda x: jax.ShapeDtypeStruct((count,), x.dtype) if x.ndim else x,
+                params,
+            )
+            options["loss"] = packed_loss
         # Traced here, where the caller's settings of JAX hold.
-        arguments = problem, params, jax.eval_shape(start, maps), n_epochs
-        options = {"key": key, "n_shifts": n_shifts, "optimizer": self._optimizer}
-        lowered = self._program.lower(*arguments, **options)
+        state = jax.eval_shape(start, maps)
+        lowered = self._program.lower(problem, params, state, n_epochs, **options)
 
         def compiled() -> None:
             with suppress(Exception):  # which the call itself will raise
@@ -106,6 +116,7 @@ def outline(
     width: int,
     densmap: bool = False,
     measured: bool = False,
+    rows: Rows | None = None,
 ) -> AlignedProblem:
     """Returns the shapes that `stack` gives to graphs which are not there yet.
 
@@ -115,29 +126,41 @@ def outline(
         width: The most neighbors of a row in any slice, itself included.
         densmap: Whether the loss has the term of the density.
         measured: Whether the mates have moves.
+        rows: How `pack` will cut the slices; None for slices that stay whole.
     """
     offsets = tuple(sorted({offset for _, offset in relations}))
     most = max((int(np.bincount(m.rows).max()) for m in relations.values()), default=1)
     listed, mated = (width - 1,), (len(offsets), shared_width(most))
+    count, length = len(sizes), round_up(max(sizes))
+    if rows:
+        mated, (length, count, *_) = (math.prod(mated),), rows
 
-    def of_rows(*widths: int, dtype: Any = float) -> jax.Array:
-        return jnp.zeros((len(sizes), *widths, round_up(max(sizes))), dtype)
+    def of_points(*widths: int, dtype: Any = float) -> jax.Array:
+        return jnp.zeros((count, *widths, length), dtype)
+
+    def whole(*shape: int) -> jax.Array:
+        return jnp.zeros(shape, np.int32)
 
     def blank() -> AlignedProblem:
-        return AlignedProblem(
-            neighbors=of_rows(*listed, dtype=np.int32),
-            weights=of_rows(*listed),
-            degrees=of_rows(),
-            n_points=jnp.zeros(len(sizes), np.int32),
-            mates=of_rows(*mated, dtype=np.int32),
-            strengths=of_rows(*mated),
-            pulls=of_rows(),
-            free=of_rows(),
-            order=of_rows(dtype=np.int32),
-            offsets=offsets,
-            moves=of_rows(*mated) if measured and offsets else None,
-            radii=of_rows() if densmap else None,
-            shares=of_rows(*listed) if densmap else None,
-        )
+        tables: dict[str, Any] = {
+            "neighbors": of_points(*listed, dtype=np.int32),
+            "weights": of_points(*listed),
+            "degrees": of_points(),
+            "n_points": whole(count),
+            "mates": of_points(*mated, dtype=np.int32),
+            "strengths": of_points(*mated),
+            "pulls": of_points(),
+            "free": of_points(),
+            "order": of_points(dtype=np.int32),
+            "moves": of_points(*mated) if measured and offsets else None,
+            "radii": of_points() if densmap else None,
+            "shares": of_points(*listed) if densmap else None,
+        }
+        if not rows:
+            return AlignedProblem(**tables, offsets=offsets)
+        places = count * length
+        around = {"ring": whole(2 * places), "copies": whole(2, places)}
+        begins = {"first": whole(count), "begin": whole(count)}
+        return PackedProblem(**tables, **around, **begins, offsets=())
 
     return jax.eval_shape(blank)

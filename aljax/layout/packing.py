@@ -27,8 +27,10 @@ from aljax.layout.problem import AlignedProblem, LayoutParams, shared_width
 from aljax.layout.shifts import Block, Shifts, repulsion_of_block
 from aljax.layout.spaces import lifted
 
-SHORTEST = 512  # points of a row: shorter ones cost more each
-WASTE = 1.25  # times the least work: slices padded to no more stay as they are
+SHORTEST = 64  # points of a row
+WASTE = 1.15  # times the least work: slices padded to no more stay as they are
+SPARED = 4096  # points that padding adds at least, for fewer are laid out in no time
+FEW = 8  # mates of a point that have a place each, whatever the data
 ROWS = 16  # different numbers of rows for each doubling
 
 
@@ -89,8 +91,8 @@ def plan(sizes: Sequence[int], capacity: int) -> Rows | None:
     if not plans:
         return None
     best = min(plans, key=lambda rows: (rows.number * rows.length, -rows.length))
-    padded = len(sizes) * capacity
-    return best if WASTE * best.number * best.length < padded else None
+    padded, least = len(sizes) * capacity, best.number * best.length
+    return best if max(WASTE * least, least + SPARED) < padded else None
 
 
 def _cut_into(sizes: Sequence[int], length: int) -> Rows:
@@ -210,7 +212,9 @@ def _mates_of_all(
     tables += [] if problem.moves is None else [np.asarray(problem.moves)]
     tables = [table.reshape(slices, -1, points) for table in tables]
     absent = tables[1] == 0
-    width = shared_width(int((~absent).sum(axis=1).max(initial=1)))
+    width = tables[0].shape[1]
+    if width > FEW:
+        width = shared_width(int((~absent).sum(axis=1).max(initial=1)))
     order = np.argsort(absent, axis=1, kind="stable")[:, :width]
     mates, strengths, *moves = (np.take_along_axis(x, order, axis=1) for x in tables)
     return mates, strengths, moves[0] if moves else None
