@@ -107,6 +107,15 @@ def test_slices_of_like_sizes_stay_whole(sizes):
     assert packing.rows_for(begun.problem, begun.state) is None
 
 
+def test_slices_stay_whole_where_padding_adds_few_points(monkeypatch):
+    padded = 5 * packing.round_up(2000)
+    plan = packing.plan([2000, *[20] * 4], padded // 5)
+    assert plan is not None
+    spared = padded - plan.number * plan.length
+    monkeypatch.setattr(packing, "SPARED", spared)
+    assert packing.plan([2000, *[20] * 4], padded // 5) is None
+
+
 @pytest.mark.usefixtures("as_users_run_it")
 def test_slices_stay_whole_for_moments_of_another_shape(ragged):
     factored = optax.scale_by_sm3()  # keeps a number for each slice, and more
