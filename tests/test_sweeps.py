@@ -340,7 +340,7 @@ def test_a_sweep_that_was_killed_as_it_wrote_its_list_is_begun_anew(
 def test_maps_are_measured_by_angles_where_the_metric_compares_them(rng, tmp_path):
     turns = rng.uniform(0, 2 * np.pi, 60)
     map_ = np.column_stack([np.cos(turns), np.sin(turns)])
-    dataset = Dataset([map_ * rng.uniform(1, 9, (60, 1))], [], [None], [""], None)
+    dataset = Dataset([map_ * rng.uniform(1, 9, (60, 1))], [], [np.arange(60)], [""])
     by_angles = sweep.Store(tmp_path, dataset, "cosine").measure([map_])
     assert by_angles["trustworthiness"] == 1
     assert sweep.Store(tmp_path, dataset).measure([map_])["trustworthiness"] < 0.95
