@@ -152,6 +152,23 @@ def assert_same_maps(maps, others) -> None:
         np.testing.assert_array_equal(one, other)
 
 
+def assert_slope(loss: Any, at: Any, *, rtol: float, eps: float) -> None:
+    """The gradient of a loss is its slope along a random line, by finite differences.
+
+    `loss` returns a value and its gradient: one program, so that none is compiled here.
+    """
+    rng = np.random.default_rng(0)
+    line = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape), at)
+
+    def value(step: float) -> float:
+        there = jax.tree.map(lambda leaf, by: np.asarray(leaf) + step * by, at, line)
+        return float(loss(there)[0])
+
+    slope = (value(eps) - value(-eps)) / (2 * eps)
+    parts = jax.tree.map(lambda leaf, by: np.vdot(leaf, by), loss(at)[1], line)
+    assert sum(jax.tree.leaves(parts)) == pytest.approx(slope, rel=rtol)
+
+
 def pairs_of(link: Any) -> list[tuple[int, int]]:
     """The linked rows of two slices."""
     return [*zip(link.rows.tolist(), link.others.tolist(), strict=True)]

@@ -45,6 +45,7 @@ from aljax.layout.shifts import draw_shifts
 
 EPOCHS = 30
 EXACT = CAPACITY // 2
+FEW = 5  # shifts that leave something to chance
 PLAIN = optax.identity()  # plain gradient descent
 
 one_step = jax.jit(step, static_argnames=("n_shifts", "optimizer"))
@@ -64,7 +65,7 @@ def problem() -> AlignedProblem:
 def layout(problem, params, key, *, stops=(EPOCHS,), maps=None):
     state = init(stack_maps(maps or make_maps(), problem), n_epochs=EPOCHS)
     for stop in stops:
-        state = run(problem, params, state, stop, key=key, n_shifts=EXACT)
+        state = run(problem, params, state, stop, key=key, n_shifts=FEW)
     return state
 
 
@@ -82,12 +83,8 @@ def test_chunks_of_any_length_equal_a_straight_run_bit_for_bit(problem, key, sto
 
 
 def test_the_same_key_gives_the_same_bits_and_another_key_another_map(problem):
-    params = make_params()
-    few = {"n_shifts": 4}  # the exact loss would leave nothing to chance
-    state = init(stack_maps(make_maps(), problem), n_epochs=EPOCHS)
     states = [
-        run(problem, params, state, EPOCHS, key=jax.random.key(seed), **few)
-        for seed in (0, 0, 1)
+        layout(problem, make_params(), jax.random.key(seed)) for seed in (0, 0, 1)
     ]
     assert same_bits(states[0], states[1])
     assert not np.allclose(states[0].maps, states[2].maps, atol=1e-2)
@@ -140,11 +137,10 @@ def test_a_step_takes_the_gradient_and_nothing_else(problem, key):
         return terms.total(), terms
 
     gradient, terms = jax.jit(jax.grad(loss, has_aux=True))(state.maps)
-    rate = params.learning_rate[:, None, None]
+    rate = np.asarray(params.learning_rate)[:, None, None]
     # A gradient is a sum of terms of both signs, added up in another order.
-    np.testing.assert_allclose(
-        after.maps, state.maps - rate * gradient, rtol=1e-5, atol=1e-5
-    )
+    expected = np.asarray(state.maps) - rate * np.asarray(gradient)
+    np.testing.assert_allclose(after.maps, expected, rtol=1e-5, atol=1e-5)
     for kept, now in zip(
         jax.tree.leaves(after.history), jax.tree.leaves(terms), strict=True
     ):
@@ -160,11 +156,11 @@ def test_any_number_of_epochs_is_one_program_and_a_history_of_as_many_rows(
     for n_epochs, rows in ((EPOCHS, 3), (7, 1), (1_000, 100), (1_050, 96)):
         state = init(stack_maps(make_maps(), problem), n_epochs=n_epochs)
         late = dataclasses.replace(state, epoch=jnp.int32(n_epochs - 2))
-        ended = run(problem, make_params(), late, n_epochs, key=key, n_shifts=EXACT)
+        ended = run(problem, make_params(), late, n_epochs, key=key, n_shifts=FEW)
         assert programs(run) == (before or programs(run))
         before = programs(run)
-        assert ended.losses().total().shape == (rows,)
-        assert len(ended.history.total()) == RECORDS
+        assert ended.losses().attraction.shape == (rows, len(SIZES))
+        assert len(ended.history.attraction) == RECORDS
         epochs = recorded_epochs(rows + 1, n_epochs)
         assert epochs[rows - 1] < n_epochs <= epochs[rows]
     assert recorded_epochs(105, 1_050)[-1] == 1_040  # of a file of version 0.1
@@ -193,7 +189,7 @@ def test_a_loss_of_ones_own_is_followed_and_recorded(problem, key):
 
 
 def test_a_state_that_nobody_keeps_gives_its_memory_and_any_other_stays(problem, key):
-    options = {"key": key, "n_shifts": EXACT}
+    options = {"key": key, "n_shifts": FEW}
     kept, given = (
         init(stack_maps(make_maps(), problem), n_epochs=EPOCHS) for _ in "ab"
     )
@@ -225,7 +221,7 @@ def test_the_rate_falls_with_the_square_of_the_epochs_left(problem, key):
     for epoch in range(4):
         late = dataclasses.replace(state, epoch=jnp.asarray(epoch, jnp.int32))
         after = one_step(problem, params, late, **plain)
-        moved.append(np.asarray(after.maps - state.maps))
+        moved.append(np.asarray(after.maps) - np.asarray(state.maps))
     for epoch, move in enumerate(moved):
         np.testing.assert_allclose(move, moved[0] * (1 - epoch / 4) ** 2, atol=1e-4)
     assert np.abs(moved[3]).max() > 0.01
@@ -237,9 +233,10 @@ def test_every_epoch_draws_pairs_of_its_own(problem, key):
     for epoch in (0, 1):
         late = dataclasses.replace(state, epoch=jnp.asarray(epoch, jnp.int32))
         after = one_step(
-            problem, make_params(), late, key=key, n_shifts=5, optimizer=PLAIN
+            problem, make_params(), late, key=key, n_shifts=FEW, optimizer=PLAIN
         )
-        moved.append(np.asarray(after.maps - state.maps) / (1 - epoch / 9) ** 2)
+        move = np.asarray(after.maps) - np.asarray(state.maps)
+        moved.append(move / (1 - epoch / 9) ** 2)
     assert np.abs(moved[0] - moved[1]).max() > 0.1
 
 
@@ -249,7 +246,7 @@ def test_a_step_does_not_depend_on_the_capacity(key):
     for capacity in (CAPACITY, 64):
         _, _, problem = make_problem(capacity=capacity)
         state = init(stack_maps(make_maps(), problem), n_epochs=2, optimizer=PLAIN)
-        after = one_step(problem, params, state, key=key, n_shifts=5, optimizer=PLAIN)
+        after = one_step(problem, params, state, key=key, n_shifts=FEW, optimizer=PLAIN)
         moved.append(np.asarray(after.maps))
     for t, size in enumerate(SIZES):
         np.testing.assert_allclose(
@@ -259,13 +256,14 @@ def test_a_step_does_not_depend_on_the_capacity(key):
 
 
 def test_the_loss_falls_and_is_recorded_every_tenth_epoch(problem, key):
-    state = layout(problem, make_params(), key)
+    far = [30 * y for y in make_maps()]  # so that the loss falls by more than chance
+    state = layout(problem, make_params(), key, maps=far)
     total = np.asarray(state.history.total())
     assert state.losses().total().shape == (3,)
     assert total[2] < total[1] < total[0]
-    early = layout(problem, make_params(), key, stops=(11,))
+    early = layout(problem, make_params(), key, stops=(11,), maps=far)
     assert (early.recorded(), state.recorded()) == (2, 3)
-    np.testing.assert_array_equal(early.history.total()[:2], total[:2])
+    np.testing.assert_array_equal(np.asarray(early.history.total())[:2], total[:2])
 
 
 def test_points_of_padding_stay_where_they_are(problem, key):
@@ -305,7 +303,7 @@ def test_hubs_do_not_fly_out(key):
     star = FuzzyGraph(
         jnp.asarray(neighbors),
         jnp.asarray(weights),
-        edge_degrees(jnp.asarray(neighbors), jnp.asarray(weights)),
+        jax.jit(edge_degrees)(jnp.asarray(neighbors), jnp.asarray(weights)),
     )
     assert float(star.degrees[0]) == points - 1
     problem = stack([star], {}, key=key)
@@ -358,7 +356,9 @@ def test_an_optimizer_that_climbs_is_refused(problem, key, climbing):
 
 
 @pytest.mark.usefixtures("as_users_run_it")
-@pytest.mark.parametrize("kind", ["adam", optax.adam, optax.lbfgs()])
+@pytest.mark.parametrize(
+    "kind", ["adam", optax.adam, optax.scale_by_backtracking_linesearch(9)]
+)
 def test_what_transforms_no_gradient_alone_is_no_optimizer(problem, kind):
     with refused("optimizer", "an optax transformation of gradients alone"):
         init(stack_maps(make_maps(), problem), n_epochs=2, optimizer=kind)
