@@ -180,7 +180,8 @@ def test_motion_of_a_single_slice_is_told_not_to_be_drawn(own, capsys):
     data = np.load("own.npz")["arr_0"]
     np.save("alone.npy", data)
     alone = [text for text in own if "relations" not in text]
-    assert main([*alone, "data.path=alone.npy", "motion=true"]) == 0
+    still = ["data.path=alone.npy", "motion=true", "layout.n_epochs=0"]
+    assert main([*alone, *still]) == 0
     assert "motion=true draws nothing" in capsys.readouterr().err
 
 
@@ -220,6 +221,7 @@ def test_a_run_that_fails_leaves_its_layout_and_no_results(
     def fail(*_, **__):
         raise error
 
+    monkeypatch.setattr(contents, "write_pictures", lambda *_: None)  # they take long
     room = contents if stage == "write_pictures" else fit
     monkeypatch.setattr(room, stage, fail)
     if isinstance(error, RuntimeError):
@@ -475,11 +477,11 @@ def test_a_grid_of_the_map_is_read_back_and_drawn(tmp_path, capsys):
 
 def test_a_grid_is_drawn_where_labels_are_quantities(rng, tmp_path):
     rows = rng.normal(size=(300, 4))
-    labels = [rng.normal(size=300)]
+    labels = [rng.normal(size=300)]  # more than there are colors of classes
     dataset = Dataset([rows], [], [np.arange(300)], ["all"], labels=labels)
-    layout = aljax.LayoutConfig(n_epochs=2)
+    layout = aljax.LayoutConfig(n_epochs=0)
     maps = aljax.fit([rows], key=jax.random.key(0), layout=layout)
-    words = ["data=digits", "layout.n_epochs=2", "inverse={grid: 2}"]
+    words = ["data=digits", "layout.n_epochs=0", "inverse={grid: 2}"]
     drawn = settings.build(composition.compose(words))
     contents.draw(tmp_path, drawn, dataset, maps)
     assert (tmp_path / "inverse.png").exists()
