@@ -306,7 +306,7 @@ def test_titles_are_the_labels_of_the_slices():
         make_relations(),
         key=jax.random.key(0),
         graph=aljax.GraphConfig(n_neighbors=6),
-        layout=aljax.LayoutConfig(n_epochs=20),
+        layout=aljax.LayoutConfig(n_epochs=0),
         slice_labels=["Jan 2020", "Feb 2020", "Mar 2020"],
     )
     for name in (1, "Feb 2020"):
@@ -371,7 +371,7 @@ def test_displacement_passes_over_slices_without_rows():
     data = make_data()
     data[1] = data[1][:0]
     ids = [np.arange(len(x)) for x in data]
-    settings = {"layout": aljax.LayoutConfig(n_epochs=2), "scale": "none"}
+    settings = {"layout": aljax.LayoutConfig(n_epochs=0), "scale": "none"}
     graph = aljax.GraphConfig(n_neighbors=6)
     data, ids = [*data, data[2]], [*ids, ids[2]]
     maps = aljax.fit(data, ids, key=jax.random.key(0), graph=graph, **settings)
@@ -749,7 +749,7 @@ def test_slices_without_rows_have_empty_pictures(rng, tmp_path, components):
     plot.points(maps, slice=1)
     plot.compare(maps, 0, 2, ids=ids, n_neighbors=1)
     plot.explore(maps, tmp_path / "it.html", ids=ids)
-    plot.animate(maps, tmp_path / "it.gif", ids=ids, fps=2)
+    plot.animate(maps, tmp_path / "it.gif", ids=ids, fps=2, dpi=40)
     plot.trajectories(maps, ids=ids)
     with refused("model", "shape (0, 2)"):
         plot.points(np.zeros((0, 2)))
@@ -767,7 +767,7 @@ def test_estimators_are_drawn_as_their_embeddings_have_them(tmp_path):
     assert [*map(len, members.codes)] == [44, 40]
     assert members.names[:44] == [f"0-{row}" for row in range(44)]
     np.testing.assert_array_equal(members.codes[1][3:], members.codes[0][3:40])
-    plot.animate(model, tmp_path / "it.gif", labels, fps=2)
+    plot.animate(model, tmp_path / "it.gif", labels, fps=2, dpi=40)
     one = aljax.UMAP(**settings, unique=True).fit(slices[0])
     plot.points(one, labels[0])
     one.embedding_ = one.embedding_ + 10
@@ -810,7 +810,8 @@ def test_texts_of_the_data_are_no_formulas(tmp_path):
         plot.save(figure, tmp_path / f"{number}.png", dpi=50)
         written = [text.get_text() for text in figure.findobj(Text)]
         assert not [text for text in written if re.search(r"(?<!\\)\$", text)]
-    plot.animate(maps, tmp_path / "film.gif", labels, ids=ids, titles=titles, seconds=1)
+    small: Any = {"fps": 4, "seconds": 1, "dpi": 40}
+    plot.animate(maps, tmp_path / "film.gif", labels, ids=ids, titles=titles, **small)
     plotly = pytest.importorskip("plotly", reason=INSTALL)
     assert plotly
     curves: Any = plot.trajectories(maps, labels, ids=ids)
