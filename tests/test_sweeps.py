@@ -10,17 +10,19 @@ import matplotlib.image
 import numpy as np
 import pytest
 from helpers import refused
+from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
 
 from aljax.metrics import knn_accuracy
 from experiments.benchmarks import peers, race
 from experiments.composition import compose, expanded
 from experiments.data.dataset import Dataset
+from experiments.results import contents
 from experiments.run import main
 from experiments.tasks import multirun, sweep, tradeoff
 from experiments.tasks.store import Finished
 
-QUICK = ["compilation_cache=null", "layout.n_epochs=3", "graph.n_neighbors=8"]
+QUICK = ["compilation_cache=null", "layout.n_epochs=3"]
 GRID = "task.grid={product: {alignment_regularisation: [0.01, 1.0], seed: [0, 1]}}"
 RIVALS = ("umap-learn", "umap-learn + Procrustes")
 
@@ -77,6 +79,8 @@ def test_a_sweep_that_was_stopped_runs_only_what_is_not_finished(own, monkeypatc
         return sweeps_sweep(problem, settings, **options)
 
     sweeps_sweep = sweep.sweep
+    for picture in ("pareto", "multiples"):  # which take long
+        monkeypatch.setattr(tradeoff, picture, lambda *_, **__: Figure())
     monkeypatch.setattr(sweep, "sweep", counted)
     write = sweep.Store.write
 
@@ -121,6 +125,7 @@ def test_runs_of_several_values_are_named_by_them_and_summed_up(
         return 0
 
     monkeypatch.setattr(multirun, "_launch", here)
+    monkeypatch.setattr(contents, "write_pictures", lambda *_: None)  # they take long
     swept = ["-m", *own[:-2], "alignment.alignment_regularisation=0.01,1"]
     assert main(swept) == 0
     folder = Path("results/swept-multirun")
@@ -302,7 +307,7 @@ def test_values_of_two_settings_whose_names_end_alike_are_told_apart():
 
 
 def test_a_sweep_relates_rows_by_ids_where_asked_for(own, rng, monkeypatch):
-    slices = [rng.normal(size=(40, 3)) for _ in range(2)]
+    slices = [rng.normal(size=(40, 4)) for _ in range(2)]
     unrelated = Dataset(slices, [{}], [np.arange(40)] * 2, ["", ""])
     monkeypatch.setattr(sweep.sources, "take", lambda _: unrelated)
     grid = "+task.grid={product: {min_dist: [0.1]}}"
