@@ -43,8 +43,7 @@ def lay_out(slices=SLICES, relations: Any = IDS[:3], **settings: Any) -> Any:
     return aljax.fit(slices, relations, key=KEY, **configs | settings)
 
 
-@pytest.mark.parametrize("how", KINDS)
-@pytest.mark.parametrize("by", ["all", "slice"])
+@pytest.mark.parametrize(("how", "by"), [("standard", "all"), ("robust", "slice")])
 def test_a_model_scales_as_scikit_learn_does_and_answers_in_the_users_units(
     how, by, tmp_path
 ):
@@ -247,17 +246,18 @@ def test_rows_of_a_slice_are_found_in_a_narrower_type():
 def test_rounding_of_units_does_not_carry_rows_beyond_bounds():
     fitted = lay_out([np.float32(x) for x in SLICES], scale="standard")
     far = 20 * make_data((60,), features=2)[0]
-    for low, high in ((0.1, 0.7), (np.arange(5) / 10, jax.numpy.arange(5) / 10 + 0.6)):
+    lows = np.arange(5) / 10
+    for low, high in ((0.1, 0.7), (lows, jax.numpy.asarray(lows + 0.6))):
         points = fitted.inverse_transform(far, slice=1, bounds=(low, high)).points
         assert points.dtype == np.float32
-        assert (points >= np.float32(low)).all()
-        assert (points <= np.float32(high)).all()
+        assert (np.asarray(points) >= np.float32(low)).all()
+        assert (np.asarray(points) <= np.float32(high)).all()
 
     @jax.jit
     def traced(high):
         return fitted.inverse_transform(far, bounds=(0, high)).points
 
-    assert (traced(0.7) <= np.float32(0.7)).all()
+    assert (np.asarray(traced(0.7)) <= np.float32(0.7)).all()
 
 
 def test_units_of_each_slice_are_not_those_of_other_slices():
