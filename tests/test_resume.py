@@ -42,7 +42,7 @@ def asked(tmp_path_factory):
     return [
         *("data=files", f"data.path={folder}/own.npz", "name=own"),
         *(f"data.relations={folder}/mates.json", "compilation_cache=null"),
-        *("layout.n_epochs=40", "layout.n_shifts=8"),
+        "layout.n_epochs=40",
     ]
 
 
@@ -202,6 +202,25 @@ def test_other_data_or_settings_are_not_run_again(unbroken, asked, changed, caps
     assert not Path("new").exists()
 
 
+@pytest.fixture(scope="module")
+def shops(tmp_path_factory):
+    """A table, and a folder with its file and the results of a run on it."""
+    pd = pytest.importorskip("pandas", reason="run: pip install pandas")
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame(rng.integers(0, 99, (80, 4)), columns=[*"wxyz"])
+    table["year"] = np.repeat([2001, 2002], 40)
+    table["shop"] = [f"s{i}" for i in range(40)] * 2
+    table["kind"] = ["a", "b"] * 40
+    folder = tmp_path_factory.mktemp("shops")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        table.to_csv("shops.csv", index=False)
+        given = ["data=table", "data.path=shops.csv", "data.slice=year"]
+        given += ["data.id=shop", "data.label=kind", "name=shops"]
+        assert main([*given, "layout.n_epochs=2", "compilation_cache=null"]) == 0
+    return table, folder
+
+
 @pytest.mark.parametrize(
     ("part", "change"),
     [
@@ -210,19 +229,10 @@ def test_other_data_or_settings_are_not_run_again(unbroken, asked, changed, caps
         ("slice labels", lambda f: f.assign(year=f["year"].replace(2001, 2000))),
     ],
 )
-def test_the_part_of_the_data_that_is_another_is_told(part, change, capsys):
-    pd = pytest.importorskip("pandas", reason="run: pip install pandas")
-    rng = np.random.default_rng(0)
-    table = pd.DataFrame(rng.integers(0, 99, (60, 3)), columns=[*"xyz"])
-    table["year"] = np.repeat([2001, 2002], 30)
-    table["shop"] = [f"s{i}" for i in range(30)] * 2
-    table["kind"] = ["a", "b"] * 30
-    table.to_csv("shops.csv", index=False)
-    given = ["data=table", "data.path=shops.csv", "data.slice=year", "data.id=shop"]
-    small = ["data.label=kind", "layout.n_epochs=2", "compilation_cache=null"]
-    assert main([*given, *small, "name=shops"]) == 0
+def test_the_part_of_the_data_that_is_another_is_told(shops, part, change, capsys):
+    table, folder = shops
+    shutil.copytree(folder / "results", "results")
     change(table).to_csv("shops.csv", index=False)
-    capsys.readouterr()
     assert main(["--reproduce", "results/shops"]) == 1
     err = capsys.readouterr().err
     assert err == f"not run again, for the data have other {part}.\n"
