@@ -56,7 +56,7 @@ def test_the_soft_neighbor_loss_is_the_share_of_like_neighbors(rng):
             n for n, label in zip(near, labels, strict=True) if label == labels[i]
         )
         total -= np.log(alike / sum(near)) / 8
-    found = soft_neighbor_loss(jnp.asarray(positions), jnp.asarray(labels))
+    found = jax.jit(soft_neighbor_loss)(positions, labels)
     np.testing.assert_allclose(found, total, rtol=1e-4)
 
 
@@ -106,18 +106,19 @@ def test_known_members_link_or_judge_and_hidden_ones_do_neither(rng):
         ((one - other) ** 2).sum(axis=1).mean() for one, other in ((y, z), (z, y))
     )
     radii = [((one - one.mean(axis=0)) ** 2).sum(axis=1).mean() for one in (y, z, y)]
-    found = apart([*map(jnp.asarray, (y, z, y))], jnp.arange(20))
+    found = jax.jit(apart)([y, z, y], np.arange(20))
     np.testing.assert_allclose(found, far / 2 / np.mean(radii), rtol=1e-5)
 
 
 def test_a_reader_reads_what_is_linear_in_the_positions(rng):
-    positions = jnp.asarray(rng.normal(size=(40, 2)))
-    targets = 1 + positions @ jnp.array([2.0, -3.0])
-    np.testing.assert_allclose(reader(positions, targets), [1, 2, -3], rtol=0.02)
-    drawn = jnp.asarray(rng.permutation(40))
-    assert float(misread([positions], (drawn, targets[drawn]))) < 1e-4
-    assert float(misread([positions], (drawn, targets))) > 1
-    twice = Linear(jnp.eye(2))(positions)
+    positions = rng.normal(size=(40, 2))
+    targets, misreading = 1 + positions @ [2.0, -3.0], jax.jit(misread)
+    found = jax.jit(reader)(positions, targets)
+    np.testing.assert_allclose(found, [1, 2, -3], rtol=0.02)
+    drawn = rng.permutation(40)
+    assert float(misreading([positions], (drawn, targets[drawn]))) < 1e-4
+    assert float(misreading([positions], (drawn, targets))) > 1
+    twice = Linear(jnp.asarray(np.eye(2)))(jnp.asarray(positions))
     np.testing.assert_allclose(twice, 2 * positions, rtol=1e-6)
 
 
