@@ -240,8 +240,8 @@ def test_an_error_inside_is_no_refusal(own, monkeypatch):
 
 
 def test_one_slice_no_epochs_no_labels(rng):
-    np.save("one.npy", rng.normal(size=(25, 3)))
-    overrides = ["compilation_cache=null", "layout.n_epochs=0", "graph.n_neighbors=5"]
+    np.save("one.npy", rng.normal(size=(25, 4)))
+    overrides = ["compilation_cache=null", "layout.n_epochs=0"]
     for components in (1, 3):
         name = f"name=maps{components}"
         shape = f"layout.n_components={components}"
