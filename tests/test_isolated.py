@@ -24,6 +24,7 @@ from aljax.relations.mates import Mates
 pytestmark = pytest.mark.usefixtures("as_users_run_it")
 DATA = make_data()
 SHORT = aljax.LayoutConfig(n_epochs=100)
+NONE = aljax.LayoutConfig(n_epochs=0)
 ROWS = [{row: row for row in range(41)} for _ in range(2)]
 
 
@@ -35,14 +36,18 @@ def without_edges(data: np.ndarray, lone: list[int]) -> aljax.KNN:
     return aljax.as_knn(indices, distances)
 
 
-def lay_out(lone: list[list[int]], relations=ROWS, **changed):
-    return aljax.fit(
+def lay_out(lone: list[list[int]], **changed):
+    """Three maps, and the maps that were shown on the way."""
+    shown = []
+    fitted = aljax.fit(
         [without_edges(*pair) for pair in zip(DATA, lone, strict=True)],
-        relations,
+        ROWS,
         key=jax.random.key(0),
         layout=SHORT,
+        progress=lambda state: shown.append(state.unstack()),
         **changed,
     )
+    return fitted.maps, shown
 
 
 def radius(positions: np.ndarray) -> float:
@@ -58,9 +63,9 @@ def share_of_the_rest(positions: np.ndarray, lone: list[int]) -> float:
 
 
 def test_rows_without_an_edge_stand_at_their_mates_or_beside_the_map():
-    lone, shown = [[3], [5, 44], [3]], []
+    lone = [[3], [5, 44], [3]]
     with pytest.warns(UserWarning, match="4 rows of slice 0 and 2 others"):
-        maps = lay_out(lone, progress=lambda state: shown.append(state.unstack())).maps
+        maps, shown = lay_out(lone)
     for state_maps in shown:
         assert min(map(share_of_the_rest, state_maps, lone)) > 0.5
     for t in (0, 2):  # in slice 1 the row has edges
@@ -72,7 +77,7 @@ def test_rows_without_an_edge_stand_at_their_mates_or_beside_the_map():
 
 def test_a_row_without_edges_anywhere_stands_beside_all_maps():
     with pytest.warns(UserWarning, match="without an edge"):
-        maps = lay_out([[7], [7], [7]]).maps
+        maps, _ = lay_out([[7], [7], [7]])
     near = [np.linalg.norm(maps[t][7] - maps[0][7]) for t in (1, 2)]
     assert max(near) < 0.05 * radius(maps[0])
     assert share_of_the_rest(maps[0], [7]) > 0.5
@@ -82,7 +87,7 @@ def test_rows_that_are_pinned_stay_where_they_are():
     start = [np.random.default_rng(0).normal(size=(size, 2)) for size in SIZES]
     masks = [np.arange(size) == 7 for size in SIZES]
     with pytest.warns(UserWarning, match="without an edge"):
-        maps = lay_out([[7], [], []], start=start, pinned=masks).maps
+        maps, _ = lay_out([[7], [], []], start=start, pinned=masks)
     np.testing.assert_array_equal(maps[0][7], start[0][7].astype(maps[0].dtype))
 
 
@@ -151,7 +156,7 @@ def test_rows_as_far_apart_as_can_be_are_told_in_each_metric(rng, metric, conver
     if metric == "yule":
         convert = np.asarray  # of dense rows alone
     graph = aljax.GraphConfig(n_neighbors=NEIGHBORS, metric=metric)
-    settings: Any = {"key": jax.random.key(0), "graph": graph, "layout": SHORT}
+    settings: Any = {"key": jax.random.key(0), "graph": graph, "layout": NONE}
     with pytest.warns(UserWarning, match="1 row of slice 0 is without an edge"):
         aljax.fit([convert(np.vstack([lone, rows]))], **settings)
     maps = aljax.fit([convert(rows)], **settings)
