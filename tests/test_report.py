@@ -21,7 +21,7 @@ def fitted():
     labels = rng.integers(4, size=200)
     rows = centers[labels] + rng.normal(size=(200, 5))
     data = Dataset([rows], [], [np.arange(200)], [""], labels=[labels])
-    layout = aljax.LayoutConfig(n_epochs=60)
+    layout = aljax.LayoutConfig(n_epochs=0)
     return data, aljax.fit([rows], key=KEY, layout=layout)
 
 
