@@ -433,7 +433,7 @@ def test_parquet_files_that_are_refused(data, folder):
 
 def test_a_store_and_a_folder_run(store, folder, monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
-    quick = ["compilation_cache=null", "layout.n_epochs=3", "graph.n_neighbors=8"]
+    quick = ["compilation_cache=null", "layout.n_epochs=0", "graph.n_neighbors=8"]
     assert main(["data=zarr", f"data.path={store}", *quick]) == 0
     extra = ["data.id=who", "data.label=kind"]
     assert main(["data=parquet", f"data.path={folder}", *extra, *quick]) == 0
