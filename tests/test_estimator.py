@@ -207,20 +207,20 @@ def test_labels_shape_the_maps(fitted):
 
 
 def test_n_neighbors_is_reduced_where_rows_are_few_with_one_warning():
-    few, many = make_data((8, 40))
-    mates = {i: i for i in range(8)}
-    model = aljax.AlignedUMAP(n_epochs=0, n_neighbors=12, random_state=0)
+    few, many = make_data((5, 40))
+    mates = {i: i for i in range(5)}
+    model = aljax.AlignedUMAP(**BARE)
     with pytest.warns(UserWarning, match="`n_neighbors` reaches") as raised:
         model.fit([many, few, few], relations=[mates, mates])
     assert len(raised) == 1
-    assert "slice 1 (8 rows), slice 2 (8 rows)" in str(raised[0].message)
-    assert [len(graph.neighbors) for graph in model.maps_.graphs] == [12, 7, 7]
-    assert model.n_neighbors == 12
+    assert "slice 1 (5 rows), slice 2 (5 rows)" in str(raised[0].message)
+    assert [len(graph.neighbors) for graph in model.maps_.graphs] == [6, 4, 4]
+    assert model.n_neighbors == 6
     model.update(many, relations=mates)  # the next slice has enough rows again
-    assert len(model.maps_.graphs[3].neighbors) == 12
-    with pytest.warns(UserWarning, match=r"reaches the rows of slice 4 \(8 rows\)"):
+    assert len(model.maps_.graphs[3].neighbors) == 6
+    with pytest.warns(UserWarning, match=r"reaches the rows of slice 4 \(5 rows\)"):
         model.update(few, relations={0: 0})
-    assert len(model.maps_.graphs[4].neighbors) == 7
+    assert len(model.maps_.graphs[4].neighbors) == 4
 
 
 def test_parameters_that_do_nothing_are_named_in_one_warning():
@@ -461,13 +461,13 @@ def test_scikit_learn_refuses_other_shapes(data, said):
         one_map().fit(data)
 
 
-def test_parameters_set_after_fit_do_not_count_in_updates(fitted):
-    model = copy.deepcopy(fitted)
-    before = model.n_neighbors
+def test_parameters_set_after_fit_do_not_count_in_updates():
+    model = laid_out(aljax.AlignedUMAP(**BARE))
+    before, layout = model.n_neighbors, model.maps_.layout
     model.set_params(n_neighbors=before + 2, min_dist=0.9)
     model.update(make_data()[0], relations={0: 0, 1: 1})
     assert model.maps_.graph.n_neighbors == before
-    assert model.maps_.layout.min_dist == fitted.maps_.layout.min_dist
+    assert model.maps_.layout.min_dist == layout.min_dist
 
 
 def test_each_slice_has_a_mapper_in_the_shared_frame(fitted):
