@@ -1,6 +1,7 @@
 """Gradients of a loss of a layout, against differences of layouts solved again."""
 
 import dataclasses
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -8,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import make_data, make_maps, make_problem
+from helpers import compiled, make_data, make_maps, make_problem
 
 import aljax
 from aljax.config import AlignmentConfig, LayoutConfig
@@ -55,26 +56,20 @@ def encoded():
     return Encoded(data, [exact_knn(np.asarray(rows), 6).indices for rows in data])
 
 
+@jax.jit
 def outer(maps):
     """Of distances only, within the second map."""
     apart = jnp.sum((maps[1, :, :20, None] - maps[1, :, None, :20]) ** 2, axis=0)
     return jnp.sum(jnp.sin(jnp.arange(400.0)).reshape(20, 20) * jnp.sqrt(apart + 1))
 
 
-def reaching(problem, params, start):
-    """A program of the loss that is reached by weights, and what it was traced for."""
-    traced = []
-
-    @eqx.filter_jit
-    def reached(weights, adjoint):
-        traced.append(adjoint)
-        pieces = coupling_weights(problem, params, weights)
-        return outer(solve_layout(*pieces, start, adjoint=adjoint).maps)
-
-    return reached, traced
+def reached(problem, params, start, weights, adjoint):
+    """The loss that is reached by weights."""
+    pieces = coupling_weights(problem, params, weights)
+    return outer(solve_layout(*pieces, start, adjoint=adjoint).maps)
 
 
-def by_weights(problem, params, start, adjoint, step, reached):
+def by_weights(problem, params, start, adjoint, step):
     """The hypergradient by a weight for each slice, and half of what a step changes."""
     found = aljax.hypergradient(
         outer,
@@ -85,8 +80,11 @@ def by_weights(problem, params, start, adjoint, step, reached):
         through=coupling_weights,
         adjoint=adjoint,
     )
-    change = reached(1 + step, adjoint) - reached(1 - step, adjoint)
-    return found, change / 2
+    more, less = (
+        reached(problem, params, start, weights, adjoint)
+        for weights in (1 + step, 1 - step)
+    )
+    return found, (more - less) / 2
 
 
 WEIGHTS: dict[str, Any] = {
@@ -213,8 +211,7 @@ def test_points_that_coincide_are_told_apart(problem, params, base, adjoint):
     way, start = adjoint.at(problem, params, same)
 
     step = 1e-5 * jnp.array([1.0, 1.0, 0.0])
-    reached, _ = reaching(problem, params, start)
-    found, difference = by_weights(problem, params, start, way, step, reached)
+    found, difference = by_weights(problem, params, start, way, step)
     assert float(found.curvature) > 0
     np.testing.assert_allclose(found.gradient @ step, difference, rtol=1e-4)
 
@@ -234,23 +231,35 @@ def test_weights_of_another_shape_are_named(problem, params):
 
 
 def test_slices_of_other_sizes_have_gradients_that_are_differences():
-    sizes = (20, 33, 26)
+    sizes = (14, 27, 20)
     ragged = make_problem(sizes, capacity=40)[2]
     settings = layout_params(LayoutConfig(min_dist=0.3), AlignmentConfig(0.1), slices=3)
     begun = stack_maps(make_maps(sizes), ragged)
-    short: Any = {"rtol": 1e-10, "settle": 500, "near": 1.0}
+    short: Any = {"rtol": 1e-10, "settle": 0, "near": 1.0}
     ready, begun = Anchored(1e-9, **short).at(ragged, settings, begun)
     anchor: Any = ready.anchor
     leaves = anchor.leaves
     filled = leaves.inside[:, :, 0]
     assert float((leaves.far * filled[:, None] * filled[:, :, None]).sum()) > 0
-    reached, traced = reaching(ragged, settings, begun)
     step = 1e-5 * jnp.array([1.0, 0.5, 0.0])
-    found, difference = by_weights(ragged, settings, begun, ready, step, reached)
+    found, difference = by_weights(ragged, settings, begun, ready, step)
     np.testing.assert_allclose(found.gradient @ step, difference, rtol=1e-5)
-    assert (np.asarray(found.solution.maps)[0, :, 20:] == 0).all()
-    # Other tolerances and springs trace nothing again.
+    assert (np.asarray(found.solution.maps)[0, :, 14:] == 0).all()
+    # Other tolerances and springs compile and trace nothing again.
     looser = dataclasses.replace(ready, ridge=5.0, tolerance=1e-7, rtol=1e-4)
-    apart = reached(jnp.ones(3), looser) - reached(jnp.ones(3), ready)
-    assert abs(float(apart)) > 1e-6
+    at_one = partial(reached, ragged, settings, begun, jnp.ones(3))
+    tight = at_one(ready)
+    with compiled() as again:
+        loose = at_one(looser)
+    assert abs(float(loose - tight)) > 1e-6
+    assert not again
+    traced = []
+
+    @jax.jit
+    def program(adjoint):
+        traced.append(adjoint)
+        return at_one(adjoint)
+
+    for adjoint in (ready, looser):
+        program.trace(adjoint)
     assert len(traced) == 1
