@@ -101,7 +101,10 @@ def test_the_processes_of_the_guide_run():
 
 
 def test_the_code_of_the_functional_core_runs():
-    names = run(blocks_of("functional"))
+    by_metric = {
+        "graph=by_ratio)": "graph=by_ratio, layout=aljax.LayoutConfig(n_epochs=0))"
+    }
+    names = run(blocks_of("functional", by_metric))
     assert names["swept"].shape == (3, *names["start"].shape)
     np.testing.assert_allclose(
         names["slope"], (names["gradient"] ** 2).sum(), rtol=1e-3
@@ -123,14 +126,15 @@ def test_the_code_of_the_method_runs():
 @pytest.mark.filterwarnings("ignore:no row is seen")  # nobody comes again
 def test_the_code_of_the_page_on_couplings_runs():
     fewer = {
-        "digits[:600], digits[600:1200], digits[1200:]": "*np.split(digits[:150], 3)",
-        "np.eye(600)": "np.eye(50)",
+        "digits[:600], digits[600:1200], digits[1200:]": "*np.split(digits[:300], 3)",
+        "np.eye(600)": "np.eye(100)",
     }
     names = run(blocks_of("coupling", fewer))
-    assert names["maps"].relations[0, 1].rows.size == 50
+    assert names["maps"].relations[0, 1].rows.size == 100
     assert names["coupling"].evidence.max() < 0.6
 
 
+@pytest.mark.usefixtures("few_epochs")
 def test_the_code_of_the_page_on_motion_runs():
     names = run(blocks_of("motion", {"600": "100", "200": "33"} | FEW_REPLICAS))
     called = names["moves"].members.called
@@ -181,7 +185,8 @@ def test_the_code_of_the_tutorial_on_sequences_runs():
 
 @pytest.mark.usefixtures("few_epochs")
 def test_the_code_of_the_tutorial_on_the_inverse_runs():
-    names = run(blocks_of("tutorial_inverse", first(180)))
+    coarse = {"images)  # |dx/dz| on": "images, resolution=10)  # |dx/dz| on"}
+    names = run(blocks_of("tutorial_inverse", first(180) | coarse))
     assert names["pixels"].shape == names["found"].points.shape == (100, 64)
     assert names["pixels"].min() < 0 <= names["found"].points.min()  # within the data
     assert names["found"].inside.any()
