@@ -169,11 +169,13 @@ def test_a_layout_goes_on_from_its_checkpoint_to_the_same_bits(tmp_path):
 
     kept = given() | {"key": jax.random.key(0), "layout": LayoutConfig(n_epochs=40)}
     straight = aljax.fit(**kept)
-    stopped = {"checkpoints": aljax.Checkpoints(tmp_path), "progress": stop}
-    with pytest.raises(KeyboardInterrupt):
-        aljax.fit(**kept, **stopped)
+    made = aljax.Checkpoints(tmp_path, epochs=2)
+    with pytest.raises(KeyboardInterrupt), made:
+        aljax.fit(**kept, checkpoints=made, progress=stop)
     assert {*seen} == {(4, 2, 160)}  # as the problem's, not as the rows'
-    again = aljax.Checkpoints(tmp_path, resume=True)
-    resumed = aljax.fit(**kept, checkpoints=again)
+    again, left = aljax.Checkpoints(tmp_path, resume=True), []
+    went_on = {"checkpoints": again, "progress": lambda state: left.append(state.epoch)}
+    resumed = aljax.fit(**kept, **went_on)
+    assert left[0] > 2  # the first chunk is not laid out again
     for was, now in zip(straight.maps, resumed.maps, strict=True):
         np.testing.assert_array_equal(was, now)
