@@ -29,9 +29,16 @@ def leaves_of(maps, problem, near):
     return cut(np.asarray(maps), np.asarray(problem.n_points), near, [].append)
 
 
+@jax.jit
+@jax.vmap
+def of_slices(maps, degrees, n_points, leaves):
+    return repulsion_by_leaves(
+        maps, degrees, n_points, leaves, *map(jnp.asarray, CURVE)
+    )
+
+
 def summed(maps, problem, leaves):
-    of_slice = jax.vmap(lambda *of: repulsion_by_leaves(*of, *map(jnp.asarray, CURVE)))
-    return of_slice(maps, problem.degrees, problem.n_points, leaves)
+    return of_slices(maps, problem.degrees, problem.n_points, leaves)
 
 
 def energy(apart):
@@ -72,10 +79,14 @@ def test_near_points_repel_one_by_one_and_far_leaves_by_their_means(
 
 
 def test_without_far_leaves_and_with_leaves_of_one_point_all_pairs_repel(problem, maps):
-    shifts = draw_shifts(jax.random.key(0), problem.n_points, n_shifts=24)
-    every = jax.vmap(lambda *of: repulsion(*of, *map(jnp.asarray, CURVE)))
-    expected = every(maps, problem.degrees, problem.n_points, shifts)
-    for leaves in (leaves_of(maps, problem, 1e6), each_point(problem)):
+    @jax.jit
+    def every(maps):
+        shifts = draw_shifts(jax.random.key(0), problem.n_points, n_shifts=24)
+        pairs = jax.vmap(lambda *of: repulsion(*of, *map(jnp.asarray, CURVE)))
+        return pairs(maps, problem.degrees, problem.n_points, shifts)
+
+    expected, points = every(maps), jax.jit(each_point)(problem)
+    for leaves in (leaves_of(maps, problem, 1e6), points):
         np.testing.assert_allclose(summed(maps, problem, leaves), expected, rtol=1e-9)
 
 
@@ -84,7 +95,5 @@ def test_slices_without_rows_have_no_pairs(problem, maps):
     leaves = cut(np.asarray(maps), empty, 3.0, [].append)
     assert not np.asarray(leaves.inside[1]).any()
     assert not np.asarray(leaves.shares[1]).any()
-    found = jax.vmap(lambda *of: repulsion_by_leaves(*of, *map(jnp.asarray, CURVE)))(
-        maps, problem.degrees, jnp.asarray(empty), leaves
-    )
+    found = of_slices(maps, problem.degrees, jnp.asarray(empty), leaves)
     assert found[1] == 0
