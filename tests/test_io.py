@@ -201,10 +201,12 @@ def test_every_cut_and_every_flipped_bit_is_noticed(fitted, saved):
     content = saved.read_bytes()
     rng = np.random.default_rng(0)
     places = rng.choice(len(content), 150, replace=False).tolist()
-    for place in [*places, *range(len(content) - 75, len(content))]:
+    end = range(len(content) - 75, len(content))
+    for place in [*places[:25], *end]:  # each loses the table at the end
         saved.write_bytes(content[:place])
         with refused("path", str(saved)):
             aljax.load(saved)
+    for place in [*places, *end]:
         flipped = bytearray(content)
         flipped[place] ^= 1 << int(rng.integers(8))
         saved.write_bytes(flipped)
