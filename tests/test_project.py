@@ -9,7 +9,7 @@ from jax.test_util import check_grads
 
 from aljax.project import Anchors, loss, memberships, project
 
-# Whole vectors of queries, as the blocks of `transform` are: XLA rounds others elsewhere.
+# Whole vectors of queries, as blocks of `transform` are: XLA rounds others elsewhere.
 K, QUERIES, POINTS, RIVALS = 5, 64, 30, 20
 # The bisection stops within 1e-5 of log2 k, umap-learn's tolerance.
 BISECTION = 5e-5
