@@ -1,5 +1,6 @@
 import dataclasses
 from datetime import datetime
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -130,7 +131,7 @@ def test_the_linear_method_finds_a_plane_that_the_mean_misses():
 def test_derivatives_and_data_are_as_exact_far_from_the_origin(place):
     embedding, data = make_map(points=CAPACITY)  # JAX's arrays keep their shape
     queries, moved = make_queries(count=20), place(data.round(2) + 1e4)
-    count = {"n_neighbors": NEIGHBORS}
+    count: dict[str, Any] = {"n_neighbors": NEIGHBORS}
     found = inverse_transform(queries, embedding, moved, **count)
     near = inverse_transform(
         queries, embedding, np.asarray(moved, float) - 1e4, **count
