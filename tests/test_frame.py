@@ -98,7 +98,7 @@ def test_lengths_that_follow_the_data_stay_while_the_frame_holds():
     rng = np.random.default_rng(0)
     start, pace = rng.normal(size=(90, 3)), rng.gamma(2, 0.5, size=(90, 1))
     data = [(start + step * pace * [0.3, 0, 0]).astype(np.float32) for step in range(8)]
-    mates, faithful = [range(90)] * 8, {"alignment_regularisation": 3.0}
+    mates, faithful = [range(90)] * 8, dict[str, Any](alignment_regularisation=3.0)
     faithful |= {"motion_fidelity": 1.0}
     auto, alone = (fit(data, mates, frame=f, **faithful) for f in ("auto", "mates"))
     steps = {pair: m for pair, m in auto.relations.items() if pair[1] == 1}
