@@ -19,7 +19,7 @@ from experiments.data.dataset import among, leading_to
 from experiments.data.sources import load
 
 KEY = jax.random.key(0)
-SHORT = aljax.LayoutConfig(n_epochs=5)
+SHORT, UNMOVED = (aljax.LayoutConfig(n_epochs=count) for count in (5, 0))
 POINTS, LEFT = 60, 45
 
 
@@ -71,10 +71,12 @@ def test_members_are_found_and_the_missing_called(slices, coupling):
 
 
 @pytest.mark.parametrize("strangers", [0, 60, 120, 200])
-def test_so_many_are_called_wrongly_as_asked_and_no_fewer_without_need(strangers):
+def test_so_many_are_called_wrongly_as_asked_and_no_fewer_without_need(
+    strangers, coupling
+):
     from scipy.stats import false_discovery_control
 
-    plan = aljax.couple([np.eye(6)] * 2, key=KEY).plans[0]
+    plan = coupling.plans[0]  # but for its masses, which are drawn
     rng, wrong, found, plainly = np.random.default_rng(0), [], [], []
     recurs = np.arange(200) >= strangers
     for _ in range(100):
@@ -248,7 +250,8 @@ def test_fit_and_update_take_transport(slices):
     frame = coupled.to_frame()
     expected = np.bincount(frame["row"], frame.strength)
     np.testing.assert_allclose(pull, expected, rtol=1e-5)
-    longer = aljax.update(two, data[2], "transport", key=KEY)
+    start = aljax.fit(data[:2], coupled, key=KEY, layout=UNMOVED)
+    longer = aljax.update(start, data[2], "transport", key=KEY)
     assert {*longer.relations} == {(0, 1), (0, 2), (1, 1)}  # by slice and offset
     right_pairs = aljax.couple(data, key=KEY).relations[1, 2][0]
     np.testing.assert_array_equal(longer.relations[1, 1].rows, right_pairs[:, 0])
@@ -260,7 +263,7 @@ def test_a_coupling_of_other_slices_is_refused(slices):
     sizes = [str((LEFT,) * count) for count in (2, 3)]
     with refused("relations", "2 slices of", *sizes):
         aljax.fit(data[:3], of_two, key=KEY, layout=SHORT)
-    two = aljax.fit(data[:2], "transport", key=KEY, layout=SHORT)
+    two = aljax.fit(data[:2], "transport", key=KEY, layout=UNMOVED)
     with refused("relations", *sizes, "the new one last"):
         two.update(data[2], of_two, key=KEY)
     model = aljax.AlignedUMAP(random_state=0, unique=True, n_epochs=1)
@@ -272,30 +275,30 @@ def test_nobody_is_coupled_where_the_window_has_no_rows(slices):
     data, _ = slices
     window = aljax.AlignmentConfig(alignment_window_size=1)
     two = [data[0], data[1][:0]]
-    maps = aljax.fit(two, "transport", key=KEY, alignment=window, layout=SHORT)
+    maps = aljax.fit(two, "transport", key=KEY, alignment=window, layout=UNMOVED)
     longer = maps.update(data[2][:0], "transport", key=KEY, move=2)
     assert [len(positions) for positions in longer.maps] == [LEFT, 0, 0]
     assert not any(mates.rows.size for mates in longer.relations.values())
 
 
 def test_known_rows_join_slices_of_other_columns(rng):
-    members = rng.normal(size=(POINTS, 8))
+    members = rng.normal(size=(LEFT, 4))
     turned = np.pad(
-        members @ np.linalg.qr(rng.normal(size=(8, 8)))[0], ((0, 0), (0, 1))
+        members @ np.linalg.qr(rng.normal(size=(4, 4)))[0], ((0, 0), (0, 1))
     )
-    pairs = np.column_stack([np.arange(20), np.arange(20)])
+    pairs = np.column_stack([np.arange(6)] * 2)  # as many as other tests have columns
     coupling = aljax.couple([members, turned], known={(0, 1): pairs}, key=KEY)
     plan = coupling.plans[0]
     order = np.lexsort((-plan.mass, plan.rows))
-    near = plan.rows[order] < 20
-    np.testing.assert_array_equal(plan.others[order][near], np.arange(20))
-    np.testing.assert_allclose(plan.mass[plan.rows < 20], 1.0)
-    assert all((mass[:20] == 1).all() for mass in plan.strict)
-    assert right(coupling, [np.arange(POINTS)] * 2) > 0.95
+    near = plan.rows[order] < 6
+    np.testing.assert_array_equal(plan.others[order][near], np.arange(6))
+    np.testing.assert_allclose(plan.mass[plan.rows < 6], 1.0)
+    assert all((mass[:6] == 1).all() for mass in plan.strict)
+    assert right(coupling, [np.arange(LEFT)] * 2) > 0.95
     with pytest.raises(aljax.InputError) as error:
         aljax.couple([members, turned], key=KEY)
     assert error.value.name == "slice 0"
-    assert "9" in error.value.got
+    assert error.value.got == "has 4 columns and slice 1 has 5"
 
 
 def test_the_plan_is_that_of_ott(rng):
@@ -309,7 +312,8 @@ def test_the_plan_is_that_of_ott(rng):
     share = 0.5 / 0.55
     ones = {"a": jnp.ones(8), "b": jnp.ones(11), "tau_a": share, "tau_b": share}
     problem = LinearProblem(geometry.Geometry(costs, epsilon=0.05), **ones)
-    dense = Sinkhorn(threshold=1e-6, max_iterations=2000)(problem).matrix
+    solve = jax.jit(Sinkhorn(threshold=1e-6, max_iterations=2000))
+    dense = solve(problem).matrix
     pairs = (jnp.asarray(side) for side in np.divmod(np.arange(88), 11))
     steps = steps_for(0.05, 0.5)
     ours = plan_of(costs.ravel(), *pairs, 0.05, 0.5, steps, sizes=(8, 11))
@@ -324,19 +328,22 @@ def test_the_plan_has_derivatives(slices):
         assert plan.into is None
         compared = x, y, plan.candidates
         into = jnp.asarray(np.random.default_rng(3).normal(size=(6, 4)))
-
-        @jax.jit
-        def pull(x, reach):
-            moved = x, *compared[1:]
-            mass = transport_plan(*moved, reach=reach, into=into, n_steps=20)
-            return jnp.sum(mass**2)
-
         way = jnp.asarray(np.random.default_rng(2).normal(size=x.shape))
-        ahead = jax.jvp(lambda x: pull(x, 0.5), (x,), (way,))[1]
-        back = jnp.vdot(jax.grad(pull)(x, 0.5), way)
-        step = 1e-5
-        numeric = (pull(x + step * way, 0.5) - pull(x - step * way, 0.5)) / (2 * step)
-        np.testing.assert_allclose([ahead, back], numeric, rtol=1e-5)
+
+        @jax.jit  # one program: compiling is what takes time
+        def pulls(x, reach):
+            def pull(x):
+                moved = x, *compared[1:]
+                mass = transport_plan(*moved, reach=reach, into=into, n_steps=20)
+                return jnp.sum(mass**2)
+
+            value, ahead = jax.jvp(pull, (x,), (way,))
+            return value, ahead, jnp.vdot(jax.grad(pull)(x), way)
+
+        step = 1e-5 * np.asarray(way)
+        above, below = (pulls(x + sign * step, 0.5)[0] for sign in (1, -1))
+        numeric = (above - below) / 2e-5
+        np.testing.assert_allclose(pulls(x, 0.5)[1:], [numeric] * 2, rtol=1e-5)
         pairs = np.asarray(plan.candidates.rows), np.asarray(plan.candidates.others)
         exact = np.zeros((LEFT, LEFT))
         exact[pairs] = transport_plan(*compared)
@@ -399,15 +406,15 @@ def test_a_misspelled_name_of_relations_is_answered(slices):
 @pytest.mark.filterwarnings("ignore:no row is seen")
 def test_a_table_without_ids_is_coupled(rng, tmp_path):
     pandas = pytest.importorskip("pandas", reason="pip install 'aljax[frames]'")
-    table = pandas.DataFrame(rng.normal(size=(60, 3)), columns=[*"abc"])
-    table["year"] = np.repeat([2001, 2002, 2003], 20)
+    table = pandas.DataFrame(rng.normal(size=(3 * LEFT, 6)), columns=[*"abcdef"])
+    table["year"] = np.repeat([2001, 2002, 2003], LEFT)
     table.to_csv(tmp_path / "survey.csv", index=False)
     settings = {"slice": "year", "id": None, "features": None, "label": None}
     dataset = load("table", path=str(tmp_path / "survey.csv"), **settings)
     assert {*dataset.relations} == {(0, 1), (0, 2), (1, 2)}
     assert {*among(dataset.relations, 2)} == {(0, 1)}
     assert {*leading_to(dataset.relations, 2)} == {(0, 2), (1, 2)}
-    np.testing.assert_array_equal(np.concatenate(dataset.ids), np.arange(60))
+    np.testing.assert_array_equal(np.concatenate(dataset.ids), np.arange(3 * LEFT))
     assert "come again" in dataset.notes[-1]
 
 
