@@ -38,7 +38,7 @@ SIZES = (20, 20, 20)
 NONE: Any = None
 CAPACITY = 24  # some padding, whose derivatives have to be 0
 RATE = 0.2  # the default rate amplifies differences beyond what 1e-5 could show
-SMALL = Implicit(memory=1000)
+SMALL, NARROW = Implicit(memory=1000), Anchored(memory=9, settle=0)
 FEW = Unrolled(jax.random.key(1), n_epochs=6, n_shifts=4)
 EXACT = Implicit(1e-10, 1e-10, settle=0, throw=False)  # a start that is settled
 SPRINGS = Anchored(1e-10, 1e-10, settle=0, ridge=1.0)
@@ -250,6 +250,23 @@ def test_data_to_loss_is_differentiable_for_fixed_neighbors(problem, params, bas
     np.testing.assert_allclose(same.pulls, problem.pulls, atol=1e-4)
 
 
+def dense_and_moving(theta: Theta) -> Theta:
+    """The same with densMAP's terms and those of the moves."""
+    problem = theta.problem
+    moves = 0.3 + 0.1 * jnp.arange(problem.strengths.size * 1.0)
+    radii = jnp.sin(jnp.arange(problem.degrees.size * 1.0))
+    changed = dataclasses.replace(
+        problem,
+        moves=moves.reshape(problem.strengths.shape) / moves.size,
+        radii=radii.reshape(problem.degrees.shape),
+        shares=jnp.where(problem.weights > 0, 0.5, 0.0),
+    )
+    three = jnp.ones(3)
+    terms: Any = {"dens_lambda": three, "dens_frac": three, "dens_var_shift": three}
+    terms |= {"motion_fidelity": jnp.asarray(2.0)}
+    return Theta(changed, dataclasses.replace(theta.params, **terms), None)
+
+
 @pytest.mark.parametrize(
     "kind",
     [
@@ -263,29 +280,18 @@ def test_products_of_stored_curvature_are_those_of_autodiff(
     theta = EXACT.theta(problem, params)
     if kind == "springs":
         theta = SPRINGS.at(problem, params, start)[0].theta(problem, params)
-    if kind == "dense and moving":
-        moves = 0.3 + 0.1 * jnp.arange(problem.strengths.size * 1.0)
-        radii = jnp.sin(jnp.arange(problem.degrees.size * 1.0))
-        changed = dataclasses.replace(
-            problem,
-            moves=moves.reshape(problem.strengths.shape) / moves.size,
-            radii=radii.reshape(problem.degrees.shape),
-            shares=jnp.where(problem.weights > 0, 0.5, 0.0),
-        )
-        three = jnp.ones(3)
-        terms: Any = {"dens_lambda": three, "dens_frac": three, "dens_var_shift": three}
-        terms |= {"motion_fidelity": jnp.asarray(2.0)}
-        theta = Theta(changed, dataclasses.replace(params, **terms), None)
-    direction = jax.random.normal(jax.random.key(2), start.shape)
-    direction *= theta.problem.degrees[:, None] > 0
 
     @jax.jit
     def both(theta, start):
+        if kind == "dense and moving":
+            theta = dense_and_moving(theta)
+        direction = jax.random.normal(jax.random.key(2), start.shape)
+        direction *= theta.problem.degrees[:, None] > 0
         wanted = jax.jvp(lambda maps: slope(theta, maps), (start,), (direction,))[1]
         return wanted, product(theta, start, curvature(theta, start), direction)
 
     expected, found = both(theta, start)
-    size = float(jnp.abs(expected).max())
+    size = np.abs(expected).max()
     np.testing.assert_allclose(found, expected, atol=1e-10 * size)
 
 
@@ -343,23 +349,28 @@ def test_rows_without_an_edge_act_on_no_others(problem, params, start, faint):
     changed = lose(problem, faint)
     assert (np.asarray(changed.strengths) * (np.asarray(changed.mates) == 5)).any()
     theta = EXACT.theta(changed, params)
-    forces = jax.jit(slope)
-    force = forces(theta, start)
-    flat = jax.jit(flat_directions)(theta, start)
+
+    @jax.jit  # one program: compiling is what takes time
+    def forces(maps):
+        flat = flat_directions(theta, start)
+        direction = project(jax.random.normal(jax.random.key(2), maps.shape), flat)
+        ends = (maps,), (direction,)
+        force, bent = jax.jvp(lambda maps: slope(theta, maps), *ends)
+        along = jnp.einsum("iscp,scp->i", flat.basis, force)
+        return (
+            force,
+            along,
+            product(theta, maps, curvature(theta, maps), direction),
+            bent,
+        )
+
+    force, along, found, expected = forces(start)
     # Else moves of all slices as one, which are left out, would change the loss.
-    along = jnp.einsum("iscp,scp->i", flat.basis, force)
     np.testing.assert_allclose(along, 0, atol=1e-9)
-    elsewhere = forces(theta, start.at[2, :, 5].add(1.0))
-    np.testing.assert_array_equal(elsewhere, force)
-    direction = project(jax.random.normal(jax.random.key(2), start.shape), flat)
-
-    @jax.jit
-    def both(maps):
-        forces = jax.jvp(lambda maps: slope(theta, maps), (maps,), (direction,))[1]
-        return product(theta, maps, curvature(theta, maps), direction), forces
-
-    found, expected = both(start)
-    size = float(jnp.abs(expected).max())
+    elsewhere = np.array(start)
+    elsewhere[2, :, 5] += 1.0
+    np.testing.assert_array_equal(forces(jnp.asarray(elsewhere))[0], force)
+    size = np.abs(expected).max()
     np.testing.assert_allclose(found, expected, atol=1e-10 * size)
 
 
@@ -390,7 +401,7 @@ def test_the_names_of_version_0_1_go_on_with_one_warning(problem, params, base):
         ("tolerance", "", lambda *of: solve_layout(*of, adjoint=EXACT, tolerance=1)),
         ("ridge", "-1", lambda *_: Anchored(ridge=-1)),
         ("problem", "124,416 b", lambda *of: solve_layout(*of, adjoint=SMALL)),
-        ("near", "bytes", lambda *of: solve_layout(*of, adjoint=Anchored(memory=9))),
+        ("near", "bytes", lambda *of: solve_layout(*of, adjoint=NARROW)),
         ("start", "finite", lambda p, q, y: solve_layout(p, q, y / 0, adjoint=EXACT)),
         ("adjoint", "anchor", lambda *of: jax.jit(solve)(*of)),
         ("adjoint", "anchor", lambda *of: jax.vmap(settling(*of))(jnp.ones(2))),
