@@ -34,6 +34,9 @@ def _bandwidths(knn, local_connectivity):
     return smooth_knn_dist(knn, local_connectivity=local_connectivity)
 
 
+strengths_of = jax.jit(membership_strengths)
+
+
 # One program for all settings.
 def bandwidths(knn: KNN, local_connectivity: float = 1.0):
     return _bandwidths(knn, local_connectivity)
@@ -96,13 +99,13 @@ def test_rho_and_sigma_equal_the_slow_reference(given, local_connectivity, reque
 
 def test_memberships_of_a_row_sum_to_log2_of_k(knn):
     sigma, rho = bandwidths(knn)
-    total = np.asarray(membership_strengths(knn, sigma, rho)).sum(axis=0)
+    total = np.asarray(strengths_of(knn, sigma, rho)).sum(axis=0)
     np.testing.assert_allclose(total, np.log2(NEIGHBORS), atol=BISECTION)
 
 
 def test_memberships_are_0_for_the_row_itself_and_1_up_to_rho(knn):
     sigma, rho = bandwidths(knn, local_connectivity=2.0)
-    strengths = np.asarray(membership_strengths(knn, sigma, rho))
+    strengths = np.asarray(strengths_of(knn, sigma, rho))
     assert (strengths[0] == 0).all()
     np.testing.assert_allclose(strengths[1:3], 1, rtol=1e-5)
     assert ((strengths[3:] > 0) & (strengths[3:] < 0.999)).all()
@@ -119,7 +122,7 @@ def test_memberships_are_exact_where_the_smallest_sigma_holds(nearest, rng):
     exact = distances[1:].astype(float)
     sigma = 1e-3 * distances.astype(float).mean(axis=0)
     expected = np.exp(-(exact - exact[0]) / sigma)
-    strengths = membership_strengths(knn, *bandwidths(knn))[1:]
+    strengths = np.asarray(strengths_of(knn, *bandwidths(knn)))[1:]
     np.testing.assert_allclose(strengths, expected, atol=1e-6)
 
 
@@ -130,7 +133,7 @@ def test_entries_that_are_no_neighbors_do_not_change_the_others():
     others = np.tile(np.arange(9), (8, 1)), np.tile(np.arange(9.0), (8, 1))
     knn = as_knn(np.vstack([near, others[0]]), np.vstack([far, others[1]]))
     sigma, rho = bandwidths(knn)
-    strengths = np.asarray(membership_strengths(knn, sigma, rho))[:, 0]
+    strengths = np.asarray(strengths_of(knn, sigma, rho))[:, 0]
     np.testing.assert_allclose(strengths.sum(), np.log2(9), atol=BISECTION)
     assert (strengths[6:] == 0).all()
 
@@ -237,13 +240,16 @@ def test_padding_changes_nothing_and_weighs_nothing(given, request):
     knn = request.getfixturevalue(given)
     graph = graph_of(knn)
     wide = graph_of(padded(knn, 64))
-    np.testing.assert_array_equal(wide.neighbors[:, :POINTS], graph.neighbors)
+    neighbors, weights, degrees = map(
+        np.asarray, (wide.neighbors, wide.weights, wide.degrees)
+    )
+    np.testing.assert_array_equal(neighbors[:, :POINTS], graph.neighbors)
     # The mean of all distances is summed in another order, and sigma may be as small
     # as 1e-3 distances: there an ulp of rho weighs 1e-4.
-    np.testing.assert_allclose(wide.weights[:, :POINTS], graph.weights, rtol=1e-4)
-    np.testing.assert_allclose(wide.degrees[:POINTS], graph.degrees, rtol=1e-4)
-    assert (np.asarray(wide.weights)[:, POINTS:] == 0).all()
-    assert (np.asarray(wide.degrees)[POINTS:] == 0).all()
+    np.testing.assert_allclose(weights[:, :POINTS], graph.weights, rtol=1e-4)
+    np.testing.assert_allclose(degrees[:POINTS], graph.degrees, rtol=1e-4)
+    assert (weights[:, POINTS:] == 0).all()
+    assert (degrees[POINTS:] == 0).all()
 
 
 def test_the_graph_follows_a_permutation_of_the_rows(knn, rng):
@@ -311,12 +317,13 @@ def test_the_gradient_of_sigma_is_that_of_the_equations_root(knn):
 
     expected = (root(nudge) - root(-nudge)) / (2 * nudge)
     with jax.enable_x64(True):
-        exact = jnp.asarray(np.asarray(knn.distances, dtype=float))
+        exact = jnp.asarray(distances.T)
 
         @jax.jit
-        def sigma(distances):
+        @jax.grad
+        def gradient_of(distances):
             return smooth_knn_dist(KNN(knn.indices, distances))[0][row]
 
-        gradient = jax.grad(sigma)(exact)
+        gradient = np.asarray(gradient_of(exact))
     # sigma itself is known to the bisection's tolerance only.
     np.testing.assert_allclose(gradient[place, row], expected, rtol=1e-3)
