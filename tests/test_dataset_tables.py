@@ -65,7 +65,7 @@ def test_a_table_can_be_swept(table, monkeypatch, tmp_path):
     frame = pd.read_csv(table)
     more = frame.assign(name="other " + frame["name"], first=frame["first"] + 1)
     pd.concat([frame, more]).to_csv("twice.csv", index=False)
-    settings = ["data.slice=year", "data.id=name", "layout.n_epochs=2", "name=swept"]
+    settings = ["data.slice=year", "data.id=name", "layout.n_epochs=0", "name=swept"]
     settings += ["graph.n_neighbors=5", "compilation_cache=null", "task.name=sweep"]
     settings += ["+task.grid={product: {min_dist: [0.1, 0.2]}}"]
     assert main(["data=table", "data.path=twice.csv", *settings]) == 0
