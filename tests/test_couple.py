@@ -282,19 +282,21 @@ def test_nobody_is_coupled_where_the_window_has_no_rows(slices):
 
 
 def test_known_rows_join_slices_of_other_columns(rng):
-    members = rng.normal(size=(LEFT, 4))
-    turned = np.pad(
-        members @ np.linalg.qr(rng.normal(size=(4, 4)))[0], ((0, 0), (0, 1))
-    )
-    pairs = np.column_stack([np.arange(6)] * 2)  # as many as other tests have columns
+    members, later = rng.normal(size=(LEFT, 4)), rng.permutation(LEFT)
+    turned = members[later] @ np.linalg.qr(rng.normal(size=(4, 4)))[0]
+    turned = np.pad(turned, ((0, 0), (0, 1)))
+    # As many as the other tests have columns.
+    here, there = np.arange(6), np.argsort(later)[:6]
+    pairs = np.column_stack([here, there])
     coupling = aljax.couple([members, turned], known={(0, 1): pairs}, key=KEY)
     plan = coupling.plans[0]
     order = np.lexsort((-plan.mass, plan.rows))
     near = plan.rows[order] < 6
-    np.testing.assert_array_equal(plan.others[order][near], np.arange(6))
+    np.testing.assert_array_equal(plan.others[order][near], there)
     np.testing.assert_allclose(plan.mass[plan.rows < 6], 1.0)
-    assert all((mass[:6] == 1).all() for mass in plan.strict)
-    assert right(coupling, [np.arange(LEFT)] * 2) > 0.95
+    assert all((plan.strict[t][rows] == 1).all() for t, rows in enumerate(pairs.T))
+    assert {*plan.rows.tolist()} == {*range(LEFT)}
+    assert right(coupling, [np.arange(LEFT), later]) > 0.95
     with pytest.raises(aljax.InputError) as error:
         aljax.couple([members, turned], key=KEY)
     assert error.value.name == "slice 0"
