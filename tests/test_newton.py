@@ -25,8 +25,14 @@ def minimum_of(value, start, tolerance=1e-8):
     def model(x):
         return Model(lambda v: jax.jvp(jax.grad(value), (x,), (v,))[1], lambda r: r)
 
-    both, ends = jax.value_and_grad(value), {"tolerance": tolerance, "rtol": 1e-6}
-    return jax.jit(lambda x: minimize(both, model, x, **ends, max_steps=300))(start)
+    @jax.jit
+    def found(start):
+        both = jax.value_and_grad(value)
+        return minimize(
+            both, model, start, tolerance=tolerance, rtol=1e-6, max_steps=300
+        )
+
+    return found(start)
 
 
 def test_a_curved_valley_ends_where_bfgs_ends():
@@ -65,7 +71,7 @@ def test_linear_systems_are_solved_as_by_lineax():
     soft = 1 / np.diag(matrix)
 
     @jax.jit
-    def solved(matrix, vector, radius):
+    def solved(matrix, vector, soft, radius):
         model = Model(lambda v: matrix @ v, lambda r: soft * r)
         return solve(model, vector, rtol=1e-10, max_products=100, radius=radius)
 
@@ -74,11 +80,11 @@ def test_linear_systems_are_solved_as_by_lineax():
         operator = lineax.MatrixLinearOperator(matrix, lineax.positive_semidefinite_tag)
         return lineax.linear_solve(operator, vector, lineax.CG(1e-12, 1e-12)).value
 
-    found, expected = solved(matrix, vector, np.inf), by_lineax(matrix, vector)
+    found, expected = solved(matrix, vector, soft, np.inf), by_lineax(matrix, vector)
     np.testing.assert_allclose(-found.step, expected, rtol=1e-6)
     np.testing.assert_allclose(found.decrease, vector @ expected / 2, rtol=1e-6)
     lowest, highest = np.linalg.eigvalsh(matrix)[[0, -1]]
     assert lowest <= float(found.lowest) <= highest
-    short = solved(matrix, vector, 0.1)
+    short = solved(matrix, vector, soft, 0.1)
     length = np.sqrt(np.sum(np.asarray(short.step) ** 2 / soft))
     np.testing.assert_allclose([short.length, length], 0.1, rtol=1e-10)
