@@ -117,7 +117,7 @@ def run(frame, folder, *overrides):
     frame.to_csv(folder / "table.csv", index=False)
     options = {"path": folder / "table.csv", "slice": "month", "id": "shop"}
     words = [f"data.{name}={value}" for name, value in options.items()]
-    quick = ["layout.n_epochs=0", "graph.n_neighbors=5", "compilation_cache=null"]
+    quick = ["layout.n_epochs=2", "graph.n_neighbors=5", "compilation_cache=null"]
     return main(["data=table", *words, *quick, f"results={folder}", *overrides])
 
 
