@@ -254,6 +254,17 @@ def test_derivatives_are_those_of_finite_differences(options):
         check_grads(points, arrays, 1, eps=1e-6, atol=tolerance, rtol=tolerance)
 
 
+@pytest.mark.parametrize("method", ["linear", "mean"])
+def test_of_more_points_at_one_place_than_neighbors_the_first_count(rng, method):
+    data, embedding = rng.normal(size=(12, 3)), np.ones((12, 2))
+    answer = inverse_transform(
+        embedding[:1], embedding, data, n_neighbors=5, method=method
+    )
+    np.testing.assert_allclose(answer.weights, np.full((1, 5), 0.2), rtol=1e-6)
+    mean = data[np.asarray(answer.neighbors[0])].mean(axis=0)
+    np.testing.assert_allclose(answer.points[0], mean, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     "method", [pytest.param("mean", marks=pytest.mark.slow), "linear"]
 )

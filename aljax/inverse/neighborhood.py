@@ -117,11 +117,13 @@ def taper(near: Neighborhood) -> Float[Array, "neighbors"]:
     """(1 - u)^2, u = (d_i^2 - d_1^2) / (d_(k+1)^2 - d_1^2): 1 falling to 0.
 
     A point enters and leaves the neighborhood at weight 0, so what is weighted by
-    it is continuous where neighbors change.
+    it is continuous where neighbors change.  Of more points at one place than there
+    are neighbors the first count.
     """
     closest = near.squared[0]
     span = jnp.maximum(near.edge - closest, FLOOR)
-    return jnp.clip(1 - (near.squared - closest) / span, 0.0, 1.0) ** 2
+    falling = jnp.clip(1 - (near.squared - closest) / span, 0.0, 1.0) ** 2
+    return jnp.where(near.present(), falling, 0.0)
 
 
 def relative_distance(near: Neighborhood) -> Float[Array, ""]:
