@@ -54,7 +54,7 @@ def steps():
 
 @pytest.fixture(scope="module")
 def moves(maps):
-    return moved(maps, key=jax.random.key(1), replicas=3)
+    return moved(maps, key=jax.random.key(1), replicas=4)
 
 
 def test_planted_movers_are_called_and_few_others(moves):
@@ -71,7 +71,7 @@ def test_moves_on_a_sphere_are_as_long_as_they_are_there(slices, names):
     )
     settings = SETTINGS | {"layout": layout}
     maps = aljax.fit(slices, [names] * 3, key=key, scale="none", **settings)
-    called = moved(maps, key=jax.random.key(1), replicas=3).members.called
+    called = moved(maps, key=jax.random.key(1), replicas=4).members.called
     assert called[:MOVERS].mean() > 0.8
     assert called[MOVERS:].sum() <= 4
 
