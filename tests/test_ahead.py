@@ -120,6 +120,21 @@ def test_nothing_is_compiled_whose_shapes_are_unknown(settings):
     ahead.wait()
 
 
+def test_rows_of_many_mates_are_left_to_the_call(monkeypatch):
+    monkeypatch.setattr(packing, "SHORTEST", 4)
+    monkeypatch.setattr(packing, "SPARED", 0)
+    data = [slices(1)[0], *(rows[:6] for rows in slices(9))]
+    program = Recorder()
+    for window in (packing.FEW + 1, packing.FEW):
+        alignment = AlignmentConfig(alignment_window_size=window, frame="mates")
+        options = {"graph": FEW, "alignment": alignment}
+        ahead = Ahead(program, ADAM)
+        ids = [[*range(len(rows))] for rows in data]
+        prepare(data, ids, key=KEY, ahead=ahead, **options)
+        assert bool(program.arguments) == (window == packing.FEW)
+        ahead.wait()
+
+
 def test_a_layout_is_compiled_once_in_a_thread_under_the_callers_settings():
     layout = LayoutConfig(n_epochs=3, n_shifts=3)  # as no other test has them
     with jax.enable_x64(True), compiled() as programs:

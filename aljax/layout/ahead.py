@@ -25,7 +25,7 @@ from aljax.graph.slices import Slice
 from aljax.layout.frame import frame_of
 from aljax.layout.losses import terms_in
 from aljax.layout.optimize import default_shifts, epochs, init, run, run_in_place
-from aljax.layout.packing import PackedProblem, Rows, packed_loss, plan
+from aljax.layout.packing import FEW, PackedProblem, Rows, packed_loss, plan
 from aljax.layout.problem import AlignedProblem, LayoutParams, shared_width
 from aljax.relations.anchors import foreseen
 from aljax.relations.mates import Relations
@@ -39,7 +39,7 @@ def program_of(
 
 
 class Ahead:
-    """A compiled form of `run` that can be compiled ahead of its call."""
+    """A form of `run` whose program can be compiled before the call."""
 
     def __init__(self, program: Any, optimizer: optax.GradientTransformation) -> None:
         self._program, self._optimizer = program, optimizer
@@ -76,6 +76,8 @@ class Ahead:
             measured=alignment.motion_fidelity > 0,
             rows=rows,
         )
+        if rows and problem.mates.shape[1] > FEW:  # then strengths decide how many
+            return
         n_epochs = epochs(layout, sizes)
         start = partial(
             init, n_epochs=n_epochs, optimizer=self._optimizer, terms=terms_in(params)
