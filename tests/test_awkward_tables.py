@@ -202,6 +202,33 @@ def test_a_remedy_can_be_typed_as_it_is(frame, tmp_path):
     options = {"header": None, "dtype": {"shop": "str"}, "sep": "\t"}
     (word,) = shlex.split(csv_options(options))
     assert compose([*NEEDED, word])["data"]["csv"] == {**options, "sep": r"\t"}
+    options = {"na_values": ["NaN", "inf", "true", "null", "\\", 'a\\"b', "${x}", "-"]}
+    (word,) = shlex.split(csv_options(options))
+    assert compose([*NEEDED, word])["data"]["csv"] == options
+
+
+@pytest.mark.parametrize("ending", [".csv", ".parquet"])
+@pytest.mark.parametrize("cell", ["inf", "NaN "])
+def test_what_stands_for_missing_values_can_be_told(ending, cell, frame, tmp_path):
+    frame.loc[3, "first"] = np.inf
+    if cell != "inf":
+        frame["first"] = frame["first"].astype(str).replace("inf", cell)
+    with pytest.raises(InputError) as raised:
+        load(frame, tmp_path, ending)
+    (word,) = [x for x in shlex.split(raised.value.remedy) if x.startswith("data.csv=")]
+    csv = compose([*NEEDED, word.rstrip(";")])["data"]["csv"]
+    dataset = load(frame, tmp_path, ending, csv=csv, missing="drop")
+    assert [*map(len, dataset.slices)] == [11, 12, 12]
+
+
+@pytest.mark.parametrize("known", [-999, {"first": -999}])
+def test_a_number_that_stands_for_missing_values_needs_no_list(known, frame, tmp_path):
+    frame.loc[3, "first"] = -999
+    options = {"csv": {"na_values": known}, "missing": "drop"}
+    dataset = load(frame.assign(kind="x"), tmp_path, **options)
+    assert [*map(len, dataset.slices)] == [11, 12, 12]
+    with refused("data.path", '{na_values: [-999, "?"]}'):
+        load(frame.replace({"first": {-999: "?"}}), tmp_path, **options)
 
 
 def test_large_ids_that_empty_cells_would_round_are_refused(frame, tmp_path):

@@ -208,7 +208,7 @@ def test_missing_values_are_named_dropped_or_filled(shops, tmp_path):
         return frame
 
     path = shops(tmp_path / "c.csv", endless)
-    with refused("data.path", "'area' has inf", "shop 0", "{na_values: [inf]}"):
+    with refused("data.path", "'area' has inf", "shop 0", '{na_values: ["inf"]}'):
         read(path, missing="drop")
     assert (
         sum(map(len, read(path, missing="drop", csv={"na_values": ["inf"]}).slices))

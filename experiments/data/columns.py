@@ -35,6 +35,7 @@ SIGNS = str.maketrans(
 NUMBER, MARK = r"[-+]?\d+([.,]\d+)*", r"[%$€£¥]"
 AFTER = rf"{NUMBER}\s*({MARK}|[a-zµ°]{{1,3}})"  # a percentage, a price, a weight
 UNIT = re.compile(rf"\s*(({MARK}|[a-z]{{3}})\s*{NUMBER}|{AFTER})\s*", re.IGNORECASE)
+NO_TEXT = ("true", "false", "null", "nan", "inf")  # in Hydra's grammar
 OR = "or leave columns out by data.leave_out=[NAME]."
 
 Place = Callable[[int], str]
@@ -57,9 +58,12 @@ def _word(value: Any) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(_word, value))}]"
     text = "null" if value is None else str(value)
-    if value is None or re.fullmatch(r"[A-Za-z][\w.-]*|\d+", text):
+    plain = re.fullmatch(r"[A-Za-z][\w.-]*|\d+", text) and text.lower() not in NO_TEXT
+    if plain or not isinstance(value, str):
         return text
-    return '"{}"'.format(text.replace('"', '\\"').replace("\t", r"\t"))
+    escaped = re.sub(r'(\\*)("|\$\{)', r"\1\1\\\2", text)
+    escaped = re.sub(r"(\\+)\Z", r"\1\1", escaped).replace("\t", r"\t")
+    return f'"{escaped}"'
 
 
 def numeric(
@@ -85,6 +89,10 @@ def numeric(
     import pandas as pd
 
     numbers, others = {}, []
+    by_column = isinstance(options.get("na_values"), Mapping)
+    # Columns of numbers of a Parquet file still have these.
+    gaps = pd.Series([] if by_column else _missing(options), dtype=object)
+    gaps = pd.to_numeric(gaps, errors="coerce")
     for name in [str(column) for column in frame.columns] if chosen is None else chosen:
         column = frame[name]
         kind = _kind(column)
@@ -92,6 +100,7 @@ def numeric(
             column, kind = _read(name, frame, place, options)
         if kind == "numbers":
             numbers[name] = column.astype(float)
+            numbers[name] = numbers[name].mask(numbers[name].isin(gaps))
             continue
         if chosen is not None:
             got = f"names {name!r}, which holds no numbers, but is {kind}"
@@ -194,7 +203,9 @@ def _has_points(column: Any) -> bool:
 def _missing(options: Mapping[str, Any]) -> list[Any]:
     """Returns the spellings that are read as missing beside those of pandas."""
     known = options.get("na_values", [])
-    return [known] if isinstance(known, str) else [*known]
+    if isinstance(known, Mapping):  # those of each column
+        return [text for texts in known.values() for text in np.atleast_1d(texts)]
+    return [*np.atleast_1d(known)]
 
 
 def checked(
