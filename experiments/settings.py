@@ -18,6 +18,7 @@ from aljax.errors import InputError
 from experiments.composition import SECTIONS, unknown
 
 CHECKPOINTS = r"\.checkpoints(-\d+)?"  # ends the names of unfinished runs' folders
+LONGEST = 200  # bytes of a name: most disks take 255 with what is put behind it
 BY_HAND = ("coordinator", "processes", "process_id")
 COUNT = number(1, whole=True, optional=True)
 # Larger seeds would silently stand for smaller ones.
@@ -185,6 +186,9 @@ def _check_name(name: str) -> None:
     if not re.fullmatch(r"\w[\w .+=,-]*", name):
         expected = "the name of a folder, of letters, digits, dots and dashes"
         raise InputError("name", f"is {name!r}", expected)
+    if len(name.encode()) > LONGEST:
+        got = f"has {len(name.encode())} bytes"
+        raise InputError("name", got, f"at most {LONGEST}, for the name of a folder")
     if re.search(CHECKPOINTS + "$", name):
         expected = "another end, as such folders are those of unfinished runs"
         raise InputError("name", f"is {name!r}", expected)

@@ -1,4 +1,5 @@
 import dataclasses
+import errno
 import json
 import os
 import re
@@ -15,15 +16,16 @@ import numpy as np
 import pytest
 import yaml
 from helpers import refused
+from matplotlib.figure import Figure
 
 import aljax
-from aljax import metrics
+from aljax import metrics, plot
 from aljax.selection import Selection
 from experiments import composition, run, settings
 from experiments.data import sources
 from experiments.data.dataset import Dataset
 from experiments.results import contents
-from experiments.results.folder import publish
+from experiments.results.folder import folder_beside, publish
 from experiments.run import main
 from experiments.tasks import fit, selection
 
@@ -201,6 +203,16 @@ def test_a_folder_that_exists_is_left_alone(own):
     assert not [*Path("results/files").iterdir()]
 
 
+def test_a_disk_that_is_full_before_the_pictures_is_told(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with refused("results", f"is {tmp_path}, where there is no room"):  # noqa: SIM117
+        with folder_beside(tmp_path) as beside:
+            monkeypatch.setattr(os, "replace", fail)
+            plot.save(Figure(), beside / "slices.png")
+
+
 def test_a_rename_that_comes_second_takes_the_next_number(tmp_path, monkeypatch):
     beside = tmp_path / ".beside"
     beside.mkdir()
@@ -324,6 +336,7 @@ def test_configs_repeat_no_default():
         ("seed=true", ["`seed` is True"]),
         ("name=../x", ["`name` is '../x'"]),
         ("data.size=big", ["`data.size` is 'big'", "whole number"]),
+        (f"name={'x' * 201}", ["`name` has 201 bytes", "200"]),
         ("name=one.checkpoints-2", ["`name` is 'one.checkpoints-2'", "unfinished"]),
         ("+task.memory=5", ["`task.memory` is not a setting of task fit"]),
         ("task.name=encoder", ["`task.width` is missing", "encoder"]),

@@ -14,10 +14,11 @@ from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
 
 from aljax.metrics import knn_accuracy
+from experiments import settings
 from experiments.benchmarks import peers, race
 from experiments.composition import compose, expanded
 from experiments.data.dataset import Dataset
-from experiments.results import contents
+from experiments.results import contents, folder
 from experiments.run import main
 from experiments.tasks import multirun, sweep, tradeoff
 from experiments.tasks.store import Finished
@@ -304,6 +305,14 @@ def test_values_of_two_settings_whose_names_end_alike_are_told_apart():
     swept = [values for values, _ in expanded(words)]
     assert len({str(values) for values in swept}) == len(swept) == 8
     assert swept[-1] == {"seed": "1", "data.seed": "6", "min_dist": "0.2"}
+
+
+def test_long_values_that_begin_alike_have_a_folder_each():
+    texts = [f"min_dist={[0.1] * 60 + [last]}" for last in (0.2, 0.3)]
+    names = [folder.named(text) for text in texts]
+    assert len({*names}) == 2
+    assert all(len(name) == settings.LONGEST for name in names)
+    assert len(folder.named("größe=" + "ö" * 200).encode()) <= settings.LONGEST
 
 
 def test_a_sweep_relates_rows_by_ids_where_asked_for(own, rng, monkeypatch):

@@ -5,6 +5,7 @@ that nobody holds was left by a run that is over or was killed.
 """
 
 import errno
+import hashlib
 import itertools
 import os
 import re
@@ -13,14 +14,15 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from aljax.errors import InputError
+from experiments.settings import LONGEST
 
 UNFINISHED = ".unfinished-"  # begins the names of what is of use to its process only
 LOCK = ".lock"
-LONGEST = 120  # letters of a name
 TRIES = 100  # to make a folder where others sweep theirs away
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -88,8 +90,13 @@ def numbered(path: Path) -> Iterator[Path]:
 
 
 def named(text: str) -> str:
-    """Returns the name of a folder that is most like a text."""
-    return re.sub(r"[^\w .+=,-]+", "_", text).lstrip(" .+=,-")[:LONGEST]
+    """Returns the name of a folder that is most like a text, with a digest if long."""
+    name = re.sub(r"[^\w .+=,-]+", "_", text).lstrip(" .+=,-")
+    if len(name.encode()) <= LONGEST:
+        return name
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    beginning = name.encode()[: LONGEST - len(digest) - 1].decode(errors="ignore")
+    return f"{beginning}-{digest}"
 
 
 @contextmanager
@@ -112,6 +119,10 @@ def folder_beside(results: Path) -> Iterator[Path]:
         except OSError as error:
             _tell(error, results, beside)
             raise
+        except InputError as error:  # of the library, which writes models and pictures
+            if getattr(error.__cause__, "errno", None) in FULL:
+                _tell(error.__cause__, results, beside)
+            raise
         finally:
             shutil.rmtree(beside, ignore_errors=True)
             if is_new:
@@ -125,7 +136,7 @@ def check_writable(results: Path) -> None:
         pass
 
 
-def _tell(error: OSError, results: Path, beside: Path) -> None:
+def _tell(error: Any, results: Path, beside: Path) -> None:
     """Raises an error that names the folder of results, if that is what failed."""
     if error.errno in FULL:
         got = f"is {results}, where there is no room ({error.strerror})"
