@@ -1,5 +1,6 @@
 """Measures a run's cost: seconds of its stages, of compilation, and memory."""
 
+import math
 import resource
 import sys
 import time
@@ -16,17 +17,28 @@ COMPILATION = "/jax/core/compile/backend_compile_duration"
 
 
 class CompileClock:
-    """The programs that XLA has compiled since this was made, and for how long."""
+    """Counts what XLA has compiled since this was made, and for how long."""
 
     def __init__(self) -> None:
-        self.programs, self.seconds = 0, 0.0
+        self.programs = 0
+        self._spans: list[tuple[float, float]] = []
         jax.monitoring.register_event_duration_secs_listener(self._add)
 
     def _add(self, event: str, duration_secs: float, **kwargs: str | int) -> None:
         del kwargs
         if event == COMPILATION:
             self.programs += 1
-            self.seconds += duration_secs
+            end = time.perf_counter()
+            self._spans.append((end - duration_secs, end))
+
+    @property
+    def seconds(self) -> float:
+        """The seconds in which programs were compiled, by one thread or by several."""
+        total, until = 0.0, -math.inf
+        for start, end in sorted(self._spans):
+            total += max(0.0, end - max(start, until))
+            until = max(until, end)
+        return total
 
 
 def clocked(call: Callable[[], Any]) -> tuple[Any, float]:

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 import aljax
 from aljax import metrics, plot
 from aljax.selection import Selection
-from experiments import composition, run, settings
+from experiments import clocks, composition, run, settings
 from experiments.data import sources
 from experiments.data.dataset import Dataset
 from experiments.results import contents
@@ -115,6 +115,15 @@ def test_metrics_are_those_of_the_maps(finished):
     assert set(kept["seconds"]) == stages
     assert kept["graph_recall"] == pytest.approx(1, abs=0.01)
     assert 100 < kept["peak_memory_mib"] < 100_000
+
+
+def test_programs_that_threads_compile_at_once_take_their_time_once():
+    clock = clocks.CompileClock()
+    tell = jax.monitoring.record_event_duration_secs
+    for seconds in (1.0, 3.0, 2.0):  # all end now
+        tell(clocks.COMPILATION, seconds, fun_name="made up")
+    assert clock.programs == 3
+    assert clock.seconds == pytest.approx(3, abs=0.5)
 
 
 def test_the_kept_config_repeats_the_run(finished, capsys):
