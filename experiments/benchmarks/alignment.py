@@ -18,7 +18,7 @@ import numpy as np
 
 from aljax.compilation import enable_compilation_cache
 from aljax.sweep import SweepProblem
-from experiments import composition, settings
+from experiments import command, composition, settings
 from experiments.clocks import clocked
 from experiments.data import sources
 from experiments.tasks.alignment_weights import laid_out_with, scored, total
@@ -85,4 +85,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command.finish(main)

@@ -9,7 +9,6 @@ writes `results/benchmarks/inverse_<case>.json`.
 
 import argparse
 import json
-import sys
 import warnings
 from collections.abc import Sequence
 from functools import partial
@@ -21,6 +20,7 @@ import numpy as np
 
 from aljax import inverse_transform
 from aljax.metrics import bootstrap_interval
+from experiments import command
 from experiments.benchmarks.decoders import (
     DECODERS,
     UMAP_LEARN,
@@ -128,7 +128,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--methods", nargs="+", choices=[*DECODERS], default=[*DECODERS]
     )
-    parser.add_argument("--maps", nargs="+", default=[UMAP_LEARN, "aljax"])
+    makers = {UMAP_LEARN: umap_map, "aljax": place_by_aljax}
+    parser.add_argument("--maps", nargs="+", choices=makers, default=[*makers])
     parser.add_argument("--out", type=Path, default=BENCHMARKS)
     options = parser.parse_args(arguments)
     warnings.simplefilter("ignore")
@@ -138,7 +139,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(json.dumps(results["seconds"], indent=2))
     else:
         rows, held = split(options.case)
-        makers = {UMAP_LEARN: umap_map, "aljax": place_by_aljax}
         for name in options.maps:
             print(f"{options.case}, map of {name}", flush=True)
             results[name] = compare(makers[name](rows, held), options.methods)
@@ -148,4 +148,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command.finish(main)

@@ -19,6 +19,7 @@ import jax
 import numpy as np
 
 import aljax
+from experiments import command
 from experiments.clocks import clocked, peak_memory
 from experiments.data import stores
 from experiments.data.dataset import Dataset
@@ -106,4 +107,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command.finish(main)

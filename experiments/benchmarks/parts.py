@@ -9,6 +9,7 @@ from multiprocessing import get_context
 from typing import Any
 from unittest import mock
 
+from aljax.errors import InputError
 from experiments.benchmarks.peers import MissingPeerError
 from experiments.benchmarks.race import check_known
 from experiments.results.records import markdown, store
@@ -36,7 +37,7 @@ def run_parts(name: str, *functions: Part, **cases: Part) -> int:
     for part in chosen:
         try:
             rows = results[part] = by_name[part]()
-        except MissingPeerError as missing:
+        except (MissingPeerError, InputError) as missing:  # a rival, or its data
             print(f"{part} left out: {missing}")
             continue
         print(f"\n{part}\n\n{markdown(rows)}", flush=True)

@@ -31,6 +31,7 @@ from aljax.metrics import (
     neighborhood_preservation,
     trustworthiness,
 )
+from experiments import command
 from experiments.benchmarks.cases import CASES, Case
 from experiments.benchmarks.peers import (
     COMPILED_BY_SHAPE,
@@ -245,4 +246,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command.finish(main)

@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments import command
 from experiments.results.reproduce import differing_arrays
 
 RUN = (
@@ -139,4 +140,4 @@ def _run(
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command.finish(main)

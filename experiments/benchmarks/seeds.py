@@ -8,7 +8,6 @@ writes `results/benchmarks/seeds_<case>.json`.
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 import aljax
+from experiments import command
 from experiments.benchmarks.cases import CASES, Case
 from experiments.benchmarks.peers import Problem, aljax_fit
 from experiments.benchmarks.race import measure
@@ -85,4 +85,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command.finish(main)

@@ -8,7 +8,6 @@ sphere and a torus from outside, and the hyperboloid as a Poincaré disk.
 """
 
 import argparse
-import sys
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import Any
@@ -23,6 +22,7 @@ from scipy.spatial.distance import cdist
 import aljax
 from aljax.layout.spaces import lifted, squared_distance
 from aljax.plot.colors import color_by
+from experiments import command
 from experiments.benchmarks.peers import load_umap
 from experiments.clocks import clocked
 from experiments.data import sources
@@ -151,4 +151,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command.finish(main)

@@ -23,6 +23,7 @@ import pytest
 import aljax
 from aljax.errors import InputError
 from aljax.umap_parameters import Parameters
+from experiments import command
 
 ELSEWHERE = {
     "test_parametric_umap.py": "trains a network with keras, which aljax does not",
@@ -143,4 +144,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command.finish(main)

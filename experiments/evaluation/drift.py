@@ -20,6 +20,7 @@ import jax
 
 import aljax
 from aljax import metrics
+from experiments import command
 from experiments.benchmarks.peers import Maps, MissingPeerError, Problem, umap_learn
 from experiments.clocks import clocked
 from experiments.composition import compose
@@ -100,4 +101,4 @@ def measured(dataset: Dataset, method: str, seed: int) -> dict[str, Any] | None:
 
 
 if __name__ == "__main__":
-    main()
+    command.finish(main)

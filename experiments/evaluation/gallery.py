@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from aljax.plot.colors import color_by
+from experiments import command
 from experiments.benchmarks.peers import Problem
 from experiments.data.dataset import Dataset
 from experiments.evaluation.methods import pooled_components
@@ -53,4 +54,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command.finish(main)

@@ -15,7 +15,6 @@ import csv
 import itertools
 import math
 import multiprocessing
-import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from aljax.errors import InputError
+from experiments import command
 from experiments.benchmarks.peers import MissingPeerError, Problem
 from experiments.benchmarks.race import check_known
 from experiments.clocks import clocked
@@ -217,4 +217,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command.finish(main)

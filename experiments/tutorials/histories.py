@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from aljax import plot
+from experiments import command
 from experiments.data import sources
 from experiments.data.baseball import TOTALS
 
@@ -89,4 +90,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command.finish(main)

@@ -21,6 +21,7 @@ from matplotlib.gridspec import GridSpec
 
 import aljax as umap
 import aljax.plot
+from experiments import command
 from experiments.data.fashion import fashion_mnist
 from experiments.data.packages import mnist_images
 
@@ -104,4 +105,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command.finish(main)

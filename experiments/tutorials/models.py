@@ -24,6 +24,7 @@ from sklearn.decomposition import PCA
 
 import aljax
 from aljax import metrics, plot
+from experiments import command
 from experiments.data.dataset import Dataset, same_members
 from experiments.data.networks import layer_values, training
 from experiments.data.sources import digits
@@ -174,4 +175,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command.finish(main)

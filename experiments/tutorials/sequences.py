@@ -23,6 +23,7 @@ import sklearn.datasets
 from matplotlib import animation
 
 import aljax as umap
+from experiments import command
 
 FRAMES = 100  # from the first map to the last
 
@@ -173,4 +174,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command.finish(main)
