@@ -12,6 +12,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from helpers import refused
 
 from aljax import Checkpoints
 from experiments.benchmarks import resume
-from experiments.data import dataset
+from experiments.data import dataset, sources
 from experiments.results import contents, records, report
 from experiments.results import folder as claims
 from experiments.results.reproduce import differing_arrays
@@ -178,7 +179,9 @@ def test_a_result_is_reproduced_and_what_differs_is_named(unbroken, capsys):
     kept = json.loads((folder / "metrics.json").read_text())
     kept["versions"]["jax"] = "0.1"
     (folder / "metrics.json").write_text(json.dumps(kept))
-    assert main(["--reproduce", str(folder)]) == 0
+    with mock.patch.object(sources, "load", wraps=sources.load) as load:
+        assert main(["--reproduce", str(folder)]) == 0
+    assert load.call_count == 1
     out = capsys.readouterr().out
     assert out.startswith("the same data and settings.")
     assert "what else differs: `jax` is " in out

@@ -186,6 +186,13 @@ def test_points_that_coincide_are_rings_and_all_are_named():
     assert shown == ["min_dist 0.1", "min_dist 0.2"]
 
 
+def test_displacements_that_hardly_differ_can_be_read_off():
+    rows = [{"displacement": d, "trustworthiness": 0.9} for d in (0.09, 0.14)]
+    (axis,) = tradeoff.pareto(rows, {}, heading="two").axes
+    (low, high), ticks = axis.get_xlim(), axis.get_xticks()
+    assert sum(low <= tick <= high for tick in ticks) >= 3
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("extra", "launcher", "options"),

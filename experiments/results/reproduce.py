@@ -20,6 +20,7 @@ import numpy as np
 from aljax.checkpoints import differences
 from aljax.errors import InputError
 from experiments import composition
+from experiments.clocks import stage
 from experiments.data import sources
 from experiments.data.archives import DAMAGE, read_npz, short
 from experiments.data.dataset import SUM
@@ -59,7 +60,7 @@ def reproduce(folder: Path, overrides: Sequence[str], interrupts: Interrupts) ->
         again = distributed.perform(composed, interrupts, decided)
         return 0 if again is None else _compare(folder, again, environment)
     composed |= dict.fromkeys(BY_HAND)
-    others = _others(composed, decided)
+    others = _others(composed, decided, interrupts)
     if others:
         print(f"not run again, for {'; '.join(others)}.", file=sys.stderr)
         return 1
@@ -82,13 +83,17 @@ def _compare(folder: Path, again: Path, environment: Mapping[str, str]) -> int:
     return 1
 
 
-def _others(composed: dict[str, Any], decided: Mapping[str, str]) -> list[str]:
+def _others(
+    composed: dict[str, Any], decided: Mapping[str, str], interrupts: Interrupts
+) -> list[str]:
     """Lists what decides the maps and is another now, as far as it was recorded."""
     from experiments.tasks.fit import described
 
     settings = build(composed)
-    dataset = described(sources.load(**settings.data), settings)
-    return resume.others(decided, settings, dataset)
+    with stage("load", {}, interrupts):
+        dataset = sources.load(**settings.data)
+    sources.keep(settings.data, dataset)
+    return resume.others(decided, settings, described(dataset, settings))
 
 
 def differing_arrays(folder: Path, again: Path) -> list[str]:

@@ -22,6 +22,7 @@ from aljax import AlignmentConfig
 from aljax.plot.colors import PALETTE
 from aljax.selection import WEIGHT, Selection, select_alignment
 from experiments import composition, settings
+from experiments.clocks import stage
 from experiments.data import sources
 from experiments.data.dataset import related_by_ids
 from experiments.interrupts import Interrupts
@@ -52,7 +53,8 @@ def resolved(
     built = settings.build(without_auto(composed))
     if not _is_auto(composed):
         return built, None
-    loaded = sources.load(**built.data)
+    with stage("load", {}, interrupts):
+        loaded = sources.load(**built.data)
     dataset = related_by_ids(loaded) if built.by_ids else loaded
     problem = dataset.sweep(**built.configs)
     print(f"{built.name}: {WEIGHT} is chosen by mates that are hidden", flush=True)

@@ -18,6 +18,7 @@ from aljax.selection import WEIGHT
 MARKERS = ("D", "s", "^", "v", "P")
 POINT = 25  # square points of area
 NEAR = 0.01  # of the extent, within which points coincide
+WIDE = 5  # times the least displacement, from which on a logarithm has two marks
 NAMED = 12  # points that have names
 PANEL = 1.4  # inches
 MULTIPLES = 8  # settings whose maps are drawn
@@ -47,7 +48,8 @@ def pareto(
     places = np.array([[row["displacement"], row["trustworthiness"]] for row in rows])
     others = [[row["displacement"], row["trustworthiness"]] for row in rivals.values()]
     shown = np.vstack([places, *others])
-    if (shown[:, 0] > 0).all():
+    least, most = shown[:, 0].min(), shown[:, 0].max()
+    if 0 < least < most / WIDE:
         axis.set_xscale("log")
         axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.xaxis.set_major_formatter("{x:g}")
