@@ -61,9 +61,9 @@ class Coupling(eqx.Module):
     def evidence(self) -> Float[np.ndarray, "steps"]:
         """For each two consecutive slices how often a row finds more than the null.
 
-        That is the probability that a row's mass exceeds that of a row among those of
-        its own slice: near 1 if all rows come again, about .5 or less if none does;
-        NaN where a slice has too few rows to tell.
+        That is the probability that a row's mass exceeds that of a stranger, a row of
+        the larger slice among the others: near 1 if all rows come again, about .5 or
+        less if none does; NaN where a slice has too few rows to tell.
         """
         return np.array([exceeding(plan) for plan in self.plans])
 
@@ -90,9 +90,9 @@ class Coupling(eqx.Module):
         """
         number(0, high=1, open_low=True)("q", q)
         return [
-            (called(before, plan.null, q), called(after, plan.null, q))
+            (called(before, null, q), called(after, null_after, q))
             for plan in self.plans
-            for before, after in [plan.strict]
+            for (before, after), (null, null_after) in [(plan.strict, plan.null)]
         ]
 
     def __repr__(self) -> str:

@@ -82,7 +82,7 @@ def test_so_many_are_called_wrongly_as_asked_and_no_fewer_without_need(
     for _ in range(100):
         null, mass = np.sort(rng.uniform(size=2000)), rng.uniform(size=200)
         mass[recurs] **= 0.1
-        read = plan._replace(strict=(mass, mass), null=null)
+        read = plan._replace(strict=(mass, mass), null=(null, null))
         called, _ = aljax.Coupling((read,), {}, (200, 200), ("a", "b")).has_mate(0.2)[0]
         wrong.append((called & ~recurs).sum() / max(called.sum(), 1))
         found.append((called & recurs).sum())
@@ -90,6 +90,17 @@ def test_so_many_are_called_wrongly_as_asked_and_no_fewer_without_need(
         plainly.append(((false_discovery_control(p_values) <= 0.2) & recurs).sum())
     assert np.mean(wrong) <= 0.2 + 3 * np.std(wrong) / np.sqrt(len(wrong))
     assert np.mean(found) >= np.mean(plainly) * (1.1 if 0 < strangers < 200 else 1)
+
+
+@pytest.mark.filterwarnings("ignore:no row is seen")
+def test_strangers_are_called_as_often_among_many_rows_as_among_few(rng):
+    data = [rng.normal(size=(size, 6)) for size in (64, 32) * 3]
+    called = aljax.couple(data, key=KEY, drift=False).has_mate(1.0)
+    shares = [
+        [rows.mean() for rows in pair[:: (-1) ** t]] for t, pair in enumerate(called)
+    ]
+    among_few, among_many = np.mean(shares, axis=0)
+    assert among_few == pytest.approx(among_many, abs=0.1)
 
 
 def test_shares_of_farther_slices_follow_from_the_steps(slices, coupling):

@@ -1,7 +1,7 @@
 """Two slices in; how much of each row is which row of the other out.
 
-Whether a row comes again is told by a null: the mass that rows find in their own slice,
-each without itself, in units that are measured without the pair.
+Whether a row comes again is told by a null: the mass that rows of the larger slice find
+in it, each without itself, in units that are measured without the pair.
 """
 
 from typing import NamedTuple
@@ -25,12 +25,14 @@ from aljax.relations.sides import (
     part_of,
     search_of,
     seen,
+    side_of,
     transport,
 )
 from aljax.relations.transport import Candidates
 
 STRICT = 0.1  # the reach that tells who is missing
 LEAST = 1e-30  # mass below which a pair is dropped
+MOST_GROUPS = 20  # of rows that stand for a smaller slice
 
 
 class Plan(NamedTuple):
@@ -42,7 +44,7 @@ class Plan(NamedTuple):
         mass: How much of the two is the same (at least 0, near 1 for a sure mate).
         strict: For the rows of both slices the mass of the heaviest pair within a
             short reach, which tells if they come again.
-        null: The same of rows among those of their own slice, in ascending order.
+        null: The same of strangers, for the rows of both slices, in ascending order.
         scale: How much wider all rows lie apart in the later slice.
         shift: How far the center of all rows moves (units of the data).
         into: What takes rows into the space where the pairs that pull were found: see
@@ -54,7 +56,7 @@ class Plan(NamedTuple):
     others: Int[np.ndarray, "pairs"]
     mass: Float[np.ndarray, "pairs"]
     strict: tuple[Float[np.ndarray, "points"], Float[np.ndarray, "points_after"]]
-    null: Float[np.ndarray, "nulls"]
+    null: tuple[Float[np.ndarray, "nulls"], Float[np.ndarray, "nulls_after"]]
     scale: float
     shift: Float[np.ndarray, "features"]
     into: Float[np.ndarray, "features directions"] | None
@@ -75,7 +77,7 @@ def couple_sides(
     `unit` is that of the sides' rows, in those of the data.
     """
     # Before there are many pairs: each takes memory.
-    nulls = [_null(side, settings.epsilon) for side in (before, after)]
+    nulls = _nulls(before, after, settings.epsilon)
     sizes = len(before.rows), len(after.rows)
     move = Move(1.0, np.zeros(before.rows.shape[1], before.rows.dtype))
     if settings.drift and all(sizes):
@@ -109,7 +111,7 @@ def couple_sides(
     return Plan(
         *(column[order] for column in table),
         strict=strict,
-        null=np.sort(np.concatenate(nulls)),
+        null=nulls,
         scale=move.scale,
         shift=move.shift * unit,
         into=into,
@@ -165,28 +167,56 @@ def _with_sure(
     return first, second, third
 
 
-def _null(side: Side, epsilon: float) -> Float[np.ndarray, "nulls"]:
-    """Returns the mass of each row's heaviest pair with another one of its slice.
+def _nulls(
+    before: Side, after: Side, epsilon: float
+) -> tuple[Float[np.ndarray, "nulls"], Float[np.ndarray, "nulls_after"]]:
+    """Returns the masses that strangers find, ascending, for the rows of each slice.
 
-    All of a row's mass would be no null: beside the pair its unit is that of the pair.
+    The strangers are rows of the larger slice: as many as the smaller one has are
+    coupled to all.  A few rows find more among many than these find among the few.
+    """
+    sizes = [len(side.rows) for side in (before, after)]
+    larger = [side for side in (before, after) if len(side.rows) == max(sizes)]
+    masses = [_null(side, min(sizes), epsilon) for side in larger]
+    few, many = (np.sort(np.concatenate(parts)) for parts in zip(*masses, strict=True))
+    return (few, many) if sizes[0] <= sizes[1] else (many, few)
+
+
+def _null(side: Side, few: int, epsilon: float) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the mass of each row's heaviest pair, of groups of rows coupled to all.
+
+    Each is coupled without itself: of `few` rows those in a group, and all rows beside
+    each group.  All of a row's mass would be no null: beside the pair its unit is that
+    of the pair.
     """
     points = len(side.rows)
-    if side.near.shape[1] < 2:  # without a pair's own distance there is no unit
-        return np.zeros(0)
+    count = min(points // max(few, 1), MOST_GROUPS)
+    order = np.random.default_rng(points).permutation(points)[: count * few]
+    group, nearest = np.full((2, points), -1)
+    squared = np.empty((points, 2))
+    for number, chosen in enumerate(np.sort(order.reshape(count, few))):
+        own = side if few == points else side_of(side.rows[chosen], side.near.shape[1])
+        if own.near.shape[1] < 2:  # without a pair's own distance there is no unit
+            return np.zeros(0), np.zeros(0)
+        group[chosen], nearest[chosen] = number, chosen[own.near[:, 0]]
+        squared[chosen] = own.squared
+    grouped = Side(side.rows, nearest[:, None], squared)
     rows, others = both_ways(side.near, side.near)
-    rows, others = rows[rows != others], others[rows != others]
+    kept = (rows != others) & (group[rows] >= 0)
+    rows, others = rows[kept], others[kept]
 
-    def without(row: np.ndarray, other: np.ndarray) -> np.ndarray:
+    def without(side: Side, row: np.ndarray, other: np.ndarray) -> np.ndarray:
         nearest, second = side.squared[row].T
         return np.where(side.near[row, 0] == other, second, nearest)
 
     def units(row: np.ndarray, other: np.ndarray) -> np.ndarray:
-        return (without(row, other) + without(other, row)) / 2
+        return (without(grouped, row, other) + without(side, other, row)) / 2
 
     pairs = pairs_of(side.rows, side.rows, rows, others, units, 2 * side.near.size)
     rows, others = pairs.unpadded  # the copies on the host are let go
-    mass = transport(pairs, epsilon, STRICT)
-    return most(rows, mass, points)
+    others = group[rows] * points + others  # all rows once for each group
+    mass = transport(pairs.with_others(others, count * points), epsilon, STRICT)
+    return most(rows, mass, points)[group >= 0], most(others, mass, count * points)
 
 
 def called(
@@ -210,8 +240,10 @@ def called(
 
 def exceeding(plan: Plan) -> float:
     """Returns how often a row has the larger mass, of pairs of a row and a null."""
-    mass = np.concatenate(plan.strict)
-    if not mass.size or not plan.null.size:
-        return float("nan")
-    below, upto = (np.searchsorted(plan.null, mass, side) for side in ("left", "right"))
-    return float((below + upto).mean() / 2 / len(plan.null))
+    shares = []
+    for mass, null in zip(plan.strict, plan.null, strict=True):
+        if not null.size:
+            return float("nan")
+        ends = (np.searchsorted(null, mass, side) for side in ("left", "right"))
+        shares.append(sum(ends) / 2 / len(null))
+    return float(np.concatenate(shares).mean())

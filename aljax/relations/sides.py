@@ -141,6 +141,13 @@ class Pairs(NamedTuple):
         rows, others = (np.asarray(side)[: self.n_pairs] for side in self[1:3])
         return rows, others
 
+    def with_others(self, others: Int[np.ndarray, "pairs"], count: int) -> "Pairs":
+        """Returns the pairs with other rows of the later slice, which has `count`."""
+        points = capacity_for(count)
+        room = np.full(len(self.others), points, np.int32)
+        room[: self.n_pairs] = others
+        return self._replace(others=jax.device_put(room), sizes=(self.sizes[0], points))
+
 
 def pairs_of(
     x: Float[np.ndarray, "points features"],
