@@ -26,6 +26,7 @@ from aljax.relations.anchors import (
     lags,
     landmarks,
     nearer,
+    warn_alone,
     with_anchors,
 )
 from aljax.relations.mates import Mates
@@ -188,6 +189,14 @@ def test_rows_with_fewer_neighbors_reach_the_farthest_that_they_have(rng):
     np.testing.assert_allclose(landmarks(data, built).reach, apart)
     (scale,) = scales_of([data], [built])
     assert scale == pytest.approx(np.median(apart[apart > 0]))
+
+
+def test_a_slice_whose_mates_are_linked_by_a_later_slice_is_not_alone():
+    mates, names = Mates(np.arange(3), np.arange(3)), ["a", "b", "c", "", "e"]
+    links = {(0, 2): mates, (1, 1): mates}
+    warn_alone(links, {}, names[:4])
+    with pytest.warns(UserWarning, match="^e has no mates in .*: nothing holds"):
+        warn_alone(links, {}, names)
 
 
 def test_a_landmark_stands_for_its_share_of_the_larger_slice(rng):

@@ -17,6 +17,8 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
 from threadpoolctl import threadpool_limits
 
 from aljax.errors import warn
@@ -128,7 +130,7 @@ def pairs_to_hold(
 def warn_alone(
     relations: Relations, held: Relations, names: Sequence[str], *, first: int = 1
 ) -> None:
-    """Warns once of slices, from `first` on, that have no mates in those before.
+    """Warns once of slices, from `first` on, that no mates link to those before.
 
     Args:
         relations: The mates.
@@ -137,8 +139,13 @@ def warn_alone(
         first: The first slice that is asked about.
     """
     first = max(first, 1 + next((t for t, name in enumerate(names) if name), 0))
-    mated = {t + offset for (t, offset), mates in relations.items() if mates.rows.size}
-    alone = [t for t in range(first, len(names)) if names[t] and t not in mated]
+    links = np.array([(t, t + lag) for t, lag in linked(relations)], int).reshape(-1, 2)
+    shape = (len(names), len(names))
+    graph = csr_array((np.ones(len(links)), tuple(links.T)), shape)
+    parts = connected_components(graph, directed=False)[1].tolist()
+    alone = [
+        t for t in range(first, len(names)) if names[t] and parts[t] not in parts[:t]
+    ]
     if not alone:
         return
     more = len(alone) - 1
