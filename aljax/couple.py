@@ -111,6 +111,8 @@ class Coupling(eqx.Module):
         Its columns are slice, row, other_slice, other_row and strength.
         """
         pandas = optional("pandas", "frames")
+        nobody = np.zeros((0, 2), np.int64), np.zeros(0)
+        relations = self.relations or {(0, 0): nobody}  # of one slice
         frames = [
             pandas.DataFrame(
                 {
@@ -121,9 +123,9 @@ class Coupling(eqx.Module):
                     "strength": weights / companions(*pairs.T),
                 }
             )
-            for (t, u), (pairs, weights) in self.relations.items()
+            for (t, u), (pairs, weights) in relations.items()
         ]
-        return pandas.concat(frames or [pandas.DataFrame()], ignore_index=True)
+        return pandas.concat(frames, ignore_index=True)
 
 
 def couple(

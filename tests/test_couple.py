@@ -241,6 +241,14 @@ def test_metrics_have_other_names(slices, coupling):
         np.testing.assert_array_equal(one.mass, other.mass)
 
 
+def test_one_slice_and_one_candidate_are_told_of_as_more_are(slices, coupling):
+    first = slices[0][:1]
+    of_one = aljax.couple(first, key=KEY).to_frame()
+    assert [*of_one] == [*coupling.to_frame()]
+    # Without a second the null has no units, and nobody is called.
+    assert side_of(first[0], 1).squared.shape == (LEFT, 2)
+
+
 def test_strangers_are_warned_of(rng):
     data = [rng.normal(size=(LEFT, 6)) for _ in range(2)]
     with pytest.warns(UserWarning, match="evidence"):

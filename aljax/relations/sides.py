@@ -56,7 +56,8 @@ class Side(NamedTuple):
 
 def side_of(rows: Float[np.ndarray, "points features"], candidates: int) -> Side:
     """Returns a slice with each row's nearest other rows, and how far they are."""
-    count = min(candidates + 1, len(rows) - 1)
+    # Two others at least: the null counts units without the first.
+    count = min(max(candidates, 2) + 1, len(rows) - 1)
     if count < 2:
         return Side(rows, *(np.zeros((len(rows), 0), kind) for kind in (int, float)))
     table = find_neighbors(rows, count)
