@@ -18,7 +18,6 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.sparse import csr_array
-from scipy.sparse.csgraph import connected_components
 from threadpoolctl import threadpool_limits
 
 from aljax.errors import warn
@@ -138,6 +137,8 @@ def warn_alone(
         names: What the slices are called, "" for those without rows.
         first: The first slice that is asked about.
     """
+    from scipy.sparse.csgraph import connected_components  # a tenth of the import
+
     first = max(first, 1 + next((t for t, name in enumerate(names) if name), 0))
     links = np.array([(t, t + lag) for t, lag in linked(relations)], int).reshape(-1, 2)
     shape = (len(names), len(names))
