@@ -17,12 +17,12 @@ import jax
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import NEIGHBORS, make_data, make_graphs, make_relations
+from helpers import NEIGHBORS, make_data, make_graphs, make_relations, refused
 from scipy.sparse import csr_matrix
 from test_sharding import HERE
 
 import aljax.distributed
-from aljax import load
+from aljax import Coupling, load
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
 from aljax.distributed import ties
 from aljax.distributed.agreement import Agreement
@@ -33,6 +33,7 @@ from aljax.relations.anchors import nearer
 from aljax.relations.mates import Mates
 from experiments.run import main
 
+KEY = jax.random.key(0)
 MOTION = "motion_fidelity"
 PATIENCE = 240  # seconds until a process counts as hanging
 SIZES = (41, 48, 45, 43)
@@ -394,24 +395,51 @@ def test_other_processes_columns_have_to_be_as_many(monkeypatch):
         ties.moves_of({}, data, graphs, spread, range(0))
 
 
+@pytest.mark.usefixtures("as_users_run_it")  # labels may be a column
 def test_slices_without_mates_or_rows_start_as_in_fit():
     data = make_data((41, 0, 45, 43))
     ids = [[f"{t}-{row}" for row in range(len(x))] for t, x in enumerate(data)]
     options = {
-        "key": jax.random.key(0),
+        "key": KEY,
         "graph": GraphConfig(n_neighbors=NEIGHBORS, disconnection_distance=1.5),
         "layout": LayoutConfig(n_epochs=0),
+        "slice_labels": pd.Series([2020, 2021, 2022, 2023], index=[7, 6, 5, 4]),
     }
     with pytest.warns(UserWarning, match="slice") as told:
         shared = aljax.distributed.fit(data, ids, n_slices=len(data), **options)
     with pytest.warns(UserWarning, match="slice") as told_alone:
         alone = aljax.fit(data, ids, **options)
     messages = [str(warning.message) for warning in told]
-    assert any("slice 2 has no mates" in text for text in messages)
+    assert any("slice 2 (2022) has no mates" in text for text in messages)
     assert any("without an edge" in text for text in messages)
     assert messages == [str(warning.message) for warning in told_alone]
-    for ours, its in zip(shared.maps, alone.maps, strict=True):
+    assert shared.slice_labels == alone.slice_labels
+    assert shared.ids == alone.ids
+    maps, history = aljax.distributed.gather(shared, len(data))
+    assert history.total().shape == (0,)
+    for ours, its in zip(maps, alone.maps, strict=True):
         np.testing.assert_allclose(ours, its, atol=1e-5)
+
+
+def test_rows_of_anndata_are_related_by_their_names():
+    anndata = pytest.importorskip("anndata", reason="pip install 'aljax[anndata]'")
+    options: Any = {"key": KEY, "layout": LayoutConfig(n_epochs=0)}
+    options["graph"] = GraphConfig(n_neighbors=NEIGHBORS)
+    cells = [anndata.AnnData(x) for x in make_data(SIZES)]
+    shared = aljax.distributed.fit(cells, n_slices=len(cells), **options)
+    alone = aljax.fit(cells, **options)
+    assert shared.ids == alone.ids
+    for pair, mates in alone.relations.items():
+        np.testing.assert_array_equal(shared.relations[pair].rows, mates.rows)
+    plain = [make_data(SIZES)[0], *cells[1:]]
+    with refused("relations", "is None for 4 slices"):
+        aljax.distributed.fit(plain, n_slices=len(cells), **options)
+
+
+@pytest.mark.parametrize("relations", ["transport", Coupling((), {}, (), ())])
+def test_relations_that_need_all_data_are_refused(relations):
+    with refused("relations", "dicts, ids or pairs", "couple(slices"):
+        aljax.distributed.fit(make_data(SIZES), relations, n_slices=4, key=KEY)
 
 
 @pytest.mark.usefixtures("as_users_run_it")
@@ -439,7 +467,7 @@ def test_what_is_refused_in_one_process_is_told_to_all(
     monkeypatch.setattr(Agreement, "together", together)
     data, graphs = make_data(SIZES), make_graphs(SIZES)
     last = read(data[3]) if read else replace(graphs[3], radii=None)
-    options = {"key": jax.random.key(0), "graph": GraphConfig(n_neighbors=NEIGHBORS)}
+    options = {"key": KEY, "graph": GraphConfig(n_neighbors=NEIGHBORS)}
     ids = [range(size) for size in SIZES]
     with pytest.raises(InputError):
         aljax.distributed.fit([*data[:3], last], ids, n_slices=4, **options, **settings)

@@ -27,8 +27,9 @@ def from_all(local: np.ndarray) -> np.ndarray:
     # In bytes: float64 would not survive the way over a device.
     values = np.ascontiguousarray(local)
     sent = np.frombuffer(values.tobytes(), np.uint8)
-    got = np.asarray(multihost_utils.process_allgather(sent)).reshape(-1, sent.size)
-    return np.frombuffer(got.tobytes(), values.dtype).reshape(-1, *values.shape)
+    got = np.asarray(multihost_utils.process_allgather(sent))
+    everyone = jax.process_count(), *values.shape  # arrays may be empty
+    return np.frombuffer(got.tobytes(), values.dtype).reshape(everyone)
 
 
 def slices_of_all(local: Any, room: int, count: int) -> np.ndarray:

@@ -17,7 +17,7 @@ from aljax.distributed.collectives import (
     slices_of_all,
 )
 from aljax.graph.fuzzy import FuzzyGraph
-from aljax.graph.slices import Slice
+from aljax.graph.slices import Slice, ids_of
 from aljax.layout.initialize import from_mates, turn_onto, unplaced
 from aljax.layout.spectral import Start
 from aljax.relations.anchors import LANDMARKS
@@ -71,6 +71,22 @@ def rows_of_all(local: Sequence[Any], spread: Spread, dtype: Any = float) -> lis
     everyone = slices_of_all(wide, spread.room, spread.n_slices)
     arrays = [rows[:size] for rows, size in zip(everyone, spread.sizes, strict=True)]
     return [None if rows.size and np.isnan(rows).all() else rows for rows in arrays]
+
+
+def names_of_all(local: Sequence[Slice], spread: Spread) -> list[Any] | None:
+    """Returns the names of the rows of all slices, if all came with names of rows."""
+    if spread.n_slices == 1:
+        return ids_of(local)
+    named = [slice_.ids for slice_ in local if slice_.ids is not None]
+    longest = max((len(name) for ids in named for name in ids), default=0)
+    widths = from_all(np.array([longest if len(named) == len(local) else -1]))
+    if widths.min() < 0:
+        return None
+    wide = np.zeros((len(local), max(spread.sizes)), f"U{max(1, widths.max())}")
+    for t, ids in enumerate(named):
+        wide[t, : len(ids)] = ids
+    everyone = slices_of_all(wide, spread.room, spread.n_slices)
+    return [x[:size].tolist() for x, size in zip(everyone, spread.sizes, strict=True)]
 
 
 def columns_of_all(local: Sequence[Slice], spread: Spread) -> Iterator[list[Slice]]:

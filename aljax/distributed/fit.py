@@ -40,7 +40,7 @@ from aljax.distributed.exchange import (
     starts_of_all,
 )
 from aljax.distributed.keeping import SharedCheckpoints, show
-from aljax.distributed.ties import Ties, counted_from, links_of_all, tie
+from aljax.distributed.ties import Ties, counted_from, known_relations, links_of_all, tie
 from aljax.embedding import AlignedEmbedding
 from aljax.errors import InputError
 from aljax.fit import Prepared, lay_out
@@ -60,7 +60,7 @@ from aljax.layout.sharding import SLICES, check_random, mesh_of, round_to, width
 from aljax.progress import Progress, read_progress
 from aljax.relations.anchors import FAR
 from aljax.relations.mates import Relations, read_pull
-from aljax.relations.read import is_ids
+from aljax.relations.read import is_ids, read_ids
 from aljax.scaling import HOW, Scaling, check_scale, in_units
 from aljax.spreads import warn_of_columns
 from aljax.stages import timed
@@ -128,7 +128,7 @@ def fit(
         check_key(key)
         progress = read_progress(progress)
         check_random()
-        check_labels(slice_labels, range(n_slices))
+        slice_labels = check_labels(slice_labels, range(n_slices))
         arguments = {"start": start, "pinned": pinned, "progress": progress}
         arguments |= {"point_weights": point_weights}
         configs = {"graph": graph, "layout": layout, "alignment": alignment}
@@ -163,8 +163,8 @@ def fit(
         fixed = start
         masks = of_rows("pinned", pinned, read, partial(read_mask, start=start))
         weights = of_rows("point_weights", point_weights, read, read_pull)
-    sizes = [slice_.rows for slice_ in read]
-    spread = spread_of(sizes, here, room, n_slices)
+    spread = spread_of([slice_.rows for slice_ in read], here, room, n_slices)
+    relations = known_relations(relations, read, spread)
     scaling = None
     if widths:
         units = scale, scale_by, missing
@@ -252,7 +252,7 @@ def fit(
         data=[slice_.features for slice_ in read],
         pinned=masks,
         point_weights=weights,
-        ids=None,
+        ids=None if ids is None else read_ids(ids, read),
         seconds=seconds,
         slice_labels=None if slice_labels is None else tuple(slice_labels[slices_here]),
         columns=tuple(slice_.columns for slice_ in read),

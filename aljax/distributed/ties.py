@@ -13,12 +13,19 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from aljax.config import AlignmentConfig
+from aljax.couple import Coupling
 from aljax.distributed.agreement import Agreement
 from aljax.distributed.collectives import from_ahead, from_all, slices_of_all
-from aljax.distributed.exchange import Spread, arrays_ahead, pairs_of_all, rows_of_all
-from aljax.errors import InputError, slice_name
+from aljax.distributed.exchange import (
+    Spread,
+    arrays_ahead,
+    names_of_all,
+    pairs_of_all,
+    rows_of_all,
+)
+from aljax.errors import InputError, kind_of, slice_name
 from aljax.graph.fuzzy import FuzzyGraph
-from aljax.graph.slices import slices_of
+from aljax.graph.slices import Slice, slices_of
 from aljax.relations.anchors import (
     LANDMARKS,
     SAMPLE,
@@ -72,6 +79,19 @@ class Ties(NamedTuple):
         """Returns mates and anchors of the whole sequence, on every process."""
         links = links_of_all(relations, alignment, spread)
         return with_anchors(links, self.anchors_of_all(spread))
+
+
+def known_relations(relations: Any, local: Sequence[Slice], spread: Spread) -> Any:
+    """Returns relations as they came, or where there are none the rows' names.
+
+    Raises:
+        InputError: They are a `Coupling`, or are to be made of the data of all slices.
+    """
+    if isinstance(relations, str | Coupling):
+        got, expected = f"is {kind_of(relations)}", "dicts, ids or pairs of rows"
+        remedy = "Among processes give `aljax.couple(slices, key=key).relations`."
+        raise InputError("relations", got, expected, remedy)
+    return names_of_all(local, spread) if relations is None else relations
 
 
 def links_of_all(
