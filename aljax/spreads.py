@@ -49,6 +49,8 @@ def warn_of_columns(
         return
     if any(x is None for x in rows) or len({x.shape[1] for x in rows}) > 1:
         return
+    if not any(map(len, rows)):
+        return
     width = rows[0].shape[1]
     names = slices[0].columns or tuple(range(width))
 

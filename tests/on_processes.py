@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from anndata import AnnData
 from helpers import NEIGHBORS, make_data, make_maps, make_relations
 from sklearn.neighbors import NearestNeighbors
 
@@ -39,12 +40,13 @@ def fits(
     rows: bool = False,
     lacking: bool = False,
     unlike: bool = False,
+    empty: bool = False,
     units: Mapping[str, Any] = {},
     progress=None,
 ) -> float:
     """The farthest that the maps of all processes are from those of one device."""
-    sizes = SIZES * times
-    data, relations = make_data(sizes), make_relations(sizes)
+    sizes = (*SIZES[:3], 0, 0) if empty else SIZES * times
+    data, relations = make_data(sizes), make_relations(SIZES * times)
     if units:
         data = [x.astype(float) * [1, 10, 1e4, 0.1, 1] + t for t, x in enumerate(data)]
         for t, x in enumerate(data if units["missing"] == "median" else []):
@@ -55,7 +57,7 @@ def fits(
     lonely = ids and not kappa  # rows without an edge go to mates of other processes
     for t, x in enumerate(data if lonely else []):
         x[4 * t : 4 * t + 8] += FAR * np.arange(1, 9)[:, None]
-    if ids or unlike:
+    if ids or unlike or empty:
         relations = [list(range(size)) for size in sizes]
     options = {
         "key": jax.random.key(0),
@@ -69,6 +71,8 @@ def fits(
             alignment_window_size=2, motion_fidelity=kappa
         ),
     }
+    if ids and kappa:  # the ids are the rows' names
+        data, relations = [*map(AnnData, data)], None
     count = len(sizes)
     own = aljax.distributed.share(count).own
     mine = data[own.start : own.stop]
@@ -101,7 +105,7 @@ def fits(
     lost = np.abs(np.asarray(history.total() / one.history.total())[0] - 1)
     assert lost < 1e-5
     size = FAR if rows else 1
-    return max(float(np.abs(ours - its).max()) / size for ours, its in pairs)
+    return max(float(np.abs(ours - its).max(initial=0)) / size for ours, its in pairs)
 
 
 def shared_rows(metric: str, init: str, epochs: int) -> float:
@@ -187,6 +191,7 @@ def main(port: str, processes: str, process_id: str, case: str) -> None:
         for scale, by, missing in UNITS:
             units = {"scale": scale, "scale_by": by, "missing": missing}
             found[f"{units}"] = fits(1, units=units)
+        found["empty"] = fits(1, empty=True, units=units)
     found["unlike"] = fits(1, unlike=True)
     found["motion"] = fits(1, kappa=1)
     found["anchors"] = fits(1, ids=True, kappa=1, times=3)

@@ -328,6 +328,8 @@ def test_columns_that_decide_alone_are_warned_of_once():
     assert "1 of 13 columns (12)" in said
     assert 'scale="standard"' in said
     assert len(told(SLICES)) == 1
+    # A process of several may have nothing but slices without rows.
+    assert not told([wines[:0]], [[]], "standard", part=True)
     with pytest.warns(UserWarning, match="hardly count") as caught:
         lay_out()
     assert [one.filename for one in caught] == [__file__]

@@ -16,6 +16,7 @@ from aljax.distributed.collectives import (
     from_one,
     slices_of_all,
 )
+from aljax.errors import InputError
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.slices import Slice, ids_of
 from aljax.layout.initialize import from_mates, turn_onto, unplaced
@@ -46,8 +47,14 @@ class Spread(NamedTuple):
 
 
 def spread_of(rows: Sequence[int], local: range, room: int, count: int) -> Spread:
-    """Returns how `count` slices are spread, from the sizes of this process's."""
+    """Returns how `count` slices are spread, from the sizes of this process's.
+
+    Raises:
+        InputError: None of them has a row.
+    """
     sizes = slices_of_all(np.array(rows, np.int64), room, count)
+    if not sizes.any():
+        raise InputError("slices", "have no rows", "data (points, features)")
     return Spread(local, room, sizes.tolist())
 
 

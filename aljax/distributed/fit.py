@@ -40,7 +40,7 @@ from aljax.distributed.exchange import (
     starts_of_all,
 )
 from aljax.distributed.keeping import SharedCheckpoints, show
-from aljax.distributed.ties import Ties, counted_from, known_relations, links_of_all, tie
+from aljax.distributed.ties import Ties, all_relations, counted_from, links_of_all, tie
 from aljax.embedding import AlignedEmbedding
 from aljax.errors import InputError
 from aljax.fit import Prepared, lay_out
@@ -147,7 +147,7 @@ def fit(
     here, room, mesh = share(n_slices)
     slices_here = slice(here.start, here.stop)
     with agreement.together("slices"):
-        reading: Any = {"metric": graph.metric, "missing": missing}
+        reading: Any = {"metric": graph.metric, "missing": missing, "part": True}
         read = read_slices(slices, slice_labels, first=here.start, **reading)
         unscaled = read
         widths = check_scale(read, scale, scale_by, missing, precomputed_knn)
@@ -164,7 +164,7 @@ def fit(
         masks = of_rows("pinned", pinned, read, partial(read_mask, start=start))
         weights = of_rows("point_weights", point_weights, read, read_pull)
     spread = spread_of([slice_.rows for slice_ in read], here, room, n_slices)
-    relations = known_relations(relations, read, spread)
+    relations = all_relations(relations, read, spread)
     scaling = None
     if widths:
         units = scale, scale_by, missing

@@ -81,7 +81,7 @@ class Ties(NamedTuple):
         return with_anchors(links, self.anchors_of_all(spread))
 
 
-def known_relations(relations: Any, local: Sequence[Slice], spread: Spread) -> Any:
+def all_relations(relations: Any, local: Sequence[Slice], spread: Spread) -> Any:
     """Returns relations as they came, or where there are none the rows' names.
 
     Raises:

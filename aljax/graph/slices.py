@@ -91,6 +91,7 @@ def read_slices(
     missing: str = "error",
     ids: Any = None,
     copy: bool = True,
+    part: bool = False,
 ) -> list[Slice]:
     """Returns checked slices: finite float rows, or the neighbors or graph of them.
 
@@ -107,6 +108,7 @@ def read_slices(
         missing: "error", or "median" where gaps are filled later: they come as NaN.
         ids: For each slice its rows' ids, for messages.
         copy: Whether rows stay as they are when the caller's arrays are written to.
+        part: Whether there are others, which have the rows if these have none.
 
     Raises:
         InputError: There are no slices or rows; or one is not two-dimensional, is not
@@ -144,7 +146,7 @@ def read_slices(
                 error = error.among(slices, t, ids)
             raise (error if labels is None else error.of(name)) from error.__cause__
         read.append(slice_)
-    if not any(slice_.rows for slice_ in read):
+    if not part and not any(slice_.rows for slice_ in read):
         raise InputError("slices", "have no rows", "data (points, features)")
     warn_of_degrees(read)
     return read
