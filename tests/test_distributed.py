@@ -264,14 +264,15 @@ def test_a_run_reads_its_own_slices_and_process_0_writes(
     folders, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
-    found = runs(folders)
+    more = ["layout.densmap=true", "data.scale=standard", "data.scale_by=slice"]
+    found = runs(folders, *more)
     assert [status for status, *_ in found] == [0, 0], found
     assert [one.name for one in Path("results").iterdir()] == ["files"]
     assert "results in" in found[0][1]
     assert "results in" not in found[1][1]
     for t, data in enumerate(make_data(SIZES)):
         np.save(folders[0] / f"slice{t}.npy", data)
-    assert main([*RUN, f"data.path={folders[0]}", "name=alone"]) == 0
+    assert main([*RUN, *more, f"data.path={folders[0]}", "name=alone"]) == 0
     shared, alone = (
         json.loads(Path(f"results/{name}/metrics.json").read_text())
         for name in ("files", "alone")
@@ -284,7 +285,11 @@ def test_a_run_reads_its_own_slices_and_process_0_writes(
         assert [arrays[f"slice_{t}"].shape for t in range(4)] == [
             (size, 2) for size in SIZES
         ]
-    assert [len(positions) for positions in load("results/files").maps] == [*SIZES]
+    ours, its = (load(f"results/{name}") for name in ("files", "alone"))
+    assert [len(positions) for positions in ours.maps] == [*SIZES]
+    parts = ([model.graphs, model.scaling] for model in (ours, its))
+    for a, b in zip(*map(jax.tree.leaves, parts), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5)
     again = ["-m", "experiments.run", "--reproduce", "results/files"]
     same = ended([start([*again, f"process_id={i}"]) for i in range(2)])
     assert [status for status, *_ in same] == [0, 0], same

@@ -178,12 +178,19 @@ def graphs_ahead(
     graphs: Sequence[FuzzyGraph], spread: Spread, ahead: range
 ) -> list[FuzzyGraph]:
     """Returns the graphs of slices after this process's, from those who built them."""
-    fields = ("neighbors", "weights", "degrees")
-    leaves = [
-        arrays_ahead([getattr(graph, name) for graph in graphs], spread, ahead)
-        for name in fields
+    fields = zip(*map(_leaves, graphs), strict=True)
+    received = [arrays_ahead(field, spread, ahead) for field in fields]
+    return [
+        FuzzyGraph(*map(jnp.asarray, leaves[: 3 + np.isfinite(leaves[3]).all()]))
+        for leaves in zip(*received, strict=True)
     ]
-    return [FuzzyGraph(*map(jnp.asarray, graph)) for graph in zip(*leaves, strict=True)]
+
+
+def _leaves(graph: FuzzyGraph) -> tuple[Any, ...]:
+    """Returns a graph's arrays, radii last; these are NaN where unknown."""
+    unknown = np.full_like(np.asarray(graph.degrees), np.nan)
+    radii = unknown if graph.radii is None else graph.radii
+    return graph.neighbors, graph.weights, graph.degrees, radii
 
 
 def own_links(

@@ -30,10 +30,13 @@ from aljax.distributed.agreement import (
     summed,
 )
 from aljax.distributed.collectives import from_all
-from aljax.distributed.exchange import Spread
+from aljax.distributed.exchange import Spread, rows_of_all, spread_of
 from aljax.distributed.ties import graphs_ahead
 from aljax.errors import InputError
+from aljax.graph.slices import slices_of
 from aljax.layout.problem import layout_params
+from aljax.relations.read import is_ids, read_ids
+from aljax.scaling import Columns, Scaling
 from experiments.clocks import CompileClock, stage
 from experiments.composition import dotted
 from experiments.data import sources
@@ -256,7 +259,9 @@ def whole(
     local, room, _ = aljax.distributed.share(count)
     sizes = [*map(len, maps)]
     after = range(local.stop, count)
-    ahead = graphs_ahead(fitted.graphs, Spread(local, room, sizes), after)
+    spread = Spread(local, room, sizes)
+    ahead = graphs_ahead(fitted.graphs, spread, after)
+    ids = dataset.relations if is_ids(dataset.relations) else None
     embedding = dataclasses.replace(
         fitted,
         maps=maps,
@@ -267,12 +272,31 @@ def whole(
         history=history,
         pinned=[None] * count,
         point_weights=[None] * count,
+        ids=None if ids is None else read_ids(ids, slices_of(sizes)),
+        scaling=scaling_of_all(fitted.scaling, spread),
         slice_labels=dataset.slice_labels,
         columns=None,
         graph=settings.graph,
         layout=settings.layout,
     )
     return dataset.described(embedding)
+
+
+def scaling_of_all(scaling: Scaling | None, spread: Spread) -> Scaling | None:
+    """Returns the units of all slices, on every process."""
+    if scaling is None:
+        return None
+    tables = []
+    for units in scaling.columns:
+        fill = np.full_like(units.unit, np.nan) if units.fill is None else units.fill
+        tables.append(np.column_stack([units.center, units.unit, fill]))
+    # A row for each column of a slice, of which there may be others in each.
+    columns = spread_of([*map(len, tables)], spread.local, spread.room, spread.n_slices)
+    units_of_all = [
+        Columns(center, unit, None if np.isnan(fill).any() else fill)
+        for center, unit, fill in (table.T for table in rows_of_all(tables, columns))
+    ]
+    return dataclasses.replace(scaling, columns=tuple(units_of_all))
 
 
 def measure(
