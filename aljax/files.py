@@ -315,7 +315,11 @@ def _decode(tree: Any, arrays: dict[str, np.ndarray]) -> Any:
             kind, parts = content
             if kind not in ("Timestamp", "Timedelta", "Period", "Interval"):
                 raise KeyError(kind)
-            return getattr(optional("pandas", "frames"), kind)(**inner(parts))
+            pandas, parts = optional("pandas", "frames"), inner(parts)
+            for name, part in parts.items():
+                if isinstance(part, datetime.datetime):  # an interval's end
+                    parts[name] = pandas.Timestamp(part)
+            return getattr(pandas, kind)(**parts)
         case "date" | "datetime":
             return getattr(datetime, tag).fromisoformat(content)
         case "list":

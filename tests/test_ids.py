@@ -200,7 +200,10 @@ KINDS = {
     "decimal": [decimal.Decimal(i) / 3 for i in range(45)],
     "frozenset": [frozenset([i, "a"]) for i in range(45)],
     "period": [*pandas.period_range("2000", periods=45, freq="Y")],
-    "interval": [*pandas.interval_range(0, 45)],
+    "interval": [
+        *pandas.interval_range(0, 5),
+        *pandas.interval_range(pandas.Timestamp("2000"), periods=40),
+    ],
     "zone": [*pandas.date_range("2000", periods=45, tz="Europe/Berlin")],
     "nanoseconds": [*pandas.date_range("2000", periods=45, tz="UTC", freq="1ns")],
     "numpy's": np.datetime64("2000-01-01T00:00:00.000000999") + np.arange(45),
