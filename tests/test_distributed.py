@@ -24,10 +24,11 @@ from test_sharding import HERE
 import aljax.distributed
 from aljax import Coupling, load
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
-from aljax.distributed import ties
+from aljax.distributed import exchange, ties
 from aljax.distributed.agreement import Agreement
 from aljax.distributed.exchange import Spread
 from aljax.errors import InputError
+from aljax.graph.slices import Slice
 from aljax.layout.sharding import VIRTUAL
 from aljax.relations.anchors import nearer
 from aljax.relations.mates import Mates
@@ -477,6 +478,15 @@ def test_what_is_refused_in_one_process_is_told_to_all(
     with pytest.raises(InputError):
         aljax.distributed.fit([*data[:3], last], ids, n_slices=4, **options, **settings)
     assert told == [name]
+
+
+def test_columns_in_another_order_in_another_process_are_refused(monkeypatch):
+    theirs = json.dumps({3: "('a', 'b', 'c')", 2: "('b', 'a')"})
+    monkeypatch.setattr(Agreement, "answers", lambda _, __, text: [theirs, text])
+    local = [Slice(0, columns=(*"abc",)), Slice(0), Slice(0, columns=(*"abcd",))]
+    exchange.check_columns(local, Agreement("columns"))
+    with refused("slices", "process 1 have the columns ('a', 'b'), others ('b', 'a')"):
+        exchange.check_columns([Slice(0, columns=(*"ab",))], Agreement("columns"))
 
 
 def test_mates_in_the_next_process_are_compared_as_in_one(monkeypatch):

@@ -3,6 +3,7 @@
 Every process has to call these at the same places of its program.
 """
 
+import json
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ import jax
 import numpy as np
 import scipy.sparse
 
+from aljax.distributed.agreement import Agreement, stated
 from aljax.distributed.collectives import (
     from_ahead,
     from_all,
@@ -94,6 +96,23 @@ def names_of_all(local: Sequence[Slice], spread: Spread) -> list[Any] | None:
         wide[t, : len(ids)] = ids
     everyone = slices_of_all(wide, spread.room, spread.n_slices)
     return [x[:size].tolist() for x, size in zip(everyone, spread.sizes, strict=True)]
+
+
+def check_columns(local: Sequence[Slice], agreement: Agreement) -> None:
+    """Checks that named columns have the same order in all processes.
+
+    Raises:
+        InputError: As many columns have other names, or another order, in another one.
+    """
+    named = {len(x.columns): stated(x.columns) for x in local if x.columns}
+    known: dict[str, str] = {}
+    answers = agreement.answers("order of columns", json.dumps(named))
+    for process, text in enumerate(answers):
+        for width, names in json.loads(text).items():
+            if known.setdefault(width, names) != names:
+                got = f"of process {process} have the columns {names}, others "
+                expected = "the same columns in the same order in all processes"
+                raise InputError("slices", got + known[width], expected)
 
 
 def columns_of_all(local: Sequence[Slice], spread: Spread) -> Iterator[list[Slice]]:

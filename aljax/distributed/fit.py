@@ -32,6 +32,7 @@ from aljax.distributed.collectives import (
 )
 from aljax.distributed.exchange import (
     Spread,
+    check_columns,
     columns_of_all,
     one_frame,
     pairs_of_all,
@@ -148,8 +149,7 @@ def fit(
     slices_here = slice(here.start, here.stop)
     with agreement.together("slices"):
         reading: Any = {"metric": graph.metric, "missing": missing, "part": True}
-        read = read_slices(slices, slice_labels, first=here.start, **reading)
-        unscaled = read
+        unscaled = read = read_slices(slices, slice_labels, first=here.start, **reading)
         widths = check_scale(read, scale, scale_by, missing, precomputed_knn)
         graph = of_slices(graph, slices_here, n_slices)
         layout_of_all, start = read_start(start, layout)
@@ -163,6 +163,7 @@ def fit(
         fixed = start
         masks = of_rows("pinned", pinned, read, partial(read_mask, start=start))
         weights = of_rows("point_weights", point_weights, read, read_pull)
+    check_columns(read, agreement)
     spread = spread_of([slice_.rows for slice_ in read], here, room, n_slices)
     relations = all_relations(relations, read, spread)
     scaling = None
