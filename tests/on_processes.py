@@ -191,6 +191,7 @@ def main(port: str, processes: str, process_id: str, case: str) -> None:
         for scale, by, missing in UNITS:
             units = {"scale": scale, "scale_by": by, "missing": missing}
             found[f"{units}"] = fits(1, units=units)
+        units = {"scale": "standard", "scale_by": "slice", "missing": "median"}
         found["empty"] = fits(1, empty=True, units=units)
     found["unlike"] = fits(1, unlike=True)
     found["motion"] = fits(1, kappa=1)

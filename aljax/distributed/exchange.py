@@ -87,7 +87,7 @@ def names_of_all(local: Sequence[Slice], spread: Spread) -> list[Any] | None:
     if spread.n_slices == 1:
         return ids_of(local)
     named = [slice_.ids for slice_ in local if slice_.ids is not None]
-    longest = max((len(name) for ids in named for name in ids), default=0)
+    longest = max((len(str(name)) for ids in named for name in ids), default=0)
     widths = from_all(np.array([longest if len(named) == len(local) else -1]))
     if widths.min() < 0:
         return None
