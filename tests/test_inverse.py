@@ -542,6 +542,7 @@ BAD = [
     ({"data": np.full((POINTS, FEATURES), 1e300) * SIGNS}, "data", "too large"),
     ({"data": np.ones((POINTS, 2)) * 1j}, "data", "complex"),
     ({"bounds": (1, 0)}, "bounds", "lo is above its hi"),
+    ({"bounds": (0, None)}, "bounds", "an end that is no number"),
     ({"bounds": "dat"}, "bounds", "'dat'"),
     ({"bounds": ([0, 0], 1)}, "bounds", "end of shape (2,)"),
     ({"bounds": 3}, "bounds", "is 3"),

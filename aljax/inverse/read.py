@@ -229,7 +229,7 @@ def read_bounds(bounds: Any, data: Any) -> tuple[Any, Any] | None:
     """Returns the lowest and the highest value that each feature may have.
 
     Raises:
-        InputError: A lo is above its hi, or an end has a wrong shape.
+        InputError: A lo is above its hi, or an end has a wrong shape or is no number.
     """
     if bounds is None:
         return None
@@ -247,7 +247,11 @@ def read_bounds(bounds: Any, data: Any) -> tuple[Any, Any] | None:
     for end in (low, high):
         if end.shape not in ((), (features,)):
             raise InputError("bounds", f"has an end of shape {end.shape}", expected)
-    traced = isinstance(low, jax.core.Tracer) or isinstance(high, jax.core.Tracer)
-    if not traced and not (np.asarray(low) <= np.asarray(high)).all():
+    if isinstance(low, jax.core.Tracer) or isinstance(high, jax.core.Tracer):
+        return low, high
+    if np.isnan(low).any() or np.isnan(high).any():
+        got = f"is {bounds!r}, with an end that is no number"
+        raise InputError("bounds", got, expected, "An open end is -np.inf or np.inf.")
+    if not (np.asarray(low) <= np.asarray(high)).all():
         raise InputError("bounds", f"is {bounds!r}, whose lo is above its hi", expected)
     return low, high
