@@ -610,6 +610,9 @@ def test_columns_with_names_of_any_kind_are_matched_by_them(kind, tmp_path):
     maps = aljax.load(tmp_path / "maps")
     np.testing.assert_array_equal(maps.data[1], maps.data[0])
     np.testing.assert_array_equal(maps.transform(turned), maps.transform(frame))
+    with refused("new_rows", "`.to_frame().T` for one row"):
+        maps.transform(row := turned.iloc[3])
+    np.testing.assert_array_equal(maps.transform(row.to_frame().T)[0], maps.maps[1][3])
     longer = maps.update(turned, same, key=jax.random.key(1))
     np.testing.assert_array_equal(longer.data[2], maps.data[0])
     assert [*maps.inverse_transform(maps.maps[0][:1]).to_frame()] == [*frame]

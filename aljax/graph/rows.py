@@ -127,7 +127,8 @@ def read_rows(
         elif data.ndim == 1 and gaps == np.inf:
             remedy = "`scipy.spatial.distance.squareform(distances)` makes a square."
         elif data.ndim == 1 and hasattr(table, "to_frame"):
-            remedy = "Use `.to_frame()` for one feature."
+            one_row = ", `.to_frame().T` for one row" if hasattr(table, "T") else ""
+            remedy = f"Use `.to_frame()` for one feature{one_row}."
         elif data.ndim != 2:
             remedy = "Use `.reshape(-1, 1)` for one feature, `[row]` for one row."
         at_least = "at least one feature" if empty else "at least one of each"
