@@ -66,8 +66,8 @@ def warn_of_few(share: float, columns: int) -> None:
     """Warns where too small a share of the true neighbors is found."""
     if share < ENOUGH:
         warn(
-            f"The approximate search finds {share:.0%} of the neighbors of rows whose "
-            f"{columns} columns fill the space evenly. Use "
+            f"The approximate search finds {share:.0%} of the neighbors, as where "
+            f"{columns} columns fill the space evenly, or some rows lie far out. Use "
             '`knn_method="exact"`, or `knn_method="pynndescent"`.'
         )
 
