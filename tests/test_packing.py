@@ -13,7 +13,7 @@ from sklearn.datasets import load_digits
 
 import aljax
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
-from aljax.layout import packing
+from aljax.layout import objective, packing
 from aljax.layout.objective import aligned_loss
 from aljax.layout.shifts import draw_shifts
 from aljax.metrics import displacement, trustworthiness
@@ -86,6 +86,28 @@ def test_loss_and_gradient_are_those_of_the_whole_slices(motion_fidelity):
     state = packing.unpack(moved, begun.problem, rows)
     scale = float(np.abs(steep).max())
     np.testing.assert_allclose(state.maps, steep, atol=1e-5 * scale)
+
+
+@pytest.mark.slow
+def test_rows_a_few_at_a_time_give_the_same_in_less_memory(monkeypatch):
+    _, packed = packed_of(prepared(motion_fidelity=1.0))
+    arguments = packed.state.maps, packed.problem, packed.params
+    shifts = draw_shifts(jax.random.key(1), packed.problem.n_points, n_shifts=4)
+
+    def evaluated():
+        loss = lambda *those: packing.packed_loss(*those).total()  # noqa: E731
+        program = jax.jit(jax.value_and_grad(loss)).lower(*arguments, shifts).compile()
+        used = program.memory_analysis()
+        return program(*arguments, shifts), used.temp_size_in_bytes
+
+    (total, slope), size = evaluated()
+    monkeypatch.setattr(objective, "LARGE", 1)
+    monkeypatch.setattr(objective, "AT_ONCE", 2 * LENGTH)
+    (of_few, slope_of_few), size_of_few = evaluated()
+    assert size_of_few < 0.8 * size
+    assert float(of_few) == pytest.approx(float(total), rel=1e-6)
+    scale = float(np.abs(slope).max())
+    np.testing.assert_allclose(slope_of_few, slope, atol=1e-5 * scale)
 
 
 def test_a_state_comes_back_as_it_was():

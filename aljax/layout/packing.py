@@ -21,7 +21,7 @@ from jaxtyping import Array, Float, Int
 from aljax.graph.knn import on_device, round_up
 from aljax.layout import losses
 from aljax.layout.losses import LossTerms
-from aljax.layout.objective import weighed
+from aljax.layout.objective import over_slices, weighed
 from aljax.layout.optimize import LayoutState
 from aljax.layout.problem import AlignedProblem, LayoutParams, shared_width
 from aljax.layout.shifts import Block, Shifts, repulsion_of_block
@@ -255,38 +255,37 @@ def packed_loss(
     """Computes `aligned_loss` of a packed problem, as `loss` of `run`: terms by row."""
     space, maps = params.space, lifted(maps, params.space)
     everywhere = _joined(maps)
-    attraction = partial(losses.attraction, space=space)
-    attracted = jax.vmap(attraction, in_axes=(0, 0, 0, 0, 0, None))(
-        maps, problem.neighbors, problem.weights, params.a, params.b, everywhere
+    attraction = partial(losses.attraction, among=everywhere, space=space)
+    attracted = over_slices(attraction)(
+        maps, problem.neighbors, problem.weights, params.a, params.b
     )
     around = problem.ring, problem.copies
     ring = Block(
         _twice(everywhere, *around),
         _joined(problem.degrees[:, None])[0][problem.ring],
-        2 * problem.begin,
+        0,
     )
-    over_rows = (Block(0, 0, 0), Block(None, None, 0), 0, 0, 0, 0)  # pyright: ignore
-    repulsion = partial(repulsion_of_block, space=space)
-    repelled = jax.vmap(repulsion, in_axes=over_rows)(
-        Block(maps, problem.degrees, problem.first),
-        ring,
-        problem.n_points,
-        shifts,
-        params.a,
-        params.b,
-    )
+
+    def repulsion(
+        row: Array, degrees: Array, first: Array, begin: Array, *others: Any
+    ) -> Array:
+        block, whole = Block(row, degrees, first), ring._replace(first=2 * begin)
+        return repulsion_of_block(block, whole, *others, space=space)
+
+    own = problem.degrees, problem.first, problem.begin, problem.n_points
+    repelled = over_slices(repulsion)(maps, *own, shifts, params.a, params.b)
     pull = problem.pulls * (2 + params.negative_sample_rate)[:, None]
     reach = None if problem.moves is None else params.motion_fidelity * problem.moves
-    alignment = partial(losses.alignment, space=space)
-    aligned = jax.vmap(alignment, in_axes=(0, None, 0, 0, 0, None, 0))(
-        maps,
-        everywhere,
-        problem.mates,
-        problem.strengths,
-        pull,
-        _joined(pull[:, None])[0],
-        reach,
-    )
+    pulls = _joined(pull[:, None])[0]
+
+    def alignment(
+        row: Array, mates: Array, strengths: Array, pull: Array, reach: Array | None
+    ) -> Array:
+        of_row = row, everywhere, mates, strengths, pull, pulls, reach
+        return losses.alignment(*of_row, space=space)
+
+    mated = problem.mates, problem.strengths
+    aligned = over_slices(alignment)(maps, *mated, pull, reach)
     densities = partial(_densities, everywhere, problem, params)
     return weighed(LossTerms(attracted, repelled, aligned), params, densities)
 
