@@ -74,7 +74,9 @@ def same_bits(one, other) -> bool:
     return all(np.array_equal(a, b) for a, b in leaves)
 
 
-@pytest.mark.parametrize("stops", [(1, 2, EPOCHS), (7, 7, 20, EPOCHS), (29, EPOCHS)])
+@pytest.mark.parametrize(
+    "stops", [(1, 2, EPOCHS), (7, 7, 20, EPOCHS), (29, 2 * EPOCHS)]
+)
 def test_chunks_of_any_length_equal_a_straight_run_bit_for_bit(problem, key, stops):
     params = make_params()
     whole = layout(problem, params, key)
@@ -147,6 +149,13 @@ def test_a_step_takes_the_gradient_and_nothing_else(problem, key):
         np.testing.assert_allclose(kept[0], now, rtol=1e-5)
         assert (np.asarray(kept)[1:] == 0).all()
     assert int(after.epoch) == 1
+    for epoch, n_epochs in ((6, 4), (0, 0)):  # beyond the last epoch nothing moves
+        clock = {"epoch": jnp.int32(epoch), "n_epochs": jnp.int32(n_epochs)}
+        ended = dataclasses.replace(state, **clock)
+        kept = one_step(
+            problem, params, ended, key=key, n_shifts=EXACT, optimizer=PLAIN
+        )
+        np.testing.assert_array_equal(kept.maps, state.maps)
 
 
 def test_any_number_of_epochs_is_one_program_and_a_history_of_as_many_rows(

@@ -218,6 +218,8 @@ def step(
 ) -> LayoutState:
     """Runs one epoch: draws the pairs that repel, and follows the gradient.
 
+    From the epoch `n_epochs` on the rate is 0, and the maps stay.
+
     Args:
         problem: The graphs and mates.
         params: The settings that change no shape.
@@ -250,7 +252,10 @@ def step(
 
     gradient = jax.grad(lambda maps: terms(maps, *held).total())(state.maps)
     updates, moments = optimizer.update(gradient, state.moments, state.maps)
-    rate = params.learning_rate * (1 - state.epoch / state.n_epochs) ** 2
+    left = jnp.where(
+        state.epoch < state.n_epochs, 1 - state.epoch / state.n_epochs, 0.0
+    )
+    rate = params.learning_rate * left**2
     # Pinned points are held here: then any optimizer leaves them alone.
     lengths = rate[:, None, None] * problem.free[:, None, :]
     maps = state.maps - lengths * jnp.asarray(updates)
@@ -289,7 +294,7 @@ def run(
         problem: The graphs and mates.
         params: The settings that change no shape.
         state: The maps so far.
-        stop: The epoch to stop before (at most the state's `n_epochs`).
+        stop: The epoch to stop before; a layout ends at its `n_epochs` all the same.
         key: The run's key, the same for every chunk.
         n_shifts: Shifts that estimate the repulsion.
         optimizer: See `step`; a new object compiles anew.
@@ -297,6 +302,7 @@ def run(
     """
     options = {"n_shifts": n_shifts, "optimizer": optimizer, "loss": loss}
     advance = partial(step, problem, params, key=key, **options)
+    stop = jnp.minimum(stop, state.n_epochs)
     return jax.lax.fori_loop(state.epoch, stop, lambda _, now: advance(now), state)
 
 
