@@ -4,6 +4,7 @@ import threading
 
 import jax
 import numpy as np
+import optax
 import pytest
 from helpers import assert_same_maps, compiled
 
@@ -118,6 +119,20 @@ def test_nothing_is_compiled_whose_shapes_are_unknown(settings):
     prepare(slices(2), same(2), key=KEY, graph=FEW, ahead=ahead, **settings)
     assert not program.arguments
     ahead.wait()
+
+
+def test_an_optimizer_whose_start_cannot_be_traced_is_left_to_the_call():
+    def zeros(maps):
+        return np.zeros_like(np.asarray(maps))
+
+    def update(gradient, kept, _=None):
+        return gradient, kept
+
+    program, optimizer = Recorder(), optax.GradientTransformation(zeros, update)
+    ahead = Ahead(program, optimizer)
+    options = {"graph": FEW, "ahead": ahead, "optimizer": optimizer}
+    prepare(slices(2), same(2), key=KEY, **options)
+    assert not program.arguments
 
 
 def test_rows_of_many_mates_are_left_to_the_call(monkeypatch):

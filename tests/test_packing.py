@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import optax
 import pytest
-from helpers import NEIGHBORS
+from helpers import NEIGHBORS, compiled
 from sklearn.datasets import load_digits
 
 import aljax
@@ -150,7 +150,9 @@ def test_slices_stay_whole_for_moments_of_another_shape():
     factored = optax.scale_by_sm3()  # keeps a number for each slice, and more
     layout = LayoutConfig(n_epochs=3)
     key = jax.random.key(0)
-    fitted = aljax.fit(**given(), key=key, layout=layout, optimizer=factored)
+    with compiled() as programs:
+        fitted = aljax.fit(**given(), key=key, layout=layout, optimizer=factored)
+    assert [name for name, _ in programs if "run" in name] == ["jit(run)"]
     assert all(np.isfinite(y).all() for y in fitted.maps)
 
 

@@ -24,8 +24,15 @@ from aljax.graph.knn import KNN, round_up
 from aljax.graph.slices import Slice
 from aljax.layout.frame import frame_of
 from aljax.layout.losses import terms_in
-from aljax.layout.optimize import default_shifts, epochs, init, run, run_in_place
-from aljax.layout.packing import FEW, PackedProblem, Rows, packed_loss, plan
+from aljax.layout.optimize import (
+    LayoutState,
+    default_shifts,
+    epochs,
+    init,
+    run,
+    run_in_place,
+)
+from aljax.layout.packing import FEW, PackedProblem, Rows, can_be_cut, packed_loss, plan
 from aljax.layout.problem import AlignedProblem, LayoutParams, shared_width
 from aljax.relations.anchors import foreseen
 from aljax.relations.mates import Relations
@@ -67,7 +74,21 @@ class Ahead:
             return
         widths = per_slice("n_neighbors", graph.n_neighbors, len(sizes))
         data, frame = [slice_.dense for slice_ in slices], frame_of(layout, alignment)
-        rows = plan(sizes, round_up(max(sizes)))
+        n_epochs, dtype = epochs(layout, sizes), jax.dtypes.canonicalize_dtype(float)
+        start = partial(
+            init, n_epochs=n_epochs, optimizer=self._optimizer, terms=terms_in(params)
+        )
+
+        def state_of(count: int, length: int) -> LayoutState:
+            shape = count, layout.n_components, length
+            return jax.eval_shape(start, jax.ShapeDtypeStruct(shape, dtype))
+
+        whole = len(sizes), round_up(max(sizes))
+        try:
+            state = state_of(*whole)
+        except jax.errors.JAXTypeError:  # an optimizer's start that cannot be traced
+            return
+        rows = plan(sizes, whole[1]) if can_be_cut(state) else None
         problem = outline(
             sizes,
             foreseen(relations, data, sizes, frame=frame),
@@ -78,24 +99,18 @@ class Ahead:
         )
         if rows and problem.mates.shape[1] > FEW:  # then strengths decide how many
             return
-        n_epochs = epochs(layout, sizes)
-        start = partial(
-            init, n_epochs=n_epochs, optimizer=self._optimizer, terms=terms_in(params)
-        )
-        count, length = problem.degrees.shape
-        maps = jax.ShapeDtypeStruct(
-            (count, layout.n_components, length), problem.degrees.dtype
-        )
         options: dict[str, Any] = {"key": key, "optimizer": self._optimizer}
         options["n_shifts"] = layout.n_shifts or default_shifts(max(sizes), sum(sizes))
         if rows:
+            state = state_of(rows.number, rows.length)
             params = jax.tree.map(
-                lambda x: jax.ShapeDtypeStruct((count,), x.dtype) if x.ndim else x,
+                lambda x: (
+                    jax.ShapeDtypeStruct((rows.number,), x.dtype) if x.ndim else x
+                ),
                 params,
             )
             options["loss"] = packed_loss
         # Traced here, where the caller's settings of JAX hold.
-        state = jax.eval_shape(start, maps)
         lowered = self._program.lower(problem, params, state, n_epochs, **options)
 
         def compiled() -> None:
