@@ -122,11 +122,12 @@ def test_nothing_is_compiled_whose_shapes_are_unknown(settings):
 
 
 def test_an_optimizer_whose_start_cannot_be_traced_is_left_to_the_call():
-    def zeros(maps):
-        return np.zeros_like(np.asarray(maps))
+    def zeros(params):
+        return np.zeros_like(np.asarray(params))
 
-    def update(gradient, kept, _=None):
-        return gradient, kept
+    def update(updates, state, params=None):
+        del params
+        return updates, state
 
     program, optimizer = Recorder(), optax.GradientTransformation(zeros, update)
     ahead = Ahead(program, optimizer)

@@ -97,7 +97,7 @@ def test_rows_a_few_at_a_time_give_the_same_in_less_memory(monkeypatch):
     def evaluated():
         loss = lambda *those: packing.packed_loss(*those).total()  # noqa: E731
         program = jax.jit(jax.value_and_grad(loss)).lower(*arguments, shifts).compile()
-        used = program.memory_analysis()
+        used: Any = program.memory_analysis()
         return program(*arguments, shifts), used.temp_size_in_bytes
 
     (total, slope), size = evaluated()
