@@ -218,12 +218,10 @@ def step(
 ) -> LayoutState:
     """Runs one epoch: draws the pairs that repel, and follows the gradient.
 
-    From the epoch `n_epochs` on the rate is 0, and the maps stay.
-
     Args:
         problem: The graphs and mates.
         params: The settings that change no shape.
-        state: The maps so far.
+        state: The maps so far; from the epoch `n_epochs` on they stay.
         key: The run's key; each epoch folds its number in.
         n_shifts: Shifts that estimate the repulsion.
         optimizer: An optax transformation without a learning rate, as `init` had it:
@@ -252,12 +250,9 @@ def step(
 
     gradient = jax.grad(lambda maps: terms(maps, *held).total())(state.maps)
     updates, moments = optimizer.update(gradient, state.moments, state.maps)
-    left = jnp.where(
-        state.epoch < state.n_epochs, 1 - state.epoch / state.n_epochs, 0.0
-    )
-    rate = params.learning_rate * left**2
+    left = jnp.where(state.epoch < state.n_epochs, 1 - state.epoch / state.n_epochs, 0)
     # Pinned points are held here: then any optimizer leaves them alone.
-    lengths = rate[:, None, None] * problem.free[:, None, :]
+    lengths = (params.learning_rate * left**2)[:, None, None] * problem.free[:, None]
     maps = state.maps - lengths * jnp.asarray(updates)
     due = jax.lax.rem(state.epoch, stride) == 0
     history = jax.lax.cond(due, record, lambda: state.history)
@@ -378,8 +373,7 @@ def run_rows(
     """
     axes = eqx.tree_at(_clock, jax.tree.map(lambda _: 0, states), (None, None))
     run_row = partial(run, stop=stop, n_shifts=n_shifts)
-    run_all = jax.vmap(run_row, in_axes=(0, 0, axes), out_axes=axes)
-    return run_all(problems, params, states, key=keys)
+    return jax.vmap(run_row, (0, 0, axes), axes)(problems, params, states, key=keys)
 
 
 def bytes_of_row(problem: AlignedProblem, *, components: int, n_shifts: int) -> int:
