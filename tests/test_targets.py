@@ -174,8 +174,11 @@ def test_ranks_counts_and_texts_weaken_edges_by_their_distance():
         ("count", RANKS, slow_counts(RANKS)),
         ("string", near, np.array(pairs)),
     ):
-        config = GraphConfig(n_neighbors=NEIGHBORS, target_metric=metric)
-        (found,) = build_graphs(read_slices([DATA]), config, y=[y.reshape(-1, 1)])
+        settings = {"n_neighbors": NEIGHBORS, "target_metric": metric}
+        config = GraphConfig(**settings, target_metric_kwds={"support_size": 3})
+        with pytest.warns(match=f"_kwds` does nothing here: .*'{metric}'. takes none"):
+            (found,) = build_graphs(read_slices([DATA]), config, y=[y.reshape(-1, 1)])
+        config = GraphConfig(**settings)
         expected = slow_weakened(dense(graph), distances)
         np.testing.assert_allclose(dense(found), expected, atol=1e-5)
         check_lists(found)

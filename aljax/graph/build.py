@@ -64,6 +64,8 @@ def build_graphs(
     names = ("n_neighbors", "local_connectivity", "set_op_mix_ratio")
     settings = [per_slice(name, getattr(graph, name), len(slices)) for name in names]
     targets = one_for_each("y", y, len(slices))
+    if graph.target_metric_kwds and any(target is not None for target in targets):
+        _warn_of_keywords(graph.target_metric)
     settings[0] = fitting_neighbors(settings[0], slices)
     tables = _tables(slices, precomputed_knn, settings[0])
     originals = _originals(slices, tables)
@@ -98,6 +100,13 @@ def build_graphs(
         except InputError as error:
             raise error.of(slices[t].name) from error.__cause__
     return graphs
+
+
+def _warn_of_keywords(target_metric: Any) -> None:
+    """Warns of keywords beside a target metric that takes none."""
+    if target_metric in (CLASSES, *DISCRETE):
+        why = f"`target_metric={target_metric!r}` takes none"
+        warn(f"`target_metric_kwds` does nothing here: {why}.")
 
 
 def _tables(
