@@ -336,6 +336,18 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
     ),
     ("knn_accuracy", {"embedding": SOME, "labels": WORSE}, "labels", "60 points"),
     (
+        "knn_accuracy",
+        {"embedding": SOME, "labels": ["a"] * 59 + [None]},
+        "labels",
+        "no label in row 59 ",
+    ),
+    (
+        "neighborhood_hit",
+        {"embedding": SOME, "labels": np.where(LABELS, np.nan, 1)},
+        "labels",
+        "no label in row 1 (40 rows have none)",
+    ),
+    (
         "reconstruction_error",
         {"data": SOME, "reconstructed": SOME[:, 1:]},
         "reconstructed",

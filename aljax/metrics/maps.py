@@ -12,6 +12,7 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Float
 
+from aljax.columns import as_plain, is_missing
 from aljax.config import number
 from aljax.errors import LARGEST, InputError
 from aljax.metrics.ranks import (
@@ -137,8 +138,8 @@ def neighborhood_hit(
 ) -> Measured:
     """Returns the share of a point's k neighbors in the map with its label (0 to 1).
 
-    There is one label for each position; other arguments and errors are those of
-    `trustworthiness`.
+    There is one label for each position, none missing; other arguments and errors
+    are those of `trustworthiness`.
 
     Source: Paulovich et al. (2008), "Least square projection", section 5.
     """
@@ -178,6 +179,13 @@ def _neighbor_codes(
     points = len(embedding := as_positions(embedding, "embedding"))
     k = count_neighbors(n_neighbors, points)
     expected = f"text or numbers, one for each of {points} points"
+    plain = as_plain(labels)
+    unknown = [*map(is_missing, plain)] if isinstance(plain, list | tuple) else []
+    if any(unknown):
+        first, count = unknown.index(True), sum(unknown)
+        got = f"has no label in row {first} ({count} rows have none)"
+        remedy = "Leave such rows out of both: they cannot vote."
+        raise InputError("labels", got, expected, remedy)
     try:
         codes = np.unique(np.asarray(labels), return_inverse=True)[1]
     except (TypeError, ValueError) as error:
