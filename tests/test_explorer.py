@@ -108,6 +108,14 @@ def test_slices_of_7000_stay_small(tmp_path, rng):
     assert page.stat().st_size < 3.6e6
 
 
+def test_slices_without_rows_are_not_as_before(tmp_path, rng):
+    sizes = (0, 0, 3, 0)
+    maps = [rng.normal(size=(size, 2)) for size in sizes]
+    path = explore(maps, tmp_path / "it.html", ids=[np.arange(size) for size in sizes])
+    rows = payload(path)["slices"]["members"]["rows"]
+    assert rows == [None, "", "AAEC", None]
+
+
 @pytest.mark.usefixtures("as_users_run_it")
 def test_bad_input_is_refused(tmp_path):
     with refused("ids", "is None"):
@@ -297,6 +305,18 @@ def test_a_long_sequence_has_short_trails_and_titles_that_stand_apart(page, tmp_
     wide = (drawn.max() - drawn.min()) / (x - reach(long, "a")[0])
     assert 23 < wide < 40  # twelve slices to each side, and a name
     assert not long.said
+
+
+@pytest.mark.slow
+def test_slices_without_rows_show_nobody(page, tmp_path):
+    maps = [np.zeros((0, 2)), np.eye(2), np.zeros((0, 2))]
+    ids = [[], ["a", "b"], []]
+    path = explore(maps, tmp_path / "gaps.html", [[], [0, 1], []], ids=ids)
+    shown = open_page(page.context.browser, path)
+    for time, members in ((0, 0), (1, 2), (2, 0)):
+        set_time(shown, time)
+        assert sum(reach(shown, name) is not None for name in "ab") == members
+    assert not shown.said
 
 
 @pytest.mark.slow

@@ -164,12 +164,15 @@ def _slices(maps: list[np.ndarray], codes: list[np.ndarray]) -> dict[str, Any]:
 def _encode(arrays: list[np.ndarray], dtype: str | None = None) -> dict[str, Any]:
     """Encodes arrays in base64, of whole numbers in as few bytes as hold them.
 
-    One that equals the one before is empty, such as the same members in every slice.
+    One that equals the one before is "", such as the same members in every slice; one
+    without entries is None.
     """
     if dtype is None:
         most = max(array.max(initial=-1) for array in arrays)
         dtype = next(d for d in ("<i1", "<i2", "<i4") if most <= np.iinfo(d).max)
-    texts = [base64.b64encode(x.astype(dtype).tobytes()).decode() for x in arrays]
+    texts = [
+        base64.b64encode(x.astype(dtype).tobytes()).decode() or None for x in arrays
+    ]
     repeated = [a == b for a, b in pairwise(["", *texts])]
     rows = ["" if same else text for same, text in zip(repeated, texts, strict=True)]
     return {"type": dtype[1:], "rows": rows}
