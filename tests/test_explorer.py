@@ -45,7 +45,11 @@ def write(folder: Path) -> Path:
         folder / "maps.html",
         [np.arange(size) % 4 for size in SIZES],
         ids=ids,
-        columns={"ink": [np.linspace(0, 1.5, size) for size in SIZES], "word": ids},
+        columns={
+            "ink": [np.linspace(0, 1.5, size) for size in SIZES],
+            "day": [20190101 + np.arange(size) for size in SIZES],
+            "word": ids,
+        },
         titles=["first", "second", "third"],
         heading="Maps <of> three slices",
     )
@@ -70,6 +74,7 @@ def test_the_page_holds_all_and_refers_to_nothing(tmp_path):
     assert kinds == {
         "label": "class",
         "ink": "value",
+        "day": "value",
         "word": "class",
         "neighbors changed": "value",
     }
@@ -227,7 +232,8 @@ def test_hover_names_the_point_with_its_columns(page):
     page.mouse.move(*reach(page, "p31"))
     page.wait_for_function("document.querySelector('#tip').style.display === 'block'")
     assert page.locator("#tip").inner_text().splitlines() == [
-        *("p31", "label: 3", "ink: 0.78814", "word: p31", "neighbors changed: 0"),
+        *("p31", "label: 3", "ink: 0.78814", "day: 20190132", "word: p31"),
+        "neighbors changed: 0",
     ]
     page.mouse.move(*reach(page, MARK))
     page.wait_for_function(

@@ -192,7 +192,9 @@ def _column(name: str, rows: list[np.ndarray]) -> dict[str, Any]:
 def _numbers(name: str, rows: list[np.ndarray]) -> dict[str, Any]:
     coloring = color_by(None, rows, [len(array) for array in rows])
     low, high = coloring.limits or (0.0, 1.0)
-    encoded = _encode(coloring.values or [], "<f4")
+    whole = all(array.dtype.kind in "iu" or not array.size for array in rows)
+    exact = whole and max(-low, high) < 2**31
+    encoded = _encode(coloring.values or [], "<i4" if exact else "<f4")
     return {"name": name, "kind": "value", "low": low, "high": high} | encoded
 
 
