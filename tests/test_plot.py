@@ -24,10 +24,11 @@ import aljax
 from aljax import plot
 from aljax.errors import InputError
 from aljax.layout.losses import DensityTerms, LossTerms
+from aljax.metrics import neighborhood_preservation
 from aljax.plot import film
 from aljax.plot.colors import PALETTE, UNKNOWN, color_by, palette
 from aljax.plot.maps import LARGE
-from aljax.plot.motion import Tracks
+from aljax.plot.motion import Tracks, neighbor_change
 from aljax.plot.read import read_maps, read_members
 from aljax.plot.style import NAME
 
@@ -739,6 +740,13 @@ def test_neighbors_are_those_in_the_whole_maps(rng, tmp_path, components):
         text = page.split('"neighbors changed",')[1].split('"rows":["')[1].split('"')[0]
         changed = np.frombuffer(base64.b64decode(text), np.uint8) / 254
         assert low <= changed.mean() <= high
+
+
+def test_neighbors_that_are_equally_far_are_those_of_the_measure(rng):
+    before = rng.permutation(np.indices((8, 5)).reshape(2, -1).T.astype(float))
+    after = np.vstack([before[:30], rng.permutation(before[30:])])
+    measured = neighborhood_preservation(before, after, n_neighbors=5, per_point=True)
+    np.testing.assert_allclose(neighbor_change(before, after, 5), 1 - measured)
 
 
 @pytest.mark.parametrize("components", [1, 2])

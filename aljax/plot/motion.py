@@ -1,6 +1,7 @@
 """Pictures of a layout's loss, and of how far members move."""
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -85,18 +86,22 @@ def neighbor_change(
 ) -> Float[np.ndarray, "rows"]:
     """Returns the share of each row's k nearest that are not among its k in `after`.
 
-    It is 1 - `metrics.neighborhood_preservation`; in few columns a tree finds them.
+    It is 1 - `metrics.neighborhood_preservation`; in few columns a tree finds them,
+    but for rows whose k-th nearest is as far as the next.
     """
+    measure = partial(neighborhood_preservation, before, after, n_neighbors=k)
     if max(before.shape[1], after.shape[1]) > FEW:
-        return 1 - neighborhood_preservation(
-            before, after, n_neighbors=k, per_point=True
-        )
-    near, later = (
-        np.asarray(KDTree(rows).query(rows, k + 1, workers=-1)[1])
-        for rows in (before, after)
+        return 1 - measure(per_point=True)
+    (far, near), (later_far, later) = (
+        KDTree(rows).query(rows, k + 2, workers=-1) for rows in (before, after)
     )
-    kept = (near[:, :, None] == later[:, None]).any(axis=2).sum(axis=1)
-    return np.clip(1 - (kept - 1) / k, 0, 1)  # the row itself is kept
+    near, later = near[:, :-1, None], later[:, None, :-1]
+    kept = (near == later).any(axis=2).sum(axis=1) - 1  # without the row itself
+    changed = 1 - kept / k
+    tied = (far[:, -1] == far[:, -2]) | (later_far[:, -1] == later_far[:, -2])
+    if tied.any():
+        changed[tied] = 1 - measure(rows=tied, per_point=True)
+    return changed
 
 
 def loss(
