@@ -368,6 +368,14 @@ def test_displacement_names_those_who_move_most():
     check_names(figure)
 
 
+def test_displacement_of_single_rows_and_of_nobody_who_moves_is_drawn():
+    for place in (1.0, 0.0):
+        maps = [np.zeros((1, 2)), np.full((1, 2), place)]
+        (axis,) = plot.displacement(maps, ids=[["a"], ["a"]]).axes
+        assert axis.get_ylabel() == "displacement, in units of the maps"
+        assert axis.get_ylim()[1] > place * 2**0.5
+
+
 def test_displacement_passes_over_slices_without_rows():
     data = make_data()
     data[1] = data[1][:0]

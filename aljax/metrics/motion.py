@@ -47,8 +47,8 @@ def displacement(
         per_point: Return one value for each pair of mates, whose mean is the measure.
 
     Returns:
-        At least 0, and 0 if no mate moves; NaN if there are no mates, or all points
-        of the maps coincide.
+        At least 0, and 0 if no mate moves; NaN if there are no mates, or the radius
+        is 0, as it is where most slices have a single row.
 
     Raises:
         InputError: Relations that are not a fit's, or not of these maps.

@@ -165,7 +165,7 @@ def displacement(
     A box holds the middle half of the members, its line the median, whiskers 90 %; of
     more than 60 steps these are bands.  The farthest three of each step are named, or
     of each twelfth of a longer sequence.  Distances are in radii: the median distance
-    of all points to the center of their slice.
+    of all points to the center of their slice, or units of the maps where that is 0.
 
     Arguments and errors are those of `trajectories`, with `ax` of `loss` and the
     `color` of the boxes or bands; slices that share no member are refused, too.
@@ -182,11 +182,13 @@ def displacement(
     if not any(lengths.size for lengths in moved):
         got = "has no member in two consecutive slices, so none moves"
         raise InputError("model", got, "several slices that share members")
-    cuts = np.cumsum([*map(len, moved)])[:-1]
-    moved = np.split(in_radii(np.concatenate(moved), maps), cuts)
+    cuts, lengths = np.cumsum([*map(len, moved)])[:-1], np.concatenate(moved)
+    relative = in_radii(lengths, maps)
+    radius_is_zero = np.isnan(relative).any()  # as of slices of single rows
+    moved = np.split(lengths if radius_is_zero else relative, cuts)
     axis = ax or style.new_axes(*FIGURE_SIZE)
     axis.spines[["top", "right"]].set_visible(False)
-    top = 1.12 * np.concatenate(moved).max()
+    top = 1.12 * np.concatenate(moved).max() or 1.0
     hue = read_color("color", color)
     _draw_distances(axis, moved, hue if moves is None else to_rgba(UNKNOWN))
     if moves is not None:
@@ -202,7 +204,8 @@ def displacement(
         axis.tick_params("x", rotation=30)
         for label in axis.get_xticklabels():
             label.set(ha="right", rotation_mode="anchor")
-    axis.set_ylabel("displacement, in radii of the maps")
+    unit = "units" if radius_is_zero else "radii"
+    axis.set_ylabel(f"displacement, in {unit} of the maps")
     axis.set_title(heading or "how far members move")
     steps, rows = _farthest(moved)
     names = [members.names[codes[t][i]] for t, i in zip(steps, rows, strict=True)]
