@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import matplotlib.image
+import matplotlib.style
 import numpy as np
 import pytest
 from helpers import SIZES, make_data, make_maps, make_relations, refused
@@ -283,6 +284,19 @@ def test_colors_are_asked_for_as_in_matplotlib():
     assert drawn(labels=classes, color=["r", "g"]) == rgba("r", "g", "g")
     ends = [matplotlib.colormaps["magma"](end) for end in (0.0, 0.5, 1.0)]
     assert drawn(values=[0, 1, 2], cmap="magma") == rgba(*ends)
+
+
+def test_names_rings_and_lines_are_seen_in_a_dark_style(rng):
+    maps = [rng.normal(size=(12, 2)) for _ in range(2)]
+    ids, classes = np.arange(12), np.arange(12) % 3
+    history = LossTerms(*jnp.ones((3, 2, 2)))
+    with matplotlib.style.context("dark_background"):
+        figure = plot.compare(maps, labels=[classes] * 2, ids=[ids] * 2, n_neighbors=3)
+        total = plot.loss(history).axes[0].lines[0]
+    (halo,) = texts(figure.axes[0])[0].get_path_effects()
+    rings = figure.axes[0].collections[1].get_edgecolor()
+    assert to_hex(halo._gc["foreground"]) == "#000000"
+    assert to_hex(rings[0]) == to_hex(total.get_color()) == "#ffffff"
 
 
 def test_pictures_of_several_maps_are_drawn_into_axes_of_the_user(fitted):

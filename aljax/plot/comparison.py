@@ -123,7 +123,9 @@ def _positions(maps: list[np.ndarray], data: Sequence[Any] | None) -> list[np.nd
 
 def _mark(panel: Axes, places: Float[np.ndarray, "marked 2"], names: list[str]) -> None:
     """Rings places in a map and names them; the names of classes stand in italics."""
-    panel.scatter(*places.T, s=40, c="none", edgecolors="black", linewidths=1, zorder=3)
+    panel.scatter(
+        *places.T, s=40, c="none", edgecolors=style.ink(), linewidths=1, zorder=3
+    )
     for text in [*panel.texts]:
         text.set_fontstyle("italic")
     style.name_places(panel, names, places)

@@ -91,7 +91,7 @@ def _draw_bars(
     places = np.arange(len(names))
     hue_of_bar = np.where(places < named, bars < 0, 2)
     ax.barh(places, bars, color=hues[hue_of_bar], height=0.7)
-    ax.axvline(0, color="black", linewidth=0.8)
+    ax.axvline(0, color=style.ink(), linewidth=0.8)
     ax.set_yticks(places, [*map(style.plain, names)])
     ax.invert_yaxis()
     ax.spines[["top", "right", "left"]].set_visible(False)

@@ -76,7 +76,7 @@ def inverse_grid(
     panel.set_title(read_title(None, model, slice))
     bounds = style.bounds(np.concatenate([plane, queries]))
     draw_map(panel, plane, coloring, bounds=bounds)
-    ink = np.where(inside, "black", OUTSIDE)
+    ink = np.where(inside, style.ink(), OUTSIDE)
     panel.scatter(*queries.T, marker="x", c=ink, s=18, linewidths=1, zorder=3)
     draw_images(frames, pictures, inside, cmap)
     style.settle(panel)
@@ -95,7 +95,7 @@ def draw_images(
     for frame, picture, is_inside in zip(frames, pictures, inside, strict=True):
         frame.set(xticks=[], yticks=[])
         frame.imshow(picture, cmap=cmap, vmin=low, vmax=high)
-        color, width = ("black", 0.5) if is_inside else (OUTSIDE, 2)
+        color, width = (style.ink(), 0.5) if is_inside else (OUTSIDE, 2)
         frame.spines[:].set(color=color, linewidth=width)
 
 

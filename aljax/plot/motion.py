@@ -136,7 +136,7 @@ def loss(
         name: np.asarray(values).sum(axis=1) for name, values in vars(history).items()
     }
     lines = {"total": total} | terms
-    shades = hues_of([*lines], color, ["black", *PALETTE[: len(terms)]])
+    shades = hues_of([*lines], color, [style.ink(), *PALETTE[: len(terms)]])
     dashes = ("-", "--", "-.", ":", (0, (5, 1)))
     for shade, dash, (name, values) in zip(shades, dashes, lines.items(), strict=False):
         look: dict[str, Any] = {"ls": dash, "color": shade, "label": name}
@@ -245,7 +245,7 @@ def _draw_called(
 def _draw_distances(axis: Axes, shared: list[np.ndarray], color: Any) -> None:
     """Draws the distribution of each step's distances: boxes, or bands of many."""
     if len(shared) <= BOXES:
-        line = {"color": "black"}
+        line = {"color": style.ink()}
         box = {"facecolor": (*color[:3], 0.4 * color[3])}
         whole = {"patch_artist": True, "boxprops": box, "medianprops": line}
         axis.boxplot(shared, whis=(5, 95), showfliers=False, **whole)
@@ -257,7 +257,7 @@ def _draw_distances(axis: Axes, shared: list[np.ndarray], color: Any) -> None:
     for low, high, shade in ((0, 4, 0.2), (1, 3, 0.4)):
         band = {"color": color, "alpha": shade, "linewidth": 0}
         axis.fill_between(steps, parts[low], parts[high], **band)
-    axis.plot(steps, parts[2], color="black", linewidth=1)
+    axis.plot(steps, parts[2], color=style.ink(), linewidth=1)
 
 
 def _farthest(moved: list[np.ndarray]) -> tuple[list[int], list[int]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import colors, patheffects
+from matplotlib import colors, patheffects, rcParams
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
@@ -41,6 +41,11 @@ class Picture(Figure):
         shown = io.BytesIO()
         self.savefig(shown, format="png")
         return shown.getvalue()
+
+
+def ink() -> str:
+    """Returns the color of text and lines in the style that matplotlib uses."""
+    return colors.to_hex(rcParams["text.color"])
 
 
 def plane(positions: np.ndarray) -> np.ndarray:
@@ -158,7 +163,8 @@ def name(
     style = {"ha": "center", "va": "center", "fontsize": "small", **style}
     places = {"xy": tuple(where), "xytext": tuple(beside), "textcoords": "data"}
     placed = panel.annotate(plain(text), **places, arrowprops=TIE, gid=NAME, **style)
-    placed.set_path_effects([patheffects.withStroke(linewidth=2, foreground="white")])
+    halo = "black" if sum(colors.to_rgb(placed.get_color())) > 1.5 else "white"
+    placed.set_path_effects([patheffects.withStroke(linewidth=2, foreground=halo)])
 
 
 def plain(text: str) -> str:
