@@ -575,6 +575,11 @@ def test_inverse_grid_frames_guesses_in_red():
     assert red == [*~inside]
     wide = plot.inverse_grid(maps, queries, found.points, shape=(4, 16), columns=2)
     assert len([axis for axis in wide.axes if axis.get_visible()]) == 1 + 9
+    colors = 1.1 * found.points[:2, :12]  # a bit above 1, as a reconstruction may be
+    for images in (colors, 255 * colors):
+        figure = plot.inverse_grid(maps, queries[:2], images, shape=(2, 2, 3))
+        shown = figure.axes[1].images[0].get_array().ravel()
+        np.testing.assert_allclose(shown, colors[0].clip(0, 1))
     mine = Figure()
     axes = mine.subplots(1, 2)
     drawn = plot.inverse_grid(maps, queries, found, cmap="magma", ax=axes)

@@ -41,7 +41,8 @@ def inverse_grid(
             or the result of `inverse_transform`, whose queries outside of the map are
             then framed in red.
         labels: Each row's class.
-        shape: (height, width) of an image, or (height, width, 3); None for square.
+        shape: (height, width) of an image, or (height, width, 3) of one whose colors
+            are 0 to 1 or 0 to 255; None for square.
         columns: Images in a row; None for the square root of their number.
         color: As in `points`.
         cmap: The color map of images that have no colors of their own.
@@ -92,6 +93,10 @@ def draw_images(
     """Draws pictures by one scale; those outside of the map are framed."""
     cmap = get_cmap(cmap)
     low, high = float(pictures.min()), float(pictures.max())
+    if pictures.ndim > 3 and pictures.shape[-1] > 2:  # colors
+        # Of 0 to 1, a reconstruction may lie somewhat beyond.
+        most = 255 if high > 2 or pictures.dtype.kind in "iu" else 1
+        pictures = np.clip(pictures / most, 0, 1)
     for frame, picture, is_inside in zip(frames, pictures, inside, strict=True):
         frame.set(xticks=[], yticks=[])
         frame.imshow(picture, cmap=cmap, vmin=low, vmax=high)
