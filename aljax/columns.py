@@ -21,12 +21,14 @@ class NamedRows(np.ndarray):
         return np.asarray(array)[()]
 
 
-def as_column(values: Any, name: str) -> np.ndarray:
+def as_column(values: Any, name: str, *, exact: bool = False) -> np.ndarray:
     """Returns one entry for each row, as an array: a list's are kept as they are.
 
     Args:
         values: A list, an array, or a column of a frame.
         name: The argument that it came by, for errors.
+        exact: True keeps whole numbers beside gaps, as of classes and ids; of a
+            frame's column NumPy makes floats.
 
     Raises:
         InputError: An entry cannot be hashed.
@@ -41,10 +43,21 @@ def as_column(values: Any, name: str) -> np.ndarray:
             pairs = zip(whole.tolist(), values, strict=True)
             column = whole if all(a == b or b != b for a, b in pairs) else column
     else:
-        column = np.asarray(values)
+        column = _as_array(values, exact)
     if column.dtype.kind == "O" and column.ndim == 1:
         check_hashable(column, name)
     return column
+
+
+def _as_array(values: Any, exact: bool) -> np.ndarray:
+    """Returns an array, which is of objects where `exact` keeps whole numbers."""
+    array = np.asarray(values)
+    if exact and array.dtype.kind == "f" and not isinstance(values, np.ndarray):
+        plain = as_plain(values)
+        if array.ndim == 1 and any(isinstance(value, int) for value in plain):
+            plain = [None if is_missing(value) else value for value in plain]
+            return as_column(plain, "")
+    return array
 
 
 def names_of(frame: Any) -> tuple[Hashable, ...] | None:
@@ -177,7 +190,9 @@ def is_missing(value: Hashable) -> bool:
     return isinstance(value, float) and value != value
 
 
-def per_row(name: str, values: Any, sizes: Sequence[int]) -> list[np.ndarray]:
+def per_row(
+    name: str, values: Any, sizes: Sequence[int], *, exact: bool = False
+) -> list[np.ndarray]:
     """Returns one array for each slice, with one value for each of its rows.
 
     Args:
@@ -185,13 +200,14 @@ def per_row(name: str, values: Any, sizes: Sequence[int]) -> list[np.ndarray]:
         values: A list with one array for each slice, or one array that every slice
             shares (which needs slices of that many rows).
         sizes: Rows of each slice.
+        exact: As in `as_column`.
 
     Raises:
         InputError: Another number of arrays, or of values in one, or a value that
             cannot be hashed.
     """
     if not isinstance(values, list | tuple):
-        values = np.asarray(values)  # a table's column counts by its own index
+        values = _as_array(values, exact)  # a table's column counts by its own index
         if values.ndim == 0:
             expected = "a list with one array for each slice"
             raise InputError(name, "has no value for each row", expected)
@@ -202,7 +218,10 @@ def per_row(name: str, values: Any, sizes: Sequence[int]) -> list[np.ndarray]:
     if len(listed) != len(sizes):
         got = f"has {len(listed)} arrays for {len(sizes)} slices"
         raise InputError(name, got, "a list with one for each")
-    arrays = [as_column(column, f"{name}[{t}]") for t, column in enumerate(listed)]
+    arrays = [
+        as_column(column, f"{name}[{t}]", exact=exact)
+        for t, column in enumerate(listed)
+    ]
     for t, (column, size) in enumerate(zip(arrays, sizes, strict=True)):
         if column.shape != (size,):
             got = f"has shape {column.shape} for slice {t}, which has {size} rows"

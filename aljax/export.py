@@ -55,9 +55,9 @@ def to_frame(
         table["slice_label"] = np.repeat(listed, sizes)
     table["row"] = np.concatenate([*map(np.arange, sizes)])
     if ids is not None:
-        table["id"] = _joined(per_row("ids", ids, sizes))
+        table["id"] = _joined(per_row("ids", ids, sizes, exact=True))
     if labels is not None:
-        table["label"] = _joined(per_row("labels", labels, sizes))
+        table["label"] = _joined(per_row("labels", labels, sizes, exact=True))
     table |= dict(zip(axes, np.concatenate(maps).T, strict=True))
     for name, values in columns.items():
         table[name] = _joined(per_row(name, values, sizes))

@@ -462,6 +462,10 @@ def test_what_is_missing_is_unknown_in_every_picture(tmp_path):
     colored = color_by([["a", np.nan, 1, "1"]], None, [4])
     assert colored.codes is not None
     assert colored.codes[0].tolist() == [2, -1, 0, 1]  # 1, '1', 'a'
+    whole = pd.Series([2**53 + 1, None, 2**53, 3], dtype="Int64")  # no floats hold them
+    assert color_by([whole], None, [4]).classes == ["3", *map(str, whole[[2, 0]])]
+    names = [str(2**53 + 1), "", str(2**53)]
+    assert read_members(maps, [whole, whole]).names[:3] == names
 
 
 def test_curves_meet_every_map_and_end_at_gaps(rng):

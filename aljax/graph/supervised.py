@@ -62,7 +62,7 @@ def read_column(
     """Reads one entry for each row, of any kind; takes a table of one column, too."""
     if isinstance(y, list) and all(isinstance(i, list) and len(i) == 1 for i in y):
         y = [label for (label,) in y]
-    column = as_column(y, name)
+    column = as_column(y, name, exact=True)
     if column.ndim == 2 and column.shape[1] == 1:
         column = column[:, 0]
     if column.shape != (rows,):

@@ -77,7 +77,7 @@ def color_by(
             "Pass classes as `labels` or quantities as `values`.",
         )
     if labels is not None:
-        return _by_label(per_row("labels", labels, sizes), color)
+        return _by_label(per_row("labels", labels, sizes, exact=True), color)
     if values is not None:
         return _by_value(per_row("values", values, sizes), get_cmap(cmap))
     plain = colors.to_hex(PLAIN if color is None else read_color("color", color))

@@ -91,7 +91,9 @@ def explore(
     sizes = [len(y) for y in maps]
     shown: list[dict[str, Any]] = []
     if labels is not None:
-        shown.append(_classes("label", per_row("labels", labels, sizes), color))
+        shown.append(
+            _classes("label", per_row("labels", labels, sizes, exact=True), color)
+        )
     if values is not None:
         shown.append(_numbers("value", per_row("values", values, sizes)))
     for name, column in (columns or {}).items():

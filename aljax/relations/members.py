@@ -23,7 +23,7 @@ def members_by_id(ids: RowValues, sizes: Sequence[int]) -> Members:
     places: dict[Any, int] = {}
     names: list[str] = []
     codes = []
-    for t, rows in enumerate(per_row("ids", ids, sizes)):
+    for t, rows in enumerate(per_row("ids", ids, sizes, exact=True)):
         code = np.empty(len(rows), dtype=int)
         for row, name in enumerate(as_plain(rows)):
             missing = is_missing(name)
