@@ -93,7 +93,8 @@ def neighbor_change(
     if max(before.shape[1], after.shape[1]) > FEW:
         return 1 - measure(per_point=True)
     (far, near), (later_far, later) = (
-        KDTree(rows).query(rows, k + 2, workers=-1) for rows in (before, after)
+        map(np.asarray, KDTree(rows).query(rows, k + 2, workers=-1))
+        for rows in (before, after)
     )
     near, later = near[:, :-1, None], later[:, None, :-1]
     kept = (near == later).any(axis=2).sum(axis=1) - 1  # without the row itself
