@@ -153,7 +153,9 @@ class Anchored(Search):
     which there are about 500 for each of 35,000 points.
 
     Attributes:
-        ridge: Stiffness of the springs (loss per square map unit, at least 0).
+        ridge: Stiffness of the springs (loss per square map unit, at least 0).  At 0
+            nothing holds the maps as a whole: their curvature is 0 but for rounding,
+            which may be below 0 and then passes for a saddle.
         near: Distance up to which leaves are near, by the root of the sum of their
             variances (at least 0).
         anchor: Yc and its leaves, as `at` makes them; None to make them on the host,
