@@ -48,7 +48,7 @@ def case():
         data = make_data()
         moving = measure_moves(relations, data, scales_of(data, graphs))
         aware = stack(graphs, moving, key=jax.random.key(0), capacity=CAPACITY)
-        yield moving, classical, aware
+    return moving, classical, aware
 
 
 def test_moves_equal_the_slow_loop(case):
@@ -72,8 +72,9 @@ def test_rows_that_are_all_alike_move_by_the_unit_of_the_data():
 @pytest.mark.slow
 def test_the_pull_equals_the_slow_sum(case):
     relations, _, aware = case
-    maps, params = make_maps(), make_params()
+    maps = make_maps()
     with jax.enable_x64(True):
+        params = make_params()
         terms = aligned_loss(
             stack_maps(maps, aware), aware, params, exact_shifts(aware)
         )
