@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 
 import aljax
+from aljax import metrics
+from aljax.metrics import motion
+from aljax.relations.mates import Mates
 from aljax.sweep import measure_row
 from experiments.data.dataset import Dataset
 from experiments.results import contents, report
@@ -46,6 +49,22 @@ def test_rows_without_a_label_neither_vote_nor_count(fitted):
     assert report.measure(named, embedding).accuracy == [alone]
     nobody = replace(data, labels=[np.full(200, np.nan)])
     assert np.isnan(report.measure(nobody, embedding).accuracy).all()
+
+
+def test_all_steps_are_measured_on_maps_that_are_read_once(rng, monkeypatch):
+    maps = [rng.normal(size=(size, 2)) for size in (4, 6, 5, 3)]
+    mates = {
+        (t, 1): Mates(*[rng.permutation(3)[:n]] * 2) for t, n in enumerate((3, 0, 2))
+    }
+    steps = [metrics.displacement(maps, {pair: some}) for pair, some in mates.items()]
+    readings = []
+    read = motion.read_sequence
+    monkeypatch.setattr(
+        motion, "read_sequence", lambda *x, **y: readings.append(0) or read(*x, **y)
+    )
+    np.testing.assert_array_equal(report.displacement(maps, mates), steps)
+    assert len(readings) == 2
+    assert report.displacement(maps[:1], {}) == []
 
 
 def test_maps_by_angle_are_measured_by_angle(fitted):

@@ -14,6 +14,7 @@ lengths l are to stay, too: g minimizes that sum and, over mates in maps before,
 by majorization as in SMACOF (de Leeuw 1977), a Procrustes problem at each step.
 """
 
+from collections import defaultdict
 from collections.abc import Container, Sequence
 from typing import NamedTuple
 
@@ -114,12 +115,13 @@ def settle(
     components = settled[0].shape[1]
     corners = np.eye(components + 1, components, -1)[: (components + 1) * bool(firm)]
     place = corners
+    held_of, firm_of = _by_later(held), _by_later(firm)
     for t, y in enumerate(maps):
         if t in fixed:
             place = corners
         elif len(y):
-            near = _pulls(t, held, settled, weights)
-            kept = _pulls(t, firm, settled, weights, maps)
+            near = _pulls(t, held_of[t], settled, weights)
+            kept = _pulls(t, firm_of[t], settled, weights, maps)
             moved = np.concatenate([np.asarray(y, float), corners])
             if len(kept.rows):  # along with the map before
                 moved = turn_onto(moved, corners, place)
@@ -138,6 +140,14 @@ class Pulls(NamedTuple):
     strengths: Float[np.ndarray, "_"]
 
 
+def _by_later(relations: Relations) -> dict[int, Relations]:
+    """Returns the pairs of each slice with earlier ones."""
+    of_slice: dict[int, Relations] = defaultdict(dict)
+    for (s, lag), pairs in relations.items():
+        of_slice[s + lag][s, lag] = pairs
+    return of_slice
+
+
 def _pulls(
     t: int,
     relations: Relations,
@@ -145,17 +155,19 @@ def _pulls(
     weights: Sequence[np.ndarray | None] | None,
     maps: Sequence[np.ndarray] | None = None,
 ) -> Pulls:
-    """Returns what pulls at slice t: to places, or to its distances in `maps`."""
+    """Returns what pulls at slice t: to places, or to its distances in `maps`.
+
+    `relations` are those of the slice with earlier ones.
+    """
     pulls = [
         Pulls(np.zeros(0, int), np.zeros((0, settled[t].shape[1])), *np.zeros((2, 0)))
     ]
-    for (s, lag), pairs in relations.items():
-        if s + lag == t:
-            rows, others = pairs.others, pairs.rows
-            apart, strengths = np.zeros(len(rows)), _weighted(pairs, t, s, weights)
-            if maps is not None:
-                apart = np.linalg.norm(maps[t][rows] - maps[s][others], axis=1)
-            pulls.append(Pulls(rows, settled[s][others], apart, strengths))
+    for (s, _), pairs in relations.items():
+        rows, others = pairs.others, pairs.rows
+        apart, strengths = np.zeros(len(rows)), _weighted(pairs, t, s, weights)
+        if maps is not None:
+            apart = np.linalg.norm(maps[t][rows] - maps[s][others], axis=1)
+        pulls.append(Pulls(rows, settled[s][others], apart, strengths))
     return _joined(*pulls)
 
 

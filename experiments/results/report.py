@@ -17,6 +17,7 @@ from aljax.graph.conditioning import DEVICE_METRICS, by_distance
 from aljax.graph.exact import nearest
 from aljax.plot.colors import CLASSES
 from aljax.plot.style import LEGEND_LIMIT
+from aljax.relations.mates import Relations
 from experiments.clocks import peak_memory
 from experiments.data.dataset import Dataset, digest, digests
 from experiments.results import records
@@ -93,10 +94,7 @@ def measure(dataset: Dataset, embedding: AlignedEmbedding) -> Measures:
             else accuracy(y, classes, LABEL_NEIGHBORS, MEASURED)
             for y, classes in zip(maps, labels, strict=True)
         ],
-        displacement=[
-            metrics.displacement(maps, {pair: embedding.relations[pair]})
-            for pair in ((t, 1) for t in range(len(maps) - 1))
-        ],
+        displacement=displacement(maps, embedding.relations),
         frame=frame_of(data, maps),
     )
 
@@ -135,6 +133,17 @@ def trustworthiness(data: Sequence[Any], maps: Sequence[np.ndarray]) -> Numbers:
         if x is not None and len(y) / 2 > TRUST_NEIGHBORS
         else math.nan
         for x, y, chosen in zip(data, maps, rows, strict=True)
+    ]
+
+
+def displacement(maps: Sequence[np.ndarray], relations: Relations) -> Numbers:
+    """Returns the mean displacement of each step, NaN of steps without mates."""
+    steps = {(t, 1): relations[t, 1] for t in range(len(maps) - 1)}
+    lengths = metrics.displacement(maps, steps, per_point=True)
+    stops = np.cumsum([mates.rows.size for mates in steps.values()])
+    return [
+        float(moved.mean()) if moved.size else math.nan
+        for moved in np.split(np.asarray(lengths), stops)[:-1]
     ]
 
 

@@ -312,9 +312,6 @@ def measure(
     return report.Measures(
         trustworthiness=trust.tolist(),
         accuracy=accuracy.tolist(),
-        displacement=[
-            metrics.displacement(embedding.maps, {pair: mates})
-            for pair, mates in embedding.relations.items()
-        ],
+        displacement=report.displacement(embedding.maps, embedding.relations),
         frame={"center_drift": metrics.center_drift(embedding.maps)},
     )
