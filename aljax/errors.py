@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 WRAPPERS = ("aljax.", "sklearn.", "jaxtyping.", "beartype.")
+SHOWN = 8  # words of a list in a message
 LARGEST = 1e36  # of data, so that sums of them can be told in single precision, too
 
 
@@ -66,6 +67,12 @@ class InputError(ValueError):
         """Returns the same error, with the name of the argument's slice."""
         got = f"of {owner} {self.got}"
         return type(self)(self.name, got, self.expected, self.remedy)
+
+
+def few_of(words: Sequence[str], most: int = SHOWN) -> str:
+    """Returns words as a line that is not too long."""
+    more = f" and {len(words) - most} more" if len(words) > most else ""
+    return ", ".join(words[:most]) + more
 
 
 def kind_of(value: Any) -> str:

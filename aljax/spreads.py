@@ -11,7 +11,7 @@ import numpy as np
 
 from aljax.columns import as_plain
 from aljax.config import SYNONYMS
-from aljax.errors import warn
+from aljax.errors import few_of, warn
 from aljax.graph.slices import Slice
 
 # Parts of the squared distances that a quarter of the columns (or one), or a twentieth,
@@ -22,7 +22,6 @@ CODES = 10  # ids or rows, from which on a column may be a code of them
 FAR, RARE = 50, 0.01  # quartile ranges from the median, of all cells of a column
 SCREEN = 10  # deviations, within which no cell is sought that is far
 SAMPLE = 1000  # rows of a slice whose variance stands for all
-SHOWN = 8  # columns in a line
 UNITS = ("euclidean", "manhattan", "chebyshev", "minkowski")  # metrics that have them
 
 NUMBER = "numbers the rows: each has a whole number of its own"
@@ -196,9 +195,3 @@ def _is_code(values: np.ndarray, ids: Sequence[Any]) -> bool:
     pairs = {*zip(ids, values.tolist(), strict=True)}
     repeat = members < len(values)
     return repeat and len(pairs) == members and len(np.unique(values)) >= 0.9 * members
-
-
-def few_of(words: Sequence[str], most: int = SHOWN) -> str:
-    """Returns words as a line that is not too long."""
-    more = f" and {len(words) - most} more" if len(words) > most else ""
-    return ", ".join(words[:most]) + more

@@ -8,6 +8,8 @@ import scipy.sparse
 from helpers import NEIGHBORS, make_data, refused
 
 import aljax
+from aljax.graph.build import fitting_neighbors
+from aljax.graph.slices import read_slices
 from aljax.sweep import SweepProblem, sweep
 
 pytestmark = pytest.mark.usefixtures("as_users_run_it")
@@ -152,3 +154,9 @@ def test_a_sequence_with_a_slice_without_rows_is_swept():
 def test_a_slice_of_two_rows_is_refused_by_name_where_positions_lie_between():
     with refused("slice", "2 rows", "at least 3"):
         lay_out((45, 2, 45)).inverse_transform([[0.0, 0.0]], slice=1)
+
+
+def test_of_many_short_slices_some_are_named():
+    short = read_slices([np.ones((3, 2))] * 20)
+    with pytest.warns(match=r"of slice 0 \(3 .*, slice 7 \(3 rows\) and 12 more: "):
+        assert fitting_neighbors([15] * 20, short) == [2] * 20

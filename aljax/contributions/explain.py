@@ -12,7 +12,7 @@ from aljax.contributions.paths import Paths, follow_paths
 from aljax.contributions.pulls import dense
 from aljax.contributions.result import Contributions
 from aljax.embedding import AlignedEmbedding
-from aljax.errors import InputError, in_words
+from aljax.errors import InputError, few_of, in_words
 from aljax.graph.conditioning import ANGLES, DEVICE_METRICS
 from aljax.relations.mates import Mates, chain
 from aljax.transform import check_fitted
@@ -200,8 +200,7 @@ def _present(
     """Returns the members' rows of slice t; every member must have one."""
     lacking = [member for member, row in zip(named, rows, strict=True) if row is None]
     if lacking:
-        got = f"names {', '.join(map(repr, lacking[:TOLD]))}"
-        got += f" and {len(lacking) - TOLD} more" if len(lacking) > TOLD else ""
+        got = f"names {few_of([*map(repr, lacking)], TOLD)}"
         got += f", absent from {maps.slice_name(t)}"
         kind = "rows" if maps.ids is None else "ids"
         raise InputError("members", got, f"{kind} of {maps.slice_name(t)}")

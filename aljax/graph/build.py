@@ -8,7 +8,7 @@ import scipy.sparse
 from jaxtyping import Array, Float
 
 from aljax.config import GraphConfig, per_slice
-from aljax.errors import InputError, warn
+from aljax.errors import InputError, few_of, warn
 from aljax.graph.discrete import DISCRETE, string
 from aljax.graph.fuzzy import FuzzyGraph, fuzzy_simplicial_set, memberships
 from aljax.graph.knn import (
@@ -300,9 +300,8 @@ def fitting_neighbors(n_neighbors: Sequence[int], slices: Sequence[Slice]) -> li
         and not isinstance(slice_.content, KNN | FuzzyGraph)
     ]
     if reduced:
-        reached = ", ".join(reduced)
         less = "there it is reduced to the rows less 1"
-        warn(f"`n_neighbors` reaches the rows of {reached}: {less}.")
+        warn(f"`n_neighbors` reaches the rows of {few_of(reduced)}: {less}.")
     return fewer_than_rows(n_neighbors, [slice_.rows for slice_ in slices])
 
 

@@ -24,7 +24,7 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Float, Int
 
-from aljax.errors import warn
+from aljax.errors import few_of, warn
 from aljax.relations.mates import Mates, Relations
 from aljax.relations.read import TURN, ReversedError
 
@@ -191,7 +191,7 @@ def check_evidence(
         raise ReversedError.about({t: dicts[t] for t in turned}, got, expected, TURN)
     if cases:
         remedy = "Check the order of rows and slices"
-        warn(f"The data contradict `relations`: {lead} {', '.join(cases)}. {remedy}.")
+        warn(f"The data contradict `relations`: {lead} {few_of(cases)}. {remedy}.")
     return looked_at
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Int
 
 from aljax.columns import as_plain, check_hashable, is_missing
-from aljax.errors import InputError, kind_of, warn
+from aljax.errors import InputError, few_of, kind_of, warn
 from aljax.graph.slices import Slice
 from aljax.relations.mates import Mates, Relations, by_row, chain, read_weights
 
@@ -44,9 +44,7 @@ class ReversedError(InputError):
         """Returns the error of some dicts; `got` and `expected` are of the first."""
         name, *others = dicts.values()
         if others:
-            remedy += (
-                f" The same holds for {', '.join(f'`{name}`' for name in others)}."
-            )
+            remedy += f" The same holds for {few_of([f'`{x}`' for x in others])}."
         error = cls(name, got, expected, remedy)
         error.dicts = dicts
         return error
@@ -187,7 +185,7 @@ def turning(call: Callable[[Any], Made], relations: Any) -> Made:
         return call(relations)
     except ReversedError as error:
         (t, name), *others = error.dicts.items()
-        also = f" (so were {', '.join(name for _, name in others)})" * bool(others)
+        also = f" (so were {few_of([x for _, x in others])})" * bool(others)
         warn(
             f"`{name}` is reversed and was read from slice {t + 1} to slice {t}{also}. "
             + DIRECTION

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 import aljax
-from aljax.errors import LARGEST, InputError, warn
-from aljax.spreads import few_of, warn_of_cells, warn_of_codes, warn_of_units
+from aljax.errors import LARGEST, InputError, few_of, warn
+from aljax.spreads import warn_of_cells, warn_of_codes, warn_of_units
 from experiments.data.dataset import Dataset
 from experiments.data.dates import are_dates
 

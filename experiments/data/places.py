@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from aljax.errors import InputError
-from aljax.spreads import few_of
+from aljax.errors import InputError, few_of
 from experiments.data.archives import short
 from experiments.data.packages import shipped
 

@@ -15,9 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from aljax.errors import InputError, nearest_name, warn
+from aljax.errors import InputError, few_of, nearest_name, warn
 from aljax.graph.rows import float_of, read_rows
-from aljax.spreads import few_of
 from experiments.composition import check_known
 from experiments.data.dataset import Dataset
 from experiments.data.dates import natural_order
