@@ -104,6 +104,26 @@ def test_moves_of_angles_are_explained_by_the_columns_that_turned(maps, metric):
     assert np.median(share) < 0.05
 
 
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_columns_of_counts_move_members_within_the_map(maps, metric):
+    rng = np.random.default_rng(1)
+    before = rng.poisson(0.7, (60, 5)).astype(float)
+    changed = rng.choice([-1, 0, 1], (60, 5), p=[0.15, 0.7, 0.15])
+    after = np.maximum(0, before + changed)  # many rows equally far, some all zeros
+    graph = replace(maps.graph, metric=metric)
+    counts = aljax.fit(
+        [before, after],
+        [range(60)] * 2,
+        key=jax.random.key(0),
+        graph=graph,
+        scale="none",
+    )
+    told = aljax.explain(counts, [*range(8, 16)], between=(0, 1))
+    width = np.ptp(np.concatenate(counts.maps))
+    for part in (told.values.sum(axis=1), told.lists, told.leaps):
+        assert lengths(part).max() < 2 * width
+
+
 def test_changes_that_all_rows_share_move_nobody(maps, crossing):
     grown = [maps.data[0], maps.data[1] + np.array([0, 50, 0, 0, 0], np.float32)]
     told = aljax.explain(replace(maps, data=grown), CROSSING, between=(0, 1))
@@ -233,7 +253,7 @@ def test_forces_are_derivatives_of_the_loss_of_one_point():
 def test_soft_lists_become_those_of_the_graph():
     rows = pieces()[0]._replace(reach=jnp.full(20, -9.0))
     distances = np.sqrt(rows.first)
-    lists = Lists(*map(jnp.asarray, (8.0, 1.0, 1.0)))
+    lists = Lists(*map(jnp.asarray, (8.0, 1.0, 1.0, 0.0)))
 
     @jax.jit
     def edges(distances, width):

@@ -36,7 +36,6 @@ FARTHEST = 1.0  # that one of them goes (map units)
 BISECTIONS = 24
 WIDTH = 0.25  # of a list's end, in units of the range of its distances
 STIFFNESS = 0.2  # the least curvature, in units of the point's degree
-LOG_RANGE = 24.0  # of sigma, below 64 times the largest distance
 TINY = 1e-12
 
 
@@ -101,11 +100,15 @@ class Surroundings(NamedTuple):
 
 
 class Lists(NamedTuple):
-    """The settings of lists: k, local connectivity, and the mix of both directions."""
+    """The settings of lists: k, local connectivity, and the mix of both directions.
+
+    `grain` is the least sigma, and the least spread of a list that makes its width.
+    """
 
     k: Float[Array, ""]
     local_connectivity: Float[Array, ""]
     mix: Float[Array, ""]
+    grain: Float[Array, ""]
 
 
 class Way(NamedTuple):
@@ -133,7 +136,10 @@ def gate(depth: Array) -> Array:
 
 
 def root(missed: Callable[[Array], Array], low: Array, high: Array) -> Array:
-    """Returns the root of a growing function, with the derivatives of that root."""
+    """Returns the root of a growing function, with the derivatives of that root.
+
+    Without a root between the ends it is the end that is nearer to 0, and stands.
+    """
 
     def halve(_: Any, ends: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = ends
@@ -142,10 +148,11 @@ def root(missed: Callable[[Array], Array], low: Array, high: Array) -> Array:
         return jnp.where(above, low, middle), jnp.where(above, middle, high)
 
     ends = stop_gradient(low), stop_gradient(high)
+    crosses = (missed(ends[0]) <= 0) & (missed(ends[1]) >= 0)
     low, high = jax.lax.fori_loop(0, BISECTIONS, halve, ends)
     place = stop_gradient((low + high) / 2)
     slope = stop_gradient(jax.grad(missed)(place))
-    return place - missed(place) / jnp.where(slope > TINY, slope, jnp.inf)
+    return place - missed(place) / jnp.where(crosses & (slope > TINY), slope, jnp.inf)
 
 
 def nearest_first(distances: Array, rows: Rows) -> Array:
@@ -184,11 +191,9 @@ def weights(
     def members(log_sigma: Array) -> Array:
         return listed * jnp.exp(-excess * jnp.exp(-log_sigma))
 
-    highest = jnp.log(64 * highest + TINY)
+    lowest, highest = jnp.log(lists.grain + TINY), jnp.log(64 * highest + TINY)
     target = jnp.log2(lists.k)
-    forward = members(
-        root(lambda log: jnp.sum(members(log)) - target, highest - LOG_RANGE, highest)
-    )
+    forward = members(root(lambda log: jnp.sum(members(log)) - target, lowest, highest))
     backward = jnp.exp(-jnp.maximum(distances - rows.rho, 0.0) / rows.sigma)
     backward = backward * gate((rows.reach - listing) / rows.width) * rows.present
     mutual = forward * backward
@@ -200,18 +205,23 @@ def along(s: Array, first: Array, last: Array, path: Array) -> Array:
     return jnp.maximum((1 - s) * first + s * last - s * (1 - s) * path, TINY)
 
 
+def reciprocal(squared: Array) -> Array:
+    """Returns 1 / d of squared lengths d^2; 0 where d is 0 and has no derivative."""
+    return jnp.where(squared > TINY, 1 / jnp.sqrt(squared), 0.0)
+
+
 def distances_at(
     s: Array, rows: Rows, member: Member, angles: bool
 ) -> tuple[Array, Array, Array]:
     """Distances at s of the path, p and q; they grow by p x + q x_c with the row x."""
     begin, end, path = member.squares
     if not angles:
-        distances = jnp.sqrt(along(s, rows.first, rows.last, path))
-        return distances, 1 / distances, -1 / distances
-    length = jnp.sqrt(along(s, begin, end, path))
-    cosines = ((1 - s) * rows.first + s * rows.last) / length
-    ones = jnp.ones_like(cosines)
-    return 1 - cosines, cosines / length**2, -ones / length
+        squared = along(s, rows.first, rows.last, path)
+        return jnp.sqrt(squared), reciprocal(squared), -reciprocal(squared)
+    squared = along(s, begin, end, path)
+    by_length = reciprocal(squared)
+    cosines = ((1 - s) * rows.first + s * rows.last) * by_length
+    return 1 - cosines, cosines * by_length**2, jnp.full_like(cosines, -by_length)
 
 
 def summed(
@@ -310,7 +320,7 @@ def follow(around: Surroundings, lists: Lists, angles: bool) -> Way:
     def spread(s: Array) -> Array:
         ordered = nearest_first(distances(s)[0], rows)
         count = jnp.minimum(lists.k - 1, jnp.sum(rows.present))
-        return ordered[count.astype(int) - 1] - ordered[0]
+        return jnp.maximum(ordered[count.astype(int) - 1] - ordered[0], lists.grain)
 
     width = WIDTH * jnp.mean(jax.vmap(spread)(jnp.linspace(0.0, 1.0, 3))) + TINY
     edges = partial(weights, rows=rows, lists=lists, width=width)

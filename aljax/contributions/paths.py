@@ -10,7 +10,6 @@ from aljax.contributions.free_point import Mates, Member, Rows, Way, follow_all
 from aljax.contributions.pulls import Pulls, dense, inner, read_pulls
 from aljax.contributions.surroundings import (
     BLOCK,
-    lists_of,
     near_paths,
     own_lists,
     read_space,
@@ -49,7 +48,7 @@ def follow_paths(maps: AlignedEmbedding, t: int, paths: Paths) -> Followed:
         paths: Rows in the units of the data; the last are the slice's own.
     """
     space = read_space(maps.graph.metric, dense(maps.data[t]), paths.first, paths.last)
-    lists = own_lists(space, maps, t)
+    lists, settings = own_lists(space, maps, t)
     places, pulls = inner(maps, t), read_pulls(maps, t, paths.rows)
     count = 2 * len(maps.graphs[t].neighbors)
     near, rows = near_paths(space, lists, places, paths.rows, count)
@@ -61,8 +60,8 @@ def follow_paths(maps: AlignedEmbedding, t: int, paths: Paths) -> Followed:
         paths.rows.astype(np.int32),
         np.stack(squares, 1),
     )
-    settings = rivals_of(maps, t, places), lists_of(maps, t)
-    way = _follow((rows, Mates(*of_mates), Member(*of_members)), settings, space.angles)
+    around = rows, Mates(*of_mates), Member(*of_members)
+    way = _follow(around, (rivals_of(maps, t, places), settings), space.angles)
     moved = paths.last - paths.first
     columns = np.zeros((*moved.shape, places.shape[1]))
     leaps = np.zeros_like(way.start)

@@ -23,6 +23,7 @@ BLOCK = 64  # members whose paths are compared with all rows at once
 RIVALS = 512  # points that stand for all in the repulsion
 MOST = 512  # rows that may be a member's neighbors
 GRAIN = 64  # their capacities are multiples of it
+FINE = 0.02  # of the mean distance in lists: what a path's steps tell apart
 TINY = 1e-12
 bandwidths = jax.jit(smooth_knn_dist)
 
@@ -46,7 +47,11 @@ class Space(NamedTuple):
 
 
 class Own(NamedTuple):
-    """The lists of a slice's rows: what makes memberships, and where they end."""
+    """The lists of a slice's rows: what makes memberships, and where they end.
+
+    Where rows lie equally far, as counts do, lists have no width: both sigma and what
+    makes the width are at least the slice's grain.
+    """
 
     rho: Float[np.ndarray, "points"]
     sigma: Float[np.ndarray, "points"]
@@ -72,8 +77,12 @@ def read_space(
     return Space(points, first, last, unit, angles)
 
 
-def own_lists(space: Space, maps: AlignedEmbedding, t: int) -> Own:
-    """Returns the lists of a slice's rows: distances to the neighbors in its graph."""
+def own_lists(space: Space, maps: AlignedEmbedding, t: int) -> tuple[Own, Lists]:
+    """Returns the lists of a slice's rows, as far as the neighbors in its graph.
+
+    Beside them are the settings of lists.
+    """
+    config = maps.frame(t).graph
     near = np.asarray(maps.graphs[t].neighbors)
     k, count = near.shape
     itself = np.arange(count)
@@ -83,6 +92,7 @@ def own_lists(space: Space, maps: AlignedEmbedding, t: int) -> Own:
     absent = near == itself
     distances = np.sort(np.where(absent, 0.0, distances), axis=0)
     unit = float(distances.mean()) or 1.0
+    grain = FINE * unit
     room = ((0, 0), (0, capacity_for(count) - count))
     # Absent neighbors count as the row itself; they stand first, at distance 0.
     places = np.where(
@@ -91,14 +101,16 @@ def own_lists(space: Space, maps: AlignedEmbedding, t: int) -> Own:
     places += np.where(places == 0, np.arange(places.shape[1]), 0)
     sigma, rho = bandwidths(
         KNN(on_device(places.astype(np.int32)), as_floats(np.pad(distances, room))),
-        local_connectivity=as_floats(maps.frame(t).graph.local_connectivity),
+        local_connectivity=as_floats(config.local_connectivity),
         unit=as_floats(unit),
     )
     first = np.where(distances > 0, distances, np.inf).min(axis=0)
-    spread = np.maximum(distances[-1] - first, 1e-6 * unit)
+    spread = np.maximum(distances[-1] - first, grain)
     reach = distances[-1] + spread / (2 * max(k - 2, 1))
     rho, sigma = (np.asarray(leaf)[:count] for leaf in (rho, sigma))
-    return Own(rho, sigma, reach, WIDTH * spread)
+    settings: Any = k, config.local_connectivity, config.set_op_mix_ratio, grain
+    own = Own(rho, np.maximum(sigma, grain), reach, WIDTH * spread)
+    return own, Lists(*map(as_floats, settings))
 
 
 def near_paths(
@@ -183,10 +195,3 @@ def rivals_of(maps: AlignedEmbedding, t: int, places: np.ndarray) -> Rivals:
         params.a,
         params.b,
     )
-
-
-def lists_of(maps: AlignedEmbedding, t: int) -> Lists:
-    """Returns the settings of a slice's lists."""
-    config, k = maps.frame(t).graph, len(maps.graphs[t].neighbors)
-    settings: Any = k, config.local_connectivity, config.set_op_mix_ratio
-    return Lists(*map(as_floats, settings))
