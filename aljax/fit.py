@@ -376,8 +376,8 @@ def optimize(
     if checkpoints:
         state = checkpoints.begin(problem, params, state, collect=unpad, **options)
     if mesh:
-        placed = place(problem, params, state, key=key, mesh=mesh, widths=widths)
-        problem, params, state, key = placed
+        of_mesh: Any = {"mesh": mesh, "widths": widths, "optimizer": optimizer}
+        problem, params, state, key = place(problem, params, state, key=key, **of_mesh)
         options |= {"key": key, "loss": sharded_loss}
     elif rows:
         problem, params, state = pack(problem, params, state, rows)

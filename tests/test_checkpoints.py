@@ -11,16 +11,17 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import assert_same_maps, make_data, make_relations, refused
 
 from aljax import AlignmentConfig, Checkpoints, GraphConfig, LayoutConfig, fit
 from aljax import checkpoints as module
-from aljax.checkpoints import PATTERN, newest
+from aljax.checkpoints import PATTERN, newest, packed_of, unpacked
 from aljax.errors import InputError
 from aljax.layout import ahead
-from aljax.layout.optimize import run
+from aljax.layout.optimize import init, run
 from aljax.layout.sharding import VIRTUAL
 
 EPOCHS = 60
@@ -409,3 +410,15 @@ def test_a_folder_serves_one_layout_after_another(tmp_path, unbroken):
         again = lay_out(checkpoints)
     assert checkpoints.last is not None
     assert_same(again, unbroken)
+
+
+def test_the_key_of_a_rule_that_draws_noise_is_kept():
+    begun = init(jnp.zeros((2, 2, 4)), n_epochs=2)
+    state = replace(begun, moments=jax.random.key(3))  # as optax.add_noise has it
+    kept = unpacked(packed_of(state), state)
+    placed = state.relaid(
+        jnp.asarray, jnp.asarray, lambda x: jnp.asarray(np.asarray(x))
+    )
+    for again in (kept, placed):
+        np.testing.assert_array_equal(packed_of(again), packed_of(state))
+        assert again.moments.dtype == state.moments.dtype

@@ -2,16 +2,28 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import jax
 import numpy as np
+import optax
 import pytest
-from helpers import digit_windows, make_data, make_relations
+from helpers import (
+    digit_windows,
+    make_data,
+    make_maps,
+    make_problem,
+    make_relations,
+    refused,
+)
 from jax.sharding import Mesh
 
 import aljax
-from aljax.layout.sharding import VIRTUAL, mesh_of, read_devices
+from aljax.config import AlignmentConfig, LayoutConfig
+from aljax.layout.optimize import init
+from aljax.layout.problem import layout_params, stack_maps
+from aljax.layout.sharding import VIRTUAL, mesh_of, place, read_devices, widths_of
 from aljax.metrics import displacement, trustworthiness
 from experiments.benchmarks.collectives import collectives
 
@@ -160,6 +172,20 @@ def test_devices_that_cannot_be_used_are_refused(devices, named):
         )
     for part in named:
         assert part in str(refused.value)
+
+
+def test_a_rule_whose_arrays_cannot_be_padded_is_refused():
+    problem = make_problem()[2]
+    rule = optax.GradientTransformation(lambda maps: maps[:, :1, :1], optax.identity)
+    params = layout_params(LayoutConfig(), AlignmentConfig(), slices=len(problem.order))
+    state = init(stack_maps(make_maps(), problem), n_epochs=2)
+    state = replace(state, moments=state.maps[:, :1, :1])
+    options = {"key": jax.random.key(0), "mesh": mesh_of(jax.devices()[:1], 1)}
+    options |= {"optimizer": rule}
+    place(problem, params, state, **options)  # arrays that stay as they are
+    widths = widths_of(problem) | {"slices": len(problem.order) + 1}
+    with refused("optimizer", "other shapes than the maps'", "devices=None"):
+        place(problem, params, state, widths=widths, **options)
 
 
 def test_random_numbers_that_depend_on_the_devices_are_refused():

@@ -25,6 +25,7 @@ from aljax.compilation import check_fork
 from aljax.config import LayoutConfig
 from aljax.errors import LARGEST, InputError
 from aljax.graph.knn import on_device, zeros_of
+from aljax.keys import bare, dressed
 from aljax.layout.losses import LossTerms
 from aljax.layout.objective import aligned_loss, check_terms
 from aljax.layout.problem import AlignedProblem, LayoutParams
@@ -70,11 +71,10 @@ class LayoutState(eqx.Module):
         `of_maps` changes all that end in the maps' shape, `of_terms` those of the
         history, `of_others` the rest.
         """
-        shape = self.maps.shape
 
         def changed(array: Array) -> Array:
-            alike = array.shape[-len(shape) :] == shape
-            return of_maps(array) if alike else of_others(array)
+            change = of_maps if array.shape[-3:] == self.maps.shape else of_others
+            return dressed(change(bare(array)), array)
 
         return LayoutState(
             maps=changed(self.maps),

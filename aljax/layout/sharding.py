@@ -9,6 +9,7 @@ slices and points divisible.
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from numbers import Integral
 from typing import Any, NamedTuple
@@ -16,11 +17,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from aljax.errors import InputError
 from aljax.graph.knn import on_device
+from aljax.keys import bare, dressed
 from aljax.layout.losses import LossTerms
 from aljax.layout.objective import ahead, terms_of
 from aljax.layout.optimize import LayoutState
@@ -253,6 +256,7 @@ def place(
     key: jax.Array,
     mesh: Mesh,
     widths: Mapping[str, int] | None = None,
+    optimizer: optax.GradientTransformation | None = None,
 ) -> Placed:
     """Pads a problem until the mesh divides it, and puts each part on its device.
 
@@ -266,6 +270,10 @@ def place(
         mesh: With the axes `slices` and `points`.
         widths: The widths that the slices of all processes are padded to, as
             `widths_of` gives them; None for the problem's own.
+        optimizer: The rule that the state is of; None for Adam.
+
+    Raises:
+        InputError: The rule keeps arrays that are not padded as the maps are.
     """
     processes = len({device.process_index for device in mesh.devices.flat})
     # Processes share the slices, or the points of a single one.
@@ -310,20 +318,34 @@ def place(
     def term(array: Array) -> Array:
         return put(_fill(array, (len(array), padded["slices"])), None, SLICES)
 
-    random = put(np.asarray(jax.random.key_data(key)))
-    if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-        random = jax.random.wrap_key_data(random, impl=jax.random.key_impl(key))
+    random = dressed(put(np.asarray(bare(key))), key)
     tables = {
         name: spread(name, leaf)
         for name, leaf in vars(problem).items()
         if name != "offsets" and leaf is not None
     }
-    return Placed(
-        dataclasses.replace(problem, **tables),
-        jax.tree.map(setting, params),
-        state.relaid(moving, term, lambda array: put(np.asarray(array))),
-        random,
-    )
+    spread_out = state.relaid(moving, term, lambda array: put(np.asarray(array)))
+    if optimizer is not None:
+        _check_moments(optimizer, spread_out, len(state.maps))
+    settings = jax.tree.map(setting, params)
+    return Placed(dataclasses.replace(problem, **tables), settings, spread_out, random)
+
+
+def _check_moments(
+    optimizer: optax.GradientTransformation, state: LayoutState, slices: int
+) -> None:
+    """Checks that a rule keeps arrays of the shapes that a placed state has."""
+    needed = state.moments
+    with suppress(jax.errors.JAXTypeError):  # an optimizer's start cannot be traced
+        needed = jax.eval_shape(optimizer.init, state.maps)
+    if jax.tree.map(jnp.shape, needed) != jax.tree.map(jnp.shape, state.moments):
+        raise InputError(
+            "optimizer",
+            "keeps arrays of other shapes than the maps', which are padded here",
+            "a rule whose arrays have the maps' shape, such as optax.scale_by_adam()",
+            "Or pass devices=None, or a number of them that divides that of the "
+            f"slices, {slices}.",
+        )
 
 
 def widths_of(problem: AlignedProblem) -> dict[str, int]:
