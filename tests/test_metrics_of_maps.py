@@ -357,6 +357,14 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
     ("bootstrap_interval", {"values": LABELS, "level": 1.0}, "level", "1.0"),
     ("bootstrap_interval", {"values": LABELS, "draws": 0}, "draws", "0"),
     ("bootstrap_interval", {"values": HUGE}, "values", "1e+300"),
+    ("bootstrap_interval", {"values": ["a"]}, "values", "a list of numbers"),
+    ("center_drift", {"maps": None}, "maps", "is None"),
+    (
+        "center_drift",
+        {"maps": [np.ones((3, 2)), np.ones((3, 1))]},
+        "maps",
+        "[1, 2] columns",
+    ),
 ]
 
 

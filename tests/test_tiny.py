@@ -133,6 +133,10 @@ def test_slices_without_rows_are_measured_and_drawn(tmp_path):
     drift = metrics.center_drift(maps.maps, per_point=True)
     np.testing.assert_array_equal(np.isnan(drift), [False, True, False])
     assert metrics.center_drift(maps.maps) == drift[2]
+    for none in ([], [np.zeros((0, 2))]):
+        assert np.isnan(metrics.center_drift(none))
+        assert np.isnan(metrics.displacement(none, {}))
+        assert np.isnan(metrics.frame_displacement(none, none))
     data = [data[: len(y)] for data, y in zip(DATA, maps.maps, strict=True)]
     assert np.isnan(metrics.frame_displacement(data, maps.maps, lag=1))
     assert metrics.frame_displacement(data, maps.maps, lag=2) >= 0

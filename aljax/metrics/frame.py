@@ -70,19 +70,20 @@ def center_drift(maps: Maps, *, per_point: bool = False) -> Measured:
     Returns:
         At least 0.  Above about 1, maps drawn on shared axes lie side by side; it is
         0.3 or less where the population stays, and says nothing where groups come
-        and go.
+        and go; NaN if no map has rows.
 
     Raises:
-        InputError: A map that is not finite.
+        InputError: Maps that differ in their components, or are not finite.
     """
     exact = _read_maps(maps)
-    centers = np.full((len(exact), exact[0].shape[1]), np.nan)  # where no rows are
+    path = np.full(len(exact), np.nan)  # where no rows are
     filled = [t for t, y in enumerate(exact) if len(y)]
-    centers[filled] = [exact[t].mean(axis=0) for t in filled]
-    path = in_radii(np.linalg.norm(centers - centers[filled[0]], axis=1), exact)
-    return path if per_point else float(path[filled].max())
+    if filled:
+        centers = np.array([exact[t].mean(axis=0) for t in filled])
+        path[filled] = in_radii(np.linalg.norm(centers - centers[0], axis=1), exact)
+    return path if per_point else float(max(path[filled], default=np.nan))
 
 
 def _read_maps(maps: Maps) -> list[np.ndarray]:
-    read = read_sequence(maps, "maps", comparable=False)
+    read = read_sequence(maps, "maps")
     return [positions.astype(float) for positions in read]

@@ -241,7 +241,10 @@ def bootstrap_interval(
     if not 0 < level < 1:
         raise InputError("level", f"is {level}", "a number above 0 and below 1")
     number(1, whole=True)("draws", draws)
-    numbers = np.asarray(values, float)
+    try:
+        numbers = np.asarray(values, float)
+    except (TypeError, ValueError) as error:
+        raise InputError("values", f"is {values!r}", "a list of numbers") from error
     numbers = numbers[~np.isnan(numbers)]
     if not numbers.size:
         return float("nan"), float("nan")

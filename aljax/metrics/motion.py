@@ -16,7 +16,7 @@ from scipy import stats
 
 from aljax.columns import alike
 from aljax.config import one_of
-from aljax.errors import InputError
+from aljax.errors import InputError, instance
 from aljax.layout.initialize import turn_onto
 from aljax.metrics.distances import COMPARISONS
 from aljax.metrics.maps import neighborhood_preservation
@@ -237,6 +237,7 @@ def read_sequence(
     positions: Data, name: str, *, comparable: bool = True
 ) -> list[np.ndarray]:
     """Returns the positions of each slice; `comparable` ones have the same columns."""
+    instance(name, positions, Iterable, "a list with one array for each slice")
     named = alike(positions, name) if comparable else positions
     slices = [as_positions(x, f"{name}[{t}]", empty=True) for t, x in enumerate(named)]
     widths = sorted({x.shape[1] for x in slices})
@@ -287,11 +288,11 @@ def _lengths(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
 
 
 def in_radii(lengths: np.ndarray, maps: Maps) -> np.ndarray:
-    """Lengths in units of the maps' radius; NaN where that is 0."""
+    """Lengths in units of the maps' radius; NaN where that is 0 or no map has rows."""
     read = read_sequence(maps, "maps", comparable=False)
     exact = (y.astype(float) for y in read if len(y))
     radii = [np.linalg.norm(y - y.mean(axis=0), axis=1) for y in exact]
-    return _ratio(lengths, float(np.median(np.concatenate(radii))))
+    return _ratio(lengths, float(np.median(np.concatenate(radii))) if radii else 0.0)
 
 
 def _mean(values: np.ndarray, per_point: bool) -> Measured:
