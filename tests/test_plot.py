@@ -857,3 +857,26 @@ def test_texts_of_the_data_are_no_formulas(tmp_path):
     curves: Any = plot.trajectories(maps, labels, ids=ids)
     names = {one.name for one in curves.data}
     assert "&lt;i&gt;y&lt;/i&gt;" in names
+
+
+def test_long_titles_are_drawn_in_lines_within_the_figure(tmp_path):
+    maps, long, formula = (
+        make_maps(),
+        "a title that is very long " * 5,
+        r"$\alpha$ " * 20,
+    )
+    titles: Any = ["short", long, "word" * 40]
+    small: Any = {"dpi": 20, "seconds": 0.2, "fps": 5}
+    figures: Any = [
+        plot.points(maps[0], title=long),
+        plot.slices(maps, titles=titles, heading=long),
+        plot.displacement(maps, ids=IDS, heading=long),
+        plot.animate(maps, tmp_path / "film.gif", ids=IDS, titles=titles, **small),
+    ]
+    for figure in figures:
+        figure.draw_without_rendering()
+        frame = figure.bbox.padded(1)
+        for text in [panel.title for panel in figure.axes] + [*figure.texts]:
+            assert frame.containsx(text.get_window_extent().x0)
+            assert frame.contains(*text.get_window_extent().max)
+    assert plot.points(maps[0], title=formula).axes[0].get_title() == formula

@@ -105,7 +105,7 @@ def compare(
     most = np.lexsort((-moved, -changed))[:marked]
     names = [members.names[code] for code in codes[most]]
     for t, r, panel in zip(pair, rows, panels, strict=True):
-        panel.set_title(style.plain(titles[t]))
+        style.put_title(panel, style.plain(titles[t]))
         _mark(panel, maps[t][r[most]], names)
     return figure
 

@@ -65,7 +65,7 @@ def contributions(
         ax = ax or style.new_axes(SIDE + 1, SIDE)
         _draw_picture(ax, mean.along[0], tuple(image_shape), unit, cmap)
     of_data = style.plain(f"{mean.members[0]}, {mean.title}")
-    ax.set_title(of_data if title is None else title)
+    style.put_title(ax, of_data if title is None else title)
     return ax.figure.canvas.figure
 
 

@@ -80,7 +80,9 @@ def animate(
     figure = style.Picture(figsize=(SIZE, height), layout="constrained", dpi=dpi)
     panel = figure.subplots()
     box = style.bounds(np.concatenate(maps))
-    panel.set(xticks=[], yticks=[], aspect="equal", title=titles[0], **box)
+    panel.set(xticks=[], yticks=[], aspect="equal", **box)
+    titles = [style.put_title(panel, title) for title in titles]
+    panel.set_title(max(titles, key=lambda title: title.count("\n")))  # room for all
     style.explain(figure, panel, coloring)
     steps = len(maps) - 1
     length = min(steps, LONGEST) if seconds is None else steps * seconds
@@ -122,7 +124,7 @@ def _frames(
         shown = opacity > 0
         dots.set_offsets(where[shown])
         dots.set(facecolor=colors[shown])
-        panel.set_title(titles[near])
+        panel.title.set_text(titles[near])
         canvas.restore_region(still)
         for artist in moving:
             panel.draw_artist(artist)

@@ -74,7 +74,7 @@ def inverse_grid(
         panel, right = style.axes_of(ax, 2)
         frames = style.inset_grid(right, *size)
     coloring = color_map(labels, None, len(plane), color=color)
-    panel.set_title(read_title(None, model, slice))
+    style.put_title(panel, read_title(None, model, slice))
     bounds = style.bounds(np.concatenate([plane, queries]))
     draw_map(panel, plane, coloring, bounds=bounds)
     ink = np.where(inside, style.ink(), OUTSIDE)
@@ -163,7 +163,7 @@ def gradient_map(
     style_of = {"s": area, "color": read_color("color", color), "alpha": 0.5}
     ax.scatter(*plane.T, **style_of, linewidths=0, rasterized=True)
     ax.set(xticks=[], yticks=[], aspect="equal")
-    ax.set_title(read_title(title, model, slice))
+    style.put_title(ax, read_title(title, model, slice))
     ax.set(xlim=(x.min(), x.max()), ylim=(y.min(), y.max()))
     root = ax.figure.canvas.figure
     root.colorbar(mesh, ax=ax, label="|dx/dz|, data per unit of the map", shrink=0.8)

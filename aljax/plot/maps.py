@@ -66,7 +66,7 @@ def points(
     height = SINGLE + style.legend_height(coloring, SINGLE) + 0.3 * bool(title)
     panel = ax or style.new_axes(SINGLE, height)
     figure = panel.figure.canvas.figure
-    panel.set_title(title)
+    style.put_title(panel, title)
     draw_map(panel, plane, coloring, density=density)
     if ax is None:
         style.explain(figure, panel, coloring)
@@ -145,7 +145,7 @@ def _title(panel: Axes, text: str) -> None:
         text = text.replace(", ", "\n", 1)
     longest = max(map(len, text.splitlines()), default=0)
     size = float(np.clip(10 * 26 / max(longest, 1), 6, 10))
-    panel.set_title(style.plain(text), fontsize=size)
+    style.put_title(panel, style.plain(text), fontsize=size)
 
 
 def draw_map(

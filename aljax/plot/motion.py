@@ -145,7 +145,7 @@ def loss(
         look |= {"marker": "o"} if len(epochs) == 1 else {}  # which is no line
         axis.plot(epochs, values, **look)
     axis.set(xlabel="epoch", ylabel="loss, sum over the slices", yscale="log")
-    axis.set_title(heading or "loss")
+    style.put_title(axis, heading or "loss")
     axis.grid(alpha=0.3)
     axis.legend(frameon=False, loc="lower left")  # "best" can take seconds
     return axis.figure.canvas.figure
@@ -207,7 +207,7 @@ def displacement(
             label.set(ha="right", rotation_mode="anchor")
     unit = "units" if radius_is_zero else "radii"
     axis.set_ylabel(f"displacement, in {unit} of the maps")
-    axis.set_title(heading or "how far members move")
+    style.put_title(axis, heading or "how far members move")
     steps, rows = _farthest(moved)
     names = [members.names[codes[t][i]] for t, i in zip(steps, rows, strict=True)]
     heights = [moved[t][i] for t, i in zip(steps, rows, strict=True)]

@@ -6,11 +6,13 @@ import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import numpy as np
 from matplotlib import colors, patheffects, rcParams
 from matplotlib.axes import Axes
+from matplotlib.cbook import is_math_text
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -29,6 +31,8 @@ GAP = 3  # pixels between names, and from a name to the frame
 NAME = "class name"
 BESIDE = 0.015  # of the width, from a place to its name
 TIE = {"arrowstyle": "-", "color": "grey", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 0}
+LETTERS = 120  # of one point, in an inch
+LINE = 0.2  # inches of another line of a heading
 STEPS = (0, 1, -1, 2, -2, 3, -3)  # heights by which a name may give way
 
 NAMING = 500  # rows of a class that say where its name stands
@@ -97,8 +101,30 @@ def new_panels(
     rows, width = -(-count // columns), side * max(columns, 2)
     height = side * rows + 0.6 + legend_height(coloring, width)
     figure = Picture(figsize=(width, height), layout="constrained")
-    figure.suptitle(heading)
+    lines = _in_lines(figure.suptitle(heading), width).splitlines()
+    figure.set_figheight(height + LINE * (len(lines) - bool(lines)))
     return grid(figure, rows, columns, count)
+
+
+def put_title(panel: Axes, text: str, **look: Any) -> str:
+    """Sets a title in the lines that its panel's share of the figure needs."""
+    width, of_panel = panel.bbox.width, panel.get_subplotspec()
+    if of_panel is not None:
+        width = panel.figure.bbox.width / of_panel.get_gridspec().ncols
+    placed = panel.set_title(text, **look)
+    # What stands beside a panel, as names of bars, moves it off the middle.
+    placed.set_wrap(not is_math_text(text))
+    return _in_lines(placed, width / panel.figure.dpi)
+
+
+def _in_lines(placed: Text, inches: float) -> str:
+    """Cuts a text into lines of so many inches and returns it; formulas stay whole."""
+    text, size = placed.get_text(), float(placed.get_fontsize())
+    if not is_math_text(text):
+        letters = max(int(inches * LETTERS / size), 1)
+        text = "\n".join(fill(line, letters) for line in text.splitlines())
+        placed.set_text(text)
+    return text
 
 
 def axes_of(ax: Any, count: int) -> list[Axes]:
