@@ -350,11 +350,11 @@ def test_a_switch_grays_who_is_not_called(page, tmp_path):
     assert not opened.said
 
 
-def explanation(names: tuple[str, ...]) -> Contributions:
+def explanation(names: tuple[str, ...], scale: float = 1.0) -> Contributions:
     """Members carried along x by "up", and half as far back by "down"."""
     count, nothing = len(names), np.zeros((len(names), 2))
     values = np.zeros((count, 9, 2))
-    values[:, 4, 0], values[:, 7, 0] = 2, -1
+    values[:, 4, 0], values[:, 7, 0] = 2 * scale, -scale
     columns = [*"abcd", "up", *"ef", "down", "g"]
     ends = np.tile([1.0, 0.0], (count, 1))
     rest = dict.fromkeys(("others", "lists", "leaps", "unexplained"), nothing)
@@ -376,6 +376,10 @@ def test_the_page_says_what_moved_members(tmp_path):
         assert bars[:2] == [["up", 2.0], ["down", -1.0]]
         ends = [["3 other columns", 0.0], ["other members", 0.0], ["unexplained", 0.0]]
         assert bars[6:] == ends
+    tiny = explanation(("p30",), scale=1.23e-5)
+    content = payload(explore(some_maps(), path, ids=IDS, explained=tiny))
+    (bars,) = content["explained"][0]["members"].values()
+    assert bars[:2] == [["up", 2.46e-5], ["down", -1.23e-5]]
     for wrong in (explanation(("nobody",)), given[0].mean(), "p30"):
         with refused("explained", ""):
             explore(some_maps(), path, ids=IDS, explained=wrong)
@@ -383,15 +387,18 @@ def test_the_page_says_what_moved_members(tmp_path):
 
 @pytest.mark.slow
 def test_a_chosen_member_shows_what_moved_it(page, tmp_path):
-    given = explanation(("p30",))
+    given = [explanation(("p30",)), explanation(("p30",), scale=1.23e-5)]
     path = explore(some_maps(), tmp_path / "m.html", ids=IDS, explained=given)
     opened = open_page(page.context.browser, path)
     for name in ("p31", "p30"):
         opened.fill("#find", name)
         opened.press("#find", "Enter")
-    assert opened.locator("#why h2").all_inner_texts() == ["What moved p30, 1 to 2"]
+    headings = opened.locator("#why h2").all_inner_texts()
+    assert headings == 2 * ["What moved p30, 1 to 2"]
     lines = opened.locator("#why .part").all_inner_texts()
     assert [line.split() for line in lines[:2]] == [["up", "+2"], ["down", "-1"]]
+    texts = [line.split()[-1] for line in lines[len(lines) // 2 :][:2]]
+    assert texts == ["+0.000025", "-0.000012"]
     boxes = [bar.bounding_box() for bar in opened.locator("#why b").all()[:2]]
     assert boxes[0]["width"] == pytest.approx(2 * boxes[1]["width"], rel=0.05)
     assert boxes[1]["x"] < boxes[0]["x"]

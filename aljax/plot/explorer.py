@@ -7,6 +7,7 @@ of the picture's width off.  The page asks nothing of any network.
 import base64
 import html
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -144,7 +145,9 @@ def _explained(explained: Any, names: list[str]) -> list[dict[str, Any]]:
                 remedy = "Explain maps that have ids; a group's mean has no point."
                 raise InputError("explained", got, expected, remedy)
             texts, lengths = bars_of(contributions, row, EXPLAINING)
-            kept = [round(float(length), 4) for length in lengths]
+            longest = float(np.abs(lengths).max()) or 1.0
+            decimals = max(4, 3 - math.floor(math.log10(longest)))
+            kept = [round(float(length), decimals) for length in lengths]
             bars[places[member]] = [*zip(texts, kept, strict=True)]
         read.append({"title": contributions.title, "members": bars})
     return read
