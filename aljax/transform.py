@@ -53,12 +53,12 @@ class Placement(eqx.Module):
     Attributes:
         positions: Their places in the map, as `transform` returns them.
         neighbors: The slice's rows that are nearest to each, nearest first.
-        distance: The mean distance to the nearest 5 rows, in units of the mean
-            distance of those to their own nearest (about 1 within the data).  With
-            precomputed distances the latter are the graph's local radii.
+        distance: The mean distance to the nearest 5 rows, in units of that of those to
+            their own nearest (about 1 within the data).  Precomputed ones are in the
+            graph's radii: a `FuzzyGraph.from_sparse` has none, so this is NaN.
         inside: True where `distance` is at most `limit` and the nearest row is nearer
             than `disconnection_distance`; where it is False, the place is a guess.
-        limit: The distance that 99 of 100 of the slice's own rows stay within.
+        limit: The `distance` that 99 of 100 of the slice's rows have at most, or inf.
     """
 
     positions: Float[np.ndarray, "queries components"]
