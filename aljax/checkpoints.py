@@ -28,7 +28,7 @@ import numpy as np
 
 from aljax.config import number
 from aljax.errors import InputError, read_path, warn
-from aljax.keys import bare, dressed
+from aljax.keys import as_keys, as_numbers
 from aljax.layout.optimize import LayoutState
 from aljax.layout.problem import AlignedProblem, LayoutParams
 from aljax.layout.spaces import Space
@@ -271,18 +271,18 @@ def _reason(error: Exception) -> str:
 
 def packed_of(state: LayoutState) -> np.ndarray:
     """Returns the bytes of all arrays: one that is damaged leaves no others behind."""
-    leaves = map(np.asarray, map(bare, jax.tree.leaves(state)))
+    leaves = map(np.asarray, map(as_numbers, jax.tree.leaves(state)))
     return np.concatenate([np.ravel(leaf).view(np.uint8) for leaf in leaves])
 
 
 def unpacked(packed: np.ndarray, state: LayoutState) -> LayoutState:
     """Returns the state of these bytes, of the shapes of another."""
     leaves, structure = jax.tree.flatten(state)
-    plain = [*map(bare, leaves)]
+    plain = [*map(as_numbers, leaves)]
     all_bytes = np.split(packed, np.cumsum([leaf.nbytes for leaf in plain])[:-1])
     pairs = zip(all_bytes, plain, strict=True)
     arrays = [bits.view(leaf.dtype).reshape(leaf.shape) for bits, leaf in pairs]
-    return jax.tree.unflatten(structure, map(dressed, map(jnp.asarray, arrays), leaves))
+    return jax.tree.unflatten(structure, map(as_keys, map(jnp.asarray, arrays), leaves))
 
 
 def about_run(
@@ -306,7 +306,7 @@ def about_run(
 
 def _digest(tree: Any) -> str:
     digest = hashlib.sha256()
-    for leaf in map(np.asarray, map(bare, jax.tree.leaves(tree))):
+    for leaf in map(np.asarray, map(as_numbers, jax.tree.leaves(tree))):
         digest.update(f"{leaf.dtype}{leaf.shape}".encode())
         digest.update(np.ascontiguousarray(leaf).data)
     return digest.hexdigest()[:16]

@@ -23,12 +23,12 @@ def check_key(key: Any) -> jax.Array:
     raise InputError("key", got, "a key by itself: key=jax.random.key(0)", remedy)
 
 
-def bare(array: Any) -> Any:
+def as_numbers(array: Any) -> Any:
     """Returns the numbers of keys, which NumPy cannot read; other arrays stay."""
     return jax.random.key_data(array) if _is_key(array) else array
 
 
-def dressed(numbers: Any, like: Any) -> Any:
+def as_keys(numbers: Any, like: Any) -> Any:
     """Returns numbers as keys of the kind that `like` is, or as they are."""
     if not _is_key(like):
         return numbers

@@ -25,7 +25,7 @@ from aljax.compilation import check_fork
 from aljax.config import LayoutConfig
 from aljax.errors import LARGEST, InputError
 from aljax.graph.knn import on_device, zeros_of
-from aljax.keys import bare, dressed
+from aljax.keys import as_keys, as_numbers
 from aljax.layout.losses import LossTerms
 from aljax.layout.objective import aligned_loss, check_terms
 from aljax.layout.problem import AlignedProblem, LayoutParams
@@ -74,7 +74,7 @@ class LayoutState(eqx.Module):
 
         def changed(array: Array) -> Array:
             change = of_maps if array.shape[-3:] == self.maps.shape else of_others
-            return dressed(change(bare(array)), array)
+            return as_keys(change(as_numbers(array)), array)
 
         return LayoutState(
             maps=changed(self.maps),

@@ -23,7 +23,7 @@ from jaxtyping import Array, Float, Int
 
 from aljax.errors import InputError
 from aljax.graph.knn import on_device
-from aljax.keys import bare, dressed
+from aljax.keys import as_keys, as_numbers
 from aljax.layout.losses import LossTerms
 from aljax.layout.objective import ahead, terms_of
 from aljax.layout.optimize import LayoutState
@@ -318,7 +318,7 @@ def place(
     def term(array: Array) -> Array:
         return put(_fill(array, (len(array), padded["slices"])), None, SLICES)
 
-    random = dressed(put(np.asarray(bare(key))), key)
+    random = as_keys(put(np.asarray(as_numbers(key))), key)
     tables = {
         name: spread(name, leaf)
         for name, leaf in vars(problem).items()
