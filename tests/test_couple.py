@@ -13,6 +13,7 @@ import aljax
 from aljax.couple import _largest, _strengths
 from aljax.relations.directions import telling
 from aljax.relations.drift import Move, moved
+from aljax.relations.plan import _nulls
 from aljax.relations.sides import seen, side_of
 from aljax.relations.transport import plan_of, steps_for, transport_plan
 from experiments.data.dataset import among, leading_to
@@ -447,3 +448,10 @@ def test_files_are_coupled_where_they_are_asked_to(slices, tmp_path):
     with pytest.raises(aljax.InputError) as error:
         load("files", relations=None, **files)
     assert "transport" in error.value.remedy
+
+
+def test_strangers_of_slices_without_rows_are_none():
+    nobody, some = np.zeros((0, 3)), np.ones((5, 3))
+    for sides in ((nobody, nobody), (nobody, some), (some, nobody)):
+        nulls = _nulls(*(side_of(rows, 4) for rows in sides), 0.1)
+        assert [null.size for null in nulls] == [0, 0]

@@ -190,13 +190,15 @@ def _null(side: Side, few: int, epsilon: float) -> tuple[np.ndarray, np.ndarray]
     of the pair.
     """
     points = len(side.rows)
+    if side.near.shape[1] < 2:  # without a pair's own distance there is no unit
+        return np.zeros(0), np.zeros(0)
     count = min(points // max(few, 1), MOST_GROUPS)
     order = np.random.default_rng(points).permutation(points)[: count * few]
     group, nearest = np.full((2, points), -1)
     squared = np.empty((points, 2))
     for number, chosen in enumerate(np.sort(order.reshape(count, few))):
         own = side if few == points else side_of(side.rows[chosen], side.near.shape[1])
-        if own.near.shape[1] < 2:  # without a pair's own distance there is no unit
+        if own.near.shape[1] < 2:
             return np.zeros(0), np.zeros(0)
         group[chosen], nearest[chosen] = number, chosen[own.near[:, 0]]
         squared[chosen] = own.squared
