@@ -1,6 +1,6 @@
 """Between the points: reconstructions beside their map, and the inverse's slope."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -85,7 +85,7 @@ def inverse_grid(
 
 
 def draw_images(
-    frames: Sequence[Axes],
+    frames: Iterable[Axes],
     pictures: np.ndarray,
     inside: Sequence[bool] | np.ndarray,
     cmap: Any = "gray_r",
