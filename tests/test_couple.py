@@ -452,6 +452,6 @@ def test_files_are_coupled_where_they_are_asked_to(slices, tmp_path):
 
 def test_strangers_of_slices_without_rows_are_none():
     nobody, some = np.zeros((0, 3)), np.ones((5, 3))
-    for sides in ((nobody, nobody), (nobody, some), (some, nobody)):
-        nulls = _nulls(*(side_of(rows, 4) for rows in sides), 0.1)
+    for before, after in ((nobody, nobody), (nobody, some), (some, nobody)):
+        nulls = _nulls(side_of(before, 4), side_of(after, 4), 0.1)
         assert [null.size for null in nulls] == [0, 0]
