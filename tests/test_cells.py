@@ -152,6 +152,30 @@ def test_every_row_has_one_place_and_every_block_few_rows():
     assert np.isinf(np.asarray(cells.half_norms)[members < 0]).all()
 
 
+def test_the_nearest_blocks_hold_the_neighbors_where_cells_are_crowded(rng):
+    """Cells around rows far out leave many of the others in a few."""
+    data = np.pad(np.exp(2.5 * rng.normal(size=(1300, 3))), ((0, 0), (0, 17)))
+    cells = make_cells((data / data.max()).astype(np.float32), len(data))
+    places = np.argsort(cells.members)[-1300:]
+    starts = np.asarray(cells.starts)[: cells.leaves[-1]]
+    block = np.searchsorted(starts, places, side="right") - 1
+    centers = np.stack([data[block == b].mean(axis=0) for b in range(len(starts))])
+    probed = np.argsort(cdist(data, centers), axis=1)[:, :4]
+    near = block[true_neighbors(data, data, K)[0]]
+    found = (near[:, :, None] == probed[:, None]).any(axis=2).mean()
+    assert found > 0.7
+
+
+def test_rows_of_all_sizes_need_no_double_precision(monkeypatch, rng):
+    data = np.exp(2.5 * rng.normal(size=(1500, 20)))
+    monkeypatch.setattr(jax, "enable_x64", None)
+    knn = approximate_knn(data, K)
+    check_table(knn, data)
+    assert recall(knn, data) > 0.9
+    rows, _ = nearest_in_cells(data[:40], in_cells(data, "euclidean"), NEAR)
+    assert rows[:, 0].tolist() == [*range(40)]
+
+
 def equal(_):
     return np.full((1500, 4), 0.1)
 

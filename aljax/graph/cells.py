@@ -105,11 +105,19 @@ def make_cells(
     first = real[:, : real.shape[1] if axes is None else CENTERED]
     members = grow(first)
     labels, cells = _label(first, members)
-    by_cell = np.argsort(labels, axis=1, kind="stable")
-    members = np.take_along_axis(members, by_cell, axis=1)
-    sizes = np.stack([np.bincount(line, minlength=cells + 1) for line in labels])
-    starts, counts, leaves = _blocks(sizes[:, :cells], members.shape[1])
-    members, places = members.ravel(), members.shape[1]
+    blocks = [
+        _blocks(first, *leaf, cells) for leaf in zip(members, labels, strict=True)
+    ]
+    for line, leaf in zip(members, blocks, strict=True):
+        rows_of_leaf = np.concatenate(leaf)
+        line[: len(rows_of_leaf)] = rows_of_leaf  # padding follows
+    places, leaves = members.shape[1], np.cumsum([0, *map(len, blocks)])
+    sizes = [np.array([*map(len, leaf)]) for leaf in blocks]
+    counts = np.concatenate(sizes)
+    starts = np.concatenate(
+        [t * places + np.cumsum(of_leaf) - of_leaf for t, of_leaf in enumerate(sizes)]
+    )
+    members = members.ravel()
     room = capacity_for(len(members) + BLOCK) - len(members)
     members = np.pad(members, (0, room), constant_values=-1)
     placed = np.take(real, members, axis=0, mode="clip")
@@ -188,20 +196,24 @@ def grow(points: np.ndarray, share: float = 1.0) -> Int[np.ndarray, "leaves plac
     leaf = min(LEAF, capacity_for(math.ceil(share * LEAF)))
     count = -(-len(points) // leaf)
     members = np.full((count, min(leaf, capacity_for(len(points)))), -1)
-
-    parts = [(np.arange(len(points)), 0, count)]
-    while parts:
-        rows, first, last = parts.pop()
-        if last - first == 1:
-            members[first, : len(rows)] = rows
-            continue
-        sampled = points[rows[:: -(-len(rows) // SAMPLE)]]
-        axis = int(sampled.var(axis=0).argmax())
-        ordered = rows[np.argsort(points[rows, axis], kind="stable")]
-        middle = (first + last) // 2
-        cut = len(rows) * (middle - first) // (last - first)
-        parts += [(ordered[:cut], first, middle), (ordered[cut:], middle, last)]
+    parts = halved(points, np.arange(len(points)), count)
+    for line, rows in zip(members, parts, strict=True):
+        line[: len(rows)] = rows
     return members
+
+
+def halved(
+    points: np.ndarray, rows: Int[np.ndarray, "rows"], count: int
+) -> list[Int[np.ndarray, "_"]]:
+    """Cuts rows into parts of like size, by halves along their widest axis."""
+    if count == 1:
+        return [rows]
+    sampled = points[rows[:: -(-len(rows) // SAMPLE)]]
+    axis = int(sampled.var(axis=0).argmax())
+    ordered = rows[np.argsort(points[rows, axis], kind="stable")]
+    cut = len(rows) * (count // 2) // count
+    first, last = (ordered[:cut], count // 2), (ordered[cut:], count - count // 2)
+    return [*halved(points, *first), *halved(points, *last)]
 
 
 def _label(points: np.ndarray, members: np.ndarray) -> tuple[np.ndarray, int]:
@@ -259,13 +271,20 @@ def _cut(
 
 
 def _blocks(
-    sizes: Int[np.ndarray, "leaves cells"], places: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns the blocks' first places and rows, and the first block of each leaf."""
-    blocks = -(-sizes // BLOCK)
-    first = np.cumsum(sizes, axis=1) - sizes + np.arange(len(sizes))[:, None] * places
-    flat = blocks.ravel()
-    block = np.arange(flat.sum()) - np.repeat(np.cumsum(flat) - flat, flat)
-    starts = np.repeat(first.ravel(), flat) + block * BLOCK
-    counts = np.minimum(np.repeat(sizes.ravel(), flat) - block * BLOCK, BLOCK)
-    return starts, counts, np.append(0, blocks.sum(axis=1).cumsum())
+    points: np.ndarray, members: np.ndarray, labels: np.ndarray, cells: int
+) -> list[np.ndarray]:
+    """Returns the rows of each block of a leaf.
+
+    A cell of more than two blocks is cut in halves: of many, a row would probe some
+    that are no nearer to it than the others.
+    """
+    order = np.argsort(labels, kind="stable")
+    ends = np.cumsum(np.bincount(labels, minlength=cells + 1))[:cells]
+    blocks = []
+    for rows in np.split(members[order], ends)[:cells]:
+        count = -(-len(rows) // BLOCK)
+        if count > 2:
+            blocks += halved(points, rows, count)
+        else:
+            blocks += [rows[i : i + BLOCK] for i in range(0, len(rows), BLOCK)]
+    return blocks

@@ -17,7 +17,8 @@ from aljax.graph.knn import capacity_for
 
 DEVICE_METRICS = ("euclidean", "cosine", "correlation")
 ANGLES = ("cosine", "correlation")  # 1 - cos: the same at any scale
-ROUNDING = 1e-5  # of the largest squared norm: about 100 times float32's
+ROUNDING = 1e-5  # of a squared norm: about 100 times float32's
+LEAST = 1e-30  # of squared distances that float32 holds, of rows no longer than 1
 PART = 256  # rows that are conditioned at once: they stay in the processor's cache
 FAR = 1e6  # times the usual distance of rows from their median: float64 has 16 digits
 SAMPLE = 256  # rows that tell it
@@ -67,9 +68,10 @@ def center_of(
 def drowns(squared: Any, norms: Any, rounding: float = ROUNDING) -> Any:
     """Returns a mask of the squared distances that drown in float32's rounding.
 
-    Both may be halves of squares; `rounding` is the share of the largest norm.
+    `norms` are the squared ones of the rows that they are from.  Both may be halves of
+    squares; `rounding` is the share of the norms.
     """
-    return squared < rounding * norms.max()
+    return squared < rounding * norms + LEAST
 
 
 def _by_parts(
@@ -131,7 +133,8 @@ def search_scaled(
     capacity = capacity_for(len(data))
     rows = condition(data, jnp.zeros(()).dtype, capacity)
     indices, squared = search(rows)
-    lost = drowns(squared[-1], np.einsum("ij,ij->i", rows, rows))
+    norms = np.einsum("ij,ij->i", rows, rows)[: len(data)]
+    lost = drowns(squared[-1], norms)
     if lost.mean() > FEW and squared.dtype == np.float32:
         # Clusters far apart: distances within them drown in float32's rounding.
         with jax.enable_x64(True):

@@ -139,7 +139,6 @@ class HeldRows(NamedTuple):
         unit: The unit of the distances between `rows`.
         rows: The slice centered, scaled and padded, on the device.
         half_norms: Halves of their squared norms.
-        largest: The largest squared norm.
     """
 
     data: np.ndarray
@@ -148,16 +147,15 @@ class HeldRows(NamedTuple):
     unit: float
     rows: Float[Array, "points features"]
     half_norms: Float[Array, "points"]
-    largest: np.ndarray
 
 
 def hold(data: np.ndarray, metric: str) -> HeldRows:
     """Returns a slice as `nearest_held` takes it, in JAX's float type."""
     condition, unit = conditioning(data, metric)
     rows = condition(data, jnp.zeros(()).dtype, capacity_for(len(data)))
-    norms = (rows**2).sum(axis=1)
-    on_devices = jax.device_put(rows), jax.device_put(norms / 2)
-    return HeldRows(data, metric, condition, unit, *on_devices, norms.max())
+    half_norms = (rows**2).sum(axis=1) / 2
+    on_devices = jax.device_put(rows), jax.device_put(half_norms)
+    return HeldRows(data, metric, condition, unit, *on_devices)
 
 
 def nearest_held(queries: np.ndarray, held: HeldRows, n_neighbors: int) -> Nearest:
@@ -174,7 +172,7 @@ def nearest_held(queries: np.ndarray, held: HeldRows, n_neighbors: int) -> Neare
         chosen[block], squared[block] = (np.asarray(x).T[:count] for x in best)
     if held.rows.dtype == np.float64:
         return chosen, lengths_of(squared, held.metric, held.unit)
-    return mended(queries, held, chosen, squared)
+    return mended(queries, held, scaled, chosen, squared)
 
 
 def in_blocks(queries: int) -> int:
@@ -183,7 +181,11 @@ def in_blocks(queries: int) -> int:
 
 
 def mended(
-    queries: np.ndarray, held: Any, chosen: np.ndarray, squared: np.ndarray
+    queries: np.ndarray,
+    held: Any,
+    scaled: np.ndarray,
+    chosen: np.ndarray,
+    squared: np.ndarray,
 ) -> Nearest:
     """Returns the neighbors in a held slice, exact where the search lost some.
 
@@ -191,7 +193,9 @@ def mended(
     that met too few rows.
     """
     lengths = lengths_of(squared, held.metric, held.unit)
-    lost = drowns(squared[:, -1], held.largest)
+    with np.errstate(over="ignore"):
+        norms = np.einsum("ij,ij->i", scaled, scaled)[: len(queries)]
+    lost = drowns(squared[:, -1], norms)
     lost |= ~np.isfinite(squared).all(axis=1)
     if lost.any():
         with jax.enable_x64(True):

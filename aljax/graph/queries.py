@@ -38,7 +38,6 @@ class HeldCells(NamedTuple):
         condition: Centers and scales queries as it did the rows.
         unit: The unit of the distances between rows.
         cells: The rows in their cells.
-        largest: The largest squared norm.
         prints: Numbers made of the rows' bits, in order.
         printed: The rows that they are of, of equal ones the first first.
     """
@@ -48,7 +47,6 @@ class HeldCells(NamedTuple):
     condition: Conditioning
     unit: float
     cells: Cells
-    largest: np.ndarray
     prints: UInt[np.ndarray, "points"]
     printed: Int[np.ndarray, "points"]
 
@@ -66,13 +64,10 @@ def in_cells(data: np.ndarray, metric: str) -> HeldCells:
     """Returns a slice in cells, however many neighbors these find."""
     condition, unit = conditioning(data, metric)
     scaled = condition(data, jnp.zeros(()).dtype, capacity_for(len(data)))
-    largest = np.einsum("ij,ij->i", scaled, scaled).max()
     cells, scaled = make_cells(scaled, len(data), metric=metric), scaled[: len(data)]
     prints = prints_of(scaled)
     order = np.argsort(prints, kind="stable")
-    return HeldCells(
-        data, metric, condition, unit, cells, largest, prints[order], order
-    )
+    return HeldCells(data, metric, condition, unit, cells, prints[order], order)
 
 
 def nearest_in_cells(queries: np.ndarray, held: HeldCells, n_neighbors: int) -> Nearest:
@@ -110,7 +105,7 @@ def nearest_in_cells(queries: np.ndarray, held: HeldCells, n_neighbors: int) -> 
             n_neighbors=n_neighbors,
         )
         chosen[block], squared[block] = (np.asarray(leaf)[:count] for leaf in table)
-    return mended(queries, held, chosen, squared)
+    return mended(queries, held, scaled, chosen, squared)
 
 
 def nearest_of_many(queries: np.ndarray, held: HeldCells, n_neighbors: int) -> Nearest:
@@ -138,8 +133,8 @@ def nearest_of_many(queries: np.ndarray, held: HeldCells, n_neighbors: int) -> N
         real = members >= 0
         near, lengths = (np.asarray(leaf).T[real] for leaf in table)
         chosen[members[real]], squared[members[real]] = near, lengths
-    del scaled, along
-    return mended(queries, held, chosen, squared)
+    del along
+    return mended(queries, held, scaled, chosen, squared)
 
 
 @partial(jax.jit, static_argnames="n_neighbors")

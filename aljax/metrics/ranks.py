@@ -248,11 +248,11 @@ def _distances(
         if plain:
             squares = [(column - column[row]) ** 2 for column in positions.T]
             far = sum(squares[1:], squares[0]) / 2 + absent.at[row].set(jnp.inf)
-            lost = drowns(far, half_norm, DIFFERENCE_NOISE)
+            lost = drowns(far, half_norm.max(), DIFFERENCE_NOISE)
         else:
             dot = jnp.matmul(positions, positions[row], precision="highest")
             far = half_norm - dot + absent.at[row].set(jnp.inf)
-            lost = drowns(far + half_norm[row], half_norm, NOISE)
+            lost = drowns(far + half_norm[row], half_norm.max(), NOISE)
         return far, jnp.sum(lost) >= n_neighbors
 
     return of
