@@ -163,13 +163,15 @@ def warn_of_codes(
     count = sum(map(len, rows))
     known = None if ids is None or len(ids) != count else ids
     members = count if known is None else len({*known})
-    if members < CODES:
+    if count < CODES:
         return
+    known = known if members >= CODES else None
     low = np.fmin.reduce([np.fmin.reduce(table) for table in rows if len(table)])
     high = np.fmax.reduce([np.fmax.reduce(table) for table in rows if len(table)])
     columns_of: dict[str, list[Any]] = {NUMBER: [], CODE: []}
     # Most whole numbers, as those of images, are too few for a code.
-    for column in np.flatnonzero(high - low + 1 >= 0.9 * members).tolist():
+    least = 0.9 * max(members, CODES)
+    for column in np.flatnonzero(high - low + 1 >= least).tolist():
         values = np.concatenate([table[:, column] for table in rows])
         held = np.flatnonzero(~np.isnan(values)).tolist()
         values = values[held]

@@ -356,6 +356,9 @@ def test_codes_and_numbers_of_rows_are_warned_of():
     assert not told([*np.concatenate([noise, code], axis=2)])
     (said,) = told([*np.concatenate([line, noise], axis=2)])
     assert "column 0 numbers the rows" in said
+    few = [[row % 6 for row in range(30)]] * 3  # members, each in many rows
+    (said,) = told([*np.concatenate([line, noise], axis=2)], few)
+    assert "column 0 numbers the rows" in said
     (said,) = told(code, ids)
     assert said.endswith(
         "always the same. Rows are compared by nothing else: add columns."
