@@ -397,6 +397,10 @@ def test_neighborhoods_need_three_points(data, k):
             metrics.trustworthiness(data[:points], data[:points], n_neighbors=k)
         assert refused.value.name == "n_neighbors"
         assert refused.value.got == f"is {k} for {points} points"
+        assert "at least 3 points" in refused.value.remedy
+    with pytest.raises(InputError) as refused:
+        metrics.trustworthiness(data[:22], data[:22])  # 15 by default
+    assert refused.value.remedy == "Pass a share, as in `n_neighbors=0.2`."
     assert metrics.trustworthiness(data[:3], data[:3], n_neighbors=0.1) == 1
 
 

@@ -44,12 +44,14 @@ def count_neighbors(n_neighbors: float, points: int) -> int:
     share = real and 0 < n_neighbors < 0.5
     whole = real and float(n_neighbors).is_integer() and 1 <= n_neighbors < points / 2
     if points < 3 or not (share or whole):
+        fewer = "Pass a share, as in `n_neighbors=0.2`."
+        more = "Pass at least 3 points, of which one can be near and one far."
         raise InputError(
             "n_neighbors",
             f"is {n_neighbors} for {points} points",
             f"at least 1 and below {points / 2:g}, half the points, or a share of the "
             "points above 0 and below 0.5",
-            "Pass at least 3 points, of which one can be near and one far.",
+            fewer if points >= 3 else more,
         )
     return max(1, round(n_neighbors * points)) if share else int(n_neighbors)
 
