@@ -189,6 +189,16 @@ def test_a_change_of_scale_is_no_change(slices, coupling):
         np.testing.assert_allclose(moved, kept, atol=2e-3)
 
 
+def test_a_row_far_out_moves_no_other(slices):
+    data, ids = slices
+    wrong = [rows.copy() for rows in data]
+    for rows, cell in zip(wrong, (1e3, 1e5), strict=False):
+        rows[0, 2] = cell
+    coupled = aljax.couple(wrong, key=KEY)
+    assert right(coupled, ids) > 0.9
+    assert [plan.scale for plan in coupled.plans] == pytest.approx([1, 1], rel=0.05)
+
+
 def test_columns_of_noise_tell_nothing(monkeypatch):
     rng = np.random.default_rng(0)
     members, n_noise = rng.normal(size=(200, 5)), 15

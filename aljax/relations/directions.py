@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.sparse import csr_array
 
-from aljax.relations.sides import sample_of
+from aljax.relations.sides import far_out, sample_of
 
 COMPONENTS = 100  # leading ones that are looked at
 TO_EQUAL = 0.5  # how far S is drawn to equal variances
@@ -38,7 +38,9 @@ def telling(
     from scipy.linalg import eigh
 
     chosen, chosen_after = (sample_of(len(side), rng) for side in (x, y))
-    is_chosen = np.isin(rows, chosen)
+    far, far_after = far_out(x), far_out(y)
+    chosen, chosen_after = chosen[~far[chosen]], chosen_after[~far_after[chosen_after]]
+    is_chosen = np.isin(rows, chosen) & ~far_after[others]
     pairs = np.searchsorted(chosen, rows[is_chosen]), others[is_chosen]
     plan = csr_array((mass[is_chosen].astype(float), pairs), (len(chosen), len(y)))
     total = plan.sum()

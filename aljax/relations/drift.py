@@ -1,7 +1,8 @@
 """Which move the rows of two slices have in common: they spread, and shift.
 
 It is that of coupled rows: where they lie before and after, and how far they spread,
-weighted by their masses.
+weighted by their masses.  A row far out, near to nothing but by its unit, would make
+all of a spread, and does not count.
 """
 
 from typing import NamedTuple
@@ -13,6 +14,7 @@ from aljax.relations.sides import (
     Settings,
     Side,
     couple_nearest,
+    far_out,
     part_of,
     sample_of,
     search_of,
@@ -49,13 +51,14 @@ def find_move(
     """
     sample = part_of(before, sample_of(len(before.rows), rng))
     x, y, center = sample.rows, after.rows, before.rows.mean(axis=0)
-    search = search_of(y)
+    search, far, far_after = search_of(y), far_out(x), far_out(y)
 
     def follow(move: Move) -> tuple[float, Move]:
         here = moved(sample, move, center)
         table = couple_nearest(here, after, search, settings, settings.reach)
         rows, others, mass = table
-        ends = (x, sums(rows, mass, len(x))), (y, sums(others, mass, len(y)))
+        counted = mass * ~(far[rows] | far_after[others])
+        ends = (x, sums(rows, counted, len(x))), (y, sums(others, counted, len(y)))
         return float(mass.sum(dtype=float)), _common_move(*ends, center)
 
     none = np.zeros_like(center)

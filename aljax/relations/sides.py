@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from aljax.graph.exact import hold, nearest_held
 from aljax.graph.knn import capacity_for
@@ -20,6 +20,7 @@ from aljax.relations.strengths import lengths
 from aljax.relations.transport import NEAR_ZERO, plan_of, steps_for
 
 BLOCK = 2**16  # pairs whose costs are computed at once
+MOST, TIMES = 0.9, 10  # a row is far out beyond so many times the distance of most
 SAMPLE = 2000  # rows of a slice that stand for all where these have much in common
 
 Units = Callable[[np.ndarray, np.ndarray], np.ndarray]  # of pairs
@@ -78,6 +79,15 @@ def sample_of(points: int, rng: np.random.Generator) -> Int[np.ndarray, "sample"
 def part_of(side: Side, chosen: Int[np.ndarray, "chosen"]) -> Side:
     """Returns some rows of a slice, whose nearest ones are still counted in all."""
     return Side(side.rows[chosen], side.near[chosen], side.squared[chosen])
+
+
+def far_out(rows: Float[np.ndarray, "points features"]) -> Bool[np.ndarray, "points"]:
+    """Returns which rows lie far from all others, as by a cell of 99999."""
+    if not len(rows):
+        return np.zeros(0, bool)
+    away = np.linalg.norm(rows - np.median(rows, axis=0), axis=1)
+    limit = TIMES * np.quantile(away, MOST, method="lower")
+    return away > (limit or np.inf)
 
 
 def seen(side: Side, into: Float[np.ndarray, "features directions"]) -> Side:
