@@ -266,7 +266,10 @@ def _units_of(
     fill = None
     if missing == "median" and not all(map(scipy.sparse.issparse, tables)):
         fill = _medians(rows, slices[0], others)
-        rows = _filled(rows, fill)
+        filled = _filled(rows, fill)
+        if scale == "robust" and not sparse:  # quartiles of filled gaps fall together
+            filled = np.where(np.isnan(rows).all(axis=0), filled, rows)
+        rows = filled
     center, unit = _affine(scale, rows, slices[0].columns)
     if len(center) != rows.shape[1]:
         got, expected = f"is of {len(center)} columns", f"{rows.shape[1]}, as the data"

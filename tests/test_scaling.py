@@ -235,6 +235,21 @@ def test_gaps_of_dense_rows_are_filled_beside_sparse_ones():
     assert filled[2][0, 0] == whole.statistics_[0]  # the slice has no value there
 
 
+@pytest.mark.parametrize("by", ["all", "slice"])
+def test_quartiles_are_those_of_the_values_that_are_there(by):
+    gaps = with_gaps()
+    for x in gaps:
+        x[: len(x) // 2 + 1, 1] = np.nan
+    rows, scaling = aljax.scale(gaps, "robust", by=by, missing="median")
+    assert scaling is not None
+    groups = [np.vstack(gaps)] * 3 if by == "all" else gaps
+    for t, group in enumerate(groups):
+        low, high = np.nanpercentile(group[:, 1], [25, 75])
+        assert scaling.columns[t].unit[1] == pytest.approx(high - low)
+        assert (rows[t][: len(gaps[t]) // 2 + 1, 1] == 0).all()
+    assert np.isfinite(np.vstack(rows)).all()
+
+
 def test_rows_of_a_slice_are_found_in_a_narrower_type():
     whole = [np.round(x) for x in SLICES]
     fitted = lay_out(whole, scale="standard")
