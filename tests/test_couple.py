@@ -458,6 +458,8 @@ def test_files_are_coupled_where_they_are_asked_to(slices, tmp_path):
     with pytest.raises(aljax.InputError) as error:
         load("files", relations=None, **files)
     assert "transport" in error.value.remedy
+    np.savez(tmp_path / "s.npz", *[slices[0][0]] * 10)
+    assert load("files", relations="transport", **files).notes[-1].endswith("1 more")
 
 
 def test_strangers_of_slices_without_rows_are_none():

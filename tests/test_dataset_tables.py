@@ -584,6 +584,8 @@ def test_slices_stand_in_the_order_of_their_dates(spelling, order, said):
         (["Aug 2020", "Sept 2020", "Oct 2020"], "as dates (%b %Y)"),
         (["January", "February", "March"], "as dates (%B)"),
         (["20/12/2019 08:00", "02/01/2020 09:30"], "as dates (%d/%m/%Y %H:%M)"),
+        (["12/20/1994 0:00:00", "1/2/1995 0:00:00"], "as dates (%m/%d/%Y %H:%M:%S)"),
+        (["30/9/1994 11:30 PM", "1/10/1994 1:00 AM"], "as dates (%d/%m/%Y %I:%M %p)"),
         (["201911", "201912", "202001"], "as dates (%Y%m)"),
         (["2019M11", "2019M12", "2020M01"], "as dates (%YM%m)"),
         (["2019年11月", "2019年12月", "2020年1月"], "as dates (%Y年%m月)"),

@@ -9,6 +9,7 @@ import numpy as np
 
 from aljax import AlignedEmbedding, Scaling, couple
 from aljax.distributed import agreement
+from aljax.errors import few_of
 from aljax.graph.slices import slices_of
 from aljax.relations.mates import Mates, Relations
 from aljax.relations.read import read_relations
@@ -116,7 +117,7 @@ def coupled(dataset: Dataset) -> Dataset:
         float(np.mean(has_mate)) for has_mate, _ in coupling.has_mate() if len(has_mate)
     ]
     note = "rows that the data show to come again in the next slice: "
-    note += ", ".join(f"{share:.0%}" for share in shares)
+    note += few_of([f"{share:.0%}" for share in shares])
     notes = [*dataset.notes, note]
     return replace(dataset, relations=coupling.relations, notes=notes)
 
