@@ -1,6 +1,7 @@
 """Couplings of slices without ids, and what they know about who is missing."""
 
 from itertools import pairwise
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,7 @@ from aljax.relations.drift import Move, moved
 from aljax.relations.plan import _nulls
 from aljax.relations.sides import seen, side_of
 from aljax.relations.transport import plan_of, steps_for, transport_plan
-from experiments.data.dataset import among, leading_to
+from experiments.data.dataset import Dataset, among, coupled, leading_to
 from experiments.data.sources import load
 
 KEY = jax.random.key(0)
@@ -458,8 +459,15 @@ def test_files_are_coupled_where_they_are_asked_to(slices, tmp_path):
     with pytest.raises(aljax.InputError) as error:
         load("files", relations=None, **files)
     assert "transport" in error.value.remedy
-    np.savez(tmp_path / "s.npz", *[slices[0][0]] * 10)
-    assert load("files", relations="transport", **files).notes[-1].endswith("1 more")
+
+
+def test_shares_of_long_sequences_are_told_in_part(monkeypatch):
+    long = SimpleNamespace(
+        has_mate=lambda: [(np.ones(2), np.ones(2))] * 9, relations={}
+    )
+    monkeypatch.setattr("experiments.data.dataset.couple", lambda *_, **__: long)
+    (note,) = coupled(Dataset([], None, [], [])).notes
+    assert note.endswith("100%, 100% and 1 more")
 
 
 def test_strangers_of_slices_without_rows_are_none():
