@@ -19,6 +19,7 @@ from aljax.graph.slices import Slice
 MOST = ((0.99, 1 / 4, 1), (0.9, 1 / 20, 0))
 FEWEST = 3  # columns, which can be compared
 CODES = 10  # ids or rows, from which on a column may be a code of them
+NEARLY = 0.9  # of the numbers are those of a row or id
 FAR, RARE = 50, 0.01  # quartile ranges from the median, of all cells of a column
 SCREEN = 10  # deviations, within which no cell is sought that is far
 SAMPLE = 1000  # rows of a slice whose variance stands for all
@@ -170,14 +171,15 @@ def warn_of_codes(
     high = np.fmax.reduce([np.fmax.reduce(table) for table in rows if len(table)])
     columns_of: dict[str, list[Any]] = {NUMBER: [], CODE: []}
     # Most whole numbers, as those of images, are too few for a code.
-    least = 0.9 * max(members, CODES)
+    least = NEARLY * max(members, CODES)
     for column in np.flatnonzero(high - low + 1 >= least).tolist():
         values = np.concatenate([table[:, column] for table in rows])
         held = np.flatnonzero(~np.isnan(values)).tolist()
         values = values[held]
         if (values != np.floor(values)).any():
             continue
-        if high[column] - low[column] + 1 == len(np.unique(values)) == count:
+        numbers = high[column] - low[column] + 1  # some may be of rows left out
+        if len(np.unique(values)) == count >= NEARLY * numbers:
             columns_of[NUMBER].append(names[column])
         elif known is not None and _is_code(values, [known[row] for row in held]):
             columns_of[CODE].append(names[column])
@@ -193,7 +195,7 @@ def warn_of_codes(
 
 def _is_code(values: np.ndarray, ids: Sequence[Any]) -> bool:
     """Tells if each id has a number, and nearly each another one."""
-    members = len({*ids})
+    members, distinct = len({*ids}), len(np.unique(values))
     pairs = {*zip(ids, values.tolist(), strict=True)}
     repeat = members < len(values)
-    return repeat and len(pairs) == members and len(np.unique(values)) >= 0.9 * members
+    return repeat and len(pairs) == members and distinct >= NEARLY * members

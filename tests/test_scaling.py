@@ -371,6 +371,8 @@ def test_codes_and_numbers_of_rows_are_warned_of():
     assert not told([*np.concatenate([noise, code], axis=2)])
     (said,) = told([*np.concatenate([line, noise], axis=2)])
     assert "column 0 numbers the rows" in said
+    (said,) = told([x[2:] for x in np.concatenate([line, noise], axis=2)])
+    assert "column 0 numbers the rows" in said  # of which some are left out
     few = [[row % 6 for row in range(30)]] * 3  # members, each in many rows
     (said,) = told([*np.concatenate([line, noise], axis=2)], few)
     assert "column 0 numbers the rows" in said
