@@ -62,8 +62,9 @@ def _as_array(values: Any, exact: bool) -> np.ndarray:
 
 def names_of(frame: Any) -> tuple[Hashable, ...] | None:
     """Returns a frame's names of columns; None where they count, repeat or lack."""
-    attribute = "var_names" if is_anndata(frame) else "columns"
-    names = as_plain(getattr(frame, attribute, None))
+    attributes = ("var_names",) if is_anndata(frame) else ("column_names", "columns")
+    held = [getattr(frame, name) for name in attributes if hasattr(frame, name)]
+    names = as_plain(held[0] if held else None)  # of Arrow, `columns` are the values
     if not isinstance(names, list) or len({*map(str, names)}) < len(names):
         return None
     return None if _count(names) or any(map(is_missing, names)) else tuple(names)

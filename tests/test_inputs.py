@@ -530,6 +530,14 @@ def test_masked_arrays_without_masked_entries_are_taken():
     np.testing.assert_array_equal(read_rows(np.ma.masked_array(DATA[0]), "X"), DATA[0])
 
 
+def test_columns_of_an_arrow_table_have_its_names():
+    columns = dict(zip("edcba", DATA[0].T[::-1], strict=True))
+    table = pytest.importorskip("pyarrow").table(columns)
+    read = read_slice(table, "X", others=[tuple("abcde")])
+    assert read.columns == tuple("abcde")
+    np.testing.assert_array_equal(read.features, DATA[0])
+
+
 def as_frame(rows: np.ndarray, order: str = "abcde", library: Any = pandas) -> Any:
     """A frame with the columns a to e of the rows in some order."""
     return library.DataFrame({name: rows[:, "abcde".index(name)] for name in order})
