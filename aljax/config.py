@@ -358,9 +358,11 @@ def check_extra(function: Callable[..., Any], extra: Mapping[str, Any]) -> None:
         for section, config in CONFIGS.items():
             if name in config.__dataclass_fields__:
                 place = f"{section}=aljax.{config.__name__}({name}={brief(value)})"
-                if function.__name__ == "update":
-                    place = f"settings={{{name!r}: {brief(value)}}}"
                 call = f"{function.__name__}(..., {place})"
+                if function.__name__ == "update":
+                    call = "an update takes that of the fit."
+                    if config.__dataclass_fields__[name].metadata["per_slice"]:
+                        call = f"update(..., settings={{{name!r}: {brief(value)}}})"
                 raise TypeError(f"`{name}` is a setting of {config.__name__}: {call}")
         names = [*inspect.signature(function).parameters][:-1]
         hint = ELSEWHERE.get(name) or nearest_name(name, names)

@@ -537,6 +537,7 @@ def test_arguments_of_another_kind_are_named(function, given, name, kind):
         (aljax.fit, "motion_fidelity", "alignment=aljax.AlignmentConfig("),
         (aljax.fit, "slice_lables", "did you mean `slice_labels`"),
         (aljax.update, "n_neighbors", "settings={'n_neighbors': 7}"),
+        (aljax.update, "n_epochs", "LayoutConfig: an update takes that of the fit"),
         (aljax.update, "moves", "did you mean `move`"),
     ],
 )
