@@ -84,14 +84,19 @@ class Scaling(eqx.Module):
     by: str = eqx.field(static=True)
     missing: str = eqx.field(static=True)
 
-    def extended(self, new: Slice) -> tuple[Slice, "Scaling"]:
+    def extended(self, new: Slice, knn: Any = None) -> tuple[Slice, "Scaling"]:
         """Returns a further slice in its units, and the scaling with these.
 
         They are the units of the others, or if `by` is "slice" its own.
 
         Raises:
-            InputError: It has no data, or other columns than the others.
+            InputError: It has no data, or other columns than the others; or its
+                neighbors `knn` are known, whose distances have other units.
         """
+        if knn is not None and self.scale not in HOW[:2]:
+            got, remedy = "comes to a model of scaled columns", "Leave it out."
+            expected = "None, for neighbors have their units"
+            raise InputError("precomputed_knn", got, expected, remedy)
         rows, units = _rows_of(new), self.columns[-1]
         if self.by == "slice":
             setting = self.scale if self.scale in HOW else self

@@ -135,7 +135,7 @@ def update(
     added = read_slice(new_slice, "new_slice", **reading)
     warn_of_degrees([added])
     if scaling is not None:
-        added, scaling = scaling.extended(added)
+        added, scaling = scaling.extended(added, precomputed_knn)
     slices = [*slices_of([*map(len, fitted.maps)], fitted.data, labels), added]
     relations = added.ids if relations is None else relations
     window = fitted.alignment.alignment_window_size

@@ -73,6 +73,8 @@ def test_a_model_scales_as_scikit_learn_does_and_answers_in_the_users_units(
     longer: Any = fitted.update(NEW, IDS[3], key=KEY)
     expected = before.update(scaler.transform(NEW), IDS[3], key=KEY)
     assert_same_maps(longer.maps, expected.maps)
+    with refused("precomputed_knn", "scaled columns", "units"):
+        fitted.update(NEW, IDS[3], key=KEY, precomputed_knn=(NEW, NEW))
     shorter: Any = fitted.update(NEW, IDS[3], key=KEY, keep=2)
     assert len(shorter.scaling.columns) == 2
     np.testing.assert_array_equal(
