@@ -208,7 +208,9 @@ def update(
         if layout.n_epochs != 0:  # else the start is returned
             laid_out = anchors, graphs, related, fitted.alignment
             maps = finish(maps, *laid_out, stay=stay, weights=longer.point_weights)
-        return outward(fitted.coordinates, maps, [*fitted.maps, None], stay)
+        first, positions = count - move, [*fitted.maps, None]
+        moved = maps[first:], positions[first:], stay[first:]
+        return [*fitted.maps[:first], *outward(fitted.coordinates, *moved)]
 
     options: Any = {"key": key, "progress": progress, "optimizer": optimizer}
     with timed("layout", seconds):

@@ -67,6 +67,10 @@ def test_free_rows_lie_among_pinned_ones_of_any_scale(scale, shift, tmp_path):
     longer = loaded.update(DATA, SAME, key=jax.random.key(1))
     np.testing.assert_array_equal(longer.maps[0], y)
     assert miss(longer.maps[1], np.arange(ROWS)) < 0.25
+    double = y + 1e-9 * scale * TRUTH  # as of a fit in double precision
+    loaded = dataclasses.replace(loaded, maps=[double], layout=LayoutConfig(n_epochs=0))
+    longer = loaded.update(DATA, SAME, key=jax.random.key(1))
+    np.testing.assert_array_equal(longer.maps[0], double)
 
 
 def test_progress_and_layouts_of_no_epochs_have_the_coordinates_of_pinned_rows():
