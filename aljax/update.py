@@ -15,6 +15,7 @@ import jax
 import numpy as np
 import optax
 
+from aljax.columns import is_missing
 from aljax.config import (
     GraphConfig,
     LayoutConfig,
@@ -358,6 +359,7 @@ def _extend_labels(
 ) -> tuple[Hashable, ...] | None:
     """Returns the slices' labels with the new one's, or with the next free index."""
     check_label(label := plain_label(label), "slice_label")
+    label = None if is_missing(label) else label
     labels, new = fitted.slice_labels, len(fitted.maps)
     if labels is None:
         return None if label is None else (*range(new), label)

@@ -361,7 +361,7 @@ def test_a_wide_window_costs_no_more_than_there_are_slices(base, monkeypatch):
 
 def test_without_labels_new_slices_are_called_by_numbers_not_yet_taken(base):
     once = append(base, keep=3)
-    again = update(once, DATA[4], DICTS[3], key=KEY, keep=3)
+    again = append(once, DICTS[3], data=DATA[4], keep=3, slice_label=np.nan)
     assert again.slice_labels == ("c", 3, 4)
 
 
