@@ -368,6 +368,8 @@ class AlignedEmbedding(Record):
             for line in lines
         )
         table = f"<p>{title}</p><table><tr>{head}</tr>{body}</table>"
+        if not any(map(len, self.maps)):  # of days without rows
+            return table
         try:
             from aljax.plot import slices
         except ImportError:  # matplotlib is an extra

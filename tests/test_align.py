@@ -571,6 +571,8 @@ def test_a_model_is_shown_in_few_lines(plain):
         assert "label" not in shown
         assert "data:image/png;base64," in shown
         assert len(shown) < 500_000
+    empty = dataclasses.replace(plain, maps=[np.zeros((0, 2))] * 3)
+    assert empty._repr_html_().endswith("</table>")
 
 
 def test_without_matplotlib_a_model_is_a_table(plain, monkeypatch):
