@@ -4,6 +4,7 @@ from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
+import scipy.sparse
 
 from aljax.columns import arrange, check_names, names_of
 from aljax.errors import InputError
@@ -44,6 +45,13 @@ def read_new(
         width = f"has {rows.shape[1]} columns, but {name} has {columns}"
         raise InputError("new_rows", width, "the same features")
     return rows
+
+
+def in_form_of(data: Rows, rows: Any) -> Rows:
+    """Returns rows that are sparse where a slice's are, and dense where they are."""
+    if not isinstance(data, np.ndarray):
+        return scipy.sparse.csr_matrix(rows)
+    return rows if isinstance(rows, np.ndarray) else rows.toarray()
 
 
 def put_equal_first(

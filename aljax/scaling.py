@@ -39,12 +39,22 @@ class Columns(Units):
     fill: Float[np.ndarray, "columns"] | None = None
 
     def apply(self, rows: Any) -> Any:
-        """Returns rows without gaps, in these units, of the type that they came in."""
+        """Returns rows without gaps, in these units, of the type that they came in.
+
+        Sparse rows become dense where the units have a center.
+        """
+        rows = self.filled(rows)
+        if scipy.sparse.issparse(rows) and self.center.any():
+            rows = rows.toarray()
         if scipy.sparse.issparse(rows):
             return (rows @ scipy.sparse.diags(1 / self.unit)).tocsr().astype(rows.dtype)
-        if self.fill is not None:
-            rows = _filled(rows, self.fill)
         return super().apply(rows).astype(rows.dtype)
+
+    def filled(self, rows: Any) -> Any:
+        """Returns rows of the user's units without gaps, which sparse ones lack."""
+        if self.fill is None or scipy.sparse.issparse(rows):
+            return rows
+        return _filled(rows, self.fill)
 
     def undo(self, rows: Any, bounds: Any = None) -> Any:
         """Returns rows in the units of the user, of the type that they came in.

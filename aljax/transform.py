@@ -13,7 +13,6 @@ from typing import Any
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-import scipy.sparse
 from jaxtyping import Array, Bool, Float, Int
 
 from aljax.compilation import check_fork
@@ -35,7 +34,7 @@ from aljax.inverse.reconstruct import Reconstruction, reconstruct
 from aljax.inverse.weights import Curve
 from aljax.layout.initialize import beside
 from aljax.layout.problem import LayoutParams
-from aljax.new_rows import put_equal_first, read_new
+from aljax.new_rows import in_form_of, put_equal_first, read_new
 from aljax.project import ABSENT, Anchors, project
 from aljax.scaling import Columns
 from aljax.units import Units
@@ -366,11 +365,10 @@ class Frame(eqx.Module):
         gaps = np.nan if filled or is_function(self.graph.metric) else None
         rows = read_new(new_rows, data.shape[1], self.name, self.columns, gaps=gaps)
         dtype = np.result_type(rows.dtype, data.dtype)  # in which its own were scaled
+        rows = in_form_of(data, rows if units is None else units.filled(rows))
         rows = rows if units is None else units.apply(rows.astype(dtype, copy=False))
         warn_of_degrees([Slice(rows.shape[0], rows, "`new_rows`", self.graph.metric)])
-        if not isinstance(data, np.ndarray):
-            return scipy.sparse.csr_matrix(rows)
-        return rows if isinstance(rows, np.ndarray) else rows.toarray()
+        return rows
 
     def _search(self, rows: Any, count: int) -> Nearest:
         """Returns the slice's rows nearest to each of some, which are as `_read`'s."""

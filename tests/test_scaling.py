@@ -18,7 +18,7 @@ from sklearn.preprocessing import (
 
 import aljax
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
-from aljax.graph.slices import read_slices
+from aljax.graph.slices import read_slice, read_slices
 from aljax.spreads import warn_of_columns
 
 pytestmark = pytest.mark.usefixtures("as_users_run_it")
@@ -60,6 +60,8 @@ def test_a_model_scales_as_scikit_learn_does_and_answers_in_the_users_units(
     for t, scaler in enumerate(scalers):
         expected = before.transform(scaler.transform(rows), slice=t)
         np.testing.assert_array_equal(fitted.transform(rows, slice=t), expected)
+        sparse = scipy.sparse.csr_matrix(rows)
+        np.testing.assert_array_equal(fitted.transform(sparse, slice=t), expected)
     bounds = SLICES[1].min(axis=0), SLICES[1].max(axis=0) - 0.1
     limits = [scalers[1].transform(end[None])[0] for end in bounds]
     read = fitted.inverse_transform(fitted.maps[1], slice=1, bounds=bounds)
@@ -73,6 +75,10 @@ def test_a_model_scales_as_scikit_learn_does_and_answers_in_the_users_units(
     longer: Any = fitted.update(NEW, IDS[3], key=KEY)
     expected = before.update(scaler.transform(NEW), IDS[3], key=KEY)
     assert_same_maps(longer.maps, expected.maps)
+    if by == "all":
+        sparse = read_slice(scipy.sparse.csr_matrix(NEW), "new")
+        added, _ = longer.scaling.extended(sparse)
+        np.testing.assert_array_equal(added.dense, longer.data[3])
     with refused("precomputed_knn", "scaled columns", "units"):
         fitted.update(NEW, IDS[3], key=KEY, precomputed_knn=(NEW, NEW))
     shorter: Any = fitted.update(NEW, IDS[3], key=KEY, keep=2)
@@ -207,15 +213,19 @@ def test_frames_name_their_columns_in_errors_and_answers():
 
 def test_sparse_rows_are_scaled_without_a_center():
     dense = [np.where(x > 0, x, 0) for x in SLICES]
-    rows, scaling = aljax.scale([*map(scipy.sparse.csr_matrix, dense)])
+    sparse = [*map(scipy.sparse.csr_matrix, dense)]
+    rows, scaling = aljax.scale(sparse)
     assert scaling is not None
     expected = StandardScaler(with_mean=False).fit_transform(np.vstack(dense))
     np.testing.assert_allclose(scipy.sparse.vstack(rows).toarray(), expected)
     undone = scaling.columns[0].undo(rows[0])
     np.testing.assert_allclose(undone.toarray(), dense[0])
+    still = LayoutConfig(n_epochs=0)
+    fitted = lay_out(sparse, scale="standard", layout=still)
+    np.testing.assert_array_equal(fitted.transform(dense[0], slice=0), fitted.maps[0])
     with refused("scale", "sparse", "with_mean"):
         whole = StandardScaler().fit(np.vstack(dense))
-        aljax.scale([scipy.sparse.csr_matrix(dense[0])], whole)
+        aljax.scale(sparse[:1], whole)
 
 
 def test_gaps_of_dense_rows_are_filled_beside_sparse_ones():
