@@ -11,7 +11,7 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from aljax.columns import arrange, by_number, by_rows, is_anndata, names_of
-from aljax.config import find_ab_params, one_of
+from aljax.config import find_ab_params, of_slices, one_of
 from aljax.embedding import AlignedEmbedding
 from aljax.errors import InputError, kind_of
 from aljax.graph.bipartite import bipartite_graph
@@ -298,7 +298,7 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
 
     @property
     def _n_neighbors(self) -> int:
-        setting: Any = self.maps_.graph.n_neighbors
+        setting: Any = of_slices(self.maps_.graph, 0, 1).n_neighbors
         return min(setting, max(len(self.maps_.maps[0]), 3) - 1)
 
     @property
@@ -307,7 +307,7 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
         return rows if rows is None or kind_of_row is None else rows[kind_of_row]
 
     def _curve(self) -> tuple[float, float]:
-        layout: Any = self.maps_.layout
+        layout: Any = of_slices(self.maps_.layout, 0, 1)
         if layout.a is not None:
             return layout.a, layout.b
         return find_ab_params(layout.spread, layout.min_dist)

@@ -207,6 +207,11 @@ def test_names_that_umap_learns_tools_read_are_there(fitted):
     np.testing.assert_array_equal(fitted._raw_data, REPEATED)
     model = one_map(**BARE, a=1.2, b=1.75).fit(DATA)
     assert (model._a, model._b) == (1.2, 1.75)
+    of_each: dict[str, Any] = {"n_neighbors": [6, 5], "min_dist": [0.1, 0.3]}
+    sequence: Any = aljax.AlignedUMAP(**BARE | of_each)
+    last = sequence.fit([DATA, DATA], relations=[{0: 0}]).mappers_[1]
+    assert last._n_neighbors == 5
+    assert ((last * last)._a, last._b) == find_ab_params(1.0, 0.3)
 
 
 @pytest.mark.slow  # numba compiles umap-learn for half a minute
