@@ -57,6 +57,10 @@ _STARTS = one_of("spectral", "tswspectral", "pca", "random")
 _AUTO = unless(
     lambda v: isinstance(v, numbers.Integral) and v == -1, number(2, whole=True)
 )
+_DISTANCE = unless(
+    lambda v: isinstance(v, float) and v == math.inf,
+    number(0, open_low=True, optional=True),
+)
 SPACES = {  # the spaces of maps, and their components where they have a number of them
     **dict.fromkeys(("euclidean", "manhattan", "chebyshev", "minkowski", "wminkowski")),
     **dict.fromkeys(("seuclidean", "mahalanobis", "canberra", "braycurtis", "cosine")),
@@ -141,9 +145,9 @@ class GraphConfig(_Settings):
             long as that is cheap (of 784 columns about 40,000 rows in these three
             metrics, about 3,000 in others), else approximate.
         disconnection_distance: Rows this far apart or farther are no neighbors (units
-            of the metric, above 0).  None takes the metric's largest distance: 1 for
-            jaccard, dice, hellinger, sokalsneath, russellrao, kulsinski, hamming and
-            braycurtis, 2 for cosine, correlation and yule.
+            of the metric, above 0; inf for none).  None takes the metric's largest
+            distance: 1 for jaccard, dice, hellinger, sokalsneath, russellrao,
+            kulsinski, hamming and braycurtis, 2 for cosine, correlation and yule.
         target_metric: How `y` is compared: "categorical" (classes), "ordinal" (ranks),
             "count" (counts), "string" (texts) or a metric (the distance between values,
             as above).
@@ -163,9 +167,7 @@ class GraphConfig(_Settings):
     local_connectivity: PerSliceFloat = _per_slice(1.0, number(0))
     set_op_mix_ratio: PerSliceFloat = _per_slice(1.0, number(0, high=1))
     knn_method: str = _setting("auto", _METHODS)
-    disconnection_distance: float | None = _setting(
-        None, number(0, open_low=True, optional=True)
-    )
+    disconnection_distance: float | None = _setting(None, _DISTANCE)
     target_metric: Any = _setting("categorical", _METRIC)
     target_metric_kwds: Mapping[str, Any] | None = _setting(None, _KEYWORDS)
     target_n_neighbors: int = _setting(-1, _AUTO)

@@ -34,8 +34,8 @@ SETTINGS = {
     "knn_method": (GraphConfig, ["auto", "exact", "pynndescent"], ["fast", "", None]),
     "disconnection_distance": (
         GraphConfig,
-        [None, 0.5, 3],
-        [0, -1.0, [0.5], True, "1", math.nan],
+        [None, 0.5, 3, math.inf],
+        [0, -1.0, [0.5], True, "1", math.nan, -math.inf],
     ),
     "target_metric": (GraphConfig, ["categorical", "l2"], ["", None, 3]),
     "target_metric_kwds": (GraphConfig, [None, {}, {"p": 3}], [3, "p", [("p", 3)]]),

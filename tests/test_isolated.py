@@ -162,6 +162,11 @@ def test_rows_as_far_apart_as_can_be_are_told_in_each_metric(rng, metric, conver
     maps = aljax.fit([convert(rows)], **settings)
     with pytest.warns(UserWarning, match="1 of 1 new rows have no neighbor"):
         maps.transform(convert(np.asarray(lone)))
+    graph = dataclasses.replace(graph, disconnection_distance=np.inf)
+    everyone = aljax.fit(
+        [convert(np.vstack([lone, rows]))], **settings | {"graph": graph}
+    )
+    assert np.asarray(everyone.graphs[0].degrees)[0] > 0
 
 
 def test_new_rows_without_a_neighbor_are_put_beside_the_map(recwarn):
