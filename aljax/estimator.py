@@ -101,7 +101,7 @@ class AlignedUMAP(Parameters):
             knn = None  # umap-learn's default, a triple
         changed: dict[str, Any] = {"y": y, "precomputed_knn": knn}
         row_kinds = scaling = None
-        if self.unique:
+        if self._is_unique:
             check_comparable(self.metric, knn)
             if self.scale is not None:
                 warn_of_columns(slices, ids, self.scale)

@@ -200,10 +200,13 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
         result._keep(result._fit([graph], None, precomputed_knn=None))
         return result
 
+    def _named(self, argument: str) -> str:
+        return super()._named(argument).removesuffix("[0]")  # of the only slice
+
     def _lay_out(self, rows: Rows, y: Any, columns: Any, start: Any) -> None:
         """Fits the rows; positions to start from have a row for each of them."""
         inverse = None
-        if self.unique:
+        if self._is_unique:
             check_comparable(self.metric, self.precomputed_knn)
             first, inverse = distinct_rows(rows)
             y = None if y is None else chosen(y, first, rows.shape[0], "y")

@@ -21,6 +21,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from aljax.compilation import check_fork
 from aljax.config import (
+    YES_NO,
     AlignmentConfig,
     GraphConfig,
     LayoutConfig,
@@ -144,7 +145,20 @@ class Parameters(BaseEstimator):
             progress=self._progress(),
             **{name: values[name] for name in passed if name in values},
         )
-        return turning(call, relations)
+        try:
+            return turning(call, relations)
+        except InputError as error:
+            raise error.renamed(self._named(error.name)) from error.__cause__
+
+    def _named(self, argument: str) -> str:
+        """Returns the user's name of an argument of `aljax.fit`."""
+        return argument.replace("start", "init")
+
+    @property
+    def _is_unique(self) -> bool:
+        """Tells if equal rows are laid out once."""
+        YES_NO("unique", self.unique)
+        return self.unique
 
     def _check_parameters(self) -> None:
         """Warns of parameters that do nothing, raises for those of `_absent`."""
