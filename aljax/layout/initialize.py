@@ -140,7 +140,7 @@ def _read_map(positions: Any, t: int) -> Start:
             f"start[{t}]",
             f"cannot be read as numbers ({error})",
             "positions (points, components), or None to start from its mates",
-            "A name, such as 'pca', stands for all slices: `LayoutConfig(init='pca')`.",
+            "A name stands for all slices, such as `init='pca'`.",
         ) from error
 
 
