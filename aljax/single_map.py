@@ -377,6 +377,9 @@ def _between(left: UMAP, right: UMAP) -> dict[str, Any]:
     chosen = {name.strip("_"): float(of(name, np.mean)) for name in means}
     joint = {"init": "spectral", "transform_mode": "embedding"}
     joint |= {"densmap": False, "output_dens": False}  # a joined graph has no radii
+    spaces = [(model.output_metric, model.n_components) for model in (left, right)]
+    if spaces[0] != spaces[1]:
+        joint |= {"output_metric": "euclidean", "output_metric_kwds": None}
     return {**smaller, **chosen, **joint, "n_epochs": max(epochs, default=None)}
 
 

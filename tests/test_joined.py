@@ -78,6 +78,11 @@ def test_a_model_is_made_of_two(models, tmp_path):
     result = made[0]
     assert (result.n_epochs, result.learning_rate) == (0, 1.0)
     assert result.a == pytest.approx((left._a + right._a) / 2)
+    energies = {"n_components": 5, "output_metric": "gaussian_energy"}
+    ellipses = one_map(**energies).fit(DATA)
+    assert (ellipses - ellipses).embedding_.shape == (len(DATA), 5)
+    for model in ellipses - left, left - ellipses:
+        assert (model.n_components, model.output_metric) == (2, "euclidean")
     with refused("slice", "a graph", "`transform`"):
         result.transform(DATA[:, :3])
     result.save(tmp_path / "it")
