@@ -359,7 +359,8 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
             vars(self).pop("embedding_", None)
             self._n_features_out = len(maps.maps[0])
             return
-        (self.embedding_,) = maps.slices()
+        # A copy, so that `_placed` can tell when the user has moved it in place.
+        self.embedding_ = np.array(maps.slices()[0])
         if self._unique_inverse_ is not None:
             self.embedding_ = self.embedding_[self._unique_inverse_]
         self._n_features_out = self.embedding_.shape[1]

@@ -57,6 +57,14 @@ def test_positions_given_to_a_model_of_repeated_rows_are_taken(fitted):
     np.testing.assert_allclose(start.embedding_, model.embedding_, atol=1e-3)
 
 
+def test_positions_that_are_moved_in_place_are_taken():
+    model = one_map(**BARE).fit(DATA)
+    before, laid_out = model.transform(DATA[:3]), model.maps_
+    model.embedding_ += 10
+    np.testing.assert_allclose(model.transform(DATA[:3]), before + 10, atol=1e-4)
+    np.testing.assert_allclose(laid_out.transform(DATA[:3]), before, atol=1e-4)
+
+
 @pytest.mark.parametrize("pixels", [False, True])
 def test_a_file_keeps_which_rows_repeat_and_positions_given(fitted, pixels, tmp_path):
     model = pickle.loads(pickle.dumps(fitted))
