@@ -235,8 +235,7 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
         if comparable and not abs(data - rows).max():
             return self.graph_
         graph: Any = frame.graph
-        count = min(graph.n_neighbors, len(self.maps_.maps[0]))
-        near, distances = frame.nearest(rows, count)
+        near, distances = frame.nearest(rows, self._n_neighbors)
         return bipartite_graph(
             near,
             distances,

@@ -141,6 +141,12 @@ def test_memberships_of_new_rows_sum_to_the_size_of_their_neighborhood():
         rate = -np.log(memberships[near]) / distances[near]  # 1 / sigma
         np.testing.assert_allclose(rate, rate[0], rtol=1e-3)
         np.testing.assert_allclose(memberships[near[1:]].sum(), np.log2(6), rtol=1e-4)
+    with pytest.warns(UserWarning, match="reaches the rows"):
+        few = one_map(**QUICK, transform_mode="graph").fit(DATA[:6])
+    graph = few.transform(NEW).toarray()
+    np.testing.assert_array_equal((graph > 0).sum(axis=1), 5)
+    rest = graph.sum(axis=1) - graph.max(axis=1)
+    np.testing.assert_allclose(rest, np.log2(5), rtol=1e-3)
     far = one_map(**QUICK, transform_mode="graph", disconnection_distance=9.0)
     assert far.fit(DATA).transform(NEW + 100).nnz == 0
 
