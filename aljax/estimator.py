@@ -232,7 +232,8 @@ class AlignedUMAP(Parameters):
 
     def _keep(self, maps: AlignedEmbedding) -> None:
         self.maps_ = maps
-        self.embeddings_ = self._of_rows(maps.slices())
+        # Copies, for frames do not see what the user changes in place.
+        self.embeddings_ = self._of_rows([*map(np.array, maps.slices())])
         vars(self).pop("mappers_", None)
 
     @cached_property

@@ -54,6 +54,8 @@ def fitted() -> Any:
 def test_maps_are_plain_arrays_in_the_order_given(fitted):
     assert [one.shape for one in fitted.embeddings_] == [(n, 2) for n in SIZES]
     assert all(type(one) is np.ndarray for one in fitted.embeddings_)
+    pairs = zip(fitted.embeddings_, fitted.maps_.maps, strict=True)
+    assert not any(np.shares_memory(one, kept) for one, kept in pairs)
     assert fitted.n_features_in_ == make_data()[0].shape[1]
 
 
