@@ -1,4 +1,5 @@
 import dataclasses
+from functools import partial
 
 import equinox as eqx
 import jax
@@ -82,6 +83,14 @@ def test_chunks_of_any_length_equal_a_straight_run_bit_for_bit(problem, key, sto
     whole = layout(problem, params, key)
     assert same_bits(layout(problem, params, key, stops=stops), whole)
     assert int(whole.epoch) == EPOCHS
+
+
+def test_a_run_stops_at_a_whole_number_of_any_type(problem, key):
+    with jax.enable_x64(True):
+        state = init(jnp.zeros((3, 2, CAPACITY)), n_epochs=EPOCHS)
+        of_stop = partial(run, problem, make_params(), state, key=key, n_shifts=FEW)
+        ended = jax.eval_shape(of_stop, jnp.arange(EPOCHS)[7])  # of 64 bits
+    assert ended.maps.shape == state.maps.shape
 
 
 def test_the_same_key_gives_the_same_bits_and_another_key_another_map(problem):

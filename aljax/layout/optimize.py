@@ -298,7 +298,8 @@ def run(
     options = {"n_shifts": n_shifts, "optimizer": optimizer, "loss": loss}
     advance = partial(step, problem, params, key=key, **options)
     stop = jnp.minimum(stop, state.n_epochs)
-    return jax.lax.fori_loop(state.epoch, stop, lambda _, now: advance(now), state)
+    epoch = state.epoch.astype(stop.dtype)  # of 64 bits, where the stop is
+    return jax.lax.fori_loop(epoch, stop, lambda _, now: advance(now), state)
 
 
 # `run` for callers that need the state no more: its memory takes the new one.
