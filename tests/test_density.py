@@ -1,6 +1,7 @@
 """densMAP: local radii, the density of the loss, and maps that keep densities."""
 
 import dataclasses
+from functools import partial
 from typing import Any
 
 import jax
@@ -215,21 +216,25 @@ def test_sweeps_have_rows_with_and_without_a_density():
     assert [row["density"] for row in rows.table()] == [0, 0]
 
 
-def test_radii_and_weights_move_with_the_data():
+def test_radii_and_weights_move_with_the_data_and_densities_with_their_weight():
     data = make_data()[0]
     begun = aljax.prepare([data], key=jax.random.key(0), graph=GRAPH, layout=SINGLE)
     shifts = draw_shifts(jax.random.key(0), begun.problem.n_points, n_shifts=5)
 
     @jax.jit
-    @jax.grad
-    def slope(data):
+    @partial(jax.grad, argnums=(0, 1))
+    def slopes(data, weight):
         problem = reweigh(begun.problem, [graph_of(data, begun.graphs[0].neighbors)])
-        terms: Any = aligned_loss(begun.state.maps, problem, begun.params, shifts)
+        params = dataclasses.replace(begun.params, dens_lambda=weight)
+        terms: Any = aligned_loss(begun.state.maps, problem, params, shifts)
         return terms.density.sum()
 
-    moved = slope(jnp.asarray(data))
+    moved, weighed = slopes(jnp.asarray(data), jnp.array([2.0]))
     assert np.isfinite(moved).all()
     assert np.any(moved != 0)
+    _, unweighed = slopes(jnp.asarray(data), jnp.array([0.0]))
+    np.testing.assert_allclose(unweighed, weighed, rtol=1e-6)
+    assert float(weighed[0]) > 0
 
 
 def clusters() -> np.ndarray:

@@ -157,7 +157,10 @@ def densities(
 def weighed(
     terms: LossTerms, params: LayoutParams, densities: Callable[[], Array]
 ) -> LossTerms:
-    """Returns the terms times their weights; the density's where it is set and acts."""
+    """Returns the terms times their weights; the density's where it is set and acts.
+
+    It does from a weight of 0 on, at which the loss has a slope by the weight.
+    """
     repulsion_strength = params.repulsion_strength * params.negative_sample_rate
     terms = LossTerms(
         attraction=terms.attraction,
@@ -167,6 +170,6 @@ def weighed(
     weights = params.dens_lambda
     if weights is None:
         return terms
-    none = jnp.zeros_like(terms.attraction)
-    values = jax.lax.cond(jnp.any(weights > 0), densities, lambda: none)
-    return DensityTerms(**vars(terms), density=weights * values)
+    none, acts = jnp.zeros_like(terms.attraction), weights >= 0
+    values = jax.lax.cond(jnp.any(acts), densities, lambda: none)
+    return DensityTerms(**vars(terms), density=jnp.where(acts, weights, 0.0) * values)

@@ -265,7 +265,8 @@ def _acting(params: LayoutParams, state: LayoutState) -> LayoutParams:
         return params
     share: Any = params.dens_frac
     begun = state.epoch + 1 > (1 - share) * state.n_epochs
-    return eqx.tree_at(lambda p: p.dens_lambda, params, params.dens_lambda * begun)
+    weights = jnp.where(begun, params.dens_lambda, -1.0)  # below 0 it does not act
+    return eqx.tree_at(lambda p: p.dens_lambda, params, weights)
 
 
 STATIC = ("n_shifts", "optimizer", "loss")
