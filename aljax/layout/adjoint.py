@@ -16,6 +16,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
@@ -23,7 +24,7 @@ from aljax.compilation import check_fork
 from aljax.config import number
 from aljax.errors import InputError, nearest_name, warn
 from aljax.graph.fuzzy import FuzzyGraph, fuzzy_simplicial_set
-from aljax.graph.knn import KNN
+from aljax.graph.knn import KNN, on_device
 from aljax.layout.implicit import Anchored, Implicit, Solution, solve_minimum
 from aljax.layout.losses import terms_in
 from aljax.layout.minimum import Maps
@@ -129,8 +130,11 @@ class Unrolled(eqx.Module):
     ) -> Solution:
         """Returns the maps after the last epoch."""
         shifts = shifts_of(problem, self.n_shifts)
-        maps = _unroll(self, problem, params, start, n_shifts=shifts)
-        unknown = jnp.asarray(jnp.nan, maps.dtype)
+        return self.reached(_unroll(self, problem, params, start, n_shifts=shifts))
+
+    def reached(self, maps: Maps) -> Solution:
+        """Returns the solution of maps after the last epoch."""
+        unknown = on_device(np.nan, maps.dtype)  # no operation: `debug_nans` lets it be
         return Solution(maps, unknown, jnp.asarray(False), unknown)
 
 

@@ -94,7 +94,11 @@ def hypergradient(
     of = params if of is None else of
     instance("adjoint", adjoint, Implicit | Anchored | Unrolled, "Implicit()")
     if isinstance(adjoint, Unrolled):
-        return _unrolled(outer_loss, through, of, (problem, params, start), adjoint)
+        unrolled = _unrolled(outer_loss, through, of, (problem, params, start), adjoint)
+        value, gradient, maps = unrolled
+        solution = adjoint.reached(maps)
+        unknown, none = solution.curvature, jnp.asarray(0, jnp.int32)
+        return Hypergradient(value, gradient, solution, unknown, unknown, none)
     pieces = through(problem, params, of)
     check_start(start, params)
     prepared, begun = adjoint.at(*pieces, start)
@@ -130,19 +134,16 @@ def _adjoint(
 @eqx.filter_jit
 def _unrolled(
     outer_loss: Any, through: Any, of: Any, pieces: Any, adjoint: Unrolled
-) -> Hypergradient:
+) -> Any:
     problem, params, start = pieces
 
-    def value(of: Any) -> tuple[Float[Array, ""], Solution]:
+    def value(of: Any) -> tuple[Float[Array, ""], Maps]:
         graphs, settings = through(problem, params, of)
-        solution = solve_layout(graphs, settings, start, adjoint=adjoint)
-        return outer_loss(solution.maps), solution
+        maps = solve_layout(graphs, settings, start, adjoint=adjoint).maps
+        return outer_loss(maps), maps
 
-    (reached, solution), gradient = eqx.filter_value_and_grad(value, has_aux=True)(of)
-    nothing = solution.curvature
-    return Hypergradient(
-        reached, gradient, solution, nothing, nothing, jnp.asarray(0, jnp.int32)
-    )
+    (reached, maps), gradient = eqx.filter_value_and_grad(value, has_aux=True)(of)
+    return reached, gradient, maps
 
 
 def coupling_weights(
