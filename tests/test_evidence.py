@@ -14,7 +14,7 @@ from sklearn.neighbors import kneighbors_graph
 import aljax
 from aljax.graph.build import build_graphs
 from aljax.graph.slices import read_slices
-from aljax.relations.evidence import BLUR, check_evidence, judge, overlap
+from aljax.relations.evidence import BLUR, Overlap, check_evidence, judge, overlap
 from aljax.relations.mates import Mates
 from aljax.relations.read import ReversedError, names_of_dicts
 from aljax.relations.strengths import relate
@@ -77,6 +77,14 @@ def test_agreement_is_that_of_its_formula(graphs):
     assert near._replace(share=0.17).near_chance  # below 1.8 times that by chance
     assert not near._replace(share=0.19).near_chance
     assert not near._replace(share=0.17, agreement=0.06).near_chance
+
+
+def test_many_neighbors_of_many_rows_agree_as_few_do():
+    # Their products exceed the 32 bits in which SciPy counts them.
+    counts = np.full(30_000, 300, np.int32)
+    verdict = judge(Overlap(counts * 0.5, counts, counts, counts.size))
+    chance = 300 / (counts.size - 1)
+    assert verdict.agreement == pytest.approx((0.5 - chance) / (1 - chance))
 
 
 def test_rows_that_are_matched_at_random_agree_by_chance(graphs, rng):

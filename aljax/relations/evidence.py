@@ -112,7 +112,9 @@ def judge(overlap: Overlap) -> Verdict:
     sqrt(2 sum C); 10 edges more keep slices with few from saying much.
     """
     shared = float(overlap.shared.sum())
-    chance = float(overlap.mapped @ overlap.neighbors) / max(overlap.linked - 1, 1)
+    # SciPy counts in 32 bits, which the products of many exceed.
+    chance = float(overlap.mapped.astype(float) @ overlap.neighbors)
+    chance /= max(overlap.linked - 1, 1)
     most = float((overlap.mapped + overlap.neighbors).sum()) / 2
     if most <= chance:
         return UNKNOWN
