@@ -385,6 +385,10 @@ def test_a_wrong_setting_is_named(override, named, capsys):
         (["experiment=readable", "task.penalty=-1"], "`task.penalty` is -1"),
         (["experiment=alignment_weights", "task.grid=[-1]"], "`task.grid[0]` is -1"),
         (["experiment=alignment_weights", "task.grid=1"], "`task.grid` is 1"),
+        (
+            ["experiment=alignment_weights", "data=walk", "data.points=2"],
+            "has 2 rows in slice 0; expected at least 3 in each",
+        ),
         (["experiment=digits_sequence", "results=/dev/null"], "cannot be written"),
         (["experiment=digits_sequence", "results=nothing/x"], "cannot be written"),
     ],

@@ -33,6 +33,7 @@ from experiments.tasks.hidden_mates import laid_out, learn_weights
 from experiments.tasks.training import read_training, write_results
 
 FAR = 5  # slices apart, as in the evaluation
+FEWEST = 3  # rows of a slice, of which one can be near and one far
 
 
 def scores(data: Any, relations: Any, maps: list[np.ndarray]) -> dict[str, float]:
@@ -89,6 +90,11 @@ def run(settings: RunSettings, interrupts: Interrupts) -> Path:
     dataset = related_by_ids(dataset) if settings.by_ids else dataset
     if len(dataset.slices) < 2:
         raise InputError("data", "has a single slice", "at least 2, which mates link")
+    rows, t = min((np.shape(x)[0], t) for t, x in enumerate(dataset.slices))
+    if rows < FEWEST:
+        noun, expected = "row" if rows == 1 else "rows", f"at least {FEWEST} in each"
+        got = f"has {rows} {noun} in slice {t}"
+        raise InputError("data", got, expected, "Neighborhoods are measured in each.")
     problem = dataset.sweep(**settings.configs)
     key, fresh_key = jax.random.split(jax.random.key(settings.seed))
     weights, report = learn_weights(problem, key=key, training=training, **options)
