@@ -68,6 +68,7 @@ ORDER = [
     "layout.losses",
     "layout.shifts",
     "layout.objective",
+    "layout.rules",
     "layout.optimize",
     "layout.packing",
     "layout.ahead",

@@ -1,5 +1,6 @@
 import dataclasses
 from functools import partial
+from typing import Any, cast
 
 import equinox as eqx
 import jax
@@ -380,6 +381,29 @@ def test_an_optimizer_that_climbs_is_refused(problem, key, climbing):
 def test_what_transforms_no_gradient_alone_is_no_optimizer(problem, kind):
     with refused("optimizer", "an optax transformation of gradients alone"):
         init(stack_maps(make_maps(), problem), n_epochs=2, optimizer=kind)
+
+
+def by_component(slope, _):
+    across, up = jnp.moveaxis(slope, 1, 0)
+    return jnp.stack([across, up / 2], axis=1)
+
+
+def with_noise(slope, _):
+    noise = np.random.default_rng(5).normal(size=slope.shape)  # -.8 of one number
+    return slope + 3 * noise
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        optax.stateless(by_component),
+        optax.stateless(lambda slope, _: jnp.matmul(np.eye(2), cast(Any, slope))),
+        optax.stateless(with_noise),
+    ],
+)
+def test_a_rule_of_maps_alone_or_with_noise_is_no_climb(problem, rule):
+    state = init(stack_maps(make_maps(), problem), n_epochs=2, optimizer=rule)
+    assert int(state.epoch) == 0
 
 
 class Pulled(LossTerms):

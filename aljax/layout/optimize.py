@@ -10,7 +10,7 @@ of any length has the same bits as an unbroken one.
 import dataclasses
 import inspect
 from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -29,12 +29,11 @@ from aljax.keys import as_keys, as_numbers
 from aljax.layout.losses import LossTerms
 from aljax.layout.objective import aligned_loss, check_terms
 from aljax.layout.problem import AlignedProblem, LayoutParams
+from aljax.layout.rules import ADAM, check_descends
 from aljax.layout.shifts import CHUNK, Shifts, draw_shifts
 
 RECORD_EVERY = 10  # epochs; the value costs a third of what the gradient does
 RECORDS = 100  # rows of a history, whatever the number of epochs
-# Made once: a transformation made anew for every call would compile anew.
-ADAM = optax.scale_by_adam(b1=0.5, b2=0.9)
 Loss = Callable[[Array, AlignedProblem, LayoutParams, Shifts], LossTerms]
 
 
@@ -167,7 +166,7 @@ def init(
         InputError: An optimizer that climbs, as one with a learning rate does.
     """
     check_fork()
-    check_descends(optimizer)
+    check_descends(optimizer, maps.shape)
     blank = np.zeros((RECORDS, maps.shape[0]), maps.dtype)
     return LayoutState(
         maps=maps,
@@ -178,32 +177,6 @@ def init(
         n_epochs=on_device(n_epochs, np.int32),
         history=terms(*(on_device(blank) for _ in dataclasses.fields(terms))),
     )
-
-
-@lru_cache(maxsize=16)
-def check_descends(optimizer: optax.GradientTransformation) -> None:
-    """Checks by one update that a rule keeps the sign of the gradient."""
-    if optimizer is ADAM:
-        return
-    expected = "an optax transformation of gradients alone, as optax.scale_by_rms()"
-    if not hasattr(optimizer, "update"):
-        remedy = "Call it, if it is a function that makes one."
-        raise InputError("optimizer", f"is {optimizer!r}", expected, remedy)
-    with jax.ensure_compile_time_eval():
-        slope = jnp.ones((1, 1, 1))
-        try:
-            moved, _ = optimizer.update(slope, optimizer.init(slope), slope)
-        except TypeError as error:  # a search along a line asks for the loss
-            raise InputError("optimizer", f"fails: {error}", expected) from error
-        length = float(jnp.asarray(moved).sum())
-    if length < 0:
-        raise InputError(
-            "optimizer",
-            f"turns a gradient of 1 into {length:g}, by which the layout would climb",
-            "an update rule that keeps the sign of the gradient",
-            "The layout subtracts what it returns, times its own `learning_rate`: pass "
-            "optax.scale_by_adam() for optax.adam(0.1).",
-        )
 
 
 def step(
@@ -231,7 +204,7 @@ def step(
             of its fields, one number for each slice; or return a subclass of
             `LossTerms` with another field, and give that class to `init` as `terms`.
     """
-    check_descends(optimizer)
+    check_descends(optimizer, state.maps.shape)
     epoch_key = jax.random.fold_in(key, state.epoch)
     shifts = draw_shifts(epoch_key, problem.n_points, n_shifts=n_shifts)
     acting = _acting(params, state)
