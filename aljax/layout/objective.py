@@ -159,7 +159,8 @@ def weighed(
 ) -> LossTerms:
     """Returns the terms times their weights; the density's where it is set and acts.
 
-    It does from a weight of 0 on, at which the loss has a slope by the weight.
+    It does from a weight of 0 on, at which the loss has a slope by the weight, and not
+    at -0, which `optimize.step` sets in epochs without it.
     """
     repulsion_strength = params.repulsion_strength * params.negative_sample_rate
     terms = LossTerms(
@@ -170,6 +171,6 @@ def weighed(
     weights = params.dens_lambda
     if weights is None:
         return terms
-    none, acts = jnp.zeros_like(terms.attraction), weights >= 0
+    none, acts = jnp.zeros_like(terms.attraction), ~jnp.signbit(weights)
     values = jax.lax.cond(jnp.any(acts), densities, lambda: none)
     return DensityTerms(**vars(terms), density=jnp.where(acts, weights, 0.0) * values)

@@ -238,7 +238,7 @@ def _acting(params: LayoutParams, state: LayoutState) -> LayoutParams:
         return params
     share: Any = params.dens_frac
     begun = state.epoch + 1 > (1 - share) * state.n_epochs
-    weights = jnp.where(begun, params.dens_lambda, -1.0)  # below 0 it does not act
+    weights = jnp.where(begun, params.dens_lambda, -0.0)  # whose sign says: not yet
     return eqx.tree_at(lambda p: p.dens_lambda, params, weights)
 
 
