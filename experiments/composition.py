@@ -8,6 +8,7 @@ a config of its own, so each can be overridden by name though no YAML repeats it
 
 import dataclasses
 import itertools
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -30,6 +31,7 @@ SECTIONS = {"graph": GraphConfig, "layout": LayoutConfig, "alignment": Alignment
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, YAMLError)
 GRID = "task.grid"
 UNROLLED = "task.training.adjoint=unrolled"
+NO_TEXT = ("true", "false", "null", "nan", "inf")  # in Hydra's grammar
 # Settings of version 0.1; version 0.3 will not know them.
 RENAMED = {
     "task.training.epochs": "task.training.unrolled.n_epochs",
@@ -51,6 +53,34 @@ def choices() -> dict[str, list[str]]:
     for file in sorted(CONFIG.parent.glob("*/*.yaml")):
         groups.setdefault(file.parent.name, []).append(file.stem)
     return groups
+
+
+def spelled(value: Any) -> str:
+    """Returns a value as Hydra's grammar has it."""
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{name}: {spelled(v)}' for name, v in value.items())}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(spelled, value))}]"
+    text = "null" if value is None else str(value)
+    plain = re.fullmatch(r"[A-Za-z][\w.-]*|\d+", text) and text.lower() not in NO_TEXT
+    if plain or not isinstance(value, str):
+        return text
+    escaped = _escaped(text, r'"|\$\{')
+    escaped = re.sub(r"(\\+)\Z", r"\1\1", escaped).replace("\t", r"\t")
+    return f'"{escaped}"'
+
+
+def literal(value: Any) -> Any:
+    """Returns settings whose texts OmegaConf reads as they are, `${` included."""
+    if isinstance(value, Mapping):
+        return {name: literal(v) for name, v in value.items()}
+    if isinstance(value, list):
+        return [*map(literal, value)]
+    return _escaped(value, r"\$\{") if isinstance(value, str) else value
+
+
+def _escaped(text: str, signs: str) -> str:
+    return re.sub(rf"(\\*)({signs})", r"\1\1\\\2", text)
 
 
 def unknown(name: str, known: Sequence[str], kind: str = "setting") -> InputError:

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig, number
 from aljax.errors import InputError
-from experiments.composition import SECTIONS, unknown
+from experiments.composition import SECTIONS, literal, unknown
 
 CHECKPOINTS = r"\.checkpoints(-\d+)?"  # ends the names of unfinished runs' folders
 LONGEST = 200  # bytes of a name: most disks take 255 with what is put behind it
@@ -119,8 +119,8 @@ class RunSettings:
 
     def save(self, folder: Path) -> None:
         """Writes `config.yaml`, which makes the same run again, from its start."""
-        settings = OmegaConf.create({**self.composed, "resume": False})
-        OmegaConf.save(settings, folder / "config.yaml")
+        settings = literal({**self.composed, "resume": False})
+        OmegaConf.save(OmegaConf.create(settings), folder / "config.yaml")
 
 
 def build(settings: Mapping[str, Any]) -> RunSettings:

@@ -309,6 +309,14 @@ def test_every_setting_can_be_overridden():
     assert (built.seed, built.results) == (7, Path.home() / "maps")
 
 
+def test_settings_that_look_like_references_are_kept_as_text(tmp_path):
+    csv = composition.spelled({"na_values": ["${x}", "\\${y}"]})
+    table = ["data=table", "data.path=x.csv", "data.slice=year", "data.id=name"]
+    composed = composition.compose([*table, f"data.csv={csv}"])
+    settings.build(composed).save(tmp_path)
+    assert composition.compose([], tmp_path / "config.yaml") == composed
+
+
 def test_configs_repeat_no_default():
     for group, names in composition.choices().items():
         for name in names:

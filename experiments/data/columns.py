@@ -15,6 +15,7 @@ import numpy as np
 import aljax
 from aljax.errors import LARGEST, InputError, few_of, warn
 from aljax.spreads import warn_of_cells, warn_of_codes, warn_of_units
+from experiments.composition import spelled
 from experiments.data.dataset import Dataset
 from experiments.data.dates import are_dates
 
@@ -35,7 +36,6 @@ SIGNS = str.maketrans(
 NUMBER, MARK = r"[-+]?\d+([.,]\d+)*", r"[%$€£¥]"
 AFTER = rf"{NUMBER}\s*({MARK}|[a-zµ°]{{1,3}})"  # a percentage, a price, a weight
 UNIT = re.compile(rf"\s*(({MARK}|[a-z]{{3}})\s*{NUMBER}|{AFTER})\s*", re.IGNORECASE)
-NO_TEXT = ("true", "false", "null", "nan", "inf")  # in Hydra's grammar
 OR = "or leave columns out by data.leave_out=[NAME]."
 
 Place = Callable[[int], str]
@@ -43,27 +43,12 @@ Place = Callable[[int], str]
 
 def csv_options(options: Mapping[str, Any]) -> str:
     """Returns options of `pandas.read_csv` as they are set in a shell."""
-    return shlex.quote(f"data.csv={_word(options)}")
+    return shlex.quote(f"data.csv={spelled(options)}")
 
 
 def left_out(*names: Any) -> str:
     """Returns the setting that leaves columns out, as it is set in a shell."""
-    return shlex.quote(f"data.leave_out={_word([*names])}")
-
-
-def _word(value: Any) -> str:
-    """Returns a value as Hydra's grammar has it."""
-    if isinstance(value, Mapping):
-        return f"{{{', '.join(f'{name}: {_word(v)}' for name, v in value.items())}}}"
-    if isinstance(value, list):
-        return f"[{', '.join(map(_word, value))}]"
-    text = "null" if value is None else str(value)
-    plain = re.fullmatch(r"[A-Za-z][\w.-]*|\d+", text) and text.lower() not in NO_TEXT
-    if plain or not isinstance(value, str):
-        return text
-    escaped = re.sub(r'(\\*)("|\$\{)', r"\1\1\\\2", text)
-    escaped = re.sub(r"(\\+)\Z", r"\1\1", escaped).replace("\t", r"\t")
-    return f'"{escaped}"'
+    return shlex.quote(f"data.leave_out={spelled([*names])}")
 
 
 def numeric(
