@@ -2,14 +2,18 @@
 
 import csv
 import json
+import signal
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import matplotlib.image
 import numpy as np
 import pytest
 from helpers import refused
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
 
@@ -101,6 +105,23 @@ def test_a_sweep_that_was_stopped_runs_only_what_is_not_finished(own, monkeypatc
     # Other settings are other rows.
     assert main([*own, "layout.n_epochs=2"]) == 0
     assert ran == [4, 2, 4]
+
+
+def test_jobs_start_in_any_folder_and_a_stop_keeps_their_rows(own, monkeypatch, capsys):
+    commands = []
+
+    def popen(command, **_):
+        commands.append(command)
+        signal.raise_signal(signal.SIGTERM)
+        return nullcontext(SimpleNamespace(poll=lambda: -15, returncode=-15))
+
+    monkeypatch.setattr(multirun.subprocess, "Popen", popen)
+    assert main(["-m", *own, "results='ö, (b)'"]) == 143
+    assert "finished settings will not be run again" in capsys.readouterr().err
+    (place,) = (text for text in commands[0] if text.startswith("hydra.sweep.dir="))
+    (parsed,) = OverridesParser.create().parse_overrides([place])
+    assert not parsed.is_sweep_override()
+    assert parsed.value() == str(Path("ö, (b)/swept/jobs").resolve())
 
 
 @pytest.mark.slow

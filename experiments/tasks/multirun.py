@@ -74,7 +74,11 @@ def launch(overrides: Sequence[str], interrupts: Interrupts) -> int:
     except OSError as error:
         raise folder.unwritable(results, error) from error
     _list(jobs_folder, rows, results)
-    status = _launch(hydras, jobs_folder, range(count), interrupts)
+    try:
+        status = _launch(hydras, jobs_folder, range(count), interrupts)
+    except KeyboardInterrupt:
+        stopped = "stopped; finished settings will not be run again."
+        raise KeyboardInterrupt(stopped) from None
     if not status:
         perform(composed, interrupts)
     return status
@@ -181,7 +185,8 @@ def _launch(
         return 0
     command = [sys.executable, "-m", "experiments.tasks.multirun", "-m"]
     absolute = jobs_folder.resolve()  # jobs may start in another folder
-    command += ["--config-dir", str(absolute), f"hydra.sweep.dir={absolute}", *QUIET]
+    command += ["--config-dir", str(absolute), *QUIET]
+    command += [f"hydra.sweep.dir={composition.spelled(str(absolute))}"]
     command += [f"job={','.join(map(str, rows))}", *overrides]
     # A group of its own: Ctrl-C is passed on, for amid imports it would leave a trace.
     with subprocess.Popen(command, process_group=0) as process:
