@@ -243,8 +243,15 @@ def test_large_ids_that_empty_cells_would_round_are_refused(frame, tmp_path):
             tmp_path,
             csv={"dtype": "float"},
         )
-    dataset = load(frame, tmp_path, csv={"dtype": {"shop": "str"}})
-    assert str(2**53 + 4) in {*map(str, dataset.ids[0])}
+    unspeakable = frame.rename(columns={"shop": "größe (cm)"}), tmp_path
+    with refused("data.id", "rounded", "'data.csv={dtype: str}'"):
+        load(*unspeakable, id="größe (cm)")
+    for *table, shop, types in (
+        (*unspeakable, "größe (cm)", "str"),
+        (frame, tmp_path, "shop", {"shop": "str"}),
+    ):
+        dataset = load(*table, id=shop, csv={"dtype": types})
+        assert str(2**53 + 4) in {*map(str, dataset.ids[0])}
 
 
 def test_parts_of_a_long_column_are_of_one_type(frame, tmp_path, monkeypatch):

@@ -31,6 +31,7 @@ EXACT = 2.0**53  # from which on floats skip whole numbers
 FEWEST = 3  # rows of the largest slice
 HEAD = 4096  # bytes in which an encoding shows
 ROWS = "a table with a line of names, and one for each member and slice"
+KEY = r"(?a)[a-zA-Z]([\w .-]*\w)?"  # names that Hydra's grammar takes before a colon
 LINES = 20  # in which a separator shows
 SEPARATORS = ";\t|,^~: "
 PACKED = {b"\x1f\x8b": "gzip", b"PK\3\4": "zip"}
@@ -183,6 +184,7 @@ def _tell_ids(frame: Any, column: str | None, options: dict, notes: list[str]) -
         got = f"is {column!r}, whose large numbers were rounded beside empty cells"
         types = options.get("dtype")
         types = {**(types if isinstance(types, Mapping) else {}), column: "str"}
+        types = types if re.fullmatch(KEY, column) else "str"
         remedy = f"Read it as text ({csv_options({**options, 'dtype': types})}), or "
         remedy += "store it as text in a Parquet file."
         raise InputError("data.id", got, "ids that can be told apart", remedy)
