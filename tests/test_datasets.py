@@ -1,10 +1,11 @@
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from helpers import refused
 
-from experiments.data import files, sources
+from experiments.data import files, sequences, sources, speeches
 
 
 @pytest.fixture
@@ -68,6 +69,29 @@ def test_unknown_sources_and_options_name_the_nearest():
         sources.load("digits_sequence", size="400", step=150)
     with refused("data.step", "missing"):
         sources.load("digits_sequence", size=400)
+
+
+def test_more_rows_or_columns_than_there_are_are_refused(monkeypatch):
+    ten = np.zeros((10, 784)), np.zeros(10, int)
+    for images in ("mnist_images", "fashion_mnist"):
+        monkeypatch.setattr(sequences, images, lambda *_: ten)
+    for source in ("network_states", "fashion_noise"):
+        with refused("data.points", "is 11", "at most 10"):
+            sources.load(source, slices=1, points=11, seed=0)
+    with refused("data.size", "is 2000", "at most 1797"):
+        sources.load("digits_sequence", size=2000, step=150)
+    texts = (
+        ["apple berry", "berry cherry"] * 10,
+        [1800] * 20,
+        ["id"] * 20,
+        ["party"] * 20,
+    )
+    monkeypatch.setattr(
+        speeches, "shipped", lambda *_: SimpleNamespace(load=lambda **_: None)
+    )
+    monkeypatch.setattr(speeches, "_paragraphs", lambda _: texts)
+    with refused("data.components", "is 4", "at most 3"):
+        sources.load("speeches", components=4)
 
 
 def test_a_folder_is_read_in_natural_order(folder, relations, windows):

@@ -37,7 +37,7 @@ def fashion_mnist(
     Raises:
         InputError: A file is missing or is not what its name says.
     """
-    place = DEBIAN if folder is None else Path(folder)
+    place = DEBIAN if folder is None else Path(folder).expanduser()
     images = [_read(place, f"{part}-images-idx3-ubyte") for part in PARTS]
     labels = [_read(place, f"{part}-labels-idx1-ubyte") for part in PARTS]
     for part, image, label in zip(PARTS, images, labels, strict=True):

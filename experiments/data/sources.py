@@ -13,6 +13,7 @@ from typing import Any, get_type_hints
 import numpy as np
 
 from aljax import sliding_windows
+from aljax.config import number
 from aljax.errors import InputError
 from experiments.composition import check_known, unknown
 from experiments.data import files, packages, sequences, stores
@@ -126,6 +127,7 @@ def diabetes() -> Dataset:
 
 
 def _by_ink(pixels: np.ndarray, classes: np.ndarray, size: int, step: int) -> Dataset:
+    number(1, high=len(pixels), whole=True)("data.size", size)
     ink = pixels.sum(axis=1)
     order = np.argsort(ink)
     slices, relations = sliding_windows(pixels[order], size, step)

