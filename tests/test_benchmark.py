@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from aljax.errors import InputError
-from experiments.benchmarks import cases, device, fresh, parts, peers, race
+from experiments.benchmarks import cases, device, fresh, parts, peers, race, seeds
 from experiments.benchmarks.peers import MissingPeerError, Problem
 from experiments.data.sources import drifting_clusters
 
@@ -71,12 +71,19 @@ def test_a_fresh_process_calls_the_method_with_the_same_arguments(monkeypatch):
         (["tiny", "--methods", "umap"], "umap-"),
         (["tiny", "--set", "min_dsit=0.1"], "did you mean `min_dist`"),
         (["tiny", "--set", "min_dist=wide"], "JSON"),
+        (["tiny", "--out", "/dev/null/x"], "/dev/null/x cannot be made"),
     ],
 )
 def test_a_wrong_name_is_refused_with_the_nearest(capsys, arguments, said):
     with pytest.raises(SystemExit):
         race.main(arguments)
     assert said in capsys.readouterr().err
+
+
+def test_no_seeds_are_refused(capsys):
+    with pytest.raises(SystemExit):
+        seeds.main(["tiny", "--seeds", "0"])
+    assert "`--seeds` is 0" in capsys.readouterr().err
 
 
 def test_what_a_command_refuses_is_said_in_a_line(monkeypatch):

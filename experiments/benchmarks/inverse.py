@@ -12,7 +12,6 @@ import json
 import warnings
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
@@ -32,7 +31,7 @@ from experiments.clocks import clocked
 from experiments.data.fashion import fashion_mnist
 from experiments.data.packages import mnist_images
 from experiments.data.sources import digits
-from experiments.results.records import BENCHMARKS, markdown, store
+from experiments.results.records import BENCHMARKS, made_folder, markdown, store
 
 SPLITS = {"fashion": (5000, 1000), "digits": (1597, 200), "mnist": (4800, 200)}
 FIRST = 200  # rows that the thresholds are read on
@@ -130,7 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     makers = {UMAP_LEARN: umap_map, "aljax": place_by_aljax}
     parser.add_argument("--maps", nargs="+", choices=makers, default=[*makers])
-    parser.add_argument("--out", type=Path, default=BENCHMARKS)
+    parser.add_argument("--out", type=made_folder, default=BENCHMARKS)
     options = parser.parse_args(arguments)
     warnings.simplefilter("ignore")
     results: dict[str, Any] = {"case": options.case}

@@ -43,7 +43,15 @@ from experiments.benchmarks.peers import (
 from experiments.clocks import clocked
 from experiments.composition import dataclass_defaults, unknown
 from experiments.data.dataset import Dataset, consecutive
-from experiments.results.records import BENCHMARKS, drawn, markdown, mean, means, store
+from experiments.results.records import (
+    BENCHMARKS,
+    drawn,
+    made_folder,
+    markdown,
+    mean,
+    means,
+    store,
+)
 from experiments.results.report import accuracy
 
 
@@ -229,7 +237,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--set", nargs="+", default=[], metavar="NAME=VALUE", help="our own settings"
     )
-    parser.add_argument("--out", type=Path, default=BENCHMARKS)
+    parser.add_argument("--out", type=made_folder, default=BENCHMARKS)
     options = parser.parse_args(arguments)
     check_known(parser, "case", [options.case], CASES)
     try:

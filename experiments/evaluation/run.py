@@ -32,6 +32,7 @@ from experiments.evaluation import scores, tables
 from experiments.evaluation.methods import Family
 from experiments.evaluation.profiles import PROFILES, Profile, load
 from experiments.evaluation.tables import Row
+from experiments.results.records import made_folder
 
 AWAY = "Move it away to start anew."
 
@@ -188,7 +189,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", nargs="+", type=int, metavar="SEED")
     parser.add_argument("--again", nargs="+", default=[], metavar="NAME")
     parser.add_argument("--jobs", type=int, default=2, help="processes (default: 2)")
-    parser.add_argument("--out", type=Path, default=Path("results/evaluation"))
+    parser.add_argument("--out", type=made_folder, default=Path("results/evaluation"))
     options = parser.parse_args(arguments)
     profile = PROFILES[options.profile]
     if options.seeds:

@@ -1,5 +1,6 @@
 """Writes results as JSON and Markdown, with the machine that they were read on."""
 
+import argparse
 import csv
 import importlib.metadata
 import json
@@ -25,6 +26,17 @@ def write_json(path: Path, record: Any, *, allow_nan: bool = True) -> None:
     options: dict[str, Any] = {"allow_nan": allow_nan, "default": np.ndarray.tolist}
     text = json.dumps(record, indent=2, ensure_ascii=False, **options)
     path.write_text(text + "\n", encoding="utf-8")
+
+
+def made_folder(text: str) -> Path:
+    """Returns the folder of an option `--out`, which is made before hours of work."""
+    folder = Path(text)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = f"{text} cannot be made ({error.strerror})"
+        raise argparse.ArgumentTypeError(reason) from error
+    return folder
 
 
 def store(name: str, results: Mapping[str, Any], folder: Path = BENCHMARKS) -> None:

@@ -26,7 +26,7 @@ from experiments.clocks import stage
 from experiments.data import sources
 from experiments.data.dataset import related_by_ids
 from experiments.interrupts import Interrupts
-from experiments.results.records import write_json
+from experiments.results.records import made_folder, write_json
 
 AUTO = "auto"
 CONFIDENCE = 0.95
@@ -135,7 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("data", help=", ".join(composition.choices()["data"]))
     parser.add_argument("overrides", nargs="*", metavar="name=value")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--out", type=Path, default=Path("results/selection"))
+    parser.add_argument("--out", type=made_folder, default=Path("results/selection"))
     options = parser.parse_args(arguments)
     overrides = [f"data={options.data}", *options.overrides]
     try:
