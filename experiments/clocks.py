@@ -55,6 +55,18 @@ def peak_memory() -> float:
 
 
 @contextmanager
+def told_warnings() -> Iterator[None]:
+    """Prints warnings as they come, without the line of Python that gave them."""
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_, **__: _tell(message)
+        yield
+
+
+def _tell(message: Warning | str) -> None:
+    print(f"warning: {message}", file=sys.stderr)
+
+
+@contextmanager
 def stage(
     name: str, seconds: dict[str, float], interrupts: Interrupts
 ) -> Iterator[None]:
@@ -68,6 +80,6 @@ def stage(
             yield
         finally:
             for warning in heard:
-                print(f"warning: {warning.message}", file=sys.stderr)
+                _tell(warning.message)
     seconds[name] = time.perf_counter() - start
     interrupts.check()

@@ -272,6 +272,14 @@ def test_bad_input_is_named(own, override, name, words, capsys):
     assert all(word in err for word in words)
 
 
+@pytest.mark.filterwarnings("always")
+def test_warnings_of_a_task_are_lines(own, capsys):
+    assert main([*own, "compilation_cache=/dev/null/x", "+task.memory=0"]) == 1
+    warning, error = capsys.readouterr().err.splitlines()
+    assert warning.startswith("warning: `compilation_cache` is /dev/null/x")
+    assert error.startswith("error: `memory`")
+
+
 def test_a_sweep_measures_no_slices_too_small_for_it(own, rng, capsys):
     data = rng.normal(size=(40, 4))
     np.savez("own.npz", data, data[:25])

@@ -8,6 +8,7 @@ from typing import Any
 
 from aljax.compilation import enable_compilation_cache
 from aljax.errors import InputError
+from experiments.clocks import told_warnings
 from experiments.composition import check_known
 from experiments.interrupts import Interrupts
 from experiments.results import contents
@@ -22,6 +23,7 @@ TASKS = (
 )
 
 
+@told_warnings()
 def perform(composed: Mapping[str, Any], interrupts: Interrupts) -> Path:
     """Does what `task` of the settings names, and returns the folder of the results."""
     settings = build(selection.without_auto(composed))
