@@ -20,6 +20,7 @@ from aljax.layout import (
 from aljax.sweep import SweepProblem
 from experiments.tasks import hidden_mates as hidden
 from experiments.tasks import training as loop
+from experiments.tasks.alignment_weights import draw as draw_weights
 from experiments.tasks.encoder import magnitudes
 from experiments.tasks.feature_weights import (
     FeatureWeights,
@@ -275,3 +276,12 @@ def test_weights_of_slices_are_learned():
     assert (weights > 0).all()
     assert len({*weights.tolist()}) > 1
     assert len(told["losses"]) == 3
+
+
+def test_a_picture_of_weights_shows_all_and_says_how_far_apart_slices_are():
+    scores = {"apart": 0.5, "preservation": 0.4}
+    weights = np.array([0.3, 0.3001, 0.0])
+    figure = draw_weights(weights, scores, [scores | {"weight": 0.1}], ["a", "b", "c"])
+    left, right = figure.axes
+    assert left.get_ylim()[1] > 0.32  # room for the marks
+    assert right.get_xlabel().startswith("nearest rows 2 slices apart")

@@ -8,6 +8,7 @@ another key, and are compared with a few weights that are the same for all slice
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,17 +37,21 @@ FAR = 5  # slices apart, as in the evaluation
 FEWEST = 3  # rows of a slice, of which one can be near and one far
 
 
+def lag_of(slices: Sequence[Any]) -> int:
+    """Returns how far apart slices are compared: less in a short sequence."""
+    return min(FAR, len(slices) - 1)
+
+
 def scores(data: Any, relations: Any, maps: list[np.ndarray]) -> dict[str, float]:
     """Returns preservation (5 %), stability, and how far apart nearest rows lie."""
     preserved = [
         metrics.neighborhood_preservation(x, y, n_neighbors=0.05)
         for x, y in zip(data, maps, strict=True)
     ]
-    lag = min(FAR, len(maps) - 1)
     return {
         "preservation": float(np.mean(preserved)),
         "stability": metrics.stability(data, maps, relations, correlation="pearson"),
-        "apart": metrics.frame_displacement(data, maps, lag=lag),
+        "apart": metrics.frame_displacement(data, maps, lag=lag_of(maps)),
     }
 
 
@@ -102,20 +107,22 @@ def run(settings: RunSettings, interrupts: Interrupts) -> Path:
     grid = [{"weight": w, **scored(problem, w, fresh_key)} for w in task["grid"]]
     learned = scored(problem, weights, fresh_key)
     record = {"weights": weights.tolist(), "learned": learned, "grid": grid}
-    figure = _draw(weights, learned, grid, dataset.titles)
+    figure = draw(weights, learned, grid, dataset.titles)
     return write_results(settings, record | report, figure, interrupts)
 
 
-def _draw(
+def draw(
     weights: np.ndarray,
     learned: dict[str, float],
     grid: list[dict[str, float]],
-    titles: Any,
+    titles: Sequence[str],
 ) -> Figure:
+    """Draws the learned weights, and their scores beside those of single weights."""
     figure = Figure(figsize=(9, 3), layout="constrained")
     left, right = figure.subplots(1, 2)
     left.plot(weights[:-1], marker="o", color=PALETTE[0])
-    left.set(xlabel="slice", ylabel="weight of links to later slices", ylim=(0, None))
+    left.set(xlabel="slice", ylabel="weight of links to later slices")
+    left.set_ylim(0, 1.1 * weights[:-1].max())
     ends = f"from {titles[0]} to {titles[-1]}"
     left.set_title(plain(ends), fontsize="medium")
     line = np.array([[row["apart"], row["preservation"]] for row in grid])
@@ -124,7 +131,9 @@ def _draw(
         right.annotate(f"{row['weight']:g}", place, fontsize="x-small")
     place = learned["apart"], learned["preservation"]
     right.plot(*place, "*", markersize=12, color=PALETTE[1], label="learned")
-    right.set(xlabel=f"nearest rows {FAR} slices apart, radii (less is better)")
+    lag = lag_of(titles)
+    apart = f"{lag} slice{'s' * (lag > 1)} apart"
+    right.set(xlabel=f"nearest rows {apart}, radii (less is better)")
     right.set(ylabel="preservation (more is better)")
     right.legend(frameon=False)
     for axis in (left, right):
