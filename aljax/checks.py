@@ -50,7 +50,8 @@ def number(
     """Makes a check that a value is a number in [low, high], or (low, high]."""
     expected = "a whole number" if whole else "a finite number"
     expected += f" above {low:g}" if open_low else f" of at least {low:g}"
-    expected += f" and at most {high:g}" if high < math.inf else ""
+    most = f"{high:.0f}" if whole else f"{high:g}"
+    expected += f" and at most {most}" if high < math.inf else ""
     kind: Any = numbers.Integral if whole else numbers.Real
 
     def fits(value: Any) -> bool:

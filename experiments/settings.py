@@ -232,10 +232,10 @@ def read_grid(values: Any) -> InverseGrid | None:
     number(2, high=20, whole=True)("inverse.grid", grid.grid)
     try:
         corners = np.zeros((4, 2)) if grid.corners is None else grid.corners
-        shape = np.asarray(corners, float).shape
+        places = np.asarray(corners, float)
     except (TypeError, ValueError):
-        shape = ()
-    if shape != (4, 2):
+        places = np.empty(0)
+    if places.shape != (4, 2) or not np.isfinite(places).all():
         expected = "four positions [x, y] in the map, from the upper left by row"
         raise InputError("inverse.corners", f"is {grid.corners!r}", expected)
     return grid

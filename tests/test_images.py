@@ -51,6 +51,7 @@ def test_corners_of_the_grid_are_points_of_the_map(rng):
         ({"grid": 1}, "inverse.grid", "is 1"),
         ({"corners": [[0, 1]]}, "inverse.corners", "is [[0, 1]]"),
         ({"corners": "ends"}, "inverse.corners", "is 'ends'"),
+        ({"corners": [[0, 1]] * 3 + [[None, 1]]}, "inverse.corners", "None"),
     ],
 )
 def test_a_wrong_grid_is_refused(values, name, got):

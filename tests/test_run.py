@@ -349,7 +349,7 @@ def test_configs_repeat_no_default():
         ("graph=5", ["`graph` is 5"]),
         ("seed=x", ["`seed` is 'x'", "whole number"]),
         ("motion=maybe", ["`motion` is 'maybe'", "true or false"]),
-        ("seed=-1", ["`seed` is -1"]),
+        ("seed=-1", ["`seed` is -1", "at most 4294967295"]),
         ("seed=true", ["`seed` is True"]),
         ("name=../x", ["`name` is '../x'"]),
         ("data.size=big", ["`data.size` is 'big'", "whole number"]),
@@ -359,7 +359,7 @@ def test_configs_repeat_no_default():
         ("task.name=encoder", ["`task.width` is missing", "encoder"]),
         ("task.name=feature_weights", ["`task.noise_columns` is missing"]),
         ("data.size=0", ["`data.size` is 0", "at least 1"]),
-        ("data.size=2000", ["`size` is 2000", "1797"]),
+        ("data.size=2000", ["`data.size` is 2000", "1797"]),
     ],
 )
 def test_a_wrong_setting_is_named(override, named, capsys):
