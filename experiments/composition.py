@@ -155,7 +155,8 @@ def expanded(overrides: Sequence[str]) -> list[tuple[dict[str, str], list[str]]]
     axes = [[*_values(text)] for text in overrides]
     full = [*map(_key, overrides)]
     swept = [name for name, axis in zip(full, axes, strict=True) if axis[0][0]]
-    last = [name.rpartition(".")[2] for name in swept]
+    # The summary of the runs has a column `folder` of its own.
+    last = [name.rpartition(".")[2] for name in swept] + ["folder"]
     names = [_short(name, last) for name in full]
     return [
         (

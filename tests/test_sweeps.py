@@ -341,6 +341,8 @@ def test_values_of_two_settings_whose_names_end_alike_are_told_apart():
     swept = [values for values, _ in expanded(words)]
     assert len({str(values) for values in swept}) == len(swept) == 8
     assert swept[-1] == {"seed": "1", "data.seed": "6", "min_dist": "0.2"}
+    (row, _), _ = expanded(["data=fashion", "data.folder=old,new"])
+    assert row == {"data.folder": "old"}
 
 
 def test_long_values_that_begin_alike_have_a_folder_each():
