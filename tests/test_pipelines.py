@@ -18,6 +18,10 @@ from aljax.layout import (
     stack_maps,
 )
 from aljax.sweep import SweepProblem
+from experiments import settings
+from experiments.composition import compose
+from experiments.interrupts import Interrupts
+from experiments.tasks import encoder, feature_weights, readable
 from experiments.tasks import hidden_mates as hidden
 from experiments.tasks import training as loop
 from experiments.tasks.alignment_weights import draw as draw_weights
@@ -203,13 +207,40 @@ def test_a_wrong_setting_of_a_training_is_named(changed, name, got):
 
 
 def test_images_have_to_be_square():
-    settings: Any = SimpleNamespace(data={"source": "diabetes"})
-    rows, labels = labeled_rows(settings)
+    built: Any = SimpleNamespace(data={"source": "diabetes"})
+    rows, labels = labeled_rows(built)
     assert rows.shape == (442, 10)
     np.testing.assert_allclose(rows.std(axis=0), 1, rtol=1e-5)
     assert labels.max() == 346
     with refused("data.source", "10 columns"):
-        square_images(settings)
+        square_images(built)
+    with refused("data.source", "has 442 rows", "at least 443"):
+        labeled_rows(built, 443)
+
+
+@pytest.mark.parametrize("components", [1, 3])
+def test_pictures_of_tasks_show_maps_of_any_components(components, rng):
+    maps = {when: rng.normal(size=(40, components)) for when in ("before", "after")}
+    scores = {kind: dict.fromkeys(maps, 0.5) for kind in ("read", "trustworthiness")}
+    assert readable._draw(maps, scores, np.arange(40)).axes[0].collections
+    views, labels = {when: [y, y] for when, y in maps.items()}, np.repeat([0, 1], 20)
+    figure = encoder._draw(views, scores["read"], labels, np.arange(5))
+    assert len(figure.axes[3].lines) == 5
+
+
+def test_weights_of_columns_take_words_for_labels_and_no_noise(rng, monkeypatch):
+    task, labeled = (
+        feature_weights,
+        (rng.normal(size=(40, 4)), np.repeat(["a", "b"], 20)),
+    )
+    report = dict.fromkeys(task.REPORTED, 1.0)
+    monkeypatch.setattr(task, "labeled_rows", lambda _: labeled)
+    monkeypatch.setattr(task, "train", lambda module, *_, **__: (module, report))
+    monkeypatch.setattr(task, "fitted_maps", lambda *_: [labeled[0][:, :2]])
+    monkeypatch.setattr(task, "write_results", lambda _, record, *__, **___: record)
+    words = ["experiment=feature_weights", "task.known_rows=20", "task.against=null"]
+    record: Any = task.run(settings.build(compose(words)), Interrupts())
+    assert record["recovered"] == [None]
 
 
 def test_the_loss_of_hidden_mates_is_that_of_its_formula(rng, monkeypatch):

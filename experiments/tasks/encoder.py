@@ -23,6 +23,7 @@ from aljax import plot
 from aljax.config import number
 from aljax.metrics import knn_accuracy
 from aljax.plot.style import bounds as bounds_of
+from aljax.plot.style import plane
 from experiments.interrupts import Interrupts
 from experiments.settings import RunSettings, check_options
 from experiments.tasks.matching import Matching, apart
@@ -82,8 +83,7 @@ def run(settings: RunSettings, interrupts: Interrupts) -> Path:
         maps[name] = fitted_maps(encoded, matching.links, settings)
     distances = {name: matching.displacement(planes) for name, planes in maps.items()}
     accuracy = {
-        name: [knn_accuracy(plane, labels) for plane in planes]
-        for name, planes in maps.items()
+        name: [knn_accuracy(y, labels) for y in planes] for name, planes in maps.items()
     }
     record = {
         "hidden_displacement": distances,
@@ -108,7 +108,8 @@ def _draw(
     figure = Figure(figsize=(10.4, 3), layout="constrained")
     names = ("pixels", "Fourier magnitudes")
     panels = iter(figure.subplots(1, 4))
-    for when, planes in maps.items():
+    for when, of_views in maps.items():
+        planes = [*map(plane, of_views)]
         bounds = bounds_of(np.concatenate(planes))
         for name, y, other in zip(names, planes, planes[::-1], strict=True):
             panel = next(panels)

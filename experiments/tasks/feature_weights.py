@@ -100,7 +100,8 @@ def run(settings: RunSettings, interrupts: Interrupts) -> Path:
     noise = task["noise"] * rng.normal(size=(len(images), task["noise_columns"]))
     noisy = jnp.asarray(np.hstack([images, noise]).astype(np.float32))
     known = np.sort(rng.permutation(len(images))[: task["known_rows"]])
-    targets = jnp.asarray(known), jnp.asarray(labels[known])
+    classes = np.unique(labels, return_inverse=True)[1]
+    targets = jnp.asarray(known), jnp.asarray(classes[known])
     key = jax.random.key(settings.seed)
     slices, trained, runs = {"digits alone": images, "weights 1": noisy}, {}, {}
     for way, training in ways.items():
@@ -117,7 +118,10 @@ def run(settings: RunSettings, interrupts: Interrupts) -> Path:
     clean, noised, *reached = accuracy.values()
     record: dict[str, Any] = {
         "accuracy": accuracy,
-        "recovered": [(value - noised) / (clean - noised) for value in reached],
+        "recovered": [
+            (value - noised) / (clean - noised) if clean != noised else None
+            for value in reached
+        ],
         **{
             name: {way: report[name] for way, report in runs.items()}
             for name in REPORTED

@@ -27,9 +27,11 @@ from sklearn.linear_model import RidgeCV
 from aljax.config import number
 from aljax.errors import InputError
 from aljax.metrics import trustworthiness
+from aljax.plot.style import plane
 from experiments.interrupts import Interrupts
 from experiments.settings import RunSettings, check_options
 from experiments.tasks.training import (
+    NEIGHBORS,
     Encoding,
     Rows,
     fitted_maps,
@@ -80,7 +82,7 @@ def run(settings: RunSettings, interrupts: Interrupts) -> Path:
     check_options(task, required=("known_rows", "penalty", "training"))
     number(0)("task.penalty", task["penalty"])
     training = read_training(task["training"])
-    rows, targets = labeled_rows(settings)
+    rows, targets = labeled_rows(settings, 2 * NEIGHBORS + 1)
     number(4, high=len(rows) - 2, whole=True)("task.known_rows", task["known_rows"])
     if targets.dtype.kind not in "iuf":
         remedy = "Take data=diabetes."
@@ -111,7 +113,9 @@ def run(settings: RunSettings, interrupts: Interrupts) -> Path:
         predicted = positions_read(y, targets, known)
         errors = (predicted - targets)[others]
         record["read"][name] = float(1 - np.mean(errors**2) / targets[others].var())
-        record["trustworthiness"][name] = float(trustworthiness(rows, y))
+        record["trustworthiness"][name] = float(
+            trustworthiness(rows, y, n_neighbors=NEIGHBORS)
+        )
         maps[name] = y
     figure = _draw(maps, record, targets)
     change = np.asarray(trained.change)
@@ -134,7 +138,7 @@ def _draw(
     figure = Figure(figsize=(8, 2.8), layout="constrained")
     panels, scale = figure.subplots(1, 2), Normalize(-2, 2)
     for panel, (name, y) in zip(panels, maps.items(), strict=True):
-        panel.scatter(*y.T, c=targets, s=8, norm=scale)
+        panel.scatter(*plane(y).T, c=targets, s=8, norm=scale)
         panel.set(xticks=[], yticks=[], aspect="equal")
         score, trust = (record[kind][name] for kind in ("read", "trustworthiness"))
         title = f"{name}: read R\u00b2 {score:.2f}, trustworthiness {trust:.3f}"

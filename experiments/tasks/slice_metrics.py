@@ -27,6 +27,7 @@ from experiments.settings import RunSettings, check_options
 from experiments.tasks.feature_weights import FeatureWeights
 from experiments.tasks.matching import Matching, apart
 from experiments.tasks.training import (
+    JUDGED,
     Encoding,
     fitted_maps,
     read_training,
@@ -55,7 +56,7 @@ def run(settings: RunSettings, interrupts: Interrupts) -> Path:
     number(0)("task.noise", task["noise"])
     training = read_training(task["training"])
     images, labels = square_images(settings)
-    number(4, high=len(images), whole=True)("task.rows", task["rows"])
+    number(JUDGED, high=len(images), whole=True)("task.rows", task["rows"])
     images, labels = images[: task["rows"]], labels[: task["rows"]]
     rows = covered(images, task["slices"], task["noise"], settings.seed)
     data = [jnp.asarray(noisy) for noisy in rows]

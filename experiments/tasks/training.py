@@ -36,6 +36,7 @@ from experiments.results.records import write_json
 from experiments.settings import RunSettings
 
 NEIGHBORS = 15
+JUDGED = 21  # rows of a map, of which 10 neighbors vote
 Rows = list[Float[Array, "_ features"]]
 Links = Sequence[dict[int, int]] | None
 Derivative = Callable[..., Any]  # `aljax.hypergradient` of all but what is trained
@@ -101,18 +102,23 @@ def read_training(values: Any, adjoint: str | None = None) -> Training:
     return Training(**{name: values[name] for name in NUMBERS}, adjoint=built)
 
 
-def labeled_rows(settings: RunSettings) -> tuple[np.ndarray, np.ndarray]:
-    """Loads the first slice of the data, and its rows' labels."""
+def labeled_rows(
+    settings: RunSettings, least: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
+    """Loads the first slice of the data, of so many rows at least, and their labels."""
     dataset = sources.take(settings.data)
     if dataset.labels is None:
         remedy = "Take data=digits_parameters."
         raise InputError("data.source", "has no labels", "labeled rows", remedy)
+    if (count := len(dataset.slices[0])) < least:
+        expected = f"at least {least}, by which maps are judged"
+        raise InputError("data.source", f"has {count} rows", expected)
     return np.asarray(dataset.slices[0]), np.asarray(dataset.labels[0])
 
 
 def square_images(settings: RunSettings) -> tuple[np.ndarray, np.ndarray]:
     """Loads the first slice of the data, of square images, and its rows' labels."""
-    images, labels = labeled_rows(settings)
+    images, labels = labeled_rows(settings, JUDGED)
     if isqrt(images.shape[1]) ** 2 != images.shape[1]:
         got = f"has rows of {images.shape[1]} columns"
         raise InputError("data.source", got, "square images")
