@@ -4,11 +4,13 @@ import sys
 
 import numpy as np
 import pytest
+from helpers import refused
 
 from aljax.errors import InputError
 from experiments.benchmarks import cases, device, fresh, parts, peers, race, seeds
 from experiments.benchmarks.peers import MissingPeerError, Problem
 from experiments.data.sources import drifting_clusters
+from experiments.evaluation import drift
 
 CASE = cases.Case(
     name="tiny",
@@ -80,10 +82,12 @@ def test_a_wrong_name_is_refused_with_the_nearest(capsys, arguments, said):
     assert said in capsys.readouterr().err
 
 
-def test_no_seeds_are_refused(capsys):
+def test_no_seeds_and_single_slices_are_refused(capsys):
+    with refused("sequences", "digits, a single slice"):
+        drift.main(["digits"])
     with pytest.raises(SystemExit):
         seeds.main(["tiny", "--seeds", "0"])
-    assert "`--seeds` is 0" in capsys.readouterr().err
+    assert "--seeds: 0 is below 1" in capsys.readouterr().err
 
 
 def test_what_a_command_refuses_is_said_in_a_line(monkeypatch):

@@ -21,6 +21,7 @@ from aljax.sweep import SweepProblem
 from experiments import command, composition, settings
 from experiments.clocks import clocked
 from experiments.data import sources
+from experiments.results.records import count
 from experiments.tasks.alignment_weights import laid_out_with, scored, total
 from experiments.tasks.hidden_mates import learn_weights
 from experiments.tasks.training import read_training
@@ -77,7 +78,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", nargs="+")
     parser.add_argument("--set", nargs="*", default=[], metavar="name=value")
-    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--seeds", type=count, default=2)
     options = parser.parse_args()
     enable_compilation_cache()
     for name in options.data:

@@ -21,7 +21,7 @@ from experiments.benchmarks.cases import CASES, Case
 from experiments.benchmarks.peers import Problem, aljax_fit
 from experiments.benchmarks.race import measure
 from experiments.data.dataset import Dataset
-from experiments.results.records import BENCHMARKS, made_folder, markdown, store
+from experiments.results.records import BENCHMARKS, count, made_folder, markdown, store
 
 HELD = 10  # one row of so many is laid aside
 
@@ -68,11 +68,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("cases", nargs="+", choices=sorted(CASES))
-    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--seeds", type=count, default=20)
     parser.add_argument("--out", type=made_folder, default=BENCHMARKS)
     options = parser.parse_args(arguments)
-    if options.seeds < 1:
-        parser.error(f"`--seeds` is {options.seeds}; expected at least 1")
     for name in options.cases:
         case, dataset = CASES[name], CASES[name].load()
         of_seeds = [

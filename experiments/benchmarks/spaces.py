@@ -26,7 +26,7 @@ from experiments import command
 from experiments.benchmarks.peers import load_umap
 from experiments.clocks import clocked
 from experiments.data import sources
-from experiments.results.records import markdown, means, store
+from experiments.results.records import count, markdown, means, store
 
 TURN = 2 * np.pi
 NEIGHBORS = 15
@@ -137,7 +137,7 @@ def draw(data: np.ndarray, labels: np.ndarray) -> Figure:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prints the table, or draws the picture."""
     parser = argparse.ArgumentParser(prog="python -m experiments.benchmarks.spaces")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=count, default=3)
     parser.add_argument("--picture", help="a file to draw to, instead of the table")
     options = parser.parse_args(arguments)
     data, labels = sources.digits()[:2]

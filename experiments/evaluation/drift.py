@@ -20,6 +20,7 @@ import jax
 
 import aljax
 from aljax import metrics
+from aljax.errors import InputError
 from experiments import command
 from experiments.benchmarks.peers import Maps, MissingPeerError, Problem, umap_learn
 from experiments.clocks import clocked
@@ -34,7 +35,7 @@ from experiments.evaluation.methods import (
     ours,
     pooled,
 )
-from experiments.results.records import markdown, mean
+from experiments.results.records import count, markdown, mean
 from experiments.results.report import frame_of, trustworthiness
 
 UPDATES = 100
@@ -65,12 +66,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Prints a table for each sequence."""
     parser = argparse.ArgumentParser("python -m experiments.evaluation.drift")
     parser.add_argument("sequences", nargs="+", help="sources, as in configs/data")
-    parser.add_argument("--seeds", type=int, default=1, help="runs of each method")
+    parser.add_argument("--seeds", type=count, default=1, help="runs of each method")
     parser.add_argument("--only", nargs="*", choices=[*METHODS], default=[*METHODS])
     options = parser.parse_args(arguments)
     warnings.simplefilter("ignore")  # umap-learn's, of its own arguments
     for name in options.sequences:
         dataset = sources.load(**compose([f"data={name}"])["data"])
+        if len(dataset.slices) < 2:
+            raise InputError("sequences", f"has {name}, a single slice", "at least 2")
         print(f"\n{name}: {len(dataset.slices)} slices\n")
         runs = itertools.product(options.only, range(options.seeds))
         rows = [measured(dataset, method, seed) for method, seed in runs]

@@ -39,6 +39,14 @@ def made_folder(text: str) -> Path:
     return folder
 
 
+def count(text: str) -> int:
+    """Returns the number of an option such as `--seeds`, which is at least 1."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is below 1")
+    return number
+
+
 def store(name: str, results: Mapping[str, Any], folder: Path = BENCHMARKS) -> None:
     """Writes what a benchmark measured, with the machine, and says where."""
     path = folder / f"{name}.json"
