@@ -115,6 +115,11 @@ def compose(overrides: Sequence[str], config: Path = CONFIG) -> dict[str, Any]:
     # No shell replaces this ~, and Hydra's grammar has no such sign.
     overrides = [text.replace("=~/", f"={Path.home()}/", 1) for text in overrides]
     overrides = [*_renamed(overrides)]
+    for text in overrides:
+        if _key(text).startswith(("hydra.", "hydra/")):
+            got, expected = "is a setting of Hydra's", "-m beside it, which runs jobs"
+            remedy = "Results go to the folder of results=FOLDER."
+            raise InputError(_key(text), got, expected, remedy)
     if config == CONFIG:
         _check_choices(overrides)
     for text in overrides if config != CONFIG else ():

@@ -351,6 +351,7 @@ def test_configs_repeat_no_default():
         ("motion=maybe", ["`motion` is 'maybe'", "true or false"]),
         ("seed=-1", ["`seed` is -1", "at most 4294967295"]),
         ("seed=true", ["`seed` is True"]),
+        ("hydra.run.dir=out", ["`hydra.run.dir` is a setting of Hydra", "-m"]),
         ("name=../x", ["`name` is '../x'"]),
         ("data.size=big", ["`data.size` is 'big'", "whole number"]),
         (f"name={'x' * 201}", ["`name` has 201 bytes", "200"]),
