@@ -225,7 +225,7 @@ def test_pictures_of_tasks_show_maps_of_any_components(components, rng):
     assert readable._draw(maps, scores, np.arange(40)).axes[0].collections
     views, labels = {when: [y, y] for when, y in maps.items()}, np.repeat([0, 1], 20)
     figure = encoder._draw(views, scores["read"], labels, np.arange(5))
-    assert len(figure.axes[3].lines) == 5
+    assert len(figure.axes[3].lines) >= 5  # names may be tied to points, too
 
 
 def test_weights_of_columns_take_words_for_labels_and_no_noise(rng, monkeypatch):
