@@ -5,7 +5,10 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from aljax.errors import InputError
-from experiments.benchmarks.peers import MissingPeerError
+
+
+class MissingPeerError(ImportError):
+    """A rival that is not installed, with the command that installs it."""
 
 
 def finish(main: Callable[[], int | None]) -> NoReturn:

@@ -134,8 +134,8 @@ ORDER_OF_EXPERIMENTS = [
     *("results.folder", "results.records", "results.report"),
     *("results.inverse_pictures", "results.contents", "results.resume"),
     *(
-        "benchmarks.peers",
         "command",
+        "benchmarks.peers",
         "benchmarks.cases",
         "benchmarks.fresh",
         "benchmarks.race",

@@ -8,7 +8,8 @@ from helpers import refused
 
 from aljax.errors import InputError
 from experiments.benchmarks import cases, device, fresh, parts, peers, race, seeds
-from experiments.benchmarks.peers import MissingPeerError, Problem
+from experiments.benchmarks.peers import Problem
+from experiments.command import MissingPeerError
 from experiments.data.sources import drifting_clusters
 from experiments.evaluation import drift
 

@@ -9,7 +9,8 @@ import pytest
 from helpers import refused
 
 from experiments.benchmarks import peers
-from experiments.benchmarks.peers import MissingPeerError, Problem
+from experiments.benchmarks.peers import Problem
+from experiments.command import MissingPeerError
 from experiments.data.dataset import Dataset
 from experiments.evaluation import gallery, methods, scores, tables
 from experiments.evaluation import run as evaluation

@@ -29,8 +29,8 @@ from aljax.metrics import displacement, neighborhood_preservation
 from aljax.relations.mates import Relations
 from aljax.relations.read import read_relations
 from experiments.benchmarks.parts import SEEDS, Row, alone, run_parts
-from experiments.benchmarks.peers import MissingPeerError
 from experiments.clocks import clocked, peak_memory
+from experiments.command import MissingPeerError
 from experiments.data import countries, sequences, sources
 from experiments.data.baseball import baseball
 from experiments.data.dataset import Dataset

@@ -10,8 +10,8 @@ from typing import Any
 from unittest import mock
 
 from aljax.errors import InputError
-from experiments.benchmarks.peers import MissingPeerError
 from experiments.benchmarks.race import check_known
+from experiments.command import MissingPeerError
 from experiments.results.records import markdown, store
 
 Row = dict[str, Any]

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from experiments.command import MissingPeerError
+
 MANY = 5000  # rows, below which threads wait for each other more than they help
 Maps = list[np.ndarray]
 Stages = dict[str, float]
@@ -25,10 +27,6 @@ class Problem(NamedTuple):
 
 
 Method = Callable[[Problem, Mapping[str, Any], int], tuple[Maps, Stages]]
-
-
-class MissingPeerError(ImportError):
-    """A rival that is not installed, with the command that installs it."""
 
 
 def load_peer(module: str, package: str) -> ModuleType:

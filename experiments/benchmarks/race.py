@@ -37,10 +37,10 @@ from experiments.benchmarks.peers import (
     COMPILED_BY_SHAPE,
     METHODS,
     Maps,
-    MissingPeerError,
     Problem,
 )
 from experiments.clocks import clocked
+from experiments.command import MissingPeerError
 from experiments.composition import dataclass_defaults, unknown
 from experiments.data.dataset import Dataset, consecutive
 from experiments.results.records import (

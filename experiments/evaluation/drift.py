@@ -22,8 +22,9 @@ import aljax
 from aljax import metrics
 from aljax.errors import InputError
 from experiments import command
-from experiments.benchmarks.peers import Maps, MissingPeerError, Problem, umap_learn
+from experiments.benchmarks.peers import Maps, Problem, umap_learn
 from experiments.clocks import clocked
+from experiments.command import MissingPeerError
 from experiments.composition import compose
 from experiments.data import sources
 from experiments.data.dataset import Dataset, as_dicts, consecutive

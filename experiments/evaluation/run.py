@@ -24,9 +24,10 @@ from typing import NamedTuple
 
 from aljax.errors import InputError
 from experiments import command
-from experiments.benchmarks.peers import MissingPeerError, Problem
+from experiments.benchmarks.peers import Problem
 from experiments.benchmarks.race import check_known
 from experiments.clocks import clocked
+from experiments.command import MissingPeerError
 from experiments.data.dataset import Dataset
 from experiments.evaluation import scores, tables
 from experiments.evaluation.methods import Family

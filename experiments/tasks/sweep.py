@@ -20,7 +20,8 @@ import jax
 from aljax.errors import InputError, nearest_name
 from aljax.sweep import Row, SweepProblem, check_settings, sweep
 from experiments.benchmarks.cases import Case
-from experiments.benchmarks.peers import METHODS, MissingPeerError, Problem
+from experiments.benchmarks.peers import METHODS, Problem
+from experiments.command import MissingPeerError
 from experiments.data import sources
 from experiments.data.dataset import Dataset
 from experiments.interrupts import Interrupts
