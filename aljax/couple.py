@@ -306,7 +306,8 @@ def _sides(
 def _dense(slice_: Slice) -> Float[np.ndarray, "points features"]:
     if slice_.dense is None:
         remedy = "Reduce sparse rows first, as by sklearn.decomposition.TruncatedSVD."
-        got = f"has {slice_.name} sparse, or as distances, neighbors or a graph"
+        kinds = "without its data, sparse, or as distances, neighbors or a graph"
+        got = f"has {slice_.name} {kinds}"
         raise InputError("slices", got, "dense data to couple", remedy)
     return slice_.dense
 
