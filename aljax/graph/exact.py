@@ -164,6 +164,7 @@ def nearest_held(queries: np.ndarray, held: HeldRows, n_neighbors: int) -> Neare
     squared = np.zeros(chosen.shape)
     with np.errstate(over="ignore"):  # these are lost
         scaled = held.condition(queries, held.rows.dtype, in_blocks(len(queries)))
+        norms = np.einsum("ij,ij->i", scaled, scaled)
     for start in range(0, len(queries), QUERY_BLOCK):
         block = np.s_[start : start + QUERY_BLOCK]
         points, padded = len(held.data), scaled[block]
@@ -172,7 +173,7 @@ def nearest_held(queries: np.ndarray, held: HeldRows, n_neighbors: int) -> Neare
         chosen[block], squared[block] = (np.asarray(x).T[:count] for x in best)
     if held.rows.dtype == np.float64:
         return chosen, lengths_of(squared, held.metric, held.unit)
-    return mended(queries, held, scaled, chosen, squared)
+    return mended(queries, held, norms, chosen, squared)
 
 
 def in_blocks(queries: int) -> int:
@@ -183,7 +184,7 @@ def in_blocks(queries: int) -> int:
 def mended(
     queries: np.ndarray,
     held: Any,
-    scaled: np.ndarray,
+    norms: np.ndarray,
     chosen: np.ndarray,
     squared: np.ndarray,
 ) -> Nearest:
@@ -193,9 +194,7 @@ def mended(
     that met too few rows.
     """
     lengths = lengths_of(squared, held.metric, held.unit)
-    with np.errstate(over="ignore"):
-        norms = np.einsum("ij,ij->i", scaled, scaled)[: len(queries)]
-    lost = drowns(squared[:, -1], norms)
+    lost = drowns(squared[:, -1], norms[: len(queries)])
     lost |= ~np.isfinite(squared).all(axis=1)
     if lost.any():
         with jax.enable_x64(True):

@@ -90,6 +90,7 @@ def nearest_in_cells(queries: np.ndarray, held: HeldCells, n_neighbors: int) -> 
     cells, size = held.cells, in_blocks(len(queries))
     with np.errstate(over="ignore"):  # these are lost
         scaled = held.condition(queries, cells.rows.dtype, size)
+        norms = np.einsum("ij,ij->i", scaled, scaled)
     likely = np.searchsorted(held.prints, prints_of(scaled))
     likely = held.printed[np.minimum(likely, len(held.printed) - 1)].astype(np.int32)
     for start in range(0, len(queries), QUERY_BLOCK):
@@ -105,7 +106,7 @@ def nearest_in_cells(queries: np.ndarray, held: HeldCells, n_neighbors: int) -> 
             n_neighbors=n_neighbors,
         )
         chosen[block], squared[block] = (np.asarray(leaf)[:count] for leaf in table)
-    return mended(queries, held, scaled, chosen, squared)
+    return mended(queries, held, norms, chosen, squared)
 
 
 def nearest_of_many(queries: np.ndarray, held: HeldCells, n_neighbors: int) -> Nearest:
@@ -118,6 +119,7 @@ def nearest_of_many(queries: np.ndarray, held: HeldCells, n_neighbors: int) -> N
     cells, size = held.cells, capacity_for(len(queries))
     with np.errstate(over="ignore"):
         scaled = held.condition(queries, cells.rows.dtype, size)
+        norms = np.einsum("ij,ij->i", scaled, scaled)
     along = scaled[: len(queries)]
     if cells.axes is not None:
         along = project(jax.device_put(scaled), cells.axes, len(queries))
@@ -133,8 +135,8 @@ def nearest_of_many(queries: np.ndarray, held: HeldCells, n_neighbors: int) -> N
         real = members >= 0
         near, lengths = (np.asarray(leaf).T[real] for leaf in table)
         chosen[members[real]], squared[members[real]] = near, lengths
-    del along
-    return mended(queries, held, scaled, chosen, squared)
+    del scaled, along
+    return mended(queries, held, norms, chosen, squared)
 
 
 @partial(jax.jit, static_argnames="n_neighbors")
