@@ -14,6 +14,7 @@ from sklearn.neighbors import kneighbors_graph
 import aljax
 from aljax.graph.build import build_graphs
 from aljax.graph.slices import read_slices
+from aljax.relations import evidence
 from aljax.relations.evidence import BLUR, Overlap, check_evidence, judge, overlap
 from aljax.relations.mates import Mates
 from aljax.relations.read import ReversedError, names_of_dicts
@@ -77,6 +78,31 @@ def test_agreement_is_that_of_its_formula(graphs):
     assert near._replace(share=0.17).near_chance  # below 1.8 times that by chance
     assert not near._replace(share=0.19).near_chance
     assert not near._replace(share=0.17, agreement=0.06).near_chance
+
+
+@pytest.mark.parametrize("together", [1, 100, 2**15])
+def test_slices_that_are_looked_at_together_overlap_as_alone(
+    graphs, rng, monkeypatch, together
+):
+    monkeypatch.setattr(evidence, "TOGETHER", together)
+    sides = [binary(graph) for graph in graphs[:3]]
+    sides[1] = sides[1][:30, :30]
+    nobody = np.zeros(0, int)
+    relations = {
+        (0, 1): Mates(np.arange(20), rng.permutation(30)[:20]),
+        (0, 2): Mates(nobody, nobody),
+        (1, 1): Mates(np.arange(30).repeat(2), rng.permutation(SIZE)[:60]),
+    }
+    looked = evidence.overlaps(relations, relations, sides.__getitem__)
+    for (pair, mates), (looked_pair, found) in zip(
+        relations.items(), looked, strict=True
+    ):
+        t, offset = pair
+        assert looked_pair == pair
+        for leaf, alone in zip(
+            found, overlap(mates, sides[t], sides[t + offset]), strict=True
+        ):
+            np.testing.assert_array_equal(leaf, alone)
 
 
 def test_many_neighbors_of_many_rows_agree_as_few_do():

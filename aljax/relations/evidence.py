@@ -17,7 +17,7 @@ agrees more, the data contradict the relation all the same.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -32,6 +32,13 @@ NEAR = 0.05  # an agreement below it is near chance,
 TIMES = 1.8  # if mates share less than so many times what chance gives
 BLUR = 0.2  # where chance alone reaches such agreements, they say nothing
 EVIDENT = 0.25  # what a reversed dict agrees more in the other direction
+
+TOGETHER = 2**15  # rows of slices whose mates are looked at together
+ORDERS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "shifted by a row": lambda others: np.roll(others, 1),
+    "shifted back by a row": lambda others: np.roll(others, -1),
+    "in reverse order": lambda others: others[::-1],
+}
 
 Pair = tuple[int, int]  # an earlier slice and the offset to a later one
 
@@ -105,6 +112,64 @@ def overlap(
     return Overlap(shared, *sizes, int(linked.sum()))
 
 
+def overlaps(
+    relations: Relations,
+    pairs: Iterable[Pair],
+    adjacency: Callable[[int], scipy.sparse.csr_matrix],
+) -> Iterator[tuple[Pair, Overlap]]:
+    """Yields how the neighborhoods of mates overlap, for many small slices at once.
+
+    Args:
+        relations: The mates.
+        pairs: Those of the relations that are looked at.
+        adjacency: Returns the neighbors of a slice, as a matrix of ones.
+    """
+    rows, batches = 0, {}
+    for t, offset in pairs:
+        batches.setdefault(rows // TOGETHER, []).append((t, offset))
+        rows += adjacency(t).shape[0]
+    for batch in batches.values():
+        yield from _overlaps_of(relations, batch, adjacency)
+
+
+def _overlaps_of(
+    relations: Relations,
+    batch: Sequence[Pair],
+    adjacency: Callable[[int], scipy.sparse.csr_matrix],
+) -> Iterator[tuple[Pair, Overlap]]:
+    before, starts = side_by_side([adjacency(t) for t, _ in batch])
+    after, starts_after = side_by_side([adjacency(t + offset) for t, offset in batch])
+    parts = [relations[pair] for pair in batch]
+    rows = [start + m.rows for start, m in zip(starts, parts, strict=True)]
+    others = [start + m.others for start, m in zip(starts_after, parts, strict=True)]
+    together = overlap(
+        Mates(np.concatenate(rows), np.concatenate(others)), before, after
+    )
+    ends = np.cumsum([*map(len, rows)])[:-1]
+    by_pair = [np.split(counts, ends) for counts in together[:3]]
+    for pair, mates, *counts in zip(batch, parts, *by_pair, strict=True):
+        linked = np.count_nonzero(np.bincount(mates.others))
+        yield pair, Overlap(*counts, linked=int(linked))
+
+
+def side_by_side(
+    matrices: Sequence[scipy.sparse.csr_matrix],
+) -> tuple[scipy.sparse.csr_matrix, list[int]]:
+    """Returns square matrices as blocks of one, and where the rows of each start."""
+    if len(matrices) == 1:
+        return matrices[0], [0]
+    starts = np.cumsum([0, *(m.shape[0] for m in matrices)])
+    edges = np.cumsum([0, *(m.nnz for m in matrices)])
+    placed = [*zip(matrices, starts.tolist(), edges.tolist(), strict=False)]
+    arrays = (
+        np.concatenate([m.data for m in matrices]),
+        np.concatenate([m.indices + start for m, start, _ in placed]),
+        np.concatenate([[0], *(m.indptr[1:] + edge for m, _, edge in placed)]),
+    )
+    shape = int(starts[-1]), int(starts[-1])
+    return scipy.sparse.csr_matrix(arrays, shape=shape), starts[:-1].tolist()
+
+
 def judge(overlap: Overlap) -> Verdict:
     """Returns how mates agree.
 
@@ -166,18 +231,18 @@ def check_evidence(
     """
     cases: list[str] = []
     turned: dict[int, str] = {}
-    looked_at: dict[Pair, Overlap] = {}
-    for t, offset in adjacent(relations):
-        mates, sides = relations[t, offset], (adjacency(t), adjacency(t + offset))
-        looked_at[t, offset] = overlap(mates, *sides)
-        verdict = judge(looked_at[t, offset])
+    looked_at = dict(overlaps(relations, adjacent(relations), adjacency))
+    verdicts = {pair: judge(looked) for pair, looked in looked_at.items()}
+    # Beyond, nothing agrees more.
+    doubtful = [pair for pair, v in verdicts.items() if v.agreement < 1 - v.gap]
+    orders = best_orders(relations, doubtful, adjacency)
+    for t, offset in doubtful:
+        verdict, (order, other) = verdicts[t, offset], orders[t, offset]
         near = verdict.near_chance
-        if not verdict.agreement < 1 - verdict.gap:  # nothing agrees more
-            continue
-        order, other = best_order(mates, *sides)
         better = other.agreement - verdict.agreement > verdict.gap
         hint = f"; {order} {other.share:.2g}" if better else ""
-        flipped = reverse(mates, *sides) if near else UNKNOWN
+        sides = adjacency(t), adjacency(t + offset)
+        flipped = reverse(relations[t, offset], *sides) if near else UNKNOWN
         gain = flipped.agreement - verdict.agreement
         hint = "; reversed?" if gain > 2 * verdict.gap else hint
         if gain > max(EVIDENT, 2 * verdict.blur) and offset == 1 and t in dicts:
@@ -206,18 +271,23 @@ def reverse(
     return judge(overlap(Mates(mates.others, mates.rows), before, after))
 
 
-def best_order(
-    mates: Mates, before: scipy.sparse.csr_matrix, after: scipy.sparse.csr_matrix
-) -> tuple[str, Verdict]:
-    """Returns which other order of the mates agrees most, and how."""
-    others = mates.others
-    orders = {
-        "shifted by a row": np.roll(others, 1),
-        "shifted back by a row": np.roll(others, -1),
-        "in reverse order": others[::-1],
-    }
-    verdicts = {
-        order: judge(overlap(Mates(mates.rows, moved), before, after))
-        for order, moved in orders.items()
-    }
-    return max(verdicts.items(), key=lambda pair: pair[1].agreement)
+def best_orders(
+    relations: Relations,
+    pairs: Sequence[Pair],
+    adjacency: Callable[[int], scipy.sparse.csr_matrix],
+) -> dict[Pair, tuple[str, Verdict]]:
+    """Returns which other order of the mates of each pair agrees most, and how."""
+
+    def judged(move: Callable[[np.ndarray], np.ndarray]) -> dict[Pair, Verdict]:
+        moved = {pair: relations[pair] for pair in pairs}
+        moved = {pair: Mates(m.rows, move(m.others)) for pair, m in moved.items()}
+        looked = overlaps(moved, pairs, adjacency)
+        return {pair: judge(overlap) for pair, overlap in looked}
+
+    by_order = {order: judged(move) for order, move in ORDERS.items()}
+
+    def best(pair: Pair) -> tuple[str, Verdict]:
+        verdicts = [(order, judged[pair]) for order, judged in by_order.items()]
+        return max(verdicts, key=lambda named: named[1].agreement)
+
+    return {pair: best(pair) for pair in pairs}

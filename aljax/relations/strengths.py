@@ -21,7 +21,7 @@ from jaxtyping import Float, Int
 
 from aljax.errors import InputError
 from aljax.graph.fuzzy import FuzzyGraph
-from aljax.relations.evidence import Overlap, check_evidence, overlap
+from aljax.relations.evidence import Overlap, check_evidence, overlaps
 from aljax.relations.mates import Relations, companions
 
 BLOCK = 2**16  # cells of the data that are compared at once, within a core's cache
@@ -63,13 +63,15 @@ def relate(
     looked_at: dict[tuple[int, int], Overlap] = {}
     if names is not None:
         looked_at = check_evidence(relations, binary, names=names, dicts=dicts or {})
+    unweighted = [pair for pair, mates in relations.items() if mates.strengths is None]
+    others = [pair for pair in unweighted if pair not in looked_at]
+    rest = overlaps(relations, others, binary)
     related: Relations = {}
     for (t, offset), mates in relations.items():
         if mates.strengths is not None:
             strengths = mates.strengths
         elif alignment_strengths == "jaccard":
-            looked = looked_at.pop((t, offset), None)
-            looked = looked or overlap(mates, binary(t), binary(t + offset))
+            looked = looked_at.pop((t, offset), None) or next(rest)[1]
             strengths = looked.jaccard()
         else:
             strengths = np.ones(mates.rows.size)
