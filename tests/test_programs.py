@@ -235,7 +235,7 @@ for door in (
     lambda: init(data[None], n_epochs=3),
     lambda: solve_layout(None, None, data[None], adjoint="implicit"),
 ):
-    in_a_child(door, 0.2)
+    in_a_child(door, 1)
 """
 
 

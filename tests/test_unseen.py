@@ -99,10 +99,7 @@ def test_rows_almost_of_the_slice_land_near_their_neighbors(fitted, metric):
     assert np.median(to_own) < 0.5 * np.median(to_all)
 
 
-@pytest.mark.parametrize(
-    "metric",
-    ["euclidean", pytest.param("cosine", marks=pytest.mark.slow), "manhattan"],
-)
+@pytest.mark.parametrize("metric", ["euclidean", "cosine", "manhattan"])
 def test_one_by_one_is_all_at_once_bit_for_bit(fitted, unseen, metric):
     maps = in_metric(fitted, metric)
     together = transform(maps, 1, unseen)
