@@ -233,7 +233,7 @@ def check_evidence(
     turned: dict[int, str] = {}
     looked_at = dict(overlaps(relations, adjacent(relations), adjacency))
     verdicts = {pair: judge(looked) for pair, looked in looked_at.items()}
-    # Beyond, nothing agrees more.
+    # Where mates agree so much that nothing can agree more, there is no doubt.
     doubtful = [pair for pair, v in verdicts.items() if v.agreement < 1 - v.gap]
     orders = best_orders(relations, doubtful, adjacency)
     for t, offset in doubtful:
