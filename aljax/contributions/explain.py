@@ -9,8 +9,8 @@ import numpy as np
 from aljax.columns import as_plain, check_hashable
 from aljax.config import SYNONYMS
 from aljax.contributions.paths import Paths, follow_paths
-from aljax.contributions.pulls import dense
 from aljax.contributions.result import Contributions
+from aljax.contributions.surroundings import dense
 from aljax.embedding import AlignedEmbedding
 from aljax.errors import InputError, few_of, in_words
 from aljax.graph.conditioning import ANGLES, DEVICE_METRICS

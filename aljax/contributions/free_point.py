@@ -382,18 +382,8 @@ def follow(around: Surroundings, lists: Lists, angles: bool) -> Way:
 
 
 @partial(jax.jit, static_argnames="angles")
-def follow_all(
-    rows: Rows,
-    mates: Mates,
-    members: Member,
-    rivals: Rivals,
-    lists: Lists,
-    *,
-    angles: bool,
-) -> Way:
-    """Follows members, each leaf with a first axis for them, back along their paths."""
-
-    def follow_one(rows: Rows, mates: Mates, member: Member) -> Way:
-        return follow(Surroundings(rows, mates, member, rivals), lists, angles)
-
-    return jax.vmap(follow_one)(rows, mates, members)
+def follow_all(around: Surroundings, lists: Lists, *, angles: bool) -> Way:
+    """Follows members, whose leaves have a first axis for them, along their paths."""
+    axes: Any = 0, 0, 0, None  # the rivals are those of all members
+    follow_one = partial(follow, angles=angles)
+    return jax.vmap(follow_one, in_axes=(Surroundings(*axes), None))(around, lists)

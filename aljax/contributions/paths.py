@@ -4,19 +4,29 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
-from aljax.contributions.free_point import Mates, Member, Rows, Way, follow_all
-from aljax.contributions.pulls import Pulls, dense, inner, read_pulls
+from aljax.contributions.free_point import (
+    Lists,
+    Mates,
+    Member,
+    Surroundings,
+    Way,
+    follow_all,
+)
 from aljax.contributions.surroundings import (
     BLOCK,
+    Pulls,
+    dense,
+    inner,
     near_paths,
     own_lists,
+    read_pulls,
     read_space,
     rivals_of,
 )
 from aljax.embedding import AlignedEmbedding
-from aljax.graph.knn import as_floats, on_device
+from aljax.graph.knn import on_device
 
 LEAST_SHARE = 0.1  # of changes of the loss that is left when they are added up
 FEW = 8  # members that are followed at once if they are no more; else BLOCK
@@ -55,13 +65,11 @@ def follow_paths(maps: AlignedEmbedding, t: int, paths: Paths) -> Followed:
     change = space.last - space.first
     squares = [(x**2).sum(axis=1) for x in (space.first, space.last, change)]
     of_mates: Any = pulls.places, pulls.pulls, *_apart(pulls, paths)
-    of_members: Any = (
-        places[paths.rows],
-        paths.rows.astype(np.int32),
-        np.stack(squares, 1),
-    )
-    around = rows, Mates(*of_mates), Member(*of_members)
-    way = _follow(around, (rivals_of(maps, t, places), settings), space.angles)
+    numbers = paths.rows.astype(np.int32)
+    of_members: Any = places[paths.rows], numbers, np.stack(squares, axis=1)
+    rivals = rivals_of(maps, t, places)
+    around = Surroundings(rows, Mates(*of_mates), Member(*of_members), rivals)
+    way = _follow(around, settings, space.angles)
     moved = paths.last - paths.first
     columns = np.zeros((*moved.shape, places.shape[1]))
     leaps = np.zeros_like(way.start)
@@ -95,20 +103,18 @@ def _apart(pulls: Pulls, paths: Paths) -> list[np.ndarray]:
     return [pulls.scale**2 * (apart**2).sum(axis=2) for apart in (*ends, path)]
 
 
-def _follow(members: tuple[Rows, Mates, Member], settings: Any, angles: bool) -> Any:
+def _follow(around: Surroundings, lists: Lists, angles: bool) -> Any:
     """Follows members in blocks of one size; the leaves of the `Way` are NumPy's."""
-    count = len(members[-1].row)
+    count = len(around.member.row)
     size = FEW if count <= FEW else BLOCK
-
-    def block(leaf: np.ndarray, start: int) -> Array:
-        rows = leaf[start : start + size]
-        rows = np.concatenate([rows, np.repeat(rows[:1], size - len(rows), axis=0)])
-        return as_floats(rows) if rows.dtype.kind == "f" else on_device(rows)
-
     ways: list[Way] = []
     for start in range(0, count, size):
-        chunk = jax.tree.map(lambda leaf, start=start: block(leaf, start), members)
-        ways.append(follow_all(*chunk, *settings, angles=angles))
+        block = np.minimum(np.arange(start, start + size), count - 1)  # the last, again
+        *of_members, rivals = around
+        of_block = jax.tree.map(
+            lambda leaf, block=block: on_device(leaf[block]), of_members
+        )
+        ways.append(follow_all(Surroundings(*of_block, rivals), lists, angles=angles))
     return jax.tree.map(
         lambda *leaves: np.concatenate([np.asarray(x, float) for x in leaves])[:count],
         *ways,

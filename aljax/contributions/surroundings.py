@@ -1,22 +1,26 @@
-"""The rows around members' paths in a map, as `free_point` takes them, on the host.
+"""All that touches members on their paths, as `free_point` takes it, on the host.
 
 A row may be a neighbor of a member if, at one of a few places of the member's path, it
-is among the nearest 2k rows or has the member in its own list.
+is among the nearest 2k rows or has the member in its own list.  Mates pull by
+
+    lambda sum_mates (d_i (2 + m) + d_i' (2 + m')) / 4 s (|y - z_i'| - kappa delta)^2
 """
 
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import scipy.sparse
 from jaxtyping import Float, Int
 
 from aljax.config import SYNONYMS
-from aljax.contributions.free_point import WIDTH, Lists, Rivals, Rows
+from aljax.contributions.free_point import TINY, WIDTH, Lists, Rivals, Rows
 from aljax.embedding import AlignedEmbedding
 from aljax.graph.conditioning import ANGLES, conditioning
 from aljax.graph.fuzzy import smooth_knn_dist
 from aljax.graph.knn import KNN, as_floats, capacity_for, on_device
-from aljax.relations.strengths import lengths
+from aljax.relations.mates import Mates
+from aljax.relations.strengths import lengths, scales_of
 
 LOOKS = np.linspace(0, 1, 9)  # places of a path that are looked at
 BLOCK = 64  # members whose paths are compared with all rows at once
@@ -24,7 +28,7 @@ RIVALS = 512  # points that stand for all in the repulsion
 MOST = 512  # rows that may be a member's neighbors
 GRAIN = 64  # their capacities are multiples of it
 FINE = 0.02  # of the mean distance in lists: what a path's steps tell apart
-TINY = 1e-12
+PAIRS = 8  # capacities of mates are multiples of it
 bandwidths = jax.jit(smooth_knn_dist)
 
 
@@ -195,3 +199,82 @@ def rivals_of(maps: AlignedEmbedding, t: int, places: np.ndarray) -> Rivals:
         params.a,
         params.b,
     )
+
+
+class Pulls(NamedTuple):
+    """The mates of members, with weight 0 where there is none.
+
+    Attributes:
+        places: Where they are, in the coordinates of the layout.
+        pulls: How strongly each pulls by its own degree, and by the member's.
+        data: Their rows of the data; of no columns if `scale` is 0.
+        scale: How far mates should be in the map, by their distance in the data.
+    """
+
+    places: Float[np.ndarray, "members components mates"]
+    pulls: Float[np.ndarray, "members 2 mates"]
+    data: Float[np.ndarray, "members mates columns"]
+    scale: float
+
+
+def dense(rows: Any) -> Float[np.ndarray, "_ columns"]:
+    """Returns rows as an array of double precision."""
+    return np.asarray(rows.toarray() if scipy.sparse.issparse(rows) else rows, float)
+
+
+def inner(maps: AlignedEmbedding, t: int) -> Float[np.ndarray, "points components"]:
+    """Returns a map in the coordinates of the layout."""
+    positions = np.asarray(maps.maps[t], float)
+    return positions if maps.coordinates is None else maps.coordinates.apply(positions)
+
+
+def read_pulls(maps: AlignedEmbedding, t: int, rows: np.ndarray) -> Pulls:
+    """Returns the mates of some rows of slice t, in all slices."""
+    faithful = float(maps.params.motion_fidelity)
+    components = maps.maps[t].shape[1]
+    columns = maps.data[t].shape[1] if faithful else 0
+    parts = [np.zeros((0, 1 + components + 2 + columns))]
+    for (first, offset), mates in maps.relations.items():
+        last = first + offset
+        if t == first:
+            parts.append(_mates_in(maps, rows, t, last, mates))
+        elif t == last:
+            turned = mates._replace(rows=mates.others, others=mates.rows)
+            parts.append(_mates_in(maps, rows, t, first, turned))
+    table = np.concatenate(parts)
+    table = table[np.argsort(table[:, 0], kind="stable")]
+    member, values = table[:, 0].astype(int), table[:, 1:]
+    number = np.arange(len(member)) - np.searchsorted(member, member)
+    width = -(-(int(number.max(initial=0)) + 1) // PAIRS) * PAIRS
+    padded = np.zeros((len(rows), width, values.shape[1]))
+    padded[member, number] = values
+    places, pulls, data = np.split(padded, [components, components + 2], axis=2)
+    scales = scales_of(maps.data, maps.graphs) if faithful else []
+    unit = float(np.median([s for s in scales if s > 0] or [1.0]))
+    places, pulls = places.transpose(0, 2, 1), pulls.transpose(0, 2, 1)
+    return Pulls(places, pulls, data, faithful / unit)
+
+
+def _mates_in(
+    maps: AlignedEmbedding, rows: np.ndarray, t: int, other: int, mates: Mates
+) -> Float[np.ndarray, "pairs _"]:
+    """Returns members' mates in another slice: member, place, pulls and data of each.
+
+    Of the mates `rows` are those of slice t.
+    """
+    member, pair = np.nonzero(rows[:, None] == mates.rows)
+    mate, params = mates.others[pair], maps.params
+    strengths = float(params.alignment_regularisation) / 4 * mates.strengths[pair]
+    rate = np.asarray(params.negative_sample_rate, float) + 2
+
+    def weight(s: int, chosen: np.ndarray) -> Any:
+        weights = maps.point_weights[s]
+        return rate[s] * (1.0 if weights is None else np.asarray(weights)[chosen])
+
+    degrees = np.asarray(maps.graphs[other].degrees, float)[mate]
+    by_degrees = strengths * weight(other, mate) * degrees
+    parts = [member, inner(maps, other)[mate], by_degrees]
+    parts.append(strengths * weight(t, rows[member]))
+    if float(params.motion_fidelity):
+        parts.append(dense(maps.data[other][mate]))
+    return np.column_stack(parts)
