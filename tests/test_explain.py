@@ -323,3 +323,21 @@ def test_one_slice_has_no_moves(maps):
     with pytest.raises(InputError) as error:
         aljax.explain(replace(maps, **alone), "member 1", between=(0, 1))
     assert error.value.name == "between"
+
+
+def test_rows_without_an_id_are_nobodys_mates(rng):
+    before = rng.normal(size=(40, 3))
+    after = before + 0.1 * rng.normal(size=before.shape)
+    after[20:] += 3  # the usual change, if these were mates of each other
+    named = [f"member {row}" for row in range(20)]
+    nobody = [[*named, *[None] * 20] for _ in range(2)]
+    others = [[*named, *[f"{side} {row}" for row in range(20)]] for side in "ab"]
+    missing, distinct = (
+        aljax.explain(
+            aljax.fit([before, after], ids, key=jax.random.key(0)),
+            "member 3",
+            between=(0, 1),
+        )
+        for ids in (nobody, others)
+    )
+    np.testing.assert_array_equal(missing.values, distinct.values)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from aljax.columns import as_plain, check_hashable
+from aljax.columns import as_plain, check_hashable, is_missing
 from aljax.config import SYNONYMS
 from aljax.contributions.paths import Paths, follow_paths
 from aljax.contributions.result import Contributions
@@ -180,18 +180,17 @@ def _names(maps: AlignedEmbedding, u: int, count: int, columns: Any) -> tuple[An
 def _rows(maps: AlignedEmbedding, named: Sequence[Hashable], t: int) -> np.ndarray:
     """Returns the members' rows in slice t."""
     if maps.ids is None:
-        rows = range(len(maps.maps[t]))
-        return _present(
-            maps, named, [i if _is_row(i, rows) else None for i in named], t
-        )
-    places = _first_rows(maps.ids[t])
-    rows = [None if member is None else places.get(member) for member in named]
+        count = len(maps.maps[t])
+        rows = [i if type(i) is int and 0 <= i < count else None for i in named]
+    else:
+        rows = [*map(_first_rows(maps.ids[t]).get, named)]
     return _present(maps, named, rows, t)
 
 
 def _first_rows(members: Iterable[Hashable]) -> dict[Hashable, int]:
-    """Returns the first row of each member of a slice."""
-    return {member: row for row, member in reversed([*enumerate(members)])}
+    """Returns the first row of each member of a slice; a missing id is nobody's."""
+    rows = reversed([*enumerate(members)])
+    return {member: row for row, member in rows if not is_missing(member)}
 
 
 def _present(
@@ -205,10 +204,6 @@ def _present(
         kind = "rows" if maps.ids is None else "ids"
         raise InputError("members", got, f"{kind} of {maps.slice_name(t)}")
     return np.array(rows, int)
-
-
-def _is_row(value: Any, rows: range) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value in rows
 
 
 def _mates(maps: AlignedEmbedding, t: int, u: int) -> dict[int, int]:
