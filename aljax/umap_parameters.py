@@ -39,7 +39,7 @@ from aljax.files import read, write
 from aljax.fit import fit
 from aljax.graph.build import FEWEST
 from aljax.graph.slices import Slice
-from aljax.metrics.density import local_radii
+from aljax.metrics.distances import local_radii
 from aljax.progress import Bar, Progress
 from aljax.relations.read import turning
 

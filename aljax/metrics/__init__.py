@@ -4,9 +4,12 @@ from functools import partial
 from typing import Any
 
 from aljax.errors import nearest_name, warn
-from aljax.metrics.density import density_preservation, local_radii
-from aljax.metrics.distances import normalized_stress, shepard
-from aljax.metrics.frame import center_drift, frame_displacement
+from aljax.metrics.distances import (
+    density_preservation,
+    local_radii,
+    normalized_stress,
+    shepard,
+)
 from aljax.metrics.maps import (
     bootstrap_interval,
     continuity,
@@ -18,10 +21,12 @@ from aljax.metrics.maps import (
     trustworthiness,
 )
 from aljax.metrics.motion import (
+    center_drift,
     coherence,
     displacement,
     displacement_without_drift,
     false_motion,
+    frame_displacement,
     missed_motion,
     stability,
 )

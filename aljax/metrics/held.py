@@ -39,12 +39,12 @@ class Steps(NamedTuple):
 def steps_of(members: Members) -> Steps:
     """Returns the steps of all members, slice by slice."""
     starts = np.cumsum([0, *map(len, members.codes)])
-    parts = []
+    parts = [np.zeros((4, 0), int)]
     for t, (code, later) in enumerate(pairwise(members.codes)):
-        shared, rows, later_rows = np.intersect1d(code, later, return_indices=True)
-        step = np.full(len(shared), t)
-        parts.append((step, shared, starts[t] + rows, starts[t + 1] + later_rows))
-    return Steps(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+        member, before, after = np.intersect1d(code, later, return_indices=True)
+        ends = starts[t] + before, starts[t + 1] + after
+        parts.append(np.stack([np.full(len(member), t), member, *ends]))
+    return Steps(*np.hstack(parts))
 
 
 def joined(maps: AlignedEmbedding) -> Rows:
@@ -62,8 +62,7 @@ def joined(maps: AlignedEmbedding) -> Rows:
         got = f"has slices of {widths} columns"
         raise InputError("maps", got, "slices with the same columns")
     sparse = any(map(scipy.sparse.issparse, tables))
-    rows: Any = (scipy.sparse.vstack if sparse else np.concatenate)(tables)
-    return rows.tocsr() if sparse else rows
+    return scipy.sparse.vstack(tables, "csr") if sparse else np.concatenate(tables)
 
 
 def differences(

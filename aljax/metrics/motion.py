@@ -1,9 +1,10 @@
-"""Measures of how far, and how truthfully, members move from map to map.
+"""Measures of how far, and how truthfully, members and whole maps move.
 
     displacement = mean_mates |y_i(t) - y_i'(t+1)| / median_points |y - center(t)|
 
 Mates of consecutive slices count, slice by slice and in the order of the relations;
-that is also the order of the values that `per_point` returns.
+that is also the order of the values that `per_point` returns.  Of the frame two measure
+whether maps far apart in a sequence can be compared.
 """
 
 import numbers
@@ -15,7 +16,7 @@ from jaxtyping import Float
 from scipy import stats
 
 from aljax.columns import alike
-from aljax.config import one_of
+from aljax.config import number, one_of
 from aljax.errors import InputError, instance
 from aljax.layout.initialize import turn_onto
 from aljax.metrics.distances import COMPARISONS
@@ -54,7 +55,7 @@ def displacement(
         InputError: Relations that are not a fit's, or not of these maps.
     """
     pairs = consecutive(maps, relations)
-    return _mean(in_radii(_lengths(pairs), maps), per_point)
+    return summary(in_radii(_lengths(pairs), maps), per_point)
 
 
 def displacement_without_drift(
@@ -68,7 +69,7 @@ def displacement_without_drift(
     Source: orthogonal Procrustes, Schönemann (1966), Psychometrika 31.
     """
     pairs = _without_drift(consecutive(maps, relations))
-    return _mean(in_radii(_lengths(pairs), maps), per_point)
+    return summary(in_radii(_lengths(pairs), maps), per_point)
 
 
 def coherence(
@@ -109,7 +110,7 @@ def coherence(
             direction = motion / np.where(length > 0, length, 1)
             near = nearest_rows(rows, k, np.arange(len(rows)))
             cosines.append(np.einsum("ic,ikc->i", direction, direction[near]) / k)
-    return _mean(np.concatenate(cosines), per_point)
+    return summary(np.concatenate(cosines), per_point)
 
 
 def false_motion(
@@ -130,7 +131,7 @@ def false_motion(
         At least 0, and best so; NaN if every neighborhood changed.
     """
     kept, moved = _kept_and_moved(data, maps, relations, n_neighbors)
-    return _mean(in_radii(moved[kept >= KEPT], maps), per_point)
+    return summary(in_radii(moved[kept >= KEPT], maps), per_point)
 
 
 def missed_motion(
@@ -154,7 +155,7 @@ def missed_motion(
     kept, moved = _kept_and_moved(data, maps, relations, n_neighbors)
     changed = moved[kept <= 1 - KEPT + 1e-9]
     below = np.searchsorted(np.sort(moved), changed, side="left")
-    return _mean(1 - below / max(moved.size, 1), per_point)
+    return summary(1 - below / max(moved.size, 1), per_point)
 
 
 def stability(
@@ -199,6 +200,79 @@ def stability(
         x, y = stats.rankdata(x), stats.rankdata(y)
     x, y = (_ratio(values - values.mean(), values.std()) for values in (x, y))
     return x * y
+
+
+def frame_displacement(
+    data: Sequence[Float[np.ndarray, "_ features"]],
+    maps: Maps,
+    *,
+    lag: int = 1,
+    per_point: bool = False,
+) -> Measured:
+    """Returns how far rows that are nearest in the data lie apart in maps `lag` apart.
+
+    For each row of slice t, the distance in the maps to the row of slice t + lag that
+    is nearest in the data, in units of the maps' radius: the median distance of all
+    points from the center of their own map.
+
+    Args:
+        data: The slices, with the same columns.
+        maps: One map for each, in the order of the rows.
+        lag: How many slices apart (at least 1).
+        per_point: Return one value for each row, whose median is the measure.
+
+    Returns:
+        At least 0, and best so; about 1.25 for maps that have nothing to do with each
+        other; NaN if no slices are so far apart.
+
+    Raises:
+        InputError: Slices whose columns differ in number, or maps of other rows.
+    """
+    number(1, whole=True)("lag", lag)
+    rows = read_sequence(data, "data")
+    exact = _exact(maps)
+    sizes, counts = [*map(len, rows)], [*map(len, exact)]
+    if counts != sizes:
+        expected = f"a row for each of the data's: {sizes}"
+        raise InputError("maps", f"have {counts} rows", expected)
+    from sklearn.neighbors import NearestNeighbors  # a third of the import
+
+    apart = [np.zeros(0)]
+    for t in range(len(rows) - lag):
+        if not len(rows[t]) or not len(rows[t + lag]):
+            continue
+        search = NearestNeighbors(n_neighbors=1).fit(rows[t + lag])
+        nearest = search.kneighbors(rows[t], return_distance=False)[:, 0]
+        apart.append(np.linalg.norm(exact[t] - exact[t + lag][nearest], axis=1))
+    values = in_radii(np.concatenate(apart), exact)
+    if per_point:
+        return values
+    return float(np.median(values)) if values.size else float("nan")
+
+
+def center_drift(maps: Maps, *, per_point: bool = False) -> Measured:
+    """Returns how far the maps' centers get from that of the first map, in radii.
+
+    Args:
+        maps: One map for each slice.
+        per_point: Return the distance of each map's center, whose greatest is the
+            measure.
+
+    Returns:
+        At least 0.  Above about 1, maps drawn on shared axes lie side by side; it is
+        0.3 or less where the population stays, and says nothing where groups come
+        and go; NaN if no map has rows.
+
+    Raises:
+        InputError: Maps that differ in their components, or are not finite.
+    """
+    exact = _exact(maps)
+    path = np.full(len(exact), np.nan)  # where no rows are
+    filled = [t for t, y in enumerate(exact) if len(y)]
+    if filled:
+        centers = np.array([exact[t].mean(axis=0) for t in filled])
+        path[filled] = in_radii(np.linalg.norm(centers - centers[0], axis=1), exact)
+    return path if per_point else float(max(path[filled], default=np.nan))
 
 
 def consecutive(
@@ -289,14 +363,14 @@ def _lengths(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
 
 def in_radii(lengths: np.ndarray, maps: Maps) -> np.ndarray:
     """Lengths in units of the maps' radius; NaN where that is 0 or no map has rows."""
-    read = read_sequence(maps, "maps", comparable=False)
-    exact = (y.astype(float) for y in read if len(y))
-    radii = [np.linalg.norm(y - y.mean(axis=0), axis=1) for y in exact]
+    filled = [y for y in _exact(maps, comparable=False) if len(y)]
+    radii = [np.linalg.norm(y - y.mean(axis=0), axis=1) for y in filled]
     return _ratio(lengths, float(np.median(np.concatenate(radii))) if radii else 0.0)
 
 
-def _mean(values: np.ndarray, per_point: bool) -> Measured:
-    return summary(values, per_point) if values.size or per_point else float("nan")
+def _exact(maps: Maps, *, comparable: bool = True) -> list[np.ndarray]:
+    read = read_sequence(maps, "maps", comparable=comparable)
+    return [positions.astype(float) for positions in read]
 
 
 def _ratio(values: np.ndarray, unit: float) -> np.ndarray:

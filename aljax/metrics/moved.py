@@ -149,7 +149,11 @@ def moved(
         raise InputError("q", "is 1", "a share above 0 and below 1")
     key = check_key(key)
     rows = joined(maps)
-    members = _members_of(maps)
+    sizes = [*map(len, maps.maps)]
+    if maps.ids is None:
+        members = members_by_relations(maps.relations, sizes)
+    else:
+        members = members_by_id(maps.ids, sizes)
     steps = steps_of(members)
     _check_enough(steps, q)
     rng = np.random.default_rng(seeds(key, 3)[-1])  # two are the layouts'
@@ -216,13 +220,6 @@ def call(statistic: Float[np.ndarray, "_"], q: float) -> Bool[np.ndarray, "_"]:
     below = np.searchsorted(ordered, -sizes, side="right")
     fits = 1 + below <= q * above
     return statistic >= (sizes[fits][0] if fits.any() else np.inf)
-
-
-def _members_of(maps: AlignedEmbedding) -> Members:
-    sizes = [*map(len, maps.maps)]
-    if maps.ids is None:
-        return members_by_relations(maps.relations, sizes)
-    return members_by_id([[*ids] for ids in maps.ids], sizes)
 
 
 def _check_enough(steps: Steps, q: float) -> None:

@@ -34,8 +34,10 @@ Measured = Any  # a float, or with `per_point` an array of one value for each ro
 
 
 def summary(values: np.ndarray, per_point: bool) -> Measured:
-    """Returns the values themselves, or their mean as a float."""
-    return values if per_point else float(values.mean(dtype=np.float64))
+    """Returns the values themselves, or their mean as a float; NaN of none."""
+    if per_point:
+        return values
+    return float(values.mean(dtype=np.float64)) if values.size else float("nan")
 
 
 def count_neighbors(n_neighbors: float, points: int) -> int:
