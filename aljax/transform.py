@@ -29,9 +29,9 @@ from aljax.graph.neighbors import hold_rows, nearest_rows
 from aljax.graph.queries import HeldCells
 from aljax.graph.rows import prints_of
 from aljax.graph.slices import PRECOMPUTED, Slice, warn_of_degrees
+from aljax.inverse.neighborhood import Curve
 from aljax.inverse.read import HeldMap, read_bounds, read_config, read_map
 from aljax.inverse.reconstruct import Reconstruction, reconstruct
-from aljax.inverse.weights import Curve
 from aljax.layout.initialize import beside
 from aljax.layout.problem import LayoutParams
 from aljax.new_rows import in_form_of, put_equal_first, read_new

@@ -1,7 +1,16 @@
-"""Around one position: its map neighbors, and how far from them it lies.
+"""Around one position: its map neighbors, how far from them it lies, their weights.
 
 Neighbors are found exactly by comparing block minima first: the k blocks whose
-minima are smallest hold the k nearest points, so only those are sorted.
+minima are smallest hold the k nearest points, so only those are sorted.  They weigh
+
+    mean    w_i ~ (1 - u_i)^2 / (1 + a (d_i / h)^(2b)),    h^2 = mean_j d_j^2
+    linear  l_i = w_i (1 + (y_i - m)' v),    v = (S + r I)^-1 (z - m) / sqrt(1 + q)
+
+with u the taper, m and S the weighted mean and covariance of the neighbors' map
+positions, r = trace S / components and q = (z - m)' (S + r I)^-1 (z - m).
+
+Source: Cleveland (1979), "Robust locally weighted regression", for the local line;
+the ridge and the bound on its reach, sqrt(1 + q), are ours.
 """
 
 import math
@@ -11,12 +20,21 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from aljax.layout.losses import log_p
+
 FARTHEST = 1e3  # radii of the map, beyond which a position is taken to lie there
 PADDING = 1e6  # radii of the map, where padding lies: a map of 10^12 points has none
 FLOOR = 1e-9  # squared radii: what coincident points are divided by
 FELLOWS = 15  # neighbors whose spacing is compared
 NEAREST = 3  # distances that make up a spacing
 SEPARATION = 64  # steps in search of a half-space that holds all neighbors
+
+
+class Curve(NamedTuple):
+    """The map's membership curve 1 / (1 + a d^(2b))."""
+
+    a: Float[Array, ""]
+    b: Float[Array, ""]
 
 
 class Neighborhood(NamedTuple):
@@ -124,6 +142,37 @@ def taper(near: Neighborhood) -> Float[Array, "neighbors"]:
     span = jnp.maximum(near.edge - closest, FLOOR)
     falling = jnp.clip(1 - (near.squared - closest) / span, 0.0, 1.0) ** 2
     return jnp.where(near.present(), falling, 0.0)
+
+
+def mean_weights(near: Neighborhood, curve: Curve) -> Float[Array, "neighbors"]:
+    """Returns the map's kernel, as wide as the neighbors lie apart; they sum to 1."""
+    total = jnp.sum(near.squared * near.present())
+    width = jnp.maximum(total / near.n_neighbors, FLOOR)
+    kernel = jax.nn.sigmoid(-log_p(near.squared / width, curve.a, curve.b))
+    weights = taper(near) * kernel
+    return weights / jnp.sum(weights)
+
+
+def linear_weights(near: Neighborhood, curve: Curve) -> Float[Array, "neighbors"]:
+    """Moves the mean along a local ridge regression; sum to 1, can be negative.
+
+    Far from the neighbors the move levels off at about one of their standard
+    deviations, so nothing is extrapolated beyond what they show.
+    """
+    weights = mean_weights(near, curve)
+    # From the nearest: far from all of them, rounding would hide how they lie apart.
+    among = near.offsets - near.offsets[0]
+    mean = weights @ among
+    center, apart = near.offsets[0] + mean, among - mean
+    components = apart.shape[1]
+    covariance = (apart * weights[:, None]).T @ apart
+    ridge = jnp.trace(covariance) / components + FLOOR
+    # The position is the origin of the offsets, hence z - m = -center.
+    slope = jax.scipy.linalg.solve(
+        covariance + ridge * jnp.eye(components), -center, assume_a="pos"
+    )
+    reach = jnp.sqrt(1 - center @ slope)
+    return weights * (1 + apart @ slope / reach)
 
 
 def relative_distance(near: Neighborhood) -> Float[Array, ""]:

@@ -16,7 +16,7 @@ from aljax.config import SYNONYMS, InverseConfig, number
 from aljax.curve import check_both, find_ab_params
 from aljax.errors import LARGEST, InputError, instance, warn
 from aljax.graph.knn import capacity_for, metric_name, on_device
-from aljax.inverse.weights import Curve
+from aljax.inverse.neighborhood import Curve
 from aljax.units import Units
 
 SAMPLE = 1000  # rows that a center is the median of

@@ -23,8 +23,11 @@ from aljax.config import SYNONYMS, InverseConfig, number
 from aljax.errors import InputError, optional
 from aljax.graph.knn import on_device, round_up
 from aljax.inverse.neighborhood import (
+    Curve,
     Neighborhood,
     is_surrounded,
+    linear_weights,
+    mean_weights,
     neighborhood,
     normalize,
     relative_distance,
@@ -39,7 +42,6 @@ from aljax.inverse.read import (
     read_neighbors,
     read_queries,
 )
-from aljax.inverse.weights import Curve, linear_weights, mean_weights
 
 BLOCK = 32  # queries reconstructed at once
 FAR = 3.0  # spacings, beyond which a position counts as outside
@@ -138,12 +140,8 @@ def reconstruct(
     """Returns `inverse_transform` of a map that is checked and on the device."""
     queries = read_queries(queries, held.embedding.shape[1], held.coordinates)
     limits = read_bounds(config.bounds, held.original)
-    n_neighbors, static = _settings(held, config)
-    arrays = _alike(_pad(queries), held)
-    points, neighbors, weights, distance, inside = _blockwise(
-        *arrays, curve, n_neighbors, result=_rebuild, **static
-    )
-    check_result(points)
+    parts, n_neighbors = _results(_rebuild, queries, held, curve, config)
+    points, neighbors, weights, distance, inside = parts
     count = queries.shape[0]
     points = held.restore(_cut(points, count))
     if limits is not None:
@@ -160,22 +158,30 @@ def reconstruct(
     )
 
 
-def _settings(held: HeldMap, config: InverseConfig) -> tuple[int, dict[str, Any]]:
-    """Returns how many neighbors count, and the settings that programs differ in."""
+def _results(
+    result: Callable[..., Any],
+    queries: Array,
+    held: HeldMap,
+    curve: Curve,
+    config: InverseConfig,
+) -> tuple[Any, int]:
+    """Returns the `result` of all queries, padded, and how many neighbors count.
+
+    Queries, map, rows and center meet in one float type.
+    """
     n_neighbors = read_neighbors(config.n_neighbors, held.n_points)
     width = max(NARROWEST, 2 ** n_neighbors.bit_length())  # there is one more
     width = min(width, held.embedding.shape[0])
     metric = SYNONYMS.get(config.metric or "l2", config.metric)
-    return n_neighbors, {"method": config.method, "width": width, "metric": metric}
-
-
-def _alike(queries: Array, held: HeldMap) -> tuple[Array | int, ...]:
-    """Returns queries, map, rows and center in one float type, and how many points."""
-    dtype = jnp.result_type(queries, held.embedding, held.data)
-    arrays = queries, held.embedding, held.data
+    static = {"method": config.method, "width": width, "metric": metric}
+    arrays: Any = _pad(queries), held.embedding, held.data
+    dtype = jnp.result_type(*arrays)
     with np.errstate(over="ignore"):  # infinite for "cosine" alone, which refuses it
         center = on_device(0.0 if held.center is None else held.center, dtype)
-    return *(array.astype(dtype) for array in arrays), center, held.n_points
+    arrays = *(array.astype(dtype) for array in arrays), center, held.n_points
+    results = _blockwise(*arrays, curve, n_neighbors, result=result, **static)
+    check_result(jax.tree.leaves(results)[0])
+    return results, n_neighbors
 
 
 def _cut(leaf: Array, *sizes: int) -> Array:
@@ -275,11 +281,8 @@ def gradient_map(
     spare = MARGIN * (high - low)
     axes = np.linspace(low - spare, high + spare, resolution, axis=1)
     grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, components)
-    n_neighbors, static = _settings(held, config)
-    queries = _pad(on_device(grid, dtype))
-    arrays, curve = _alike(queries, held), read_curve(a, b)
-    norm = _blockwise(*arrays, curve, n_neighbors, result=_slope, **static)
-    check_result(norm)
+    queries = on_device(grid, dtype)
+    norm, _ = _results(_slope, queries, held, read_curve(a, b), config)
     shape = (resolution,) * components
     return GradientMap(on_device(axes), _cut(norm, len(grid)).reshape(shape))
 
