@@ -40,7 +40,7 @@ def make_queries(components=2, count=7, seed=1):
 
 
 def slow_weights(query, embedding, method):
-    """The formulas of `weights.py` in a loop over neighbors."""
+    """The formulas of `neighborhood.py` in a loop over neighbors."""
     squared = ((embedding - query) ** 2).sum(axis=1)
     order = np.argsort(squared)[: NEIGHBORS + 1]
     near, edge = squared[order[:-1]], squared[order[-1]]
