@@ -251,12 +251,7 @@ class Sources(NamedTuple):
     by_reach: Float[Array, "components mates"]
 
 
-def sources(
-    y: Array,
-    strengths: Array,
-    reach: Array,
-    around: Surroundings,
-) -> Sources:
+def sources(y: Array, strengths: Array, reach: Array, around: Surroundings) -> Sources:
     """Returns the gradient of L at y, H^-1, and how the settled place changes."""
     rows, mates, member, rivals = around
     degree = jnp.sum(strengths)
@@ -284,10 +279,7 @@ def sources(
 
 
 def loss_between(
-    places: tuple[Array, Array],
-    strengths: Array,
-    reach: Array,
-    around: Surroundings,
+    places: tuple[Array, Array], strengths: Array, reach: Array, around: Surroundings
 ) -> tuple[Array, Array]:
     """Returns derivatives of the loss at the second place less that at the first.
 

@@ -90,10 +90,7 @@ class Contributions(eqx.Module):
         members = as_column([*self.members], "members").astype(object)
         table = {"member": members[rows[0]], "column": names[rows[1]]}
         table |= dict(zip(axis_names(components), values.T, strict=True))
-        table |= {
-            "along": self.along[rows],
-            "length": np.linalg.norm(values, axis=1),
-        }
+        table |= {"along": self.along[rows], "length": np.linalg.norm(values, axis=1)}
         return pandas.DataFrame(table).infer_objects()
 
     def __repr__(self) -> str:
@@ -104,14 +101,26 @@ class Contributions(eqx.Module):
             if len(self.members) == 1
             else f"{len(self.members)} members"
         )
+        names, bars = bars_of(mean, 0, SHOWN)
+        count = min(SHOWN, len(self.columns))
+        names[count:] = [f"({name})" for name in names[count:]]
         lines = [f"Contributions: {named}, {self.title}, move {length:.3g}, of it"]
-        lines += [
-            f"  {mean.along[0, j]:+.3g}  {self.columns[j]}"
-            for j in mean.order()[0, :SHOWN]
-        ]
-        rest, unit = mean.order()[0, SHOWN:], mean.moves[0] / (length or 1.0)
-        parts = {"other columns": mean.along[0, rest].sum()} if rest.size else {}
-        parts["other members"] = mean.others[0] @ unit
-        parts["unexplained"] = mean.unexplained[0] @ unit
-        lines += [f"  {length:+.3g}  ({name})" for name, length in parts.items()]
+        pairs = zip(names, bars, strict=True)
+        lines += [f"  {bar:+.3g}  {name}" for name, bar in pairs]
         return "\n".join(lines)
+
+
+def bars_of(
+    contributions: Contributions, member: int, n_columns: int
+) -> tuple[list[str], np.ndarray]:
+    """Returns the names and lengths of one member's bars, along its move."""
+    first, rest = np.split(contributions.order()[member], [n_columns])
+    along, move = contributions.along[member], contributions.moves[member]
+    unit = move / (np.linalg.norm(move) or 1.0)
+    names, bars = [str(contributions.columns[j]) for j in first], [*along[first]]
+    if rest.size:
+        names.append(f"{rest.size} other columns")
+        bars.append(along[rest].sum())
+    names += ["other members", "unexplained"]
+    beside = contributions.others[member], contributions.unexplained[member]
+    return names, np.array([*bars, *(remainder @ unit for remainder in beside)])

@@ -99,10 +99,8 @@ def own_lists(space: Space, maps: AlignedEmbedding, t: int) -> tuple[Own, Lists]
     grain = FINE * unit
     room = ((0, 0), (0, capacity_for(count) - count))
     # Absent neighbors count as the row itself; they stand first, at distance 0.
-    places = np.where(
-        np.pad(~np.sort(~absent, axis=0), room, constant_values=True), 0, -1
-    )
-    places += np.where(places == 0, np.arange(places.shape[1]), 0)
+    shown = np.pad(~np.sort(~absent, axis=0), room, constant_values=True)
+    places = np.where(shown, np.arange(shown.shape[1]), -1)
     sigma, rho = bandwidths(
         KNN(on_device(places.astype(np.int32)), as_floats(np.pad(distances, room))),
         local_connectivity=as_floats(config.local_connectivity),

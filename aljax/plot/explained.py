@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from aljax.config import number
-from aljax.contributions import Contributions
+from aljax.contributions.result import Contributions, bars_of
 from aljax.errors import InputError, instance
 from aljax.plot import style
 from aljax.plot.colors import get_cmap, hues_of
@@ -67,22 +67,6 @@ def contributions(
     of_data = style.plain(f"{mean.members[0]}, {mean.title}")
     style.put_title(ax, of_data if title is None else title)
     return ax.figure.canvas.figure
-
-
-def bars_of(
-    contributions: Contributions, member: int, n_columns: int
-) -> tuple[list[str], np.ndarray]:
-    """Returns the names and lengths of one member's bars, along its move."""
-    first, rest = np.split(contributions.order()[member], [n_columns])
-    along, move = contributions.along[member], contributions.moves[member]
-    unit = move / (np.linalg.norm(move) or 1.0)
-    names, bars = [str(contributions.columns[j]) for j in first], [*along[first]]
-    if rest.size:
-        names.append(f"{rest.size} other columns")
-        bars.append(along[rest].sum())
-    names += ["other members", "unexplained"]
-    beside = contributions.others[member], contributions.unexplained[member]
-    return names, np.array([*bars, *(remainder @ unit for remainder in beside)])
 
 
 def _draw_bars(

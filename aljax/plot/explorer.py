@@ -19,19 +19,11 @@ import numpy as np
 from matplotlib import colors
 
 from aljax.columns import RowValues, as_plain, is_missing, per_row
-from aljax.contributions import Contributions
+from aljax.contributions.result import Contributions, bars_of
 from aljax.errors import InputError, in_words, instance, read_path
 from aljax.plot import style
-from aljax.plot.colors import (
-    CLASSES,
-    PLAIN,
-    UNKNOWN,
-    color_by,
-    get_cmap,
-    read_color,
-)
-from aljax.plot.explained import bars_of
-from aljax.plot.motion import neighbor_change
+from aljax.plot.colors import CLASSES, PLAIN, UNKNOWN, color_by, get_cmap, read_color
+from aljax.plot.maps import neighbor_change
 from aljax.plot.read import read_maps, read_members, read_moves, read_titles
 
 LEVELS = 65_535
@@ -178,8 +170,7 @@ def _encode(arrays: list[np.ndarray], dtype: str | None = None) -> dict[str, Any
     texts = [
         base64.b64encode(x.astype(dtype).tobytes()).decode() or None for x in arrays
     ]
-    repeated = [a == b for a, b in pairwise(["", *texts])]
-    rows = ["" if same else text for same, text in zip(repeated, texts, strict=True)]
+    rows = ["" if text == before else text for before, text in pairwise(["", *texts])]
     return {"type": dtype[1:], "rows": rows}
 
 
