@@ -28,8 +28,8 @@ from aljax.layout.losses import DensityTerms, LossTerms
 from aljax.metrics import neighborhood_preservation
 from aljax.plot import film
 from aljax.plot.colors import PALETTE, UNKNOWN, color_by, palette
-from aljax.plot.maps import LARGE
-from aljax.plot.motion import Tracks, neighbor_change
+from aljax.plot.maps import LARGE, neighbor_change
+from aljax.plot.motion import Tracks
 from aljax.plot.read import read_maps, read_members
 from aljax.plot.style import NAME
 

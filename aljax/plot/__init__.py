@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 from aljax.errors import nearest_name, optional
 
 if TYPE_CHECKING:
-    from aljax.plot.comparison import compare
     from aljax.plot.curves import trajectories
     from aljax.plot.explained import contributions
     from aljax.plot.explorer import explore
     from aljax.plot.film import animate
     from aljax.plot.inverse import gradient_map, inverse_grid
-    from aljax.plot.maps import points, slices
+    from aljax.plot.maps import compare, points, slices
     from aljax.plot.motion import displacement, loss
     from aljax.plot.style import save
 
@@ -34,13 +33,12 @@ __all__ = [
     "trajectories",
 ]
 MODULES = {
-    "comparison": ("compare",),
     "explained": ("contributions",),
     "curves": ("trajectories",),
     "explorer": ("explore",),
     "film": ("animate",),
     "inverse": ("gradient_map", "inverse_grid"),
-    "maps": ("points", "slices"),
+    "maps": ("compare", "points", "slices"),
     "motion": ("displacement", "loss"),
     "style": ("save",),
 }

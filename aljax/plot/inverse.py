@@ -13,7 +13,7 @@ from aljax.errors import InputError
 from aljax.plot import style
 from aljax.plot.colors import color_map, get_cmap, read_color
 from aljax.plot.maps import draw_map
-from aljax.plot.read import one_map, read_title
+from aljax.plot.read import read_map
 
 OUTSIDE = "#cc3311"
 
@@ -54,7 +54,7 @@ def inverse_grid(
 
     Source: the figure of umap-learn's tutorial on inverse transforms.
     """
-    plane = style.plane(one_map(model, slice))
+    plane, title = read_map(model, slice)
     queries = np.asarray(queries, dtype=float)
     if queries.ndim != 2 or queries.shape[1] != 2 or not len(queries):
         expected = "positions (queries, 2), at least one"
@@ -74,7 +74,7 @@ def inverse_grid(
         panel, right = style.axes_of(ax, 2)
         frames = style.inset_grid(right, *size)
     coloring = color_map(labels, None, len(plane), color=color)
-    style.put_title(panel, read_title(None, model, slice))
+    style.put_title(panel, title)
     bounds = style.bounds(np.concatenate([plane, queries]))
     draw_map(panel, plane, coloring, bounds=bounds)
     ink = np.where(inside, style.ink(), OUTSIDE)
@@ -141,7 +141,7 @@ def gradient_map(
     Raises:
         InputError: A grid that is not of two components.
     """
-    plane = style.plane(one_map(model, slice))
+    plane, title = read_map(model, slice, title)
     axes, norm = np.asarray(gradients.axes), np.asarray(gradients.norm)
     if axes.ndim != 2 or norm.shape != (axes.shape[1],) * 2 or len(axes) < 2:
         raise InputError(
@@ -163,7 +163,7 @@ def gradient_map(
     style_of = {"s": area, "color": read_color("color", color), "alpha": 0.5}
     ax.scatter(*plane.T, **style_of, linewidths=0, rasterized=True)
     ax.set(xticks=[], yticks=[], aspect="equal")
-    style.put_title(ax, read_title(title, model, slice))
+    style.put_title(ax, title)
     ax.set(xlim=(x.min(), x.max()), ylim=(y.min(), y.max()))
     root = ax.figure.canvas.figure
     root.colorbar(mesh, ax=ax, label="|dx/dz|, data per unit of the map", shrink=0.8)

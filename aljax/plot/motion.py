@@ -1,7 +1,6 @@
 """Pictures of a layout's loss, and of how far members move."""
 
 from collections.abc import Sequence
-from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -10,14 +9,12 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
-from scipy.spatial import KDTree
 
 from aljax.columns import RowValues
 from aljax.errors import InputError, kind_of
 from aljax.layout.losses import LossTerms
 from aljax.layout.optimize import recorded_epochs
-from aljax.metrics import Moves
-from aljax.metrics.maps import neighborhood_preservation
+from aljax.metrics.held import steps_of
 from aljax.metrics.motion import in_radii
 from aljax.plot import style
 from aljax.plot.colors import PALETTE, UNKNOWN, hues_of, read_color
@@ -30,7 +27,6 @@ from aljax.plot.read import (
     read_titles,
 )
 
-FEW = 4  # columns
 TITLE = 14  # letters of a slice's title at an axis
 MOVERS = 3  # named for each step, or for each
 NAMED = 12  # th of a longer sequence
@@ -74,35 +70,13 @@ class Tracks(NamedTuple):
     ) -> tuple[Float[np.ndarray, "members components"], Float[np.ndarray, "members"]]:
         """Returns positions and opacities; members fade where they leave or come."""
         t = min(int(time), len(self.maps) - 2)
-        starts, ends = self.of(t), self.of(t + 1)
-        present, present_later = np.isfinite(starts[:, 0]), np.isfinite(ends[:, 0])
-        opacity = present * (1.0 - (time - t)) + present_later * (time - t)
-        where = np.where((present & ~present_later)[:, None], starts, self.at(time))
-        return np.where((present_later & ~present)[:, None], ends, where), opacity
-
-
-def neighbor_change(
-    before: Float[np.ndarray, "rows _"], after: Float[np.ndarray, "rows _"], k: int
-) -> Float[np.ndarray, "rows"]:
-    """Returns the share of each row's k nearest that are not among its k in `after`.
-
-    It is 1 - `metrics.neighborhood_preservation`; in few columns a tree finds them,
-    but for rows whose k-th nearest is as far as the next.
-    """
-    measure = partial(neighborhood_preservation, before, after, n_neighbors=k)
-    if max(before.shape[1], after.shape[1]) > FEW:
-        return 1 - measure(per_point=True)
-    (far, near), (later_far, later) = (
-        map(np.asarray, KDTree(rows).query(rows, k + 2, workers=-1))
-        for rows in (before, after)
-    )
-    near, later = near[:, :-1, None], later[:, None, :-1]
-    kept = (near == later).any(axis=2).sum(axis=1) - 1  # without the row itself
-    changed = 1 - kept / k
-    tied = (far[:, -1] == far[:, -2]) | (later_far[:, -1] == later_far[:, -2])
-    if tied.any():
-        changed[tied] = 1 - measure(rows=tied, per_point=True)
-    return changed
+        starts, ends, where = self.of(t), self.of(t + 1), self.at(time)
+        share = time - t
+        opacity = np.isfinite(starts[:, 0]) * (1.0 - share)
+        opacity += np.isfinite(ends[:, 0]) * share
+        for stay in (starts, ends):  # of members that are in one of the two
+            where = np.where(np.isnan(where), stay, where)
+        return where, opacity
 
 
 def loss(
@@ -179,28 +153,32 @@ def displacement(
     else:
         members = Members(moves.codes, [*map(str, moves.names)])
     titles = read_titles(titles, model, len(maps))
-    codes, moved = _distances(maps, members)
-    if not any(lengths.size for lengths in moved):
+    steps, joined = steps_of(members), np.concatenate(maps)
+    lengths = np.linalg.norm(joined[steps.after] - joined[steps.before], axis=1)
+    if not lengths.size:
         got = "has no member in two consecutive slices, so none moves"
         raise InputError("model", got, "several slices that share members")
-    cuts, lengths = np.cumsum([*map(len, moved)])[:-1], np.concatenate(moved)
     relative = in_radii(lengths, maps)
     radius_is_zero = np.isnan(relative).any()  # as of slices of single rows
-    moved = np.split(lengths if radius_is_zero else relative, cuts)
+    lengths = lengths if radius_is_zero else relative
     axis = ax or style.new_axes(*FIGURE_SIZE)
     axis.spines[["top", "right"]].set_visible(False)
-    top = 1.12 * np.concatenate(moved).max() or 1.0
     hue = read_color("color", color)
+    count = len(maps) - 1
+    moved = np.split(lengths, np.searchsorted(steps.step, np.arange(1, count)))
     _draw_distances(axis, moved, hue if moves is None else to_rgba(UNKNOWN))
+    axis.set(xlim=(0.4, count + 0.6), ylim=(0, 1.12 * lengths.max() or 1.0))
+    shown = np.ones(len(lengths), bool)
     if moves is not None:
-        codes, moved = _draw_called(axis, codes, moved, moves, hue)
-    axis.set(xlim=(0.4, len(moved) + 0.6), ylim=(0, top))
+        shown = moves.steps.called
+        dots = {"s": 4, "color": hue, "alpha": 0.5, "zorder": 2.5}
+        axis.scatter(steps.step[shown] + 1, lengths[shown], **dots)
     long = max(map(len, titles)) > TITLE  # then the slices' numbers stand for them
     ends = [*map(str, range(len(titles)))] if long else titles
-    every = -(-len(moved) // NAMED)
+    every = -(-count // NAMED)
     ticks = [f"{a} \u2192 {b}" for a, b in pairwise(ends)][::every]
-    shown = [*map(style.plain, ticks)]
-    axis.set_xticks(range(1, len(moved) + 1, every), shown, fontsize="small")
+    texts = [*map(style.plain, ticks)]
+    axis.set_xticks(range(1, count + 1, every), texts, fontsize="small")
     if max(map(len, ticks)) > 5:
         axis.tick_params("x", rotation=30)
         for label in axis.get_xticklabels():
@@ -208,39 +186,16 @@ def displacement(
     unit = "units" if radius_is_zero else "radii"
     axis.set_ylabel(f"displacement, in {unit} of the maps")
     style.put_title(axis, heading or "how far members move")
-    steps, rows = _farthest(moved)
-    names = [members.names[codes[t][i]] for t, i in zip(steps, rows, strict=True)]
-    heights = [moved[t][i] for t, i in zip(steps, rows, strict=True)]
-    places = np.column_stack([np.array(steps) + 1, heights])
+    farthest = []
+    for stretch in range(-(-count // every)):
+        moves_of = np.flatnonzero(shown & (steps.step // every == stretch))
+        farthest.append(moves_of[np.argsort(lengths[moves_of])[: -MOVERS - 1 : -1]])
+    named = np.concatenate(farthest)
+    names = [members.names[code] for code in steps.member[named]]
+    places = np.column_stack([steps.step[named] + 1, lengths[named]])
     axis.scatter(*places.T, s=9, color=PALETTE[1], zorder=3)
     style.name_places(axis, names, places, fontsize="x-small")
     return axis.figure.canvas.figure
-
-
-def _distances(
-    maps: Sequence[Map], members: Members
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Returns the members that consecutive slices share, and how far they move."""
-    codes_of, moved = [], []
-    for t, (before, after) in enumerate(pairwise(members.codes)):
-        codes, rows, later_rows = np.intersect1d(before, after, return_indices=True)
-        codes_of.append(codes)
-        moved.append(np.linalg.norm(maps[t + 1][later_rows] - maps[t][rows], axis=1))
-    return codes_of, moved
-
-
-def _draw_called(
-    axis: Axes, codes: list[np.ndarray], moved: list[np.ndarray], moves: Moves, hue: Any
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Draws a dot for each called step, and returns those alone."""
-    called = np.split(moves.steps.called, np.cumsum([*map(len, moved)])[:-1])
-    codes, moved = (
-        [x[mask] for x, mask in zip(values, called, strict=True)]
-        for values in (codes, moved)
-    )
-    step = np.repeat(np.arange(1, len(moved) + 1), [*map(len, moved)])
-    axis.scatter(step, np.concatenate(moved), s=4, color=hue, alpha=0.5, zorder=2.5)
-    return codes, moved
 
 
 def _draw_distances(axis: Axes, shared: list[np.ndarray], color: Any) -> None:
@@ -259,17 +214,3 @@ def _draw_distances(axis: Axes, shared: list[np.ndarray], color: Any) -> None:
         band = {"color": color, "alpha": shade, "linewidth": 0}
         axis.fill_between(steps, parts[low], parts[high], **band)
     axis.plot(steps, parts[2], color=style.ink(), linewidth=1)
-
-
-def _farthest(moved: list[np.ndarray]) -> tuple[list[int], list[int]]:
-    """Finds the step and place of those that move most in each stretch of steps."""
-    every = -(-len(moved) // NAMED)
-    steps, rows = [], []
-    for start in range(0, len(moved), every):
-        stretch = moved[start : start + every]
-        step = np.repeat(np.arange(len(stretch)), [*map(len, stretch)])
-        row = np.concatenate([np.arange(len(lengths)) for lengths in stretch])
-        most = np.argsort(np.concatenate(stretch))[: -MOVERS - 1 : -1]
-        steps += (start + step[most]).tolist()
-        rows += row[most].tolist()
-    return steps, rows

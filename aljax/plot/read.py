@@ -11,7 +11,7 @@ from aljax.columns import RowValues
 from aljax.embedding import AlignedEmbedding
 from aljax.errors import InputError, in_words, instance, kind_of
 from aljax.metrics import Moves
-from aljax.plot.style import plain
+from aljax.plot.style import plain, plane
 from aljax.relations.members import Members, members_by_id, members_by_relations
 from aljax.repeats import of_first_rows
 
@@ -63,17 +63,28 @@ def _fitted(model: Any) -> Any:
     return getattr(model, "maps_", model)
 
 
-def one_map(model: Any, slice: Any) -> Map:  # noqa: A002
-    """Returns the map of one slice."""
-    return read_maps(model)[read_slice("slice", slice, model)]
+def read_map(
+    model: Any,
+    slice: Any,  # noqa: A002
+    title: str | None = None,
+) -> tuple[Map, str]:
+    """Reads a slice's map in the plane, and its title: passed, or its plain label."""
+    t, labels = read_slice("slice", slice, model), _labels(model)
+    if title is None:
+        title = plain(in_words(labels[t])) if labels else ""
+    return plane(read_maps(model)[t]), title
+
+
+def _labels(model: Any) -> Sequence[Any] | None:
+    return getattr(_fitted(model), "slice_labels", None)
 
 
 def read_slice(name: str, t: Any, model: Any) -> int:
     """Reads a slice's number, counted from the end where negative, or its label."""
-    count, fitted = len(read_maps(model)), _fitted(model)
-    if getattr(fitted, "slice_labels", None) is not None:
+    count = len(read_maps(model))
+    if _labels(model) is not None:
         try:
-            return fitted.index(t)
+            return _fitted(model).index(t)
         except InputError as error:
             raise error.renamed(name) from None
     whole = isinstance(t, numbers.Integral) and not isinstance(t, bool)
@@ -85,20 +96,12 @@ def read_slice(name: str, t: Any, model: Any) -> int:
 
 def read_titles(titles: Sequence[str] | None, model: Any, count: int) -> list[str]:
     """Reads a title for each slice: given, its own label, or its number."""
-    labels = getattr(_fitted(model), "slice_labels", None) or range(count)
+    labels = _labels(model) or range(count)
     read = [*map(in_words, labels if titles is None else titles)]
     if len(read) != count:
         expected = f"one for each of {count} slices"
         raise InputError("titles", f"has {len(read)}", expected)
     return read
-
-
-def read_title(title: str | None, model: Any, slice: Any) -> str:  # noqa: A002
-    """Returns the title of one slice: as passed, or its plain label, or nothing."""
-    labels = getattr(_fitted(model), "slice_labels", None)
-    if title is not None or labels is None:
-        return title or ""
-    return plain(in_words(labels[read_slice("slice", slice, model)]))
 
 
 def read_moves(moves: Any, sizes: Sequence[int]) -> list[np.ndarray] | None:

@@ -256,23 +256,21 @@ def _settle(panel: Axes, marks: np.ndarray, steps: Sequence[int]) -> None:
                 break
 
 
-def too_many(coloring: Coloring) -> bool:
-    """Tells if the classes are too many for a legend."""
-    return len(coloring.classes) > LEGEND_LIMIT
+def has_legend(coloring: Coloring) -> bool:
+    """Tells if there are several classes, and not too many for a legend."""
+    return 1 < len(coloring.classes) <= LEGEND_LIMIT
 
 
 def handles(coloring: Coloring) -> list[Line2D]:
     """Returns a legend's entries."""
     return [
-        Line2D(
-            [], [], marker="o", linestyle="", color=color, label=plain(_entry(label))
-        )
-        for label, color in zip(coloring.classes, coloring.palette, strict=True)
+        Line2D([], [], marker="o", linestyle="", color=color, label=plain(entry))
+        for entry, color in zip(_entries(coloring), coloring.palette, strict=True)
     ]
 
 
-def _entry(label: str) -> str:
-    return _shortened(label, ENTRY_LENGTH)
+def _entries(coloring: Coloring) -> list[str]:
+    return [_shortened(label, ENTRY_LENGTH) for label in coloring.classes]
 
 
 def explain(figure: Figure, panels: Any, coloring: Coloring) -> None:
@@ -280,7 +278,7 @@ def explain(figure: Figure, panels: Any, coloring: Coloring) -> None:
     if coloring.limits is not None:
         scale = ScalarMappable(colors.Normalize(*coloring.limits), coloring.cmap)
         figure.colorbar(scale, ax=panels, shrink=0.7, aspect=30, pad=0.02)
-    elif 1 < len(coloring.classes) <= LEGEND_LIMIT:
+    elif has_legend(coloring):
         figure.legend(
             handles=handles(coloring),
             loc="outside lower center",
@@ -292,14 +290,14 @@ def explain(figure: Figure, panels: Any, coloring: Coloring) -> None:
 
 def legend_height(coloring: Coloring, width: float) -> float:
     """Inches that the legend of a figure so wide will need."""
-    if not 1 < len(coloring.classes) <= LEGEND_LIMIT:
+    if not has_legend(coloring):
         return 0.0
     return 0.1 + 0.22 * -(-len(coloring.classes) // _columns(coloring, width))
 
 
 def _columns(coloring: Coloring, width: float) -> int:
     """Counts the legend entries that stand side by side in so many inches."""
-    longest = max(len(_entry(label)) for label in coloring.classes)
+    longest = max(map(len, _entries(coloring)))
     return min(len(coloring.classes), max(int(width / (0.55 + 0.085 * longest)), 1))
 
 
