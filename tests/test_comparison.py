@@ -63,6 +63,15 @@ def test_neighbors_in_the_data_count_where_these_are_passed(columns, rng):
     assert figure.get_suptitle().startswith(f"{1 - kept:.0%} of each row's 7")
 
 
+def test_a_slice_without_rows_may_lie_between_the_two():
+    first, second = two_maps()
+    maps, ids = [first, np.zeros((0, 2)), second], [IDS, [], IDS]
+    figures = [
+        plot.compare(maps, ids=ids, data=data, n_neighbors=5) for data in (None, maps)
+    ]
+    assert figures[0].get_suptitle() == figures[1].get_suptitle()
+
+
 MAPS = two_maps()
 REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"second": 0}, "second", "0, as `first`"),
@@ -71,6 +80,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"marked": -1}, "marked", "-1"),
     ({"n_neighbors": 30}, "n_neighbors", "30 for 60"),
     ({"ids": [IDS, np.arange(ROWS)]}, "second", "no member with slice 0"),
+    ({"data": 3}, "data", "an int"),
     ({"data": MAPS[:1]}, "data", "[60]"),
     ({"data": [MAPS[0], MAPS[1] * np.nan]}, "data[1]", "row 0"),
 ]

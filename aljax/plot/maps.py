@@ -22,7 +22,8 @@ from aljax.columns import RowValues
 from aljax.config import number
 from aljax.errors import InputError, optional
 from aljax.metrics.maps import neighborhood_preservation
-from aljax.metrics.ranks import as_positions, count_neighbors
+from aljax.metrics.motion import read_sequence
+from aljax.metrics.ranks import count_neighbors
 from aljax.plot import style
 from aljax.plot.colors import UNKNOWN, Coloring, color_by, color_map, gray_out
 from aljax.plot.read import (
@@ -204,8 +205,8 @@ def compare(
     pair = [read_slice("first", first, model), read_slice("second", second, model)]
     if pair[0] == pair[1]:
         raise InputError("second", f"is {second}, as `first`", "another slice")
-    pair_codes = [members.codes[t] for t in pair]
-    codes, *rows = np.intersect1d(pair_codes[0], pair_codes[1], return_indices=True)
+    before, after = (members.codes[t] for t in pair)
+    codes, *rows = np.intersect1d(before, after, return_indices=True)
     if not codes.size:
         got = f"shares no member with slice {pair[0]}"
         raise InputError("second", got, "a slice that shares members")
@@ -242,7 +243,7 @@ def _positions(maps: list[np.ndarray], data: Sequence[Any] | None) -> list[np.nd
     """Returns the arrays whose neighbors count: the maps, or data that fit them."""
     if data is None:
         return maps
-    read = [as_positions(x, f"data[{t}]") for t, x in enumerate(data)]
+    read = read_sequence(data, "data", comparable=False)
     sizes, rows = [*map(len, maps)], [*map(len, read)]
     if sizes != rows:
         raise InputError("data", f"has slices of {rows} rows", f"the model's {sizes}")
