@@ -122,15 +122,14 @@ def _traces(
         return [_trace(curves, names, {"color": each, **scale})]
     if coloring.codes is None:
         return [_trace(curves, names, {"color": coloring.plain})]
-    each = first(coloring.codes)
-    titles = [*coloring.classes, "unknown"]  # -1 is the last
+    titles = [*coloring.classes, "unknown"]
     hues = [*map(to_hex, coloring.palette), UNKNOWN]
-    present = np.unique(each)
-    return [
-        _trace(curves[each == code], names[each == code], {"color": hues[code]}, title)
-        for code in np.roll(present, -int((present < 0).sum()))
-        for title in [titles[code]]
-    ]
+    each = first(coloring.codes) % len(titles)  # -1 is the last
+    traces = []
+    for code in np.unique(each):
+        rows, line = each == code, {"color": hues[code]}
+        traces.append(_trace(curves[rows], names[rows], line, titles[code]))
+    return traces
 
 
 def _trace(
