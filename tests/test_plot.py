@@ -29,8 +29,7 @@ from aljax.metrics import neighborhood_preservation
 from aljax.plot import film
 from aljax.plot.colors import PALETTE, UNKNOWN, color_by, palette
 from aljax.plot.maps import LARGE, neighbor_change
-from aljax.plot.motion import Tracks
-from aljax.plot.read import read_maps, read_members
+from aljax.plot.read import Tracks, read_maps, read_members
 from aljax.plot.style import NAME
 
 IDS = [np.arange(size) + 10 * t for t, size in enumerate(SIZES)]

@@ -10,12 +10,11 @@ from aljax.errors import nearest_name, optional
 
 if TYPE_CHECKING:
     from aljax.plot.curves import trajectories
-    from aljax.plot.explained import contributions
     from aljax.plot.explorer import explore
     from aljax.plot.film import animate
     from aljax.plot.inverse import gradient_map, inverse_grid
     from aljax.plot.maps import compare, points, slices
-    from aljax.plot.motion import displacement, loss
+    from aljax.plot.motion import contributions, displacement, loss
     from aljax.plot.style import save
 
 __all__ = [
@@ -33,13 +32,12 @@ __all__ = [
     "trajectories",
 ]
 MODULES = {
-    "explained": ("contributions",),
     "curves": ("trajectories",),
     "explorer": ("explore",),
     "film": ("animate",),
     "inverse": ("gradient_map", "inverse_grid"),
     "maps": ("compare", "points", "slices"),
-    "motion": ("displacement", "loss"),
+    "motion": ("contributions", "displacement", "loss"),
     "style": ("save",),
 }
 HOMES = {name: module for module, names in MODULES.items() for name in names}

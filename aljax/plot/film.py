@@ -19,8 +19,13 @@ from aljax.config import number
 from aljax.errors import InputError, read_path
 from aljax.plot import style
 from aljax.plot.colors import Coloring, color_by, gray_out
-from aljax.plot.motion import Tracks
-from aljax.plot.read import read_members, read_moves, read_titles, several_maps
+from aljax.plot.read import (
+    Tracks,
+    read_members,
+    read_moves,
+    read_titles,
+    several_maps,
+)
 
 SIZE = 4.8  # inches
 LONGEST = 20  # seconds, of a film whose speed nobody chose

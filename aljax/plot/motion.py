@@ -1,82 +1,36 @@
-"""Pictures of a layout's loss, and of how far members move."""
+"""Pictures of a layout's loss, of how far members move, and of what moved them."""
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from math import prod
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
 from aljax.columns import RowValues
-from aljax.errors import InputError, kind_of
+from aljax.config import number
+from aljax.contributions.result import Contributions, bars_of
+from aljax.errors import InputError, instance, kind_of
 from aljax.layout.losses import LossTerms
 from aljax.layout.optimize import recorded_epochs
 from aljax.metrics.held import steps_of
 from aljax.metrics.motion import in_radii
 from aljax.plot import style
-from aljax.plot.colors import PALETTE, UNKNOWN, hues_of, read_color
-from aljax.plot.read import (
-    Map,
-    Members,
-    read_maps,
-    read_members,
-    read_moves,
-    read_titles,
-)
+from aljax.plot.colors import PALETTE, UNKNOWN, get_cmap, hues_of, read_color
+from aljax.plot.read import read_maps, read_members, read_moves, read_titles
+from aljax.relations.members import Members
 
 TITLE = 14  # letters of a slice's title at an axis
 MOVERS = 3  # named for each step, or for each
 NAMED = 12  # th of a longer sequence
 BOXES = 60  # steps; those of more would touch
 FIGURE_SIZE = (8.0, 4.5)  # inches
-
-
-class Tracks(NamedTuple):
-    """The paths of members through a sequence of maps."""
-
-    maps: Sequence[Map]
-    members: Members
-
-    def of(self, t: int) -> Float[np.ndarray, "members components"]:
-        """Positions in a slice; NaN where absent, and before and after the sequence."""
-        places = np.full((len(self.members.names), self.maps[0].shape[1]), np.nan)
-        if 0 <= t < len(self.maps):
-            places[self.members.codes[t]] = self.maps[t]
-        return places
-
-    def at(self, time: float) -> Float[np.ndarray, "members components"]:
-        """Positions at a time from 0 to slices - 1; NaN in gaps."""
-        t = min(int(time), len(self.maps) - 2)
-        u = time - t
-        if u in (0, 1):
-            return self.of(t + int(u))
-        start, end = self.of(t), self.of(t + 1)
-        step = end - start
-        before, after = start - self.of(t - 1), self.of(t + 2) - end
-        leaving = np.where(np.isnan(before), step, (before + step) / 2)
-        arriving = np.where(np.isnan(after), step, (step + after) / 2)
-        return (
-            (2 * u**3 - 3 * u**2 + 1) * start
-            + (u**3 - 2 * u**2 + u) * leaving
-            + (3 * u**2 - 2 * u**3) * end
-            + (u**3 - u**2) * arriving
-        )
-
-    def fading(
-        self, time: float
-    ) -> tuple[Float[np.ndarray, "members components"], Float[np.ndarray, "members"]]:
-        """Returns positions and opacities; members fade where they leave or come."""
-        t = min(int(time), len(self.maps) - 2)
-        starts, ends, where = self.of(t), self.of(t + 1), self.at(time)
-        share = time - t
-        opacity = np.isfinite(starts[:, 0]) * (1.0 - share)
-        opacity += np.isfinite(ends[:, 0]) * share
-        for stay in (starts, ends):  # of members that are in one of the two
-            where = np.where(np.isnan(where), stay, where)
-        return where, opacity
+WIDTH, BAR, HEAD = 6.0, 0.26, 1.1  # inches, of bars
+SIDE = 4.6  # and of a picture of pixels
+HUES = {"toward": "#3b6fb6", "back": "#c8553d", "rest": "#9a9a9a"}
 
 
 def loss(
@@ -214,3 +168,79 @@ def _draw_distances(axis: Axes, shared: list[np.ndarray], color: Any) -> None:
         band = {"color": color, "alpha": shade, "linewidth": 0}
         axis.fill_between(steps, parts[low], parts[high], **band)
     axis.plot(steps, parts[2], color=style.ink(), linewidth=1)
+
+
+def contributions(
+    contributions: Any,
+    n_columns: int = 10,
+    *,
+    image_shape: Sequence[int] | None = None,
+    color: Any = None,
+    cmap: Any = "RdBu",
+    ax: Axes | None = None,
+    title: str | None = None,
+) -> Figure:
+    """Draws how far each column carried a member, or a group on average.
+
+    Each bar is a part along the move: blue toward its end, red back; the columns that
+    moved it farthest first, then (gray) the other columns, the other members, and what
+    is unexplained.
+
+    Args:
+        contributions: As `aljax.explain` returns them; of several members the mean.
+        n_columns: Columns that have a bar (at least 1); the others share one.
+        image_shape: For columns that are pixels, `(height, width)`: draws a picture
+            instead, blue where they carried the member toward the end of its move.
+        color: Of bars toward the end of the move, of those back and of the rest; or of
+            some of them by these names, {"toward": .., "back": .., "rest": ..}.
+        cmap: The color map of pixels, for numbers that rise toward the end.
+        ax: Where to draw; None makes a figure.
+        title: Above the picture; None for the members and slices.
+
+    Raises:
+        InputError: These are not contributions, or pixels do not fill the picture.
+    """
+    expected = "what `aljax.explain` returns"
+    instance("contributions", contributions, Contributions, expected)
+    number(1, whole=True)("n_columns", n_columns)
+    mean = contributions.mean()
+    length = float(np.linalg.norm(mean.moves))
+    unit = f"map units along the move of {length:.2g}"
+    if image_shape is None:
+        names, bars = bars_of(mean, 0, n_columns)
+        ax = ax or style.new_axes(WIDTH, HEAD + BAR * len(names))
+        hues = hues_of([*HUES], color, [*HUES.values()])
+        _draw_bars(ax, names, bars, min(n_columns, len(mean.columns)), hues)
+        ax.set_xlabel(unit)
+    else:
+        ax = ax or style.new_axes(SIDE + 1, SIDE)
+        _draw_picture(ax, mean.along[0], tuple(image_shape), unit, cmap)
+    of_data = style.plain(f"{mean.members[0]}, {mean.title}")
+    style.put_title(ax, of_data if title is None else title)
+    return ax.figure.canvas.figure
+
+
+def _draw_bars(
+    ax: Axes, names: list[str], bars: np.ndarray, named: int, hues: np.ndarray
+) -> None:
+    places = np.arange(len(names))
+    hue_of_bar = np.where(places < named, bars < 0, 2)
+    ax.barh(places, bars, color=hues[hue_of_bar], height=0.7)
+    ax.axvline(0, color=style.ink(), linewidth=0.8)
+    ax.set_yticks(places, [*map(style.plain, names)])
+    ax.invert_yaxis()
+    ax.spines[["top", "right", "left"]].set_visible(False)
+    ax.tick_params(axis="y", length=0)
+
+
+def _draw_picture(
+    ax: Axes, along: np.ndarray, shape: tuple[int, ...], unit: str, cmap: Any
+) -> None:
+    if len(shape) != 2 or prod(shape) != len(along):
+        got = f"is {shape}, which the {len(along)} columns do not fill"
+        raise InputError("image_shape", got, "(height, width) of the picture")
+    reach = float(np.abs(along).max()) or 1.0
+    picture = along.reshape(shape)
+    shown = ax.imshow(picture, cmap=get_cmap(cmap), vmin=-reach, vmax=reach)
+    ax.set(xticks=[], yticks=[])
+    ax.figure.canvas.figure.colorbar(shown, ax=ax, label=unit, shrink=0.8)

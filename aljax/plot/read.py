@@ -2,7 +2,7 @@
 
 import numbers
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -139,3 +139,48 @@ def read_members(model: Any, ids: RowValues | None) -> Members:
     if (row_kinds := getattr(model, "_unique_inverse_", None)) is not None:
         relations = of_first_rows(relations, row_kinds)
     return members_by_relations(relations, sizes)
+
+
+class Tracks(NamedTuple):
+    """The paths of members through a sequence of maps."""
+
+    maps: Sequence[Map]
+    members: Members
+
+    def of(self, t: int) -> Float[np.ndarray, "members components"]:
+        """Positions in a slice; NaN where absent, and before and after the sequence."""
+        places = np.full((len(self.members.names), self.maps[0].shape[1]), np.nan)
+        if 0 <= t < len(self.maps):
+            places[self.members.codes[t]] = self.maps[t]
+        return places
+
+    def at(self, time: float) -> Float[np.ndarray, "members components"]:
+        """Positions at a time from 0 to slices - 1; NaN in gaps."""
+        t = min(int(time), len(self.maps) - 2)
+        u = time - t
+        if u in (0, 1):
+            return self.of(t + int(u))
+        start, end = self.of(t), self.of(t + 1)
+        step = end - start
+        before, after = start - self.of(t - 1), self.of(t + 2) - end
+        leaving = np.where(np.isnan(before), step, (before + step) / 2)
+        arriving = np.where(np.isnan(after), step, (step + after) / 2)
+        return (
+            (2 * u**3 - 3 * u**2 + 1) * start
+            + (u**3 - 2 * u**2 + u) * leaving
+            + (3 * u**2 - 2 * u**3) * end
+            + (u**3 - u**2) * arriving
+        )
+
+    def fading(
+        self, time: float
+    ) -> tuple[Float[np.ndarray, "members components"], Float[np.ndarray, "members"]]:
+        """Returns positions and opacities; members fade where they leave or come."""
+        t = min(int(time), len(self.maps) - 2)
+        starts, ends, where = self.of(t), self.of(t + 1), self.at(time)
+        share = time - t
+        opacity = np.isfinite(starts[:, 0]) * (1.0 - share)
+        opacity += np.isfinite(ends[:, 0]) * share
+        for stay in (starts, ends):  # of members that are in one of the two
+            where = np.where(np.isnan(where), stay, where)
+        return where, opacity
