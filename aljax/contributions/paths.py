@@ -110,11 +110,11 @@ def _follow(around: Surroundings, lists: Lists, angles: bool) -> Any:
     ways: list[Way] = []
     for start in range(0, count, size):
         block = np.minimum(np.arange(start, start + size), count - 1)  # the last, again
-        *of_members, rivals = around
-        of_block = jax.tree.map(
-            lambda leaf, block=block: on_device(leaf[block]), of_members
+        of_block: Any = jax.tree.map(
+            lambda leaf, block=block: on_device(leaf[block]), around[:3]
         )
-        ways.append(follow_all(Surroundings(*of_block, rivals), lists, angles=angles))
+        of_all = Surroundings(*of_block, rivals=around.rivals)
+        ways.append(follow_all(of_all, lists, angles=angles))
     return jax.tree.map(
         lambda *leaves: np.concatenate([np.asarray(x, float) for x in leaves])[:count],
         *ways,

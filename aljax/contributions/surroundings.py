@@ -230,7 +230,7 @@ def read_pulls(maps: AlignedEmbedding, t: int, rows: np.ndarray) -> Pulls:
     """Returns the mates of some rows of slice t, in all slices."""
     faithful = float(maps.params.motion_fidelity)
     components = maps.maps[t].shape[1]
-    columns = maps.data[t].shape[1] if faithful else 0
+    columns = dense(maps.data[t]).shape[1] if faithful else 0
     parts = [np.zeros((0, 1 + components + 2 + columns))]
     for (first, offset), mates in maps.relations.items():
         last = first + offset

@@ -62,7 +62,8 @@ def joined(maps: AlignedEmbedding) -> Rows:
         got = f"has slices of {widths} columns"
         raise InputError("maps", got, "slices with the same columns")
     sparse = any(map(scipy.sparse.issparse, tables))
-    return scipy.sparse.vstack(tables, "csr") if sparse else np.concatenate(tables)
+    rows: Any = scipy.sparse.vstack(tables, "csr") if sparse else np.concatenate(tables)
+    return rows
 
 
 def differences(
