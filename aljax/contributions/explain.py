@@ -87,8 +87,8 @@ def explain(
     start = followed.starts if t == u else np.asarray(maps.maps[t], float)[before]
     names = _names(maps, u, last.shape[1], columns)
     labels = maps.slice_labels or [f"slice {s}" for s in range(len(maps.maps))]
-    first, last = in_words(labels[t]), in_words(labels[u])
-    title = f"at {first}" if t == u else f"{first} to {last}"
+    ends = [in_words(labels[s]) for s in (t, u)]
+    title = f"at {ends[0]}" if t == u else " to ".join(ends)
     return Contributions(
         members=tuple(named),
         columns=names,
