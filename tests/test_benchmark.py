@@ -50,12 +50,12 @@ def test_a_case_is_measured_printed_and_stored(tmp_path, capsys):
 def test_a_fresh_process_calls_the_method_with_the_same_arguments(monkeypatch):
     calls = []
 
-    def wait(command):
-        assert command[-2] == "experiments.benchmarks.fresh"
-        fresh.main(command[-1])
+    def run_python(*arguments):
+        assert arguments[:-1] == ("-m", "experiments.benchmarks.fresh")
+        fresh.main(arguments[-1])
         return 2.0, 3.0
 
-    monkeypatch.setattr(race, "_wait", wait)
+    monkeypatch.setattr(race, "run_python", run_python)
     monkeypatch.setitem(peers.METHODS, "absent", lambda *call: calls.append(call))
     data = CASE.load()
     problem = Problem(data.slices, data.relations)

@@ -9,8 +9,6 @@ the placed rows alone, each among all rows.
 """
 
 import sys
-from collections.abc import Callable
-from functools import partial
 
 import jax
 import numpy as np
@@ -18,49 +16,35 @@ import numpy as np
 import aljax
 from aljax.metrics import density_preservation, local_radii, trustworthiness
 from aljax.metrics.distances import pearson
-from experiments.benchmarks.parts import SEEDS, Row, run_parts
-from experiments.benchmarks.peers import load_umap
-from experiments.clocks import clocked
+from experiments.benchmarks.parts import SEEDS, Row, over_seeds, run_parts
+from experiments.benchmarks.peers import Problem
+from experiments.benchmarks.race import warm_fits
 from experiments.data import sources
 from experiments.data.fashion import fashion_mnist
 from experiments.results.records import means
 
-Method = Callable[[np.ndarray, int], np.ndarray]
+WAYS = (("aljax", True), ("umap-learn", True), ("aljax", False))
 
 
-def aljax_map(data: np.ndarray, seed: int, *, densmap: bool = True) -> np.ndarray:
-    """Returns our map."""
-    layout = aljax.LayoutConfig(densmap=densmap)
-    return aljax.fit([data], key=jax.random.key(seed), layout=layout).maps[0]
-
-
-def umap_map(data: np.ndarray, seed: int) -> np.ndarray:
-    """Returns umap-learn's densMAP."""
-    model = load_umap().UMAP(densmap=True, random_state=seed, n_jobs=1)
-    return model.fit_transform(data)
-
-
-METHODS: dict[str, Method] = {
-    "aljax, densmap": aljax_map,
-    "umap-learn, densmap": umap_map,
-    "aljax": partial(aljax_map, densmap=False),
-}
+def way(method: str, densmap: bool) -> str:
+    """Returns the name of a method with densities or without."""
+    return f"{method}, densmap" if densmap else method
 
 
 def compare(data: np.ndarray) -> list[Row]:
     """Measures the maps of each method."""
     rows = []
-    for name, method in METHODS.items():
-        method(data[: len(data) if "aljax" in name else 500], 0)  # compiles
-        measures = []
-        for seed in SEEDS:
-            positions, seconds = clocked(partial(method, data, seed))
-            density = density_preservation(data, positions)
-            trust = trustworthiness(data, positions, n_neighbors=15)
-            measures.append(
-                {"density": density, "trustworthiness": trust, "fit s": seconds}
-            )
-        rows.append({"method": name, **means(measures)})
+    for method, densmap in WAYS:
+        _, *fits = warm_fits(method, Problem([data], []), {"densmap": densmap}, SEEDS)
+        measures = [
+            {
+                "density": density_preservation(data, positions),
+                "trustworthiness": trustworthiness(data, positions, n_neighbors=15),
+                "fit s": seconds["fit"],
+            }
+            for (positions,), seconds in fits
+        ]
+        rows.append({"method": way(method, densmap)} | means(measures))
     return rows
 
 
@@ -77,22 +61,21 @@ def fashion() -> list[Row]:
 def placed() -> list[Row]:
     """Places digits in maps of others."""
     data = sources.digits()[0]
-    rows = []
-    for densmap in (True, False):
-        measures = []
-        for seed in SEEDS:
-            order = np.random.default_rng(seed).permutation(len(data))
-            new, old = np.split(data[order], [len(data) // 4])
+
+    def place(seed: int) -> dict[str, Row]:
+        order = np.random.default_rng(seed).permutation(len(data))
+        new, old = np.split(data[order], [len(data) // 4])
+        radii, rows = local_radii(data[order])[: len(new)], {}
+        for densmap in (True, False):
             layout = aljax.LayoutConfig(densmap=densmap)
             maps = aljax.fit([old], key=jax.random.key(seed), layout=layout)
-            positions = np.concatenate([maps.transform(new), maps.maps[0]])
-            pair = local_radii(data[order]), local_radii(positions)
-            measures.append(
-                {"density": pearson(*(radii[: len(new)] for radii in pair))}
-            )
-        name = "aljax, densmap" if densmap else "aljax"
-        rows.append({"method": name, **means(measures)})
-    return rows
+            placed = local_radii(np.concatenate([maps.transform(new), maps.maps[0]]))
+            rows[way("aljax", densmap)] = {
+                "density": pearson(radii, placed[: len(new)])
+            }
+        return rows
+
+    return over_seeds("method", place)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ of seconds for each, medians of some repeats, and writes
 `results/benchmarks/everyday.json`.
 """
 
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -19,6 +18,7 @@ import jax
 import numpy as np
 
 import aljax
+from experiments.benchmarks.fresh import run_python
 from experiments.benchmarks.parts import Row, run_parts
 from experiments.clocks import clocked
 
@@ -60,8 +60,7 @@ def imports() -> list[Row]:
     }
     for _ in range(REPEATS):
         for code, taken in seconds.items():
-            command = [sys.executable, "-c", code]
-            taken.append(clocked(lambda c=command: subprocess.run(c, check=True))[1])
+            taken.append(run_python("-c", code)[0])
     empty, below, ours = map(median, seconds.values())
     below, ours = below - empty, ours - empty
     return [{"jax, equinox, optax s": below, "aljax s": ours, "ratio": ours / below}]

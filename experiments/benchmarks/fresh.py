@@ -7,10 +7,28 @@ process imports what the method needs and no more: its time from start to end is
 user waits for a first map.
 """
 
+import os
 import pickle
+import subprocess
 import sys
+import time
 
 from experiments.benchmarks.peers import METHODS
+
+
+def run_python(*arguments: str) -> tuple[float, float]:
+    """Returns the seconds of a process of Python, start to end, and its peak in MiB.
+
+    Raises:
+        RuntimeError: It ended by an error.
+    """
+    command = [sys.executable, "-W", "ignore", *arguments]
+    began = time.perf_counter()
+    process = subprocess.Popen(command)
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise RuntimeError(f"{' '.join(command)} failed with status {status}.")
+    return time.perf_counter() - began, usage.ru_maxrss / 1024
 
 
 def main(path: str) -> None:

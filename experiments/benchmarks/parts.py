@@ -3,7 +3,7 @@
 import argparse
 import os
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from typing import Any
@@ -12,7 +12,7 @@ from unittest import mock
 from aljax.errors import InputError
 from experiments.benchmarks.race import check_known
 from experiments.command import MissingPeerError
-from experiments.results.records import markdown, store
+from experiments.results.records import markdown, means, store
 
 Row = dict[str, Any]
 Part = Callable[[], Sequence[Row]]
@@ -43,6 +43,25 @@ def run_parts(name: str, *functions: Part, **cases: Part) -> int:
         print(f"\n{part}\n\n{markdown(rows)}", flush=True)
     store(name, results)
     return 0
+
+
+def over_seeds(
+    column: str,
+    measured: Callable[[int], Mapping[Any, Row]],
+    seeds: Iterable[int] = SEEDS,
+) -> list[Row]:
+    """Returns a line for each name that is measured, with the means over seeds.
+
+    Args:
+        column: The names' own.
+        measured: Returns a row for each name, the same names for every seed.
+        seeds: Its arguments.
+    """
+    of_seeds = [measured(seed) for seed in seeds]
+    return [
+        {column: name} | means([rows[name] for rows in of_seeds])
+        for name in of_seeds[0]
+    ]
 
 
 def alone(

@@ -12,32 +12,27 @@ writes `results/benchmarks/<case>.json`.
 import argparse
 import dataclasses
 import json
-import os
 import pickle
-import subprocess
-import sys
 import tempfile
-import time
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from aljax.errors import InputError, nearest_name
-from aljax.metrics import (
-    displacement,
-    neighborhood_preservation,
-    trustworthiness,
-)
+from aljax.metrics import displacement, neighborhood_preservation, trustworthiness
 from experiments import command
 from experiments.benchmarks.cases import CASES, Case
+from experiments.benchmarks.fresh import run_python
 from experiments.benchmarks.peers import (
     COMPILED_BY_SHAPE,
     METHODS,
     Maps,
     Problem,
+    Stages,
 )
 from experiments.clocks import clocked
 from experiments.command import MissingPeerError
@@ -60,15 +55,11 @@ def measure(case: Case, dataset: Dataset, maps: Maps) -> dict[str, float]:
 
     Slices that have too few rows for a measure are no part of its mean.
     """
-    rows = [drawn(len(data), case.rows) for data in dataset.slices]
-    measured_slices = list(zip(dataset.slices, maps, rows, strict=True))
     k = case.n_neighbors
+    pairs = zip(dataset.slices, maps, strict=True)
+    large = [(x, y, drawn(len(x), case.rows)) for x, y in pairs if len(x) > 2 * k]
     trust, recall = (
-        [
-            metric(x, y, n_neighbors=k, rows=r)
-            for x, y, r in measured_slices
-            if len(x) > 2 * k
-        ]
+        [metric(x, y, n_neighbors=k, rows=rows) for x, y, rows in large]
         for metric in (trustworthiness, neighborhood_preservation)
     )
     measured = {
@@ -81,12 +72,8 @@ def measure(case: Case, dataset: Dataset, maps: Maps) -> dict[str, float]:
             accuracy(y, labels, case.accuracy_neighbors, case.rows)
             for y, labels in zip(maps, dataset.labels, strict=True)
         )
-    mates = {
-        pair: link
-        for pair, link in consecutive(dataset.relations, [*map(len, maps)]).items()
-        if link.rows.size
-    }
-    if mates:
+    mates = consecutive(dataset.relations, [*map(len, maps)])
+    if any(link.rows.size for link in mates.values()):
         measured["displacement"] = displacement(maps, mates)
     return measured
 
@@ -97,32 +84,19 @@ def run_fresh(case: Case, problem: Problem, method: str) -> dict[str, float]:
         call = method, problem, case.settings_of(method), case.seeds[0]
         path = Path(folder, "call.pickle")
         path.write_bytes(pickle.dumps(call))
-        command = [sys.executable, "-W", "ignore", "-m", "experiments.benchmarks.fresh"]
-        command += [str(path)]
-        runs = [_wait(command) for _ in range(case.fresh_runs)]
+        arguments = "-m", "experiments.benchmarks.fresh", str(path)
+        runs = [run_python(*arguments) for _ in range(case.fresh_runs)]
     seconds, peaks = zip(*runs, strict=True)
     return {"fresh_seconds": float(np.median(seconds)), "peak_mib": max(peaks)}
-
-
-def _wait(command: Sequence[str]) -> tuple[float, float]:
-    """Measures how long a command takes, and its peak memory in MiB."""
-    began = time.perf_counter()
-    process = subprocess.Popen(command)
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise RuntimeError(f"{' '.join(command)} failed with status {status}.")
-    return time.perf_counter() - began, usage.ru_maxrss / 1024
 
 
 def run_warm(case: Case, dataset: Dataset, method: str) -> dict[str, Any]:
     """Fits in this process, one for each seed, after one that is not counted."""
     problem = Problem(dataset.slices, dataset.relations)
-    settings = case.settings_of(method)
-    small = _cut(problem) if method not in COMPILED_BY_SHAPE else problem
-    _, first = _fit(method, small, settings, case.seeds[0])
+    fits = warm_fits(method, problem, case.settings_of(method), case.seeds)
+    _, first = next(fits)
     timed, quality = [], []
-    for seed in case.seeds:
-        maps, seconds = _fit(method, problem, settings, seed)
+    for seed, (maps, seconds) in zip(case.seeds, fits, strict=True):
         timed.append(seconds)
         quality.append(measure(case, dataset, maps))
         print(f"  {method}, seed {seed}: {seconds['fit']:.2f} s", flush=True)
@@ -133,14 +107,23 @@ def run_warm(case: Case, dataset: Dataset, method: str) -> dict[str, Any]:
         "spread": {n: float(np.std([q[n] for q in quality])) for n in quality[0]},
         "seeds": list(case.seeds),
     }
-    if small is problem:
+    if method in COMPILED_BY_SHAPE:
         result["compile_seconds"] = {s: first[s] - warm[s] for s in first}
     return result
 
 
-def _fit(method: str, problem: Problem, settings: Any, seed: int) -> tuple[Maps, Any]:
-    (maps, stages), seconds = clocked(lambda: METHODS[method](problem, settings, seed))
-    return maps, {"fit": seconds} | stages
+def warm_fits(
+    method: str, problem: Problem, settings: Mapping[str, Any], seeds: Sequence[int]
+) -> Iterator[tuple[Maps, Stages]]:
+    """Yields maps and seconds: of a fit that compiles, and then of one for each seed.
+
+    The first is of all the data if the method compiles for each shape, else of a part.
+    """
+    small = problem if method in COMPILED_BY_SHAPE else _cut(problem)
+    for data, seed in [(small, seeds[0]), *((problem, seed) for seed in seeds)]:
+        fit = partial(METHODS[method], data, settings, seed)
+        (maps, stages), seconds = clocked(fit)
+        yield maps, {"fit": seconds} | stages
 
 
 def _cut(problem: Problem) -> Problem:
@@ -177,14 +160,14 @@ def table(methods: dict[str, Any]) -> str:
     ours = methods.get("aljax")
     rows = []
     for method, result in methods.items():
-        row = {"method": method, "warm fit s": f"{result['seconds']['fit']:.2f}"}
+        warm, fresh = result["seconds"]["fit"], result.get("fresh_seconds")
+        row = {"method": method, "warm fit s": f"{warm:.2f}"}
         if ours:
-            row["ratio"] = f"{result['seconds']['fit'] / ours['seconds']['fit']:.1f}"
-        if "fresh_seconds" in result:
-            row["fresh process s"] = f"{result['fresh_seconds']:.1f}"
+            row["ratio"] = f"{warm / ours['seconds']['fit']:.1f}"
+        if fresh is not None:
+            row["fresh process s"] = f"{fresh:.1f}"
             if ours:
-                ratio = result["fresh_seconds"] / ours["fresh_seconds"]
-                row["ratio of it"] = f"{ratio:.1f}"
+                row["ratio of it"] = f"{fresh / ours['fresh_seconds']:.1f}"
             row["peak MiB"] = f"{result['peak_mib']:.0f}"
         rows.append(row | result["quality"])
     return markdown(rows)

@@ -9,22 +9,21 @@ sphere and a torus from outside, and the hyperboloid as a Poincaré disk.
 
 import argparse
 from collections.abc import Callable, Sequence
-from functools import cache, partial
+from functools import cache
+from itertools import product
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 from scipy.spatial.distance import cdist
 
-import aljax
 from aljax.layout.spaces import lifted, squared_distance
 from aljax.plot.colors import color_by
 from experiments import command
-from experiments.benchmarks.peers import load_umap
-from experiments.clocks import clocked
+from experiments.benchmarks.peers import Problem, aljax_fit
+from experiments.benchmarks.race import warm_fits
 from experiments.data import sources
 from experiments.results.records import count, markdown, means, store
 
@@ -56,19 +55,12 @@ def compiled_torus() -> Callable[..., Any]:
 SPACES = {"haversine": 2, "hyperboloid": 2, "gaussian_energy": 5, "torus": 2}
 
 
-def aljax_map(data: np.ndarray, name: str, seed: int) -> np.ndarray:
-    """Returns our map."""
-    metric = torus if name == "torus" else name
-    layout = aljax.LayoutConfig(output_metric=metric, n_components=SPACES[name])
-    return aljax.fit([data], key=jax.random.key(seed), layout=layout).maps[0]
-
-
-def umap_map(data: np.ndarray, name: str, seed: int) -> np.ndarray:
-    """Returns umap-learn's map."""
-    metric = compiled_torus() if name == "torus" else name
-    settings = {"output_metric": metric, "n_components": SPACES[name]}
-    model = load_umap().UMAP(**settings, random_state=seed, n_jobs=1)
-    return model.fit_transform(data)
+def settings_of(method: str, name: str) -> dict[str, Any]:
+    """Returns the settings with which a method maps into a space."""
+    metric: Any = name
+    if name == "torus":
+        metric = torus if method == "aljax" else compiled_torus()
+    return {"output_metric": metric, "n_components": SPACES[name]}
 
 
 def trust(data: np.ndarray, positions: np.ndarray, name: str) -> float:
@@ -93,18 +85,16 @@ def trust(data: np.ndarray, positions: np.ndarray, name: str) -> float:
 
 def compare(data: np.ndarray, seeds: int) -> list[dict[str, Any]]:
     """Measures the maps of both in each space."""
-    methods = {"aljax": aljax_map, "umap-learn": umap_map}
     rows = []
-    for name in SPACES:
-        for method, make in methods.items():
-            make(data if method == "aljax" else data[:200], name, 0)  # compiles
-            measures = []
-            for seed in range(seeds):
-                positions, seconds = clocked(partial(make, data, name, seed))
-                kept = trust(data, positions, name)
-                measures.append({"trustworthiness": kept, "fit s": seconds})
-            rows.append({"space": name, "method": method, **means(measures)})
-            print(markdown(rows[-1:]), flush=True)
+    for name, method in product(SPACES, ("aljax", "umap-learn")):
+        settings = settings_of(method, name)
+        _, *fits = warm_fits(method, Problem([data], []), settings, range(seeds))
+        measures = [
+            {"trustworthiness": trust(data, y, name), "fit s": seconds["fit"]}
+            for (y,), seconds in fits
+        ]
+        rows.append({"space": name, "method": method} | means(measures))
+        print(markdown(rows[-1:]), flush=True)
     return rows
 
 
@@ -112,10 +102,14 @@ def draw(data: np.ndarray, labels: np.ndarray) -> Figure:
     """Draws our maps on a sphere, on a torus and in the Poincaré disk."""
     (colors,) = color_by([labels], None, [len(data)]).points
     figure = Figure(figsize=(7.2, 2.7), layout="constrained")
-    angle, longitude = aljax_map(data, "haversine", 0).T
+    sphere_map, torus_map, disk_map = (
+        aljax_fit(Problem([data], []), settings_of("aljax", name), 0)[0][0]
+        for name in ("haversine", "torus", "hyperboloid")
+    )
+    angle, longitude = sphere_map.T
     flat = np.sin(angle)
     sphere = flat * np.cos(longitude), flat * np.sin(longitude), np.cos(angle)
-    inner, outer = aljax_map(data, "torus", 0).T
+    inner, outer = torus_map.T
     radius = 2.2 + np.cos(inner)
     ring = radius * np.cos(outer), radius * np.sin(outer), np.sin(inner)
     for place, (title, points) in enumerate({"sphere": sphere, "torus": ring}.items()):
@@ -124,8 +118,8 @@ def draw(data: np.ndarray, labels: np.ndarray) -> Figure:
         panel.set_box_aspect([np.ptp(axis) for axis in points], zoom=1.4)
         panel.set(title=title)
         panel.set_axis_off()
-    x = aljax_map(data, "hyperboloid", 0)
-    disk = x / (1 + np.sqrt(1 + (x**2).sum(axis=1, keepdims=True)))
+    heights = np.sqrt(1 + (disk_map**2).sum(axis=1, keepdims=True))
+    disk = disk_map / (1 + heights)
     panel = figure.add_subplot(1, 3, 3, aspect="equal", title="Poincaré disk")
     panel.add_patch(Circle((0, 0), 1, fill=False, linewidth=0.6, color="gray"))
     panel.scatter(*disk.T, c=colors, s=2, linewidths=0)

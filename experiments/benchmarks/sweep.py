@@ -11,7 +11,6 @@ the spread of five seeds.  Prints a table for each and writes
 `results/benchmarks/sweep.json`.
 """
 
-import subprocess
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -22,7 +21,9 @@ import numpy as np
 
 import aljax
 from aljax.sweep import SweepProblem, measure_row, sweep
+from experiments.benchmarks.fresh import run_python
 from experiments.benchmarks.parts import Row, run_parts
+from experiments.benchmarks.peers import Problem, aljax_fit
 from experiments.clocks import clocked
 from experiments.data import sources
 from experiments.data.dataset import Dataset
@@ -63,13 +64,8 @@ def run_sweep(dataset: Dataset, chunk: int | None) -> Any:
 
 def fit(dataset: Dataset, seed: int, weight: float | None = None) -> list[np.ndarray]:
     """Returns the maps of a fit of its own; None stands for the default weight."""
-    config = (
-        aljax.AlignmentConfig() if weight is None else aljax.AlignmentConfig(weight)
-    )
-    key = jax.random.key(seed)
-    return aljax.fit(
-        dataset.slices, dataset.relations, key=key, alignment=config
-    ).slices()
+    settings = {} if weight is None else {WEIGHT: weight}
+    return aljax_fit(Problem(dataset.slices, dataset.relations), settings, seed)[0]
 
 
 def run_fits(dataset: Dataset) -> list[list[np.ndarray]]:
@@ -96,9 +92,8 @@ def fresh() -> list[Row]:
     """Times fresh processes, import and compilation included."""
     seconds = {}
     for name, code in FRESH.items():
-        command = [sys.executable, "-W", "ignore", "-c", code]
-        run = partial(subprocess.run, command, check=True)
-        seconds[name] = float(np.median([clocked(run)[1] for _ in range(REPEATS)]))
+        runs = [run_python("-c", code) for _ in range(REPEATS)]
+        seconds[name] = float(np.median([taken for taken, _ in runs]))
     fits = len(ROWS) * seconds["fit"]
     share = seconds["sweep"] / fits
     return [{"24 fits s": fits, "one sweep s": seconds["sweep"], "share": share}]
