@@ -14,7 +14,6 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.util import find_spec
-from itertools import product
 from typing import Any
 
 import jax
@@ -23,17 +22,14 @@ from scipy.sparse import csr_array
 from sklearn.neighbors import KNeighborsClassifier
 
 import aljax
-from aljax.graph.slices import read_slices
 from aljax.layout.initialize import turn_onto
 from aljax.metrics import displacement, neighborhood_preservation
-from aljax.relations.mates import Relations
-from aljax.relations.read import read_relations
-from experiments.benchmarks.parts import SEEDS, Row, alone, run_parts
+from experiments.benchmarks.parts import Row, alone, over_seeds, run_parts
 from experiments.clocks import clocked, peak_memory
 from experiments.command import MissingPeerError
 from experiments.data import countries, sequences, sources
 from experiments.data.baseball import baseball
-from experiments.data.dataset import Dataset
+from experiments.data.dataset import Dataset, consecutive
 from experiments.results.records import means
 
 MISSING = 0.3  # of the rows of each slice
@@ -50,34 +46,29 @@ def thinned(
 
     Where `members` come and go, and are named, no row is left out.
     """
-    rng = np.random.default_rng(seed)
-    orders = []
-    for rows in slices:
-        count = len(rows) if members else round(len(rows) * (1 - MISSING))
-        orders.append(rng.permutation(len(rows))[:count])
-    kept = [np.asarray(x)[rows] for x, rows in zip(slices, orders, strict=True)]
-    if members:
-        named = zip(members, orders, strict=True)
-        orders = [np.array([str(name) for name in ids])[order] for ids, order in named]
-    return kept, orders
+    rng, share = np.random.default_rng(seed), 1 if members else 1 - MISSING
+    sizes = [*map(len, slices)]
+    ids = [[*map(str, names)] for names in members] if members else map(range, sizes)
+    orders = [rng.permutation(size)[: round(size * share)] for size in sizes]
+    rows, names = (
+        [np.asarray(x)[order] for x, order in zip(arrays, orders, strict=True)]
+        for arrays in (slices, ids)
+    )
+    return rows, names
 
 
 def read_coupling(coupling: aljax.Coupling, ids: Ids) -> Row:
     """Returns recall, the mass of rows without mates, and who is called a mate."""
-    rows = []
-    called, plans = coupling.has_mate(), matrices(coupling)
-    for t, plan in enumerate(coupling.plans):
-        is_called, _ = called[t]
+    rows, plans = [], matrices(coupling)
+    for t, (is_called, _) in enumerate(coupling.has_mate()):
         has_mate = np.isin(ids[t], ids[t + 1])
-        rows.append(
-            {
-                **recalled(plans[t], ids[t : t + 2]),
-                "mass without mate": plan.strict[0][~has_mate].sum()
-                / max((~has_mate).sum(), 1),
-                "FDR": (is_called & ~has_mate).sum() / max(is_called.sum(), 1),
-                "power": (is_called & has_mate).sum() / has_mate.sum(),
-            }
-        )
+        mass = coupling.plans[t].strict[0][~has_mate].sum()
+        measures = {
+            "mass without mate": mass / max((~has_mate).sum(), 1),
+            "FDR": (is_called & ~has_mate).sum() / max(is_called.sum(), 1),
+            "power": (is_called & has_mate).sum() / has_mate.sum(),
+        }
+        rows.append(recalled(plans[t], ids[t : t + 2]) | measures)
     return means(rows)
 
 
@@ -102,55 +93,35 @@ def matrices(coupling: aljax.Coupling) -> list[csr_array]:
     ]
 
 
-def turned(maps: Maps, coupling: aljax.Coupling) -> Maps:
-    """Returns maps of single slices, turned onto each other by the coupling."""
-    placed = [np.asarray(maps[0])]
-    for plan, new in zip(coupling.plans, maps[1:], strict=True):
-        pairs = new[plan.others], placed[-1][plan.rows]
-        placed.append(turn_onto(new, *pairs, weights=plan.mass))
-    return placed
+def singles(slices: Maps, seed: int) -> Maps:
+    """Returns a map of each slice by itself."""
+    return [aljax.fit([rows], key=jax.random.key(seed)).maps[0] for rows in slices]
 
 
-def pooled(slices: Maps, seed: int) -> Maps:
-    """Returns one map of all rows of all slices, cut into slices."""
-    (together,) = aljax.fit([np.vstack(slices)], key=jax.random.key(seed)).maps
-    return np.split(together, np.cumsum([len(rows) for rows in slices])[:-1])
+def held(slices: Maps, coupling: aljax.Coupling, seed: int) -> dict[str, Maps]:
+    """Returns maps that know of no ids.
 
-
-def read_maps(slices: Maps, maps: Maps, mates: Relations) -> Row:
-    """Returns how far true mates lie apart, and how many neighbors stay so."""
-    apart = displacement(maps, mates)
-    return {"mates apart": apart, "preservation": preservation(slices, maps)}
+    They are held by the coupling, cut out of one map of all rows, or single maps that
+    the coupling turns onto each other.
+    """
+    key = jax.random.key(seed)
+    (together,) = aljax.fit([np.vstack(slices)], key=key).maps
+    first, *others = singles(slices, seed)
+    turned = [first]
+    for plan, new in zip(coupling.plans, others, strict=True):
+        pairs = new[plan.others], turned[-1][plan.rows]
+        turned.append(turn_onto(new, *pairs, weights=plan.mass))
+    return {
+        "held by the coupling": aljax.fit(slices, coupling, key=key).maps,
+        "pooled": np.split(together, np.cumsum([*map(len, slices)])[:-1]),
+        "turned by the coupling": turned,
+    }
 
 
 def preservation(slices: Maps, maps: Maps) -> float:
     """Returns the share of neighbors that stay so in the maps."""
     measure = partial(neighborhood_preservation, n_neighbors=SHARE)
     return float(np.mean([*map(measure, slices, maps)]))
-
-
-def compare(slices: Maps, members: Sequence[Any] | None = None) -> list[Row]:
-    """Returns a line for each way to hold slices whose ids are hidden."""
-    lines: dict[str, list[Row]] = {}
-    for seed in SEEDS:
-        key = jax.random.key(seed)
-        rows, ids = thinned(slices, seed, members)
-        mates = read_relations(
-            [i.tolist() for i in ids], read_slices(rows), alignment_window_size=1
-        )
-        coupling, seconds = clocked(partial(aljax.couple, rows, key=key))
-        lines.setdefault("coupling", []).append(read_coupling(coupling, ids))
-        single_maps = [aljax.fit([x], key=key).maps[0] for x in rows]
-        ways = {
-            "held by ids": aljax.fit(rows, [i.tolist() for i in ids], key=key).maps,
-            "held by the coupling": aljax.fit(rows, coupling, key=key).maps,
-            "pooled": pooled(rows, seed),
-            "turned by the coupling": turned(single_maps, coupling),
-        }
-        for name, maps in ways.items():
-            lines.setdefault(name, []).append(read_maps(rows, maps, mates))
-        lines["coupling"][-1]["seconds"] = seconds
-    return [{"read": name} | means(measures) for name, measures in lines.items()]
 
 
 def noisy_digits(count: int | None = None) -> Dataset:
@@ -179,10 +150,25 @@ MEMBERS_CHANGE = ("freedom", "seasons")
 
 
 def couple_sequence(name: str) -> list[Row]:
-    """Couples one of the sequences."""
+    """Couples one of the sequences, and compares the ways to hold it."""
     dataset = SEQUENCES[name]()
     members = dataset.ids if name in MEMBERS_CHANGE else None
-    return compare(dataset.slices, members)
+
+    def read(seed: int) -> dict[str, Row]:
+        rows, ids = thinned(dataset.slices, seed, members)
+        listed = [i.tolist() for i in ids]
+        mates = consecutive(listed, [*map(len, rows)])
+        key = jax.random.key(seed)
+        coupling, seconds = clocked(partial(aljax.couple, rows, key=key))
+        ways = {"held by ids": aljax.fit(rows, listed, key=key).maps}
+        ways |= held(rows, coupling, seed)
+        lines = {"coupling": read_coupling(coupling, ids) | {"seconds": seconds}}
+        for way, maps in ways.items():
+            measures = {"mates apart": displacement(maps, mates)}
+            lines[way] = measures | {"preservation": preservation(rows, maps)}
+        return lines
+
+    return over_seeds("read", read)
 
 
 def moscot() -> list[Row]:
@@ -199,21 +185,25 @@ def moscot() -> list[Row]:
         "moscot": plans_of_moscot,
         f"moscot, tau {UNBALANCED}": partial(plans_of_moscot, tau=UNBALANCED),
     }
-    table = []
-    for sequence, (way, plans_of) in product(names, ways.items()):
-        slices, lines = SEQUENCES[sequence]().slices, []
-        for seed in SEEDS:
-            rows, ids = thinned(slices, seed)
+
+    def read(slices: Maps, seed: int) -> dict[str, Row]:
+        rows, ids = thinned(slices, seed)
+        lines = {}
+        for way, plans_of in ways.items():
             plans, seconds = clocked(partial(plans_of, rows))
+            steps = []
             for t, plan in enumerate(plans):
                 unmatched = ~np.isin(ids[t], ids[t + 1])
-                measures = recalled(plan, ids[t : t + 2])
-                measures["mass without mate"] = float(
-                    plan.sum(axis=1)[unmatched].mean()
-                )
-                lines.append(measures | {"seconds": seconds})
-        table.append({"sequence": sequence, "coupled by": way} | means(lines))
-    return table
+                mass = {"mass without mate": plan.sum(axis=1)[unmatched].mean()}
+                steps.append(recalled(plan, ids[t : t + 2]) | mass)
+            lines[way] = means(steps) | {"seconds": seconds}
+        return lines
+
+    return [
+        {"sequence": name} | line
+        for name in names
+        for line in over_seeds("coupled by", partial(read, SEQUENCES[name]().slices))
+    ]
 
 
 def plans_of_moscot(slices: Maps, *, tau: float = 1.0) -> list[csr_array]:
@@ -235,25 +225,23 @@ def plans_of_moscot(slices: Maps, *, tau: float = 1.0) -> list[csr_array]:
 def strangers() -> list[Row]:
     """Couples two halves of the digits, in which nobody recurs."""
     digits, classes = sources.digits()
-    lines: dict[str, list[Row]] = {}
-    for seed in SEEDS:
+
+    def read(seed: int) -> dict[str, Row]:
         halves = np.array_split(np.random.default_rng(seed).permutation(len(digits)), 2)
-        key, data = jax.random.key(seed), [digits[half] for half in halves]
-        coupling = aljax.couple(data, key=key)
+        data, labels = ([rows[half] for half in halves] for rows in (digits, classes))
+        coupling = aljax.couple(data, key=jax.random.key(seed))
+        ways = {"alone": singles(data, seed)} | held(data, coupling, seed)
         mates = np.mean(np.concatenate(coupling.has_mate()[0]))
-        single_maps = [aljax.fit([x], key=key).maps[0] for x in data]
-        ways = {
-            "alone": single_maps,
-            "held by the coupling": aljax.fit(data, coupling, key=key).maps,
-            "pooled": pooled(data, seed),
-            "turned by the coupling": turned(single_maps, coupling),
+        return {
+            name: {
+                "accuracy across": across(maps, labels),
+                "called mates": mates,
+                "preservation": preservation(data, maps),
+            }
+            for name, maps in ways.items()
         }
-        labels = [classes[half] for half in halves]
-        for name, maps in ways.items():
-            measures = {"accuracy across": across(maps, labels), "called mates": mates}
-            measures["preservation"] = preservation(data, maps)
-            lines.setdefault(name, []).append(measures)
-    return [{"maps": name} | means(measures) for name, measures in lines.items()]
+
+    return over_seeds("maps", read)
 
 
 def known() -> list[Row]:
@@ -263,22 +251,23 @@ def known() -> list[Row]:
         How often the heaviest mate of another digit has its class.
     """
     digits, classes = sources.digits()
-    table = []
-    for n_known in (60, 180):
-        shares = []
-        for seed in SEEDS:
-            rng = np.random.default_rng(seed)
-            chosen, order = rng.permutation(len(digits))[:600], rng.permutation(600)
-            even, odd = digits[chosen, ::2], digits[chosen[order], 1::2]
-            odd = np.pad(odd, ((0, 0), (0, 1)))  # so that the columns differ
-            rows = rng.permutation(600)[:n_known]
+
+    def read(seed: int) -> dict[int, Row]:
+        rng = np.random.default_rng(seed)
+        chosen, order = rng.permutation(len(digits))[:600], rng.permutation(600)
+        even, odd = digits[chosen, ::2], digits[chosen[order], 1::2]
+        odd = np.pad(odd, ((0, 0), (0, 1)))  # so that the columns differ
+        drawn, lines = rng.permutation(600), {}
+        for n_known in (60, 180):
+            rows = drawn[:n_known]
             pairs = {(0, 1): np.column_stack([rows, np.argsort(order)[rows]])}
             coupling = aljax.couple([even, odd], known=pairs, key=jax.random.key(seed))
             heaviest = matrices(coupling)[0].argmax(axis=1)
             is_right = classes[chosen] == classes[chosen[order]][heaviest]
-            shares.append({"class": np.delete(is_right, rows).mean()})
-        table.append({"known of 600": n_known} | means(shares))
-    return table
+            lines[n_known] = {"class": np.delete(is_right, rows).mean()}
+        return lines
+
+    return over_seeds("known of 600", read)
 
 
 def across(maps: Maps, labels: Sequence[np.ndarray]) -> float:

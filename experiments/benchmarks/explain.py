@@ -11,7 +11,7 @@ method, for the class and for its members, and how much of a move nothing explai
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -32,7 +32,7 @@ from aljax.layout import (
     stack_maps,
 )
 from aljax.layout.problem import unstack_maps
-from experiments.benchmarks.parts import Row, run_parts
+from experiments.benchmarks.parts import Row, over_seeds, run_parts
 from experiments.benchmarks.peers import load_peer
 from experiments.clocks import clocked
 from experiments.data import sources
@@ -62,15 +62,10 @@ def plant(seed: int, *, decoys: bool = False, rows: int = ROWS) -> Planted:
     members = np.flatnonzero(classes == rng.integers(10))
     live = np.flatnonzero(images.std(axis=0) > 1)
     columns, others = np.split(rng.choice(live, 2 * SHIFTED, replace=False), 2)
-    slices = [
-        np.hstack(
-            [
-                images + JITTER * rng.normal(size=images.shape),
-                SPREAD * rng.normal(size=(rows, NOISE)),
-            ]
-        )
-        for _ in range(2)
-    ]
+    slices = []
+    for _ in range(2):
+        jittered = images + JITTER * rng.normal(size=images.shape)
+        slices.append(np.hstack([jittered, SPREAD * rng.normal(size=(rows, NOISE))]))
     bright = images[members][:, columns].mean(axis=0) > 8
     slices[1][np.ix_(members, columns)] += np.where(bright, -SHIFT, SHIFT)
     if decoys:
@@ -93,10 +88,9 @@ def explained(planted: Planted, maps: aljax.AlignedEmbedding) -> Contributions:
 def by_correlation(planted: Planted, maps: aljax.AlignedEmbedding) -> np.ndarray:
     """Scores columns by how their changes correlate with the moves of all rows."""
     changes, moves = (b - a for a, b in (planted.slices, maps.maps))
-    correlations = np.corrcoef(changes.T, moves.T)[
-        : changes.shape[1], changes.shape[1] :
-    ]
-    return np.linalg.norm(correlations, axis=1)
+    columns = changes.shape[1]
+    correlations = np.corrcoef(changes.T, moves.T)[:columns, columns:]
+    return length(correlations)
 
 
 def by_change(planted: Planted, _: Any) -> np.ndarray:
@@ -137,65 +131,67 @@ def precision(scores: np.ndarray, columns: np.ndarray) -> float:
 
 def shares(explanations: Sequence[Contributions]) -> Row:
     """Returns medians of shares of members' moves that are no derivatives."""
-    moves = np.concatenate([length(each.moves) for each in explanations])
+
+    def lengths(name: str) -> np.ndarray:
+        return np.concatenate([length(getattr(each, name)) for each in explanations])
+
+    names = "unexplained", "leaps", "lists"
     return {
-        f"{name}/move": np.median(
-            np.concatenate([length(getattr(each, name)) for each in explanations])
-            / moves
-        )
-        for name in ("unexplained", "leaps", "lists")
+        f"{name}/move": np.median(lengths(name) / lengths("moves")) for name in names
     }
 
 
 def _compare(
-    methods: dict[str, Callable[..., np.ndarray]], draws: int, decoys: bool
+    methods: dict[str, Callable[..., np.ndarray]], draws: int, *, decoys: bool = False
 ) -> list[Row]:
-    rows: dict[str, list[Any]] = {name: [] for name in ("aljax.explain", *methods)}
-    member_precisions, explanations, seconds = [], [], dict.fromkeys(rows, 0.0)
-    for seed in range(draws):
-        planted = plant(seed, decoys=decoys)
-        maps = fitted(planted, seed)
-        if not seed:
-            explained(planted, maps)  # compiles
-        explanation, spent = clocked(lambda p=planted, m=maps: explained(p, m))
-        seconds["aljax.explain"] += spent
-        explanations.append(explanation)
-        lengths = np.linalg.norm(explanation.values, axis=2)
-        member_precisions.append(
-            np.mean([precision(s, planted.columns) for s in lengths])
-        )
-        mean = np.linalg.norm(explanation.mean().values[0], axis=1)
-        rows["aljax.explain"].append(precision(mean, planted.columns))
-        for name, method in methods.items():
-            scores, spent = clocked(lambda f=method, p=planted, m=maps: f(p, m))
-            seconds[name] += spent
-            rows[name].append(precision(scores, planted.columns))
+    explanations = []
 
-    table = [
-        {"method": name, "precision@5": np.mean(row), "s": seconds[name] / draws}
-        for name, row in rows.items()
-    ]
-    table[0] |= {
-        "of single members": np.mean(member_precisions),
-        **shares(explanations),
-    }
-    return [{"decoys": decoys, **row} for row in table]
+    def score(seed: int) -> dict[str, Row]:
+        drawn = plant(seed, decoys=decoys)
+        maps = fitted(drawn, seed)
+        if not seed:
+            explained(drawn, maps)  # compiles
+        explanation, seconds = clocked(partial(explained, drawn, maps))
+        explanations.append(explanation)
+        mean = length(explanation.mean().values[0])
+        rows = {
+            "aljax.explain": {
+                "precision@5": precision(mean, drawn.columns),
+                "s": seconds,
+                "of single members": np.mean(
+                    [precision(s, drawn.columns) for s in length(explanation.values)]
+                ),
+            }
+        }
+        for name, method in methods.items():
+            scores, seconds = clocked(partial(method, drawn, maps))
+            found = precision(scores, drawn.columns)
+            rows[name] = {"precision@5": found, "s": seconds}
+        return rows
+
+    table = over_seeds("method", score, range(draws))
+    table[0] |= shares(explanations)
+    return [{"decoys": decoys} | row for row in table]
 
 
 def planted() -> list[Row]:
     """Compares methods that need no further layout."""
     methods = {"correlation": by_correlation, "change of the column": by_change}
-    return [row for with_ in (False, True) for row in _compare(methods, DRAWS, with_)]
+    return [
+        row
+        for decoys in (False, True)
+        for row in _compare(methods, DRAWS, decoys=decoys)
+    ]
 
 
 def refits() -> list[Row]:
     """Compares with layouts of shuffled columns."""
-    return _compare({"refits": by_refits}, FEW, False)
+    return _compare({"refits": by_refits}, FEW)
 
 
 def glass_box() -> list[Row]:
     """Compares with Glass Box UMAP."""
-    return _compare({"Glass Box UMAP": by_glass_box}, FEW, False)
+    return _compare({"Glass Box UMAP": by_glass_box}, FEW)
 
 
 def derivatives() -> list[Row]:
@@ -203,12 +199,10 @@ def derivatives() -> list[Row]:
     return [_resolved(), _whole()]
 
 
-def _rank(a: Any, b: Any) -> float:
-    ranked: Any = spearmanr(a, b)
-    return ranked.statistic
-
-
-def _row(name: str, correlations: list[float]) -> Row:
+def _row(name: str, predicted: Iterable[Any], moved: Iterable[Any]) -> Row:
+    """Returns how well the derivatives of each member rank what was found."""
+    ranked: list[Any] = [*map(spearmanr, predicted, moved)]
+    correlations = [member.statistic for member in ranked]
     return {
         "against": name,
         "rank correlation, median": float(np.median(correlations)),
@@ -232,11 +226,11 @@ def _resolved() -> Row:
         ]
         moved.append(ways[1].starts - ways[0].starts)
         predicted.append((ways[0].columns - ways[1].columns)[:, column])
-    flat = (
+    by_member = (
         np.stack(changes).T.reshape(-1, len(predicted))
         for changes in (predicted, moved)
     )
-    return _row("the free point solved again", [*map(_rank, *flat)])
+    return _row("the free point solved again", *by_member)
 
 
 def _whole() -> Row:
@@ -258,24 +252,22 @@ def _whole() -> Row:
         places = np.argsort(np.asarray(problem.order)[1, :SMALL])[rows]
         directions = np.random.default_rng(2).normal(size=(MEMBERS, 2))
 
-        def through(problem: Any, params: Any, x: jax.Array, row: int) -> Any:
-            slices = [data[0], data[1].at[row].set(x)]
-            pairs = zip(slices, lists, strict=True)
-            graphs = [graph_of(rows, near) for rows, near in pairs]
-            return reweigh(problem, graphs), params
+        def gradient(row: int, place: int, direction: np.ndarray) -> jax.Array:
+            def through(problem: Any, params: Any, x: jax.Array) -> Any:
+                slices = [data[0], data[1].at[row].set(x)]
+                return reweigh(problem, [*map(graph_of, slices, lists)]), params
 
-        gradients = [
-            hypergradient(
-                lambda y, p=place, d=direction: y[1, :, p] @ d,
+            return hypergradient(
+                lambda y: y[1, :, place] @ direction,
                 problem,
                 params,
                 start=start,
                 of=data[1][row],
-                through=lambda a, b, x, row=row: through(a, b, x, row),
+                through=through,
                 adjoint=way,
             ).gradient
-            for row, place, direction in zip(rows, places, directions, strict=True)
-        ]
+
+        gradients = [*map(gradient, rows, places, directions)]
         last = planted.slices[1][rows]
         predicted = np.empty(last.shape)
         for column in range(last.shape[1]):
@@ -283,10 +275,7 @@ def _whole() -> Row:
             first[:, column] -= STEP
             moved = follow_paths(maps, 1, Paths(first, last, rows)).columns
             predicted[:, column] = np.einsum("mc,mc->m", moved[:, column], directions)
-    return _row(
-        f"the derivative of a layout of {SMALL} rows",
-        [_rank(a, b) for a, b in zip(predicted, gradients, strict=True)],
-    )
+    return _row(f"the derivative of a layout of {SMALL} rows", predicted, gradients)
 
 
 def seconds() -> list[Row]:
@@ -294,12 +283,11 @@ def seconds() -> list[Row]:
     images = sources.fashion_whole(folder=None).slices[0][:5000].astype(np.float32)
     noise = np.random.default_rng(0).normal(size=images.shape, scale=20)
     slices = [images, images + noise.astype(np.float32)]
-    maps = fitted(Planted(slices, np.arange(1000), np.arange(0)), 0)
+    drawn = Planted(slices, members=np.arange(1000), columns=np.arange(0))
+    maps = fitted(drawn, 0)
     rows = []
     for name in ("first", "again"):
-        explanation, spent = clocked(
-            lambda: aljax.explain(maps, [*range(1000)], between=(0, 1))
-        )
+        explanation, spent = clocked(partial(explained, drawn, maps))
         rows.append({"call": name, "s": spent, **shares([explanation])})
     return rows
 

@@ -21,11 +21,10 @@ from sklearn.metrics import roc_auc_score
 
 import aljax
 from aljax.metrics import Moves, moved
-from experiments.benchmarks.parts import SEEDS, Row, run_parts
+from experiments.benchmarks.parts import Row, over_seeds, run_parts
 from experiments.data import sequences, sources
 from experiments.data.baseball import baseball as seasons
 from experiments.data.fashion import fashion_mnist
-from experiments.results.records import means
 
 SHARE = 1 / 3  # of the members that move, or of those that do not
 SETTINGS: dict[str, dict[str, float]] = {
@@ -37,8 +36,8 @@ Slices = Sequence[np.ndarray]
 Planted = Callable[[int], Slices]
 
 
-def drifting(rows: np.ndarray, classes: np.ndarray, slices: int, seed: int) -> Slices:
-    """Returns rows of which a third turn into a row of another class.
+def drifting(rows: np.ndarray, classes: np.ndarray, seed: int) -> Slices:
+    """Returns 6 slices of rows of which a third turn into a row of another class.
 
     Each sets off in the first half of the sequence and takes from a fifth to a half
     of it.
@@ -47,11 +46,9 @@ def drifting(rows: np.ndarray, classes: np.ndarray, slices: int, seed: int) -> S
     others = [rng.choice(np.flatnonzero(classes != label)) for label in classes]
     moves = rng.random(len(rows)) < SHARE
     start, length = rng.uniform(0, 0.5, len(rows)), rng.uniform(0.2, 0.5, len(rows))
-    progress = [
-        moves * np.clip((time - start) / length, 0, 1)
-        for time in np.linspace(0, 1, slices)
-    ]
-    return [rows + share[:, None] * (rows[others] - rows) for share in progress]
+    times = np.linspace(0, 1, 6)[:, None]
+    progress = moves * np.clip((times - start) / length, 0, 1)
+    return [*(rows + progress[:, :, None] * (rows[others] - rows))]
 
 
 def frozen(slices: Slices, seed: int) -> Slices:
@@ -64,14 +61,14 @@ def digits(seed: int) -> Slices:
     """Returns 600 digits of which a third turn into others, in 6 slices."""
     pixels, classes = sources.digits()
     chosen = np.random.default_rng(seed).permutation(len(pixels))[:600]
-    return drifting(pixels[chosen], classes[chosen], 6, seed)
+    return drifting(pixels[chosen], classes[chosen], seed)
 
 
 def fashion(seed: int) -> Slices:
     """Returns 600 images of clothes of which a third turn into others, in 6 slices."""
     pixels, classes = fashion_mnist()
     chosen = np.random.default_rng(seed).choice(len(pixels), 600, replace=False)
-    return drifting(pixels[chosen] / 255.0, classes[chosen], 6, seed)
+    return drifting(pixels[chosen] / 255.0, classes[chosen], seed)
 
 
 def walk(seed: int) -> Slices:
@@ -104,22 +101,21 @@ def judge(statistic: np.ndarray, called: np.ndarray, true: np.ndarray) -> Row:
 
 def read(planted: Planted, added: float = 0.0, noise: Any = None) -> list[Row]:
     """Returns the rows of one planted sequence, for both settings."""
-    lines = []
-    for name, settings in SETTINGS.items():
-        steps, members = [], []
-        for seed in SEEDS:
-            slices = np.stack(planted(seed)).astype(float)
-            true = (np.diff(slices, axis=0) != 0).any(axis=2)
-            normal = np.random.default_rng([seed, 1]).normal(size=slices.shape)
-            ids = [[*range(slices.shape[1])]] * len(slices)
-            moves = call([*(slices + added * normal)], ids, seed, settings, noise)
-            steps.append(judge(*moves.steps, true.ravel()))
-            members.append(judge(*moves.members, true.any(axis=0)))
-        lines += [
-            {"settings": name, "of": subject} | means(rows)
-            for subject, rows in (("members", members), ("steps", steps))
-        ]
-    return lines
+
+    def judged(settings: Any, seed: int) -> dict[str, Row]:
+        slices = np.stack(planted(seed)).astype(float)
+        true = (np.diff(slices, axis=0) != 0).any(axis=2)
+        normal = np.random.default_rng([seed, 1]).normal(size=slices.shape)
+        ids = [[*range(slices.shape[1])]] * len(slices)
+        moves = call([*(slices + added * normal)], ids, seed, settings, noise)
+        members = judge(*moves.members, true.any(axis=0))
+        return {"members": members, "steps": judge(*moves.steps, true.ravel())}
+
+    return [
+        {"settings": name} | line
+        for name, settings in SETTINGS.items()
+        for line in over_seeds("of", partial(judged, settings))
+    ]
 
 
 def noise() -> list[Row]:
@@ -137,24 +133,24 @@ def baseball() -> list[Row]:
     data = seasons(since=2001)
     rows, ids = np.concatenate(data.slices), np.concatenate(data.ids)
     cuts = np.cumsum([*map(len, data.slices)])[:-1]
-    lines = []
-    for name, settings in SETTINGS.items():
-        called = []
-        for seed in SEEDS:
-            rng = np.random.default_rng(seed)
-            order = np.lexsort((rng.random(len(ids)), ids))
-            shuffled = np.empty_like(rows)
-            shuffled[np.argsort(ids, kind="stable")] = rows[order]
-            of_players = [[*names] for names in data.ids]
-            slices = np.split(shuffled, cuts)
+    of_players = [[*names] for names in data.ids]
+
+    def called(seed: int) -> dict[str, Row]:
+        rng = np.random.default_rng(seed)
+        order = np.lexsort((rng.random(len(ids)), ids))
+        shuffled = np.empty_like(rows)
+        shuffled[np.argsort(ids, kind="stable")] = rows[order]
+        slices, lines = np.split(shuffled, cuts), {}
+        for name, settings in SETTINGS.items():
             moves = call(slices, of_players, seed, settings, "estimate")
             shares = [
-                judged.called[np.isfinite(judged.statistic)].mean()
-                for judged in (moves.members, moves.steps)
+                calls.called[np.isfinite(calls.statistic)].mean()
+                for calls in (moves.members, moves.steps)
             ]
-            called.append({"members called": shares[0], "steps called": shares[1]})
-        lines.append({"settings": name} | means(called))
-    return lines
+            lines[name] = {"members called": shares[0], "steps called": shares[1]}
+        return lines
+
+    return over_seeds("settings", called)
 
 
 if __name__ == "__main__":
