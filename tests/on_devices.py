@@ -15,7 +15,7 @@ from aljax.config import AlignmentConfig, LayoutConfig
 from aljax.fit import Prepared
 from aljax.layout.optimize import run
 from aljax.layout.sharding import collect, mesh_of, place, sharded_loss
-from experiments.benchmarks.collectives import collectives
+from experiments.benchmarks.scale import collectives
 
 SHIFTS = 5
 

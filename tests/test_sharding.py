@@ -26,7 +26,7 @@ from aljax.layout.optimize import init
 from aljax.layout.problem import layout_params, stack_maps
 from aljax.layout.sharding import VIRTUAL, mesh_of, place, read_devices, widths_of
 from aljax.metrics import displacement, trustworthiness
-from experiments.benchmarks.collectives import collectives
+from experiments.benchmarks.scale import collectives
 
 HERE = Path(__file__).parent
 SINGLE, DOUBLE = 1e-5, 1e-5  # after 1 epoch, and after 20

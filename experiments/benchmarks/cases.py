@@ -52,7 +52,12 @@ def with_dicts(source: str) -> Dataset:
     return replace(dataset, relations=as_dicts(dataset.relations, sizes))
 
 
-ONE_MAP = ("aljax", "umap-learn", "manifolds-rs")
+def clusters(slices: int, points: int, features: int = 32, seed: int = 0) -> Dataset:
+    """Draws 50 clusters that drift from slice to slice."""
+    shape = {"slices": slices, "points": points, "features": features}
+    return sources.drifting_clusters(**shape, clusters=50, seed=seed)
+
+
 PARAMETERS = {
     "n_neighbors": [3, 4, 5, 7, 11, 16, 22, 29, 37, 45],
     "min_dist": [0.01, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45],
@@ -74,7 +79,7 @@ ALL = (
     Case(
         name="fashion_70k",
         load=lambda: sources.fashion_whole(folder=None),
-        methods=ONE_MAP,
+        methods=("aljax", "umap-learn", "manifolds-rs"),
         accuracy_neighbors=15,
         rows=1000,
     ),
@@ -104,9 +109,7 @@ ALL = (
     ),
     Case(
         name="synthetic_1m",
-        load=lambda: sources.drifting_clusters(
-            slices=10, points=100_000, features=32, clusters=50, seed=0
-        ),
+        load=lambda: clusters(10, 100_000),
         methods=("aljax",),
         rows=1000,
         seeds=(0,),

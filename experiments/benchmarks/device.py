@@ -24,6 +24,7 @@ from aljax import metrics
 from aljax.errors import InputError
 from aljax.layout import step
 from aljax.layout.optimize import epochs, shifts_of
+from experiments.benchmarks.cases import CASES, clusters
 from experiments.benchmarks.parts import Row, alone, run_parts
 from experiments.clocks import clocked
 from experiments.data import sources
@@ -32,20 +33,13 @@ from experiments.results.records import drawn
 
 ROWS = 1000  # of the first slice, on which quality is measured
 COPIED = 2**28  # numbers that are copied to read the bandwidth
-CLUSTERS = 50
 NEIGHBORS = 15
-
-
-def clusters(slices: int, points: int, features: int) -> Dataset:
-    """Returns clusters that drift from slice to slice."""
-    shape = {"slices": slices, "points": points, "features": features}
-    return sources.drifting_clusters(**shape, clusters=CLUSTERS, seed=0)
 
 
 def load(name: str) -> tuple[str, Dataset]:
     """Returns what a case is called, and its data."""
     if name == "digits":
-        return "10 x 400 digits", sources.digits_sequence(size=400, step=150)
+        return "10 x 400 digits", CASES["digits_sequence"].load()
     if name == "fashion":
         try:
             return "70,000 x 784 clothes", sources.fashion_whole(folder=None)
@@ -59,11 +53,11 @@ def load(name: str) -> tuple[str, Dataset]:
 def row_of(name: str) -> Row:
     """Measures one case in this process."""
     title, data = load(name)
-    prepare = partial(aljax.prepare, data.slices, data.relations)
-    call = partial(aljax.fit, data.slices, data.relations, key=jax.random.key(0))
+    problem = data.slices, data.relations
+    call = partial(aljax.fit, *problem, key=jax.random.key(0))
     first, cold = clocked(call)
     second, warm = clocked(call)
-    moved = bytes_of_epoch(prepare(key=jax.random.key(0)))
+    moved = bytes_of_epoch(aljax.prepare(*problem, key=jax.random.key(0)))
     count = epochs(second.layout, map(len, second.maps))
     rate = moved * count / second.seconds["layout"]
     pairs = zip(first.maps, second.maps, strict=True)
@@ -71,8 +65,7 @@ def row_of(name: str) -> Row:
         "data": title,
         "first fit s": cold,
         "second fit s": warm,
-        **{f"{stage} s": second.seconds[stage] for stage in ("graph", "start")},
-        "layout s": second.seconds["layout"],
+        **{f"{s} s": second.seconds[s] for s in ("graph", "start", "layout")},
         **quality(data.slices[0], second.maps[0]),
         "GB per epoch": moved / 1e9,
         "of the bandwidth": rate / bandwidth(),
@@ -89,12 +82,10 @@ def quality(data: np.ndarray, placed: np.ndarray) -> Row:
 
 def bytes_of_epoch(prepared: Any) -> float:
     """Returns the bytes that a compiled epoch reads and writes, as XLA counts them."""
-    epoch = partial(
-        step, n_shifts=shifts_of(prepared.problem, prepared.layout.n_shifts)
-    )
-    lowered = jax.jit(epoch).lower(
-        prepared.problem, prepared.params, prepared.state, key=jax.random.key(0)
-    )
+    n_shifts = shifts_of(prepared.problem, prepared.layout.n_shifts)
+    arguments = prepared.problem, prepared.params, prepared.state
+    epoch = jax.jit(partial(step, n_shifts=n_shifts))
+    lowered = epoch.lower(*arguments, key=jax.random.key(0))
     costs = lowered.compile().cost_analysis()
     return float((costs or {}).get("bytes accessed", np.nan))
 

@@ -26,6 +26,7 @@ from aljax.errors import InputError
 from aljax.graph.neighbors import find_neighbors
 from aljax.relations.mates import Mates
 from aljax.relations.strengths import relate
+from experiments.benchmarks.cases import CASES
 from experiments.benchmarks.parts import Row, run_parts
 from experiments.benchmarks.peers import load_umap
 from experiments.clocks import clocked
@@ -38,14 +39,14 @@ from experiments.data.senate import senate
 KEY = jax.random.key(0)
 BARE = aljax.LayoutConfig(n_epochs=0, init="random")
 SEQUENCES: dict[str, Callable[[], Dataset]] = {
-    "digits": lambda: sources.digits_sequence(size=400, step=150),
+    "digits": CASES["digits_sequence"].load,
     "gapminder": sequences.gapminder,
     "freedom": freedom,
-    "countries": lambda: countries(folder=None),
-    "senate": lambda: senate(votes=80, folder=None),
-    "baseball": lambda: baseball(since=1900),
-    "sorts": lambda: sequences.sorts(slices=40, arrays=40, values=12, seed=0),
-    "walk": lambda: sequences.walk(slices=10, points=300, seed=0),
+    "countries": partial(countries, folder=None),
+    "senate": partial(senate, votes=80, folder=None),
+    "baseball": partial(baseball, since=1900),
+    "sorts": partial(sequences.sorts, slices=40, arrays=40, values=12, seed=0),
+    "walk": partial(sequences.walk, slices=10, points=300, seed=0),
 }
 
 
@@ -129,14 +130,14 @@ def guesses() -> list[Row]:
         held = rng.random(len(rows)) < 1 / 5
         maps = aljax.fit([rows[~held]], key=KEY, layout=BARE, scale="none")
         new = rows[held]
-        rows_of_kind = {
+        kinds = {
             "held out": new,
             "a later slice": np.asarray(data.slices[1], float),
             "shifted by 1e6": new + 1e6,
             "ten times": 10 * new,
             "noise": rng.uniform(rows.min(axis=0), rows.max(axis=0), new.shape),
         }
-        inside = {kind: maps.place(x).inside.mean() for kind, x in rows_of_kind.items()}
+        inside = {kind: maps.place(x).inside.mean() for kind, x in kinds.items()}
         table.append({"map": name} | inside)
     return table
 

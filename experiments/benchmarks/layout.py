@@ -17,8 +17,10 @@ from aljax import AlignmentConfig, GraphConfig, LayoutConfig
 from aljax.graph.exact import exact_knn
 from aljax.metrics import trustworthiness
 from experiments.benchmarks import peers
+from experiments.benchmarks.cases import clusters
 from experiments.benchmarks.parts import Row, run_parts
 from experiments.data import sources
+from experiments.results.records import drawn
 
 NEIGHBORS = 15
 ROWS = 1000
@@ -38,7 +40,7 @@ def hubs() -> list[Row]:
     measured = []
     for name, data in cases.items():
         data = data.astype(np.float32)
-        rows = np.random.default_rng(0).choice(len(data), ROWS, replace=False)
+        rows = drawn(len(data), ROWS)
         for method in ("aljax", "umap-learn"):
             problem = peers.Problem([data], [])
             (placed,), _ = peers.METHODS[method](problem, {}, 0)
@@ -91,7 +93,7 @@ def starts() -> list[Row]:
     }
     measured = []
     for name, data in cases.items():
-        rows = np.random.default_rng(0).choice(len(data), ROWS, replace=False)
+        rows = drawn(len(data), ROWS)
         (graph,) = aljax.prepare([data], key=jax.random.key(0)).graphs
         for init in ("spectral", "random"):
             layout = LayoutConfig(init=init)
@@ -111,9 +113,7 @@ def size() -> list[Row]:
     """Times an epoch of ten slices of growing size, in nanoseconds for a point."""
     measured = []
     for count in (1_000, 10_000, 100_000):
-        data = sources.drifting_clusters(
-            slices=10, points=count, features=32, clusters=50, seed=0
-        )
+        data = clusters(10, count)
         n_epochs = 50
         layout, key = LayoutConfig(n_epochs=n_epochs), jax.random.key(0)
         graphs = aljax.prepare(data.slices, data.relations, key=key).graphs

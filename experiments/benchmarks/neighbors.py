@@ -15,6 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from aljax.graph.approximate import approximate_knn
+from aljax.graph.descent import descent_knn
+from experiments.benchmarks.cases import clusters
 from experiments.benchmarks.parts import Row, alone, run_parts
 from experiments.clocks import clocked
 from experiments.data import sources
@@ -30,21 +33,11 @@ def load(name: str) -> np.ndarray:
         return np.asarray(sources.fashion_whole(folder=None).slices[0])
     if name == "batters":
         return np.asarray(batters().slices[0])
-    clusters = sources.drifting_clusters(
-        slices=1, points=100_000, features=32, clusters=50, seed=0
-    )
-    return np.asarray(clusters.slices[0])
+    return np.asarray(clusters(1, 100_000).slices[0])
 
 
-def search(name: str, data: np.ndarray) -> Any:
-    """Returns the neighbors that a search finds."""
-    if name == "aljax":
-        from aljax.graph.approximate import approximate_knn
-
-        return approximate_knn(data, NEIGHBORS).indices
-    from aljax.graph.descent import descent_knn
-
-    return descent_knn(data, NEIGHBORS).indices
+# Neither loads what it needs before it is called.
+SEARCHES = {"aljax": approximate_knn, "pynndescent": descent_knn}
 
 
 def recall_of_others(data: np.ndarray, listed: Any) -> float:
@@ -58,22 +51,23 @@ def row_of(case: tuple[str, str]) -> Row:
     """Measures one search of one case in this process."""
     name, method = case
     data = load(name)
-    _, first = clocked(lambda: search(method, data))
+    search = partial(SEARCHES[method], data, NEIGHBORS)
+    _, first = clocked(search)
     began = time.process_time()
-    listed, second = clocked(lambda: search(method, data))
+    found, second = clocked(search)
     busy = time.process_time() - began
     return {
         "search": method,
         "first s": first,
         "second s": second,
         "processor s": busy,
-        "recall of 14": recall_of_others(data, listed),
+        "recall of 14": recall_of_others(data, found.indices),
     }
 
 
 if __name__ == "__main__":
     cases = {
-        name: partial(alone, row_of, [(name, "aljax"), (name, "pynndescent")])
+        name: partial(alone, row_of, [(name, method) for method in SEARCHES])
         for name in ("images", "clusters", "batters")
     }
     sys.exit(run_parts("neighbors", **cases))

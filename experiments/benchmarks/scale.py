@@ -9,11 +9,14 @@ its own (two at once), as it would be on machines of their own; `rows` shares th
 writes `results/benchmarks/scale.json`.
 """
 
+import math
 import os
+import re
 import sys
 import tempfile
 from functools import partial
-from typing import Any
+from itertools import product
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,23 +27,67 @@ import aljax.distributed
 from aljax.layout.optimize import bytes_of_row, default_shifts, init, run
 from aljax.layout.problem import AlignedProblem, layout_params
 from aljax.layout.sharding import VIRTUAL, mesh_of, place, sharded_loss
-from experiments.benchmarks.collectives import collectives
+from experiments.benchmarks.cases import clusters
 from experiments.benchmarks.neighbors import recall_of_others
 from experiments.benchmarks.parts import Row, alone, run_parts
 from experiments.benchmarks.resume import free_address
 from experiments.clocks import clocked, peak_memory
-from experiments.data import sources
 
 DEVICES = (1, 2, 4, 8)
 NEIGHBORS, WINDOW, COMPONENTS = 14, 3, 2
 EPOCHS, REPEATS = 20, 5
-ROWS, FEATURES, SLICES = 50_000, 32, 20
+ROWS, SLICES = 50_000, 20
 SHARED = 400_000, 64  # rows and columns of the slice that processes share
 # For each slice of the window its map, its gradient back, and pulls (half as much); of
 # every tenth epoch, which is recorded, the map and pulls once more.
 MAPS_SENT = 2.65
 # The layout that the model is asked for.
 LARGE = {"slices": 1000, "points": 1_000_000, "devices": 64}
+SIZES = {"f64": 8, "s64": 8, "f32": 4, "s32": 4, "u32": 4, "f16": 2, "pred": 1}
+RECORDED = 0.1  # of the epochs: what stands in the branch that records the loss
+# Bytes sent by a device for each byte of the result, at most.
+FACTORS = {
+    "collective-permute": 1,
+    "all-gather": 1,
+    "all-to-all": 1,
+    "reduce-scatter": 1,
+    "all-reduce": 2,
+}
+LINE = re.compile(rf"= (.*?) ({'|'.join(FACTORS)})(?:-start)?\((.*)")
+ARRAY = re.compile(r"(\w+)\[([\d,]*)\]")
+
+
+class Collective(NamedTuple):
+    """One exchange of an epoch: `sent` bytes by a device, on average over epochs."""
+
+    kind: str
+    largest: int
+    sent: float
+
+
+def collectives(text: str, devices: int) -> list[Collective]:
+    """Returns all exchanges of an epoch.
+
+    Args:
+        text: The program of `run`, as `lower(...).compile().as_text()` has it.
+        devices: How many it runs on.
+    """
+    exchanges = []
+    for line in text.splitlines():
+        match = LINE.search(line)
+        if match is None:
+            continue
+        arrays = [_bytes(*array) for array in ARRAY.findall(match[1])]
+        pairs = re.search(r"source_target_pairs=\{\{(.*?)\}\}", line)
+        share = (pairs[1].count("},{") + 1) / devices if pairs else 1.0
+        frequency = RECORDED if "cond/" in line else 1.0
+        sent = sum(arrays) * FACTORS[match[2]] * share * frequency
+        exchanges.append(Collective(match[2], max(arrays), sent))
+    return exchanges
+
+
+def _bytes(kind: str, shape: str) -> int:
+    return SIZES[kind] * math.prod(map(int, filter(None, shape.split(","))))
 
 
 def made_up(slices: int, points: int) -> AlignedProblem:
@@ -113,9 +160,8 @@ def on(case: tuple[int, int, int]) -> Row:
 def epochs() -> list[Row]:
     """Times an epoch on 1 to 8 virtual devices: many slices, and one that is cut."""
     rows: list[Row] = []
-    for shape in ((16, 5_000), (1, 80_000)):
-        for devices in DEVICES:
-            rows += alone(on, [(devices, *shape)], flags=f"{VIRTUAL}={devices}")
+    for shape, devices in product(((16, 5_000), (1, 80_000)), DEVICES):
+        rows += alone(on, [(devices, *shape)], flags=f"{VIRTUAL}={devices}")
     print(f"{os.cpu_count()} real cores: seconds say what cutting costs, no speed-up.")
     return rows
 
@@ -148,15 +194,14 @@ def model() -> list[Row]:
 def neighbors() -> list[Row]:
     """Builds graphs of 20 slices x 50,000 rows, each slice a job of its own."""
     rows, total_seconds = clocked(lambda: alone(job, range(SLICES), at_once=2))
-    medians = {
-        name: float(np.median([row[name] for row in rows]))
-        for name in ("graph", "start")
-    }
+    graph, start = (
+        float(np.median([row[stage] for row in rows])) for stage in ("graph", "start")
+    )
     return [
         {
             "slices x rows": f"{SLICES} x {ROWS:,}",
-            "graph s, median": medians["graph"],
-            "start s, median": medians["start"],
+            "graph s, median": graph,
+            "start s, median": start,
             "MB per job, most": max(row["peak"] for row in rows),
             "s in all, two at once": total_seconds,
         }
@@ -165,9 +210,7 @@ def neighbors() -> list[Row]:
 
 def job(t: int) -> Row:
     """Builds the graph of one slice, as a job that knows of no other."""
-    data = sources.drifting_clusters(
-        slices=1, points=ROWS, features=FEATURES, clusters=50, seed=t
-    )
+    data = clusters(1, ROWS, seed=t)
     seconds = aljax.prepare(data.slices, key=jax.random.key(0)).seconds
     return seconds | {"peak": peak_memory()}
 
@@ -175,10 +218,8 @@ def job(t: int) -> Row:
 def rows() -> list[Row]:
     """Lays out one slice whose rows 1, 2 and 4 processes share on this machine."""
     points, features = SHARED
-    clusters = sources.drifting_clusters(
-        slices=1, points=points, features=features, clusters=50, seed=0
-    )
-    data = np.random.default_rng(1).permutation(np.asarray(clusters.slices[0]))
+    (rows,) = clusters(1, points, features).slices
+    data = np.random.default_rng(1).permutation(rows)
     trust_rows = np.random.default_rng(2).choice(points, 20_000, replace=False)
     table: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
