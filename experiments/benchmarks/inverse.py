@@ -10,45 +10,148 @@ writes `results/benchmarks/inverse_<case>.json`.
 import argparse
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from sklearn.kernel_ridge import KernelRidge
+from sklearn.model_selection import GridSearchCV
+from sklearn.neighbors import KNeighborsRegressor
+from sklearn.neural_network import MLPRegressor
 
-from aljax import inverse_transform
+import aljax
 from aljax.metrics import bootstrap_interval
 from experiments import command
-from experiments.benchmarks.decoders import (
-    DECODERS,
-    UMAP_LEARN,
-    Placed,
-    place_by_aljax,
-    umap_map,
-)
+from experiments.benchmarks.peers import load_umap
 from experiments.clocks import clocked
 from experiments.data.fashion import fashion_mnist
 from experiments.data.packages import mnist_images
 from experiments.data.sources import digits
 from experiments.results.records import BENCHMARKS, made_folder, markdown, store
 
-SPLITS = {"fashion": (5000, 1000), "digits": (1597, 200), "mnist": (4800, 200)}
+# The images of a case, their largest number, and how many are mapped and held out.
+IMAGES: dict[str, tuple[Callable[[], Any], int, int, int]] = {
+    "fashion": (fashion_mnist, 255, 5000, 1000),
+    "digits": (digits, 16, 1597, 200),
+    "mnist": (mnist_images, 255, 4800, 200),
+}
 FIRST = 200  # rows that the thresholds are read on
+UMAP_LEARN = "umap-learn"
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A map with held-out rows placed on it.
+
+    Attributes:
+        rows: What was mapped.
+        embedding: Where it lies.
+        held: Rows that were not.
+        positions: Where its transform places them.
+        transform: Places more rows.
+        model: umap-learn's model, where it made the map.
+        curve: a and b of the map's membership curve.
+    """
+
+    rows: np.ndarray
+    embedding: np.ndarray
+    held: np.ndarray
+    positions: np.ndarray
+    transform: Callable[[np.ndarray], np.ndarray]
+    model: Any
+    curve: tuple[float, float]
 
 
 def split(case: str) -> tuple[np.ndarray, np.ndarray]:
     """Returns rows for the map and held-out rows, in a fixed random order."""
-    if case == "fashion":
-        rows, scale = fashion_mnist()[0], 255
-    elif case == "mnist":
-        rows, scale = mnist_images()[0], 255
-    else:
-        rows, scale = digits()[0], 16
+    load, scale, n_kept, n_held = IMAGES[case]
+    rows = load()[0]
     order = np.random.default_rng(0).permutation(len(rows))
-    n_kept, n_held = SPLITS[case]
     pixels = rows[order[: n_kept + n_held]].astype(np.float32) / scale
     return pixels[:n_kept], pixels[n_kept:]
+
+
+def place_by_umap_learn(rows: np.ndarray, held: np.ndarray) -> Placed:
+    """Fits umap-learn's map (random_state 42), rows placed by its transform."""
+    model: Any = load_umap().UMAP(random_state=42).fit(rows)
+    positions = _in_parts(model.transform, held)
+    curve = (float(model._a), float(model._b))
+    placed = rows, model.embedding_, held, positions
+    return Placed(*placed, model.transform, model, curve)
+
+
+def place_by_aljax(rows: np.ndarray, held: np.ndarray) -> Placed:
+    """Fits our map, rows placed by our transform."""
+    fitted = aljax.fit([rows], key=jax.random.key(0))
+
+    def transform(new: np.ndarray) -> np.ndarray:
+        return aljax.transform(fitted, 0, np.asarray(new, np.float32))
+
+    curve = (float(fitted.params.a[0]), float(fitted.params.b[0]))
+    placed = rows, fitted.slices()[0], held, transform(held)
+    return Placed(*placed, transform, None, curve)
+
+
+MAKERS = {UMAP_LEARN: place_by_umap_learn, "aljax": place_by_aljax}
+
+
+def _ours(placed: Placed, **options: Any) -> np.ndarray:
+    a, b = placed.curve
+    arrays = placed.positions, placed.embedding, placed.rows
+    return np.asarray(aljax.inverse_transform(*arrays, a=a, b=b, **options).points)
+
+
+def umap_inverse(placed: Placed) -> np.ndarray:
+    """Calls umap-learn's inverse; a map of others is set as its own."""
+    model = placed.model
+    if model is None:
+        model = load_umap().UMAP(random_state=42).fit(placed.rows)
+        model.embedding_ = placed.embedding.astype(np.float32)
+    positions = placed.positions.astype(np.float32)
+    return _in_parts(model.inverse_transform, positions)
+
+
+def _in_parts(call: Callable[[np.ndarray], Any], rows: np.ndarray) -> np.ndarray:
+    """Calls on the first 200 rows, then on the others: figures are read on both."""
+    parts = rows[:FIRST], rows[FIRST:]
+    return np.concatenate([call(part) for part in parts if len(part)])
+
+
+def _inverse_distances(placed: Placed) -> np.ndarray:
+    model = KNeighborsRegressor(15, weights="distance")
+    return model.fit(placed.embedding, placed.rows).predict(placed.positions)
+
+
+def _chosen(model: Any, grid: dict[str, list[float]], placed: Placed) -> np.ndarray:
+    """Predicts by a rival at its best settings, from 3-fold cross-validation."""
+    scale = placed.embedding.std()
+    search = GridSearchCV(model, grid, scoring="neg_mean_squared_error", cv=3)
+    search.fit(placed.embedding / scale, placed.rows)
+    return np.asarray(search.predict(placed.positions / scale))
+
+
+def _mean(placed: Placed) -> np.ndarray:
+    return np.broadcast_to(placed.rows.mean(axis=0), placed.held.shape)
+
+
+PERCEPTRON = MLPRegressor(
+    hidden_layer_sizes=(256, 256), early_stopping=True, max_iter=500, random_state=0
+)
+SMOOTHNESS = {"gamma": [3.0, 10.0, 30.0, 100.0], "alpha": [0.1, 1.0]}
+DECODERS: dict[str, Callable[[Placed], np.ndarray]] = {
+    "aljax": _ours,
+    "aljax, mean": partial(_ours, method="mean"),
+    UMAP_LEARN: umap_inverse,
+    "inverse distances, k = 15": _inverse_distances,
+    "kernel ridge (RBF)": partial(_chosen, KernelRidge(kernel="rbf"), SMOOTHNESS),
+    "MLPRegressor": partial(_chosen, PERCEPTRON, {"alpha": [1e-4, 1e-2]}),
+    "mean of all rows": _mean,
+}
 
 
 def compare(placed: Placed, methods: Sequence[str]) -> dict[str, Any]:
@@ -66,11 +169,9 @@ def compare(placed: Placed, methods: Sequence[str]) -> dict[str, Any]:
             "interval": bootstrap_interval(error),
         }
         if method in ("aljax", UMAP_LEARN):
-            placed_again = placed.transform(points[:FIRST])
+            moved = placed.transform(points[:FIRST]) - placed.positions[:FIRST]
             radius = np.sqrt(placed.embedding.var(axis=0).sum())
-            distances = (
-                np.linalg.norm(placed_again - placed.positions[:FIRST], axis=1) / radius
-            )
+            distances = np.linalg.norm(moved, axis=1) / radius
             results[method]["round_trip_median"] = float(np.median(distances))
         print(f"  {method}: {results[method]}", flush=True)
     for method, error in errors.items():
@@ -88,17 +189,19 @@ def speed() -> dict[str, float]:
     centers = rng.normal(scale=6, size=(10, 2))
     embedding = centers[rng.integers(10, size=len(data))]
     embedding = embedding + rng.normal(size=embedding.shape)
+    forms = {
+        "arrays on the device": (
+            jnp.asarray(embedding, jnp.float32),
+            jnp.asarray(data),
+        ),
+        "NumPy": (embedding, data),
+    }
     medians = {}
-    device = jnp.asarray(embedding, jnp.float32), jnp.asarray(data)
-    for name, arrays in (
-        ("arrays on the device", device),
-        ("NumPy", (embedding, data)),
-    ):
-        for count in (100, 10_000):
-            queries = rng.normal(scale=5, size=(count, 2)).astype(np.float32)
-            call = partial(inverse_transform, queries, *arrays)
-            seconds = [clocked(call)[1] for _ in range(4)]
-            medians[f"{count} queries, {name}"] = float(np.median(seconds[1:]))
+    for (form, arrays), count in product(forms.items(), (100, 10_000)):
+        queries = rng.normal(scale=5, size=(count, 2)).astype(np.float32)
+        call = partial(aljax.inverse_transform, queries, *arrays)
+        seconds = [clocked(call)[1] for _ in range(4)]
+        medians[f"{count} queries, {form}"] = float(np.median(seconds[1:]))
     return medians
 
 
@@ -106,13 +209,19 @@ def table(results: dict[str, Any]) -> str:
     """Returns one line for each method, as Markdown."""
     rows = []
     for method, measured in results.items():
-        row = {"method": method, "MSE, first 200": measured["mse_200"]}
-        row |= {"95 % of it": _range(measured["interval_200"])}
-        row |= {"MSE, all": measured["mse"], "95 %": _range(measured["interval"])}
         difference = measured.get("ours_less_this")
-        row["ours less this"] = _range(difference) if difference else ""
-        row["round trip"] = measured.get("round_trip_median", "")
-        rows.append(row | {"s": f"{measured['seconds']:.2f}"})
+        rows.append(
+            {
+                "method": method,
+                "MSE, first 200": measured["mse_200"],
+                "95 % of it": _range(measured["interval_200"]),
+                "MSE, all": measured["mse"],
+                "95 %": _range(measured["interval"]),
+                "ours less this": _range(difference) if difference else "",
+                "round trip": measured.get("round_trip_median", ""),
+                "s": f"{measured['seconds']:.2f}",
+            }
+        )
     return markdown(rows)
 
 
@@ -123,12 +232,10 @@ def _range(ends: Sequence[float]) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a case from the command line."""
     parser = argparse.ArgumentParser(prog="python -m experiments.benchmarks.inverse")
-    parser.add_argument("case", choices=[*SPLITS, "speed"])
-    parser.add_argument(
-        "--methods", nargs="+", choices=[*DECODERS], default=[*DECODERS]
-    )
-    makers = {UMAP_LEARN: umap_map, "aljax": place_by_aljax}
-    parser.add_argument("--maps", nargs="+", choices=makers, default=[*makers])
+    parser.add_argument("case", choices=[*IMAGES, "speed"])
+    names = [*DECODERS]
+    parser.add_argument("--methods", nargs="+", choices=names, default=names)
+    parser.add_argument("--maps", nargs="+", choices=MAKERS, default=[*MAKERS])
     parser.add_argument("--out", type=made_folder, default=BENCHMARKS)
     options = parser.parse_args(arguments)
     warnings.simplefilter("ignore")
@@ -140,7 +247,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rows, held = split(options.case)
         for name in options.maps:
             print(f"{options.case}, map of {name}", flush=True)
-            results[name] = compare(makers[name](rows, held), options.methods)
+            results[name] = compare(MAKERS[name](rows, held), options.methods)
             print(f"\n{table(results[name])}\n")
     store(f"inverse_{options.case}", results, options.out)
     return 0
