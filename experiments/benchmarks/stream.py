@@ -8,8 +8,9 @@ and writes `results/benchmarks/stream.json`.
 """
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
+from itertools import cycle
 from statistics import median
 from typing import Any
 
@@ -21,7 +22,7 @@ import aljax
 from aljax.metrics import knn_accuracy, trustworthiness
 from experiments.benchmarks.cases import CASES
 from experiments.benchmarks.parts import SEEDS, Row, run_parts
-from experiments.benchmarks.peers import load_umap
+from experiments.benchmarks.peers import Maps, Problem, load_umap
 from experiments.benchmarks.race import measure
 from experiments.clocks import clocked
 from experiments.data.sources import digits
@@ -37,51 +38,57 @@ def updates() -> list[Row]:
     """Fits two slices and appends eight: seconds of an update, and the maps."""
     case = CASES["digits_sequence"]
     data = case.load()
+    problem = Problem(data.slices, data.relations)
+    ways: dict[str, Callable[..., tuple[Maps, list[float]]]] = {
+        "aljax": update_ours,
+        "umap-learn, as its code wants": update_umap_learn,
+        "umap-learn, as its tutorial passes it": partial(update_umap_learn, back=True),
+    }
     rows = []
-    ways = {"aljax": _ours, "umap-learn, as its code wants": _theirs(turned=False)}
-    ways["umap-learn, as its tutorial passes it"] = _theirs(turned=True)
     for name, way in ways.items():
-        way(data.slices[:3], data.relations[:2], 0)  # compiles
-        runs = [way(data.slices, data.relations, seed) for seed in SEEDS]
-        quality = [measure(case, data, maps) for maps, _ in runs]
-        measured = means(quality)
-        seconds = float(np.median([took for _, took in runs]))
+        way(Problem(data.slices[:3], data.relations[:2]), 0)  # compiles
+        runs = [way(problem, seed) for seed in SEEDS]
+        measured = means([measure(case, data, maps) for maps, _ in runs])
+        seconds = median(median(of_run) for _, of_run in runs)
         row = {"method": name, "seconds of an update": seconds}
         rows.append(row | {measure: measured[measure] for measure in MEASURES})
     return rows
 
 
-def _ours(
-    slices: Sequence[np.ndarray], relations: Sequence[Mapping[int, int]], seed: int
-) -> tuple[list[np.ndarray], float]:
-    key = jax.random.key(seed)
+def update_ours(data: Problem, seed: int) -> tuple[Maps, list[float]]:
+    """Returns our maps, and the seconds of each update."""
+    slices, relations = data
+    key, seconds = jax.random.key(seed), []
     fitted = aljax.fit(slices[:2], relations[:1], key=key)
-    seconds = []
     for t in range(2, len(slices)):
         options = {"key": jax.random.fold_in(key, t)}
         call = partial(aljax.update, fitted, slices[t], relations[t - 1], **options)
         fitted, took = clocked(call)
         seconds.append(took)
-    return fitted.slices(), float(np.median(seconds))
+    return fitted.slices(), seconds
 
 
-def _theirs(*, turned: bool) -> Callable[..., tuple[list[np.ndarray], float]]:
-    umap = load_umap()
+def update_umap_learn(
+    data: Problem, seed: int, *, back: bool = False
+) -> tuple[Maps, list[float]]:
+    """Returns umap-learn's maps, and the seconds of each update.
 
-    def way(
-        slices: Sequence[np.ndarray], relations: Sequence[Mapping[int, int]], seed: int
-    ) -> tuple[list[np.ndarray], float]:
-        model = umap.AlignedUMAP(random_state=seed, transform_seed=seed)
-        model.fit(list(slices[:2]), relations=[dict(r) for r in relations[:1]])
-        seconds = []
-        for t in range(2, len(slices)):
-            mates = dict(relations[t - 1])
-            mates = {new: old for old, new in mates.items()} if turned else mates
-            update = partial(model.update, slices[t], relations=mates)
-            seconds.append(clocked(update)[1])
-        return [np.asarray(m) for m in model.embeddings_], float(np.median(seconds))
+    With `back` relations are passed from the new slice to the one before.
+    """
+    slices, relations = data
+    model = load_umap().AlignedUMAP(random_state=seed, transform_seed=seed)
+    model.fit(list(slices[:2]), relations=[dict(r) for r in relations[:1]])
+    seconds = []
+    for t in range(2, len(slices)):
+        mates = turned_back(relations[t - 1]) if back else dict(relations[t - 1])
+        update = partial(model.update, slices[t], relations=mates)
+        seconds.append(clocked(update)[1])
+    return [np.asarray(m) for m in model.embeddings_], seconds
 
-    return way
+
+def turned_back(mates: Mapping[int, int]) -> dict[int, int]:
+    """Returns the relations from a slice to the one before it."""
+    return {later: row for row, later in mates.items()}
 
 
 def lengths() -> list[Row]:
@@ -89,24 +96,17 @@ def lengths() -> list[Row]:
     counts = 10, 50, 200
     data = CASES["digits_sequence"].load()
     # A walk back and forth through the slices, the relations turned on the way back.
-    there_and_back = list(range(10)) + list(range(8, 0, -1))
-    steps = [there_and_back[i % len(there_and_back)] for i in range(max(counts) + 6)]
+    steps = [*range(10), *range(8, 0, -1)]
+    back = map(turned_back, reversed(data.relations))
+    relations = cycle([*data.relations, *back])  # of each step and the next
     key, seconds = jax.random.key(0), {}
-    first = [data.slices[t] for t in steps[:2]]
-    fitted = aljax.fit(first, [_step(data, *steps[:2])], key=key)
-    for count in range(2, max(counts) + 6):
-        relation = _step(data, steps[count - 1], steps[count])
-        rows = data.slices[steps[count]]
-        call = partial(aljax.update, fitted, rows, relation, key=key)
+    fitted = aljax.fit(data.slices[:2], [next(relations)], key=key)
+    for count in range(2, max(counts) + 5):
+        rows = data.slices[steps[count % len(steps)]]
+        call = partial(aljax.update, fitted, rows, next(relations), key=key)
         fitted, seconds[count] = clocked(call)
     medians = {c: median(seconds[i] for i in range(c, c + 5)) for c in counts}
     return [{"slices there": c, "seconds of an update": s} for c, s in medians.items()]
-
-
-def _step(data: Any, before: int, after: int) -> dict[int, int]:
-    if after > before:
-        return dict(data.relations[before])
-    return {new: old for old, new in data.relations[after].items()}
 
 
 def unseen() -> list[Row]:
@@ -116,19 +116,20 @@ def unseen() -> list[Row]:
     kept, held = order[:-HELD_OUT], order[-HELD_OUT:]
     umap = load_umap()
 
-    def ours(seed: int) -> tuple[np.ndarray, Callable[[], np.ndarray]]:
+    def ours(seed: int) -> tuple[np.ndarray, Callable[[Any], np.ndarray]]:
         fitted = aljax.fit([images[kept]], key=jax.random.key(seed))
-        return fitted.maps[0], lambda: aljax.transform(fitted, 0, images[held])
+        return fitted.maps[0], partial(aljax.transform, fitted, 0)
 
-    def theirs(seed: int) -> tuple[np.ndarray, Callable[[], np.ndarray]]:
+    def theirs(seed: int) -> tuple[np.ndarray, Callable[[Any], np.ndarray]]:
         model = umap.UMAP(random_state=seed, n_jobs=1).fit(images[kept])
-        return model.embedding_, lambda: model.transform(images[held])
+        return model.embedding_, model.transform
 
     rows = []
     for name, method in (("aljax", ours), ("umap-learn", theirs)):
         measures = []
         for seed in SEEDS:
-            placed, call = method(seed)
+            placed, transform = method(seed)
+            call = partial(transform, images[held])
             call()
             new, took = clocked(call)
             votes = KNeighborsClassifier(VOTERS).fit(placed, classes[kept])
@@ -137,7 +138,7 @@ def unseen() -> list[Row]:
             row["accuracy of the map"] = of_map
             trust = held_out_trustworthiness(images[kept], placed, images[held], new)
             measures.append(row | {"trustworthiness": trust})
-        seconds = float(np.median([figures["seconds"] for figures in measures]))
+        seconds = median(row["seconds"] for row in measures)
         rows.append({"method": name} | means(measures) | {"seconds": seconds})
     return rows
 
