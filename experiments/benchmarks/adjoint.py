@@ -96,17 +96,16 @@ def main() -> None:
         "anchored": anchored,
         # At the center and from the minimum of the part before.
         "all-pairs": dataclasses.replace(anchored, near=1e6, settle=0),
-        **{
-            f"unrolled{last}": Unrolled(key, n_epochs=last, last=last)
-            for last in (5, 20)
-        },
+        "unrolled5": Unrolled(key, n_epochs=5, last=5),
+        "unrolled20": Unrolled(key, n_epochs=20, last=20),
     }
     chosen = [name for name in ways if name.rstrip("0123456789") in arguments.parts]
     first_gradients: dict[str, np.ndarray] = {}
     initial = start
     for name in chosen:
         way = ways[name]
-        if not isinstance(way, Unrolled):
+        searches = not isinstance(way, Unrolled)
+        if searches:
             (way, start), seconds = clocked(partial(way.at, *pieces, start))
             initial = initial if name == "all-pairs" else start
             print(f"{name}: settled in {seconds:.1f} s", flush=True)
@@ -124,9 +123,9 @@ def main() -> None:
             line += f", curvature {float(derivative.curvature):.3g}"
             if isinstance(way, Implicit):
                 start = derivative.solution.maps
-            if not isinstance(way, Unrolled):
+            if searches:
                 initial = derivative.solution.maps
-            if not isinstance(way, Unrolled) and not arguments.unchecked:
+            if searches and not arguments.unchecked:
                 change, double = in_double(pieces, derivative, way, (through, value))
                 line += f", error {abs(np.linalg.norm(gradient) / change - 1):.1e}"
                 line += f", cosine with double precision {cosine(gradient, double):.4f}"

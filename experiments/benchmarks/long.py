@@ -91,17 +91,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         data = [*(mapped(slices, options.mapped) if options.mapped else slices)]
     before = peak_memory()
     maps, seconds = clocked(lambda: aljax.fit(data, ids, key=jax.random.key(0)))
-    row: dict[str, Any] = {
-        "size": f"{options.slices} x {options.rows:,} x {options.features}"
-    }
-    for stage, value in (*maps.seconds.items(), ("fit s", seconds)):
-        row[stage] = f"{value:.1f}"
-    memory = {"peak MiB": peak_memory(), "of which data MiB": before}
+    stages = maps.seconds | {"fit s": seconds}
+    peak = peak_memory()
     sample = np.random.default_rng(0).permutation(options.rows)[:1000]
     last: Any = data[-1], maps.slices()[-1]
-    row["trust of last"] = aljax.metrics.trustworthiness(*last, rows=sample)
-    row["drift"] = aljax.metrics.center_drift(maps.slices())
-    print(markdown([row | {name: f"{value:.0f}" for name, value in memory.items()}]))
+    row = {
+        "size": f"{options.slices} x {options.rows:,} x {options.features}",
+        **{stage: f"{taken:.1f}" for stage, taken in stages.items()},
+        "trust of last": aljax.metrics.trustworthiness(*last, rows=sample),
+        "drift": aljax.metrics.center_drift(maps.slices()),
+        "peak MiB": f"{peak:.0f}",
+        "of which data MiB": f"{before:.0f}",
+    }
+    print(markdown([row]))
     if options.explorer:
         aljax.plot.explore(maps, options.explorer)
 

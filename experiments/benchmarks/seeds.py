@@ -49,14 +49,10 @@ def read_back(rows: np.ndarray, seed: int) -> float:
 
 def spread(of_seeds: Sequence[dict[str, float]]) -> Spread:
     """Returns each measure's mean over seeds, standard deviation and both ends."""
-    table: Any = pd.DataFrame(of_seeds)
-    columns = {
-        "mean": table.mean(),
-        "deviation": table.std().fillna(0),  # of one seed
-        "lowest": table.min(),
-        "highest": table.max(),
-    }
-    return pd.DataFrame(columns).to_dict(orient="index")
+    spreads: Any = pd.DataFrame(of_seeds).agg(["mean", "std", "min", "max"])
+    spreads.index = ["mean", "deviation", "lowest", "highest"]
+    spreads.loc["deviation"] = spreads.loc["deviation"].fillna(0)  # of one seed
+    return spreads.to_dict()
 
 
 def table(spreads: Spread) -> str:

@@ -12,7 +12,6 @@ that fails, and why others do not apply.  Further arguments are pytest's.
 
 import argparse
 import shutil
-import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -32,6 +31,10 @@ ELSEWHERE = {
 FUNCTIONS = "calls functions of umap-learn alone, no estimator"
 CLONE = (
     "git clone --depth 1 --branch release-{} https://github.com/lmcinnes/umap source"
+)
+FLAGS = (
+    *("-q", "-rN", "--no-header", "--tb=no", "--disable-warnings"),
+    *("-p", "no:cacheprovider", "-c", "/dev/null"),
 )
 
 
@@ -57,7 +60,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self.outcomes: dict[str, tuple[str, str]] = {}
-        self.made = 0
+        self.made = 0  # estimators, since a test began
 
     def pytest_runtest_setup(self) -> None:
         """Begins to count the estimators that are made."""
@@ -112,35 +115,31 @@ def run(source: Path, options: list[str]) -> dict[str, tuple[str, str]]:
         counting = ledger.count(Parameters.__new__)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Parameters, "__new__", staticmethod(counting))
-            flags = ["-q", "-p", "no:cacheprovider", "-c", "/dev/null"]
-            flags += ["--rootdir", scratch, "--no-header", "--tb=no", "-rN"]
-            flags += ["--disable-warnings"]
+            flags = [*FLAGS, f"--rootdir={scratch}"]
             flags += [f"--ignore={folder / 'tests' / name}" for name in ELSEWHERE]
             pytest.main([*flags, *options, str(folder / "tests")], plugins=[ledger])
     return ledger.outcomes
 
 
-def main() -> None:
+def main() -> int:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("source", type=Path)
     arguments, options = parser.parse_known_args()
     outcomes = run(arguments.source, options)
-    counts = Counter(outcome for outcome, _ in outcomes.values())
-    applying = counts["passed"] + counts["failed"]
-    for wanted in ("not applicable", "failed"):
-        reasons = {name: why for name, (got, why) in outcomes.items() if got == wanted}
-        print(f"\n{wanted}: {len(reasons)}")
-        if wanted == "not applicable":
-            for why, count in Counter(reasons.values()).items():
-                print(f"  {count:3} {why}")
-            for module, why in ELSEWHERE.items():
-                print(f"  {module}: {why}")
-            continue
-        for name, why in reasons.items():
-            print(f"  {name}: {why}")
-    print(f"\n{applying} tests apply, {counts['passed']} pass")
-    sys.exit(counts["failed"] > 0)
+    passed = [name for name, (got, _) in outcomes.items() if got == "passed"]
+    failed = {name: why for name, (got, why) in outcomes.items() if got == "failed"}
+    others = Counter(why for got, why in outcomes.values() if got == "not applicable")
+    print(f"\nnot applicable: {others.total()}")
+    for why, count in others.items():
+        print(f"  {count:3} {why}")
+    for module, why in ELSEWHERE.items():
+        print(f"  {module}: {why}")
+    print(f"\nfailed: {len(failed)}")
+    for name, why in failed.items():
+        print(f"  {name}: {why}")
+    print(f"\n{len(passed) + len(failed)} tests apply, {len(passed)} pass")
+    return int(bool(failed))
 
 
 if __name__ == "__main__":
