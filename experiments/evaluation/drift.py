@@ -76,23 +76,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if len(dataset.slices) < 2:
             raise InputError("sequences", f"has {name}, a single slice", "at least 2")
         print(f"\n{name}: {len(dataset.slices)} slices\n")
-        runs = itertools.product(options.only, range(options.seeds))
-        rows = [measured(dataset, method, seed) for method, seed in runs]
-        print(markdown([row for row in rows if row is not None]), flush=True)
+        rows = []
+        for method, seed in itertools.product(options.only, range(options.seeds)):
+            try:
+                rows.append(measured(dataset, method, seed))
+            except MissingPeerError as error:
+                print(error)
+        print(markdown(rows), flush=True)
 
 
-def measured(dataset: Dataset, method: str, seed: int) -> dict[str, Any] | None:
-    """Returns one row of a table; None where the rival is not installed."""
+def measured(dataset: Dataset, method: str, seed: int) -> dict[str, Any]:
+    """Returns one row of a table."""
     sizes = [*map(len, dataset.slices)]
     mates = consecutive(dataset.relations, sizes)
-    dicts = as_dicts(dataset.relations, sizes)
-    by_ids = dataset.relations if "aljax" in method else dicts
-    problem = Problem(dataset.slices, by_ids)
-    try:
-        result, seconds = clocked(lambda: METHODS[method](problem, seed))
-    except MissingPeerError as error:
-        print(error)
-        return None
+    by_ids = "aljax" in method
+    relations = dataset.relations if by_ids else as_dicts(dataset.relations, sizes)
+    problem = Problem(dataset.slices, relations)
+    result, seconds = clocked(lambda: METHODS[method](problem, seed))
     (maps,) = result.values()
     frame = frame_of(dataset.slices, maps)
     drift = frame.pop("center_drift")

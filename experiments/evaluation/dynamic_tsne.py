@@ -19,6 +19,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 EXAGGERATION, EXAGGERATED, EPOCHS = 12.0, 250, 500
 MOMENTUM = 0.8
+PERPLEXITY = 30.0  # neighbors that count for a row, at most a third of its slice
 BISECTIONS = 50
 
 
@@ -28,7 +29,6 @@ def dynamic_tsne(
     start: Sequence[np.ndarray],
     *,
     penalty: float = 0.1,
-    perplexity: float = 30.0,
 ) -> list[np.ndarray]:
     """Returns the maps of a sequence.
 
@@ -37,7 +37,6 @@ def dynamic_tsne(
         relations: For each pair of consecutive slices {row of t: row of t+1}.
         start: A rough map for each slice.
         penalty: lambda, the paper's .1.
-        perplexity: Neighbors that count for a row, at most a third of its slice.
     """
     sizes = [len(rows) for rows in slices]
     width = max(sizes)
@@ -47,8 +46,8 @@ def dynamic_tsne(
     related = np.zeros((len(slices), width), dtype=bool)
     for t, (rows, rough) in enumerate(zip(slices, start, strict=True)):
         size = sizes[t]
-        share = min(perplexity, (size - 1) / 3)
-        affinities[t, :size, :size] = _affinities(jnp.asarray(rows), share)
+        perplexity = min(PERPLEXITY, (size - 1) / 3)
+        affinities[t, :size, :size] = _affinities(jnp.asarray(rows), perplexity)
         maps[t, :size] = rough
         if t < len(relations):
             pairs = np.array([*relations[t].items()], dtype=int).reshape(-1, 2)

@@ -64,15 +64,15 @@ def pooled_components(data: Problem) -> Maps:
     return _cut(_components(np.concatenate(data.slices)), data.slices)
 
 
-def _pooled(name: str, method: Method, data: Problem, seed: int) -> dict[str, Maps]:
-    together = Problem([np.concatenate(data.slices)], [])
-    (positions,), _ = method(together, {}, seed)
-    return {name: _cut(positions, data.slices)}
-
-
 def pooled(name: str, method: Method) -> dict[str, Family]:
     """Returns a family of one method: a peer on the rows of all slices together."""
-    return {name: partial(_pooled, name, method)}
+    return single(name, partial(_together, method))
+
+
+def _together(method: Method, data: Problem, *arguments: Any) -> tuple[Maps, Any]:
+    whole = Problem([np.concatenate(data.slices)], [])
+    (positions,), seconds = method(whole, *arguments)
+    return _cut(positions, data.slices), seconds
 
 
 def tsne_continued(data: Problem, seed: int) -> dict[str, Maps]:

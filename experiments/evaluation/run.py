@@ -19,6 +19,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,9 +29,7 @@ from experiments.benchmarks.peers import Problem
 from experiments.benchmarks.race import check_known
 from experiments.clocks import clocked
 from experiments.command import MissingPeerError
-from experiments.data.dataset import Dataset
 from experiments.evaluation import scores, tables
-from experiments.evaluation.methods import Family
 from experiments.evaluation.profiles import PROFILES, Profile, load
 from experiments.evaluation.tables import Row
 from experiments.results.records import made_folder
@@ -81,17 +80,6 @@ def write(path: Path, rows: Sequence[Row]) -> None:
     unfinished.replace(path)
 
 
-def fit(dataset: Dataset, sequence: str, family: Family, seed: int) -> list[Row]:
-    """Fits a family once, and measures its maps."""
-    problem = Problem(dataset.slices, dataset.relations)
-    maps_of, seconds = clocked(lambda: family(problem, seed))
-    rows = []
-    for method, maps in maps_of.items():
-        measured = scores.score(dataset, maps) | {"seconds": seconds}
-        rows += [Row(method, sequence, n, seed, v) for n, v in measured.items()]
-    return rows
-
-
 class Outcome(NamedTuple):
     """The rows of a fit, or why there are none; and the line to print."""
 
@@ -101,11 +89,16 @@ class Outcome(NamedTuple):
 
 
 def attempt(profile: Profile, seed: int, sequence: str, method: str) -> Outcome:
-    """Fits a family once, or tells why it cannot."""
+    """Fits a family once and measures its maps, or tells why it cannot."""
     warnings.simplefilter("ignore")
+    rows = []
     try:
         dataset = load(sequence, profile)
-        rows = fit(dataset, sequence, profile.families[method], seed)
+        problem = Problem(dataset.slices, dataset.relations)
+        maps_of, seconds = clocked(partial(profile.families[method], problem, seed))
+        for name, maps in maps_of.items():
+            measured = scores.score(dataset, maps) | {"seconds": seconds}
+            rows += [Row(name, sequence, n, seed, v) for n, v in measured.items()]
     except MissingPeerError as missing:
         return Outcome([], f"  {method} left out: {missing}")
     except Exception as error:
@@ -147,9 +140,8 @@ def run(
     for new_rows, line, failure in _outcomes(profile, remaining, jobs):
         failed += failure
         replaced = {(row.method, row.sequence, row.seed) for row in new_rows}
-        rows = [
-            r for r in rows if (r.method, r.sequence, r.seed) not in replaced
-        ] + new_rows
+        rows = [r for r in rows if (r.method, r.sequence, r.seed) not in replaced]
+        rows += new_rows
         write(path, rows)
         print(line, flush=True)
     return rows, failed
@@ -203,14 +195,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.jobs < 1:
         parser.error(f"`--jobs` is {options.jobs}; expected at least 1 process")
     path = options.out / f"{options.profile}.csv"
-    rows, failed = run(
-        profile,
-        path,
-        sequences=sequences,
-        methods=methods,
-        again=options.again,
-        jobs=options.jobs,
-    )
+    chosen = {"sequences": sequences, "methods": methods, "again": options.again}
+    rows, failed = run(profile, path, **chosen, jobs=options.jobs)
     table = tables.table(rows)
     path.with_suffix(".md").write_text(table + "\n", encoding="utf-8")
     tables.figure(rows).savefig(path.with_suffix(".png"), dpi=100)

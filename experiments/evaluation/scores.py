@@ -35,16 +35,10 @@ def score(dataset: Dataset, maps: list[np.ndarray]) -> dict[str, float]:
     if dataset.labels is not None:
         hits = map(partial(metrics.neighborhood_hit, **NEAR), maps, dataset.labels)
         scores["neighborhood_hit"] = mean(hits)
-    return scores | _score_motion(dataset, maps)
-
-
-def _score_motion(dataset: Dataset, maps: list[np.ndarray]) -> dict[str, float]:
     mates = consecutive(dataset.relations, [*map(len, maps)])
     data = list(dataset.slices)
-    scores = {
-        name: getattr(metrics, name)(data, maps, mates)
-        for name in ("coherence", "false_motion", "missed_motion")
-    }
+    for name in ("coherence", "false_motion", "missed_motion"):
+        scores[name] = getattr(metrics, name)(data, maps, mates)
     for kind in ("pearson", "spearman", "stress"):
         options: dict[str, Any] = {"correlation": kind}
         scores[f"stability_{kind}"] = metrics.stability(data, maps, mates, **options)
