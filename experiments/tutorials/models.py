@@ -13,8 +13,10 @@ import argparse
 import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +31,7 @@ from experiments.data.dataset import Dataset, same_members
 from experiments.data.networks import layer_values, training
 from experiments.data.sources import digits
 
-NEIGHBORS = 15
+OF_ROWS: dict[str, Any] = {"n_neighbors": 15, "per_point": True}
 SNAPSHOTS = 200  # of the training, of which the last is used
 BINS = 8  # directions of a gradient
 PRINTED = 5  # rows of each step
@@ -98,6 +100,13 @@ def gradients(images: np.ndarray) -> np.ndarray:
     return np.concatenate(squares, axis=1)
 
 
+def alike(dataset: Dataset) -> list[Any]:
+    """Returns for each slice the share of each row's nearest that have its label."""
+    assert dataset.labels is not None
+    hit = partial(metrics.neighborhood_hit, **OF_ROWS)
+    return [*map(hit, dataset.slices, dataset.labels)]
+
+
 def changes(dataset: Dataset) -> pd.DataFrame:
     """Returns a line for each row and step, those that changed most first.
 
@@ -106,11 +115,7 @@ def changes(dataset: Dataset) -> pd.DataFrame:
     have its label.
     """
     assert dataset.labels is not None
-    options = {"n_neighbors": NEIGHBORS, "per_point": True}
-    alike = [
-        metrics.neighborhood_hit(x, labels, **options)
-        for x, labels in zip(dataset.slices, dataset.labels, strict=True)
-    ]
+    shares = alike(dataset)
     steps = [
         pd.DataFrame(
             {
@@ -118,9 +123,9 @@ def changes(dataset: Dataset) -> pd.DataFrame:
                 "after": dataset.titles[t + 1],
                 "row": dataset.ids[t],
                 "label": dataset.labels[t],
-                "changed": 1 - metrics.neighborhood_preservation(x, y, **options),
-                "alike_before": alike[t],
-                "alike_after": alike[t + 1],
+                "changed": 1 - metrics.neighborhood_preservation(x, y, **OF_ROWS),
+                "alike_before": shares[t],
+                "alike_after": shares[t + 1],
             }
         ).sort_values("changed", ascending=False, kind="stable")
         for t, (x, y) in enumerate(pairwise(dataset.slices))
@@ -130,12 +135,7 @@ def changes(dataset: Dataset) -> pd.DataFrame:
 
 def gains(dataset: Dataset) -> str:
     """Says how many rows have mostly others of their label around, first and last."""
-    assert dataset.labels is not None
-    mostly = [
-        metrics.neighborhood_hit(x, labels, n_neighbors=NEIGHBORS, per_point=True) > 0.5
-        for x, labels in zip(dataset.slices, dataset.labels, strict=True)
-    ]
-    first, last = mostly[0], mostly[-1]
+    first, *_, last = (shares > 0.5 for shares in alike(dataset))
     return (
         f"of {len(first):,} rows, {(~first).sum()} have few nearest of their label in "
         f"{dataset.titles[0]}: {(~first & last).sum()} of these have most in "
