@@ -10,6 +10,7 @@ the share of 14 neighbors that it finds for 1,000 rows, with a row itself 15.
 
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -22,21 +23,16 @@ from experiments.benchmarks.parts import Row, alone, run_parts
 from experiments.clocks import clocked
 from experiments.data import sources
 from experiments.data.baseball import batters
+from experiments.data.dataset import Dataset
 from experiments.results.report import slice_recall
 
 NEIGHBORS = 15
-
-
-def load(name: str) -> np.ndarray:
-    """Returns the rows of a case."""
-    if name == "images":
-        return np.asarray(sources.fashion_whole(folder=None).slices[0])
-    if name == "batters":
-        return np.asarray(batters().slices[0])
-    return np.asarray(clusters(1, 100_000).slices[0])
-
-
-# Neither loads what it needs before it is called.
+CASES: dict[str, Callable[[], Dataset]] = {
+    "images": partial(sources.fashion_whole, folder=None),
+    "clusters": partial(clusters, 1, 100_000),
+    "batters": batters,
+}
+# What each needs is loaded by its first call.
 SEARCHES = {"aljax": approximate_knn, "pynndescent": descent_knn}
 
 
@@ -50,7 +46,7 @@ def recall_of_others(data: np.ndarray, listed: Any) -> float:
 def row_of(case: tuple[str, str]) -> Row:
     """Measures one search of one case in this process."""
     name, method = case
-    data = load(name)
+    data = np.asarray(CASES[name]().slices[0])
     search = partial(SEARCHES[method], data, NEIGHBORS)
     _, first = clocked(search)
     began = time.process_time()
@@ -66,8 +62,8 @@ def row_of(case: tuple[str, str]) -> Row:
 
 
 if __name__ == "__main__":
-    cases = {
+    parts = {
         name: partial(alone, row_of, [(name, method) for method in SEARCHES])
-        for name in ("images", "clusters", "batters")
+        for name in CASES
     }
-    sys.exit(run_parts("neighbors", **cases))
+    sys.exit(run_parts("neighbors", **parts))
