@@ -8,7 +8,7 @@ give.
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib import colormaps
@@ -150,23 +150,21 @@ def figure(rows: Sequence[Row]) -> Figure:
         panel.locator_params(axis="x", nbins=4)
         panel.grid(alpha=0.3)
         panel.spines[["top", "right"]].set_visible(False)
-    words = {"xlabel": "neighborhood preservation (5 %)"}
-    panels["average"].set(**words, ylabel="stability (Pearson)")
+    panels["average"].set_xlabel("neighborhood preservation (5 %)")
+    panels["average"].set_ylabel("stability (Pearson)")
     handles, labels = panels["average"].get_legend_handles_labels()
     picture.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
     return picture
 
 
 def _mark(panel: Axes, x: float, y: float, i: int, method: str) -> None:
-    ours = method.startswith("aljax")
-    panel.scatter(
-        x,
-        y,
-        s=90 if ours else 45,
-        marker=MARKERS[i % len(MARKERS)],
-        color="#cc3311" if ours else colormaps["tab20"](i % 20),
-        edgecolor="black" if ours else "none",
-        linewidth=0.8,
-        label=method,
-        zorder=3 if ours else 2,
-    )
+    look: dict[str, Any] = {
+        "s": 45,
+        "color": colormaps["tab20"](i % 20),
+        "edgecolor": "none",
+        "zorder": 2,
+    }
+    if method.startswith("aljax"):
+        look = {"s": 90, "color": "#cc3311", "edgecolor": "black", "zorder": 3}
+    marker = MARKERS[i % len(MARKERS)]
+    panel.scatter(x, y, marker=marker, linewidth=0.8, label=method, **look)
