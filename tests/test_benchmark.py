@@ -91,6 +91,30 @@ def test_no_seeds_and_single_slices_are_refused(capsys):
     assert "--seeds: 0 is below 1" in capsys.readouterr().err
 
 
+def test_updates_take_relations_by_row_or_by_id(monkeypatch):
+    calls = []
+
+    class Model:
+        def update(self, rows, relations, **_):
+            calls.append((rows, relations))
+            return self
+
+        def slices(self):
+            return []
+
+    def fit(slices, relations, **_):
+        calls.append((slices, relations))
+        return Model()
+
+    monkeypatch.setattr(drift.aljax, "fit", fit)
+    pairs = [{0: t} for t in range(3)]
+    drift.updated(Problem([*"abcd"], pairs), 0)
+    drift.updated(Problem([*"abcd"], [["i"], ["j"], ["k"], ["l"]]), 0)
+    by_row, by_id = calls[:3], calls[3:]
+    assert by_row == [(["a", "b"], pairs[:1]), ("c", pairs[1]), ("d", pairs[2])]
+    assert by_id == [(["a", "b"], [["i"], ["j"]]), ("c", ["k"]), ("d", ["l"])]
+
+
 def test_what_a_command_refuses_is_said_in_a_line(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["", "nope"])
     with pytest.raises(SystemExit) as ended:

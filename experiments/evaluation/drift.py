@@ -27,7 +27,7 @@ from experiments.clocks import clocked
 from experiments.command import MissingPeerError
 from experiments.composition import compose
 from experiments.data import sources
-from experiments.data.dataset import Dataset, as_dicts, consecutive
+from experiments.data.dataset import Dataset, among, as_dicts, consecutive, leading_to
 from experiments.evaluation.methods import (
     MOTION,
     OURS_WITH_MOTION,
@@ -46,10 +46,10 @@ def updated(data: Problem, seed: int) -> dict[str, Maps]:
     """Fits the first slices, and adds the last ones (at most 100) by updates."""
     key = jax.random.key(seed)
     first = max(2, len(data.slices) - UPDATES)
-    model = aljax.fit(data.slices[:first], list(data.relations[:first]), key=key)
+    model = aljax.fit(data.slices[:first], among(data.relations, first), key=key)
     for t in range(first, len(data.slices)):
-        ids: Any = data.relations[t]
-        model = model.update(data.slices[t], ids, key=jax.random.fold_in(key, t))
+        links = leading_to(data.relations, t)
+        model = model.update(data.slices[t], links, key=jax.random.fold_in(key, t))
     return {"": model.slices()}
 
 
