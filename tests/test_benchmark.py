@@ -1,6 +1,7 @@
 import json
 import runpy
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -108,8 +109,10 @@ def test_updates_take_relations_by_row_or_by_id(monkeypatch):
 
     monkeypatch.setattr(drift.aljax, "fit", fit)
     pairs = [{0: t} for t in range(3)]
-    drift.updated(Problem([*"abcd"], pairs), 0)
-    drift.updated(Problem([*"abcd"], [["i"], ["j"], ["k"], ["l"]]), 0)
+    slices: Any = [*"abcd"]
+    ids: Any = [["i"], ["j"], ["k"], ["l"]]
+    drift.updated(Problem(slices, pairs), 0)
+    drift.updated(Problem(slices, ids), 0)
     by_row, by_id = calls[:3], calls[3:]
     assert by_row == [(["a", "b"], pairs[:1]), ("c", pairs[1]), ("d", pairs[2])]
     assert by_id == [(["a", "b"], [["i"], ["j"]]), ("c", ["k"]), ("d", ["l"])]
