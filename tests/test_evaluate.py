@@ -158,6 +158,8 @@ def test_the_table_says_averages_and_every_sequence(rows):
     assert "| B | - | - |" in table
     assert "| A | .300 / .100 | .500 / .400 | .900 / - |" in table
     assert "| B | .800 / .700 | - / - | - / - |" in table
+    still = tables.table([row for row in rows if row.sequence == "u"])
+    assert still.startswith("Averages over u:")
 
 
 def test_the_figure_has_a_point_for_each_method_in_each_panel(rows):

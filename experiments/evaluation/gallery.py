@@ -48,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m experiments.evaluation.gallery")
     parser.add_argument("file", type=Path)
     path = parser.parse_args(arguments).file
+    path.parent.mkdir(parents=True, exist_ok=True)
     profile = PROFILES["full"]
     sequences = {name: load(name, profile) for name in profile.sequences}
     gallery(sequences).savefig(path, dpi=80)

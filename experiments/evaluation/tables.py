@@ -93,10 +93,13 @@ def average(
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Returns averages over the moving sequences, and the main measures by sequence."""
-    sequences = moving(rows)
+    """Returns averages over the moving sequences, and the main measures by sequence.
+
+    Where none moves, the averages are over those that there are.
+    """
     methods = dict.fromkeys(row.method for row in rows)
     all_sequences = dict.fromkeys(row.sequence for row in rows)
+    sequences = moving(rows) or [*all_sequences]
     names = [name for name in COLUMNS if any(row.metric == name for row in rows)]
 
     def rank(method: str) -> float:
