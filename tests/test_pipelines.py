@@ -21,9 +21,9 @@ from aljax.sweep import SweepProblem
 from experiments import settings
 from experiments.composition import compose
 from experiments.interrupts import Interrupts
-from experiments.tasks import encoder, feature_weights, readable
-from experiments.tasks import hidden_mates as hidden
+from experiments.tasks import alignment_weights, encoder, feature_weights, readable
 from experiments.tasks import training as loop
+from experiments.tasks.alignment_weights import HiddenMates, learn_weights, weighed
 from experiments.tasks.alignment_weights import draw as draw_weights
 from experiments.tasks.encoder import magnitudes
 from experiments.tasks.feature_weights import (
@@ -31,13 +31,13 @@ from experiments.tasks.feature_weights import (
     held_out_accuracy,
     soft_neighbor_loss,
 )
-from experiments.tasks.hidden_mates import HiddenMates, learn_weights, weighed
-from experiments.tasks.matching import Matching, apart
 from experiments.tasks.readable import Linear, misread, reader
 from experiments.tasks.slice_metrics import covered
 from experiments.tasks.training import (
     Encoding,
+    Matching,
     Training,
+    apart,
     labeled_rows,
     read_training,
     square_images,
@@ -248,7 +248,9 @@ def test_the_loss_of_hidden_mates_is_that_of_its_formula(rng, monkeypatch):
     spent, maps = rng.normal(size=(2, 3)), rng.normal(size=(3, 20, 2))
     terms = SimpleNamespace(attraction=spent[0], repulsion=spent[1])
     asked = []
-    monkeypatch.setattr(hidden, "aligned_loss", lambda *of: asked.append(of) or terms)
+    monkeypatch.setattr(
+        alignment_weights, "aligned_loss", lambda *of: asked.append(of) or terms
+    )
     place = np.argsort(np.asarray(problem.order), axis=1)
     members = [(np.array([3, 1]), np.array([0, 2])), (np.array([5]), np.array([4]))]
     places: Any = [

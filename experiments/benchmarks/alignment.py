@@ -22,8 +22,12 @@ from experiments import command, composition, settings
 from experiments.clocks import clocked
 from experiments.data import sources
 from experiments.results.records import count
-from experiments.tasks.alignment_weights import laid_out_with, scored, total
-from experiments.tasks.hidden_mates import learn_weights
+from experiments.tasks.alignment_weights import (
+    laid_out_with,
+    learn_weights,
+    scored,
+    total,
+)
 from experiments.tasks.training import read_training
 
 GRID = np.geomspace(0.003, 3, 24).tolist()

@@ -8,8 +8,6 @@ views is trained through graph and layout so that mates that the layout is not t
 come to lie together; the half that is hidden takes no part in it.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import equinox as eqx
@@ -26,10 +24,10 @@ from aljax.plot.style import bounds as bounds_of
 from aljax.plot.style import plane
 from experiments.interrupts import Interrupts
 from experiments.settings import RunSettings, check_options
-from experiments.tasks.matching import Matching, apart
 from experiments.tasks.training import (
     Encoding,
-    fitted_maps,
+    Matching,
+    apart,
     read_training,
     square_images,
     train,
@@ -77,17 +75,14 @@ def run(settings: RunSettings, interrupts: Interrupts) -> Path:
     print(f"{settings.name}: {counts}", flush=True)
     trained, report = train(untrained, hold, training=training)
     interrupts.check()
-    maps = {}
-    for name, networks in (("before", untrained), ("after", trained)):
-        encoded = [view(x) for view, x in zip(networks, views, strict=True)]
-        maps[name] = fitted_maps(encoded, matching.links, settings)
-    distances = {name: matching.displacement(planes) for name, planes in maps.items()}
-    accuracy = {
-        name: [knn_accuracy(y, labels) for y in planes] for name, planes in maps.items()
-    }
+    encoders = {"before": untrained, "after": trained}
+    maps, distances = matching.judged(encoders, views, settings)
     record = {
         "hidden_displacement": distances,
-        "accuracy": accuracy,
+        "accuracy": {
+            name: [knn_accuracy(y, labels) for y in planes]
+            for name, planes in maps.items()
+        },
         "ratio": distances["after"] / distances["before"],
     }
     figure = _draw(maps, distances, labels, matching.hidden)

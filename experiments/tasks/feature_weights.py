@@ -7,8 +7,6 @@ that, in the map, labeled rows lie among their like; accuracy is that of the hel
 rows, whose labels nothing has seen, by the labels of their neighbors in the map.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -9,8 +9,6 @@ fitted to one half of the known rows reads the other half, at a price of
 trustworthiness judges the map by the measurements as they were.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +54,7 @@ class Linear(eqx.Module):
 
 def reader(
     positions: Float[Array, "points 2"], targets: Float[Array, " points"]
-) -> Float[Array, 3]:
+) -> Float[Array, "3"]:
     """Returns the ridge regression of targets on a constant and the positions."""
     known = _with_constant(positions)
     ridge = RIDGE * len(known) * jnp.eye(known.shape[1])

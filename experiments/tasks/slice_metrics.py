@@ -7,8 +7,6 @@ each slice is trained so that mates that the layout is not told of come to lie
 together; no label is used, and half of the mates are hidden from the training.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +23,11 @@ from aljax.metrics import knn_accuracy
 from experiments.interrupts import Interrupts
 from experiments.settings import RunSettings, check_options
 from experiments.tasks.feature_weights import FeatureWeights
-from experiments.tasks.matching import Matching, apart
 from experiments.tasks.training import (
     JUDGED,
     Encoding,
-    fitted_maps,
+    Matching,
+    apart,
     read_training,
     square_images,
     train,
@@ -67,19 +65,18 @@ def run(settings: RunSettings, interrupts: Interrupts) -> Path:
     print(f"{settings.name}: {len(matching.hidden)} members are hidden", flush=True)
     trained, report = train(untrained, hold, training=training)
     interrupts.check()
-    record: dict[str, Any] = {"hidden_displacement": {}, "accuracy": {}}
-    maps = {}
-    for name, modules in (("before", untrained), ("after", trained)):
-        encoded = [module(x) for module, x in zip(modules, data, strict=True)]
-        maps[name] = fitted_maps(encoded, matching.links, settings)
-        record["hidden_displacement"][name] = matching.displacement(maps[name])
-        scores = [knn_accuracy(y, labels) for y in maps[name]]
-        record["accuracy"][name] = float(np.mean(scores))
+    encoders = {"before": untrained, "after": trained}
+    maps, distances = matching.judged(encoders, data, settings)
     weights = np.stack([module.weights() for module in trained])
     noisy = (rows != images).any(axis=1)
     masks = {"covered": noisy, "others": ~noisy}
-    record["weights"] = {
-        kind: float(weights[mask].mean()) for kind, mask in masks.items()
+    record: dict[str, Any] = {
+        "hidden_displacement": distances,
+        "accuracy": {
+            name: float(np.mean([knn_accuracy(y, labels) for y in planes]))
+            for name, planes in maps.items()
+        },
+        "weights": {kind: float(weights[mask].mean()) for kind, mask in masks.items()},
     }
     figure = _draw(maps, record, labels, weights)
     return write_results(settings, record | report, figure, interrupts, weights=weights)

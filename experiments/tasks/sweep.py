@@ -7,8 +7,6 @@ a sweep that was stopped goes on where it was, and jobs on other machines (`-m`)
 share the folder fill it together.
 """
 
-from __future__ import annotations
-
 import time
 import warnings
 from collections.abc import Mapping, Sequence

@@ -12,6 +12,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import pairwise
 from math import isqrt
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,6 +30,8 @@ from aljax.config import LayoutConfig, number
 from aljax.errors import InputError, nearest_name
 from aljax.graph.exact import exact_knn
 from aljax.layout import Anchored, Encoded, Implicit, Unrolled
+from aljax.metrics import displacement
+from aljax.relations.mates import Mates
 from experiments.data import sources
 from experiments.interrupts import Interrupts
 from experiments.results.folder import folder_beside, publish
@@ -198,7 +201,7 @@ class Encoding(NamedTuple):
         """
         del maps
         encoders = encoder if isinstance(encoder, list) else [encoder] * len(self.data)
-        encoded = [encode(x) for encode, x in zip(encoders, self.data, strict=True)]
+        encoded = _encoded(encoders, self.data)
         width = min(NEIGHBORS, *map(len, encoded))
         knn = [exact_knn(np.asarray(rows), width) for rows in encoded]
         links, batch = self.batches(count)
@@ -221,6 +224,10 @@ class Encoding(NamedTuple):
             through=through,
             adjoint=adjoint,
         )
+
+
+def _encoded(encoders: Sequence[Any], data: Rows) -> Rows:
+    return [encode(x) for encode, x in zip(encoders, data, strict=True)]
 
 
 def anchored(training: Training, pieces: Any, start: Array, key: Array) -> Any:
@@ -274,3 +281,63 @@ def train(
     step_seconds = float(np.median(np.diff(clock)))  # without compilation
     seconds = {"seconds": clock[-1] - clock[0], "seconds_a_step": step_seconds}
     return module, seconds | {"saddles": saddles, "losses": losses}
+
+
+def same(rows: Int[np.ndarray, " rows"]) -> dict[int, int]:
+    """Returns the relation of two slices in which these rows are the same members."""
+    return dict(zip(rows.tolist(), rows.tolist(), strict=True))
+
+
+def apart(maps: Rows, rows: Int[Array, " rows"]) -> Float[Array, ""]:
+    """Returns mates' mean squared distance by the maps' mean squared radius.
+
+    Mates are the same rows of consecutive maps.
+    """
+    squared = [jnp.sum((y[rows] - z[rows]) ** 2, axis=1) for y, z in pairwise(maps)]
+    radii = [jnp.mean(jnp.sum((y - y.mean(axis=0)) ** 2, axis=1)) for y in maps]
+    return jnp.mean(jnp.stack(squared)) / jnp.mean(jnp.stack(radii))
+
+
+class Matching(NamedTuple):
+    """Batches of rows that are the same members in all slices.
+
+    Half of those that are known link the slices, and the others judge the maps; which
+    half it is, is drawn anew for each search.
+    """
+
+    known: Int[np.ndarray, " known"]
+    hidden: Int[np.ndarray, " hidden"]
+    seed: int
+    slices: int = 2
+
+    @classmethod
+    def split(cls, rows: int, seed: int, slices: int = 2) -> "Matching":
+        """Returns one that knows half of the rows."""
+        order = np.random.default_rng(seed).permutation(rows)
+        known, hidden = np.split(order, [rows // 2])
+        return cls(known, hidden, seed, slices)
+
+    def __call__(self, search: int) -> tuple[list[dict[int, int]], Array]:
+        """Returns the links of the slices, and the rows that judge the maps."""
+        shuffled = np.random.default_rng([self.seed, search]).permutation(self.known)
+        linked, judged = np.split(shuffled, [len(shuffled) // 2])
+        return [same(linked)] * (self.slices - 1), jnp.asarray(judged)
+
+    def judged(
+        self, encoders: Mapping[str, Sequence[Any]], data: Rows, settings: RunSettings
+    ) -> tuple[dict[str, list[np.ndarray]], dict[str, float]]:
+        """Returns maps of the slices, and the displacement of hidden mates in them.
+
+        Args:
+            encoders: By name, one for each slice.
+            data: The slices' rows.
+            settings: Those of the maps, in which all known rows are linked.
+        """
+        links = [same(self.known)] * (self.slices - 1)
+        mates = Mates(self.hidden, self.hidden, np.ones(len(self.hidden)))
+        relations = {(t, 1): mates for t in range(self.slices - 1)}
+        maps = {
+            name: fitted_maps(_encoded(of_slices, data), links, settings)
+            for name, of_slices in encoders.items()
+        }
+        return maps, {name: displacement(y, relations) for name, y in maps.items()}
