@@ -138,7 +138,7 @@ ORDER_OF_EXPERIMENTS = [
         "benchmarks.fresh",
         "benchmarks.race",
     ),
-    *("tasks.grid", "tasks.store", "tasks.tradeoff", "tasks.training"),
+    *("tasks.grid", "tasks.tradeoff", "tasks.training"),
     *(
         "tasks.alignment_weights",
         "tasks.selection",

@@ -25,7 +25,6 @@ from experiments.data.dataset import Dataset
 from experiments.results import contents, folder
 from experiments.run import main
 from experiments.tasks import multirun, sweep, tradeoff
-from experiments.tasks.store import Finished
 
 QUICK = ["compilation_cache=null", "layout.n_epochs=3"]
 GRID = "task.grid={product: {alignment_regularisation: [0.01, 1.0], seed: [0, 1]}}"
@@ -312,7 +311,7 @@ def test_a_shipped_grid_is_replaced_by_name():
 def test_a_row_that_is_damaged_is_named_with_the_remedy(rng, tmp_path):
     data = [rng.normal(size=(4, 3))]
     store = sweep.Store(tmp_path, Dataset(data, [], [np.arange(4)], [""], None))
-    store.write({"seed": 0}, Finished({"trustworthiness": 0.9}, [data[0][:, :2]]))
+    store.write({"seed": 0}, sweep.Finished({"trustworthiness": 0.9}, [data[0][:, :2]]))
     measures, (positions,) = store.read({"seed": 0})
     assert measures == {"trustworthiness": 0.9}
     np.testing.assert_array_equal(positions, data[0][:, :2])
