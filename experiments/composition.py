@@ -9,7 +9,7 @@ a config of its own, so each can be overridden by name though no YAML repeats it
 import dataclasses
 import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
@@ -87,6 +87,19 @@ def unknown(name: str, known: Sequence[str], kind: str = "setting") -> InputErro
     """Returns the error of a name that does not exist; it tells the nearest one."""
     expected = f"the name of a {kind}"
     return InputError(name, f"is not a {kind}", expected, nearest_name(name, known))
+
+
+def check_names(
+    names: Iterable[str],
+    known: Iterable[str],
+    kind: str = "setting",
+    above: str = "",
+) -> None:
+    """Checks that names exist below another; an error tells the nearest in full."""
+    full = [f"{above}{name}" for name in known]
+    for name in names:
+        if f"{above}{name}" not in full:
+            raise unknown(f"{above}{name}", full, kind)
 
 
 def check_known(setting: str, value: Any, known: Sequence[str], kind: str) -> None:

@@ -5,7 +5,8 @@ experiments.composition.compose -> build -> RunSettings
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,31 +14,37 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 
-from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig, number
+from aljax.checks import Check, check_of, number
+from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
 from aljax.errors import InputError
-from experiments.composition import SECTIONS, literal, unknown
+from experiments.composition import SECTIONS, check_names, literal
 
 CHECKPOINTS = r"\.checkpoints(-\d+)?"  # ends the names of unfinished runs' folders
 LONGEST = 200  # bytes of a name: most disks take 255 with what is put behind it
 BY_HAND = ("coordinator", "processes", "process_id")
+
+
+def _of(kind: Any, expected: str, *, optional: bool = False) -> Check:
+    return check_of(lambda v: isinstance(v, kind) and v != "", expected, optional)
+
+
 COUNT = number(1, whole=True, optional=True)
+FLAG = _of(bool, "true or false")
 # Larger seeds would silently stand for smaller ones.
 check_seed = number(0, high=2**32 - 1, whole=True)
-NUMBERS = {
+CHECKS = {
     "seed": check_seed,
     "checkpoint_seconds": number(0, open_low=True, optional=True),
     "timeout": number(0, open_low=True),
     "process_id": number(0, whole=True, optional=True),
-} | dict.fromkeys(("first", "checkpoint_epochs", "devices", "processes"), COUNT)
-# The types and the words for them of the others.
-KINDS: dict[str, tuple[type, str]] = {
-    **dict.fromkeys(("name", "results"), (str, "text")),
-    "compilation_cache": (str, "text or null"),
-    **dict.fromkeys(
-        ("by_ids", "motion", "resume", "distributed"), (bool, "true or false")
+    **dict.fromkeys(("first", "checkpoint_epochs", "devices", "processes"), COUNT),
+    **dict.fromkeys(("name", "results"), _of(str, "text")),
+    "compilation_cache": _of(str, "text", optional=True),
+    **dict.fromkeys(("by_ids", "motion", "resume", "distributed"), FLAG),
+    **dict.fromkeys(("data", *SECTIONS), _of(Mapping, "settings by name")),
+    "task": check_of(
+        lambda v: isinstance(v, Mapping) and "name" in v, "a name and its options"
     ),
-    **dict.fromkeys(("data", *SECTIONS), (Mapping, "settings by name")),
-    "task": (Mapping, "a name and its options"),
 }
 
 
@@ -131,25 +138,17 @@ def build(settings: Mapping[str, Any]) -> RunSettings:
     """
     *fields, _ = dataclasses.fields(RunSettings)
     defaults = {field.name: field.default for field in fields}
-    for name in settings:
-        if name not in defaults:
-            raise unknown(name, [*defaults])
+    check_names(settings, defaults)
     composed = {"task": {"name": "fit"}, **settings}
     settings = {**defaults, **composed}
     for name, value in settings.items():
         if value is MISSING:
             raise InputError(name, "is missing", "a value for each setting")
-    for name, check in NUMBERS.items():
-        _in_yaml(check, name, settings[name])
-    for name, (kind, expected) in KINDS.items():
-        value = settings[name]
-        absent = value is None and "null" in expected
-        if not absent and (not isinstance(value, kind) or value == ""):
-            raise InputError(name, f"is {value!r}", expected)
+    with _told_in_yaml():
+        for name, check in CHECKS.items():
+            check(name, settings[name])
     _check_name(settings["name"])
     _check_processes(settings)
-    if "name" not in settings["task"]:
-        raise InputError("task", f"is {settings['task']!r}", KINDS["task"][1])
     cache = settings["compilation_cache"]
     return RunSettings(
         **settings
@@ -163,23 +162,23 @@ def build(settings: Mapping[str, Any]) -> RunSettings:
     )
 
 
-def _in_yaml(check: Any, name: str, *value: Any, **fields: Any) -> Any:
-    """Calls a check, whose error is told by the full name and with YAML's null."""
+@contextmanager
+def _told_in_yaml(above: str = "") -> Iterator[None]:
+    """Tells errors by the full names of the settings, and with YAML's null."""
     try:
-        return check(name, *value) if value else check(**fields)
+        yield
     except InputError as error:
-        full = name if value else f"{name}.{error.name}"
         expected = error.expected.replace("or None", "or null")
+        full = f"{above}{error.name}"
         raise InputError(full, error.got, expected, error.remedy) from error
 
 
 def _section(name: str, values: Mapping[str, Any]) -> Any:
     """Returns one of the library's dataclasses; its errors name the section, too."""
-    known = [f"{name}.{field.name}" for field in dataclasses.fields(SECTIONS[name])]
-    for option in values:
-        if f"{name}.{option}" not in known:
-            raise unknown(f"{name}.{option}", known)
-    return _in_yaml(SECTIONS[name], name, **values)
+    known = [field.name for field in dataclasses.fields(SECTIONS[name])]
+    check_names(values, known, above=f"{name}.")
+    with _told_in_yaml(f"{name}."):
+        return SECTIONS[name](**values)
 
 
 def _check_name(name: str) -> None:
@@ -245,10 +244,8 @@ def check_options(
     task: Mapping[str, Any], *, required: Sequence[str], optional: Sequence[str] = ()
 ) -> None:
     """Checks the names of a task's options: none is unknown, and none is missing."""
-    known = [f"task.{name}" for name in ("name", *required, *optional)]
-    for name in task:
-        if f"task.{name}" not in known:
-            raise unknown(f"task.{name}", known, f"setting of task {task['name']}")
+    known, kind = ("name", *required, *optional), f"setting of task {task['name']}"
+    check_names(task, known, kind, above="task.")
     for name in required:
         if name not in task:
             expected = f"a value, which task {task['name']} needs"

@@ -12,7 +12,7 @@ from aljax.distributed import agreement
 from aljax.errors import few_of
 from aljax.graph.slices import slices_of
 from aljax.relations.mates import Mates, Relations
-from aljax.relations.read import read_relations
+from aljax.relations.read import is_ids, read_relations
 from aljax.sweep import SweepProblem
 
 SUM = "2-"  # begins a digest of the present form
@@ -126,18 +126,14 @@ def among(relations: Any, first: int) -> Any:
     """Returns the relations of the first slices, in whatever form they came."""
     if isinstance(relations, Mapping):
         return {pair: mates for pair, mates in relations.items() if max(pair) < first}
-    return relations[: first if _is_ids(relations) else first - 1]
+    return relations[: first if is_ids(relations) else first - 1]
 
 
 def leading_to(relations: Any, t: int) -> Any:
     """Returns the relations of slice t with those before it, as `update` takes them."""
     if isinstance(relations, Mapping):
         return {pair: mates for pair, mates in relations.items() if max(pair) == t}
-    return relations[t if _is_ids(relations) else t - 1]
-
-
-def _is_ids(relations: Sequence[Any]) -> bool:
-    return bool(relations) and not isinstance(relations[0], dict)
+    return relations[t if is_ids(relations) else t - 1]
 
 
 def digest(dataset: Dataset) -> str:

@@ -161,14 +161,9 @@ def read_data(path: str, share: Share | None = None) -> dict[str, np.ndarray]:
         slices = read_slices([*map(fixed, arrays.values())])
     except InputError as error:
         raise _located(error, "data.path", path, [*arrays]) from error
-    slices_read = {
-        name: fixed(np.asarray(slice_.content))
-        for name, slice_ in zip(arrays, slices, strict=True)
-    }
-    others = {
-        name: np.empty((rows[name], 0)) for name in rows if name not in slices_read
-    }
-    return {name: (slices_read | others)[name] for name in rows} or slices_read
+    contents = [fixed(np.asarray(slice_.content)) for slice_ in slices]
+    unread = {name: np.empty((count, 0)) for name, count in rows.items()}
+    return unread | dict(zip(arrays, contents, strict=True))
 
 
 def fixed(array: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.data.dataset import Dataset, related_by_ids
+from experiments.data.dataset import Dataset
 from experiments.data.r_files import r_data
 
 PRESIDENT = 99910  # has a row in the data of the 109th
@@ -53,14 +53,12 @@ def senate(*, votes: int, folder: str | None) -> Dataset:
         for ordinal, congress in congresses.items()
         for first, last, run in _runs(congress, votes)
     ]
-    return related_by_ids(
-        Dataset(
-            slices=[run.calls for _, run in runs],
-            relations=[],
-            ids=[run.ids for _, run in runs],
-            titles=[title for title, _ in runs],
-            labels=[run.parties for _, run in runs],
-        )
+    return Dataset(
+        slices=[run.calls for _, run in runs],
+        relations=[run.ids.tolist() for _, run in runs],
+        ids=[run.ids for _, run in runs],
+        titles=[title for title, _ in runs],
+        labels=[run.parties for _, run in runs],
     )
 
 

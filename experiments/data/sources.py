@@ -15,11 +15,11 @@ import numpy as np
 from aljax import sliding_windows
 from aljax.config import number
 from aljax.errors import InputError
-from experiments.composition import check_known, unknown
+from experiments.composition import check_known, check_names
 from experiments.data import files, packages, sequences, stores
 from experiments.data.baseball import baseball
 from experiments.data.countries import countries, freedom
-from experiments.data.dataset import Dataset, related_by_ids, same_members
+from experiments.data.dataset import Dataset, same_members
 from experiments.data.fashion import fashion_mnist, name_classes
 from experiments.data.senate import senate
 from experiments.data.speeches import speeches
@@ -76,14 +76,12 @@ def fashion_growing(
         raise InputError("data.slices", got, f"at most {labels.max() + 1}")
     rows = [np.flatnonzero(labels == label)[:images] for label in range(last)]
     ids = [np.concatenate(rows[t : t + classes]) for t in range(slices)]
-    return related_by_ids(
-        Dataset(
-            slices=[pictures[rows].astype(np.float32) for rows in ids],
-            relations=[],
-            ids=ids,
-            titles=[f"classes {t} to {t + classes - 1}" for t in range(slices)],
-            labels=[name_classes(labels[rows], folder) for rows in ids],
-        )
+    return Dataset(
+        slices=[pictures[rows].astype(np.float32) for rows in ids],
+        relations=[rows.tolist() for rows in ids],
+        ids=ids,
+        titles=[f"classes {t} to {t + classes - 1}" for t in range(slices)],
+        labels=[name_classes(labels[rows], folder) for rows in ids],
     )
 
 
@@ -198,10 +196,7 @@ def _loader(source: Any, options: Mapping[str, Any]) -> Callable[..., Dataset]:
     loader = LOADERS[source]
     parameters = inspect.signature(loader).parameters
     known = [name for name in parameters if name != SHARE]
-    for name in options:
-        if name not in known:
-            names = [f"data.{other}" for other in known]
-            raise unknown(f"data.{name}", names, f"setting of {source}")
+    check_names(options, known, f"setting of {source}", above="data.")
     hints = get_type_hints(loader)
     for name in known:
         if name in options:

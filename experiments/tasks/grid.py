@@ -15,10 +15,9 @@ import numpy as np
 
 from aljax.config import number
 from aljax.errors import InputError
-from experiments.composition import unknown
+from experiments.composition import GRID, check_names
 
 SPACINGS = {"log": np.geomspace, "linear": np.linspace}
-GRID = "task.grid"
 Row = dict[str, Any]
 
 
@@ -29,13 +28,10 @@ def expand(grid: Any) -> list[Row]:
         InputError: The grid is empty, cannot be read, or names a way that does not
             exist (the error tells the nearest).
     """
-    ways = {"product": _product, "zip": _zipped, "random": _drawn}
+    ways = {"product": _listed, "zip": _listed, "random": _drawn}
     _check_mapping(GRID, grid, "product, zip or random")
-    for way in grid:
-        if way not in ways:
-            known = [f"{GRID}.{name}" for name in ways]
-            raise unknown(f"{GRID}.{way}", known, "way to make a grid")
-    parts = [rows(grid[way]) for way, rows in ways.items() if grid.get(way)]
+    check_names(grid, ways, "way to make a grid", above=f"{GRID}.")
+    parts = [rows(way, grid[way]) for way, rows in ways.items() if grid.get(way)]
     names = [name for part in parts for name in (part[0] if part else ())]
     for name in names:
         if names.count(name) > 1:
@@ -50,26 +46,32 @@ def expand(grid: Any) -> list[Row]:
     return rows
 
 
-def _product(axes: Any) -> list[Row]:
-    return [
-        dict(zip(axes, row, strict=True))
-        for row in itertools.product(*_axes("product", axes))
-    ]
-
-
-def _zipped(axes: Any) -> list[Row]:
-    values = _axes("zip", axes)
-    if len({*map(len, values)}) > 1:
-        counts = {name: len(axis) for name, axis in zip(axes, values, strict=True)}
-        expected = "as many values of each name"
-        remedy = "Use product for all combinations."
+def _listed(way: str, axes: Any) -> list[Row]:
+    """Returns the rows of `product` or `zip`: lists as they are, or ranges."""
+    name = f"{GRID}.{way}"
+    _check_mapping(name, axes, "names and their values")
+    values = {axis: _values(f"{name}.{axis}", source) for axis, source in axes.items()}
+    if way == "product":
+        rows = itertools.product(*values.values())
+    elif len({*map(len, values.values())}) == 1:
+        rows = zip(*values.values(), strict=True)
+    else:
+        counts = {axis: len(listed) for axis, listed in values.items()}
         got = f"has lists of different lengths, {counts}"
-        raise InputError(f"{GRID}.zip", got, expected, remedy)
-    return [dict(zip(axes, row, strict=True)) for row in zip(*values, strict=True)]
+        remedy = "Use product for all combinations."
+        raise InputError(name, got, "as many values of each name", remedy)
+    return [dict(zip(values, row, strict=True)) for row in rows]
 
 
-def _drawn(random: Any) -> list[Row]:
-    name, options = f"{GRID}.random", ("count", "seed", "draw")
+def _values(name: str, source: Any) -> list[Any]:
+    if _is_list(source):
+        return list(source)
+    spacing, (low, high, count) = _spacing(name, source, 3)
+    return SPACINGS[spacing](low, high, int(count)).tolist()
+
+
+def _drawn(way: str, random: Any) -> list[Row]:
+    name, options = f"{GRID}.{way}", ("count", "seed", "draw")
     if not isinstance(random, Mapping) or {*random} != {*options}:
         raise InputError(name, f"is {random!r}", ", ".join(options))
     for option in ("count", "seed"):
@@ -91,19 +93,6 @@ def _draw(name: str, source: Any, rng: np.random.Generator, count: int) -> list[
     if spacing == "log":
         return np.exp(rng.uniform(np.log(low), np.log(high), count)).tolist()
     return rng.uniform(low, high, count).tolist()
-
-
-def _axes(way: str, axes: Any) -> list[list[Any]]:
-    """Returns the values of each name: a list as it is, or those of a range."""
-    _check_mapping(f"{GRID}.{way}", axes, "names and their values")
-    values = []
-    for axis, source in axes.items():
-        if _is_list(source):
-            values.append(list(source))
-            continue
-        spacing, (low, high, count) = _spacing(f"{GRID}.{way}.{axis}", source, 3)
-        values.append(SPACINGS[spacing](low, high, int(count)).tolist())
-    return values
 
 
 def _spacing(name: str, source: Any, numbers: int) -> tuple[str, list[float]]:

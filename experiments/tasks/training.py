@@ -26,8 +26,9 @@ from jaxtyping import Array, Float, Int
 from matplotlib.figure import Figure
 
 import aljax
-from aljax.config import LayoutConfig, number
-from aljax.errors import InputError, nearest_name
+from aljax.checks import number, one_of
+from aljax.config import LayoutConfig
+from aljax.errors import InputError
 from aljax.graph.exact import exact_knn
 from aljax.layout import Anchored, Encoded, Implicit, Unrolled
 from aljax.metrics import displacement
@@ -90,10 +91,7 @@ def read_training(values: Any, adjoint: str | None = None) -> Training:
     for name, check in NUMBERS.items():
         check(f"task.training.{name}", values[name])
     name = adjoint or values["adjoint"]
-    if str(name) not in ADJOINTS:
-        hint = nearest_name(str(name), [*ADJOINTS])
-        expected = ", ".join(ADJOINTS)
-        raise InputError("task.training.adjoint", f"is {name!r}", expected, hint)
+    one_of(*ADJOINTS)("task.training.adjoint", name)
     place = f"task.training.{name}"
     try:
         built = ADJOINTS[name](**values.get(name) or {})
