@@ -127,10 +127,10 @@ ORDER_OF_EXPERIMENTS = [
         "data.places",
         "data.stores",
     ),
-    *("data.sorting", "data.networks", "data.sequences", "data.baseball"),
-    *("data.r_files", "data.countries", "data.senate", "data.speeches", "data.sources"),
+    *("data.sorting", "data.sequences", "data.baseball"),
+    *("data.countries", "data.senate", "data.speeches", "data.sources"),
     *("results.folder", "results.records", "results.report"),
-    *("results.inverse_pictures", "results.contents", "results.resume"),
+    *("results.contents", "results.resume"),
     *(
         "command",
         "benchmarks.peers",

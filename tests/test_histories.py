@@ -9,8 +9,9 @@ import pytest
 
 from aljax import fit
 from aljax.errors import InputError
-from experiments.data import baseball, r_files, senate, sources
+from experiments.data import baseball, senate, sources
 from experiments.data.dataset import Dataset
+from experiments.data.packages import libraries
 
 
 def installed(package: str) -> pytest.MarkDecorator:
@@ -23,7 +24,7 @@ def lies(*packages: str) -> pytest.MarkDecorator:
     """Skips a test where packages of R or rdata are missing; it says what to do."""
     if find_spec("rdata") is None:
         return installed("rdata")
-    places = r_files.libraries()
+    places = libraries()
     there = [any((p / name / "data").is_dir() for p in places) for name in packages]
     debs = " ".join(f"r-cran-{name.lower()}" for name in packages)
     return pytest.mark.skipif(not all(there), reason=f"apt-get install {debs}")

@@ -6,7 +6,7 @@ from helpers import refused
 
 from experiments.composition import compose
 from experiments.data import packages, sources
-from experiments.results.inverse_pictures import positions
+from experiments.results.contents import positions
 from experiments.settings import InverseGrid, read_grid
 
 

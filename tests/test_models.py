@@ -39,7 +39,7 @@ def test_the_command_writes_pictures_and_tables(tmp_path, monkeypatch):
     pixels, classes = models.digits()
     monkeypatch.setattr(models, "digits", lambda: (pixels[:200], classes[:200]))
     monkeypatch.setattr(models, "SNAPSHOTS", 3)
-    monkeypatch.setattr("experiments.data.networks.BATCH", 50)
+    monkeypatch.setattr("experiments.data.sequences.BATCH", 50)
     models.main([str(tmp_path)])
     for name, rows in (("layers", 100), ("features", 200)):
         table = pd.read_csv(tmp_path / f"{name}.csv")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from aljax.errors import InputError
-from experiments.data import r_files, sources
+from experiments.data import packages, sources
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def library(tmp_path):
     raw = {name: written(pd.DataFrame({name: [1.0, 2.0]})) for name in ("zip", "xz")}
     packed = {
         "zip": zlib.compress(raw["zip"]),
-        "xz": b"Z" + lzma.compress(raw["xz"], lzma.FORMAT_RAW, filters=r_files.XZ),
+        "xz": b"Z" + lzma.compress(raw["xz"], lzma.FORMAT_RAW, filters=packages.XZ),
     }
     database, where = b"", {}
     for name, content in packed.items():
@@ -41,10 +41,10 @@ def library(tmp_path):
 
 @pytest.mark.parametrize("name", ["plain", "zip", "xz"])
 def test_data_are_read_in_each_form(library, name, monkeypatch):
-    frame = r_files.r_data("toy", name, str(library))
+    frame = packages.r_data("toy", name, str(library))
     assert frame[name].tolist() == [1.0, 2.0]
     monkeypatch.setenv("R_LIBS", f"nowhere:{library}")
-    assert r_files.r_data("toy", name, None).equals(frame)
+    assert packages.r_data("toy", name, None).equals(frame)
 
 
 @pytest.mark.parametrize("name", ["plain.rda", "Rdata.rdb", "Rdata.rdx"])
@@ -53,14 +53,14 @@ def test_damaged_data_are_named(library, name):
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     for data in ("plain",) if name == "plain.rda" else ("xz",):
         with pytest.raises(InputError) as error:
-            r_files.r_data("toy", data, str(library))
+            packages.r_data("toy", data, str(library))
         assert error.value.name == "data.folder"
         assert str(file.parent) in error.value.got
 
 
 def test_data_that_are_not_there_are_named(library):
     with pytest.raises(InputError) as error:
-        r_files.r_data("toy", "other", str(library))
+        packages.r_data("toy", "other", str(library))
     assert (error.value.name, "other" in error.value.got) == ("data.folder", True)
 
 

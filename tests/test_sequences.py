@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from helpers import refused
 
-from experiments.data import networks, sorting, sources
+from experiments.data import sorting, sources
 from experiments.data.fashion import DEBIAN
 from experiments.data.packages import shipped
+from experiments.data.sequences import layer_values, training
 
 SMALL = {
     "gaussians": {"slices": 4, "points": 90, "clusters": 3, "seed": 0},
@@ -102,9 +103,9 @@ def test_a_network_learns_while_it_is_watched(rng):
     images = (np.eye(3)[classes] + 0.2 * rng.normal(size=(300, 3))).astype(np.float32)
     watched = jnp.asarray(images[:50])
     states, again = (
-        [np.asarray(networks.layer_values(network, watched)[-2]) for network in trained]
+        [np.asarray(layer_values(network, watched)[-2]) for network in trained]
         for trained in (
-            networks.training(images, classes, snapshots=6, seed=0) for _ in range(2)
+            training(images, classes, snapshots=6, seed=0) for _ in range(2)
         )
     )
     assert [one.shape for one in states] == [(50, 64)] * 6

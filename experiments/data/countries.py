@@ -5,8 +5,7 @@ from typing import Any
 import numpy as np
 
 from experiments.data.dataset import Dataset
-from experiments.data.packages import shipped
-from experiments.data.r_files import r_data
+from experiments.data.packages import r_data, shipped
 from experiments.data.tables import from_table
 
 QUARTERS = ("1 poorest", "2", "3", "4 richest")

@@ -1,12 +1,11 @@
 """Roll calls of the US Senate, from data that come with two packages of R."""
 
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from experiments.data.dataset import Dataset
-from experiments.data.r_files import r_data
+from experiments.data.packages import r_data
 
 PRESIDENT = 99910  # has a row in the data of the 109th
 # A senator who leaves the party gets another number: James Jeffords did in 2001.
@@ -16,7 +15,7 @@ LEAST = 0.5  # of a slice's votes, for a senator to be in it
 
 
 class Congress(NamedTuple):
-    """One Congress of the Senate, or some of its roll calls.
+    """One Congress of the Senate.
 
     Attributes:
         calls: `(senators, roll calls)`: 1 is yea, -1 nay, and 0 no vote.
@@ -47,19 +46,19 @@ def senate(*, votes: int, folder: str | None) -> Dataset:
     Source: voteview.com, as R's packages MCMCpack (GPL-3; the 106th) and pscl (GPL-2;
         the 109th) ship them.
     """
+    slices, ids, titles, labels = [], [], [], []
     congresses = {"106th": senate_106(folder), "109th": senate_109(folder)}
-    runs = [
-        (f"{ordinal} Senate, votes {first + 1} to {last + 1}", run)
-        for ordinal, congress in congresses.items()
-        for first, last, run in _runs(congress, votes)
-    ]
-    return Dataset(
-        slices=[run.calls for _, run in runs],
-        relations=[run.ids.tolist() for _, run in runs],
-        ids=[run.ids for _, run in runs],
-        titles=[title for title, _ in runs],
-        labels=[run.parties for _, run in runs],
-    )
+    for ordinal, congress in congresses.items():
+        columns = np.arange(congress.calls.shape[1])
+        for run in np.array_split(columns, max(1, round(len(columns) / votes))):
+            calls = congress.calls[:, run]
+            voted = (calls != 0).mean(axis=1) >= LEAST
+            slices.append(calls[voted])
+            ids.append(congress.ids[voted])
+            titles.append(f"{ordinal} Senate, votes {run[0] + 1} to {run[-1] + 1}")
+            labels.append(congress.parties[voted])
+    relations = [members.tolist() for members in ids]
+    return Dataset(slices, relations, ids, titles, labels)
 
 
 def senate_106(folder: str | None) -> Congress:
@@ -90,13 +89,3 @@ def senate_109(folder: str | None) -> Congress:
 def _ids(surnames: Any, numbers: Any) -> np.ndarray:
     pairs = zip(surnames, numbers, strict=True)
     return np.array([f"{surname} {number}" for surname, number in pairs])
-
-
-def _runs(congress: Congress, votes: int) -> Iterator[tuple[int, int, Congress]]:
-    """Cuts roll calls into runs of about so many, each with its first and last."""
-    count = max(1, round(congress.calls.shape[1] / votes))
-    for columns in np.array_split(np.arange(congress.calls.shape[1]), count):
-        calls = congress.calls[:, columns]
-        rows = (calls != 0).mean(axis=1) >= LEAST
-        run = Congress(calls[rows], congress.ids[rows], congress.parties[rows])
-        yield columns[0], columns[-1], run

@@ -25,7 +25,7 @@ from experiments.data.dataset import (
     titled,
 )
 from experiments.interrupts import Interrupts
-from experiments.results import contents, inverse_pictures, report, resume
+from experiments.results import contents, report, resume
 from experiments.results.folder import folder_beside, publish
 from experiments.results.records import write_json
 from experiments.settings import RunSettings, check_options
@@ -60,7 +60,7 @@ def run(settings: RunSettings, interrupts: Interrupts) -> Path:
             dataset = described(sources.take(settings.data), settings)
         if settings.inverse is not None:
             columns = [data.shape[1] for data in dataset.slices]
-            inverse_pictures.check_images(columns, settings.layout.n_components)
+            contents.check_images(columns, settings.layout.n_components)
         print(f"{settings.name}: {report.summary(dataset)}", flush=True)
         checkpoints = stack.enter_context(resume.checkpoints(settings, dataset))
         with stage("fit", seconds, interrupts):
@@ -119,12 +119,12 @@ def fit(
     if first > count:
         got = f"is {first}, but there are {count} slices"
         raise InputError("first", got, f"at most {count}")
-    at_once = first == count
+    key = jax.random.key(settings.seed)
     with bar(interrupts) as progress:
         embedding = aljax.fit(
             dataset.slices[:first],
             among(dataset.relations, first),
-            key=jax.random.key(settings.seed),
+            key=key,
             **settings.configs,
             scale=dataset.scale,
             slice_labels=dataset.slice_labels and dataset.slice_labels[:first],
@@ -132,10 +132,8 @@ def fit(
             checkpoints=checkpoints,
             devices=settings.devices,
         )
-    if at_once:
-        return embedding
-    key = jax.random.key(settings.seed)
-    for t in tqdm(range(first, count), "update", initial=first, total=count):
+    style: dict[str, Any] = {"total": count, "disable": first == count}
+    for t in tqdm(range(first, count), "update", initial=first, **style):
         embedding = aljax.update(
             embedding,
             dataset.slices[t],

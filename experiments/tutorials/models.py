@@ -28,7 +28,7 @@ import aljax
 from aljax import metrics, plot
 from experiments import command
 from experiments.data.dataset import Dataset, same_members
-from experiments.data.networks import layer_values, training
+from experiments.data.sequences import layer_values, training
 from experiments.data.sources import digits
 
 OF_ROWS: dict[str, Any] = {"n_neighbors": 15, "per_point": True}
