@@ -174,8 +174,9 @@ def expanded(overrides: Sequence[str]) -> list[tuple[dict[str, str], list[str]]]
     full = [*map(_key, overrides)]
     swept = [name for name, axis in zip(full, axes, strict=True) if axis[0][0]]
     # The summary of the runs has a column `folder` of its own.
-    last = [name.rpartition(".")[2] for name in swept] + ["folder"]
-    names = [_short(name, last) for name in full]
+    last = {name: name.rpartition(".")[2] for name in full}
+    columns = [*(last[name] for name in swept), "folder"]
+    names = [name if columns.count(last[name]) > 1 else last[name] for name in full]
     return [
         (
             {name: v for name, (v, _) in zip(names, combined, strict=True) if v},
@@ -183,12 +184,6 @@ def expanded(overrides: Sequence[str]) -> list[tuple[dict[str, str], list[str]]]
         )
         for combined in itertools.product(*axes)
     ]
-
-
-def _short(name: str, others: Sequence[str]) -> str:
-    """Returns the last part of a setting's name, or all of it where others end so."""
-    last = name.rpartition(".")[2]
-    return name if others.count(last) > 1 else last
 
 
 def _values(text: str) -> Iterator[tuple[str, str]]:

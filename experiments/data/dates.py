@@ -87,9 +87,11 @@ def in_order(column: Any, dates: str | None, notes: list[str]) -> Any:
         raise InputError("data.dates", got, "how all slices spell their date")
     orders = {tuple(np.argsort(days, kind="stable")) for days in fits.values()}
     if len(orders) == 1:
-        spelling, days = min(fits.items(), key=lambda fit: len(_steps(fit[1])))
+        spelling, days = min(
+            fits.items(), key=lambda fit: np.unique(np.diff(_periods(fit[1]))).size
+        )
         ordered = [labels[place] for place in orders.pop()]
-        _tell(ordered, _periods(np.sort(days)), f" as dates ({spelling})", notes)
+        _tell(ordered, _periods(days), f" as dates ({spelling})", notes)
     else:
         ordered = _as_text(labels, parsed, fits, notes)
     return pd.Categorical(column, categories=ordered, ordered=True)
@@ -155,15 +157,10 @@ def _parsed(labels: Sequence[str], spelling: str) -> np.ndarray:
 
 
 def _periods(dates: np.ndarray) -> np.ndarray:
-    """Returns dates as whole numbers: months, if all are of the same day, or days."""
-    months = dates.astype("datetime64[M]")
-    days = dates.astype("datetime64[D]")
-    same = len({*(days - months.astype("datetime64[D]")).astype(int)}) == 1
+    """Returns sorted dates as numbers: months, if all are of the same day, or days."""
+    months, days = (np.sort(dates).astype(f"datetime64[{unit}]") for unit in "MD")
+    same = np.unique(days - months).size == 1
     return (months if same else days).astype(int)
-
-
-def _steps(dates: np.ndarray) -> set[int]:
-    return {*np.diff(_periods(np.sort(dates))).tolist()}
 
 
 def _year_first(label: str) -> list[int]:

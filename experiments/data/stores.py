@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from aljax.errors import InputError, few_of, nearest_name, warn
+from aljax.errors import InputError, few_of, warn
 from aljax.graph.rows import float_of, read_rows
 from experiments.composition import check_known
 from experiments.data.dataset import Dataset
@@ -54,8 +54,8 @@ def zarr_store(
         InputError: The store cannot be read, is not of format 3, or has an array that
             is not a slice, or that changes while it is read.
     """
-    units = {"scale": scale, "scale_by": scale_by}
-    return _dataset(ZarrStore(Place.at(path)), path, relations, share, **units)
+    store = ZarrStore(Place.at(path))
+    return _dataset(store, relations, share, scale=scale, scale_by=scale_by)
 
 
 def parquet_folder(
@@ -94,25 +94,24 @@ def parquet_folder(
         expected = "the column that says which member a row is about"
         remedy = "Or give data.relations=FILE, or transport where nothing says it."
         raise InputError("data.id", got, expected, remedy)
-    units = {"scale": scale, "scale_by": scale_by}
-    return _dataset(store, path, relations, share, **units)
+    return _dataset(store, relations, share, scale=scale, scale_by=scale_by)
 
 
 def _dataset(
     store: "ZarrStore | ParquetFolder",
-    path: str,
     relations: str | None,
     share: Share | None,
     **units: Any,
 ) -> Dataset:
     """Returns the dataset of a store; every process reads all ids and labels."""
     to_read = range(len(store.rows)) if share is None else share(store.rows)
-    slices = {}
-    for t, (name, rows) in enumerate(store.rows.items()):
-        slices[name] = store.read(name) if t in to_read else np.empty((rows, 0))
+    slices = {
+        name: store.read(name) if t in to_read else np.empty((rows, 0))
+        for t, (name, rows) in enumerate(store.rows.items())
+    }
     if not any(store.rows.values()):
-        expected = "data (points, features)"
-        raise InputError("data.path", f"is {path}, whose slices have no rows", expected)
+        got = f"is {store.place.path}, whose slices have no rows"
+        raise InputError("data.path", got, "data (points, features)")
     by_kind = {kind: [store.values(name, kind) for name in slices] for kind in GROUPS}
     present: dict[str, Any] = {
         kind: values for kind, values in by_kind.items() if values[0] is not None
@@ -303,9 +302,7 @@ class ParquetFolder:
         others = [name for name in first if name not in named]
         chosen = others if features is None else [*dict.fromkeys(map(str, features))]
         for column in chosen:
-            if column not in first:
-                hint, expected = nearest_name(column, others), "names of columns"
-                raise InputError("data.features", f"names {column!r}", expected, hint)
+            check_known("data.features", column, [*first], "column")
         is_left = {name: not _is_number(first[name]) for name in chosen}
         left_out = [f"{name} ({first[name]})" for name in chosen if is_left[name]]
         if left_out and (features is not None or len(left_out) == len(chosen)):

@@ -149,19 +149,6 @@ def lag_of(slices: Sequence[Any]) -> int:
     return min(FAR, len(slices) - 1)
 
 
-def scores(data: Any, relations: Any, maps: list[np.ndarray]) -> dict[str, float]:
-    """Returns preservation (5 %), stability, and how far apart nearest rows lie."""
-    preserved = [
-        metrics.neighborhood_preservation(x, y, n_neighbors=0.05)
-        for x, y in zip(data, maps, strict=True)
-    ]
-    return {
-        "preservation": float(np.mean(preserved)),
-        "stability": metrics.stability(data, maps, relations, correlation="pearson"),
-        "apart": metrics.frame_displacement(data, maps, lag=lag_of(maps)),
-    }
-
-
 def total(row: dict[str, float]) -> float:
     """Returns the sum of the scores, where more is better and NaN counts as 0."""
     return float(np.nansum([row["preservation"], row["stability"], -row["apart"]]))
@@ -178,10 +165,22 @@ def laid_out_with(
 
 
 def scored(problem: SweepProblem, weights: Any, key: jax.Array) -> dict[str, float]:
-    """Returns the scores of the maps with one weight, or one for each slice."""
+    """Returns the scores of the maps with one weight, or one for each slice.
+
+    These are preservation (5 %), stability, and how far apart nearest rows lie.
+    """
     prepared, state = laid_out_with(problem, weights, key)
-    data = [np.asarray(rows) for rows in prepared.data]
-    return scores(data, prepared.relations, prepared.maps_of(state))
+    data, maps = [np.asarray(rows) for rows in prepared.data], prepared.maps_of(state)
+    preserved = [
+        metrics.neighborhood_preservation(x, y, n_neighbors=0.05)
+        for x, y in zip(data, maps, strict=True)
+    ]
+    mates, correlation = prepared.relations, "pearson"
+    return {
+        "preservation": float(np.mean(preserved)),
+        "stability": metrics.stability(data, maps, mates, correlation=correlation),
+        "apart": metrics.frame_displacement(data, maps, lag=lag_of(maps)),
+    }
 
 
 def run(settings: RunSettings, interrupts: Interrupts) -> Path:
