@@ -8,7 +8,7 @@ import shlex
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -37,8 +37,22 @@ NUMBER, MARK = r"[-+]?\d+([.,]\d+)*", r"[%$€£¥]"
 AFTER = rf"{NUMBER}\s*({MARK}|[a-zµ°]{{1,3}})"  # a percentage, a price, a weight
 UNIT = re.compile(rf"\s*(({MARK}|[a-z]{{3}})\s*{NUMBER}|{AFTER})\s*", re.IGNORECASE)
 OR = "or leave columns out by data.leave_out=[NAME]."
+KINDS = {"b": "true or false", "M": "dates", "m": "times", "c": "complex"}
+KINDS |= dict.fromkeys("iuf", "numbers")
 
-Place = Callable[[int], str]
+
+class Reading(NamedTuple):
+    """How a table is read.
+
+    Attributes:
+        options: Those of pandas.
+        place: Of a row's name in the index: its slice and id, in words.
+        notes: Lines for the user, to which each step adds.
+    """
+
+    options: Mapping[str, Any]
+    place: Callable[[int], str]
+    notes: list[str]
 
 
 def csv_options(options: Mapping[str, Any]) -> str:
@@ -51,29 +65,20 @@ def left_out(*names: Any) -> str:
     return shlex.quote(f"data.leave_out={spelled([*names])}")
 
 
-def numeric(
-    frame: Any,
-    chosen: Sequence[str] | None,
-    notes: list[str],
-    *,
-    place: Place,
-    options: Mapping[str, Any],
-) -> Any:
+def numeric(frame: Any, chosen: Sequence[str] | None, reading: Reading) -> Any:
     """Returns the columns that rows are compared by, as numbers; NaN where missing.
 
     Args:
         frame: The table without the columns of slices, ids and labels.
         chosen: Names of columns; None for all that hold numbers.
-        notes: Lines for the user; one on the columns left out is added.
-        place: Of a row's name in the index: its slice and id, in words.
-        options: Those that pandas read the file with.
+        reading: How they are read; a note on the columns left out is added.
 
     Raises:
         InputError: A column is text but for some numbers, or is asked for and text.
     """
     import pandas as pd
 
-    numbers, others = {}, []
+    numbers, others, options = {}, [], reading.options
     by_column = isinstance(options.get("na_values"), Mapping)
     # Columns of numbers of a Parquet file still have these.
     gaps = pd.Series([] if by_column else _missing(options), dtype=object)
@@ -82,7 +87,7 @@ def numeric(
         column = frame[name]
         kind = _kind(column)
         if kind == "text":
-            column, kind = _read(name, frame, place, options)
+            column, kind = _read(name, frame, reading)
         if kind == "numbers":
             numbers[name] = column.astype(float)
             numbers[name] = numbers[name].mask(numbers[name].isin(gaps))
@@ -92,31 +97,24 @@ def numeric(
             raise InputError("data.features", got, "columns of numbers")
         others.append(f"{name} ({kind})")
     if others:
-        notes.append(f"columns left out ({len(others)}): {few_of(others)}")
+        reading.notes.append(f"columns left out ({len(others)}): {few_of(others)}")
     return pd.DataFrame(numbers, index=frame.index)
 
 
 def _kind(column: Any) -> str:
     """Says what a column holds: numbers, text, dates, true or false, or nothing."""
-    if column.dtype.kind in "iu":
-        return "numbers"
-    if column.isna().all():
+    if column.dtype.kind not in "iu" and column.isna().all():
         return "empty"
-    names = {"b": "true or false", "M": "dates", "m": "times", "c": "complex"}
-    if column.dtype.kind in names or str(column.dtype) == "boolean":
-        return names.get(column.dtype.kind, names["b"])
-    return "numbers" if column.dtype.kind == "f" else "text"
+    return KINDS.get(column.dtype.kind, "text")
 
 
-def _read(
-    name: str, frame: Any, place: Place, options: Mapping[str, Any]
-) -> tuple[Any, str]:
+def _read(name: str, frame: Any, reading: Reading) -> tuple[Any, str]:
     """Returns a column of text as numbers, or as it is, and the kind that it is of.
 
     Raises:
         InputError: Some or all of its cells could be numbers, and are not.
     """
-    column = frame[name]
+    column, options = frame[name], reading.options
     texts = column.dropna().map(str)
     cells = texts.str.translate(SIGNS).str.strip()
     cells = cells[~cells.isin(["", *_missing(options)])]
@@ -128,7 +126,7 @@ def _read(
     got = (
         f"has no number in {len(wrong)} of {len(texts)} cells of the column {name!r}: "
     )
-    got += f"{first!r} in {place(wrong.index[0])}"
+    got += f"{first!r} in {reading.place(wrong.index[0])}"
     readable = max(SOME, numbers.notna().mean())
     for marks in MARKS:
         changed = {**options, **marks}
@@ -193,26 +191,18 @@ def _missing(options: Mapping[str, Any]) -> list[Any]:
     return [*np.atleast_1d(known)]
 
 
-def checked(
-    values: Any,
-    missing: str,
-    notes: list[str],
-    *,
-    place: Place,
-    options: Mapping[str, Any],
-) -> Any:
+def checked(values: Any, missing: str, reading: Reading) -> Any:
     """Returns the rows to compare; with gaps where they are to be filled.
 
     Args:
         values: The numbers, NaN where missing.
         missing: "error", "drop" (the rows) or "median" (fills them later).
-        notes: Lines for the user; the number of rows or cells is added.
-        place: Of a row's name in the index: its slice and id, in words.
-        options: Those that pandas read the file with.
+        reading: How they were read; the number of rows or cells is noted.
 
     Raises:
         InputError: Something is infinite, or missing and an error.
     """
+    options, place, notes = reading
     cells, gaps = values.to_numpy(), values.isna().to_numpy()
     endless = np.abs(cells) >= LARGEST
     mostly = [*values.columns[gaps.mean(axis=0) > SOME]]

@@ -17,6 +17,7 @@ from aljax.errors import InputError, in_words
 from experiments.composition import check_known
 from experiments.data.archives import DAMAGE, short
 from experiments.data.columns import (
+    Reading,
     checked,
     csv_options,
     in_units,
@@ -93,11 +94,11 @@ def own_table(
     names = [*frame.columns]
     columns = {"slice": slice, "id": id, "label": label}
     aside = {name: column for name, column in columns.items() if column is not None}
-    for setting, column in aside.items():
-        check_known(f"data.{setting}", column, names, "column")
-    for setting, chosen in (("features", features), ("leave_out", leave_out)):
-        for column in chosen or ():
-            check_known(f"data.{setting}", str(column), names, "column")
+    asked = {name: [column] for name, column in aside.items()}
+    asked |= {"features": features or [], "leave_out": leave_out or []}
+    for setting, listed in asked.items():
+        for column in map(str, listed):
+            check_known(f"data.{setting}", column, names, "column")
     notes: list[str] = []
     for column in (slice, id) if id else (slice,):
         frame[column] = _whole(frame[column])
@@ -111,15 +112,15 @@ def own_table(
         return f"row {row} ({slice} {frame.at[row, slice]}{member})"
 
     others = frame.drop(columns=[*unused])
-    context: dict[str, Any] = {"place": place, "options": options}
-    values = numeric(others, chosen, notes, **context)
+    reading = Reading(options, place, notes)
+    values = numeric(others, chosen, reading)
     if values.shape[1] == 0:
         beside = " and ".join(name for name in (slice, id) if name)
         got = f"is empty: {path} has no numeric columns beside {beside}"
         raise InputError("data.features", got, "at least one")
-    values = checked(values, missing, notes, **context)
+    values = checked(values, missing, reading)
     frame = frame.loc[values.index]
-    _tell_ids(frame, id, options, notes)
+    _tell_ids(frame, id, reading)
     tell_spreads(values, scale, notes)
     order = in_order(frame[slice], dates, notes)
     try:
@@ -168,7 +169,7 @@ def _in_slices(frame: Any, column: str, missing: str, notes: list[str]) -> Any:
     return frame[~lacking]
 
 
-def _tell_ids(frame: Any, column: str | None, options: dict, notes: list[str]) -> None:
+def _tell_ids(frame: Any, column: str | None, reading: Reading) -> None:
     """Tells how many rows have no id.
 
     Raises:
@@ -182,14 +183,14 @@ def _tell_ids(frame: Any, column: str | None, options: dict, notes: list[str]) -
         raise InputError("data.id", got, "ids of rows", remedy)
     if frame[column].dtype.kind == "f" and (frame[column].abs() >= EXACT).any():
         got = f"is {column!r}, whose large numbers were rounded beside empty cells"
-        types = options.get("dtype")
+        options, types = reading.options, reading.options.get("dtype")
         types = {**(types if isinstance(types, Mapping) else {}), column: "str"}
         types = types if re.fullmatch(KEY, column) else "str"
         remedy = f"Read it as text ({csv_options({**options, 'dtype': types})}), or "
         remedy += "store it as text in a Parquet file."
         raise InputError("data.id", got, "ids that can be told apart", remedy)
     if unnamed:
-        notes.append(f"rows without {column}, which have no mates: {unnamed}")
+        reading.notes.append(f"rows without {column}, which have no mates: {unnamed}")
 
 
 def from_table(
