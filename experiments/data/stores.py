@@ -54,7 +54,8 @@ def zarr_store(
         InputError: The store cannot be read, is not of format 3, or has an array that
             is not a slice, or that changes while it is read.
     """
-    store = ZarrStore(Place.at(path))
+    with told(path):
+        store = ZarrStore(Place(path))
     return _dataset(store, relations, share, scale=scale, scale_by=scale_by)
 
 
@@ -86,7 +87,8 @@ def parquet_folder(
         InputError: A file cannot be read, lacks a column or a value, or changes while
             it is read.
     """
-    store = ParquetFolder(Place.at(path), {"ids": id, "labels": label}, features)
+    with told(path):
+        store = ParquetFolder(Place(path), {"ids": id, "labels": label}, features)
     if id is None and relations is None and len(store.rows) > 1:
         got = (
             f"is null, and so is data.relations, but there are {len(store.rows)} files"
@@ -142,11 +144,9 @@ class ZarrStore:
         self.arrays = self._arrays()
         self.rows = {name: array.shape[0] for name, array in self.arrays.items()}
         self.groups: dict[str, Mapping[str, Any]] = {}
-        if self.lone_name is None:
-            with told(place.path):
-                groups = dict(self.node.groups())
-                for kind in (kind for kind in GROUPS if kind in groups):
-                    self.groups[kind] = dict(groups[kind].arrays())
+        groups = {} if self.lone_name is not None else dict(self.node.groups())
+        for kind in (kind for kind in GROUPS if kind in groups):
+            self.groups[kind] = dict(groups[kind].arrays())
 
     def _arrays(self) -> dict[str, Any]:
         """Returns the slices' arrays by name, checked by what the store says of them.
@@ -165,18 +165,17 @@ class ZarrStore:
             got = f"is {path}, which has no zarr.json, but {few_of(names) or 'nothing'}"
             raise InputError("data.path", got, wanted)
         storage = zarr.storage
-        with told(path):
-            store = (
-                storage.LocalStore(self.place.root, read_only=True)
-                if self.place.local
-                else storage.FsspecStore.from_url(path, read_only=True)
-            )
-            options = {"mode": "r", "zarr_format": 3}
-            self.node = zarr.open(store, use_consolidated=False, **options)
-            is_array = isinstance(self.node, zarr.Array)
-            last = self.place.root.rpartition("/")[2]
-            self.lone_name = last if is_array else None
-            nodes = {last: self.node} if is_array else dict(self.node.arrays())
+        store = (
+            storage.LocalStore(self.place.root, read_only=True)
+            if self.place.local
+            else storage.FsspecStore.from_url(path, read_only=True)
+        )
+        options = {"mode": "r", "zarr_format": 3, "use_consolidated": False}
+        self.node = zarr.open(store, **options)
+        is_array = isinstance(self.node, zarr.Array)
+        last = self.place.root.rpartition("/")[2]
+        self.lone_name = last if is_array else None
+        nodes = {last: self.node} if is_array else dict(self.node.arrays())
         arrays = {name: nodes[name] for name in sorted(nodes, key=natural_order)}
         if not arrays:
             raise InputError("data.path", f"is {path}, which has no arrays", wanted)

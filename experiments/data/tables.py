@@ -262,7 +262,7 @@ def _read_frame(path: str, options: Mapping[str, Any]) -> Any:
     if not file.is_file():
         got = f"is {path}, which is not there (in {Path.cwd()})"
         raise InputError("data.path", got, "a .csv or .parquet file")
-    pd = shipped("pandas", "pandas", setting="data", extra="frames")
+    pd = shipped("pandas", setting="data", extra="frames")
     options = options if file.suffix == ".csv" else {}
     for name in ("chunksize", "iterator"):
         if options.get(name):
