@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-LARGEST = 2**34  # bytes that an archive may unpack to
+LARGEST = 2**34  # bytes that an archive may unpack to; others are refused before
 # These are what a damaged zip, JSON or .npy raises, depending on the byte that was hit.
 DAMAGE = (
     *(ValueError, TypeError, AttributeError, SyntaxError, KeyError, IndexError),
@@ -54,14 +54,8 @@ def read_npy(file: Any, size: int) -> np.ndarray:
         return np.load(file, allow_pickle=False)
 
 
-def read_npz(
-    path: str | os.PathLike[str], *, largest: int = LARGEST
-) -> dict[str, np.ndarray]:
+def read_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """Reads the arrays of an `.npz` by name, in their order; none is unpacked to disk.
-
-    Args:
-        path: The file.
-        largest: Bytes beyond which its content is refused before it is unpacked.
 
     Raises:
         ValueError: If it is damaged, is not an `.npz` of numbers or text, or unpacks to
@@ -71,10 +65,9 @@ def read_npz(
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
             declared = sum(member.file_size for member in members)
-            if declared > largest:
-                raise ValueError(
-                    f"it unpacks to {declared} bytes; expected at most {largest}"
-                )
+            if declared > LARGEST:
+                most = f"expected at most {LARGEST}"
+                raise ValueError(f"it unpacks to {declared} bytes; {most}")
             arrays = {}
             for member in members:
                 with archive.open(member) as file:

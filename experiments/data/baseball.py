@@ -79,7 +79,7 @@ def batters() -> Dataset:
     counts = stints.loc[:, "G":].fillna(0).to_numpy(np.float32)
     counts += np.random.default_rng(0).uniform(-0.5, 0.5, counts.shape)
     rows = np.arange(len(counts))
-    return Dataset([counts.astype(np.float32)], [], ids=[rows], titles=["all batters"])
+    return Dataset([counts], [], ids=[rows], titles=["all batters"])
 
 
 def _read(*names: str) -> list[Any]:

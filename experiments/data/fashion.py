@@ -13,6 +13,7 @@ import numpy as np
 from aljax.errors import InputError
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
+LARGEST = 2**28  # bytes of an array; one that declares more is refused unread
 PARTS = ("train", "t10k")
 CLASSES = (
     *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
@@ -62,18 +63,14 @@ def _read(folder: Path, name: str) -> np.ndarray:
     raise InputError("data.folder", got, "the files of Fashion-MNIST", REMEDY)
 
 
-def read_idx(path: Path, *, largest: int = 2**28) -> np.ndarray:
+def read_idx(path: Path) -> np.ndarray:
     """Returns an array of bytes in the IDX format, plain or compressed.
 
     The header is two zero bytes, the type (8: unsigned bytes), the number of axes, and
     each axis' length as a big-endian 32-bit integer.
 
-    Args:
-        path: The file.
-        largest: Bytes beyond which an array is refused before it is read.
-
     Raises:
-        InputError: It is not such a file, is larger than allowed, or is cut short.
+        InputError: It is not such a file, is larger than `LARGEST`, or is cut short.
     """
     try:
         with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
@@ -86,9 +83,9 @@ def read_idx(path: Path, *, largest: int = 2**28) -> np.ndarray:
             whole = len(lengths) == 4 * axes
             shape = tuple(np.frombuffer(lengths, ">u4").tolist()) if whole else ()
             size = math.prod(shape)
-            if not whole or size > largest:
+            if not whole or size > LARGEST:
                 got = f"is {path}, which declares an array of shape {shape}"
-                expected = f"{axes} axes and at most {largest} bytes"
+                expected = f"{axes} axes and at most {LARGEST} bytes"
                 raise InputError("data.folder", got, expected)
             content = file.read(size + 1)
     except (OSError, EOFError, zlib.error) as error:

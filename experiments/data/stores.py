@@ -302,35 +302,32 @@ class ParquetFolder:
         chosen = others if features is None else [*dict.fromkeys(map(str, features))]
         for column in chosen:
             check_known("data.features", column, [*first], "column")
-        is_left = {name: not _is_number(first[name]) for name in chosen}
-        left_out = [f"{name} ({first[name]})" for name in chosen if is_left[name]]
-        if left_out and (features is not None or len(left_out) == len(chosen)):
+        numbers = [name for name in chosen if _is_number(first[name])]
+        left_out = [f"{name} ({first[name]})" for name in chosen if name not in numbers]
+        if left_out and (features is not None or not numbers):
             got = f"has {few_of(left_out)}, which holds no numbers"
             raise InputError("data.features", got, "columns of numbers")
         if left_out:
             self.notes.append(f"columns left out ({len(left_out)}): {few_of(left_out)}")
-        chosen = [name for name in chosen if not is_left[name]]
-        if not chosen:
+        if not numbers:
             got = f"is empty: {self.place.path} has no columns of numbers"
             raise InputError("data.features", got, "at least one")
         start = next(iter(self.files.values()))
         for name, schema in types.items():
-            lacking = [c for c in (*chosen, *named) if c not in schema]
-            lacking += [c for c in chosen if c in schema and not _is_number(schema[c])]
+            lacking = [c for c in (*numbers, *named) if c not in schema]
+            lacking += [c for c in numbers if c in schema and not _is_number(schema[c])]
             extra = [c for c in schema if features is None and c not in first]
             if lacking or extra:
-                difference = (
-                    "lacks the numbers of" if lacking else "has beside those of"
-                )
-                difference += f" {start} the column {(lacking or extra)[0]!r}"
-                got = f"of {self.files[name]} in {self.place.path} {difference}"
+                verb = "lacks the numbers of" if lacking else "has beside those of"
+                got = f"of {self.files[name]} in {self.place.path} {verb} {start} "
+                got += f"the column {(lacking or extra)[0]!r}"
                 expected = "the same columns in all files"
                 remedy = "Choose columns by data.features=[NAME, ...]."
                 raise InputError("data.path", got, expected, remedy)
         dtypes = {
-            schema[c].to_pandas_dtype() for schema in types.values() for c in chosen
+            schema[c].to_pandas_dtype() for schema in types.values() for c in numbers
         }
-        return tuple(chosen), np.dtype(float_of(np.result_type(*dtypes)))
+        return tuple(numbers), np.dtype(float_of(np.result_type(*dtypes)))
 
     def read(self, name: str) -> np.ndarray:
         """Returns the columns that are compared, read some rows at a time."""

@@ -201,7 +201,7 @@ def run(settings: RunSettings, interrupts: Interrupts) -> Path:
     dataset = related_by_ids(dataset) if settings.by_ids else dataset
     if len(dataset.slices) < 2:
         raise InputError("data", "has a single slice", "at least 2, which mates link")
-    rows, t = min((np.shape(x)[0], t) for t, x in enumerate(dataset.slices))
+    rows, t = min((len(x), t) for t, x in enumerate(dataset.slices))
     if rows < FEWEST:
         noun, expected = "row" if rows == 1 else "rows", f"at least {FEWEST} in each"
         got = f"has {rows} {noun} in slice {t}"

@@ -114,7 +114,7 @@ def labeled_rows(
     if (count := len(dataset.slices[0])) < least:
         expected = f"at least {least}, by which maps are judged"
         raise InputError("data.source", f"has {count} rows", expected)
-    return np.asarray(dataset.slices[0]), np.asarray(dataset.labels[0])
+    return dataset.slices[0], dataset.labels[0]
 
 
 def square_images(settings: RunSettings) -> tuple[np.ndarray, np.ndarray]:
