@@ -19,7 +19,7 @@ from aljax.plot.colors import color_map
 from aljax.plot.inverse import draw_images
 from aljax.plot.style import bounds, scatter, spread
 from experiments.data.dataset import Dataset
-from experiments.results.report import CLASSES, are_classes
+from experiments.results.report import CLASSES, classes_of
 from experiments.settings import InverseGrid, RunSettings
 
 LARGEST = 2**28  # bytes of data that the file of a model holds
@@ -211,7 +211,7 @@ def colors(dataset: Dataset) -> dict[str, Any]:
     """Returns what colors the maps: labels that are classes, or numbers, or nothing."""
     if dataset.labels is None:
         return {}
-    if are_classes(dataset.labels):
+    if classes_of(dataset.labels):
         return {"labels": [*map(_classes, dataset.labels)]}
     if all(labels.dtype.kind in "iuf" for labels in dataset.labels):
         return {"values": dataset.labels}

@@ -83,9 +83,7 @@ def measure(dataset: Dataset, embedding: AlignedEmbedding) -> Measures:
     """Returns the measures of a finished run."""
     maps, metric = embedding.slices(), embedding.graph.metric
     data = [by_distance(rows, metric) for rows in embedding.data]
-    labels = dataset.labels
-    if labels is None or not are_classes(labels):
-        labels = [None] * len(maps)
+    labels = classes_of(dataset.labels) or [None] * len(maps)
     return Measures(
         trustworthiness=trustworthiness(data, maps),
         accuracy=[
@@ -99,11 +97,13 @@ def measure(dataset: Dataset, embedding: AlignedEmbedding) -> Measures:
     )
 
 
-def are_classes(labels: Sequence[np.ndarray]) -> bool:
-    """Tells classes from names, and from quantities: numbers of more than 40 kinds."""
+def classes_of(labels: Sequence[np.ndarray] | None) -> Sequence[np.ndarray] | None:
+    """Returns classes; None for names and for quantities, of more than 40 kinds."""
+    if labels is None:
+        return None
     joined = np.concatenate(labels)
     most = LEGEND_LIMIT if joined.dtype.kind in "iuf" else CLASSES
-    return len(np.unique(joined)) <= most
+    return labels if len(np.unique(joined)) <= most else None
 
 
 def accuracy(

@@ -108,9 +108,7 @@ class Store:
     def measure(self, maps: list[np.ndarray]) -> dict[str, float]:
         """Returns the quality of maps of the data, in the same way for every method."""
         rows = SAMPLED if max(map(len, maps)) > 2 * SAMPLED else None
-        dataset, labels = self.dataset, self.dataset.labels
-        if labels is not None and not report.are_classes(labels):
-            dataset = replace(dataset, labels=None)
+        dataset = replace(self.dataset, labels=report.classes_of(self.dataset.labels))
         case = Case(name="sweep", load=lambda: dataset, rows=rows)
         return measure(case, dataset, maps)
 
