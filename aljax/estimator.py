@@ -15,7 +15,7 @@ from aljax.embedding import AlignedEmbedding
 from aljax.graph.repeated import check_comparable, chosen, distinct_rows
 from aljax.graph.slices import one_for_each, read_slice, read_slices, slices_of
 from aljax.relations.read import is_ids, turning
-from aljax.repeats import distinct, new_among_kinds, with_rows
+from aljax.repeats import new_among_kinds, with_rows
 from aljax.scaling import scaled
 from aljax.single_map import UMAP as UMAP
 from aljax.single_map import Map, check_data
@@ -100,21 +100,15 @@ class AlignedUMAP(Parameters):
         if isinstance(knn, tuple) and all(table is None for table in knn):
             knn = None  # umap-learn's default, a triple
         changed: dict[str, Any] = {"y": y, "precomputed_knn": knn}
-        row_kinds = scaling = None
-        if self._is_unique:
-            check_comparable(self.metric, knn)
+        scaling = None
+        if self.unique:  # units and medians are of all rows, not of the distinct ones
             if self.scale is not None:
                 warn_of_columns(slices, ids, self.scale)
-                changed["scale"] = "none"  # the slices have their units
+                changed["scale"] = "none"
             slices, scaling = scaled(slices, self.scale, self.scale_by, self.missing)
             changed["missing"] = "error"
-            window = self.alignment_window_size
-            reduced = distinct(slices, relations, window=window, y=y, init=self.init)
-            slices, relations, row_kinds, values = reduced
-            changed |= values
-        maps = self._fit(slices, relations, **changed)
+        maps, self._unique_inverse_ = self._fit(slices, relations, **changed)
         maps = maps if scaling is None else replace(maps, scaling=scaling)
-        self._unique_inverse_ = row_kinds
         knn = [knn] if scipy.sparse.issparse(knn) else knn
         arguments = ("y", y), ("precomputed_knn", knn)
         given = (one_for_each(*argument, len(slices)) for argument in arguments)
@@ -240,13 +234,23 @@ class AlignedUMAP(Parameters):
     def mappers_(self) -> "list[UMAP]":
         """Returns a fitted `UMAP` for each slice, made once."""
         check_is_fitted(self)
-        shared = {"random_state": self.random_state, "unique": self.unique}
-        row_kinds = self._unique_inverse_ or [None] * self.n_models_
-        shaped = self._shaped_by or [""] * self.n_models_
-        return [
-            mapper_of(cut(self.maps_, t, t + 1), *of_slice, **shared)
-            for t, of_slice in enumerate(zip(row_kinds, shaped, strict=True))
-        ]
+        return [*map(self._mapper, range(self.n_models_))]
+
+    def _mapper(self, t: int) -> UMAP:
+        """Returns a fitted `UMAP` of one slice's map."""
+        maps = cut(self.maps_, t, t + 1)
+        parameters = {"random_state": self.random_state, "unique": self.unique}
+        for config in (maps.graph, maps.layout):
+            parameters |= vars(of_slices(config, 0, 1))
+        mapper: Any = UMAP(**parameters)
+        mapper._unique_inverse_ = self._unique_inverse_ and self._unique_inverse_[t]
+        mapper._shaped_by = self._shaped_by[t] if self._shaped_by else ""
+        (data,), names = maps.data, maps.columns and maps.columns[0]
+        mapper.n_features_in_ = len(maps.maps[0]) if data is None else data.shape[1]
+        if names is not None and all(isinstance(name, str) for name in names):
+            mapper.feature_names_in_ = np.array(names, dtype=object)
+        mapper._keep(maps)
+        return mapper
 
     def _of_rows(self, values: list[np.ndarray]) -> list[np.ndarray]:
         """Returns values of all rows, by those of the distinct ones, or as they are."""
@@ -278,32 +282,3 @@ class AlignedUMAP(Parameters):
         """The number of slices."""
         check_is_fitted(self)
         return len(self.maps_.maps)
-
-
-def mapper_of(
-    maps: AlignedEmbedding,
-    kind_of_row: np.ndarray | None = None,
-    shaped: str = "",
-    **parameters: Any,
-) -> UMAP:
-    """Returns a fitted estimator of one slice's map.
-
-    Args:
-        maps: The map.
-        kind_of_row: For each row where it stands among the distinct ones, if rows
-            repeat.
-        shaped: The argument that shaped the graph beside the data, if any.
-        **parameters: Those of the estimator that no config has.
-    """
-    configs = (of_slices(config, 0, 1) for config in (maps.graph, maps.layout))
-    for config in configs:
-        parameters |= vars(config)
-    mapper: Any = UMAP(**parameters)
-    data = maps.data[0]
-    mapper._unique_inverse_, mapper._shaped_by = kind_of_row, shaped
-    mapper.n_features_in_ = len(maps.maps[0]) if data is None else data.shape[1]
-    names = (maps.columns or (None,))[0]
-    if names is not None and all(isinstance(name, str) for name in names):
-        mapper.feature_names_in_ = np.array(names, dtype=object)
-    mapper._keep(maps)
-    return mapper

@@ -6,7 +6,6 @@ kinds are joined, at the largest of their weights.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -51,17 +50,19 @@ def distinct(
     if isinstance(relations, Coupling):
         relations = pulls_of(relations, slices)
     if len(slices) > 1 and not isinstance(relations, str):
-        read = partial(read_relations, slices=slices, alignment_window_size=window)
-        relations = turning(
-            lambda mates: among_kinds(read(mates), row_kinds), relations
-        )
-    listed = {"y": y} | ({"init": init} if is_listed(init) else {})
 
-    def read_distinct(values: Any, name: str, slice_: Slice, t: int) -> Any:
+        def read_pairs(relations: Any) -> Pairs:
+            mates = read_relations(relations, slices, alignment_window_size=window)
+            return among_kinds(mates, row_kinds)
+
+        relations = turning(read_pairs, relations)
+
+    def of_kinds(values: Any, name: str, slice_: Slice, t: int) -> Any:
         return chosen(values, firsts[t], slice_.rows, name)
 
+    listed = {"y": y} | ({"init": init} if is_listed(init) else {})
     values = {
-        name: of_rows(name, entries, slices, read_distinct)
+        name: of_rows(name, entries, slices, of_kinds)
         for name, entries in listed.items()
     }
     return [*map(with_rows, slices, firsts)], relations, row_kinds, values

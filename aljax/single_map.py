@@ -18,7 +18,7 @@ from aljax.graph.bipartite import bipartite_graph
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.joined import alone, both, either
 from aljax.graph.knn import KNN, Rows
-from aljax.graph.repeated import check_comparable, chosen, distinct_rows, stacked
+from aljax.graph.repeated import stacked
 from aljax.graph.slices import PRECOMPUTED, read_rows, read_slice
 from aljax.transform import transform
 from aljax.umap_parameters import Parameters, shaped_by
@@ -197,7 +197,8 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
         graph = read_slice(join(left, right), "other")
         result._unique_inverse_ = row_kinds[0]
         result.n_features_in_ = vars(self)["n_features_in_"]
-        result._keep(result._fit([graph], None, precomputed_knn=None))
+        alone = {"precomputed_knn": None, "unique": False}
+        result._keep(result._fit([graph], None, **alone)[0])
         return result
 
     def _named(self, argument: str) -> str:
@@ -205,14 +206,6 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
 
     def _lay_out(self, rows: Rows, y: Any, columns: Any, start: Any) -> None:
         """Fits the rows; positions to start from have a row for each of them."""
-        inverse = None
-        if self._is_unique:
-            check_comparable(self.metric, self.precomputed_knn)
-            first, inverse = distinct_rows(rows)
-            y = None if y is None else chosen(y, first, rows.shape[0], "y")
-            if not isinstance(start, str):
-                start = chosen(start, first, rows.shape[0], "init")
-            rows = rows[first]
         # Gaps that a function compares stay, as nothing fills them here.
         gaps = "median" if callable(self.metric) else "error"
         data = read_slice(rows, "X", metric=self.metric, missing=gaps)
@@ -224,8 +217,8 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
         }
         if self.transform_mode == GRAPH:
             changed |= {"init": "random", "n_epochs": 0}
-        maps = self._fit([replace(data, columns=columns)], None, **changed)
-        self._unique_inverse_ = inverse
+        maps, row_kinds = self._fit([replace(data, columns=columns)], None, **changed)
+        self._unique_inverse_ = row_kinds and row_kinds[0]
         self._shaped_by = shaped_by(y, self.precomputed_knn)
         self._keep(maps)
 

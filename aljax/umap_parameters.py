@@ -5,10 +5,9 @@ parameter: `POINTLESS` ones do nothing, those of `OF_ONE_MAP` have no other valu
 sequence.
 """
 
-import dataclasses
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, fields
 from functools import partial
 from typing import Any, ClassVar
 
@@ -21,8 +20,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from aljax.compilation import check_fork
 from aljax.config import (
+    CONFIGS,
     YES_NO,
-    AlignmentConfig,
     GraphConfig,
     LayoutConfig,
     PerSliceFloat,
@@ -38,10 +37,12 @@ from aljax.errors import InputError, nearest_name, warn
 from aljax.files import read, write
 from aljax.fit import fit
 from aljax.graph.build import FEWEST
+from aljax.graph.repeated import check_comparable
 from aljax.graph.slices import Slice
 from aljax.metrics.distances import local_radii
 from aljax.progress import Bar, Progress
 from aljax.relations.read import turning
+from aljax.repeats import distinct
 
 POINTLESS = (
     *("low_memory", "n_jobs", "transform_queue_size", "angular_rp_forest"),
@@ -123,30 +124,31 @@ class Parameters(BaseEstimator):
 
     def _fit(
         self, slices: Sequence[Slice], relations: Any, **changed: Any
-    ) -> AlignedEmbedding:
-        """Calls `aljax.fit` with these parameters; `changed` replaces some of them."""
+    ) -> tuple[AlignedEmbedding, list[np.ndarray] | None]:
+        """Calls `aljax.fit` with these parameters; `changed` replaces some of them.
+
+        Returns the maps and, if `unique` makes them of the distinct rows, for each row
+        of each slice where it stands among these.
+        """
         self._check_parameters()
-        values = self.get_params(deep=False) | changed
-
-        def settings(cls: type) -> Any:
-            names = [field.name for field in dataclasses.fields(cls)]
-            return cls(**{name: values[name] for name in names if name in values})
-
-        start = values.pop("init") if is_listed(values["init"]) else None
+        values, row_kinds = self.get_params(deep=False) | changed, None
         passed = ("y", "precomputed_knn", "devices", *UNITS)
-        call = partial(
-            fit,
-            slices,
-            start=start,
-            key=self._key(),
-            graph=settings(GraphConfig),
-            layout=settings(LayoutConfig),
-            alignment=settings(AlignmentConfig),
-            progress=self._progress(),
-            **{name: values[name] for name in passed if name in values},
-        )
         try:
-            return turning(call, relations)
+            if values["unique"]:
+                check_comparable(self.metric, self.precomputed_knn)
+                window = values.get("alignment_window_size", 1)
+                of_rows = {name: values[name] for name in ("y", "init")}
+                reduced = distinct(slices, relations, window=window, **of_rows)
+                slices, relations, row_kinds, of_kinds = reduced
+                values |= of_kinds
+            options = {name: values[name] for name in passed if name in values}
+            if is_listed(values["init"]):
+                options["start"] = values.pop("init")
+            for section, config in CONFIGS.items():
+                names = values.keys() & {field.name for field in fields(config)}
+                options[section] = config(**{name: values[name] for name in names})
+            options |= {"key": self._key(), "progress": self._progress()}
+            return turning(partial(fit, slices, **options), relations), row_kinds
         except InputError as error:
             raise error.renamed(self._named(error.name)) from error.__cause__
 
@@ -154,19 +156,14 @@ class Parameters(BaseEstimator):
         """Returns the user's name of an argument of `aljax.fit`."""
         return argument.replace("start", "init")
 
-    @property
-    def _is_unique(self) -> bool:
-        """Tells if equal rows are laid out once."""
-        YES_NO("unique", self.unique)
-        return self.unique
-
     def _check_parameters(self) -> None:
         """Warns of parameters that do nothing, raises for those of `_absent`."""
-        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        defaults = {field.name: field.default for field in fields(self)}
         for name, why in self._absent.items():
             value = getattr(self, name)
             if value != defaults[name]:
                 raise InputError(name, f"is {value!r}", repr(defaults[name]), f"{why}.")
+        YES_NO("unique", self.unique)
         one_of("embedding", "graph")("transform_mode", self.transform_mode)
         if self.n_jobs not in (-1, None):
             number(1, whole=True)("n_jobs", self.n_jobs)
