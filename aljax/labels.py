@@ -4,9 +4,6 @@ from collections.abc import Hashable, Sequence, Sized
 from difflib import get_close_matches
 from typing import Any
 
-import jax
-import numpy as np
-
 from aljax.columns import as_plain, is_missing
 from aljax.errors import InputError, in_words
 
@@ -15,10 +12,10 @@ def check_labels(labels: Any, slices: Any) -> list[Hashable] | None:
     """Returns one label for each slice, such as a year; a column's as a list."""
     if labels is None or not isinstance(slices, Sized):
         return None  # an argument that is not a list of slices is refused as such
-    listed = isinstance(labels, Sequence) or hasattr(labels, "to_numpy")
-    listed = listed or isinstance(labels, np.ndarray | jax.Array)
-    if not listed or getattr(labels, "ndim", 1) != 1 or len(labels) != len(slices):
-        got = f"has {len(labels)} labels" if listed else f"is {labels!r}"
+    listed = isinstance(labels, Sequence) or hasattr(labels, "__array__")
+    ndim = getattr(labels, "ndim", int(listed))
+    if ndim != 1 or len(labels) != len(slices):
+        got = f"has {len(labels)} labels" if ndim else f"is {labels!r}"
         expected = f"a list with one for each of {len(slices)} slices"
         raise InputError("slice_labels", got, expected)
     labels = [*as_plain(labels)]

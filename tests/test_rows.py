@@ -261,6 +261,7 @@ BAD: dict[str, tuple[dict[str, Any], str, str]] = {
     "weights for two slices": ({"point_weights": [None, None]}, "point_weights", "2"),
     "two labels": ({"slice_labels": ("a", "b")}, "slice_labels", "2 labels"),
     "a number as labels": ({"slice_labels": 3}, "slice_labels", "is 3"),
+    "an array of none": ({"slice_labels": np.array(3)}, "slice_labels", "array(3)"),
     "a set of labels": ({"slice_labels": {"a", "b", "c"}}, "slice_labels", "is {"),
     "a table of labels": ({"slice_labels": np.eye(3)}, "slice_labels", "3 labels"),
     "a list as label": (
