@@ -72,12 +72,13 @@ def one_of(*choices: str, optional: bool = False, beside: str = "") -> Check:
     expected = f"{listed}, or {beside}" if beside else listed
 
     def check(name: str, value: Any) -> None:
-        if not isinstance(value, str) or value not in choices:
+        unset = optional and value is None
+        if not unset and not (isinstance(value, str) and value in choices):
             hint = nearest_name(str(value), choices)
             remedy = "" if hint.startswith("known") else hint
             raise InputError(name, f"is {value!r}", expected, remedy)
 
-    return unless(lambda value: optional and value is None, check)
+    return check
 
 
 def each(check: Check) -> Check:

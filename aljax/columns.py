@@ -35,9 +35,7 @@ def as_column(values: Any, name: str, *, exact: bool = False) -> np.ndarray:
     """
     if isinstance(values, list | tuple):
         # NumPy would make text of numbers beside text, and a table of tuples.
-        column = np.empty(len(values), dtype=object)
-        for row, value in enumerate(values):
-            column[row] = value
+        column = np.fromiter(values, object, len(values))
         if all(isinstance(value, numbers.Real) for value in values):
             whole = np.asarray(values)
             pairs = zip(whole.tolist(), values, strict=True)
