@@ -63,11 +63,6 @@ class AlignedUMAP(Parameters):
     scale: Any = None
     scale_by: str = "all"
     missing: str = "error"
-    # For each row of each slice where it stands among the distinct ones; for each slice
-    # the argument that shaped its graph beside the data, if any.
-    _unique_inverse_ = None
-    _shaped_by = None
-    _also_saved = ("_unique_inverse_", "_shaped_by")
     _absent = OF_ONE_MAP
 
     def fit(
@@ -225,7 +220,7 @@ class AlignedUMAP(Parameters):
         return np.asarray(read.points)
 
     def _keep(self, maps: AlignedEmbedding) -> None:
-        self.maps_ = maps
+        super()._keep(maps)
         # Copies, for frames do not see what the user changes in place.
         self.embeddings_ = self._of_rows([*map(np.array, maps.slices())])
         vars(self).pop("mappers_", None)
@@ -252,13 +247,6 @@ class AlignedUMAP(Parameters):
         mapper._keep(maps)
         return mapper
 
-    def _of_rows(self, values: list[np.ndarray]) -> list[np.ndarray]:
-        """Returns values of all rows, by those of the distinct ones, or as they are."""
-        if self._unique_inverse_ is None:
-            return values
-        pairs = zip(values, self._unique_inverse_, strict=True)
-        return [of_distinct[kind_of_row] for of_distinct, kind_of_row in pairs]
-
     @property
     def graphs_(self) -> list[scipy.sparse.csr_matrix]:
         """For each slice its fuzzy graph."""
@@ -268,14 +256,12 @@ class AlignedUMAP(Parameters):
     @property
     def rad_orig_(self) -> list[np.ndarray]:
         """For each slice its rows' local radii in the data, as logarithms."""
-        check_is_fitted(self)
-        return self._of_rows(self._radii(self.maps_)[0])
+        return self._radii()[0]
 
     @property
     def rad_emb_(self) -> list[np.ndarray]:
         """For each slice its rows' local radii in the map, as logarithms."""
-        check_is_fitted(self)
-        return self._of_rows(self._radii(self.maps_)[1])
+        return self._radii()[1]
 
     @property
     def n_models_(self) -> int:

@@ -48,12 +48,6 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
         feature_names_in_: Their names, where it was a frame.
     """
 
-    # Where a row stands among the distinct ones, and the argument that shaped the graph
-    # beside the data, if any.
-    _unique_inverse_ = None
-    _shaped_by = ""
-    _also_saved = ("_unique_inverse_", "_shaped_by")
-
     def fit(
         self,
         X: Any,  # noqa: N803
@@ -268,18 +262,12 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
     @property
     def rad_orig_(self) -> np.ndarray:
         """The rows' local radii in the data, as logarithms."""
-        return self._local_radii()[0]
+        return self._radii()[0][0]
 
     @property
     def rad_emb_(self) -> np.ndarray:
         """The rows' local radii in the map, as logarithms."""
-        return self._local_radii()[1]
-
-    def _local_radii(self) -> list[np.ndarray]:
-        check_is_fitted(self)
-        of_rows = self._unique_inverse_
-        pair = [radii[0] for radii in self._radii(self._placed())]
-        return pair if of_rows is None else [radii[of_rows] for radii in pair]
+        return self._radii()[1][0]
 
     # umap-learn's private names, which its own tools and others read.
 
@@ -298,8 +286,8 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
 
     @property
     def _raw_data(self) -> Rows | None:
-        rows, kind_of_row = self.maps_.data[0], self._unique_inverse_
-        return rows if rows is None or kind_of_row is None else rows[kind_of_row]
+        rows = self.maps_.data[0]
+        return None if rows is None else self._of_rows([rows])[0]
 
     def _curve(self) -> tuple[float, float]:
         layout: Any = of_slices(self.maps_.layout, 0, 1)
@@ -346,15 +334,13 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
         return rows if columns is None else arrange(rows, names, columns[0], "X")
 
     def _keep(self, maps: AlignedEmbedding) -> None:
-        self.maps_ = maps
+        super()._keep(maps)
         if self.transform_mode == GRAPH:
             vars(self).pop("embedding_", None)
             self._n_features_out = len(maps.maps[0])
             return
         # A copy, so that `_placed` can tell when the user has moved it in place.
-        self.embedding_ = np.array(maps.slices()[0])
-        if self._unique_inverse_ is not None:
-            self.embedding_ = self.embedding_[self._unique_inverse_]
+        (self.embedding_,) = self._of_rows([np.array(maps.maps[0])])
         self._n_features_out = self.embedding_.shape[1]
 
 

@@ -54,9 +54,6 @@ OF_ONE_MAP = {  # what only `UMAP` has
 Path = str | os.PathLike[str]
 
 
-UNITS = ("scale", "scale_by", "missing")  # of the columns of a sequence
-
-
 @dataclass(eq=False, repr=False)
 class Parameters(BaseEstimator):
     """The parameters of both estimators, in the order of umap-learn's first four."""
@@ -104,8 +101,12 @@ class Parameters(BaseEstimator):
     knn_method: str = GraphConfig.knn_method
     n_shifts: int | None = LayoutConfig.n_shifts
     devices: int | None = None
+    # For each row where it stands among the distinct ones, and the argument that shaped
+    # the graph beside the data, if any; of a sequence, lists with one for each slice.
+    _unique_inverse_ = None
+    _shaped_by = None
+    _also_saved = ("_unique_inverse_", "_shaped_by")
     _absent: ClassVar[Mapping[str, str]] = {}
-    _also_saved = ()
 
     def __new__(cls, *_: Any, **parameters: Any) -> Any:
         """Checks the names; an error suggests the nearest right one."""
@@ -132,7 +133,7 @@ class Parameters(BaseEstimator):
         """
         self._check_parameters()
         values, row_kinds = self.get_params(deep=False) | changed, None
-        passed = ("y", "precomputed_knn", "devices", *UNITS)
+        passed = ("y", "precomputed_knn", "devices", "scale", "scale_by", "missing")
         try:
             if values["unique"]:
                 check_comparable(self.metric, self.precomputed_knn)
@@ -188,9 +189,8 @@ class Parameters(BaseEstimator):
                 `RandomState`; a place that cannot be written.
         """
         check_is_fitted(self)
-        fitted: Any = self
         laid_out = hasattr(self, "embedding_")  # where others may have been assigned
-        maps: AlignedEmbedding = fitted._placed() if laid_out else fitted.maps_
+        maps = self._placed() if laid_out else self.maps_
         parameters = self.get_params(deep=False)
         parameters["precomputed_knn"] = _without_index(parameters["precomputed_knn"])
         if not isinstance(parameters.get("scale"), str | None):
@@ -199,7 +199,7 @@ class Parameters(BaseEstimator):
         parts = {
             "parameters": parameters,
             "maps": parts_of(maps, with_data=with_data),
-            "n_features": fitted.n_features_in_,
+            "n_features": vars(self)["n_features_in_"],
             "feature_names": None if names is None else names.tolist(),
         } | {name.strip("_"): getattr(self, name) for name in self._also_saved}
         write(path, type(self).__name__, parts)
@@ -224,10 +224,26 @@ class Parameters(BaseEstimator):
         return model
 
     def _keep(self, maps: AlignedEmbedding) -> None:
-        raise NotImplementedError
+        """Makes fitted maps those of this model."""
+        self.maps_ = maps
 
-    def _radii(self, maps: AlignedEmbedding) -> tuple[list[Any], list[Any]]:
+    def _placed(self) -> AlignedEmbedding:
+        """Returns the maps, with positions that the user set, if any."""
+        return self.maps_
+
+    def _of_rows(self, values: list[Any]) -> list[Any]:
+        """Returns values of all rows, by those of the distinct ones, or as they are."""
+        row_kinds: Any = self._unique_inverse_
+        if row_kinds is None:
+            return values
+        row_kinds = [row_kinds] if isinstance(row_kinds, np.ndarray) else row_kinds
+        pairs = zip(values, row_kinds, strict=True)
+        return [of_distinct[kind_of_row] for of_distinct, kind_of_row in pairs]
+
+    def _radii(self) -> tuple[list[Any], list[Any]]:
         """Returns the logarithms of each slice's local radii, in data and map."""
+        check_is_fitted(self)
+        maps = self._placed()
         if not maps.layout.euclidean:
             got = f"is {maps.layout.output_metric!r}, in which radii are not defined"
             raise InputError("output_metric", got, "'euclidean'")
@@ -240,7 +256,7 @@ class Parameters(BaseEstimator):
             local_radii(positions, n_neighbors=min(k, max(len(positions), FEWEST) - 1))
             for positions, k in zip(maps.maps, counts, strict=True)
         ]
-        return [*map(np.asarray, inside)], outside
+        return self._of_rows([*map(np.asarray, inside)]), self._of_rows(outside)
 
     def _key(self) -> jax.Array:
         check_fork()
