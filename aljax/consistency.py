@@ -14,8 +14,7 @@ from aljax.graph.fuzzy import FuzzyGraph, check_graph
 from aljax.layout.losses import LossTerms
 from aljax.layout.problem import LayoutParams
 from aljax.relations.mates import Mates
-from aljax.scaling import Scaling
-from aljax.units import Units
+from aljax.scaling import Scaling, Units
 
 LISTS = ("maps", "graphs", "data", "pinned", "point_weights")
 KINDS = dict.fromkeys(LISTS, list) | {

@@ -37,9 +37,8 @@ from aljax.layout.losses import LossTerms
 from aljax.layout.problem import LayoutParams
 from aljax.relations.mates import Relations
 from aljax.relations.read import SliceIds
-from aljax.scaling import Scaling
+from aljax.scaling import Scaling, Units
 from aljax.transform import Frame, Placement
-from aljax.units import Units
 
 SHOWN = 8  # slices that a text or picture of a model shows
 DRAWN = 2000  # points of a slice that its picture shows

@@ -35,8 +35,7 @@ from aljax.graph.knn import KNN
 from aljax.layout.losses import DensityTerms, LossTerms
 from aljax.layout.problem import AlignedProblem, LayoutParams
 from aljax.relations.mates import Mates
-from aljax.scaling import Columns, Scaling
-from aljax.units import Units
+from aljax.scaling import Columns, Scaling, Units
 
 # Ids and labels that text stands for: how it is written and read.
 TEXTS: dict[type, tuple[Any, Any]] = {

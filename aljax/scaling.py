@@ -2,6 +2,8 @@
 
     x' = (x - center) / unit
 
+This holds for any numbers in `Units`, such as the coordinates of a map, too.
+
 Center and unit are scikit-learn's (`StandardScaler`: mean and deviation;
 `RobustScaler`: median and quartiles), a gap is filled by the column's median
 (`SimpleImputer`); of all rows together, or of each slice's.
@@ -22,11 +24,30 @@ from aljax.columns import arrange
 from aljax.errors import InputError, kind_of
 from aljax.graph.knn import Rows
 from aljax.graph.slices import Slice, read_slices
-from aljax.units import Units
 
 TRANSFORMERS = ("StandardScaler", "RobustScaler", "MinMaxScaler")
 HOW = (None, "none", "standard", "robust")
 TAKEN = '"standard", "robust", a fitted StandardScaler, RobustScaler or MinMaxScaler'
+
+
+class Units(eqx.Module):
+    """A center and a unit for each column, in what the numbers came in.
+
+    Attributes:
+        center: What becomes 0.
+        unit: The length that becomes 1 (above 0).
+    """
+
+    center: Float[np.ndarray, "columns"]
+    unit: Float[np.ndarray, "columns"]
+
+    def apply(self, rows: Any) -> Any:
+        """Returns rows `(rows, columns)` in these units."""
+        return (rows - self.center) / self.unit
+
+    def undo(self, rows: Any) -> Any:
+        """Returns rows that are in these units in their former ones."""
+        return rows * self.unit + self.center
 
 
 class Columns(Units):

@@ -36,8 +36,7 @@ from aljax.layout.initialize import beside
 from aljax.layout.problem import LayoutParams
 from aljax.new_rows import in_form_of, put_equal_first, read_new
 from aljax.project import ABSENT, Anchors, project
-from aljax.scaling import Columns
-from aljax.units import Units
+from aljax.scaling import Columns, Units
 
 EPOCHS = 30
 NEAREST = 5  # rows that a distance is the mean of

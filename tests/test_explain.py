@@ -23,7 +23,7 @@ from aljax.contributions.paths import Paths, follow_paths
 from aljax.errors import InputError
 from aljax.layout.losses import attraction_of_pairs, repulsion_of_pairs
 from aljax.project import memberships
-from aljax.units import Units
+from aljax.scaling import Units
 
 COLUMNS = ["a", "b", "c", "shift", "e"]
 CROSSING = [f"member {row}" for row in range(5)]

@@ -17,7 +17,7 @@ from aljax.curve import check_both, find_ab_params
 from aljax.errors import LARGEST, InputError, instance, warn
 from aljax.graph.knn import capacity_for, metric_name, on_device
 from aljax.inverse.neighborhood import Curve
-from aljax.units import Units
+from aljax.scaling import Units
 
 SAMPLE = 1000  # rows that a center is the median of
 FEWEST, MOST, SHARE = 10, 60, 12  # neighbors: a twelfth of the rows, 10 to 60

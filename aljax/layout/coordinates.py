@@ -17,7 +17,7 @@ import numpy as np
 
 from aljax.layout.problem import LayoutParams
 from aljax.layout.spectral import Start
-from aljax.units import Units
+from aljax.scaling import Units
 
 WIDEST, GROWTH = 6.5, 0.23
 ALIKE = 2.0  # times narrower, wider or spreads off center is still the layout's own
