@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 load = AlignedEmbedding.load
 ROOMS = ("distributed", "metrics", "plot", "selection", "sweep")
+LATER = {"AlignedUMAP": "estimator", "UMAP": "estimator", "hypergradient": "layout"}
 
 __all__ = [
     "KNN",
@@ -71,14 +72,8 @@ def __getattr__(name: str) -> Any:
     """Loads on first use the parts that not everybody needs, such as scikit-learn."""
     if name == "__version__":
         return metadata.version("aljax")
-    if name in ("AlignedUMAP", "UMAP"):
-        from aljax import estimator
-
-        return getattr(estimator, name)
-    if name == "hypergradient":
-        from aljax import layout
-
-        return layout.hypergradient
+    if name in LATER:
+        return getattr(importlib.import_module(f"aljax.{LATER[name]}"), name)
     if name in ROOMS:
         return importlib.import_module(f"aljax.{name}")
     hint = nearest_name(name, [*__all__, *ROOMS])

@@ -283,5 +283,4 @@ def _without_index(knn: Any) -> Any:
     table = getattr(knn[0], "ndim", 0) == 2 if len(knn) == 3 else False
     if table and not scipy.sparse.issparse(knn[0]):  # then the third is an index
         return (*knn[:2], None)
-    tables = [*map(_without_index, knn)]
-    return tuple(tables) if isinstance(knn, tuple) else tables
+    return type(knn)(map(_without_index, knn))
