@@ -105,7 +105,6 @@ class Parameters(BaseEstimator):
     # the graph beside the data, if any; of a sequence, lists with one for each slice.
     _unique_inverse_ = None
     _shaped_by = None
-    _also_saved = ("_unique_inverse_", "_shaped_by")
     _absent: ClassVar[Mapping[str, str]] = {}
 
     def __new__(cls, *_: Any, **parameters: Any) -> Any:
@@ -201,7 +200,9 @@ class Parameters(BaseEstimator):
             "maps": parts_of(maps, with_data=with_data),
             "n_features": vars(self)["n_features_in_"],
             "feature_names": None if names is None else names.tolist(),
-        } | {name.strip("_"): getattr(self, name) for name in self._also_saved}
+            "unique_inverse": self._unique_inverse_,
+            "shaped_by": self._shaped_by,
+        }
         write(path, type(self).__name__, parts)
 
     @classmethod
@@ -217,8 +218,8 @@ class Parameters(BaseEstimator):
         model.n_features_in_ = parts["n_features"]
         if parts["feature_names"] is not None:
             model.feature_names_in_ = np.array(parts["feature_names"], dtype=object)
-        for name in cls._also_saved:  # files of 0.1 have none of them
-            setattr(model, name, parts.get(name.strip("_"), getattr(model, name)))
+        model._unique_inverse_ = parts.get("unique_inverse")  # files of 0.1 have none
+        model._shaped_by = parts.get("shaped_by")
         check_parts(parts["maps"], path)
         model._keep(AlignedEmbedding(**parts["maps"]))
         return model
