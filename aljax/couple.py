@@ -11,12 +11,12 @@ from jaxtyping import Bool, Float, Int
 from scipy.sparse import csr_array
 
 from aljax.checks import number, one_of
+from aljax.columns import check_labels
 from aljax.config import SYNONYMS, YES_NO
 from aljax.errors import InputError, optional, warn
 from aljax.graph.conditioning import DEVICE_METRICS, conditioning
 from aljax.graph.slices import Slice, read_slices
 from aljax.keys import check_key, seeds
-from aljax.labels import check_labels
 from aljax.relations.mates import companions
 from aljax.relations.plan import Plan, called, couple_sides, exceeding
 from aljax.relations.read import from_pairs

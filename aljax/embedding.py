@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from aljax.columns import RowValues
+from aljax.columns import RowValues, find_label, plain_label
 from aljax.config import (
     AlignmentConfig,
     GraphConfig,
@@ -32,7 +32,6 @@ from aljax.files import read, write
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.knn import Rows, as_floats
 from aljax.inverse.reconstruct import Reconstruction, blend
-from aljax.labels import find_label, plain_label
 from aljax.layout.losses import LossTerms
 from aljax.layout.problem import LayoutParams
 from aljax.relations.mates import Relations

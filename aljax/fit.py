@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from jaxtyping import Float
 
 from aljax.checkpoints import Checkpoints
+from aljax.columns import check_labels
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig, check_extra
 from aljax.couple import coupled
 from aljax.embedding import AlignedEmbedding, Record
@@ -19,7 +20,6 @@ from aljax.errors import instance
 from aljax.graph.build import build_graphs
 from aljax.graph.slices import ids_of, of_rows, one_for_each, read_slices
 from aljax.keys import check_key, seeds
-from aljax.labels import check_labels
 from aljax.layout.ahead import Ahead, program_of
 from aljax.layout.coordinates import brought_near, coordinates_of, inward, outward
 from aljax.layout.frame import finish, frame_of

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import optax
 
-from aljax.columns import is_missing
+from aljax.columns import check_label, is_missing, plain_label
 from aljax.config import (
     GraphConfig,
     LayoutConfig,
@@ -33,7 +33,6 @@ from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.knn import on_device
 from aljax.graph.slices import Slice, dense_only, read_slice, slices_of, warn_of_degrees
 from aljax.keys import check_key, seeds
-from aljax.labels import check_label, plain_label
 from aljax.layout.coordinates import inward, outward
 from aljax.layout.frame import finish, frame_of
 from aljax.layout.initialize import from_mates

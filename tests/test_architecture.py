@@ -14,7 +14,6 @@ PACKAGE = Path(aljax.__file__).parent
 ORDER = [
     "errors",
     "columns",
-    "labels",
     "compilation",
     "keys",
     "stages",

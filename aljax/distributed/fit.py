@@ -15,6 +15,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from aljax.checkpoints import Checkpoints
+from aljax.columns import check_labels
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig, number, of_slices
 from aljax.distributed.agreement import (
     Agreement,
@@ -49,7 +50,6 @@ from aljax.graph.build import build_graphs
 from aljax.graph.knn import round_up
 from aljax.graph.slices import Slice, of_rows, read_slices
 from aljax.keys import check_key, seeds
-from aljax.labels import check_labels
 from aljax.layout.coordinates import brought_near, coordinates_of, inward, outward
 from aljax.layout.frame import firm_of, frame_of, settle
 from aljax.layout.initialize import initial_maps, read_mask, read_start, read_starts
