@@ -191,8 +191,8 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
         graph = read_slice(join(left, right), "other")
         result._unique_inverse_ = row_kinds[0]
         result.n_features_in_ = vars(self)["n_features_in_"]
-        alone = {"precomputed_knn": None, "unique": False}
-        result._keep(result._fit([graph], None, **alone)[0])
+        maps, _ = result._fit([graph], None, precomputed_knn=None, unique=False)
+        result._keep(maps)
         return result
 
     def _named(self, argument: str) -> str:

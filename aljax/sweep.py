@@ -109,7 +109,7 @@ class SweepProblem(NamedTuple):
         """Returns the problem with some of its settings replaced, by name.
 
         Raises:
-            InputError: If a name is unknown or a value out of range.
+            InputError: If a value is out of range.
         """
         sections = {}
         for section, config in CONFIGS.items():
