@@ -26,7 +26,8 @@ from aljax.graph.knn import Rows
 from aljax.graph.slices import Slice, read_slices
 
 TRANSFORMERS = ("StandardScaler", "RobustScaler", "MinMaxScaler")
-HOW = (None, "none", "standard", "robust")
+UNSCALED = (None, "none")
+HOW = (*UNSCALED, "standard", "robust")
 TAKEN = '"standard", "robust", a fitted StandardScaler, RobustScaler or MinMaxScaler'
 
 
@@ -77,27 +78,19 @@ class Columns(Units):
             return rows
         return _filled(rows, self.fill)
 
-    def undo(self, rows: Any, bounds: Any = None) -> Any:
+    def undo(self, rows: Any, ends: tuple[Any, Any] | None = None) -> Any:
         """Returns rows in the units of the user, of the type that they came in.
 
-        Rounding does not carry them beyond `bounds`, which are in the user's, too.
+        Rounding does not carry them beyond `ends`, which are in the user's, too.
         """
         if scipy.sparse.issparse(rows):
             return (rows @ scipy.sparse.diags(self.unit)).tocsr().astype(rows.dtype)
-        undone, ends = super().undo(rows), _ends(bounds)
+        undone = super().undo(rows)
         return (undone.clip(*ends) if ends else undone).astype(rows.dtype)
 
-    def bounds(self, bounds: Any) -> Any:
-        """Returns bounds of columns, `(lo, hi)`, in these units."""
-        ends = _ends(bounds)
-        return tuple(Units.apply(self, end) for end in ends) if ends else bounds
-
-
-def _ends(bounds: Any) -> list[Any]:
-    """Returns the two ends of bounds; none of None, "data" or what is refused."""
-    if not isinstance(bounds, Sequence) or isinstance(bounds, str):
-        return []
-    return [b if isinstance(b, jax.Array) else np.asarray(b, float) for b in bounds]
+    def bounds(self, ends: Any) -> tuple[Any, ...]:
+        """Returns the ends of bounds of columns in these units."""
+        return tuple(Units.apply(self, end) for end in ends)
 
 
 class Scaling(eqx.Module):
@@ -124,7 +117,7 @@ class Scaling(eqx.Module):
             InputError: It has no data, or other columns than the others; or its
                 neighbors `knn` are known, whose distances have other units.
         """
-        if knn is not None and self.scale not in HOW[:2]:
+        if knn is not None and self.scale not in UNSCALED:
             got, remedy = "comes to a model of scaled columns", "Leave it out."
             expected = "None, for neighbors have their units"
             raise InputError("precomputed_knn", got, expected, remedy)
@@ -196,12 +189,12 @@ def check_scale(
     one_of("all", "slice")("scale_by", by)
     one_of("error", "median")("missing", missing)
     _check_setting(scale)
-    if scale in HOW[:2] and missing == "error":
+    if scale in UNSCALED and missing == "error":
         return []
-    if knn is not None and scale not in HOW[:2]:
+    if knn is not None and scale not in UNSCALED:
         got, remedy = "is set beside `precomputed_knn`", "Scale by `aljax.scale` first."
         raise InputError("scale", got, "None, for neighbors have their units", remedy)
-    name = "missing" if scale in HOW[:2] else "scale"
+    name = "missing" if scale in UNSCALED else "scale"
     widths = [_rows_of(slice_, name).shape[1] for slice_ in slices]
     if by == "all":
         _check_alike(widths, "the slices")
@@ -344,7 +337,7 @@ def _medians(rows: Any, first: Slice, others: Columns | None) -> np.ndarray:
 def _affine(scale: Any, rows: Any, names: Any) -> tuple[np.ndarray, np.ndarray]:
     """Returns the center and unit of each column that scikit-learn finds, or found."""
     count, width = rows.shape
-    if scale in HOW[:2] or (scale in HOW and not count):
+    if scale in UNSCALED or (scale in HOW and not count):
         return np.zeros(width), np.ones(width)
     if isinstance(scale, Scaling):
         return scale.columns[-1].center, scale.columns[-1].unit

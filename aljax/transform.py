@@ -272,12 +272,12 @@ class Frame(eqx.Module):
             raise InputError("slice", got, "a slice of at least 3")
         config = read_config(config, settings, self.graph.metric, self.name)
         a, b = (jnp.asarray(value, float) for value in (self.params.a, self.params.b))
-        units, asked = self.scaling, config.bounds
-        if units is not None:
-            read_bounds(asked, held.original)  # refuses them as they came
-            config = replace(config, bounds=units.bounds(asked))
+        units, ends = self.scaling, None
+        if units is not None and isinstance(config.bounds, tuple):
+            ends = read_bounds(config.bounds, held.original)
+            config = replace(config, bounds=units.bounds(ends))
         result = reconstruct(queries, held, Curve(a, b), config)
-        points = result.points if units is None else units.undo(result.points, asked)
+        points = result.points if units is None else units.undo(result.points, ends)
         return replace(result, points=points, columns=self.columns)
 
     @cached_property
