@@ -6,7 +6,6 @@ state = run(problem, params, state, 350, key=key, n_shifts=40)
 maps = unstack_maps(state.maps, problem)
 """
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 from aljax.layout.losses import LossTerms
@@ -32,11 +31,6 @@ if TYPE_CHECKING:
         min_dists,
     )
 
-DERIVED = {
-    "adjoint": ("Unrolled", "graph_of", "reweigh", "solve_layout"),
-    "implicit": ("Anchored", "Implicit"),
-    "outer": ("Encoded", "coupling_weights", "hypergradient", "min_dists"),
-}
 __all__ = [
     "AlignedProblem",
     "Anchored",
@@ -65,10 +59,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Loads the derivatives on first use: their solvers are heavy."""
-    for module, names in DERIVED.items():
-        if name in names:
-            return getattr(importlib.import_module(f"aljax.layout.{module}"), name)
+    """Loads the derivatives on first use; `outer` has all their names."""
+    if name in __all__:
+        from aljax.layout import outer
+
+        return getattr(outer, name)
     raise AttributeError(f"module 'aljax.layout' has no attribute {name!r}")
 
 

@@ -5,7 +5,7 @@ to themselves with weight 0.  Negatives can then be circular shifts of the array
 contiguous reads that meet every pair of points equally often.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -154,7 +154,17 @@ def stack(
         order[t, :size] = rng.permutation(size)
     place = np.argsort(order, axis=1)
     order = order[: len(sizes)]
-    neighbors, weights, degrees = _stack_graphs(graphs, order, place)
+    # Column 0 of every list is the point itself: it weighs nothing, so it is left out.
+    shape = len(sizes), max(graph.neighbors.shape[0] for graph in graphs) - 1, capacity
+    dtype = jax.dtypes.canonicalize_dtype(float)
+    # The largest arrays of a layout: of each one copy, and one after the other.
+    lists = (place[t][np.asarray(g.neighbors)] for t, g in enumerate(graphs))
+    own_places = np.broadcast_to(np.arange(capacity, dtype=np.int32), shape)
+    neighbors = _stack_lists(lists, order, own_places.copy())
+    lists = (np.asarray(graph.weights) for graph in graphs)
+    weights = _stack_lists(lists, order, np.zeros(shape, dtype))
+    of_points = [np.asarray(graph.degrees) for graph in graphs]
+    degrees = _stack_rows(of_points, order, sizes, default=0.0)
     radii = shares = None
     if densmap:
         kept = [radii_of(graph, f"slices[{t}]") for t, graph in enumerate(graphs)]
@@ -207,28 +217,15 @@ def _shares(neighbors: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return present / (1.0 + np.isin(reversed_codes, codes[present]))
 
 
-def _stack_graphs(
-    graphs: Sequence[FuzzyGraph], order: np.ndarray, place: np.ndarray
-) -> tuple[Array, Array, np.ndarray]:
-    slices, capacity = order.shape
-    # Column 0 of every list is the point itself: it weighs nothing, so it is left out.
-    width = max(graph.neighbors.shape[0] for graph in graphs) - 1
-    # The largest arrays of a layout: of each one copy, and one after the other.
-    neighbors = np.tile(np.arange(capacity, dtype=np.int32), (slices, width, 1))
-    rows = [order[t, : graph.degrees.shape[0]] for t, graph in enumerate(graphs)]
-    for t, graph in enumerate(graphs):
-        listed = np.asarray(graph.neighbors)[1:, rows[t]]
-        neighbors[t, : len(listed), : rows[t].size] = place[t, listed]
-    placed = jax.device_put(neighbors)
-    del neighbors
-    dtype = jax.dtypes.canonicalize_dtype(float)
-    weights = np.zeros((slices, width, capacity), dtype)
-    degrees = np.zeros((slices, capacity), dtype)
-    for t, graph in enumerate(graphs):
-        weighed = np.asarray(graph.weights)[1:, rows[t]]
-        weights[t, : len(weighed), : rows[t].size] = weighed
-        degrees[t, : rows[t].size] = np.asarray(graph.degrees)[rows[t]]
-    return placed, jax.device_put(weights), degrees
+def _stack_lists(
+    lists: Iterable[np.ndarray], order: np.ndarray, stacked: np.ndarray
+) -> Array:
+    """Puts each slice's lists of neighbors, shuffled, in the place of padding."""
+    for t, of_slice in enumerate(lists):
+        width, size = of_slice.shape
+        rows = order[t, :size]
+        stacked[t, : width - 1, :size] = of_slice[1:, rows]
+    return jax.device_put(stacked)
 
 
 def _stack_mates(
