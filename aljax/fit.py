@@ -22,7 +22,7 @@ from aljax.graph.slices import ids_of, of_rows, one_for_each, read_slices
 from aljax.keys import check_key, seeds
 from aljax.layout.ahead import Ahead, program_of
 from aljax.layout.coordinates import brought_near, coordinates_of, inward, outward
-from aljax.layout.frame import finish, frame_of
+from aljax.layout.finish import finish, frame_of, warn_isolated
 from aljax.layout.initialize import (
     Starts,
     initial_maps,
@@ -30,7 +30,6 @@ from aljax.layout.initialize import (
     read_start,
     read_starts,
 )
-from aljax.layout.isolated import warn_isolated
 from aljax.layout.losses import terms_in
 from aljax.layout.optimize import (
     ADAM,

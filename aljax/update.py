@@ -34,9 +34,8 @@ from aljax.graph.knn import on_device
 from aljax.graph.slices import Slice, dense_only, read_slice, slices_of, warn_of_degrees
 from aljax.keys import check_key, seeds
 from aljax.layout.coordinates import inward, outward
-from aljax.layout.frame import finish, frame_of
+from aljax.layout.finish import finish, frame_of, warn_isolated
 from aljax.layout.initialize import from_mates
-from aljax.layout.isolated import warn_isolated
 from aljax.layout.losses import terms_in
 from aljax.layout.optimize import ADAM, LayoutState, epochs, init, shifts_of
 from aljax.layout.problem import (

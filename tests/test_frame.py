@@ -15,7 +15,7 @@ from helpers import refused
 import aljax
 from aljax.graph.build import build_graphs
 from aljax.graph.slices import read_slices
-from aljax.layout.frame import finish, firm_of, settle
+from aljax.layout.finish import finish, firm_of, settle
 from aljax.layout.initialize import turn_onto
 from aljax.metrics import center_drift, frame_displacement, stability
 from aljax.relations.anchors import (

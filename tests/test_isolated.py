@@ -16,8 +16,7 @@ from aljax.graph.build import build_graphs
 from aljax.graph.exact import exact_knn
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.slices import slices_of
-from aljax.layout.frame import finish
-from aljax.layout.isolated import gather_isolated
+from aljax.layout.finish import finish
 from aljax.project import memberships
 from aljax.relations.mates import Mates
 
@@ -203,14 +202,15 @@ def test_rows_without_edges_follow_mates_that_have_none_either(rng):
     first = np.zeros(1, int)
     relations = {(t, 1): Mates(first, first, np.ones(1)) for t in range(3)}
     graphs, none = [lost, lost, lost, held], [None] * 4
-    placed = gather_isolated(maps, graphs, relations, none)
+    settings = aljax.AlignmentConfig()
+    kwds: Any = {"stay": none, "weights": none}
+    placed = finish(maps, {}, graphs, relations, settings, **kwds)
     for t in range(3):
         np.testing.assert_allclose(placed[t][0], maps[3][0], atol=0.1)
         np.testing.assert_array_equal(placed[t][1:], maps[t][1:])
     every = np.arange(1, 9)
     anchors = {(t, 1): Mates(every, every, np.ones(8)) for t in range(3)}
-    settings = aljax.AlignmentConfig()
-    moved = finish(maps, anchors, graphs, relations, settings, stay=none, weights=none)
+    moved = finish(maps, anchors, graphs, relations, settings, **kwds)
     assert np.abs(moved[3] - maps[3]).max() > 0.5
     for t in range(3):
         np.testing.assert_allclose(moved[t][0], moved[3][0], atol=0.1)

@@ -50,10 +50,9 @@ from aljax.graph.build import build_graphs
 from aljax.graph.knn import round_up
 from aljax.graph.slices import Slice, of_rows, read_slices
 from aljax.keys import check_key, seeds
+from aljax.layout import finish
 from aljax.layout.coordinates import brought_near, coordinates_of, inward, outward
-from aljax.layout.frame import firm_of, frame_of, settle
 from aljax.layout.initialize import initial_maps, read_mask, read_start, read_starts
-from aljax.layout.isolated import filled, gather_lost, lost_rows, warn_isolated
 from aljax.layout.losses import LossTerms, terms_in
 from aljax.layout.optimize import default_shifts, epochs, init
 from aljax.layout.problem import PerRow, layout_params, stack, stack_maps
@@ -187,11 +186,11 @@ def fit(
             graphs,
             spread,
             alignment=alignment,
-            frame=frame_of(layout, alignment),
+            frame=finish.frame_of(layout, alignment),
             slice_labels=slice_labels,
             agreement=agreement,
         )
-        warn_isolated(graphs, [slice_.name for slice_ in read])
+        finish.warn_isolated(graphs, [slice_.name for slice_ in read])
     pins: list[Any] = [None] * n_slices
     coordinates = None
     if start is not None:
@@ -288,7 +287,7 @@ def _settled(
 ) -> AlignedEmbedding:
     """Returns this process's maps in the frame of the sequence, as `finish` does."""
     first, units = spread.local.start, fitted.coordinates
-    lost_here = lost_rows(fitted.graphs, fitted.pinned)
+    lost_here = finish.lost_rows(fitted.graphs, fitted.pinned)
     any_lost = from_all(np.array([any(map(np.any, lost_here))])).any()
     if ties.anchors is None and not any_lost:
         return fitted
@@ -303,16 +302,17 @@ def _settled(
     def fill(t: int, placed: Sequence[Any], frame: np.ndarray) -> np.ndarray:
         if t not in spread.local:
             return from_one(None)
-        return from_one(filled(t, fitted.graphs[t - first], placed, links, frame))
+        graph = fitted.graphs[t - first]
+        return from_one(finish.filled(t, graph, placed, links, frame))
 
-    maps = gather_lost(maps, lost, links, fill)
+    maps = finish.gather_lost(maps, lost, links, fill)
     if ties.anchors is not None:
-        firm = firm_of(ties.related, fitted.alignment)
+        firm = finish.firm_of(ties.related, fitted.alignment)
         firm_of_all = pairs_of_all(firm, range(1, FAR), spread)
         still = {t for t, rows in enumerate(pins) if np.any(rows)}
         holding = ties.anchors_of_all(spread)
-        maps = settle(maps, holding, firm_of_all, fixed=still, weights=weights)
-    maps = gather_lost(maps, lost, links, fill)[first : spread.local.stop]
+        maps = finish.settle(maps, holding, firm_of_all, fixed=still, weights=weights)
+    maps = finish.gather_lost(maps, lost, links, fill)[first : spread.local.stop]
     if any_lost:
         maps = outward(units, maps, fixed, fitted.pinned)
     return replace(fitted, maps=maps)

@@ -22,7 +22,7 @@ from aljax.graph.build import fewer_than_rows
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.knn import KNN, round_up
 from aljax.graph.slices import Slice
-from aljax.layout.frame import frame_of
+from aljax.layout.finish import frame_of
 from aljax.layout.losses import terms_in
 from aljax.layout.optimize import (
     LayoutState,

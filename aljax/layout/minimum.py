@@ -27,7 +27,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from aljax.layout.isolated import FAINT
+from aljax.layout.finish import FAINT
 from aljax.layout.leaves import (
     Energy,
     Leaves,

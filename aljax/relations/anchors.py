@@ -9,7 +9,7 @@ and of consecutive slices without any mates, pull like mates, with the strength
     s = .06 exp(-|x_i - x_i'|^2 / (r_i r_i')),
 
 where r is a row's distance to the farthest of its neighbors in its own slice.  All of
-them hold the frame of the finished maps (`layout/frame.py`).
+them hold the frame of the finished maps (`layout/finish.py`).
 """
 
 from collections.abc import Iterable, Sequence

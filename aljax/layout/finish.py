@@ -1,4 +1,8 @@
-"""The frame: each finished map is moved as a whole onto those before it.
+"""The finish of a layout: rows without an edge find a place, and maps their frame.
+
+Nothing draws rows without an edge, so the layout drives them far away.  They are put
+where a row of a new slice would start: at their mates, at their neighbors if a faint
+edge leads there, or else beside the map.
 
 Mates hold a map to the maps beside it, and anchors (`relations/anchors.py`) to those
 that lie far apart.  When the layout is finished, each map in turn is shifted and
@@ -15,23 +19,25 @@ by majorization as in SMACOF (de Leeuw 1977), a Procrustes problem at each step.
 """
 
 from collections import defaultdict
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from aljax.config import AlignmentConfig, LayoutConfig
-from aljax.errors import InputError
+from aljax.errors import InputError, warn
 from aljax.graph.fuzzy import FuzzyGraph
-from aljax.layout.initialize import turn_onto
-from aljax.layout.isolated import gather_isolated
+from aljax.layout.initialize import from_mates, put_at_mates, turn_onto
 from aljax.relations.anchors import FAR, LANDMARKS
 from aljax.relations.mates import Mates, Relations
 
+FAINT = 1e-3  # of the mean degree, below which a row's edges do not hold it
 NOTHING = 1e-12  # a strength that says nothing
 TURNS = 30  # most steps of a map on its way to its frame
 STILL = 1e-4  # of a map's spread: the least step that is followed by another
+
+Maps = Sequence[Float[np.ndarray, "_ components"]]
 
 
 def frame_of(layout: LayoutConfig, alignment: AlignmentConfig) -> str:
@@ -46,8 +52,28 @@ def frame_of(layout: LayoutConfig, alignment: AlignmentConfig) -> str:
     return alignment.frame if layout.euclidean else "mates"
 
 
+def isolated(graph: FuzzyGraph) -> Bool[np.ndarray, "_"]:
+    """Returns which rows of a graph no edge holds."""
+    degrees = np.asarray(graph.degrees)
+    return degrees <= FAINT * degrees.mean() if degrees.size else degrees > 0
+
+
+def warn_isolated(graphs: Sequence[FuzzyGraph], names: Sequence[str]) -> None:
+    """Warns once of rows that no edge holds; `names` are those of the slices."""
+    counts = [int(isolated(graph).sum()) for graph in graphs]
+    touched = [name for name, count in zip(names, counts, strict=True) if count]
+    if touched:
+        others = "another slice" if len(touched) == 2 else f"{len(touched) - 1} others"
+        more = f" and {others}" if len(touched) > 1 else ""
+        noun, verb = ("rows", "are") if sum(counts) > 1 else ("row", "is")
+        warn(
+            f"{sum(counts)} {noun} of {touched[0]}{more} {verb} without an edge to "
+            f"others, and {verb} put at mates, or else beside the map."
+        )
+
+
 def finish(
-    maps: Sequence[Float[np.ndarray, "_ components"]],
+    maps: Maps,
     held: Relations,
     graphs: Sequence[FuzzyGraph],
     relations: Relations,
@@ -67,11 +93,77 @@ def finish(
         stay: For each slice the rows that stay where they are, None for none.
         weights: For each slice how much its rows count; None for all alike.
     """
+
+    def fill(t: int, placed: Maps, frame: np.ndarray) -> np.ndarray:
+        return filled(t, graphs[t], placed, relations, frame)
+
+    lost = lost_rows(graphs, stay)
+    maps = gather_lost(maps, lost, relations, fill)
     fixed = {t for t, rows in enumerate(stay) if np.any(rows)}
-    maps = gather_isolated(maps, graphs, relations, stay)
     firm = firm_of(relations, alignment)
     maps = settle(maps, held, firm, fixed=fixed, weights=weights)
-    return gather_isolated(maps, graphs, relations, stay)
+    return gather_lost(maps, lost, relations, fill)
+
+
+def lost_rows(
+    graphs: Sequence[FuzzyGraph], stay: Sequence[np.ndarray | None]
+) -> list[Bool[np.ndarray, "_"]]:
+    """Returns for each slice the rows that no edge holds, nor `stay`."""
+    return [
+        isolated(graph) & (True if kept is None else ~kept)
+        for graph, kept in zip(graphs, stay, strict=True)
+    ]
+
+
+def filled(
+    t: int, graph: FuzzyGraph, placed: Maps, relations: Relations, frame: np.ndarray
+) -> Float[np.ndarray, "_ components"]:
+    """Returns the map of slice t, whose rows that are NaN are placed by its graph."""
+    return from_mates(
+        t,
+        graph.to_sparse(),
+        placed,
+        relations,
+        n_components=frame.shape[1],
+        seed=t,
+        start=placed[t],
+        frame=frame,
+    )
+
+
+def gather_lost(
+    maps: Maps,
+    lost: Sequence[Bool[np.ndarray, "_"]],
+    relations: Relations,
+    fill: Callable[[int, Maps, np.ndarray], np.ndarray],
+) -> list[Float[np.ndarray, "_ components"]]:
+    """Returns the maps with their lost rows at mates, or where `fill` puts them.
+
+    Args:
+        maps: One map for each slice.
+        lost: For each slice the rows to place anew.
+        relations: The mates.
+        fill: As `filled`, of a slice, all maps, and the map beside which rows go.
+    """
+    touched = [t for t, rows in enumerate(lost) if rows.any()]
+    if not touched:
+        return [*maps]
+    placed = [
+        np.where(rows[:, None], np.nan, y) for rows, y in zip(lost, maps, strict=True)
+    ]
+    for t in (*touched, *reversed(touched)):
+        put_at_mates(placed[t], t, placed, relations)
+    for t in touched:
+        near = sorted(range(len(maps)), key=lambda s: abs(s - t))
+        frames = [y[~np.isnan(y[:, 0])] for y in map(placed.__getitem__, near)]
+        frame = next((y for y in frames if len(y)), None)
+        if frame is None:
+            return [*maps]
+        placed[t] = fill(t, placed, frame)
+    return [
+        placed[t].astype(y.dtype) if rows.any() else y
+        for t, (rows, y) in enumerate(zip(lost, maps, strict=True))
+    ]
 
 
 def firm_of(relations: Relations, alignment: AlignmentConfig) -> Relations:
@@ -92,7 +184,7 @@ def firm_of(relations: Relations, alignment: AlignmentConfig) -> Relations:
 
 
 def settle(
-    maps: Sequence[Float[np.ndarray, "_ components"]],
+    maps: Maps,
     held: Relations,
     firm: Relations,
     *,
