@@ -65,7 +65,6 @@ ORDER = [
     "layout.losses",
     "layout.shifts",
     "layout.objective",
-    "layout.rules",
     "layout.optimize",
     "layout.packing",
     "layout.ahead",

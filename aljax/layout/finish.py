@@ -287,7 +287,8 @@ def _weighted(
     mates: Mates, t: int, s: int, weights: Sequence[np.ndarray | None] | None
 ) -> Float[np.ndarray, "_"]:
     """Returns the strengths of pairs of slice t in s, by the weights of both rows."""
-    weights_t, weights_s = (None, None) if weights is None else (weights[t], weights[s])
-    total = 1.0 if weights_t is None else weights_t[mates.others]
-    total = total + (1.0 if weights_s is None else weights_s[mates.rows])
+    if weights is None:
+        return mates.strengths
+    ends = (weights[t], mates.others), (weights[s], mates.rows)
+    total = sum(1.0 if counts is None else counts[rows] for counts, rows in ends)
     return mates.strengths * total / 2

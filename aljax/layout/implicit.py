@@ -105,6 +105,14 @@ class Search(eqx.Module):
         """Returns all that the minimum depends on."""
         return Theta(without_lost(problem), params, None)
 
+    def _settled(
+        self, problem: AlignedProblem, params: LayoutParams, start: Maps, *, rate: float
+    ) -> Maps:
+        if not self.settle:
+            return start
+        pace = {"epochs": self.settle, "rate": rate, "shifts": shifts_of(problem)}
+        return settled(problem, params, start, **pace)
+
     def _descended(
         self, problem: AlignedProblem, params: LayoutParams, start: Maps
     ) -> Maps:
@@ -138,7 +146,7 @@ class Implicit(Search):
         """Checks that the pairs fit into memory, and settles the start."""
         slices, _, points = start.shape
         check_memory("problem", slices * points**2, start, self.memory)
-        start = settled(problem, params, start, epochs=self.settle, rate=HIGH)
+        start = self._settled(problem, params, start, rate=HIGH)
         return self, self._descended(problem, params, start)
 
 
@@ -180,7 +188,7 @@ class Anchored(Search):
         """
         if self.anchor is not None:
             return self, start
-        start = settled(problem, params, start, epochs=self.settle, rate=LOW)
+        start = self._settled(problem, params, start, rate=LOW)
         if any(isinstance(leaf, Tracer) for leaf in (start, *jax.tree.leaves(problem))):
             remedy = "Make it before: adjoint, _ = adjoint.at(problem, params, start)."
             raise InputError("adjoint", "has no anchor, in a trace", "one", remedy)
@@ -211,7 +219,7 @@ def check_memory(name: str, pairs: int, maps: Maps, memory: int) -> None:
 
 
 @partial(jax.jit, static_argnames=("epochs", "shifts"))
-def _settled(
+def settled(
     problem: AlignedProblem,
     params: LayoutParams,
     start: Maps,
@@ -220,19 +228,11 @@ def _settled(
     rate: float | Float[Array, ""],
     shifts: int,
 ) -> Maps:
+    """Returns the maps after more epochs, at `rate` times the layout's own."""
     paced = eqx.tree_at(lambda p: p.learning_rate, params, rate * params.learning_rate)
     held = eqx.tree_at(lambda p: p.free, problem, moving(problem).astype(start.dtype))
     state = init(start, n_epochs=epochs, terms=terms_in(params))
     return run(held, paced, state, epochs, key=jax.random.key(0), n_shifts=shifts).maps
-
-
-def settled(
-    problem: AlignedProblem, params: LayoutParams, start: Maps, **pace: Any
-) -> Maps:
-    """Returns the maps after `epochs` more, at `rate` times the layout's own."""
-    if not pace["epochs"]:
-        return start
-    return _settled(problem, params, start, shifts=shifts_of(problem), **pace)
 
 
 @jax.jit

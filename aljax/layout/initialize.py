@@ -118,30 +118,27 @@ def read_starts(
     Raises:
         InputError: A map is of another shape, or not of finite numbers.
     """
-    maps = [None if y is None else _read_map(y, t) for t, y in enumerate(init)]
-    for t, (start, size) in enumerate(zip(maps, sizes, strict=True)):
-        if start is None:
-            continue
-        finite = np.isfinite(start).all()
-        if start.shape != (size, n_components) or not finite:
-            raise InputError(
-                f"start[{t}]",
-                f"has shape {start.shape}{'' if finite else ' and NaN or inf'}",
-                f"finite positions of shape {(size, n_components)}",
-            )
-    return maps
+    return [
+        None if y is None else _read_map(y, f"start[{t}]", (size, n_components))
+        for t, (y, size) in enumerate(zip(init, sizes, strict=True))
+    ]
 
 
-def _read_map(positions: Any, t: int) -> Start:
+def _read_map(positions: Any, name: str, shape: tuple[int, int]) -> Start:
     try:
-        return np.asarray(positions, dtype=float)
+        start = np.asarray(positions, dtype=float)
     except (TypeError, ValueError) as error:
         raise InputError(
-            f"start[{t}]",
+            name,
             f"cannot be read as numbers ({error})",
             "positions (points, components), or None to start from its mates",
             "A name stands for all slices, such as `init='pca'`.",
         ) from error
+    finite = np.isfinite(start).all()
+    if start.shape != shape or not finite:
+        got = f"has shape {start.shape}{'' if finite else ' and NaN or inf'}"
+        raise InputError(name, got, f"finite positions of shape {shape}")
+    return start
 
 
 def unplaced(starts: Sequence[Start | None]) -> list[int]:

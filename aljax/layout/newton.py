@@ -9,7 +9,7 @@ Source: Nocedal & Wright (2006), "Numerical Optimization", algorithms 4.1 and 7.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ from jaxtyping import Array, Bool, Float, Int
 Operator = Callable[[Array], Array]
 FORCING = 0.1  # a step's residual by its gradient, at most
 FIRST_RADIUS = 0.1  # by the root of the number of coordinates
+PRODUCTS = 1_000  # with the second derivative in one step, at most
 ENOUGH = 1e-4  # of the decrease that was predicted
 ROUNDING = 100  # units in the last place of a value within which it is not trusted
 
@@ -178,7 +179,6 @@ def minimize(
     tolerance: Float[Array, ""] | float,
     rtol: Float[Array, ""] | float,
     max_steps: int,
-    max_products: int = 1_000,
 ) -> Minimum:
     """Returns a minimum of a function, from a start.
 
@@ -192,7 +192,6 @@ def minimize(
         tolerance: The largest entry of the gradient to end at.
         rtol: See `solve`, for the last step.
         max_steps: Steps to try, at most.
-        max_products: Products with the second derivative in one step, at most.
     """
     root = jnp.sqrt(jnp.asarray(start.size, start.dtype))
     eps = jnp.finfo(start.dtype).eps
@@ -204,9 +203,12 @@ def minimize(
         """Takes one step; where it is no better, the next is shorter."""
         last = jnp.max(jnp.abs(now.gradient)) <= tolerance
         forcing = jnp.minimum(FORCING, jnp.sqrt(jnp.linalg.norm(now.gradient) / root))
-        limits: dict[str, Any] = {"radius": now.radius, "max_products": max_products}
         solved = solve(
-            local, now.gradient, rtol=jnp.where(last, rtol, forcing), **limits
+            local,
+            now.gradient,
+            rtol=jnp.where(last, rtol, forcing),
+            max_products=PRODUCTS,
+            radius=now.radius,
         )
         point = now.point + solved.step
         value, gradient = value_and_gradient(point)

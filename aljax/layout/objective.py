@@ -10,9 +10,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from aljax.errors import InputError
 from aljax.layout.losses import (
@@ -160,7 +161,7 @@ def weighed(
     """Returns the terms times their weights; the density's where it is set and acts.
 
     It does from a weight of 0 on, at which the loss has a slope by the weight, and not
-    at -0, which `optimize.step` sets in epochs without it.
+    at -0, which `in_epoch` sets in epochs without it.
     """
     repulsion_strength = params.repulsion_strength * params.negative_sample_rate
     terms = LossTerms(
@@ -174,3 +175,15 @@ def weighed(
     none, acts = jnp.zeros_like(terms.attraction), ~jnp.signbit(weights)
     values = jax.lax.cond(jnp.any(acts), densities, lambda: none)
     return DensityTerms(**vars(terms), density=jnp.where(acts, weights, 0.0) * values)
+
+
+def in_epoch(
+    params: LayoutParams, epoch: Int[Array, ""], n_epochs: Int[Array, ""]
+) -> LayoutParams:
+    """Returns an epoch's settings: a density acts in the last `dens_frac` of them."""
+    if params.dens_lambda is None:
+        return params
+    share: Any = params.dens_frac
+    begun = epoch + 1 > (1 - share) * n_epochs
+    weights = jnp.where(begun, params.dens_lambda, -0.0)  # whose sign says: not yet
+    return eqx.tree_at(lambda p: p.dens_lambda, params, weights)

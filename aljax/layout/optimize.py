@@ -10,7 +10,8 @@ of any length has the same bits as an unbroken one.
 import dataclasses
 import inspect
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from contextlib import suppress
+from functools import lru_cache, partial
 from typing import Any
 
 import equinox as eqx
@@ -27,13 +28,14 @@ from aljax.errors import LARGEST, InputError
 from aljax.graph.knn import on_device, zeros_of
 from aljax.keys import as_keys, as_numbers
 from aljax.layout.losses import LossTerms
-from aljax.layout.objective import aligned_loss, check_terms
+from aljax.layout.objective import aligned_loss, check_terms, in_epoch
 from aljax.layout.problem import AlignedProblem, LayoutParams
-from aljax.layout.rules import ADAM, check_descends
 from aljax.layout.shifts import CHUNK, Shifts, draw_shifts
 
 RECORD_EVERY = 10  # epochs; the value costs a third of what the gradient does
 RECORDS = 100  # rows of a history, whatever the number of epochs
+# Made once: a transformation made anew for every call would compile anew.
+ADAM = optax.scale_by_adam(b1=0.5, b2=0.9)
 Loss = Callable[[Array, AlignedProblem, LayoutParams, Shifts], LossTerms]
 
 
@@ -147,6 +149,43 @@ def epochs(layout: LayoutConfig, sizes: Iterable[int]) -> int:
     return default_epochs(max(sizes)) if layout.n_epochs is None else layout.n_epochs
 
 
+@lru_cache(maxsize=16)
+def check_descends(
+    optimizer: optax.GradientTransformation, shape: tuple[int, ...]
+) -> None:
+    """Checks by an update that a rule of maps keeps the sign of the gradient."""
+    if optimizer is ADAM:
+        return
+    expected = "an optax transformation of gradients alone, as optax.scale_by_rms()"
+    if not hasattr(optimizer, "update"):
+        remedy = "Call it, if it is a function that makes one."
+        raise InputError("optimizer", f"is {optimizer!r}", expected, remedy)
+
+    def moved(shape: tuple[int, ...]) -> float:
+        with jax.ensure_compile_time_eval():
+            slope = jnp.ones(shape)
+            updates, _ = optimizer.update(slope, optimizer.init(slope), slope)
+            return float(jnp.asarray(updates).mean())
+
+    # Of one number, which compiles least, unless the rule is one of maps alone or draws
+    # noise that exceeds the number.
+    with suppress(Exception):
+        if moved((1, 1, 1)) >= 0:
+            return
+    try:
+        length = moved(shape)
+    except TypeError as error:  # a search along a line asks for the loss
+        raise InputError("optimizer", f"fails: {error}", expected) from error
+    if length < 0:
+        raise InputError(
+            "optimizer",
+            f"turns a gradient of 1 into {length:g}, by which the layout would climb",
+            "an update rule that keeps the sign of the gradient",
+            "The layout subtracts what it returns, times its own `learning_rate`: pass "
+            "optax.scale_by_adam() for optax.adam(0.1).",
+        )
+
+
 def init(
     maps: Float[Array, "slices components points"],
     *,
@@ -207,7 +246,7 @@ def step(
     check_descends(optimizer, state.maps.shape)
     epoch_key = jax.random.fold_in(key, state.epoch)
     shifts = draw_shifts(epoch_key, problem.n_points, n_shifts=n_shifts)
-    acting = _acting(params, state)
+    acting = in_epoch(params, state.epoch, state.n_epochs)
 
     def evaluated(maps: Array) -> LossTerms:
         return check_terms(loss(maps, problem, acting, shifts), state.history)
@@ -230,16 +269,6 @@ def step(
     due = jax.lax.rem(state.epoch, stride) == 0
     history = jax.lax.cond(due, record, lambda: state.history)
     return LayoutState(maps, moments, state.epoch + 1, state.n_epochs, history)
-
-
-def _acting(params: LayoutParams, state: LayoutState) -> LayoutParams:
-    """Returns an epoch's settings: a density acts in the last `dens_frac` of them."""
-    if params.dens_lambda is None:
-        return params
-    share: Any = params.dens_frac
-    begun = state.epoch + 1 > (1 - share) * state.n_epochs
-    weights = jnp.where(begun, params.dens_lambda, -0.0)  # whose sign says: not yet
-    return eqx.tree_at(lambda p: p.dens_lambda, params, weights)
 
 
 STATIC = ("n_shifts", "optimizer", "loss")
@@ -301,30 +330,24 @@ def run_together(
         n_shifts: Shifts that estimate the repulsion.
         size: Rows that the program holds: fewer are filled up with the last.
     """
-    n_epochs = states[0].n_epochs
-    if int(n_epochs) == 0:  # their history has no row that an epoch could fill
-        return [*states]
-    filled = [min(place, len(states) - 1) for place in range(size)]
-
-    def stacked(trees: Sequence[Any]) -> Any:
-        # By NumPy: eager JAX would compile for every number of rows.
-        rows = [trees[place] for place in filled]
-        return jax.tree.map(lambda *leaves: on_device(np.stack(leaves)), *rows)
-
-    ended = run_rows(
-        stacked(problems),
-        stacked(params),
-        eqx.tree_at(_clock, stacked(states), _clock(states[0])),
-        n_epochs,
-        jnp.stack([keys[place] for place in filled]),
-        n_shifts=n_shifts,
+    missing = size - len(states)
+    rows = [*zip(problems, params, states, strict=True)]
+    rows += rows[-1:] * missing
+    # By NumPy: eager JAX would compile for every number of rows.
+    problem, settings, state = jax.tree.map(
+        lambda *leaves: on_device(np.stack(leaves)), *rows
     )
-    held = jax.device_get(ended)
-
-    def of_row(row: int) -> LayoutState:
-        return jax.tree.map(lambda x: on_device(x[row] if x.ndim else x), held)
-
-    return [of_row(row) for row in range(len(states))]
+    state = eqx.tree_at(_clock, state, _clock(states[0]))
+    of_rows = jnp.stack([*keys, *[keys[-1]] * missing])
+    ended = jax.device_get(
+        run_rows(
+            problem, settings, state, states[0].n_epochs, of_rows, n_shifts=n_shifts
+        )
+    )
+    return [
+        jax.tree.map(lambda x, row=row: on_device(x[row] if x.ndim else x), ended)
+        for row in range(len(states))
+    ]
 
 
 def _clock(state: LayoutState) -> tuple[Any, Any]:

@@ -193,10 +193,8 @@ def curve_of(
     distance = jnp.linspace(0, 3, 300, dtype=jnp.result_type(float))[1:]
 
     def errors(logs: Array, near: Array) -> Array:
-        target = jnp.exp(-jnp.maximum(distance - near, 0))
-        return jax.nn.sigmoid(-logs[0] - 2 * jnp.exp(logs[1]) * jnp.log(distance)) - (
-            target
-        )
+        curve = jax.nn.sigmoid(-logs[0] - 2 * jnp.exp(logs[1]) * jnp.log(distance))
+        return curve - jnp.exp(-jnp.maximum(distance - near, 0))
 
     def fitted(_: Any, logs: Array) -> Array:
         wrong, bent = errors(logs, held), jax.jacfwd(errors)(logs, held)

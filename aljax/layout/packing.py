@@ -206,20 +206,19 @@ def _mates_of_all(
     problem: AlignedProblem, begins: Int[np.ndarray, "slices"]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Joins the mates in all slices to one list for each point, and their values."""
-    strengths = np.asarray(problem.strengths)
-    slices, points = strengths.shape[0], strengths.shape[-1]
+    slices, *_, points = problem.strengths.shape
     later = np.arange(slices)[:, None] + np.array(problem.offsets, int)
     mates = np.asarray(problem.mates) + begins[later % slices][..., None, None]
-    tables = [mates, strengths]
-    tables += [] if problem.moves is None else [np.asarray(problem.moves)]
-    tables = [table.reshape(slices, -1, points) for table in tables]
+    tables = jax.tree.map(
+        lambda table: np.asarray(table).reshape(slices, -1, points),
+        (mates, problem.strengths, problem.moves),
+    )
     absent = tables[1] == 0
-    width = tables[0].shape[1]
+    width = absent.shape[1]
     if width > FEW:
         width = shared_width(int((~absent).sum(axis=1).max(initial=1)))
     order = np.argsort(absent, axis=1, kind="stable")[:, :width]
-    mates, strengths, *moves = (np.take_along_axis(x, order, axis=1) for x in tables)
-    return mates, strengths, moves[0] if moves else None
+    return jax.tree.map(lambda table: np.take_along_axis(table, order, axis=1), tables)
 
 
 @jax.custom_vjp

@@ -179,13 +179,13 @@ def stack(
         weights=weights,
         degrees=as_floats(degrees),
         n_points=on_device(sizes, np.int32),
-        mates=jax.device_put(mates),
-        strengths=jax.device_put(strengths),
+        mates=mates,
+        strengths=strengths,
         pulls=as_floats(degrees * weighing),
         free=as_floats(1 - held),
         order=on_device(order, np.int32),
         offsets=offsets,
-        moves=None if moves is None else jax.device_put(moves),
+        moves=moves,
         radii=radii,
         shares=shares,
     )
@@ -230,7 +230,7 @@ def _stack_lists(
 
 def _stack_mates(
     relations: Relations, place: np.ndarray, offsets: Sequence[int], slices: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+) -> tuple[Array, Array, Array | None]:
     capacity = place.shape[1]
     ranks = {key: _rank(mates.rows) for key, mates in relations.items()}
     width = max((int(r.max(initial=0)) + 1 for r in ranks.values()), default=1)
@@ -246,7 +246,7 @@ def _stack_mates(
         strengths[entry] = pair.strengths
         if moves is not None:
             moves[entry] = pair.moves
-    return mates, strengths, moves
+    return jax.device_put((mates, strengths, moves))
 
 
 def shared_width(mates: int) -> int:

@@ -7,7 +7,6 @@ slice's map and its gradient.  Padding, which weighs nothing, makes any number o
 slices and points divisible.
 """
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -34,14 +33,10 @@ from aljax.layout.spaces import Space
 SLICES, POINTS = "slices", "points"
 VIRTUAL = "--xla_force_host_platform_device_count"
 Devices = int | Sequence[Any] | Mesh
-# The axes of a slice's tables, which are cut by its points; its map and what else is a
-# number for each point stand whole on every device that has some of them.
+# The tables of a slice's neighbors and mates are cut by its points; its map and what
+# else is a number for each point stand whole on every device that has some of them.
 OF_NEIGHBORS = ("slices", "neighbors", "points")
 OF_MATES = ("slices", "offsets", "mates", "points")
-TABLES: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(("neighbors", "weights", "shares"), OF_NEIGHBORS),
-    **dict.fromkeys(("mates", "strengths", "moves"), OF_MATES),
-}
 EXPECTED = "a number of devices, some of jax.devices(), or a jax.sharding.Mesh"
 
 
@@ -295,12 +290,12 @@ def place(
         sharding = NamedSharding(mesh, PartitionSpec(*cut))
         return jax.make_array_from_process_local_data(sharding, array, tuple(shape))
 
-    def spread(name: str, array: Array) -> Array:
-        if name not in TABLES:
+    def spread(array: Array) -> Array:
+        if array.ndim <= 2:
             axes = ("slices", "points")[: array.ndim]
             return put(_fill(array, [padded[axis] for axis in axes]), SLICES)
-        sizes = padded | {"points": points_here}
-        filled = _fill(array, [sizes[axis] for axis in TABLES[name]])
+        *axes, _ = OF_NEIGHBORS if array.ndim == 3 else OF_MATES
+        filled = _fill(array, [*(padded[axis] for axis in axes), points_here])
         return put(filled, SLICES, *[None] * (filled.ndim - 2), POINTS)
 
     def setting(array: Array) -> Array:
@@ -319,16 +314,11 @@ def place(
         return put(_fill(array, (len(array), padded["slices"])), None, SLICES)
 
     random = as_keys(put(np.asarray(as_numbers(key))), key)
-    tables = {
-        name: spread(name, leaf)
-        for name, leaf in vars(problem).items()
-        if name != "offsets" and leaf is not None
-    }
     spread_out = state.relaid(moving, term, lambda array: put(np.asarray(array)))
     if optimizer is not None:
         _check_moments(optimizer, spread_out, len(state.maps))
-    settings = jax.tree.map(setting, params)
-    return Placed(dataclasses.replace(problem, **tables), settings, spread_out, random)
+    tables, settings = jax.tree.map(spread, problem), jax.tree.map(setting, params)
+    return Placed(tables, settings, spread_out, random)
 
 
 def _check_moments(
