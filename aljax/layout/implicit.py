@@ -7,7 +7,6 @@ Both settle the start by more epochs at a low rate, find the minimum by Newton's
 
 import dataclasses
 from functools import partial
-from numbers import Real
 from typing import Any
 
 import equinox as eqx
@@ -18,7 +17,7 @@ import optax
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int
 
-from aljax.config import number
+from aljax.checks import Check, number
 from aljax.errors import InputError
 from aljax.layout.leaves import cut
 from aljax.layout.losses import terms_in
@@ -63,10 +62,19 @@ class Solution(eqx.Module):
     curvature: Float[Array, ""]
 
 
-def _leaf(value: Any) -> Any:
-    """Returns a number as a leaf of a tree: another one then recompiles nothing."""
-    real = isinstance(value, Real) and not isinstance(value, bool)
-    return np.float64(value) if real else value
+def _option(name: str, default: float, check: Check, *, static: bool = False) -> Any:
+    """Makes a field that checks its number, unless it is traced.
+
+    One that is not static is a leaf of a tree: another number recompiles nothing.
+    """
+
+    def converted(value: Any) -> Any:
+        if isinstance(value, jax.Array):
+            return value
+        check(name, value)
+        return value if static else np.float64(value)
+
+    return eqx.field(default=default, converter=converted, static=static)
 
 
 class Search(eqx.Module):
@@ -87,19 +95,12 @@ class Search(eqx.Module):
             `curvature` say so, and the maps are those at which the search ended.
     """
 
-    tolerance: float = eqx.field(default=1e-3, converter=_leaf)
-    rtol: float = eqx.field(default=1e-3, converter=_leaf)
-    settle: int = eqx.field(static=True, default=3_000)
-    max_steps: int = eqx.field(static=True, default=2_000)
-    memory: int = eqx.field(static=True, default=MEMORY)
+    tolerance: float = _option("tolerance", 1e-3, number(0, open_low=True))
+    rtol: float = _option("rtol", 1e-3, number(0, open_low=True))
+    settle: int = _option("settle", 3_000, number(0, whole=True), static=True)
+    max_steps: int = _option("max_steps", 2_000, number(1, whole=True), static=True)
+    memory: int = _option("memory", MEMORY, number(1, whole=True), static=True)
     throw: bool = eqx.field(static=True, default=True)
-
-    def __check_init__(self) -> None:
-        for name in ("tolerance", "rtol"):
-            self._check(name, number(0, open_low=True))
-        for name in ("max_steps", "memory"):
-            self._check(name, number(1, whole=True))
-        self._check("settle", number(0, whole=True))
 
     def theta(self, problem: AlignedProblem, params: LayoutParams) -> Theta:
         """Returns all that the minimum depends on."""
@@ -119,11 +120,6 @@ class Search(eqx.Module):
         steps = min(self.settle // 5, DESCENT)
         return descended(self.theta(problem, params), start, steps) if steps else start
 
-    def _check(self, name: str, check: Any) -> None:
-        value = getattr(self, name)
-        if not isinstance(value, jax.Array):  # traced ones pass
-            check(name, value.item() if isinstance(value, np.generic) else value)
-
 
 class Implicit(Search):
     """Derivatives of a minimum of the exact loss, over all pairs.
@@ -138,7 +134,7 @@ class Implicit(Search):
         settle: See `Search`; these epochs begin at 3 times the rate.
     """
 
-    settle: int = eqx.field(static=True, default=10_000)
+    settle: int = _option("settle", 10_000, number(0, whole=True), static=True)
 
     def at(
         self, problem: AlignedProblem, params: LayoutParams, start: Maps
@@ -170,13 +166,9 @@ class Anchored(Search):
             which `jit` and `vmap` over problem, settings or start do not allow.
     """
 
-    ridge: float = eqx.field(default=0.1, converter=_leaf)
-    near: float = eqx.field(static=True, default=5.0)
+    ridge: float = _option("ridge", 0.1, number(0))
+    near: float = _option("near", 5.0, number(0), static=True)
     anchor: Anchor | None = None
-
-    def __check_init__(self) -> None:
-        for name in ("ridge", "near"):
-            self._check(name, number(0))
 
     def at(
         self, problem: AlignedProblem, params: LayoutParams, start: Maps
