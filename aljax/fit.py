@@ -368,7 +368,7 @@ def optimize(
     state's memory is used for the new one, unless others may use it, too.  `progress`
     sees the maps that `maps_of` makes of a state, else those of the layout.
     """
-    unpadded, rows = problem, None if mesh else rows_for(problem, state)
+    unpadded, rows = problem, None if mesh else rows_for(problem.n_points, state)
     unpad = partial(unpack, problem=problem, rows=rows) if rows else lambda same: same
     unpad = partial(collect, problem=problem, mesh=mesh) if mesh else unpad
     options: dict[str, Any] = {"key": key, "n_shifts": n_shifts}

@@ -97,7 +97,7 @@ def test_the_shapes_of_slices_that_are_cut_are_those_of_their_rows(monkeypatch, 
     ahead = Ahead(program, ADAM)
     options = {"graph": FEW, "layout": layout, "alignment": WIDE}
     begun = prepare(data, relations, key=KEY, ahead=ahead, **options)
-    cut = packing.rows_for(begun.problem, begun.state)
+    cut = packing.rows_for(begun.problem.n_points, begun.state)
     assert cut is not None
     packed = packing.pack(begun.problem, begun.params, begun.state, cut)
     for expected, made in zip(program.arguments, packed, strict=False):

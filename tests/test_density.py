@@ -131,7 +131,7 @@ def test_packed_slices_have_the_density_of_whole_ones(monkeypatch):
     monkeypatch.setattr(packing, "SPARED", 0)
     layout = dataclasses.replace(CONFIG, dens_lambda=[2.0, 0.5, 0.0, 1.0])
     begun = prepared(layout, sizes=(130, 20, 15, 53))
-    rows = packing.rows_for(begun.problem, begun.state)
+    rows = packing.rows_for(begun.problem.n_points, begun.state)
     assert rows is not None
     cut = packing.pack(begun.problem, begun.params, begun.state, rows)
     found, whole = (

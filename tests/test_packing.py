@@ -51,7 +51,7 @@ def prepared(sizes=SIZES, **alignment: Any) -> Any:
 
 
 def packed_of(begun: Any) -> tuple[packing.Rows, packing.Packed]:
-    rows = packing.rows_for(begun.problem, begun.state)
+    rows = packing.rows_for(begun.problem.n_points, begun.state)
     assert rows is not None
     return rows, packing.pack(begun.problem, begun.params, begun.state, rows)
 
@@ -133,7 +133,7 @@ def test_rows_hold_all_points_once_and_little_else():
 @pytest.mark.parametrize("sizes", [(60, 60, 60), (130,), (60, 50, 64)])
 def test_slices_of_like_sizes_stay_whole(sizes):
     begun = prepared(sizes)
-    assert packing.rows_for(begun.problem, begun.state) is None
+    assert packing.rows_for(begun.problem.n_points, begun.state) is None
 
 
 def test_slices_stay_whole_where_padding_adds_few_points(monkeypatch):

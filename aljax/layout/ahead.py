@@ -32,7 +32,7 @@ from aljax.layout.optimize import (
     run,
     run_in_place,
 )
-from aljax.layout.packing import FEW, PackedProblem, Rows, can_be_cut, packed_loss, plan
+from aljax.layout.packing import FEW, PackedProblem, Rows, packed_loss, rows_for
 from aljax.layout.problem import AlignedProblem, LayoutParams, shared_width
 from aljax.relations.anchors import foreseen
 from aljax.relations.mates import Relations
@@ -83,12 +83,11 @@ class Ahead:
             shape = count, layout.n_components, length
             return jax.eval_shape(start, jax.ShapeDtypeStruct(shape, dtype))
 
-        whole = len(sizes), round_up(max(sizes))
         try:
-            state = state_of(*whole)
+            state = state_of(len(sizes), round_up(max(sizes)))
         except jax.errors.JAXTypeError:  # an optimizer's start that cannot be traced
             return
-        rows = plan(sizes, whole[1]) if can_be_cut(state) else None
+        rows = rows_for(sizes, state)
         problem = outline(
             sizes,
             foreseen(relations, data, sizes, frame=frame),

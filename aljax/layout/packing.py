@@ -71,19 +71,16 @@ class Rows(NamedTuple):
         return np.searchsorted(self.starts, np.arange(self.number), side="right") - 1
 
 
-def rows_for(problem: AlignedProblem, state: LayoutState) -> Rows | None:
-    """Returns how to cut a problem's slices; None where that would save little."""
-    if not can_be_cut(state):
-        return None
-    sizes = [int(size) for size in np.asarray(problem.n_points)]
-    return plan(sizes, problem.degrees.shape[1])
+def rows_for(sizes: Any, state: LayoutState) -> Rows | None:
+    """Returns how to cut slices of some sizes; None where that would save little.
 
-
-def can_be_cut(state: LayoutState) -> bool:
-    """Tells if an optimizer keeps no arrays of another shape than the maps'."""
+    Nor can they be cut where an optimizer keeps arrays of another shape than the maps'.
+    """
     shape = state.maps.shape
     moments = [leaf.shape for leaf in jax.tree.leaves(state.moments)]
-    return not any(kept and kept[-len(shape) :] != shape for kept in moments)
+    if any(kept and kept[-len(shape) :] != shape for kept in moments):
+        return None
+    return plan(np.asarray(sizes).tolist(), shape[-1])
 
 
 def plan(sizes: Sequence[int], capacity: int) -> Rows | None:
