@@ -24,12 +24,7 @@ from aljax.layout.shifts import draw_shifts
 if TYPE_CHECKING:
     from aljax.layout.adjoint import Unrolled, graph_of, reweigh, solve_layout
     from aljax.layout.implicit import Anchored, Implicit
-    from aljax.layout.outer import (
-        Encoded,
-        coupling_weights,
-        hypergradient,
-        min_dists,
-    )
+    from aljax.layout.outer import Encoded, coupling_weights, hypergradient, min_dists
 
 __all__ = [
     "AlignedProblem",

@@ -117,19 +117,18 @@ def cut(
     # An outer loop cuts small maps again and again, into shapes that it has met.
     most = capacity_for(most) if most < FEW else round_up(most)
     check(slices * (count**2 + most * width**2))
-    points, inside = np.zeros((2, slices, count, width), np.int32)
-    ends, shares = np.zeros((2, slices, most), np.int32), np.zeros((slices, most))
-    far = np.ones((slices, count, count))
+    points = np.zeros((slices, count, width), np.int32)
+    inside = np.zeros_like(points, center.dtype)
+    ends = np.zeros((2, slices, most), np.int32)
+    shares = np.zeros((slices, most), center.dtype)
+    far = np.ones((slices, count, count), center.dtype)
     for t, (leaves, near_pairs) in enumerate(zip(leaves_of_maps, pairs, strict=True)):
         for leaf, rows in enumerate(leaves):
             points[t, leaf, : len(rows)], inside[t, leaf, : len(rows)] = rows, 1
         ends[:, t, : len(near_pairs)] = heads, tails = near_pairs.T
         shares[t, : len(near_pairs)] = np.where(heads == tails, 0.5, 1)
         far[t, heads, tails] = far[t, tails, heads] = 0
-    heads, tails = jnp.asarray(ends)
-    floats = (jnp.asarray(leaf, center.dtype) for leaf in (inside, shares, far))
-    inside, shares, far = floats
-    return Leaves(jnp.asarray(points), inside, heads, tails, shares, far)
+    return Leaves(*map(jnp.asarray, (points, inside, *ends, shares, far)))
 
 
 def _halved(positions: np.ndarray, rows: np.ndarray, width: int) -> list[np.ndarray]:

@@ -113,9 +113,7 @@ def _eigenvectors(
             noise = scipy.sparse.diags(NOISE * rng.uniform(size=points))
             values, vectors = solve(normalized + noise, n_components + 1, v0)
     except (ArpackError, np.linalg.LinAlgError, _RestartError):
-        warn(
-            f"the spectral start of {points} points did not converge: it is random.",
-        )
+        warn(f"the spectral start of {points} points did not converge: it is random.")
         return by_chance
     leading = np.argsort(values)[::-1][1:]
     return _fix_signs(vectors[:, leading])
