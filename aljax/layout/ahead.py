@@ -130,9 +130,9 @@ def outline(
     relations: Relations,
     *,
     width: int,
-    densmap: bool = False,
-    measured: bool = False,
-    rows: Rows | None = None,
+    densmap: bool,
+    measured: bool,
+    rows: Rows | None,
 ) -> AlignedProblem:
     """Returns the shapes that `stack` gives to graphs which are not there yet.
 
@@ -151,32 +151,27 @@ def outline(
     if rows:
         mated, (length, count, *_) = (math.prod(mated),), rows
 
-    def of_points(*widths: int, dtype: Any = float) -> jax.Array:
-        return jnp.zeros((count, *widths, length), dtype)
-
-    def whole(*shape: int) -> jax.Array:
-        return jnp.zeros(shape, np.int32)
+    def of_points(dtype: Any, **widths: tuple[int, ...]) -> dict[str, Any]:
+        return {
+            name: jnp.zeros((count, *width, length), dtype)
+            for name, width in widths.items()
+        }
 
     def blank() -> AlignedProblem:
-        tables: dict[str, Any] = {
-            "neighbors": of_points(*listed, dtype=np.int32),
-            "weights": of_points(*listed),
-            "degrees": of_points(),
-            "n_points": whole(count),
-            "mates": of_points(*mated, dtype=np.int32),
-            "strengths": of_points(*mated),
-            "pulls": of_points(),
-            "free": of_points(),
-            "order": of_points(dtype=np.int32),
-            "moves": of_points(*mated) if measured and offsets else None,
-            "radii": of_points() if densmap else None,
-            "shares": of_points(*listed) if densmap else None,
-        }
+        arrays = of_points(np.int32, neighbors=listed, mates=mated, order=())
+        arrays |= of_points(float, weights=listed, strengths=mated)
+        arrays |= of_points(float, degrees=(), pulls=(), free=())
+        if measured and offsets:
+            arrays |= of_points(float, moves=mated)
+        if densmap:
+            arrays |= of_points(float, radii=(), shares=listed)
+        arrays["n_points"] = jnp.zeros(count, np.int32)
         if not rows:
-            return AlignedProblem(**tables, offsets=offsets)
+            return AlignedProblem(**arrays, offsets=offsets)
         places = count * length
-        around = {"ring": whole(2 * places), "copies": whole(2, places)}
-        begins = {"first": whole(count), "begin": whole(count)}
-        return PackedProblem(**tables, **around, **begins, offsets=())
+        shapes: Any = {"ring": 2 * places, "copies": (2, places)}
+        shapes |= {"first": count, "begin": count}
+        around = {name: jnp.zeros(shape, np.int32) for name, shape in shapes.items()}
+        return PackedProblem(**arrays, **around, offsets=())
 
     return jax.eval_shape(blank)
