@@ -1,10 +1,11 @@
-"""Arrays between processes: to all, to the one before, round the ring, or summed.
+"""Values between processes: to all, to the one before, round the ring, or summed.
 
 Every process has to call these at the same places of its program.
 """
 
 import itertools
-from collections.abc import Iterator, Mapping
+import pickle
+from collections.abc import Iterator, Sequence
 from functools import cache, partial
 from typing import Any
 
@@ -15,46 +16,63 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array
 
+from aljax.graph.knn import round_up
+
 PROCESSES = "processes"
 
 
-def from_all(local: np.ndarray) -> np.ndarray:
-    """Returns what every process gave, `(processes, ...)`, on every process.
+def from_all(local: Any) -> list[Any]:
+    """Returns what every process gave, in their order, on every process.
 
     Args:
-        local: This process's, of the same shape on all.
+        local: This process's, of any kind and size: arrays, or lists and dicts of them.
     """
-    # In bytes: float64 would not survive the way over a device.
-    values = np.ascontiguousarray(local)
-    sent = np.frombuffer(values.tobytes(), np.uint8)
-    got = np.asarray(multihost_utils.process_allgather(sent))
-    everyone = jax.process_count(), *values.shape  # arrays may be empty
-    return np.frombuffer(got.tobytes(), values.dtype).reshape(everyone)
+    everyone = _gathered(_in_bytes(local))
+    return [pickle.loads(of_process.data) for of_process in everyone]
 
 
-def slices_of_all(local: Any, room: int, count: int) -> np.ndarray:
-    """Returns the entries of `count` slices, from the processes that have them.
+def slices_of_all(local: Sequence[Any]) -> list[Any]:
+    """Returns what every slice of the sequence has, from the processes that have them.
 
     Args:
-        local: This process's, `(slices, ...)`, of the same further axes on all.
-        room: How many slices a process has room for.
-        count: Slices of the whole sequence.
+        local: For each of this process's slices what it has, of any kind.
     """
-    values = np.asarray(local)
-    wide = np.zeros((room, *values.shape[1:]), values.dtype)
-    wide[: len(values)] = values
-    return np.concatenate(from_all(wide))[:count]
+    return [of_slice for part in from_all([*local]) for of_slice in part]
 
 
-def from_ahead(local: np.ndarray, steps: int) -> np.ndarray:
+def from_one(local: Any) -> Any:
+    """Returns what one process gave, on every process; the others give None."""
+    return next(given for given in from_all(local) if given is not None)
+
+
+def from_ahead(local: Any, steps: int) -> Any:
     """Returns what the process `steps` after this one gave; the last get the first's.
 
     Only neighbors talk: no process holds what all gave.
 
     Args:
-        local: This process's, of the same shape on all.
+        local: This process's, of any kind and size.
         steps: How many processes further (at least 1).
     """
+    return pickle.loads(_array_from_ahead(_in_bytes(local), steps).data)
+
+
+def _in_bytes(local: Any) -> np.ndarray:
+    """Returns what a process gives, in as many bytes on all."""
+    content = np.frombuffer(pickle.dumps(local), np.uint8)
+    size = np.array([content.size], np.int64).view(np.uint8)
+    longest = int(_gathered(size).view(np.int64).max())
+    return np.pad(content, (0, round_up(longest) - content.size))
+
+
+def _gathered(values: np.ndarray) -> np.ndarray:
+    """Returns the bytes of every process, `(processes, bytes)`, on every process."""
+    return np.asarray(multihost_utils.process_allgather(values))
+
+
+def _array_from_ahead(local: np.ndarray, steps: int) -> np.ndarray:
+    """Returns the array of a process further on, of the same shape on all."""
+    # In bytes: float64 would not survive the way over a device.
     values = np.ascontiguousarray(local)
     everyone = _of_processes(values.view(np.uint8)[None])
     (shard,) = _handed_on(everyone, steps).addressable_shards
@@ -73,7 +91,7 @@ def visitors(local: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     for step in range(count):
         yield (jax.process_index() + step) % count, visitor
         if step + 1 < count:
-            visitor = from_ahead(visitor, 1)
+            visitor = _array_from_ahead(visitor, 1)
 
 
 def sum_of_all(local: np.ndarray) -> np.ndarray:
@@ -117,17 +135,3 @@ def _handed_on(everyone: Array, steps: int) -> Array:
 def _summed(everyone: Array) -> Array:
     whole = NamedSharding(_one_each().mesh, PartitionSpec())
     return jax.lax.with_sharding_constraint(everyone.sum(axis=0), whole)
-
-
-def from_one(local: np.ndarray | None) -> np.ndarray:
-    """Returns the array of the one process that has it, on every process."""
-    shape = (0, 0) if local is None else local.shape
-    rows, columns = from_all(np.array(shape)).max(axis=0)
-    sent = np.zeros((rows, columns)) if local is None else local.astype(float)
-    return from_all(sent).sum(axis=0)
-
-
-def greatest(widths: Mapping[str, int]) -> dict[str, int]:
-    """Returns the greatest of each width over all processes."""
-    most = from_all(np.array([*widths.values()], np.int64)).max(axis=0)
-    return dict(zip(widths, most.tolist(), strict=True))

@@ -28,7 +28,6 @@ from aljax.distributed.collectives import (
     devices_of_all,
     from_all,
     from_one,
-    greatest,
     slices_of_all,
 )
 from aljax.distributed.exchange import (
@@ -37,7 +36,6 @@ from aljax.distributed.exchange import (
     columns_of_all,
     one_frame,
     pairs_of_all,
-    rows_of_all,
     spread_of,
     starts_of_all,
 )
@@ -58,7 +56,6 @@ from aljax.layout.optimize import default_shifts, epochs, init
 from aljax.layout.problem import PerRow, layout_params, stack, stack_maps
 from aljax.layout.sharding import SLICES, check_random, mesh_of, round_to, widths_of
 from aljax.progress import Progress, read_progress
-from aljax.relations.anchors import FAR
 from aljax.relations.mates import Relations, read_pull
 from aljax.relations.read import is_ids, read_ids
 from aljax.scaling import HOW, Scaling, check_scale, in_units
@@ -162,9 +159,9 @@ def fit(
         fixed = start
         masks = of_rows("pinned", pinned, read, partial(read_mask, start=start))
         weights = of_rows("point_weights", point_weights, read, read_pull)
-    check_columns(read, agreement)
-    spread = spread_of([slice_.rows for slice_ in read], here, room, n_slices)
-    relations = all_relations(relations, read, spread)
+    check_columns(read)
+    spread = spread_of([slice_.rows for slice_ in read], here, room)
+    relations = all_relations(relations, read)
     scaling = None
     if widths:
         units = scale, scale_by, missing
@@ -194,11 +191,10 @@ def fit(
     pins: list[Any] = [None] * n_slices
     coordinates = None
     if start is not None:
-        begin = rows_of_all(start, spread)
+        begin = slices_of_all(start)
         params_of_all = layout_params(layout_of_all, alignment, slices=n_slices)
         if pinned is not None:
-            pins = rows_of_all(masks, spread)
-            pins = [None if rows is None else rows > 0 for rows in pins]
+            pins = slices_of_all(masks)
             coordinates = coordinates_of(begin, pins, params_of_all)
         begin = inward(coordinates, begin)
         if layout.n_epochs != 0:  # else the start is returned
@@ -219,7 +215,7 @@ def fit(
                 seed=start_seed,
                 before=spread.sizes[: here.start],
             )
-        maps = one_frame(maps, ties.pulling, spread) if start is None else maps
+        maps = one_frame(maps, ties.pulling) if start is None else maps
     with timed("stack", seconds), agreement.together("stack"):
         problem = stack(
             graphs,
@@ -238,7 +234,8 @@ def fit(
         stacked = stack_maps(maps, problem)
         ends = {"n_epochs": epochs(layout, spread.sizes), "terms": terms_in(params)}
         state = init(stacked, **ends)
-    widths = greatest(widths_of(problem) | {"slices": room})
+    of_all = from_all(widths_of(problem) | {"slices": room})
+    widths = {name: max(each[name] for each in of_all) for name in of_all[0]}
     prepared = Prepared(
         problem=problem,
         params=params,
@@ -272,7 +269,7 @@ def fit(
     fitted = lay_out(prepared, mesh, key=key, **running)
     if layout.n_epochs == 0:  # the start is returned
         return fitted
-    counted = None if point_weights is None else rows_of_all(weights, spread)
+    counted = None if point_weights is None else slices_of_all(weights)
     return _settled(fitted, fixed, relations, ties, pins, counted, spread)
 
 
@@ -287,16 +284,14 @@ def _settled(
 ) -> AlignedEmbedding:
     """Returns this process's maps in the frame of the sequence, as `finish` does."""
     first, units = spread.local.start, fitted.coordinates
-    lost_here = finish.lost_rows(fitted.graphs, fitted.pinned)
-    any_lost = from_all(np.array([any(map(np.any, lost_here))])).any()
+    lost = slices_of_all(finish.lost_rows(fitted.graphs, fitted.pinned))
+    any_lost = any(map(np.any, lost))
     if ties.anchors is None and not any_lost:
         return fitted
     maps, _ = gather(fitted, spread.n_slices)
     links: Relations = {}
-    lost = [np.zeros(size, bool) for size in spread.sizes]
     if any_lost:
         links = links_of_all(relations, fitted.alignment, spread)
-        lost = [rows > 0 for rows in rows_of_all(lost_here, spread)]
         maps = inward(units, maps)
 
     def fill(t: int, placed: Sequence[Any], frame: np.ndarray) -> np.ndarray:
@@ -308,7 +303,7 @@ def _settled(
     maps = finish.gather_lost(maps, lost, links, fill)
     if ties.anchors is not None:
         firm = finish.firm_of(ties.related, fitted.alignment)
-        firm_of_all = pairs_of_all(firm, range(1, FAR), spread)
+        firm_of_all = pairs_of_all(firm, spread)
         still = {t for t, rows in enumerate(pins) if np.any(rows)}
         holding = ties.anchors_of_all(spread)
         maps = finish.settle(maps, holding, firm_of_all, fixed=still, weights=weights)
@@ -327,14 +322,11 @@ def gather(
         fitted: What `fit` gave this process.
         n_slices: Slices of the whole sequence.
     """
-    here, room, _ = share(n_slices)
-    spread = spread_of([*map(len, fitted.maps)], here, room, n_slices)
-    maps = rows_of_all(fitted.maps, spread, fitted.maps[0].dtype)
-
-    def term(leaf: Any) -> Any:
-        return jnp.asarray(slices_of_all(np.asarray(leaf).T, room, n_slices).T)
-
-    return maps, jax.tree.map(term, fitted.history)
+    maps, histories = slices_of_all(fitted.maps), from_all(fitted.history)
+    if len(maps) != n_slices:
+        raise InputError("n_slices", f"is {n_slices}", f"{len(maps)}, as were fitted")
+    history = jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=1), *histories)
+    return maps, history
 
 
 def _check_share(slices: Sequence[Any], here: range) -> None:

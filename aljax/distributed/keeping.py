@@ -16,7 +16,7 @@ from jax.experimental import multihost_utils
 
 from aljax.checkpoints import Checkpoints, about_run, packed_of, unpacked
 from aljax.distributed.agreement import Agreement, digest
-from aljax.distributed.collectives import from_all, slices_of_all
+from aljax.distributed.collectives import from_all
 from aljax.distributed.exchange import Spread
 from aljax.layout.optimize import LayoutState, StateShown
 from aljax.layout.problem import AlignedProblem, LayoutParams
@@ -75,7 +75,7 @@ class SharedCheckpoints(Checkpoints):
         self._latest = state
         inner = self._inner
         due = inner is not None and inner.is_due(int(state.epoch))
-        if from_all(np.array([due])).any():
+        if any(from_all(due)):
             self._bring(state)
 
     def save(self) -> None:
@@ -93,8 +93,7 @@ class SharedCheckpoints(Checkpoints):
 
     def _whole(self, state: LayoutState) -> LayoutState:
         """Returns the state of all slices."""
-        room, count = self._spread.room, self._spread.n_slices
-        return _by_slices(state, partial(slices_of_all, room=room, count=count))
+        return _by_slices(state, lambda x: np.concatenate(from_all(x)))
 
     def _part(self, whole: LayoutState) -> LayoutState:
         """Returns the state of this process's slices."""
@@ -141,8 +140,8 @@ def show(
         progress(state)
     except BaseException as error:
         failed = error
-    ended = from_all(np.array([failed is not None])).ravel()
-    if not ended.any():
+    ended = from_all(failed is not None)
+    if not any(ended):
         return
     if checkpoints is not None:
         checkpoints.save()
@@ -150,4 +149,4 @@ def show(
         agreement.fail(str(failed))
         raise failed
     agreement.answers("stopped", "")  # or another process failed
-    raise failed or KeyboardInterrupt(f"process {ended.argmax()} was stopped")
+    raise failed or KeyboardInterrupt(f"process {ended.index(True)} was stopped")

@@ -124,8 +124,8 @@ def fit_rows(
             "progress": presence(progress),
         },
     )
-    counts = from_all(np.array([len(data)])).ravel()
-    shares = Shares([0, *np.cumsum(counts).tolist()], jax.process_index())
+    ends = itertools.accumulate(from_all(len(data)), initial=0)
+    shares = Shares([*ends], jax.process_index())
     n_neighbors, local_connectivity, mix_ratio = (
         per_slice(name, getattr(graph, name), 1)[0]
         for name in ("n_neighbors", "local_connectivity", "set_op_mix_ratio")
@@ -216,9 +216,8 @@ def _pca(
 ) -> Float[np.ndarray, "all components"]:
     blocks = [data[first : first + PART] for first in range(0, len(data), PART)]
     sums = np.sum([block.sum(axis=0, dtype=float) for block in blocks], axis=0)
-    center = from_all(sums).sum(axis=0) / shares.all
-    unit = from_all(np.array([max(np.abs(x - center).max() for x in blocks)])).max()
-    unit = unit or 1.0
+    center = np.sum(from_all(sums), axis=0) / shares.all
+    unit = max(from_all(max(np.abs(x - center).max() for x in blocks))) or 1.0
     features = data.shape[1]
     spread = np.zeros((features, features))
     with threadpool_limits(1):  # the same bits on any number of threads

@@ -120,7 +120,7 @@ def graph_of_own(
     """Returns the weights of this process's lists, and the degrees of all rows."""
     own_rows = np.arange(shares.here.start, shares.here.stop)
     indices, distances = map(np.asarray, (knn.indices, knn.distances))
-    total = from_all(np.array([distances.sum(dtype=float)])).sum()
+    total = np.sum(from_all(distances.sum(dtype=float)))
     unit = as_floats(total / (len(indices) * shares.all) or 1.0)
     # Rows are told from their neighbors by their place here.
     local = KNN(knn.indices - shares.here.start, knn.distances)

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from threadpoolctl import threadpool_limits
 
@@ -16,25 +15,15 @@ from aljax.config import AlignmentConfig
 from aljax.couple import Coupling
 from aljax.distributed.agreement import Agreement
 from aljax.distributed.collectives import from_ahead, from_all, slices_of_all
-from aljax.distributed.exchange import (
-    Spread,
-    arrays_ahead,
-    names_of_all,
-    pairs_of_all,
-    rows_of_all,
-)
+from aljax.distributed.exchange import Spread, pairs_of_all, slices_ahead
 from aljax.errors import InputError, kind_of, slice_name
 from aljax.graph.fuzzy import FuzzyGraph
-from aljax.graph.slices import Slice, slices_of
+from aljax.graph.slices import Slice, ids_of, slices_of
 from aljax.relations.anchors import (
-    LANDMARKS,
-    SAMPLE,
-    Landmarks,
     agree,
     anchors,
     compared,
     far_lags,
-    lags,
     landmarks,
     nearer,
     pairs_to_hold,
@@ -71,7 +60,7 @@ class Ties(NamedTuple):
 
     def anchors_of_all(self, spread: Spread) -> Relations:
         """Returns the anchors of the whole sequence, on every process."""
-        return pairs_of_all(self.anchors or {}, lags(spread.n_slices), spread)
+        return pairs_of_all(self.anchors or {}, spread)
 
     def of_all(
         self, relations: Any, alignment: AlignmentConfig, spread: Spread
@@ -81,7 +70,7 @@ class Ties(NamedTuple):
         return with_anchors(links, self.anchors_of_all(spread))
 
 
-def all_relations(relations: Any, local: Sequence[Slice], spread: Spread) -> Any:
+def all_relations(relations: Any, local: Sequence[Slice]) -> Any:
     """Returns relations as they came, or where there are none the rows' names.
 
     Raises:
@@ -91,7 +80,10 @@ def all_relations(relations: Any, local: Sequence[Slice], spread: Spread) -> Any
         got, expected = f"is {kind_of(relations)}", "dicts, ids or pairs of rows"
         remedy = "Among processes give `aljax.couple(slices, key=key).relations`."
         raise InputError("relations", got, expected, remedy)
-    return names_of_all(local, spread) if relations is None else relations
+    if relations is not None:
+        return relations
+    named = slices_of_all([slice_.ids for slice_ in local])
+    return ids_of([Slice(0, ids=ids) for ids in named])
 
 
 def links_of_all(
@@ -132,7 +124,7 @@ def tie(
     local, count = spread.local, spread.n_slices
     window = window_of(relations, alignment, count)
     in_reach = range(local.start, min(local.stop + window, count))
-    ahead = graphs_ahead(graphs, spread, in_reach[len(local) :])
+    ahead = slices_ahead(graphs, spread, in_reach[len(local) :])
     names = [slice_name(t, slice_labels) for t in in_reach]
     dicts = names_of_dicts(relations).items()
     with agreement.together("relations"):
@@ -172,25 +164,6 @@ def window_of(relations: Any, alignment: AlignmentConfig, count: int) -> int:
         check_keys(relations, count)
         far = [abs(s - t) for s, t in relations]
     return max([alignment.alignment_window_size, *far])
-
-
-def graphs_ahead(
-    graphs: Sequence[FuzzyGraph], spread: Spread, ahead: range
-) -> list[FuzzyGraph]:
-    """Returns the graphs of slices after this process's, from those who built them."""
-    fields = zip(*map(_leaves, graphs), strict=True)
-    received = [arrays_ahead(field, spread, ahead) for field in fields]
-    return [
-        FuzzyGraph(*map(jnp.asarray, leaves[: 3 + np.isfinite(leaves[3]).all()]))
-        for leaves in zip(*received, strict=True)
-    ]
-
-
-def _leaves(graph: FuzzyGraph) -> tuple[Any, ...]:
-    """Returns a graph's arrays, radii last; these are NaN where unknown."""
-    unknown = np.full_like(np.asarray(graph.degrees), np.nan)
-    radii = unknown if graph.radii is None else graph.radii
-    return graph.neighbors, graph.weights, graph.degrees, radii
 
 
 def own_links(
@@ -245,15 +218,14 @@ def moves_of(
     Raises:
         InputError: Processes have other columns.
     """
-    local = [np.asarray(rows, dtype=float).T for rows in data]
-    columns = from_all(np.array([len(local[0])], np.int64)).ravel()
-    if len({*columns.tolist()}) > 1:
+    columns = from_all(width(data[0]))
+    if len({*columns}) > 1:
         got = f"is above 0, but slices have {', '.join(map(str, columns))} columns"
         expected = "as many on all processes, for mates are compared in the data"
         raise InputError("motion_fidelity", got, expected)
-    scales = slices_of_all(scales_of(data, graphs), spread.room, spread.n_slices)
-    later = [rows.T for rows in arrays_ahead(local, spread, ahead)]
-    return measure_moves(relations, [*data, *later], scales.tolist())
+    scales = slices_of_all(scales_of(data, graphs))
+    later = slices_ahead(data, spread, ahead)
+    return measure_moves(relations, [*data, *later], scales)
 
 
 def with_next(
@@ -270,15 +242,10 @@ def with_next(
     if processes == 1:
         return [*data]
     read = compared(relations.get((len(data) - 1, 1)))[1]
-    wanted = np.full(SAMPLE, -1)
-    wanted[: len(read)] = read
-    asked = from_ahead(wanted, processes - 1)  # by the process before
-    first_slice = np.asarray(data[0])
-    sent = np.zeros((SAMPLE, first_slice.shape[1]))
-    sent[asked >= 0] = first_slice[asked[asked >= 0]]
-    came = from_ahead(sent, 1)
+    asked = from_ahead(read, processes - 1)  # by the process before
+    came = from_ahead(np.asarray(data[0])[asked], 1)
     rows = np.zeros((spread.sizes[after] if len(read) else 0, came.shape[1]))
-    rows[read] = came[: len(read)]
+    rows[read] = came
     return [*data, rows]
 
 
@@ -306,31 +273,25 @@ def anchors_of(
     """
     first, sizes = spread.local.start, spread.sizes
     pairs = [
-        (t - first, lag)
+        (t, lag)
         for t, lag in pairs_to_hold(spread.n_slices)
-        if t in spread.local and sizes[t] and sizes[t + lag]
+        if sizes[t] and sizes[t + lag]
     ]
-    columns = slices_of_all([*map(width, data)], spread.room, spread.n_slices).tolist()
+    columns = slices_of_all([*map(width, data)])
     agreed = agree(columns, [])
     shares = nearer(with_next(data, relations, spread), relations) if agreed else []
-    mean = np.array([np.sum(shares), len(shares), len(pairs)])
-    total, count, pairs_in_all = from_all(mean).sum(axis=0)
-    agreed = agree(columns, [total / count] if count else [])
+    agreed = agree(columns, slices_of_all(shares))
     if frame == "population" and (len({*columns}) > 1 or not columns[0]):
         got = f"is 'population', but slices have {sorted({*columns})} dense columns"
         raise InputError("frame", got, "as many in each", "Set it to 'auto'.")
-    if not pairs_in_all or frame == "mates" or (frame == "auto" and not agreed):
+    if not pairs or frame == "mates" or (frame == "auto" and not agreed):
         return None
-    marks = [landmarks(np.asarray(x), g) for x, g in zip(data, graphs, strict=True)]
-    marked = spread._replace(sizes=[min(size, LANDMARKS) for size in sizes])
-    fields = zip(*[mark[:3] for mark in marks], strict=True)
-    fields_of_all = [rows_of_all(field, marked) for field in fields]
-    marks_of_all = [
-        Landmarks(rows.astype(int), positions, reach, size / max(1, len(rows)))
-        for size, rows, positions, reach in zip(sizes, *fields_of_all, strict=True)
-    ]
+    marks = slices_of_all(
+        [landmarks(np.asarray(x), g) for x, g in zip(data, graphs, strict=True)]
+    )
     with threadpool_limits(1):  # as in one process
         return {
-            (t, lag): anchors(marks[t], marks_of_all[first + t + lag])
+            (t - first, lag): anchors(marks[t], marks[t + lag])
             for t, lag in pairs
+            if t in spread.local
         }

@@ -29,14 +29,12 @@ from aljax.distributed.agreement import (
     setup_here,
     summed,
 )
-from aljax.distributed.collectives import from_all
-from aljax.distributed.exchange import Spread, rows_of_all, spread_of
-from aljax.distributed.ties import graphs_ahead
+from aljax.distributed.collectives import slices_of_all
+from aljax.distributed.exchange import Spread, slices_ahead
 from aljax.errors import InputError
 from aljax.graph.slices import slices_of
 from aljax.layout.problem import layout_params
 from aljax.relations.read import is_ids, read_ids
-from aljax.scaling import Columns, Scaling
 from experiments.clocks import CompileClock, stage
 from experiments.composition import dotted
 from experiments.data import sources
@@ -257,10 +255,12 @@ def whole(
     count = len(dataset.slices)
     maps, history = aljax.distributed.gather(fitted, count)
     local, room, _ = aljax.distributed.share(count)
-    sizes = [*map(len, maps)]
-    after = range(local.stop, count)
-    spread = Spread(local, room, sizes)
-    ahead = graphs_ahead(fitted.graphs, spread, after)
+    sizes, scaling = [*map(len, maps)], fitted.scaling
+    spread, after = Spread(local, room, sizes), range(local.stop, count)
+    ahead = slices_ahead(fitted.graphs, spread, after)
+    if scaling is not None:
+        units = tuple(slices_of_all(scaling.columns))
+        scaling = dataclasses.replace(scaling, columns=units)
     ids = dataset.relations if is_ids(dataset.relations) else None
     embedding = dataclasses.replace(
         fitted,
@@ -273,7 +273,7 @@ def whole(
         pinned=[None] * count,
         point_weights=[None] * count,
         ids=None if ids is None else read_ids(ids, slices_of(sizes)),
-        scaling=scaling_of_all(fitted.scaling, spread),
+        scaling=scaling,
         slice_labels=dataset.slice_labels,
         columns=None,
         graph=settings.graph,
@@ -282,36 +282,14 @@ def whole(
     return dataset.described(embedding)
 
 
-def scaling_of_all(scaling: Scaling | None, spread: Spread) -> Scaling | None:
-    """Returns the units of all slices, on every process."""
-    if scaling is None:
-        return None
-    tables = []
-    for units in scaling.columns:
-        fill = np.full_like(units.unit, np.nan) if units.fill is None else units.fill
-        tables.append(np.column_stack([units.center, units.unit, fill]))
-    # A row for each column of a slice, of which there may be others in each.
-    columns = spread_of([*map(len, tables)], spread.local, spread.room, spread.n_slices)
-    units_of_all = [
-        Columns(center, unit, None if np.isnan(fill).any() else fill)
-        for center, unit, fill in (table.T for table in rows_of_all(tables, columns))
-    ]
-    return dataclasses.replace(scaling, columns=tuple(units_of_all))
-
-
 def measure(
     own_dataset: Dataset, fitted: AlignedEmbedding, embedding: AlignedEmbedding
 ) -> report.Measures:
     """Returns all measures, each made by the process that has the data."""
     measured = report.measure(own_dataset, fitted)
-    count = len(embedding.maps)
-    room = aljax.distributed.share(count).room
-    values = np.full((2, room), np.nan)
-    values[:, : len(fitted.maps)] = measured.trustworthiness, measured.accuracy
-    trust, accuracy = np.concatenate([*from_all(values)], axis=1)[:, :count]
     return report.Measures(
-        trustworthiness=trust.tolist(),
-        accuracy=accuracy.tolist(),
+        trustworthiness=slices_of_all(measured.trustworthiness),
+        accuracy=slices_of_all(measured.accuracy),
         displacement=report.displacement(embedding.maps, embedding.relations),
         frame={"center_drift": metrics.center_drift(embedding.maps)},
     )
