@@ -17,7 +17,14 @@ import jax
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import NEIGHBORS, make_data, make_graphs, make_relations, refused
+from helpers import (
+    NEIGHBORS,
+    make_data,
+    make_graphs,
+    make_maps,
+    make_relations,
+    refused,
+)
 from scipy.sparse import csr_matrix
 from test_sharding import HERE
 
@@ -425,6 +432,22 @@ def test_slices_without_mates_or_rows_start_as_in_fit():
     assert history.total().shape == (0,)
     for ours, its in zip(maps, alone.maps, strict=True):
         np.testing.assert_allclose(ours, its, atol=1e-5)
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+def test_a_slice_without_start_lies_at_mates_that_are_anchors_too():
+    data = make_data((41,) * 12)
+    options: Any = {
+        "key": KEY,
+        "graph": GraphConfig(n_neighbors=NEIGHBORS),
+        "layout": LayoutConfig(n_epochs=0),
+        "alignment": AlignmentConfig(alignment_window_size=10, frame="population"),
+        "start": [*make_maps((41,) * 11), None],
+    }
+    ids = [range(41)] * 12
+    shared = aljax.distributed.fit(data, ids, n_slices=12, **options)
+    alone = aljax.fit(data, ids, **options)
+    np.testing.assert_array_equal(shared.maps[-1], alone.maps[-1])
 
 
 def test_rows_of_anndata_are_related_by_their_names():

@@ -40,7 +40,7 @@ from aljax.distributed.exchange import (
     starts_of_all,
 )
 from aljax.distributed.keeping import SharedCheckpoints, show
-from aljax.distributed.ties import Ties, all_relations, counted_from, links_of_all, tie
+from aljax.distributed.ties import Ties, all_relations, counted_from, tie
 from aljax.embedding import AlignedEmbedding
 from aljax.errors import InputError
 from aljax.fit import Prepared, lay_out
@@ -56,6 +56,7 @@ from aljax.layout.optimize import default_shifts, epochs, init
 from aljax.layout.problem import PerRow, layout_params, stack, stack_maps
 from aljax.layout.sharding import SLICES, check_random, mesh_of, round_to, widths_of
 from aljax.progress import Progress, read_progress
+from aljax.relations.anchors import with_anchors
 from aljax.relations.mates import Relations, read_pull
 from aljax.relations.read import is_ids, read_ids
 from aljax.scaling import HOW, Scaling, check_scale, in_units
@@ -153,10 +154,8 @@ def fit(
         _check_share(slices, here)
         params = layout_params(layout, alignment, slices=len(here))
         if start is not None:
-            start = read_starts(
-                start, [slice_.rows for slice_ in read], layout.n_components
-            )
-        fixed = start
+            sizes = [slice_.rows for slice_ in read]
+            start = read_starts(start, sizes, layout.n_components)
         masks = of_rows("pinned", pinned, read, partial(read_mask, start=start))
         weights = of_rows("point_weights", point_weights, read, read_pull)
     check_columns(read)
@@ -188,26 +187,22 @@ def fit(
             agreement=agreement,
         )
         finish.warn_isolated(graphs, [slice_.name for slice_ in read])
-    pins: list[Any] = [None] * n_slices
-    coordinates = None
-    if start is not None:
-        begin = slices_of_all(start)
-        params_of_all = layout_params(layout_of_all, alignment, slices=n_slices)
-        if pinned is not None:
-            pins = slices_of_all(masks)
-            coordinates = coordinates_of(begin, pins, params_of_all)
-        begin = inward(coordinates, begin)
-        if layout.n_epochs != 0:  # else the start is returned
-            begin = brought_near(begin, pins, params_of_all)
-        if any(rows is None for rows in begin):
-            mates = ties.of_all(relations, alignment, spread)
-            seeded = {"n_components": layout.n_components, "seed": start_seed}
-            begin = starts_of_all(begin, spread, graphs, mates, **seeded)
-        start = begin[slices_here]
+    begin = None if start is None else slices_of_all(start)
+    pins = slices_of_all(masks)
+    params_of_all = layout_params(layout_of_all, alignment, slices=n_slices)
+    coordinates = coordinates_of(begin, pins, params_of_all)
+    begin = inward(coordinates, begin or ())
+    if layout.n_epochs != 0:  # else the start is returned
+        begin = brought_near(begin, pins, params_of_all)
+    if any(rows is None for rows in begin):
+        mates = pairs_of_all(ties.related, spread)
+        held = with_anchors(mates, pairs_of_all(ties.anchors or {}, spread))
+        seeded = {"n_components": layout.n_components, "seed": start_seed}
+        begin = starts_of_all(begin, spread, graphs, held, **seeded)
     with timed("start", seconds):
         with agreement.together("start"), counted_from(here.start):
             maps = initial_maps(
-                layout.init if start is None else start,
+                begin[slices_here] or layout.init,
                 (fuzzy.to_sparse() for fuzzy in graphs),
                 dense,
                 ties.pulling,
@@ -241,7 +236,7 @@ def fit(
         params=params,
         state=state,
         anchors={},  # maps of other processes are needed: see `_settled`
-        fixed=fixed,
+        fixed=start,
         coordinates=coordinates,
         scaling=scaling,
         graphs=graphs,
@@ -258,10 +253,9 @@ def fit(
         alignment=alignment,
     )
     n_shifts = default_shifts(max(spread.sizes), sum(spread.sizes))
-    running: dict[str, Any] = {"n_shifts": layout.n_shifts or n_shifts}
-    running |= {"widths": widths}
-    keeps = agreement.answers("keeps", presence(checkpoints))[0] == presence(True)
-    if keeps:
+    running: dict[str, Any] = {"widths": widths}
+    running["n_shifts"] = layout.n_shifts or n_shifts
+    if from_all(checkpoints is not None)[0]:
         running["checkpoints"] = SharedCheckpoints(checkpoints, agreement, spread)
     if progress is not None:
         kept = running.get("checkpoints")
@@ -269,17 +263,13 @@ def fit(
     fitted = lay_out(prepared, mesh, key=key, **running)
     if layout.n_epochs == 0:  # the start is returned
         return fitted
-    counted = None if point_weights is None else slices_of_all(weights)
-    return _settled(fitted, fixed, relations, ties, pins, counted, spread)
+    return _settled(fitted, start, ties, spread)
 
 
 def _settled(
     fitted: AlignedEmbedding,
-    fixed: Sequence[Any] | None,
-    relations: Any,
+    start: Sequence[Any] | None,
     ties: Ties,
-    pins: Sequence[Any],
-    weights: list[Any] | None,
     spread: Spread,
 ) -> AlignedEmbedding:
     """Returns this process's maps in the frame of the sequence, as `finish` does."""
@@ -288,28 +278,29 @@ def _settled(
     any_lost = any(map(np.any, lost))
     if ties.anchors is None and not any_lost:
         return fitted
-    maps, _ = gather(fitted, spread.n_slices)
-    links: Relations = {}
+    maps = slices_of_all(fitted.maps)
+    mates: Relations = {}
     if any_lost:
-        links = links_of_all(relations, fitted.alignment, spread)
+        mates = pairs_of_all(ties.related, spread)
         maps = inward(units, maps)
 
     def fill(t: int, placed: Sequence[Any], frame: np.ndarray) -> np.ndarray:
-        if t not in spread.local:
-            return from_one(None)
-        graph = fitted.graphs[t - first]
-        return from_one(finish.filled(t, graph, placed, links, frame))
+        filled_map = None
+        if t in spread.local:
+            filled_map = finish.filled(t, fitted.graphs[t - first], placed, mates, frame)
+        return from_one(filled_map)
 
-    maps = finish.gather_lost(maps, lost, links, fill)
+    maps = finish.gather_lost(maps, lost, mates, fill)
     if ties.anchors is not None:
-        firm = finish.firm_of(ties.related, fitted.alignment)
-        firm_of_all = pairs_of_all(firm, spread)
-        still = {t for t, rows in enumerate(pins) if np.any(rows)}
-        holding = ties.anchors_of_all(spread)
-        maps = finish.settle(maps, holding, firm_of_all, fixed=still, weights=weights)
-    maps = finish.gather_lost(maps, lost, links, fill)[first : spread.local.stop]
+        holding = pairs_of_all(ties.anchors, spread)
+        firm = pairs_of_all(finish.firm_of(ties.related, fitted.alignment), spread)
+        still = slices_of_all([bool(np.any(rows)) for rows in fitted.pinned])
+        fixed = {t for t, stays in enumerate(still) if stays}
+        weights = slices_of_all(fitted.point_weights)
+        maps = finish.settle(maps, holding, firm, fixed=fixed, weights=weights)
+    maps = finish.gather_lost(maps, lost, mates, fill)[first : spread.local.stop]
     if any_lost:
-        maps = outward(units, maps, fixed, fitted.pinned)
+        maps = outward(units, maps, start, fitted.pinned)
     return replace(fitted, maps=maps)
 
 
@@ -352,8 +343,7 @@ def _in_units(
     columns = slices[0].columns or sorted({*widths})
     if by == "all":
         agreement.same("columns", {"columns of slices": columns})
-    answers = agreement.answers("widths", str(sorted({*widths})))
-    alike = {*answers} == {str(widths[:1])}
+    alike = len({*slices_of_all(widths)}) == 1
     pool = partial(columns_of_all, spread=spread)
     made = in_units(slices, scale, by, missing, alike=alike, pool=pool)
     if by == "all" and scale not in HOW:

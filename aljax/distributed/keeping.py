@@ -12,9 +12,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental import multihost_utils
 
-from aljax.checkpoints import Checkpoints, about_run, packed_of, unpacked
+from aljax.checkpoints import Checkpoints, about_run
 from aljax.distributed.agreement import Agreement, digest
 from aljax.distributed.collectives import from_all
 from aljax.distributed.exchange import Spread
@@ -60,15 +59,13 @@ class SharedCheckpoints(Checkpoints):
         about = about_run(problem, params, state, key=key, n_shifts=n_shifts)
         statements = self._agreement.answers("layout", json.dumps(about))
         identity = _of_all([*map(json.loads, statements)])
-        whole = began = self._whole(state)
+        began, resumed = self._whole(state), None
         with self._agreement.together("resume"):
             if self._inner is not None:
-                whole = self._inner.go_on(whole, identity)
-        resumed = self._agreement.answers("resumed", str(whole is not began))[0]
-        if resumed == str(True):
-            packed = multihost_utils.broadcast_one_to_all(packed_of(whole))
-            return self._part(unpacked(np.asarray(packed), began))
-        return state
+                whole = self._inner.go_on(began, identity)
+                resumed = None if whole is began else whole
+        resumed = from_all(resumed)[0]
+        return state if resumed is None else self._part(resumed)
 
     def keep(self, state: LayoutState) -> None:
         """Remembers the state, and writes it if process 0 finds it time."""

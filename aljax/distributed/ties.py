@@ -15,7 +15,7 @@ from aljax.config import AlignmentConfig
 from aljax.couple import Coupling
 from aljax.distributed.agreement import Agreement
 from aljax.distributed.collectives import from_ahead, from_all, slices_of_all
-from aljax.distributed.exchange import Spread, pairs_of_all, slices_ahead
+from aljax.distributed.exchange import Spread, slices_ahead
 from aljax.errors import InputError, kind_of, slice_name
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.slices import Slice, ids_of, slices_of
@@ -58,17 +58,6 @@ class Ties(NamedTuple):
     pulling: Relations
     offsets: list[int]
 
-    def anchors_of_all(self, spread: Spread) -> Relations:
-        """Returns the anchors of the whole sequence, on every process."""
-        return pairs_of_all(self.anchors or {}, spread)
-
-    def of_all(
-        self, relations: Any, alignment: AlignmentConfig, spread: Spread
-    ) -> Relations:
-        """Returns mates and anchors of the whole sequence, on every process."""
-        links = links_of_all(relations, alignment, spread)
-        return with_anchors(links, self.anchors_of_all(spread))
-
 
 def all_relations(relations: Any, local: Sequence[Slice]) -> Any:
     """Returns relations as they came, or where there are none the rows' names.
@@ -84,15 +73,6 @@ def all_relations(relations: Any, local: Sequence[Slice]) -> Any:
         return relations
     named = slices_of_all([slice_.ids for slice_ in local])
     return ids_of([Slice(0, ids=ids) for ids in named])
-
-
-def links_of_all(
-    relations: Any, alignment: AlignmentConfig, spread: Spread
-) -> Relations:
-    """Returns the mates of the whole sequence, without strengths, on every process."""
-    window = window_of(relations, alignment, spread.n_slices)
-    slices = slices_of(spread.sizes)
-    return read_relations(relations, slices, alignment_window_size=window)
 
 
 def tie(
