@@ -4,14 +4,14 @@ import socket
 
 import pytest
 
-from aljax.distributed import relay as relaying
-from aljax.distributed.relay import relay
+from aljax.distributed import meeting
+from aljax.distributed.meeting import relay
 
 
 @pytest.fixture
 def lines(monkeypatch):
     """A caller's line through a relay, and the end of it at the place called."""
-    monkeypatch.setattr(relaying, "LINGER", 0.6)
+    monkeypatch.setattr(meeting, "LINGER", 0.6)
     with socket.create_server(("127.0.0.1", 0)) as server:
         host, port = relay(server.getsockname()).rsplit(":", 1)
         caller = socket.create_connection((host, int(port)), 5)
@@ -43,7 +43,7 @@ def test_a_line_stays_open_when_the_other_end_has_died(lines):
 
 
 def test_a_caller_that_leaves_is_gone_at_once(lines, monkeypatch):
-    monkeypatch.setattr(relaying, "LINGER", 60.0)
+    monkeypatch.setattr(meeting, "LINGER", 60.0)
     caller, called = lines
     caller.close()
     assert called.recv(1) == b""

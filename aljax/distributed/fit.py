@@ -24,18 +24,16 @@ from aljax.distributed.agreement import (
     statement_of,
     summed,
 )
-from aljax.distributed.collectives import (
-    devices_of_all,
-    from_all,
-    from_one,
-    slices_of_all,
-)
 from aljax.distributed.exchange import (
     Spread,
     check_columns,
     columns_of_all,
+    devices_of_all,
+    from_all,
+    from_one,
     one_frame,
     pairs_of_all,
+    slices_of_all,
     spread_of,
     starts_of_all,
 )

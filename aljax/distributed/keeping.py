@@ -15,8 +15,7 @@ import numpy as np
 
 from aljax.checkpoints import Checkpoints, about_run
 from aljax.distributed.agreement import Agreement, digest
-from aljax.distributed.collectives import from_all
-from aljax.distributed.exchange import Spread
+from aljax.distributed.exchange import Spread, from_all
 from aljax.layout.optimize import LayoutState, StateShown
 from aljax.layout.problem import AlignedProblem, LayoutParams
 from aljax.progress import Progress

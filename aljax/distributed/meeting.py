@@ -7,11 +7,16 @@ first call process 0 at the address where its coordinator will listen:
     process 0:  {"error": null or why not}      ->  process i, once all n have come
 
 The lines stay open, for the system closes them at once when a process dies.
+
+JAX ends a process by a signal, too, as soon as its line to the coordinator is closed.
+So it calls a relay in its own process, which calls process 0 and stays for some seconds
+after that has died: whoever watches the processes has time to say why this one ends.
 """
 
 import json
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,7 +26,6 @@ import jax
 from jax._src.distributed import global_state
 
 from aljax.config import number
-from aljax.distributed.relay import relay
 from aljax.errors import InputError
 
 PAUSE = 0.2  # seconds between two calls
@@ -29,6 +33,8 @@ SETTLED = 0.1  # seconds after which a line that its caller left is seen closed
 GRACE = 5  # seconds more, in which process 0 says why it stopped waiting
 LONGEST = 2**12  # bytes that a process says
 ANSWER = "another program listens"
+LINGER = 5.0  # seconds that a relay's line stays open
+SIZE = 2**16  # bytes that it passes on at a time
 
 
 def connect(
@@ -243,3 +249,43 @@ def _heard(line: socket.socket, watch: Watch) -> dict[str, Any]:
 def _others(lines: dict[int, Any], processes: int) -> str:
     missing = [str(i) for i in range(1, processes) if i not in lines]
     return f"process{'es' * (len(missing) > 1)} {', '.join(missing)}"
+
+
+def relay(place: tuple[str, int]) -> str:
+    """Returns an address of this machine, from where all is passed on to a place."""
+    server = socket.create_server(("127.0.0.1", 0))
+    _begin(_accept, server, place)
+    return f"127.0.0.1:{server.getsockname()[1]}"
+
+
+def _accept(server: socket.socket, place: tuple[str, int]) -> None:
+    while True:
+        caller, _ = server.accept()
+        try:
+            called = socket.create_connection(place)
+        except OSError:
+            caller.close()  # it will call again
+            continue
+        for line in (caller, called):
+            line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        _begin(_pass_on, caller, called, True)
+        _begin(_pass_on, called, caller, False)
+
+
+def _pass_on(source: socket.socket, target: socket.socket, by_caller: bool) -> None:
+    """Passes on what comes; a caller's end is passed on at once, all else later."""
+    at_once = False
+    with suppress(OSError):
+        while data := source.recv(SIZE):
+            target.sendall(data)
+        at_once = by_caller
+    if not at_once:
+        time.sleep(LINGER)
+    for line in (source, target):
+        with suppress(OSError):
+            line.shutdown(socket.SHUT_RDWR)  # the other thread sees it, and closes
+    source.close()
+
+
+def _begin(task: Callable[..., None], *arguments: Any) -> None:
+    threading.Thread(target=task, args=arguments, daemon=True).start()

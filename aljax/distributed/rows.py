@@ -30,7 +30,7 @@ from aljax.distributed.agreement import (
     setup_here,
     statement_of,
 )
-from aljax.distributed.collectives import (
+from aljax.distributed.exchange import (
     devices_of_all,
     from_all,
     from_one,

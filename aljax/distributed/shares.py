@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from aljax.distributed.collectives import from_all, sum_of_all, visitors
+from aljax.distributed.exchange import from_all, sum_of_all, visitors
 from aljax.graph.approximate import SAMPLE, warn_of_few
 from aljax.graph.exact import hold, nearest_held
 from aljax.graph.fuzzy import memberships, united

@@ -14,8 +14,13 @@ from threadpoolctl import threadpool_limits
 from aljax.config import AlignmentConfig
 from aljax.couple import Coupling
 from aljax.distributed.agreement import Agreement
-from aljax.distributed.collectives import from_ahead, from_all, slices_of_all
-from aljax.distributed.exchange import Spread, slices_ahead
+from aljax.distributed.exchange import (
+    Spread,
+    from_ahead,
+    from_all,
+    slices_ahead,
+    slices_of_all,
+)
 from aljax.errors import InputError, kind_of, slice_name
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.slices import Slice, ids_of, slices_of

@@ -29,8 +29,7 @@ from aljax.distributed.agreement import (
     setup_here,
     summed,
 )
-from aljax.distributed.collectives import slices_of_all
-from aljax.distributed.exchange import Spread, slices_ahead
+from aljax.distributed.exchange import Spread, slices_ahead, slices_of_all
 from aljax.errors import InputError
 from aljax.graph.slices import slices_of
 from aljax.layout.problem import layout_params
