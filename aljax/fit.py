@@ -1,7 +1,6 @@
 """The whole flow, composed: slices and relations in, an `AlignedEmbedding` out."""
 
-from collections.abc import Callable, Hashable, Mapping, Sequence, Sized
-from contextlib import nullcontext
+from collections.abc import Callable, Hashable, Sequence, Sized
 from functools import partial
 from typing import Any
 
@@ -18,7 +17,7 @@ from aljax.couple import coupled
 from aljax.embedding import AlignedEmbedding, Record
 from aljax.errors import instance
 from aljax.graph.build import build_graphs
-from aljax.graph.slices import ids_of, of_rows, one_for_each, read_slices
+from aljax.graph.slices import Slice, ids_of, of_rows, one_for_each, read_slices
 from aljax.keys import check_key, seeds
 from aljax.layout.ahead import Ahead, program_of
 from aljax.layout.coordinates import brought_near, coordinates_of, inward, outward
@@ -34,33 +33,26 @@ from aljax.layout.losses import terms_in
 from aljax.layout.optimize import (
     ADAM,
     LayoutState,
-    StateShown,
-    check_finite,
     epochs,
     init,
     shifts_of,
 )
-from aljax.layout.packing import pack, packed_loss, rows_for, unpack
 from aljax.layout.problem import (
     AlignedProblem,
-    LayoutParams,
     PerRow,
     layout_params,
     stack,
     stack_maps,
     unstack_maps,
 )
-from aljax.layout.sharding import Devices, collect, place, read_devices, sharded_loss
-from aljax.progress import Progress, read_progress
+from aljax.layout.sharding import Devices, read_devices
+from aljax.progress import Progress, optimize, read_progress, timed
 from aljax.relations.anchors import hold, warn_alone, with_anchors
 from aljax.relations.mates import Relations, linked, read_pull
 from aljax.relations.read import is_ids, names_of_dicts, read_ids, read_relations
 from aljax.relations.strengths import check_comparable, measure_moves, relate, scales_of
 from aljax.scaling import scaled
 from aljax.spreads import warn_of_columns
-from aljax.stages import timed
-
-CHUNKS = 20  # how often `progress` is called
 
 
 def fit(
@@ -256,15 +248,11 @@ def prepare(
     relations = coupled(relations, read, key=key, **pairing)
     links = read_relations(relations, read, alignment_window_size=window)
     sizes = [slice_.rows for slice_ in read]
-    if start is not None:
-        start = one_for_each("start", start, len(read))
-        start = read_starts(start, sizes, layout.n_components)
-    masks = of_rows("pinned", pinned, read, partial(read_mask, start=start))
+    start, masks, weights = read_of_rows(read, start, pinned, point_weights, layout)
     coordinates = coordinates_of(start, masks, params)
     begin = inward(coordinates, start or ())
     if layout.n_epochs != 0:  # else the start is returned
         begin = brought_near(begin, masks, params)
-    weights = of_rows("point_weights", point_weights, read, read_pull)
     if ahead and y is None and precomputed_knn is None:
         configs: Any = {"graph": graph, "layout": layout, "alignment": alignment}
         ahead.begin(read, links, params, key=key, **configs)
@@ -328,6 +316,22 @@ def prepare(
     )
 
 
+def read_of_rows(
+    slices: Sequence[Slice],
+    start: Starts,
+    pinned: PerRow,
+    point_weights: PerRow,
+    layout: LayoutConfig,
+) -> tuple[Starts, list[np.ndarray | None], list[np.ndarray | None]]:
+    """Returns where rows start, which stay there, and how strongly they pull."""
+    if start is not None:
+        start = one_for_each("start", start, len(slices))
+        sizes = [slice_.rows for slice_ in slices]
+        start = read_starts(start, sizes, layout.n_components)
+    masks = of_rows("pinned", pinned, slices, partial(read_mask, start=start))
+    return start, masks, of_rows("point_weights", point_weights, slices, read_pull)
+
+
 def lay_out(
     prepared: Prepared,
     mesh: Mesh | None,
@@ -346,54 +350,3 @@ def lay_out(
         state = optimize(*start, n_shifts, mesh=mesh, **options)
     maps = prepared.maps_of(state)
     return AlignedEmbedding(maps=maps, history=state.losses(), **prepared.record())
-
-
-def optimize(
-    problem: AlignedProblem,
-    params: LayoutParams,
-    state: LayoutState,
-    n_shifts: int,
-    *,
-    key: jax.Array,
-    optimizer: optax.GradientTransformation | None = None,
-    progress: Progress | None = None,
-    checkpoints: Checkpoints | None = None,
-    mesh: Mesh | None = None,
-    widths: Mapping[str, int] | None = None,
-    maps_of: Callable[[LayoutState], list[np.ndarray]] | None = None,
-) -> LayoutState:
-    """Runs the layout to its last epoch, in one chunk or with calls between.
-
-    On the devices of a mesh, where there is one, padded to `widths` at least.  The
-    state's memory is used for the new one, unless others may use it, too.  `progress`
-    sees the maps that `maps_of` makes of a state, else those of the layout.
-    """
-    unpadded, rows = problem, None if mesh else rows_for(problem.n_points, state)
-    unpad = partial(unpack, problem=problem, rows=rows) if rows else lambda same: same
-    unpad = partial(collect, problem=problem, mesh=mesh) if mesh else unpad
-    options: dict[str, Any] = {"key": key, "n_shifts": n_shifts}
-    if checkpoints:
-        state = checkpoints.begin(problem, params, state, collect=unpad, **options)
-    if mesh:
-        of_mesh: Any = {"mesh": mesh, "widths": widths, "optimizer": optimizer}
-        problem, params, state, key = place(problem, params, state, key=key, **of_mesh)
-        options |= {"key": key, "loss": sharded_loss}
-    elif rows:
-        problem, params, state = pack(problem, params, state, rows)
-        options["loss"] = packed_loss
-    options["optimizer"] = optimizer or ADAM
-    advance = program_of(optimizer, progress=progress, checkpoints=checkpoints)
-    n_epochs, begun = int(state.n_epochs), int(state.epoch)
-    chunk = max(1, -(-n_epochs // (CHUNKS if progress or checkpoints else 1)))
-    chunk = min(chunk, checkpoints.epochs or chunk) if checkpoints else chunk
-    with jax.set_mesh(mesh) if mesh else nullcontext():
-        for stop in range(begun + chunk, n_epochs + chunk, chunk):
-            stop = min(stop, n_epochs)
-            state = advance(problem, params, state, stop, **options)
-            if checkpoints:
-                checkpoints.keep(state)
-            if progress:
-                of_layout = maps_of or (lambda now: unstack_maps(now.maps, unpadded))
-                progress(StateShown(**vars(unpad(state)), maps_of=of_layout))
-        check_finite(state.maps)
-        return unpad(state)

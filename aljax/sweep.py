@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from aljax.config import CONFIGS, AlignmentConfig, GraphConfig, LayoutConfig, number
 from aljax.errors import InputError, instance, nearest_name
-from aljax.fit import Prepared, optimize, prepare
+from aljax.fit import Prepared, prepare
 from aljax.graph.conditioning import by_distance
 from aljax.graph.knn import on_device
 from aljax.graph.slices import dense_only
@@ -27,6 +27,7 @@ from aljax.layout.optimize import (
 from aljax.layout.problem import LayoutParams, layout_params
 from aljax.layout.spaces import space_of
 from aljax.metrics import displacement, trustworthiness
+from aljax.progress import optimize
 from aljax.relations.mates import Relations
 
 __all__ = ["Row", "Sweep", "SweepProblem", "sweep"]

@@ -27,7 +27,6 @@ from aljax.config import (
 from aljax.couple import coupled
 from aljax.embedding import AlignedEmbedding
 from aljax.errors import InputError, instance, kind_of, nearest_name, slice_name
-from aljax.fit import optimize
 from aljax.graph.build import build_graphs
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.knn import on_device
@@ -46,7 +45,7 @@ from aljax.layout.problem import (
     stack_maps,
     unstack_maps,
 )
-from aljax.progress import Progress, read_progress
+from aljax.progress import Progress, optimize, read_progress, timed
 from aljax.relations.anchors import hold, warn_alone, with_anchors
 from aljax.relations.mates import Relations
 from aljax.relations.read import (
@@ -59,7 +58,6 @@ from aljax.relations.read import (
     read_slice_ids,
 )
 from aljax.relations.strengths import check_comparable, measure_moves, relate, scales_of
-from aljax.stages import timed
 from aljax.transform import check_fitted
 
 SHORT = 8  # a window up to which all updates share a program

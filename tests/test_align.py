@@ -32,7 +32,7 @@ from aljax.graph.build import build_graphs
 from aljax.graph.exact import exact_knn
 from aljax.graph.slices import read_slices
 from aljax.metrics import displacement, trustworthiness
-from aljax.stages import timed
+from aljax.progress import timed
 from aljax.tables import sliding_windows
 
 GRAPH = GraphConfig(n_neighbors=NEIGHBORS)

@@ -465,6 +465,12 @@ def test_rows_of_anndata_are_related_by_their_names():
         aljax.distributed.fit(plain, n_slices=len(cells), **options)
 
 
+def test_starts_are_one_for_each_slice_of_a_process():
+    with refused("start", "has 3 entries for 4 slices"):
+        options: Any = {"start": make_maps(SIZES[:3]), "n_slices": 4, "key": KEY}
+        aljax.distributed.fit(make_data(SIZES), [{}] * 3, **options)
+
+
 @pytest.mark.parametrize("relations", ["transport", Coupling((), {}, (), ())])
 def test_relations_that_need_all_data_are_refused(relations):
     with refused("relations", "dicts, ids or pairs", "couple(slices"):

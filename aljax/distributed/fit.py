@@ -41,25 +41,24 @@ from aljax.distributed.keeping import SharedCheckpoints, show
 from aljax.distributed.ties import Ties, all_relations, counted_from, tie
 from aljax.embedding import AlignedEmbedding
 from aljax.errors import InputError
-from aljax.fit import Prepared, lay_out
+from aljax.fit import Prepared, lay_out, read_of_rows
 from aljax.graph.build import build_graphs
 from aljax.graph.knn import round_up
-from aljax.graph.slices import Slice, of_rows, read_slices
+from aljax.graph.slices import Slice, read_slices
 from aljax.keys import check_key, seeds
 from aljax.layout import finish
 from aljax.layout.coordinates import brought_near, coordinates_of, inward, outward
-from aljax.layout.initialize import initial_maps, read_mask, read_start, read_starts
+from aljax.layout.initialize import initial_maps, read_start
 from aljax.layout.losses import LossTerms, terms_in
 from aljax.layout.optimize import default_shifts, epochs, init
 from aljax.layout.problem import PerRow, layout_params, stack, stack_maps
 from aljax.layout.sharding import SLICES, check_random, mesh_of, round_to, widths_of
-from aljax.progress import Progress, read_progress
+from aljax.progress import Progress, read_progress, timed
 from aljax.relations.anchors import with_anchors
-from aljax.relations.mates import Relations, read_pull
+from aljax.relations.mates import Relations
 from aljax.relations.read import is_ids, read_ids
 from aljax.scaling import HOW, Scaling, check_scale, in_units
 from aljax.spreads import warn_of_columns
-from aljax.stages import timed
 
 FITS = itertools.count()  # so that every process calls the same fit by one name
 
@@ -151,11 +150,7 @@ def fit(
         layout = of_slices(layout_of_all, slices_here, n_slices)
         _check_share(slices, here)
         params = layout_params(layout, alignment, slices=len(here))
-        if start is not None:
-            sizes = [slice_.rows for slice_ in read]
-            start = read_starts(start, sizes, layout.n_components)
-        masks = of_rows("pinned", pinned, read, partial(read_mask, start=start))
-        weights = of_rows("point_weights", point_weights, read, read_pull)
+        start, masks, weights = read_of_rows(read, start, pinned, point_weights, layout)
     check_columns(read)
     spread = spread_of([slice_.rows for slice_ in read], here, room)
     relations = all_relations(relations, read)
@@ -285,7 +280,9 @@ def _settled(
     def fill(t: int, placed: Sequence[Any], frame: np.ndarray) -> np.ndarray:
         filled_map = None
         if t in spread.local:
-            filled_map = finish.filled(t, fitted.graphs[t - first], placed, mates, frame)
+            filled_map = finish.filled(
+                t, fitted.graphs[t - first], placed, mates, frame
+            )
         return from_one(filled_map)
 
     maps = finish.gather_lost(maps, lost, mates, fill)

@@ -4,7 +4,6 @@ A state is brought together before it is written, and cut again when it is gone 
 So a checkpoint is that of one process, and any number of processes can go on from it.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -39,8 +38,7 @@ class SharedCheckpoints(Checkpoints):
         """
         self._inner = kept if agreement.process == 0 else None
         self._agreement, self._spread = agreement, spread
-        settings = json.dumps(None if kept is None else kept.epochs)
-        self.epochs = json.loads(agreement.answers("checkpoints", settings)[0])
+        self.epochs = from_all(kept and kept.epochs)[0]
         self._latest = None
 
     def begin(
@@ -56,8 +54,7 @@ class SharedCheckpoints(Checkpoints):
         """Returns this process's part of the state to start from, or to go on from."""
         self._collect = collect
         about = about_run(problem, params, state, key=key, n_shifts=n_shifts)
-        statements = self._agreement.answers("layout", json.dumps(about))
-        identity = _of_all([*map(json.loads, statements)])
+        identity = _of_all(from_all(about))
         began, resumed = self._whole(state), None
         with self._agreement.together("resume"):
             if self._inner is not None:

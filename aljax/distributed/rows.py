@@ -39,7 +39,6 @@ from aljax.distributed.exchange import (
 from aljax.distributed.keeping import show
 from aljax.distributed.shares import Shares, graph_of_own, nearest_of_all
 from aljax.errors import InputError, kind_of
-from aljax.fit import optimize
 from aljax.graph.conditioning import DEVICE_METRICS
 from aljax.graph.knn import KNN, as_floats, on_device, round_up
 from aljax.graph.slices import read_slices
@@ -49,8 +48,7 @@ from aljax.layout.optimize import default_shifts, epochs, init
 from aljax.layout.problem import AlignedProblem, layout_params
 from aljax.layout.sharding import check_random, mesh_of, round_to
 from aljax.layout.spectral import EXTENT, JITTER, axes_of, expand
-from aljax.progress import Progress, read_progress
-from aljax.stages import timed
+from aljax.progress import Progress, optimize, read_progress, timed
 
 CALLS = itertools.count()  # so that every process calls the same fit by one name
 PART = 8192  # rows that are summed at once

@@ -31,11 +31,12 @@ from matplotlib.figure import Figure
 from aljax import metrics
 from aljax.config import is_listed, number
 from aljax.errors import InputError
-from aljax.fit import Prepared, optimize
+from aljax.fit import Prepared
 from aljax.layout import aligned_loss, draw_shifts, hypergradient
 from aljax.layout.optimize import shifts_of
 from aljax.plot.colors import PALETTE
 from aljax.plot.style import plain
+from aljax.progress import optimize
 from aljax.relations.mates import Mates
 from aljax.selection import WEIGHT, hide_members, split
 from aljax.sweep import SweepProblem
