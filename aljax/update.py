@@ -141,8 +141,9 @@ def update(
     mates, ids = _new_mates(fitted, relations, slices)
     knn_seed, start_seed = seeds(key, 2)
     seconds: dict[str, float] = {}
+    dense = [slice_.dense for slice_ in slices]
     if fitted.alignment.motion_fidelity > 0:
-        check_comparable([slice_.dense for slice_ in slices])
+        check_comparable(dense)
     with timed("graph", seconds):
         (new,) = build_graphs(
             [added],
@@ -165,7 +166,6 @@ def update(
         )
         moving = range(count - move, count + 1)
         frame = frame_of(layout, fitted.alignment)
-        dense = [slice_.dense for slice_ in slices]
         anchors = hold(related, dense, graphs, frame=frame, among=moving)
         held = with_anchors(related, anchors)
         named = [slice_.name * bool(slice_.rows) for slice_ in slices]

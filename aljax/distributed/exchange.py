@@ -160,11 +160,6 @@ class Spread(NamedTuple):
     room: int
     sizes: list[int]
 
-    @property
-    def n_slices(self) -> int:
-        """Returns the number of slices of the sequence."""
-        return len(self.sizes)
-
 
 def spread_of(rows: Sequence[int], local: range, room: int) -> Spread:
     """Returns how slices are spread, from the sizes of this process's.

@@ -107,7 +107,7 @@ class Watch(NamedTuple):
     log: Callable[..., Any]
     check: Callable[..., Any]
 
-    def left(self, most: float = float("inf")) -> float:
+    def left(self, most: float) -> float:
         """Returns the seconds that are left, at most so many, after a check."""
         self.check()
         return min(most, max(0.0, self.end - time.monotonic()))

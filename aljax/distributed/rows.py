@@ -44,9 +44,9 @@ from aljax.graph.knn import KNN, as_floats, on_device, round_up
 from aljax.graph.slices import read_slices
 from aljax.keys import check_key, seeds
 from aljax.layout.losses import LossTerms
-from aljax.layout.optimize import default_shifts, epochs, init
+from aljax.layout.optimize import epochs, init, shifts_of
 from aljax.layout.problem import AlignedProblem, layout_params
-from aljax.layout.sharding import check_random, mesh_of, round_to
+from aljax.layout.sharding import check_random, mesh_of, round_to, widths_of
 from aljax.layout.spectral import EXTENT, JITTER, axes_of, expand
 from aljax.progress import Progress, optimize, read_progress, timed
 
@@ -152,15 +152,13 @@ def fit_rows(
         state = init(as_floats(stacked), n_epochs=epochs(layout, [shares.all]))
     if progress is not None:
         progress = partial(show, progress, None, agreement)
-    n_shifts = layout.n_shifts or default_shifts(shares.all, shares.all)
-    widths = {"slices": 1, "points": len(problem.order[0]), "offsets": 0, "mates": 1}
-    widths["neighbors"] = problem.neighbors.shape[1]
+    n_shifts = shifts_of(problem, layout.n_shifts)
+    widths = widths_of(problem) | {"points": len(problem.order[0])}  # of all rows
     options: dict[str, Any] = {"mesh": mesh, "widths": widths, "progress": progress}
     with timed("layout", seconds):
         state = optimize(problem, params, state, n_shifts, key=key, **options)
     positions = np.asarray(state.maps)[0][:, place].T
-    of_own = shares.here, state.losses(), neighbors
-    return FittedRows(positions, *of_own, seconds)
+    return FittedRows(positions, shares.here, state.losses(), neighbors, seconds)
 
 
 def _check_settings(graph: GraphConfig, layout: LayoutConfig) -> None:

@@ -106,7 +106,7 @@ def tie(
     Raises:
         InputError: `relations` do not fit the slices, or these cannot be compared.
     """
-    local, count = spread.local, spread.n_slices
+    local, count = spread.local, len(spread.sizes)
     window = window_of(relations, alignment, count)
     in_reach = range(local.start, min(local.stop + window, count))
     ahead = slices_ahead(graphs, spread, in_reach[len(local) :])
@@ -164,16 +164,16 @@ def own_links(
         ValueError: As `read_relations`, where the slices are counted so.
     """
     first, local = spread.local.start, spread.local
+    in_share = relations
     if isinstance(relations, Mapping):
-        in_share: Any = {
+        in_share = {
             (s - first, t - first): pairs
             for (s, t), pairs in relations.items()
             if min(s, t) in local
         }
-    else:
-        by_ids = relations is not None and len(relations) == spread.n_slices
-        stop = in_reach.stop if by_ids else in_reach.stop - 1
-        in_share = None if relations is None else relations[first:stop]
+    elif relations is not None:
+        dicts = len(relations) != len(spread.sizes)  # to the next slice each
+        in_share = relations[first : in_reach.stop - dicts]
     held = [*data, *[None] * (len(in_reach) - len(local))]
     slices = slices_of(spread.sizes[first : in_reach.stop], held)
     window = alignment.alignment_window_size
@@ -259,7 +259,7 @@ def anchors_of(
     first, sizes = spread.local.start, spread.sizes
     pairs = [
         (t, lag)
-        for t, lag in pairs_to_hold(spread.n_slices)
+        for t, lag in pairs_to_hold(len(spread.sizes))
         if sizes[t] and sizes[t + lag]
     ]
     columns = slices_of_all([*map(width, data)])
