@@ -30,13 +30,7 @@ from aljax.layout.initialize import (
     read_starts,
 )
 from aljax.layout.losses import terms_in
-from aljax.layout.optimize import (
-    ADAM,
-    LayoutState,
-    epochs,
-    init,
-    shifts_of,
-)
+from aljax.layout.optimize import ADAM, LayoutState, epochs, init, shifts_of
 from aljax.layout.problem import (
     AlignedProblem,
     PerRow,

@@ -13,9 +13,8 @@ from helpers import refused
 
 import aljax
 import aljax.distributed
-from aljax.distributed import shares as module
-from aljax.distributed.rows import fit_rows
-from aljax.distributed.shares import Shares
+from aljax.distributed import rows as module
+from aljax.distributed.rows import Shares, fit_rows
 from aljax.graph.exact import exact_knn
 
 KEY = jax.random.key(3)

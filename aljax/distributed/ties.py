@@ -38,12 +38,7 @@ from aljax.relations.anchors import (
 )
 from aljax.relations.mates import Relations, linked
 from aljax.relations.read import check_keys, names_of_dicts, read_relations
-from aljax.relations.strengths import (
-    check_comparable,
-    measure_moves,
-    relate,
-    scales_of,
-)
+from aljax.relations.strengths import check_comparable, measure_moves, relate, scales_of
 
 
 class Ties(NamedTuple):
