@@ -69,7 +69,8 @@ def from_ahead(local: Any, steps: int) -> Any:
 
 def _in_bytes(local: Any) -> np.ndarray:
     """Returns what a process gives, in as many bytes on all."""
-    content = np.frombuffer(pickle.dumps(local), np.uint8)
+    # Protocol 5 copies arrays once, the default of Python before 3.14 twice.
+    content = np.frombuffer(pickle.dumps(local, 5), np.uint8)
     size = np.array([content.size], np.int64).view(np.uint8)
     longest = int(_gathered(size).view(np.int64).max())
     return np.pad(content, (0, round_up(longest) - content.size))

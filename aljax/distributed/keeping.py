@@ -68,7 +68,7 @@ class SharedCheckpoints(Checkpoints):
         self._latest = state
         inner = self._inner
         due = inner is not None and inner.is_due(int(state.epoch))
-        if any(from_all(due)):
+        if from_all(due)[0]:
             self._bring(state)
 
     def save(self) -> None:
@@ -101,7 +101,7 @@ def _by_slices(
 
     def along(axis: int, array: Any) -> jax.Array:
         values = np.moveaxis(np.asarray(array), axis, 0)
-        changed = np.moveaxis(change(np.ascontiguousarray(values)), 0, axis)
+        changed = np.moveaxis(change(values), 0, axis)
         return jnp.asarray(np.ascontiguousarray(changed))
 
     of_maps, of_terms = (partial(along, axis) for axis in (-state.maps.ndim, 1))
