@@ -52,7 +52,7 @@ def slices_of_all(local: Sequence[Any]) -> list[Any]:
 
 def from_one(local: Any) -> Any:
     """Returns what one process gave, on every process; the others give None."""
-    return next(given for given in from_all(local) if given is not None)
+    return next(value for value in from_all(local) if value is not None)
 
 
 def from_ahead(local: Any, steps: int) -> Any:
@@ -64,7 +64,9 @@ def from_ahead(local: Any, steps: int) -> Any:
         local: This process's, of any kind and size.
         steps: How many processes further (at least 1).
     """
-    return pickle.loads(_array_from_ahead(_in_bytes(local), steps).data)
+    everyone = _of_processes(_in_bytes(local)[None])
+    (shard,) = _handed_on(everyone, steps).addressable_shards
+    return pickle.loads(np.asarray(shard.data)[0].data)
 
 
 def _in_bytes(local: Any) -> np.ndarray:
@@ -79,30 +81,6 @@ def _in_bytes(local: Any) -> np.ndarray:
 def _gathered(values: np.ndarray) -> np.ndarray:
     """Returns the bytes of every process, `(processes, bytes)`, on every process."""
     return np.asarray(multihost_utils.process_allgather(values))
-
-
-def _array_from_ahead(local: np.ndarray, steps: int) -> np.ndarray:
-    """Returns the array of a process further on, of the same shape on all."""
-    # In bytes: float64 would not survive the way over a device.
-    values = np.ascontiguousarray(local)
-    everyone = _of_processes(values.view(np.uint8)[None])
-    (shard,) = _handed_on(everyone, steps).addressable_shards
-    return np.asarray(shard.data).view(values.dtype).reshape(values.shape)
-
-
-def visitors(local: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Yields what every process gave, and its number: this one's, then the next ones'.
-
-    They are handed on in a ring: a process holds its own and one visitor.
-
-    Args:
-        local: This process's, of the same shape on all, and at least one axis.
-    """
-    visitor, count = local, jax.process_count()
-    for step in range(count):
-        yield (jax.process_index() + step) % count, visitor
-        if step + 1 < count:
-            visitor = _array_from_ahead(visitor, 1)
 
 
 def sum_of_all(local: np.ndarray) -> np.ndarray:

@@ -24,10 +24,10 @@ from aljax.config import SYNONYMS, AlignmentConfig, GraphConfig, LayoutConfig, p
 from aljax.distributed.agreement import Agreement, presence, setup_here, statement_of
 from aljax.distributed.exchange import (
     devices_of_all,
+    from_ahead,
     from_all,
     from_one,
     sum_of_all,
-    visitors,
 )
 from aljax.distributed.keeping import show
 from aljax.errors import InputError, kind_of
@@ -96,10 +96,15 @@ class Shares(NamedTuple):
         return range(*self.ends[process : process + 2])
 
     def visitors(self, local: np.ndarray) -> Iterator[tuple[range, np.ndarray]]:
-        """Yields the rows, and which they are, of each process; this one's first."""
-        room = [(0, self.most - len(local))] + [(0, 0)] * (local.ndim - 1)
-        for process, rows in visitors(np.pad(local, room) if room[0][1] else local):
-            yield self.of(process), rows[: len(self.of(process))]
+        """Yields the rows, and which they are, of each process; this one's first.
+
+        They are handed on in a ring: a process holds its own and one visitor.
+        """
+        visitor, count = local, len(self.ends) - 1
+        for step in range(count):
+            yield self.of((self.process + step) % count), visitor
+            if step + 1 < count:
+                visitor = from_ahead(visitor, 1)
 
 
 def fit_rows(
