@@ -12,8 +12,7 @@ from scipy.sparse import csr_array
 
 import aljax
 from aljax.couple import _largest, _strengths
-from aljax.relations.directions import telling
-from aljax.relations.drift import Move, moved
+from aljax.relations.drift import Move, moved, telling
 from aljax.relations.plan import _nulls
 from aljax.relations.sides import seen, side_of
 from aljax.relations.transport import plan_of, steps_for, transport_plan

@@ -13,7 +13,7 @@ from aljax.errors import InputError
 from aljax.metrics import moved
 from aljax.metrics.held import differences, hold, joined, laid_out, steps_of, weighted
 from aljax.metrics.moved import call
-from aljax.relations.members import Members
+from aljax.relations.mates import Members
 
 MEMBERS, MOVERS, COLUMNS = 96, 32, 6
 SETTINGS = {

@@ -20,8 +20,7 @@ from aljax.embedding import AlignedEmbedding
 from aljax.errors import InputError
 from aljax.fit import lay_out, prepare
 from aljax.graph.knn import Rows
-from aljax.relations.mates import Relations
-from aljax.relations.members import Members
+from aljax.relations.mates import Members, Relations
 from aljax.relations.strengths import relate
 
 STRETCH = 4.0  # times the median step: the longest that noise is taken to be

@@ -34,7 +34,7 @@ from aljax.metrics.held import (
     weighted,
 )
 from aljax.metrics.motion import in_radii
-from aljax.relations.members import Members, members_by_id, members_by_relations
+from aljax.relations.mates import Members, members_by_id, members_by_relations
 
 FEWEST = 3  # replicas: two hold a member, and in the others it is free
 

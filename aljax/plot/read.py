@@ -12,7 +12,7 @@ from aljax.embedding import AlignedEmbedding
 from aljax.errors import InputError, in_words, instance, kind_of
 from aljax.metrics import Moves
 from aljax.plot.style import plain, plane
-from aljax.relations.members import Members, members_by_id, members_by_relations
+from aljax.relations.mates import Members, members_by_id, members_by_relations
 from aljax.repeats import of_first_rows
 
 Map = Float[np.ndarray, "_ components"]

@@ -10,8 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from aljax.graph.knn import on_device
-from aljax.relations.directions import telling
-from aljax.relations.drift import Move, find_move, moved
+from aljax.relations.drift import Move, find_move, moved, telling
 from aljax.relations.sides import (
     SAMPLE,
     Pairs,
@@ -48,7 +47,7 @@ class Plan(NamedTuple):
         scale: How much wider all rows lie apart in the later slice.
         shift: How far the center of all rows moves (units of the data).
         into: What takes rows into the space where the pairs that pull were found: see
-            `aljax.relations.directions`; None for their own.
+            `aljax.relations.drift`; None for their own.
         candidates: The pairs that could have mass, as `transport_plan` takes them.
     """
 

@@ -4,8 +4,8 @@
 
 where c is the mean of the earlier slice, and u_i and v_j are the squared distances of
 both rows to the nearest other row of their own slice, after the move.  Distances are
-those of the data, or of the space that tells mates from strangers (`directions`).  The
-plan P minimizes
+those of the data, or of the space that tells mates from strangers (`drift.telling`).
+The plan P minimizes
 
     sum_ij P_ij cost_ij + epsilon KL(P | 1) + reach (KL(P 1 | 1) + KL(P' 1 | 1))
 
