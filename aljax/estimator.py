@@ -12,8 +12,14 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from aljax.config import AlignmentConfig, of_slices
 from aljax.embedding import AlignedEmbedding
-from aljax.graph.repeated import check_comparable, chosen, distinct_rows
-from aljax.graph.slices import one_for_each, read_slice, read_slices, slices_of
+from aljax.graph.rows import chosen, distinct_rows
+from aljax.graph.slices import (
+    check_unique,
+    one_for_each,
+    read_slice,
+    read_slices,
+    slices_of,
+)
 from aljax.relations.read import is_ids, turning
 from aljax.repeats import new_among_kinds, with_rows
 from aljax.scaling import scaled
@@ -161,7 +167,7 @@ class AlignedUMAP(Parameters):
         new = read_slice(X, "X", others=others, **reading)
         fitted, row_kinds = self.maps_, self._unique_inverse_
         if row_kinds is not None:
-            check_comparable(self.metric, precomputed_knn)
+            check_unique(self.metric, precomputed_knn)
             if scaling is not None:
                 fitted = replace(fitted, scaling=None)
                 new, scaling = scaling.extended(new)

@@ -15,7 +15,7 @@ from aljax.config import is_listed
 from aljax.couple import Coupling, pulls_of
 from aljax.embedding import AlignedEmbedding
 from aljax.errors import InputError, kind_of
-from aljax.graph.repeated import chosen, distinct_rows
+from aljax.graph.rows import chosen, distinct_rows
 from aljax.graph.slices import Slice, ids_of, of_rows
 from aljax.relations.mates import Relations, by_row
 from aljax.relations.read import (

@@ -18,7 +18,7 @@ from aljax.graph.bipartite import bipartite_graph
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.joined import alone, both, either
 from aljax.graph.knn import KNN, Rows
-from aljax.graph.repeated import stacked
+from aljax.graph.rows import stacked
 from aljax.graph.slices import PRECOMPUTED, read_rows, read_slice
 from aljax.transform import transform
 from aljax.umap_parameters import Parameters, shaped_by

@@ -24,8 +24,7 @@ from aljax.graph.exact import HeldRows, Nearest, nearest
 from aljax.graph.function import is_function
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.knn import Rows, as_floats, beyond, capacity_for, on_device
-from aljax.graph.known import nearest_known
-from aljax.graph.neighbors import hold_rows, nearest_rows
+from aljax.graph.neighbors import hold_rows, nearest_known, nearest_rows
 from aljax.graph.queries import HeldCells
 from aljax.graph.rows import prints_of
 from aljax.graph.slices import PRECOMPUTED, Slice, warn_of_degrees

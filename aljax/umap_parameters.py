@@ -37,8 +37,7 @@ from aljax.errors import InputError, nearest_name, warn
 from aljax.files import read, write
 from aljax.fit import fit
 from aljax.graph.build import FEWEST
-from aljax.graph.repeated import check_comparable
-from aljax.graph.slices import Slice
+from aljax.graph.slices import Slice, check_unique
 from aljax.metrics.distances import local_radii
 from aljax.progress import Bar, Progress
 from aljax.relations.read import turning
@@ -135,7 +134,7 @@ class Parameters(BaseEstimator):
         passed = ("y", "precomputed_knn", "devices", "scale", "scale_by", "missing")
         try:
             if values["unique"]:
-                check_comparable(self.metric, self.precomputed_knn)
+                check_unique(self.metric, self.precomputed_knn)
                 window = values.get("alignment_window_size", 1)
                 of_rows = {name: values[name] for name in ("y", "init")}
                 reduced = distinct(slices, relations, window=window, **of_rows)

@@ -11,7 +11,7 @@ from helpers import refused
 import aljax
 from aljax.graph.exact import nearest
 from aljax.graph.neighbors import find_neighbors
-from aljax.graph.sets import DENSE_SETS, PACKED, SPARSE_SETS, set_distances
+from aljax.graph.pairs import DENSE_SETS, PACKED, SPARSE_SETS, set_distances
 
 
 def rows_for(metric: str) -> np.ndarray:

@@ -20,8 +20,7 @@ from aljax.graph.knn import (
     on_device,
     read_knn,
 )
-from aljax.graph.known import known_knn
-from aljax.graph.neighbors import find_neighbors
+from aljax.graph.neighbors import find_neighbors, known_knn
 from aljax.graph.slices import Slice, one_for_each, read_rows, warn_of_degrees
 from aljax.graph.supervised import (
     intersect_classes,

@@ -2,18 +2,27 @@
 
 They are scikit-learn's, products of sets, or those of pynndescent's functions or the
 user's.  Rows of zeros are at distance 0 from each other in all of them.
+
+As a set, a row has the columns in which it is not 0.  Of n columns, b are in both of
+two rows' sets and u in only one of them; one matrix product counts them for all pairs:
+
+    jaccard = u / (u + b),    dice = u / (u + 2 b),    sokalsneath = u / (u + b / 2).
+
+Sources: the definitions, and the values where a denominator is 0, are pynndescent's.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import scipy.sparse
 from jaxtyping import Float
 
 from aljax.errors import InputError, nearest_name
 from aljax.graph.function import Metric, all_pairs
 from aljax.graph.knn import Rows, metric_name
-from aljax.graph.sets import DENSE_SETS, SPARSE_SETS, set_distances
+
+Distances = Float[np.ndarray, "rows others"]
 
 # Metrics that scikit-learn and pynndescent know by the same name for the same thing.
 PLAIN_METRICS = (
@@ -31,6 +40,13 @@ FILLED_ENTRIES = 2**24  # of the rows that are dense at once
 RATIOS = ("cosine", "correlation", "braycurtis")
 CANCELED = 1e-9  # of squared norms, below which products leave too little of distances
 MENDED = 2**14  # pairs that are measured by difference at once
+SETS = (
+    *("jaccard", "dice", "sokalsneath", "matching", "rogerstanimoto"),
+    *("sokalmichener", "russellrao", "kulsinski"),
+)
+PACKED = ("bit_hamming", "bit_jaccard")  # of rows with eight columns in a byte
+DENSE_SETS = (*SETS, *PACKED, "yule", "hellinger")
+SPARSE_SETS = (*SETS, "hamming", "hellinger")
 # Metrics of which all distances are computed on the host.
 DENSE_PAIRS = (*PLAIN_METRICS, *DENSE_SETS)
 SPARSE_PAIRS = (*SPARSE_METRICS, *SPARSE_SETS, *FILLED)
@@ -38,7 +54,7 @@ SPARSE_PAIRS = (*SPARSE_METRICS, *SPARSE_SETS, *FILLED)
 
 def pairwise(
     rows: Rows, others: Rows, metric: Metric, metric_kwds: Mapping[str, Any]
-) -> Float[np.ndarray, "rows others"]:
+) -> Distances:
     """Measures all distances: by scikit-learn, products of sets, or a function of rows.
 
     Raises:
@@ -82,7 +98,7 @@ def pairwise(
 
 def _filled(
     rows: Any, others: Any, metric: str, metric_kwds: Mapping[str, Any]
-) -> Float[np.ndarray, "rows others"]:
+) -> Distances:
     """Returns the distances of sparse rows in one of `FILLED`, by blocks of rows."""
     from sklearn.metrics import pairwise_distances
 
@@ -111,8 +127,8 @@ def _filled(
 
 
 def _mend_empty(
-    distances: Float[np.ndarray, "rows others"], rows: Any, others: Any, metric: Metric
-) -> Float[np.ndarray, "rows others"]:
+    distances: Distances, rows: Any, others: Any, metric: Metric
+) -> Distances:
     """Puts rows of zeros at distance 0 from each other, as all equal rows are."""
     if metric in RATIOS:
         empty = [
@@ -122,9 +138,7 @@ def _mend_empty(
     return distances
 
 
-def _mend_canceled(
-    distances: Float[np.ndarray, "rows others"], rows: Any, others: Any
-) -> None:
+def _mend_canceled(distances: Distances, rows: Any, others: Any) -> None:
     """Measures sparse rows by difference where they lie near each other but far off."""
     norms = [
         np.asarray(side.multiply(side).sum(axis=1)).ravel() for side in (rows, others)
@@ -135,3 +149,101 @@ def _mend_canceled(
         i, j = (ends[start : start + MENDED] for ends in (heads, tails))
         apart = rows[i] - others[j]
         distances[i, j] = np.sqrt(np.asarray(apart.multiply(apart).sum(axis=1)).ravel())
+
+
+def set_distances(rows: Rows, others: Rows, metric: str) -> Distances:
+    """Returns all distances, in one of `DENSE_SETS` or, of CSR rows, of `SPARSE_SETS`.
+
+    Raises:
+        ValueError: The metric is "hellinger", and a value is negative.
+    """
+    if metric == "hellinger":
+        return _hellinger(rows, others)
+    if metric in PACKED:
+        rows, others = (
+            np.unpackbits(np.asarray(side).astype(np.uint8), axis=1)
+            for side in (rows, others)
+        )
+    x, y = (_bits(side) for side in (rows, others))
+    sizes = [np.asarray(side.sum(axis=1, dtype=float)).ravel() for side in (x, y)]
+    b, n = _product(x, y), rows.shape[1]
+    first, second = sizes[0][:, None] - b, sizes[1] - b
+    if metric == "hamming":
+        return (first + second + b - _product(*_entries(rows, others))) / n
+    if metric == "yule":
+        apart = first * second
+        opposite = apart + b * (n - b - first - second)
+        return np.where(apart > 0, _share(2 * apart, opposite), 0.0)
+    return _from_counts(metric, b, first + second, n)
+
+
+def _from_counts(metric: str, b: Distances, u: Distances, n: int) -> Distances:
+    match metric:
+        case "jaccard":
+            return _share(u, u + b)
+        case "dice":
+            return _share(u, u + 2 * b)
+        case "sokalsneath":
+            return _share(u, u + b / 2)
+        case "matching":
+            return u / n
+        case "rogerstanimoto" | "sokalmichener":
+            return 2 * u / (n + u)
+        case "russellrao":
+            return np.where(u > 0, (n - b) / n, 0.0)
+        case "kulsinski":
+            return np.where(u > 0, (u - b + n) / (u + n), 0.0)
+        case "bit_hamming":
+            return u
+        case _:  # bit_jaccard
+            with np.errstate(divide="ignore"):  # infinite where nothing is shared
+                return np.where(u > 0, -np.log(_share(b, u + b)), 0.0)
+
+
+def _share(part: Distances, whole: Distances) -> Distances:
+    return np.divide(part, whole, out=np.zeros(part.shape), where=whole > 0)
+
+
+def _bits(rows: Any) -> Any:
+    """Ones where rows are not 0; float32 counts them exactly to 2^24."""
+    return (rows != 0).astype(np.float32)
+
+
+def _product(x: Any, y: Any) -> Distances:
+    product = x @ y.T
+    dense = product if isinstance(product, np.ndarray) else product.toarray()
+    return dense.astype(float)
+
+
+def _entries(rows: Any, others: Any) -> list[scipy.sparse.csr_matrix]:
+    """Returns sparse rows as sets: a column for each (column, value) that occurs."""
+    stacked = scipy.sparse.vstack([rows, others]).tocsr()
+    stacked.eliminate_zeros()
+    pairs = np.column_stack([stacked.indices, stacked.data])
+    entries, place = np.unique(pairs, axis=0, return_inverse=True)
+    ones = np.ones(len(pairs), np.float32)
+    shape = stacked.shape[0], len(entries)
+    coded = scipy.sparse.csr_matrix((ones, place.ravel(), stacked.indptr), shape=shape)
+    return [coded[: rows.shape[0]], coded[rows.shape[0] :]]
+
+
+def _hellinger(rows: Rows, others: Rows) -> Distances:
+    """|sqrt(p) - sqrt(q)| / sqrt(2) of rows that are scaled to a sum of 1."""
+    x, y = (_roots(side) for side in (rows, others))
+    if not isinstance(x, np.ndarray):
+        return np.sqrt(np.maximum(1 - _product(x, y), 0.0))
+    from scipy.spatial.distance import cdist
+
+    return cdist(x, y) / np.sqrt(2)
+
+
+def _roots(rows: Any) -> Any:
+    """Square roots of shares; a row of zeros is at distance 1 from all but such."""
+    if rows.shape[0] and rows.min() < 0:
+        raise ValueError("it takes values of at least 0")
+    total = np.asarray(rows.sum(axis=1, dtype=float)).reshape(-1, 1)
+    empty, scale = (total == 0).astype(float), 1 / np.where(total > 0, total, 1)
+    if isinstance(rows, np.ndarray):
+        return np.hstack([np.sqrt(rows * scale), empty])
+    shares: Any = scipy.sparse.csr_matrix(rows.multiply(scale))
+    return scipy.sparse.hstack([shares.sqrt(), empty]).tocsr()

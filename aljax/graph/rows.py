@@ -1,6 +1,7 @@
 """Rows of any library as checked arrays of floats, or sparse matrices.
 
-Equal rows share a number, by which they are found and put into an order.
+Equal rows share a number, by which they are found and put into an order.  Those that
+repeat are told from the first of their kind.
 """
 
 import re
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse
-from jaxtyping import UInt
+from jaxtyping import Int, UInt
 
 from aljax.columns import (
     as_plain,
@@ -265,3 +266,44 @@ def prints_of(rows: Rows) -> UInt[np.ndarray, "points"]:
         bits = block.view(np.uint32).astype(np.uint64)
         prints[start : start + PART] = (bits * factors.ravel()).sum(axis=1)
     return prints
+
+
+def distinct_rows(
+    rows: Rows,
+) -> tuple[Int[np.ndarray, "distinct"], Int[np.ndarray, "points"]]:
+    """Returns the first of each kind of row, and for each row the kind that it is.
+
+    Dense rows are sorted, sparse ones stand in the order of the data.
+    """
+    if isinstance(rows, np.ndarray):
+        _, first, kinds = np.unique(
+            rows, axis=0, return_index=True, return_inverse=True
+        )
+        return first, kinds.ravel()
+    plain: Any = scipy.sparse.csr_matrix(rows, copy=True)
+    plain.sum_duplicates()
+    plain.eliminate_zeros()
+    seen: dict[tuple[bytes, bytes], int] = {}
+    ends = zip(plain.indptr[:-1], plain.indptr[1:], strict=True)
+    keys = [(plain.indices[i:j].tobytes(), plain.data[i:j].tobytes()) for i, j in ends]
+    kinds = np.array([seen.setdefault(key, len(seen)) for key in keys])
+    return np.unique(kinds, return_index=True)[1], kinds
+
+
+def stacked(rows: Rows, more: Rows) -> Rows:
+    """Returns rows with more of them below; sparse ones stay so."""
+    if isinstance(rows, np.ndarray):
+        return np.concatenate(
+            [rows, more if isinstance(more, np.ndarray) else more.toarray()]
+        )
+    return scipy.sparse.csr_matrix(scipy.sparse.vstack([rows, more]))
+
+
+def chosen(values: Any, rows: np.ndarray, count: int, name: str) -> Any:
+    """Returns the entries of some rows of a list, array or column of all rows."""
+    if len(values) != count:
+        got, expected = f"has {len(values)} entries", f"one for each of {count} rows"
+        raise InputError(name, got, expected)
+    if isinstance(values, list | tuple):
+        return [values[row] for row in rows]
+    return np.asarray(values)[rows]

@@ -251,3 +251,18 @@ def of_rows(
         None if value is None else read(value, f"{name}[{t}]", slices[t], t)
         for t, value in enumerate(one_for_each(name, values, len(slices)))
     ]
+
+
+def check_unique(metric: Any, knn: Any) -> None:
+    """Checks that rows are data, of which repeated ones can be found.
+
+    Args:
+        metric: The distance between rows.
+        knn: Neighbors that came with them; a list or tuple of None is none.
+    """
+    setting = "`metric='precomputed'`" if metric == PRECOMPUTED else ""
+    empty = isinstance(knn, list | tuple) and all(table is None for table in knn)
+    setting = setting or ("" if knn is None or empty else "`precomputed_knn`")
+    if setting:
+        got, remedy = f"is True beside {setting}", "Drop repeated rows beforehand."
+        raise InputError("unique", got, "False, for rows are not compared", remedy)
