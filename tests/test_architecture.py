@@ -35,7 +35,6 @@ ORDER = [
     "scaling",
     "spreads",
     "graph.neighbors",
-    "graph.discrete",
     "graph.supervised",
     "graph.joined",
     "graph.build",

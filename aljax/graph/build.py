@@ -5,38 +5,25 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse
-from jaxtyping import Array, Float
 
 from aljax.config import GraphConfig, per_slice
 from aljax.errors import InputError, few_of, warn
-from aljax.graph.discrete import DISCRETE, string
-from aljax.graph.fuzzy import FuzzyGraph, fuzzy_simplicial_set, memberships
+from aljax.graph.fuzzy import FuzzyGraph, fuzzy_simplicial_set
 from aljax.graph.knn import (
     KNN,
     as_floats,
-    capacity_for,
     closer_than,
     nearest_columns,
     on_device,
     read_knn,
+    side_by_side,
 )
 from aljax.graph.neighbors import find_neighbors, known_knn
-from aljax.graph.slices import Slice, one_for_each, read_rows, warn_of_degrees
-from aljax.graph.supervised import (
-    intersect_classes,
-    intersect_discrete,
-    intersect_values,
-    read_classes,
-    read_column,
-    read_texts,
-    read_values,
-)
+from aljax.graph.slices import Slice, one_for_each, read_rows
+from aljax.graph.supervised import intersect, warn_of_keywords
 
 FEWEST = 3  # rows of a slice that has edges
-CLASSES = "categorical"
 BATCH = 2**16  # rows of the slices that are weighed at once
-# On single numbers these are the distance that the exact search knows.
-SAME_ON_NUMBERS = ("l1", "manhattan", "chebyshev", "minkowski")
 
 
 def build_graphs(
@@ -64,7 +51,7 @@ def build_graphs(
     settings = [per_slice(name, getattr(graph, name), len(slices)) for name in names]
     targets = one_for_each("y", y, len(slices))
     if graph.target_metric_kwds and any(target is not None for target in targets):
-        _warn_of_keywords(graph.target_metric)
+        warn_of_keywords(graph.target_metric)
     settings[0] = fitting_neighbors(settings[0], slices)
     tables = _tables(slices, precomputed_knn, settings[0])
     originals = _originals(slices, tables)
@@ -99,13 +86,6 @@ def build_graphs(
         except InputError as error:
             raise error.of(slices[t].name) from error.__cause__
     return graphs
-
-
-def _warn_of_keywords(target_metric: Any) -> None:
-    """Warns of keywords beside a target metric that takes none."""
-    if target_metric in (CLASSES, *DISCRETE):
-        why = f"`target_metric={target_metric!r}` takes none"
-        warn(f"`target_metric_kwds` does nothing here: {why}.")
 
 
 def _tables(
@@ -169,60 +149,6 @@ def _originals(slices: Sequence[Slice], tables: Sequence[Any]) -> list[int]:
     return originals
 
 
-def intersect(
-    weighed: FuzzyGraph,
-    y: Any,
-    graph: GraphConfig,
-    n_neighbors: int,
-    *,
-    seed: int,
-    name: str,
-) -> FuzzyGraph:
-    """Returns a slice's graph intersected with its classes or values."""
-    rows = weighed.neighbors.shape[1]
-    if graph.target_metric == CLASSES:
-        classes = read_classes(y, rows, name)
-        return intersect_classes(weighed, classes, graph.target_weight)
-    if graph.target_metric in DISCRETE:
-        return _intersect_discrete(weighed, y, graph, rows, name)
-    values = read_values(y, rows, name)
-    if graph.target_n_neighbors != -1:
-        n_neighbors = graph.target_n_neighbors
-    if n_neighbors >= rows:
-        got = f"is {n_neighbors}, but the slice has {rows} rows"
-        raise InputError("target_n_neighbors", got, "less than its rows", "Lower it.")
-    metric, kwds = graph.target_metric, graph.target_metric_kwds
-    if values.shape[1] == 1 and metric in SAME_ON_NUMBERS and not kwds:
-        metric = "euclidean"
-    try:
-        warn_of_degrees([Slice(rows, values, f"`{name}`", metric)])
-        knn = find_neighbors(
-            values, n_neighbors, metric=metric, metric_kwds=kwds, seed=seed
-        )
-    except InputError as error:
-        remedy = f"{error.remedy} Or use {CLASSES!r}.".strip()
-        statement = error.got, error.expected, remedy
-        raise InputError(f"target_{error.name}", *statement) from error
-    joined, unit = _side_by_side([knn])
-    strengths = np.asarray(memberships(joined, 1.0, unit))[:, :rows]
-    lists = np.asarray(knn.indices)
-    return intersect_values(weighed, lists, strengths, graph.target_weight)
-
-
-def _intersect_discrete(
-    weighed: FuzzyGraph, y: Any, graph: GraphConfig, rows: int, name: str
-) -> FuzzyGraph:
-    apart = DISCRETE[graph.target_metric]
-    if apart is string:
-        column = read_texts(y, rows, name)
-    else:
-        column = read_values(read_column(y, rows, name), rows, name)[:, 0]
-    try:
-        return intersect_discrete(weighed, column, apart, graph.target_weight)
-    except InputError as error:
-        raise error.renamed(name) from None
-
-
 def weigh(
     tables: Sequence[Any],
     local_connectivity: Sequence[float],
@@ -238,7 +164,7 @@ def weigh(
     graphs = [*tables]
     for batch in _batches(tables):
         sizes = [tables[t].indices.shape[1] for t in batch]
-        joined, unit = _side_by_side([tables[t] for t in batch])
+        joined, unit = side_by_side([tables[t] for t in batch])
         of_points = [
             np.repeat([values[t] for t in batch], sizes)
             for values in (local_connectivity, set_op_mix_ratio)
@@ -272,22 +198,6 @@ def _batches(tables: Sequence[Any]) -> list[list[int]]:
         batch.append(t)
         last[neighbors] = batch, rows + points
     return batches
-
-
-def _side_by_side(tables: Sequence[KNN]) -> tuple[KNN, Float[Array, "points"]]:
-    """Joins tables, padded with points without neighbors, and returns their units."""
-    neighbors = tables[0].indices.shape[0]
-    capacity = capacity_for(sum(table.indices.shape[1] for table in tables))
-    indices = np.tile(np.arange(capacity, dtype=np.int32), (neighbors, 1))
-    distances, unit = np.zeros(indices.shape), np.ones(capacity)
-    start = 0
-    for table in tables:
-        stop = start + table.indices.shape[1]
-        indices[:, start:stop] = start + np.asarray(table.indices)
-        distances[:, start:stop] = table.distances
-        unit[start:stop] = distances[:, start:stop].mean() or 1.0
-        start = stop
-    return KNN(on_device(indices), as_floats(distances)), as_floats(unit)
 
 
 def fitting_neighbors(n_neighbors: Sequence[int], slices: Sequence[Slice]) -> list[int]:

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float
 
 from aljax.graph.fuzzy import FuzzyGraph
-from aljax.graph.supervised import FAINT, FAINTEST, restored
+from aljax.graph.supervised import FAINT, FAINTEST, entries, restored
 
 SIZE = float(np.log2(15))  # of a neighborhood
 BISECTIONS, TOLERANCE = 32, 1e-5
@@ -46,7 +46,7 @@ def alone(left: FuzzyGraph, right: FuzzyGraph) -> FuzzyGraph:
     u, v = left.to_sparse(), right.to_sparse()
     edges, rest = u.tocoo(), v.copy()
     rest.data = 1 - v.data
-    shared = np.asarray(v[edges.row, edges.col], float).ravel()
+    shared = entries(v, edges.row, edges.col)
     least = min(_half_of(rest.data), FAINT)
     edges.data = edges.data * np.where(shared > 0, 1 - shared, least)
     return FuzzyGraph.from_sparse(restored(edges.tocsr()))
@@ -58,7 +58,7 @@ def _half_of(values: np.ndarray) -> float:
 
 
 def _at(matrix: Any, edges: Any, least: float) -> np.ndarray:
-    values = np.asarray(matrix[edges.row, edges.col], float).ravel()
+    values = entries(matrix, edges.row, edges.col)
     return np.where(values > 0, values, least)
 
 

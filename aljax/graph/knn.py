@@ -1,5 +1,6 @@
 """The neighbor table `KNN`, its normal form, and arrays as JAX likes them."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import equinox as eqx
@@ -219,6 +220,22 @@ def round_up(points: int) -> int:
     fineness = 3 if points <= 1024 else 4 if points <= 4096 else 6
     grain = 2 ** ((int(points) - 1).bit_length() - fineness)
     return -(-points // max(16, grain)) * max(16, grain)
+
+
+def side_by_side(tables: Sequence[KNN]) -> tuple[KNN, Float[Array, "points"]]:
+    """Joins tables, padded with points without neighbors, and returns their units."""
+    neighbors = tables[0].indices.shape[0]
+    capacity = capacity_for(sum(table.indices.shape[1] for table in tables))
+    indices = np.tile(np.arange(capacity, dtype=np.int32), (neighbors, 1))
+    distances, unit = np.zeros(indices.shape), np.ones(capacity)
+    start = 0
+    for table in tables:
+        stop = start + table.indices.shape[1]
+        indices[:, start:stop] = start + np.asarray(table.indices)
+        distances[:, start:stop] = table.distances
+        unit[start:stop] = distances[:, start:stop].mean() or 1.0
+        start = stop
+    return KNN(on_device(indices), as_floats(distances)), as_floats(unit)
 
 
 def read_knn(knn: Any, rows: int, n_neighbors: int, *, name: str) -> KNN | None:
