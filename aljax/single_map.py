@@ -14,8 +14,7 @@ from aljax.columns import arrange, by_number, by_rows, is_anndata, names_of
 from aljax.config import find_ab_params, of_slices, one_of
 from aljax.embedding import AlignedEmbedding
 from aljax.errors import InputError, kind_of
-from aljax.graph.bipartite import bipartite_graph
-from aljax.graph.fuzzy import FuzzyGraph
+from aljax.graph.fuzzy import FuzzyGraph, bipartite_graph
 from aljax.graph.joined import alone, both, either
 from aljax.graph.knn import KNN, Rows
 from aljax.graph.rows import stacked

@@ -21,7 +21,6 @@ from aljax.errors import InputError, kind_of, warn
 from aljax.graph.conditioning import DEVICE_METRICS
 from aljax.graph.exact import QUERY_BLOCK as BLOCK
 from aljax.graph.exact import HeldRows, Nearest, nearest
-from aljax.graph.function import is_function
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.knn import Rows, as_floats, beyond, capacity_for, on_device
 from aljax.graph.neighbors import hold_rows, nearest_known, nearest_rows
@@ -360,7 +359,7 @@ class Frame(eqx.Module):
             return read_new(new_rows, len(self.positions), self.name, gaps=np.inf)
         data, units = self._data_for("transform"), self.scaling
         filled = units is not None and units.fill is not None
-        gaps = np.nan if filled or is_function(self.graph.metric) else None
+        gaps = np.nan if filled or callable(self.graph.metric) else None
         rows = read_new(new_rows, data.shape[1], self.name, self.columns, gaps=gaps)
         dtype = np.result_type(rows.dtype, data.dtype)  # in which its own were scaled
         rows = in_form_of(data, rows if units is None else units.filled(rows))

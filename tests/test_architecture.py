@@ -30,7 +30,6 @@ ORDER = [
     "graph.queries",
     "graph.descent",
     "graph.fuzzy",
-    "graph.bipartite",
     "graph.slices",
     "scaling",
     "spreads",

@@ -48,40 +48,37 @@ def build_graphs(
             values do not fit.
     """
     names = ("n_neighbors", "local_connectivity", "set_op_mix_ratio")
-    settings = [per_slice(name, getattr(graph, name), len(slices)) for name in names]
+    n_neighbors, connectivity, mix_ratio = (
+        per_slice(name, getattr(graph, name), len(slices)) for name in names
+    )
     targets = one_for_each("y", y, len(slices))
     if graph.target_metric_kwds and any(target is not None for target in targets):
         warn_of_keywords(graph.target_metric)
-    settings[0] = fitting_neighbors(settings[0], slices)
-    tables = _tables(slices, precomputed_knn, settings[0])
-    originals = _originals(slices, tables)
-    searched: Any = None
-    for t, (slice_, k) in enumerate(zip(slices, settings[0], strict=True)):
-        if tables[t] is not None:
-            continue
-        if originals[t] == t:
-            most = max(n for n, o in zip(settings[0], originals, strict=True) if o == t)
-            searched = find_neighbors(
-                slice_.content,  # pyright: ignore[reportArgumentType]
-                most,
-                metric=graph.metric,
-                metric_kwds=graph.metric_kwds,
-                knn_method=graph.knn_method,
-                seed=seed,
-                name=slice_.name,
-            )
-        tables[t] = nearest_columns(searched, k)
+    n_neighbors = fitting_neighbors(n_neighbors, slices)
+    tables = _tables(slices, precomputed_knn, n_neighbors)
+    for alike in _searched_once(slices, tables):
+        found = find_neighbors(
+            slices[alike[0]].content,  # pyright: ignore[reportArgumentType]
+            max(n_neighbors[t] for t in alike),
+            metric=graph.metric,
+            metric_kwds=graph.metric_kwds,
+            knn_method=graph.knn_method,
+            seed=seed,
+            name=slices[alike[0]].name,
+        )
+        for t in alike:
+            tables[t] = nearest_columns(found, n_neighbors[t])
     tables = [
         closer_than(table, graph.farthest) if isinstance(table, KNN) else table
         for table in tables
     ]
-    graphs = weigh(tables, *settings[1:])
+    graphs = weigh(tables, connectivity, mix_ratio)
     for t, target in enumerate(targets):
         if target is None or slices[t].rows < FEWEST:
             continue
         try:
             graphs[t] = intersect(
-                graphs[t], target, graph, settings[0][t], seed=seed, name=f"y[{t}]"
+                graphs[t], target, graph, n_neighbors[t], seed=seed, name=f"y[{t}]"
             )
         except InputError as error:
             raise error.of(slices[t].name) from error.__cause__
@@ -130,23 +127,22 @@ def _read_stored(matrix: Any, n_neighbors: int, name: str) -> KNN:
         raise error.renamed(name) from None
 
 
-def _originals(slices: Sequence[Slice], tables: Sequence[Any]) -> list[int]:
-    """Returns for each slice the one whose search serves it too.
+def _searched_once(slices: Sequence[Slice], tables: Sequence[Any]) -> list[list[int]]:
+    """Returns the slices to search, those together whose rows are the same.
 
-    That is the slice before where the rows are the same, as in a sequence over a
-    parameter; one search, for the most neighbors that are asked for, does for all.
+    So they are in a sequence over a parameter; one search, for the most neighbors that
+    are asked for, does for all.
     """
-    originals = [0]
-    for t in range(1, len(slices)):
-        before, rows = slices[t - 1].content, slices[t].content
-        same = (
-            tables[t - 1] is tables[t] is None
-            and isinstance(before, np.ndarray)
-            and isinstance(rows, np.ndarray)
-            and np.array_equal(rows, before)
-        )
-        originals.append(originals[-1] if same else t)
-    return originals
+    groups: list[list[int]] = []
+    for t in (t for t, table in enumerate(tables) if table is None):
+        follows = groups and t - 1 in groups[-1]
+        both: Any = [slice_.content for slice_ in slices[t - 1 : t + 1] if follows]
+        dense = follows and all(isinstance(rows, np.ndarray) for rows in both)
+        if dense and np.array_equal(*both):
+            groups[-1].append(t)
+        else:
+            groups.append([t])
+    return groups
 
 
 def weigh(

@@ -19,11 +19,6 @@ Metric = Any  # a name, or a function of two rows
 MANY = 1e5  # pairs of rows that are worth the second in which numba compiles a loop
 
 
-def is_function(metric: Metric) -> bool:
-    """Returns whether a metric is a function, not a name."""
-    return callable(metric)
-
-
 def is_compiled(metric: Metric) -> bool:
     """Returns whether a metric is a function that numba compiles."""
     return hasattr(metric, "py_func")

@@ -20,13 +20,21 @@ import scipy.sparse
 from jaxtyping import Array, Bool, Float, Int
 
 from aljax.errors import InputError
-from aljax.graph.knn import KNN, as_floats, check_lists, on_device
+from aljax.graph.knn import (
+    KNN,
+    as_floats,
+    beyond,
+    capacity_for,
+    check_lists,
+    on_device,
+)
 
 BISECTIONS = 64
 TOLERANCE = 1e-5
 SLIGHT = 1e-5  # differences between weights that are rounding
 SMALLEST_SIGMA = 1e-3  # times the mean distance
 SMALLEST_SQUARE = 1e-8  # times its square: the radius of equal rows
+NEIGHBOR = -1  # the index of an entry that is a neighbor, for none is the row itself
 Scalar = Float[Array, ""]
 Points = Float[Array, "points"]
 Lists = Float[Array, "neighbors points"]
@@ -148,7 +156,6 @@ def smooth_knn_dist(
     knn: KNN,
     *,
     local_connectivity: Scalar | Points | float = 1.0,
-    n_points: Int[Array, ""] | int | None = None,
     unit: Scalar | Points | None = None,
 ) -> tuple[Points, Points]:
     """Returns each point's bandwidth sigma and distance rho to its nearest neighbors.
@@ -161,7 +168,6 @@ def smooth_knn_dist(
         knn: The neighbors.
         local_connectivity: Rank of the neighbor at a positive distance that sets rho
             (at least 0; fractions interpolate, 0 gives rho = 0).
-        n_points: The number of the table's columns that are points, if not all.
         unit: For each point the mean distance in its slice (above 0), where several
             slices stand side by side; None takes that of all points.
 
@@ -171,7 +177,7 @@ def smooth_knn_dist(
     """
     # The search starts at 1 and doubles: in units of the mean, any scale converges.
     neighbors = len(knn.distances)
-    unit = _mean_distance(knn, n_points) if unit is None else unit
+    unit = _mean_distance(knn) if unit is None else unit
     distances = knn.distances
     rho = _nearest(distances, jnp.asarray(local_connectivity, distances.dtype))
     present = knn.indices[1:] != jnp.arange(knn.indices.shape[1])
@@ -184,7 +190,7 @@ def smooth_knn_dist(
     return jnp.maximum(sigma, SMALLEST_SIGMA * mean), rho
 
 
-def _mean_distance(knn: KNN, n_points: Int[Array, ""] | int | None) -> Scalar:
+def _mean_distance(knn: KNN, n_points: Int[Array, ""] | int | None = None) -> Scalar:
     neighbors, points = knn.distances.shape
     points = points if n_points is None else n_points
     mean = jnp.sum(knn.distances) / (neighbors * points)
@@ -294,7 +300,7 @@ def fuzzy_simplicial_set(
         local_connectivity: See `smooth_knn_dist`.
         set_op_mix_ratio: 1 for the fuzzy union of the two directions of an edge, 0
             for their intersection, mixtures between.
-        n_points: See `smooth_knn_dist`.
+        n_points: The number of the table's columns that are points, if not all.
         unit: See `smooth_knn_dist`.
 
     Returns:
@@ -336,9 +342,8 @@ def _reverse(
 
     def column(neighbor: Int[Array, "points"]) -> tuple[Array, Array]:
         match = (indices[:, neighbor] == points) & (neighbor != points)
-        return jnp.sum(jnp.where(match, forward[:, neighbor], 0.0), axis=0), match.any(
-            axis=0
-        )
+        backward = jnp.where(match, forward[:, neighbor], 0.0)
+        return jnp.sum(backward, axis=0), match.any(axis=0)
 
     return jax.lax.map(column, indices)
 
@@ -346,3 +351,45 @@ def _reverse(
 def edge_degrees(neighbors: Int[Array, "neighbors points"], weights: Lists) -> Points:
     """Row sums of the symmetric graph: every entry counts at both of its ends."""
     return jnp.sum(weights, axis=0).at[neighbors].add(weights)
+
+
+def bipartite_graph(
+    near: Int[np.ndarray, "queries neighbors"],
+    distances: Float[np.ndarray, "queries neighbors"],
+    points: int,
+    *,
+    farthest: float = np.inf,
+    local_connectivity: float = 1.0,
+) -> scipy.sparse.csr_matrix:
+    """Returns the memberships of new rows in a slice's rows, as umap-learn has them.
+
+    The nearest row has the place of the row itself in a slice's own graph, so that
+    rho_i is the distance to the (local_connectivity - 1)-th, and 0 for a local
+    connectivity of 1.
+
+    Args:
+        near: The nearest rows of the slice to each new one, nearest first.
+        distances: How far they are (units of the metric).
+        points: Rows of the slice.
+        farthest: The distance from which on rows are no neighbors.
+        local_connectivity: As in the slice's graph.
+
+    Returns:
+        A matrix `(queries, points)` of probabilities, with an entry for each neighbor.
+    """
+    queries, k = near.shape
+    room = ((0, capacity_for(max(queries, 1)) - queries), (0, 0))
+    lengths = np.pad(distances, room).T
+    itself = np.broadcast_to(np.arange(lengths.shape[1]), lengths.shape)
+    far = beyond(lengths, farthest)
+    indices, lengths = np.where(far, itself, NEIGHBOR), np.where(far, 0.0, lengths)
+    table = KNN(on_device(indices, np.int32), as_floats(lengths))
+    rank = as_floats(max(0.0, local_connectivity - 1.0))
+    unit = lengths.mean(axis=0)
+    strengths = memberships(table, rank, as_floats(np.where(unit > 0, unit, 1.0)))
+    values = np.asarray(strengths).T[:queries].ravel()
+    heads = np.repeat(np.arange(queries), k)
+    entries = values, (heads, near.ravel())
+    graph = scipy.sparse.csr_matrix(entries, shape=(queries, points))
+    graph.eliminate_zeros()
+    return graph

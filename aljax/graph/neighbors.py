@@ -28,7 +28,7 @@ from aljax.graph.exact import (
     nearest_held,
     smallest,
 )
-from aljax.graph.function import Metric, is_function
+from aljax.graph.function import Metric
 from aljax.graph.knn import KNN, Rows, as_knn, clip_rounding, measured_knn
 from aljax.graph.pairs import DENSE_PAIRS, FILLED, SPARSE_PAIRS
 from aljax.graph.queries import HeldCells, hold_cells, nearest_in_cells
@@ -76,8 +76,7 @@ def find_neighbors(
     dense = isinstance(data, np.ndarray)
     tiled = dense and metric in DEVICE_METRICS and not metric_kwds
     named = metric in (DENSE_PAIRS if dense else SPARSE_PAIRS)
-    paired = named and (not metric_kwds or metric == "minkowski")
-    paired = paired or is_function(metric)
+    paired = named and (not metric_kwds or metric == "minkowski") or callable(metric)
     if knn_method == "exact" and not (tiled or paired):
         raise InputError(
             "metric",
