@@ -139,25 +139,25 @@ def test_a_seed_gives_its_bits_again():
 def test_every_row_has_one_place_and_every_block_few_rows():
     data = clouds(1300).astype(np.float32)
     cells = make_cells(data, len(data))
-    members = np.asarray(cells.members)
+    members = np.asarray(cells.placed.members)
     assert sorted(members[members >= 0]) == [*range(len(data))]
-    counts, starts = np.asarray(cells.counts), np.asarray(cells.starts)
+    counts, starts = np.asarray(cells.blocks.counts), np.asarray(cells.blocks.starts)
     assert counts.sum() == len(data)
     assert counts.max() <= module.BLOCK
-    centers = np.asarray(cells.centers)
+    centers = np.asarray(cells.blocks.centers)
     for start, count, center in zip(starts, counts, centers, strict=True):
         block = data[members[start : start + count]]
         if count:
             np.testing.assert_allclose(center, block.mean(axis=0), rtol=1e-4, atol=1e-5)
-    assert np.isinf(np.asarray(cells.half_norms)[members < 0]).all()
+    assert np.isinf(np.asarray(cells.placed.half_norms)[members < 0]).all()
 
 
 def test_the_nearest_blocks_hold_the_neighbors_where_cells_are_crowded(rng):
     """Cells around rows far out leave many of the others in a few."""
     data = np.pad(np.exp(2.5 * rng.normal(size=(1300, 3))), ((0, 0), (0, 17)))
     cells = make_cells((data / data.max()).astype(np.float32), len(data))
-    places = np.argsort(cells.members)[-1300:]
-    starts = np.asarray(cells.starts)[: cells.leaves[-1]]
+    places = np.argsort(cells.placed.members)[-1300:]
+    starts = np.asarray(cells.blocks.starts)[: cells.leaves[-1]]
     block = np.searchsorted(starts, places, side="right") - 1
     centers = np.stack([data[block == b].mean(axis=0) for b in range(len(starts))])
     probed = np.argsort(cdist(data, centers), axis=1)[:, :4]

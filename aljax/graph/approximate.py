@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from aljax.errors import warn
-from aljax.graph.cells import BLOCK, Cells, make_cells
+from aljax.graph.cells import BLOCK, Blocks, Cells, Placed, make_cells
 from aljax.graph.conditioning import Table, search_scaled
 from aljax.graph.exact import SPARE, hold, nearest_held
 from aljax.graph.knn import KNN, as_floats, on_device
@@ -102,7 +102,7 @@ def _exact_neighbors(
 
 def _search(cells: Cells, points: int, n_neighbors: int) -> Table:
     indices = np.zeros((n_neighbors, points), np.int32)
-    squared = np.zeros(indices.shape, cells.rows.dtype)
+    squared = np.zeros(indices.shape, cells.placed.rows.dtype)
     starts = range(0, (len(cells.leaves) - 1) * cells.places, cells.places)
     tables = [
         _search_leaf(
@@ -122,15 +122,9 @@ def _search(cells: Cells, points: int, n_neighbors: int) -> Table:
     return indices, squared
 
 
-Blocks = tuple[
-    Int[Array, "blocks"], Int[Array, "blocks"], Float[Array, "blocks first_axes"]
-]
-Kept = tuple[Int[Array, "kept"], Int[Array, "kept"], Float[Array, "kept first_axes"]]
-
-
 @partial(jax.jit, static_argnames=("places", "n_neighbors"))
 def _search_leaf(
-    placed: tuple[Array, Array, Array, Array],
+    placed: Placed,
     blocks: Blocks,
     leaf: Int[Array, "3"],
     *,
@@ -141,17 +135,16 @@ def _search_leaf(
 
     `leaf` is its first place, its first block and the first block of the next.
     """
-    rows, members, points, _ = placed
-    queries = jax.lax.dynamic_slice_in_dim(points, leaf[0], places)
-    query_rows = jax.lax.dynamic_slice_in_dim(members, leaf[0], places)
-    blocks = _near_leaf(blocks, leaf[1:])
-    near = _meet(queries, placed, blocks, n_neighbors)
+    queries = jax.lax.dynamic_slice_in_dim(placed.points, leaf[0], places)
+    query_rows = jax.lax.dynamic_slice_in_dim(placed.members, leaf[0], places)
+    near = _meet(queries, placed, _near_leaf(blocks, leaf[1:]), n_neighbors)
+    rows = placed.rows
     return _measure(rows, near, rows[query_rows], n_neighbors, query_rows)
 
 
 @partial(jax.jit, static_argnames="n_neighbors")
 def search_others(
-    placed: tuple[Array, Array, Array, Array],
+    placed: Placed,
     blocks: Blocks,
     queries: Float[Array, "places features"],
     projected: Float[Array, "places axes"],
@@ -165,20 +158,19 @@ def search_others(
     sampled = projected[:: max(1, len(projected) // NEAR)]
     blocks = _nearest_blocks(blocks, sampled, jnp.ones(len(sampled), bool))
     near = _meet(projected, placed, blocks, n_neighbors)
-    return _measure(placed[0], near, queries, n_neighbors)
+    return _measure(placed.rows, near, queries, n_neighbors)
 
 
 def _meet(
     queries: Float[Array, "places axes"],
-    placed: tuple[Array, Array, Array, Array],
+    placed: Placed,
     blocks: Blocks,
     n_neighbors: int,
 ) -> Int[Array, "places candidates"]:
     """Returns the rows that seem nearest to each point, of those that it meets."""
     _, members, points, half_norms = placed
     starts, counts, _ = blocks
-    probes = probed(len(starts), n_neighbors)
-    probe = _probe(queries, blocks, probes)
+    probe = _probe(queries, blocks, probed(len(starts), n_neighbors))
     tiles, blocks_of, used, slots = _tiles(probe, len(starts))
 
     def compare(step: Array, values: Array) -> Array:
@@ -214,13 +206,12 @@ def candidates(n_neighbors: int) -> int:
     return n_neighbors + max(n_neighbors, SPARE)
 
 
-def _near_leaf(blocks: Blocks, leaf: Int[Array, "2"]) -> Kept:
+def _near_leaf(blocks: Blocks, leaf: Int[Array, "2"]) -> Blocks:
     """Returns the blocks nearest to any of a leaf's own."""
-    starts, _, centers = blocks
     # A leaf has fewer blocks than this; those beyond it are its neighbors.
-    size = min(NEAR, len(starts))
-    first = jnp.clip(leaf[0], 0, len(starts) - size)
-    centers_of_leaf = jax.lax.dynamic_slice_in_dim(centers, first, size)
+    size = min(NEAR, len(blocks.starts))
+    first = jnp.clip(leaf[0], 0, len(blocks.starts) - size)
+    centers_of_leaf = jax.lax.dynamic_slice_in_dim(blocks.centers, first, size)
     number = first + jnp.arange(size)
     real = (leaf[0] <= number) & (number < leaf[1])
     return _nearest_blocks(blocks, centers_of_leaf, real)
@@ -228,7 +219,7 @@ def _near_leaf(blocks: Blocks, leaf: Int[Array, "2"]) -> Kept:
 
 def _nearest_blocks(
     blocks: Blocks, points: Float[Array, "some axes"], real: Bool[Array, "some"]
-) -> Kept:
+) -> Blocks:
     """Returns the blocks nearest to any of some points, or all where they are few."""
     starts, counts, centers = blocks
     if len(starts) <= CHOICE:
@@ -239,7 +230,7 @@ def _nearest_blocks(
     lengths = jnp.sum(points**2, axis=1) / 2
     nearness = jnp.where(real[:, None], dots - lengths[:, None], -jnp.inf).max(axis=0)
     _, kept = jax.lax.top_k(jnp.where(counts > 0, nearness, -jnp.inf), CHOICE)
-    return starts[kept], counts[kept], centers[kept]
+    return Blocks(starts[kept], counts[kept], centers[kept])
 
 
 def _probe(

@@ -33,43 +33,52 @@ SAMPLE = 4096  # rows that say where the axes lie
 STRIP = 256  # rows that are summed at once: the order of a sum is that of the code
 
 
-class Cells(NamedTuple):
+class Placed(NamedTuple):
     """Rows, and their places in the order of the cells: leaves of the same length.
 
     Attributes:
         rows: The rows themselves, all features, and padding.
-        axes: The axes along which rows are compared, as columns; None for all.
         members: Which row stands at each place; -1 for padding.
         points: The rows along the axes, place by place.
         half_norms: Halves of their squared norms, and of half of what the axes leave
             out; inf for padding.
+    """
+
+    rows: Float[Array, "all features"]
+    members: Int[Array, "places"]
+    points: Float[Array, "places axes"]
+    half_norms: Float[Array, "places"]
+
+
+class Blocks(NamedTuple):
+    """Blocks of places.
+
+    Attributes:
         starts, counts: Where each block's rows stand, and how many they are (0 for
             padding).
         centers: The means of the blocks' points, along the first axes.
+    """
+
+    starts: Int[Array, "blocks"]
+    counts: Int[Array, "blocks"]
+    centers: Float[Array, "blocks first_axes"]
+
+
+class Cells(NamedTuple):
+    """Rows in their cells.
+
+    Attributes:
+        placed, blocks: Where the rows stand.
+        axes: The axes along which rows are compared, as columns; None for all.
         leaves: The first block of each leaf, and one past the last.
         places: Places of a leaf.
     """
 
-    rows: Float[Array, "all features"]
+    placed: Placed
+    blocks: Blocks
     axes: Float[Array, "features axes"] | None
-    members: Int[Array, "places"]
-    points: Float[Array, "places axes"]
-    half_norms: Float[Array, "places"]
-    starts: Int[Array, "blocks"]
-    counts: Int[Array, "blocks"]
-    centers: Float[Array, "blocks first_axes"]
     leaves: Int[np.ndarray, "_"]
     places: int
-
-    @property
-    def placed(self) -> tuple[Array, Array, Array, Array]:
-        """The rows, and what stands at each place."""
-        return self.rows, self.members, self.points, self.half_norms
-
-    @property
-    def blocks(self) -> tuple[Array, Array, Array]:
-        """First row, number of rows and center of each block."""
-        return self.starts, self.counts, self.centers
 
 
 def make_cells(
@@ -126,15 +135,13 @@ def make_cells(
     sums = np.add.reduceat(placed[:, : first.shape[1]], ends)[::2]
     centers = sums / counts[:, None].astype(scaled.dtype)
     room = (0, capacity_for(len(starts)) - len(starts))
+    members = members.astype(np.int32)
+    starts, counts = (np.pad(x, room).astype(np.int32) for x in (starts, counts))
+    centers = np.pad(centers, (room, (0, 0)))
     return Cells(
-        rows,
+        Placed(rows, *map(jax.device_put, (members, placed, half_norms))),
+        Blocks(*map(jax.device_put, (starts, counts, centers))),
         axes,
-        jax.device_put(members.astype(np.int32)),
-        jax.device_put(placed),
-        jax.device_put(half_norms),
-        jax.device_put(np.pad(starts, room).astype(np.int32)),
-        jax.device_put(np.pad(counts, room).astype(np.int32)),
-        jax.device_put(np.pad(centers, (room, (0, 0)))),
         leaves,
         places,
     )

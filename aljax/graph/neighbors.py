@@ -75,8 +75,9 @@ def find_neighbors(
         return knn_of_distances(data, n_neighbors, name=name)
     dense = isinstance(data, np.ndarray)
     tiled = dense and metric in DEVICE_METRICS and not metric_kwds
-    named = metric in (DENSE_PAIRS if dense else SPARSE_PAIRS)
-    paired = named and (not metric_kwds or metric == "minkowski") or callable(metric)
+    paired = metric in (DENSE_PAIRS if dense else SPARSE_PAIRS)
+    paired &= not metric_kwds or metric == "minkowski"
+    paired |= not isinstance(metric, str)  # a function
     if knn_method == "exact" and not (tiled or paired):
         raise InputError(
             "metric",

@@ -20,7 +20,7 @@ from aljax.graph.approximate import (
     sample,
     search_others,
 )
-from aljax.graph.cells import BLOCK, Cells, grow, make_cells, project
+from aljax.graph.cells import BLOCK, Blocks, Cells, Placed, grow, make_cells, project
 from aljax.graph.conditioning import Conditioning, conditioning, lengths_of
 from aljax.graph.exact import QUERY_BLOCK, HeldRows, Nearest, hold, in_blocks, mended
 from aljax.graph.knn import capacity_for
@@ -54,7 +54,7 @@ class HeldCells(NamedTuple):
 def hold_cells(data: np.ndarray, metric: str) -> HeldCells | HeldRows:
     """Returns a slice, held for `nearest_in_cells` or, if cells find few, all of it."""
     held, count = in_cells(data, metric), min(len(data), USUAL)
-    sampled, farthest = sample(np.asarray(held.cells.rows)[: len(data)], count)
+    sampled, farthest = sample(np.asarray(held.cells.placed.rows)[: len(data)], count)
     lengths = nearest_in_cells(data[sampled], held, count)[1]
     share = (lengths_of(farthest, metric, held.unit) >= lengths[:, 1:].T).mean()
     return held if share >= ENOUGH else hold(data, metric)
@@ -89,7 +89,7 @@ def nearest_in_cells(queries: np.ndarray, held: HeldCells, n_neighbors: int) -> 
     squared = np.zeros(chosen.shape)
     cells, size = held.cells, in_blocks(len(queries))
     with np.errstate(over="ignore"):  # these are lost
-        scaled = held.condition(queries, cells.rows.dtype, size)
+        scaled = held.condition(queries, cells.placed.rows.dtype, size)
         norms = np.einsum("ij,ij->i", scaled, scaled)
     likely = np.searchsorted(held.prints, prints_of(scaled))
     likely = held.printed[np.minimum(likely, len(held.printed) - 1)].astype(np.int32)
@@ -118,13 +118,13 @@ def nearest_of_many(queries: np.ndarray, held: HeldCells, n_neighbors: int) -> N
     squared = np.zeros(chosen.shape)
     cells, size = held.cells, capacity_for(len(queries))
     with np.errstate(over="ignore"):
-        scaled = held.condition(queries, cells.rows.dtype, size)
+        scaled = held.condition(queries, cells.placed.rows.dtype, size)
         norms = np.einsum("ij,ij->i", scaled, scaled)
     along = scaled[: len(queries)]
     if cells.axes is not None:
         along = project(jax.device_put(scaled), cells.axes, len(queries))
     # A leaf chooses from blocks near it, if not all: it is as wide as one of the rows.
-    share = len(queries) / len(held.data) if len(cells.starts) > CHOICE else 1.0
+    share = len(queries) / len(held.data) if len(cells.blocks.starts) > CHOICE else 1.0
     for members in grow(along, share):
         table = search_others(
             cells.placed,
@@ -141,8 +141,8 @@ def nearest_of_many(queries: np.ndarray, held: HeldCells, n_neighbors: int) -> N
 
 @partial(jax.jit, static_argnames="n_neighbors")
 def _look_up(
-    placed: tuple[Array, Array, Array, Array],
-    blocks: tuple[Array, Array, Array],
+    placed: Placed,
+    blocks: Blocks,
     axes: Float[Array, "features axes"] | None,
     queries: Float[Array, "queries features"],
     likely: Int[Array, "queries"],
