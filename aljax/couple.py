@@ -1,6 +1,7 @@
 """Slices whose rows have no ids in; who could be whom out, and how sure that is."""
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from reprlib import repr as brief
 from typing import Any
 
@@ -50,11 +51,10 @@ class Coupling(eqx.Module):
     def mass(self) -> list[tuple[Float[np.ndarray, "_"], Float[np.ndarray, "_"]]]:
         """For each two consecutive slices how much of each one's rows is coupled."""
         return [
-            (
-                sums(plan.rows, plan.mass, self.sizes[t]),
-                sums(plan.others, plan.mass, self.sizes[t + 1]),
+            (sums(plan.rows, plan.mass, size), sums(plan.others, plan.mass, after))
+            for plan, (size, after) in zip(
+                self.plans, pairwise(self.sizes), strict=True
             )
-            for t, plan in enumerate(self.plans)
         ]
 
     @property
@@ -222,11 +222,11 @@ def coupled(
     last, first = len(slices) - 1, max(0, len(slices) - 1 - window) if new else 0
     if isinstance(relations, str):
         one_of("transport", beside="ids, dicts or pairs")("relations", relations)
-        settings = {"window": window, "metric": SYNONYMS.get(metric, metric)}
         held = [t for t in range(first, len(slices)) if slices[t].rows]
         if not held:
             return {}
-        pairs = couple([slices[t] for t in held], key=key, **settings).relations
+        rows = [slices[t] for t in held]
+        pairs = couple(rows, key=key, window=window, metric=metric).relations
         relations = {(held[s], held[t]): pair for (s, t), pair in pairs.items()}
     elif isinstance(relations, Coupling):
         relations = pulls_of(relations, slices)

@@ -11,6 +11,7 @@ from aljax.errors import InputError, nearest_name
 from aljax.graph.conditioning import ANGLES, conditioning
 from aljax.graph.function import Metric, is_compiled, plain
 from aljax.graph.knn import KNN, Rows, measured_knn
+from aljax.graph.pairs import PACKED
 
 # |x - y| is the same wherever x and y lie, and twice as long at twice the scale.
 LENGTHS = (
@@ -18,7 +19,6 @@ LENGTHS = (
     *("chebyshev", "linfinity", "linfty", "linf"),
 )
 ONE_CALLER = Lock()  # pynndescent's threads serve one caller at a time
-BITS = ("bit_hamming", "bit_jaccard")  # of rows packed into bytes
 # Metrics of dense rows that need a number for each column, or each two: pynndescent's
 # own are for two columns, and it reads past their end.
 TABLES = {
@@ -115,7 +115,7 @@ def check_metric(metric: Metric, metric_kwds: Mapping[str, Any], data: Rows) -> 
 
 def _conditioned(data: Rows, metric: Metric) -> tuple[Any, float]:
     """Returns the rows as pynndescent takes them, and the unit of its distances."""
-    if metric in BITS:
+    if metric in PACKED:
         return np.asarray(data).astype(np.uint8), 1.0
     if metric not in (*LENGTHS, *ANGLES):
         return data.astype(np.float32), 1.0

@@ -59,10 +59,8 @@ def as_knn(
         raise InputError(name, got, f"indices and distances {axes}") from error
     if indices.shape == distances.shape:
         none = np.isinf(distances) | (indices == -1)
-        indices, distances = (
-            np.where(none, -1, indices),
-            np.where(none, np.inf, distances),
-        )
+        indices = np.where(none, -1, indices)
+        distances = np.where(none, np.inf, distances)
     distances = clip_rounding(distances)
     present = np.where(np.isinf(distances), 0.0, distances)
     check_lists(indices, present, name, normal=False)

@@ -8,7 +8,7 @@ import numpy as np
 
 from aljax.checks import one_of
 from aljax.columns import arrange, as_plain, is_anndata, names_of
-from aljax.errors import InputError, kind_of, slice_name, warn
+from aljax.errors import InputError, few_of, kind_of, slice_name, warn
 from aljax.graph.fuzzy import FuzzyGraph, check_graph
 from aljax.graph.knn import KNN, Rows, check_lists
 from aljax.graph.rows import GapError, read_rows
@@ -170,10 +170,9 @@ def warn_of_degrees(slices: Sequence[Slice]) -> None:
         if latitude > np.pi / 2 + 1e-6 or longitude > 2 * np.pi + 1e-6:
             large.append(slice_.name)
     if large:
-        more = f" and {len(large) - 1} more" if large[1:] else ""
         warn(
-            f"latitudes beyond pi/2 or longitudes beyond 2 pi in {large[0]}{more}: the "
-            "metric 'haversine' takes (latitude, longitude) in radians; "
+            f"latitudes beyond pi/2 or longitudes beyond 2 pi in {few_of(large, 1)}: "
+            "the metric 'haversine' takes (latitude, longitude) in radians; "
             "`np.radians(data)` converts degrees."
         )
 

@@ -22,10 +22,15 @@ leading principal components are looked at.
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
+from numpy.random import Generator
 from scipy.sparse import csr_array
 
 from aljax.relations.sides import (
+    Ends,
+    Masses,
+    Rows,
+    RowsAfter,
     Settings,
     Side,
     couple_nearest,
@@ -57,12 +62,7 @@ def moved(side: Side, move: Move, center: Float[np.ndarray, "features"]) -> Side
     return Side(rows, side.near, side.squared * move.scale**2)
 
 
-def find_move(
-    before: Side,
-    after: Side,
-    settings: Settings,
-    rng: np.random.Generator,
-) -> Move:
+def find_move(before: Side, after: Side, settings: Settings, rng: Generator) -> Move:
     """Returns the common move of rows under their coupling, found in a few rounds.
 
     They start at no move, or at that of the medians if more mass is coupled there.
@@ -106,12 +106,7 @@ def _common_move(
 
 
 def telling(
-    x: Float[np.ndarray, "points features"],
-    y: Float[np.ndarray, "points_after features"],
-    rows: Int[np.ndarray, "pairs"],
-    others: Int[np.ndarray, "pairs"],
-    mass: Float[np.ndarray, "pairs"],
-    rng: np.random.Generator,
+    x: Rows, y: RowsAfter, rows: Ends, others: Ends, mass: Masses, rng: Generator
 ) -> Float[np.ndarray, "features directions"] | None:
     """Returns what takes rows into that space; None if no direction tells anything."""
     from scipy.linalg import eigh
@@ -143,9 +138,7 @@ def telling(
     return basis @ (directions * np.sqrt(gains))[:, gains > 0] if gains.any() else None
 
 
-def _components(
-    rows: Float[np.ndarray, "points features"], rng: np.random.Generator
-) -> Float[np.ndarray, "features components"]:
+def _components(rows: Rows, rng: Generator) -> Float[np.ndarray, "features components"]:
     """Returns the leading principal components; all axes if they are few."""
     if rows.shape[1] <= COMPONENTS:
         return np.eye(rows.shape[1])

@@ -21,8 +21,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import scipy.sparse
 from jaxtyping import Float, Int
+from scipy.sparse import csr_matrix
 
 from aljax.errors import few_of, warn
 from aljax.relations.mates import Mates, Relations
@@ -41,6 +41,7 @@ ORDERS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 Pair = tuple[int, int]  # an earlier slice and the offset to a later one
+Adjacency = Callable[[int], csr_matrix]  # of a slice: its neighbors, as ones
 
 
 class Overlap(NamedTuple):
@@ -93,16 +94,14 @@ class Verdict(NamedTuple):
 UNKNOWN = Verdict(*[math.nan] * 4)
 
 
-def overlap(
-    mates: Mates, before: scipy.sparse.csr_matrix, after: scipy.sparse.csr_matrix
-) -> Overlap:
+def overlap(mates: Mates, before: csr_matrix, after: csr_matrix) -> Overlap:
     """Returns how mates' neighborhoods overlap, by matrices of ones at neighbors."""
     shape = (before.shape[0], after.shape[0])
     ones = np.ones(mates.rows.size, before.dtype)
-    mapping = scipy.sparse.csr_matrix((ones, (mates.rows, mates.others)), shape=shape)
+    mapping = csr_matrix((ones, (mates.rows, mates.others)), shape=shape)
     linked = np.zeros(shape[1], before.dtype)
     linked[mates.others] = 1
-    mapped = scipy.sparse.csr_matrix(before @ mapping)[mates.rows]
+    mapped = csr_matrix(before @ mapping)[mates.rows]
     mapped.data[:] = 1
     neighbors = after[mates.others]
     neighbors.data *= linked[neighbors.indices]
@@ -113,16 +112,11 @@ def overlap(
 
 
 def overlaps(
-    relations: Relations,
-    pairs: Iterable[Pair],
-    adjacency: Callable[[int], scipy.sparse.csr_matrix],
+    relations: Relations, pairs: Iterable[Pair], adjacency: Adjacency
 ) -> Iterator[tuple[Pair, Overlap]]:
     """Yields how the neighborhoods of mates overlap, for many small slices at once.
 
-    Args:
-        relations: The mates.
-        pairs: Those of the relations that are looked at.
-        adjacency: Returns the neighbors of a slice, as a matrix of ones.
+    `pairs` are those of the relations that are looked at.
     """
     rows, batches = 0, {}
     for t, offset in pairs:
@@ -133,9 +127,7 @@ def overlaps(
 
 
 def _overlaps_of(
-    relations: Relations,
-    batch: Sequence[Pair],
-    adjacency: Callable[[int], scipy.sparse.csr_matrix],
+    relations: Relations, batch: Sequence[Pair], adjacency: Adjacency
 ) -> Iterator[tuple[Pair, Overlap]]:
     before, starts = side_by_side([adjacency(t) for t, _ in batch])
     after, starts_after = side_by_side([adjacency(t + offset) for t, offset in batch])
@@ -152,22 +144,18 @@ def _overlaps_of(
         yield pair, Overlap(*counts, linked=int(linked))
 
 
-def side_by_side(
-    matrices: Sequence[scipy.sparse.csr_matrix],
-) -> tuple[scipy.sparse.csr_matrix, list[int]]:
+def side_by_side(matrices: Sequence[csr_matrix]) -> tuple[csr_matrix, list[int]]:
     """Returns square matrices as blocks of one, and where the rows of each start."""
     if len(matrices) == 1:
         return matrices[0], [0]
-    starts = np.cumsum([0, *(m.shape[0] for m in matrices)])
-    edges = np.cumsum([0, *(m.nnz for m in matrices)])
-    placed = [*zip(matrices, starts.tolist(), edges.tolist(), strict=False)]
+    *starts, rows = np.cumsum([0, *(m.shape[0] for m in matrices)]).tolist()
+    placed = zip(matrices, starts, strict=True)
     arrays = (
         np.concatenate([m.data for m in matrices]),
-        np.concatenate([m.indices + start for m, start, _ in placed]),
-        np.concatenate([[0], *(m.indptr[1:] + edge for m, _, edge in placed)]),
+        np.concatenate([m.indices + start for m, start in placed]),
+        np.cumsum(np.concatenate([[0], *(np.diff(m.indptr) for m in matrices)])),
     )
-    shape = int(starts[-1]), int(starts[-1])
-    return scipy.sparse.csr_matrix(arrays, shape=shape), starts[:-1].tolist()
+    return csr_matrix(arrays, shape=(rows, rows)), starts
 
 
 def judge(overlap: Overlap) -> Verdict:
@@ -210,7 +198,7 @@ def adjacent(relations: Relations) -> list[Pair]:
 
 def check_evidence(
     relations: Relations,
-    adjacency: Callable[[int], scipy.sparse.csr_matrix],
+    adjacency: Adjacency,
     *,
     names: Sequence[str],
     dicts: Mapping[int, str],
@@ -262,9 +250,7 @@ def check_evidence(
     return looked_at
 
 
-def reverse(
-    mates: Mates, before: scipy.sparse.csr_matrix, after: scipy.sparse.csr_matrix
-) -> Verdict:
+def reverse(mates: Mates, before: csr_matrix, after: csr_matrix) -> Verdict:
     """Returns how mates agree if they are read the other way round."""
     if mates.others.max() >= before.shape[0] or mates.rows.max() >= after.shape[0]:
         return UNKNOWN
@@ -272,9 +258,7 @@ def reverse(
 
 
 def best_orders(
-    relations: Relations,
-    pairs: Sequence[Pair],
-    adjacency: Callable[[int], scipy.sparse.csr_matrix],
+    relations: Relations, pairs: Sequence[Pair], adjacency: Adjacency
 ) -> dict[Pair, tuple[str, Verdict]]:
     """Returns which other order of the mates of each pair agrees most, and how."""
 

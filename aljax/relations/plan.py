@@ -13,6 +13,8 @@ from aljax.graph.knn import on_device
 from aljax.relations.drift import Move, find_move, moved, telling
 from aljax.relations.sides import (
     SAMPLE,
+    Ends,
+    Masses,
     Pairs,
     Settings,
     Side,
@@ -51,9 +53,9 @@ class Plan(NamedTuple):
         candidates: The pairs that could have mass, as `transport_plan` takes them.
     """
 
-    rows: Int[np.ndarray, "pairs"]
-    others: Int[np.ndarray, "pairs"]
-    mass: Float[np.ndarray, "pairs"]
+    rows: Ends
+    others: Ends
+    mass: Masses
     strict: tuple[Float[np.ndarray, "points"], Float[np.ndarray, "points_after"]]
     null: tuple[Float[np.ndarray, "nulls"], Float[np.ndarray, "nulls_after"]]
     scale: float
@@ -154,10 +156,7 @@ def _candidates(
 
 
 def _with_sure(
-    rows: Int[np.ndarray, "pairs"],
-    others: Int[np.ndarray, "pairs"],
-    mass: Float[np.ndarray, "pairs"],
-    sure: Int[np.ndarray, "known 2"],
+    rows: Ends, others: Ends, mass: Masses, sure: Int[np.ndarray, "known 2"]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns pairs and their masses, with those that are `sure`."""
     known = *sure.T.astype(rows.dtype), np.ones(len(sure), mass.dtype)

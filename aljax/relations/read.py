@@ -138,11 +138,8 @@ def from_dict(relation: Any, t: int, slices: Slices, *, name: str) -> Mates:
         swapped = pairs[:, ::-1]
         if ((swapped < 0) | (swapped >= sizes)).any():
             raise
-        statement = (
-            error.got,
-            error.expected,
-            f"{DIRECTION} It would fit reversed: p{TURN[1:]}",
-        )
+        remedy = f"{DIRECTION} It would fit reversed: p{TURN[1:]}"
+        statement = error.got, error.expected, remedy
         raise ReversedError.about({t: name}, *statement) from None
     return by_row(pairs)
 

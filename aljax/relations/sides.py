@@ -23,6 +23,10 @@ BLOCK = 2**16  # pairs whose costs are computed at once
 MOST, TIMES = 0.9, 10  # a row is far out beyond so many times the distance of most
 SAMPLE = 2000  # rows of a slice that stand for all where these have much in common
 
+Rows = Float[np.ndarray, "points features"]
+RowsAfter = Float[np.ndarray, "points_after features"]
+Ends = Int[np.ndarray, "pairs"]  # of each pair a row
+Masses = Float[np.ndarray, "pairs"]
 Units = Callable[[np.ndarray, np.ndarray], np.ndarray]  # of pairs
 Search = Callable[[np.ndarray, int], np.ndarray]  # of so many rows near to each query
 
@@ -45,7 +49,7 @@ class Side(NamedTuple):
         squared: The squared distances to the first ones of them.
     """
 
-    rows: Float[np.ndarray, "points features"]
+    rows: Rows
     near: Int[np.ndarray, "points others"]
     squared: Float[np.ndarray, "points first"]
 
@@ -55,7 +59,7 @@ class Side(NamedTuple):
         return self.squared[:, 0] if self.near.shape[1] else np.zeros(len(self.rows))
 
 
-def side_of(rows: Float[np.ndarray, "points features"], candidates: int) -> Side:
+def side_of(rows: Rows, candidates: int) -> Side:
     """Returns a slice with each row's nearest other rows, and how far they are."""
     # Two others at least: the null counts units without the first.
     count = min(max(candidates, 2) + 1, len(rows) - 1)
@@ -81,7 +85,7 @@ def part_of(side: Side, chosen: Int[np.ndarray, "chosen"]) -> Side:
     return Side(side.rows[chosen], side.near[chosen], side.squared[chosen])
 
 
-def far_out(rows: Float[np.ndarray, "points features"]) -> Bool[np.ndarray, "points"]:
+def far_out(rows: Rows) -> Bool[np.ndarray, "points"]:
     """Returns which rows lie far from all others, as by a cell of 99999."""
     if not len(rows):
         return np.zeros(0, bool)
@@ -103,7 +107,7 @@ def seen(side: Side, into: Float[np.ndarray, "features directions"]) -> Side:
     return Side(rows, near, squared)
 
 
-def search_of(rows: Float[np.ndarray, "points features"]) -> Search:
+def search_of(rows: Rows) -> Search:
     """Returns the search among some rows, in cells if they are many."""
     if is_cheap(rows):
         held = hold(rows, "euclidean")
@@ -152,7 +156,7 @@ class Pairs(NamedTuple):
         rows, others = (np.asarray(side)[: self.n_pairs] for side in self[1:3])
         return rows, others
 
-    def with_others(self, others: Int[np.ndarray, "pairs"], count: int) -> "Pairs":
+    def with_others(self, others: Ends, count: int) -> "Pairs":
         """Returns the pairs with other rows of the later slice, which has `count`."""
         points = capacity_for(count)
         room = np.full(len(self.others), points, np.int32)
@@ -161,12 +165,7 @@ class Pairs(NamedTuple):
 
 
 def pairs_of(
-    x: Float[np.ndarray, "points features"],
-    y: Float[np.ndarray, "points_after features"],
-    rows: Int[np.ndarray, "pairs"],
-    others: Int[np.ndarray, "pairs"],
-    units: Units,
-    most_pairs: int = 0,
+    x: Rows, y: RowsAfter, rows: Ends, others: Ends, units: Units, most_pairs: int = 0
 ) -> Pairs:
     """Returns pairs of rows with their costs: squared distances in their units.
 
@@ -191,11 +190,7 @@ def pairs_of(
 
 
 def _costs(
-    x: Float[np.ndarray, "points features"],
-    y: Float[np.ndarray, "points_after features"],
-    rows: Int[np.ndarray, "pairs"],
-    others: Int[np.ndarray, "pairs"],
-    units: Units,
+    x: Rows, y: RowsAfter, rows: Ends, others: Ends, units: Units
 ) -> Float[np.ndarray, "pairs"]:
     """Returns squared distances of pairs in their units."""
     blocks = [np.s_[start : start + BLOCK] for start in range(0, len(rows), BLOCK)]
@@ -210,7 +205,7 @@ def _costs(
     return costs
 
 
-def transport(pairs: Pairs, epsilon: float, reach: float) -> Float[np.ndarray, "pairs"]:
+def transport(pairs: Pairs, epsilon: float, reach: float) -> Masses:
     """Returns the mass of each pair."""
     scalars = jnp.float32(epsilon), jnp.float32(reach), steps_for(epsilon, reach)
     mass = plan_of(*pairs[:3], *scalars, sizes=pairs.sizes)
@@ -230,16 +225,12 @@ def couple_nearest(
     return rows, others, transport(pairs, settings.epsilon, reach)
 
 
-def sums(
-    rows: Int[np.ndarray, "pairs"], mass: Float[np.ndarray, "pairs"], points: int
-) -> Float[np.ndarray, "points"]:
+def sums(rows: Ends, mass: Masses, points: int) -> Float[np.ndarray, "points"]:
     """Returns the mass of each row."""
     return np.bincount(rows, mass, points).astype(float)  # whole numbers of no pairs
 
 
-def most(
-    rows: Int[np.ndarray, "pairs"], mass: Float[np.ndarray, "pairs"], points: int
-) -> Float[np.ndarray, "points"]:
+def most(rows: Ends, mass: Masses, points: int) -> Float[np.ndarray, "points"]:
     """Returns the mass of each row's heaviest pair."""
     heaviest = np.zeros(points)
     np.maximum.at(heaviest, rows, mass)
