@@ -50,11 +50,10 @@ class Coupling(eqx.Module):
     @property
     def mass(self) -> list[tuple[Float[np.ndarray, "_"], Float[np.ndarray, "_"]]]:
         """For each two consecutive slices how much of each one's rows is coupled."""
+        steps = zip(self.plans, pairwise(self.sizes), strict=True)
         return [
             (sums(plan.rows, plan.mass, size), sums(plan.others, plan.mass, after))
-            for plan, (size, after) in zip(
-                self.plans, pairwise(self.sizes), strict=True
-            )
+            for plan, (size, after) in steps
         ]
 
     @property

@@ -27,8 +27,8 @@ def both(left: FuzzyGraph, right: FuzzyGraph) -> FuzzyGraph:
     """Returns the graph of what two graphs both say: their intersection."""
     u, v = left.to_sparse(), right.to_sparse()
     edges = (u + v).tocoo()
-    faint = _at(v, edges, min(_half_of(v.data), FAINT))
-    edges.data = _at(u, edges, _half_of(u.data)) * faint
+    faint = min(_half_of(v.data), FAINT)
+    edges.data = _at(u, edges, _half_of(u.data)) * _at(v, edges, faint)
     return FuzzyGraph.from_sparse(restored(_sharpened(edges.tocsr())))
 
 
@@ -44,10 +44,9 @@ def either(left: FuzzyGraph, right: FuzzyGraph) -> FuzzyGraph:
 def alone(left: FuzzyGraph, right: FuzzyGraph) -> FuzzyGraph:
     """Returns the graph of what the first says and the second does not."""
     u, v = left.to_sparse(), right.to_sparse()
-    edges, rest = u.tocoo(), v.copy()
-    rest.data = 1 - v.data
+    edges = u.tocoo()
     shared = entries(v, edges.row, edges.col)
-    least = min(_half_of(rest.data), FAINT)
+    least = min(_half_of(1 - v.data), FAINT)
     edges.data = edges.data * np.where(shared > 0, 1 - shared, least)
     return FuzzyGraph.from_sparse(restored(edges.tocsr()))
 

@@ -33,10 +33,7 @@ class HeldCells(NamedTuple):
     """A slice as `nearest_in_cells` takes it: made once, and used by every search.
 
     Attributes:
-        data: The slice as it was given.
-        metric: One of `DEVICE_METRICS`.
-        condition: Centers and scales queries as it did the rows.
-        unit: The unit of the distances between rows.
+        data, metric, condition, unit: As of `HeldRows`.
         cells: The rows in their cells.
         prints: Numbers made of the rows' bits, in order.
         printed: The rows that they are of, of equal ones the first first.
@@ -71,19 +68,9 @@ def in_cells(data: np.ndarray, metric: str) -> HeldCells:
 
 
 def nearest_in_cells(queries: np.ndarray, held: HeldCells, n_neighbors: int) -> Nearest:
-    """Returns most of a held slice's rows that are nearest to each query.
+    """Finds most of a held slice's nearest rows, as `nearest` returns them.
 
     A query's neighbors depend on no other query of the call.
-
-    Args:
-        queries: New rows, finite.
-        held: The slice.
-        n_neighbors: How many of its rows (1 to points).
-
-    Returns:
-        Rows of the slice, of equally distant ones the first, and their distances
-        (units of the metric); a query that is a row of the slice has it first, at
-        distance 0.
     """
     chosen = np.zeros((len(queries), n_neighbors), np.int32)
     squared = np.zeros(chosen.shape)
@@ -96,14 +83,9 @@ def nearest_in_cells(queries: np.ndarray, held: HeldCells, n_neighbors: int) -> 
     for start in range(0, len(queries), QUERY_BLOCK):
         block = np.s_[start : start + QUERY_BLOCK]
         count = len(chosen[block])
+        asked = scaled[block], likely[block], count
         table = _look_up(
-            cells.placed,
-            cells.blocks,
-            cells.axes,
-            scaled[block],
-            likely[block],
-            count,
-            n_neighbors=n_neighbors,
+            cells.placed, cells.blocks, cells.axes, *asked, n_neighbors=n_neighbors
         )
         chosen[block], squared[block] = (np.asarray(leaf)[:count] for leaf in table)
     return mended(queries, held, norms, chosen, squared)
