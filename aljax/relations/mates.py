@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from scipy.sparse import csr_array
 
 from aljax.columns import RowValues, as_plain, is_missing, per_row
 from aljax.errors import InputError, kind_of
@@ -51,17 +52,12 @@ def by_row(pairs: Int[np.ndarray, "_ 2"], weights: Any = None) -> Mates:
 
 def chain(first: Mates, second: Mates) -> Mates:
     """Returns mates (i, k) with (i, j) in `first` and (j, k) in `second` for some j."""
-    order = np.argsort(second.rows, kind="stable")
-    begin, end = (
-        np.searchsorted(second.rows[order], first.others, side)
-        for side in ("left", "right")
+    size = 1 + max(int(side.max(initial=0)) for side in (*first[:2], *second[:2]))
+    links, more = (
+        csr_array((np.ones(mates.rows.size), mates[:2]), shape=(size, size))
+        for mates in (first, second)
     )
-    counts = end - begin
-    left = np.repeat(np.arange(first.rows.size), counts)
-    # The entries begin to end of each, one after another.
-    right = order[np.arange(left.size) - np.repeat(np.cumsum(counts) - end, counts)]
-    pairs = np.column_stack([first.rows[left], second.others[right]])
-    return by_row(np.unique(pairs, axis=0))
+    return by_row(np.column_stack((links @ more).nonzero()).astype(np.int64))
 
 
 def companions(
