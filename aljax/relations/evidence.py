@@ -261,17 +261,11 @@ def best_orders(
     relations: Relations, pairs: Sequence[Pair], adjacency: Adjacency
 ) -> dict[Pair, tuple[str, Verdict]]:
     """Returns which other order of the mates of each pair agrees most, and how."""
-
-    def judged(move: Callable[[np.ndarray], np.ndarray]) -> dict[Pair, Verdict]:
-        moved = {pair: relations[pair] for pair in pairs}
-        moved = {pair: Mates(m.rows, move(m.others)) for pair, m in moved.items()}
-        looked = overlaps(moved, pairs, adjacency)
-        return {pair: judge(overlap) for pair, overlap in looked}
-
-    by_order = {order: judged(move) for order, move in ORDERS.items()}
-
-    def best(pair: Pair) -> tuple[str, Verdict]:
-        verdicts = [(order, judged[pair]) for order, judged in by_order.items()]
-        return max(verdicts, key=lambda named: named[1].agreement)
-
-    return {pair: best(pair) for pair in pairs}
+    best: dict[Pair, tuple[str, Verdict]] = {}
+    for order, move in ORDERS.items():
+        moved = {p: Mates(relations[p].rows, move(relations[p].others)) for p in pairs}
+        for pair, looked in overlaps(moved, pairs, adjacency):
+            verdict = judge(looked)
+            if pair not in best or verdict.agreement > best[pair][1].agreement:
+                best[pair] = order, verdict
+    return best
