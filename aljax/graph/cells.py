@@ -226,11 +226,10 @@ def halved(
 def _label(points: np.ndarray, members: np.ndarray) -> tuple[np.ndarray, int]:
     """Returns each place's cell in its leaf, and how many there are: padding's."""
     cells = max(1, -(-members.shape[1] // int(FILLED * BLOCK)))
-    labels = []
-    for line in members:
-        rows = int((line >= 0).sum())
-        labels.append(_cut(points[line], rows, cells=cells))
-    return np.stack([np.asarray(line) for line in labels]), cells
+    counts = (members >= 0).sum(axis=1).tolist()
+    leaves = zip(members, counts, strict=True)
+    labels = [_cut(points[line], rows, cells=cells) for line, rows in leaves]
+    return np.stack([*map(np.asarray, labels)]), cells
 
 
 @partial(jax.jit, static_argnames="cells")

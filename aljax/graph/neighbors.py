@@ -182,9 +182,8 @@ def knn_of_distances(distances: Rows, n_neighbors: int, *, name: str) -> KNN:
     except InputError as error:
         got = f"is 'precomputed', but {name} {error.got}"
         raise InputError("metric", got, error.expected) from None
-    share = float(
-        (np.asarray(table.indices[-1]) == np.arange(distances.shape[0])).mean()
-    )
+    few = np.asarray(table.indices[-1]) == np.arange(distances.shape[0])
+    share = float(few.mean())
     if share > MANY:
         warn(
             f"{share:.0%} of the rows of {name} have distances to fewer rows than the "
