@@ -278,12 +278,10 @@ def _settled(
         maps = inward(units, maps)
 
     def fill(t: int, placed: Sequence[Any], frame: np.ndarray) -> np.ndarray:
-        filled_map = None
-        if t in spread.local:
-            filled_map = finish.filled(
-                t, fitted.graphs[t - first], placed, mates, frame
-            )
-        return from_one(filled_map)
+        if t not in spread.local:
+            return from_one(None)
+        graph = fitted.graphs[t - first]
+        return from_one(finish.filled(t, graph, placed, mates, frame))
 
     maps = finish.gather_lost(maps, lost, mates, fill)
     if ties.anchors is not None:
