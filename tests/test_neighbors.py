@@ -15,7 +15,7 @@ from aljax.config import GraphConfig
 from aljax.graph import build
 from aljax.graph import exact as module
 from aljax.graph.descent import descent_knn
-from aljax.graph.exact import _search, exact_knn
+from aljax.graph.exact import _search, exact_knn, largest
 from aljax.graph.knn import as_knn, round_up
 from aljax.graph.neighbors import find_neighbors
 from aljax.graph.slices import read_slices
@@ -54,6 +54,22 @@ def test_exact_knn_equals_sklearn_beyond_one_tile(rng):
     knn = exact_knn(data, 10)
     np.testing.assert_array_equal(np.asarray(knn.indices)[1:].T, nearest)
     np.testing.assert_allclose(np.asarray(knn.distances)[1:].T, distances, rtol=1e-5)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e9, -1e30])
+def test_the_largest_of_doubles_are_ordered_by_all_their_digits(offset, rng):
+    values = rng.normal(size=(4, 300))
+    values[0] = np.round(values[0], 1)  # of equal ones the first
+    values[1] = 1e-42 * values[1]  # which float32 does not hold
+    values[1, 3] = -1.0
+    values[2, :290] = -np.inf
+    values[3, 7] = np.inf
+    values = values * max(1.0, abs(offset)) ** 0.5 + offset
+    with jax.enable_x64(True):
+        kept, chosen = jax.jit(largest, static_argnums=1)(values, 20)
+    expected = np.argsort(-values, axis=1, kind="stable")[:, :20]
+    np.testing.assert_array_equal(chosen, expected)
+    np.testing.assert_array_equal(kept, np.take_along_axis(values, expected, axis=1))
 
 
 def test_exact_knn_equals_brute_force_in_double_precision():

@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 from aljax.errors import warn
 from aljax.graph.cells import BLOCK, Blocks, Cells, Placed, make_cells
 from aljax.graph.conditioning import Table, search_scaled
-from aljax.graph.exact import SPARE, hold, nearest_held
+from aljax.graph.exact import SPARE, hold, largest, nearest_held
 from aljax.graph.knn import KNN, as_floats, on_device
 
 MET = 1792  # rows that a row is compared with, and 16 more for each neighbor
@@ -275,9 +275,9 @@ def _largest(values: Float[Array, "rows columns"], count: int) -> tuple[Array, A
     On a CPU the choice takes one thread; independent ones run at the same time.
     """
     middle = len(values) // 2
-    halves = [jax.lax.top_k(half, count) for half in (values[:middle], values[middle:])]
-    largest, where = (jnp.concatenate(parts) for parts in zip(*halves, strict=True))
-    return largest, where
+    halves = [largest(half, count) for half in (values[:middle], values[middle:])]
+    kept, where = (jnp.concatenate(parts) for parts in zip(*halves, strict=True))
+    return kept, where
 
 
 def _measure(

@@ -22,7 +22,15 @@ from aljax.graph.approximate import (
 )
 from aljax.graph.cells import BLOCK, Blocks, Cells, Placed, grow, make_cells, project
 from aljax.graph.conditioning import Conditioning, conditioning, lengths_of
-from aljax.graph.exact import QUERY_BLOCK, HeldRows, Nearest, hold, in_blocks, mended
+from aljax.graph.exact import (
+    QUERY_BLOCK,
+    HeldRows,
+    Nearest,
+    hold,
+    in_blocks,
+    largest,
+    mended,
+)
 from aljax.graph.knn import capacity_for
 from aljax.graph.rows import prints_of
 
@@ -148,7 +156,7 @@ def _look_up(
     def look(query: Array, likely: Array) -> tuple[Array, Array]:
         point = query if axes is None else times(axes.T, query)
         nearness = times(centers, point[: centers.shape[1]]) - lengths
-        _, probe = jax.lax.top_k(nearness, probed(len(starts), n_neighbors))
+        _, probe = largest(nearness, probed(len(starts), n_neighbors))
         places = starts[probe][:, None] + jnp.arange(BLOCK, dtype=jnp.int32)
         inside = (jnp.arange(BLOCK) < counts[probe][:, None]).reshape(-1)
         places = places.reshape(-1)
@@ -156,7 +164,7 @@ def _look_up(
             inside, times(points[places], point) - half_norms[places], -jnp.inf
         )
         kept = min(candidates(n_neighbors), len(places))
-        nearness, best = jax.lax.top_k(met, kept)
+        nearness, best = largest(met, kept)
         near = jnp.where(-jnp.inf < nearness, members[places[best]], nobody)
         # In their order: of equally distant rows the first is the nearest.
         room = (0, max(0, n_neighbors - 1 - kept))
