@@ -13,7 +13,7 @@ from aljax.config import number
 from aljax.plot.colors import UNKNOWN, Coloring, color_by
 from aljax.plot.read import Tracks, read_members, read_titles, several_maps
 from aljax.plot.style import spread
-from aljax.relations.members import Members
+from aljax.relations.mates import Members
 
 STEPS = 8  # points of a curve from a slice to the next, but fewer where all the curves
 POINTS = 1_000_000  # would have more than so many

@@ -21,7 +21,7 @@ from aljax.metrics.motion import in_radii
 from aljax.plot import style
 from aljax.plot.colors import PALETTE, UNKNOWN, get_cmap, hues_of, read_color
 from aljax.plot.read import read_maps, read_members, read_moves, read_titles
-from aljax.relations.members import Members
+from aljax.relations.mates import Members
 
 TITLE = 14  # letters of a slice's title at an axis
 MOVERS = 3  # named for each step, or for each
