@@ -202,11 +202,12 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
         # Gaps that a function compares stay, as nothing fills them here.
         gaps = "median" if callable(self.metric) else "error"
         data = read_slice(rows, "X", metric=self.metric, missing=gaps)
-        knn = None if self.precomputed_knn is None else [self.precomputed_knn]
+        known = shaped_by(None, self.precomputed_knn)
         changed: dict[str, Any] = {
             "init": start if isinstance(start, str) else [start],
             "y": None if y is None else [y],
-            "precomputed_knn": knn,
+            "precomputed_knn": [self.precomputed_knn] if known else None,
+            "scale": "none",  # pipelines scale
         }
         if self.transform_mode == GRAPH:
             changed |= {"init": "random", "n_epochs": 0}

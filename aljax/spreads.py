@@ -58,7 +58,7 @@ def warn_of_columns(
         return f"row {row} of {slices[t].name}"
 
     robust = 'Correct it, or take `scale="robust"`.'
-    units = '`fit(scale="standard")` compares columns in units of their own spread'
+    units = '`scale="standard"` compares columns in units of their own spread'
     remedy = f'{units}; `scale="none"` is quiet.'
     if scale is None:
         warn_of_units(rows, names, place, remedy=remedy, robust=robust)
