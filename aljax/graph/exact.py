@@ -264,9 +264,11 @@ def _search(
     values, chosen = jax.lax.fori_loop(0, steps, compare, best)
     query_rows = rows if queries is None else queries
     chosen = chosen.reshape(-1, width)[: len(query_rows)].T
+    if spare:
+        real = -jnp.inf < values.reshape(-1, width)[: len(query_rows)].T
+        chosen = jnp.where(real, chosen, points)
     if not themselves:  # of equally distant rows the first, whatever rounding chose
-        real = -jnp.inf < values.reshape(-1, width).T
-        chosen = jnp.sort(jnp.where(real, chosen, points), axis=0)
+        chosen = jnp.sort(chosen, axis=0)
     # A product with ones: XLA's own sum over features takes five times as long.
     ones = jnp.ones(rows.shape[1], rows.dtype)
     squared = jax.lax.map(
