@@ -39,6 +39,8 @@ from aljax.graph.slices import Slice
 from aljax.layout.sharding import VIRTUAL
 from aljax.relations.anchors import nearer
 from aljax.relations.mates import Mates
+from experiments.data import sources
+from experiments.data.dataset import digests
 from experiments.run import main
 
 KEY = jax.random.key(0)
@@ -265,6 +267,16 @@ def test_a_stopped_process_ends_the_other(folders, tmp_path, monkeypatch):
     assert "process 1 has been silent for 5 s" in line(found)
     processes[1].send_signal(signal.SIGCONT)
     ended(processes[1:])
+
+
+def test_scaled_data_have_the_digests_of_what_processes_read(folders, tmp_path):
+    for t, data in enumerate(make_data(SIZES)):
+        np.save(folders[0] / f"slice{t}.npy", data)
+    paths = {"path": str(folders[0]), "relations": str(tmp_path / "mates.json")}
+    options: Any = {"source": "files", **paths, "labels": None, "scale_by": "slice"}
+    read = [sources.load(**options, scale=how) for how in ("none", "standard")]
+    assert not np.array_equal(read[0].slices[0], read[1].slices[0])
+    assert digests(read[0]) == digests(read[1])
 
 
 @pytest.mark.slow

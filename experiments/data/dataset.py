@@ -35,7 +35,8 @@ class Dataset:
         columns: The names of the columns, if they have any.
         scale: How slices are to be scaled: not at all, if their columns were looked at.
         scale_by: The rows that a scale is of: "all", or each "slice" by itself.
-        sums: For each slice the digest of its data, if other processes have some.
+        sums: For each slice the digest of its data, if other processes have some of
+            them, or they have been scaled.
     """
 
     slices: Sequence[np.ndarray]

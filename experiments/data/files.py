@@ -15,6 +15,7 @@ import numpy as np
 
 import aljax
 from aljax.checks import one_of
+from aljax.distributed.agreement import digest
 from aljax.errors import InputError
 from aljax.graph.slices import read_slices, slices_of
 from aljax.relations.read import read_relations
@@ -129,7 +130,8 @@ def _compared(dataset: Dataset) -> Dataset:
         rows, scaling = aljax.scale(dataset.slices, scale, by=dataset.scale_by)
     except InputError as error:
         raise error.renamed(f"data.{error.name}") from error
-    return replace(dataset, slices=rows, scaling=scaling, scale="none")
+    sums = [*map(digest, dataset.slices)]  # as of processes, which scale when they fit
+    return replace(dataset, slices=rows, scaling=scaling, scale="none", sums=sums)
 
 
 def read_data(path: str, share: Share | None = None) -> dict[str, np.ndarray]:
