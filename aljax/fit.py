@@ -216,7 +216,7 @@ def prepare(
 
     Takes the arguments of `aljax.fit` but `progress`, `checkpoints` and `devices`, and
     `visible`, a function that returns the mates that the start and the layout see, and
-    `ahead`, which begins to compile the layout before the graphs are made.
+    `ahead`, which begins to compile programs before neighbors are searched.
     """
     key = check_key(key)
     instance("graph", graph, GraphConfig, "aljax.GraphConfig(...)")
@@ -253,7 +253,8 @@ def prepare(
     seconds: dict[str, float] = {}
     with timed("graph", seconds):
         targets = {"precomputed_knn": precomputed_knn, "y": y}
-        graphs = build_graphs(read, graph, seed=knn_seed, **targets)
+        wait = ahead.wait_to_weigh if ahead else None
+        graphs = build_graphs(read, graph, seed=knn_seed, wait=wait, **targets)
     with timed("relations", seconds):
         related = relate(
             links,
@@ -340,7 +341,7 @@ def lay_out(
     start = prepared.problem, prepared.params, prepared.state
     with timed("layout", prepared.seconds):
         if ahead:
-            ahead.wait()
+            ahead.wait_to_lay_out()
         state = optimize(*start, n_shifts, mesh=mesh, **options)
     maps = prepared.maps_of(state)
     return AlignedEmbedding(maps=maps, history=state.losses(), **prepared.record())

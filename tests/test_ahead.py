@@ -1,4 +1,4 @@
-"""Layouts are compiled while graphs are made, under the shapes that come out."""
+"""Programs are compiled while rows are searched, under the shapes that come out."""
 
 import threading
 
@@ -80,7 +80,7 @@ def test_the_shapes_are_those_that_come_out(data, relations, settings):
     ahead = Ahead(program, ADAM)
     options = {"graph": FEW, **settings}
     prepared = prepare(data, relations, key=KEY, ahead=ahead, **options)
-    ahead.wait()  # which raises nothing: the call itself will
+    ahead.wait_to_lay_out()  # which raises nothing: the call itself will
     problem, params, state, _ = program.arguments
     assert shapes(problem) == shapes(prepared.problem)
     assert shapes(params) == shapes(prepared.params)
@@ -118,7 +118,7 @@ def test_nothing_is_compiled_whose_shapes_are_unknown(settings):
     ahead = Ahead(program, ADAM)
     prepare(slices(2), same(2), key=KEY, graph=FEW, ahead=ahead, **settings)
     assert not program.arguments
-    ahead.wait()
+    ahead.wait_to_lay_out()
 
 
 def test_an_optimizer_whose_start_cannot_be_traced_is_left_to_the_call():
@@ -148,15 +148,17 @@ def test_rows_of_many_mates_are_left_to_the_call(monkeypatch):
         ids = [[*range(len(rows))] for rows in data]
         prepare(data, ids, key=KEY, ahead=ahead, **options)
         assert bool(program.arguments) == (window == packing.FEW)
-        ahead.wait()
+        ahead.wait_to_lay_out()
 
 
 def test_a_layout_is_compiled_once_in_a_thread_under_the_callers_settings():
     layout = LayoutConfig(n_epochs=3, n_shifts=3)  # as no other test has them
     with jax.enable_x64(True), compiled() as programs:
         fit(slices(2), same(2), key=KEY, graph=FEW, layout=layout)
-    (thread,) = [thread for name, thread in programs if "run" in name]
-    assert thread is not threading.main_thread()
+    threads = dict(programs)
+    assert len(threads) == len(programs)
+    for name in ("run", "fuzzy_simplicial_set"):
+        assert threads[f"jit({name})"] is not threading.main_thread()
 
 
 def test_maps_are_the_same_where_the_shapes_were_not_foreseen():

@@ -37,7 +37,7 @@ def check_against(knn, nearest, distances, rtol=1e-5, atol=0.0):
     )
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", [*SIZES, 65, 128, 129, 500])  # of one tile's 4 blocks
 def test_exact_knn_equals_brute_force(size):
     data = make_data([size])[0]
     check_against(

@@ -1,10 +1,14 @@
 """Slices in, fuzzy graphs out: each with its own settings."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
+from jaxtyping import Array, Float
 
 from aljax.config import GraphConfig, per_slice
 from aljax.errors import InputError, few_of, warn
@@ -12,6 +16,7 @@ from aljax.graph.fuzzy import FuzzyGraph, fuzzy_simplicial_set
 from aljax.graph.knn import (
     KNN,
     as_floats,
+    capacity_for,
     closer_than,
     nearest_columns,
     on_device,
@@ -33,6 +38,7 @@ def build_graphs(
     seed: int = 0,
     precomputed_knn: Any = None,
     y: Sequence[Any] | None = None,
+    wait: Callable[[], Any] | None = None,
 ) -> list[FuzzyGraph]:
     """Returns each slice's fuzzy graph; a slice that is given as a graph keeps it.
 
@@ -42,6 +48,7 @@ def build_graphs(
         seed: Seeds the approximate neighbor search.
         precomputed_knn: For each slice its neighbors, or None to search them.
         y: For each slice its rows' classes or values, or None for neither.
+        wait: Waits for the program of `weighing`, if a thread compiles it.
 
     Raises:
         InputError: A per-slice list has the wrong length, or neighbors, classes or
@@ -72,6 +79,8 @@ def build_graphs(
         closer_than(table, graph.farthest) if isinstance(table, KNN) else table
         for table in tables
     ]
+    if wait:
+        wait()
     graphs = weigh(tables, connectivity, mix_ratio)
     for t, target in enumerate(targets):
         if target is None or slices[t].rows < FEWEST:
@@ -158,7 +167,8 @@ def weigh(
         set_op_mix_ratio: Likewise.
     """
     graphs = [*tables]
-    for batch in _batches(tables):
+    shapes = [x.indices.shape if isinstance(x, KNN) else None for x in tables]
+    for batch in _batches(shapes):
         sizes = [tables[t].indices.shape[1] for t in batch]
         joined, unit = side_by_side([tables[t] for t in batch])
         of_points = [
@@ -179,14 +189,37 @@ def weigh(
     return graphs
 
 
-def _batches(tables: Sequence[Any]) -> list[list[int]]:
+def weighing(
+    sizes: Sequence[int], n_neighbors: Sequence[int]
+) -> list[jax.stages.Lowered]:
+    """Returns the program that `weigh` begins with, before neighbors are searched."""
+    pairs = zip(n_neighbors, sizes, strict=True)
+    shapes = [(k, rows) if rows >= FEWEST else None for k, rows in pairs]
+    programs = []
+    for batch in _batches(shapes)[:1]:
+        lists = n_neighbors[batch[0]], capacity_for(sum(sizes[t] for t in batch))
+        knn, of_points = jax.eval_shape(partial(_blank, lists))
+        numbers: Any = dict.fromkeys(
+            ("local_connectivity", "set_op_mix_ratio"), of_points
+        )
+        programs.append(fuzzy_simplicial_set.lower(knn, unit=of_points, **numbers))
+    return programs
+
+
+def _blank(lists: tuple[int, int]) -> tuple[KNN, Float[Array, "points"]]:
+    """Returns arrays as `weigh` gives to its program."""
+    indices, of_points = jnp.zeros(lists, jnp.int32), jnp.zeros(lists[1])
+    return KNN(indices, jnp.zeros(lists)), of_points
+
+
+def _batches(shapes: Sequence[tuple[int, ...] | None]) -> list[list[int]]:
     """Slices with as many neighbors each, of at most `BATCH` rows or alone."""
     batches: list[list[int]] = []
     last: dict[int, tuple[list[int], int]] = {}
-    for t, table in enumerate(tables):
-        if isinstance(table, FuzzyGraph):
+    for t, shape in enumerate(shapes):
+        if shape is None:
             continue
-        neighbors, points = table.indices.shape
+        neighbors, points = shape
         batch, rows = last.get(neighbors, ([], BATCH))
         if rows + points > BATCH:
             batch, rows = [], 0

@@ -8,6 +8,7 @@ them.
 In other metrics the host compares rows (`graph.pairs`).
 """
 
+import math
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, NamedTuple
@@ -215,7 +216,8 @@ def _search(
     """Returns each query's nearest of the first `n_points` rows, and squared distances.
 
     Without queries those of each row, itself first: then each pair of tiles is
-    compared once, and serves both.  Tiles of padding alone are never compared.
+    compared once, and serves both.  Tiles of padding alone are never compared, nor are
+    blocks of queries that are padding alone in a single tile.
     """
     points, themselves = len(rows), queries is None
     spare = 0 if themselves and rows.dtype == jnp.float32 else SPARE
@@ -230,18 +232,24 @@ def _search(
     half_norms = jnp.pad(half_norms, (0, len(padded) - points))
     half_norms = jnp.where(absent, jnp.inf, half_norms).reshape(-1, size)
     tiles = padded.reshape(-1, size, rows.shape[1])
-    query_tiles = tiles if queries is None else queries[None]
-    itself = jnp.eye(query_tiles.shape[1], size, dtype=bool) & themselves
+    # Each pair of tiles serves both; of one tile alone, blocks of rows are compared.
+    both_ways = themselves and len(tiles) > 1
+    asking = padded if queries is None else queries
+    block = size if both_ways else math.gcd(len(asking), QUERY_BLOCK)
+    query_tiles = asking.reshape(-1, block, rows.shape[1])
+    in_block = jnp.arange(block, dtype=jnp.int32)[:, None]
+    columns = jnp.arange(size, dtype=jnp.int32)
 
     def compare(step: Int[Array, ""], best: Best) -> Best:
         tile, other = pairs[step]
         # -|x - y|^2 / 2 without the term that is the same for every y.
         dots = jnp.matmul(query_tiles[tile], tiles[other].T, precision="highest")
-        nearness = jnp.where(
-            (tile == other) & itself, jnp.inf, dots - half_norms[other]
-        )
+        nearness = dots - half_norms[other]
+        if themselves:
+            itself = tile * block + in_block == other * size + columns
+            nearness = jnp.where(itself, jnp.inf, nearness)
         best = _keep_best(best, nearness, tile, other)
-        if not themselves:
+        if not both_ways:
             return best
         return jax.lax.cond(
             tile == other,
@@ -255,12 +263,13 @@ def _search(
     # Pairs of the first tiles come first, and rows of a tile stand in their order.
     later, earlier = (
         np.tril_indices(len(tiles))
-        if themselves
-        else np.indices((len(tiles), 1)).reshape(2, -1)
+        if both_ways
+        else np.indices((len(tiles), len(query_tiles))).reshape(2, -1)
     )
     pairs = jnp.stack([earlier, later], axis=1).astype(jnp.int32)
-    used = jax.lax.div(jnp.int32(n_points + size - 1), jnp.int32(size))
-    steps = jax.lax.div(used * (used + 1), jnp.int32(2)) if themselves else used
+    step = jnp.int32(block if themselves else size)
+    used = jax.lax.div(jnp.int32(n_points) + step - 1, step)
+    steps = jax.lax.div(used * (used + 1), jnp.int32(2)) if both_ways else used
     values, chosen = jax.lax.fori_loop(0, steps, compare, best)
     query_rows = rows if queries is None else queries
     chosen = chosen.reshape(-1, width)[: len(query_rows)].T

@@ -16,7 +16,7 @@ from aljax.errors import LARGEST, InputError, kind_of
 Rows = np.ndarray | scipy.sparse.csr_matrix
 SLIGHT = 1e-3  # of a row's largest distance: as far below 0 is rounding
 ROUNDING = 1e-6  # of a distance, in single precision
-SMALL = (64, 256, 512)  # capacities: fewer than for larger slices, whose work counts
+SMALL = (64, 512)  # capacities: fewer than for larger slices, whose work counts
 
 
 class KNN(eqx.Module):
@@ -197,7 +197,7 @@ def zeros_of(shapes: PyTree) -> PyTree:
 
 
 def capacity_for(points: int) -> int:
-    """Rounds up to a few capacities: 64, 256, 512, and from there 2 for each doubling.
+    """Rounds up to a few capacities: 64, 512, and from there 2 for each doubling.
 
     Arrays are padded to it, so that any number of points shares a few programs, which
     loop over as little of the padding as they can.

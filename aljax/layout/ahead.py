@@ -1,15 +1,13 @@
-"""The program of a layout, compiled in a thread while the graphs are made.
+"""The programs that weigh graphs and lay them out, compiled while neighbors are found.
 
-The program depends on the sizes, the settings and the mates alone.  JAX keeps what any
-thread has compiled, so the layout's own call finds it.  Should the shapes come out
-otherwise after all, that call compiles as it would have done without.
+They depend on the sizes, the settings and the mates alone.  Should the shapes come out
+otherwise after all, the calls compile as they would have done without.
 """
 
 import math
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
-from threading import Thread
 from typing import Any
 
 import jax
@@ -18,7 +16,7 @@ import numpy as np
 import optax
 
 from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig, per_slice
-from aljax.graph.build import fewer_than_rows
+from aljax.graph.build import fewer_than_rows, weighing
 from aljax.graph.fuzzy import FuzzyGraph
 from aljax.graph.knn import KNN, round_up
 from aljax.graph.slices import Slice
@@ -46,11 +44,15 @@ def program_of(
 
 
 class Ahead:
-    """A form of `run` whose program can be compiled before the call."""
+    """The programs for graphs and layout, which a thread compiles before their calls.
+
+    JAX keeps what any thread has compiled, so that the calls find it.
+    """
 
     def __init__(self, program: Any, optimizer: optax.GradientTransformation) -> None:
         self._program, self._optimizer = program, optimizer
-        self._thread: Thread | None = None
+        self._weighing: list[Future] = []
+        self._layout: list[Future] = []
 
     def begin(
         self,
@@ -73,7 +75,28 @@ class Ahead:
         if known or layout.n_epochs == 0:
             return
         widths = per_slice("n_neighbors", graph.n_neighbors, len(sizes))
-        data, frame = [slice_.dense for slice_ in slices], frame_of(layout, alignment)
+        widths = fewer_than_rows(widths, sizes)
+        frame = frame_of(layout, alignment)
+        mates = foreseen(relations, [x.dense for x in slices], sizes, frame=frame)
+        shape: Any = {"width": max(widths), "densmap": layout.densmap}
+        shape["measured"] = alignment.motion_fidelity > 0
+        # Programs are lowered here, where the caller's settings of JAX hold.
+        thread = ThreadPoolExecutor(max_workers=1)
+        self._weighing = [thread.submit(x.compile) for x in weighing(sizes, widths)]
+        outlined = partial(outline, sizes, mates, **shape)
+        lowered = self._lowered(sizes, outlined, params, layout, key)
+        self._layout = [thread.submit(x.compile) for x in lowered]
+        thread.shutdown(wait=False)
+
+    def _lowered(
+        self,
+        sizes: Sequence[int],
+        outlined: Callable[..., AlignedProblem],
+        params: LayoutParams,
+        layout: LayoutConfig,
+        key: jax.Array,
+    ) -> list[Any]:
+        """Returns the lowered program of the layout, if its shapes can be told."""
         n_epochs, dtype = epochs(layout, sizes), jax.dtypes.canonicalize_dtype(float)
         start = partial(
             init, n_epochs=n_epochs, optimizer=self._optimizer, terms=terms_in(params)
@@ -86,18 +109,11 @@ class Ahead:
         try:
             state = state_of(len(sizes), round_up(max(sizes)))
         except jax.errors.JAXTypeError:  # an optimizer's start that cannot be traced
-            return
+            return []
         rows = rows_for(sizes, state)
-        problem = outline(
-            sizes,
-            foreseen(relations, data, sizes, frame=frame),
-            width=max(fewer_than_rows(widths, sizes)),
-            densmap=layout.densmap,
-            measured=alignment.motion_fidelity > 0,
-            rows=rows,
-        )
+        problem = outlined(rows=rows)
         if rows and problem.mates.shape[1] > FEW:  # then strengths decide how many
-            return
+            return []
         options: dict[str, Any] = {"key": key, "optimizer": self._optimizer}
         options["n_shifts"] = layout.n_shifts or default_shifts(max(sizes), sum(sizes))
         if rows:
@@ -109,20 +125,15 @@ class Ahead:
                 params,
             )
             options["loss"] = packed_loss
-        # Traced here, where the caller's settings of JAX hold.
-        lowered = self._program.lower(problem, params, state, n_epochs, **options)
+        return [self._program.lower(problem, params, state, n_epochs, **options)]
 
-        def compiled() -> None:
-            with suppress(Exception):  # which the call itself will raise
-                lowered.compile()
+    def wait_to_weigh(self) -> None:
+        """Waits until the program for the graphs is there, if that was begun."""
+        wait(self._weighing)  # of what failed the call itself will raise
 
-        self._thread = Thread(target=compiled)
-        self._thread.start()
-
-    def wait(self) -> None:
-        """Waits until the program is there, if that was begun."""
-        if self._thread:
-            self._thread.join()
+    def wait_to_lay_out(self) -> None:
+        """Waits until that of the layout is there, if that was begun."""
+        wait(self._layout)
 
 
 def outline(
