@@ -40,11 +40,12 @@ from aljax.layout.problem import (
     unstack_maps,
 )
 from aljax.layout.sharding import Devices, read_devices
-from aljax.progress import Progress, optimize, read_progress, timed
+from aljax.progress import Progress, read_progress, timed
 from aljax.relations.anchors import hold, warn_alone, with_anchors
 from aljax.relations.mates import Relations, linked, read_pull
 from aljax.relations.read import is_ids, names_of_dicts, read_ids, read_relations
 from aljax.relations.strengths import check_comparable, measure_moves, relate, scales_of
+from aljax.running import optimize
 from aljax.scaling import scaled
 from aljax.spreads import warn_of_columns
 

@@ -27,8 +27,8 @@ from aljax.layout.optimize import (
 from aljax.layout.problem import LayoutParams, layout_params
 from aljax.layout.spaces import space_of
 from aljax.metrics import displacement, trustworthiness
-from aljax.progress import optimize
 from aljax.relations.mates import Relations
+from aljax.running import optimize
 
 __all__ = ["Row", "Sweep", "SweepProblem", "sweep"]
 SHAPES = (

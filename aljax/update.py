@@ -45,7 +45,7 @@ from aljax.layout.problem import (
     stack_maps,
     unstack_maps,
 )
-from aljax.progress import Progress, optimize, read_progress, timed
+from aljax.progress import Progress, read_progress, timed
 from aljax.relations.anchors import hold, warn_alone, with_anchors
 from aljax.relations.mates import Relations
 from aljax.relations.read import (
@@ -58,6 +58,7 @@ from aljax.relations.read import (
     read_slice_ids,
 )
 from aljax.relations.strengths import check_comparable, measure_moves, relate, scales_of
+from aljax.running import optimize
 from aljax.transform import check_fitted
 
 SHORT = 8  # a window up to which all updates share a program

@@ -78,6 +78,7 @@ ORDER = [
     "contributions",
     "checkpoints",
     "progress",
+    "running",
     "fit",
     "distributed",
     "update",

@@ -45,7 +45,8 @@ from aljax.layout.optimize import epochs, init, shifts_of
 from aljax.layout.problem import AlignedProblem, layout_params
 from aljax.layout.sharding import check_random, mesh_of, round_to, widths_of
 from aljax.layout.spectral import EXTENT, JITTER, axes_of, expand
-from aljax.progress import Progress, optimize, read_progress, timed
+from aljax.progress import Progress, read_progress, timed
+from aljax.running import optimize
 
 CALLS = itertools.count()  # so that every process calls the same fit by one name
 PART = 8192  # rows that are summed, or whose lists are merged, at once

@@ -36,8 +36,8 @@ from aljax.layout import aligned_loss, draw_shifts, hypergradient
 from aljax.layout.optimize import shifts_of
 from aljax.plot.colors import PALETTE
 from aljax.plot.style import plain
-from aljax.progress import optimize
 from aljax.relations.mates import Mates
+from aljax.running import optimize
 from aljax.selection import WEIGHT, hide_members, split
 from aljax.sweep import SweepProblem
 from experiments.data import sources
