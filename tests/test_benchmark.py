@@ -1,6 +1,7 @@
 import json
 import runpy
 import sys
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -48,21 +49,27 @@ def test_a_case_is_measured_printed_and_stored(tmp_path, capsys):
     assert stored["machine"]["versions"]["jax"]
 
 
-def test_a_fresh_process_calls_the_method_with_the_same_arguments(monkeypatch):
+def test_fresh_processes_call_the_methods_by_turns_with_the_same_arguments(monkeypatch):
     calls = []
 
     def run_python(*arguments):
         assert arguments[:-1] == ("-m", "experiments.benchmarks.fresh")
         fresh.main(arguments[-1])
-        return 2.0, 3.0
+        return float(len(calls)), 10.0 - len(calls)
 
     monkeypatch.setattr(race, "run_python", run_python)
-    monkeypatch.setitem(peers.METHODS, "absent", lambda *call: calls.append(call))
+    for name in CASE.methods:
+        call_of = partial(lambda name, *call: calls.append((name, *call)), name)
+        monkeypatch.setitem(peers.METHODS, name, call_of)
     data = CASE.load()
     problem = Problem(data.slices, data.relations)
-    measured = race.run_fresh(CASE, problem, "absent")
-    assert measured == {"fresh_seconds": 2.0, "peak_mib": 3.0}
-    ((again, settings, seed),) = calls
+    measured = race.run_fresh(CASE, problem, CASE.methods)
+    assert measured == {
+        "aljax": {"fresh_seconds": 2.0, "peak_mib": 9.0},
+        "absent": {"fresh_seconds": 2.0, "peak_mib": 8.0},
+    }
+    assert [name for name, *_ in calls] == ["aljax", "absent", "aljax"]
+    _, again, settings, seed = calls[1]
     np.testing.assert_array_equal(again.slices[1], problem.slices[1])
     assert [dict(r) for r in again.relations] == [dict(r) for r in problem.relations]
     assert (settings, seed) == (CASE.settings, 0)

@@ -4,8 +4,8 @@
 
 runs each method of a case warm in this process (median over the seeds, after a fit
 that is not counted: of the same data for methods that compile for each shape, of a
-part for the others), measures the maps of every seed, runs it in fresh processes of
-its own (import, compilation and peak memory included; median), prints a table and
+part for the others), measures the maps of every seed, runs all by turns in fresh
+processes (import, compilation and peak memory included; median), prints a table and
 writes `results/benchmarks/<case>.json`.
 """
 
@@ -49,6 +49,8 @@ from experiments.results.records import (
 )
 from experiments.results.report import accuracy
 
+OURS = "aljax"
+
 
 def measure(case: Case, dataset: Dataset, maps: Maps) -> dict[str, float]:
     """Returns the quality of one method's maps, as the means over slices.
@@ -78,16 +80,32 @@ def measure(case: Case, dataset: Dataset, maps: Maps) -> dict[str, float]:
     return measured
 
 
-def run_fresh(case: Case, problem: Problem, method: str) -> dict[str, float]:
-    """Fits in processes of their own; returns their seconds and peak memory."""
+def run_fresh(
+    case: Case, problem: Problem, methods: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """Fits in processes of their own; returns each method's seconds and peak memory.
+
+    Ours run before and after each rival's: a machine that slows down slows all.
+    """
+    rivals = [method for method in methods if method != OURS]
+    turns = [OURS, *(x for rival in rivals for x in (rival, OURS))]
+    turns = turns if OURS in methods else rivals
+    runs: dict[str, list[tuple[float, float]]] = {method: [] for method in methods}
     with tempfile.TemporaryDirectory() as folder:
-        call = method, problem, case.settings_of(method), case.seeds[0]
-        path = Path(folder, "call.pickle")
-        path.write_bytes(pickle.dumps(call))
-        arguments = "-m", "experiments.benchmarks.fresh", str(path)
-        runs = [run_python(*arguments) for _ in range(case.fresh_runs)]
-    seconds, peaks = zip(*runs, strict=True)
-    return {"fresh_seconds": float(np.median(seconds)), "peak_mib": max(peaks)}
+        for method in case.fresh_runs * turns:
+            call = method, problem, case.settings_of(method), case.seeds[0]
+            path = Path(folder, "call.pickle")
+            path.write_bytes(pickle.dumps(call))
+            run = run_python("-m", "experiments.benchmarks.fresh", str(path))
+            print(f"  {method}, fresh process: {run[0]:.1f} s", flush=True)
+            runs[method].append(run)
+    return {
+        method: {
+            "fresh_seconds": float(np.median([seconds for seconds, _ in of_method])),
+            "peak_mib": max(peak for _, peak in of_method),
+        }
+        for method, of_method in runs.items()
+    }
 
 
 def run_warm(case: Case, dataset: Dataset, method: str) -> dict[str, Any]:
@@ -145,19 +163,19 @@ def run_case(case: Case, methods: Sequence[str], *, in_fresh: bool) -> dict[str,
     for method in methods:
         print(f"{case.name}: {method}", flush=True)
         try:
-            warm = run_warm(case, dataset, method)
+            results[method] = run_warm(case, dataset, method)
         except MissingPeerError as missing:
             print(f"  left out: {missing}")
-            continue
+    if in_fresh:
         problem = Problem(dataset.slices, dataset.relations)
-        cold = run_fresh(case, problem, method) if in_fresh else {}
-        results[method] = warm | cold
+        for method, cold in run_fresh(case, problem, [*results]).items():
+            results[method] |= cold
     return results
 
 
 def table(methods: dict[str, Any]) -> str:
     """Returns the results of a case as a Markdown table; ratios are to ours."""
-    ours = methods.get("aljax")
+    ours = methods.get(OURS)
     rows = []
     for method, result in methods.items():
         warm, fresh = result["seconds"]["fit"], result.get("fresh_seconds")
@@ -180,7 +198,7 @@ def _changed(case: Case, seeds: Sequence[int] | None, texts: Sequence[str]) -> C
         InputError: A name is not a setting of ours, or a value is not JSON.
     """
     known = [name for section in dataclass_defaults().values() for name in section]
-    ours = dict(case.own_settings.get("aljax", {}))
+    ours = dict(case.own_settings.get(OURS, {}))
     for setting in texts:
         name, _, value = setting.partition("=")
         if name not in known:
@@ -193,7 +211,7 @@ def _changed(case: Case, seeds: Sequence[int] | None, texts: Sequence[str]) -> C
     return dataclasses.replace(
         case,
         seeds=seeds or case.seeds,
-        own_settings={**case.own_settings, "aljax": ours},
+        own_settings={**case.own_settings, OURS: ours},
     )
 
 
