@@ -1,5 +1,7 @@
 """Runs of aljax from the command line: `python -m experiments` lists the commands."""
 
+import atexit
+import gc
 import os
 import sys
 import warnings
@@ -15,6 +17,10 @@ from types import ModuleType
 # 1 is what jax sets itself, and a parent process may have passed it on.
 if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "1") == "1":
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+
+# A command ends half a second sooner if its objects are not collected before its memory
+# is given back.
+atexit.register(gc.freeze)
 
 # The commands of version 0.1, which go on under their names for this release.
 FORMER = {

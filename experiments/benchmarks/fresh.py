@@ -7,6 +7,8 @@ process imports what the method needs and no more: its time from start to end is
 user waits for a first map.
 """
 
+import atexit
+import gc
 import os
 import pickle
 import subprocess
@@ -32,7 +34,8 @@ def run_python(*arguments: str) -> tuple[float, float]:
 
 
 def main(path: str) -> None:
-    """Fits once, and says nothing."""
+    """Fits once, says nothing, and ends as processes do that run no command of ours."""
+    atexit.unregister(gc.freeze)
     with open(path, "rb") as file:
         method, *arguments = pickle.load(file)
     METHODS[method](*arguments)
