@@ -6,7 +6,8 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -50,6 +51,10 @@ def clocked(call: Callable[[], Any]) -> tuple[Any, float]:
 
 def peak_memory() -> float:
     """Returns the most memory that this process has held so far, in MiB."""
+    with suppress(OSError):  # Linux, where `getrusage` counts that of the parent, too
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 2**10
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 

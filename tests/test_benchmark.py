@@ -11,6 +11,7 @@ from helpers import refused
 from aljax.errors import InputError
 from experiments.benchmarks import cases, device, fresh, parts, peers, race, seeds
 from experiments.benchmarks.peers import Problem
+from experiments.clocks import peak_memory
 from experiments.command import MissingPeerError
 from experiments.data.sources import drifting_clusters
 from experiments.evaluation import drift
@@ -73,6 +74,14 @@ def test_fresh_processes_call_the_methods_by_turns_with_the_same_arguments(monke
     np.testing.assert_array_equal(again.slices[1], problem.slices[1])
     assert [dict(r) for r in again.relations] == [dict(r) for r in problem.relations]
     assert (settings, seed) == (CASE.settings, 0)
+
+
+def test_a_process_does_not_count_the_memory_of_the_one_that_starts_it():
+    seconds, peak = fresh.run_python("-c", "print('told on stderr')")
+    assert 0 < seconds < 60
+    assert 1 < peak < 60 < peak_memory()
+    with pytest.raises(RuntimeError, match=r"-c raise SystemExit\(3\) failed"):
+        fresh.run_python("-c", "raise SystemExit(3)")
 
 
 @pytest.mark.parametrize(
