@@ -28,6 +28,8 @@ hypothesis.settings.load_profile("ci")
 
 # Programs of tests run briefly, so most of their time is that of compiling them.
 BRIEFLY = "JAX_DISABLE_MOST_OPTIMIZATIONS"
+# Without them a program that is hardly optimized compiles in half the time.
+EMITTERS = "--xla_cpu_use_fusion_emitters"
 
 
 def pytest_configure(config):
@@ -35,6 +37,8 @@ def pytest_configure(config):
     if BRIEFLY not in os.environ and config.option.markexpr == "not slow":
         os.environ[BRIEFLY] = "1"  # for processes that tests start
         jax.config.update(BRIEFLY.lower(), True)
+        if EMITTERS not in (flags := os.environ.get("XLA_FLAGS", "")):
+            os.environ["XLA_FLAGS"] = f"{flags} {EMITTERS}=false"
 
 
 # Compiled programs make a large heap: to walk it less often saves a twentieth.

@@ -35,7 +35,7 @@ SINGLE, DOUBLE = 1e-5, 1e-5  # after 1 epoch, and after 20
 def on_devices(count: int, *arguments: str) -> str:
     """What a script prints where JAX sees so many virtual CPU devices."""
     env = os.environ | {
-        "XLA_FLAGS": f"{VIRTUAL}={count}",
+        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {VIRTUAL}={count}",
         "PYTHONPATH": os.pathsep.join([str(HERE.parent), str(HERE)]),
     }
     done = subprocess.run(
