@@ -1,4 +1,4 @@
-"""What maps of digits reach, compiled in full: as a user's fit is."""
+"""What maps of digits reach, with all optimizations of a user's fit."""
 
 import jax
 import numpy as np
