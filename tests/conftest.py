@@ -28,8 +28,8 @@ hypothesis.settings.load_profile("ci")
 
 # Programs of tests run briefly, so most of their time is that of compiling them.
 BRIEFLY = "JAX_DISABLE_MOST_OPTIMIZATIONS"
-# Without them a program that is hardly optimized compiles in half the time.
-EMITTERS = "--xla_cpu_use_fusion_emitters"
+# A program that is hardly optimized compiles with these in half the time.
+FLAGS = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 
 
 def pytest_configure(config):
@@ -37,8 +37,7 @@ def pytest_configure(config):
     if BRIEFLY not in os.environ and config.option.markexpr == "not slow":
         os.environ[BRIEFLY] = "1"  # for processes that tests start
         jax.config.update(BRIEFLY.lower(), True)
-        if EMITTERS not in (flags := os.environ.get("XLA_FLAGS", "")):
-            os.environ["XLA_FLAGS"] = f"{flags} {EMITTERS}=false"
+        os.environ["XLA_FLAGS"] = f"{FLAGS} {os.environ.get('XLA_FLAGS', '')}"
 
 
 # Compiled programs make a large heap: to walk it less often saves a twentieth.
