@@ -345,6 +345,25 @@ def test_pinned_rows_and_rows_without_an_edge_stay(problem, params, base):
     assert bool(solution.converged)
 
 
+def test_linked_slices_turn_about_a_single_pinned_row(problem, params, start):
+    @jax.jit
+    def directions(free, maps):
+        held = eqx.tree_at(lambda p: p.free, problem, free)
+        return flat_directions(Theta(held, params, None), maps).basis
+
+    def flat(pins):
+        basis = np.asarray(directions(problem.free.at[0, :pins].set(0), start))
+        return basis[np.linalg.norm(basis.reshape(len(basis), -1), axis=1) > 0.5]
+
+    assert [len(flat(pins)) for pins in (0, 1, 2)] == [3, 1, 0]
+    (turn,) = flat(1)
+    apart = np.asarray(start - start[0, :, :1])[:, :, :20]
+    np.testing.assert_allclose(turn[0, :, 0], 0, atol=1e-15)
+    expected = np.stack([apart[:, 1], -apart[:, 0]], axis=1) / np.linalg.norm(apart)
+    cosine = np.sum(turn[:, :, :20] * expected)
+    np.testing.assert_allclose(abs(cosine), 1, rtol=1e-12)
+
+
 @pytest.mark.parametrize("faint", [0.0, pytest.param(1e-4, marks=pytest.mark.slow)])
 def test_rows_without_an_edge_act_on_no_others(problem, params, start, faint):
     changed = lose(problem, faint)

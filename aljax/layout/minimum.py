@@ -46,6 +46,7 @@ from aljax.layout.problem import AlignedProblem, LayoutParams
 from aljax.layout.shifts import Shifts, draw_shifts
 
 FLAT = 1e-9  # share of the largest eigenvalue below which directions coincide
+PLACES = 100  # units in the last place of the squares by which pinned points may move
 FAR = 1e15  # map units, from where nothing is felt
 Maps = Float[Array, "slices components points"]
 
@@ -319,26 +320,40 @@ def flat_directions(theta: Theta, maps: Maps) -> Flat:
     """Returns the directions that change no term of the loss.
 
     Each set of slices that mates link, one way or another, shifts along each axis and
-    turns in each plane as one, unless a point of it is pinned or it is anchored;
-    points that do not move are held.
+    turns in each plane as one, as far as its pinned points let it (it turns about a
+    single one), unless it is anchored; points that do not move are held.
     """
     problem, params, anchor, _ = theta
     slices, components, points = maps.shape
     moves = moving(problem)
     if anchor is not None:
         return Flat(jnp.zeros((0, *maps.shape), maps.dtype), moves)
+    together = _linked(problem, params)
+
+    def of_sets(values: Array) -> Array:
+        return together.astype(maps.dtype) @ jnp.sum(values, axis=-1)
+
+    pinned = _inside(problem) & ~lost(problem) & (problem.free < 1)
+    pins, count = (jnp.maximum(of_sets(mask), 1) for mask in (pinned, moves))
+    center = of_sets(jnp.where(pinned[:, None], maps, 0.0)) / pins[:, None]
+    apart = maps - center[:, :, None]
+    squared = of_sets(jnp.sum(jnp.where(moves[:, None], apart**2, 0.0), axis=1))
+    radius = jnp.sqrt(squared / count)
+    apart /= jnp.where(radius > 0, radius, 1.0)[:, None, None]
     generators = [jnp.zeros_like(maps).at[:, c].set(1.0) for c in range(components)]
     for c, d in combinations(range(components), 2):
-        turned = jnp.zeros_like(maps).at[:, c].set(maps[:, d]).at[:, d].set(-maps[:, c])
-        generators.append(turned)
-    together = _linked(problem, params)
-    pinned = together @ jnp.any((problem.free < 1) & ~lost(problem), axis=1)
-    loose = moves & ~pinned[:, None]
-    generated = jnp.stack(generators) * loose[:, None]
+        turned = jnp.zeros_like(maps).at[:, c].set(apart[:, d])
+        generators.append(turned.at[:, d].set(-apart[:, c]))
+    generated = jnp.stack(generators)
     first = jnp.argmax(together, axis=1)  # stands for its set
     member = first == jnp.arange(slices)[:, None]
     basis = jnp.where(member[:, None, :, None, None], generated, 0.0)
     basis = basis.reshape(-1, slices, components, points)
+    # Those that move no pinned point, in units of the maps.
+    held = basis * (pinned / jnp.sqrt(pins)[:, None])[:, None]
+    length, mixed = jnp.linalg.eigh(jnp.einsum("iscp,jscp->ij", held, held))
+    still = length <= PLACES * jnp.finfo(maps.dtype).eps
+    basis = jnp.einsum("ij,i...->j...", mixed * still, basis * moves[:, None])
     size, mixed = jnp.linalg.eigh(jnp.einsum("iscp,jscp->ij", basis, basis))
     known = size > FLAT * jnp.max(size)
     scale = jnp.where(known, 1 / jnp.sqrt(jnp.where(known, size, 1.0)), 0.0)
