@@ -12,10 +12,12 @@ import pytest
 from helpers import compiled, make_data, make_maps, make_problem
 
 import aljax
-from aljax.config import AlignmentConfig, LayoutConfig
+from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig
 from aljax.curve import find_ab_params
 from aljax.errors import InputError
+from aljax.graph.build import build_graphs
 from aljax.graph.exact import exact_knn
+from aljax.graph.slices import read_slice
 from aljax.layout import (
     Anchored,
     Encoded,
@@ -54,6 +56,17 @@ def base(problem, params):
 def encoded():
     data = [jnp.asarray(rows, dtype=float) for rows in make_data(SIZES)]
     return Encoded(data, [exact_knn(np.asarray(rows), 6).indices for rows in data])
+
+
+def test_encoded_rows_have_graphs_of_their_settings(problem, params, encoded):
+    settings = {"local_connectivity": 2.0, "set_op_mix_ratio": [1.0, 0.5, 0.0]}
+    through = Encoded(encoded.data, encoded.neighbors, **settings)
+    changed, _ = jax.jit(lambda: through(problem, params, jnp.asarray))()
+    rows = [read_slice(np.asarray(encoded.data[1]), "rows", metric="euclidean")]
+    alone = GraphConfig(n_neighbors=6, **settings | {"set_op_mix_ratio": 0.5})
+    (graph,) = build_graphs(rows, alone)
+    expected = np.asarray(graph.degrees)[np.asarray(problem.order[1, :20])]
+    np.testing.assert_allclose(changed.degrees[1, :20], expected, rtol=1e-5)
 
 
 @jax.jit

@@ -18,6 +18,8 @@ import jax.numpy as jnp
 from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
+from aljax.checks import is_listed
+from aljax.config import PerSliceFloat, per_slice
 from aljax.curve import STEPS
 from aljax.errors import InputError, instance
 from aljax.layout.adjoint import Unrolled, graph_of, reweigh, solve_layout
@@ -211,6 +213,13 @@ def curve_of(
     return a * spread ** (-2 * b), b
 
 
+def _per_slice(default: float) -> Any:
+    def hashable(value: Any) -> Any:
+        return tuple(value) if is_listed(value) else value
+
+    return eqx.field(static=True, default=default, converter=hashable)
+
+
 class Encoded(eqx.Module):
     """Rows of data that a module encodes, or that weights of columns scale.
 
@@ -218,18 +227,29 @@ class Encoded(eqx.Module):
         data: The rows of each slice.
         neighbors: Of each slice the nearest rows as they are encoded now, themselves
             first, as in a `KNN`; they are held.
+        local_connectivity: As in the `GraphConfig` of the problem (per slice).
+        set_op_mix_ratio: The same.
     """
 
     data: list[Float[Array, "_ features"]]
     neighbors: list[Int[Array, "neighbors _"]]
+    local_connectivity: PerSliceFloat = _per_slice(1.0)
+    set_op_mix_ratio: PerSliceFloat = _per_slice(1.0)
 
     def __call__(
         self, problem: AlignedProblem, params: LayoutParams, of: Any
     ) -> Pieces:
         """Puts the graphs of encoded rows in place: `of`, or `of[t]`, encodes them."""
-        each = of if isinstance(of, list) else [of] * len(self.data)
-        parts = zip(each, self.data, self.neighbors, strict=True)
-        graphs = [graph_of(encode(rows), near) for encode, rows, near in parts]
+        count = len(self.data)
+        each = of if isinstance(of, list) else [of] * count
+        names = ("local_connectivity", "set_op_mix_ratio")
+        listed = (per_slice(name, getattr(self, name), count) for name in names)
+        graphs = [
+            graph_of(encode(rows), near, **dict(zip(names, values, strict=True)))
+            for encode, rows, near, *values in zip(
+                each, self.data, self.neighbors, *listed, strict=True
+            )
+        ]
         return reweigh(problem, graphs), params
 
     def columns(
