@@ -59,11 +59,15 @@ def encoded():
 
 
 def test_encoded_rows_have_graphs_of_their_settings(problem, params, encoded):
-    settings = {"local_connectivity": 2.0, "set_op_mix_ratio": [1.0, 0.5, 0.0]}
-    through = Encoded(encoded.data, encoded.neighbors, **settings)
+    through = Encoded(
+        encoded.data,
+        encoded.neighbors,
+        local_connectivity=2.0,
+        set_op_mix_ratio=[1.0, 0.5, 0.0],
+    )
     changed, _ = jax.jit(lambda: through(problem, params, jnp.asarray))()
     rows = [read_slice(np.asarray(encoded.data[1]), "rows", metric="euclidean")]
-    alone = GraphConfig(n_neighbors=6, **settings | {"set_op_mix_ratio": 0.5})
+    alone = GraphConfig(n_neighbors=6, local_connectivity=2.0, set_op_mix_ratio=0.5)
     (graph,) = build_graphs(rows, alone)
     expected = np.asarray(graph.degrees)[np.asarray(problem.order[1, :20])]
     np.testing.assert_allclose(changed.degrees[1, :20], expected, rtol=1e-5)
