@@ -18,7 +18,8 @@ from aljax.graph.fuzzy import FuzzyGraph, bipartite_graph
 from aljax.graph.joined import alone, both, either
 from aljax.graph.knn import KNN, Rows
 from aljax.graph.rows import stacked
-from aljax.graph.slices import PRECOMPUTED, read_rows, read_slice
+from aljax.graph.slices import PRECOMPUTED, Slice, read_rows, read_slice
+from aljax.spreads import OF_PIPELINES, warn_of_columns
 from aljax.transform import transform
 from aljax.umap_parameters import Parameters, shaped_by
 
@@ -68,7 +69,10 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
             ValueError: As `aljax.fit` does.
         """
         rows = self._validate(X, ensure_all_finite, reset=True)
-        self._lay_out(rows, y, names_of(X), self.init)
+        data = self._slice_of(rows, names_of(X))
+        if not shaped_by(None, self.precomputed_knn):
+            warn_of_columns([data], remedies=OF_PIPELINES)
+        self._lay_out(data, y, self.init)
         return self
 
     def fit_transform(  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -120,7 +124,7 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
             placed = self.transform(X, ensure_all_finite)
             start = np.concatenate([self.embedding_, placed])
         columns = None if self.maps_.columns is None else self.maps_.columns[0]
-        self._lay_out(stacked(rows, new), None, columns, start)
+        self._lay_out(self._slice_of(stacked(rows, new), columns), None, start)
         return self
 
     def transform(
@@ -197,21 +201,25 @@ class UMAP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Parameters):
     def _named(self, argument: str) -> str:
         return super()._named(argument).removesuffix("[0]")  # of the only slice
 
-    def _lay_out(self, rows: Rows, y: Any, columns: Any, start: Any) -> None:
-        """Fits the rows; positions to start from have a row for each of them."""
+    def _slice_of(self, rows: Rows, columns: Any) -> Slice:
+        """Returns the rows as the only slice of a sequence."""
         # Gaps that a function compares stay, as nothing fills them here.
         gaps = "median" if callable(self.metric) else "error"
         data = read_slice(rows, "X", metric=self.metric, missing=gaps)
+        return replace(data, columns=columns)
+
+    def _lay_out(self, data: Slice, y: Any, start: Any) -> None:
+        """Fits a slice; positions to start from have a row for each of its rows."""
         known = shaped_by(None, self.precomputed_knn)
         changed: dict[str, Any] = {
             "init": start if isinstance(start, str) else [start],
             "y": None if y is None else [y],
             "precomputed_knn": [self.precomputed_knn] if known else None,
-            "scale": "none",  # pipelines scale
+            "scale": "none",  # pipelines scale, and `fit` warns
         }
         if self.transform_mode == GRAPH:
             changed |= {"init": "random", "n_epochs": 0}
-        maps, row_kinds = self._fit([replace(data, columns=columns)], None, **changed)
+        maps, row_kinds = self._fit([data], None, **changed)
         self._unique_inverse_ = row_kinds and row_kinds[0]
         self._shaped_by = shaped_by(y, self.precomputed_knn)
         self._keep(maps)

@@ -28,12 +28,27 @@ UNITS = ("euclidean", "manhattan", "chebyshev", "minkowski")  # metrics that hav
 NUMBER = "numbers the rows: each has a whole number of its own"
 CODE = "is a code: each id has a whole number, always the same"
 
+# What helps against unlike units, and against cells far out: of `fit`, of `UMAP`.
+OF_FIT = (
+    '`scale="standard"` compares columns in units of their own spread; `scale="none"` '
+    "is quiet.",
+    'Correct it, or take `scale="robust"`.',
+)
+OF_PIPELINES = (
+    "scikit-learn's `make_pipeline(StandardScaler(), UMAP(...))` compares columns in "
+    "units of their own spread.",
+    "Correct it, or take `make_pipeline(RobustScaler(), UMAP(...))`.",
+)
+
 Rows = Sequence[np.ndarray]
 Place = Callable[[int, int], str]  # says where a cell is, by its slice and row
 
 
 def warn_of_columns(
-    slices: Sequence[Slice], ids: Any = None, scale: Any = None
+    slices: Sequence[Slice],
+    ids: Any = None,
+    scale: Any = None,
+    remedies: tuple[str, str] = OF_FIT,
 ) -> None:
     """Warns of columns of slices that decide alone, or look like codes.
 
@@ -42,6 +57,7 @@ def warn_of_columns(
         ids: For each slice its rows' ids, if relations are ids.
         scale: As in `fit`: None warns of units, "standard" of single cells, and all
             but "none" of codes.
+        remedies: What helps against unlike units, and against cells far out.
     """
     rows: list[Any] = [slice_.dense for slice_ in slices]
     metric = slices[0].metric
@@ -57,9 +73,7 @@ def warn_of_columns(
     def place(t: int, row: int) -> str:
         return f"row {row} of {slices[t].name}"
 
-    robust = 'Correct it, or take `scale="robust"`.'
-    units = '`scale="standard"` compares columns in units of their own spread'
-    remedy = f'{units}; `scale="none"` is quiet.'
+    remedy, robust = remedies
     if scale is None:
         warn_of_units(rows, names, place, remedy=remedy, robust=robust)
     elif isinstance(scale, str) and scale == "standard":

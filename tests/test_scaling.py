@@ -9,6 +9,7 @@ import scipy.sparse
 from helpers import NEIGHBORS, assert_same_maps, make_data, refused
 from sklearn.datasets import load_digits, load_wine
 from sklearn.impute import SimpleImputer
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import (
     MinMaxScaler,
     PowerTransformer,
@@ -360,6 +361,12 @@ def test_columns_that_decide_alone_are_warned_of_once():
     with pytest.warns(UserWarning, match="hardly count") as caught:
         lay_out()
     assert [one.filename for one in caught] == [__file__]
+    bare: Any = {"n_neighbors": NEIGHBORS, "n_epochs": 0, "random_state": 0}
+    single = aljax.UMAP(**bare)
+    with pytest.warns(UserWarning, match=r"\(12\).*StandardScaler\(\), UMAP"):
+        single.fit(wines)
+    single.update(wines[:3])  # not told again
+    make_pipeline(StandardScaler(), single).fit(wines)
     assert not told([wines], metric="cosine")
     ranks = np.random.default_rng(0).normal(size=(60, 40)) * ([20] * 2 + [1] * 38)
     (said,) = told([ranks])
