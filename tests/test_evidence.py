@@ -205,11 +205,14 @@ def test_dicts_that_the_graphs_show_to_be_reversed_are_an_error(graphs):
 
 def test_a_slice_that_is_related_to_itself_reversed_is_not(graphs):
     swap = {row: row ^ 1 for row in range(SIZE)}
+    links = make_links([swap], [SIZE] * 2)
     with pytest.warns(UserWarning, match="contradict") as warned:
-        relate(
-            make_links([swap], [SIZE] * 2), [graphs[0]] * 2, names=NAMES, dicts={0: ""}
-        )
+        relate(links, [graphs[0]] * 2, names=NAMES, dicts={0: ""})
     assert "reversed?" not in str(warned[0].message)
+    assert str(warned[0].message).endswith("Check the order of rows and slices.")
+    weighted = {at: m._replace(strengths=np.ones(SIZE)) for at, m in links.items()}
+    with pytest.warns(UserWarning, match="of a coupling its `evidence` says"):
+        relate(weighted, [graphs[0]] * 2, names=NAMES)
 
 
 def distances(rows: np.ndarray) -> np.ndarray:

@@ -218,6 +218,7 @@ def check_evidence(
         ReversedError: Neighborhoods agree where a dict is read the other way round.
     """
     cases: list[str] = []
+    weighted = False  # as couplings are
     turned: dict[int, str] = {}
     looked_at = dict(overlaps(relations, adjacent(relations), adjacency))
     verdicts = {pair: judge(looked) for pair, looked in looked_at.items()}
@@ -238,6 +239,7 @@ def check_evidence(
         elif (near or better) and verdict.blur <= BLUR:
             shares = f"{verdict.share:.2g} (by chance {verdict.chance:.2g}{hint})"
             cases.append(f"{shares} between {names[t]} and {names[t + offset]}")
+            weighted = weighted or relations[t, offset].strengths is not None
     lead = "the share of neighbors that mates have in common is"
     if turned:
         t = min(turned)
@@ -246,6 +248,8 @@ def check_evidence(
         raise ReversedError.about({t: dicts[t] for t in turned}, got, expected, TURN)
     if cases:
         remedy = "Check the order of rows and slices"
+        if weighted:
+            remedy += "; of a coupling its `evidence` says if rows come again at all"
         warn(f"The data contradict `relations`: {lead} {few_of(cases)}. {remedy}.")
     return looked_at
 
