@@ -207,6 +207,21 @@ def test_a_loss_of_ones_own_is_followed_and_recorded(problem, key):
     )
 
 
+def test_a_run_has_derivatives_in_forward_mode(problem, key):
+    def pulled(maps, *_):  # zeros, as of padding, get gradients of 0
+        of_slices = jnp.sum(maps**4, axis=(1, 2))
+        return LossTerms(of_slices, 0 * of_slices, 0 * of_slices)
+
+    def value(scale):
+        start = init(scale * stack_maps(make_maps(), problem), n_epochs=EPOCHS)
+        options = {"key": key, "n_shifts": FEW, "loss": pulled}
+        return jnp.mean(run(problem, make_params(), start, 5, **options).maps ** 2)
+
+    along = jax.jit(lambda scale: jax.jvp(value, (scale,), (1.0,)))
+    up, down = (along(1 + side)[0] for side in (0.004, -0.004))
+    np.testing.assert_allclose(along(1.0)[1], (up - down) / 0.008, rtol=2e-3)
+
+
 def test_a_state_that_nobody_keeps_gives_its_memory_and_any_other_stays(problem, key):
     options = {"key": key, "n_shifts": FEW}
     kept, given = (

@@ -35,7 +35,8 @@ from aljax.layout.shifts import CHUNK, Shifts, draw_shifts
 RECORD_EVERY = 10  # epochs; the value costs a third of what the gradient does
 RECORDS = 100  # rows of a history, whatever the number of epochs
 # Made once: a transformation made anew for every call would compile anew.
-ADAM = optax.scale_by_adam(b1=0.5, b2=0.9)
+# `eps_root` gives the root of a moment that is 0, as of padding, a derivative.
+ADAM = optax.scale_by_adam(b1=0.5, b2=0.9, eps_root=1e-36)
 Loss = Callable[[Array, AlignedProblem, LayoutParams, Shifts], LossTerms]
 
 
