@@ -483,6 +483,12 @@ def test_starts_are_one_for_each_slice_of_a_process():
         aljax.distributed.fit(make_data(SIZES), [{}] * 3, **options)
 
 
+def test_settings_of_a_config_are_answered_as_in_fit():
+    wrong: Any = {"n_neighbors": 5, "n_slices": 4, "key": KEY}
+    with pytest.raises(TypeError, match=r"graph=aljax.GraphConfig\(n_neighbors=5\)"):
+        aljax.distributed.fit(make_data(SIZES), [{}] * 3, **wrong)
+
+
 @pytest.mark.parametrize("relations", ["transport", Coupling((), {}, (), ())])
 def test_relations_that_need_all_data_are_refused(relations):
     with refused("relations", "dicts, ids or pairs", "couple(slices"):

@@ -16,7 +16,14 @@ from jax.sharding import Mesh
 
 from aljax.checkpoints import Checkpoints
 from aljax.columns import check_labels
-from aljax.config import AlignmentConfig, GraphConfig, LayoutConfig, number, of_slices
+from aljax.config import (
+    AlignmentConfig,
+    GraphConfig,
+    LayoutConfig,
+    check_extra,
+    number,
+    of_slices,
+)
 from aljax.distributed.agreement import (
     Agreement,
     presence,
@@ -83,6 +90,7 @@ def fit(
     missing: str = "error",
     progress: Progress | bool | None = None,
     checkpoints: Checkpoints | None = None,
+    **settings: Any,
 ) -> AlignedEmbedding:
     """Fits as `aljax.fit` does, by all processes of `jax.distributed` together.
 
@@ -110,6 +118,7 @@ def fit(
             raises in one ends the layout in all, at the same epoch.  True shows a bar.
         checkpoints: The folder of process 0 in which the layout is kept and gone on
             from, by any number of processes; those of other processes are not used.
+        **settings: Settings that belong in a config: an error says in which.
 
     Returns:
         The maps, graphs and data of this process's slices, and the mates among them.
@@ -117,9 +126,11 @@ def fit(
     Raises:
         InputError: As `aljax.fit` does; or what needs all slices in one process; or
             the processes state different settings, or another one fails: all raise.
+        TypeError: A keyword is a setting of a config, or unknown.
     """
     agreement = Agreement(f"fit {next(FITS)}")
     with agreement.together("arguments"):
+        check_extra(fit, settings)
         check_key(key)
         progress = read_progress(progress)
         check_random()
