@@ -297,6 +297,18 @@ def test_umap_learns_tutorials_run_from_start_to_end(tmp_path, monkeypatch):
         assert file.stat().st_size > 1000, file
 
 
+@pytest.mark.parametrize(("rows", "said"), [("0", "0 is below 1"), ("5", "class 6")])
+def test_rows_of_the_tutorial_without_its_classes_are_refused(
+    rows, said, tmp_path, monkeypatch, capsys
+):
+    from experiments.tutorials import inverse
+
+    monkeypatch.setattr(inverse, "fashion_mnist", few_images)
+    with pytest.raises((SystemExit, InputError)) as raised:
+        inverse.main([str(tmp_path), rows])
+    assert said in f"{raised.value}{capsys.readouterr().err}"
+
+
 def few_images() -> tuple[np.ndarray, np.ndarray]:
     """Something like images of 784 pixels in ten classes."""
     rng = np.random.default_rng(0)

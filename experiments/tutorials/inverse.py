@@ -21,9 +21,11 @@ from matplotlib.gridspec import GridSpec
 
 import aljax as umap
 import aljax.plot
+from aljax.errors import InputError
 from experiments import command
 from experiments.data.fashion import fashion_mnist
 from experiments.data.packages import mnist_images
+from experiments.results.records import count
 
 DIGITS = ("1", "7", "2", "0")  # at the corners, by row
 CLOTHES = ("8", "9", "6", "1")  # bags, boots, shirts, trousers
@@ -90,12 +92,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "folder", nargs="?", type=Path, default=Path("results/tutorial_inverse")
     )
-    parser.add_argument("rows", nargs="?", type=int, default=70_000)
+    parser.add_argument("rows", nargs="?", type=count, default=70_000)
     options = parser.parse_args(arguments)
-    clothes, clothes_labels = fashion_mnist()
+    clothes, clothes_labels = (part[: options.rows] for part in fashion_mnist())
+    missing = {*CLOTHES} - {*clothes_labels.astype(str)}
+    if missing:
+        classes = ", ".join(sorted(missing))
+        got = f"is {options.rows}, which hold none of class {classes}"
+        raise InputError("ROWS", got, "enough images of Fashion-MNIST, such as 1000")
     halves = {
         "mnist": (*mnist_images(), DIGITS),
-        "fashion": (clothes[: options.rows], clothes_labels[: options.rows], CLOTHES),
+        "fashion": (clothes, clothes_labels, CLOTHES),
     }
     for name, (images, labels, classes) in halves.items():
         folder = options.folder / name
