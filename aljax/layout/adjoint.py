@@ -68,6 +68,9 @@ def graph_of(
 def reweigh(problem: AlignedProblem, graphs: Sequence[FuzzyGraph]) -> AlignedProblem:
     """Returns the problem with other weights and radii on its edges, differentiably.
 
+    They replace the problem's, and what `y` did to those is lost: stack the problem of
+    graphs without it.
+
     Args:
         problem: Stacked from graphs with the same lists of neighbors.
         graphs: One for each slice, as from `graph_of`.
