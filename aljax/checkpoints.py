@@ -90,11 +90,16 @@ class Checkpoints:
         self.about = dict(about or {})
         self.last: Path | None = None  # the newest that is whole
         self._layout: dict[str, str] = {}
-        self._collect: Callable[[LayoutState], LayoutState] = lambda state: state
+        self._collect: Callable[[LayoutState], LayoutState] = _as_it_is
         self._latest: LayoutState | None = None
         self._kept = (-1, time.monotonic())  # the last epoch, and when
         self._manager: Any = None
         self._writing: Path | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Returns what is pickled: what is under way stays in this process."""
+        fresh = dict.fromkeys(("_latest", "_manager", "_writing"))
+        return vars(self) | fresh | {"_collect": _as_it_is}
 
     def begin(
         self,
@@ -223,6 +228,10 @@ class Checkpoints:
             f"a checkpoint cannot be written to {self.folder} ({_reason(error)}); the "
             f"layout goes on, and the newest whole one is {self.last}.",
         )
+
+
+def _as_it_is(state: LayoutState) -> LayoutState:
+    return state
 
 
 @contextmanager

@@ -1,4 +1,5 @@
 import os
+import pickle
 import shutil
 import signal
 import subprocess
@@ -406,6 +407,7 @@ def test_a_folder_serves_one_layout_after_another(tmp_path, unbroken):
     checkpoints = Checkpoints(tmp_path, epochs=20)
     with checkpoints:
         lay_out(checkpoints)
+        checkpoints = pickle.loads(pickle.dumps(checkpoints))  # for another process
     with checkpoints:
         again = lay_out(checkpoints)
     assert checkpoints.last is not None
