@@ -1,5 +1,6 @@
 """Columns of any table library, and labels of slices, as plain values."""
 
+import datetime
 import numbers
 from collections.abc import Hashable, Iterable, Sequence, Sized
 from difflib import get_close_matches
@@ -188,6 +189,13 @@ def is_missing(value: Hashable) -> bool:
     if value is None or type(value).__name__ in ("NAType", "NaTType"):  # pandas' own
         return True
     return isinstance(value, float) and value != value
+
+
+def as_member(row_id: Hashable) -> Hashable:
+    """Returns what ids of one member are equal by: a day, as its first moment."""
+    if type(row_id) is datetime.date:  # as of NumPy; pandas' days are moments
+        return datetime.datetime.combine(row_id, datetime.time())
+    return row_id
 
 
 def per_row(

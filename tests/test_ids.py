@@ -29,7 +29,7 @@ from aljax.errors import InputError
 from aljax.files import READ
 from aljax.fit import prepare
 from aljax.graph.slices import slices_of
-from aljax.relations.mates import Mates, chain
+from aljax.relations.mates import Mates, chain, members_by_id
 from aljax.relations.read import is_ids, read_ids
 from aljax.tables import sliding_windows
 
@@ -156,6 +156,14 @@ def test_slices_with_the_ids_of_the_one_before_share_them_and_their_mates(kind):
     assert pairs_of(links[2, 1]) == [(0, 3), (1, 2), (2, 1), (3, 0)]
     with pytest.raises(InputError, match="of slice 1 has 4 ids"):
         read_ids(ids, slices_of((4, 5, 4, 4)))
+
+
+def test_days_of_numpy_and_of_pandas_are_the_same_ids():
+    days = np.array(["2020-01-01", "2020-02-01"], "datetime64[D]")
+    ids = [days, pandas.Series(pandas.to_datetime(days[::-1])), days]
+    assert pairs_of(make_links(ids, (2,) * 3)[0, 1]) == [(0, 1), (1, 0)]
+    codes = members_by_id(ids, [2] * 3).codes
+    assert [code.tolist() for code in codes] == [[0, 1], [1, 0], [0, 1]]
 
 
 def test_equal_ids_of_other_types_are_kept_as_they_came():

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from aljax.columns import as_plain, check_hashable, is_missing
+from aljax.columns import as_member, as_plain, check_hashable, is_missing
 from aljax.config import SYNONYMS
 from aljax.contributions.paths import Paths, follow_paths
 from aljax.contributions.result import Contributions
@@ -183,14 +183,14 @@ def _rows(maps: AlignedEmbedding, named: Sequence[Hashable], t: int) -> np.ndarr
         count = len(maps.maps[t])
         rows = [i if type(i) is int and 0 <= i < count else None for i in named]
     else:
-        rows = [*map(_first_rows(maps.ids[t]).get, named)]
+        rows = [*map(_first_rows(maps.ids[t]).get, map(as_member, named))]
     return _present(maps, named, rows, t)
 
 
 def _first_rows(members: Iterable[Hashable]) -> dict[Hashable, int]:
     """Returns the first row of each member of a slice; a missing id is nobody's."""
     rows = reversed([*enumerate(members)])
-    return {member: row for row, member in rows if not is_missing(member)}
+    return {as_member(m): row for row, m in rows if not is_missing(m)}
 
 
 def _present(
@@ -210,7 +210,7 @@ def _mates(maps: AlignedEmbedding, t: int, u: int) -> dict[int, int]:
     """Returns each row of slice t with its first mate in u, or one along others."""
     if maps.ids is not None:
         rows = _first_rows(maps.ids[u])
-        pairs = ((row, rows.get(member)) for row, member in enumerate(maps.ids[t]))
+        pairs = enumerate(map(rows.get, map(as_member, maps.ids[t])))
         mates = {row: other for row, other in pairs if other is not None}
     else:
         first, last = min(t, u), max(t, u)

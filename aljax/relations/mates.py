@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.sparse import csr_array
 
-from aljax.columns import RowValues, as_plain, is_missing, per_row
+from aljax.columns import RowValues, as_member, as_plain, is_missing, per_row
 from aljax.errors import InputError, kind_of
 from aljax.graph.slices import Slice
 
@@ -135,7 +135,8 @@ def members_by_id(ids: RowValues, sizes: Sequence[int]) -> Members:
         code = np.empty(len(rows), dtype=int)
         for row, name in enumerate(as_plain(rows)):
             missing = is_missing(name)
-            key = object() if missing else name  # such a row is nobody's mate
+            # A row without an id is nobody's mate.
+            key = object() if missing else as_member(name)
             code[row] = places.setdefault(key, len(names))
             if code[row] == len(names):
                 names.append("" if missing else str(name))

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 from jaxtyping import Int
 
-from aljax.columns import as_plain, check_hashable, is_missing
+from aljax.columns import as_member, as_plain, check_hashable, is_missing
 from aljax.errors import InputError, few_of, kind_of, warn
 from aljax.graph.slices import Slice
 from aljax.relations.mates import Mates, Relations, by_row, chain, read_weights
@@ -270,7 +270,7 @@ def from_ids(ids: Sequence[SliceIds], *, window: int, first: int = 1) -> Relatio
     @cache
     def rows(t: int) -> dict[Hashable, int]:
         values = enumerate(ids[t])
-        return {value: row for row, value in values if not is_missing(value)}
+        return {as_member(v): row for row, v in values if not is_missing(v)}
 
     @cache
     def between(t: int, later: int) -> Mates:
