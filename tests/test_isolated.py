@@ -63,7 +63,7 @@ def share_of_the_rest(positions: np.ndarray, lone: list[int]) -> float:
 
 def test_rows_without_an_edge_stand_at_their_mates_or_beside_the_map():
     lone = [[3], [5, 44], [3]]
-    with pytest.warns(UserWarning, match="4 rows of slice 0 and 2 others"):
+    with pytest.warns(UserWarning, match="4 rows in 3 slices, such as slice 0"):
         maps, shown = lay_out(lone)
     for state_maps in shown:
         assert min(map(share_of_the_rest, state_maps, lone)) > 0.5

@@ -63,11 +63,12 @@ def warn_isolated(graphs: Sequence[FuzzyGraph], names: Sequence[str]) -> None:
     counts = [int(isolated(graph).sum()) for graph in graphs]
     touched = [name for name, count in zip(names, counts, strict=True) if count]
     if touched:
-        others = "another slice" if len(touched) == 2 else f"{len(touched) - 1} others"
-        more = f" and {others}" if len(touched) > 1 else ""
+        where = f"of {touched[0]}"
+        if len(touched) > 1:
+            where = f"in {len(touched)} slices, such as {touched[0]},"
         noun, verb = ("rows", "are") if sum(counts) > 1 else ("row", "is")
         warn(
-            f"{sum(counts)} {noun} of {touched[0]}{more} {verb} without an edge to "
+            f"{sum(counts)} {noun} {where} {verb} without an edge to "
             f"others, and {verb} put at mates, or else beside the map."
         )
 
