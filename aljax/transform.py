@@ -13,6 +13,7 @@ from typing import Any
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
+import scipy.sparse
 from jaxtyping import Array, Bool, Float, Int
 
 from aljax.compilation import check_fork
@@ -306,7 +307,11 @@ class Frame(eqx.Module):
 
     @cached_property
     def _held_map(self) -> HeldMap:
-        held = read_map(self._inner, self._data_for("inverse_transform"))
+        rows = self._data_for("inverse_transform")
+        if scipy.sparse.issparse(rows):
+            got, expected = f"names {self.name}, whose rows are sparse", "dense rows"
+            raise InputError("slice", got, expected, "Fit them as `rows.toarray()`.")
+        held = read_map(self._inner, rows)
         return held._replace(coordinates=self.coordinates)
 
     @cached_property
