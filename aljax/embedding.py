@@ -219,7 +219,8 @@ class AlignedEmbedding(Record):
 
         Args:
             slice: An index, or else a slice's label: itself, or its text, such as
-                "2023-04-01" of a time.
+                "2023-04-01" of a time.  A number within the sequence is an index: of
+                the months 1 to 12, 3 is the fourth and "3" the third.
 
         Raises:
             InputError: The slice does not exist; a remedy suggests the nearest label.
