@@ -207,8 +207,13 @@ def update(
             laid_out = anchors, graphs, related, fitted.alignment
             maps = finish(maps, *laid_out, stay=stay, weights=longer.point_weights)
         first, positions = count - move, [*fitted.maps, None]
-        moved = maps[first:], positions[first:], stay[first:]
-        return [*fitted.maps[:first], *outward(fitted.coordinates, *moved)]
+        held = positions[first:], stay[first:]
+        placed = outward(fitted.coordinates, maps[first:], *held)
+        # A layout in single precision rounds pinned rows of a model in double precision.
+        for t, (before, rows) in enumerate(zip(*held, strict=True)):
+            if before is not None and rows is not None and rows.any():
+                placed[t] = np.where(rows[:, None], before, placed[t])
+        return [*fitted.maps[:first], *placed]
 
     options: Any = {"key": key, "progress": progress, "optimizer": optimizer}
     with timed("layout", seconds):

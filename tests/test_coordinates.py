@@ -71,6 +71,8 @@ def test_free_rows_lie_among_pinned_ones_of_any_scale(scale, shift, tmp_path):
     loaded = dataclasses.replace(loaded, maps=[double], layout=LayoutConfig(n_epochs=0))
     longer = loaded.update(DATA, SAME, key=jax.random.key(1))
     np.testing.assert_array_equal(longer.maps[0], double)
+    moved = loaded.update(DATA, SAME, key=jax.random.key(1), move=1)
+    np.testing.assert_array_equal(moved.maps[0][~FREE], double[~FREE])
 
 
 def test_progress_and_layouts_of_no_epochs_have_the_coordinates_of_pinned_rows():
