@@ -35,6 +35,7 @@ from aljax.layout.spaces import Space
 
 ROOM = 2**20  # bytes that orbax writes beside the arrays, and some more
 PATTERN = "epoch_" + "[0-9]" * 7
+UNDER_WAY = "_collect", "_latest", "_manager", "_writing"
 PACKAGES = ("jax", "jaxlib", "optax", "numpy")  # that a layout's bits depend on
 BY_PROCESS = ("params", "problem", "processes", "start")
 SHOWN = 3  # differences that an error lists
@@ -78,9 +79,8 @@ class Checkpoints:
         number(0, open_low=True, optional=True)("seconds", seconds)
         self.folder = read_path(folder, "folder")
         if find_spec("orbax") is None:
-            got, expected = "needs orbax-checkpoint", "it to be installed"
-            remedy = "Run: pip install 'aljax[checkpoints]'."
-            raise InputError("folder", got, expected, remedy)
+            got, remedy = "needs orbax-checkpoint", "pip install 'aljax[checkpoints]'."
+            raise InputError("folder", got, "it to be installed", f"Run: {remedy}")
         old = any(self.folder.glob(PATTERN.replace("_", "-")))
         if old or (any(self.folder.glob(PATTERN)) and not resume):
             got = f"is {folder}, which holds checkpoints" + " of aljax 0.1" * old
@@ -90,7 +90,7 @@ class Checkpoints:
         self.about = dict(about or {})
         self.last: Path | None = None  # the newest that is whole
         self._layout: dict[str, str] = {}
-        self._collect: Callable[[LayoutState], LayoutState] = _as_it_is
+        self._collect: Any = None
         self._latest: LayoutState | None = None
         self._kept = (-1, time.monotonic())  # the last epoch, and when
         self._manager: Any = None
@@ -98,8 +98,7 @@ class Checkpoints:
 
     def __getstate__(self) -> dict[str, Any]:
         """Returns what is pickled: what is under way stays in this process."""
-        fresh = dict.fromkeys(("_latest", "_manager", "_writing"))
-        return vars(self) | fresh | {"_collect": _as_it_is}
+        return vars(self) | dict.fromkeys(UNDER_WAY)
 
     def begin(
         self,
@@ -181,11 +180,10 @@ class Checkpoints:
 
     def _write(self, state: LayoutState) -> None:
         """Begins to write a state; orbax goes on in the background."""
-        state = self._collect(state)
+        state = self._collect(state) if self._collect else state
         if not bool(jnp.isfinite(state.maps).all()):
             return  # nothing to go on from
-        epoch = int(state.epoch)
-        self._kept = (epoch, time.monotonic())
+        self._kept = (epoch := int(state.epoch), time.monotonic())
         packed = packed_of(state)
         content = {"of": self._layout, "versions": versions(), "state": _digest(packed)}
         description = {"content": content, "sum": _digest(_text(content))}
@@ -228,10 +226,6 @@ class Checkpoints:
             f"a checkpoint cannot be written to {self.folder} ({_reason(error)}); the "
             f"layout goes on, and the newest whole one is {self.last}.",
         )
-
-
-def _as_it_is(state: LayoutState) -> LayoutState:
-    return state
 
 
 @contextmanager
@@ -395,13 +389,11 @@ def check_same(whole: Whole, identity: Mapping[str, str]) -> None:
     if whole.of.get("processes") != identity.get("processes"):
         identity = {name: identity[name] for name in identity if name not in BY_PROCESS}
         whole = whole._replace(of={k: v for k, v in whole.of.items() if k in identity})
-    differing = differences(whole.of, identity)
-    if differing:
+    if differing := differences(whole.of, identity):
         got = f"finds {whole.path}, which is of another layout: "
         expected = "the same data and settings, or another folder"
         raise InputError("resume", got + "; ".join(differing[:SHOWN]), expected)
-    differing = differences(whole.versions, versions())
-    if differing:
+    if differing := differences(whole.versions, versions()):
         warn(
             f"{whole.path} was written by other packages ({'; '.join(differing)}): the "
             "maps may differ from those of an unbroken run.",

@@ -209,7 +209,7 @@ def update(
         first, positions = count - move, [*fitted.maps, None]
         held = positions[first:], stay[first:]
         placed = outward(fitted.coordinates, maps[first:], *held)
-        # A layout in single precision rounds pinned rows of a model in double precision.
+        # Single precision rounds pinned rows of a model in double precision.
         for t, (before, rows) in enumerate(zip(*held, strict=True)):
             if before is not None and rows is not None and rows.any():
                 placed[t] = np.where(rows[:, None], before, placed[t])
