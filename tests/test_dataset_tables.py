@@ -144,11 +144,15 @@ def read(path, **changed):
 
 
 def test_how_a_table_was_read_is_told(shops, tmp_path):
+    def change(frame):
+        return frame.assign(page="https://shops.example/a-shop")
+
     with pytest.warns(UserWarning, match="column") as warned:
-        dataset = read(shops(tmp_path / "a.csv"), features=None)
+        dataset = read(shops(tmp_path / "a.csv", change), features=None)
     assert dataset.titles == MONTHS
     left, compared, order, lacking = dataset.notes
     assert "city (dates, as '1.1.2020')" in left
+    assert "page (text, as 'https://shops.example...')" in left
     assert lacking.endswith("9 after Apr 2020")
     assert "sales (sd" in compared
     assert "as dates (%b %Y): Feb 2020" in order

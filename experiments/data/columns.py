@@ -5,7 +5,6 @@ Nothing is decided in silence: each step adds to `notes`, which the run prints.
 
 import re
 import shlex
-import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -146,7 +145,9 @@ def _read(name: str, frame: Any, reading: Reading) -> tuple[Any, str]:
         if len(others) > MANY:
             remedy = f"Mend them, or leave the column out by {left_out(name)}."
         raise InputError("data.path", got, "numbers in all", remedy)
-    example = textwrap.shorten(first, EXAMPLE)
+    example = " ".join(first.split())
+    if len(example) > EXAMPLE:
+        example = example[: EXAMPLE - 3] + "..."
     if are_dates(cells):
         return column, f"dates, as {example!r}"
     if texts.map(UNIT.fullmatch).notna().mean() > SOME:
