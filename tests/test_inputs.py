@@ -128,7 +128,7 @@ def test_sparse_slices_are_kept_for_new_rows(fitted_sparse, tmp_path):
     assert isinstance(kept, scipy.sparse.csr_matrix)
     assert kept.dtype == np.float32
     np.testing.assert_array_equal(kept.toarray(), HOLED[1])
-    with pytest.raises(ValueError, match=r"`data` is a sparse matrix.*toarray"):
+    with pytest.raises(ValueError, match=r"slice 2, whose rows are sparse.*toarray"):
         fitted_sparse.inverse_transform(own)
     with refused("init", "slice 0", "dense"):
         fit(fitted_sparse.data, layout=LayoutConfig(init="pca"))
