@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-WRAPPERS = ("aljax.", "sklearn.", "jaxtyping.", "beartype.")
+WRAPPERS = ("aljax.", "equinox.", "sklearn.", "jaxtyping.", "beartype.")
 SHOWN = 8  # words of a list in a message
 LARGEST = 1e36  # of data, so that sums of them can be told in single precision, too
 
@@ -24,8 +24,8 @@ REMEDY = "Install another: pip install 'jax>=0.9,!=0.10.2,<0.13'."
 
 def warn(message: str, category: type[Warning] = UserWarning) -> None:
     """Warns at the line outside aljax that led here."""
-    # Python 3.12 has `skip_file_prefixes` for this.  scikit-learn wraps the
-    # estimators' methods, type checkers every function.
+    # Python 3.12 has `skip_file_prefixes` for this.  scikit-learn and equinox wrap
+    # the methods of their classes, type checkers every function.
     frame, level = inspect.currentframe(), 1
     while frame and frame.f_globals.get("__name__", "").startswith(WRAPPERS):
         frame, level = frame.f_back, level + 1

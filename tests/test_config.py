@@ -5,6 +5,7 @@ import math
 import pickle
 from typing import Any
 
+import equinox
 import numpy as np
 import pytest
 from helpers import import_umap
@@ -308,8 +309,11 @@ def test_a_spread_in_no_unit_of_a_map_is_refused(spread):
 
 
 def test_a_warning_points_at_the_users_own_line():
-    inside = {"__name__": "aljax.somewhere", "warn": warn}
+    inside: dict[str, Any] = {"__name__": "aljax.somewhere", "warn": warn}
+    inside["equinox"] = equinox
     exec("def deep(): warn('oh')\ndef called(): deep()", inside)
-    with pytest.warns(UserWarning, match="oh") as caught:
-        inside["called"]()
-    assert [one.filename for one in caught] == [__file__]
+    exec("class Model(equinox.Module):\n    def told(self): deep()", inside)
+    for call in (inside["called"], inside["Model"]().told):  # which equinox wraps
+        with pytest.warns(UserWarning, match="oh") as caught:
+            call()
+        assert [one.filename for one in caught] == [__file__]
