@@ -195,15 +195,19 @@ def weighing(
     """Returns the program that `weigh` begins with, before neighbors are searched."""
     pairs = zip(n_neighbors, sizes, strict=True)
     shapes = [(k, rows) if rows >= FEWEST else None for k, rows in pairs]
-    programs = []
-    for batch in _batches(shapes)[:1]:
-        lists = n_neighbors[batch[0]], capacity_for(sum(sizes[t] for t in batch))
-        knn, of_points = jax.eval_shape(partial(_blank, lists))
-        numbers: Any = dict.fromkeys(
-            ("local_connectivity", "set_op_mix_ratio"), of_points
+    batches = _batches(shapes)
+    if not batches:
+        return []
+    lists = n_neighbors[batches[0][0]], capacity_for(sum(sizes[t] for t in batches[0]))
+    knn, of_points = jax.eval_shape(partial(_blank, lists))
+    return [
+        fuzzy_simplicial_set.lower(
+            knn,
+            local_connectivity=of_points,
+            set_op_mix_ratio=of_points,
+            unit=of_points,
         )
-        programs.append(fuzzy_simplicial_set.lower(knn, unit=of_points, **numbers))
-    return programs
+    ]
 
 
 def _blank(lists: tuple[int, int]) -> tuple[KNN, Float[Array, "points"]]:

@@ -32,7 +32,7 @@ from aljax.layout.objective import aligned_loss, check_terms, in_epoch
 from aljax.layout.problem import AlignedProblem, LayoutParams
 from aljax.layout.shifts import CHUNK, Shifts, draw_shifts
 
-RECORD_EVERY = 10  # epochs; the value costs a third of what the gradient does
+RECORD_EVERY = 10  # epochs; the value costs as much as the gradient, or more
 RECORDS = 100  # rows of a history, whatever the number of epochs
 # Made once: a transformation made anew for every call would compile anew.
 # `eps_root` gives the root of a moment that is 0, as of padding, a derivative.
